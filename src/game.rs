@@ -1,0 +1,1 @@
+//! What a game implements and sees.

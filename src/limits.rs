@@ -1,0 +1,117 @@
+//! Every maximum of the protocol and the server, tied together by assertions at compile time.
+//!
+//! Past each of them there is an error with a code, never a longer queue. Each has a test that goes one past it.
+
+use std::time::Duration;
+
+/// Bytes of one UDP payload, everything on board (RFC 8831 §5 recommends staying at or below 1,200).
+pub const UDP_PAYLOAD_BYTES: usize = 1_200;
+/// Bytes that DTLS 1.2 with AES-GCM adds to a record: header 13, explicit nonce 8, tag 16 (RFC 5288 §3, RFC 6347 §4.1).
+pub const DTLS_RECORD_OVERHEAD_BYTES: usize = 37;
+/// Bytes that SCTP may put around one message: common header 12, DATA header 16 and its padding 3, and the bundled
+/// COOKIE-ACK 4, SACK 16 and FORWARD-TSN 8 (RFC 9260 §3, RFC 3758 §3.2).
+pub const SCTP_OVERHEAD_BYTES: usize = 12 + 16 + 3 + 4 + 16 + 8;
+/// Bytes of one game frame on the data channel, its header included.
+pub const FRAME_BYTES: usize = 1_100;
+/// Bytes of an unreliable frame's header: kind, part, seq, ack.
+pub const UNRELIABLE_HEADER_BYTES: usize = 6;
+/// Bytes of a reliable frame's header: kind, seq, tick.
+pub const RELIABLE_HEADER_BYTES: usize = 9;
+/// Parts that one unreliable frame may be cut into.
+pub const FRAME_PARTS: usize = 4;
+/// Bytes of body in one part.
+pub const PART_BODY_BYTES: usize = FRAME_BYTES - UNRELIABLE_HEADER_BYTES;
+/// Bytes of an unreliable body, all parts together, on the wire and inflated.
+pub const UNRELIABLE_BODY_BYTES: usize = FRAME_PARTS * PART_BODY_BYTES;
+/// Bytes of one encoded `State` or unreliable `Event`, before it is deflated.
+pub const STATE_BYTES: usize = 4 * 1024;
+/// Bytes of the tick number and array marker that stand before a state in its body.
+pub const BODY_PREFIX_BYTES: usize = 6;
+/// Bytes of one reliable message from the server, a welcome included.
+pub const RELIABLE_DOWN_BYTES: usize = 1024 * 1024;
+/// Bytes of one reliable message, or one signaling message, from a client.
+pub const RELIABLE_UP_BYTES: usize = 16 * 1024;
+/// Bytes of reliable messages and signaling that may wait for one player's slow socket; past it the player is closed.
+pub const RELIABLE_QUEUE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Inputs that one frame carries and one player may have unacknowledged; also the inputs taken per player and tick.
+pub const INPUT_WINDOW: usize = 8;
+/// Bytes of one encoded input. A frame carries the newest input and as many of the window as fit one part.
+pub const INPUT_BYTES: usize = 512;
+/// Commands taken per player and tick.
+pub const COMMANDS_PER_TICK: usize = 16;
+/// Ticks in one downlink window: the newest and the two before it.
+pub const TICK_WINDOW: usize = 3;
+/// How long a room keeps the inputs it fanned out, for clients that missed ticks.
+pub const TICK_HISTORY: Duration = Duration::from_secs(10);
+/// Ticks one `ticks` request may ask for.
+pub const TICKS_PER_REQUEST: u32 = 310;
+
+/// Nesting of a msgpack value from the network.
+pub const MSGPACK_DEPTH: usize = 16;
+/// Elements of all arrays and maps of a msgpack value from the network.
+pub const MSGPACK_ITEMS: usize = 4_096;
+/// Integers past this magnitude don't survive JavaScript (2⁵³).
+pub const JS_INTEGER_MAX: u64 = 1 << 53;
+
+/// Characters of a room's name.
+pub const ROOM_NAME_CHARS: usize = 64;
+/// Characters of a player's name.
+pub const PLAYER_NAME_CHARS: usize = 32;
+/// Bytes of an SDP.
+pub const SDP_BYTES: usize = 8 * 1024;
+/// Lines of an SDP.
+pub const SDP_LINES: usize = 256;
+/// Candidates that the server puts into one answer.
+pub const CANDIDATES_ADVERTISED: usize = 8;
+/// Addresses from which one peer may have been heard; the next one closes it.
+pub const PEER_ADDRESSES: usize = 8;
+/// Bytes sent to an address that has not proven itself, per byte received from it (RFC 9000 §8 has the same bound).
+pub const UNPROVEN_AMPLIFICATION: u64 = 3;
+
+/// Rooms of one server.
+pub const ROOMS: usize = 4_096;
+/// Websocket connections of one server, joined or not.
+pub const CONNECTIONS: usize = 8_192;
+/// Websocket connections from one address that have not joined yet.
+pub const UNJOINED_PER_ADDRESS: usize = 64;
+/// Players of one room unless `--max-players` says otherwise.
+pub const PLAYERS_PER_ROOM: usize = 64;
+/// The largest `--max-players`.
+pub const PLAYERS_PER_ROOM_MAX: usize = 1_024;
+/// Signaling messages one connection may send per second, with a burst of the same number.
+pub const SIGNALS_PER_SECOND: u32 = 50;
+/// Phase slots over which rooms are spread within one tick.
+pub const PHASE_SLOTS: u32 = 8;
+
+/// Length of a tick unless `--tick-ms` says otherwise.
+pub const TICK_MS: u32 = 33;
+/// The shortest and the longest tick.
+pub const TICK_MS_RANGE: std::ops::RangeInclusive<u32> = 5..=1_000;
+/// How long a websocket may stay without joining.
+pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a peer may take from its offer to an open channel.
+pub const PEER_OPEN_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long an empty room is kept.
+pub const EMPTY_ROOM_LINGER: Duration = Duration::from_secs(10);
+/// A gap between two turns of the loop past which the process is taken to have been stopped.
+pub const CLOCK_GAP: Duration = Duration::from_millis(250);
+/// Least time between two packets of new inputs from one client.
+pub const INPUT_INTERVAL: Duration = Duration::from_millis(8);
+/// Time between two pings, each way.
+pub const PING_INTERVAL: Duration = Duration::from_secs(1);
+
+const _: () = assert!(
+    FRAME_BYTES + SCTP_OVERHEAD_BYTES + DTLS_RECORD_OVERHEAD_BYTES <= UDP_PAYLOAD_BYTES,
+    "a full frame with every overhead must fit one UDP payload"
+);
+const _: () = assert!(
+    STATE_BYTES + BODY_PREFIX_BYTES <= UNRELIABLE_BODY_BYTES,
+    "a full state must fit its parts even where deflate does not help"
+);
+const _: () = assert!(
+    INPUT_BYTES + 16 <= PART_BODY_BYTES,
+    "the largest input must fit one part"
+);
+const _: () = assert!(FRAME_PARTS <= 16, "part index and count have four bits each");
+const _: () = assert!(SDP_BYTES < RELIABLE_UP_BYTES);

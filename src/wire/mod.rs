@@ -1,0 +1,61 @@
+//! What goes over the wire: game frames, their bodies, signaling and codes. Version 0.
+//!
+//! # Frames
+//!
+//! ```text
+//! unreliable, both ways                            data channel, or binary on the websocket
+//!  0        1        2        3        4        5        6
+//! +--------+--------+--------+--------+--------+--------+----···
+//! | byte 0 | [part] | seq (u16)       | ack (u16)       | body
+//! +--------+--------+--------+--------+--------+--------+----···
+//!
+//! reliable, both ways                              binary on the websocket only
+//!  0        1        2        3        4        5        6        7        8        9
+//! +--------+--------+--------+--------+--------+--------+--------+--------+--------+----···
+//! | byte 0 | seq (u32)                         | tick (u32)                        | body
+//! +--------+--------+--------+--------+--------+--------+--------+--------+--------+----···
+//!
+//! byte 0   bits 7–6 version (0) · bit 5 deflated · bit 4 parted · bits 3–0 kind      integers little endian
+//! part     only where bit 4 is set: index (high 4 bits), count − 1 (low 4 bits)
+//!          parts have consecutive seq, so the frame is seq − index
+//! seq      counts frames per player and direction: loss and reorder are read from it
+//! ack      down: the player's newest input (mod 2¹⁶) that the game has consumed
+//!          up: the newest tick received (mod 2¹⁶)
+//! tick     down: the tick that made it; up: the newest tick received
+//! ```
+//!
+//! Unreliable `seq` starts at 0 and runs through both transports: a player who moves from the websocket to the data
+//! channel keeps counting. Reliable `seq` starts at 1. A kind belongs to one lane, so the first byte tells the header.
+//!
+//! # Bodies
+//!
+//! msgpack, positional arrays. The game's own values inside them are encoded with field names (enums externally
+//! tagged), so that JavaScript reads objects. A body is deflated (raw, RFC 1951, no dictionary) only where that makes it
+//! smaller; the header is not.
+//!
+//! | kind | number | direction, lane | body |
+//! |---|---|---|---|
+//! | input | 1 | up, unreliable | `[newest, [input, …]]`: number of the newest input (u32), then the unacknowledged inputs, newest first, consecutive, as many of the newest 8 as fit one part |
+//! | ping | 2 | both, unreliable | `[clock]`: the sender's clock, f64 milliseconds |
+//! | pong | 3 | both, unreliable | down `[clock, server clock, tick]`, up `[clock]`: the pinged clock comes back |
+//! | state | 4 | down, unreliable | `[tick, state]` |
+//! | tick | 5 | down, unreliable | `[tick, [[player, number, input], …], …]`: inputs of `tick`, then of the ticks before it, at most three |
+//! | event | 6 | down, unreliable | `[tick, event]` |
+//! | command | 7 | up, reliable | `command` |
+//! | ticks | 8 | reliable | up `[first, last]`; down `[first, [[player, number, input], …], …]`: inputs of `first`, then of the ticks after it |
+//! | reliable event | 9 | down, reliable | `[tick, event]` |
+//!
+//! Inputs are numbered from `inputSeq` (in the reply to `join`) by the client, by one each. A number that the server
+//! has seen is skipped; one it has not seen reaches the game once, in order.
+//!
+//! # Signaling
+//!
+//! See [`signaling`]; codes in [`codes`].
+
+pub mod codes;
+pub mod frame;
+pub mod msgpack;
+pub mod signaling;
+
+mod deflate;
+pub use deflate::{Deflater, Inflater};
