@@ -1,1 +1,241 @@
 //! What a game implements and sees.
+//!
+//! A game is a value per room. The server calls it on one thread: [`Game::join`] and [`Game::leave`] as players come and
+//! go, then [`Game::tick`] once per tick with everything the players sent since the last one. All three run inside the
+//! tick, so a game needs no locks; all they learn arrives as arguments or through [`Context`], so a game that reads
+//! nothing else (no clock, no thread-local random numbers, no iteration over a `HashMap`) can be replayed bit for bit.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use crate::room::Context;
+pub use crate::wire::codes::Leave;
+
+/// The logic of one room.
+pub trait Game: Sized + 'static {
+    /// What `room.send(input)` carries: unreliable lane, each reaches the game once and in order.
+    type Input: DeserializeOwned;
+    /// What `room.command(command)` carries: reliable lane.
+    type Command: DeserializeOwned;
+    /// What [`Context::state`] carries: unreliable, the newest wins.
+    type State: Serialize;
+    /// What [`Context::event`] carries, on the lane that the game chooses.
+    type Event: Serialize;
+
+    /// A player asks to come in. `Ok` lets them in and greets them (with the map, say); `Err` tells them why not.
+    ///
+    /// The player is counted among [`Context::players`] already, and leaves again if refused.
+    ///
+    /// # Errors
+    /// The game's refusal reaches the player with code `refused` and its sentence.
+    fn join(&mut self, ctx: &mut Context<Self>, player: PlayerId, join: &Join) -> Result<Welcome, Refusal>;
+
+    /// A player has gone, for `reason`; they are no longer among [`Context::players`].
+    fn leave(&mut self, ctx: &mut Context<Self>, player: PlayerId, reason: Leave);
+
+    /// One step of the room: `batch` holds what arrived since the last one, in order of arrival.
+    fn tick(&mut self, ctx: &mut Context<Self>, tick: Tick, batch: &[Incoming<Self>]);
+}
+
+/// A player's number in their room: counts up from 1 and is never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct PlayerId(pub u32);
+
+impl fmt::Display for PlayerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a room is made from.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RoomInfo {
+    /// The name in the room's URL.
+    pub name: String,
+    /// Seeds whatever the game generates; [`Context::rng`] is seeded from it too.
+    pub seed: u64,
+    /// Length of a tick.
+    pub tick: Duration,
+    /// The `data` of the first player to join: the room's parameters.
+    pub data: serde_json::Value,
+}
+
+impl RoomInfo {
+    /// A room of that name and seed, with the default tick and no data: for tests of a game.
+    #[must_use]
+    pub fn new(name: &str, seed: u64) -> RoomInfo {
+        RoomInfo {
+            name: name.to_owned(),
+            seed,
+            tick: Duration::from_millis(crate::limits::TICK_MS.into()),
+            data: serde_json::Value::Null,
+        }
+    }
+}
+
+/// A player who asks to come in.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Join {
+    /// The name to show: printable, at most 32 characters, never empty, not unique.
+    pub name: String,
+    /// What the page gave for the game, untrusted.
+    pub data: serde_json::Value,
+}
+
+impl Join {
+    /// A player of that name who brings no data: for tests of a game.
+    #[must_use]
+    pub fn new(name: &str) -> Join {
+        Join { name: name.to_owned(), data: serde_json::Value::Null }
+    }
+}
+
+/// What a player is greeted with: any value, sent once as JSON with the reply to `join` (at most 1 MiB).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Welcome(serde_json::Value);
+
+impl Welcome {
+    /// Greets with `value`.
+    ///
+    /// # Errors
+    /// A value that JSON cannot hold (a map with keys other than strings, say) becomes a refusal that says so.
+    pub fn new(value: &impl Serialize) -> Result<Welcome, Refusal> {
+        serde_json::to_value(value).map(Welcome).map_err(|error| Refusal(format!("The welcome is not JSON: {error}")))
+    }
+
+    pub(crate) fn into_value(self) -> serde_json::Value {
+        self.0
+    }
+}
+
+/// Why a player may not come in: a sentence that they are shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal(String);
+
+impl Refusal {
+    /// Refuses with a sentence.
+    pub fn new(sentence: impl Into<String>) -> Refusal {
+        Refusal(sentence.into())
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Which step of a room this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tick {
+    /// Index in the room's time grid: number × tick length is the room's age.
+    pub number: u32,
+    /// Ticks that were skipped right before this one because the server was late.
+    pub missed: u32,
+}
+
+/// One message of a player.
+#[derive(Debug)]
+pub enum Incoming<G: Game> {
+    /// From the unreliable lane.
+    Input {
+        /// Who sent it.
+        player: PlayerId,
+        /// What they sent.
+        input: G::Input,
+    },
+    /// From the reliable lane.
+    Command {
+        /// Who sent it.
+        player: PlayerId,
+        /// What they sent.
+        command: G::Command,
+    },
+}
+
+/// A player of the room, as the game sees them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Player {
+    /// Their number.
+    pub id: PlayerId,
+    /// Their name.
+    pub name: String,
+    /// How they are connected.
+    pub link: Link,
+}
+
+/// How well a player is connected, measured at most once a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Link {
+    /// Smoothed round trip, in microseconds; 0 until it is first measured.
+    pub rtt_us: u32,
+    /// Smoothed variation of the round trip, in microseconds.
+    pub jitter_us: u32,
+    /// Of 1,000 frames that the player sent lately, those that didn't arrive.
+    pub loss_permille: u16,
+}
+
+/// Who gets an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Everybody in the room.
+    All,
+    /// Everybody but one.
+    Except(PlayerId),
+    /// One player.
+    One(PlayerId),
+}
+
+impl Target {
+    pub(crate) fn includes(self, player: PlayerId) -> bool {
+        match self {
+            Target::All => true,
+            Target::Except(one) => one != player,
+            Target::One(one) => one == player,
+        }
+    }
+}
+
+/// How a message travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Over the data channel: arrives soon or never.
+    Unreliable,
+    /// Over the websocket: arrives, in order.
+    Reliable,
+}
+
+/// Why a message was not sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SendError {
+    /// It is larger than its lane carries.
+    TooLarge {
+        /// Its encoded size, in bytes.
+        bytes: usize,
+        /// The lane's limit, in bytes.
+        limit: usize,
+    },
+    /// It can't be encoded, or holds an integer beyond 2⁵³, which JavaScript can't.
+    Unencodable(String),
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SendError::TooLarge { bytes, limit } => write!(f, "the message has {bytes} bytes, the limit is {limit}"),
+            SendError::Unencodable(why) => write!(f, "the message can't be encoded: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for SendError {}

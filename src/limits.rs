@@ -66,6 +66,8 @@ pub const SDP_LINES: usize = 256;
 pub const CANDIDATES_ADVERTISED: usize = 8;
 /// Addresses from which one peer may have been heard; the next one closes it.
 pub const PEER_ADDRESSES: usize = 8;
+/// Local UDP addresses (each with its own `LocalId`).
+pub const LOCAL_ADDRESSES: usize = 64;
 /// Bytes sent to an address that has not proven itself, per byte received from it (RFC 9000 §8 has the same bound).
 pub const UNPROVEN_AMPLIFICATION: u64 = 3;
 
