@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 pub use crate::room::Context;
 pub use crate::wire::codes::Leave;
+pub use crate::wire::msgpack::SendError;
 
 /// The logic of one room.
 pub trait Game: Sized + 'static {
@@ -214,28 +215,3 @@ pub enum Lane {
     /// Over the websocket: arrives, in order.
     Reliable,
 }
-
-/// Why a message was not sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SendError {
-    /// It is larger than its lane carries.
-    TooLarge {
-        /// Its encoded size, in bytes.
-        bytes: usize,
-        /// The lane's limit, in bytes.
-        limit: usize,
-    },
-    /// It can't be encoded, or holds an integer beyond 2⁵³, which JavaScript can't.
-    Unencodable(String),
-}
-
-impl fmt::Display for SendError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            SendError::TooLarge { bytes, limit } => write!(f, "the message has {bytes} bytes, the limit is {limit}"),
-            SendError::Unencodable(why) => write!(f, "the message can't be encoded: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for SendError {}

@@ -1,1 +1,7 @@
 //! x
+pub mod endpoint;
+pub mod game;
+pub mod limits;
+pub mod room;
+pub mod server;
+pub mod wire;

@@ -25,8 +25,8 @@ pub const PART_BODY_BYTES: usize = FRAME_BYTES - UNRELIABLE_HEADER_BYTES;
 pub const UNRELIABLE_BODY_BYTES: usize = FRAME_PARTS * PART_BODY_BYTES;
 /// Bytes of one encoded `State` or unreliable `Event`, before it is deflated.
 pub const STATE_BYTES: usize = 4 * 1024;
-/// Bytes of the tick number and array marker that stand before a state in its body.
-pub const BODY_PREFIX_BYTES: usize = 6;
+/// Most bytes of the array marker and tick number that begin a body.
+pub const BODY_PREFIX_BYTES: usize = 3 + 5;
 /// Bytes of one reliable message from the server, a welcome included.
 pub const RELIABLE_DOWN_BYTES: usize = 1024 * 1024;
 /// Bytes of one reliable message, or one signaling message, from a client.
@@ -38,6 +38,8 @@ pub const RELIABLE_QUEUE_BYTES: usize = 4 * 1024 * 1024;
 pub const INPUT_WINDOW: usize = 8;
 /// Bytes of one encoded input. A frame carries the newest input and as many of the window as fit one part.
 pub const INPUT_BYTES: usize = 512;
+/// Inputs of one player that wait for the next ticks; past it the oldest is dropped.
+pub const INPUT_BACKLOG: usize = 4 * INPUT_WINDOW;
 /// Commands taken per player and tick.
 pub const COMMANDS_PER_TICK: usize = 16;
 /// Ticks in one downlink window: the newest and the two before it.
@@ -111,9 +113,6 @@ const _: () = assert!(
     STATE_BYTES + BODY_PREFIX_BYTES <= UNRELIABLE_BODY_BYTES,
     "a full state must fit its parts even where deflate does not help"
 );
-const _: () = assert!(
-    INPUT_BYTES + 16 <= PART_BODY_BYTES,
-    "the largest input must fit one part"
-);
+const _: () = assert!(INPUT_BYTES + 16 <= PART_BODY_BYTES, "the largest input must fit one part");
 const _: () = assert!(FRAME_PARTS <= 16, "part index and count have four bits each");
 const _: () = assert!(SDP_BYTES < RELIABLE_UP_BYTES);

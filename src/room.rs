@@ -1,0 +1,549 @@
+//! One room: a game, its players, and the line of determinism.
+//!
+//! Everything that a room learns enters through [`Room::handle_input`]; what it has to say leaves through
+//! [`Room::poll_output`]. Given the same inputs in the same order, one build makes the same outputs, bit for bit: no
+//! clock, no hash order, no randomness but the seeded generator's. Inputs only queue; the game runs in
+//! [`Input::Tick`], so that one call is one step.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::game::{Game, Incoming, Join, Lane, Link, Player, PlayerId, RoomInfo, SendError, Target, Tick};
+use crate::limits;
+use crate::wire::codes::{ErrorCode, Leave};
+use crate::wire::frame::Kind;
+use crate::wire::msgpack;
+
+/// What a room can be told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// A player asks to come in, under a number from [`Room::next_player`].
+    Join {
+        /// Their number.
+        player: PlayerId,
+        /// Who they say they are.
+        join: Join,
+    },
+    /// A player is gone.
+    Leave {
+        /// Who.
+        player: PlayerId,
+        /// Why.
+        reason: Leave,
+    },
+    /// A new input of a player; the caller sees to it that each comes once and in order.
+    Input {
+        /// Whose.
+        player: PlayerId,
+        /// Its number.
+        number: u32,
+        /// One msgpack value, within the limits of [`msgpack::check`].
+        value: Vec<u8>,
+    },
+    /// A command of a player.
+    Command {
+        /// Whose.
+        player: PlayerId,
+        /// One msgpack value, within the limits of [`msgpack::check`].
+        value: Vec<u8>,
+    },
+    /// A player asks for the inputs of ticks that they missed.
+    Ticks {
+        /// Who.
+        player: PlayerId,
+        /// The first tick they want.
+        first: u32,
+        /// The last one.
+        last: u32,
+    },
+    /// How a player is connected now.
+    Link {
+        /// Whose link.
+        player: PlayerId,
+        /// Its figures.
+        link: Link,
+    },
+    /// Time for the next step.
+    Tick(Tick),
+}
+
+/// What a room can say.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// A player is in. Precedes everything that the same tick sends them.
+    Joined {
+        /// Who.
+        player: PlayerId,
+        /// What the game greets them with.
+        welcome: serde_json::Value,
+    },
+    /// A player may not come in.
+    Refused {
+        /// Who asked.
+        player: PlayerId,
+        /// The code.
+        code: ErrorCode,
+        /// The sentence that they are shown.
+        message: String,
+    },
+    /// A player is out.
+    Left {
+        /// Who.
+        player: PlayerId,
+        /// Why.
+        reason: Leave,
+        /// The sentence that they are shown.
+        message: String,
+    },
+    /// A body for players.
+    Body {
+        /// For whom.
+        to: Target,
+        /// Its kind, which tells the lane.
+        kind: Kind,
+        /// Encoded, not deflated.
+        body: Vec<u8>,
+    },
+    /// The game panicked: everybody is out, and the room does nothing more.
+    Closed,
+}
+
+/// The game's hold on its room.
+pub struct Context<G: Game> {
+    tick: u32,
+    tick_length: std::time::Duration,
+    players: BTreeMap<PlayerId, Player>,
+    rng: ChaCha8Rng,
+    locked: bool,
+    listed: bool,
+    kicked: Vec<(PlayerId, String)>,
+    outputs: VecDeque<Output>,
+    fan_out: bool,
+    game: PhantomData<fn() -> G>,
+}
+
+impl<G: Game> Context<G> {
+    /// The number of this tick.
+    #[must_use]
+    pub fn tick(&self) -> u32 {
+        self.tick
+    }
+
+    /// The length of a tick.
+    #[must_use]
+    pub fn tick_length(&self) -> std::time::Duration {
+        self.tick_length
+    }
+
+    /// The players in the room, by number.
+    pub fn players(&self) -> impl ExactSizeIterator<Item = &Player> {
+        self.players.values()
+    }
+
+    /// A player of the room.
+    #[must_use]
+    pub fn player(&self, player: PlayerId) -> Option<&Player> {
+        self.players.get(&player)
+    }
+
+    /// How a player is connected; of one who is gone, nothing is known.
+    #[must_use]
+    pub fn link(&self, player: PlayerId) -> Link {
+        self.players.get(&player).map(|player| player.link).unwrap_or_default()
+    }
+
+    /// The room's own random numbers: the same for the same seed and inputs.
+    pub fn rng(&mut self) -> &mut ChaCha8Rng {
+        &mut self.rng
+    }
+
+    /// Sends a state to everybody, over the unreliable lane: the newest wins.
+    ///
+    /// # Errors
+    /// Past 4 KiB encoded, or where it can't be encoded.
+    pub fn state(&mut self, state: &G::State) -> Result<(), SendError> {
+        self.send(Target::All, Kind::State, state)
+    }
+
+    /// Sends a state to one player.
+    ///
+    /// # Errors
+    /// As [`Context::state`].
+    pub fn state_to(&mut self, player: PlayerId, state: &G::State) -> Result<(), SendError> {
+        self.send(Target::One(player), Kind::State, state)
+    }
+
+    /// Sends an event.
+    ///
+    /// # Errors
+    /// Past 4 KiB encoded on the unreliable lane, 1 MiB on the reliable one, or where it can't be encoded.
+    pub fn event(&mut self, target: Target, event: &G::Event, lane: Lane) -> Result<(), SendError> {
+        let kind = match lane {
+            Lane::Unreliable => Kind::Event,
+            Lane::Reliable => Kind::ReliableEvent,
+        };
+        self.send(target, kind, event)
+    }
+
+    /// Sends the inputs of this tick to everybody, their senders included: for games that are simulated in the page.
+    /// Every player gets every tick's inputs once and in order; what is lost on the way is asked for again.
+    pub fn fan_out_inputs(&mut self) {
+        self.fan_out = true;
+    }
+
+    /// Puts a player out after this tick; `sentence` is what they are shown.
+    pub fn kick(&mut self, player: PlayerId, sentence: impl Into<String>) {
+        self.kicked.push((player, sentence.into()));
+    }
+
+    /// Lets nobody in from now on, or everybody again.
+    pub fn lock(&mut self, locked: bool) {
+        self.locked = locked;
+    }
+
+    /// Shows the room on `/rooms`, or no longer. It is not shown at first.
+    pub fn listed(&mut self, listed: bool) {
+        self.listed = listed;
+    }
+
+    fn send(&mut self, to: Target, kind: Kind, value: &impl serde::Serialize) -> Result<(), SendError> {
+        let limit = if kind.is_reliable() { limits::RELIABLE_DOWN_BYTES } else { limits::STATE_BYTES };
+        let body = msgpack::encode_at_tick(self.tick, value, limit)?;
+        self.outputs.push_back(Output::Body { to, kind, body });
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+struct Pending {
+    inputs: VecDeque<(u32, Vec<u8>)>,
+    commands: VecDeque<Vec<u8>>,
+    consumed: u32,
+}
+
+enum Change {
+    Join(PlayerId, Join),
+    Leave(PlayerId, Leave),
+    Ticks { player: PlayerId, first: u32, last: u32 },
+    Link(PlayerId, Link),
+}
+
+/// A room and its game.
+pub struct Room<G: Game> {
+    game: Option<G>,
+    context: Context<G>,
+    max_players: usize,
+    next_player: u32,
+    changes: VecDeque<Change>,
+    pending: BTreeMap<PlayerId, Pending>,
+    arrivals: VecDeque<PlayerId>,
+    history: VecDeque<(u32, Vec<u8>)>,
+    history_ticks: usize,
+    overflowed: u64,
+}
+
+impl<G: Game> Room<G> {
+    /// A room of `game`, without players.
+    #[must_use]
+    pub fn new(info: &RoomInfo, game: G, max_players: usize) -> Room<G> {
+        let history_ticks = limits::TICK_HISTORY.as_millis() / info.tick.as_millis().max(1);
+        Room {
+            game: Some(game),
+            context: Context {
+                tick: 0,
+                tick_length: info.tick,
+                players: BTreeMap::new(),
+                rng: ChaCha8Rng::seed_from_u64(info.seed),
+                locked: false,
+                listed: false,
+                kicked: Vec::new(),
+                outputs: VecDeque::new(),
+                fan_out: false,
+                game: PhantomData,
+            },
+            max_players,
+            next_player: 1,
+            changes: VecDeque::new(),
+            pending: BTreeMap::new(),
+            arrivals: VecDeque::new(),
+            history: VecDeque::new(),
+            history_ticks: usize::try_from(history_ticks).unwrap_or(usize::MAX),
+            overflowed: 0,
+        }
+    }
+
+    /// The game, unless it has panicked.
+    #[must_use]
+    pub fn game(&self) -> Option<&G> {
+        self.game.as_ref()
+    }
+
+    /// The players that are in.
+    pub fn players(&self) -> impl ExactSizeIterator<Item = &Player> {
+        self.context.players()
+    }
+
+    /// Whether nobody is in or about to come in.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.context.players.is_empty() && self.changes.is_empty()
+    }
+
+    /// Whether the game lets nobody in.
+    #[must_use]
+    pub fn is_locked(&self) -> bool {
+        self.context.locked
+    }
+
+    /// Whether the game wants the room to be shown.
+    #[must_use]
+    pub fn is_listed(&self) -> bool {
+        self.context.listed
+    }
+
+    /// The tick that ran last.
+    #[must_use]
+    pub fn tick(&self) -> u32 {
+        self.context.tick
+    }
+
+    /// The newest input of a player that the game has had.
+    #[must_use]
+    pub fn consumed(&self, player: PlayerId) -> u32 {
+        self.pending.get(&player).map_or(0, |pending| pending.consumed)
+    }
+
+    /// Inputs that were dropped because a player sent more than is taken per tick for too long.
+    #[must_use]
+    pub fn overflowed(&self) -> u64 {
+        self.overflowed
+    }
+
+    /// The number for the next player to join; asking takes it.
+    pub fn next_player(&mut self) -> PlayerId {
+        let player = PlayerId(self.next_player);
+        self.next_player += 1;
+        player
+    }
+
+    /// Tells the room something: the one way in. The journal of a room is what passes here.
+    pub fn handle_input(&mut self, input: Input) {
+        if self.game.is_none() {
+            return;
+        }
+        match input {
+            Input::Join { player, join } => self.changes.push_back(Change::Join(player, join)),
+            Input::Leave { player, reason } => self.changes.push_back(Change::Leave(player, reason)),
+            Input::Ticks { player, first, last } => self.changes.push_back(Change::Ticks { player, first, last }),
+            Input::Link { player, link } => self.changes.push_back(Change::Link(player, link)),
+            Input::Input { player, number, value } => self.queue_input(player, number, value),
+            Input::Command { player, value } => self.queue_command(player, value),
+            Input::Tick(tick) => self.run(tick),
+        }
+    }
+
+    /// The next thing the room has to say.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.context.outputs.pop_front()
+    }
+
+    fn queue_input(&mut self, player: PlayerId, number: u32, value: Vec<u8>) {
+        let Some(pending) = self.pending.get_mut(&player) else { return };
+        if pending.inputs.len() == limits::INPUT_BACKLOG {
+            pending.inputs.pop_front();
+            self.overflowed += 1;
+        }
+        pending.inputs.push_back((number, value));
+        self.arrivals.push_back(player);
+    }
+
+    fn queue_command(&mut self, player: PlayerId, value: Vec<u8>) {
+        let Some(pending) = self.pending.get_mut(&player) else { return };
+        if pending.commands.len() == limits::COMMANDS_PER_TICK {
+            self.overflowed += 1;
+            self.changes.push_back(Change::Leave(player, Leave::Flood));
+            return;
+        }
+        pending.commands.push_back(value);
+    }
+
+    fn run(&mut self, tick: Tick) {
+        self.context.tick = tick.number;
+        let step = catch_unwind(AssertUnwindSafe(|| self.step(tick)));
+        if step.is_err() {
+            self.close();
+        }
+    }
+
+    fn step(&mut self, tick: Tick) {
+        while let Some(change) = self.changes.pop_front() {
+            match change {
+                Change::Join(player, join) => self.join(player, &join),
+                Change::Leave(player, reason) => self.leave(player, reason, String::new()),
+                Change::Ticks { player, first, last } => self.answer_ticks(player, first, last),
+                Change::Link(player, link) => {
+                    if let Some(player) = self.context.players.get_mut(&player) {
+                        player.link = link;
+                    }
+                }
+            }
+        }
+        let (batch, inputs) = self.take_batch();
+        if let Some(game) = &mut self.game {
+            game.tick(&mut self.context, tick, &batch);
+        }
+        if std::mem::take(&mut self.context.fan_out) {
+            self.fan_out(inputs);
+        }
+        for (player, sentence) in std::mem::take(&mut self.context.kicked) {
+            self.leave(player, Leave::Kicked, sentence);
+        }
+    }
+
+    fn join(&mut self, player: PlayerId, join: &Join) {
+        let refused = if self.context.locked {
+            Some((ErrorCode::RoomLocked, "This room lets nobody in at the moment.".to_owned()))
+        } else if self.context.players.len() >= self.max_players {
+            Some((ErrorCode::RoomFull, format!("This room is full: it takes {} players.", self.max_players)))
+        } else {
+            None
+        };
+        if let Some((code, message)) = refused {
+            self.context.outputs.push_back(Output::Refused { player, code, message });
+            return;
+        }
+        let Some(game) = &mut self.game else { return };
+        let entry = Player { id: player, name: join.name.clone(), link: Link::default() };
+        self.context.players.insert(player, entry);
+        let before = self.context.outputs.len();
+        let reply = match game.join(&mut self.context, player, join) {
+            Ok(welcome) => {
+                self.pending.insert(player, Pending::default());
+                Output::Joined { player, welcome: welcome.into_value() }
+            }
+            Err(refusal) => {
+                self.context.players.remove(&player);
+                Output::Refused { player, code: ErrorCode::Refused, message: refusal.to_string() }
+            }
+        };
+        // The reply precedes whatever the game sent while it decided.
+        self.context.outputs.insert(before, reply);
+    }
+
+    fn leave(&mut self, player: PlayerId, reason: Leave, message: String) {
+        if self.context.players.remove(&player).is_none() {
+            return;
+        }
+        self.pending.remove(&player);
+        self.context.outputs.push_back(Output::Left { player, reason, message });
+        if let Some(game) = &mut self.game {
+            game.leave(&mut self.context, player, reason);
+        }
+    }
+
+    /// What the game gets this tick: commands by player, then inputs in order of arrival. Also the inputs, encoded for
+    /// the fan-out. A message that the game's types can't hold costs its sender their place.
+    fn take_batch(&mut self) -> (Vec<Incoming<G>>, Vec<u8>) {
+        let mut batch = Vec::new();
+        let mut unreadable = Vec::new();
+        for (&player, pending) in &mut self.pending {
+            for value in pending.commands.drain(..) {
+                match msgpack::decode(&value) {
+                    Ok(command) => batch.push(Incoming::Command { player, command }),
+                    Err(error) => unreadable.push((player, error)),
+                }
+            }
+        }
+        let mut taken: BTreeMap<PlayerId, usize> = BTreeMap::new();
+        let mut later = VecDeque::new();
+        let mut inputs = msgpack::Inputs::default();
+        for player in std::mem::take(&mut self.arrivals) {
+            let Some(pending) = self.pending.get_mut(&player) else { continue };
+            let taken = taken.entry(player).or_default();
+            if *taken == limits::INPUT_WINDOW {
+                later.push_back(player);
+                continue;
+            }
+            let Some((number, value)) = pending.inputs.pop_front() else { continue };
+            *taken += 1;
+            pending.consumed = number;
+            match msgpack::decode(&value) {
+                Ok(input) => {
+                    inputs.push(player.0, number, &value);
+                    batch.push(Incoming::Input { player, input });
+                }
+                Err(error) => unreadable.push((player, error)),
+            }
+        }
+        self.arrivals = later;
+        for (player, error) in unreadable {
+            self.leave(player, Leave::BadFrame, format!("The game can't read what you sent: {error}"));
+        }
+        batch.retain(|message| {
+            let (Incoming::Input { player, .. } | Incoming::Command { player, .. }) = message;
+            self.context.players.contains_key(player)
+        });
+        (batch, inputs.finish())
+    }
+
+    fn fan_out(&mut self, inputs: Vec<u8>) {
+        let tick = self.context.tick;
+        // Ticks that the room skipped had no inputs; the record says so, or clients would ask for them for ever.
+        if let Some(&(newest, _)) = self.history.back() {
+            for skipped in newest.saturating_add(1).max(tick.saturating_sub(self.history_span()))..tick {
+                self.history.push_back((skipped, msgpack::Inputs::default().finish()));
+            }
+        }
+        self.history.push_back((tick, inputs));
+        while self.history.len() > self.history_ticks {
+            self.history.pop_front();
+        }
+        let newest_alone = self.history.back().map_or(0, |(_, inputs)| inputs.len()) + limits::BODY_PREFIX_BYTES;
+        if newest_alone > limits::UNRELIABLE_BODY_BYTES {
+            // Larger than the lane carries: each client asks for it on the reliable lane when it sees the gap.
+            self.overflowed += 1;
+            return;
+        }
+        let window = self.history.iter().rev().take(limits::TICK_WINDOW).map(|(_, inputs)| inputs.as_slice());
+        let body = msgpack::encode_ticks(tick, window, limits::PART_BODY_BYTES.max(newest_alone));
+        self.context.outputs.push_back(Output::Body { to: Target::All, kind: Kind::Tick, body });
+    }
+
+    fn history_span(&self) -> u32 {
+        u32::try_from(self.history_ticks).unwrap_or(u32::MAX)
+    }
+
+    /// Always answers, with fewer ticks or none where the record doesn't reach: a client must learn what it lost.
+    fn answer_ticks(&mut self, player: PlayerId, first: u32, last: u32) {
+        let oldest = self.history.front().map_or(self.context.tick.saturating_add(1), |&(oldest, _)| oldest);
+        let start = first.max(oldest);
+        let count = if last < start { 0 } else { (last - start).min(limits::TICKS_PER_REQUEST - 1) as usize + 1 };
+        let ticks = self.history.iter().skip((start - oldest) as usize).take(count);
+        let inputs = ticks.map(|(_, inputs)| inputs.as_slice());
+        let body = msgpack::encode_ticks(start, inputs, limits::RELIABLE_DOWN_BYTES);
+        self.context.outputs.push_back(Output::Body { to: Target::One(player), kind: Kind::Ticks, body });
+    }
+
+    fn close(&mut self) {
+        let game = self.game.take();
+        // A value that panicked may panic again when it is dropped.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(game)));
+        let sentence = "The room closed because its game failed.";
+        for (player, _) in std::mem::take(&mut self.context.players) {
+            let message = sentence.to_owned();
+            self.context.outputs.push_back(Output::Left { player, reason: Leave::RoomClosed, message });
+        }
+        for change in std::mem::take(&mut self.changes) {
+            if let Change::Join(player, _) = change {
+                let message = sentence.to_owned();
+                self.context.outputs.push_back(Output::Refused { player, code: ErrorCode::Internal, message });
+            }
+        }
+        self.pending.clear();
+        self.context.outputs.push_back(Output::Closed);
+    }
+}
