@@ -1,18 +1,236 @@
-//! Routes datagrams to peers.
+//! Routes datagrams to peers, and wakes peers when their time has come.
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
 
-/// A local UDP address, numbered by the caller from 0: below [`crate::limits::LOCAL_ADDRESSES`].
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+use slab::Slab;
+use str0m::ice::StunMessage;
+
+use crate::peer::sdp::SdpError;
+use crate::peer::{Closed, Event, Identity, Outbox, Peer, Sent, Stun};
+
+pub use crate::peer::{LocalId, Transmit};
+
+/// A peer of this endpoint; that of a peer that is gone never means another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LocalId(pub u16);
+pub(crate) struct PeerKey {
+    index: u32,
+    generation: u32,
+}
 
-/// A datagram to send.
-#[derive(Debug)]
-pub struct Transmit<'a> {
-    /// From which local address.
-    pub local: LocalId,
-    /// Where to.
-    pub destination: SocketAddr,
-    /// Its payload.
-    pub bytes: &'a [u8],
+struct Entry {
+    generation: u32,
+    peer: Peer,
+    deadline: Option<Instant>,
+    addresses: Vec<SocketAddr>,
+}
+
+/// Datagrams that no peer took, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unroutable {
+    /// First byte neither of STUN nor of DTLS (RFC 7983).
+    pub unknown: u64,
+    /// STUN that is broken, for nobody here, or with a wrong password.
+    pub stun: u64,
+    /// DTLS from an address that has not shown a password.
+    pub dtls: u64,
+}
+
+pub(crate) struct Endpoint {
+    identity: Identity,
+    rng: ChaCha20Rng,
+    peers: Slab<Entry>,
+    generation: u32,
+    by_address: BTreeMap<SocketAddr, PeerKey>,
+    timers: BTreeSet<(Instant, PeerKey)>,
+    events: VecDeque<(PeerKey, Event)>,
+    outbox: Outbox,
+    unroutable: Unroutable,
+}
+
+impl Endpoint {
+    pub(crate) fn new(seed: [u8; 32]) -> Endpoint {
+        Endpoint {
+            identity: Identity::generate(),
+            rng: ChaCha20Rng::from_seed(seed),
+            peers: Slab::new(),
+            generation: 0,
+            by_address: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            events: VecDeque::new(),
+            outbox: Outbox::default(),
+            unroutable: Unroutable::default(),
+        }
+    }
+
+    pub(crate) fn unroutable(&self) -> Unroutable {
+        self.unroutable
+    }
+
+    pub(crate) fn peers(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Answers an offer: the new peer, and the SDP that names `candidates`.
+    pub(crate) fn answer(
+        &mut self,
+        now: Instant,
+        offer: &str,
+        candidates: Vec<SocketAddr>,
+    ) -> Result<(PeerKey, String), SdpError> {
+        let mut seed = [0; 32];
+        self.rng.fill_bytes(&mut seed);
+        let slot = self.peers.vacant_entry();
+        let index = u32::try_from(slot.key()).map_err(|_| SdpError("The server has no place left."))?;
+        self.generation = self.generation.wrapping_add(1);
+        let ufrag = format!("{index:08x}{:08x}", self.rng.next_u32());
+        let answered =
+            catch_unwind(AssertUnwindSafe(|| Peer::answer(now, &self.identity, ufrag, seed, offer, candidates)));
+        let (peer, sdp) = answered.unwrap_or(Err(SdpError("The offer can't be answered.")))?;
+        let key = PeerKey { index, generation: self.generation };
+        slot.insert(Entry { generation: self.generation, peer, deadline: None, addresses: Vec::new() });
+        self.settle(key);
+        Ok((key, sdp))
+    }
+
+    /// Takes a datagram that came to `local` from `source`; what it is, its first byte tells (RFC 7983).
+    pub(crate) fn handle_datagram(&mut self, now: Instant, local: LocalId, source: SocketAddr, bytes: &[u8]) {
+        match bytes.first() {
+            Some(0..=3) => self.handle_stun(now, local, source, bytes),
+            Some(20..=63) => match self.by_address.get(&source).copied() {
+                Some(key) => {
+                    self.with_peer(key, |peer, outbox| peer.handle_datagram(now, local, source, bytes, outbox));
+                }
+                None => self.unroutable.dtls += 1,
+            },
+            _ => self.unroutable.unknown += 1,
+        }
+    }
+
+    fn handle_stun(&mut self, now: Instant, local: LocalId, source: SocketAddr, bytes: &[u8]) {
+        let named = catch_unwind(|| peer_index(bytes)).ok().flatten();
+        let key = named.and_then(|(index, ufrag)| {
+            let entry = self.peers.get(index as usize).filter(|entry| entry.peer.ufrag() == ufrag)?;
+            Some(PeerKey { index, generation: entry.generation })
+        });
+        let taken =
+            key.and_then(|key| self.with_peer(key, |peer, outbox| peer.handle_stun(now, local, source, bytes, outbox)));
+        if taken != Some(Stun::Accepted) {
+            self.unroutable.stun += 1;
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        // Each peer's next deadline may be due again; it waits for the next turn, so that this one ends.
+        let due: Vec<PeerKey> = self.timers.iter().take_while(|(at, _)| *at <= now).map(|&(_, key)| key).collect();
+        for key in due {
+            self.with_peer(key, |peer, outbox| peer.handle_timeout(now, outbox));
+        }
+    }
+
+    pub(crate) fn is_open(&self, key: PeerKey) -> bool {
+        self.entry(key).is_some_and(|entry| entry.peer.is_open())
+    }
+
+    pub(crate) fn send(&mut self, now: Instant, key: PeerKey, frame: &[u8]) -> Sent {
+        self.with_peer(key, |peer, outbox| peer.send(now, frame, outbox)).unwrap_or(Sent::Dropped)
+    }
+
+    /// Ends a peer. No event follows.
+    pub(crate) fn close(&mut self, now: Instant, key: PeerKey) {
+        self.with_peer(key, |peer, outbox| peer.close(now, Closed::ByPeer, outbox));
+        self.events.retain(|&(of, _)| of != key);
+    }
+
+    pub(crate) fn poll_event(&mut self) -> Option<(PeerKey, Event)> {
+        self.events.pop_front()
+    }
+
+    pub(crate) fn poll_transmit(&mut self) -> Option<Transmit<'_>> {
+        self.outbox.poll()
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.first().map(|&(at, _)| at)
+    }
+
+    fn entry(&self, key: PeerKey) -> Option<&Entry> {
+        self.peers.get(key.index as usize).filter(|entry| entry.generation == key.generation)
+    }
+
+    /// Does something to a peer, and with what came of it. str0m panics where it finds its own state broken: that
+    /// costs this peer its connection, and nobody else.
+    fn with_peer<T>(&mut self, key: PeerKey, act: impl FnOnce(&mut Peer, &mut Outbox) -> T) -> Option<T> {
+        let entry = self.peers.get_mut(key.index as usize).filter(|entry| entry.generation == key.generation)?;
+        let outbox = &mut self.outbox;
+        let Ok(result) = catch_unwind(AssertUnwindSafe(|| act(&mut entry.peer, outbox))) else {
+            log::error!("a peer failed and was closed");
+            self.remove(key);
+            self.events.push_back((key, Event::Closed(Closed::Failed)));
+            return None;
+        };
+        self.settle(key);
+        Some(result)
+    }
+
+    fn settle(&mut self, key: PeerKey) {
+        let Some(entry) = self.peers.get_mut(key.index as usize) else { return };
+        while let Some(event) = entry.peer.poll_event() {
+            self.events.push_back((key, event));
+        }
+        if entry.peer.is_closed() {
+            self.remove(key);
+            return;
+        }
+        let deadline = entry.peer.poll_timeout();
+        if deadline != entry.deadline {
+            if let Some(old) = entry.deadline {
+                self.timers.remove(&(old, key));
+            }
+            if let Some(new) = deadline {
+                self.timers.insert((new, key));
+            }
+            entry.deadline = deadline;
+        }
+        if !entry.addresses.iter().copied().eq(entry.peer.addresses()) {
+            for old in &entry.addresses {
+                if self.by_address.get(old) == Some(&key) {
+                    self.by_address.remove(old);
+                }
+            }
+            entry.addresses = entry.peer.addresses().collect();
+            for &new in &entry.addresses {
+                self.by_address.insert(new, key);
+            }
+        }
+    }
+
+    fn remove(&mut self, key: PeerKey) {
+        let entry = self.peers.remove(key.index as usize);
+        if let Some(deadline) = entry.deadline {
+            self.timers.remove(&(deadline, key));
+        }
+        for address in entry.addresses {
+            if self.by_address.get(&address) == Some(&key) {
+                self.by_address.remove(&address);
+            }
+        }
+        // A state that panicked may panic again when it is dropped.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(entry.peer)));
+    }
+}
+
+/// The place of a peer and its ufrag, which begins with it, from the user name of a STUN request.
+fn peer_index(bytes: &[u8]) -> Option<(u32, String)> {
+    let message = StunMessage::parse(bytes).ok()?;
+    if !message.is_binding_request() {
+        return None;
+    }
+    let (ufrag, _) = message.split_username()?;
+    let index = u32::from_str_radix(ufrag.get(..8)?, 16).ok()?;
+    Some((index, ufrag.to_owned()))
 }

@@ -1,0 +1,687 @@
+//! The datagram lane: the part of SCTP over DTLS (RFC 8261) that one unreliable, unordered data channel needs.
+//!
+//! A full SCTP queues what its congestion window doesn't let out, so "unreliable" messages arrive seconds late after a
+//! loss. This lane sends a message now or not at all. One association, one stream, one DATA chunk per message, nothing
+//! ever sent again; after the handshake it keeps no timer.
+//!
+//! ```text
+//! packet (RFC 9260 §3)                          chunk
+//!  0               2               4             0       1       2               4
+//! +---------------+---------------+             +-------+-------+---------------+----···
+//! | source port   | destination p.|             | type  | flags | length        | value, padded to 4
+//! +---------------+---------------+             +-------+-------+---------------+----···
+//! | verification tag              |
+//! +-------------------------------+             DATA: tsn 4 · stream 2 · ssn 2 · ppid 4 · payload
+//! | CRC32c, little endian         |             SACK: cumulative tsn 4 · window 4 · gaps 2 · duplicates 2 · gaps 4 each
+//! +-------------------------------+             FORWARD-TSN: new cumulative tsn 4
+//! | chunks …                                    INIT, INIT-ACK: tag 4 · window 4 · streams out 2, in 2 · tsn 4 · params
+//! ```
+//!
+//! Where it deviates from the RFCs, on purpose:
+//! - **SACKs are optimistic** (RFC 9260 §3.3.4 wants gaps reported): the highest TSN seen is acknowledged as if all
+//!   before it had come, so that the browser's sender never sees a loss and never slows down. Safe only because nothing
+//!   on this association is ever retransmitted.
+//! - **No congestion window** (RFC 9260 §7): the application sends a bounded number of small messages per tick.
+//! - **A received checksum isn't verified** (RFC 9260 §6.8): DTLS has authenticated the bytes, which is the argument by
+//!   which RFC 9653 lets both ends leave it out.
+//! - **Fragments are dropped** (RFC 9260 §6.9): the SDP announces a `max-message-size` that fits one packet.
+
+use crate::limits;
+
+const HEADER_BYTES: usize = 12;
+const CHUNK_HEADER_BYTES: usize = 4;
+const DATA_HEADER_BYTES: usize = CHUNK_HEADER_BYTES + 12;
+
+/// Chunk types: RFC 9260 §3.2, RFC 3758 §3.2, RFC 6525 §3.1.
+mod chunk {
+    pub(super) const DATA: u8 = 0;
+    pub(super) const INIT: u8 = 1;
+    pub(super) const INIT_ACK: u8 = 2;
+    pub(super) const SACK: u8 = 3;
+    pub(super) const HEARTBEAT: u8 = 4;
+    pub(super) const HEARTBEAT_ACK: u8 = 5;
+    pub(super) const ABORT: u8 = 6;
+    pub(super) const SHUTDOWN: u8 = 7;
+    pub(super) const COOKIE_ECHO: u8 = 10;
+    pub(super) const COOKIE_ACK: u8 = 11;
+    pub(super) const RE_CONFIG: u8 = 130;
+    pub(super) const FORWARD_TSN: u8 = 192;
+}
+
+/// Parameters: RFC 9260 §3.3, RFC 5061 §4.2.7, RFC 3758 §3.1, RFC 6525 §4.
+mod parameter {
+    pub(super) const HEARTBEAT_INFO: u16 = 1;
+    pub(super) const STATE_COOKIE: u16 = 7;
+    pub(super) const OUTGOING_RESET_REQUEST: u16 = 13;
+    pub(super) const RECONFIG_RESPONSE: u16 = 16;
+    pub(super) const SUPPORTED_EXTENSIONS: u16 = 0x8008;
+    pub(super) const FORWARD_TSN_SUPPORTED: u16 = 0xc000;
+}
+
+/// Payload protocol identifiers: RFC 8831 §8.
+mod ppid {
+    pub(super) const DCEP: u32 = 50;
+    pub(super) const BINARY: u32 = 53;
+}
+
+/// Data channel establishment: RFC 8832 §5, §8.2.
+mod dcep {
+    pub(super) const ACK: u8 = 2;
+    pub(super) const OPEN: u8 = 3;
+    pub(super) const UNORDERED_MAX_RETRANSMITS: u8 = 0x81;
+}
+
+/// DATA flags: unordered, beginning, ending (RFC 9260 §3.3.1).
+const UNORDERED_UNFRAGMENTED: u8 = 0b111;
+const UNFRAGMENTED: u8 = 0b011;
+
+const WINDOW_BYTES: u32 = 1024 * 1024;
+const STREAMS: u16 = 1024;
+const COOKIE_BYTES_MAX: usize = 512;
+const HEARTBEAT_BYTES_MAX: usize = 256;
+/// Packets of DATA after which a SACK is sent even if nothing else is (RFC 9260 §6.2).
+const SACK_EVERY: u8 = 2;
+/// A hole in what the peer has acknowledged may be reordering; once it is this old it is given up. With none, packets
+/// that were only reordered die at the receiver.
+const REORDERING_TSNS: u32 = 8;
+
+/// Which end of the association this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Sends the INIT: the native client.
+    Active,
+    /// Answers it: the server.
+    Passive,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Idle,
+    CookieWait,
+    CookieEchoed,
+    Established,
+    Closed,
+}
+
+/// What a packet brought.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// The association is up.
+    Open,
+    /// A message.
+    Message(Vec<u8>),
+    /// The peer has answered [`Lane::write_heartbeat`].
+    HeartbeatAck(u64),
+    /// The peer has closed the channel or the association.
+    Closed,
+    /// The peer has opened a channel that would retransmit or keep order.
+    ReliableChannel,
+}
+
+/// What was dropped, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Packets that are too short, for another association, or broken.
+    pub malformed: u64,
+    /// Messages that came twice, or too late to tell.
+    pub duplicate: u64,
+    /// Fragments of messages.
+    pub fragment: u64,
+    /// Messages on another stream, or not binary.
+    pub foreign: u64,
+}
+
+pub(super) struct Lane {
+    role: Role,
+    state: State,
+    local_port: u16,
+    remote_port: u16,
+    local_tag: u32,
+    remote_tag: u32,
+    next_tsn: u32,
+    acknowledged: u32,
+    forward_to: Option<u32>,
+    highest_seen: u32,
+    seen: u64,
+    unacknowledged_packets: u8,
+    cookie: Vec<u8>,
+    repeat_cookie_ack: bool,
+    stream: Option<u16>,
+    dropped: Dropped,
+}
+
+impl Lane {
+    /// `tag` and `tsn` come from a generator that can't be guessed (RFC 9260 §5.3.1).
+    pub(super) fn new(role: Role, local_port: u16, remote_port: u16, tag: u32, tsn: u32) -> Lane {
+        Lane {
+            role,
+            state: State::Idle,
+            local_port,
+            remote_port,
+            local_tag: tag.max(1),
+            remote_tag: 0,
+            next_tsn: tsn,
+            acknowledged: tsn.wrapping_sub(1),
+            forward_to: None,
+            highest_seen: 0,
+            seen: 0,
+            unacknowledged_packets: 0,
+            cookie: Vec::new(),
+            repeat_cookie_ack: false,
+            stream: None,
+            dropped: Dropped::default(),
+        }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.state == State::Established
+    }
+
+    pub(super) fn is_handshaking(&self) -> bool {
+        matches!(self.state, State::CookieWait | State::CookieEchoed)
+    }
+
+    pub(super) fn dropped(&self) -> Dropped {
+        self.dropped
+    }
+
+    /// Writes the packet that begins the handshake, or repeats the step that is unanswered: the active end's.
+    pub(super) fn write_handshake(&mut self, out: &mut Vec<u8>) -> bool {
+        debug_assert_eq!(self.role, Role::Active);
+        match self.state {
+            State::Idle | State::CookieWait => {
+                self.state = State::CookieWait;
+                let tag = std::mem::take(&mut self.remote_tag);
+                self.begin(out);
+                self.remote_tag = tag;
+                self.init_chunk(out, chunk::INIT, &[]);
+            }
+            State::CookieEchoed => {
+                self.begin(out);
+                let cookie = std::mem::take(&mut self.cookie);
+                put_chunk(out, chunk::COOKIE_ECHO, 0, &[&cookie]);
+                self.cookie = cookie;
+            }
+            State::Established | State::Closed => return false,
+        }
+        finish(out);
+        true
+    }
+
+    /// Writes a message as one packet; `false` where the channel isn't open.
+    pub(super) fn write_message(&mut self, payload: &[u8], out: &mut Vec<u8>) -> bool {
+        debug_assert!(payload.len() <= limits::FRAME_BYTES && !payload.is_empty());
+        if !self.is_open() {
+            return false;
+        }
+        self.begin(out);
+        self.control_chunks(out);
+        self.data_chunk(out, self.stream.unwrap_or(0), ppid::BINARY, payload);
+        finish(out);
+        true
+    }
+
+    /// Writes a packet that makes the peer return `nonce`: proof that its address is its own (RFC 9260 §8.3).
+    pub(super) fn write_heartbeat(&mut self, nonce: u64, out: &mut Vec<u8>) {
+        self.begin(out);
+        let length = parameter_length(8);
+        put_chunk(
+            out,
+            chunk::HEARTBEAT,
+            0,
+            &[&parameter::HEARTBEAT_INFO.to_be_bytes(), &length.to_be_bytes(), &nonce.to_be_bytes()],
+        );
+        finish(out);
+    }
+
+    /// Writes the packet that ends the association at once.
+    pub(super) fn write_abort(&mut self, out: &mut Vec<u8>) -> bool {
+        let was_up = matches!(self.state, State::Established | State::CookieEchoed);
+        self.state = State::Closed;
+        if was_up {
+            self.begin(out);
+            put_chunk(out, chunk::ABORT, 0, &[]);
+            finish(out);
+        }
+        was_up
+    }
+
+    /// Takes a packet that DTLS has authenticated; tells what it brought, and writes the reply, if any, to `reply`.
+    pub(super) fn handle_packet(&mut self, packet: &[u8], reply: &mut Vec<u8>, arrivals: &mut Vec<Arrival>) {
+        if self.state == State::Closed {
+            return;
+        }
+        let Some((header, chunks)) = packet.split_first_chunk::<HEADER_BYTES>() else {
+            self.dropped.malformed += 1;
+            return;
+        };
+        let tag = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+        let is_init = chunks.first() == Some(&chunk::INIT);
+        // RFC 9260 §8.5: an INIT carries no tag, an ABORT possibly the sender's own.
+        let tag_fits = if is_init { tag == 0 } else { tag == self.local_tag };
+        let is_reflected_abort = chunks.first() == Some(&chunk::ABORT) && tag == self.remote_tag;
+        if !tag_fits && !is_reflected_abort {
+            self.dropped.malformed += 1;
+            return;
+        }
+        let mut replies = Replies::default();
+        let mut data_came = false;
+        for chunk in Chunks(chunks) {
+            let Some(chunk) = chunk else {
+                self.dropped.malformed += 1;
+                break;
+            };
+            if !matches!(chunk.kind, chunk::INIT | chunk::COOKIE_ECHO) {
+                self.repeat_cookie_ack = false;
+            }
+            data_came |= chunk.kind == chunk::DATA;
+            if !self.handle_chunk(&chunk, &mut replies, arrivals) {
+                break;
+            }
+            if self.state == State::Closed {
+                break;
+            }
+        }
+        if data_came {
+            self.unacknowledged_packets = self.unacknowledged_packets.saturating_add(1);
+        }
+        self.write_replies(&replies, reply);
+    }
+
+    /// `false` where the rest of the packet must not be looked at.
+    fn handle_chunk(&mut self, chunk: &Chunk<'_>, replies: &mut Replies, arrivals: &mut Vec<Arrival>) -> bool {
+        let established = self.is_open();
+        match chunk.kind {
+            chunk::INIT if self.role == Role::Passive => {
+                self.handle_init(chunk.value, replies);
+                // RFC 9260 §6.10: INIT is never bundled.
+                return false;
+            }
+            chunk::INIT_ACK if self.state == State::CookieWait => {
+                self.handle_init_ack(chunk.value, replies);
+                return false;
+            }
+            chunk::COOKIE_ECHO if self.role == Role::Passive => {
+                return self.handle_cookie(chunk.value, replies, arrivals);
+            }
+            chunk::COOKIE_ACK if self.state == State::CookieEchoed => {
+                self.state = State::Established;
+                self.cookie = Vec::new();
+                arrivals.push(Arrival::Open);
+            }
+            chunk::DATA if established => self.handle_data(chunk, replies, arrivals),
+            chunk::SACK if established => self.handle_sack(chunk.value),
+            chunk::HEARTBEAT if established && chunk.value.len() <= HEARTBEAT_BYTES_MAX => {
+                replies.heartbeat = Some(chunk.value.to_vec());
+            }
+            chunk::HEARTBEAT_ACK if established => {
+                if let Some(nonce) = chunk.value.get(4..12).and_then(|bytes| bytes.first_chunk::<8>()) {
+                    arrivals.push(Arrival::HeartbeatAck(u64::from_be_bytes(*nonce)));
+                }
+            }
+            chunk::FORWARD_TSN if established => {
+                if let Some(tsn) = be_u32(chunk.value, 0) {
+                    self.see(tsn);
+                    replies.sack = true;
+                }
+            }
+            chunk::RE_CONFIG if established => self.handle_reconfig(chunk.value, replies, arrivals),
+            chunk::ABORT | chunk::SHUTDOWN => {
+                self.state = State::Closed;
+                arrivals.push(Arrival::Closed);
+            }
+            // RFC 9260 §3.2: the highest bit of an unknown type tells whether to go on.
+            unknown => return unknown & 0x80 != 0 || unknown <= chunk::COOKIE_ACK,
+        }
+        true
+    }
+
+    fn handle_init(&mut self, value: &[u8], replies: &mut Replies) {
+        let (Some(tag), Some(tsn)) = (be_u32(value, 0), be_u32(value, 12)) else {
+            self.dropped.malformed += 1;
+            return;
+        };
+        if tag == 0 {
+            self.dropped.malformed += 1;
+            return;
+        }
+        replies.init_ack = Some((tag, tsn));
+    }
+
+    fn handle_init_ack(&mut self, value: &[u8], replies: &mut Replies) {
+        let (Some(tag), Some(tsn)) = (be_u32(value, 0), be_u32(value, 12)) else {
+            self.dropped.malformed += 1;
+            return;
+        };
+        let cookie = Parameters(value.get(16..).unwrap_or_default())
+            .find_map(|(kind, cookie)| (kind == parameter::STATE_COOKIE).then_some(cookie));
+        let Some(cookie) = cookie.filter(|cookie| cookie.len() <= COOKIE_BYTES_MAX && tag != 0) else {
+            self.dropped.malformed += 1;
+            return;
+        };
+        self.remote_tag = tag;
+        self.highest_seen = tsn.wrapping_sub(1);
+        self.seen = u64::MAX;
+        self.cookie = cookie.to_vec();
+        self.state = State::CookieEchoed;
+        replies.cookie_echo = true;
+    }
+
+    /// The cookie is the peer's own tag and TSN. It needs no signature: the packet came through that peer's DTLS, so
+    /// all that a forged one can spoil is the forger's association.
+    fn handle_cookie(&mut self, cookie: &[u8], replies: &mut Replies, arrivals: &mut Vec<Arrival>) -> bool {
+        let (Some(tag), Some(tsn)) = (be_u32(cookie, 0), be_u32(cookie, 4)) else {
+            self.dropped.malformed += 1;
+            return false;
+        };
+        match self.state {
+            State::Idle => {
+                self.remote_tag = tag;
+                self.highest_seen = tsn.wrapping_sub(1);
+                self.seen = u64::MAX;
+                self.state = State::Established;
+                self.repeat_cookie_ack = true;
+                arrivals.push(Arrival::Open);
+            }
+            State::Established if tag == self.remote_tag => {}
+            _ => {
+                self.dropped.malformed += 1;
+                return false;
+            }
+        }
+        replies.cookie_ack = true;
+        true
+    }
+
+    fn handle_data(&mut self, chunk: &Chunk<'_>, replies: &mut Replies, arrivals: &mut Vec<Arrival>) {
+        let (Some(tsn), Some(ppid)) = (be_u32(chunk.value, 0), be_u32(chunk.value, 8)) else {
+            self.dropped.malformed += 1;
+            return;
+        };
+        let stream = u16::from_be_bytes([chunk.value[4], chunk.value[5]]);
+        let payload = &chunk.value[12..];
+        if !self.see(tsn) {
+            self.dropped.duplicate += 1;
+        } else if chunk.flags & UNFRAGMENTED != UNFRAGMENTED {
+            self.dropped.fragment += 1;
+        } else if ppid == ppid::DCEP {
+            self.handle_dcep(stream, payload, replies, arrivals);
+        } else if ppid == ppid::BINARY && *self.stream.get_or_insert(stream) == stream {
+            arrivals.push(Arrival::Message(payload.to_vec()));
+        } else {
+            self.dropped.foreign += 1;
+        }
+    }
+
+    fn handle_dcep(&mut self, stream: u16, message: &[u8], replies: &mut Replies, arrivals: &mut Vec<Arrival>) {
+        if self.role == Role::Active || message.first() != Some(&dcep::OPEN) {
+            return;
+        }
+        let retransmits = be_u32(message, 4);
+        if message.get(1) != Some(&dcep::UNORDERED_MAX_RETRANSMITS) || retransmits != Some(0) {
+            self.state = State::Closed;
+            arrivals.push(Arrival::ReliableChannel);
+        } else if *self.stream.get_or_insert(stream) == stream {
+            replies.dcep_ack = true;
+        } else {
+            self.dropped.foreign += 1;
+        }
+    }
+
+    fn handle_sack(&mut self, value: &[u8]) {
+        let (Some(cumulative), Some(counts)) = (be_u32(value, 0), be_u32(value, 8)) else {
+            self.dropped.malformed += 1;
+            return;
+        };
+        let newest_sent = self.next_tsn.wrapping_sub(1);
+        if is_newer(cumulative, newest_sent) || is_newer(self.acknowledged, cumulative) {
+            return;
+        }
+        self.acknowledged = cumulative;
+        self.forward_to = None;
+        let gaps = (counts >> 16) as usize;
+        let Some(last_gap) = gaps.checked_sub(1).and_then(|last| be_u32(value, 12 + last * 4)) else { return };
+        let highest = cumulative.wrapping_add(last_gap & 0xffff);
+        let given_up = highest.wrapping_sub(REORDERING_TSNS);
+        if !is_newer(highest, newest_sent) && is_newer(given_up, cumulative) {
+            // Once per SACK that shows the hole: a FORWARD-TSN on every packet makes a browser answer every packet.
+            self.forward_to = Some(given_up);
+        }
+    }
+
+    /// The page's `dc.close()` (RFC 8831 §6.7).
+    fn handle_reconfig(&mut self, value: &[u8], replies: &mut Replies, arrivals: &mut Vec<Arrival>) {
+        for (kind, body) in Parameters(value) {
+            if kind == parameter::OUTGOING_RESET_REQUEST {
+                replies.reset_done = be_u32(body, 0);
+                arrivals.push(Arrival::Closed);
+                return;
+            }
+        }
+    }
+
+    /// Notes a TSN; `false` if it had come before, or is too old to tell.
+    fn see(&mut self, tsn: u32) -> bool {
+        let ahead = tsn.wrapping_sub(self.highest_seen);
+        if ahead.cast_signed() > 0 {
+            self.seen = self.seen.checked_shl(ahead).unwrap_or(0) | 1;
+            self.highest_seen = tsn;
+            return true;
+        }
+        let behind = ahead.wrapping_neg();
+        let bit = 1u64.checked_shl(behind).unwrap_or(0);
+        let is_new = bit != 0 && self.seen & bit == 0;
+        self.seen |= bit;
+        is_new
+    }
+
+    fn write_replies(&mut self, replies: &Replies, out: &mut Vec<u8>) {
+        out.clear();
+        if let Some((tag, tsn)) = replies.init_ack {
+            let mut cookie = [0; 8];
+            cookie[..4].copy_from_slice(&tag.to_be_bytes());
+            cookie[4..].copy_from_slice(&tsn.to_be_bytes());
+            let own = std::mem::replace(&mut self.remote_tag, tag);
+            self.begin(out);
+            self.remote_tag = own;
+            self.init_chunk(out, chunk::INIT_ACK, &cookie);
+            finish(out);
+            return;
+        }
+        if replies.cookie_echo {
+            self.write_handshake(out);
+            return;
+        }
+        if self.state != State::Established {
+            return;
+        }
+        self.begin(out);
+        let empty = out.len();
+        if replies.cookie_ack {
+            put_chunk(out, chunk::COOKIE_ACK, 0, &[]);
+        }
+        if replies.sack || replies.dcep_ack || self.unacknowledged_packets >= SACK_EVERY {
+            self.sack_chunk(out);
+        }
+        if let Some(info) = &replies.heartbeat {
+            put_chunk(out, chunk::HEARTBEAT_ACK, 0, &[info]);
+        }
+        if let Some(sequence) = replies.reset_done {
+            let done = 1u32;
+            put_chunk(
+                out,
+                chunk::RE_CONFIG,
+                0,
+                &[
+                    &parameter::RECONFIG_RESPONSE.to_be_bytes(),
+                    &parameter_length(8).to_be_bytes(),
+                    &sequence.to_be_bytes(),
+                    &done.to_be_bytes(),
+                ],
+            );
+            self.state = State::Closed;
+        }
+        if replies.dcep_ack {
+            self.data_chunk(out, self.stream.unwrap_or(0), ppid::DCEP, &[dcep::ACK]);
+        }
+        if out.len() == empty {
+            out.clear();
+        } else {
+            finish(out);
+        }
+    }
+
+    /// What rides in front of the next message.
+    fn control_chunks(&mut self, out: &mut Vec<u8>) {
+        if self.repeat_cookie_ack {
+            put_chunk(out, chunk::COOKIE_ACK, 0, &[]);
+        }
+        if self.unacknowledged_packets > 0 {
+            self.sack_chunk(out);
+        }
+        if let Some(tsn) = self.forward_to.take() {
+            put_chunk(out, chunk::FORWARD_TSN, 0, &[&tsn.to_be_bytes()]);
+        }
+    }
+
+    fn begin(&self, out: &mut Vec<u8>) {
+        out.clear();
+        out.extend_from_slice(&self.local_port.to_be_bytes());
+        out.extend_from_slice(&self.remote_port.to_be_bytes());
+        out.extend_from_slice(&self.remote_tag.to_be_bytes());
+        out.extend_from_slice(&[0; 4]);
+    }
+
+    fn init_chunk(&self, out: &mut Vec<u8>, kind: u8, cookie: &[u8]) {
+        let mut parameters = Vec::with_capacity(24);
+        put_parameter(&mut parameters, parameter::FORWARD_TSN_SUPPORTED, &[]);
+        put_parameter(&mut parameters, parameter::SUPPORTED_EXTENSIONS, &[chunk::RE_CONFIG, chunk::FORWARD_TSN]);
+        if kind == chunk::INIT_ACK {
+            put_parameter(&mut parameters, parameter::STATE_COOKIE, cookie);
+        }
+        put_chunk(
+            out,
+            kind,
+            0,
+            &[
+                &self.local_tag.to_be_bytes(),
+                &WINDOW_BYTES.to_be_bytes(),
+                &STREAMS.to_be_bytes(),
+                &STREAMS.to_be_bytes(),
+                &self.next_tsn.to_be_bytes(),
+                &parameters,
+            ],
+        );
+    }
+
+    fn sack_chunk(&mut self, out: &mut Vec<u8>) {
+        self.unacknowledged_packets = 0;
+        put_chunk(out, chunk::SACK, 0, &[&self.highest_seen.to_be_bytes(), &WINDOW_BYTES.to_be_bytes(), &[0; 4]]);
+    }
+
+    fn data_chunk(&mut self, out: &mut Vec<u8>, stream: u16, ppid: u32, payload: &[u8]) {
+        let tsn = self.next_tsn;
+        self.next_tsn = tsn.wrapping_add(1);
+        put_chunk(
+            out,
+            chunk::DATA,
+            UNORDERED_UNFRAGMENTED,
+            &[&tsn.to_be_bytes(), &stream.to_be_bytes(), &[0; 2], &ppid.to_be_bytes(), payload],
+        );
+    }
+}
+
+#[derive(Default)]
+struct Replies {
+    init_ack: Option<(u32, u32)>,
+    cookie_echo: bool,
+    cookie_ack: bool,
+    sack: bool,
+    heartbeat: Option<Vec<u8>>,
+    reset_done: Option<u32>,
+    dcep_ack: bool,
+}
+
+struct Chunk<'a> {
+    kind: u8,
+    flags: u8,
+    value: &'a [u8],
+}
+
+/// The chunks of a packet; `None` where one is broken, and then no more.
+struct Chunks<'a>(&'a [u8]);
+
+impl<'a> Iterator for Chunks<'a> {
+    type Item = Option<Chunk<'a>>;
+
+    fn next(&mut self) -> Option<Option<Chunk<'a>>> {
+        let rest = std::mem::take(&mut self.0);
+        if rest.is_empty() {
+            return None;
+        }
+        let Some(&[kind, flags, high, low]) = rest.first_chunk::<CHUNK_HEADER_BYTES>() else { return Some(None) };
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        let Some(value) = rest.get(CHUNK_HEADER_BYTES..length) else { return Some(None) };
+        if kind == chunk::DATA && length <= DATA_HEADER_BYTES {
+            return Some(None);
+        }
+        self.0 = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(Some(Chunk { kind, flags, value }))
+    }
+}
+
+/// Type and value of parameters (RFC 9260 §3.2.1), up to the first broken one.
+struct Parameters<'a>(&'a [u8]);
+
+impl<'a> Iterator for Parameters<'a> {
+    type Item = (u16, &'a [u8]);
+
+    fn next(&mut self) -> Option<(u16, &'a [u8])> {
+        let rest = std::mem::take(&mut self.0);
+        let &[kind_high, kind_low, high, low] = rest.first_chunk::<4>()?;
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        let value = rest.get(4..length)?;
+        self.0 = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((u16::from_be_bytes([kind_high, kind_low]), value))
+    }
+}
+
+fn be_u32(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes))
+}
+
+/// Whether `a` comes after `b`, both counting mod 2³² (RFC 1982).
+fn is_newer(a: u32, b: u32) -> bool {
+    a.wrapping_sub(b).cast_signed() > 0
+}
+
+fn parameter_length(value_bytes: u16) -> u16 {
+    4 + value_bytes
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the parameters made here have a few bytes")]
+fn put_parameter(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    out.extend_from_slice(&kind.to_be_bytes());
+    out.extend_from_slice(&parameter_length(value.len() as u16).to_be_bytes());
+    out.extend_from_slice(value);
+    out.resize(out.len().next_multiple_of(4), 0);
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "what is sent fits a datagram")]
+fn put_chunk(out: &mut Vec<u8>, kind: u8, flags: u8, value: &[&[u8]]) {
+    let length = CHUNK_HEADER_BYTES + value.iter().map(|piece| piece.len()).sum::<usize>();
+    out.extend_from_slice(&[kind, flags]);
+    out.extend_from_slice(&(length as u16).to_be_bytes());
+    for piece in value {
+        out.extend_from_slice(piece);
+    }
+    out.resize(out.len().next_multiple_of(4), 0);
+}
+
+/// Fills in the checksum (RFC 9260 appendix A).
+fn finish(packet: &mut [u8]) {
+    let checksum = crc32c::crc32c(packet);
+    if let Some(field) = packet.get_mut(8..12) {
+        field.copy_from_slice(&checksum.to_le_bytes());
+    }
+}

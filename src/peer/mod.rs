@@ -1,0 +1,617 @@
+//! One WebRTC peer: str0m's ICE and DTLS, with the datagram [`lane`] in place of its SCTP.
+
+mod dtls;
+mod lane;
+pub(crate) mod sdp;
+
+use std::collections::VecDeque;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+use str0m::config::{DtlsCert, Fingerprint};
+use str0m::ice::{IceCreds, StunMessage};
+use str0m::net::{Protocol, Receive};
+use str0m::{Candidate, IceConnectionState, Input, Output, Rtc};
+
+use crate::limits;
+use dtls::DtlsHandle;
+use lane::{Arrival, Lane, Role};
+use sdp::{Description, SdpError, Setup};
+
+pub use lane::Dropped;
+
+/// A local UDP address, numbered by the caller from 0, below [`limits::LOCAL_ADDRESSES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LocalId(pub u16);
+
+/// A datagram to send.
+#[derive(Debug)]
+pub struct Transmit<'a> {
+    /// From which local address.
+    pub local: LocalId,
+    /// Where to.
+    pub destination: SocketAddr,
+    /// Its payload.
+    pub bytes: &'a [u8],
+}
+
+/// Datagrams that wait to be polled, in order.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    waiting: VecDeque<(LocalId, SocketAddr, Vec<u8>)>,
+    lent: Vec<u8>,
+}
+
+impl Outbox {
+    pub(crate) fn poll(&mut self) -> Option<Transmit<'_>> {
+        let (local, destination, bytes) = self.waiting.pop_front()?;
+        self.lent = bytes;
+        Some(Transmit { local, destination, bytes: &self.lent })
+    }
+}
+
+/// What became of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// It is on its way.
+    Sent,
+    /// It could not leave now, and so never will.
+    Dropped,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// Frames can be sent.
+    Open,
+    /// A frame has arrived.
+    Data(Vec<u8>),
+    /// The peer is no more.
+    Closed(Closed),
+}
+
+/// Why a peer is no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// It did not open in time.
+    NeverOpened,
+    /// Nothing was heard of it any more (RFC 7675).
+    Lost,
+    /// The other end closed it.
+    ByPeer,
+    /// Its data channel would have lost data silently.
+    ReliableChannel,
+    /// It was heard from more addresses than one may have.
+    TooManyAddresses,
+    /// Its handshake, or its cryptography, failed.
+    Failed,
+}
+
+/// What a STUN message did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stun {
+    /// It was for this peer, from an address that is its own now.
+    Accepted,
+    /// It was not this peer's.
+    Refused,
+}
+
+struct Address {
+    local: LocalId,
+    remote: SocketAddr,
+    received_bytes: u64,
+    sent_bytes: u64,
+    last_heard: Instant,
+    nonce: u64,
+    proven: bool,
+}
+
+/// The certificate that all peers of a process share, with its fingerprint.
+#[derive(Clone)]
+pub(crate) struct Identity {
+    certificate: DtlsCert,
+    fingerprint: [u8; 32],
+}
+
+impl Identity {
+    /// A new one.
+    ///
+    /// # Panics
+    /// If the operating system has no random numbers to give.
+    pub(crate) fn generate() -> Identity {
+        let certificate = dtls::generate_certificate().expect("a key pair can be generated");
+        let fingerprint = dtls::crypto_provider().sha256_provider.sha256(&certificate.certificate);
+        Identity { certificate, fingerprint }
+    }
+}
+
+/// How long the address in use may be silent before a check from another one moves the peer there.
+const SILENCE_BEFORE_MOVE: Duration = Duration::from_millis(500);
+/// Time between two tries to prove an address, and the first wait for an answer in the lane's handshake.
+const RETRY: Duration = Duration::from_millis(250);
+const RETRY_MAX: Duration = Duration::from_secs(2);
+
+pub(crate) struct Peer {
+    rtc: Rtc,
+    dtls: DtlsHandle,
+    lane: Lane,
+    role: Role,
+    ufrag: String,
+    rng: ChaCha20Rng,
+    addresses: Vec<Address>,
+    locals: Vec<SocketAddr>,
+    current: Option<SocketAddr>,
+    connected: bool,
+    closed: bool,
+    open_before: Option<Instant>,
+    rtc_deadline: Instant,
+    handshake_at: Option<(Instant, Duration)>,
+    probe_at: Option<Instant>,
+    events: VecDeque<Event>,
+    unproven_dropped: u64,
+    packet: Vec<u8>,
+}
+
+impl Peer {
+    /// The answering, ICE-lite end: the peer, and its answer with `candidates` inside.
+    pub(crate) fn answer(
+        now: Instant,
+        identity: &Identity,
+        ufrag: String,
+        seed: [u8; 32],
+        offer: &str,
+        candidates: Vec<SocketAddr>,
+    ) -> Result<(Peer, String), SdpError> {
+        let offer = Description::parse(offer)?;
+        if offer.setup == Setup::Passive {
+            return Err(SdpError("The offer must be a=setup:actpass; this one leaves no role to the server."));
+        }
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        let answer = Description {
+            mid: offer.mid.clone(),
+            ufrag,
+            password: ice_password(&mut rng),
+            fingerprint: identity.fingerprint,
+            setup: Setup::Passive,
+            sctp_port: offer.sctp_port,
+            candidates,
+        };
+        let session = rng.next_u64() >> 2;
+        let mut peer = Peer::new(now, identity, rng, Role::Passive, &answer);
+        peer.start(&offer).map_err(|()| SdpError("The offer can't be answered."))?;
+        Ok((peer, answer.to_sdp(session)))
+    }
+
+    /// The offering end: the peer, and its offer.
+    pub(crate) fn offer(now: Instant, identity: &Identity, seed: [u8; 32]) -> (Peer, String) {
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        let offer = Description {
+            mid: Some("0".to_owned()),
+            ufrag: ice_password(&mut rng)[..8].to_owned(),
+            password: ice_password(&mut rng),
+            fingerprint: identity.fingerprint,
+            setup: Setup::ActPass,
+            sctp_port: 5000,
+            candidates: Vec::new(),
+        };
+        let session = rng.next_u64() >> 2;
+        (Peer::new(now, identity, rng, Role::Active, &offer), offer.to_sdp(session))
+    }
+
+    /// The offering end takes the answer; `locals` are the addresses it has.
+    pub(crate) fn accept(
+        &mut self,
+        now: Instant,
+        answer: &str,
+        locals: &[(LocalId, SocketAddr)],
+        outbox: &mut Outbox,
+    ) -> Result<(), SdpError> {
+        let answer = Description::parse(answer)?;
+        if answer.setup != Setup::Passive {
+            return Err(SdpError("The answer must be a=setup:passive."));
+        }
+        for &(local, address) in locals {
+            self.add_local(stand_in(local, address));
+        }
+        for &candidate in &answer.candidates {
+            self.add_remote(candidate);
+        }
+        self.start(&answer).map_err(|()| SdpError("The answer can't be used."))?;
+        self.handle_timeout(now, outbox);
+        Ok(())
+    }
+
+    fn new(now: Instant, identity: &Identity, mut rng: ChaCha20Rng, role: Role, own: &Description) -> Peer {
+        let passive = role == Role::Passive;
+        let rtc = Rtc::builder()
+            .set_crypto_provider(dtls::crypto_provider())
+            .set_dtls_cert(identity.certificate.clone())
+            .set_local_ice_credentials(IceCreds { ufrag: own.ufrag.clone(), pass: own.password.clone() })
+            .set_ice_lite(passive)
+            .clear_codecs()
+            .clear_extension_map()
+            .build(now);
+        let dtls = DtlsHandle::take_newest().expect("str0m makes its DTLS instance when it is built");
+        let lane = Lane::new(role, own.sctp_port, own.sctp_port, rng.next_u32(), rng.next_u32());
+        Peer {
+            rtc,
+            dtls,
+            lane,
+            role,
+            ufrag: own.ufrag.clone(),
+            rng,
+            addresses: Vec::new(),
+            locals: Vec::new(),
+            current: None,
+            connected: false,
+            closed: false,
+            open_before: Some(now + limits::PEER_OPEN_TIMEOUT),
+            rtc_deadline: now,
+            handshake_at: None,
+            probe_at: None,
+            events: VecDeque::new(),
+            unproven_dropped: 0,
+            packet: Vec::with_capacity(limits::UDP_PAYLOAD_BYTES),
+        }
+    }
+
+    fn start(&mut self, remote: &Description) -> Result<(), ()> {
+        let mut api = self.rtc.direct_api();
+        api.set_remote_ice_credentials(IceCreds { ufrag: remote.ufrag.clone(), pass: remote.password.clone() });
+        api.set_remote_fingerprint(Fingerprint { hash_func: "sha-256".to_owned(), bytes: remote.fingerprint.to_vec() });
+        api.set_ice_controlling(self.role == Role::Active);
+        api.start_dtls(self.role == Role::Active).map_err(drop)
+    }
+
+    /// Whether frames can be sent.
+    pub(crate) fn is_open(&self) -> bool {
+        self.lane.is_open() && !self.closed
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// The local half of the user name in STUN messages for this peer.
+    pub(crate) fn ufrag(&self) -> &str {
+        &self.ufrag
+    }
+
+    /// Where the peer has been heard from.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.addresses.iter().map(|address| address.remote)
+    }
+
+    pub(crate) fn dropped(&self) -> Dropped {
+        self.lane.dropped()
+    }
+
+    /// Datagrams that were not sent to an address that had not proven itself.
+    pub(crate) fn unproven_dropped(&self) -> u64 {
+        self.unproven_dropped
+    }
+
+    pub(crate) fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        if self.closed {
+            return None;
+        }
+        let handshake = self.handshake_at.map(|(at, _)| at);
+        let open_before = self.open_before.filter(|_| !self.lane.is_open());
+        [Some(self.rtc_deadline), handshake, self.probe_at, open_before].into_iter().flatten().min()
+    }
+
+    /// Takes a STUN message that names this peer, or answers its check.
+    pub(crate) fn handle_stun(
+        &mut self,
+        now: Instant,
+        local: LocalId,
+        source: SocketAddr,
+        bytes: &[u8],
+        outbox: &mut Outbox,
+    ) -> Stun {
+        let Ok(message) = StunMessage::parse(bytes) else { return Stun::Refused };
+        let wants_this_address = message.use_candidate();
+        let destination = stand_in(local, source);
+        let known = self.addresses.iter().any(|address| address.remote == source && address.local == local);
+        if !known {
+            // Only a message with the right password may add an address. A known source, str0m would let through
+            // without that check.
+            let Ok(receive) = Receive::new(Protocol::Udp, source, destination, bytes) else { return Stun::Refused };
+            if self.closed || !self.rtc.accepts(&Input::Receive(now, receive)) {
+                return Stun::Refused;
+            }
+            if self.addresses.len() == limits::PEER_ADDRESSES {
+                self.close(now, Closed::TooManyAddresses, outbox);
+                return Stun::Refused;
+            }
+            self.addresses.push(Address {
+                local,
+                remote: source,
+                received_bytes: 0,
+                sent_bytes: 0,
+                last_heard: now,
+                nonce: self.rng.next_u64(),
+                proven: self.role == Role::Active,
+            });
+            if self.role == Role::Passive {
+                self.add_local(destination);
+                self.add_remote(source);
+                self.drain(now, None, outbox);
+            }
+        }
+        self.handle_datagram(now, local, source, bytes, outbox);
+        if self.role == Role::Passive && self.connected && self.current.is_some_and(|current| current != source) {
+            let silent = self.current_address().is_none_or(|current| now - current.last_heard > SILENCE_BEFORE_MOVE);
+            if wants_this_address || silent {
+                self.move_to(now, source, outbox);
+            }
+        }
+        Stun::Accepted
+    }
+
+    /// Takes a datagram from an address of this peer.
+    pub(crate) fn handle_datagram(
+        &mut self,
+        now: Instant,
+        local: LocalId,
+        source: SocketAddr,
+        bytes: &[u8],
+        outbox: &mut Outbox,
+    ) {
+        if self.closed {
+            return;
+        }
+        if let Some(address) = self.addresses.iter_mut().find(|address| address.remote == source) {
+            address.received_bytes += bytes.len() as u64;
+            address.last_heard = now;
+        }
+        let Ok(receive) = Receive::new(Protocol::Udp, source, stand_in(local, source), bytes) else { return };
+        if let Err(error) = self.rtc.handle_input(Input::Receive(now, receive)) {
+            log::debug!("peer {}: {error}", self.ufrag);
+            self.close(now, Closed::Failed, outbox);
+            return;
+        }
+        self.drain(now, Some(source), outbox);
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant, outbox: &mut Outbox) {
+        if self.closed {
+            return;
+        }
+        if !self.lane.is_open() && self.open_before.is_some_and(|at| at <= now) {
+            self.close(now, Closed::NeverOpened, outbox);
+            return;
+        }
+        if self.probe_at.is_some_and(|at| at <= now) {
+            self.probe(now, outbox);
+        }
+        if let Some((_, wait)) = self.handshake_at.filter(|&(at, _)| at <= now) {
+            self.handshake(now, (wait * 2).min(RETRY_MAX), outbox);
+        }
+        if let Err(error) = self.rtc.handle_input(Input::Timeout(now)) {
+            log::debug!("peer {}: {error}", self.ufrag);
+            self.close(now, Closed::Failed, outbox);
+            return;
+        }
+        self.drain(now, None, outbox);
+    }
+
+    /// Sends a frame now or never.
+    pub(crate) fn send(&mut self, now: Instant, frame: &[u8], outbox: &mut Outbox) -> Sent {
+        let mut packet = std::mem::take(&mut self.packet);
+        let before = outbox.waiting.len();
+        if !self.closed && self.lane.write_message(frame, &mut packet) {
+            self.send_packet(now, &packet, outbox);
+        }
+        self.packet = packet;
+        if outbox.waiting.len() > before { Sent::Sent } else { Sent::Dropped }
+    }
+
+    /// Ends the peer; the other end is told.
+    pub(crate) fn close(&mut self, now: Instant, why: Closed, outbox: &mut Outbox) {
+        if self.closed {
+            return;
+        }
+        let mut packet = std::mem::take(&mut self.packet);
+        if self.lane.write_abort(&mut packet) {
+            self.send_packet(now, &packet, outbox);
+        }
+        if self.connected && self.rtc.close().is_ok() {
+            self.poll_rtc(now, None, outbox);
+        }
+        self.closed = true;
+        self.events.push_back(Event::Closed(why));
+    }
+
+    fn current_address(&self) -> Option<&Address> {
+        self.addresses.iter().find(|address| Some(address.remote) == self.current)
+    }
+
+    fn add_local(&mut self, stand_in: SocketAddr) {
+        if !self.locals.contains(&stand_in) {
+            self.locals.push(stand_in);
+            if let Ok(candidate) = Candidate::host(stand_in, Protocol::Udp) {
+                self.rtc.add_local_candidate(candidate);
+            }
+        }
+    }
+
+    fn add_remote(&mut self, address: SocketAddr) {
+        if let Ok(candidate) = Candidate::host(address, Protocol::Udp) {
+            self.rtc.add_remote_candidate(candidate);
+        }
+    }
+
+    /// An ICE-lite agent goes on sending to the old address until its checks have been missing for 15 s; taking the
+    /// old candidate away moves it at once.
+    fn move_to(&mut self, now: Instant, source: SocketAddr, outbox: &mut Outbox) {
+        let Some(old) = self.current else { return };
+        if let Ok(candidate) = Candidate::host(old, Protocol::Udp) {
+            self.rtc.direct_api().invalidate_candidate(&candidate);
+        }
+        // Coming back is a move like any other, so the old address has to introduce itself again.
+        self.addresses.retain(|address| address.remote != old);
+        self.current = Some(source);
+        self.handle_timeout(now, outbox);
+        self.probe(now, outbox);
+    }
+
+    /// Asks the address in use to prove itself, if it has not.
+    fn probe(&mut self, now: Instant, outbox: &mut Outbox) {
+        self.probe_at = None;
+        let Some(nonce) = self.current_address().filter(|address| !address.proven).map(|address| address.nonce) else {
+            return;
+        };
+        if self.lane.is_open() {
+            let mut packet = std::mem::take(&mut self.packet);
+            self.lane.write_heartbeat(nonce, &mut packet);
+            self.send_packet(now, &packet, outbox);
+            self.packet = packet;
+        }
+        self.probe_at = Some(now + RETRY);
+    }
+
+    fn handshake(&mut self, now: Instant, wait: Duration, outbox: &mut Outbox) {
+        let mut packet = std::mem::take(&mut self.packet);
+        if self.lane.write_handshake(&mut packet) {
+            self.send_packet(now, &packet, outbox);
+            self.handshake_at = Some((now + wait, wait));
+        }
+        self.packet = packet;
+    }
+
+    fn send_packet(&mut self, now: Instant, packet: &[u8], outbox: &mut Outbox) {
+        // str0m polls its DTLS only after a mutation that it knows of.
+        let sent = self.dtls.send(packet).is_ok() && self.rtc.handle_input(Input::Timeout(now)).is_ok();
+        if sent {
+            self.poll_rtc(now, None, outbox);
+        }
+    }
+
+    /// Brings out everything that waits in str0m and the lane: after every mutation, until there is no more.
+    fn drain(&mut self, now: Instant, from: Option<SocketAddr>, outbox: &mut Outbox) {
+        self.poll_rtc(now, from, outbox);
+        let mut reply = Vec::new();
+        let mut arrivals = Vec::new();
+        for packet in self.dtls.take_received() {
+            self.lane.handle_packet(&packet, &mut reply, &mut arrivals);
+            if !reply.is_empty() {
+                self.send_packet(now, &reply, outbox);
+            }
+        }
+        for arrival in arrivals {
+            self.handle_arrival(now, arrival, outbox);
+        }
+        if !self.lane.is_handshaking() && self.lane.is_open() {
+            self.handshake_at = None;
+        }
+    }
+
+    fn handle_arrival(&mut self, now: Instant, arrival: Arrival, outbox: &mut Outbox) {
+        match arrival {
+            Arrival::Open => {
+                self.events.push_back(Event::Open);
+                self.probe(now, outbox);
+            }
+            Arrival::Message(frame) => self.events.push_back(Event::Data(frame)),
+            Arrival::HeartbeatAck(nonce) => {
+                if let Some(address) = self.addresses.iter_mut().find(|address| address.nonce == nonce) {
+                    address.proven = true;
+                }
+            }
+            Arrival::Closed => self.close(now, Closed::ByPeer, outbox),
+            Arrival::ReliableChannel => self.close(now, Closed::ReliableChannel, outbox),
+        }
+    }
+
+    fn poll_rtc(&mut self, now: Instant, from: Option<SocketAddr>, outbox: &mut Outbox) {
+        loop {
+            match self.rtc.poll_output() {
+                Ok(Output::Timeout(at)) => {
+                    self.rtc_deadline = at;
+                    return;
+                }
+                Ok(Output::Transmit(transmit)) => {
+                    self.transmit(transmit.source, transmit.destination, transmit.contents.into(), outbox);
+                }
+                Ok(Output::Event(event)) => self.handle_rtc_event(now, &event, from, outbox),
+                Err(error) => {
+                    log::debug!("peer {}: {error}", self.ufrag);
+                    if !std::mem::replace(&mut self.closed, true) {
+                        self.events.push_back(Event::Closed(Closed::Failed));
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn handle_rtc_event(&mut self, now: Instant, event: &str0m::Event, from: Option<SocketAddr>, outbox: &mut Outbox) {
+        let closed = match event {
+            str0m::Event::Connected => {
+                self.connected = true;
+                // The Finished that completed the handshake came from here: what answers a handshake is there.
+                if let Some(address) = self.addresses.iter_mut().find(|address| Some(address.remote) == from) {
+                    address.proven = true;
+                }
+                if self.role == Role::Active {
+                    self.handshake(now, RETRY, outbox);
+                }
+                return;
+            }
+            str0m::Event::IceConnectionStateChange(IceConnectionState::Disconnected) => Closed::Lost,
+            str0m::Event::Closed => Closed::ByPeer,
+            _ => return,
+        };
+        if !std::mem::replace(&mut self.closed, true) {
+            self.events.push_back(Event::Closed(closed));
+        }
+    }
+
+    fn transmit(&mut self, source: SocketAddr, destination: SocketAddr, bytes: Vec<u8>, outbox: &mut Outbox) {
+        let is_stun = bytes.first().is_some_and(|&byte| byte < 4);
+        if !is_stun {
+            self.current = Some(destination);
+        }
+        if let Some(address) = self.addresses.iter_mut().find(|address| address.remote == destination) {
+            let allowed = address.received_bytes * limits::UNPROVEN_AMPLIFICATION;
+            let sent = address.sent_bytes + bytes.len() as u64;
+            if !address.proven && sent > allowed {
+                self.unproven_dropped += 1;
+                return;
+            }
+            address.sent_bytes = sent;
+        } else if self.role == Role::Passive {
+            self.unproven_dropped += 1;
+            return;
+        }
+        outbox.waiting.push_back((local_of(source), destination, bytes));
+    }
+}
+
+/// Characters of ICE credentials (RFC 8839 §5.4): 24 of them carry 144 bits.
+fn ice_password(rng: &mut ChaCha20Rng) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    (0..24).map(|_| char::from(ALPHABET[(rng.next_u32() >> 26) as usize])).collect()
+}
+
+/// str0m knows local addresses by number only: one address of a documentation range (RFC 5737, RFC 3849) stands for
+/// each, so that it makes no difference to ICE by which of its names the server was reached.
+fn stand_in(local: LocalId, remote: SocketAddr) -> SocketAddr {
+    let port = STAND_IN_PORT + local.0;
+    match remote {
+        SocketAddr::V4(_) => (Ipv4Addr::new(192, 0, 2, 1), port).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), port).into(),
+    }
+}
+
+const STAND_IN_PORT: u16 = 1024;
+
+fn local_of(stand_in: SocketAddr) -> LocalId {
+    LocalId(stand_in.port().saturating_sub(STAND_IN_PORT))
+}
