@@ -13,7 +13,7 @@ use str0m::ice::StunMessage;
 use crate::peer::sdp::SdpError;
 use crate::peer::{Closed, Event, Identity, Outbox, Peer, Sent, Stun};
 
-pub use crate::peer::{LocalId, Transmit};
+pub use crate::peer::{Dropped, LocalId, Transmit};
 
 /// A peer of this endpoint; that of a peer that is gone never means another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,6 +50,7 @@ pub(crate) struct Endpoint {
     events: VecDeque<(PeerKey, Event)>,
     outbox: Outbox,
     unroutable: Unroutable,
+    dropped_by_gone: Dropped,
 }
 
 impl Endpoint {
@@ -64,11 +65,20 @@ impl Endpoint {
             events: VecDeque::new(),
             outbox: Outbox::default(),
             unroutable: Unroutable::default(),
+            dropped_by_gone: Dropped::default(),
         }
     }
 
     pub(crate) fn unroutable(&self) -> Unroutable {
         self.unroutable
+    }
+
+    pub(crate) fn dropped(&self) -> Dropped {
+        let mut dropped = self.dropped_by_gone;
+        for (_, entry) in &self.peers {
+            dropped += entry.peer.dropped();
+        }
+        dropped
     }
 
     pub(crate) fn peers(&self) -> usize {
@@ -211,6 +221,7 @@ impl Endpoint {
 
     fn remove(&mut self, key: PeerKey) {
         let entry = self.peers.remove(key.index as usize);
+        self.dropped_by_gone += entry.peer.dropped();
         if let Some(deadline) = entry.deadline {
             self.timers.remove(&(deadline, key));
         }

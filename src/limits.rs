@@ -34,6 +34,9 @@ pub const RELIABLE_UP_BYTES: usize = 16 * 1024;
 /// Bytes of reliable messages and signaling that may wait for one player's slow socket; past it the player is closed.
 pub const RELIABLE_QUEUE_BYTES: usize = 4 * 1024 * 1024;
 
+/// Unreliable bodies that wait for one player's websocket; past it the oldest is dropped. Of states, one.
+pub const WEBSOCKET_FRAMES: usize = 8;
+
 /// Inputs that one frame carries and one player may have unacknowledged; also the inputs taken per player and tick.
 pub const INPUT_WINDOW: usize = 8;
 /// Bytes of one encoded input. A frame carries the newest input and as many of the window as fit one part.

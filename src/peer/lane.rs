@@ -118,7 +118,7 @@ pub(super) enum Arrival {
     ReliableChannel,
 }
 
-/// What was dropped, by kind.
+/// What peers dropped, by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {
     /// Packets that are too short, for another association, or broken.
@@ -129,6 +129,18 @@ pub struct Dropped {
     pub fragment: u64,
     /// Messages on another stream, or not binary.
     pub foreign: u64,
+    /// Datagrams to an address that had not proven itself.
+    pub unproven: u64,
+}
+
+impl std::ops::AddAssign for Dropped {
+    fn add_assign(&mut self, other: Dropped) {
+        self.malformed += other.malformed;
+        self.duplicate += other.duplicate;
+        self.fragment += other.fragment;
+        self.foreign += other.foreign;
+        self.unproven += other.unproven;
+    }
 }
 
 pub(super) struct Lane {

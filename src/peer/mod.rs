@@ -73,7 +73,7 @@ pub(crate) enum Event {
 
 /// Why a peer is no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Closed {
+pub(crate) enum Closed {
     /// It did not open in time.
     NeverOpened,
     /// Nothing was heard of it any more (RFC 7675).
@@ -284,12 +284,7 @@ impl Peer {
     }
 
     pub(crate) fn dropped(&self) -> Dropped {
-        self.lane.dropped()
-    }
-
-    /// Datagrams that were not sent to an address that had not proven itself.
-    pub(crate) fn unproven_dropped(&self) -> u64 {
-        self.unproven_dropped
+        Dropped { unproven: self.unproven_dropped, ..self.lane.dropped() }
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<Event> {

@@ -58,4 +58,4 @@ pub mod msgpack;
 pub mod signaling;
 
 mod deflate;
-pub use deflate::{Deflater, Inflater};
+pub use deflate::{Deflater, InflateError, Inflater};

@@ -1,0 +1,628 @@
+//! The native client, sans-IO: what `client-js` is for the browser, for tests, bots, load and games outside of it.
+//!
+//! The caller connects a websocket and a UDP socket, gives [`Client`] what they bring, and polls it for what they are to
+//! carry, for [`Event`]s, and for when to come again. While the data channel opens, and where it doesn't, everything
+//! goes over the websocket.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::limits;
+use crate::peer::{self, Identity, LocalId, Outbox, Peer, Sent, Transmit};
+use crate::wire::frame::{self, Direction, Frame, Header, Kind, Reassembler, Transport};
+use crate::wire::msgpack::{self, SendError};
+use crate::wire::{Inflater, signaling};
+
+/// What a client is made with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// From the OS's generator, or a test's.
+    pub seed: [u8; 32],
+    /// The room to join, where the websocket's URL doesn't name it.
+    pub room: Option<String>,
+    /// The name to show.
+    pub name: String,
+    /// What to bring for the game.
+    pub data: serde_json::Value,
+    /// Local UDP addresses, by their [`LocalId`]; without any, everything goes over the websocket.
+    pub locals: Vec<SocketAddr>,
+}
+
+/// A message for the client's websocket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Signaling.
+    Text(String),
+    /// A game frame.
+    Binary(Vec<u8>),
+    /// Close it, with code 1000.
+    Close,
+}
+
+/// One input that the room fanned out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FannedOut {
+    /// Who sent it.
+    pub player: u32,
+    /// Its number.
+    pub number: u32,
+    /// One msgpack value.
+    pub value: Vec<u8>,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The room has let the player in.
+    Joined {
+        /// The player's number.
+        player: u32,
+        /// What the game greets them with.
+        welcome: serde_json::Value,
+    },
+    /// The room has not.
+    Refused {
+        /// See [`crate::wire::codes`].
+        code: String,
+        /// In words.
+        message: String,
+    },
+    /// The data channel is open.
+    Open,
+    /// The data channel is not open any more, or never was; frames go over the websocket.
+    ChannelClosed {
+        /// In words.
+        message: String,
+    },
+    /// A state, newer than those before.
+    State {
+        /// The tick that made it.
+        tick: u32,
+        /// One msgpack value.
+        value: Vec<u8>,
+    },
+    /// The inputs of a tick; each tick comes once, in order.
+    Tick {
+        /// Its number.
+        tick: u32,
+        /// The inputs of all players.
+        inputs: Vec<FannedOut>,
+    },
+    /// Ticks that the server no longer had; the next one follows.
+    TicksLost {
+        /// How many.
+        count: u32,
+    },
+    /// An event of the game.
+    Event {
+        /// The tick that made it.
+        tick: u32,
+        /// One msgpack value.
+        value: Vec<u8>,
+        /// Whether it came on the reliable lane.
+        reliable: bool,
+    },
+    /// Another player has come.
+    PlayerJoined {
+        /// Their number.
+        player: u32,
+        /// Their name.
+        name: String,
+    },
+    /// Another player is gone.
+    PlayerLeft {
+        /// Their number.
+        player: u32,
+        /// See [`crate::wire::codes::Leave`].
+        reason: String,
+    },
+    /// The websocket is closed: the end.
+    Closed,
+}
+
+/// What was measured.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Stats {
+    /// Last round trip, in milliseconds; 0 until one was measured.
+    pub rtt_ms: f64,
+    /// Unreliable frames received.
+    pub frames: u64,
+    /// Gaps in their sequence numbers: frames lost or still on their way.
+    pub missing: u64,
+    /// States that came after a newer one.
+    pub stale_states: u64,
+    /// Frames that could not be read.
+    pub bad_frames: u64,
+    /// Frames that could not leave in time.
+    pub dropped_frames: u64,
+}
+
+/// Time after which unacknowledged inputs are sent again.
+const INPUT_REPEAT: Duration = Duration::from_millis(33);
+/// Time after which missed ticks are asked for again.
+const TICKS_REPEAT: Duration = Duration::from_secs(1);
+
+/// The native client.
+pub struct Client {
+    locals: Vec<(LocalId, SocketAddr)>,
+    started: Instant,
+    now: Instant,
+    peer: Option<Peer>,
+    outbox: Outbox,
+    messages: VecDeque<Message>,
+    events: VecDeque<Event>,
+    joined: bool,
+    closed: bool,
+    next_seq: u16,
+    next_reliable_seq: u32,
+    next_input: u32,
+    unacknowledged: VecDeque<(u32, Vec<u8>)>,
+    last_input_packet: Option<Instant>,
+    unsent_input: bool,
+    newest_tick: u32,
+    newest_state: Option<u32>,
+    newest_seq: Option<u16>,
+    next_tick: Option<u32>,
+    ticks: BTreeMap<u32, Vec<FannedOut>>,
+    asked_for_ticks: Option<Instant>,
+    next_ping: Instant,
+    reassembler: Reassembler,
+    inflater: Inflater,
+    stats: Stats,
+}
+
+impl Client {
+    /// A client that asks to join at once: the websocket is open, or its messages wait until it is.
+    ///
+    /// # Panics
+    /// If the operating system has no random numbers for a DTLS key.
+    #[must_use]
+    pub fn new(config: Config, now: Instant) -> Client {
+        let mut rng = ChaCha20Rng::from_seed(config.seed);
+        let mut seed = [0; 32];
+        rng.fill_bytes(&mut seed);
+        let offered = (!config.locals.is_empty()).then(|| Peer::offer(now, &Identity::generate(), seed));
+        let (peer, sdp) = offered.unzip();
+        let request = serde_json::json!({
+            "a": "join",
+            "d": {
+                "roomId": config.room, "name": config.name, "data": config.data, "version": signaling::VERSION, "sdp": sdp,
+            },
+        });
+        Client {
+            locals: (0..).map(LocalId).zip(config.locals).collect(),
+            started: now,
+            now,
+            peer,
+            outbox: Outbox::default(),
+            messages: VecDeque::from([Message::Text(request.to_string())]),
+            events: VecDeque::new(),
+            joined: false,
+            closed: false,
+            next_seq: 0,
+            next_reliable_seq: 1,
+            next_input: 1,
+            unacknowledged: VecDeque::new(),
+            last_input_packet: None,
+            unsent_input: false,
+            newest_tick: 0,
+            newest_state: None,
+            newest_seq: None,
+            next_tick: None,
+            ticks: BTreeMap::new(),
+            asked_for_ticks: None,
+            next_ping: now,
+            reassembler: Reassembler::default(),
+            inflater: Inflater::new(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// What was measured.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Whether frames go over the data channel.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.peer.as_ref().is_some_and(Peer::is_open)
+    }
+
+    /// Inputs that the game has not confirmed to have had.
+    #[must_use]
+    pub fn unacknowledged(&self) -> usize {
+        self.unacknowledged.len()
+    }
+
+    /// A text message has arrived on the websocket.
+    pub fn handle_text(&mut self, now: Instant, text: &str) {
+        self.now = now;
+        if self.read_signaling(text).is_err() {
+            log::warn!("the server sent signaling that can't be read");
+        }
+        self.settle();
+    }
+
+    /// A binary message has arrived on the websocket.
+    pub fn handle_binary(&mut self, now: Instant, bytes: &[u8]) {
+        self.now = now;
+        self.handle_frame(bytes, Transport::WebSocket);
+    }
+
+    /// The websocket is gone.
+    pub fn handle_disconnect(&mut self, now: Instant) {
+        self.now = now;
+        if !std::mem::replace(&mut self.closed, true) {
+            self.events.push_back(Event::Closed);
+        }
+        if let Some(mut peer) = self.peer.take() {
+            peer.close(now, peer::Closed::ByPeer, &mut self.outbox);
+        }
+    }
+
+    /// A datagram has arrived at `local` from `source`.
+    pub fn handle_datagram(&mut self, now: Instant, local: LocalId, source: SocketAddr, bytes: &[u8]) {
+        self.now = now;
+        if let Some(peer) = &mut self.peer {
+            peer.handle_datagram(now, local, source, bytes, &mut self.outbox);
+        }
+        self.settle();
+    }
+
+    /// Time has come for whatever [`Client::poll_timeout`] named.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
+        if let Some(peer) = &mut self.peer {
+            if peer.poll_timeout().is_some_and(|at| at <= now) {
+                peer.handle_timeout(now, &mut self.outbox);
+            }
+        }
+        self.settle();
+        if self.joined && !self.closed {
+            if self.input_packet_at().is_some_and(|at| at <= now) {
+                self.send_inputs();
+            }
+            if self.next_ping <= now {
+                self.next_ping = now + limits::PING_INTERVAL;
+                self.send_unreliable(Kind::Ping, &msgpack::encode_clock(self.clock_ms()));
+            }
+            self.ask_for_ticks();
+        }
+    }
+
+    /// Sends an input: it reaches the game once and in order, if it can within its window. Its number.
+    ///
+    /// # Errors
+    /// Past [`limits::INPUT_BYTES`] encoded, or where it can't be encoded.
+    pub fn send(&mut self, now: Instant, input: &impl Serialize) -> Result<u32, SendError> {
+        self.now = now;
+        let value = msgpack::encode(input, limits::INPUT_BYTES)?;
+        let number = self.next_input;
+        self.next_input += 1;
+        if self.unacknowledged.len() == limits::INPUT_WINDOW {
+            self.unacknowledged.pop_front();
+        }
+        self.unacknowledged.push_back((number, value));
+        self.unsent_input = true;
+        if self.joined && self.input_packet_at().is_some_and(|at| at <= now) {
+            self.send_inputs();
+        }
+        Ok(number)
+    }
+
+    /// Sends a command: it reaches the game, in order.
+    ///
+    /// # Errors
+    /// Past [`limits::RELIABLE_UP_BYTES`] encoded, or where it can't be encoded.
+    pub fn command(&mut self, now: Instant, command: &impl Serialize) -> Result<(), SendError> {
+        self.now = now;
+        let body = msgpack::encode(command, limits::RELIABLE_UP_BYTES)?;
+        self.send_reliable(Kind::Command, &body);
+        Ok(())
+    }
+
+    /// Says goodbye.
+    pub fn leave(&mut self, now: Instant) {
+        self.messages.push_back(Message::Text(r#"{"a":"leave"}"#.to_owned()));
+        self.messages.push_back(Message::Close);
+        self.handle_disconnect(now);
+    }
+
+    /// The next datagram to send. Lent until the next call.
+    pub fn poll_transmit(&mut self) -> Option<Transmit<'_>> {
+        self.outbox.poll()
+    }
+
+    /// The next message for the websocket.
+    pub fn poll_message(&mut self) -> Option<Message> {
+        self.messages.pop_front()
+    }
+
+    /// What happened next.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When to call [`Client::handle_timeout`].
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.closed {
+            return None;
+        }
+        let peer = self.peer.as_ref().and_then(Peer::poll_timeout);
+        let ping = self.joined.then_some(self.next_ping);
+        [peer, ping, self.input_packet_at()].into_iter().flatten().min()
+    }
+
+    fn clock_ms(&self) -> f64 {
+        (self.now - self.started).as_secs_f64() * 1000.0
+    }
+
+    fn input_packet_at(&self) -> Option<Instant> {
+        if self.unacknowledged.is_empty() || !self.joined {
+            return None;
+        }
+        let Some(last) = self.last_input_packet else { return Some(self.now) };
+        Some(last + if self.unsent_input { limits::INPUT_INTERVAL } else { INPUT_REPEAT })
+    }
+
+    fn send_inputs(&mut self) {
+        let Some(&(newest, _)) = self.unacknowledged.back() else { return };
+        let values = self.unacknowledged.iter().rev().map(|(_, value)| value.as_slice());
+        let body = msgpack::encode_inputs(newest, values);
+        self.unsent_input = false;
+        self.last_input_packet = Some(self.now);
+        self.send_unreliable(Kind::Input, &body);
+    }
+
+    fn send_unreliable(&mut self, kind: Kind, body: &[u8]) {
+        #[expect(clippy::cast_possible_truncation, reason = "acknowledgements count mod 2¹⁶")]
+        let ack = self.newest_tick as u16;
+        for frame in frame::split(kind, false, body, self.next_seq, ack) {
+            self.next_seq = self.next_seq.wrapping_add(1);
+            let mut bytes = Vec::with_capacity(limits::FRAME_BYTES);
+            frame.encode(&mut bytes);
+            match self.peer.as_mut().filter(|peer| peer.is_open()) {
+                Some(peer) => {
+                    let sent = peer.send(self.now, &bytes, &mut self.outbox);
+                    self.stats.dropped_frames += u64::from(sent == Sent::Dropped);
+                }
+                None => self.messages.push_back(Message::Binary(bytes)),
+            }
+        }
+    }
+
+    fn send_reliable(&mut self, kind: Kind, body: &[u8]) {
+        let header = Header::Reliable { seq: self.next_reliable_seq, tick: self.newest_tick };
+        self.next_reliable_seq += 1;
+        let mut bytes = Vec::with_capacity(limits::RELIABLE_HEADER_BYTES + body.len());
+        Frame { kind, deflated: false, header, body }.encode(&mut bytes);
+        self.messages.push_back(Message::Binary(bytes));
+    }
+
+    fn settle(&mut self) {
+        while let Some(event) = self.peer.as_mut().and_then(Peer::poll_event) {
+            match event {
+                peer::Event::Open => {
+                    self.events.push_back(Event::Open);
+                    self.next_ping = self.now;
+                }
+                peer::Event::Data(frame) => self.handle_frame(&frame, Transport::DataChannel),
+                peer::Event::Closed(why) => {
+                    self.peer = None;
+                    self.events.push_back(Event::ChannelClosed { message: format!("{why:?}") });
+                }
+            }
+        }
+    }
+
+    fn read_signaling(&mut self, text: &str) -> Result<(), serde_json::Error> {
+        #[derive(Deserialize)]
+        struct Envelope<'a> {
+            a: String,
+            #[serde(default)]
+            s: bool,
+            #[serde(default)]
+            e: String,
+            #[serde(default)]
+            m: String,
+            #[serde(borrow)]
+            d: Option<&'a RawValue>,
+        }
+        #[derive(Deserialize)]
+        struct Joined {
+            player: u32,
+            tick: u32,
+            #[serde(rename = "inputSeq")]
+            input_seq: u32,
+            #[serde(default)]
+            welcome: serde_json::Value,
+            sdp: Option<String>,
+        }
+        #[derive(Deserialize)]
+        struct Presence {
+            player: u32,
+            name: String,
+            #[serde(default)]
+            reason: String,
+        }
+        let envelope: Envelope<'_> = serde_json::from_str(text)?;
+        let data = envelope.d.map_or("null", RawValue::get);
+        match envelope.a.as_str() {
+            "joinR" if envelope.s => {
+                let joined: Joined = serde_json::from_str(data)?;
+                self.joined = true;
+                self.newest_tick = joined.tick;
+                self.next_tick = Some(joined.tick);
+                self.renumber_inputs(joined.input_seq);
+                self.events.push_back(Event::Joined { player: joined.player, welcome: joined.welcome });
+                self.accept_answer(joined.sdp.as_deref());
+            }
+            "joinR" => self.events.push_back(Event::Refused { code: envelope.e, message: envelope.m }),
+            "eventJoin" => {
+                let Presence { player, name, .. } = serde_json::from_str(data)?;
+                self.events.push_back(Event::PlayerJoined { player, name });
+            }
+            "eventLeave" => {
+                let Presence { player, reason, .. } = serde_json::from_str(data)?;
+                self.events.push_back(Event::PlayerLeft { player, reason });
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Inputs that were given before the server said where to begin.
+    fn renumber_inputs(&mut self, first: u32) {
+        for (number, (input, _)) in (first..).zip(&mut self.unacknowledged) {
+            *input = number;
+        }
+        self.next_input = self.unacknowledged.back().map_or(first, |&(number, _)| number + 1);
+    }
+
+    fn accept_answer(&mut self, sdp: Option<&str>) {
+        let Some(peer) = &mut self.peer else { return };
+        let accepted = match sdp {
+            Some(sdp) => peer.accept(self.now, sdp, &self.locals, &mut self.outbox).map_err(|error| error.to_string()),
+            None => Err("The server gave no answer to the offer.".to_owned()),
+        };
+        if let Err(message) = accepted {
+            self.peer = None;
+            self.events.push_back(Event::ChannelClosed { message });
+        }
+    }
+
+    fn handle_frame(&mut self, bytes: &[u8], transport: Transport) {
+        if self.read_frame(bytes, transport).is_none() {
+            self.stats.bad_frames += 1;
+        }
+    }
+
+    fn read_frame(&mut self, bytes: &[u8], transport: Transport) -> Option<()> {
+        let frame = Frame::parse(bytes, Direction::Down, transport).ok()?;
+        let (mut body, limit) = match frame.header {
+            Header::Reliable { .. } => (frame.body.to_vec(), limits::RELIABLE_DOWN_BYTES + limits::BODY_PREFIX_BYTES),
+            Header::Unreliable { seq, ack, .. } => {
+                self.count_frame(seq);
+                self.acknowledge(ack);
+                let Some(body) = self.reassembler.push(&frame) else { return Some(()) };
+                (body, limits::UNRELIABLE_BODY_BYTES)
+            }
+        };
+        if frame.deflated {
+            let mut inflated = Vec::new();
+            self.inflater.inflate(&body, limit, &mut inflated).ok()?;
+            body = inflated;
+        }
+        self.read_body(frame.kind, &body)
+    }
+
+    fn read_body(&mut self, kind: Kind, body: &[u8]) -> Option<()> {
+        match kind {
+            Kind::State => {
+                let (tick, value) = msgpack::decode_at_tick(body).ok()?;
+                self.newest_tick = self.newest_tick.max(tick);
+                if self.newest_state.is_some_and(|newest| newest >= tick) {
+                    self.stats.stale_states += 1;
+                } else {
+                    self.newest_state = Some(tick);
+                    self.events.push_back(Event::State { tick, value: value.to_vec() });
+                }
+            }
+            Kind::Event | Kind::ReliableEvent => {
+                let (tick, value) = msgpack::decode_at_tick(body).ok()?;
+                let reliable = kind.is_reliable();
+                self.events.push_back(Event::Event { tick, value: value.to_vec(), reliable });
+            }
+            Kind::Tick => {
+                let (newest, window) = msgpack::decode_ticks(body).ok()?;
+                self.newest_tick = self.newest_tick.max(newest);
+                for (tick, inputs) in (0..=newest).rev().zip(window) {
+                    self.note_tick(tick, &inputs);
+                }
+                self.deliver_ticks();
+                self.ask_for_ticks();
+            }
+            Kind::Ticks => {
+                let (first, ticks) = msgpack::decode_ticks(body).ok()?;
+                self.asked_for_ticks = None;
+                if let Some(next) = self.next_tick.filter(|&next| next < first) {
+                    self.events.push_back(Event::TicksLost { count: first - next });
+                    self.next_tick = Some(first);
+                }
+                for (tick, inputs) in (first..).zip(ticks) {
+                    self.note_tick(tick, &inputs);
+                }
+                self.deliver_ticks();
+            }
+            Kind::Ping => {
+                let clock = msgpack::decode_clock(body).ok()?;
+                self.send_unreliable(Kind::Pong, &msgpack::encode_clock(clock));
+            }
+            Kind::Pong => self.stats.rtt_ms = self.clock_ms() - msgpack::decode_clock(body).ok()?,
+            Kind::Input | Kind::Command => return None,
+        }
+        Some(())
+    }
+
+    fn count_frame(&mut self, seq: u16) {
+        self.stats.frames += 1;
+        match self.newest_seq {
+            Some(newest) if frame::is_newer(seq, newest) => {
+                self.stats.missing += u64::from(seq.wrapping_sub(newest) - 1);
+                self.newest_seq = Some(seq);
+            }
+            Some(_) => self.stats.missing = self.stats.missing.saturating_sub(1),
+            None => self.newest_seq = Some(seq),
+        }
+    }
+
+    fn acknowledge(&mut self, consumed: u16) {
+        #[expect(clippy::cast_possible_truncation, reason = "acknowledgements count mod 2¹⁶")]
+        let is_done = |number: u32| !frame::is_newer(number as u16, consumed);
+        while self.unacknowledged.front().is_some_and(|&(number, _)| is_done(number)) {
+            self.unacknowledged.pop_front();
+        }
+    }
+
+    fn note_tick(&mut self, tick: u32, inputs: &[msgpack::FannedOut<'_>]) {
+        if self.next_tick.is_none_or(|next| tick < next) || self.ticks.len() >= limits::TICKS_PER_REQUEST as usize {
+            return;
+        }
+        self.ticks.entry(tick).or_insert_with(|| {
+            let own = |input: &msgpack::FannedOut<'_>| FannedOut {
+                player: input.player,
+                number: input.number,
+                value: input.value.to_vec(),
+            };
+            inputs.iter().map(own).collect()
+        });
+    }
+
+    fn deliver_ticks(&mut self) {
+        while let Some(tick) = self.next_tick {
+            let Some(inputs) = self.ticks.remove(&tick) else { return };
+            self.next_tick = Some(tick + 1);
+            self.events.push_back(Event::Tick { tick, inputs });
+        }
+    }
+
+    /// A gap that the windows of later ticks didn't fill.
+    fn ask_for_ticks(&mut self) {
+        let (Some(next), Some((&known, _))) = (self.next_tick, self.ticks.first_key_value()) else { return };
+        if self.asked_for_ticks.is_some_and(|asked| self.now - asked < TICKS_REPEAT) {
+            return;
+        }
+        self.asked_for_ticks = Some(self.now);
+        self.send_reliable(Kind::Ticks, &msgpack::encode_range(next, known - 1));
+    }
+}
