@@ -49,7 +49,7 @@ const isReply = (d) =>
 export function connect(url, options = {}) {
   return new Promise((resolve, reject) => {
     const env = environment(options);
-    const { room: roomId, name: playerName = "", bearer, appVersion, data } = options;
+    const { room: roomId, name: playerName, bearer, appVersion, data } = options;
     if (!env.WebSocket) return reject(signalingError("unsupported"));
     let target;
     let socket;

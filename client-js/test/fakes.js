@@ -109,9 +109,9 @@ class FakePeerConnection {
   }
 
   async setRemoteDescription(description) {
+    this.remoteDescription = description;
     await microtasks();
     if (description.sdp === "nonsense") throw new Error("InvalidAccessError");
-    this.remoteDescription = description;
   }
 
   close() {
