@@ -1,0 +1,194 @@
+/** Where a failure happened: while connecting, in that order, or in the game. */
+export type Stage = "signaling" | "ice" | "dtls" | "channel" | "game";
+
+/**
+ * `signaling` until the server has let the player in, `connecting` while the data channel opens and the game is already
+ * played over the websocket, `open` once the transport is settled, `closed` at the end. A room is never `signaling`:
+ * `connect` gives it when that is over.
+ */
+export type Status = "connecting" | "open" | "closed";
+
+/** What the server answers, and what the client finds out by itself. */
+export type ErrorCode =
+  | "bad_request"
+  | "unknown_action"
+  | "bad_room"
+  | "room_full"
+  | "room_locked"
+  | "refused"
+  | "unauthorized"
+  | "expired"
+  | "origin"
+  | "rate_limited"
+  | "too_large"
+  | "bad_sdp"
+  | "channel_must_be_unreliable"
+  | "no_such_player"
+  | "no_such_session"
+  | "version_mismatch"
+  | "draining"
+  | "internal"
+  /** A stage of connecting took too long: signaling 10 s, ICE and DTLS 8 s each, the channel 5 s. */
+  | "timeout"
+  /** The server, or a path to it, could not be reached or was lost. */
+  | "unreachable"
+  /** The browser has no websockets or no WebRTC. */
+  | "unsupported"
+  /** An input or command holds what cannot be sent. */
+  | "bad_value"
+  /** Missed ticks were too old for the server to send again; `tick` goes on after them. */
+  | "ticks_lost";
+
+/** Why a player is gone. */
+export type LeaveReason =
+  | "left"
+  | "closed"
+  | "timeout"
+  | "kicked"
+  | "flood"
+  | "bad_frame"
+  | "replaced"
+  | "room_closed"
+  | "shutdown";
+
+/** A failure that a player can be told of: `message` says what happened and what to do. */
+export class RtcadeError extends Error {
+  readonly stage: Stage;
+  /** One of `ErrorCode`, a `LeaveReason` where the server closed the connection, or a newer server's. */
+  readonly code: ErrorCode | LeaveReason | (string & {});
+}
+
+export interface Player {
+  /** Counts up from 1 in each room and is never used again there. */
+  readonly player: number;
+  readonly name: string;
+  /** Who the player is, where the server knows. */
+  readonly userId: string | null;
+  /** The session. */
+  readonly socketId: string | null;
+}
+
+/** The inputs of all players that the server took in one tick. */
+export interface Tick<Input> {
+  readonly tick: number;
+  readonly inputs: readonly { readonly player: number; readonly number: number; readonly input: Input }[];
+}
+
+export interface Closing {
+  /** The close code of the websocket. */
+  readonly code: number;
+  /** Why; `unreachable` where the connection broke. */
+  readonly reason: LeaveReason | ErrorCode | (string & {});
+  /** A sentence for the player. */
+  readonly message: string;
+  /** Whether to join again may help. */
+  readonly retry: boolean;
+}
+
+export interface Stats {
+  /** Round trip over the present transport, smoothed, in ms. `null` until the first is measured. */
+  readonly rtt: number | null;
+  /** Smoothed variation of arrival against the tick grid, in ms. */
+  readonly jitter: number;
+  /** Share of the last 256 unreliable frames from the server that did not arrive, 0 to 1. */
+  readonly loss: number;
+  /** The newest tick heard of. */
+  readonly tick: number;
+  /** Ticks whose state or inputs arrived within the last second. */
+  readonly tickRate: number;
+  /** What to add to `performance.now()` to have the server's clock, in ms. `null` until it is measured. */
+  readonly clockOffset: number | null;
+  /** What unreliable frames go over. */
+  readonly transport: "webrtc" | "websocket";
+  /** Unreliable frames that arrived. */
+  readonly received: number;
+  /** Frames that arrived again, or too late to tell. */
+  readonly duplicate: number;
+  /** States dropped because a newer one had arrived. */
+  readonly late: number;
+  /** Messages that could not be read. */
+  readonly bad: number;
+  /** Frames not sent because the transport was backed up. */
+  readonly dropped: number;
+}
+
+export interface RoomEvents<Input, State, Event> {
+  /** A state newer than every one before it. */
+  state: (state: State, tick: number) => void;
+  /** The inputs of a tick: every tick once and in order. */
+  tick: (tick: Tick<Input>) => void;
+  event: (event: Event, tick: number, lane: "reliable" | "unreliable") => void;
+  join: (player: Player) => void;
+  leave: (player: Player, reason: LeaveReason) => void;
+  status: (status: Status) => void;
+  /** The last event: the session is over. */
+  close: (closing: Closing) => void;
+  /** Something failed and the session goes on; after a failed stage of connecting it does so over the websocket. */
+  error: (error: RtcadeError) => void;
+}
+
+export interface Room<Input = unknown, Command = unknown, State = unknown, Event = unknown, Welcome = unknown> {
+  /** The name of the room. */
+  readonly name: string;
+  /** The player's own number. */
+  readonly me: number;
+  /** What the game gave at the join, such as the map. */
+  readonly welcome: Welcome;
+  /** The length of a tick in ms. */
+  readonly tickMs: number;
+  /** Everybody in the room by number, the player included. */
+  readonly players: ReadonlyMap<number, Player>;
+  readonly status: Status;
+  /** The link as it is now. */
+  readonly stats: Stats;
+  /** Calls `listener` at each event of the type. Returns its unsubscribe. What a listener throws is reported. */
+  on<Type extends keyof RoomEvents<Input, State, Event>>(
+    type: Type,
+    listener: RoomEvents<Input, State, Event>[Type],
+  ): () => void;
+  /**
+   * Sends an input over the unreliable lane: repeated until the server has it, it reaches the game once and in order.
+   * Past 8 inputs that the server has not acknowledged the oldest is given up. Nothing happens in a closed room.
+   * @throws {RtcadeError} `too_large` past 512 bytes encoded, `bad_value` for what cannot be sent.
+   */
+  send(input: Input): void;
+  /**
+   * Sends a command over the reliable lane. Nothing happens in a closed room.
+   * @throws {RtcadeError} `too_large` past 16 KiB encoded, `bad_value` for what cannot be sent.
+   */
+  command(command: Command): void;
+  /** Says goodbye and closes. A page that unloads does so by itself. */
+  leave(): void;
+}
+
+export interface Options {
+  /** The player's name, at most 32 characters. */
+  name?: string;
+  /** Data for the game, as JSON. */
+  data?: unknown;
+  /** A token that says who the player is. */
+  bearer?: string;
+  /** The version of the game's page, for the game. */
+  appVersion?: string;
+  /** The room, where the address is the server's `/api`. */
+  room?: string;
+  /** In place of the browser's own. `null` for `RTCPeerConnection` plays over the websocket alone. */
+  WebSocket?: unknown;
+  RTCPeerConnection?: unknown;
+  setTimeout?: (callback: () => void, ms: number) => unknown;
+  clearTimeout?: (timer: any) => void;
+  setInterval?: (callback: () => void, ms: number) => unknown;
+  clearInterval?: (timer: any) => void;
+  /** A clock in ms that never goes back. */
+  now?: () => number;
+}
+
+/**
+ * Joins the room at `url`: an http(s) or ws(s) address, or a path such as `/r/lobby`; the page's own by default.
+ * Resolves when the server has let the player in. Register listeners right then: later ones miss what came before.
+ * @throws {RtcadeError} Rejects where the server refuses or cannot be reached.
+ */
+export function connect<Input = unknown, Command = unknown, State = unknown, Event = unknown, Welcome = unknown>(
+  url?: string | URL,
+  options?: Options,
+): Promise<Room<Input, Command, State, Event, Welcome>>;

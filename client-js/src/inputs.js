@@ -1,0 +1,35 @@
+import { INPUT_WINDOW, PART_BODY_BYTES } from "./limits.js";
+import { encode } from "./msgpack.js";
+
+/** Encoded inputs that the server has not acknowledged, numbered by one each from `next`. */
+export function createInputWindow(next) {
+  const inputs = [];
+
+  return {
+    push(input) {
+      next = (next + 1) >>> 0;
+      inputs.push(input);
+      if (inputs.length > INPUT_WINDOW) inputs.shift();
+    },
+
+    /** Takes the number of the newest input consumed, modulo 2^16. Gives how many inputs are left. */
+    acknowledge(ack) {
+      const consumed = ((ack - (next - inputs.length)) & 0xffff) + 1;
+      if (consumed <= inputs.length) inputs.splice(0, consumed);
+      return inputs.length;
+    },
+
+    /** The body of an input frame: the newest input, and of those before it as many as fit one part. */
+    body() {
+      const newest = encode((next - 1) >>> 0, 5);
+      const chosen = [];
+      let bytes = newest.length + 2;
+      for (let i = inputs.length - 1; i >= 0; i--) {
+        bytes += inputs[i].length;
+        if (bytes > PART_BODY_BYTES) break;
+        chosen.push(inputs[i]);
+      }
+      return [0x92, ...newest, 0x90 + chosen.length, ...chosen.flat()];
+    },
+  };
+}

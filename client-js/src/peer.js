@@ -1,0 +1,72 @@
+import { CHANNEL_BACKLOG, STAGE_TIMEOUT } from "./limits.js";
+
+/** The peer connection to the server and its one unreliable data channel. Throws where there is no WebRTC. */
+export function createPeer({ RTCPeerConnection, setTimeout, clearTimeout }) {
+  const pc = new RTCPeerConnection({ iceServers: [] });
+  const channel = pc.createDataChannel("rtcade", { negotiated: true, id: 0, ordered: false, maxRetransmits: 0 });
+  channel.binaryType = "arraybuffer";
+  let stage = null;
+  let timer;
+
+  const isOpen = () => stage === "open" && channel.readyState === "open";
+  const close = () => {
+    clearTimeout(timer);
+    stage = null;
+    channel.onopen = channel.onmessage = channel.onclose = null;
+    pc.oniceconnectionstatechange = pc.onconnectionstatechange = null;
+    pc.close();
+  };
+
+  return {
+    isOpen,
+    close,
+
+    /** The offer. Candidates are not awaited: the server learns the address from the first packet. */
+    async offer() {
+      await pc.setLocalDescription(await pc.createOffer());
+      return pc.localDescription.sdp;
+    },
+
+    /** Takes the server's answer and opens the channel, each stage within its time. `onFail` gets `(stage, code)`. */
+    accept(sdp, onOpen, onMessage, onFail) {
+      const fail = (failed, code) => {
+        if (stage === null) return;
+        close();
+        onFail(failed, code);
+      };
+      const enter = (entered) => {
+        stage = entered;
+        clearTimeout(timer);
+        if (STAGE_TIMEOUT[stage]) timer = setTimeout(() => fail(entered, "timeout"), STAGE_TIMEOUT[stage]);
+      };
+      pc.oniceconnectionstatechange = pc.onconnectionstatechange = () => {
+        const { iceConnectionState: ice, connectionState: all } = pc;
+        if (ice === "failed") fail("ice", "unreachable");
+        else if (all === "failed") fail("dtls", "unreachable");
+        else {
+          if (stage === "ice" && (ice === "connected" || ice === "completed")) enter("dtls");
+          if (stage === "dtls" && all === "connected") enter("channel");
+        }
+      };
+      channel.onopen = () => {
+        enter("open");
+        onOpen();
+      };
+      channel.onmessage = onMessage;
+      channel.onclose = () => fail("channel", "unreachable");
+      enter("ice");
+      pc.setRemoteDescription({ type: "answer", sdp }).catch(() => fail("ice", "bad_sdp"));
+    },
+
+    /** False where the channel backs up: what can't leave now would arrive late. */
+    send(bytes) {
+      if (channel.bufferedAmount > CHANNEL_BACKLOG) return false;
+      try {
+        channel.send(bytes);
+        return true;
+      } catch {
+        return false;
+      }
+    },
+  };
+}

@@ -1,0 +1,249 @@
+import { deflateRawSync } from "node:zlib";
+import { connect } from "../src/index.js";
+import { PING, reliableFrame, unreliableFrame } from "../src/frame.js";
+import { decode, encode } from "../src/msgpack.js";
+
+const microtasks = () => new Promise((resolve) => setImmediate(resolve));
+
+/** Time that passes only in `advance`, with the timers to go with it. */
+class Clock {
+  time = 0;
+  #timers = new Map();
+  #id = 0;
+
+  now = () => this.time;
+  setTimeout = (callback, ms) => this.#add(callback, ms);
+  setInterval = (callback, ms) => this.#add(callback, ms, ms);
+  clearTimeout = (id) => this.#timers.delete(id);
+  clearInterval = this.clearTimeout;
+
+  #add(callback, ms, every) {
+    this.#timers.set(++this.#id, { callback, due: this.time + ms, every });
+    return this.#id;
+  }
+
+  get pending() {
+    return this.#timers.size;
+  }
+
+  async advance(ms) {
+    const end = this.time + ms;
+    for (;;) {
+      const [next] = [...this.#timers].filter(([, { due }]) => due <= end).sort(([, a], [, b]) => a.due - b.due);
+      if (!next) break;
+      const [id, timer] = next;
+      this.time = timer.due;
+      if (timer.every) timer.due += timer.every;
+      else this.#timers.delete(id);
+      timer.callback();
+      await microtasks();
+    }
+    this.time = end;
+    await microtasks();
+  }
+}
+
+class FakeSocket {
+  bufferedAmount = 0;
+  sent = [];
+  closedWith = null;
+
+  constructor(url) {
+    this.url = url;
+  }
+
+  send(data) {
+    this.sent.push(data);
+  }
+
+  close(code) {
+    this.closedWith ??= code ?? "no code";
+  }
+
+  get signals() {
+    return this.sent.filter((data) => typeof data === "string").map((text) => JSON.parse(text));
+  }
+
+  deliver(data) {
+    this.onmessage?.({ data: data instanceof Uint8Array ? data.slice().buffer : data });
+  }
+}
+
+class FakeChannel {
+  readyState = "connecting";
+  bufferedAmount = 0;
+  sent = [];
+
+  send(data) {
+    if (this.readyState !== "open") throw new Error("InvalidStateError");
+    this.sent.push(data);
+  }
+
+  deliver(bytes) {
+    this.onmessage?.({ data: bytes.slice().buffer });
+  }
+}
+
+class FakePeerConnection {
+  iceConnectionState = "new";
+  connectionState = "new";
+  localDescription = null;
+  remoteDescription = null;
+  closed = false;
+
+  constructor(configuration) {
+    this.configuration = configuration;
+  }
+
+  createDataChannel(label, options) {
+    this.channel = Object.assign(new FakeChannel(), { label, options });
+    return this.channel;
+  }
+
+  async createOffer() {
+    return { type: "offer", sdp: "the offer" };
+  }
+
+  async setLocalDescription(description) {
+    this.localDescription = description;
+  }
+
+  async setRemoteDescription(description) {
+    this.remoteDescription = description;
+    await microtasks();
+    if (description.sdp === "nonsense") throw new Error("InvalidAccessError");
+  }
+
+  close() {
+    this.closed = true;
+    this.channel.readyState = "closed";
+  }
+
+  become(states) {
+    Object.assign(this, states);
+    this.oniceconnectionstatechange?.();
+    this.onconnectionstatechange?.();
+  }
+
+  open() {
+    this.become({ iceConnectionState: "connected" });
+    this.become({ connectionState: "connected" });
+    this.channel.readyState = "open";
+    this.channel.onopen?.();
+  }
+}
+
+export const REPLY = {
+  socketId: "00112233445566778899aabbccddeeff",
+  player: 3,
+  roomSize: 2,
+  sessions: [
+    { player: 1, socketId: "aa", userId: "u1", name: "Grace" },
+    { player: 3, socketId: "bb", userId: null, name: "Ada" },
+  ],
+  tick: 100,
+  tickMs: 33,
+  inputSeq: 1,
+  resume: "token",
+  welcome: { map: "castle" },
+  sdp: "the answer",
+};
+
+/** A client up to the point where its socket exists. `outcome` settles with the room or the error. */
+export async function dial(options = {}, url = "http://play.example/r/lobby") {
+  const clock = new Clock();
+  const dialled = { clock, sockets: [], peers: [] };
+  const { now, setTimeout, clearTimeout, setInterval, clearInterval } = clock;
+  const promise = connect(url, {
+    WebSocket: function (address) {
+      dialled.socket = new FakeSocket(address);
+      return dialled.socket;
+    },
+    RTCPeerConnection: function (configuration) {
+      dialled.pc = new FakePeerConnection(configuration);
+      return dialled.pc;
+    },
+    now,
+    setTimeout,
+    clearTimeout,
+    setInterval,
+    clearInterval,
+    name: "Ada",
+    ...options,
+  });
+  dialled.outcome = promise.then(
+    (room) => ({ room }),
+    (error) => ({ error }),
+  );
+  await microtasks();
+  return dialled;
+}
+
+/** The same up to the request to join. */
+export async function dialOpen(options, url) {
+  const dialled = await dial(options, url);
+  dialled.socket.onopen();
+  await microtasks();
+  return dialled;
+}
+
+/** A session in a room, with everything that it emits collected in `log`. */
+export async function join(options, reply = {}) {
+  const session = await dialOpen(options);
+  session.socket.deliver(JSON.stringify({ a: "joinR", s: true, d: { ...REPLY, ...reply } }));
+  const { room, error } = await session.outcome;
+  if (error) throw error;
+  const log = [];
+  for (const type of ["state", "tick", "event", "join", "leave", "status", "close", "error"]) {
+    room.on(type, (...details) => log.push([type, ...details]));
+  }
+  const of = (type) => log.filter(([logged]) => logged === type).map(([, ...details]) => details);
+  return { ...session, room, log, of };
+}
+
+/** The same with the data channel open and what was sent until then forgotten. */
+export async function joinOpen(options, reply) {
+  const session = await join(options, reply);
+  session.pc.open();
+  session.socket.sent = [];
+  session.pc.channel.sent = [];
+  session.log.length = 0;
+  return session;
+}
+
+const ROOMY = 2 * 1024 * 1024;
+
+/** A frame of the server with `value` for body. */
+export function down(kind, { seq = 0, ack = 0, tick = 0, deflated = false, reliable = false }, value) {
+  const plain = encode(value, ROOMY);
+  const body = deflated ? deflateRawSync(Uint8Array.from(plain)) : plain;
+  const frame = reliable ? reliableFrame(kind, seq, tick, body) : unreliableFrame(kind, seq, ack, body);
+  if (deflated) frame[0] |= 0x20;
+  return frame;
+}
+
+/** The same in parts of at most `partBytes` of body. */
+export function downParts(kind, { seq, ack = 0 }, value, partBytes) {
+  const body = encode(value, ROOMY);
+  const count = Math.ceil(body.length / partBytes);
+  return Array.from({ length: count }, (_, index) => {
+    const piece = body.slice(index * partBytes, (index + 1) * partBytes);
+    const [first, ...rest] = unreliableFrame(kind, seq + index, ack, piece);
+    return Uint8Array.from([first | 0x10, (index << 4) | (count - 1), ...rest]);
+  });
+}
+
+/** What a client sent, taken apart as a server would, without the pings where `kind` is not theirs. */
+export function up(sent) {
+  return sent
+    .filter((data) => data instanceof Uint8Array)
+    .map((bytes) => {
+      const view = new DataView(bytes.buffer, bytes.byteOffset);
+      const kind = bytes[0];
+      return kind >= 7
+        ? { kind, seq: view.getUint32(1, true), tick: view.getUint32(5, true), body: decode(bytes.subarray(9)) }
+        : { kind, seq: view.getUint16(1, true), ack: view.getUint16(3, true), body: decode(bytes.subarray(5)) };
+    });
+}
+
+export const withoutPings = (frames) => frames.filter(({ kind }) => kind !== PING);

@@ -1,0 +1,30 @@
+import { connect, RtcadeError, type Room } from "rtcade";
+
+type Input = { dx: number };
+type Command = { Say: string };
+type State = { players: [number, number][] };
+type Event = { Scored: number };
+type Welcome = { map: string };
+
+const room: Room<Input, Command, State, Event, Welcome> = await connect<Input, Command, State, Event, Welcome>(
+  "/r/lobby",
+  { name: "Ada", RTCPeerConnection: null },
+);
+const map: string = room.welcome.map;
+const off: () => void = room.on("state", (state, tick) => console.log(state.players.length, tick + 1, map));
+room.on("tick", ({ inputs }) => inputs.map(({ player, input }) => player + input.dx));
+room.on("event", (event, _tick, lane) => console.log(event.Scored, lane === "reliable"));
+room.on("leave", (player, reason) => console.log(player.name, reason === "kicked"));
+room.on("close", ({ message, retry }) => console.log(message, retry));
+room.on("error", (error) => console.log(error.stage === "ice", error.code === "timeout"));
+room.send({ dx: 1 });
+room.command({ Say: "hello" });
+const rtt: number | null = room.stats.rtt;
+console.log(off, rtt, room.players.get(room.me)?.name, new Error() instanceof RtcadeError);
+
+// @ts-expect-error an input of another shape
+room.send({ dy: 1 });
+// @ts-expect-error no such event
+room.on("states", () => {});
+// @ts-expect-error the room's own to change
+room.status = "closed";

@@ -1,0 +1,214 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { closure } from "../src/error.js";
+import { createInputWindow } from "../src/inputs.js";
+import { createLink } from "../src/link.js";
+import { decode, encode } from "../src/msgpack.js";
+import { createTickOrder } from "../src/ticks.js";
+
+const bodyOf = (window) => decode(Uint8Array.from(window.body()));
+const filled = (first, count) => {
+  const window = createInputWindow(first);
+  for (let i = 0; i < count; i++) window.push(encode(first + i, 16));
+  return window;
+};
+
+test("inputs keep the newest eight", () => {
+  assert.deepEqual(bodyOf(filled(1, 10)), [10, [10, 9, 8, 7, 6, 5, 4, 3]]);
+});
+
+test("an acknowledgement takes off what it covers and no more", () => {
+  const window = filled(1, 5);
+  assert.equal(window.acknowledge(0), 5, "nothing consumed yet");
+  assert.equal(window.acknowledge(3), 2);
+  assert.deepEqual(bodyOf(window), [5, [5, 4]]);
+  assert.equal(window.acknowledge(2), 2, "an older one, arriving late");
+  assert.equal(window.acknowledge(6), 2, "one that was never sent");
+  assert.equal(window.acknowledge(5), 0);
+});
+
+test("acknowledgements and numbers wrap", () => {
+  const across16 = filled(65534, 4);
+  assert.equal(across16.acknowledge(0), 1);
+  const across32 = filled(2 ** 32 - 2, 4);
+  assert.equal(bodyOf(across32)[0], 1);
+  assert.equal(across32.acknowledge(0xffff), 2);
+});
+
+test("an input frame fits a part", () => {
+  const window = createInputWindow(2 ** 31);
+  for (let i = 0; i < 8; i++) window.push(encode("x".repeat(500 + i), 512));
+  const body = window.body();
+  assert.ok(body.length <= 1094);
+  const [newest, inputs] = decode(Uint8Array.from(body));
+  assert.equal(newest, 2 ** 31 + 7);
+  assert.deepEqual(
+    inputs.map((input) => input.length),
+    [507, 506],
+  );
+});
+
+function tickOrder(first) {
+  const seen = { delivered: [], asked: [], lost: [] };
+  const order = createTickOrder(
+    first,
+    (tick, inputs) => seen.delivered.push([tick, inputs]),
+    (...range) => seen.asked.push(range),
+    (...range) => seen.lost.push(range),
+  );
+  return { ...order, ...seen, ticks: () => seen.delivered.map(([tick]) => tick) };
+}
+
+test("windows fill gaps, and every tick comes once", () => {
+  const order = tickOrder(10);
+  order.window(10, ["a", "before", "before"]);
+  order.window(13, ["d", "c", "b"]);
+  order.window(12, ["c", "b", "a"]);
+  order.window(13, ["d", "c", "b"]);
+  assert.deepEqual(order.delivered, [[10, "a"], [11, "b"], [12, "c"], [13, "d"]]);
+  assert.deepEqual(order.asked, []);
+});
+
+test("ticks that no window reaches are asked for, once, and later ones wait", () => {
+  const order = tickOrder(10);
+  order.window(10, [[]]);
+  order.window(16, [[], [], []]);
+  order.window(17, [[], [], []]);
+  assert.deepEqual(order.asked, [[11, 13]]);
+  assert.deepEqual(order.ticks(), [10]);
+  order.answer(11, [[], [], []]);
+  assert.deepEqual(order.ticks(), [10, 11, 12, 13, 14, 15, 16, 17]);
+  assert.deepEqual(order.lost, []);
+});
+
+test("a partial answer is asked on", () => {
+  const order = tickOrder(1);
+  order.window(8, [[]]);
+  order.answer(1, [[], []]);
+  assert.deepEqual(order.asked, [[1, 7], [3, 7]]);
+  order.answer(3, [[], [], [], [], []]);
+  assert.deepEqual(order.ticks(), [1, 2, 3, 4, 5, 6, 7, 8]);
+});
+
+test("what the server no longer has is lost, and ticks go on", () => {
+  const older = tickOrder(1);
+  older.window(8, [[]]);
+  older.answer(5, [[], [], []]);
+  assert.deepEqual(older.lost, [[1, 4]]);
+  assert.deepEqual(older.ticks(), [5, 6, 7, 8]);
+
+  const none = tickOrder(1);
+  none.window(8, [[]]);
+  none.answer(1, []);
+  assert.deepEqual(none.lost, [[1, 7]]);
+  assert.deepEqual(none.ticks(), [8]);
+});
+
+test("an answer that windows have overtaken loses nothing", () => {
+  const order = tickOrder(1);
+  order.window(4, [[]]);
+  order.window(3, [[], [], []]);
+  assert.deepEqual(order.ticks(), [1, 2, 3, 4]);
+  order.window(9, [[]]);
+  order.answer(1, [[], [], []]);
+  assert.deepEqual(order.lost, []);
+  assert.deepEqual(order.asked, [[1, 3], [5, 8]]);
+});
+
+test("one request asks for 310 ticks at most", () => {
+  const order = tickOrder(1);
+  order.window(1000, [[]]);
+  assert.deepEqual(order.asked, [[1, 310]]);
+});
+
+test("without an answer, waiting ends", () => {
+  const order = tickOrder(1);
+  for (let tick = 5; tick < 5 + 311; tick++) order.window(tick, [[]]);
+  assert.deepEqual(order.lost, [[1, 4]]);
+  assert.equal(order.delivered.length, 311);
+});
+
+test("ticks wrap at 2^32", () => {
+  const order = tickOrder(2 ** 32 - 1);
+  order.window(1, ["c", "b", "a"]);
+  assert.deepEqual(order.delivered, [[2 ** 32 - 1, "a"], [0, "b"], [1, "c"]]);
+});
+
+test("loss is the share of gaps in the last 256 frames, across the wrap", () => {
+  const link = createLink(() => 0, 33);
+  for (let seq = 65000; seq < 65000 + 1000; seq++) if (seq % 4) link.receive(seq & 0xffff);
+  assert.equal(link.stats().loss, 0.25);
+  for (let seq = 66000; seq < 66256; seq++) link.receive(seq & 0xffff);
+  assert.equal(link.stats().loss, 0);
+});
+
+test("reordered frames are no loss, and repeated ones are told", () => {
+  const link = createLink(() => 0, 33);
+  assert.deepEqual(
+    [5, 7, 6, 7, 4, 5].map((seq) => link.receive(seq)),
+    [5, 7, 6, undefined, 4, undefined],
+  );
+  const { loss, received, duplicate } = link.stats();
+  assert.deepEqual({ loss, received, duplicate }, { loss: 0, received: 4, duplicate: 2 });
+});
+
+test("jitter follows arrival against the tick grid, whatever is lost", () => {
+  let time = 0;
+  const link = createLink(() => time, 33);
+  for (const tick of [1, 2, 5, 6]) {
+    time = tick * 33;
+    link.arrive(tick);
+  }
+  assert.equal(link.stats().jitter, 0);
+  time += 33 + 16;
+  link.arrive(7);
+  assert.equal(link.stats().jitter, 1);
+});
+
+test("the tick rate counts a tick once and forgets after a second", () => {
+  let time = 0;
+  const link = createLink(() => time, 33);
+  for (let tick = 1; tick <= 60; tick++) {
+    time = tick * 33;
+    link.arrive(tick);
+    link.arrive(tick);
+  }
+  assert.equal(link.stats().tickRate, 31);
+  time += 1000;
+  assert.equal(link.stats().tickRate, 0);
+});
+
+test("the clock offset comes from the quickest round trip", () => {
+  let time = 1000;
+  const link = createLink(() => time, 33);
+  link.pong(980, 5990);
+  assert.deepEqual([link.stats().rtt, link.stats().clockOffset], [20, 5000]);
+  time = 2000;
+  link.pong(1500, 6990);
+  assert.equal(link.stats().clockOffset, 5000);
+  assert.equal(link.stats().rtt, 80);
+  link.restart();
+  assert.deepEqual([link.stats().rtt, link.stats().clockOffset], [null, null]);
+});
+
+for (const [code, text, reason, retry] of [
+  [1000, "", "left", false],
+  [4002, "timeout", "timeout", true],
+  [4003, "kicked", "kicked", false],
+  [4006, "", "replaced", false],
+  [4008, "shutdown", "shutdown", true],
+  [4100, "rate_limited", "rate_limited", false],
+  [1006, "", "unreachable", true],
+  [4999, "", "unreachable", true],
+]) {
+  test(`close code ${code} means ${reason}`, () => {
+    const closing = closure(code, text);
+    assert.equal(closing.reason, reason);
+    assert.equal(closing.retry, retry);
+    assert.match(closing.message, /^[A-Z].*\.$/);
+  });
+}
+
+test("a sentence of the server's own goes before ours", () => {
+  assert.equal(closure(4003, "Too slow for this round.").message, "Too slow for this round.");
+});
