@@ -322,10 +322,10 @@ impl Client {
     /// Sends a command: it reaches the game, in order.
     ///
     /// # Errors
-    /// Past [`limits::RELIABLE_UP_BYTES`] encoded, or where it can't be encoded.
+    /// Past [`limits::RELIABLE_UP_BYTES`] with its header, or where it can't be encoded.
     pub fn command(&mut self, now: Instant, command: &impl Serialize) -> Result<(), SendError> {
         self.now = now;
-        let body = msgpack::encode(command, limits::RELIABLE_UP_BYTES)?;
+        let body = msgpack::encode(command, limits::RELIABLE_UP_BYTES - limits::RELIABLE_HEADER_BYTES)?;
         self.send_reliable(Kind::Command, &body);
         Ok(())
     }
@@ -509,18 +509,18 @@ impl Client {
 
     fn read_frame(&mut self, bytes: &[u8], transport: Transport) -> Option<()> {
         let frame = Frame::parse(bytes, Direction::Down, transport).ok()?;
-        let (mut body, limit) = match frame.header {
-            Header::Reliable { .. } => (frame.body.to_vec(), limits::RELIABLE_DOWN_BYTES + limits::BODY_PREFIX_BYTES),
+        let mut body = match frame.header {
+            Header::Reliable { .. } => frame.body.to_vec(),
             Header::Unreliable { seq, ack, .. } => {
                 self.count_frame(seq);
                 self.acknowledge(ack);
                 let Some(body) = self.reassembler.push(&frame) else { return Some(()) };
-                (body, limits::UNRELIABLE_BODY_BYTES)
+                body
             }
         };
         if frame.deflated {
             let mut inflated = Vec::new();
-            self.inflater.inflate(&body, limit, &mut inflated).ok()?;
+            self.inflater.inflate(&body, frame.inflated_limit(Direction::Down), &mut inflated).ok()?;
             body = inflated;
         }
         self.read_body(frame.kind, &body)

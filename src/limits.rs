@@ -29,6 +29,8 @@ pub const STATE_BYTES: usize = 4 * 1024;
 pub const BODY_PREFIX_BYTES: usize = 3 + 5;
 /// Bytes of one reliable message from the server, a welcome included.
 pub const RELIABLE_DOWN_BYTES: usize = 1024 * 1024;
+/// Bytes of one encoded reliable `Event`: with its tick it is a reliable message.
+pub const RELIABLE_EVENT_BYTES: usize = RELIABLE_DOWN_BYTES - BODY_PREFIX_BYTES;
 /// Bytes of one reliable message, or one signaling message, from a client.
 pub const RELIABLE_UP_BYTES: usize = 16 * 1024;
 /// Bytes of reliable messages and signaling that may wait for one player's slow socket; past it the player is closed.

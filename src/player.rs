@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::game::Link;
 use crate::limits;
-use crate::wire::frame::{self, Direction, Frame, FrameError, Header, Kind, Reassembler, Transport};
+use crate::wire::frame::{self, Direction, Frame, FrameError, Header, Kind, Transport};
 use crate::wire::msgpack::{self, Malformed};
 use crate::wire::{InflateError, Inflater};
 
@@ -63,7 +63,6 @@ pub(crate) struct Frames {
     next_seq: u16,
     next_reliable_seq: u32,
     newest_input: u32,
-    reassembler: Reassembler,
     heard: Heard,
     round_trip: RoundTrip,
     next_ping: Instant,
@@ -78,7 +77,6 @@ impl Frames {
             next_seq: 0,
             next_reliable_seq: 1,
             newest_input: FIRST_INPUT - 1,
-            reassembler: Reassembler::default(),
             heard: Heard::default(),
             round_trip: RoundTrip::default(),
             next_ping: now + limits::PING_INTERVAL,
@@ -95,20 +93,15 @@ impl Frames {
         arrived: &mut Vec<Arrived>,
     ) -> Result<(), BadFrame> {
         let frame = Frame::parse(bytes, Direction::Up, transport)?;
-        let (whole, limit) = match frame.header {
-            Header::Reliable { .. } => (Some(frame.body.to_vec()), limits::RELIABLE_UP_BYTES),
-            Header::Unreliable { seq, .. } => {
-                self.heard.count(seq);
-                (self.reassembler.push(&frame), limits::UNRELIABLE_BODY_BYTES)
-            }
-        };
-        let Some(mut body) = whole else { return Ok(()) };
+        if let Header::Unreliable { seq, .. } = frame.header {
+            self.heard.count(seq);
+        }
         if frame.deflated {
             let mut inflated = Vec::new();
-            inflater.inflate(&body, limit, &mut inflated)?;
-            body = inflated;
+            inflater.inflate(frame.body, frame.inflated_limit(Direction::Up), &mut inflated)?;
+            return self.handle_body(clock_ms, frame.kind, &inflated, arrived);
         }
-        self.handle_body(clock_ms, frame.kind, &body, arrived)
+        self.handle_body(clock_ms, frame.kind, frame.body, arrived)
     }
 
     fn handle_body(
@@ -118,6 +111,7 @@ impl Frames {
         body: &[u8],
         arrived: &mut Vec<Arrived>,
     ) -> Result<(), BadFrame> {
+        msgpack::check(body)?;
         match kind {
             Kind::Input => {
                 let (newest, values) = msgpack::decode_inputs(body)?;
@@ -130,10 +124,7 @@ impl Frames {
                     }
                 }
             }
-            Kind::Command => {
-                msgpack::check(body)?;
-                arrived.push(Arrived::Command(body.to_vec()));
-            }
+            Kind::Command => arrived.push(Arrived::Command(body.to_vec())),
             Kind::Ticks => {
                 let (first, last) = msgpack::decode_range(body)?;
                 arrived.push(Arrived::Ticks { first, last });

@@ -211,7 +211,7 @@ impl<G: Game> Context<G> {
     }
 
     fn send(&mut self, to: Target, kind: Kind, value: &impl serde::Serialize) -> Result<(), SendError> {
-        let limit = if kind.is_reliable() { limits::RELIABLE_DOWN_BYTES } else { limits::STATE_BYTES };
+        let limit = if kind.is_reliable() { limits::RELIABLE_EVENT_BYTES } else { limits::STATE_BYTES };
         let body = msgpack::encode_at_tick(self.tick, value, limit)?;
         self.outputs.push_back(Output::Body { to, kind, body });
         Ok(())

@@ -136,13 +136,13 @@ pub enum FrameError {
     Truncated,
     /// It is of another version.
     Version,
-    /// No such kind.
+    /// No such kind, or it doesn't go this way.
     Kind,
-    /// A kind that doesn't go this way, or not on this transport.
+    /// A reliable kind on the data channel.
     Lane,
-    /// A part that can't be.
+    /// A part that can't be: of a reliable or uplink frame, or by its numbers.
     Part,
-    /// Longer than a frame may be.
+    /// Its body is longer than it may be.
     TooLarge,
 }
 
@@ -180,43 +180,45 @@ impl<'a> Frame<'a> {
             return Err(FrameError::Version);
         }
         let kind = Kind::parse(first & KIND).ok_or(FrameError::Kind)?;
-        if !kind.goes(direction) || (kind.is_reliable() && transport == Transport::DataChannel) {
+        if !kind.goes(direction) {
+            return Err(FrameError::Kind);
+        }
+        if kind.is_reliable() && transport == Transport::DataChannel {
             return Err(FrameError::Lane);
         }
         let deflated = first & DEFLATED != 0;
         let parted = first & PARTED != 0;
+        if parted && (kind.is_reliable() || direction == Direction::Up) {
+            return Err(FrameError::Part);
+        }
         let mut rest = &bytes[1..];
         let header = if kind.is_reliable() {
-            if parted {
-                return Err(FrameError::Part);
-            }
-            let max_body = match direction {
-                Direction::Up => limits::RELIABLE_UP_BYTES,
-                Direction::Down => limits::RELIABLE_DOWN_BYTES + limits::BODY_PREFIX_BYTES,
-            };
-            if bytes.len() > limits::RELIABLE_HEADER_BYTES + max_body {
-                return Err(FrameError::TooLarge);
-            }
             Header::Reliable { seq: u32::from_le_bytes(take(&mut rest)?), tick: u32::from_le_bytes(take(&mut rest)?) }
         } else {
-            if bytes.len() > limits::FRAME_BYTES {
-                return Err(FrameError::TooLarge);
-            }
             let part = if parted {
                 let [byte] = take(&mut rest)?;
-                let part = Part { index: byte >> 4, count: (byte & 0x0f) + 1 };
-                let possible = part.index < part.count && (2..=limits::FRAME_PARTS).contains(&part.count.into());
-                Some(if possible { part } else { return Err(FrameError::Part) })
+                Some(Part { index: byte >> 4, count: (byte & 0x0f) + 1 })
             } else {
                 None
             };
-            Header::Unreliable {
-                part,
-                seq: u16::from_le_bytes(take(&mut rest)?),
-                ack: u16::from_le_bytes(take(&mut rest)?),
-            }
+            let (seq, ack) = (u16::from_le_bytes(take(&mut rest)?), u16::from_le_bytes(take(&mut rest)?));
+            Header::Unreliable { part, seq, ack }
         };
+        if rest.len() > body_limit(kind, direction, parted) {
+            return Err(FrameError::TooLarge);
+        }
+        if let Header::Unreliable { part: Some(part), .. } = header {
+            if part.index >= part.count || !(2..=limits::FRAME_PARTS).contains(&part.count.into()) {
+                return Err(FrameError::Part);
+            }
+        }
         Ok(Frame { kind, deflated, header, body: rest })
+    }
+
+    /// Bytes that the body may have inflated, all parts together.
+    #[must_use]
+    pub fn inflated_limit(&self, direction: Direction) -> usize {
+        body_limit(self.kind, direction, false)
     }
 
     /// Appends the frame to `out`.
@@ -242,6 +244,16 @@ impl<'a> Frame<'a> {
             }
         }
         out.extend_from_slice(self.body);
+    }
+}
+
+/// Bytes of a body, on the wire and inflated.
+fn body_limit(kind: Kind, direction: Direction, parted: bool) -> usize {
+    match (kind.is_reliable(), direction) {
+        (true, Direction::Up) => limits::RELIABLE_UP_BYTES - limits::RELIABLE_HEADER_BYTES,
+        (true, Direction::Down) => limits::RELIABLE_DOWN_BYTES,
+        (false, _) if parted => limits::PART_BODY_BYTES,
+        (false, _) => limits::UNRELIABLE_BODY_BYTES,
     }
 }
 

@@ -16,7 +16,7 @@
 //! +--------+--------+--------+--------+--------+--------+--------+--------+--------+----···
 //!
 //! byte 0   bits 7–6 version (0) · bit 5 deflated · bit 4 parted · bits 3–0 kind      integers little endian
-//! part     only where bit 4 is set: index (high 4 bits), count − 1 (low 4 bits)
+//! part     down only, where bit 4 is set: index (high 4 bits), count − 1 (low 4 bits)
 //!          parts have consecutive seq, so the frame is seq − index
 //! seq      counts frames per player and direction: loss and reorder are read from it
 //! ack      down: the player's newest input (mod 2¹⁶) that the game has consumed

@@ -44,7 +44,9 @@ pub enum Malformed {
     Items,
     /// An integer beyond 2⁵³.
     Integer,
-    /// An extension type, or the byte that msgpack never uses.
+    /// A string that isn't UTF-8.
+    Utf8,
+    /// An extension type, the byte that msgpack never uses, or a key that is neither a string nor an integer.
     Type,
     /// Bytes follow the value.
     Trailing,
@@ -59,7 +61,8 @@ impl fmt::Display for Malformed {
             Malformed::Depth => "it is nested too deeply",
             Malformed::Items => "it has too many items",
             Malformed::Integer => "it has an integer beyond 2⁵³",
-            Malformed::Type => "it has an extension type",
+            Malformed::Utf8 => "it has a string that isn't UTF-8",
+            Malformed::Type => "it has a type that isn't allowed there",
             Malformed::Trailing => "bytes follow its end",
             Malformed::Shape => "it has another shape",
         })
@@ -69,7 +72,7 @@ impl fmt::Display for Malformed {
 impl std::error::Error for Malformed {}
 
 /// The length in bytes of the value that `bytes` begin with, once it is known to be within the limits: what decodes it
-/// afterwards can neither recurse nor allocate beyond them.
+/// afterwards can neither recurse nor allocate beyond them, and every receiver can read it.
 ///
 /// # Errors
 /// Where it isn't one, or is past [`limits::MSGPACK_DEPTH`] or [`limits::MSGPACK_ITEMS`].
@@ -88,23 +91,27 @@ pub fn check(bytes: &[u8]) -> Result<(), Malformed> {
 fn measure_items(bytes: &[u8], max_items: usize) -> Result<usize, Malformed> {
     let mut reader = Reader { bytes, at: 0 };
     let mut items_left = max_items;
-    let mut open = [0usize; limits::MSGPACK_DEPTH];
+    let mut open = [Container { left: 0, is_map: false }; limits::MSGPACK_DEPTH];
     let mut depth = 0;
     loop {
-        let elements = reader.scalar_or_elements()?;
-        if elements > 0 {
-            items_left = items_left.checked_sub(elements).ok_or(Malformed::Items)?;
+        let is_key = depth > 0 && open[depth - 1].is_map && open[depth - 1].left.is_multiple_of(2);
+        let inside = reader.pass(is_key)?;
+        if inside.is_some() && depth == limits::MSGPACK_DEPTH {
+            return Err(Malformed::Depth);
+        }
+        if let Some(inside) = inside.filter(|inside| inside.left > 0) {
+            items_left = items_left.checked_sub(inside.left).ok_or(Malformed::Items)?;
             // Every element takes at least a byte: a count that the rest can't hold is a lie.
-            if elements > bytes.len() - reader.at {
+            if inside.left > bytes.len() - reader.at {
                 return Err(Malformed::Truncated);
             }
-            *open.get_mut(depth).ok_or(Malformed::Depth)? = elements;
+            open[depth] = inside;
             depth += 1;
             continue;
         }
         while depth > 0 {
-            open[depth - 1] -= 1;
-            if open[depth - 1] > 0 {
+            open[depth - 1].left -= 1;
+            if open[depth - 1].left > 0 {
                 break;
             }
             depth -= 1;
@@ -113,6 +120,13 @@ fn measure_items(bytes: &[u8], max_items: usize) -> Result<usize, Malformed> {
             return Ok(reader.at);
         }
     }
+}
+
+/// An array or map that is being passed: the values left in it, keys included.
+#[derive(Clone, Copy)]
+struct Container {
+    left: usize,
+    is_map: bool,
 }
 
 struct Reader<'a> {
@@ -140,35 +154,47 @@ impl<'a> Reader<'a> {
         Ok(Marker::from_u8(self.take(1)?[0]))
     }
 
-    /// Passes one scalar, or the head of an array or map: then the number of values inside it.
-    fn scalar_or_elements(&mut self) -> Result<usize, Malformed> {
-        let pairs = |count: usize| count.checked_mul(2).ok_or(Malformed::Items);
-        let skip = match self.marker()? {
+    /// Passes one scalar, or the head of an array or map: then what is inside it.
+    fn pass(&mut self, is_key: bool) -> Result<Option<Container>, Malformed> {
+        let array = |count| Ok(Some(Container { left: count, is_map: false }));
+        let map = |count: usize| {
+            count.checked_mul(2).map(|left| Some(Container { left, is_map: true })).ok_or(Malformed::Items)
+        };
+        let marker = self.marker()?;
+        // A browser's objects have keys of these types only.
+        if is_key && !is_integer(marker) && !is_string(marker) {
+            return Err(Malformed::Type);
+        }
+        let skip = match marker {
             Marker::FixPos(_) | Marker::FixNeg(_) | Marker::Null | Marker::True | Marker::False => 0,
             Marker::U8 | Marker::I8 => 1,
             Marker::U16 | Marker::I16 => 2,
             Marker::U32 | Marker::I32 | Marker::F32 => 4,
             Marker::F64 => 8,
             Marker::U64 => {
-                return if self.uint(8)? > limits::JS_INTEGER_MAX { Err(Malformed::Integer) } else { Ok(0) };
+                return if self.uint(8)? > limits::JS_INTEGER_MAX { Err(Malformed::Integer) } else { Ok(None) };
             }
             Marker::I64 => {
                 let magnitude = self.uint(8)?.cast_signed().unsigned_abs();
-                return if magnitude > limits::JS_INTEGER_MAX { Err(Malformed::Integer) } else { Ok(0) };
+                return if magnitude > limits::JS_INTEGER_MAX { Err(Malformed::Integer) } else { Ok(None) };
             }
             Marker::FixStr(len) => len.into(),
             Marker::Str8 | Marker::Bin8 => self.len(1)?,
             Marker::Str16 | Marker::Bin16 => self.len(2)?,
             Marker::Str32 | Marker::Bin32 => self.len(4)?,
-            Marker::FixArray(count) => return Ok(count.into()),
-            Marker::Array16 => return self.len(2),
-            Marker::Array32 => return self.len(4),
-            Marker::FixMap(count) => return pairs(count.into()),
-            Marker::Map16 => return pairs(self.len(2)?),
-            Marker::Map32 => return pairs(self.len(4)?),
+            Marker::FixArray(count) => return array(count.into()),
+            Marker::Array16 => return array(self.len(2)?),
+            Marker::Array32 => return array(self.len(4)?),
+            Marker::FixMap(count) => return map(count.into()),
+            Marker::Map16 => return map(self.len(2)?),
+            Marker::Map32 => return map(self.len(4)?),
             _ => return Err(Malformed::Type),
         };
-        self.take(skip).map(|_| 0)
+        let content = self.take(skip)?;
+        if is_string(marker) && std::str::from_utf8(content).is_err() {
+            return Err(Malformed::Utf8);
+        }
+        Ok(None)
     }
 
     fn array(&mut self) -> Result<usize, Malformed> {
@@ -211,7 +237,7 @@ impl<'a> Reader<'a> {
             Marker::I8 | Marker::I16 | Marker::I32 | Marker::I64 => {
                 self.at = start;
                 rmp::decode::read_int::<i64, _>(&mut self.rest()).map_err(|_| Malformed::Shape).and_then(|value| {
-                    self.scalar_or_elements()?;
+                    self.pass(false)?;
                     Ok(value as f64)
                 })
             }
@@ -231,6 +257,15 @@ impl<'a> Reader<'a> {
     fn end(&self) -> Result<(), Malformed> {
         if self.at == self.bytes.len() { Ok(()) } else { Err(Malformed::Trailing) }
     }
+}
+
+fn is_string(marker: Marker) -> bool {
+    matches!(marker, Marker::FixStr(_) | Marker::Str8 | Marker::Str16 | Marker::Str32)
+}
+
+fn is_integer(marker: Marker) -> bool {
+    use Marker::{FixNeg, FixPos, I8, I16, I32, I64, U8, U16, U32, U64};
+    matches!(marker, FixPos(_) | FixNeg(_) | U8 | U16 | U32 | U64 | I8 | I16 | I32 | I64)
 }
 
 /// Decodes a value that [`check`] has passed.
