@@ -3,9 +3,6 @@
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-tools="${CARGO_TARGET_DIR:-$PWD/target}/tools"
-export PATH="$PATH:$tools/bin"
-
 say() { printf '\n==> %s\n' "$*"; }
 
 die() {
@@ -40,6 +37,12 @@ require_node() {
     local major
     major=$(node -p 'process.versions.node.split(".")[0]')
     ((major >= 20)) || die "Node $major is too old; install Node 20 or newer (https://nodejs.org)"
+}
+
+# Where Cargo builds, wherever the environment or its configuration put that.
+target_directory() {
+    cargo metadata --locked --no-deps --format-version 1 |
+        node -p 'JSON.parse(require("fs").readFileSync(0)).target_directory'
 }
 
 # The packages that DIR's lock file names, unless they are there already.
