@@ -1,0 +1,51 @@
+# shellcheck shell=bash
+# Sourced by the scripts beside it.
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+say() { printf '\n==> %s\n' "$*"; }
+
+die() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+# step TITLE COMMAND...: runs it, and says how long it took or that it failed.
+step() {
+    local title=$1 start=$SECONDS status=0
+    shift
+    say "$title"
+    # In a subshell of its own, or `set -e` would not hold inside functions called from a condition.
+    set +e
+    (set -e; "$@")
+    status=$?
+    set -e
+    if ((status != 0)); then
+        printf '\nFAILED: %s (%d s): %s\n' "$title" $((SECONDS - start)) "$*" >&2
+        exit "$status"
+    fi
+    printf -- '--- %s: %d s\n' "$title" $((SECONDS - start))
+}
+
+require() {
+    command -v "$1" >/dev/null || die "$1 is missing; $2"
+}
+
+require_node() {
+    require node "install Node 20 or newer (https://nodejs.org)"
+    require npm "it comes with Node (https://nodejs.org)"
+    local major
+    major=$(node -p 'process.versions.node.split(".")[0]')
+    ((major >= 20)) || die "Node $major is too old; install Node 20 or newer (https://nodejs.org)"
+}
+
+# Where Cargo builds, wherever the environment or its configuration put that.
+target_directory() {
+    cargo metadata --locked --no-deps --format-version 1 |
+        node -p 'JSON.parse(require("fs").readFileSync(0)).target_directory'
+}
+
+# The packages that DIR's lock file names, unless they are there already.
+npm_packages() {
+    [[ $1/node_modules/.package-lock.json -nt $1/package-lock.json ]] || npm --prefix "$1" ci
+}
