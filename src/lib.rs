@@ -8,3 +8,5 @@ mod player;
 pub mod room;
 pub mod server;
 pub mod wire;
+
+pub use rand;

@@ -2,4 +2,5 @@
 
 mod net;
 mod session;
+mod tidy;
 mod vectors;

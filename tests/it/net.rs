@@ -51,6 +51,8 @@ pub struct End {
     pub client: Client,
     pub address: SocketAddr,
     pub events: Vec<(Duration, Event)>,
+    /// Signaling that arrived, as it was.
+    pub texts: Vec<serde_json::Value>,
     pub closed: Option<(u16, String)>,
     /// Datagrams to and from this client are lost.
     pub blackout: bool,
@@ -112,7 +114,20 @@ impl<G: Game> Net<G> {
         self.join_with(room, |config| config.name = name.to_owned())
     }
 
+    /// A websocket alone: nothing is said on it but what [`Net::text`] and [`Net::binary`] say.
+    pub fn connect(&mut self, room: &str) -> usize {
+        let index = self.open(room, |config| config.locals.clear());
+        while self.ends[index].client.poll_message().is_some() {}
+        index
+    }
+
     pub fn join_with(&mut self, room: &str, configure: impl FnOnce(&mut client::Config)) -> usize {
+        let index = self.open(room, configure);
+        self.collect();
+        index
+    }
+
+    fn open(&mut self, room: &str, configure: impl FnOnce(&mut client::Config)) -> usize {
         let index = self.ends.len();
         let address: SocketAddr = format!("10.0.1.{}:5000", index + 1).parse().unwrap();
         let connect =
@@ -127,8 +142,7 @@ impl<G: Game> Net<G> {
         };
         configure(&mut config);
         let client = Client::new(config, self.now);
-        self.ends.push(End { client, address, events: Vec::new(), closed: None, blackout: false });
-        self.collect();
+        self.ends.push(End { client, address, events: Vec::new(), texts: Vec::new(), closed: None, blackout: false });
         index
     }
 
@@ -156,6 +170,16 @@ impl<G: Game> Net<G> {
     /// Sends a signaling text as if the client's websocket had.
     pub fn text(&mut self, end: usize, text: &str) {
         self.push(Packet::MessageToServer { client: end, message: Message::Text(text.to_owned()) }, Duration::ZERO);
+    }
+
+    /// Sends a binary message as if the client's websocket had.
+    pub fn binary(&mut self, end: usize, bytes: &[u8]) {
+        self.push(Packet::MessageToServer { client: end, message: Message::Binary(bytes.to_vec()) }, Duration::ZERO);
+    }
+
+    /// The newest reply or event of that name.
+    pub fn heard(&self, end: usize, action: &str) -> Option<&serde_json::Value> {
+        self.ends[end].texts.iter().rev().find(|text| text["a"] == action)
     }
 
     fn next_event(&self) -> Option<Instant> {
@@ -199,7 +223,10 @@ impl<G: Game> Net<G> {
             Packet::SignalToClient { client, signal } => {
                 let end = &mut self.ends[client];
                 match signal {
-                    Signal::Text(text) => end.client.handle_text(now, &text),
+                    Signal::Text(text) => {
+                        end.client.handle_text(now, &text);
+                        end.texts.push(serde_json::from_str(&text).unwrap());
+                    }
                     Signal::Binary(bytes) => end.client.handle_binary(now, &bytes),
                     Signal::Close { code, reason } => {
                         end.closed = Some((code, reason));

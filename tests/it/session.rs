@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rtcade::client::Event;
 use rtcade::game::{Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, Target, Tick, Welcome};
+use rtcade::limits;
 
 use crate::net::Net;
 
@@ -86,5 +87,409 @@ fn inputs_arrive_once_and_in_order_while_datagrams_are_lost() {
             assert!(states > 1_700, "{states} of some 2,150 states are more loss than there was");
         }
         assert!(net.server.counters().bad_frames == 0);
+    }
+}
+
+/// Sends nothing of its own: every tick, everybody's inputs.
+struct FanOut;
+
+impl Game for FanOut {
+    type Input = u32;
+    type Command = ();
+    type State = ();
+    type Event = ();
+
+    fn join(&mut self, _: &mut Context<FanOut>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
+        Ok(Welcome::default())
+    }
+
+    fn leave(&mut self, _: &mut Context<FanOut>, _: PlayerId, _: Leave) {}
+
+    fn tick(&mut self, ctx: &mut Context<FanOut>, _: Tick, _: &[Incoming<FanOut>]) {
+        ctx.fan_out_inputs();
+    }
+}
+
+#[test]
+fn every_player_gets_the_same_inputs_of_every_tick_whatever_is_lost() {
+    for (seed, loss_percent) in [(1, 0), (2, 5), (3, 20), (4, 40)] {
+        let mut net = Net::new(seed, |_| Ok(FanOut));
+        net.loss_percent = loss_percent;
+        let ends = [net.join("lockstep", "Ada"), net.join("lockstep", "Bob")];
+        let mut number = 0;
+        let mut next = net.now;
+        net.run_with(Duration::from_secs(30), |net| {
+            while next <= net.now {
+                number += 1;
+                for end in ends {
+                    net.ends[end].client.send(net.now, &number).unwrap();
+                }
+                next += Duration::from_millis(33);
+            }
+        });
+        net.run(Duration::from_secs(3));
+        let ticks: Vec<Vec<_>> = ends
+            .iter()
+            .map(|&end| {
+                let ticks = net.events(end).filter_map(|event| match event {
+                    Event::Tick { tick, inputs } => Some((*tick, inputs.clone())),
+                    Event::TicksLost { .. } => panic!("ticks of the last ten seconds are never lost"),
+                    _ => None,
+                });
+                ticks.collect()
+            })
+            .collect();
+        for ticks in &ticks {
+            let numbers: Vec<u32> = ticks.iter().map(|&(tick, _)| tick).collect();
+            let expected: Vec<u32> = (numbers[0]..).take(numbers.len()).collect();
+            assert_eq!(numbers, expected, "each tick once, in order");
+            assert!(numbers.len() > 900, "{} ticks of some 990", numbers.len());
+        }
+        let first = ticks[0][0].0.max(ticks[1][0].0);
+        let common: Vec<Vec<_>> =
+            ticks.iter().map(|ticks| ticks.iter().filter(|(tick, _)| *tick >= first).take(900).collect()).collect();
+        assert_eq!(common[0], common[1]);
+        assert!(common[0].iter().any(|(_, inputs)| inputs.len() >= 2));
+    }
+}
+
+#[test]
+fn players_are_told_of_each_other() {
+    let mut net = ledger(1);
+    let ada = net.join("told", "Ada");
+    net.run(Duration::from_secs(1));
+    let bob = net.join("told", "Bob\u{202e}\n");
+    net.run(Duration::from_secs(2));
+    let reply = net.heard(bob, "joinR").unwrap();
+    assert_eq!(reply["s"], true);
+    assert_eq!(reply["d"]["roomSize"], 2);
+    assert_eq!(reply["d"]["welcome"], serde_json::json!(["map"]));
+    assert_eq!(reply["d"]["tickMs"], 33.0);
+    assert_eq!(reply["d"]["inputSeq"], 1);
+    assert_eq!(reply["d"]["socketId"].as_str().unwrap().len(), 32);
+    let joined = &net.heard(ada, "eventJoin").unwrap()["d"];
+    assert_eq!((&joined["player"], &joined["name"]), (&2.into(), &"Bob".into()));
+    assert_eq!(joined["roomSize"], 2);
+    assert!(net.heard(bob, "eventJoin").is_none(), "nobody is told of their own coming");
+    assert_eq!(net.heard(ada, "eventRoomUsers").unwrap()["d"]["sessions"].as_array().unwrap().len(), 2);
+    let now = net.now;
+    net.ends[bob].client.leave(now);
+    net.run(Duration::from_secs(2));
+    let left = &net.heard(ada, "eventLeave").unwrap()["d"];
+    assert_eq!((&left["player"], &left["reason"], &left["roomSize"]), (&2.into(), &"left".into(), &1.into()));
+    assert_eq!(net.server.game(&room("told")).unwrap().left, [(PlayerId(2), Leave::Left)]);
+    let gauges = net.server.gauges();
+    assert_eq!((gauges.connections, gauges.players, gauges.peers), (1, 1, 1));
+}
+
+#[test]
+fn commands_and_reliable_events_arrive_in_order() {
+    let mut net = ledger(3);
+    net.loss_percent = 20;
+    let ada = net.join("reliable", "Ada");
+    let bob = net.join("reliable", "Bob");
+    net.run(Duration::from_secs(1));
+    for n in 0..40 {
+        let now = net.now;
+        net.ends[ada].client.command(now, &format!("order {n}")).unwrap();
+        net.run(Duration::from_millis(20));
+    }
+    net.run(Duration::from_secs(1));
+    let expected: Vec<String> = (0..40).map(|n| format!("order {n}")).collect();
+    let got: Vec<String> =
+        net.server.game(&room("reliable")).unwrap().commands.iter().map(|(_, command)| command.clone()).collect();
+    assert_eq!(got, expected);
+    for end in [ada, bob] {
+        let events: Vec<String> = net
+            .events(end)
+            .filter_map(|event| match event {
+                Event::Event { value, reliable: true, .. } => rtcade::wire::msgpack::decode(value).ok(),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(events, expected);
+    }
+}
+
+#[test]
+fn refusals_have_a_code_and_leave_others_alone() {
+    let mut net = Net::with_config(
+        1,
+        |config| config.max_players = 2,
+        |info| {
+            if info.name == "closed" { Err(Refusal::new("Closed today.")) } else { Ok(Ledger::default()) }
+        },
+    );
+    let ada = net.join("small", "Ada");
+    net.run(Duration::from_millis(200));
+    let refused = [
+        (net.join("small", "Mallory"), "refused", "Not you."),
+        (net.join("closed", "Bob"), "refused", "Closed today."),
+        (net.join_with("small", |config| config.room = Some("other".into())), "bad_room", "not that of the URL"),
+        (net.join_with("", |config| config.room = Some("no such/room".into())), "bad_room", "1 to 64"),
+        (net.join_with("", |config| config.room = Some("a".repeat(65))), "bad_room", "1 to 64"),
+        (net.join("", "Bob"), "bad_room", "names no room"),
+    ];
+    net.run(Duration::from_millis(200));
+    let bob = net.join("small", "Bob");
+    net.run(Duration::from_millis(200));
+    let one_too_many = (net.join("small", "Cy"), "room_full", "takes 2 players");
+    net.run(Duration::from_millis(200));
+    for (end, code, sentence) in refused.into_iter().chain([one_too_many]) {
+        let reply = net.heard(end, "joinR").unwrap();
+        assert_eq!((&reply["s"], &reply["e"]), (&false.into(), &code.into()));
+        assert!(reply["m"].as_str().unwrap().contains(sentence), "{reply}");
+        assert_eq!(net.ends[end].closed, Some((4100, code.to_owned())));
+    }
+    for end in [ada, bob] {
+        assert!(net.ends[end].closed.is_none() && net.ends[end].client.is_open());
+    }
+    assert_eq!(net.server.gauges().players, 2);
+    assert_eq!(net.server.counters().refused_requests, 7);
+}
+
+#[test]
+fn requests_that_cannot_be_granted_get_a_reply_that_says_why() {
+    let mut net = ledger(1);
+    let ada = net.join("asks", "Ada");
+    net.run(Duration::from_millis(300));
+    let long = format!(r#"{{"a":"join","d":{{"name":"{}"}}}}"#, "x".repeat(16 * 1024));
+    let cases = [
+        (r#"{"a":"fly","i":7}"#, "flyR", "unknown_action"),
+        (r#"{"a":"reconnect","d":{"socketId":"x"}}"#, "reconnectR", "unknown_action"),
+        (r#"{"a":"join","d":{}}"#, "joinR", "bad_request"),
+        (r#"{"a":"exchangeSdp","d":{"to":"server","sdp":"v=0"}}"#, "exchangeSdpR", "bad_sdp"),
+        (r#"{"a":"exchangeSdp","d":{"to":"somebody","sdp":"v=0"}}"#, "exchangeSdpR", "unknown_action"),
+        (r#"{"a":"exchangeSdp","d":{"to":5}}"#, "exchangeSdpR", "bad_request"),
+        ("not JSON", "R", "bad_request"),
+        (long.as_str(), "R", "too_large"),
+    ];
+    for (request, action, code) in cases {
+        net.text(ada, request);
+        net.run(Duration::from_millis(100));
+        let reply = net.ends[ada].texts.iter().rev().find(|text| text["s"] == false).unwrap();
+        assert_eq!((&reply["a"], &reply["e"]), (&action.into(), &code.into()), "{request}");
+        assert!(!reply["m"].as_str().unwrap().is_empty());
+    }
+    assert_eq!(net.heard(ada, "flyR").unwrap()["i"], 7);
+    net.text(ada, r#"{"a":"exchangeCandidate","d":{"to":"server","candidate":{}}}"#);
+    net.run(Duration::from_millis(100));
+    assert_eq!(net.heard(ada, "exchangeCandidateR").unwrap()["s"], true);
+    assert!(net.ends[ada].client.is_open());
+
+    let other = net.connect("asks");
+    net.text(other, r#"{"a":"join","d":{"version":1}}"#);
+    net.run(Duration::from_millis(300));
+    assert_eq!(net.heard(other, "joinR").unwrap()["e"], "version_mismatch");
+}
+
+#[test]
+fn too_many_requests_are_refused_then_cost_the_connection() {
+    let mut net = ledger(1);
+    let ada = net.join("flood", "Ada");
+    let bob = net.join("flood", "Bob");
+    net.run(Duration::from_secs(2));
+    for _ in 0..=limits::SIGNALS_PER_SECOND {
+        net.text(ada, r#"{"a":"fly"}"#);
+    }
+    net.run(Duration::from_millis(100));
+    let limited = |net: &Net<Ledger>| net.ends[ada].texts.iter().filter(|text| text["e"] == "rate_limited").count();
+    assert_eq!(limited(&net), 1);
+    assert!(net.ends[ada].closed.is_none());
+    for _ in 0..2 * limits::SIGNALS_PER_SECOND {
+        net.text(ada, r#"{"a":"fly"}"#);
+    }
+    net.run(Duration::from_millis(100));
+    assert_eq!(net.ends[ada].closed.as_ref().unwrap().0, Leave::Flood.close_code());
+    assert_eq!(net.heard(bob, "eventLeave").unwrap()["d"]["reason"], "flood");
+}
+
+#[test]
+fn a_frame_that_cannot_be_read_costs_its_sender_alone() {
+    let mut net = ledger(1);
+    let bob = net.join("bad", "Bob");
+    for bytes in
+        [&[0xff][..], &[], &[0x01, 0, 0, 0, 0, 0xc1], &[0x21, 0, 0, 0, 0, 0xff, 0xff], &[0x04, 0, 0, 0, 0, 0x90]]
+    {
+        let ada = net.join("bad", "Ada");
+        net.run(Duration::from_millis(300));
+        net.binary(ada, bytes);
+        net.run(Duration::from_millis(300));
+        assert_eq!(net.ends[ada].closed.as_ref().unwrap().0, Leave::BadFrame.close_code(), "{bytes:?}");
+        assert_eq!(net.heard(bob, "eventLeave").unwrap()["d"]["reason"], "bad_frame");
+    }
+    // Well formed, but not what this game takes.
+    let ada = net.join("bad", "Ada");
+    net.run(Duration::from_millis(300));
+    let now = net.now;
+    net.ends[ada].client.send(now, &"no number").unwrap();
+    net.run(Duration::from_millis(300));
+    assert_eq!(net.ends[ada].closed.as_ref().unwrap().0, Leave::BadFrame.close_code());
+    assert!(net.ends[bob].client.is_open());
+    assert_eq!(net.server.counters().bad_frames, 5);
+}
+
+#[test]
+fn a_game_that_panics_closes_its_room_and_no_other_misses_a_tick() {
+    let mut net = ledger(1);
+    let ada = net.join("fails", "Ada");
+    let bob = net.join("fails", "Bob");
+    let cy = net.join("lives", "Cy");
+    net.run(Duration::from_secs(1));
+    let states = |net: &Net<Ledger>, end: usize| -> Vec<u32> {
+        let ticks = net.events(end).filter_map(|event| match event {
+            Event::State { tick, .. } => Some(*tick),
+            _ => None,
+        });
+        ticks.collect()
+    };
+    let before = states(&net, cy).len();
+    let now = net.now;
+    net.ends[ada].client.command(now, &"panic").unwrap();
+    net.run(Duration::from_secs(1));
+    for end in [ada, bob] {
+        let (code, reason) = net.ends[end].closed.clone().unwrap();
+        assert_eq!(code, Leave::RoomClosed.close_code());
+        assert!(reason.starts_with("room_closed: "), "{reason}");
+    }
+    let ticks = states(&net, cy);
+    assert!(ticks.len() - before >= 30);
+    assert!(ticks.windows(2).all(|pair| pair[1] == pair[0] + 1));
+    assert_eq!(net.server.counters().missed_ticks, 0);
+    assert_eq!(net.server.counters().failed_rooms, 1);
+    assert_eq!(net.server.gauges().rooms, 1);
+
+    let dan = net.join("fails", "Dan");
+    net.run(Duration::from_secs(1));
+    assert!(net.ends[dan].client.is_open(), "the name is free for a new room");
+}
+
+#[test]
+fn a_kick_tells_the_player_why() {
+    let mut net = ledger(1);
+    let ada = net.join("kick", "Ada");
+    net.run(Duration::from_secs(1));
+    let now = net.now;
+    net.ends[ada].client.command(now, &"kick me").unwrap();
+    net.run(Duration::from_secs(1));
+    assert_eq!(net.ends[ada].closed, Some((Leave::Kicked.close_code(), "kicked: As you wish.".to_owned())));
+    assert_eq!(net.server.game(&room("kick")).unwrap().left, [(PlayerId(1), Leave::Kicked)]);
+}
+
+#[test]
+fn without_udp_the_same_frames_go_over_the_websocket() {
+    let mut net = ledger(1);
+    let ada = net.join("blocked", "Ada");
+    net.ends[ada].blackout = true;
+    net.run(Duration::from_secs(25));
+    assert!(!net.ends[ada].client.is_open());
+    assert!(net.events(ada).any(|event| matches!(event, Event::ChannelClosed { .. })), "the player is told");
+    for n in 1..=20u32 {
+        let now = net.now;
+        net.ends[ada].client.send(now, &n).unwrap();
+        net.run(Duration::from_millis(33));
+    }
+    net.run(Duration::from_secs(1));
+    let got: Vec<u32> = net.server.game(&room("blocked")).unwrap().inputs.iter().map(|&(_, input)| input).collect();
+    assert_eq!(got, (1..=20).collect::<Vec<u32>>());
+    let states = net.events(ada).filter(|event| matches!(event, Event::State { .. })).count();
+    assert!(states > 780, "{states} states in some 26 s");
+    assert_eq!(net.server.gauges().peers, 0);
+}
+
+#[test]
+fn a_new_offer_replaces_the_data_channel() {
+    let mut net = ledger(1);
+    let ada = net.join("again", "Ada");
+    net.run(Duration::from_secs(1));
+    let request = serde_json::json!({"a": "exchangeSdp", "d": {"to": "server", "sdp": OFFER}});
+    net.text(ada, &request.to_string());
+    net.run(Duration::from_millis(200));
+    let reply = net.heard(ada, "exchangeSdpR").unwrap();
+    assert_eq!(reply["s"], true, "{reply}");
+    let answer = reply["d"]["sdp"].as_str().unwrap();
+    assert!(answer.contains("a=ice-lite") && answer.contains(" 10.0.0.1 8080 typ host"), "{answer}");
+    assert!(!net.ends[ada].client.is_open(), "the old channel was closed, and its end told");
+    assert_eq!(net.server.gauges().peers, 1);
+}
+
+const OFFER: &str = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n\
+    m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=ice-ufrag:abcd\r\n\
+    a=ice-pwd:0123456789012345678901\r\na=fingerprint:sha-256 \
+    00:01:02:03:04:05:06:07:08:09:0A:0B:0C:0D:0E:0F:10:11:12:13:14:15:16:17:18:19:1A:1B:1C:1D:1E:1F\r\n\
+    a=setup:actpass\r\na=mid:0\r\na=sctp-port:5000\r\n";
+
+#[test]
+fn a_room_goes_when_it_has_been_empty_and_connections_that_do_not_join_go_too() {
+    let mut net = ledger(1);
+    let ada = net.join("gone", "Ada");
+    let idle = net.connect("gone");
+    net.run(Duration::from_secs(1));
+    let now = net.now;
+    net.ends[ada].client.leave(now);
+    net.run(limits::EMPTY_ROOM_LINGER - Duration::from_secs(1));
+    assert_eq!(net.server.gauges().rooms, 1);
+    net.run(Duration::from_secs(2));
+    assert_eq!(net.ends[idle].closed.as_ref().unwrap().0, Leave::Timeout.close_code());
+    let gauges = net.server.gauges();
+    assert_eq!((gauges.rooms, gauges.peers, gauges.connections), (0, 0, 0));
+    assert!(net.server.poll_timeout().is_none(), "nothing is left to wait for");
+}
+
+#[test]
+fn a_server_that_stops_tells_every_player() {
+    let mut net = ledger(1);
+    let ends = [net.join("stop", "Ada"), net.join("stop", "Bob"), net.join("other", "Cy")];
+    net.run(Duration::from_secs(1));
+    net.server.handle_shutdown(net.now);
+    net.run(Duration::from_secs(1));
+    for end in ends {
+        assert_eq!(net.ends[end].closed.as_ref().unwrap().0, Leave::Shutdown.close_code());
+    }
+    let late = net.join("stop", "Dan");
+    net.run(Duration::from_secs(1));
+    assert_eq!(net.ends[late].closed.as_ref().unwrap().0, Leave::Shutdown.close_code());
+}
+
+/// Says a state of as many bytes as it was told, which don't deflate.
+struct Big(usize);
+
+impl Game for Big {
+    type Input = u8;
+    type Command = ();
+    type State = Vec<u8>;
+    type Event = ();
+
+    fn join(&mut self, _: &mut Context<Big>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
+        Ok(Welcome::default())
+    }
+
+    fn leave(&mut self, _: &mut Context<Big>, _: PlayerId, _: Leave) {}
+
+    fn tick(&mut self, ctx: &mut Context<Big>, _: Tick, _: &[Incoming<Big>]) {
+        use rtcade::rand::Rng;
+        // An array of small integers: one byte each, and three for its head.
+        let state: Vec<u8> = (0..self.0).map(|_| (ctx.rng().next_u32() & 0x7f) as u8).collect();
+        assert_eq!(ctx.state(&state).is_ok(), self.0 + 3 <= limits::STATE_BYTES);
+    }
+}
+
+#[test]
+fn the_largest_state_arrives_in_parts_and_one_byte_more_is_an_error_at_the_sender() {
+    for (bytes, arrives) in [(limits::STATE_BYTES - 3, true), (limits::STATE_BYTES - 2, false)] {
+        let mut net = Net::new(1, move |_| Ok(Big(bytes)));
+        let ada = net.join("big", "Ada");
+        net.run(Duration::from_secs(3));
+        assert!(net.ends[ada].client.is_open());
+        let sizes: Vec<usize> = net
+            .events(ada)
+            .filter_map(|event| match event {
+                Event::State { value, .. } => Some(value.len()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(!sizes.is_empty(), arrives);
+        assert!(sizes.iter().all(|&size| size == limits::STATE_BYTES));
+        assert_eq!(net.ends[ada].client.stats().missing, 0);
     }
 }
