@@ -1,5 +1,10 @@
 //! x
+#[cfg(feature = "driver")]
+#[doc(hidden)]
+pub mod cli;
 pub mod client;
+#[cfg(feature = "driver")]
+pub mod driver;
 pub mod endpoint;
 pub mod game;
 pub mod limits;
@@ -9,4 +14,6 @@ pub mod room;
 pub mod server;
 pub mod wire;
 
+#[cfg(feature = "driver")]
+pub use cli::{ExitCode, run};
 pub use rand;

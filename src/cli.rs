@@ -1,0 +1,345 @@
+//! The command line: of the shipped games, and of a program that brings its own.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+pub use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use log::LevelFilter;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::driver::{self, Driver, Options};
+use crate::game::{Game, Refusal, RoomInfo};
+use crate::games::{Arena, Relay};
+use crate::limits;
+
+const ARENA_PAGE: &str = include_str!("../client-js/pages/arena/index.html");
+const RELAY_PAGE: &str = include_str!("../client-js/pages/relay/index.html");
+
+/// Files that a full server has open: its connections, and what they are being sent.
+const FILES_WANTED: u64 = limits::CONNECTIONS as u64 + 1_024;
+/// Below that a busy evening runs out of them.
+const FILES_ADVISED: u64 = 1_024;
+/// Below that the server can't even start.
+const FILES_NEEDED: u64 = 32;
+
+/// Real-time games by URL: opens a web page whose visitors play with each other.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct CommandLine<A: Args> {
+    #[command(subcommand)]
+    command: Option<Command<A>>,
+    #[command(flatten)]
+    serve: A,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command<A: Args> {
+    /// Run the server; the same as no command.
+    Serve(A),
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    /// TCP address of the pages and websockets, and UDP address of the game; port 0 picks one.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8080", value_parser = socket_address)]
+    listen: SocketAddr,
+    /// UDP address of the game, where it is another.
+    #[arg(long, value_name = "ADDR:PORT", value_parser = socket_address)]
+    udp: Option<SocketAddr>,
+    /// Address that players are told to reach, where this machine's own don't do; may be repeated.
+    #[arg(long, value_name = "IP[:PORT]", value_parser = public_address)]
+    public_addr: Vec<SocketAddr>,
+    /// Directory of files to serve; its index.html is the page of every room.
+    #[arg(long, value_name = "DIR")]
+    public: Option<PathBuf>,
+    /// Length of a tick in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = limits::TICK_MS, value_parser = tick_ms())]
+    tick_ms: u32,
+    /// Players per room.
+    #[arg(long, value_name = "N", default_value_t = limits::PLAYERS_PER_ROOM, value_parser = max_players)]
+    max_players: usize,
+    /// Say more: -v what happens, -vv why, -vvv everything.
+    #[arg(short, long, action = ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Debug, Args)]
+struct ServeShipped {
+    /// Which of the shipped games to run.
+    #[arg(long, value_name = "NAME", value_enum, default_value_t = Shipped::Arena)]
+    game: Shipped,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Shipped {
+    /// An arena: move, hunt, score.
+    Arena,
+    /// No game logic on the server: every tick hands everybody's inputs to everybody.
+    Relay,
+}
+
+fn socket_address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "expected an IP address and a port, as in 0.0.0.0:8080 or [::]:8080")
+}
+
+/// An address whose port, where none is given, is 0: the UDP port.
+fn public_address(text: &str) -> Result<SocketAddr, &'static str> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let address = bare.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0)).or_else(|_| text.parse());
+    match address {
+        Ok(address) if address.ip().is_unspecified() => Err("nobody can reach a wildcard address"),
+        Ok(address) => Ok(address),
+        Err(_) => Err("expected an IP address, with or without a port, as in 203.0.113.7 or [2001:db8::7]:8080"),
+    }
+}
+
+fn tick_ms() -> impl clap::builder::TypedValueParser<Value = u32> {
+    let (shortest, longest) = limits::TICK_MS_RANGE.into_inner();
+    clap::value_parser!(u32).range(i64::from(shortest)..=i64::from(longest))
+}
+
+fn max_players(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(players @ 1..=limits::PLAYERS_PER_ROOM_MAX) => Ok(players),
+        _ => Err(format!("expected a number from 1 to {}", limits::PLAYERS_PER_ROOM_MAX)),
+    }
+}
+
+/// Runs the whole command line with your game: `main` of a game server.
+///
+/// `factory` makes the game of each new room, or says why there can't be one.
+///
+/// The exit status is 0 after SIGTERM or SIGINT, 2 where the command line is wrong, 1 where the server can't start or
+/// go on; then a sentence on standard error says what to do.
+pub fn run<G: Game>(factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static) -> ExitCode {
+    match parse::<Serve>() {
+        Ok(serve) => start(serve, "the game", Options::default().page, factory),
+        Err(status) => status,
+    }
+}
+
+/// The command line of the shipped games: `main` of the `rtcade` program.
+pub fn main() -> ExitCode {
+    let ServeShipped { game, serve } = match parse() {
+        Ok(shipped) => shipped,
+        Err(status) => return status,
+    };
+    match game {
+        Shipped::Arena => start(serve, "the arena game", ARENA_PAGE.into(), |room| Ok(Arena::new(room))),
+        Shipped::Relay => start(serve, "the relay", RELAY_PAGE.into(), |room| Ok(Relay::new(room))),
+    }
+}
+
+/// What the command line asks for, or the status to exit with.
+fn parse<A: Args>() -> Result<A, ExitCode> {
+    match CommandLine::try_parse() {
+        Ok(CommandLine { command: Some(Command::Serve(arguments)), .. } | CommandLine { serve: arguments, .. }) => {
+            Ok(arguments)
+        }
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            let printed = error.print();
+            Err(if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Err(error) => {
+            complain(&sentence(&error));
+            Err(ExitCode::from(2))
+        }
+    }
+}
+
+/// What is wrong with the command line, in one line.
+fn sentence(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    format!("{} (--help lists what there is)", line.strip_prefix("error: ").unwrap_or(line))
+}
+
+fn complain(sentence: &str) {
+    eprintln!("rtcade: {sentence}");
+}
+
+fn start<G: Game>(
+    serve: Serve,
+    title: &str,
+    page: Cow<'static, str>,
+    factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,
+) -> ExitCode {
+    let level = match serve.verbose {
+        0 => LevelFilter::Warn,
+        1 => LevelFilter::Info,
+        2 => LevelFilter::Debug,
+        _ => LevelFilter::Trace,
+    };
+    env_logger::Builder::new().filter_level(level).init();
+    if let Err(sentence) = raise_file_limit() {
+        complain(&sentence);
+        return ExitCode::FAILURE;
+    }
+    let options = Options {
+        listen: serve.listen,
+        udp: serve.udp,
+        public_addresses: serve.public_addr,
+        public: serve.public,
+        page,
+        tick: Duration::from_millis(serve.tick_ms.into()),
+        max_players: serve.max_players,
+    };
+    let is_told_an_address = !options.public_addresses.is_empty();
+    let mut driver = match Driver::bind(options, factory) {
+        Ok(driver) => driver,
+        Err(error) => {
+            complain(&error.to_string());
+            return ExitCode::FAILURE;
+        }
+    };
+    if let Err(error) = driver.stop_on_signals() {
+        log::warn!("SIGTERM and SIGINT will end the server without telling players: {error}");
+    }
+    for line in announcement(title, driver.local_addr(), driver.udp_port(), driver.interfaces(), is_told_an_address) {
+        println!("rtcade: {line}");
+    }
+    match driver.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("the operating system refused to go on: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Where the server is found, and what keeps others from finding it.
+fn announcement(
+    title: &str,
+    listen: SocketAddr,
+    udp_port: u16,
+    interfaces: &[IpAddr],
+    is_told_an_address: bool,
+) -> Vec<String> {
+    let port = listen.port();
+    if !listen.ip().is_unspecified() {
+        return vec![format!("{title} is open at http://{listen}/")];
+    }
+    let mut lines = vec![format!("{title} is open at http://localhost:{port}/")];
+    let lan = interfaces.iter().find(|ip| ip.is_ipv4() && !ip.is_loopback());
+    if let Some(ip) = lan {
+        lines.push(format!("for other devices: http://{ip}:{port}/"));
+    }
+    if !is_told_an_address && driver::are_private(interfaces) {
+        lines.push(format!(
+            "players on other networks need --public-addr with the address that they reach, and UDP port {udp_port} open"
+        ));
+    }
+    lines
+}
+
+/// Raises the limit of open files as far as it may and needs to; the error is a sentence.
+fn raise_file_limit() -> Result<(), String> {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Ok(()) };
+    let wanted = FILES_WANTED.min(hard);
+    let limit = if soft < wanted && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok() { wanted } else { soft };
+    if limit < FILES_NEEDED {
+        return Err(format!("only {limit} files may be open: raise the limit to {FILES_ADVISED} with ulimit -n"));
+    }
+    if limit < FILES_ADVISED {
+        log::warn!("only {limit} files may be open, each connection is one: raise the limit with ulimit -n");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parsed(arguments: &[&str]) -> Result<ServeShipped, String> {
+        match CommandLine::<ServeShipped>::try_parse_from([&["rtcade"], arguments].concat()) {
+            Ok(CommandLine { command: Some(Command::Serve(serve)), .. } | CommandLine { serve, .. }) => Ok(serve),
+            Err(error) => Err(sentence(&error)),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        CommandLine::<ServeShipped>::command().debug_assert();
+        CommandLine::<Serve>::command().debug_assert();
+    }
+
+    #[test]
+    fn nothing_is_serve_with_the_defaults() {
+        for arguments in [&[][..], &["serve"]] {
+            let shipped = parsed(arguments).expect("valid");
+            assert_eq!(shipped.game, Shipped::Arena);
+            assert_eq!(shipped.serve.listen, Options::default().listen);
+            assert_eq!(Duration::from_millis(shipped.serve.tick_ms.into()), Options::default().tick);
+            assert_eq!(shipped.serve.max_players, Options::default().max_players);
+        }
+    }
+
+    #[test]
+    fn every_option_is_taken_with_and_without_the_command() {
+        let options = "--listen 127.0.0.1:0 --udp [::]:9 --game relay --public-addr 203.0.113.7 --public-addr [2001:db8::7]:9 \
+            --public . --tick-ms 5 --max-players 1024 -vv";
+        for command in [None, Some("serve")] {
+            let arguments: Vec<_> = command.into_iter().chain(options.split_whitespace()).collect();
+            let ServeShipped { game, serve } = parsed(&arguments).expect("valid");
+            assert_eq!((game, serve.tick_ms, serve.max_players, serve.verbose), (Shipped::Relay, 5, 1024, 2));
+            let addresses: Vec<_> = serve.public_addr.iter().map(ToString::to_string).collect();
+            assert_eq!(addresses, ["203.0.113.7:0", "[2001:db8::7]:9"]);
+        }
+    }
+
+    #[test]
+    fn each_mistake_gets_one_sentence() {
+        for (arguments, expected) in [
+            ("--listen 8080", "as in 0.0.0.0:8080"),
+            ("--listen localhost:8080", "as in 0.0.0.0:8080"),
+            ("--public-addr example.com", "as in 203.0.113.7"),
+            ("--public-addr 0.0.0.0", "wildcard"),
+            ("--tick-ms 4", "5..=1000"),
+            ("--tick-ms 1001", "5..=1000"),
+            ("--max-players 0", "from 1 to 1024"),
+            ("--max-players 1025", "from 1 to 1024"),
+            ("--game chess", "chess"),
+            ("--verbos", "--verbos"),
+            ("play", "play"),
+        ] {
+            let arguments: Vec<_> = arguments.split_whitespace().collect();
+            let sentence = parsed(&arguments).expect_err("wrong");
+            assert!(sentence.contains(expected), "{sentence}");
+            assert!(!sentence.contains('\n') && sentence.ends_with("(--help lists what there is)"), "{sentence}");
+        }
+    }
+
+    #[test]
+    fn a_public_address_may_be_bare() {
+        for (text, expected) in
+            [("::1", "[::1]:0"), ("[::1]", "[::1]:0"), ("[::1]:5", "[::1]:5"), ("1.2.3.4:5", "1.2.3.4:5")]
+        {
+            assert_eq!(public_address(text).expect("valid").to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn the_announcement_names_what_can_be_reached() {
+        let lines = |listen: &str, interfaces: &[&str], told| {
+            let interfaces: Vec<IpAddr> = interfaces.iter().map(|ip| ip.parse().expect("an address")).collect();
+            announcement("the game", listen.parse().expect("an address"), 9, &interfaces, told)
+        };
+        assert_eq!(lines("127.0.0.1:80", &["127.0.0.1"], false), ["the game is open at http://127.0.0.1:80/"]);
+        let wildcard = lines("0.0.0.0:80", &["192.168.1.5", "127.0.0.1"], false);
+        assert_eq!(
+            wildcard[..2],
+            ["the game is open at http://localhost:80/", "for other devices: http://192.168.1.5:80/"]
+        );
+        assert!(wildcard[2].contains("--public-addr") && wildcard[2].contains("UDP port 9"));
+        assert_eq!(lines("0.0.0.0:80", &["192.168.1.5", "127.0.0.1"], true).len(), 2);
+        assert_eq!(lines("0.0.0.0:80", &["203.0.113.7", "127.0.0.1"], false).len(), 2);
+    }
+}

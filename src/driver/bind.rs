@@ -1,0 +1,202 @@
+//! Opening the sockets of a server.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use mio::net::{TcpListener, UdpSocket};
+use nix::net::if_::InterfaceFlags;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::BindError;
+
+/// How often another port is tried where the OS has picked one that is free for TCP but not for UDP.
+const PORT_ATTEMPTS: usize = 16;
+const LISTEN_BACKLOG: i32 = 1024;
+
+/// The sockets of a server: those of one kind share their port number.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    pub(super) tcp: Vec<TcpListener>,
+    pub(super) udp: Vec<UdpSocket>,
+}
+
+/// Listens on `listen`, and for datagrams there too unless `udp` names another address. A wildcard address stands for
+/// that of both families.
+pub(super) fn bind(listen: SocketAddr, udp: Option<SocketAddr>) -> Result<Sockets, BindError> {
+    let mut attempts = if listen.port() == 0 { PORT_ATTEMPTS } else { 1 };
+    loop {
+        attempts -= 1;
+        match bind_once(listen, udp) {
+            Err(BindError::Address { source, .. }) if source.kind() == io::ErrorKind::AddrInUse && attempts > 0 => {}
+            done => return done,
+        }
+    }
+}
+
+fn bind_once(listen: SocketAddr, udp: Option<SocketAddr>) -> Result<Sockets, BindError> {
+    let tcp = bind_families(listen, Type::STREAM)?;
+    let port = tcp[0].local_addr().map_err(|source| BindError::Address { address: listen, source })?;
+    let port = port.as_socket().map_or(listen.port(), |address| address.port());
+    let udp = bind_families(udp.unwrap_or(SocketAddr::new(listen.ip(), port)), Type::DGRAM)?;
+    Ok(Sockets {
+        tcp: tcp.into_iter().map(|socket| TcpListener::from_std(socket.into())).collect(),
+        udp: udp.into_iter().map(|socket| UdpSocket::from_std(socket.into())).collect(),
+    })
+}
+
+/// A socket on `address` and, where that is a wildcard, one on the other family's of the same port.
+fn bind_families(address: SocketAddr, kind: Type) -> Result<Vec<Socket>, BindError> {
+    let first = bind_socket(address, kind).map_err(|source| BindError::Address { address, source })?;
+    let mut sockets = vec![first];
+    if address.ip().is_unspecified() {
+        let other: IpAddr = if address.is_ipv4() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+        let port = sockets[0].local_addr().ok().and_then(|address| address.as_socket()).map(|address| address.port());
+        let other = SocketAddr::new(other, port.unwrap_or(address.port()));
+        match bind_socket(other, kind) {
+            Ok(socket) => sockets.push(socket),
+            Err(source) if source.kind() == io::ErrorKind::AddrInUse => {
+                return Err(BindError::Address { address: other, source });
+            }
+            Err(error) => log::info!("not listening on {other}: {error}"),
+        }
+    }
+    Ok(sockets)
+}
+
+fn bind_socket(address: SocketAddr, kind: Type) -> io::Result<Socket> {
+    let protocol = if kind == Type::STREAM { Protocol::TCP } else { Protocol::UDP };
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    if kind == Type::STREAM {
+        // Connections of a server that has just stopped don't keep the port.
+        socket.set_reuse_address(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    if kind == Type::STREAM {
+        socket.listen(LISTEN_BACKLOG)?;
+    }
+    Ok(socket)
+}
+
+/// The addresses under which this machine's sockets on `bound` are reached: those of the network first, loopback last.
+pub(super) fn interfaces(bound: &[IpAddr]) -> Vec<IpAddr> {
+    let specific: Vec<IpAddr> = bound.iter().copied().filter(|ip| !ip.is_unspecified()).collect();
+    if !specific.is_empty() {
+        return specific;
+    }
+    let all = match nix::ifaddrs::getifaddrs() {
+        Ok(all) => all,
+        Err(error) => {
+            log::warn!("the addresses of this machine's interfaces cannot be read: {error}");
+            return vec![Ipv4Addr::LOCALHOST.into()];
+        }
+    };
+    let mut addresses = Vec::new();
+    for interface in all.filter(|interface| interface.flags.contains(InterfaceFlags::IFF_UP)) {
+        let Some(address) = interface.address else { continue };
+        let ip: IpAddr = match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
+            (Some(address), _) => address.ip().into(),
+            (_, Some(address)) => address.ip().into(),
+            _ => continue,
+        };
+        let bound = bound.iter().any(|bound| bound.is_ipv4() == ip.is_ipv4());
+        if bound && !is_link_local(ip) && !addresses.contains(&ip) {
+            addresses.push(ip);
+        }
+    }
+    addresses.sort_by_key(|ip| (ip.is_loopback(), ip.is_ipv6()));
+    addresses
+}
+
+fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}
+
+/// Whether the address is reached from the same machine or network only.
+pub(super) fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let shared = ip.octets()[0] == 100 && ip.octets()[1] & 0b1100_0000 == 64;
+            ip.is_private() || ip.is_loopback() || ip.is_link_local() || shared
+        }
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().expect("an address")
+    }
+
+    fn ports(sockets: &Sockets) -> (Vec<u16>, Vec<u16>) {
+        let tcp = sockets.tcp.iter().map(|socket| socket.local_addr().expect("bound").port()).collect();
+        let udp = sockets.udp.iter().map(|socket| socket.local_addr().expect("bound").port()).collect();
+        (tcp, udp)
+    }
+
+    #[test]
+    fn all_sockets_share_a_picked_port() {
+        for listen in ["127.0.0.1:0", "0.0.0.0:0"] {
+            let (tcp, udp) = ports(&bind(address(listen), None).expect("bound"));
+            assert_ne!(tcp[0], 0);
+            assert!(tcp.iter().chain(&udp).all(|port| *port == tcp[0]), "{tcp:?} {udp:?}");
+        }
+    }
+
+    #[test]
+    fn udp_may_stand_elsewhere() {
+        let sockets = bind(address("0.0.0.0:0"), Some(address("127.0.0.1:0"))).expect("bound");
+        assert_eq!(sockets.udp.len(), 1, "a specific address is one socket");
+        assert!(sockets.udp[0].local_addr().expect("bound").ip().is_loopback());
+    }
+
+    #[test]
+    fn a_taken_port_is_an_error_for_tcp_and_udp() {
+        let taken = bind(address("127.0.0.1:0"), None).expect("bound");
+        let taken_tcp = taken.tcp[0].local_addr().expect("bound");
+        let error = bind(taken_tcp, None).expect_err("taken").to_string();
+        assert!(error.contains("in use") && error.contains(&taken_tcp.to_string()), "{error}");
+        drop(taken.tcp);
+        assert!(bind(taken_tcp, None).is_err(), "its UDP port is taken still");
+    }
+
+    #[test]
+    fn a_specific_address_is_the_only_interface() {
+        let ip = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
+        assert_eq!(interfaces(&[ip]), [ip]);
+    }
+
+    #[test]
+    fn loopback_stands_behind_the_network() {
+        let all = interfaces(&[Ipv4Addr::UNSPECIFIED.into()]);
+        assert!(all.iter().all(IpAddr::is_ipv4), "IPv6 is not bound: {all:?}");
+        assert!(all.is_sorted_by_key(|ip| ip.is_loopback()), "{all:?}");
+    }
+
+    #[test]
+    fn private_addresses_are_told_from_public_ones() {
+        for (ip, private) in [
+            ("127.0.0.1", true),
+            ("10.1.2.3", true),
+            ("172.31.0.1", true),
+            ("192.168.1.2", true),
+            ("100.64.0.1", true),
+            ("100.128.0.1", false),
+            ("203.0.113.7", false),
+            ("::1", true),
+            ("fd00::1", true),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(is_private(ip.parse().expect("an address")), private, "{ip}");
+        }
+    }
+}

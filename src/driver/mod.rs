@@ -1,0 +1,490 @@
+//! The driver: one thread, one event loop, sockets, clock and files around the sans-IO [`Server`].
+//!
+//! Each turn of the loop, in the order of Redis's `ae.c`: sleep until the soonest deadline, read the clock once, take in
+//! what the sockets have (each within a budget), run timeouts and ticks, send. Readiness is edge-triggered, so a socket
+//! that was not drained is remembered and the next sleep is none.
+
+#![expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
+
+mod bind;
+mod http;
+mod site;
+mod tcp;
+mod udp;
+mod websocket;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use mio::net::TcpListener;
+use mio::{Events, Interest, Poll, Token, Waker};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
+
+use self::site::Site;
+use self::tcp::{CLOSE_TIMEOUT, Connections};
+use self::udp::Udp;
+use crate::game::{Game, Refusal, RoomInfo};
+use crate::limits;
+use crate::server::{Config, Server};
+
+/// Datagrams taken from one socket in one turn of the loop.
+const TURN_DATAGRAMS: usize = 512;
+/// Connections accepted in one turn of the loop.
+const TURN_ACCEPTS: usize = 64;
+/// Events taken from the OS at once.
+const EVENTS: usize = 1024;
+/// How often at most events are taken again before timers run, where the process had been stopped.
+const LATE_ROUNDS: usize = 16;
+/// When to accept again where the OS refused to: it has no file descriptor left, say.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+/// Least time between two log lines about that.
+const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+const WAKER: Token = Token(0);
+const SIGNALS: Token = Token(1);
+const LISTENERS: usize = 2;
+const DATAGRAMS: usize = 4;
+const CONNECTIONS: usize = 8;
+
+/// Where and what to serve.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The TCP address. A wildcard address stands for that of both families; port 0 picks one.
+    pub listen: SocketAddr,
+    /// The UDP address where it is not the TCP one.
+    pub udp: Option<SocketAddr>,
+    /// What players are told to reach instead of local addresses; port 0 stands for the UDP port.
+    pub public_addresses: Vec<SocketAddr>,
+    /// A directory of files to serve; its `index.html` is the page of every room.
+    pub public: Option<PathBuf>,
+    /// The page of every room where there is no such directory.
+    pub page: Cow<'static, str>,
+    /// Length of a tick.
+    pub tick: Duration,
+    /// Players per room.
+    pub max_players: usize,
+}
+
+impl Default for Options {
+    /// Port 8080 of every address, the default tick, a page that says that there is none.
+    fn default() -> Options {
+        Options {
+            listen: (Ipv4Addr::UNSPECIFIED, 8080).into(),
+            udp: None,
+            public_addresses: Vec::new(),
+            public: None,
+            page: include_str!("placeholder.html").into(),
+            tick: Duration::from_millis(limits::TICK_MS.into()),
+            max_players: limits::PLAYERS_PER_ROOM,
+        }
+    }
+}
+
+/// Why a server can't start: a sentence that says what to do.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BindError {
+    /// It can't listen there.
+    Address {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The directory of files can't be read.
+    Public {
+        /// The directory.
+        directory: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The OS has something else against it.
+    Os(io::Error),
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BindError::Address { address, source } => match source.kind() {
+                io::ErrorKind::AddrInUse => {
+                    write!(f, "{address} is in use: stop what runs there, or choose another with --listen ADDR:PORT")
+                }
+                io::ErrorKind::PermissionDenied => {
+                    write!(f, "{address} is not yours to listen on: choose a port from 1024 up with --listen ADDR:PORT")
+                }
+                io::ErrorKind::AddrNotAvailable => {
+                    write!(f, "{address} is no address of this machine: choose one of its own with --listen ADDR:PORT")
+                }
+                _ => write!(f, "{address} can't be listened on ({source}): choose another with --listen ADDR:PORT"),
+            },
+            BindError::Public { directory, source } => {
+                let directory = directory.display();
+                write!(f, "{directory} can't be read ({source}): name a directory that exists with --public DIR")
+            }
+            BindError::Os(source) => write!(f, "the operating system refused to start the server: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for BindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            BindError::Address { source, .. } | BindError::Public { source, .. } | BindError::Os(source) => {
+                Some(source)
+            }
+        }
+    }
+}
+
+impl From<io::Error> for BindError {
+    fn from(source: io::Error) -> BindError {
+        BindError::Os(source)
+    }
+}
+
+/// Stops a running [`Driver`] from another thread.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    waker: Arc<Waker>,
+    requests: Arc<AtomicU32>,
+}
+
+impl Handle {
+    /// Players are told, then [`Driver::run`] returns: within about two seconds, or at once where this is called again.
+    pub fn shutdown(&self) {
+        self.requests.fetch_add(1, Ordering::Release);
+        // Failing means that the driver is gone.
+        let _ = self.waker.wake();
+    }
+}
+
+/// A server with its sockets.
+///
+/// ```no_run
+/// # use rtcade::driver::{Driver, Options};
+/// # fn serve<G: rtcade::game::Game>(new_game: fn(&rtcade::game::RoomInfo) -> G) -> Result<(), Box<dyn std::error::Error>> {
+/// let options = Options { listen: ([127, 0, 0, 1], 0).into(), ..Options::default() };
+/// let driver = Driver::bind(options, move |room| Ok(new_game(room)))?;
+/// println!("http://{}/", driver.local_addr());
+/// driver.run()?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Driver<G: Game> {
+    poll: Poll,
+    server: Server<G>,
+    listeners: Vec<Listener>,
+    udp: Udp,
+    connections: Connections,
+    site: Site,
+    signals: Option<Signals>,
+    handle: Handle,
+    /// Requests to stop that came as signals.
+    signalled: u32,
+    /// When the server stops whatever is left to send.
+    stops: Option<Instant>,
+    local: SocketAddr,
+    udp_port: u16,
+    interfaces: Vec<IpAddr>,
+}
+
+struct Listener {
+    socket: TcpListener,
+    /// Whether it may hold connections: edge-triggered readiness is told once.
+    readable: bool,
+    /// When to try again after an error.
+    retry: Option<Instant>,
+    logged: Option<Instant>,
+}
+
+impl<G: Game> Driver<G> {
+    /// Opens the sockets of a server without rooms. `factory` makes the game of each new room, or says why not.
+    ///
+    /// # Errors
+    /// Where an address is taken or not this machine's, or the directory of files can't be read.
+    pub fn bind(
+        options: Options,
+        factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,
+    ) -> Result<Driver<G>, BindError> {
+        let site = Site::new(options.page, options.public.as_deref())
+            .map_err(|source| BindError::Public { directory: options.public.clone().unwrap_or_default(), source })?;
+        let sockets = bind::bind(options.listen, options.udp)?;
+        let local = sockets.tcp[0].local_addr()?;
+        let udp_addresses = sockets.udp.iter().map(|socket| socket.local_addr()).collect::<io::Result<Vec<_>>>()?;
+        let udp_port = udp_addresses[0].port();
+        let bound: Vec<IpAddr> = udp_addresses.iter().map(SocketAddr::ip).collect();
+        let interfaces = bind::interfaces(&bound);
+
+        let poll = Poll::new()?;
+        let registry = poll.registry();
+        let mut listeners = Vec::new();
+        for (index, mut socket) in sockets.tcp.into_iter().enumerate() {
+            registry.register(&mut socket, Token(LISTENERS + index), Interest::READABLE)?;
+            listeners.push(Listener { socket, readable: true, retry: None, logged: None });
+        }
+        let mut udp = Udp::new(sockets.udp)?;
+        for (index, socket) in udp.sockets().enumerate() {
+            registry.register(socket, Token(DATAGRAMS + index), Interest::READABLE)?;
+        }
+        let waker = Arc::new(Waker::new(registry, WAKER)?);
+
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(io::Error::other)?;
+        let with_port = |address: &SocketAddr| match address.port() {
+            0 => SocketAddr::new(address.ip(), udp_port),
+            _ => *address,
+        };
+        let config = Config {
+            seed,
+            tick: options.tick,
+            max_players: options.max_players,
+            udp_port,
+            public: options.public_addresses.iter().map(with_port).collect(),
+            interfaces: interfaces.clone(),
+        };
+        Ok(Driver {
+            server: Server::new(config, Instant::now(), factory),
+            poll,
+            listeners,
+            udp,
+            connections: Connections::new(CONNECTIONS),
+            site,
+            signals: None,
+            handle: Handle { waker, requests: Arc::default() },
+            signalled: 0,
+            stops: None,
+            local,
+            udp_port,
+            interfaces,
+        })
+    }
+
+    /// The TCP address.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// The UDP port.
+    #[must_use]
+    pub fn udp_port(&self) -> u16 {
+        self.udp_port
+    }
+
+    /// The addresses under which players may reach the server: those of the network first, loopback last.
+    #[must_use]
+    pub fn interfaces(&self) -> &[IpAddr] {
+        &self.interfaces
+    }
+
+    /// A handle to stop it.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// SIGTERM and SIGINT stop it from now on, as [`Handle::shutdown`] does.
+    ///
+    /// # Errors
+    /// Where the OS doesn't let this process handle signals.
+    pub fn stop_on_signals(&mut self) -> io::Result<()> {
+        let mut signals = Signals::new([SIGTERM, SIGINT])?;
+        self.poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
+        self.signals = Some(signals);
+        Ok(())
+    }
+
+    /// Serves until it is stopped.
+    ///
+    /// # Errors
+    /// Where the OS refuses to wait for events.
+    pub fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS);
+        loop {
+            let deadline = self.poll_timeout();
+            let sleep = if self.is_busy() {
+                Some(Duration::ZERO)
+            } else {
+                // mio rounds up to its whole milliseconds, so a deadline is never met by spinning.
+                deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+            };
+            let full = self.wait(&mut events, sleep)?;
+            let now = Instant::now();
+            self.stop_if_asked(now);
+            if is_late(now, deadline) {
+                log::info!("the process was stopped for a while: what has arrived goes before timeouts");
+                self.drain(&mut events, full, now)?;
+            } else {
+                self.take_in(now, TURN_DATAGRAMS);
+            }
+            self.connections.handle_timeout(now, &mut self.server);
+            if self.server.poll_timeout().is_some_and(|deadline| deadline <= now) {
+                self.server.handle_timeout(now);
+            }
+            self.flush(now);
+            if self.is_stopped(now) {
+                log::info!("stopped: {:?}", self.udp.counters());
+                return Ok(());
+            }
+        }
+    }
+
+    /// Whether sockets were left undrained.
+    fn is_busy(&self) -> bool {
+        self.udp.is_readable()
+            || self.connections.is_ready()
+            || self.listeners.iter().any(|listener| listener.readable && listener.retry.is_none())
+    }
+
+    fn poll_timeout(&mut self) -> Option<Instant> {
+        let retries = self.listeners.iter().filter_map(|listener| listener.retry);
+        let others = [self.server.poll_timeout(), self.connections.poll_timeout(), self.stops];
+        retries.chain(others.into_iter().flatten()).min()
+    }
+
+    /// Sleeps until something happens and notes what; `true` if there may be more events.
+    fn wait(&mut self, events: &mut Events, sleep: Option<Duration>) -> io::Result<bool> {
+        match self.poll.poll(events, sleep) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        let mut count = 0;
+        for event in events.iter() {
+            count += 1;
+            match event.token() {
+                WAKER => {}
+                SIGNALS => {
+                    let arrived = self.signals.as_mut().map_or(0, |signals| signals.pending().count());
+                    self.signalled = self.signalled.saturating_add(u32::try_from(arrived).unwrap_or(u32::MAX));
+                }
+                Token(token @ CONNECTIONS..) => self.connections.handle_event(Token(token)),
+                Token(token @ DATAGRAMS..) => self.udp.handle_readable(token - DATAGRAMS),
+                Token(token) => {
+                    if let Some(listener) = self.listeners.get_mut(token - LISTENERS) {
+                        listener.readable = true;
+                    }
+                }
+            }
+        }
+        Ok(count == EVENTS)
+    }
+
+    /// Takes in what the sockets have: of datagrams about so many each.
+    fn take_in(&mut self, now: Instant, datagrams: usize) {
+        let server = &mut self.server;
+        self.udp.receive(datagrams, |local, source, bytes| server.handle_datagram(now, local, source, bytes));
+        for listener in &mut self.listeners {
+            listener.accept(now, |socket, remote| {
+                self.connections.handle_accepted(now, self.poll.registry(), socket, remote);
+            });
+        }
+        self.connections.handle_ready(now, &mut self.server, &self.site);
+    }
+
+    /// Takes in everything that has arrived: or else everybody who could not be heard would time out.
+    fn drain(&mut self, events: &mut Events, mut full: bool, now: Instant) -> io::Result<()> {
+        for _ in 0..LATE_ROUNDS {
+            self.take_in(now, usize::MAX);
+            if !full && !self.is_busy() {
+                break;
+            }
+            full = self.wait(events, Some(Duration::ZERO))?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, now: Instant) {
+        self.send_datagrams();
+        self.connections.flush(now, &mut self.server);
+        // A websocket that closed may have made more to send.
+        self.send_datagrams();
+    }
+
+    fn send_datagrams(&mut self) {
+        while let Some(transmit) = self.server.poll_transmit() {
+            self.udp.send(&transmit);
+        }
+        self.udp.flush();
+    }
+
+    fn stop_if_asked(&mut self, now: Instant) {
+        let requests = self.handle.requests.load(Ordering::Acquire).saturating_add(self.signalled);
+        if requests > 0 && self.stops.is_none() {
+            log::info!("stopping");
+            self.stops = Some(now + CLOSE_TIMEOUT);
+            self.listeners.clear();
+            self.connections.handle_shutdown();
+            self.server.handle_shutdown(now);
+        } else if requests > 1 {
+            self.stops = Some(now);
+        }
+    }
+
+    /// Whether it was asked to stop and has told everybody, or is out of time for it.
+    fn is_stopped(&self, now: Instant) -> bool {
+        self.stops.is_some_and(|stops| self.connections.is_empty() || stops <= now)
+    }
+}
+
+impl Listener {
+    fn accept(&mut self, now: Instant, mut handle: impl FnMut(mio::net::TcpStream, SocketAddr)) {
+        if self.retry.is_some_and(|retry| retry > now) {
+            return;
+        }
+        self.retry = None;
+        for _ in 0..TURN_ACCEPTS {
+            if !self.readable {
+                return;
+            }
+            match self.socket.accept() {
+                Ok((socket, remote)) => handle(socket, remote),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => self.readable = false,
+                    // It was gone before it was accepted.
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
+                    _ => {
+                        // No edge will tell when it can go on.
+                        self.retry = Some(now + ACCEPT_RETRY);
+                        if self.logged.is_none_or(|logged| now >= logged + ACCEPT_LOG_INTERVAL) {
+                            self.logged = Some(now);
+                            log::warn!("connections wait: {error}; raise the limit of open files (ulimit -n)");
+                        }
+                        return;
+                    }
+                },
+            }
+        }
+    }
+}
+
+/// Whether a deadline is so long ago that the process must have been stopped.
+fn is_late(now: Instant, deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|deadline| now > deadline + limits::CLOCK_GAP)
+}
+
+/// Whether all these addresses are reached from the same machine or network only.
+pub(crate) fn are_private(addresses: &[IpAddr]) -> bool {
+    addresses.iter().all(|ip| bind::is_private(*ip))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stopped_process_is_told_from_a_busy_one() {
+        let now = Instant::now();
+        assert!(!is_late(now, None));
+        assert!(!is_late(now, Some(now + limits::CLOCK_GAP)));
+        assert!(!is_late(now + limits::CLOCK_GAP, Some(now)));
+        assert!(is_late(now + limits::CLOCK_GAP + Duration::from_nanos(1), Some(now)));
+    }
+}

@@ -1,0 +1,608 @@
+//! The TCP connections: HTTP until one becomes a websocket.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::{self, Read};
+use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+use slab::Slab;
+use socket2::{SockRef, TcpKeepalive};
+
+use super::http::{Malformed, Outgoing, Reader, Response, Status};
+use super::site::{Answer, Site};
+use super::websocket::{Gone, Received, Websocket};
+use crate::game::Game;
+use crate::limits::{CONNECTIONS, UNJOINED_PER_ADDRESS};
+use crate::server::{Connect, ConnectionId, Server, Signal};
+use crate::wire::signaling::RoomName;
+
+/// Bytes read from one connection in one turn of the loop.
+const TURN_BYTES: usize = 32 * 1024;
+/// Websocket messages of one connection in one turn of the loop.
+const TURN_MESSAGES: usize = 64;
+/// Reads and writes of one HTTP connection in one turn of the loop.
+const TURN_STEPS: usize = 16;
+/// How long bytes may wait for a socket that takes none: a chunk of a response, a message of a websocket.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// From this end's goodbye to the end of the connection.
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Connections past a limit that are told so at once, before others are just closed.
+const REFUSED: usize = 256;
+/// Silence after which the OS asks whether the other end is there, then how often.
+const KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10));
+
+/// How many connections are open and from where. Loopback has no limit of its own: a reverse proxy brings everybody
+/// from there.
+#[derive(Debug, Default)]
+struct Admission {
+    open: usize,
+    refused: usize,
+    /// Connections that are not websockets yet.
+    http: BTreeMap<IpAddr, usize>,
+}
+
+/// How a connection is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Admitted {
+    Http(IpAddr),
+    Websocket,
+    Refused,
+}
+
+impl Admission {
+    fn admit(&mut self, remote: IpAddr) -> Result<Admitted, Status> {
+        let network = network(remote);
+        let here = self.http.get(&network).copied().unwrap_or(0);
+        if self.open >= CONNECTIONS {
+            Err(Status::ServiceUnavailable)
+        } else if here >= UNJOINED_PER_ADDRESS && !remote.is_loopback() {
+            Err(Status::TooManyRequests)
+        } else {
+            self.open += 1;
+            self.http.insert(network, here + 1);
+            Ok(Admitted::Http(network))
+        }
+    }
+
+    /// A connection that is past a limit may be told so: `None` where there are too many of them.
+    fn admit_refused(&mut self) -> Option<Admitted> {
+        (self.refused < REFUSED).then(|| {
+            self.refused += 1;
+            Admitted::Refused
+        })
+    }
+
+    fn upgrade(&mut self, admitted: &mut Admitted) {
+        self.release_http(*admitted);
+        *admitted = Admitted::Websocket;
+    }
+
+    fn release(&mut self, admitted: Admitted) {
+        self.release_http(admitted);
+        match admitted {
+            Admitted::Http(_) | Admitted::Websocket => self.open -= 1,
+            Admitted::Refused => self.refused -= 1,
+        }
+    }
+
+    fn release_http(&mut self, admitted: Admitted) {
+        if let Admitted::Http(network) = admitted
+            && let Some(count) = self.http.get_mut(&network)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.http.remove(&network);
+            }
+        }
+    }
+}
+
+/// What counts as one address: for IPv6 the /64 that one customer has.
+fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) & !u128::from(u64::MAX)).into()),
+        v4 => v4,
+    }
+}
+
+struct Connection {
+    id: ConnectionId,
+    remote: SocketAddr,
+    admitted: Admitted,
+    state: State,
+    deadline: Option<Instant>,
+    /// The deadline as it stands in `Connections::deadlines`.
+    scheduled: Option<Instant>,
+    /// Whether it stands in `Connections::ready`.
+    queued: bool,
+}
+
+enum State {
+    Http(Http),
+    /// A websocket that the core knows of.
+    Open(Websocket<TcpStream>),
+    /// A websocket whose closing handshake is under way.
+    Closing(Websocket<TcpStream>),
+    /// The last bytes are sent. What still arrives is thrown away: closing a socket with unread bytes would make the
+    /// other end lose what it has not read yet.
+    Lingering(TcpStream),
+    Gone,
+}
+
+struct Http {
+    socket: TcpStream,
+    reader: Reader,
+    outgoing: Option<Outgoing>,
+    next: Next,
+}
+
+/// What follows a response.
+enum Next {
+    Request,
+    Websocket(Option<RoomName>),
+    Close,
+}
+
+/// Whether a connection has more to do in the next turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    Done,
+    More,
+}
+
+/// All TCP connections of a server.
+pub(super) struct Connections {
+    slots: Slab<Connection>,
+    /// The token of the connection in slot 0.
+    first_token: usize,
+    opened: u32,
+    admission: Admission,
+    deadlines: BTreeSet<(Instant, usize)>,
+    ready: VecDeque<usize>,
+}
+
+impl Connections {
+    pub(super) fn new(first_token: usize) -> Connections {
+        Connections {
+            slots: Slab::new(),
+            first_token,
+            opened: 0,
+            admission: Admission::default(),
+            deadlines: BTreeSet::new(),
+            ready: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Whether a connection has more to do than its share of the last turn.
+    pub(super) fn is_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(deadline, _)| *deadline)
+    }
+
+    /// Takes in a connection that has been accepted, or tells it why not.
+    pub(super) fn handle_accepted(&mut self, now: Instant, registry: &Registry, socket: TcpStream, remote: SocketAddr) {
+        let (admitted, refusal) = match self.admission.admit(remote.ip()) {
+            Ok(admitted) => (admitted, None),
+            Err(status) => match self.admission.admit_refused() {
+                Some(admitted) => (admitted, Some(status)),
+                None => return,
+            },
+        };
+        // Small messages leave at once. A connection that dies in the mean time is found out by its reader.
+        let _ = socket.set_nodelay(true);
+        let _ = SockRef::from(&socket).set_tcp_keepalive(&KEEPALIVE);
+        let mut http = Http { socket, reader: Reader::new(now), outgoing: None, next: Next::Request };
+        if let Some(status) = refusal {
+            log::debug!("{remote}: refused, too many connections");
+            let sentence = if status == Status::TooManyRequests {
+                "Too many connections come from this address."
+            } else {
+                "The server has no place left."
+            };
+            http.outgoing = Some(Response::sentence(status, sentence).into_outgoing(false, false));
+            http.next = Next::Close;
+        }
+        let entry = self.slots.vacant_entry();
+        let slot = entry.key();
+        let token = Token(self.first_token + slot);
+        if let Err(error) = registry.register(&mut http.socket, token, Interest::READABLE | Interest::WRITABLE) {
+            log::warn!("{remote}: {error}");
+            self.admission.release(admitted);
+            return;
+        }
+        self.opened = self.opened.wrapping_add(1);
+        let id = ConnectionId(u64::from(self.opened) << 32 | slot as u64);
+        let deadline = Some(http.reader.poll_timeout());
+        let state = State::Http(http);
+        entry.insert(Connection { id, remote, admitted, state, deadline, scheduled: None, queued: false });
+        self.schedule(slot);
+        self.queue(slot);
+    }
+
+    /// The socket with this token can be read or written again.
+    pub(super) fn handle_event(&mut self, token: Token) {
+        self.queue(token.0 - self.first_token);
+    }
+
+    fn queue(&mut self, slot: usize) {
+        if let Some(connection) = self.slots.get_mut(slot)
+            && !connection.queued
+        {
+            connection.queued = true;
+            self.ready.push_back(slot);
+        }
+    }
+
+    /// Gives every ready connection its share of a turn.
+    pub(super) fn handle_ready<G: Game>(&mut self, now: Instant, server: &mut Server<G>, site: &Site) {
+        for _ in 0..self.ready.len() {
+            let Some(slot) = self.ready.pop_front() else { break };
+            let Some(connection) = self.slots.get_mut(slot) else { continue };
+            connection.queued = false;
+            let turn = connection.handle_ready(now, server, site, &mut self.admission);
+            self.settle(slot, turn);
+        }
+    }
+
+    /// Ends what has run out of time.
+    pub(super) fn handle_timeout<G: Game>(&mut self, now: Instant, server: &mut Server<G>) {
+        while let Some((deadline, slot)) = self.deadlines.first().copied()
+            && deadline <= now
+        {
+            let connection = &mut self.slots[slot];
+            connection.handle_timeout(now, server);
+            // Its answer, if any, goes out with the connection's next share.
+            self.settle(slot, Turn::More);
+        }
+    }
+
+    /// Hands the core's messages to websockets that take them.
+    pub(super) fn flush<G: Game>(&mut self, now: Instant, server: &mut Server<G>) {
+        while let Some(id) = server.poll_signal_ready() {
+            let Ok(slot) = usize::try_from(id.0 & u64::from(u32::MAX)) else { continue };
+            let Some(connection) = self.slots.get_mut(slot).filter(|connection| connection.id == id) else { continue };
+            connection.send_signals(now, server);
+            self.settle(slot, Turn::Done);
+        }
+    }
+
+    /// The server stops: who waits for nothing is closed now, the others when they are done.
+    pub(super) fn handle_shutdown(&mut self) {
+        let slots: Vec<usize> = self.slots.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let connection = &mut self.slots[slot];
+            match &mut connection.state {
+                State::Http(http) if http.outgoing.is_some() => http.next = Next::Close,
+                State::Http(_) | State::Lingering(_) => connection.state = State::Gone,
+                State::Open(_) | State::Closing(_) | State::Gone => {}
+            }
+            self.settle(slot, Turn::Done);
+        }
+    }
+
+    /// Brings the books up to date after a connection has done something.
+    fn settle(&mut self, slot: usize, turn: Turn) {
+        if matches!(self.slots[slot].state, State::Gone) {
+            let connection = self.slots.remove(slot);
+            self.admission.release(connection.admitted);
+            if let Some(scheduled) = connection.scheduled {
+                self.deadlines.remove(&(scheduled, slot));
+            }
+            return;
+        }
+        self.schedule(slot);
+        if turn == Turn::More {
+            self.queue(slot);
+        }
+    }
+
+    fn schedule(&mut self, slot: usize) {
+        let connection = &mut self.slots[slot];
+        if connection.scheduled != connection.deadline {
+            if let Some(scheduled) = connection.scheduled {
+                self.deadlines.remove(&(scheduled, slot));
+            }
+            if let Some(deadline) = connection.deadline {
+                self.deadlines.insert((deadline, slot));
+            }
+            connection.scheduled = connection.deadline;
+        }
+    }
+}
+
+impl Connection {
+    fn handle_ready<G: Game>(
+        &mut self,
+        now: Instant,
+        server: &mut Server<G>,
+        site: &Site,
+        admission: &mut Admission,
+    ) -> Turn {
+        let (state, turn) = match std::mem::replace(&mut self.state, State::Gone) {
+            State::Http(http) => self.serve(http, now, server, site, admission),
+            State::Open(websocket) => self.receive(websocket, now, server),
+            State::Closing(websocket) => finish_closing(websocket),
+            State::Lingering(socket) => discard(socket),
+            State::Gone => (State::Gone, Turn::Done),
+        };
+        self.state = state;
+        turn
+    }
+
+    fn serve<G: Game>(
+        &mut self,
+        mut http: Http,
+        now: Instant,
+        server: &mut Server<G>,
+        site: &Site,
+        admission: &mut Admission,
+    ) -> (State, Turn) {
+        for _ in 0..TURN_STEPS {
+            if let Some(outgoing) = &mut http.outgoing {
+                match outgoing.write(&mut http.socket) {
+                    Ok(false) => self.deadline = Some(now + WRITE_TIMEOUT),
+                    Ok(true) => {
+                        http.outgoing = None;
+                        match std::mem::replace(&mut http.next, Next::Request) {
+                            Next::Request => {
+                                http.reader.restart(now);
+                                self.deadline = Some(http.reader.poll_timeout());
+                            }
+                            Next::Websocket(room) => {
+                                return (self.open(http, room, now, server, admission), Turn::More);
+                            }
+                            Next::Close => return (self.linger(http.socket, now), Turn::More),
+                        }
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return (State::Http(http), Turn::Done),
+                    Err(_) => return (State::Gone, Turn::Done),
+                }
+                continue;
+            }
+            match http.reader.poll_request() {
+                Ok(Some(request)) => {
+                    let rooms = || {
+                        let rooms: Vec<_> = server.rooms().collect();
+                        serde_json::to_vec(&rooms).expect("names and numbers are JSON")
+                    };
+                    match site.answer(&request, rooms) {
+                        Answer::Response(response) => {
+                            log::trace!("{}: {} {}", self.remote, request.path, response.status as u16);
+                            http.outgoing = Some(response.into_outgoing(request.head, request.keep_alive));
+                            http.next = if request.keep_alive { Next::Request } else { Next::Close };
+                        }
+                        Answer::Websocket { accept_key, room } => {
+                            http.outgoing = Some(Outgoing::switching_protocols(&accept_key));
+                            http.next = Next::Websocket(room);
+                        }
+                    }
+                    self.deadline = Some(now + WRITE_TIMEOUT);
+                }
+                Ok(None) => {
+                    let mut buffer = [0; 2048];
+                    let length = http.reader.capacity().min(buffer.len());
+                    match http.socket.read(&mut buffer[..length]) {
+                        Ok(0) => return (State::Gone, Turn::Done),
+                        Ok(read) => http.reader.handle_bytes(&buffer[..read]),
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                            return (State::Http(http), Turn::Done);
+                        }
+                        Err(_) => return (State::Gone, Turn::Done),
+                    }
+                }
+                Err(malformed) => self.refuse(&mut http, malformed, now),
+            }
+        }
+        (State::Http(http), Turn::More)
+    }
+
+    fn refuse(&mut self, http: &mut Http, malformed: Malformed, now: Instant) {
+        log::debug!("{}: {}", self.remote, malformed.sentence);
+        let response = Response::sentence(malformed.status, malformed.sentence);
+        http.outgoing = Some(response.into_outgoing(false, false));
+        http.next = Next::Close;
+        self.deadline = Some(now + WRITE_TIMEOUT);
+    }
+
+    fn open<G: Game>(
+        &mut self,
+        http: Http,
+        room: Option<RoomName>,
+        now: Instant,
+        server: &mut Server<G>,
+        admission: &mut Admission,
+    ) -> State {
+        let Ok(local) = http.socket.local_addr() else { return State::Gone };
+        admission.upgrade(&mut self.admitted);
+        self.deadline = None;
+        server.handle_connect(now, self.id, Connect { room, remote: self.remote, local: local.ip() });
+        State::Open(Websocket::new(http.socket, http.reader.into_rest()))
+    }
+
+    fn receive<G: Game>(
+        &mut self,
+        mut websocket: Websocket<TcpStream>,
+        now: Instant,
+        server: &mut Server<G>,
+    ) -> (State, Turn) {
+        let was_blocked = websocket.is_blocked();
+        if websocket.flush().is_err() {
+            return self.lose(now, server);
+        }
+        websocket.allow(TURN_BYTES);
+        let mut turn = Turn::More;
+        for _ in 0..TURN_MESSAGES {
+            match websocket.read() {
+                Received::Text(text) => server.handle_text(now, self.id, &text),
+                Received::Binary(bytes) => server.handle_binary(now, self.id, &bytes),
+                Received::Control => {}
+                Received::Blocked => {
+                    turn = if websocket.is_exhausted() { Turn::More } else { Turn::Done };
+                    break;
+                }
+                Received::Goodbye { clean } => {
+                    server.handle_disconnect(now, self.id, clean);
+                    return (self.close(websocket, now), Turn::More);
+                }
+                Received::Violation(violation) => {
+                    log::debug!("{}: closed: {violation:?}", self.remote);
+                    server.handle_disconnect(now, self.id, false);
+                    return match websocket.fail(violation) {
+                        Ok(()) if !websocket.is_blocked() => (self.linger(websocket.into_socket(), now), Turn::More),
+                        _ => (State::Gone, Turn::Done),
+                    };
+                }
+                Received::Gone => return self.lose(now, server),
+            }
+        }
+        self.state = State::Open(websocket);
+        if was_blocked {
+            self.send_signals(now, server);
+        }
+        (std::mem::replace(&mut self.state, State::Gone), turn)
+    }
+
+    /// Sends what the core has for this websocket, until the socket takes no more.
+    fn send_signals<G: Game>(&mut self, now: Instant, server: &mut Server<G>) {
+        let State::Open(websocket) = &mut self.state else { return };
+        if !websocket.is_blocked() {
+            self.deadline = None;
+        }
+        while websocket.is_writable() {
+            let Some(signal) = server.poll_signal(self.id) else { return };
+            let closes = matches!(signal, Signal::Close { .. });
+            if let Err(Gone) = websocket.write(signal) {
+                self.state = self.lose(now, server).0;
+                return;
+            }
+            if closes {
+                server.handle_disconnect(now, self.id, true);
+                if let State::Open(websocket) = std::mem::replace(&mut self.state, State::Gone) {
+                    self.state = self.close(websocket, now);
+                }
+                return;
+            }
+        }
+        self.deadline = self.deadline.or(Some(now + WRITE_TIMEOUT));
+    }
+
+    fn handle_timeout<G: Game>(&mut self, now: Instant, server: &mut Server<G>) {
+        self.deadline = None;
+        self.state = match std::mem::replace(&mut self.state, State::Gone) {
+            State::Http(mut http) if http.outgoing.is_none() => match http.reader.handle_timeout() {
+                Some(malformed) => {
+                    self.refuse(&mut http, malformed, now);
+                    State::Http(http)
+                }
+                None => State::Gone,
+            },
+            State::Open(_) => {
+                log::debug!("{}: took nothing for {} seconds", self.remote, WRITE_TIMEOUT.as_secs());
+                self.lose(now, server).0
+            }
+            _ => State::Gone,
+        };
+    }
+
+    /// The core's websocket is gone without a goodbye.
+    fn lose<G: Game>(&self, now: Instant, server: &mut Server<G>) -> (State, Turn) {
+        server.handle_disconnect(now, self.id, false);
+        (State::Gone, Turn::Done)
+    }
+
+    fn close(&mut self, websocket: Websocket<TcpStream>, now: Instant) -> State {
+        self.deadline = Some(now + CLOSE_TIMEOUT);
+        State::Closing(websocket)
+    }
+
+    fn linger(&mut self, socket: TcpStream, now: Instant) -> State {
+        self.deadline = Some(now + CLOSE_TIMEOUT);
+        match socket.shutdown(Shutdown::Write) {
+            Ok(()) => State::Lingering(socket),
+            Err(_) => State::Gone,
+        }
+    }
+}
+
+fn finish_closing(mut websocket: Websocket<TcpStream>) -> (State, Turn) {
+    if websocket.flush().is_err() {
+        return (State::Gone, Turn::Done);
+    }
+    websocket.allow(TURN_BYTES);
+    for _ in 0..TURN_MESSAGES {
+        match websocket.read() {
+            Received::Gone | Received::Violation(_) => return (State::Gone, Turn::Done),
+            Received::Blocked if !websocket.is_exhausted() => return (State::Closing(websocket), Turn::Done),
+            Received::Blocked => break,
+            Received::Text(_) | Received::Binary(_) | Received::Control | Received::Goodbye { .. } => {}
+        }
+    }
+    (State::Closing(websocket), Turn::More)
+}
+
+fn discard(mut socket: TcpStream) -> (State, Turn) {
+    let mut buffer = [0; 2048];
+    for _ in 0..TURN_STEPS {
+        match socket.read(&mut buffer) {
+            Ok(1..) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return (State::Lingering(socket), Turn::Done),
+            Ok(0) | Err(_) => return (State::Gone, Turn::Done),
+        }
+    }
+    (State::Lingering(socket), Turn::More)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn an_address_has_a_limit_until_its_connections_are_websockets() {
+        let mut admission = Admission::default();
+        let mut admitted: Vec<_> =
+            (0..UNJOINED_PER_ADDRESS).map(|_| admission.admit(ip("192.0.2.1")).expect("room")).collect();
+        assert_eq!(admission.admit(ip("192.0.2.1")), Err(Status::TooManyRequests));
+        assert!(admission.admit(ip("192.0.2.2")).is_ok(), "others are not affected");
+        admission.upgrade(&mut admitted[0]);
+        let last = admission.admit(ip("192.0.2.1")).expect("room again");
+        assert_eq!(admission.admit(ip("192.0.2.1")), Err(Status::TooManyRequests));
+        admission.release(last);
+        assert!(admission.admit(ip("192.0.2.1")).is_ok());
+    }
+
+    #[test]
+    fn a_customer_of_ipv6_is_one_address() {
+        let mut admission = Admission::default();
+        for number in 0..UNJOINED_PER_ADDRESS {
+            admission.admit(ip(&format!("2001:db8::{number:x}"))).expect("room");
+        }
+        assert_eq!(admission.admit(ip("2001:db8::ffff:1")), Err(Status::TooManyRequests));
+        assert!(admission.admit(ip("2001:db8:0:1::1")).is_ok());
+    }
+
+    #[test]
+    fn the_server_has_a_limit_that_loopback_has_too() {
+        let mut admission = Admission::default();
+        let admitted: Vec<_> = (0..CONNECTIONS).map(|_| admission.admit(ip("127.0.0.1")).expect("room")).collect();
+        assert_eq!(admission.admit(ip("127.0.0.1")), Err(Status::ServiceUnavailable));
+        let refused: Vec<_> = (0..REFUSED).map(|_| admission.admit_refused().expect("told so")).collect();
+        assert_eq!(admission.admit_refused(), None);
+        admitted.into_iter().chain(refused).for_each(|one| admission.release(one));
+        assert_eq!((admission.open, admission.refused, admission.http.len()), (0, 0, 0));
+    }
+}

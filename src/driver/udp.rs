@@ -1,0 +1,521 @@
+//! UDP in batches: received with the address each datagram was sent to, answered from that address.
+
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+
+use mio::net::UdpSocket;
+use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
+
+use crate::endpoint::{LocalId, Transmit};
+use crate::limits::{LOCAL_ADDRESSES, UDP_PAYLOAD_BYTES};
+
+/// Asked of the OS for each direction of each socket: half a second of 6,000 datagrams.
+const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+/// Datagrams (or merged runs of them) taken by one system call.
+const RECEIVE_BATCH: usize = quinn_udp::BATCH_SIZE;
+/// Datagrams given to one system call.
+const SEND_BATCH: usize = 64;
+/// What the kernel may merge into one buffer.
+const MERGED_BYTES: usize = 64 * 1024;
+/// Where it doesn't merge: any datagram that fits an Ethernet frame.
+const DATAGRAM_BYTES: usize = 2048;
+
+/// What became of datagrams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counters {
+    pub(super) received: u64,
+    /// Arrived at one local address too many.
+    pub(super) unnumbered: u64,
+    pub(super) sent: u64,
+    /// Dropped because the socket's buffer was full.
+    pub(super) blocked: u64,
+    /// Refused by the OS: no route, say.
+    pub(super) failed: u64,
+}
+
+/// A local address: where datagrams arrive and answers leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Local {
+    socket: usize,
+    /// `None` where the OS doesn't say at which of the socket's addresses a datagram has arrived.
+    ip: Option<IpAddr>,
+}
+
+struct Socket {
+    io: UdpSocket,
+    state: UdpSocketState,
+    sender: sender::Sender,
+    /// Whether it may hold datagrams: edge-triggered readiness is told once.
+    readable: bool,
+}
+
+/// Datagrams to send, copied out of the core, which lends one at a time.
+#[derive(Default)]
+struct Batch {
+    bytes: Vec<u8>,
+    datagrams: Vec<Datagram>,
+}
+
+struct Datagram {
+    local: LocalId,
+    destination: SocketAddr,
+    range: Range<usize>,
+}
+
+/// All UDP sockets of a server.
+pub(super) struct Udp {
+    sockets: Vec<Socket>,
+    locals: Vec<Local>,
+    receive_buffer: Vec<u8>,
+    batch: Batch,
+    counters: Counters,
+}
+
+impl Udp {
+    pub(super) fn new(sockets: Vec<UdpSocket>) -> io::Result<Udp> {
+        let sockets = sockets.into_iter().map(Socket::new).collect::<io::Result<Vec<_>>>()?;
+        let merges = sockets.iter().any(|socket| socket.state.gro_segments() > 1);
+        let buffer_bytes = if merges { MERGED_BYTES } else { DATAGRAM_BYTES };
+        Ok(Udp {
+            sockets,
+            locals: Vec::new(),
+            receive_buffer: vec![0; RECEIVE_BATCH * buffer_bytes],
+            batch: Batch::default(),
+            counters: Counters::default(),
+        })
+    }
+
+    pub(super) fn sockets(&mut self) -> impl Iterator<Item = &mut UdpSocket> {
+        self.sockets.iter_mut().map(|socket| &mut socket.io)
+    }
+
+    pub(super) fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Datagrams have arrived at the socket of this index.
+    pub(super) fn handle_readable(&mut self, socket: usize) {
+        self.sockets[socket].readable = true;
+    }
+
+    /// Whether datagrams may wait that [`Udp::receive`] left behind.
+    pub(super) fn is_readable(&self) -> bool {
+        self.sockets.iter().any(|socket| socket.readable)
+    }
+
+    /// Hands over about `budget` datagrams of each socket that has some.
+    pub(super) fn receive(&mut self, budget: usize, mut handle: impl FnMut(LocalId, SocketAddr, &[u8])) {
+        let buffer_bytes = self.receive_buffer.len() / RECEIVE_BATCH;
+        let mut metas = [RecvMeta::default(); RECEIVE_BATCH];
+        for (index, socket) in self.sockets.iter_mut().enumerate() {
+            let mut taken = 0;
+            while socket.readable && taken < budget {
+                let mut buffers = self.receive_buffer.chunks_exact_mut(buffer_bytes);
+                let mut slices: [IoSliceMut<'_>; RECEIVE_BATCH] =
+                    std::array::from_fn(|_| IoSliceMut::new(buffers.next().expect("a buffer for each of the batch")));
+                let count = match socket.state.recv(UdpSockRef::from(&socket.io), &mut slices, &mut metas) {
+                    Ok(count) => count,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        socket.readable = false;
+                        break;
+                    }
+                    Err(error) => {
+                        // An error that stays would keep the loop busy; it counts towards the budget.
+                        log::debug!("receiving datagrams: {error}");
+                        taken += RECEIVE_BATCH;
+                        continue;
+                    }
+                };
+                for (meta, slice) in metas[..count].iter().zip(&slices) {
+                    let local = Local { socket: index, ip: meta.dst_ip };
+                    for datagram in slice[..meta.len].chunks(meta.stride.max(1)) {
+                        taken += 1;
+                        match intern(&mut self.locals, local) {
+                            Some(local) => {
+                                self.counters.received += 1;
+                                handle(local, meta.addr, datagram);
+                            }
+                            None => self.counters.unnumbered += 1,
+                        }
+                    }
+                }
+                taken += 1;
+            }
+        }
+    }
+
+    /// Sends a datagram with the next batch.
+    pub(super) fn send(&mut self, transmit: &Transmit<'_>) {
+        debug_assert!(transmit.bytes.len() <= UDP_PAYLOAD_BYTES, "the core keeps to the limit");
+        let start = self.batch.bytes.len();
+        self.batch.bytes.extend_from_slice(transmit.bytes);
+        self.batch.datagrams.push(Datagram {
+            local: transmit.local,
+            destination: transmit.destination,
+            range: start..self.batch.bytes.len(),
+        });
+        if self.batch.datagrams.len() == SEND_BATCH {
+            self.flush();
+        }
+    }
+
+    /// Sends what is left of the batch. A datagram that cannot leave now is dropped: later it would be too late.
+    pub(super) fn flush(&mut self) {
+        // One system call sends from one address. Datagrams to one peer keep their order.
+        self.batch.datagrams.sort_by_key(|datagram| datagram.local);
+        for run in self.batch.datagrams.chunk_by(|a, b| a.local == b.local) {
+            let Some(local) = self.locals.get(usize::from(run[0].local.0)) else {
+                self.counters.failed += run.len() as u64;
+                continue;
+            };
+            let socket = &mut self.sockets[local.socket];
+            send_run(socket, local.ip, run, &self.batch.bytes, &mut self.counters);
+        }
+        self.batch.datagrams.clear();
+        self.batch.bytes.clear();
+    }
+}
+
+impl Socket {
+    fn new(io: UdpSocket) -> io::Result<Socket> {
+        let state = UdpSocketState::new(UdpSockRef::from(&io))?;
+        let address = io.local_addr()?;
+        let reference = UdpSockRef::from(&io);
+        // A smaller buffer than asked for only drops sooner.
+        let _ = state.set_send_buffer_size(UdpSockRef::from(&io), SOCKET_BUFFER_BYTES);
+        let _ = state.set_recv_buffer_size(UdpSockRef::from(&io), SOCKET_BUFFER_BYTES);
+        log::debug!(
+            "udp://{address}: buffers of {} bytes in, {} out; {SOCKET_BUFFER_BYTES} asked for",
+            state.recv_buffer_size(UdpSockRef::from(&io))?,
+            state.send_buffer_size(reference)?,
+        );
+        let sender = sender::Sender::new(address);
+        // What arrived before the socket was registered may have no edge of its own.
+        Ok(Socket { io, state, sender, readable: true })
+    }
+}
+
+/// The number of a local address; `None` where there are too many.
+fn intern(locals: &mut Vec<Local>, local: Local) -> Option<LocalId> {
+    let index = locals.iter().position(|known| *known == local).or_else(|| {
+        (locals.len() < LOCAL_ADDRESSES).then(|| {
+            locals.push(local);
+            locals.len() - 1
+        })
+    })?;
+    u16::try_from(index).ok().map(LocalId)
+}
+
+/// Sends datagrams that leave from one address.
+fn send_run(socket: &mut Socket, source: Option<IpAddr>, run: &[Datagram], bytes: &[u8], counters: &mut Counters) {
+    let mut rest = run;
+    while !rest.is_empty() {
+        let done = match socket.sender.send(&socket.io, &socket.state, source, rest, bytes) {
+            Ok(sent) => {
+                counters.sent += sent as u64;
+                sent
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                counters.blocked += rest.len() as u64;
+                rest.len()
+            }
+            Err(error) => {
+                log::debug!("sending to {}: {error}", rest[0].destination);
+                counters.failed += 1;
+                1
+            }
+        };
+        rest = &rest[done..];
+    }
+}
+
+/// Many datagrams per system call.
+#[cfg(target_os = "linux")]
+mod sender {
+    use std::io::{self, IoSlice};
+    use std::net::{IpAddr, SocketAddr};
+    use std::os::fd::AsRawFd;
+
+    use mio::net::UdpSocket;
+    use nix::libc;
+    use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, SockaddrIn6, SockaddrLike, sendmmsg};
+    use quinn_udp::UdpSocketState;
+
+    use super::{Datagram, SEND_BATCH};
+
+    /// The headers of a batch. A socket on a wildcard address has room in them for each datagram's source.
+    pub(super) enum Sender {
+        V4 { headers: MultiHeaders<SockaddrIn>, wildcard: bool },
+        V6 { headers: MultiHeaders<SockaddrIn6>, wildcard: bool },
+    }
+
+    impl Sender {
+        pub(super) fn new(bound: SocketAddr) -> Sender {
+            let wildcard = bound.ip().is_unspecified();
+            // All of the space is taken for a control message, so none is left over.
+            match bound {
+                SocketAddr::V4(_) => {
+                    let control = wildcard.then(|| nix::cmsg_space!(libc::in_pktinfo));
+                    Sender::V4 { headers: MultiHeaders::preallocate(SEND_BATCH, control), wildcard }
+                }
+                SocketAddr::V6(_) => {
+                    let control = wildcard.then(|| nix::cmsg_space!(libc::in6_pktinfo));
+                    Sender::V6 { headers: MultiHeaders::preallocate(SEND_BATCH, control), wildcard }
+                }
+            }
+        }
+
+        /// How many of the first datagrams have been sent; an error is the first one's.
+        pub(super) fn send(
+            &mut self,
+            socket: &UdpSocket,
+            _state: &UdpSocketState,
+            source: Option<IpAddr>,
+            datagrams: &[Datagram],
+            bytes: &[u8],
+        ) -> io::Result<usize> {
+            match self {
+                Sender::V4 { headers, wildcard } => {
+                    let source = match source {
+                        Some(IpAddr::V4(source)) => source.octets(),
+                        _ => [0; 4],
+                    };
+                    let info = libc::in_pktinfo {
+                        ipi_ifindex: 0,
+                        ipi_spec_dst: libc::in_addr { s_addr: u32::from_ne_bytes(source) },
+                        ipi_addr: libc::in_addr { s_addr: 0 },
+                    };
+                    let control = [ControlMessage::Ipv4PacketInfo(&info)];
+                    let control = if *wildcard { &control[..] } else { &[] };
+                    send_batch(socket, headers, control, datagrams, bytes, |address| match address {
+                        SocketAddr::V4(address) => Some(address.into()),
+                        SocketAddr::V6(_) => None,
+                    })
+                }
+                Sender::V6 { headers, wildcard } => {
+                    let source = match source {
+                        Some(IpAddr::V6(source)) => source.octets(),
+                        _ => [0; 16],
+                    };
+                    let info = libc::in6_pktinfo { ipi6_addr: libc::in6_addr { s6_addr: source }, ipi6_ifindex: 0 };
+                    let control = [ControlMessage::Ipv6PacketInfo(&info)];
+                    let control = if *wildcard { &control[..] } else { &[] };
+                    send_batch(socket, headers, control, datagrams, bytes, |address| match address {
+                        SocketAddr::V6(address) => Some(address.into()),
+                        SocketAddr::V4(_) => None,
+                    })
+                }
+            }
+        }
+    }
+
+    fn send_batch<A: SockaddrLike + Copy>(
+        socket: &UdpSocket,
+        headers: &mut MultiHeaders<A>,
+        control: &[ControlMessage<'_>],
+        datagrams: &[Datagram],
+        bytes: &[u8],
+        family: impl Fn(SocketAddr) -> Option<A>,
+    ) -> io::Result<usize> {
+        let addresses: [Option<A>; SEND_BATCH] = std::array::from_fn(|index| family(datagrams.get(index)?.destination));
+        let slices: [[IoSlice<'_>; 1]; SEND_BATCH] = std::array::from_fn(|index| {
+            [IoSlice::new(datagrams.get(index).map_or(&[], |datagram| &bytes[datagram.range.clone()]))]
+        });
+        let count = datagrams.len().min(SEND_BATCH);
+        let sent =
+            sendmmsg(socket.as_raw_fd(), headers, &slices[..count], &addresses[..count], control, MsgFlags::empty())?;
+        Ok(sent.count())
+    }
+}
+
+/// One datagram per system call.
+#[cfg(not(target_os = "linux"))]
+mod sender {
+    use std::io;
+    use std::net::{IpAddr, SocketAddr};
+
+    use mio::net::UdpSocket;
+    use quinn_udp::{UdpSockRef, UdpSocketState};
+
+    use super::Datagram;
+
+    pub(super) struct Sender {
+        wildcard: bool,
+    }
+
+    impl Sender {
+        pub(super) fn new(bound: SocketAddr) -> Sender {
+            Sender { wildcard: bound.ip().is_unspecified() }
+        }
+
+        /// How many of the first datagrams have been sent; an error is the first one's.
+        pub(super) fn send(
+            &mut self,
+            socket: &UdpSocket,
+            state: &UdpSocketState,
+            source: Option<IpAddr>,
+            datagrams: &[Datagram],
+            bytes: &[u8],
+        ) -> io::Result<usize> {
+            let first = &datagrams[0];
+            let transmit = quinn_udp::Transmit {
+                destination: first.destination,
+                ecn: None,
+                contents: &bytes[first.range.clone()],
+                segment_size: None,
+                src_ip: source.filter(|_| self.wildcard),
+            };
+            state.try_send(UdpSockRef::from(socket), &transmit)?;
+            Ok(1)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    use super::*;
+
+    fn udp(address: &str) -> (Udp, SocketAddr) {
+        let socket = UdpSocket::bind(address.parse().expect("an address")).expect("bound");
+        let address = socket.local_addr().expect("bound");
+        (Udp::new(vec![socket]).expect("set up"), address)
+    }
+
+    fn client(address: &str) -> std::net::UdpSocket {
+        let client = std::net::UdpSocket::bind(address).expect("bound");
+        client.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
+        client
+    }
+
+    /// Everything that has arrived, at most `budget` per call, until there are `count`.
+    fn received(udp: &mut Udp, count: usize) -> Vec<(LocalId, SocketAddr, Vec<u8>)> {
+        let mut all = Vec::new();
+        for _ in 0..1_000_000 {
+            if all.len() >= count {
+                break;
+            }
+            udp.handle_readable(0);
+            udp.receive(1, |local, source, bytes| all.push((local, source, bytes.to_vec())));
+        }
+        all
+    }
+
+    #[test]
+    fn answers_leave_from_the_address_that_was_asked() {
+        let (mut udp, address) = udp("0.0.0.0:0");
+        let client = client("127.0.0.1:0");
+        for (number, ip) in [Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2)].into_iter().enumerate() {
+            client.send_to(b"ask", (ip, address.port())).expect("sent");
+            let (local, source, bytes) = received(&mut udp, 1).remove(0);
+            assert_eq!((usize::from(local.0), bytes.as_slice()), (number, b"ask".as_slice()));
+            udp.send(&Transmit { local, destination: source, bytes: b"answer" });
+            udp.flush();
+            let mut buffer = [0; 16];
+            let (length, from) = client.recv_from(&mut buffer).expect("answered");
+            assert_eq!((&buffer[..length], from.ip()), (b"answer".as_slice(), IpAddr::V4(ip)));
+        }
+        assert_eq!((udp.counters().received, udp.counters().sent), (2, 2));
+    }
+
+    #[test]
+    fn both_families_and_specific_addresses_work() {
+        for (bind, from) in [("127.0.0.1:0", "127.0.0.1:0"), ("[::1]:0", "[::1]:0"), ("[::]:0", "[::1]:0")] {
+            let Ok(socket) = UdpSocket::bind(bind.parse().expect("an address")) else {
+                assert!(bind.starts_with('['), "only IPv6 may be missing");
+                continue;
+            };
+            let port = socket.local_addr().expect("bound").port();
+            let mut udp = Udp::new(vec![socket]).expect("set up");
+            let client = client(from);
+            client.send_to(b"ask", (client.local_addr().expect("bound").ip(), port)).expect("sent");
+            let (local, source, _) = received(&mut udp, 1).remove(0);
+            udp.send(&Transmit { local, destination: source, bytes: b"answer" });
+            udp.flush();
+            assert_eq!(client.recv_from(&mut [0; 16]).expect("answered").0, 6, "{bind}");
+        }
+    }
+
+    #[test]
+    fn a_batch_arrives_in_order_and_whole() {
+        let (mut udp, address) = udp("127.0.0.1:0");
+        let client = client("127.0.0.1:0");
+        client.send_to(b"ask", address).expect("sent");
+        let (local, destination, _) = received(&mut udp, 1).remove(0);
+        let datagram = |number: usize| vec![u8::try_from(number % 251).expect("a byte"); 1 + number % 50];
+        for number in 0..SEND_BATCH + 10 {
+            udp.send(&Transmit { local, destination, bytes: &datagram(number) });
+        }
+        udp.flush();
+        let mut buffer = [0; UDP_PAYLOAD_BYTES];
+        for number in 0..SEND_BATCH + 10 {
+            let length = client.recv(&mut buffer).expect("sent");
+            assert_eq!(buffer[..length], datagram(number));
+        }
+    }
+
+    #[test]
+    fn one_bad_destination_costs_only_itself() {
+        let (mut udp, address) = udp("127.0.0.1:0");
+        let client = client("127.0.0.1:0");
+        client.send_to(b"ask", address).expect("sent");
+        let (local, destination, _) = received(&mut udp, 1).remove(0);
+        // From a loopback address there is no way out.
+        for destination in [destination, "192.0.2.1:9".parse().expect("an address"), destination] {
+            udp.send(&Transmit { local, destination, bytes: b"answer" });
+        }
+        udp.send(&Transmit { local: LocalId(9), destination, bytes: b"from nowhere" });
+        udp.flush();
+        assert_eq!((udp.counters().sent, udp.counters().failed), (2, 2));
+    }
+
+    #[test]
+    fn merged_datagrams_come_apart() {
+        let (mut udp, address) = udp("127.0.0.1:0");
+        let client = client("127.0.0.1:0");
+        let state = UdpSocketState::new(UdpSockRef::from(&client)).expect("set up");
+        let transmit = quinn_udp::Transmit {
+            destination: address,
+            ecn: None,
+            contents: b"aaaabbbbcc",
+            segment_size: (state.max_gso_segments() > 1).then_some(4),
+            src_ip: None,
+        };
+        state.try_send(UdpSockRef::from(&client), &transmit).expect("sent");
+        let expected = if transmit.segment_size.is_some() { vec!["aaaa", "bbbb", "cc"] } else { vec!["aaaabbbbcc"] };
+        let got = received(&mut udp, expected.len());
+        let got: Vec<_> = got.iter().map(|(_, _, bytes)| std::str::from_utf8(bytes).expect("text")).collect();
+        assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn what_a_budget_leaves_is_remembered() {
+        let (mut udp, address) = udp("127.0.0.1:0");
+        let client = client("127.0.0.1:0");
+        let total = 4 * RECEIVE_BATCH;
+        for _ in 0..total {
+            client.send_to(b"ask", address).expect("sent");
+        }
+        let mut count = 0;
+        udp.receive(1, |_, _, _| count += 1);
+        assert!(count < total && udp.is_readable());
+        udp.receive(usize::MAX, |_, _, _| count += 1);
+        assert_eq!(count, total);
+        assert!(!udp.is_readable());
+    }
+
+    #[test]
+    fn local_addresses_have_a_limit() {
+        let mut locals = Vec::new();
+        let local = |number: usize| Local { socket: number, ip: None };
+        for number in 0..LOCAL_ADDRESSES {
+            assert_eq!(intern(&mut locals, local(number)).map(|id| usize::from(id.0)), Some(number));
+        }
+        assert_eq!(intern(&mut locals, local(LOCAL_ADDRESSES)), None);
+        assert_eq!(intern(&mut locals, local(0)), Some(LocalId(0)), "known ones stay");
+    }
+}

@@ -1,0 +1,473 @@
+//! The driver over loopback sockets, spoken to byte by byte.
+
+#![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "the other end of the sockets is here")]
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rtcade::driver::{BindError, Driver, Handle, Options};
+use rtcade::games::Relay;
+use rtcade::limits::{RELIABLE_HEADER_BYTES, RELIABLE_UP_BYTES};
+
+/// Bounds every wait; nothing is asserted about how long anything takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+const HEAD_BYTES: usize = 8 * 1024;
+const MESSAGE_BYTES: usize = RELIABLE_UP_BYTES + RELIABLE_HEADER_BYTES;
+
+/// A running server, stopped when dropped.
+struct Server {
+    address: SocketAddr,
+    handle: Handle,
+    thread: Option<JoinHandle<std::io::Result<()>>>,
+}
+
+impl Server {
+    fn start(options: Options) -> Server {
+        let (sender, receiver) = mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let driver = Driver::bind(options, |room| Ok(Relay::new(room))).expect("loopback has a free port");
+            sender.send((driver.local_addr(), driver.handle())).expect("the test waits for it");
+            driver.run()
+        });
+        let (address, handle) = receiver.recv_timeout(PATIENCE).expect("started");
+        Server { address, handle, thread: Some(thread) }
+    }
+
+    fn connect(&self) -> Connection {
+        let socket = TcpStream::connect(self.address).expect("listening");
+        socket.set_read_timeout(Some(PATIENCE)).expect("set");
+        socket.set_write_timeout(Some(PATIENCE)).expect("set");
+        Connection { socket, buffer: Vec::new() }
+    }
+
+    /// What one request on a connection of its own gets.
+    fn ask(&self, request: &str) -> Response {
+        let mut connection = self.connect();
+        connection.send(request);
+        connection.response()
+    }
+
+    fn get(&self, path: &str) -> Response {
+        self.ask(&get(path))
+    }
+
+    /// Stops it as SIGTERM does, and waits for its end.
+    fn stop(mut self) {
+        self.handle.shutdown();
+        let thread = self.thread.take().expect("stopped once");
+        thread.join().expect("no panic").expect("no error");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.handle.shutdown();
+        self.handle.shutdown();
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(ended.is_ok() || std::thread::panicking(), "the server panicked");
+        }
+    }
+}
+
+fn loopback() -> Options {
+    Options { listen: ([127, 0, 0, 1], 0).into(), page: "<p>page".into(), ..Options::default() }
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n")
+}
+
+fn upgrade(path: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+}
+
+#[derive(Debug)]
+struct Response {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Response {
+    fn field(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+}
+
+struct Connection {
+    socket: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.socket.write_all(bytes.as_ref()).expect("taken");
+    }
+
+    /// Takes in more bytes; `false` at the end.
+    fn read(&mut self) -> bool {
+        let mut bytes = [0; 4096];
+        match self.socket.read(&mut bytes) {
+            Ok(0) => false,
+            Ok(length) => {
+                self.buffer.extend_from_slice(&bytes[..length]);
+                true
+            }
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
+            Err(error) => panic!("nothing came: {error}"),
+        }
+    }
+
+    fn take(&mut self, length: usize) -> Vec<u8> {
+        while self.buffer.len() < length {
+            assert!(self.read(), "closed too early: {:?}", String::from_utf8_lossy(&self.buffer));
+        }
+        self.buffer.drain(..length).collect()
+    }
+
+    fn head(&mut self) -> Response {
+        let end = loop {
+            if let Some(end) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") {
+                break end;
+            }
+            assert!(self.read(), "closed too early: {:?}", String::from_utf8_lossy(&self.buffer));
+        };
+        let head = String::from_utf8(self.take(end + 4)).expect("text");
+        let status = head.split(' ').nth(1).expect("a status").parse().expect("a number");
+        Response { status, head, body: String::new() }
+    }
+
+    fn response(&mut self) -> Response {
+        let mut response = self.head();
+        if let Some(length) = response.field("Content-Length") {
+            let length = length.parse().expect("a number");
+            response.body = String::from_utf8(self.take(length)).expect("text");
+        }
+        response
+    }
+
+    /// Whether the other end closes without another byte.
+    fn is_closed(&mut self) -> bool {
+        self.buffer.is_empty() && !self.read()
+    }
+
+    /// A websocket frame from a client, masked with zeros.
+    fn send_frame(&mut self, first: u8, payload: &[u8]) {
+        let mut frame = vec![first];
+        match u16::try_from(payload.len()).expect("short enough") {
+            length @ 0..126 => frame.push(0x80 | u8::try_from(length).expect("below 126")),
+            length => {
+                frame.push(0x80 | 126);
+                frame.extend_from_slice(&length.to_be_bytes());
+            }
+        }
+        frame.extend_from_slice(&[0; 4]);
+        frame.extend_from_slice(payload);
+        self.send(frame);
+    }
+
+    /// A frame from the server: its first byte and payload.
+    fn frame(&mut self) -> (u8, Vec<u8>) {
+        let head = self.take(2);
+        let length = match head[1] {
+            126 => {
+                let length = self.take(2);
+                usize::from(u16::from_be_bytes([length[0], length[1]]))
+            }
+            127 => panic!("longer than anything expected here"),
+            length => length.into(),
+        };
+        (head[0], self.take(length))
+    }
+
+    /// The code of the close frame that comes next, other messages aside.
+    fn close_code(&mut self) -> u16 {
+        for _ in 0..1_000 {
+            if let (0x88, payload) = self.frame() {
+                return u16::from_be_bytes([payload[0], payload[1]]);
+            }
+        }
+        panic!("no close frame");
+    }
+}
+
+fn websocket(server: &Server, path: &str) -> Connection {
+    let mut connection = server.connect();
+    connection.send(upgrade(path));
+    let response = connection.head();
+    assert_eq!(response.status, 101, "{response:?}");
+    assert_eq!(response.field("Sec-WebSocket-Accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    connection
+}
+
+/// Sends what no signaling is and takes the refusal: so the core and this end understand each other.
+fn assert_alive(websocket: &mut Connection) {
+    websocket.send_frame(0x81, b"no JSON");
+    let (kind, payload) = websocket.frame();
+    assert_eq!(kind, 0x81);
+    let text = String::from_utf8(payload).expect("text");
+    assert!(text.contains("bad_request"), "{text}");
+}
+
+#[test]
+fn pages_stand_where_they_should() {
+    let server = Server::start(loopback());
+    let root = server.get("/");
+    let room = root.field("Location").expect("a room").to_owned();
+    assert_eq!((root.status, room.len()), (302, "/r/12345678".len()));
+    let page = server.get(&room);
+    assert_eq!((page.status, page.body.as_str()), (200, "<p>page"));
+    assert_eq!(page.field("Content-Type"), Some("text/html; charset=utf-8"));
+    assert_eq!(page.field("X-Content-Type-Options"), Some("nosniff"));
+    assert_eq!(server.get("/healthz").body, "ok\n");
+    let rooms = server.get("/rooms");
+    assert_eq!((rooms.body.as_str(), rooms.field("Content-Type")), ("[]", Some("application/json")));
+    let client = server.get("/rtcade.js");
+    assert!(client.status == 200 && client.field("Cache-Control") == Some("no-cache"), "{}", client.head);
+    assert_eq!(server.get("/nothing").status, 404);
+    assert_eq!(server.get(&format!("/r/{}", "a".repeat(65))).status, 404);
+}
+
+#[test]
+fn a_connection_serves_request_after_request() {
+    let server = Server::start(loopback());
+    let mut connection = server.connect();
+    connection.send([get("/healthz"), get("/r/a"), get("/nothing")].concat());
+    let statuses = [connection.response().status, connection.response().status, connection.response().status];
+    assert_eq!(statuses, [200, 200, 404]);
+    connection.send("HEAD /healthz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    let head = connection.head();
+    assert_eq!((head.status, head.field("Content-Length"), head.field("Connection")), (200, Some("3"), Some("close")));
+    assert!(connection.is_closed(), "no body, then the end");
+}
+
+#[test]
+fn each_bad_request_gets_its_status_and_the_end() {
+    let server = Server::start(loopback());
+    let fields = |count: usize| format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "A: b\r\n".repeat(count - 1));
+    let head = |length: usize| {
+        let frame = get("/healthz");
+        frame.replace("Host: h", &format!("Host: h\r\nA: {}", "b".repeat(length - frame.len() - "\r\nA: ".len())))
+    };
+    assert_eq!(server.ask(&fields(64)).status, 302);
+    assert_eq!(server.ask(&head(HEAD_BYTES)).status, 200);
+    for (request, status) in [
+        ("nonsense\r\n\r\n".to_owned(), 400),
+        ("\u{16}\u{3}\u{1}".to_owned(), 400),
+        ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400),
+        ("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc".to_owned(), 405),
+        ("GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc".to_owned(), 413),
+        (fields(65), 431),
+        (head(HEAD_BYTES + 1), 431),
+        (head(40 * HEAD_BYTES), 431),
+        (upgrade("/r/a").replace("Version: 13", "Version: 12"), 426),
+        (upgrade("/r/a").replace("Key: dG", "Key: "), 400),
+        (upgrade("/r/a").replace("Connection: Upgrade", "Connection: close"), 400),
+    ] {
+        let mut connection = server.connect();
+        connection.send(&request);
+        let response = connection.response();
+        assert_eq!(response.status, status, "{:.80}", request);
+        assert!(response.body.ends_with(".\n"), "a sentence: {:?}", response.body);
+        assert!(connection.is_closed(), "{:.80}", request);
+    }
+    assert_eq!(server.get("/api").status, 426);
+    assert_eq!(server.ask(&upgrade("/r/not.a.room")).status, 404);
+    assert_eq!(server.ask(&upgrade("/rooms")).status, 404);
+    assert_eq!(server.get("/healthz").status, 200, "others lose nothing");
+}
+
+#[test]
+fn a_head_may_come_in_pieces_but_not_forever() {
+    let server = Server::start(loopback());
+    let mut pieces = server.connect();
+    for byte in get("/healthz").bytes() {
+        pieces.send([byte]);
+    }
+    assert_eq!(pieces.response().status, 200);
+    let mut truncated = server.connect();
+    truncated.send("GET / HTTP/1.1\r\nHost:");
+    truncated.socket.shutdown(Shutdown::Write).expect("open");
+    assert!(truncated.is_closed());
+    let (mut slow, mut silent) = (server.connect(), server.connect());
+    slow.send("GET / HTTP/1.1\r\nHost:");
+    assert_eq!(slow.response().status, 408);
+    assert!(slow.is_closed() && silent.is_closed());
+}
+
+#[test]
+fn a_public_directory_is_served_and_nothing_else() {
+    let root = std::env::temp_dir().join(format!("rtcade-it-{}", std::process::id()));
+    let public: PathBuf = root.join("public");
+    std::fs::create_dir_all(&public).expect("created");
+    std::fs::write(root.join("secret"), "secret").expect("written");
+    std::fs::write(public.join("index.html"), "<p>mine").expect("written");
+    std::fs::write(public.join(".hidden"), "hidden").expect("written");
+    std::fs::write(public.join("big.bin"), "0123456789abcdef".repeat(64 * 1024)).expect("written");
+    let server = Server::start(Options { public: Some(public), ..loopback() });
+    assert_eq!(server.get("/r/a").body, "<p>mine");
+    let big = server.get("/big.bin");
+    assert_eq!((big.body.len(), big.field("Content-Type")), (1024 * 1024, Some("application/octet-stream")));
+    let mut again = server.connect();
+    let tag = big.field("ETag").expect("a version");
+    again.send(format!("GET /big.bin HTTP/1.1\r\nHost: h\r\nIf-None-Match: {tag}\r\n\r\n{}", get("/healthz")));
+    assert_eq!((again.response().status, again.response().status), (304, 200));
+    for path in ["/../secret", "/%2e%2e/secret", "/..%2fsecret", "/.hidden", "//etc/passwd", "/%00"] {
+        assert_eq!(server.get(path).status, 404, "{path}");
+    }
+    drop(server);
+    std::fs::remove_dir_all(root).expect("removed");
+}
+
+#[test]
+fn a_websocket_opens_with_what_follows_its_request() {
+    let server = Server::start(loopback());
+    for path in ["/r/lobby", "/api"] {
+        let mut early = server.connect();
+        // The first message comes in one segment with the request.
+        let mut bytes = upgrade(path).into_bytes();
+        bytes.extend_from_slice(&[0x81, 0x82, 0, 0, 0, 0, b'n', b'o']);
+        early.send(bytes);
+        assert_eq!(early.head().status, 101);
+        assert_eq!(early.frame().0, 0x81, "the refusal");
+        assert_alive(&mut early);
+    }
+}
+
+#[test]
+fn a_ping_is_answered_and_a_goodbye_returned() {
+    let server = Server::start(loopback());
+    let mut websocket = websocket(&server, "/r/a");
+    websocket.send_frame(0x89, b"are you there");
+    assert_eq!(websocket.frame(), (0x8a, b"are you there".to_vec()));
+    websocket.send_frame(0x88, &1000_u16.to_be_bytes());
+    assert_eq!(websocket.close_code(), 1000);
+    assert!(websocket.is_closed(), "the server closes first");
+}
+
+#[test]
+fn each_violation_of_a_websocket_has_its_code() {
+    let server = Server::start(loopback());
+    let mut bystander = websocket(&server, "/r/a");
+    let mut fits = websocket(&server, "/r/a");
+    fits.send_frame(0x81, &[b' '; RELIABLE_UP_BYTES]);
+    assert_eq!(fits.frame().0, 0x81, "a refusal, as it is no JSON");
+    for (frames, code) in [
+        (vec![(0x81, vec![b' '; MESSAGE_BYTES + 1])], 1009),
+        (vec![(0x02, vec![0; MESSAGE_BYTES]), (0x80, vec![0])], 1009),
+        (vec![(0x81, vec![0xff])], 1007),
+        (vec![(0xf2, vec![0])], 1002),
+        (vec![(0x80, vec![0])], 1002),
+    ] {
+        let mut websocket = websocket(&server, "/r/a");
+        for (first, payload) in &frames {
+            websocket.send_frame(*first, payload);
+        }
+        assert_eq!(websocket.close_code(), code, "{:#x}", frames[0].0);
+        assert!(websocket.is_closed());
+    }
+    assert_alive(&mut bystander);
+}
+
+#[test]
+fn loopback_has_no_limit_of_its_own() {
+    let server = Server::start(loopback());
+    let mut idle: Vec<_> = (0..=rtcade::limits::UNJOINED_PER_ADDRESS).map(|_| server.connect()).collect();
+    for connection in &mut idle {
+        connection.send(get("/healthz"));
+        assert_eq!(connection.response().status, 200);
+    }
+}
+
+#[test]
+fn stopping_tells_players_and_ends() {
+    let server = Server::start(loopback());
+    let address = server.address;
+    let mut idle = server.connect();
+    let mut websocket = websocket(&server, "/r/a");
+    assert_alive(&mut websocket);
+    server.handle.shutdown();
+    assert!(websocket.close_code() >= 1000);
+    assert!(idle.is_closed());
+    server.stop();
+    assert!(TcpStream::connect(address).is_err(), "nobody listens");
+}
+
+#[test]
+fn what_keeps_a_server_from_starting_is_said_in_a_sentence() {
+    let bind = |options| match Driver::bind(options, |room| Ok(Relay::new(room))) {
+        Ok(_) => panic!("it can't start"),
+        Err(error) => error,
+    };
+    let server = Server::start(loopback());
+    let taken = bind(Options { listen: server.address, ..loopback() });
+    assert!(matches!(&taken, BindError::Address { address, .. } if *address == server.address), "{taken}");
+    let foreign = bind(Options { listen: ([192, 0, 2, 1], 0).into(), ..loopback() });
+    assert!(foreign.to_string().contains("--listen"), "{foreign}");
+    let missing = bind(Options { public: Some("/nowhere/at/all".into()), ..loopback() });
+    assert!(missing.to_string().contains("--public"), "{missing}");
+}
+
+/// Signals, exit status and what is printed: of the program itself.
+#[cfg(unix)]
+mod program {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+
+    struct Program(Child);
+
+    impl Drop for Program {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    fn rtcade(arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rtcade"));
+        command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    #[test]
+    fn a_signal_ends_it_with_status_0() {
+        for signal in ["TERM", "INT"] {
+            let mut program = Program(rtcade(&["--listen", "127.0.0.1:0"]).spawn().expect("started"));
+            let mut line = String::new();
+            let stdout = program.0.stdout.take().expect("piped");
+            BufReader::new(stdout).read_line(&mut line).expect("a line");
+            let url = line.trim_end().strip_prefix("rtcade: the arena game is open at http://").expect(&line);
+            let address: SocketAddr = url.trim_end_matches('/').parse().expect("an address");
+            assert!(TcpStream::connect(address).is_ok());
+            let kill = Command::new("kill").args(["-s", signal, &program.0.id().to_string()]).status();
+            assert!(kill.expect("kill runs").success());
+            assert_eq!(program.0.wait().expect("ended").code(), Some(0), "{signal}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_gets_one_line_and_a_status() {
+        let server = Server::start(loopback());
+        let taken = server.address.to_string();
+        for (arguments, status, word) in [
+            (&["--tick-ms", "0"][..], 2, "5..=1000"),
+            (&["--listen", &taken], 1, "in use"),
+            (&["--listen", "127.0.0.1:0", "--public", "/nowhere/at/all"], 1, "--public DIR"),
+        ] {
+            let output = rtcade(arguments).output().expect("ran");
+            let error = String::from_utf8(output.stderr).expect("text");
+            assert_eq!((output.status.code(), error.lines().count()), (Some(status), 1), "{error}");
+            assert!(error.starts_with("rtcade: ") && error.contains(word), "{error}");
+        }
+    }
+}
