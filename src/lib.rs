@@ -7,6 +7,7 @@ pub mod client;
 pub mod driver;
 pub mod endpoint;
 pub mod game;
+pub mod games;
 pub mod limits;
 mod peer;
 mod player;

@@ -1,0 +1,952 @@
+//! The showcase: everybody is a disc in one arena. Gems are worth a point, the star five; who dashes into somebody steals
+//! points from them. The richest wears the crown, and whoever wears it when the round ends has won.
+//!
+//! All of it is integer arithmetic, so that a recorded room replays alike on every machine. Lengths on the wire are
+//! units (the arena has 16,000 × 10,000), speeds are units per second, and positions are kept in thousandths of a unit:
+//! a speed times milliseconds is a distance. What goes out every tick is made of tuple structs, which are arrays on the
+//! wire: half the bytes of objects, for a page that counts along.
+
+use std::cmp::Reverse;
+
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+
+use crate::game::{Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, RoomInfo, Target, Tick, Welcome};
+
+/// Players that one arena takes: as many as fit a state, and the floor.
+pub const MAX_PLAYERS: usize = 64;
+/// Bots come in until this many discs play, and go as players come.
+pub const MIN_ACTORS: usize = 4;
+
+const WIDTH: i32 = 16_000;
+const HEIGHT: i32 = 10_000;
+const RADIUS: i32 = 260;
+const GEM_RADIUS: i32 = 130;
+const POSITION_SCALE: i32 = 1_000;
+
+const TOP_SPEED: i32 = 3_400;
+const DASH_SPEED: i32 = 6_000;
+const MAX_SPEED: i32 = 8_000;
+/// Speed lost per second, in percent of itself; thrust makes up for it exactly at the top speed.
+const DRAG_PERCENT: i32 = 300;
+const WALL_BOUNCE_PERCENT: i32 = 60;
+const BUMP_KICK: i64 = 2_400;
+const VELOCITY_STEP: i32 = 64;
+/// Longer steps than this make drag overshoot.
+const MAX_STEP_MS: i32 = 100;
+
+const DASH_MS: i32 = 300;
+const COOLDOWN_MS: i32 = 1_200;
+const SHIELD_MS: i32 = 1_200;
+const SILENCE_MS: i32 = 1_000;
+const ROUND_MS: i32 = 90_000;
+const PAUSE_MS: i32 = 6_000;
+
+const GEM_VALUE: u16 = 1;
+const STAR_VALUE: u16 = 5;
+const STOLEN_VALUE: u16 = 3;
+const GEMS_PER_ACTOR: usize = 3;
+const MAX_GEMS: usize = 48;
+
+const BOT_NAMES: [&str; MIN_ACTORS] = ["Nova", "Pixel", "Comet", "Turbo"];
+const BOT_THRUST_PERCENT: i32 = 72;
+/// How far off, in units, a bot sees somebody to dash at; one in so many then does, each tick.
+const BOT_REACH: i32 = 2_400;
+const BOT_DASH_ODDS: u32 = 24;
+
+/// Where a player steers, each tick: right and down, from −100 to 100 percent of full thrust; and whether to dash.
+///
+/// JavaScript has one kind of number, so fractions and anything out of range are taken for what they come closest to.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub struct Steer(pub f32, pub f32, pub bool);
+
+/// Everything that is to be seen: whether the round plays (or pauses after one was won), seconds left of that, who wears
+/// the crown, the discs, and where the gems are; the first gem is the star.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State(pub bool, pub u8, pub Option<ActorId>, pub Vec<Disc>, pub Vec<Place>);
+
+/// A disc: whose, where, its velocity (right and down, in steps of 64 units per second), score, rounds won, and flags: 1
+/// while it dashes, 2 while nothing can be stolen from it, 4 when it can dash.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Disc(pub ActorId, pub Place, pub i8, pub i8, pub u16, pub u8, pub u8);
+
+/// A point of the arena, in units from its left and top.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Place(pub u16, pub u16);
+
+/// A player's number, or below zero a bot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ActorId(pub i64);
+
+/// What is told beside the state.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// What happened this tick, for the eye: lost, it is not missed.
+    Effects(Vec<Effect>),
+    /// A round is over; reliable.
+    Won {
+        /// Who wears the crown.
+        actor: ActorId,
+        /// Their name, which outlasts their stay.
+        name: String,
+        /// Their score.
+        score: u16,
+    },
+}
+
+/// Something to see and hear.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// Who collected a gem, of what value, and where.
+    Collected(ActorId, u16, Place),
+    /// Who dashed into whom, how much they stole, and where.
+    Bumped(ActorId, ActorId, u16, Place),
+}
+
+/// What a page needs to know once, to draw the arena and to move its own disc without waiting for the server.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Rules {
+    width: i32,
+    height: i32,
+    radius: i32,
+    gem_radius: i32,
+    top_speed: i32,
+    dash_speed: i32,
+    max_speed: i32,
+    drag_percent: i32,
+    wall_bounce_percent: i32,
+    velocity_step: i32,
+    cooldown_ms: i32,
+    round_seconds: i32,
+    pause_seconds: i32,
+    bot_names: [&'static str; MIN_ACTORS],
+}
+
+const RULES: Rules = Rules {
+    width: WIDTH,
+    height: HEIGHT,
+    radius: RADIUS,
+    gem_radius: GEM_RADIUS,
+    top_speed: TOP_SPEED,
+    dash_speed: DASH_SPEED,
+    max_speed: MAX_SPEED,
+    drag_percent: DRAG_PERCENT,
+    wall_bounce_percent: WALL_BOUNCE_PERCENT,
+    velocity_step: VELOCITY_STEP,
+    cooldown_ms: COOLDOWN_MS,
+    round_seconds: ROUND_MS / 1_000,
+    pause_seconds: PAUSE_MS / 1_000,
+    bot_names: BOT_NAMES,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Play,
+    Pause,
+}
+
+/// A vector in thousandths of a unit, units per second, or percent of thrust.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Vector {
+    x: i32,
+    y: i32,
+}
+
+#[derive(Debug)]
+struct Actor {
+    id: ActorId,
+    position: Vector,
+    velocity: Vector,
+    steer: Vector,
+    wants_dash: bool,
+    silent_ms: i32,
+    dash_ms: i32,
+    cooldown_ms: i32,
+    shield_ms: i32,
+    score: u16,
+    /// The tick in which the score last rose: of equals, the crown is with who got there first.
+    scored_at: u32,
+    wins: u8,
+}
+
+/// One arena.
+#[derive(Debug)]
+pub struct Arena {
+    step_ms: i32,
+    phase: Phase,
+    left_ms: i32,
+    actors: Vec<Actor>,
+    gems: Vec<Vector>,
+}
+
+impl Game for Arena {
+    type Input = Steer;
+    type Command = IgnoredAny;
+    type State = State;
+    type Event = Event;
+
+    fn join(&mut self, ctx: &mut Context<Self>, player: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
+        if ctx.players().len() > MAX_PLAYERS {
+            return Err(Refusal::new(format!("This arena takes {MAX_PLAYERS} players. Try another room.")));
+        }
+        self.actors.push(Actor::new(player.into(), ctx.rng()));
+        Welcome::new(&RULES)
+    }
+
+    fn leave(&mut self, _: &mut Context<Self>, player: PlayerId, _: Leave) {
+        self.actors.retain(|actor| actor.id != player.into());
+    }
+
+    fn tick(&mut self, ctx: &mut Context<Self>, tick: Tick, batch: &[Incoming<Self>]) {
+        if ctx.players().len() == 0 {
+            return;
+        }
+        self.fill_with_bots(ctx.rng());
+        self.keep_gems(ctx.rng());
+        self.advance_round(ctx, tick);
+        self.take_inputs(batch);
+        self.steer_bots(ctx.rng());
+        for actor in &mut self.actors {
+            actor.advance(self.step_ms);
+        }
+        let mut effects = Vec::new();
+        self.collide(tick, &mut effects);
+        self.collect(tick, ctx.rng(), &mut effects);
+
+        if !effects.is_empty() {
+            ctx.event(Target::All, &Event::Effects(effects), Lane::Unreliable).expect("a full arena's effects fit");
+        }
+        ctx.state(&self.state()).expect("a full arena's state fits");
+    }
+}
+
+impl Arena {
+    /// An arena before its first round.
+    #[must_use]
+    pub fn new(info: &RoomInfo) -> Arena {
+        Arena {
+            step_ms: i32::try_from(info.tick.as_millis()).unwrap_or(MAX_STEP_MS).clamp(1, MAX_STEP_MS),
+            phase: Phase::Play,
+            left_ms: ROUND_MS,
+            actors: Vec::new(),
+            gems: Vec::new(),
+        }
+    }
+
+    fn fill_with_bots(&mut self, rng: &mut ChaCha8Rng) {
+        while self.actors.len() < MIN_ACTORS {
+            let free = (1..).map(|number| ActorId(-number)).find(|&id| self.actors.iter().all(|actor| actor.id != id));
+            self.actors.extend(free.map(|id| Actor::new(id, rng)));
+        }
+        while self.actors.len() > MIN_ACTORS {
+            let Some(bot) = self.actors.iter().rposition(Actor::is_bot) else { break };
+            self.actors.remove(bot);
+        }
+    }
+
+    fn keep_gems(&mut self, rng: &mut ChaCha8Rng) {
+        let wanted = (self.actors.len() * GEMS_PER_ACTOR).min(MAX_GEMS);
+        self.gems.truncate(wanted);
+        while self.gems.len() < wanted {
+            self.gems.push(Vector::scattered(rng, GEM_RADIUS));
+        }
+    }
+
+    fn advance_round(&mut self, ctx: &mut Context<Self>, tick: Tick) {
+        let steps = i32::try_from(tick.missed).unwrap_or(i32::MAX).saturating_add(1);
+        self.left_ms = self.left_ms.saturating_sub(self.step_ms.saturating_mul(steps));
+        if self.left_ms > 0 {
+            return;
+        }
+        if self.phase == Phase::Pause {
+            self.start_round(ctx.rng());
+        } else if let Some(winner) = self.leader() {
+            winner.wins = winner.wins.saturating_add(1);
+            let (actor, score) = (winner.id, winner.score);
+            let name = name_of(ctx, actor);
+            self.phase = Phase::Pause;
+            self.left_ms = PAUSE_MS;
+            ctx.event(Target::All, &Event::Won { actor, name, score }, Lane::Reliable).expect("one name fits");
+        } else {
+            self.left_ms = ROUND_MS;
+        }
+    }
+
+    fn start_round(&mut self, rng: &mut ChaCha8Rng) {
+        self.phase = Phase::Play;
+        self.left_ms = ROUND_MS;
+        self.gems.clear();
+        self.keep_gems(rng);
+        for actor in &mut self.actors {
+            actor.score = 0;
+        }
+    }
+
+    fn leader(&mut self) -> Option<&mut Actor> {
+        let richest = self.actors.iter_mut().max_by_key(|actor| (actor.score, Reverse(actor.scored_at)));
+        richest.filter(|actor| actor.score > 0)
+    }
+
+    fn take_inputs(&mut self, batch: &[Incoming<Self>]) {
+        for message in batch {
+            let Incoming::Input { player, input } = message else { continue };
+            let Some(actor) = self.actors.iter_mut().find(|actor| actor.id == (*player).into()) else { continue };
+            actor.steer = Vector::from_steer(input);
+            actor.wants_dash |= input.2;
+            actor.silent_ms = 0;
+        }
+    }
+
+    /// Bots go for the nearest gem, ahead of where they drift, and now and then dash at somebody who has something.
+    fn steer_bots(&mut self, rng: &mut ChaCha8Rng) {
+        for bot in 0..self.actors.len() {
+            let Actor { position, velocity, .. } = self.actors[bot];
+            if !self.actors[bot].is_bot() {
+                continue;
+            }
+            let ahead = position.plus(Vector { x: velocity.x * 300, y: velocity.y * 300 });
+            let gem = self.gems.iter().copied().min_by_key(|gem| gem.minus(position).length_squared());
+            let victim = self.actors.iter().enumerate().find_map(|(other, actor)| {
+                let way = actor.position.minus(position);
+                (other != bot && actor.score > 0 && way.is_within(BOT_REACH * POSITION_SCALE)).then_some(way)
+            });
+            let dash_at = victim.filter(|_| rng.random_ratio(1, BOT_DASH_ODDS));
+            let goal = dash_at.or_else(|| gem.map(|gem| gem.minus(ahead))).unwrap_or_default();
+            let actor = &mut self.actors[bot];
+            actor.steer = goal.with_length(BOT_THRUST_PERCENT);
+            actor.wants_dash = dash_at.is_some();
+            actor.silent_ms = 0;
+        }
+    }
+
+    fn collide(&mut self, tick: Tick, effects: &mut Vec<Effect>) {
+        for second in 1..self.actors.len() {
+            let (before, after) = self.actors.split_at_mut(second);
+            let b = &mut after[0];
+            for a in before {
+                let Some(normal) = push_apart(a, b) else { continue };
+                if self.phase == Phase::Pause || a.is_dashing() == b.is_dashing() {
+                    continue;
+                }
+                let (by, whom, away) = if a.is_dashing() { (&mut *a, &mut *b, 1) } else { (&mut *b, &mut *a, -1) };
+                if whom.shield_ms > 0 {
+                    continue;
+                }
+                let stolen = whom.score.min(STOLEN_VALUE);
+                whom.score -= stolen;
+                whom.shield_ms = SHIELD_MS;
+                whom.velocity = whom.velocity.pushed(normal, away * BUMP_KICK).limited(MAX_SPEED);
+                by.earn(stolen, tick);
+                effects.push(Effect::Bumped(by.id, whom.id, stolen, whom.position.into()));
+            }
+        }
+    }
+
+    fn collect(&mut self, tick: Tick, rng: &mut ChaCha8Rng, effects: &mut Vec<Effect>) {
+        if self.phase == Phase::Pause {
+            return;
+        }
+        for (index, gem) in self.gems.iter_mut().enumerate() {
+            let nearest = self.actors.iter_mut().min_by_key(|actor| actor.position.minus(*gem).length_squared());
+            let Some(actor) = nearest else { continue };
+            if !actor.position.minus(*gem).is_within((RADIUS + GEM_RADIUS) * POSITION_SCALE) {
+                continue;
+            }
+            let value = if index == 0 { STAR_VALUE } else { GEM_VALUE };
+            actor.earn(value, tick);
+            effects.push(Effect::Collected(actor.id, value, (*gem).into()));
+            *gem = Vector::scattered(rng, GEM_RADIUS);
+        }
+    }
+
+    fn state(&mut self) -> State {
+        let leader = self.leader().map(|actor| actor.id);
+        let seconds = u8::try_from((self.left_ms + 999) / 1_000).unwrap_or(u8::MAX);
+        let discs = self.actors.iter().map(Actor::disc).collect();
+        let gems = self.gems.iter().copied().map(Place::from).collect();
+        State(self.phase == Phase::Play, seconds, leader, discs, gems)
+    }
+}
+
+impl Actor {
+    fn new(id: ActorId, rng: &mut ChaCha8Rng) -> Actor {
+        Actor {
+            id,
+            position: Vector::scattered(rng, RADIUS),
+            velocity: Vector::default(),
+            steer: Vector::default(),
+            wants_dash: false,
+            silent_ms: 0,
+            dash_ms: 0,
+            cooldown_ms: 0,
+            shield_ms: SHIELD_MS,
+            score: 0,
+            scored_at: 0,
+            wins: 0,
+        }
+    }
+
+    fn is_bot(&self) -> bool {
+        self.id.0 < 0
+    }
+
+    fn is_dashing(&self) -> bool {
+        self.dash_ms > 0
+    }
+
+    fn earn(&mut self, points: u16, tick: Tick) {
+        if points > 0 {
+            self.score = self.score.saturating_add(points);
+            self.scored_at = tick.number;
+        }
+    }
+
+    fn advance(&mut self, step_ms: i32) {
+        for timer in [&mut self.dash_ms, &mut self.cooldown_ms, &mut self.shield_ms] {
+            *timer = (*timer - step_ms).max(0);
+        }
+        // A player whose inputs stay away drifts to a stop instead of into a wall.
+        self.silent_ms = (self.silent_ms + step_ms).min(SILENCE_MS);
+        if self.silent_ms == SILENCE_MS {
+            self.steer = Vector::default();
+        }
+        if std::mem::take(&mut self.wants_dash) && self.cooldown_ms == 0 {
+            let heading = if self.steer == Vector::default() { self.velocity } else { self.steer };
+            let Vector { x, y } = heading.with_length(DASH_SPEED);
+            self.velocity = Vector { x: self.velocity.x + x, y: self.velocity.y + y };
+            self.dash_ms = DASH_MS;
+            self.cooldown_ms = COOLDOWN_MS;
+        }
+        let drag_per_step = DRAG_PERCENT * step_ms;
+        let along = |velocity: i32, steer: i32| {
+            velocity + (steer * TOP_SPEED / 100 * drag_per_step - velocity * drag_per_step) / 100_000
+        };
+        self.velocity = Vector { x: along(self.velocity.x, self.steer.x), y: along(self.velocity.y, self.steer.y) }
+            .limited(MAX_SPEED);
+        self.position.x += self.velocity.x * step_ms;
+        self.position.y += self.velocity.y * step_ms;
+        bounce(&mut self.position.x, &mut self.velocity.x, WIDTH);
+        bounce(&mut self.position.y, &mut self.velocity.y, HEIGHT);
+    }
+
+    fn disc(&self) -> Disc {
+        let Vector { x, y } = self.velocity;
+        let flags =
+            u8::from(self.is_dashing()) | u8::from(self.shield_ms > 0) << 1 | u8::from(self.cooldown_ms == 0) << 2;
+        Disc(self.id, self.position.into(), velocity_steps(x), velocity_steps(y), self.score, self.wins, flags)
+    }
+}
+
+impl Vector {
+    fn scattered(rng: &mut ChaCha8Rng, margin: i32) -> Vector {
+        Vector {
+            x: rng.random_range(margin..=WIDTH - margin) * POSITION_SCALE,
+            y: rng.random_range(margin..=HEIGHT - margin) * POSITION_SCALE,
+        }
+    }
+
+    /// Percent of thrust, in any direction at most 100; what is not a number is 0.
+    #[expect(clippy::cast_possible_truncation, reason = "clamped, and casts take NaN for 0")]
+    fn from_steer(&Steer(x, y, _): &Steer) -> Vector {
+        Vector { x: x.clamp(-100.0, 100.0) as i32, y: y.clamp(-100.0, 100.0) as i32 }.limited(100)
+    }
+
+    fn plus(self, other: Vector) -> Vector {
+        Vector { x: self.x + other.x, y: self.y + other.y }
+    }
+
+    fn minus(self, other: Vector) -> Vector {
+        Vector { x: self.x - other.x, y: self.y - other.y }
+    }
+
+    fn length_squared(self) -> i64 {
+        let (x, y) = (i64::from(self.x), i64::from(self.y));
+        x * x + y * y
+    }
+
+    fn is_within(self, distance: i32) -> bool {
+        self.length_squared() <= i64::from(distance).pow(2)
+    }
+
+    /// The same direction with another length; nothing stays nothing.
+    fn with_length(self, length: i32) -> Vector {
+        let own = self.length_squared().isqrt().max(1);
+        Vector { x: scale(self.x, length.into(), own), y: scale(self.y, length.into(), own) }
+    }
+
+    fn limited(self, length: i32) -> Vector {
+        if self.is_within(length) { self } else { self.with_length(length) }
+    }
+
+    /// With `amount` added along `normal`, which is a thousand long.
+    fn pushed(self, normal: Vector, amount: i64) -> Vector {
+        Vector { x: self.x + scale(normal.x, amount, 1_000), y: self.y + scale(normal.y, amount, 1_000) }
+    }
+}
+
+impl From<Vector> for Place {
+    fn from(position: Vector) -> Place {
+        let units = |thousandths: i32| u16::try_from(thousandths / POSITION_SCALE).unwrap_or(0);
+        Place(units(position.x), units(position.y))
+    }
+}
+
+impl From<PlayerId> for ActorId {
+    fn from(player: PlayerId) -> ActorId {
+        ActorId(player.0.into())
+    }
+}
+
+fn scale(value: i32, by: i64, over: i64) -> i32 {
+    i32::try_from(i64::from(value) * by / over).unwrap_or(0)
+}
+
+fn velocity_steps(velocity: i32) -> i8 {
+    i8::try_from(velocity / VELOCITY_STEP).unwrap_or(if velocity < 0 { i8::MIN } else { i8::MAX })
+}
+
+fn bounce(position: &mut i32, velocity: &mut i32, size: i32) {
+    let inside = (*position).clamp(RADIUS * POSITION_SCALE, (size - RADIUS) * POSITION_SCALE);
+    if inside != *position {
+        *position = inside;
+        *velocity = -*velocity * WALL_BOUNCE_PERCENT / 100;
+    }
+}
+
+/// Where two discs overlap, moves them apart and lets them bounce; then gives the direction from `a` to `b`, a thousand
+/// long.
+fn push_apart(a: &mut Actor, b: &mut Actor) -> Option<Vector> {
+    let apart = b.position.minus(a.position);
+    let reach = 2 * RADIUS * POSITION_SCALE;
+    if !apart.is_within(reach) {
+        return None;
+    }
+    let normal = if apart == Vector::default() { Vector { x: 1_000, y: 0 } } else { apart.with_length(1_000) };
+    let overlap = (i64::from(reach) - apart.length_squared().isqrt()) / 2;
+    a.position = a.position.pushed(normal, -overlap);
+    b.position = b.position.pushed(normal, overlap);
+    let approach = a.velocity.minus(b.velocity);
+    let closing = (i64::from(approach.x) * i64::from(normal.x) + i64::from(approach.y) * i64::from(normal.y)) / 1_000;
+    if closing > 0 {
+        a.velocity = a.velocity.pushed(normal, -closing);
+        b.velocity = b.velocity.pushed(normal, closing);
+    }
+    for actor in [a, b] {
+        actor.velocity = actor.velocity.limited(MAX_SPEED);
+        bounce(&mut actor.position.x, &mut actor.velocity.x, WIDTH);
+        bounce(&mut actor.position.y, &mut actor.velocity.y, HEIGHT);
+    }
+    Some(normal)
+}
+
+fn name_of(ctx: &Context<Arena>, actor: ActorId) -> String {
+    match u32::try_from(actor.0) {
+        Ok(player) => ctx.player(PlayerId(player)).map(|player| player.name.clone()).unwrap_or_default(),
+        Err(_) => bot_name(actor).to_owned(),
+    }
+}
+
+fn bot_name(bot: ActorId) -> &'static str {
+    let index = usize::try_from(-bot.0 - 1).unwrap_or(0);
+    BOT_NAMES[index % BOT_NAMES.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::limits;
+    use crate::room::{Input, Output, Room};
+    use crate::wire::frame::Kind;
+    use crate::wire::msgpack;
+
+    /// A room whose outputs are read as its players would.
+    struct Table {
+        room: Room<Arena>,
+        number: u32,
+        inputs: BTreeMap<PlayerId, u32>,
+    }
+
+    #[derive(Default)]
+    struct Step {
+        state: Option<State>,
+        events: Vec<(Event, Lane)>,
+        outputs: Vec<Output>,
+    }
+
+    impl Table {
+        fn new(seed: u64) -> Table {
+            let info = RoomInfo::new("arena", seed);
+            let room = Room::new(&info, Arena::new(&info), limits::PLAYERS_PER_ROOM_MAX);
+            Table { room, number: 0, inputs: BTreeMap::new() }
+        }
+
+        fn join(&mut self) -> PlayerId {
+            let player = self.room.next_player();
+            self.room.handle_input(Input::Join { player, join: Join::new(&format!("player {player}")) });
+            player
+        }
+
+        fn leave(&mut self, player: PlayerId) {
+            self.room.handle_input(Input::Leave { player, reason: Leave::Left });
+        }
+
+        fn send(&mut self, player: PlayerId, steer: Steer) {
+            let value = msgpack::encode(&steer, limits::INPUT_BYTES).expect("an input encodes");
+            let number = self.inputs.entry(player).or_default();
+            *number += 1;
+            self.room.handle_input(Input::Input { player, number: *number, value });
+        }
+
+        fn tick(&mut self) -> Step {
+            self.number += 1;
+            self.room.handle_input(Input::Tick(Tick { number: self.number, missed: 0 }));
+            let mut step = Step::default();
+            while let Some(output) = self.room.poll_output() {
+                if let Output::Body { kind, body, .. } = &output {
+                    match kind {
+                        Kind::State => step.state = Some(self.read(body)),
+                        Kind::Event => step.events.push((self.read(body), Lane::Unreliable)),
+                        Kind::ReliableEvent => step.events.push((self.read(body), Lane::Reliable)),
+                        other => panic!("an arena does not send {other:?}"),
+                    }
+                }
+                step.outputs.push(output);
+            }
+            step
+        }
+
+        fn read<T: serde::de::DeserializeOwned>(&self, body: &[u8]) -> T {
+            let (tick, value): (u32, T) = rmp_serde::from_slice(body).expect("a body decodes");
+            assert_eq!(tick, self.number);
+            value
+        }
+
+        fn state(&mut self) -> State {
+            self.tick().state.expect("a room with players has a state")
+        }
+    }
+
+    fn ids(state: &State) -> Vec<i64> {
+        state.3.iter().map(|disc| disc.0.0).collect()
+    }
+
+    /// A disc that stands still in the left half.
+    fn actor(id: i64, x: i32) -> Actor {
+        let position = Vector { x: x * POSITION_SCALE, y: HEIGHT / 2 * POSITION_SCALE };
+        Actor { position, shield_ms: 0, ..Actor::new(ActorId(id), &mut rng()) }
+    }
+
+    fn arena_of(actors: Vec<Actor>, gems: Vec<Vector>) -> Arena {
+        Arena { actors, gems, ..Arena::new(&RoomInfo::new("arena", 0)) }
+    }
+
+    fn tick(number: u32) -> Tick {
+        Tick { number, missed: 0 }
+    }
+
+    fn rng() -> ChaCha8Rng {
+        rand::SeedableRng::seed_from_u64(42)
+    }
+
+    #[test]
+    fn a_joiner_is_told_the_rules_and_seen_at_once() {
+        let mut table = Table::new(1);
+        let player = table.join();
+        let step = table.tick();
+        let Some(Output::Joined { welcome, .. }) = step.outputs.first() else { panic!("the reply comes first") };
+        assert_eq!(welcome["width"], 16_000);
+        assert_eq!(welcome["botNames"][0], "Nova");
+        assert_eq!(step.state.as_ref().map(ids), Some(vec![i64::from(player.0), -1, -2, -3]));
+    }
+
+    #[test]
+    fn bots_fill_an_emptyish_arena_and_yield_to_players() {
+        let mut table = Table::new(2);
+        let first = table.join();
+        assert_eq!(ids(&table.state()), [1, -1, -2, -3]);
+        let others: Vec<PlayerId> = (0..2).map(|_| table.join()).collect();
+        assert_eq!(ids(&table.state()), [1, -1, 2, 3]);
+        table.join();
+        table.join();
+        assert_eq!(ids(&table.state()), [1, 2, 3, 4, 5]);
+        table.leave(first);
+        table.leave(others[0]);
+        assert_eq!(ids(&table.state()), [3, 4, 5, -1]);
+    }
+
+    #[test]
+    fn an_arena_without_players_says_nothing() {
+        let mut table = Table::new(3);
+        let player = table.join();
+        table.tick();
+        table.leave(player);
+        let step = table.tick();
+        assert!(matches!(step.outputs.as_slice(), [Output::Left { .. }]), "{:?}", step.outputs);
+    }
+
+    #[test]
+    fn a_disc_gains_the_top_speed_and_stops_when_its_player_falls_silent() {
+        let mut disc = actor(1, 1_000);
+        for _ in 0..60 {
+            disc.steer = Vector::from_steer(&Steer(100.0, 0.0, false));
+            disc.silent_ms = 0;
+            disc.advance(33);
+        }
+        assert!((TOP_SPEED * 97 / 100..=TOP_SPEED).contains(&disc.velocity.x), "{disc:?}");
+        for _ in 0..200 {
+            disc.advance(33);
+        }
+        assert!(disc.velocity.is_within(TOP_SPEED / 100), "{disc:?}");
+    }
+
+    #[test]
+    fn no_direction_is_faster_than_another() {
+        let straight = Vector::from_steer(&Steer(100.0, 0.0, false));
+        let diagonal = Vector::from_steer(&Steer(-100.0, 100.0, false));
+        assert_eq!(straight, Vector { x: 100, y: 0 });
+        assert_eq!(diagonal, Vector { x: -70, y: 70 });
+    }
+
+    #[test]
+    fn a_dash_is_quick_and_has_to_cool_down() {
+        let mut disc = actor(1, 8_000);
+        disc.steer = Vector { x: 100, y: 0 };
+        disc.wants_dash = true;
+        disc.advance(33);
+        assert!(disc.is_dashing() && disc.velocity.x > TOP_SPEED, "{disc:?}");
+        let mut dashes = 1;
+        for _ in 0..COOLDOWN_MS / 33 {
+            let dashing = disc.is_dashing();
+            disc.wants_dash = true;
+            disc.advance(33);
+            dashes += i32::from(disc.is_dashing() && !dashing);
+        }
+        assert_eq!(dashes, 1);
+        disc.wants_dash = true;
+        disc.advance(33);
+        assert!(disc.is_dashing());
+    }
+
+    #[test]
+    fn gems_are_worth_a_point_and_the_star_five() {
+        let disc = actor(1, 5_000);
+        let (place, elsewhere) = (disc.position, Vector { x: POSITION_SCALE, y: POSITION_SCALE });
+        let mut arena = arena_of(vec![disc], vec![place, elsewhere, place]);
+        let mut effects = Vec::new();
+        arena.collect(tick(3), &mut rng(), &mut effects);
+        let collected = |value| Effect::Collected(ActorId(1), value, place.into());
+        assert_eq!(effects, [collected(STAR_VALUE), collected(GEM_VALUE)]);
+        assert_eq!((arena.actors[0].score, arena.actors[0].scored_at), (STAR_VALUE + GEM_VALUE, 3));
+        assert!(arena.gems[0] != place && arena.gems[2] != place, "they lie elsewhere now");
+        assert_eq!(arena.gems[1], elsewhere);
+    }
+
+    #[test]
+    fn who_dashes_into_somebody_steals_once_until_their_shield_is_gone() {
+        let thief = Actor { dash_ms: DASH_MS, velocity: Vector { x: 5_000, y: 0 }, ..actor(1, 3_000) };
+        let victim = Actor { score: 10, ..actor(2, 3_400) };
+        let place = victim.position;
+        let mut arena = arena_of(vec![thief, victim], vec![]);
+        let mut effects = Vec::new();
+        arena.collide(tick(1), &mut effects);
+        for _ in 0..SHIELD_MS / 33 {
+            arena.actors[0].position = arena.actors[1].position;
+            arena.actors[0].dash_ms = DASH_MS;
+            arena.actors[1].advance(33);
+            arena.collide(tick(1), &mut effects);
+        }
+        assert!(matches!(effects[..], [Effect::Bumped(ActorId(1), ActorId(2), STOLEN_VALUE, _)]), "{effects:?}");
+        assert_eq!((arena.actors[0].score, arena.actors[1].score), (STOLEN_VALUE, 10 - STOLEN_VALUE));
+        assert!(arena.actors[1].position.x > place.x, "pushed away");
+    }
+
+    #[test]
+    fn two_who_dash_into_each_other_only_bounce() {
+        let left = Actor { dash_ms: DASH_MS, score: 5, velocity: Vector { x: 5_000, y: 0 }, ..actor(1, 3_000) };
+        let right = Actor { dash_ms: DASH_MS, score: 5, velocity: Vector { x: -4_000, y: 0 }, ..actor(2, 3_400) };
+        let mut arena = arena_of(vec![left, right], vec![]);
+        let mut effects = Vec::new();
+        arena.collide(tick(1), &mut effects);
+        assert_eq!(effects, []);
+        assert_eq!((arena.actors[0].velocity.x, arena.actors[1].velocity.x), (-4_000, 5_000));
+        let apart = arena.actors[1].position.x - arena.actors[0].position.x;
+        assert!((apart - 2 * RADIUS * POSITION_SCALE).abs() < POSITION_SCALE, "no overlap is left");
+    }
+
+    #[test]
+    fn of_equals_the_first_to_get_there_wears_the_crown() {
+        let scored = |id, score, scored_at| Actor { score, scored_at, ..actor(id, 1_000) };
+        let mut arena = arena_of(vec![scored(1, 7, 9), scored(2, 7, 8), scored(3, 6, 1)], vec![]);
+        assert_eq!(arena.state().2, Some(ActorId(2)));
+        assert_eq!(arena_of(vec![scored(1, 0, 0)], vec![]).state().2, None, "nobody before the first point");
+    }
+
+    #[test]
+    fn the_winner_is_announced_reliably_and_the_next_round_starts_from_nothing() {
+        let mut table = Table::new(7);
+        table.join();
+        let mut before = table.state();
+        let won = loop {
+            assert!(table.number < 3_000, "a round ends");
+            let step = table.tick();
+            let won = step.events.into_iter().find(|(event, _)| matches!(event, Event::Won { .. }));
+            let state = step.state.expect("a state");
+            if let Some(won) = won {
+                assert!(!state.0, "the round pauses");
+                break won;
+            }
+            before = state;
+        };
+        let crowned = before.2.expect("bots have collected something by now");
+        let disc = before.3.iter().find(|disc| disc.0 == crowned).expect("who wears the crown plays");
+        assert_eq!(
+            won,
+            (Event::Won { actor: crowned, name: bot_name(crowned).to_owned(), score: disc.4 }, Lane::Reliable)
+        );
+
+        let pause = PAUSE_MS.unsigned_abs() / limits::TICK_MS;
+        for _ in 0..pause {
+            assert!(!table.state().0);
+        }
+        let next = table.state();
+        assert!(next.0);
+        for disc in next.3 {
+            assert!(disc.4 <= STAR_VALUE, "scores begin anew");
+            assert_eq!(disc.5, u8::from(disc.0 == crowned), "rounds won stay");
+        }
+    }
+
+    #[test]
+    fn a_winner_who_is_a_player_is_called_by_name() {
+        let mut table = Table::new(8);
+        let player = table.join();
+        let mut winners = Vec::new();
+        for _ in 0..90_000 / limits::TICK_MS + 2 {
+            table.send(player, Steer(0.0, 0.0, false));
+            let State(.., discs, gems) = table.state();
+            let (own, star) = (discs[0].1, gems[0]);
+            let towards = |from: u16, to: u16| f32::from(to) - f32::from(from);
+            table.send(player, Steer(towards(own.0, star.0), towards(own.1, star.1), true));
+            winners.extend(table.tick().events.into_iter().filter_map(|(event, _)| match event {
+                Event::Won { name, .. } => Some(name),
+                Event::Effects(_) => None,
+            }));
+        }
+        assert_eq!(winners, ["player 1"]);
+    }
+
+    #[test]
+    fn a_full_arena_fits_the_lane() {
+        let mut arena = arena_of(
+            (0..64)
+                .map(|number| Actor {
+                    // As long as numbers get on the wire.
+                    id: ActorId(i64::from(u32::MAX - number)),
+                    velocity: Vector { x: -MAX_SPEED, y: -MAX_SPEED },
+                    dash_ms: DASH_MS * i32::from(number % 2 == 0),
+                    score: u16::MAX - 100,
+                    wins: u8::MAX,
+                    ..actor(0, WIDTH - RADIUS)
+                })
+                .collect(),
+            vec![],
+        );
+        arena.keep_gems(&mut rng());
+        assert_eq!(arena.gems.len(), MAX_GEMS);
+        arena.gems.fill(arena.actors[0].position);
+        let mut effects = Vec::new();
+        arena.collect(tick(1), &mut rng(), &mut effects);
+        arena.collide(tick(1), &mut effects);
+        assert!(effects.len() > MAX_GEMS + 20, "{} effects", effects.len());
+        let state = msgpack::encode(&arena.state(), limits::STATE_BYTES).expect("the state fits");
+        assert!(state.len() > 1_000, "the worst state has {} bytes", state.len());
+        msgpack::encode(&Event::Effects(effects), limits::STATE_BYTES).expect("the effects fit");
+    }
+
+    #[test]
+    fn one_player_more_than_an_arena_takes_is_refused() {
+        let mut table = Table::new(9);
+        for _ in 0..MAX_PLAYERS {
+            table.join();
+        }
+        table.tick();
+        let late = table.join();
+        let step = table.tick();
+        let refused =
+            step.outputs.iter().any(|output| matches!(output, Output::Refused { player, .. } if *player == late));
+        assert!(refused);
+        assert_eq!(step.state.expect("a state").3.len(), MAX_PLAYERS);
+    }
+
+    /// Joins, leaves and inputs that only `seed` decides.
+    fn play(seed: u64, ticks: u32) -> Vec<Output> {
+        let mut table = Table::new(seed);
+        let mut hands = rng();
+        let mut present = Vec::new();
+        let mut outputs = Vec::new();
+        for _ in 0..ticks {
+            if present.len() < 9 && hands.random_ratio(1, 40) {
+                present.push(table.join());
+            } else if !present.is_empty() && hands.random_ratio(1, 60) {
+                let player = present.remove(hands.random_range(0..present.len()));
+                table.leave(player);
+            }
+            for &player in &present {
+                if hands.random_ratio(2, 3) {
+                    let direction = |hands: &mut ChaCha8Rng| f32::from(hands.random_range(-100..=100_i8));
+                    let steer = Steer(direction(&mut hands), direction(&mut hands), hands.random_ratio(1, 20));
+                    table.send(player, steer);
+                }
+            }
+            outputs.extend(table.tick().outputs);
+        }
+        outputs
+    }
+
+    #[test]
+    fn the_same_inputs_make_the_same_bytes_and_another_seed_makes_others() {
+        let outputs = play(10, 2_000);
+        assert!(outputs == play(10, 2_000));
+        assert!(outputs != play(11, 2_000));
+    }
+
+    fn anything() -> impl Strategy<Value = f32> {
+        prop_oneof![any::<u32>().prop_map(f32::from_bits), -200.0..200.0_f32]
+    }
+
+    proptest! {
+        #[test]
+        fn no_input_breaks_the_arena(
+            inputs in prop::collection::vec((0..3_usize, anything(), anything(), any::<bool>()), 1..400),
+            tick_ms in 5..=1_000_u64,
+        ) {
+            let info = RoomInfo { tick: std::time::Duration::from_millis(tick_ms), ..RoomInfo::new("arena", 12) };
+            let mut table = Table { room: Room::new(&info, Arena::new(&info), 8), ..Table::new(12) };
+            let players = [table.join(), table.join(), table.join()];
+            table.tick();
+            for (player, x, y, dash) in inputs {
+                table.send(players[player], Steer(x, y, dash));
+                let State(.., discs, gems) = table.state();
+                let radius = u16::try_from(RADIUS).expect("positive");
+                for Disc(_, Place(x, y), ..) in discs {
+                    prop_assert!((radius..=16_000 - radius).contains(&x) && (radius..=10_000 - radius).contains(&y));
+                }
+                prop_assert!(gems.iter().all(|gem| gem.0 < 16_000 && gem.1 < 10_000));
+            }
+            for actor in &table.room.game().expect("the game runs").actors {
+                prop_assert!(actor.steer.is_within(100) && actor.velocity.is_within(MAX_SPEED));
+            }
+            prop_assert_eq!(table.room.players().len(), 3, "nobody was put out");
+        }
+    }
+}
