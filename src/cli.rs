@@ -132,7 +132,7 @@ pub fn main() -> ExitCode {
     };
     match game {
         Shipped::Arena => start(serve, "the arena game", ARENA_PAGE.into(), |room| Ok(Arena::new(room))),
-        Shipped::Relay => start(serve, "the relay", RELAY_PAGE.into(), |room| Ok(Relay::new(room))),
+        Shipped::Relay => start(serve, "the relay", RELAY_PAGE.into(), |_| Ok(Relay)),
     }
 }
 
