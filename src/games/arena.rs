@@ -4,7 +4,7 @@
 //! All of it is integer arithmetic, so that a recorded room replays alike on every machine. Lengths on the wire are
 //! units (the arena has 16,000 × 10,000), speeds are units per second, and positions are kept in thousandths of a unit:
 //! a speed times milliseconds is a distance. What goes out every tick is made of tuple structs, which are arrays on the
-//! wire: half the bytes of objects, for a page that counts along.
+//! wire and take half the bytes of objects.
 
 use std::cmp::Reverse;
 
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::game::{Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, RoomInfo, Target, Tick, Welcome};
 
-/// Players that one arena takes: as many as fit a state, and the floor.
+/// Players that one arena takes; more would have no room to move.
 pub const MAX_PLAYERS: usize = 64;
 /// Bots come in until this many discs play, and go as players come.
 pub const MIN_ACTORS: usize = 4;
