@@ -718,6 +718,7 @@ mod tests {
         let diagonal = Vector::from_steer(&Steer(-100.0, 100.0, false));
         assert_eq!(straight, Vector { x: 100, y: 0 });
         assert_eq!(diagonal, Vector { x: -70, y: 70 });
+        assert!(Vector::from_steer(&Steer(-34.5, -95.3, false)).is_within(100), "just past the limit");
     }
 
     #[test]
