@@ -13,7 +13,7 @@ use rtcade::game::{Game, Refusal, RoomInfo};
 use rtcade::server::{Config, Connect, ConnectionId, Server, Signal};
 use rtcade::wire::signaling::RoomName;
 
-pub const SERVER_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+pub(crate) const SERVER_IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 const SERVER_PORT: u16 = 8080;
 
 /// A datagram or websocket message on its way.
@@ -47,37 +47,37 @@ impl Ord for InFlight {
     }
 }
 
-pub struct End {
-    pub client: Client,
-    pub address: SocketAddr,
-    pub events: Vec<(Duration, Event)>,
+pub(crate) struct End {
+    pub(crate) client: Client,
+    pub(crate) address: SocketAddr,
+    pub(crate) events: Vec<(Duration, Event)>,
     /// Signaling that arrived, as it was.
-    pub texts: Vec<serde_json::Value>,
-    pub closed: Option<(u16, String)>,
+    pub(crate) texts: Vec<serde_json::Value>,
+    pub(crate) closed: Option<(u16, String)>,
     /// Datagrams to and from this client are lost.
-    pub blackout: bool,
+    pub(crate) blackout: bool,
 }
 
-pub struct Net<G: Game> {
-    pub server: Server<G>,
-    pub ends: Vec<End>,
-    pub now: Instant,
+pub(crate) struct Net<G: Game> {
+    pub(crate) server: Server<G>,
+    pub(crate) ends: Vec<End>,
+    pub(crate) now: Instant,
     started: Instant,
     /// Of 100 datagrams, those that are lost; the websocket loses nothing.
-    pub loss_percent: u32,
-    pub one_way: Duration,
-    pub datagrams_to_clients: u64,
+    pub(crate) loss_percent: u32,
+    pub(crate) one_way: Duration,
+    pub(crate) datagrams_to_clients: u64,
     queue: BinaryHeap<InFlight>,
     order: u64,
     rng: ChaCha8Rng,
 }
 
 impl<G: Game> Net<G> {
-    pub fn new(seed: u64, factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static) -> Net<G> {
+    pub(crate) fn new(seed: u64, factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static) -> Net<G> {
         Net::with_config(seed, |_| {}, factory)
     }
 
-    pub fn with_config(
+    pub(crate) fn with_config(
         seed: u64,
         configure: impl FnOnce(&mut Config),
         factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,
@@ -110,18 +110,18 @@ impl<G: Game> Net<G> {
     }
 
     /// A client that joins `room`; its number among [`Net::ends`].
-    pub fn join(&mut self, room: &str, name: &str) -> usize {
+    pub(crate) fn join(&mut self, room: &str, name: &str) -> usize {
         self.join_with(room, |config| config.name = name.to_owned())
     }
 
     /// A websocket alone: nothing is said on it but what [`Net::text`] and [`Net::binary`] say.
-    pub fn connect(&mut self, room: &str) -> usize {
+    pub(crate) fn connect(&mut self, room: &str) -> usize {
         let index = self.open(room, |config| config.locals.clear());
         while self.ends[index].client.poll_message().is_some() {}
         index
     }
 
-    pub fn join_with(&mut self, room: &str, configure: impl FnOnce(&mut client::Config)) -> usize {
+    pub(crate) fn join_with(&mut self, room: &str, configure: impl FnOnce(&mut client::Config)) -> usize {
         let index = self.open(room, configure);
         self.collect();
         index
@@ -129,7 +129,7 @@ impl<G: Game> Net<G> {
 
     fn open(&mut self, room: &str, configure: impl FnOnce(&mut client::Config)) -> usize {
         let index = self.ends.len();
-        let address: SocketAddr = format!("10.0.1.{}:5000", index + 1).parse().unwrap();
+        let address: SocketAddr = format!("10.0.{}.{}:5000", 1 + index / 250, 1 + index % 250).parse().unwrap();
         let connect =
             Connect { room: RoomName::parse(room), remote: SocketAddr::new(address.ip(), 40_000), local: SERVER_IP };
         self.server.handle_connect(self.now, ConnectionId(index as u64), connect);
@@ -147,7 +147,7 @@ impl<G: Game> Net<G> {
     }
 
     /// Lets time pass, calling `each` before every turn.
-    pub fn run_with(&mut self, time: Duration, mut each: impl FnMut(&mut Net<G>)) {
+    pub(crate) fn run_with(&mut self, time: Duration, mut each: impl FnMut(&mut Net<G>)) {
         let end = self.now + time;
         while let Some(next) = self.next_event().filter(|&next| next <= end) {
             self.now = self.now.max(next);
@@ -159,26 +159,26 @@ impl<G: Game> Net<G> {
         self.turn();
     }
 
-    pub fn run(&mut self, time: Duration) {
+    pub(crate) fn run(&mut self, time: Duration) {
         self.run_with(time, |_| {});
     }
 
-    pub fn events(&self, end: usize) -> impl Iterator<Item = &Event> {
+    pub(crate) fn events(&self, end: usize) -> impl Iterator<Item = &Event> {
         self.ends[end].events.iter().map(|(_, event)| event)
     }
 
     /// Sends a signaling text as if the client's websocket had.
-    pub fn text(&mut self, end: usize, text: &str) {
+    pub(crate) fn text(&mut self, end: usize, text: &str) {
         self.push(Packet::MessageToServer { client: end, message: Message::Text(text.to_owned()) }, Duration::ZERO);
     }
 
     /// Sends a binary message as if the client's websocket had.
-    pub fn binary(&mut self, end: usize, bytes: &[u8]) {
+    pub(crate) fn binary(&mut self, end: usize, bytes: &[u8]) {
         self.push(Packet::MessageToServer { client: end, message: Message::Binary(bytes.to_vec()) }, Duration::ZERO);
     }
 
     /// The newest reply or event of that name.
-    pub fn heard(&self, end: usize, action: &str) -> Option<&serde_json::Value> {
+    pub(crate) fn heard(&self, end: usize, action: &str) -> Option<&serde_json::Value> {
         self.ends[end].texts.iter().rev().find(|text| text["a"] == action)
     }
 

@@ -10,10 +10,10 @@ use crate::net::Net;
 
 /// Notes what it gets, and says a state every tick.
 #[derive(Default)]
-pub struct Ledger {
-    pub inputs: Vec<(PlayerId, u32)>,
-    pub commands: Vec<(PlayerId, String)>,
-    pub left: Vec<(PlayerId, Leave)>,
+struct Ledger {
+    inputs: Vec<(PlayerId, u32)>,
+    commands: Vec<(PlayerId, String)>,
+    left: Vec<(PlayerId, Leave)>,
 }
 
 impl Game for Ledger {
@@ -46,7 +46,7 @@ impl Game for Ledger {
     }
 }
 
-pub fn ledger(seed: u64) -> Net<Ledger> {
+fn ledger(seed: u64) -> Net<Ledger> {
     Net::new(seed, |_| Ok(Ledger::default()))
 }
 

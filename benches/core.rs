@@ -1,0 +1,114 @@
+//! What the server does per tick: encode, deflate, fan out; and what a player costs it in return.
+
+#[path = "../tests/it/net.rs"]
+#[expect(dead_code, reason = "the benches need a part of it")]
+mod net;
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use net::Net;
+use rtcade::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+use rtcade::limits;
+use rtcade::wire::{Deflater, Inflater, msgpack};
+
+const TICK: Duration = Duration::from_millis(33);
+
+/// A number, a position and an angle, as the arena has them.
+type Entity = (u32, i16, i16, u16);
+
+fn world(entities: u32) -> Vec<Entity> {
+    (1..=entities)
+        .map(|id| {
+            let spread = |factor: u32| (id.wrapping_mul(factor) % 4_000) as i16;
+            (id, spread(2_654), spread(9_176), (id * 977 % 3_600) as u16)
+        })
+        .collect()
+}
+
+/// Says a world of twelve entities every tick: some 140 bytes.
+struct World(Vec<Entity>);
+
+impl Game for World {
+    type Input = u8;
+    type Command = ();
+    type State = Vec<Entity>;
+    type Event = ();
+
+    fn join(&mut self, _: &mut Context<World>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
+        Ok(Welcome::default())
+    }
+
+    fn leave(&mut self, _: &mut Context<World>, _: PlayerId, _: Leave) {}
+
+    fn tick(&mut self, ctx: &mut Context<World>, _: Tick, _: &[Incoming<World>]) {
+        ctx.state(&self.0).expect("it is short");
+    }
+}
+
+fn bodies(c: &mut Criterion) {
+    let mut group = c.benchmark_group("body");
+    for entities in [4, 16, 64, 256] {
+        let world = world(entities);
+        let body = msgpack::encode_at_tick(1_000, &world, limits::STATE_BYTES).expect("it fits");
+        group.throughput(Throughput::Bytes(body.len() as u64));
+        group.bench_with_input(BenchmarkId::new("encode", entities), &world, |b, world| {
+            b.iter(|| msgpack::encode_at_tick(1_000, black_box(world), limits::STATE_BYTES));
+        });
+        let mut deflater = Deflater::new();
+        let mut deflated = Vec::new();
+        group.bench_with_input(BenchmarkId::new("deflate", entities), &body, |b, body| {
+            b.iter(|| deflater.deflate(black_box(body), &mut deflated));
+        });
+        if deflater.deflate(&body, &mut deflated) {
+            let mut inflater = Inflater::new();
+            let mut inflated = Vec::new();
+            group.bench_with_input(BenchmarkId::new("inflate", entities), &deflated, |b, deflated| {
+                b.iter(|| inflater.inflate(black_box(deflated), limits::UNRELIABLE_BODY_BYTES, &mut inflated));
+            });
+        }
+    }
+    group.finish();
+}
+
+/// One tick of a room, from the game to encrypted datagrams, with players over real data channels.
+#[expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
+fn fan_out(c: &mut Criterion) {
+    let mut group = c.benchmark_group("fan_out");
+    group.sample_size(10).measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_millis(500));
+    for players in [8, 64, 256] {
+        let mut net =
+            Net::with_config(1, |config| config.max_players = players, |_| Ok::<_, Refusal>(World(world(12))));
+        for player in 0..players {
+            net.join("bench", &format!("player {player}"));
+        }
+        // The room's ticks stand at multiples of 33 ms; wait 1 ms before each.
+        net.run(TICK * 100 - Duration::from_millis(1));
+        assert!(net.ends.iter().all(|end| end.client.is_open()));
+        group.throughput(Throughput::Elements(players as u64));
+        group.bench_function(BenchmarkId::from_parameter(players), |b| {
+            b.iter_custom(|ticks| {
+                let mut spent = Duration::ZERO;
+                for _ in 0..ticks {
+                    net.now += Duration::from_millis(1);
+                    let start = Instant::now();
+                    net.server.handle_timeout(net.now);
+                    let mut datagrams = 0;
+                    while let Some(transmit) = net.server.poll_transmit() {
+                        black_box(transmit.bytes);
+                        datagrams += 1;
+                    }
+                    spent += start.elapsed();
+                    assert!(datagrams >= players);
+                    net.run(TICK - Duration::from_millis(1));
+                }
+                spent
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, bodies, fan_out);
+criterion_main!(benches);

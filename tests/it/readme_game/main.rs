@@ -1,0 +1,39 @@
+//! Catch the dot: whoever points at it first scores, and it jumps.
+use rtcade::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+use std::collections::BTreeMap;
+
+#[derive(Default)]
+struct Catch {
+    dot: (f32, f32),
+    players: BTreeMap<PlayerId, ((f32, f32), u32)>, // where each points, and how often they were first at the dot
+}
+
+impl Game for Catch {
+    type Input = (f32, f32);
+    type Command = ();
+    type State = ((f32, f32), Vec<(PlayerId, (f32, f32), u32)>);
+    type Event = ();
+    fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
+        Ok(Welcome::default())
+    }
+    fn leave(&mut self, _: &mut Context<Self>, player: PlayerId, _: Leave) {
+        self.players.remove(&player);
+    }
+    fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, batch: &[Incoming<Self>]) {
+        for message in batch {
+            let Incoming::Input { player, input } = message else { continue };
+            let (place, score) = self.players.entry(*player).or_default();
+            *place = *input;
+            if (place.0 - self.dot.0).hypot(place.1 - self.dot.1) < 0.05 {
+                *score += 1;
+                self.dot = rand::RngExt::random(ctx.rng());
+            }
+        }
+        let players = self.players.iter().map(|(&player, &(place, score))| (player, place, score)).collect();
+        ctx.state(&(self.dot, players)).expect("64 players fit");
+    }
+}
+
+fn main() -> rtcade::ExitCode {
+    rtcade::run(|_| Ok(Catch::default()))
+}
