@@ -1,8 +1,8 @@
 //! The driver: one thread, one event loop, sockets, clock and files around the sans-IO [`Server`].
 //!
-//! Each turn of the loop, in the order of Redis's `ae.c`: sleep until the soonest deadline, read the clock once, take in
-//! what the sockets have (each within a budget), run timeouts and ticks, send. Readiness is edge-triggered, so a socket
-//! that was not drained is remembered and the next sleep is none.
+//! Each turn of the loop, in the order of Redis's `ae.c`: sleep until the soonest deadline, read the clock once, take
+//! in what the sockets have (each within a budget), run timeouts and ticks, send. Readiness is edge-triggered, so a
+//! socket that was not drained is remembered and the next sleep is none.
 
 #![expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
 
@@ -168,10 +168,10 @@ impl Handle {
 /// A server with its sockets.
 ///
 /// ```no_run
-/// # use rtcade::driver::{Driver, Options};
-/// # fn serve<G: rtcade::game::Game>(new_game: fn(&rtcade::game::RoomInfo) -> G) -> Result<(), Box<dyn std::error::Error>> {
+/// # use rtcade::{driver::{Driver, Options}, games::Relay};
+/// # fn serve() -> Result<(), Box<dyn std::error::Error>> {
 /// let options = Options { listen: ([127, 0, 0, 1], 0).into(), ..Options::default() };
-/// let driver = Driver::bind(options, move |room| Ok(new_game(room)))?;
+/// let driver = Driver::bind(options, |_room| Ok(Relay))?;
 /// println!("http://{}/", driver.local_addr());
 /// driver.run()?;
 /// # Ok(())
