@@ -28,7 +28,7 @@ const FILES_NEEDED: u64 = 32;
 
 /// Real-time games by URL: opens a web page whose visitors play with each other.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(version, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 struct CommandLine<A: Args> {
     #[command(subcommand)]
     command: Option<Command<A>>,
@@ -232,7 +232,7 @@ fn announcement(
     }
     if !is_told_an_address && driver::are_private(interfaces) {
         lines.push(format!(
-            "players on other networks need --public-addr with the address that they reach, and UDP port {udp_port} open"
+            "for players on other networks: name the address they reach with --public-addr and open UDP port {udp_port}"
         ));
     }
     lines
@@ -284,8 +284,8 @@ mod tests {
 
     #[test]
     fn every_option_is_taken_with_and_without_the_command() {
-        let options = "--listen 127.0.0.1:0 --udp [::]:9 --game relay --public-addr 203.0.113.7 --public-addr [2001:db8::7]:9 \
-            --public . --tick-ms 5 --max-players 1024 -vv";
+        let options = "--listen 127.0.0.1:0 --udp [::]:9 --game relay --public-addr 203.0.113.7 \
+            --public-addr [2001:db8::7]:9 --public . --tick-ms 5 --max-players 1024 -vv";
         for command in [None, Some("serve")] {
             let arguments: Vec<_> = command.into_iter().chain(options.split_whitespace()).collect();
             let ServeShipped { game, serve } = parsed(&arguments).expect("valid");

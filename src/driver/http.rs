@@ -562,7 +562,10 @@ mod tests {
     proptest! {
         /// Whatever arrives, in whatever pieces: no panic, bounded memory, and the deadline stands.
         #[test]
-        fn bytes_never_move_the_deadline(heads in proptest::collection::vec(any_head(), 0..60), piece in 1_usize..3_000) {
+        fn bytes_never_move_the_deadline(
+            heads in proptest::collection::vec(any_head(), 0..60),
+            piece in 1_usize..3_000,
+        ) {
             let now = Instant::now();
             let mut reader = Reader::new(now);
             let bytes = heads.concat();

@@ -1,8 +1,8 @@
 //! The driver: one thread, one event loop, sockets, clock and files around the sans-IO [`Server`].
 //!
-//! Each turn of the loop, in the order of Redis's `ae.c`: sleep until the soonest deadline, read the clock once, take in
-//! what the sockets have (each within a budget), run timeouts and ticks, send. Readiness is edge-triggered, so a socket
-//! that was not drained is remembered and the next sleep is none.
+//! Each turn of the loop, in the order of Redis's `ae.c`: sleep until the soonest deadline, read the clock once, take
+//! in what the sockets have (each within a budget), run timeouts and ticks, send. Readiness is edge-triggered, so a
+//! socket that was not drained is remembered and the next sleep is none.
 
 #![expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
 
@@ -168,10 +168,10 @@ impl Handle {
 /// A server with its sockets.
 ///
 /// ```no_run
-/// # use rtcade::driver::{Driver, Options};
-/// # fn serve<G: rtcade::game::Game>(new_game: fn(&rtcade::game::RoomInfo) -> G) -> Result<(), Box<dyn std::error::Error>> {
+/// # use rtcade::{driver::{Driver, Options}, games::Relay};
+/// # fn serve() -> Result<(), Box<dyn std::error::Error>> {
 /// let options = Options { listen: ([127, 0, 0, 1], 0).into(), ..Options::default() };
-/// let driver = Driver::bind(options, move |room| Ok(new_game(room)))?;
+/// let driver = Driver::bind(options, |_room| Ok(Relay))?;
 /// println!("http://{}/", driver.local_addr());
 /// driver.run()?;
 /// # Ok(())
@@ -318,11 +318,12 @@ impl<G: Game> Driver<G> {
             let full = self.wait(&mut events, sleep)?;
             let now = Instant::now();
             self.stop_if_asked(now);
-            if is_late(now, deadline) {
-                log::info!("the process was stopped for a while: what has arrived goes before timeouts");
-                self.drain(&mut events, full, now)?;
-            } else {
-                self.take_in(now, TURN_DATAGRAMS);
+            match gap(now, deadline) {
+                Some(gap) => {
+                    log::info!("{} ms late: what has arrived goes before timeouts", gap.as_millis());
+                    self.drain(&mut events, full, now)?;
+                }
+                None => self.take_in(now, TURN_DATAGRAMS),
             }
             self.connections.handle_timeout(now, &mut self.server);
             if self.server.poll_timeout().is_some_and(|deadline| deadline <= now) {
@@ -465,9 +466,9 @@ impl Listener {
     }
 }
 
-/// Whether a deadline is so long ago that the process must have been stopped.
-fn is_late(now: Instant, deadline: Option<Instant>) -> bool {
-    deadline.is_some_and(|deadline| now > deadline + limits::CLOCK_GAP)
+/// How long ago the deadline was, where that is so long that the process must have been stopped.
+fn gap(now: Instant, deadline: Option<Instant>) -> Option<Duration> {
+    deadline.map(|deadline| now.saturating_duration_since(deadline)).filter(|gap| *gap > limits::CLOCK_GAP)
 }
 
 /// Whether all these addresses are reached from the same machine or network only.
@@ -482,9 +483,11 @@ mod tests {
     #[test]
     fn a_stopped_process_is_told_from_a_busy_one() {
         let now = Instant::now();
-        assert!(!is_late(now, None));
-        assert!(!is_late(now, Some(now + limits::CLOCK_GAP)));
-        assert!(!is_late(now + limits::CLOCK_GAP, Some(now)));
-        assert!(is_late(now + limits::CLOCK_GAP + Duration::from_nanos(1), Some(now)));
+        let gap_after = |late| gap(now + late, Some(now));
+        let more = limits::CLOCK_GAP + Duration::from_nanos(1);
+        assert_eq!(gap(now, None), None);
+        assert_eq!(gap(now, Some(now + more)), None);
+        assert_eq!(gap_after(limits::CLOCK_GAP), None);
+        assert_eq!(gap_after(more), Some(more));
     }
 }

@@ -374,6 +374,7 @@ mod sender {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_types, reason = "the other end of the sockets is here")]
 mod tests {
     use std::net::Ipv4Addr;
     use std::time::Duration;

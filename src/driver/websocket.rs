@@ -340,7 +340,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400), allowance in 0_usize..500) {
+        fn random_bytes_never_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..400),
+            allowance in 0_usize..500,
+        ) {
             let mut websocket = websocket(bytes, 1_000);
             websocket.allow(allowance);
             for _ in 0..500 {

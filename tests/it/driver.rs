@@ -29,7 +29,7 @@ impl Server {
     fn start(options: Options) -> Server {
         let (sender, receiver) = mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let driver = Driver::bind(options, |room| Ok(Relay::new(room))).expect("loopback has a free port");
+            let driver = Driver::bind(options, |_| Ok(Relay)).expect("loopback has a free port");
             sender.send((driver.local_addr(), driver.handle())).expect("the test waits for it");
             driver.run()
         });
@@ -188,6 +188,21 @@ impl Connection {
         (head[0], self.take(length))
     }
 
+    /// The text message with this word in it that comes next, other messages aside.
+    fn text_with(&mut self, word: &str) -> String {
+        for _ in 0..10_000 {
+            let (kind, payload) = self.frame();
+            assert_ne!(kind, 0x88, "closed before {word}");
+            if kind == 0x81 {
+                let text = String::from_utf8(payload).expect("text");
+                if text.contains(word) {
+                    return text;
+                }
+            }
+        }
+        panic!("no {word}");
+    }
+
     /// The code of the close frame that comes next, other messages aside.
     fn close_code(&mut self) -> u16 {
         for _ in 0..1_000 {
@@ -343,6 +358,23 @@ fn a_websocket_opens_with_what_follows_its_request() {
 }
 
 #[test]
+fn players_join_and_learn_of_each_other() {
+    let server = Server::start(loopback());
+    let join = |name: &str| {
+        let mut websocket = websocket(&server, "/r/lobby");
+        websocket.send_frame(0x81, format!(r#"{{"a":"join","d":{{"name":"{name}"}}}}"#).as_bytes());
+        websocket.text_with("joinR");
+        websocket
+    };
+    let mut ada = join("Ada");
+    let grace = join("Grace");
+    let event = ada.text_with("eventJoin");
+    assert!(event.contains("Grace"), "{event}");
+    drop(grace);
+    ada.text_with("eventLeave");
+}
+
+#[test]
 fn a_ping_is_answered_and_a_goodbye_returned() {
     let server = Server::start(loopback());
     let mut websocket = websocket(&server, "/r/a");
@@ -403,7 +435,7 @@ fn stopping_tells_players_and_ends() {
 
 #[test]
 fn what_keeps_a_server_from_starting_is_said_in_a_sentence() {
-    let bind = |options| match Driver::bind(options, |room| Ok(Relay::new(room))) {
+    let bind = |options| match Driver::bind(options, |_| Ok(Relay)) {
         Ok(_) => panic!("it can't start"),
         Err(error) => error,
     };
