@@ -560,3 +560,6 @@ impl<G: Game> Room<G> {
         self.context.outputs.push_back(Output::Closed);
     }
 }
+
+#[cfg(test)]
+mod tests;
