@@ -289,6 +289,9 @@ pub fn is_newer(a: u16, b: u16) -> bool {
     a.wrapping_sub(b).wrapping_sub(1) < 0x7fff
 }
 
+/// Frames after which an unfinished one is given up.
+const STALE: u16 = 0x4000;
+
 /// Puts parted frames together. It keeps one unfinished frame, the newest.
 #[derive(Default)]
 pub struct Reassembler {
@@ -313,7 +316,14 @@ impl Reassembler {
     /// Takes an unreliable frame or part: the whole body once there is one.
     pub fn push(&mut self, frame: &Frame<'_>) -> Option<Vec<u8>> {
         let Header::Unreliable { part, seq, .. } = frame.header else { return None };
-        let Some(part) = part else { return Some(frame.body.to_vec()) };
+        let Some(part) = part else {
+            // Half a wrap later, what was never finished would look newer than all that comes.
+            if self.unfinished.as_ref().is_some_and(|old| is_newer(seq, old.first_seq.wrapping_add(STALE))) {
+                self.unfinished = None;
+                self.abandoned += 1;
+            }
+            return Some(frame.body.to_vec());
+        };
         let first_seq = seq.wrapping_sub(part.index.into());
         let is_part_of = |unfinished: &Unfinished| {
             unfinished.first_seq == first_seq
