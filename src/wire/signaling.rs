@@ -248,9 +248,12 @@ fn quoted(text: &str) -> String {
 
 /// A name as it is shown: printable, at most 32 characters, never empty.
 pub(crate) fn shown_name(name: Option<&str>) -> String {
+    // What turns the direction of the text around it, and what takes no room.
     let printable = |c: &char| {
         !c.is_control()
-            && !matches!(*c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+            && !matches!(*c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}')
+            && !matches!(*c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+            && !matches!(*c, '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{e0000}'..='\u{e007f}')
     };
     let shown: String = name.unwrap_or_default().chars().filter(printable).take(limits::PLAYER_NAME_CHARS).collect();
     let shown = shown.trim();
