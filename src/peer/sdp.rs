@@ -177,7 +177,7 @@ fn parse_sha256(value: &str) -> Option<[u8; 32]> {
     let mut fingerprint = [0; 32];
     let mut bytes = digits.trim().split(':');
     for byte in &mut fingerprint {
-        let digits = bytes.next().filter(|digits| digits.len() == 2)?;
+        let digits = bytes.next().filter(|digits| digits.len() == 2 && !digits.starts_with('+'))?;
         *byte = u8::from_str_radix(digits, 16).ok()?;
     }
     bytes.next().is_none().then_some(fingerprint)
