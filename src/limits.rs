@@ -45,7 +45,7 @@ pub const INPUT_WINDOW: usize = 8;
 pub const INPUT_BYTES: usize = 512;
 /// Inputs of one player that wait for the next ticks; past it the oldest is dropped.
 pub const INPUT_BACKLOG: usize = 4 * INPUT_WINDOW;
-/// Commands taken per player and tick.
+/// Commands and requests for missed ticks taken per player and tick, together.
 pub const COMMANDS_PER_TICK: usize = 16;
 /// Ticks in one downlink window: the newest and the two before it.
 pub const TICK_WINDOW: usize = 3;

@@ -221,7 +221,8 @@ impl<G: Game> Context<G> {
 #[derive(Default)]
 struct Pending {
     inputs: VecDeque<(u32, Vec<u8>)>,
-    commands: VecDeque<Vec<u8>>,
+    commands: Vec<Vec<u8>>,
+    requests: usize,
     consumed: u32,
 }
 
@@ -338,10 +339,18 @@ impl<G: Game> Room<G> {
         match input {
             Input::Join { player, join } => self.changes.push_back(Change::Join(player, join)),
             Input::Leave { player, reason } => self.changes.push_back(Change::Leave(player, reason)),
-            Input::Ticks { player, first, last } => self.changes.push_back(Change::Ticks { player, first, last }),
+            Input::Ticks { player, first, last } => {
+                if self.take_request(player).is_some() {
+                    self.changes.push_back(Change::Ticks { player, first, last });
+                }
+            }
             Input::Link { player, link } => self.changes.push_back(Change::Link(player, link)),
             Input::Input { player, number, value } => self.queue_input(player, number, value),
-            Input::Command { player, value } => self.queue_command(player, value),
+            Input::Command { player, value } => {
+                if let Some(pending) = self.take_request(player) {
+                    pending.commands.push(value);
+                }
+            }
             Input::Tick(tick) => self.run(tick),
         }
     }
@@ -353,22 +362,25 @@ impl<G: Game> Room<G> {
 
     fn queue_input(&mut self, player: PlayerId, number: u32, value: Vec<u8>) {
         let Some(pending) = self.pending.get_mut(&player) else { return };
-        if pending.inputs.len() == limits::INPUT_BACKLOG {
+        pending.inputs.push_back((number, value));
+        if pending.inputs.len() > limits::INPUT_BACKLOG {
             pending.inputs.pop_front();
             self.overflowed += 1;
+        } else {
+            self.arrivals.push_back(player);
         }
-        pending.inputs.push_back((number, value));
-        self.arrivals.push_back(player);
     }
 
-    fn queue_command(&mut self, player: PlayerId, value: Vec<u8>) {
-        let Some(pending) = self.pending.get_mut(&player) else { return };
-        if pending.commands.len() == limits::COMMANDS_PER_TICK {
+    /// Where a request of a player may wait. Past the limit they are on their way out, and nothing more is heard.
+    fn take_request(&mut self, player: PlayerId) -> Option<&mut Pending> {
+        if self.pending.get(&player)?.requests == limits::COMMANDS_PER_TICK {
             self.overflowed += 1;
+            self.pending.remove(&player);
             self.changes.push_back(Change::Leave(player, Leave::Flood));
-            return;
         }
-        pending.commands.push_back(value);
+        let pending = self.pending.get_mut(&player)?;
+        pending.requests += 1;
+        Some(pending)
     }
 
     fn run(&mut self, tick: Tick) {
@@ -451,6 +463,7 @@ impl<G: Game> Room<G> {
         let mut batch = Vec::new();
         let mut unreadable = Vec::new();
         for (&player, pending) in &mut self.pending {
+            pending.requests = 0;
             for value in pending.commands.drain(..) {
                 match msgpack::decode(&value) {
                     Ok(command) => batch.push(Incoming::Command { player, command }),
@@ -547,3 +560,6 @@ impl<G: Game> Room<G> {
         self.context.outputs.push_back(Output::Closed);
     }
 }
+
+#[cfg(test)]
+mod tests;

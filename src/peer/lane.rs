@@ -697,3 +697,6 @@ fn finish(packet: &mut [u8]) {
         field.copy_from_slice(&checksum.to_le_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,3 +75,89 @@ impl Default for Inflater {
         Inflater::new()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::test_runner::{Config, RngSeed};
+
+    use super::*;
+
+    fn deflated(body: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        assert!(Deflater::new().deflate(body, &mut out), "{} bytes don't shrink", body.len());
+        out
+    }
+
+    #[test]
+    fn a_body_may_grow_to_its_limit() {
+        let stream = deflated(&[7; 5_000]);
+        let mut out = Vec::new();
+        assert_eq!(Inflater::new().inflate(&stream, 5_000, &mut out), Ok(()));
+        assert_eq!(out, [7; 5_000]);
+        assert_eq!(Inflater::new().inflate(&stream, 4_999, &mut out), Err(InflateError::TooLarge));
+        let bomb = deflated(&vec![0; 8 * 1024 * 1024]);
+        let mut out = Vec::new();
+        assert_eq!(Inflater::new().inflate(&bomb, 1_000, &mut out), Err(InflateError::TooLarge));
+        assert!(out.capacity() <= 2_000, "{} bytes for a bomb", out.capacity());
+    }
+
+    #[test]
+    fn a_broken_stream_is_corrupt_and_leaves_no_trace() {
+        let body = b"one two three one two three one two three one two three".repeat(4);
+        let stream = deflated(&body);
+        let mut inflater = Inflater::new();
+        let mut out = Vec::new();
+        let mut check = |bytes: &[u8], expected| {
+            assert_eq!(inflater.inflate(bytes, 1_000, &mut out), expected, "{} bytes", bytes.len());
+            assert_eq!(inflater.inflate(&stream, 1_000, &mut out), Ok(()), "the next body is not concerned");
+            assert_eq!(out, body);
+        };
+        for cut in 0..stream.len() {
+            check(&stream[..cut], Err(InflateError::Corrupt));
+        }
+        check(&[&stream[..], &[0]].concat(), Err(InflateError::Corrupt));
+        check(&[0xff; 16], Err(InflateError::Corrupt));
+    }
+
+    proptest! {
+        #![proptest_config(Config {
+            rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..Config::with_cases(256)
+        })]
+
+        #[test]
+        fn what_is_deflated_is_smaller_and_comes_back(
+            bodies in prop::collection::vec((prop::collection::vec(0..4_u8, 0..300), any::<bool>()), 1..5),
+        ) {
+            let (mut deflater, mut inflater) = (Deflater::new(), Inflater::new());
+            let (mut stream, mut out) = (Vec::new(), Vec::new());
+            for (mut body, noisy) in bodies {
+                if noisy {
+                    // A multiplicative hash: nothing that deflate could shorten.
+                    let mut state = 1_u32;
+                    body.iter_mut().for_each(|byte| {
+                        state = state.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
+                        *byte = state.to_le_bytes()[3];
+                    });
+                }
+                if deflater.deflate(&body, &mut stream) {
+                    prop_assert!(stream.len() < body.len());
+                    prop_assert_eq!(inflater.inflate(&stream, body.len(), &mut out), Ok(()));
+                    prop_assert_eq!(&out, &body);
+                } else {
+                    prop_assert!(noisy || body.len() < 128, "{} bytes of four kinds must shrink", body.len());
+                }
+            }
+        }
+
+        #[test]
+        fn random_streams_stay_within_the_limit(
+            bytes in prop::collection::vec(any::<u8>(), 0..64), limit in 0..200_usize,
+        ) {
+            let mut out = Vec::new();
+            let inflated = Inflater::new().inflate(&bytes, limit, &mut out);
+            prop_assert!(inflated.is_err() || out.len() <= limit);
+            prop_assert!(out.capacity() <= (limit + 1).next_power_of_two().max(8));
+        }
+    }
+}

@@ -289,6 +289,9 @@ pub fn is_newer(a: u16, b: u16) -> bool {
     a.wrapping_sub(b).wrapping_sub(1) < 0x7fff
 }
 
+/// Frames after which an unfinished one is given up.
+const STALE: u16 = 0x4000;
+
 /// Puts parted frames together. It keeps one unfinished frame, the newest.
 #[derive(Default)]
 pub struct Reassembler {
@@ -313,7 +316,14 @@ impl Reassembler {
     /// Takes an unreliable frame or part: the whole body once there is one.
     pub fn push(&mut self, frame: &Frame<'_>) -> Option<Vec<u8>> {
         let Header::Unreliable { part, seq, .. } = frame.header else { return None };
-        let Some(part) = part else { return Some(frame.body.to_vec()) };
+        let Some(part) = part else {
+            // Half a wrap later, what was never finished would look newer than all that comes.
+            if self.unfinished.as_ref().is_some_and(|old| is_newer(seq, old.first_seq.wrapping_add(STALE))) {
+                self.unfinished = None;
+                self.abandoned += 1;
+            }
+            return Some(frame.body.to_vec());
+        };
         let first_seq = seq.wrapping_sub(part.index.into());
         let is_part_of = |unfinished: &Unfinished| {
             unfinished.first_seq == first_seq
@@ -340,5 +350,171 @@ impl Reassembler {
             return None;
         }
         self.unfinished.take().map(|whole| whole.parts.into_iter().flatten().flatten().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::test_runner::{Config, RngSeed};
+
+    use super::*;
+
+    fn part(seq: u16, index: u8, count: u8, body: &[u8]) -> Frame<'_> {
+        let header =
+            Header::Unreliable { part: Some(Part { index, count }), seq: seq.wrapping_add(index.into()), ack: 0 };
+        Frame { kind: Kind::State, deflated: false, header, body }
+    }
+
+    #[test]
+    fn a_body_ends_at_its_limit() {
+        fn check(first: u8, direction: Direction, limit: usize) {
+            for (length, expected) in [(limit, None), (limit + 1, Some(FrameError::TooLarge))] {
+                let is_reliable = first & KIND >= Kind::Command as u8;
+                let header = match (is_reliable, first & PARTED != 0) {
+                    (true, _) => vec![0; 8],
+                    (false, true) => vec![0x01, 0, 0, 0, 0],
+                    (false, false) => vec![0; 4],
+                };
+                let bytes = [&[first], header.as_slice(), &vec![0; length]].concat();
+                let error = Frame::parse(&bytes, direction, Transport::WebSocket).err();
+                assert_eq!(error, expected, "kind {first:#x} with {length} bytes");
+            }
+        }
+        check(Kind::Input as u8, Direction::Up, 4_376);
+        check(Kind::State as u8, Direction::Down, 4_376);
+        check(Kind::State as u8 | PARTED, Direction::Down, 1_094);
+        check(Kind::Command as u8, Direction::Up, 16 * 1024 - 9);
+        check(Kind::ReliableEvent as u8, Direction::Down, 1024 * 1024);
+    }
+
+    #[test]
+    fn numbers_of_parts_are_held_to_the_limit() {
+        for byte in 0..=u8::MAX {
+            let bytes = [Kind::State as u8 | PARTED, byte, 0, 0, 0, 0, 7];
+            let (index, count) = (byte >> 4, (byte & 15) + 1);
+            let possible = index < count && (2..=4).contains(&count);
+            let parsed = Frame::parse(&bytes, Direction::Down, Transport::DataChannel);
+            assert_eq!(parsed.err(), (!possible).then_some(FrameError::Part), "{index} of {count}");
+        }
+    }
+
+    #[test]
+    fn newer_counts_around_the_wrap() {
+        for (a, b, expected) in [
+            (1, 0, true),
+            (0, 0, false),
+            (0, 1, false),
+            (0, u16::MAX, true),
+            (u16::MAX, 0, false),
+            (0x7fff, 0, true),
+            (0x8000, 0, false),
+        ] {
+            assert_eq!(is_newer(a, b), expected, "{a} after {b}");
+        }
+    }
+
+    #[test]
+    fn one_unfinished_frame_is_kept_the_newest() {
+        /// `(seq of the frame, index, count, whether it is whole then)`
+        fn check(name: &str, parts: &[(u16, u8, u8, bool)], abandoned: u64) {
+            let mut reassembler = Reassembler::default();
+            for &(seq, index, count, whole) in parts {
+                let body = [seq.to_le_bytes()[0], index];
+                let expected: Vec<u8> = (0..count).flat_map(|index| [body[0], index]).collect();
+                let got = reassembler.push(&part(seq, index, count, &body));
+                assert_eq!(got, whole.then_some(expected), "{name}: part {index} of {seq}");
+            }
+            assert_eq!(reassembler.abandoned(), abandoned, "{name}");
+        }
+        check("in order", &[(0, 0, 3, false), (0, 1, 3, false), (0, 2, 3, true)], 0);
+        check("reordered", &[(0, 2, 3, false), (0, 0, 3, false), (0, 1, 3, true)], 0);
+        check("across the wrap", &[(u16::MAX, 0, 2, false), (u16::MAX, 1, 2, true)], 0);
+        check("duplicates", &[(0, 0, 2, false), (0, 0, 2, false), (0, 1, 2, true)], 0);
+        check("a lost part", &[(0, 0, 2, false), (2, 0, 2, false), (2, 1, 2, true)], 1);
+        check("newer across the wrap", &[(u16::MAX, 0, 2, false), (1, 0, 2, false), (1, 1, 2, true)], 1);
+        check("an older one", &[(9, 0, 2, false), (4, 0, 2, false), (4, 1, 2, false), (9, 1, 2, true)], 0);
+        check("another count", &[(0, 0, 2, false), (0, 1, 3, false), (0, 2, 3, false), (0, 1, 2, true)], 0);
+    }
+
+    #[test]
+    fn an_unfinished_frame_does_not_block_those_half_a_wrap_later() {
+        let mut reassembler = Reassembler::default();
+        assert_eq!(reassembler.push(&part(0, 0, 2, b"lost")), None);
+        for seq in 1..=0x9000 {
+            let header = Header::Unreliable { part: None, seq, ack: 0 };
+            let frame = Frame { kind: Kind::State, deflated: false, header, body: b"whole" };
+            assert_eq!(reassembler.push(&frame).as_deref(), Some(&b"whole"[..]));
+        }
+        assert_eq!(reassembler.push(&part(0x9001, 0, 2, b"a")), None);
+        assert_eq!(reassembler.push(&part(0x9001, 1, 2, b"b")).as_deref(), Some(&b"ab"[..]));
+    }
+
+    proptest! {
+        #![proptest_config(Config {
+            rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..Config::with_cases(512)
+        })]
+
+        #[test]
+        fn what_is_split_comes_together(
+            body in prop::collection::vec(any::<u8>(), 0..=limits::UNRELIABLE_BODY_BYTES), seq: u16, ack: u16,
+            reversed: bool,
+        ) {
+            let mut datagrams: Vec<Vec<u8>> = Vec::new();
+            for frame in split(Kind::Tick, true, &body, seq, ack) {
+                let mut bytes = Vec::new();
+                frame.encode(&mut bytes);
+                prop_assert!(bytes.len() <= limits::FRAME_BYTES);
+                datagrams.push(bytes);
+            }
+            prop_assert!(datagrams.len() <= limits::FRAME_PARTS);
+            if reversed {
+                datagrams.reverse();
+            }
+            let mut reassembler = Reassembler::default();
+            let mut whole = Vec::new();
+            for bytes in &datagrams {
+                let frame = Frame::parse(bytes, Direction::Down, Transport::DataChannel).unwrap();
+                prop_assert_eq!((frame.kind, frame.deflated), (Kind::Tick, true));
+                let Header::Unreliable { ack: carried, .. } = frame.header else { unreachable!() };
+                prop_assert_eq!(carried, ack);
+                whole.extend(reassembler.push(&frame));
+            }
+            prop_assert_eq!(whole, [body]);
+        }
+
+        #[test]
+        fn frames_of_random_bytes_are_read_or_refused(
+            bytes in prop::collection::vec(any::<u8>(), 0..32), up: bool, websocket: bool,
+        ) {
+            let direction = if up { Direction::Up } else { Direction::Down };
+            let transport = if websocket { Transport::WebSocket } else { Transport::DataChannel };
+            if let Ok(frame) = Frame::parse(&bytes, direction, transport) {
+                let mut again = Vec::new();
+                frame.encode(&mut again);
+                prop_assert_eq!(&again, &bytes, "what is read is all that was there");
+                prop_assert!(frame.kind.goes(direction));
+                let header = bytes.len() - frame.body.len();
+                for cut in 0..header {
+                    prop_assert!(Frame::parse(&bytes[..cut], direction, transport).is_err());
+                }
+            }
+        }
+
+        #[test]
+        fn a_reassembler_takes_any_parts(
+            parts in prop::collection::vec((any::<u16>(), any::<u8>(), any::<bool>()), 0..200),
+        ) {
+            let mut reassembler = Reassembler::default();
+            for (seq, byte, deflated) in parts {
+                let [low, high] = seq.to_le_bytes();
+                let first = Kind::State as u8 | PARTED | if deflated { DEFLATED } else { 0 };
+                let bytes = [first, byte, low & 7, high & 1, 0, 0, 1, 2, 3];
+                if let Ok(frame) = Frame::parse(&bytes, Direction::Down, Transport::DataChannel) {
+                    let whole = reassembler.push(&frame).map(|body| body.len());
+                    prop_assert!(whole.is_none_or(|bytes| (6..=12).contains(&bytes)));
+                }
+            }
+        }
     }
 }

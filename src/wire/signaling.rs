@@ -248,11 +248,171 @@ fn quoted(text: &str) -> String {
 
 /// A name as it is shown: printable, at most 32 characters, never empty.
 pub(crate) fn shown_name(name: Option<&str>) -> String {
+    // What turns the direction of the text around it, and what takes no room.
     let printable = |c: &char| {
         !c.is_control()
-            && !matches!(*c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+            && !matches!(*c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}')
+            && !matches!(*c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+            && !matches!(*c, '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{e0000}'..='\u{e007f}')
     };
     let shown: String = name.unwrap_or_default().chars().filter(printable).take(limits::PLAYER_NAME_CHARS).collect();
     let shown = shown.trim();
     if shown.is_empty() { "player".to_owned() } else { shown.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::test_runner::{Config, RngSeed};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn json_of(text: &str) -> Value {
+        serde_json::from_str(text).expect("what is sent is JSON")
+    }
+
+    #[test]
+    fn requests_are_read_or_refused_by_code() {
+        fn check(text: &str, expected: Result<&str, ErrorCode>) {
+            let (_, request) = parse(text);
+            let shown = request.as_ref().map(|request| format!("{request:?}")).map_err(|fault| fault.code);
+            let fits = match (&shown, expected) {
+                (Ok(shown), Ok(part)) => shown.contains(part),
+                (shown, expected) => shown.as_ref().err() == expected.as_ref().err(),
+            };
+            assert!(fits, "{:.80}: {shown:?} instead of {expected:?}", text);
+            if let Err(fault) = &request {
+                assert!(!fault.message.is_empty());
+            }
+        }
+        let bad = Err(ErrorCode::BadRequest);
+        check(r#"{"a":"join"}"#, Ok("room_id: None, name: None"));
+        check(r#"{"a":"join","d":{"roomId":"r","sdp":"v=0","data":{"x":[1]}}}"#, Ok(r#"sdp: Some("v=0")"#));
+        check(r#"{"a":"join","d":{"platform":"web","bearer":{"deep":[1]}},"z":9}"#, Ok("room_id: None"));
+        check(r#"{"d":{"name":"N"},"a":"join"}"#, Ok(r#"name: Some("N")"#));
+        check(r#"{"a":"leave","d":7}"#, Ok("Leave"));
+        check(r#"{"a":"exchangeSdp","d":{"to":"server","sdp":"v=0"}}"#, Ok(r#"to: "server", sdp: "v=0""#));
+        check(r#"{"a":"exchangeCandidate","d":{"to":"server","candidate":{}}}"#, Ok("ExchangeCandidate"));
+        check(r#"{"a":"dance"}"#, Err(ErrorCode::UnknownAction));
+        check(r#"{"a":"reconnect"}"#, Err(ErrorCode::UnknownAction));
+        check(r#"{"a":"joinR"}"#, Err(ErrorCode::UnknownAction));
+
+        for text in ["", "null", "[]", "7", "{", r#"{"a":7}"#, r#"{"d":{}}"#, r#"{"a":"join"} x"#, "\u{0}"] {
+            check(text, bad);
+        }
+        for data in [
+            "7",
+            "null",
+            r#""x""#,
+            r#"{"name":7}"#,
+            r#"{"roomId":["r"]}"#,
+            r#"{"sdp":{}}"#,
+            r#"{"name":"a","name":"b"}"#,
+        ] {
+            // An optional `d` may be left out as null.
+            let expected = if data == "null" { Ok("room_id: None") } else { bad };
+            check(&format!(r#"{{"a":"join","d":{data}}}"#), expected);
+        }
+        check(r#"{"a":"exchangeSdp","d":{"sdp":"v=0"}}"#, bad);
+        check(r#"{"a":"join","a":"join"}"#, bad);
+
+        let nested = |open: &str, close: &str, count: usize| open.repeat(count) + &close.repeat(count);
+        check(&nested("[", "]", 8_000), bad);
+        check(&format!(r#"{{"a":"join","d":{{"data":{}}}}}"#, nested("[", "]", 8_000)), bad);
+        check(&format!(r#"{{"a":"join","d":{{"data":{}1{}}}}}"#, "{\"a\":".repeat(2_000), "}".repeat(2_000)), bad);
+        check(&format!(r#"{{"a":"join","d":{{"unknown":{}}}}}"#, nested("[", "]", 8_000)), Ok("room_id: None"));
+
+        let padded = |bytes: usize| format!("{:bytes$}", r#"{"a":"leave"}"#);
+        check(&padded(16 * 1024), Ok("Leave"));
+        check(&padded(16 * 1024 + 1), Err(ErrorCode::TooLarge));
+    }
+
+    #[test]
+    fn a_reply_repeats_the_action_and_a_short_id() {
+        fn check(id: &str, repeated: bool) {
+            let (reply_to, request) = parse(&format!(r#"{{"a":"leave","i":{id}}}"#));
+            request.unwrap();
+            let granted = json_of(&granted(&reply_to, &json!({ "x": 1 })));
+            let mut expected = json!({ "a": "leaveR", "s": true, "d": { "x": 1 } });
+            if repeated {
+                expected["i"] = json_of(id);
+            }
+            assert_eq!(granted, expected);
+            let refused = json_of(&refused(&reply_to, &Fault::new(ErrorCode::RoomFull, "It's \"full\".")));
+            let mut expected = json!({ "a": "leaveR", "s": false, "e": "room_full", "m": "It's \"full\"." });
+            if repeated {
+                expected["i"] = json_of(id);
+            }
+            assert_eq!(refused, expected);
+        }
+        check("7", true);
+        check(r#""\u0000 \" x""#, true);
+        check(r#"{"a": [1, 2]}"#, true);
+        check(&format!("\"{}\"", "x".repeat(62)), true);
+        check(&format!("\"{}\"", "x".repeat(63)), false);
+        assert_eq!(json_of(&event("eventJoin", &json!(1))), json!({ "a": "eventJoin", "d": 1 }));
+        let (reply_to, _) = parse(&format!(r#"{{"a":"{}"}}"#, "\\u0000".repeat(2_000)));
+        let text = refused(&reply_to, &Fault::new(ErrorCode::UnknownAction, ""));
+        assert!(text.len() < 500 && json_of(&text)["a"].as_str().is_some_and(|action| action.ends_with('R')));
+    }
+
+    #[test]
+    fn names_are_shown_without_what_cannot_be_seen() {
+        let long = "x".repeat(33);
+        for (name, shown) in [
+            ("Ada", "Ada"),
+            ("  Ada \n", "Ada"),
+            ("日本 ∆ 🦀", "日本 ∆ 🦀"),
+            (&long, &long[..32]),
+            ("a\u{0}\u{7f}\u{85}b\r\n\tc", "abc"),
+            ("\u{202e}evil\u{2066}\u{2069}\u{200f}\u{61c}", "evil"),
+            ("\u{200b}\u{2060}\u{ad}\u{feff}\u{180e}\u{3164}", "player"),
+            ("\u{2028}", "player"),
+            ("", "player"),
+            (" \u{3000} ", "player"),
+        ] {
+            assert_eq!(shown_name(Some(name)), shown, "{name:?}");
+        }
+        assert_eq!(shown_name(None), "player");
+    }
+
+    #[test]
+    fn room_names_are_short_and_plain() {
+        let longest = "x".repeat(64);
+        for name in ["a", "A-z_09", &longest] {
+            assert_eq!(RoomName::parse(name).unwrap().as_str(), name);
+        }
+        for name in ["", " ", "a/b", "..", "é", "a\n", &format!("{longest}x")] {
+            assert_eq!(RoomName::parse(name), None, "{name:?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(Config {
+            rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..Config::with_cases(512)
+        })]
+
+        #[test]
+        fn any_text_gets_a_reply_that_is_json(
+            text in "\\PC{0,64}", name in "\\PC{0,80}", at: prop::sample::Index,
+            byte in prop::sample::select(b"{}[]\":,0x\\ ".to_vec()),
+        ) {
+            let good = json!({ "a": "join", "d": { "name": name, "data": [1, { "x": null }], "sdp": text }, "i": [1] });
+            let mut spoiled = good.to_string().into_bytes();
+            let at = at.index(spoiled.len());
+            spoiled[at] = byte;
+            let spoiled = String::from_utf8_lossy(&spoiled).into_owned();
+            for text in [text, spoiled[..spoiled.floor_char_boundary(at)].to_owned(), spoiled] {
+                let (reply_to, request) = parse(&text);
+                let reply = match request {
+                    Ok(_) => granted(&reply_to, &json!({})),
+                    Err(fault) => refused(&reply_to, &fault),
+                };
+                json_of(&reply);
+            }
+            let shown = shown_name(Some(&name));
+            prop_assert!((1..=32).contains(&shown.chars().count()) && !shown.chars().any(char::is_control));
+        }
+    }
 }

@@ -1,0 +1,580 @@
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngSeed};
+use rand::Rng;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::game::{Refusal, Welcome};
+
+type OnTick = Box<dyn FnMut(&mut Context<Probe>, &[Incoming<Probe>])>;
+
+/// A game that keeps a log and does what the test tells it to.
+struct Probe {
+    log: Rc<RefCell<Vec<String>>>,
+    panics_in: &'static [&'static str],
+    on_tick: OnTick,
+}
+
+impl Probe {
+    fn note(&self, what: &'static str, detail: String) {
+        self.log.borrow_mut().push(format!("{what} {detail}"));
+        assert!(!self.panics_in.contains(&what), "this game fails in {what}");
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        assert!(!self.panics_in.contains(&"drop"), "this game fails in drop");
+    }
+}
+
+impl Game for Probe {
+    type Input = Value;
+    type Command = String;
+    type State = Value;
+    type Event = Value;
+
+    fn join(&mut self, ctx: &mut Context<Probe>, player: PlayerId, join: &Join) -> Result<Welcome, Refusal> {
+        ctx.event(Target::All, &json!("hello"), Lane::Reliable).unwrap();
+        match join.name.as_str() {
+            "unwanted" => return Err(Refusal::new("Not today.")),
+            "fatal" => self.note("join", "fatal".to_owned()),
+            _ => self.note("enter", format!("{player} of {}", ctx.players().len())),
+        }
+        Welcome::new(&join.name)
+    }
+
+    fn leave(&mut self, ctx: &mut Context<Probe>, player: PlayerId, reason: Leave) {
+        self.note("leave", format!("{player} {reason}, {} stay", ctx.players().len()));
+    }
+
+    fn tick(&mut self, ctx: &mut Context<Probe>, tick: Tick, batch: &[Incoming<Probe>]) {
+        let batch_text: Vec<String> = batch
+            .iter()
+            .map(|message| match message {
+                Incoming::Input { player, input } => format!("{player}:{input}"),
+                Incoming::Command { player, command } => format!("{player}:{command}"),
+            })
+            .collect();
+        (self.on_tick)(ctx, batch);
+        self.note("tick", format!("{} [{}]", tick.number, batch_text.join(" ")));
+    }
+}
+
+/// A room under test, with its game's log.
+struct Bench {
+    room: Room<Probe>,
+    log: Rc<RefCell<Vec<String>>>,
+    tick: u32,
+}
+
+impl Bench {
+    fn new(on_tick: impl FnMut(&mut Context<Probe>, &[Incoming<Probe>]) + 'static) -> Bench {
+        Bench::with(&RoomInfo::new("room", 1), 8, &[], on_tick)
+    }
+
+    fn with(
+        info: &RoomInfo,
+        max_players: usize,
+        panics_in: &'static [&'static str],
+        on_tick: impl FnMut(&mut Context<Probe>, &[Incoming<Probe>]) + 'static,
+    ) -> Bench {
+        let log = Rc::default();
+        let game = Probe { log: Rc::clone(&log), panics_in, on_tick: Box::new(on_tick) };
+        Bench { room: Room::new(info, game, max_players), log, tick: 0 }
+    }
+
+    fn join(&mut self, name: &str) -> PlayerId {
+        let player = self.room.next_player();
+        self.room.handle_input(Input::Join { player, join: Join::new(name) });
+        player
+    }
+
+    fn input(&mut self, player: PlayerId, number: u32) {
+        self.send(player, number, &json!(number));
+    }
+
+    fn send(&mut self, player: PlayerId, number: u32, value: &Value) {
+        let value = msgpack::encode(value, limits::INPUT_BYTES).unwrap();
+        self.room.handle_input(Input::Input { player, number, value });
+    }
+
+    fn command(&mut self, player: PlayerId, command: &Value) {
+        let value = msgpack::encode(command, limits::RELIABLE_UP_BYTES).unwrap();
+        self.room.handle_input(Input::Command { player, value });
+    }
+
+    /// The next tick but `missed`: what the room then says.
+    fn skip_to_tick(&mut self, missed: u32) -> Vec<Output> {
+        self.tick += missed + 1;
+        self.room.handle_input(Input::Tick(Tick { number: self.tick, missed }));
+        std::iter::from_fn(|| self.room.poll_output()).collect()
+    }
+
+    fn tick(&mut self) -> Vec<Output> {
+        self.skip_to_tick(0)
+    }
+
+    fn take_log(&self) -> Vec<String> {
+        self.log.take()
+    }
+
+    /// The answer to a request for ticks: the first, and the inputs' numbers of each.
+    fn ask(&mut self, player: PlayerId, first: u32, last: u32) -> (u32, Vec<Vec<u32>>) {
+        self.room.handle_input(Input::Ticks { player, first, last });
+        let outputs = self.tick();
+        let answers: Vec<_> = bodies(&outputs, Kind::Ticks).collect();
+        assert_eq!(answers.len(), 1, "{first}..={last}");
+        assert!(answers[0].len() <= limits::RELIABLE_DOWN_BYTES);
+        windows(answers[0])
+    }
+}
+
+fn bodies(outputs: &[Output], wanted: Kind) -> impl Iterator<Item = &[u8]> {
+    outputs.iter().filter_map(move |output| match output {
+        Output::Body { kind, body, .. } if *kind == wanted => Some(body.as_slice()),
+        _ => None,
+    })
+}
+
+fn windows(body: &[u8]) -> (u32, Vec<Vec<u32>>) {
+    let (tick, ticks) = msgpack::decode_ticks(body).unwrap();
+    (tick, ticks.iter().map(|inputs| inputs.iter().map(|input| input.number).collect()).collect())
+}
+
+fn left(outputs: &[Output]) -> Vec<(u32, Leave)> {
+    let reason = |output: &Output| match output {
+        Output::Left { player, reason, .. } => Some((player.0, *reason)),
+        _ => None,
+    };
+    outputs.iter().filter_map(reason).collect()
+}
+
+#[test]
+fn what_arrives_waits_for_the_tick_and_keeps_its_order() {
+    let mut bench = Bench::new(|_, _| {});
+    let (one, two) = (bench.join("one"), bench.join("two"));
+    bench.input(one, 1);
+    assert!(bench.take_log().is_empty() && bench.room.poll_output().is_none());
+    let outputs = bench.tick();
+    let [Output::Joined { player, welcome }, Output::Body { .. }, Output::Joined { player: second, .. }, ..] =
+        &outputs[..]
+    else {
+        panic!("the reply must precede what the same tick sends: {outputs:?}");
+    };
+    assert_eq!((*player, *second, welcome), (one, two, &json!("one")));
+    assert_eq!(bench.take_log(), ["enter 1 of 1", "enter 2 of 2", "tick 1 []"], "an input before the reply is nothing");
+
+    bench.input(two, 1);
+    bench.input(one, 1);
+    bench.input(two, 2);
+    bench.command(two, &json!("b"));
+    bench.command(one, &json!("a"));
+    assert_eq!(bench.room.consumed(two), 0);
+    bench.tick();
+    assert_eq!(bench.take_log(), ["tick 2 [1:a 2:b 2:1 1:1 2:2]"]);
+    assert_eq!((bench.room.consumed(one), bench.room.consumed(two)), (1, 2));
+
+    bench.input(one, 2);
+    bench.input(two, 3);
+    bench.room.handle_input(Input::Leave { player: one, reason: Leave::Closed });
+    bench.room.handle_input(Input::Leave { player: one, reason: Leave::Timeout });
+    assert_eq!(left(&bench.tick()), [(1, Leave::Closed)]);
+    assert_eq!(bench.take_log(), ["leave 1 closed, 1 stay", "tick 3 [2:3]"]);
+}
+
+#[test]
+fn links_are_known_from_the_next_tick() {
+    let seen = Rc::new(RefCell::new(Vec::new()));
+    let note = Rc::clone(&seen);
+    let mut bench = Bench::new(move |ctx, _| note.borrow_mut().push(ctx.link(PlayerId(1)).rtt_us));
+    let player = bench.join("one");
+    bench.tick();
+    let mut link = Link::default();
+    link.rtt_us = 40_000;
+    bench.room.handle_input(Input::Link { player, link });
+    bench.tick();
+    bench.room.handle_input(Input::Leave { player, reason: Leave::Left });
+    bench.tick();
+    assert_eq!(seen.take(), [0, 40_000, 0]);
+}
+
+#[test]
+fn those_who_may_not_come_in_are_told_why() {
+    fn check(names: &[&str], locked: bool, expected: Option<ErrorCode>) {
+        let mut bench = Bench::with(&RoomInfo::new("room", 1), 2, &[], move |ctx, _| ctx.lock(locked));
+        bench.tick();
+        let mut outputs = Vec::new();
+        for name in names {
+            bench.join(name);
+            outputs = bench.tick();
+        }
+        let refusal = outputs.iter().find_map(|output| match output {
+            Output::Refused { code, message, .. } => Some((*code, message.is_empty())),
+            _ => None,
+        });
+        assert_eq!(refusal, expected.map(|code| (code, false)), "{names:?}");
+        assert_eq!(bench.room.players().len(), names.len() - usize::from(expected.is_some()));
+    }
+    check(&["one", "two"], false, None);
+    check(&["one", "two", "three"], false, Some(ErrorCode::RoomFull));
+    check(&["one"], true, Some(ErrorCode::RoomLocked));
+    check(&["one", "unwanted"], false, Some(ErrorCode::Refused));
+}
+
+#[test]
+fn a_player_who_sends_more_inputs_than_are_taken_loses_the_oldest() {
+    let mut bench = Bench::new(|_, _| {});
+    let (greedy, other) = (bench.join("greedy"), bench.join("other"));
+    bench.tick();
+    let sent = u32::try_from(limits::INPUT_BACKLOG).unwrap() + 1;
+    (1..=sent).for_each(|number| bench.input(greedy, number));
+    bench.input(other, 1);
+    assert_eq!(bench.room.overflowed(), 1, "one past the backlog");
+    bench.take_log();
+    bench.tick();
+    assert_eq!(bench.take_log(), ["tick 2 [1:2 1:3 1:4 1:5 1:6 1:7 1:8 1:9 2:1]"], "8 of each player and tick");
+    for _ in 0..3 {
+        bench.tick();
+    }
+    assert_eq!(bench.room.consumed(greedy), sent);
+    bench.take_log();
+    bench.tick();
+    assert_eq!(bench.take_log(), ["tick 6 []"]);
+
+    for number in 0..100 * sent {
+        bench.input(greedy, sent + number);
+        if number % sent == 0 {
+            bench.tick();
+        }
+    }
+    assert!(bench.room.arrivals.len() <= limits::INPUT_BACKLOG, "{} wait", bench.room.arrivals.len());
+}
+
+#[test]
+fn requests_past_the_limit_of_a_tick_put_their_sender_out() {
+    fn check(past: usize, request: impl Fn(&mut Bench, PlayerId)) {
+        let mut bench = Bench::new(|_, _| {});
+        let (flooder, other) = (bench.join("flooder"), bench.join("other"));
+        bench.tick();
+        bench.take_log();
+        (0..limits::COMMANDS_PER_TICK + past).for_each(|_| request(&mut bench, flooder));
+        bench.command(other, &json!("still here"));
+        let waiting = bench.room.changes.len();
+        let outputs = bench.tick();
+        let log = bench.take_log().concat();
+        assert!(log.contains("2:still here"), "{log}");
+        if past == 0 {
+            assert!(left(&outputs).is_empty());
+            let served = log.matches("1:go").count() + bodies(&outputs, Kind::Ticks).count();
+            assert_eq!(served, limits::COMMANDS_PER_TICK);
+        } else {
+            assert_eq!(left(&outputs), [(1, Leave::Flood)]);
+            assert!(waiting <= limits::COMMANDS_PER_TICK + 1, "{waiting} wait after {past} too many");
+        }
+        assert_eq!(bench.room.players().len(), if past == 0 { 2 } else { 1 });
+    }
+    for past in [0, 1, 1000] {
+        check(past, |bench, player| bench.command(player, &json!("go")));
+        check(past, |bench, player| bench.room.handle_input(Input::Ticks { player, first: 1, last: 1 }));
+    }
+}
+
+#[test]
+fn what_the_game_cannot_read_costs_its_sender_their_place_and_nobody_else() {
+    fn check(spoil: impl Fn(&mut Bench, PlayerId)) {
+        let mut bench = Bench::new(|_, _| {});
+        let (bad, good) = (bench.join("bad"), bench.join("good"));
+        bench.tick();
+        bench.take_log();
+        bench.command(bad, &json!("in vain"));
+        bench.input(bad, 1);
+        spoil(&mut bench, bad);
+        bench.input(good, 7);
+        let outputs = bench.tick();
+        let [Output::Left { player, reason: Leave::BadFrame, message }] = &outputs[..] else { panic!("{outputs:?}") };
+        assert_eq!((*player, message.is_empty()), (bad, false));
+        assert_eq!(bench.take_log(), ["leave 1 bad_frame, 1 stay", "tick 2 [2:7]"]);
+    }
+    // Binary, which JSON has not.
+    check(|bench, player| bench.room.handle_input(Input::Input { player, number: 2, value: vec![0xc4, 1, 0] }));
+    check(|bench, player| bench.command(player, &json!({ "no": "string" })));
+}
+
+#[test]
+fn a_kick_follows_the_tick() {
+    let mut bench = Bench::new(|ctx, _| {
+        if ctx.tick() == 2 {
+            ctx.kick(PlayerId(1), "Out!");
+            ctx.kick(PlayerId(9), "Who?");
+            ctx.event(Target::All, &json!("bye"), Lane::Unreliable).unwrap();
+        }
+    });
+    let (kicked, _) = (bench.join("kicked"), bench.join("other"));
+    bench.tick();
+    bench.take_log();
+    let outputs = bench.tick();
+    let [Output::Body { kind: Kind::Event, .. }, Output::Left { player, reason: Leave::Kicked, message }] =
+        &outputs[..]
+    else {
+        panic!("{outputs:?}");
+    };
+    assert_eq!((*player, message.as_str()), (kicked, "Out!"));
+    assert_eq!(bench.take_log(), ["tick 2 []", "leave 1 kicked, 1 stay"]);
+}
+
+#[test]
+fn a_game_that_panics_closes_its_room() {
+    fn check(panics_in: &'static [&'static str], trigger: impl Fn(&mut Bench), refused: &[u32], gone: &[u32]) {
+        let mut bench = Bench::with(&RoomInfo::new("room", 1), 8, panics_in, |ctx, batch| {
+            assert!(batch.is_empty(), "tick {} fails", ctx.tick());
+        });
+        bench.join("one");
+        bench.join("two");
+        bench.tick();
+        trigger(&mut bench);
+        let outputs = bench.tick();
+        let was_refused: Vec<u32> = outputs
+            .iter()
+            .filter_map(|output| match output {
+                Output::Refused { player, code: ErrorCode::Internal, .. } => Some(player.0),
+                _ => None,
+            })
+            .collect();
+        let expected: Vec<_> = gone.iter().map(|&player| (player, Leave::RoomClosed)).collect();
+        let lost: Vec<_> = left(&outputs).into_iter().filter(|(_, reason)| *reason == Leave::RoomClosed).collect();
+        assert_eq!((lost, was_refused.as_slice()), (expected, refused), "{panics_in:?}");
+        assert_eq!(outputs.iter().position(|output| *output == Output::Closed), Some(outputs.len() - 1));
+
+        assert!(bench.room.game().is_none() && bench.room.is_empty());
+        bench.join("late");
+        bench.input(PlayerId(2), 1);
+        assert_eq!(bench.tick(), [], "nothing more comes of a closed room");
+        assert!(bench.room.is_empty());
+    }
+    let input: fn(&mut Bench) = |bench| bench.input(PlayerId(1), 1);
+    check(&[], input, &[], &[1, 2]);
+    check(&["drop"], input, &[], &[1, 2]);
+    let fatal: fn(&mut Bench) = |bench| {
+        bench.join("fatal");
+        bench.join("waiting");
+    };
+    check(&["join"], fatal, &[4], &[1, 2, 3]);
+    let leave: fn(&mut Bench) = |bench| {
+        bench.room.handle_input(Input::Leave { player: PlayerId(1), reason: Leave::Left });
+        bench.join("waiting");
+    };
+    check(&["leave"], leave, &[3], &[2]);
+}
+
+#[test]
+fn messages_past_a_limit_are_not_sent() {
+    fn check(value: Value, lane: Option<Lane>, expected: Result<(), &str>) {
+        let result = Rc::new(RefCell::new(Ok(())));
+        let note = Rc::clone(&result);
+        let mut bench = Bench::new(move |ctx, _| {
+            *note.borrow_mut() = match lane {
+                None => ctx.state(&value),
+                Some(lane) => ctx.event(Target::All, &value, lane),
+            };
+        });
+        let sent = bench.tick().len();
+        let result = result.borrow();
+        let result = result.as_ref().map(|()| ()).map_err(|error| match error {
+            SendError::TooLarge { bytes, limit } => {
+                assert_eq!(*bytes, limit + 1);
+                "too large"
+            }
+            SendError::Unencodable(_) => "unencodable",
+        });
+        assert_eq!((result, sent), (expected, usize::from(expected.is_ok())));
+    }
+    // Heads of strings: 3 bytes, then 5.
+    let state = |bytes: usize| json!("x".repeat(bytes - 3));
+    let event = |bytes: usize| json!("x".repeat(bytes - 5));
+    check(state(4096), None, Ok(()));
+    check(state(4097), None, Err("too large"));
+    check(state(4096), Some(Lane::Unreliable), Ok(()));
+    check(state(4097), Some(Lane::Unreliable), Err("too large"));
+    check(event(limits::RELIABLE_EVENT_BYTES), Some(Lane::Reliable), Ok(()));
+    check(event(limits::RELIABLE_EVENT_BYTES + 1), Some(Lane::Reliable), Err("too large"));
+    let largest = 9_007_199_254_740_992_u64;
+    check(json!([largest]), None, Ok(()));
+    check(json!([largest + 1]), None, Err("unencodable"));
+    check(json!(-9_007_199_254_740_993_i64), Some(Lane::Reliable), Err("unencodable"));
+}
+
+/// A string that takes so many bytes in msgpack.
+fn text(bytes: usize) -> Value {
+    json!("x".repeat(bytes - if bytes > 257 { 3 } else { 2 }))
+}
+
+#[test]
+fn the_window_holds_the_newest_tick_and_two_more_that_fit() {
+    /// `ticks`: of each tick, the sizes of its inputs and how many ticks its window holds; none where nothing is sent.
+    fn check(ticks: &[(&[usize], Option<usize>)]) {
+        let mut bench = Bench::new(|ctx, _| ctx.fan_out_inputs());
+        let players = [bench.join("one"), bench.join("two")];
+        bench.tick();
+        let mut number = 0;
+        let mut history = vec![Vec::new()];
+        for &(sizes, expected) in ticks {
+            let mut sent = Vec::new();
+            for (&bytes, &player) in sizes.iter().zip(players.iter().cycle()) {
+                number += 1;
+                sent.push(number);
+                bench.send(player, number, &text(bytes));
+            }
+            history.push(sent);
+            let outputs = bench.tick();
+            let body = bodies(&outputs, Kind::Tick).next();
+            let expected =
+                expected.map(|count| (bench.tick, history.iter().rev().take(count).cloned().collect::<Vec<_>>()));
+            assert_eq!(body.map(windows), expected, "{ticks:?}");
+            assert!(body.is_none_or(|body| body.len() <= limits::UNRELIABLE_BODY_BYTES));
+        }
+        let last = bench.tick;
+        assert_eq!(bench.ask(players[0], 1, last), (1, history), "the record has all of them");
+    }
+    check(&[(&[], Some(2)), (&[9], Some(3)), (&[9, 9], Some(3)), (&[], Some(3))]);
+    // Two of the largest inputs fit one part, three don't.
+    check(&[(&[512], Some(2)), (&[512], Some(3)), (&[512], Some(2)), (&[512, 512], Some(1)), (&[], Some(2))]);
+    // What is larger than a part goes alone; what is larger than the lane has to be asked for.
+    check(&[(&[512; 3], Some(1)), (&[512; 8], Some(1)), (&[512; 9], None), (&[9], Some(1)), (&[9], Some(2))]);
+}
+
+#[test]
+fn ticks_that_the_room_skipped_have_no_inputs() {
+    let mut bench = Bench::new(|ctx, _| ctx.fan_out_inputs());
+    let player = bench.join("one");
+    bench.tick();
+    bench.input(player, 1);
+    bench.tick();
+    bench.input(player, 2);
+    let outputs = bench.skip_to_tick(2);
+    assert_eq!(windows(bodies(&outputs, Kind::Tick).next().unwrap()), (5, vec![vec![2], vec![], vec![]]));
+    assert_eq!(bench.ask(player, 1, 5), (1, vec![vec![], vec![1], vec![], vec![], vec![2]]));
+
+    let span = bench.room.history_span();
+    bench.skip_to_tick(u32::MAX / 2);
+    let (first, ticks) = bench.ask(player, 1, u32::MAX);
+    assert_eq!((first, ticks.len()), (bench.tick - span, span as usize), "a long sleep fills the record, no more");
+}
+
+#[test]
+fn a_request_for_ticks_is_always_answered() {
+    let mut info = RoomInfo::new("room", 1);
+    info.tick = Duration::from_millis(5);
+    let mut bench = Bench::with(&info, 8, &[], |ctx, _| {
+        if ctx.tick() <= 2_050 {
+            ctx.fan_out_inputs();
+        }
+    });
+    let player = bench.join("one");
+    bench.tick();
+    while bench.tick < 2_050 {
+        let tick = bench.tick + 1;
+        bench.input(player, tick);
+        bench.tick();
+    }
+    let most = limits::TICKS_PER_REQUEST;
+    // Ten seconds of 5 ms: the record begins with tick 51.
+    for (first, last, expected_first, expected_count) in [
+        (2_000, 2_050, 2_000, 51),
+        (100, 99 + most, 100, most),
+        (100, 100 + most, 100, most),
+        (51, 51, 51, 1),
+        (1, 60, 51, 10),
+        (1, 50, 51, 0),
+        (2_050, 2_049, 2_050, 0),
+        (2_051, 2_060, 2_051, 0),
+        (2_040, u32::MAX, 2_040, 11),
+        (0, u32::MAX, 51, most),
+        (u32::MAX, u32::MAX, u32::MAX, 0),
+        (u32::MAX, 0, u32::MAX, 0),
+    ] {
+        let expected: Vec<_> = (expected_first..).take(expected_count as usize).map(|tick| vec![tick]).collect();
+        assert_eq!(bench.ask(player, first, last), (expected_first, expected), "{first}..={last}");
+    }
+
+    let mut bench = Bench::new(|_, _| {});
+    let player = bench.join("one");
+    bench.tick();
+    assert_eq!(bench.ask(player, 1, 5).1, [[0; 0]; 0], "a room that fans nothing out has nothing");
+}
+
+#[test]
+fn an_answer_stays_within_a_reliable_message() {
+    let mut bench = Bench::new(|ctx, _| ctx.fan_out_inputs());
+    let players = [bench.join("one"), bench.join("two")];
+    bench.tick();
+    let ticks = u32::try_from(limits::RELIABLE_DOWN_BYTES / (16 * 512)).unwrap() + 1;
+    for number in 1..=ticks {
+        for player in players {
+            (0..8).for_each(|_| bench.send(player, number, &text(512)));
+        }
+        bench.tick();
+    }
+    let (first, answered) = bench.ask(players[0], 2, ticks + 1);
+    assert_eq!(first, 2);
+    assert!((100..ticks as usize).contains(&answered.len()), "{} of {ticks}", answered.len());
+}
+
+/// A step of a made-up session.
+#[derive(Clone, Debug)]
+enum Step {
+    Tick(u32),
+    Tell(Input),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let player = (1..6_u32).prop_map(PlayerId);
+    let value = prop_oneof![Just(vec![7]), Just(vec![0xa1, b'x']), prop::collection::vec(any::<u8>(), 0..8)];
+    let name = prop_oneof![Just("one"), Just("unwanted")];
+    prop_oneof![
+        3 => (0..3_u32).prop_map(Step::Tick),
+        1 => (player.clone(), name).prop_map(|(player, name)| Step::Tell(Input::Join { player, join: Join::new(name) })),
+        1 => player.clone().prop_map(|player| Step::Tell(Input::Leave { player, reason: Leave::Left })),
+        4 => (player.clone(), any::<u32>(), value.clone())
+            .prop_map(|(player, number, value)| Step::Tell(Input::Input { player, number, value })),
+        2 => (player.clone(), value).prop_map(|(player, value)| Step::Tell(Input::Command { player, value })),
+        1 => (player, any::<u32>(), any::<u32>())
+            .prop_map(|(player, first, last)| Step::Tell(Input::Ticks { player, first, last })),
+    ]
+}
+
+fn replay(seed: u64, steps: &[Step]) -> Vec<Output> {
+    let mut bench = Bench::with(&RoomInfo::new("room", seed), 3, &[], |ctx, batch| {
+        let drawn = ctx.rng().next_u32();
+        ctx.state(&json!([drawn, batch.len()])).unwrap();
+        ctx.fan_out_inputs();
+    });
+    let mut outputs = Vec::new();
+    for step in steps {
+        match step {
+            Step::Tick(missed) => outputs.extend(bench.skip_to_tick(*missed)),
+            Step::Tell(input) => bench.room.handle_input(input.clone()),
+        }
+    }
+    outputs
+}
+
+proptest! {
+    #![proptest_config(Config {
+        rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..Config::with_cases(128)
+    })]
+
+    #[test]
+    fn the_same_inputs_make_the_same_outputs(steps in prop::collection::vec(step(), 0..200), seed: u64) {
+        let outputs = replay(seed, &steps);
+        prop_assert_eq!(&outputs, &replay(seed, &steps));
+        prop_assert!(!outputs.contains(&Output::Closed));
+        let other = replay(seed ^ 1, &steps);
+        let states = |outputs: &[Output]| bodies(outputs, Kind::State).map(<[u8]>::to_vec).collect::<Vec<_>>();
+        prop_assert!(outputs.is_empty() || states(&outputs) != states(&other), "the seed must matter");
+    }
+}
