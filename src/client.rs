@@ -555,9 +555,10 @@ impl Client {
             Kind::Ticks => {
                 let (first, ticks) = msgpack::decode_ticks(body).ok()?;
                 self.asked_for_ticks = None;
-                if let Some(next) = self.next_tick.filter(|&next| next < first) {
-                    self.events.push_back(Event::TicksLost { count: first - next });
-                    self.next_tick = Some(first);
+                let oldest = self.ticks.first_key_value().map_or(first, |(&held, _)| held.min(first));
+                if let Some(next) = self.next_tick.filter(|&next| next < oldest) {
+                    self.events.push_back(Event::TicksLost { count: oldest - next });
+                    self.next_tick = Some(oldest);
                 }
                 for (tick, inputs) in (first..).zip(ticks) {
                     self.note_tick(tick, &inputs);
@@ -595,7 +596,8 @@ impl Client {
     }
 
     fn note_tick(&mut self, tick: u32, inputs: &[msgpack::FannedOut<'_>]) {
-        if self.next_tick.is_none_or(|next| tick < next) || self.ticks.len() >= limits::TICKS_PER_REQUEST as usize {
+        let is_full = self.ticks.len() >= limits::TICKS_PER_REQUEST as usize;
+        if self.next_tick.is_none_or(|next| tick < next || (is_full && tick != next)) {
             return;
         }
         self.ticks.entry(tick).or_insert_with(|| {

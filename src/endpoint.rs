@@ -129,8 +129,13 @@ impl Endpoint {
         });
         let taken =
             key.and_then(|key| self.with_peer(key, |peer, outbox| peer.handle_stun(now, local, source, bytes, outbox)));
-        if taken != Some(Stun::Accepted) {
-            self.unroutable.stun += 1;
+        match (taken, key) {
+            // Who shows the password owns the address, whoever had it before.
+            (Some(Stun::Accepted), Some(key)) if self.entry(key).is_some() => {
+                self.by_address.insert(source, key);
+            }
+            (Some(Stun::Accepted), _) => {}
+            _ => self.unroutable.stun += 1,
         }
     }
 

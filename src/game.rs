@@ -99,7 +99,10 @@ impl Join {
 
 /// What a player is greeted with: any value, sent once as JSON with the reply to `join` (at most 1 MiB).
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Welcome(serde_json::Value);
+pub struct Welcome {
+    value: serde_json::Value,
+    bytes: usize,
+}
 
 impl Welcome {
     /// Greets with `value`.
@@ -107,11 +110,17 @@ impl Welcome {
     /// # Errors
     /// A value that JSON cannot hold (a map with keys other than strings, say) becomes a refusal that says so.
     pub fn new(value: &impl Serialize) -> Result<Welcome, Refusal> {
-        serde_json::to_value(value).map(Welcome).map_err(|error| Refusal(format!("The welcome is not JSON: {error}")))
+        let not_json = |error| Refusal(format!("The welcome is not JSON: {error}"));
+        let value = serde_json::to_value(value).map_err(not_json)?;
+        Ok(Welcome { bytes: value.to_string().len(), value })
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(crate) fn into_value(self) -> serde_json::Value {
-        self.0
+        self.value
     }
 }
 

@@ -11,6 +11,7 @@ pub mod games;
 pub mod limits;
 mod peer;
 mod player;
+mod rate;
 pub mod room;
 pub mod server;
 pub mod wire;

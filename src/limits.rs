@@ -53,6 +53,8 @@ pub const TICK_WINDOW: usize = 3;
 pub const TICK_HISTORY: Duration = Duration::from_secs(10);
 /// Ticks one `ticks` request may ask for.
 pub const TICKS_PER_REQUEST: u32 = 310;
+/// Bytes of the answer to it; what is cut off can be asked for again.
+pub const TICKS_ANSWER_BYTES: usize = 64 * 1024;
 
 /// Nesting of a msgpack value from the network.
 pub const MSGPACK_DEPTH: usize = 16;
@@ -90,6 +92,8 @@ pub const PLAYERS_PER_ROOM: usize = 64;
 pub const PLAYERS_PER_ROOM_MAX: usize = 1_024;
 /// Signaling messages one connection may send per second, with a burst of the same number.
 pub const SIGNALS_PER_SECOND: u32 = 50;
+/// Frames one player may send per second, with a burst of the same number.
+pub const FRAMES_PER_SECOND: u32 = 250;
 /// Phase slots over which rooms are spread within one tick.
 pub const PHASE_SLOTS: u32 = 8;
 

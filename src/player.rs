@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::game::Link;
 use crate::limits;
+use crate::rate::Allowance;
 use crate::wire::frame::{self, Direction, Frame, FrameError, Header, Kind, Transport};
 use crate::wire::msgpack::{self, Malformed};
 use crate::wire::{InflateError, Inflater};
@@ -21,7 +22,24 @@ pub(crate) enum Arrived {
     Ping { clock_ms: f64 },
 }
 
-/// Why a frame can't be used; the player can't be understood any more.
+/// Why a frame wasn't taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotTaken {
+    /// It can't be read.
+    Bad(BadFrame),
+    /// The player sends too many; this one is lost.
+    TooMany,
+    /// The player sends so many that it is no accident.
+    Flood,
+}
+
+impl<T: Into<BadFrame>> From<T> for NotTaken {
+    fn from(error: T) -> NotTaken {
+        NotTaken::Bad(error.into())
+    }
+}
+
+/// Why a frame can't be read: its sender can't be understood any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BadFrame {
     Frame(FrameError),
@@ -66,6 +84,7 @@ pub(crate) struct Frames {
     heard: Heard,
     round_trip: RoundTrip,
     next_ping: Instant,
+    allowance: Allowance,
 }
 
 /// Number of a player's first input.
@@ -80,18 +99,23 @@ impl Frames {
             heard: Heard::default(),
             round_trip: RoundTrip::default(),
             next_ping: now + limits::PING_INTERVAL,
+            allowance: Allowance::new(limits::FRAMES_PER_SECOND, now),
         }
     }
 
     /// Takes a frame; what it brought is appended to `arrived`.
     pub(crate) fn handle_frame(
         &mut self,
+        now: Instant,
         clock_ms: f64,
         bytes: &[u8],
         transport: Transport,
         inflater: &mut Inflater,
         arrived: &mut Vec<Arrived>,
-    ) -> Result<(), BadFrame> {
+    ) -> Result<(), NotTaken> {
+        if !self.allowance.take(now) {
+            return Err(if self.allowance.is_flooded() { NotTaken::Flood } else { NotTaken::TooMany });
+        }
         let frame = Frame::parse(bytes, Direction::Up, transport)?;
         if let Header::Unreliable { seq, .. } = frame.header {
             self.heard.count(seq);
@@ -99,9 +123,9 @@ impl Frames {
         if frame.deflated {
             let mut inflated = Vec::new();
             inflater.inflate(frame.body, frame.inflated_limit(Direction::Up), &mut inflated)?;
-            return self.handle_body(clock_ms, frame.kind, &inflated, arrived);
+            return Ok(self.handle_body(clock_ms, frame.kind, &inflated, arrived)?);
         }
-        self.handle_body(clock_ms, frame.kind, frame.body, arrived)
+        Ok(self.handle_body(clock_ms, frame.kind, frame.body, arrived)?)
     }
 
     fn handle_body(

@@ -218,18 +218,26 @@ impl<G: Game> Context<G> {
     }
 }
 
+/// What of a player waits for the tick.
 #[derive(Default)]
 struct Pending {
     inputs: VecDeque<(u32, Vec<u8>)>,
-    commands: Vec<Vec<u8>>,
-    requests: usize,
+    commands: VecDeque<Vec<u8>>,
+    wanted_ticks: Option<(u32, u32)>,
+    taken: usize,
     consumed: u32,
+}
+
+/// That something of a player waits in [`Pending`], in order of arrival.
+#[derive(Clone, Copy)]
+enum Arrival {
+    Input(PlayerId),
+    Command(PlayerId),
 }
 
 enum Change {
     Join(PlayerId, Join),
     Leave(PlayerId, Leave),
-    Ticks { player: PlayerId, first: u32, last: u32 },
     Link(PlayerId, Link),
 }
 
@@ -241,7 +249,7 @@ pub struct Room<G: Game> {
     next_player: u32,
     changes: VecDeque<Change>,
     pending: BTreeMap<PlayerId, Pending>,
-    arrivals: VecDeque<PlayerId>,
+    arrivals: VecDeque<Arrival>,
     history: VecDeque<(u32, Vec<u8>)>,
     history_ticks: usize,
     overflowed: u64,
@@ -340,17 +348,13 @@ impl<G: Game> Room<G> {
             Input::Join { player, join } => self.changes.push_back(Change::Join(player, join)),
             Input::Leave { player, reason } => self.changes.push_back(Change::Leave(player, reason)),
             Input::Ticks { player, first, last } => {
-                if self.take_request(player).is_some() {
-                    self.changes.push_back(Change::Ticks { player, first, last });
+                if let Some(pending) = self.pending.get_mut(&player) {
+                    pending.wanted_ticks = Some((first, last));
                 }
             }
             Input::Link { player, link } => self.changes.push_back(Change::Link(player, link)),
             Input::Input { player, number, value } => self.queue_input(player, number, value),
-            Input::Command { player, value } => {
-                if let Some(pending) = self.take_request(player) {
-                    pending.commands.push(value);
-                }
-            }
+            Input::Command { player, value } => self.queue_command(player, value),
             Input::Tick(tick) => self.run(tick),
         }
     }
@@ -367,20 +371,21 @@ impl<G: Game> Room<G> {
             pending.inputs.pop_front();
             self.overflowed += 1;
         } else {
-            self.arrivals.push_back(player);
+            self.arrivals.push_back(Arrival::Input(player));
         }
     }
 
-    /// Where a request of a player may wait. Past the limit they are on their way out, and nothing more is heard.
-    fn take_request(&mut self, player: PlayerId) -> Option<&mut Pending> {
-        if self.pending.get(&player)?.requests == limits::COMMANDS_PER_TICK {
+    fn queue_command(&mut self, player: PlayerId, value: Vec<u8>) {
+        let Some(pending) = self.pending.get_mut(&player) else { return };
+        if pending.commands.len() == limits::COMMANDS_PER_TICK {
+            // They are on their way out, and nothing more of them is heard.
             self.overflowed += 1;
             self.pending.remove(&player);
             self.changes.push_back(Change::Leave(player, Leave::Flood));
+            return;
         }
-        let pending = self.pending.get_mut(&player)?;
-        pending.requests += 1;
-        Some(pending)
+        pending.commands.push_back(value);
+        self.arrivals.push_back(Arrival::Command(player));
     }
 
     fn run(&mut self, tick: Tick) {
@@ -396,7 +401,6 @@ impl<G: Game> Room<G> {
             match change {
                 Change::Join(player, join) => self.join(player, &join),
                 Change::Leave(player, reason) => self.leave(player, reason, String::new()),
-                Change::Ticks { player, first, last } => self.answer_ticks(player, first, last),
                 Change::Link(player, link) => {
                     if let Some(player) = self.context.players.get_mut(&player) {
                         player.link = link;
@@ -404,6 +408,7 @@ impl<G: Game> Room<G> {
                 }
             }
         }
+        self.answer_wanted_ticks();
         let (batch, inputs) = self.take_batch();
         if let Some(game) = &mut self.game {
             game.tick(&mut self.context, tick, &batch);
@@ -433,9 +438,14 @@ impl<G: Game> Room<G> {
         self.context.players.insert(player, entry);
         let before = self.context.outputs.len();
         let reply = match game.join(&mut self.context, player, join) {
-            Ok(welcome) => {
+            Ok(welcome) if welcome.bytes() <= limits::RELIABLE_DOWN_BYTES => {
                 self.pending.insert(player, Pending::default());
                 Output::Joined { player, welcome: welcome.into_value() }
+            }
+            Ok(welcome) => {
+                self.context.players.remove(&player);
+                let message = format!("The game's welcome has {} bytes, the limit is 1 MiB.", welcome.bytes());
+                Output::Refused { player, code: ErrorCode::TooLarge, message }
             }
             Err(refusal) => {
                 self.context.players.remove(&player);
@@ -457,38 +467,46 @@ impl<G: Game> Room<G> {
         }
     }
 
-    /// What the game gets this tick: commands by player, then inputs in order of arrival. Also the inputs, encoded for
-    /// the fan-out. A message that the game's types can't hold costs its sender their place.
+    /// What the game gets this tick, in order of arrival. Also the inputs in it, encoded for the fan-out. A message that
+    /// the game's types can't hold costs its sender their place.
     fn take_batch(&mut self) -> (Vec<Incoming<G>>, Vec<u8>) {
         let mut batch = Vec::new();
         let mut unreadable = Vec::new();
-        for (&player, pending) in &mut self.pending {
-            pending.requests = 0;
-            for value in pending.commands.drain(..) {
-                match msgpack::decode(&value) {
-                    Ok(command) => batch.push(Incoming::Command { player, command }),
-                    Err(error) => unreadable.push((player, error)),
-                }
-            }
-        }
-        let mut taken: BTreeMap<PlayerId, usize> = BTreeMap::new();
         let mut later = VecDeque::new();
         let mut inputs = msgpack::Inputs::default();
-        for player in std::mem::take(&mut self.arrivals) {
+        // What is fanned out must fit a frame; the rest waits for the next tick.
+        let room_for_inputs = if self.history.is_empty() {
+            usize::MAX
+        } else {
+            limits::UNRELIABLE_BODY_BYTES - limits::BODY_PREFIX_BYTES
+        };
+        for pending in self.pending.values_mut() {
+            pending.taken = 0;
+        }
+        for arrival in std::mem::take(&mut self.arrivals) {
+            let (Arrival::Input(player) | Arrival::Command(player)) = arrival;
             let Some(pending) = self.pending.get_mut(&player) else { continue };
-            let taken = taken.entry(player).or_default();
-            if *taken == limits::INPUT_WINDOW {
-                later.push_back(player);
-                continue;
-            }
-            let Some((number, value)) = pending.inputs.pop_front() else { continue };
-            *taken += 1;
-            pending.consumed = number;
-            match msgpack::decode(&value) {
-                Ok(input) => {
-                    inputs.push(player.0, number, &value);
-                    batch.push(Incoming::Input { player, input });
+            let message = if let Arrival::Command(_) = arrival {
+                let Some(value) = pending.commands.pop_front() else { continue };
+                msgpack::decode(&value).map(|command| Incoming::Command { player, command })
+            } else {
+                let Some((number, value)) = pending.inputs.front() else { continue };
+                let fits = inputs.bytes_with(value.len()) <= room_for_inputs;
+                if pending.taken == limits::INPUT_WINDOW || !fits {
+                    later.push_back(arrival);
+                    continue;
                 }
+                pending.taken += 1;
+                pending.consumed = *number;
+                let message = msgpack::decode(value).map(|input| Incoming::Input { player, input });
+                if message.is_ok() {
+                    inputs.push(player.0, *number, value);
+                }
+                pending.inputs.pop_front();
+                message
+            };
+            match message {
+                Ok(message) => batch.push(message),
                 Err(error) => unreadable.push((player, error)),
             }
         }
@@ -517,7 +535,8 @@ impl<G: Game> Room<G> {
         }
         let newest_alone = self.history.back().map_or(0, |(_, inputs)| inputs.len()) + limits::BODY_PREFIX_BYTES;
         if newest_alone > limits::UNRELIABLE_BODY_BYTES {
-            // Larger than the lane carries: each client asks for it on the reliable lane when it sees the gap.
+            // Only the first tick that is fanned out can be larger than the lane carries: each client asks for it on
+            // the reliable lane when it sees the next.
             self.overflowed += 1;
             return;
         }
@@ -530,6 +549,17 @@ impl<G: Game> Room<G> {
         u32::try_from(self.history_ticks).unwrap_or(u32::MAX)
     }
 
+    fn answer_wanted_ticks(&mut self) {
+        let wanted: Vec<_> = self
+            .pending
+            .iter_mut()
+            .filter_map(|(&player, pending)| pending.wanted_ticks.take().map(|range| (player, range)))
+            .collect();
+        for (player, (first, last)) in wanted {
+            self.answer_ticks(player, first, last);
+        }
+    }
+
     /// Always answers, with fewer ticks or none where the record doesn't reach: a client must learn what it lost.
     fn answer_ticks(&mut self, player: PlayerId, first: u32, last: u32) {
         let oldest = self.history.front().map_or(self.context.tick.saturating_add(1), |&(oldest, _)| oldest);
@@ -537,7 +567,7 @@ impl<G: Game> Room<G> {
         let count = if last < start { 0 } else { (last - start).min(limits::TICKS_PER_REQUEST - 1) as usize + 1 };
         let ticks = self.history.iter().skip((start - oldest) as usize).take(count);
         let inputs = ticks.map(|(_, inputs)| inputs.as_slice());
-        let body = msgpack::encode_ticks(start, inputs, limits::RELIABLE_DOWN_BYTES);
+        let body = msgpack::encode_ticks(start, inputs, limits::TICKS_ANSWER_BYTES);
         self.context.outputs.push_back(Output::Body { to: Target::One(player), kind: Kind::Ticks, body });
     }
 

@@ -18,7 +18,8 @@ use crate::endpoint::{Dropped, Endpoint, LocalId, PeerKey, Transmit, Unroutable}
 use crate::game::{Game, Join, PlayerId, Refusal, RoomInfo, Target, Tick};
 use crate::limits;
 use crate::peer::{self, Closed, Sent};
-use crate::player::{Arrived, FIRST_INPUT, Frames};
+use crate::player::{Arrived, FIRST_INPUT, Frames, NotTaken};
+use crate::rate::{Allowance, network};
 use crate::room::{self, Room};
 use crate::wire::codes::{CLOSE_REFUSED, ErrorCode, Leave};
 use crate::wire::frame::{Kind, Transport};
@@ -103,6 +104,8 @@ pub struct Counters {
     pub refused_requests: u64,
     /// Frames that could not be read; each cost its sender the place.
     pub bad_frames: u64,
+    /// Frames that came faster than a player may send them.
+    pub excess_frames: u64,
     /// Unreliable frames that could not leave in time.
     pub dropped_frames: u64,
     /// Inputs that came faster than a room takes them.
@@ -135,6 +138,7 @@ struct Connection {
     unreliable: VecDeque<SharedBody>,
     announced: bool,
     closing: bool,
+    is_unjoined: bool,
     allowance: Allowance,
     deadline: Option<Instant>,
 }
@@ -161,32 +165,6 @@ struct SharedBody {
     kind: Kind,
     deflated: bool,
     bytes: Rc<[u8]>,
-}
-
-/// Requests that a connection may still make: refilled evenly, up to a second's worth.
-struct Allowance {
-    requests: u32,
-    refilled: Instant,
-    exceeded: u32,
-}
-
-impl Allowance {
-    fn take(&mut self, now: Instant) -> bool {
-        let interval = Duration::from_secs(1) / limits::SIGNALS_PER_SECOND;
-        let refill = (now - self.refilled).as_nanos() / interval.as_nanos();
-        if let Ok(refill @ 1..) = u32::try_from(refill) {
-            self.requests = self.requests.saturating_add(refill).min(limits::SIGNALS_PER_SECOND);
-            self.refilled = now;
-        }
-        match self.requests.checked_sub(1) {
-            Some(left) => self.requests = left,
-            None => {
-                self.exceeded += 1;
-                return false;
-            }
-        }
-        true
-    }
 }
 
 struct HostedRoom<G: Game> {
@@ -218,12 +196,14 @@ pub struct Server<G: Game> {
     endpoint: Endpoint,
     connections: Slab<Connection>,
     by_id: BTreeMap<ConnectionId, usize>,
+    unjoined: BTreeMap<IpAddr, usize>,
     by_peer: BTreeMap<PeerKey, usize>,
     rooms: Slab<HostedRoom<G>>,
     by_name: BTreeMap<RoomName, usize>,
     rooms_made: u32,
     timers: BTreeSet<(Instant, Timer)>,
     ready: VecDeque<ConnectionId>,
+    overfull: Vec<usize>,
     deflater: Deflater,
     inflater: Inflater,
     deflated: Vec<u8>,
@@ -256,12 +236,14 @@ impl<G: Game> Server<G> {
             endpoint: Endpoint::new(endpoint_seed),
             connections: Slab::new(),
             by_id: BTreeMap::new(),
+            unjoined: BTreeMap::new(),
             by_peer: BTreeMap::new(),
             rooms: Slab::new(),
             by_name: BTreeMap::new(),
             rooms_made: 0,
             timers: BTreeSet::new(),
             ready: VecDeque::new(),
+            overfull: Vec::new(),
             deflater: Deflater::new(),
             inflater: Inflater::new(),
             deflated: Vec::new(),
@@ -317,6 +299,7 @@ impl<G: Game> Server<G> {
     /// A websocket has opened.
     pub fn handle_connect(&mut self, now: Instant, connection: ConnectionId, connect: Connect) {
         let deadline = now + limits::JOIN_TIMEOUT;
+        let remote = connect.remote.ip();
         let index = self.connections.insert(Connection {
             id: connection,
             connect,
@@ -326,11 +309,19 @@ impl<G: Game> Server<G> {
             unreliable: VecDeque::new(),
             announced: false,
             closing: false,
-            allowance: Allowance { requests: limits::SIGNALS_PER_SECOND, refilled: now, exceeded: 0 },
+            is_unjoined: true,
+            allowance: Allowance::new(limits::SIGNALS_PER_SECOND, now),
             deadline: Some(deadline),
         });
         self.by_id.insert(connection, index);
         self.timers.insert((deadline, Timer::Connection(index)));
+        let waiting = self.unjoined.entry(network(remote)).or_default();
+        *waiting += 1;
+        // Proxies and tests come from this machine.
+        if *waiting > limits::UNJOINED_PER_ADDRESS && !remote.is_loopback() {
+            let reason = "rate_limited: Too many connections from your address wait to join.";
+            self.close_connection(index, CLOSE_REFUSED, reason);
+        }
         if self.stopping {
             self.close_connection(index, Leave::Shutdown.close_code(), "shutdown: The server is stopping.");
         }
@@ -341,7 +332,7 @@ impl<G: Game> Server<G> {
         let Some(index) = self.index_of(connection) else { return };
         let (reply_to, request) = signaling::parse(text);
         if !self.connections[index].allowance.take(now) {
-            if self.connections[index].allowance.exceeded > limits::SIGNALS_PER_SECOND {
+            if self.connections[index].allowance.is_flooded() {
                 self.put_out(now, index, Leave::Flood, "You sent too many requests.");
                 return;
             }
@@ -377,6 +368,7 @@ impl<G: Game> Server<G> {
     pub fn handle_disconnect(&mut self, now: Instant, connection: ConnectionId, clean: bool) {
         let Some(index) = self.by_id.remove(&connection) else { return };
         self.leave_room(now, index, if clean { Leave::Left } else { Leave::Closed });
+        self.count_as_joined(index);
         let gone = self.connections.remove(index);
         if let Some(deadline) = gone.deadline {
             self.timers.remove(&(deadline, Timer::Connection(index)));
@@ -402,7 +394,7 @@ impl<G: Game> Server<G> {
                 Timer::Room(index) => self.tick_room(now, index),
                 Timer::Connection(index) => {
                     self.connections[index].deadline = None;
-                    if !matches!(self.connections[index].stage, Stage::Joined(_)) {
+                    if matches!(self.connections[index].stage, Stage::Arrived) {
                         self.close_connection(index, Leave::Timeout.close_code(), "timeout: Nobody joined.");
                     }
                 }
@@ -567,9 +559,26 @@ impl<G: Game> Server<G> {
                 let room = session.room;
                 self.rooms[room].members.remove(&session.player);
                 self.rooms[room].room.handle_input(room::Input::Leave { player: session.player, reason });
-                self.tell_presence(room, &session.info, Some(reason));
+                // Where all go, nobody is left to be told of each.
+                if !matches!(reason, Leave::RoomClosed | Leave::Shutdown) {
+                    self.tell_presence(room, &session.info, Some(reason));
+                }
             }
             Stage::Arrived | Stage::Gone => {}
+        }
+    }
+
+    /// The connection no longer counts among those of its address that wait.
+    fn count_as_joined(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        let network = network(connection.connect.remote.ip());
+        if std::mem::take(&mut connection.is_unjoined)
+            && let Some(waiting) = self.unjoined.get_mut(&network)
+        {
+            *waiting -= 1;
+            if *waiting == 0 {
+                self.unjoined.remove(&network);
+            }
         }
     }
 
@@ -663,7 +672,7 @@ impl<G: Game> Server<G> {
         let clock_ms = self.clock_ms(now);
         let Stage::Joined(session) = &mut self.connections[index].stage else { return };
         let mut arrived = Vec::new();
-        let handled = session.frames.handle_frame(clock_ms, bytes, transport, &mut self.inflater, &mut arrived);
+        let handled = session.frames.handle_frame(now, clock_ms, bytes, transport, &mut self.inflater, &mut arrived);
         let (room, player) = (session.room, session.player);
         for arrived in arrived {
             let room_input = match arrived {
@@ -673,15 +682,20 @@ impl<G: Game> Server<G> {
                 Arrived::Ping { clock_ms: pinged } => {
                     let tick = self.rooms[room].last_tick;
                     let body = msgpack::encode_pong(pinged, clock_ms, tick);
-                    self.send_unreliable(now, index, SharedBody::plain(Kind::Pong, body));
+                    self.send_unreliable(now, index, &SharedBody::plain(Kind::Pong, body));
                     continue;
                 }
             };
             self.rooms[room].room.handle_input(room_input);
         }
-        if let Err(error) = handled {
-            self.counters.bad_frames += 1;
-            self.put_out(now, index, Leave::BadFrame, &format!("A frame can't be read: {error}."));
+        match handled {
+            Ok(()) => {}
+            Err(NotTaken::Bad(error)) => {
+                self.counters.bad_frames += 1;
+                self.put_out(now, index, Leave::BadFrame, &format!("A frame can't be read: {error}."));
+            }
+            Err(NotTaken::TooMany) => self.counters.excess_frames += 1,
+            Err(NotTaken::Flood) => self.put_out(now, index, Leave::Flood, "You sent too many frames."),
         }
     }
 
@@ -690,7 +704,7 @@ impl<G: Game> Server<G> {
     }
 
     /// Over the data channel where it is open, else over the websocket, there at most one state at a time.
-    fn send_unreliable(&mut self, now: Instant, index: usize, body: SharedBody) {
+    fn send_unreliable(&mut self, now: Instant, index: usize, body: &SharedBody) {
         let connection = &mut self.connections[index];
         let Stage::Joined(session) = &mut connection.stage else { return };
         if let Some(peer) = session.peer.filter(|&peer| self.endpoint.is_open(peer)) {
@@ -720,7 +734,7 @@ impl<G: Game> Server<G> {
             connection.unreliable.pop_front();
             self.counters.dropped_frames += 1;
         }
-        connection.unreliable.push_back(body);
+        connection.unreliable.push_back(body.clone());
         announce(connection, &mut self.ready);
     }
 
@@ -746,7 +760,7 @@ impl<G: Game> Server<G> {
         let missed = number.saturating_sub(hosted.last_tick).saturating_sub(1);
         self.counters.missed_ticks += u64::from(missed);
         hosted.last_tick = number;
-        hosted.deadline = hosted.start + tick * (number + 1);
+        hosted.deadline = (hosted.start + tick * number.saturating_add(1)).max(now + Duration::from_millis(1));
         let deadline = hosted.deadline;
         self.measure_links(now, index);
         self.rooms[index].room.handle_input(room::Input::Tick(Tick { number, missed }));
@@ -765,7 +779,7 @@ impl<G: Game> Server<G> {
             if let Some(link) = session.frames.poll_link(now) {
                 self.rooms[index].room.handle_input(room::Input::Link { player, link });
                 let body = msgpack::encode_clock(clock_ms);
-                self.send_unreliable(now, connection, SharedBody::plain(Kind::Ping, body));
+                self.send_unreliable(now, connection, &SharedBody::plain(Kind::Ping, body));
             }
         }
     }
@@ -810,6 +824,7 @@ impl<G: Game> Server<G> {
         let info = SessionInfo { player: player.0, socket_id, user_id: None, name };
         let session = Session { room, player, info, frames: Frames::new(now), peer: None };
         self.connections[index].stage = Stage::Joined(Box::new(session));
+        self.count_as_joined(index);
         let (sdp, sdp_error) = match offer.map(|offer| self.answer(now, index, &offer)) {
             None => (None, None),
             Some(Ok(sdp)) => (Some(sdp), None),
@@ -821,7 +836,7 @@ impl<G: Game> Server<G> {
             socket_id: &info.socket_id,
             player: player.0,
             room_size: self.rooms[room].room.players().len(),
-            sessions: self.sessions(room),
+            sessions: self.joined(room).collect(),
             tick: self.rooms[room].last_tick,
             tick_ms: self.config.tick.as_secs_f64() * 1000.0,
             input_seq: FIRST_INPUT,
@@ -830,11 +845,6 @@ impl<G: Game> Server<G> {
             sdp_error,
         };
         let text = signaling::granted(&reply_to, &reply);
-        if text.len() > limits::RELIABLE_DOWN_BYTES {
-            log::error!("the welcome of room {} has {} bytes, the limit is 1 MiB", self.rooms[room].name, text.len());
-            self.put_out(now, index, Leave::RoomClosed, "The welcome of this game is too large.");
-            return;
-        }
         self.push(index, Signal::Text(text));
         self.tell_presence(room, &info, None);
     }
@@ -848,20 +858,30 @@ impl<G: Game> Server<G> {
         self.close_connection(index, CLOSE_REFUSED, fault.code.as_str());
     }
 
-    /// Encoded once, deflated once, shared by all; only the header is each player's own.
+    /// Encoded once, deflated once, shared by all; only the header is each player's own. What goes to one player is not
+    /// deflated: done for each of many, it would take the time of the tick.
     fn fan_out(&mut self, now: Instant, room: usize, to: Target, kind: Kind, body: &[u8]) {
+        if let Target::One(player) = to {
+            if let Some(&index) = self.rooms[room].members.get(&player) {
+                self.send_body(now, index, &SharedBody { kind, deflated: false, bytes: body.into() });
+            }
+            return;
+        }
         let deflated = self.deflater.deflate(body, &mut self.deflated);
         let bytes: Rc<[u8]> = if deflated { self.deflated.as_slice().into() } else { body.into() };
         let shared = SharedBody { kind, deflated, bytes };
-        let tick = self.rooms[room].last_tick;
         for (_, index) in self.members(room).into_iter().filter(|&(player, _)| to.includes(player)) {
-            if kind.is_reliable() {
-                let Stage::Joined(session) = &mut self.connections[index].stage else { continue };
-                let frame = session.frames.write_reliable(kind, deflated, &shared.bytes, tick);
-                self.push(index, Signal::Binary(frame));
-            } else {
-                self.send_unreliable(now, index, shared.clone());
-            }
+            self.send_body(now, index, &shared);
+        }
+    }
+
+    fn send_body(&mut self, now: Instant, index: usize, body: &SharedBody) {
+        if !body.kind.is_reliable() {
+            self.send_unreliable(now, index, body);
+        } else if let Stage::Joined(session) = &mut self.connections[index].stage {
+            let tick = self.rooms[session.room].last_tick;
+            let frame = session.frames.write_reliable(body.kind, body.deflated, &body.bytes, tick);
+            self.push(index, Signal::Binary(frame));
         }
     }
 
@@ -872,7 +892,8 @@ impl<G: Game> Server<G> {
             return false;
         }
         let since = *hosted.empty_since.get_or_insert(now);
-        if now - since < limits::EMPTY_ROOM_LINGER {
+        // One that was hardly used is hardly missed; else rooms could be made faster than they go.
+        if now - since < limits::EMPTY_ROOM_LINGER.min(since.saturating_duration_since(hosted.start)) {
             return false;
         }
         self.remove_room(index);
@@ -890,20 +911,18 @@ impl<G: Game> Server<G> {
 
     // ----- telling players
 
-    fn sessions(&self, room: usize) -> Vec<&SessionInfo> {
+    fn joined(&self, room: usize) -> impl Iterator<Item = &SessionInfo> {
         let connections = self.rooms[room].members.values().filter_map(|&index| self.connections.get(index));
-        connections
-            .filter_map(|connection| match &connection.stage {
-                Stage::Joined(session) => Some(&session.info),
-                _ => None,
-            })
-            .collect()
+        connections.filter_map(|connection| match &connection.stage {
+            Stage::Joined(session) => Some(&session.info),
+            _ => None,
+        })
     }
 
     /// Tells the others that a player has come, or gone.
     fn tell_presence(&mut self, room: usize, info: &SessionInfo, reason: Option<Leave>) {
         self.rooms[room].users_changed = true;
-        let room_size = self.sessions(room).len();
+        let room_size = self.joined(room).count();
         let name = if reason.is_some() { "eventLeave" } else { "eventJoin" };
         let text = signaling::event(name, &Presence { session: info, room_size, reason });
         self.tell_room(room, Some(PlayerId(info.player)), &text);
@@ -917,7 +936,7 @@ impl<G: Game> Server<G> {
         }
         hosted.users_changed = false;
         hosted.users_told = Some(now);
-        let sessions = self.sessions(room);
+        let sessions: Vec<&SessionInfo> = self.joined(room).collect();
         let text = signaling::event("eventRoomUsers", &RoomUsers { room_size: sessions.len(), sessions });
         self.tell_room(room, None, &text);
     }
@@ -960,6 +979,10 @@ impl<G: Game> Server<G> {
             let reason = "timeout: Your connection can't keep up.".to_owned();
             connection.outgoing.push_back(Signal::Close { code: Leave::Timeout.close_code(), reason });
             connection.closing = true;
+            self.overfull.push(index);
+        }
+        if connection.closing {
+            connection.unreliable.clear();
         }
         announce(connection, &mut self.ready);
     }
@@ -975,6 +998,9 @@ impl<G: Game> Server<G> {
     fn settle(&mut self, now: Instant) {
         while let Some((peer, event)) = self.endpoint.poll_event() {
             self.handle_peer_event(now, peer, event);
+        }
+        while let Some(index) = self.overfull.pop() {
+            self.leave_room(now, index, Leave::Timeout);
         }
     }
 }

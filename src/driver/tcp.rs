@@ -15,6 +15,7 @@ use super::site::{Answer, Site};
 use super::websocket::{Gone, Received, Websocket};
 use crate::game::Game;
 use crate::limits::{CONNECTIONS, UNJOINED_PER_ADDRESS};
+use crate::rate::network;
 use crate::server::{Connect, ConnectionId, Server, Signal};
 use crate::wire::signaling::RoomName;
 
@@ -97,14 +98,6 @@ impl Admission {
                 self.http.remove(&network);
             }
         }
-    }
-}
-
-/// What counts as one address: for IPv6 the /64 that one customer has.
-fn network(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) & !u128::from(u64::MAX)).into()),
-        v4 => v4,
     }
 }
 

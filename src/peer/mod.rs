@@ -102,7 +102,6 @@ struct Address {
     remote: SocketAddr,
     received_bytes: u64,
     sent_bytes: u64,
-    last_heard: Instant,
     nonce: u64,
     proven: bool,
 }
@@ -126,8 +125,6 @@ impl Identity {
     }
 }
 
-/// How long the address in use may be silent before a check from another one moves the peer there.
-const SILENCE_BEFORE_MOVE: Duration = Duration::from_millis(500);
 /// Time between two tries to prove an address, and the first wait for an answer in the lane's handshake.
 const RETRY: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(2);
@@ -140,6 +137,7 @@ pub(crate) struct Peer {
     ufrag: String,
     rng: ChaCha20Rng,
     addresses: Vec<Address>,
+    introduced: usize,
     locals: Vec<SocketAddr>,
     current: Option<SocketAddr>,
     connected: bool,
@@ -242,6 +240,7 @@ impl Peer {
             ufrag: own.ufrag.clone(),
             rng,
             addresses: Vec::new(),
+            introduced: 0,
             locals: Vec::new(),
             current: None,
             connected: false,
@@ -312,41 +311,45 @@ impl Peer {
         let Ok(message) = StunMessage::parse(bytes) else { return Stun::Refused };
         let wants_this_address = message.use_candidate();
         let destination = stand_in(local, source);
+        let Ok(receive) = Receive::new(Protocol::Udp, source, destination, bytes) else { return Stun::Refused };
+        if self.closed || !self.rtc.accepts(&Input::Receive(now, receive)) {
+            return Stun::Refused;
+        }
         let known = self.addresses.iter().any(|address| address.remote == source && address.local == local);
-        if !known {
-            // Only a message with the right password may add an address. A known source, str0m would let through
-            // without that check.
-            let Ok(receive) = Receive::new(Protocol::Udp, source, destination, bytes) else { return Stun::Refused };
-            if self.closed || !self.rtc.accepts(&Input::Receive(now, receive)) {
-                return Stun::Refused;
-            }
-            if self.addresses.len() == limits::PEER_ADDRESSES {
-                self.close(now, Closed::TooManyAddresses, outbox);
-                return Stun::Refused;
-            }
-            self.addresses.push(Address {
-                local,
-                remote: source,
-                received_bytes: 0,
-                sent_bytes: 0,
-                last_heard: now,
-                nonce: self.rng.next_u64(),
-                proven: self.role == Role::Active,
-            });
-            if self.role == Role::Passive {
-                self.add_local(destination);
-                self.add_remote(source);
-                self.drain(now, None, outbox);
-            }
+        if !known && !self.introduce(now, local, source, outbox) {
+            return Stun::Refused;
         }
         self.handle_datagram(now, local, source, bytes, outbox);
-        if self.role == Role::Passive && self.connected && self.current.is_some_and(|current| current != source) {
-            let silent = self.current_address().is_none_or(|current| now - current.last_heard > SILENCE_BEFORE_MOVE);
-            if wants_this_address || silent {
-                self.move_to(now, source, outbox);
-            }
+        let moves = wants_this_address && self.current.is_some_and(|current| current != source);
+        if moves && self.role == Role::Passive && self.connected {
+            self.move_to(now, source, outbox);
         }
         Stun::Accepted
+    }
+
+    /// Notes an address that has shown the password. `false` if it was one too many, and closed the peer: addresses
+    /// that the peer has left count too, as str0m keeps them all.
+    fn introduce(&mut self, now: Instant, local: LocalId, source: SocketAddr, outbox: &mut Outbox) -> bool {
+        if self.introduced == limits::PEER_ADDRESSES {
+            self.close(now, Closed::TooManyAddresses, outbox);
+            return false;
+        }
+        self.introduced += 1;
+        self.addresses.retain(|address| address.remote != source);
+        self.addresses.push(Address {
+            local,
+            remote: source,
+            received_bytes: 0,
+            sent_bytes: 0,
+            nonce: self.rng.next_u64(),
+            proven: self.role == Role::Active,
+        });
+        if self.role == Role::Passive {
+            self.add_local(stand_in(local, source));
+            self.add_remote(source);
+            self.drain(now, outbox);
+        }
+        true
     }
 
     /// Takes a datagram from an address of this peer.
@@ -363,7 +366,6 @@ impl Peer {
         }
         if let Some(address) = self.addresses.iter_mut().find(|address| address.remote == source) {
             address.received_bytes += bytes.len() as u64;
-            address.last_heard = now;
         }
         let Ok(receive) = Receive::new(Protocol::Udp, source, stand_in(local, source), bytes) else { return };
         if let Err(error) = self.rtc.handle_input(Input::Receive(now, receive)) {
@@ -371,7 +373,7 @@ impl Peer {
             self.close(now, Closed::Failed, outbox);
             return;
         }
-        self.drain(now, Some(source), outbox);
+        self.drain(now, outbox);
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant, outbox: &mut Outbox) {
@@ -393,7 +395,7 @@ impl Peer {
             self.close(now, Closed::Failed, outbox);
             return;
         }
-        self.drain(now, None, outbox);
+        self.drain(now, outbox);
     }
 
     /// Sends a frame now or never.
@@ -417,7 +419,7 @@ impl Peer {
             self.send_packet(now, &packet, outbox);
         }
         if self.connected && self.rtc.close().is_ok() {
-            self.poll_rtc(now, None, outbox);
+            self.poll_rtc(now, outbox);
         }
         self.closed = true;
         self.events.push_back(Event::Closed(why));
@@ -446,11 +448,15 @@ impl Peer {
     /// old candidate away moves it at once.
     fn move_to(&mut self, now: Instant, source: SocketAddr, outbox: &mut Outbox) {
         let Some(old) = self.current else { return };
-        if let Ok(candidate) = Candidate::host(old, Protocol::Udp) {
-            self.rtc.direct_api().invalidate_candidate(&candidate);
-        }
         // Coming back is a move like any other, so the old address has to introduce itself again.
         self.addresses.retain(|address| address.remote != old);
+        let gone = Candidate::host(old, Protocol::Udp)
+            .is_ok_and(|candidate| self.rtc.direct_api().invalidate_candidate(&candidate));
+        if !gone {
+            // str0m would go on sending there.
+            self.close(now, Closed::TooManyAddresses, outbox);
+            return;
+        }
         self.current = Some(source);
         self.handle_timeout(now, outbox);
         self.probe(now, outbox);
@@ -459,14 +465,20 @@ impl Peer {
     /// Asks the address in use to prove itself, if it has not.
     fn probe(&mut self, now: Instant, outbox: &mut Outbox) {
         self.probe_at = None;
-        let Some(nonce) = self.current_address().filter(|address| !address.proven).map(|address| address.nonce) else {
-            return;
-        };
+        let Some(asked) = self.current_address().filter(|address| !address.proven) else { return };
+        let (remote, nonce) = (asked.remote, asked.nonce);
         if self.lane.is_open() {
             let mut packet = std::mem::take(&mut self.packet);
             self.lane.write_heartbeat(nonce, &mut packet);
             self.send_packet(now, &packet, outbox);
             self.packet = packet;
+        }
+        if self.current != Some(remote) {
+            // str0m sent it elsewhere, and who has it there could answer for this address.
+            let fresh = self.rng.next_u64();
+            if let Some(asked) = self.addresses.iter_mut().find(|address| address.remote == remote) {
+                asked.nonce = fresh;
+            }
         }
         self.probe_at = Some(now + RETRY);
     }
@@ -484,13 +496,13 @@ impl Peer {
         // str0m polls its DTLS only after a mutation that it knows of.
         let sent = self.dtls.send(packet).is_ok() && self.rtc.handle_input(Input::Timeout(now)).is_ok();
         if sent {
-            self.poll_rtc(now, None, outbox);
+            self.poll_rtc(now, outbox);
         }
     }
 
     /// Brings out everything that waits in str0m and the lane: after every mutation, until there is no more.
-    fn drain(&mut self, now: Instant, from: Option<SocketAddr>, outbox: &mut Outbox) {
-        self.poll_rtc(now, from, outbox);
+    fn drain(&mut self, now: Instant, outbox: &mut Outbox) {
+        self.poll_rtc(now, outbox);
         let mut reply = Vec::new();
         let mut arrivals = Vec::new();
         for packet in self.dtls.take_received() {
@@ -524,7 +536,7 @@ impl Peer {
         }
     }
 
-    fn poll_rtc(&mut self, now: Instant, from: Option<SocketAddr>, outbox: &mut Outbox) {
+    fn poll_rtc(&mut self, now: Instant, outbox: &mut Outbox) {
         loop {
             match self.rtc.poll_output() {
                 Ok(Output::Timeout(at)) => {
@@ -534,7 +546,7 @@ impl Peer {
                 Ok(Output::Transmit(transmit)) => {
                     self.transmit(transmit.source, transmit.destination, transmit.contents.into(), outbox);
                 }
-                Ok(Output::Event(event)) => self.handle_rtc_event(now, &event, from, outbox),
+                Ok(Output::Event(event)) => self.handle_rtc_event(now, &event, outbox),
                 Err(error) => {
                     log::debug!("peer {}: {error}", self.ufrag);
                     if !std::mem::replace(&mut self.closed, true) {
@@ -546,14 +558,10 @@ impl Peer {
         }
     }
 
-    fn handle_rtc_event(&mut self, now: Instant, event: &str0m::Event, from: Option<SocketAddr>, outbox: &mut Outbox) {
+    fn handle_rtc_event(&mut self, now: Instant, event: &str0m::Event, outbox: &mut Outbox) {
         let closed = match event {
             str0m::Event::Connected => {
                 self.connected = true;
-                // The Finished that completed the handshake came from here: what answers a handshake is there.
-                if let Some(address) = self.addresses.iter_mut().find(|address| Some(address.remote) == from) {
-                    address.proven = true;
-                }
                 if self.role == Role::Active {
                     self.handshake(now, RETRY, outbox);
                 }

@@ -18,10 +18,11 @@ impl Deflater {
         }
         self.0.reset();
         out.clear();
-        out.resize(body.len() - 1, 0);
+        // Room for a body that doesn't shrink: a stream that is cut off leaves the compressor in no state to go on.
+        out.resize(body.len() + body.len() / 16 + 64, 0);
         let done = matches!(self.0.compress(body, out, FlushCompress::Finish), Ok(Status::StreamEnd));
         out.truncate(usize::try_from(self.0.total_out()).unwrap_or(0));
-        done
+        done && out.len() < body.len()
     }
 }
 

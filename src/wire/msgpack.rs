@@ -330,6 +330,12 @@ impl Inputs {
         self.entries.extend_from_slice(value);
     }
 
+    /// Bytes of the encoded array if one more input of `value_bytes` is added, at most.
+    #[must_use]
+    pub fn bytes_with(&self, value_bytes: usize) -> usize {
+        5 + self.entries.len() + 1 + 5 + 5 + value_bytes
+    }
+
     /// The encoded array.
     #[must_use]
     pub fn finish(self) -> Vec<u8> {

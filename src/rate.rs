@@ -1,0 +1,69 @@
+//! How often somebody may do something, and who counts as one.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+/// A token bucket that holds a second's worth and fills evenly.
+pub(crate) struct Allowance {
+    per_second: u32,
+    left: u32,
+    filled: Instant,
+    exceeded: u32,
+}
+
+impl Allowance {
+    pub(crate) fn new(per_second: u32, now: Instant) -> Allowance {
+        Allowance { per_second, left: per_second, filled: now, exceeded: 0 }
+    }
+
+    /// Uses one; `false` where none is left.
+    pub(crate) fn take(&mut self, now: Instant) -> bool {
+        let interval = Duration::from_secs(1) / self.per_second;
+        let new = now.saturating_duration_since(self.filled).as_nanos() / interval.as_nanos();
+        let new = u32::try_from(new).unwrap_or(u32::MAX).min(self.per_second);
+        if new > 0 {
+            self.left = self.left.saturating_add(new).min(self.per_second);
+            self.exceeded = self.exceeded.saturating_sub(new);
+            self.filled = now;
+        }
+        match self.left.checked_sub(1) {
+            Some(left) => self.left = left,
+            None => self.exceeded += 1,
+        }
+        self.exceeded == 0
+    }
+
+    /// Whether a second's worth has been asked for on top of what there was: no accident any more.
+    pub(crate) fn is_flooded(&self) -> bool {
+        self.exceeded > self.per_second
+    }
+}
+
+/// What counts as one address: for IPv6 the /64 that one customer has.
+pub(crate) fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) & !u128::from(u64::MAX)).into()),
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_holds_as_many_as_it_says_however_they_are_spread() {
+        #[expect(clippy::disallowed_methods, reason = "an Instant can't be made otherwise; only differences matter")]
+        let start = Instant::now();
+        let mut bursts = Allowance::new(10, start);
+        assert_eq!((0..15).filter(|_| bursts.take(start)).count(), 10);
+        assert!(!bursts.is_flooded());
+        assert_eq!((0..10).filter(|_| bursts.take(start)).count(), 0);
+        assert!(bursts.is_flooded());
+        let later = start + Duration::from_secs(2);
+        assert!(!bursts.take(later), "what was too much is paid back first");
+        assert!(!bursts.is_flooded());
+        let mut even = Allowance::new(10, start);
+        assert!((0..100u32).all(|i| even.take(start + Duration::from_millis(100) * i)));
+    }
+}
