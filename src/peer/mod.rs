@@ -105,6 +105,8 @@ struct Address {
     last_heard: Instant,
     nonce: u64,
     proven: bool,
+    /// What ICE knows a client's address as.
+    candidate: Option<Candidate>,
 }
 
 /// The certificate that all peers of a process share, with its fingerprint.
@@ -140,6 +142,7 @@ pub(crate) struct Peer {
     ufrag: String,
     rng: ChaCha20Rng,
     addresses: Vec<Address>,
+    introductions: u16,
     locals: Vec<SocketAddr>,
     current: Option<SocketAddr>,
     connected: bool,
@@ -214,8 +217,10 @@ impl Peer {
         for &(local, address) in locals {
             self.add_local(stand_in(local, address));
         }
-        for &candidate in &answer.candidates {
-            self.add_remote(candidate);
+        for &address in &answer.candidates {
+            if let Ok(candidate) = Candidate::host(address, Protocol::Udp) {
+                self.rtc.add_remote_candidate(candidate);
+            }
         }
         self.start(&answer).map_err(|()| SdpError("The answer can't be used."))?;
         self.handle_timeout(now, outbox);
@@ -242,6 +247,7 @@ impl Peer {
             ufrag: own.ufrag.clone(),
             rng,
             addresses: Vec::new(),
+            introductions: 0,
             locals: Vec::new(),
             current: None,
             connected: false,
@@ -320,9 +326,16 @@ impl Peer {
             if self.closed || !self.rtc.accepts(&Input::Receive(now, receive)) {
                 return Stun::Refused;
             }
-            if self.addresses.len() == limits::PEER_ADDRESSES {
+            if self.addresses.len() == limits::PEER_ADDRESSES || self.introductions == limits::PEER_INTRODUCTIONS {
                 self.close(now, Closed::TooManyAddresses, outbox);
                 return Stun::Refused;
+            }
+            self.introductions += 1;
+            let candidate = (self.role == Role::Passive).then(|| self.introduce(source)).flatten();
+            if let Some(candidate) = &candidate {
+                self.add_local(destination);
+                self.rtc.add_remote_candidate(candidate.clone());
+                self.drain(now, None, outbox);
             }
             self.addresses.push(Address {
                 local,
@@ -332,12 +345,8 @@ impl Peer {
                 last_heard: now,
                 nonce: self.rng.next_u64(),
                 proven: self.role == Role::Active,
+                candidate,
             });
-            if self.role == Role::Passive {
-                self.add_local(destination);
-                self.add_remote(source);
-                self.drain(now, None, outbox);
-            }
         }
         self.handle_datagram(now, local, source, bytes, outbox);
         if self.role == Role::Passive && self.connected && self.current.is_some_and(|current| current != source) {
@@ -436,21 +445,22 @@ impl Peer {
         }
     }
 
-    fn add_remote(&mut self, address: SocketAddr) {
-        if let Ok(candidate) = Candidate::host(address, Protocol::Udp) {
-            self.rtc.add_remote_candidate(candidate);
-        }
+    /// A candidate unlike all before it: str0m keeps those that were taken away, and finds them first.
+    fn introduce(&self, address: SocketAddr) -> Option<Candidate> {
+        let base = SocketAddr::new(address.ip(), self.introductions);
+        Candidate::server_reflexive(address, base, Protocol::Udp).ok()
     }
 
     /// An ICE-lite agent goes on sending to the old address until its checks have been missing for 15 s; taking the
     /// old candidate away moves it at once.
     fn move_to(&mut self, now: Instant, source: SocketAddr, outbox: &mut Outbox) {
         let Some(old) = self.current else { return };
-        if let Ok(candidate) = Candidate::host(old, Protocol::Udp) {
-            self.rtc.direct_api().invalidate_candidate(&candidate);
-        }
         // Coming back is a move like any other, so the old address has to introduce itself again.
-        self.addresses.retain(|address| address.remote != old);
+        for address in self.addresses.extract_if(.., |address| address.remote == old) {
+            if let Some(candidate) = &address.candidate {
+                self.rtc.direct_api().invalidate_candidate(candidate);
+            }
+        }
         self.current = Some(source);
         self.handle_timeout(now, outbox);
         self.probe(now, outbox);
