@@ -171,11 +171,11 @@ impl Frames {
             return None;
         }
         self.next_ping = now + limits::PING_INTERVAL;
-        let mut link = Link::default();
-        link.rtt_us = self.round_trip.smoothed_us();
-        link.jitter_us = self.round_trip.variation_us();
-        link.loss_permille = self.heard.take_loss_permille();
-        Some(link)
+        Some(Link {
+            rtt_us: self.round_trip.smoothed_us(),
+            jitter_us: self.round_trip.variation_us(),
+            loss_permille: self.heard.take_loss_permille(),
+        })
     }
 }
 

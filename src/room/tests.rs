@@ -194,8 +194,7 @@ fn links_are_known_from_the_next_tick() {
     let mut bench = Bench::new(move |ctx, _| note.borrow_mut().push(ctx.link(PlayerId(1)).rtt_us));
     let player = bench.join("one");
     bench.tick();
-    let mut link = Link::default();
-    link.rtt_us = 40_000;
+    let link = Link { rtt_us: 40_000, ..Link::default() };
     bench.room.handle_input(Input::Link { player, link });
     bench.tick();
     bench.room.handle_input(Input::Leave { player, reason: Leave::Left });
@@ -384,7 +383,7 @@ fn messages_past_a_limit_are_not_sent() {
         });
         let sent = bench.tick().len();
         let result = result.borrow();
-        let result = result.as_ref().map(|()| ()).map_err(|error| match error {
+        let result = result.as_ref().copied().map_err(|error| match error {
             SendError::TooLarge { bytes, limit } => {
                 assert_eq!(*bytes, limit + 1);
                 "too large"
