@@ -131,6 +131,12 @@ impl Endpoint {
             key.and_then(|key| self.with_peer(key, |peer, outbox| peer.handle_stun(now, local, source, bytes, outbox)));
         if taken != Some(Stun::Accepted) {
             self.unroutable.stun += 1;
+            return;
+        }
+        // The address is whose check came last: another peer may have claimed it with a forged source.
+        let key = key.filter(|&key| self.entry(key).is_some_and(|entry| entry.addresses.contains(&source)));
+        if let Some(key) = key {
+            self.by_address.insert(source, key);
         }
     }
 
