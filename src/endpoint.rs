@@ -681,6 +681,21 @@ mod tests {
         assert!(down >= 28 && up >= 28, "{down} down, {up} up: {:?}", net.events);
     }
 
+    #[test]
+    fn an_address_that_another_peer_claimed_comes_back_with_the_next_check() {
+        let mut net = Net::new();
+        let claimant = net.connect();
+        let check = net.nominating_check();
+        let victim = net.connect();
+        net.give(net.clients[victim].address, &check);
+        net.exchange(victim, Duration::from_secs(4));
+        for client in [claimant, victim] {
+            net.exchange(client, Duration::from_secs(4));
+            let (down, up) = net.exchange(client, Duration::from_secs(1));
+            assert!(down >= 28 && up >= 28, "client {client}: {down} down, {up} up");
+        }
+    }
+
     proptest! {
         #![proptest_config(Config {
             rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..Config::with_cases(32)
