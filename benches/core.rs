@@ -1,5 +1,8 @@
 //! What the server does per tick: encode, deflate, fan out; and what a player costs it in return.
 
+#![allow(clippy::unwrap_used, reason = "a bench whose setup fails should stop")]
+#![allow(missing_docs, reason = "criterion's macros make public functions")]
+
 #[path = "../tests/it/net.rs"]
 #[expect(dead_code, reason = "the benches need a part of it")]
 mod net;

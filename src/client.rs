@@ -1,8 +1,8 @@
 //! The native client, sans-IO: what `client-js` is for the browser, for tests, bots, load and games outside of it.
 //!
-//! The caller connects a websocket and a UDP socket, gives [`Client`] what they bring, and polls it for what they are to
-//! carry, for [`Event`]s, and for when to come again. While the data channel opens, and where it doesn't, everything
-//! goes over the websocket.
+//! The caller connects a websocket and a UDP socket, gives [`Client`] what they bring, and polls it for what they are
+//! to carry, for [`Event`]s, and for when to come again. While the data channel opens, and where it doesn't,
+//! everything goes over the websocket.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -193,7 +193,11 @@ impl Client {
         let request = serde_json::json!({
             "a": "join",
             "d": {
-                "roomId": config.room, "name": config.name, "data": config.data, "version": signaling::VERSION, "sdp": sdp,
+                "roomId": config.room,
+                "name": config.name,
+                "data": config.data,
+                "version": signaling::VERSION,
+                "sdp": sdp,
             },
         });
         Client {
@@ -281,10 +285,8 @@ impl Client {
     /// Time has come for whatever [`Client::poll_timeout`] named.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
-        if let Some(peer) = &mut self.peer {
-            if peer.poll_timeout().is_some_and(|at| at <= now) {
-                peer.handle_timeout(now, &mut self.outbox);
-            }
+        if let Some(peer) = self.peer.as_mut().filter(|peer| peer.poll_timeout().is_some_and(|at| at <= now)) {
+            peer.handle_timeout(now, &mut self.outbox);
         }
         self.settle();
         if self.joined && !self.closed {

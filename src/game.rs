@@ -1,8 +1,8 @@
 //! What a game implements and sees.
 //!
-//! A game is a value per room. The server calls it on one thread: [`Game::join`] and [`Game::leave`] as players come and
-//! go, then [`Game::tick`] once per tick with everything the players sent since the last one. All three run inside the
-//! tick, so a game needs no locks; all they learn arrives as arguments or through [`Context`], so a game that reads
+//! A game is a value per room. The server calls it on one thread: [`Game::join`] and [`Game::leave`] as players come
+//! and go, then [`Game::tick`] once per tick with everything the players sent since the last one. All three run inside
+//! the tick, so a game needs no locks; all they learn arrives as arguments or through [`Context`], so a game that reads
 //! nothing else (no clock, no thread-local random numbers, no iteration over a `HashMap`) can be replayed bit for bit.
 
 use std::fmt;

@@ -73,8 +73,10 @@ pub const SDP_BYTES: usize = 8 * 1024;
 pub const SDP_LINES: usize = 256;
 /// Candidates that the server puts into one answer.
 pub const CANDIDATES_ADVERTISED: usize = 8;
-/// Addresses from which one peer may have been heard; the next one closes it.
+/// Addresses from which one peer may be heard; the next one closes it.
 pub const PEER_ADDRESSES: usize = 8;
+/// Addresses that one peer may introduce in its life, the ones it moved away from and came back to included.
+pub const PEER_INTRODUCTIONS: u16 = 64;
 /// Local UDP addresses (each with its own `LocalId`).
 pub const LOCAL_ADDRESSES: usize = 64;
 /// Bytes sent to an address that has not proven itself, per byte received from it (RFC 9000 §8 has the same bound).

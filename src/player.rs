@@ -195,11 +195,11 @@ impl Frames {
             return None;
         }
         self.next_ping = now + limits::PING_INTERVAL;
-        let mut link = Link::default();
-        link.rtt_us = self.round_trip.smoothed_us();
-        link.jitter_us = self.round_trip.variation_us();
-        link.loss_permille = self.heard.take_loss_permille();
-        Some(link)
+        Some(Link {
+            rtt_us: self.round_trip.smoothed_us(),
+            jitter_us: self.round_trip.variation_us(),
+            loss_permille: self.heard.take_loss_permille(),
+        })
     }
 }
 
@@ -267,5 +267,163 @@ impl Heard {
         let expected = std::mem::take(&mut self.expected);
         let lost = expected.saturating_sub(std::mem::take(&mut self.received));
         u16::try_from(u64::from(lost) * 1000 / u64::from(expected.max(1))).unwrap_or(1000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::test_runner::{Config, RngSeed};
+
+    use super::*;
+    use crate::wire::Deflater;
+
+    fn frames() -> (Frames, Instant) {
+        #[expect(clippy::disallowed_methods, reason = "an Instant can't be made otherwise; only differences matter")]
+        let now = Instant::now();
+        (Frames::new(now), now)
+    }
+
+    fn unreliable(kind: Kind, seq: u16, deflated: bool, body: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        Frame { kind, deflated, header: Header::Unreliable { part: None, seq, ack: 0 }, body }.encode(&mut bytes);
+        bytes
+    }
+
+    fn reliable(kind: Kind, deflated: bool, body: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        Frame { kind, deflated, header: Header::Reliable { seq: 1, tick: 0 }, body }.encode(&mut bytes);
+        bytes
+    }
+
+    fn take(frames: &mut Frames, clock_ms: f64, bytes: &[u8]) -> Result<Vec<Arrived>, BadFrame> {
+        let mut arrived = Vec::new();
+        let transport = Transport::WebSocket;
+        let now = frames.next_ping;
+        match frames.handle_frame(now, clock_ms, bytes, transport, &mut Inflater::new(), &mut arrived) {
+            Ok(()) => Ok(arrived),
+            Err(NotTaken::Bad(error)) => Err(error),
+            Err(excess) => panic!("{excess:?}"),
+        }
+    }
+
+    #[test]
+    fn each_input_comes_once_and_in_order() {
+        /// `(newest, how many, what is new)`
+        fn check(windows: &[(u32, u32, &[u32])]) {
+            let (mut frames, _) = frames();
+            for &(newest, count, expected) in windows {
+                let values: Vec<Vec<u8>> =
+                    (0..count).map(|age| msgpack::encode(&newest.wrapping_sub(age), 5).unwrap()).collect();
+                let body = msgpack::encode_inputs(newest, values.iter().map(Vec::as_slice));
+                let arrived = take(&mut frames, 0.0, &unreliable(Kind::Input, 0, false, &body)).unwrap();
+                let expected: Vec<_> = expected
+                    .iter()
+                    .map(|&number| Arrived::Input { number, value: msgpack::encode(&number, 5).unwrap() })
+                    .collect();
+                assert_eq!(arrived, expected, "{count} up to {newest}");
+            }
+        }
+        check(&[(1, 1, &[1]), (2, 2, &[2]), (2, 2, &[]), (5, 4, &[3, 4, 5]), (4, 4, &[]), (6, 0, &[]), (6, 1, &[6])]);
+        check(&[(8, 8, &[1, 2, 3, 4, 5, 6, 7, 8]), (20, 8, &[13, 14, 15, 16, 17, 18, 19, 20]), (12, 8, &[])]);
+        check(&[(u32::MAX, 2, &[u32::MAX - 1, u32::MAX]), (3, 1, &[])]);
+    }
+
+    #[test]
+    fn requests_are_understood_and_bad_ones_named() {
+        fn check(bytes: &[u8], expected: Result<Vec<Arrived>, BadFrame>) {
+            let (mut frames, _) = frames();
+            assert_eq!(take(&mut frames, 0.0, bytes), expected);
+        }
+        let text = msgpack::encode(&"x".repeat(1_000), 2_000).unwrap();
+        let mut deflated = Vec::new();
+        assert!(Deflater::new().deflate(&text, &mut deflated));
+        check(&reliable(Kind::Command, false, &text), Ok(vec![Arrived::Command(text.clone())]));
+        check(&reliable(Kind::Command, true, &deflated), Ok(vec![Arrived::Command(text.clone())]));
+        let range = msgpack::encode_range(3, u32::MAX);
+        check(&reliable(Kind::Ticks, false, &range), Ok(vec![Arrived::Ticks { first: 3, last: u32::MAX }]));
+        let clock = msgpack::encode_clock(1.5);
+        check(&unreliable(Kind::Ping, 0, false, &clock), Ok(vec![Arrived::Ping { clock_ms: 1.5 }]));
+
+        check(&[], Err(BadFrame::Frame(FrameError::Truncated)));
+        check(&unreliable(Kind::State, 0, false, &clock), Err(BadFrame::Frame(FrameError::Kind)));
+        check(&unreliable(Kind::Ping, 0, false, &[0x91]), Err(BadFrame::Body(Malformed::Truncated)));
+        check(&unreliable(Kind::Ping, 0, false, &[0x91, 0xa0]), Err(BadFrame::Body(Malformed::Shape)));
+        check(&reliable(Kind::Command, false, &[1, 2]), Err(BadFrame::Body(Malformed::Trailing)));
+        check(&reliable(Kind::Command, true, &[0xff; 9]), Err(BadFrame::Inflate(InflateError::Corrupt)));
+        // Number 0 is nobody's, and what would come before it can't be.
+        check(&unreliable(Kind::Input, 0, false, &[0x92, 0, 0x92, 1, 1]), Err(BadFrame::Body(Malformed::Shape)));
+        let mut bomb = Vec::new();
+        assert!(Deflater::new().deflate(&vec![0; 64 * 1024], &mut bomb));
+        check(&reliable(Kind::Command, true, &bomb), Err(BadFrame::Inflate(InflateError::TooLarge)));
+        check(&unreliable(Kind::Input, 0, true, &bomb), Err(BadFrame::Inflate(InflateError::TooLarge)));
+    }
+
+    #[test]
+    fn frames_down_count_on_in_each_lane() {
+        let (mut frames, _) = frames();
+        frames.next_seq = u16::MAX;
+        let mut seqs = Vec::new();
+        let mut buffer = Vec::new();
+        for body in [&[7; 3_000][..], &[7]] {
+            frames.write_unreliable(Kind::State, false, body, 0x1_0005, &mut buffer, |bytes| {
+                let frame = Frame::parse(bytes, Direction::Down, Transport::DataChannel).unwrap();
+                let Header::Unreliable { seq, ack, part } = frame.header else { panic!("of the unreliable lane") };
+                seqs.push((seq, ack, part.map(|part| part.index)));
+            });
+        }
+        assert_eq!(seqs, [(u16::MAX, 5, Some(0)), (0, 5, Some(1)), (1, 5, Some(2)), (2, 5, None)]);
+        for expected in [1, 2] {
+            let bytes = frames.write_reliable(Kind::ReliableEvent, false, &[1], 9);
+            let frame = Frame::parse(&bytes, Direction::Down, Transport::WebSocket).unwrap();
+            assert_eq!(frame.header, Header::Reliable { seq: expected, tick: 9 });
+        }
+    }
+
+    #[test]
+    fn a_link_is_measured_once_a_second() {
+        let (mut frames, start) = frames();
+        let second = |count: u32| start + limits::PING_INTERVAL * count;
+        assert_eq!(frames.poll_link(second(1) - Duration::from_nanos(1)), None);
+        assert_eq!(frames.poll_link(second(1)), Some(Link::default()));
+        assert_eq!(frames.poll_link(second(1)), None);
+
+        let ping = |seq| unreliable(Kind::Ping, seq, false, &msgpack::encode_clock(0.0));
+        let pong = |seq, clock| unreliable(Kind::Pong, seq, false, &msgpack::encode_clock(clock));
+        // Of eleven from 65,530 to 4, two are lost; one is late, and one that comes twice hides a loss.
+        for seq in [65_530, 65_531, 65_534, 65_533, 65_535, 0, 0, 2, 3] {
+            take(&mut frames, 0.0, &ping(seq)).unwrap();
+        }
+        take(&mut frames, 140.0, &pong(4, 100.0)).unwrap();
+        let link = frames.poll_link(second(2)).unwrap();
+        assert_eq!((link.rtt_us, link.jitter_us), (40_000, 20_000));
+        assert_eq!(link.loss_permille, 90);
+        // What can't be a round trip is passed over.
+        for clock in [f64::NAN, f64::INFINITY, -1e300, 1e300, 141.0] {
+            take(&mut frames, 140.0, &pong(5, clock)).unwrap();
+        }
+        take(&mut frames, 180.0, &pong(5, 100.0)).unwrap();
+        let link = frames.poll_link(second(3)).unwrap();
+        assert_eq!((link.rtt_us, link.jitter_us, link.loss_permille), (45_000, 25_000, 0));
+    }
+
+    proptest! {
+        #![proptest_config(Config {
+            rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..Config::with_cases(512)
+        })]
+
+        #[test]
+        fn random_frames_are_read_or_refused(
+            random in prop::collection::vec(any::<u8>(), 0..40), kind in 1..8_u8, deflated: bool,
+            body in prop::collection::vec(prop_oneof![Just(0x92_u8), Just(0x91), Just(1), any::<u8>()], 0..24),
+        ) {
+            let (mut frames, _) = frames();
+            let first = kind | if deflated { 0x20 } else { 0 };
+            for bytes in [random, [&[first, 0, 0, 0, 0][..], &body].concat()] {
+                if let Ok(arrived) = take(&mut frames, 0.0, &bytes) {
+                    prop_assert!(arrived.len() <= limits::INPUT_WINDOW);
+                }
+            }
+        }
     }
 }

@@ -467,8 +467,8 @@ impl<G: Game> Room<G> {
         }
     }
 
-    /// What the game gets this tick, in order of arrival. Also the inputs in it, encoded for the fan-out. A message that
-    /// the game's types can't hold costs its sender their place.
+    /// What the game gets this tick, in order of arrival. Also the inputs in it, encoded for the fan-out. A message
+    /// that the game's types can't hold costs its sender their place.
     fn take_batch(&mut self) -> (Vec<Incoming<G>>, Vec<u8>) {
         let mut batch = Vec::new();
         let mut unreadable = Vec::new();

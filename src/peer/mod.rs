@@ -104,6 +104,8 @@ struct Address {
     sent_bytes: u64,
     nonce: u64,
     proven: bool,
+    /// What ICE knows a client's address as.
+    candidate: Option<Candidate>,
 }
 
 /// The certificate that all peers of a process share, with its fingerprint.
@@ -137,7 +139,7 @@ pub(crate) struct Peer {
     ufrag: String,
     rng: ChaCha20Rng,
     addresses: Vec<Address>,
-    introduced: usize,
+    introductions: u16,
     locals: Vec<SocketAddr>,
     current: Option<SocketAddr>,
     connected: bool,
@@ -212,8 +214,10 @@ impl Peer {
         for &(local, address) in locals {
             self.add_local(stand_in(local, address));
         }
-        for &candidate in &answer.candidates {
-            self.add_remote(candidate);
+        for &address in &answer.candidates {
+            if let Ok(candidate) = Candidate::host(address, Protocol::Udp) {
+                self.rtc.add_remote_candidate(candidate);
+            }
         }
         self.start(&answer).map_err(|()| SdpError("The answer can't be used."))?;
         self.handle_timeout(now, outbox);
@@ -240,7 +244,7 @@ impl Peer {
             ufrag: own.ufrag.clone(),
             rng,
             addresses: Vec::new(),
-            introduced: 0,
+            introductions: 0,
             locals: Vec::new(),
             current: None,
             connected: false,
@@ -327,15 +331,23 @@ impl Peer {
         Stun::Accepted
     }
 
-    /// Notes an address that has shown the password. `false` if it was one too many, and closed the peer: addresses
-    /// that the peer has left count too, as str0m keeps them all.
+    /// Notes an address that has shown the password. `false` if it was one too many, and closed the peer.
     fn introduce(&mut self, now: Instant, local: LocalId, source: SocketAddr, outbox: &mut Outbox) -> bool {
-        if self.introduced == limits::PEER_ADDRESSES {
+        if self.addresses.len() == limits::PEER_ADDRESSES || self.introductions == limits::PEER_INTRODUCTIONS {
             self.close(now, Closed::TooManyAddresses, outbox);
             return false;
         }
-        self.introduced += 1;
-        self.addresses.retain(|address| address.remote != source);
+        self.introductions += 1;
+        // A candidate unlike all before it: str0m keeps those that were taken away, and finds them first.
+        let base = SocketAddr::new(source.ip(), self.introductions);
+        let candidate = Candidate::server_reflexive(source, base, Protocol::Udp).ok();
+        if self.role == Role::Passive
+            && let Some(candidate) = &candidate
+        {
+            self.add_local(stand_in(local, source));
+            self.rtc.add_remote_candidate(candidate.clone());
+            self.drain(now, outbox);
+        }
         self.addresses.push(Address {
             local,
             remote: source,
@@ -343,12 +355,8 @@ impl Peer {
             sent_bytes: 0,
             nonce: self.rng.next_u64(),
             proven: self.role == Role::Active,
+            candidate,
         });
-        if self.role == Role::Passive {
-            self.add_local(stand_in(local, source));
-            self.add_remote(source);
-            self.drain(now, outbox);
-        }
         true
     }
 
@@ -438,24 +446,15 @@ impl Peer {
         }
     }
 
-    fn add_remote(&mut self, address: SocketAddr) {
-        if let Ok(candidate) = Candidate::host(address, Protocol::Udp) {
-            self.rtc.add_remote_candidate(candidate);
-        }
-    }
-
     /// An ICE-lite agent goes on sending to the old address until its checks have been missing for 15 s; taking the
     /// old candidate away moves it at once.
     fn move_to(&mut self, now: Instant, source: SocketAddr, outbox: &mut Outbox) {
         let Some(old) = self.current else { return };
         // Coming back is a move like any other, so the old address has to introduce itself again.
-        self.addresses.retain(|address| address.remote != old);
-        let gone = Candidate::host(old, Protocol::Udp)
-            .is_ok_and(|candidate| self.rtc.direct_api().invalidate_candidate(&candidate));
-        if !gone {
-            // str0m would go on sending there.
-            self.close(now, Closed::TooManyAddresses, outbox);
-            return;
+        for address in self.addresses.extract_if(.., |address| address.remote == old) {
+            if let Some(candidate) = &address.candidate {
+                self.rtc.direct_api().invalidate_candidate(candidate);
+            }
         }
         self.current = Some(source);
         self.handle_timeout(now, outbox);

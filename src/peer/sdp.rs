@@ -340,7 +340,10 @@ mod tests {
 
         #[test]
         fn random_and_spoiled_lines_are_read_or_refused(
-            random in "(v=0)?(\\PC|\r\n|a=|m=){0,64}", line in 0..32_usize, value in "\\PC{0,40}", cut: prop::sample::Index,
+            random in "(v=0)?(\\PC|\r\n|a=|m=){0,64}",
+            line in 0..32_usize,
+            value in "\\PC{0,40}",
+            cut: prop::sample::Index,
         ) {
             let _ = Description::parse(&random);
             for offer in [chromium(), firefox()] {

@@ -207,10 +207,10 @@ impl<'a> Frame<'a> {
         if rest.len() > body_limit(kind, direction, parted) {
             return Err(FrameError::TooLarge);
         }
-        if let Header::Unreliable { part: Some(part), .. } = header {
-            if part.index >= part.count || !(2..=limits::FRAME_PARTS).contains(&part.count.into()) {
-                return Err(FrameError::Part);
-            }
+        if let Header::Unreliable { part: Some(part), .. } = header
+            && (part.index >= part.count || !(2..=limits::FRAME_PARTS).contains(&part.count.into()))
+        {
+            return Err(FrameError::Part);
         }
         Ok(Frame { kind, deflated, header, body: rest })
     }

@@ -30,8 +30,8 @@
 //! # Bodies
 //!
 //! msgpack, positional arrays. The game's own values inside them are encoded with field names (enums externally
-//! tagged), so that JavaScript reads objects. A body is deflated (raw, RFC 1951, no dictionary) only where that makes it
-//! smaller; the header is not.
+//! tagged), so that JavaScript reads objects. A body is deflated (raw, RFC 1951, no dictionary) only where that makes
+//! it smaller, and only if several players get it; the header is not.
 //!
 //! | kind | number | direction, lane | body |
 //! |---|---|---|---|

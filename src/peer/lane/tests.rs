@@ -241,7 +241,7 @@ fn a_forward_tsn_follows_each_sack_that_shows_an_old_hole() {
             wire.send(PASSIVE, b"x");
         }
         let mut forwards = |reported: (u8, u8, Vec<u8>), expected: Option<u32>| {
-            wire.tell(&[reported.clone()]);
+            wire.tell(std::slice::from_ref(&reported));
             let next = [(); 2].map(|()| {
                 let mut packet = Vec::new();
                 assert!(wire.ends[PASSIVE].write_message(b"x", &mut packet));
@@ -315,7 +315,7 @@ fn heartbeats_are_echoed_up_to_their_bound() {
 fn either_end_can_close() {
     fn check(name: &str, told: (u8, u8, Vec<u8>), answer: Option<u8>) {
         let mut wire = Wire::open([1, 1]);
-        let (reply, arrivals) = wire.tell(&[told.clone()]);
+        let (reply, arrivals) = wire.tell(std::slice::from_ref(&told));
         assert_eq!((kinds(&reply), &arrivals[..]), (answer.into_iter().collect(), &[Arrival::Closed][..]), "{name}");
         let mut packet = Vec::new();
         assert!(!wire.ends[PASSIVE].is_open() && !wire.ends[PASSIVE].write_message(b"x", &mut packet), "{name}");

@@ -1,0 +1,226 @@
+//! Rooms: when they tick, and to whom what they say goes.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rand::Rng;
+
+use super::connection::{SharedBody, Stage};
+use super::{Server, Signal, Timer};
+use crate::game::{Game, PlayerId, RoomInfo, Target, Tick};
+use crate::limits;
+use crate::room::{self, Room};
+use crate::wire::codes::{ErrorCode, Leave};
+use crate::wire::frame::Kind;
+use crate::wire::msgpack;
+use crate::wire::signaling::{self, Fault, Presence, RoomName, RoomUsers, SessionInfo};
+
+pub(super) struct HostedRoom<G: Game> {
+    pub(super) name: RoomName,
+    pub(super) room: Room<G>,
+    pub(super) members: BTreeMap<PlayerId, usize>,
+    pub(super) start: Instant,
+    pub(super) last_tick: u32,
+    pub(super) deadline: Instant,
+    pub(super) empty_since: Option<Instant>,
+    pub(super) users_changed: bool,
+    pub(super) users_told: Option<Instant>,
+}
+
+impl<G: Game> Server<G> {
+    pub(super) fn make_room(&mut self, now: Instant, name: RoomName, data: &serde_json::Value) -> Result<usize, Fault> {
+        if self.rooms.len() >= limits::ROOMS {
+            return Err(Fault::new(ErrorCode::RoomFull, "The server has no place for another room."));
+        }
+        let mut info = RoomInfo::new(name.as_str(), self.rng.next_u64());
+        info.tick = self.config.tick;
+        info.data = data.clone();
+        let game = catch_unwind(AssertUnwindSafe(|| (self.factory)(&info)))
+            .map_err(|_| Fault::new(ErrorCode::Internal, "The room can't be made: its game failed."))?
+            .map_err(|refusal| Fault::new(ErrorCode::Refused, refusal.to_string()))?;
+        let start = self.phase_start(now);
+        let hosted = HostedRoom {
+            name: name.clone(),
+            room: Room::new(&info, game, self.config.max_players),
+            members: BTreeMap::new(),
+            start,
+            last_tick: 0,
+            deadline: start + self.config.tick,
+            empty_since: None,
+            users_changed: false,
+            users_told: None,
+        };
+        let deadline = hosted.deadline;
+        let index = self.rooms.insert(hosted);
+        self.by_name.insert(name, index);
+        self.timers.insert((deadline, Timer::Room(index)));
+        Ok(index)
+    }
+
+    /// The last point before `now` of the time grid of the next phase slot: rooms are spread over the slots, so that
+    /// no turn of the loop carries the burst of all of them.
+    pub(super) fn phase_start(&mut self, now: Instant) -> Instant {
+        let slot = self.rooms_made % limits::PHASE_SLOTS;
+        self.rooms_made = self.rooms_made.wrapping_add(1);
+        let tick = self.config.tick;
+        let origin = self.started + tick * slot / limits::PHASE_SLOTS;
+        let past = now.saturating_duration_since(origin);
+        let into = Duration::from_nanos(u64::try_from(past.as_nanos() % tick.as_nanos()).unwrap_or_default());
+        (now - into).max(origin)
+    }
+
+    pub(super) fn tick_room(&mut self, now: Instant, index: usize) {
+        let tick = self.config.tick;
+        let hosted = &mut self.rooms[index];
+        let age = now.saturating_duration_since(hosted.start);
+        let number = u32::try_from(age.as_nanos() / tick.as_nanos()).unwrap_or(u32::MAX);
+        let missed = number.saturating_sub(hosted.last_tick).saturating_sub(1);
+        self.counters.missed_ticks += u64::from(missed);
+        hosted.last_tick = number;
+        hosted.deadline = (hosted.start + tick * number.saturating_add(1)).max(now + Duration::from_millis(1));
+        let deadline = hosted.deadline;
+        self.measure_links(now, index);
+        self.rooms[index].room.handle_input(room::Input::Tick(Tick { number, missed }));
+        self.handle_room_outputs(now, index);
+        if self.rooms.contains(index) && !self.dispose_if_empty(now, index) {
+            self.tell_users(now, index);
+            self.timers.insert((deadline, Timer::Room(index)));
+        }
+    }
+
+    pub(super) fn measure_links(&mut self, now: Instant, index: usize) {
+        let clock_ms = self.clock_ms(now);
+        let members: Vec<(PlayerId, usize)> = self.members(index);
+        for (player, connection) in members {
+            let Stage::Joined(session) = &mut self.connections[connection].stage else { continue };
+            if let Some(link) = session.frames.poll_link(now) {
+                self.rooms[index].room.handle_input(room::Input::Link { player, link });
+                let body = msgpack::encode_clock(clock_ms);
+                self.send_unreliable(now, connection, &SharedBody::plain(Kind::Ping, body));
+            }
+        }
+    }
+
+    pub(super) fn members(&self, room: usize) -> Vec<(PlayerId, usize)> {
+        self.rooms[room].members.iter().map(|(&player, &connection)| (player, connection)).collect()
+    }
+
+    pub(super) fn handle_room_outputs(&mut self, now: Instant, index: usize) {
+        while let Some(output) = self.rooms[index].room.poll_output() {
+            match output {
+                room::Output::Joined { player, welcome } => self.handle_joined(now, index, player, welcome),
+                room::Output::Refused { player, code, message } => {
+                    self.handle_refused(index, player, &Fault::new(code, message));
+                }
+                room::Output::Left { player, reason, message } => {
+                    // Of those who left by themselves, the connection is gone already.
+                    if let Some(connection) = self.rooms[index].members.get(&player).copied() {
+                        if matches!(self.connections[connection].stage, Stage::Joining { .. }) {
+                            self.handle_refused(index, player, &Fault::new(ErrorCode::Internal, message));
+                        } else {
+                            self.put_out(now, connection, reason, &message);
+                        }
+                    }
+                }
+                room::Output::Body { to, kind, body } => self.fan_out(now, index, to, kind, &body),
+                room::Output::Closed => {
+                    log::error!("room {} closed: its game failed", self.rooms[index].name);
+                    self.counters.failed_rooms += 1;
+                    self.remove_room(index);
+                    return;
+                }
+            }
+        }
+    }
+
+    pub(super) fn dispose_if_empty(&mut self, now: Instant, index: usize) -> bool {
+        let hosted = &mut self.rooms[index];
+        if !hosted.room.is_empty() || !hosted.members.is_empty() {
+            hosted.empty_since = None;
+            return false;
+        }
+        let since = *hosted.empty_since.get_or_insert(now);
+        // One that was hardly used is hardly missed; else rooms could be made faster than they go.
+        if now - since < limits::EMPTY_ROOM_LINGER.min(since.saturating_duration_since(hosted.start)) {
+            return false;
+        }
+        self.remove_room(index);
+        true
+    }
+
+    pub(super) fn remove_room(&mut self, index: usize) {
+        let hosted = self.rooms.remove(index);
+        self.by_name.remove(&hosted.name);
+        self.timers.remove(&(hosted.deadline, Timer::Room(index)));
+        self.counters.overflowed_inputs += hosted.room.overflowed();
+        // A game that has panicked is gone already; one that panics when it goes takes nobody along.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(hosted.room)));
+    }
+
+    /// Encoded once, deflated once, shared by all; only the header is each player's own. What goes to one player is not
+    /// deflated: done for each of many, it would take the time of the tick.
+    pub(super) fn fan_out(&mut self, now: Instant, room: usize, to: Target, kind: Kind, body: &[u8]) {
+        if let Target::One(player) = to {
+            if let Some(&index) = self.rooms[room].members.get(&player) {
+                self.send_body(now, index, &SharedBody { kind, deflated: false, bytes: body.into() });
+            }
+            return;
+        }
+        let deflated = self.deflater.deflate(body, &mut self.deflated);
+        let bytes: Rc<[u8]> = if deflated { self.deflated.as_slice().into() } else { body.into() };
+        let shared = SharedBody { kind, deflated, bytes };
+        for (_, index) in self.members(room).into_iter().filter(|&(player, _)| to.includes(player)) {
+            self.send_body(now, index, &shared);
+        }
+    }
+
+    pub(super) fn send_body(&mut self, now: Instant, index: usize, body: &SharedBody) {
+        if !body.kind.is_reliable() {
+            self.send_unreliable(now, index, body);
+        } else if let Stage::Joined(session) = &mut self.connections[index].stage {
+            let tick = self.rooms[session.room].last_tick;
+            let frame = session.frames.write_reliable(body.kind, body.deflated, &body.bytes, tick);
+            self.push(index, Signal::Binary(frame));
+        }
+    }
+
+    pub(super) fn joined(&self, room: usize) -> impl Iterator<Item = &SessionInfo> {
+        let connections = self.rooms[room].members.values().filter_map(|&index| self.connections.get(index));
+        connections.filter_map(|connection| match &connection.stage {
+            Stage::Joined(session) => Some(&session.info),
+            _ => None,
+        })
+    }
+
+    /// Tells the others that a player has come, or gone.
+    pub(super) fn tell_presence(&mut self, room: usize, info: &SessionInfo, reason: Option<Leave>) {
+        self.rooms[room].users_changed = true;
+        let room_size = self.joined(room).count();
+        let name = if reason.is_some() { "eventLeave" } else { "eventJoin" };
+        let text = signaling::event(name, &Presence { session: info, room_size, reason });
+        self.tell_room(room, Some(PlayerId(info.player)), &text);
+    }
+
+    pub(super) fn tell_users(&mut self, now: Instant, room: usize) {
+        let hosted = &mut self.rooms[room];
+        let recently = hosted.users_told.is_some_and(|told| now - told < Duration::from_secs(1));
+        if !hosted.users_changed || recently {
+            return;
+        }
+        hosted.users_changed = false;
+        hosted.users_told = Some(now);
+        let sessions: Vec<&SessionInfo> = self.joined(room).collect();
+        let text = signaling::event("eventRoomUsers", &RoomUsers { room_size: sessions.len(), sessions });
+        self.tell_room(room, None, &text);
+    }
+
+    pub(super) fn tell_room(&mut self, room: usize, except: Option<PlayerId>, text: &str) {
+        for (player, index) in self.members(room) {
+            if Some(player) != except && matches!(self.connections[index].stage, Stage::Joined(_)) {
+                self.push(index, Signal::Text(text.to_owned()));
+            }
+        }
+    }
+}

@@ -1,0 +1,416 @@
+//! The server: connections, rooms and peers behind one sans-IO interface.
+//!
+//! The caller tells it the time and what arrived (`handle_*`), then polls it for what is to be sent (`poll_*`) and for
+//! when to come again. It never blocks and never fails: what goes wrong costs its sender, and is counted.
+
+mod connection;
+mod hosting;
+mod session;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+use serde::Serialize;
+use slab::Slab;
+
+use self::connection::{Connection, Stage, signal_bytes};
+use self::hosting::HostedRoom;
+use crate::endpoint::{Dropped, Endpoint, LocalId, PeerKey, Transmit, Unroutable};
+use crate::game::{Game, Refusal, RoomInfo};
+use crate::limits;
+use crate::rate::{Allowance, network};
+use crate::wire::codes::{CLOSE_REFUSED, ErrorCode, Leave};
+use crate::wire::frame::Transport;
+use crate::wire::signaling::{self, Fault, Request, RoomName};
+use crate::wire::{Deflater, Inflater};
+
+/// What a server is made with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// From the OS's generator: credentials, tokens and the seeds of rooms come from it.
+    pub seed: [u8; 32],
+    /// Length of a tick, within [`limits::TICK_MS_RANGE`].
+    pub tick: Duration,
+    /// Players per room, at most [`limits::PLAYERS_PER_ROOM_MAX`].
+    pub max_players: usize,
+    /// The UDP port that players are told of, where `public` doesn't name one.
+    pub udp_port: u16,
+    /// What players are told to reach instead of local addresses; empty where local addresses are right.
+    pub public: Vec<SocketAddr>,
+    /// Addresses of this machine, told to players after the one that their websocket came in on.
+    pub interfaces: Vec<IpAddr>,
+}
+
+/// One websocket connection, chosen by the caller: unique among the open ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// A websocket connection as it opens.
+#[derive(Clone, Debug)]
+pub struct Connect {
+    /// From `/r/{room}`; `None` on `/api`.
+    pub room: Option<RoomName>,
+    /// Where it comes from.
+    pub remote: SocketAddr,
+    /// The local address on which it arrived.
+    pub local: IpAddr,
+}
+
+/// A websocket message to a player.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Signaling: JSON.
+    Text(String),
+    /// A game frame.
+    Binary(Vec<u8>),
+    /// Close the connection with this code and reason; nothing follows.
+    Close {
+        /// RFC 6455 §7.4.
+        code: u16,
+        /// At most 123 bytes.
+        reason: String,
+    },
+}
+
+/// A room as `/rooms` lists it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoomStatus {
+    /// Its name.
+    pub name: String,
+    /// Players in it.
+    pub players: usize,
+    /// Players it takes.
+    pub max_players: usize,
+    /// Whether the game lets nobody in.
+    pub locked: bool,
+    /// The tick that ran last.
+    pub tick: u32,
+}
+
+/// What has been counted since the server was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counters {
+    /// Datagrams that no peer took.
+    pub unroutable: Unroutable,
+    /// What peers dropped.
+    pub peers: Dropped,
+    /// Requests that were refused.
+    pub refused_requests: u64,
+    /// Frames that could not be read; each cost its sender the place.
+    pub bad_frames: u64,
+    /// Frames that came faster than a player may send them.
+    pub excess_frames: u64,
+    /// Unreliable frames that could not leave in time.
+    pub dropped_frames: u64,
+    /// Inputs that came faster than a room takes them.
+    pub overflowed_inputs: u64,
+    /// Ticks that rooms missed because the server was late.
+    pub missed_ticks: u64,
+    /// Rooms that closed because their game failed.
+    pub failed_rooms: u64,
+}
+
+/// How many things there are now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gauges {
+    /// Websocket connections.
+    pub connections: usize,
+    /// Players.
+    pub players: usize,
+    /// Rooms.
+    pub rooms: usize,
+    /// Peers: data channels, open or opening.
+    pub peers: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Room(usize),
+    Connection(usize),
+}
+
+type Factory<G> = Box<dyn FnMut(&RoomInfo) -> Result<G, Refusal>>;
+
+/// The whole server, sans-IO.
+pub struct Server<G: Game> {
+    config: Config,
+    factory: Factory<G>,
+    started: Instant,
+    rng: ChaCha20Rng,
+    endpoint: Endpoint,
+    connections: Slab<Connection>,
+    by_id: BTreeMap<ConnectionId, usize>,
+    unjoined: BTreeMap<IpAddr, usize>,
+    by_peer: BTreeMap<PeerKey, usize>,
+    rooms: Slab<HostedRoom<G>>,
+    by_name: BTreeMap<RoomName, usize>,
+    rooms_made: u32,
+    timers: BTreeSet<(Instant, Timer)>,
+    ready: VecDeque<ConnectionId>,
+    overfull: Vec<usize>,
+    deflater: Deflater,
+    inflater: Inflater,
+    deflated: Vec<u8>,
+    frame: Vec<u8>,
+    counters: Counters,
+    stopping: bool,
+}
+
+impl<G: Game> Server<G> {
+    /// A server without rooms. `factory` makes the game of each new room, or says why not.
+    ///
+    /// # Panics
+    /// If the operating system has no random numbers for a DTLS key, or a limit of `config` is exceeded.
+    pub fn new(
+        config: Config,
+        now: Instant,
+        factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,
+    ) -> Server<G> {
+        let tick_ms = u32::try_from(config.tick.as_millis()).unwrap_or(u32::MAX);
+        assert!(limits::TICK_MS_RANGE.contains(&tick_ms), "a tick has {:?} ms", limits::TICK_MS_RANGE);
+        assert!((1..=limits::PLAYERS_PER_ROOM_MAX).contains(&config.max_players), "too many players per room");
+        let mut rng = ChaCha20Rng::from_seed(config.seed);
+        let mut endpoint_seed = [0; 32];
+        rng.fill_bytes(&mut endpoint_seed);
+        Server {
+            config,
+            factory: Box::new(factory),
+            started: now,
+            rng,
+            endpoint: Endpoint::new(endpoint_seed),
+            connections: Slab::new(),
+            by_id: BTreeMap::new(),
+            unjoined: BTreeMap::new(),
+            by_peer: BTreeMap::new(),
+            rooms: Slab::new(),
+            by_name: BTreeMap::new(),
+            rooms_made: 0,
+            timers: BTreeSet::new(),
+            ready: VecDeque::new(),
+            overfull: Vec::new(),
+            deflater: Deflater::new(),
+            inflater: Inflater::new(),
+            deflated: Vec::new(),
+            frame: Vec::with_capacity(limits::FRAME_BYTES),
+            counters: Counters::default(),
+            stopping: false,
+        }
+    }
+
+    /// The rooms that their games list, by name.
+    pub fn rooms(&self) -> impl Iterator<Item = RoomStatus> + '_ {
+        self.by_name.values().filter_map(|&room| self.rooms.get(room)).filter(|hosted| hosted.room.is_listed()).map(
+            |hosted| RoomStatus {
+                name: hosted.name.to_string(),
+                players: hosted.room.players().len(),
+                max_players: self.config.max_players,
+                locked: hosted.room.is_locked(),
+                tick: hosted.last_tick,
+            },
+        )
+    }
+
+    /// The game of a room, for tests and tools.
+    #[must_use]
+    pub fn game(&self, room: &RoomName) -> Option<&G> {
+        self.by_name.get(room).and_then(|&room| self.rooms.get(room)).and_then(|hosted| hosted.room.game())
+    }
+
+    /// What has been counted.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let overflowed: u64 = self.rooms.iter().map(|(_, hosted)| hosted.room.overflowed()).sum();
+        Counters {
+            unroutable: self.endpoint.unroutable(),
+            peers: self.endpoint.dropped(),
+            overflowed_inputs: self.counters.overflowed_inputs + overflowed,
+            ..self.counters
+        }
+    }
+
+    /// How many things there are now.
+    #[must_use]
+    pub fn gauges(&self) -> Gauges {
+        let joined = |connection: &Connection| matches!(connection.stage, Stage::Joined(_));
+        Gauges {
+            connections: self.connections.len(),
+            players: self.connections.iter().filter(|(_, connection)| joined(connection)).count(),
+            rooms: self.rooms.len(),
+            peers: self.endpoint.peers(),
+        }
+    }
+
+    /// A websocket has opened.
+    pub fn handle_connect(&mut self, now: Instant, connection: ConnectionId, connect: Connect) {
+        let deadline = now + limits::JOIN_TIMEOUT;
+        let remote = connect.remote.ip();
+        let index = self.connections.insert(Connection {
+            id: connection,
+            connect,
+            stage: Stage::Arrived,
+            outgoing: VecDeque::new(),
+            outgoing_bytes: 0,
+            unreliable: VecDeque::new(),
+            announced: false,
+            closing: false,
+            is_unjoined: true,
+            allowance: Allowance::new(limits::SIGNALS_PER_SECOND, now),
+            deadline: Some(deadline),
+        });
+        self.by_id.insert(connection, index);
+        self.timers.insert((deadline, Timer::Connection(index)));
+        let waiting = self.unjoined.entry(network(remote)).or_default();
+        *waiting += 1;
+        // Proxies and tests come from this machine.
+        if *waiting > limits::UNJOINED_PER_ADDRESS && !remote.is_loopback() {
+            let reason = "rate_limited: Too many connections from your address wait to join.";
+            self.close_connection(index, CLOSE_REFUSED, reason);
+        }
+        if self.stopping {
+            self.close_connection(index, Leave::Shutdown.close_code(), "shutdown: The server is stopping.");
+        }
+    }
+
+    /// A text message has arrived on a websocket.
+    pub fn handle_text(&mut self, now: Instant, connection: ConnectionId, text: &str) {
+        let Some(index) = self.index_of(connection) else { return };
+        let (reply_to, request) = signaling::parse(text);
+        if !self.connections[index].allowance.take(now) {
+            if self.connections[index].allowance.is_flooded() {
+                self.put_out(now, index, Leave::Flood, "You sent too many requests.");
+                return;
+            }
+            let fault = Fault::new(ErrorCode::RateLimited, "Too many requests; wait a second.");
+            self.refuse(index, &reply_to, &fault);
+            return;
+        }
+        match request {
+            Ok(Request::Join(join)) => self.handle_join(now, index, reply_to, join),
+            Ok(Request::ExchangeSdp { to, sdp }) => self.handle_exchange_sdp(now, index, &reply_to, &to, &sdp),
+            // An ICE-lite server learns a client's addresses from its checks.
+            Ok(Request::ExchangeCandidate { to }) => match self.check_to(index, &to) {
+                Ok(()) => self.grant(index, &reply_to, &serde_json::Map::new()),
+                Err(fault) => self.refuse(index, &reply_to, &fault),
+            },
+            Ok(Request::Leave) => {
+                self.grant(index, &reply_to, &serde_json::Map::new());
+                self.put_out(now, index, Leave::Left, "");
+            }
+            Err(fault) => self.refuse(index, &reply_to, &fault),
+        }
+        self.settle(now);
+    }
+
+    /// A binary message has arrived on a websocket.
+    pub fn handle_binary(&mut self, now: Instant, connection: ConnectionId, bytes: &[u8]) {
+        let Some(index) = self.index_of(connection) else { return };
+        self.handle_frame(now, index, bytes, Transport::WebSocket);
+        self.settle(now);
+    }
+
+    /// A websocket is gone; `clean` if its other end closed it with code 1000 or 1001.
+    pub fn handle_disconnect(&mut self, now: Instant, connection: ConnectionId, clean: bool) {
+        let Some(index) = self.by_id.remove(&connection) else { return };
+        self.leave_room(now, index, if clean { Leave::Left } else { Leave::Closed });
+        self.count_as_joined(index);
+        let gone = self.connections.remove(index);
+        if let Some(deadline) = gone.deadline {
+            self.timers.remove(&(deadline, Timer::Connection(index)));
+        }
+        self.settle(now);
+    }
+
+    /// A datagram has arrived at the socket `local` from `source`. Cannot fail: what can't be used is counted.
+    pub fn handle_datagram(&mut self, now: Instant, local: LocalId, source: SocketAddr, bytes: &[u8]) {
+        self.endpoint.handle_datagram(now, local, source, bytes);
+        self.settle(now);
+    }
+
+    /// Time has come for whatever [`Server::poll_timeout`] named.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.endpoint.handle_timeout(now);
+        while let Some(&(at, timer)) = self.timers.first() {
+            if at > now {
+                break;
+            }
+            self.timers.pop_first();
+            match timer {
+                Timer::Room(index) => self.tick_room(now, index),
+                Timer::Connection(index) => {
+                    self.connections[index].deadline = None;
+                    if matches!(self.connections[index].stage, Stage::Arrived) {
+                        self.close_connection(index, Leave::Timeout.close_code(), "timeout: Nobody joined.");
+                    }
+                }
+            }
+        }
+        self.settle(now);
+    }
+
+    /// The server stops: every player is told and every websocket closed.
+    pub fn handle_shutdown(&mut self, now: Instant) {
+        self.stopping = true;
+        let indices: Vec<usize> = self.connections.iter().map(|(index, _)| index).collect();
+        for index in indices {
+            self.put_out(now, index, Leave::Shutdown, "The server is stopping.");
+        }
+        self.settle(now);
+    }
+
+    /// The next datagram to send. Lent until the next call.
+    pub fn poll_transmit(&mut self) -> Option<Transmit<'_>> {
+        self.endpoint.poll_transmit()
+    }
+
+    /// A connection for which something waits in [`Server::poll_signal`]. Each is named once; again only when it has
+    /// been polled until there was nothing.
+    pub fn poll_signal_ready(&mut self) -> Option<ConnectionId> {
+        self.ready.pop_front()
+    }
+
+    /// The next message for a websocket. Poll it only while that socket takes more: what waits here is kept short
+    /// (one state at most), what waits in a socket grows old.
+    pub fn poll_signal(&mut self, connection: ConnectionId) -> Option<Signal> {
+        let index = *self.by_id.get(&connection)?;
+        let connection = &mut self.connections[index];
+        if connection.outgoing.is_empty()
+            && let Some(body) = connection.unreliable.pop_front()
+        {
+            self.write_unreliable(index, &body);
+        }
+        let connection = &mut self.connections[index];
+        let Some(signal) = connection.outgoing.pop_front() else {
+            connection.announced = false;
+            return None;
+        };
+        connection.outgoing_bytes = connection.outgoing_bytes.saturating_sub(signal_bytes(&signal));
+        Some(signal)
+    }
+
+    /// When to call [`Server::handle_timeout`].
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let own = self.timers.first().map(|&(at, _)| at);
+        [own, self.endpoint.poll_timeout()].into_iter().flatten().min()
+    }
+
+    fn index_of(&self, connection: ConnectionId) -> Option<usize> {
+        let index = *self.by_id.get(&connection)?;
+        (!self.connections[index].closing).then_some(index)
+    }
+
+    /// Takes up what the last call has set going.
+    fn settle(&mut self, now: Instant) {
+        while let Some((peer, event)) = self.endpoint.poll_event() {
+            self.handle_peer_event(now, peer, event);
+        }
+        while let Some(index) = self.overfull.pop() {
+            self.leave_room(now, index, Leave::Timeout);
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! Players: how they come in and go, their data channels, and their frames.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use rand::Rng;
+use serde::Serialize;
+
+use super::connection::{Session, SharedBody, Stage, announce};
+use super::{Server, Signal};
+use crate::endpoint::PeerKey;
+use crate::game::{Game, Join, PlayerId};
+use crate::limits;
+use crate::peer::{self, Closed, Sent};
+use crate::player::{Arrived, FIRST_INPUT, Frames, NotTaken};
+use crate::rate::network;
+use crate::room;
+use crate::wire::codes::{CLOSE_REFUSED, ErrorCode, Leave};
+use crate::wire::frame::{Kind, Transport};
+use crate::wire::msgpack;
+use crate::wire::signaling::{self, Fault, JoinReply, JoinRequest, ReplyTo, RoomName, SessionInfo};
+
+impl<G: Game> Server<G> {
+    pub(super) fn handle_join(&mut self, now: Instant, index: usize, reply_to: ReplyTo, join: JoinRequest) {
+        match self.ask_room(now, index, &reply_to, join) {
+            Ok(()) => {}
+            Err(fault) => {
+                self.refuse(index, &reply_to, &fault);
+                // Somebody who is in stays in; for others there is nothing to wait for.
+                if !matches!(self.connections[index].stage, Stage::Joined(_) | Stage::Joining { .. }) {
+                    self.close_connection(index, CLOSE_REFUSED, fault.code.as_str());
+                }
+            }
+        }
+    }
+
+    pub(super) fn ask_room(
+        &mut self,
+        now: Instant,
+        index: usize,
+        reply_to: &ReplyTo,
+        join: JoinRequest,
+    ) -> Result<(), Fault> {
+        if !matches!(self.connections[index].stage, Stage::Arrived) {
+            return Err(Fault::new(ErrorCode::BadRequest, "This connection has asked to join already."));
+        }
+        if join.version.as_u64().is_some_and(|version| version != signaling::VERSION) {
+            let sentence = "Page and server speak different versions; reload the page.";
+            return Err(Fault::new(ErrorCode::VersionMismatch, sentence));
+        }
+        let bad_room =
+            || Fault::new(ErrorCode::BadRoom, "A room's name has 1 to 64 letters, digits, hyphens or underscores.");
+        let asked = match &join.room_id {
+            Some(name) => Some(RoomName::parse(name).ok_or_else(bad_room)?),
+            None => None,
+        };
+        let name = match (self.connections[index].connect.room.clone(), asked) {
+            (Some(of_url), Some(asked)) if of_url != asked => {
+                return Err(Fault::new(ErrorCode::BadRoom, "The room in the request is not that of the URL."));
+            }
+            (Some(name), _) | (None, Some(name)) => name,
+            (None, None) => return Err(Fault::new(ErrorCode::BadRoom, "The request names no room.")),
+        };
+        let room = match self.by_name.get(&name) {
+            Some(&room) => room,
+            None => self.make_room(now, name, &join.data)?,
+        };
+        let hosted = &mut self.rooms[room];
+        let player = hosted.room.next_player();
+        let shown = signaling::shown_name(join.name.as_deref());
+        let mut player_join = Join::new(&shown);
+        player_join.data = join.data;
+        hosted.room.handle_input(room::Input::Join { player, join: player_join });
+        hosted.members.insert(player, index);
+        hosted.empty_since = None;
+        self.connections[index].stage =
+            Stage::Joining { room, player, name: shown, offer: join.sdp, reply_to: reply_to.clone() };
+        Ok(())
+    }
+
+    /// Ends what a connection has in the rooms; the connection stays.
+    pub(super) fn leave_room(&mut self, now: Instant, index: usize, reason: Leave) {
+        match std::mem::replace(&mut self.connections[index].stage, Stage::Gone) {
+            Stage::Joining { room, player, .. } => {
+                self.rooms[room].members.remove(&player);
+                self.rooms[room].room.handle_input(room::Input::Leave { player, reason });
+            }
+            Stage::Joined(session) => {
+                if let Some(peer) = session.peer {
+                    self.by_peer.remove(&peer);
+                    self.endpoint.close(now, peer);
+                }
+                let room = session.room;
+                self.rooms[room].members.remove(&session.player);
+                self.rooms[room].room.handle_input(room::Input::Leave { player: session.player, reason });
+                // Where all go, nobody is left to be told of each.
+                if !matches!(reason, Leave::RoomClosed | Leave::Shutdown) {
+                    self.tell_presence(room, &session.info, Some(reason));
+                }
+            }
+            Stage::Arrived | Stage::Gone => {}
+        }
+    }
+
+    /// The connection no longer counts among those of its address that wait.
+    pub(super) fn count_as_joined(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        let network = network(connection.connect.remote.ip());
+        if std::mem::take(&mut connection.is_unjoined)
+            && let Some(waiting) = self.unjoined.get_mut(&network)
+        {
+            *waiting -= 1;
+            if *waiting == 0 {
+                self.unjoined.remove(&network);
+            }
+        }
+    }
+
+    /// Ends a connection, whatever it is in.
+    pub(super) fn put_out(&mut self, now: Instant, index: usize, reason: Leave, sentence: &str) {
+        self.leave_room(now, index, reason);
+        let text = if sentence.is_empty() { reason.to_string() } else { format!("{reason}: {sentence}") };
+        self.close_connection(index, reason.close_code(), &text);
+    }
+
+    pub(super) fn handle_joined(&mut self, now: Instant, room: usize, player: PlayerId, welcome: serde_json::Value) {
+        let Some(&index) = self.rooms[room].members.get(&player) else { return };
+        let stage = std::mem::replace(&mut self.connections[index].stage, Stage::Gone);
+        let Stage::Joining { name, offer, reply_to, .. } = stage else { return };
+        let socket_id = format!("{:016x}{:016x}", self.rng.next_u64(), self.rng.next_u64());
+        let info = SessionInfo { player: player.0, socket_id, user_id: None, name };
+        let session = Session { room, player, info, frames: Frames::new(now), peer: None };
+        self.connections[index].stage = Stage::Joined(Box::new(session));
+        self.count_as_joined(index);
+        let (sdp, sdp_error) = match offer.map(|offer| self.answer(now, index, &offer)) {
+            None => (None, None),
+            Some(Ok(sdp)) => (Some(sdp), None),
+            Some(Err(fault)) => (None, Some(fault)),
+        };
+        let Stage::Joined(session) = &self.connections[index].stage else { return };
+        let info = session.info.clone();
+        let reply = JoinReply {
+            socket_id: &info.socket_id,
+            player: player.0,
+            room_size: self.rooms[room].room.players().len(),
+            sessions: self.joined(room).collect(),
+            tick: self.rooms[room].last_tick,
+            tick_ms: self.config.tick.as_secs_f64() * 1000.0,
+            input_seq: FIRST_INPUT,
+            welcome,
+            sdp,
+            sdp_error,
+        };
+        let text = signaling::granted(&reply_to, &reply);
+        self.push(index, Signal::Text(text));
+        self.tell_presence(room, &info, None);
+    }
+
+    pub(super) fn handle_refused(&mut self, room: usize, player: PlayerId, fault: &Fault) {
+        let Some(index) = self.rooms[room].members.remove(&player) else { return };
+        let stage = std::mem::replace(&mut self.connections[index].stage, Stage::Gone);
+        if let Stage::Joining { reply_to, .. } = stage {
+            self.refuse(index, &reply_to, fault);
+        }
+        self.close_connection(index, CLOSE_REFUSED, fault.code.as_str());
+    }
+
+    pub(super) fn handle_exchange_sdp(
+        &mut self,
+        now: Instant,
+        index: usize,
+        reply_to: &ReplyTo,
+        to: &str,
+        offer: &str,
+    ) {
+        #[derive(Serialize)]
+        struct Answer {
+            sdp: String,
+        }
+        match self.check_to(index, to).and_then(|()| self.answer(now, index, offer)) {
+            Ok(sdp) => self.grant(index, reply_to, &Answer { sdp }),
+            Err(fault) => self.refuse(index, reply_to, &fault),
+        }
+    }
+
+    pub(super) fn check_to(&self, index: usize, to: &str) -> Result<(), Fault> {
+        if !matches!(self.connections[index].stage, Stage::Joined(_)) {
+            return Err(Fault::new(ErrorCode::BadRequest, "Join first."));
+        }
+        if to != "server" {
+            let sentence = "This server doesn't relay between players yet.";
+            return Err(Fault::new(ErrorCode::UnknownAction, sentence));
+        }
+        Ok(())
+    }
+
+    /// Answers an offer of a player; a peer that they had is closed.
+    pub(super) fn answer(&mut self, now: Instant, index: usize, offer: &str) -> Result<String, Fault> {
+        let candidates = self.candidates(self.connections[index].connect.local);
+        let Stage::Joined(session) = &mut self.connections[index].stage else {
+            return Err(Fault::new(ErrorCode::BadRequest, "Join first."));
+        };
+        let (peer, sdp) = self
+            .endpoint
+            .answer(now, offer, candidates)
+            .map_err(|error| Fault::new(ErrorCode::BadSdp, error.to_string()))?;
+        if let Some(old) = session.peer.replace(peer) {
+            self.by_peer.remove(&old);
+            self.endpoint.close(now, old);
+        }
+        self.by_peer.insert(peer, index);
+        Ok(sdp)
+    }
+
+    /// What a player whose websocket came in on `local` is told: public addresses where they are given, else that
+    /// address, then the others.
+    pub(super) fn candidates(&self, local: IpAddr) -> Vec<SocketAddr> {
+        let mut candidates = self.config.public.clone();
+        if candidates.is_empty() {
+            let first = std::iter::once(local.to_canonical());
+            let rest = self.config.interfaces.iter().copied().filter(|ip| ip.is_loopback() == local.is_loopback());
+            for ip in first.chain(rest).filter(|ip| !ip.is_unspecified()) {
+                let address = SocketAddr::new(ip, self.config.udp_port);
+                if !candidates.contains(&address) {
+                    candidates.push(address);
+                }
+            }
+        }
+        candidates.truncate(limits::CANDIDATES_ADVERTISED);
+        candidates
+    }
+
+    pub(super) fn handle_peer_event(&mut self, now: Instant, peer: PeerKey, event: peer::Event) {
+        let Some(&index) = self.by_peer.get(&peer) else { return };
+        match event {
+            // What waits for the websocket would arrive after newer frames of the channel.
+            peer::Event::Open => self.connections[index].unreliable.clear(),
+            peer::Event::Data(frame) => self.handle_frame(now, index, &frame, Transport::DataChannel),
+            peer::Event::Closed(why) => {
+                self.by_peer.remove(&peer);
+                if let Stage::Joined(session) = &mut self.connections[index].stage {
+                    session.peer = None;
+                }
+                let text = signaling::event("eventChannelClosed", &channel_fault(why));
+                self.push(index, Signal::Text(text));
+            }
+        }
+    }
+
+    pub(super) fn handle_frame(&mut self, now: Instant, index: usize, bytes: &[u8], transport: Transport) {
+        let clock_ms = self.clock_ms(now);
+        let Stage::Joined(session) = &mut self.connections[index].stage else { return };
+        let mut arrived = Vec::new();
+        let handled = session.frames.handle_frame(now, clock_ms, bytes, transport, &mut self.inflater, &mut arrived);
+        let (room, player) = (session.room, session.player);
+        for arrived in arrived {
+            let room_input = match arrived {
+                Arrived::Input { number, value } => room::Input::Input { player, number, value },
+                Arrived::Command(value) => room::Input::Command { player, value },
+                Arrived::Ticks { first, last } => room::Input::Ticks { player, first, last },
+                Arrived::Ping { clock_ms: pinged } => {
+                    let tick = self.rooms[room].last_tick;
+                    let body = msgpack::encode_pong(pinged, clock_ms, tick);
+                    self.send_unreliable(now, index, &SharedBody::plain(Kind::Pong, body));
+                    continue;
+                }
+            };
+            self.rooms[room].room.handle_input(room_input);
+        }
+        match handled {
+            Ok(()) => {}
+            Err(NotTaken::Bad(error)) => {
+                self.counters.bad_frames += 1;
+                self.put_out(now, index, Leave::BadFrame, &format!("A frame can't be read: {error}."));
+            }
+            Err(NotTaken::TooMany) => self.counters.excess_frames += 1,
+            Err(NotTaken::Flood) => self.put_out(now, index, Leave::Flood, "You sent too many frames."),
+        }
+    }
+
+    pub(super) fn clock_ms(&self, now: Instant) -> f64 {
+        (now - self.started).as_secs_f64() * 1000.0
+    }
+
+    /// Over the data channel where it is open, else over the websocket, there at most one state at a time.
+    pub(super) fn send_unreliable(&mut self, now: Instant, index: usize, body: &SharedBody) {
+        let connection = &mut self.connections[index];
+        let Stage::Joined(session) = &mut connection.stage else { return };
+        if let Some(peer) = session.peer.filter(|&peer| self.endpoint.is_open(peer)) {
+            let consumed = self.rooms[session.room].room.consumed(session.player);
+            let endpoint = &mut self.endpoint;
+            let dropped = &mut self.counters.dropped_frames;
+            session.frames.write_unreliable(
+                body.kind,
+                body.deflated,
+                &body.bytes,
+                consumed,
+                &mut self.frame,
+                |frame| {
+                    *dropped += u64::from(endpoint.send(now, peer, frame) == Sent::Dropped);
+                },
+            );
+            return;
+        }
+        if connection.closing {
+            return;
+        }
+        if body.kind == Kind::State {
+            let before = connection.unreliable.len();
+            connection.unreliable.retain(|waiting| waiting.kind != Kind::State);
+            self.counters.dropped_frames += (before - connection.unreliable.len()) as u64;
+        } else if connection.unreliable.len() >= limits::WEBSOCKET_FRAMES {
+            connection.unreliable.pop_front();
+            self.counters.dropped_frames += 1;
+        }
+        connection.unreliable.push_back(body.clone());
+        announce(connection, &mut self.ready);
+    }
+
+    /// The frames of a body that goes over the websocket.
+    pub(super) fn write_unreliable(&mut self, index: usize, body: &SharedBody) {
+        let connection = &mut self.connections[index];
+        let Stage::Joined(session) = &mut connection.stage else { return };
+        let consumed = self.rooms[session.room].room.consumed(session.player);
+        let (outgoing, bytes) = (&mut connection.outgoing, &mut connection.outgoing_bytes);
+        session.frames.write_unreliable(body.kind, body.deflated, &body.bytes, consumed, &mut self.frame, |frame| {
+            *bytes += frame.len();
+            outgoing.push_back(Signal::Binary(frame.to_vec()));
+        });
+    }
+}
+
+pub(super) fn channel_fault(why: Closed) -> Fault {
+    let (code, sentence) = match why {
+        Closed::ReliableChannel => {
+            (ErrorCode::ChannelMustBeUnreliable, "The data channel must be unordered, with maxRetransmits: 0.")
+        }
+        Closed::NeverOpened => (ErrorCode::BadSdp, "The data channel did not open in time; UDP may be blocked."),
+        Closed::Lost => (ErrorCode::NoSuchSession, "The data channel was lost."),
+        Closed::ByPeer => (ErrorCode::NoSuchSession, "The data channel was closed."),
+        Closed::TooManyAddresses => (ErrorCode::RateLimited, "The data channel moved too often; offer again."),
+        Closed::Failed => (ErrorCode::Internal, "The data channel failed."),
+    };
+    Fault::new(code, sentence)
+}
