@@ -96,7 +96,7 @@ export function connect(url, options = {}) {
           }),
         );
       };
-      const join = { roomId, bearer, appVersion, name: playerName, data, sdp };
+      const join = { version: 0, roomId, bearer, appVersion, name: playerName, data, sdp };
       socket.send(JSON.stringify({ a: "join", d: join }));
     };
   });

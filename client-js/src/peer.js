@@ -27,13 +27,17 @@ export function createPeer({ RTCPeerConnection, setTimeout, clearTimeout }) {
       return pc.localDescription.sdp;
     },
 
-    /** Takes the server's answer and opens the channel, each stage within its time. `onFail` gets `(stage, code)`. */
+    /**
+     * Takes the server's answer and opens the channel, each stage within its time. `onFail` gets `(stage, code)`, and
+     * whatever sentence the server had, by way of `fail`.
+     */
     accept(sdp, onOpen, onMessage, onFail) {
-      const fail = (failed, code) => {
+      const fail = (failed, code, sentence) => {
         if (stage === null) return;
         close();
-        onFail(failed, code);
+        onFail(failed, code, sentence);
       };
+      this.fail = fail;
       const enter = (entered) => {
         stage = entered;
         clearTimeout(timer);

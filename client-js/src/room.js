@@ -232,6 +232,7 @@ export function createRoom(env, socket, reply, { roomName, playerName, peer, obs
   const handleSignal = ({ a: action, d: details }) => {
     if (action === "eventJoin") joined(details);
     if (action === "eventLeave") left(details.player, details.reason);
+    if (action === "eventChannelClosed") peer?.fail?.("channel", details.e, details.m);
     if (action === "eventRoomUsers") {
       const present = details.sessions.map(joined);
       for (const player of players.keys()) if (!present.includes(player)) left(player, "left");
@@ -264,7 +265,7 @@ export function createRoom(env, socket, reply, { roomName, playerName, peer, obs
       link.restart();
       ping();
     };
-    const failed = (stage, code) => playOverWebsocket(channelError(stage, code));
+    const failed = (...what) => playOverWebsocket(channelError(...what));
     peer.accept(reply.sdp, opened, ({ data }) => handle(data, false), failed);
   }
   return room;

@@ -18,7 +18,10 @@ test("joins in one round trip", async () => {
   assert.equal(label, "rtcade");
   assert.deepEqual(options, { negotiated: true, id: 0, ordered: false, maxRetransmits: 0 });
   assert.deepEqual(session.socket.signals, [
-    { a: "join", d: { bearer: "b", appVersion: "7", name: "Ada", data: { skin: "red" }, sdp: "the offer" } },
+    {
+      a: "join",
+      d: { version: 0, bearer: "b", appVersion: "7", name: "Ada", data: { skin: "red" }, sdp: "the offer" },
+    },
   ]);
 
   session.socket.deliver(JSON.stringify({ a: "joinR", s: true, d: REPLY }));
@@ -178,6 +181,19 @@ test("a lost channel is no lost game, and frames go on counting", async () => {
   assert.deepEqual(next.body, [2, [2, 1]]);
   assert.equal(next.seq, last.seq + 1);
   assert.equal(session.of("error").length, 1);
+});
+
+test("a channel that the server closes is told once, in its words", async () => {
+  const session = await joinOpen();
+  const d = { e: "channel_must_be_unreliable", m: "The channel is ordered." };
+  session.socket.deliver(JSON.stringify({ a: "eventChannelClosed", d }));
+  session.pc.channel.onclose?.();
+  const { stage, code, message } = lastError(session);
+  assert.deepEqual([stage, code], ["channel", d.e]);
+  assert.match(message, /^The channel is ordered\./);
+  assert.equal(session.of("error").length, 1);
+  assert.ok(session.pc.closed);
+  assert.equal(session.room.stats.transport, "websocket");
 });
 
 test("without WebRTC the game is played over the websocket", async () => {

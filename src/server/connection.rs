@@ -105,7 +105,7 @@ impl<G: Game> Server<G> {
         if connection.outgoing_bytes > limits::RELIABLE_QUEUE_BYTES {
             connection.outgoing.clear();
             connection.outgoing_bytes = 0;
-            let reason = "timeout: Your connection can't keep up.".to_owned();
+            let reason = "Your connection can't keep up.".to_owned();
             connection.outgoing.push_back(Signal::Close { code: Leave::Timeout.close_code(), reason });
             connection.closing = true;
             self.overfull.push(index);

@@ -268,11 +268,10 @@ impl<G: Game> Server<G> {
         *waiting += 1;
         // Proxies and tests come from this machine.
         if *waiting > limits::UNJOINED_PER_ADDRESS && !remote.is_loopback() {
-            let reason = "rate_limited: Too many connections from your address wait to join.";
-            self.close_connection(index, CLOSE_REFUSED, reason);
+            self.close_connection(index, CLOSE_REFUSED, ErrorCode::RateLimited.as_str());
         }
         if self.stopping {
-            self.close_connection(index, Leave::Shutdown.close_code(), "shutdown: The server is stopping.");
+            self.close_connection(index, Leave::Shutdown.close_code(), "The server is stopping.");
         }
     }
 
@@ -344,7 +343,7 @@ impl<G: Game> Server<G> {
                 Timer::Connection(index) => {
                     self.connections[index].deadline = None;
                     if matches!(self.connections[index].stage, Stage::Arrived) {
-                        self.close_connection(index, Leave::Timeout.close_code(), "timeout: Nobody joined.");
+                        self.close_connection(index, Leave::Timeout.close_code(), "Nobody joined in time.");
                     }
                 }
             }

@@ -119,8 +119,8 @@ impl<G: Game> Server<G> {
     /// Ends a connection, whatever it is in.
     pub(super) fn put_out(&mut self, now: Instant, index: usize, reason: Leave, sentence: &str) {
         self.leave_room(now, index, reason);
-        let text = if sentence.is_empty() { reason.to_string() } else { format!("{reason}: {sentence}") };
-        self.close_connection(index, reason.close_code(), &text);
+        let text = if sentence.is_empty() { reason.as_str() } else { sentence };
+        self.close_connection(index, reason.close_code(), text);
     }
 
     pub(super) fn handle_joined(&mut self, now: Instant, room: usize, player: PlayerId, welcome: serde_json::Value) {
