@@ -1,4 +1,109 @@
-//! x
+//! rtcade: a game networking server. UDP-like networking in the browser, from a single binary.
+//!
+//! Players join a room by its URL, game logic runs as tick callbacks, and every 33 ms each room fans its inputs or
+//! state out over unreliable WebRTC data channels: one thread, one event loop, one UDP port, one TCP port.
+//!
+//! # A game
+//!
+//! Implement [`game::Game`], and give [`run`] something that makes one per room: that is the whole program, its
+//! command line included. The repository's README has a complete one, page and all.
+//!
+//! ```no_run
+//! use rtcade::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+//!
+//! /// Everybody sees how often anybody pressed.
+//! #[derive(Default)]
+//! struct Presses(u32);
+//!
+//! impl Game for Presses {
+//!     type Input = (); // what `room.send(null)` carries
+//!     type Command = ();
+//!     type State = u32; // what `room.on("state", …)` gets
+//!     type Event = ();
+//!
+//!     fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
+//!         Ok(Welcome::default())
+//!     }
+//!
+//!     fn leave(&mut self, _: &mut Context<Self>, _: PlayerId, _: Leave) {}
+//!
+//!     fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, batch: &[Incoming<Self>]) {
+//!         self.0 += batch.len() as u32;
+//!         ctx.state(&self.0).expect("a number fits");
+//!     }
+//! }
+//!
+//! # #[cfg(feature = "driver")]
+//! fn main() -> rtcade::ExitCode {
+//!     rtcade::run(|_room| Ok(Presses::default()))
+//! }
+//! # #[cfg(not(feature = "driver"))]
+//! # fn main() {}
+//! ```
+//!
+//! # The shape
+//!
+//! ```text
+//!  browser / client-js            tests, native games
+//!         │ websocket: signaling + reliable lane │
+//!         │ UDP: ICE, DTLS, datagram lane        │
+//! ╔═══════▼══════════════════════════════════════▼════════════════╗
+//! ║ driver/   mio, sockets, clock, HTTP, files, signals           ║   the only code that does I/O
+//! ╚═══════╤═══════════════════════════════════════════════════════╝
+//!         │ handle_datagram · handle_text · handle_timeout      ▲ poll_transmit · poll_signal
+//!         ▼                                                     │ poll_timeout
+//! ┌─ server/     Server<G>  ────────────────────────────────────┴─┐
+//! │  session.rs    who joins, offers, leaves                      │
+//! │  endpoint.rs   routes datagrams to peers, timers              │   std::time::Instant,
+//! │    peer/       Peer: str0m's ICE and DTLS + the lane          │   schedule-deterministic
+//! │  player.rs     frames ↔ inputs: inflate, dedupe, ack, ping    │
+//! │ - - - - - - - - - room::Input ↓ - - - - - room::Output ↑ - - -│
+//! │  room.rs       Room<G>: players, batch, tick, bodies          │   ticks only, bit-exact
+//! │    game.rs     trait Game: your code                          │
+//! └───────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! **The core does no I/O.** [`server::Server`], [`client::Client`] and everything below them never read a clock, open
+//! a socket, sleep, spawn, or ask the operating system for randomness (but for DTLS keys). The caller hands them the
+//! time, bytes and, once, a seed, and polls them for bytes and deadlines. The same core runs under the driver and, in
+//! tests, under a virtual network and clock. `cargo build --no-default-features` builds it alone.
+//!
+//! **Two nested state machines.** `Endpoint` and `Peer` turn datagrams into frames: testable under virtual time, but
+//! not bit-exact, because of keys. [`room::Room`] turns inputs into bodies, bit for bit the same for the same inputs.
+//! Everything that touches bytes of the network stands above that line; all that a room learns passes
+//! [`room::Room::handle_input`].
+//!
+//! **The rules of driving it.** After any `handle_*`, poll until there is nothing: [`server::Server::poll_transmit`],
+//! then [`server::Server::poll_signal_ready`] and, for each connection it names whose socket takes more,
+//! [`server::Server::poll_signal`]; then sleep no longer than [`server::Server::poll_timeout`]. Nothing of the game
+//! runs outside a tick, so a `handle_*` is cheap.
+//!
+//! **Time.** A room's ticks stand on an absolute grid from its making. A late room runs once, counts what it missed,
+//! and goes on; it never spirals. Rooms sit in eight phases of the tick, so that no turn carries the burst of all of
+//! them.
+//!
+//! # The network
+//!
+//! - **Unreliable means late-free.** A state or input that can't leave now is dropped and counted, never queued behind
+//!   others. The data channel carries nothing that would be retransmitted; what must arrive goes over the websocket
+//!   that stays open beside it. Why the lane is not an ordinary SCTP stands at the top of `src/peer/lane.rs`.
+//! - **Host candidates only**, one UDP port: no STUN or TURN from outside. Players are told `--public-addr` where it
+//!   is given, else the address that their page came from, then the machine's others.
+//! - **Whose network carries no UDP** gets the same frames over the websocket, one state at a time, and is told so.
+//! - **An address is proven** when it has returned a heartbeat with our random number in it. Until then it gets at
+//!   most three times the bytes that came from it.
+//! - **Everything has a limit** ([`limits`]); past it there is an error with a code ([`wire::codes`]), it costs its
+//!   sender at most their connection, and it is counted ([`server::Counters`]).
+//!
+//! The bytes are specified in [`wire`].
+//!
+//! # Errors
+//!
+//! Broken invariants panic: in a peer it costs that peer its connection, in a game its room. Bytes of the network
+//! never panic. The driver fails when it can't bind, and never afterwards.
+
+#![forbid(unsafe_code)]
+
 #[cfg(feature = "driver")]
 #[doc(hidden)]
 pub mod cli;

@@ -9,6 +9,10 @@ use std::time::UNIX_EPOCH;
 use super::http::{Body, Request, Response, Status};
 use crate::wire::signaling::RoomName;
 
+const ICON: &str = concat!(
+    r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">"##,
+    r##"<circle cx="8" cy="8" r="6" fill="#0b1026" stroke="#39d8ff" stroke-width="3"/></svg>"##
+);
 const CLIENT: &str = include_str!("../../client-js/dist/rtcade.js");
 const HTML: &str = "text/html; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
@@ -69,8 +73,14 @@ impl Site {
             (None, "/healthz") => Response::sentence(Status::Ok, "ok"),
             (None, "/rooms") => Response::new(Status::Ok, "application/json", Body::Bytes(rooms().into())),
             (None, "/api") => Response::sentence(Status::UpgradeRequired, "Open a websocket here."),
+            // Browsers ask for it unasked, and complain where there is none.
+            (None, "/favicon.ico") if !self.has_icon() => embedded(ICON, "image/svg+xml", request),
             (None, path) => self.file(path, request),
         })
+    }
+
+    fn has_icon(&self) -> bool {
+        self.public.as_ref().is_some_and(|public| public.join("favicon.ico").is_file())
     }
 
     fn room_page(&self, request: &Request) -> Response {
@@ -224,6 +234,7 @@ mod tests {
             ("/healthz", Status::Ok),
             ("/rooms", Status::Ok),
             ("/api", Status::UpgradeRequired),
+            ("/favicon.ico", Status::Ok),
             ("/index.html", Status::NotFound),
         ] {
             assert_eq!(response(&plain(), &get(path)).status, status, "{path}");

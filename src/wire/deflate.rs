@@ -7,7 +7,7 @@ impl Deflater {
     /// A deflater.
     #[must_use]
     pub fn new() -> Deflater {
-        Deflater(Compress::new(Compression::new(6), false))
+        Deflater(Compress::new(Compression::fast(), false))
     }
 
     /// Deflates `body` into `out` if that makes it smaller; else says `false`, and `out` is of no use.

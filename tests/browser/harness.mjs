@@ -16,7 +16,7 @@ const POLL_MS = 50;
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 
-function serverProgram() {
+export function serverProgram() {
   const builds = ["../../target/release/rtcade", "../../target/debug/rtcade"].map(here);
   const program = process.env.RTCADE_BIN ?? builds.find(existsSync);
   if (!program) throw new Error("no server to test: run `cargo build`, or name one in RTCADE_BIN");

@@ -2,14 +2,17 @@
 
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "the other end of the sockets is here")]
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rtcade::client::{self, Client};
 use rtcade::driver::{BindError, Driver, Handle, Options};
+use rtcade::endpoint::LocalId;
 use rtcade::games::Relay;
 use rtcade::limits::{RELIABLE_HEADER_BYTES, RELIABLE_UP_BYTES};
 
@@ -372,6 +375,96 @@ fn players_join_and_learn_of_each_other() {
     assert!(event.contains("Grace"), "{event}");
     drop(grace);
     ada.text_with("eventLeave");
+}
+
+/// A native client with sockets of its own.
+struct Player {
+    client: Client,
+    websocket: tungstenite::WebSocket<TcpStream>,
+    udp: UdpSocket,
+    heard: BTreeMap<u32, Vec<u32>>,
+}
+
+impl Player {
+    fn join(server: &Server, name: &str) -> Player {
+        let tcp = TcpStream::connect(server.address).unwrap();
+        let (websocket, _) = tungstenite::client(format!("ws://{}/r/native", server.address), tcp).unwrap();
+        websocket.get_ref().set_nonblocking(true).unwrap();
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        udp.set_nonblocking(true).unwrap();
+        let config = client::Config {
+            seed: [name.as_bytes()[0]; 32],
+            room: None,
+            name: name.to_owned(),
+            data: serde_json::Value::Null,
+            locals: vec![udp.local_addr().unwrap()],
+        };
+        Player { client: Client::new(config, Instant::now()), websocket, udp, heard: BTreeMap::new() }
+    }
+
+    fn turn(&mut self) {
+        let now = Instant::now();
+        let mut datagram = [0; 2048];
+        while let Ok((len, source)) = self.udp.recv_from(&mut datagram) {
+            self.client.handle_datagram(now, LocalId(0), source, &datagram[..len]);
+        }
+        while let Ok(message) = self.websocket.read() {
+            match message {
+                tungstenite::Message::Text(text) => self.client.handle_text(now, &text),
+                tungstenite::Message::Binary(bytes) => self.client.handle_binary(now, &bytes),
+                _ => {}
+            }
+        }
+        if self.client.poll_timeout().is_some_and(|at| at <= now) {
+            self.client.handle_timeout(now);
+        }
+        while let Some(message) = self.client.poll_message() {
+            let message = match message {
+                client::Message::Text(text) => tungstenite::Message::text(text),
+                client::Message::Binary(bytes) => tungstenite::Message::binary(bytes),
+                client::Message::Close => tungstenite::Message::Close(None),
+            };
+            self.websocket.send(message).unwrap();
+        }
+        while let Some(transmit) = self.client.poll_transmit() {
+            self.udp.send_to(transmit.bytes, transmit.destination).unwrap();
+        }
+        while let Some(event) = self.client.poll_event() {
+            if let client::Event::Tick { inputs, .. } = event {
+                for input in inputs {
+                    self.heard.entry(input.player).or_default().push(input.number);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn native_clients_play_over_real_sockets() {
+    let server = Server::start(loopback());
+    let mut players = [Player::join(&server, "Ada"), Player::join(&server, "Bob")];
+    let start = Instant::now();
+    let mut sent = 0;
+    let has_heard_all =
+        |player: &Player| (1..=2).all(|of| player.heard.get(&of).is_some_and(|heard| heard.len() >= 60));
+    while !players.iter().all(has_heard_all) {
+        assert!(start.elapsed() < PATIENCE, "{sent} inputs were sent");
+        let both_open = players.iter().all(|player| player.client.is_open());
+        if both_open && start.elapsed() > Duration::from_millis(33) * sent {
+            sent += 1;
+            for player in &mut players {
+                player.client.send(Instant::now(), &sent).unwrap();
+            }
+        }
+        players.iter_mut().for_each(Player::turn);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    for player in &players {
+        for heard in player.heard.values() {
+            assert_eq!(*heard, (1..=u32::try_from(heard.len()).unwrap()).collect::<Vec<u32>>());
+        }
+    }
+    server.stop();
 }
 
 #[test]

@@ -5,6 +5,7 @@
 #[cfg(feature = "driver")]
 mod driver;
 mod net;
+mod readme;
 mod session;
 mod tidy;
 mod vectors;

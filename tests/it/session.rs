@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use rtcade::client::Event;
 use rtcade::game::{Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, Target, Tick, Welcome};
 use rtcade::limits;
+use rtcade::server::{Connect, ConnectionId, Signal};
 
 use crate::net::Net;
 
@@ -493,4 +496,102 @@ fn the_largest_state_arrives_in_parts_and_one_byte_more_is_an_error_at_the_sende
         let held_back = net.server.counters().peers.unproven;
         assert_eq!(net.ends[ada].client.stats().missing, held_back, "nothing is lost but by the 3× rule at first");
     }
+}
+
+#[test]
+fn too_many_frames_are_dropped_then_cost_the_connection() {
+    let mut net = ledger(1);
+    let ada = net.join("frames", "Ada");
+    let bob = net.join("frames", "Bob");
+    net.run(Duration::from_secs(2));
+    let ping = [&[0x02, 0, 0, 0, 0][..], &rtcade::wire::msgpack::encode_clock(1.0)].concat();
+    for _ in 0..limits::FRAMES_PER_SECOND + 20 {
+        net.binary(ada, &ping);
+    }
+    net.run(Duration::from_millis(500));
+    assert!((1..=20).contains(&net.server.counters().excess_frames));
+    assert!(net.ends[ada].closed.is_none());
+    for _ in 0..3 * limits::FRAMES_PER_SECOND {
+        net.binary(ada, &ping);
+    }
+    net.run(Duration::from_millis(500));
+    assert_eq!(net.ends[ada].closed.as_ref().unwrap().0, Leave::Flood.close_code());
+    assert!(net.ends[bob].client.is_open());
+}
+
+fn connect(net: &mut Net<Ledger>, connection: u64, address: [u8; 4], room: Option<&str>) {
+    let connect =
+        Connect { room: room.map(self::room), remote: (address, 40_000).into(), local: crate::net::SERVER_IP };
+    net.server.handle_connect(net.now, ConnectionId(connection), connect);
+}
+
+fn next_close(net: &mut Net<Ledger>, connection: u64) -> Option<(u16, String)> {
+    std::iter::from_fn(|| net.server.poll_signal(ConnectionId(connection))).find_map(|signal| match signal {
+        Signal::Close { code, reason } => Some((code, reason)),
+        _ => None,
+    })
+}
+
+#[test]
+fn one_address_has_so_many_connections_waiting_to_join_and_no_more() {
+    let mut net = ledger(1);
+    let most = limits::UNJOINED_PER_ADDRESS as u64;
+    let address = [10, 9, 9, 9];
+    for connection in 0..most {
+        connect(&mut net, connection, address, Some("busy"));
+        assert_eq!(next_close(&mut net, connection), None);
+    }
+    connect(&mut net, most, address, Some("busy"));
+    assert_eq!(next_close(&mut net, most), Some((4100, "rate_limited".to_owned())));
+    connect(&mut net, most + 1, [10, 9, 9, 8], Some("busy"));
+    assert_eq!(next_close(&mut net, most + 1), None, "others are not concerned");
+    net.server.handle_disconnect(net.now, ConnectionId(most), true);
+    net.server.handle_text(net.now, ConnectionId(0), r#"{"a":"join"}"#);
+    net.now += Duration::from_millis(40);
+    net.server.handle_timeout(net.now);
+    connect(&mut net, most + 2, address, Some("busy"));
+    assert_eq!(next_close(&mut net, most + 2), None, "who has joined no longer counts");
+}
+
+#[test]
+fn a_server_has_so_many_rooms_and_no_more() {
+    let mut net = ledger(1);
+    let join = |net: &mut Net<Ledger>, n: u32| -> String {
+        let [_, _, high, low] = n.to_be_bytes();
+        connect(net, n.into(), [10, 8, high, low], Some(&format!("room-{n}")));
+        net.server.handle_text(net.now, ConnectionId(n.into()), r#"{"a":"join"}"#);
+        match net.server.poll_signal(ConnectionId(n.into())) {
+            Some(Signal::Text(text)) => text,
+            _ => String::new(),
+        }
+    };
+    let most = u32::try_from(limits::ROOMS).unwrap();
+    for n in 0..most {
+        assert_eq!(join(&mut net, n), "", "a reply waits for the tick");
+    }
+    assert!(join(&mut net, most).contains("room_full"));
+    assert_eq!(net.server.gauges().rooms, limits::ROOMS);
+}
+
+#[test]
+fn a_socket_that_takes_nothing_is_given_up() {
+    let mut net = ledger(1);
+    connect(&mut net, 1000, [10, 7, 0, 1], Some("slow"));
+    net.server.handle_text(net.now, ConnectionId(1000), r#"{"a":"join"}"#);
+    let ada = net.join("slow", "Ada");
+    net.run(Duration::from_millis(100));
+    // Each comes back to both as a reliable event, deflated to some three quarters; the first socket is never polled.
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let mut commands = 0;
+    while net.heard(ada, "eventLeave").is_none() {
+        commands += 1;
+        let letters: String = (0..15_000).map(|_| char::from(b'0' + (rng.next_u32() % 64) as u8)).collect();
+        let now = net.now;
+        net.ends[ada].client.command(now, &letters).unwrap();
+        net.run(Duration::from_millis(100));
+        assert!(commands * 15_000 < 2 * limits::RELIABLE_QUEUE_BYTES, "the queue has a limit");
+    }
+    assert!(commands * 15_000 > limits::RELIABLE_QUEUE_BYTES, "{commands} commands were too many");
+    assert_eq!(net.heard(ada, "eventLeave").unwrap()["d"]["reason"], "timeout");
+    assert_eq!(next_close(&mut net, 1000).unwrap().0, Leave::Timeout.close_code());
 }

@@ -26,7 +26,7 @@ impl Game for Catch {
             *place = *input;
             if (place.0 - self.dot.0).hypot(place.1 - self.dot.1) < 0.05 {
                 *score += 1;
-                self.dot = rand::RngExt::random(ctx.rng());
+                self.dot = rtcade::rand::RngExt::random(ctx.rng());
             }
         }
         let players = self.players.iter().map(|(&player, &(place, score))| (player, place, score)).collect();
