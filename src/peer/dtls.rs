@@ -40,6 +40,38 @@ impl DtlsHandle {
         lock(&self.0).dtls.send_application_data(data).map(|_| ())
     }
 
+    /// Encrypts one record straight into `out`, past str0m. Only once the handshake is done, and while str0m has been
+    /// polled until there was nothing: then the record is all that comes out.
+    pub(super) fn seal(&self, data: &[u8], out: &mut Vec<u8>) -> Result<(), DtlsImplError> {
+        let Shared { dtls, output, .. } = &mut *lock(&self.0);
+        dtls.send_application_data(data)?;
+        loop {
+            match dtls.poll_output(output) {
+                DtlsOutput::Packet(packet) => out.extend_from_slice(packet),
+                DtlsOutput::BufferTooSmall { needed } => output.resize(needed, 0),
+                DtlsOutput::Timeout(_) => return Ok(()),
+                _ => {}
+            }
+        }
+    }
+
+    /// Decrypts a datagram of application data, past str0m. `true` if the other end said goodbye in it.
+    pub(super) fn open(&self, datagram: &[u8], mut each: impl FnMut(&[u8])) -> Result<bool, DtlsImplError> {
+        let Shared { dtls, output, .. } = &mut *lock(&self.0);
+        dtls.handle_packet(datagram)?;
+        let mut said_goodbye = false;
+        loop {
+            match dtls.poll_output(output) {
+                DtlsOutput::ApplicationData(data) => each(data),
+                DtlsOutput::BufferTooSmall { needed } => output.resize(needed, 0),
+                DtlsOutput::CloseNotify => said_goodbye = true,
+                DtlsOutput::Timeout(_) => return Ok(said_goodbye),
+                // A flight that is sent again answers a handshake record; none begins with application data.
+                _ => {}
+            }
+        }
+    }
+
     /// What has been decrypted since.
     pub(super) fn take_received(&self) -> Vec<Vec<u8>> {
         std::mem::take(&mut lock(&self.0).received)

@@ -189,10 +189,6 @@ impl Lane {
         self.state == State::Established
     }
 
-    pub(super) fn is_handshaking(&self) -> bool {
-        matches!(self.state, State::CookieWait | State::CookieEchoed)
-    }
-
     pub(super) fn dropped(&self) -> Dropped {
         self.dropped
     }

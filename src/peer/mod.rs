@@ -5,7 +5,9 @@ mod lane;
 pub(crate) mod sdp;
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use rand::{Rng, SeedableRng};
@@ -37,18 +39,33 @@ pub struct Transmit<'a> {
     pub bytes: &'a [u8],
 }
 
-/// Datagrams that wait to be polled, in order.
+/// Datagrams that wait to be polled, in order: one buffer for all of them, which empties when the last is gone.
 #[derive(Default)]
 pub(crate) struct Outbox {
-    waiting: VecDeque<(LocalId, SocketAddr, Vec<u8>)>,
-    lent: Vec<u8>,
+    bytes: Vec<u8>,
+    waiting: VecDeque<(LocalId, SocketAddr, Range<usize>)>,
 }
 
 impl Outbox {
     pub(crate) fn poll(&mut self) -> Option<Transmit<'_>> {
-        let (local, destination, bytes) = self.waiting.pop_front()?;
-        self.lent = bytes;
-        Some(Transmit { local, destination, bytes: &self.lent })
+        let (local, destination, range) = self.waiting.pop_front()?;
+        Some(Transmit { local, destination, bytes: &self.bytes[range] })
+    }
+
+    /// Adds the datagram that `write` appends.
+    fn push<E>(
+        &mut self,
+        local: LocalId,
+        destination: SocketAddr,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if self.waiting.is_empty() {
+            self.bytes.clear();
+        }
+        let start = self.bytes.len();
+        write(&mut self.bytes)?;
+        self.waiting.push_back((local, destination, start..self.bytes.len()));
+        Ok(())
     }
 }
 
@@ -107,6 +124,21 @@ struct Address {
     /// What ICE knows a client's address as.
     candidate: Option<Candidate>,
 }
+
+impl Address {
+    /// Whether so many bytes may go there, and counts them: few until the address has proven itself.
+    fn may_send(&mut self, bytes: usize) -> bool {
+        let sent = self.sent_bytes + bytes as u64;
+        let may = self.proven || sent <= self.received_bytes * limits::UNPROVEN_AMPLIFICATION;
+        if may {
+            self.sent_bytes = sent;
+        }
+        may
+    }
+}
+
+/// First byte of a DTLS record of application data (RFC 6347 §4.1).
+const APPLICATION_DATA: u8 = 23;
 
 /// The certificate that all peers of a process share, with its fingerprint.
 #[derive(Clone)]
@@ -375,6 +407,10 @@ impl Peer {
         if let Some(address) = self.addresses.iter_mut().find(|address| address.remote == source) {
             address.received_bytes += bytes.len() as u64;
         }
+        if bytes.first() == Some(&APPLICATION_DATA) && self.current == Some(source) && self.is_fast() {
+            self.handle_application_data(now, bytes, outbox);
+            return;
+        }
         let Ok(receive) = Receive::new(Protocol::Udp, source, stand_in(local, source), bytes) else { return };
         if let Err(error) = self.rtc.handle_input(Input::Receive(now, receive)) {
             log::debug!("peer {}: {error}", self.ufrag);
@@ -469,7 +505,8 @@ impl Peer {
         if self.lane.is_open() {
             let mut packet = std::mem::take(&mut self.packet);
             self.lane.write_heartbeat(nonce, &mut packet);
-            self.send_packet(now, &packet, outbox);
+            // Through str0m, to see which address it has chosen.
+            self.send_through_str0m(now, &packet, outbox);
             self.packet = packet;
         }
         if self.current != Some(remote) {
@@ -491,11 +528,67 @@ impl Peer {
         self.packet = packet;
     }
 
+    /// Whether datagrams may pass str0m by, which costs several times what they do: on an answering end whose lane is
+    /// open. Its replies in the lane's handshake went through str0m and showed the address that str0m has chosen, and a
+    /// choice since then has come through [`Peer::move_to`].
+    fn is_fast(&self) -> bool {
+        self.role == Role::Passive && self.lane.is_open()
+    }
+
     fn send_packet(&mut self, now: Instant, packet: &[u8], outbox: &mut Outbox) {
+        if self.is_fast() {
+            self.send_fast(packet, outbox);
+            return;
+        }
+        self.send_through_str0m(now, packet, outbox);
+    }
+
+    fn send_through_str0m(&mut self, now: Instant, packet: &[u8], outbox: &mut Outbox) {
         // str0m polls its DTLS only after a mutation that it knows of.
         let sent = self.dtls.send(packet).is_ok() && self.rtc.handle_input(Input::Timeout(now)).is_ok();
         if sent {
             self.poll_rtc(now, outbox);
+        }
+    }
+
+    fn send_fast(&mut self, packet: &[u8], outbox: &mut Outbox) {
+        let Some(address) = self.addresses.iter_mut().find(|address| Some(address.remote) == self.current) else {
+            return;
+        };
+        let bytes = packet.len() + limits::DTLS_RECORD_OVERHEAD_BYTES;
+        if !address.may_send(bytes) {
+            self.unproven_dropped += 1;
+            return;
+        }
+        let sealed = outbox.push(address.local, address.remote, |out| self.dtls.seal(packet, out));
+        if let Err(error) = sealed {
+            log::debug!("peer {}: {error}", self.ufrag);
+        }
+    }
+
+    fn handle_application_data(&mut self, now: Instant, datagram: &[u8], outbox: &mut Outbox) {
+        let mut reply = Vec::new();
+        let mut replies = Vec::new();
+        let mut arrivals = Vec::new();
+        let opened = self.dtls.open(datagram, |packet| {
+            self.lane.handle_packet(packet, &mut reply, &mut arrivals);
+            if !reply.is_empty() {
+                replies.push(std::mem::take(&mut reply));
+            }
+        });
+        for reply in replies {
+            self.send_packet(now, &reply, outbox);
+        }
+        for arrival in arrivals {
+            self.handle_arrival(now, arrival, outbox);
+        }
+        match opened {
+            Ok(false) => {}
+            Ok(true) => self.close(now, Closed::ByPeer, outbox),
+            Err(error) => {
+                log::debug!("peer {}: {error}", self.ufrag);
+                self.close(now, Closed::Failed, outbox);
+            }
         }
     }
 
@@ -505,15 +598,18 @@ impl Peer {
         let mut reply = Vec::new();
         let mut arrivals = Vec::new();
         for packet in self.dtls.take_received() {
+            let was_open = self.lane.is_open();
             self.lane.handle_packet(&packet, &mut reply, &mut arrivals);
-            if !reply.is_empty() {
+            if !reply.is_empty() && was_open {
                 self.send_packet(now, &reply, outbox);
+            } else if !reply.is_empty() {
+                self.send_through_str0m(now, &reply, outbox);
             }
         }
         for arrival in arrivals {
             self.handle_arrival(now, arrival, outbox);
         }
-        if !self.lane.is_handshaking() && self.lane.is_open() {
+        if self.lane.is_open() {
             self.handshake_at = None;
         }
     }
@@ -543,7 +639,7 @@ impl Peer {
                     return;
                 }
                 Ok(Output::Transmit(transmit)) => {
-                    self.transmit(transmit.source, transmit.destination, transmit.contents.into(), outbox);
+                    self.transmit(transmit.source, transmit.destination, &transmit.contents, outbox);
                 }
                 Ok(Output::Event(event)) => self.handle_rtc_event(now, &event, outbox),
                 Err(error) => {
@@ -575,24 +671,22 @@ impl Peer {
         }
     }
 
-    fn transmit(&mut self, source: SocketAddr, destination: SocketAddr, bytes: Vec<u8>, outbox: &mut Outbox) {
+    fn transmit(&mut self, source: SocketAddr, destination: SocketAddr, bytes: &[u8], outbox: &mut Outbox) {
         let is_stun = bytes.first().is_some_and(|&byte| byte < 4);
         if !is_stun {
             self.current = Some(destination);
         }
-        if let Some(address) = self.addresses.iter_mut().find(|address| address.remote == destination) {
-            let allowed = address.received_bytes * limits::UNPROVEN_AMPLIFICATION;
-            let sent = address.sent_bytes + bytes.len() as u64;
-            if !address.proven && sent > allowed {
-                self.unproven_dropped += 1;
-                return;
-            }
-            address.sent_bytes = sent;
-        } else if self.role == Role::Passive {
+        let known = self.addresses.iter_mut().find(|address| address.remote == destination);
+        let may_send = known.map_or(self.role == Role::Active, |address| address.may_send(bytes.len()));
+        if !may_send {
             self.unproven_dropped += 1;
             return;
         }
-        outbox.waiting.push_back((local_of(source), destination, bytes));
+        let pushed: Result<(), Infallible> = outbox.push(local_of(source), destination, |out| {
+            out.extend_from_slice(bytes);
+            Ok(())
+        });
+        debug_assert!(pushed.is_ok());
     }
 }
 

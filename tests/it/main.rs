@@ -4,6 +4,7 @@
 
 #[cfg(feature = "driver")]
 mod driver;
+mod late;
 mod net;
 mod readme;
 mod session;
