@@ -100,7 +100,8 @@
 //! # Errors
 //!
 //! Broken invariants panic: in a peer it costs that peer its connection, in a game its room. Bytes of the network
-//! never panic. The driver fails when it can't bind, and never afterwards.
+//! never panic. The driver fails when it can't bind, or when the operating
+//! system takes its event queue away.
 
 #![forbid(unsafe_code)]
 

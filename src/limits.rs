@@ -86,7 +86,9 @@ pub const UNPROVEN_AMPLIFICATION: u64 = 3;
 pub const ROOMS: usize = 4_096;
 /// Websocket connections of one server, joined or not.
 pub const CONNECTIONS: usize = 8_192;
-/// Websocket connections from one address that have not joined yet.
+/// Websocket connections from one address (of IPv6, one /64), this machine's own excepted.
+pub const CONNECTIONS_PER_ADDRESS: usize = 512;
+/// Of those, and of plain HTTP connections, the ones that have not joined.
 pub const UNJOINED_PER_ADDRESS: usize = 64;
 /// Players of one room unless `--max-players` says otherwise.
 pub const PLAYERS_PER_ROOM: usize = 64;

@@ -44,10 +44,12 @@ const parse = (text) => {
   }
 };
 const isReply = (d) =>
-  [d?.player, d?.tick, d?.inputSeq, d?.tickMs].every(Number.isInteger) && Array.isArray(d.sessions);
+  [d?.player, d?.tick, d?.inputSeq].every(Number.isInteger) && d.tickMs > 0 && Array.isArray(d.sessions);
 
 export function connect(url, options = {}) {
   return new Promise((resolve, reject) => {
+    // What can't be sent is an error now, not a server that does not answer.
+    JSON.stringify(options.data);
     const env = environment(options);
     const { room: roomId, name: playerName, bearer, appVersion, data } = options;
     if (!env.WebSocket) return reject(signalingError("unsupported"));

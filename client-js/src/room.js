@@ -65,7 +65,7 @@ export function createRoom(env, socket, reply, { roomName, playerName, peer, obs
   const { now, setTimeout, clearTimeout } = env;
   const { player: me, socketId, welcome, tickMs } = reply;
   const players = new Map();
-  const listeners = {};
+  let listeners = {};
   const link = createLink(now, tickMs);
   const assemble = createAssembler();
   const inputs = createInputWindow(reply.inputSeq);
@@ -122,7 +122,8 @@ export function createRoom(env, socket, reply, { roomName, playerName, peer, obs
 
   const isClosed = () => room.status === "closed";
   const emit = (type, ...details) => {
-    for (const { listener } of listeners[type] ?? []) {
+    // A copy: who unsubscribes and subscribes in a listener is not called again for the same event.
+    for (const { listener } of [...(listeners[type] ?? [])]) {
       try {
         listener(...details);
       } catch (error) {
@@ -144,6 +145,7 @@ export function createRoom(env, socket, reply, { roomName, playerName, peer, obs
     peer?.close();
     setStatus("closed");
     emit("close", closure(code, text));
+    listeners = {};
   };
   const playOverWebsocket = (error) => {
     if (isClosed()) return;

@@ -539,6 +539,38 @@ test("a closed websocket ends the session with its reason", async () => {
   assert.equal(session.clock.pending, 0);
 });
 
+test("a listener that subscribes anew hears the next event, not the same again", async () => {
+  const session = await joinOpen();
+  let heard = 0;
+  let off = session.room.on("event", rearm);
+  function rearm() {
+    heard++;
+    off();
+    off = session.room.on("event", rearm);
+  }
+  session.pc.channel.deliver(down(EVENT, { seq: 0 }, [101, null]));
+  assert.equal(heard, 1);
+  session.pc.channel.deliver(down(EVENT, { seq: 1 }, [102, null]));
+  assert.equal(heard, 2);
+});
+
+test("nothing follows the close event", async () => {
+  const session = await joinOpen();
+  const heard = [];
+  const first = REPLY.tick;
+  session.room.on("close", () => heard.push("close"));
+  session.room.on("tick", ({ tick }) => {
+    heard.push(tick);
+    session.room.leave();
+  });
+  session.pc.channel.deliver(down(TICK, { seq: 0 }, [first + 1, [], []]));
+  assert.deepEqual(heard, [first, "close"]);
+});
+
+test("data that can't be sent is refused at once", async () => {
+  await assert.rejects(dialOpen({ data: 1n }).then(({ outcome }) => outcome), TypeError);
+});
+
 test("a listener is unsubscribed, once, and no other with it", async () => {
   const session = await joinOpen();
   const calls = [];

@@ -136,6 +136,13 @@ enum Timer {
 
 type Factory<G> = Box<dyn FnMut(&RoomInfo) -> Result<G, Refusal>>;
 
+/// Connections of one address.
+#[derive(Default)]
+struct Network {
+    connections: usize,
+    unjoined: usize,
+}
+
 /// The whole server, sans-IO.
 pub struct Server<G: Game> {
     config: Config,
@@ -145,7 +152,7 @@ pub struct Server<G: Game> {
     endpoint: Endpoint,
     connections: Slab<Connection>,
     by_id: BTreeMap<ConnectionId, usize>,
-    unjoined: BTreeMap<IpAddr, usize>,
+    by_network: BTreeMap<IpAddr, Network>,
     by_peer: BTreeMap<PeerKey, usize>,
     rooms: Slab<HostedRoom<G>>,
     by_name: BTreeMap<RoomName, usize>,
@@ -185,7 +192,7 @@ impl<G: Game> Server<G> {
             endpoint: Endpoint::new(endpoint_seed),
             connections: Slab::new(),
             by_id: BTreeMap::new(),
-            unjoined: BTreeMap::new(),
+            by_network: BTreeMap::new(),
             by_peer: BTreeMap::new(),
             rooms: Slab::new(),
             by_name: BTreeMap::new(),
@@ -264,10 +271,13 @@ impl<G: Game> Server<G> {
         });
         self.by_id.insert(connection, index);
         self.timers.insert((deadline, Timer::Connection(index)));
-        let waiting = self.unjoined.entry(network(remote)).or_default();
-        *waiting += 1;
+        let here = self.by_network.entry(network(remote)).or_default();
+        here.connections += 1;
+        here.unjoined += 1;
+        let is_full =
+            here.unjoined > limits::UNJOINED_PER_ADDRESS || here.connections > limits::CONNECTIONS_PER_ADDRESS;
         // Proxies and tests come from this machine.
-        if *waiting > limits::UNJOINED_PER_ADDRESS && !remote.is_loopback() {
+        if is_full && !remote.is_loopback() {
             self.close_connection(index, CLOSE_REFUSED, ErrorCode::RateLimited.as_str());
         }
         if self.stopping {
@@ -318,6 +328,13 @@ impl<G: Game> Server<G> {
         self.leave_room(now, index, if clean { Leave::Left } else { Leave::Closed });
         self.count_as_joined(index);
         let gone = self.connections.remove(index);
+        let network = network(gone.connect.remote.ip());
+        if let Some(here) = self.by_network.get_mut(&network) {
+            here.connections -= 1;
+            if here.connections == 0 {
+                self.by_network.remove(&network);
+            }
+        }
         if let Some(deadline) = gone.deadline {
             self.timers.remove(&(deadline, Timer::Connection(index)));
         }

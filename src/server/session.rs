@@ -107,12 +107,9 @@ impl<G: Game> Server<G> {
         let connection = &mut self.connections[index];
         let network = network(connection.connect.remote.ip());
         if std::mem::take(&mut connection.is_unjoined)
-            && let Some(waiting) = self.unjoined.get_mut(&network)
+            && let Some(here) = self.by_network.get_mut(&network)
         {
-            *waiting -= 1;
-            if *waiting == 0 {
-                self.unjoined.remove(&network);
-            }
+            here.unjoined -= 1;
         }
     }
 
@@ -217,8 +214,14 @@ impl<G: Game> Server<G> {
     pub(super) fn candidates(&self, local: IpAddr) -> Vec<SocketAddr> {
         let mut candidates = self.config.public.clone();
         if candidates.is_empty() {
-            let first = std::iter::once(local.to_canonical());
-            let rest = self.config.interfaces.iter().copied().filter(|ip| ip.is_loopback() == local.is_loopback());
+            let local = local.to_canonical();
+            let interfaces = &self.config.interfaces;
+            let reaches_udp = |of: IpAddr| of == local || (of.is_loopback() && local.is_loopback());
+            let has_udp = interfaces.is_empty() || interfaces.iter().any(|&interface| reaches_udp(interface));
+            let first = std::iter::once(local).filter(|_| has_udp);
+            // Who came by loopback may be a proxy on this machine, whose players are elsewhere; nobody who came from
+            // elsewhere is on this machine.
+            let rest = interfaces.iter().copied().filter(|ip| local.is_loopback() || !ip.is_loopback());
             for ip in first.chain(rest).filter(|ip| !ip.is_unspecified()) {
                 let address = SocketAddr::new(ip, self.config.udp_port);
                 if !candidates.contains(&address) {
@@ -338,7 +341,7 @@ pub(super) fn channel_fault(why: Closed) -> Fault {
         Closed::NeverOpened => (ErrorCode::BadSdp, "The data channel did not open in time; UDP may be blocked."),
         Closed::Lost => (ErrorCode::NoSuchSession, "The data channel was lost."),
         Closed::ByPeer => (ErrorCode::NoSuchSession, "The data channel was closed."),
-        Closed::TooManyAddresses => (ErrorCode::RateLimited, "The data channel moved too often; offer again."),
+        Closed::TooManyAddresses => (ErrorCode::RateLimited, "The data channel changed its address too often."),
         Closed::Failed => (ErrorCode::Internal, "The data channel failed."),
     };
     Fault::new(code, sentence)

@@ -1,5 +1,6 @@
 //! Players and rooms from end to end, under virtual time.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use rand::{Rng, SeedableRng};
@@ -7,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rtcade::client::Event;
 use rtcade::game::{Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, Target, Tick, Welcome};
 use rtcade::limits;
-use rtcade::server::{Connect, ConnectionId, Signal};
+use rtcade::server::{Config, Connect, ConnectionId, Signal};
 
 use crate::net::Net;
 
@@ -551,6 +552,63 @@ fn one_address_has_so_many_connections_waiting_to_join_and_no_more() {
     net.server.handle_timeout(net.now);
     connect(&mut net, most + 2, address, Some("busy"));
     assert_eq!(next_close(&mut net, most + 2), None, "who has joined no longer counts");
+}
+
+#[test]
+fn one_address_has_so_many_players_and_no_more() {
+    let mut net = Net::with_config(1, |config| config.max_players = 1_024, |_| Ok(Ledger::default()));
+    let most = limits::CONNECTIONS_PER_ADDRESS as u64;
+    for connection in 0..most {
+        connect(&mut net, connection, [10, 9, 9, 9], Some("school"));
+        net.server.handle_text(net.now, ConnectionId(connection), r#"{"a":"join"}"#);
+        net.now += Duration::from_millis(40);
+        net.server.handle_timeout(net.now);
+        assert_eq!(next_close(&mut net, connection), None);
+    }
+    connect(&mut net, most, [10, 9, 9, 9], Some("school"));
+    assert_eq!(next_close(&mut net, most), Some((4100, "rate_limited".to_owned())));
+    for connection in [0, most] {
+        net.server.handle_disconnect(net.now, ConnectionId(connection), true);
+    }
+    connect(&mut net, most + 1, [10, 9, 9, 9], Some("school"));
+    assert_eq!(next_close(&mut net, most + 1), None, "a place is free again");
+}
+
+#[test]
+fn the_answer_names_addresses_that_a_player_can_reach() {
+    let (v4, other, loopback) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), [127, 0, 0, 1].into());
+    let cases: [(&[IpAddr], &[SocketAddr], IpAddr, &[&str]); 6] = [
+        (&[], &[], v4, &["10.0.0.1 8080"]),
+        (&[v4, other, loopback], &[], other, &["10.0.0.2 8080", "10.0.0.1 8080"]),
+        // A proxy on this machine, or its user's own browser.
+        (&[v4, loopback], &[], loopback, &["127.0.0.1 8080", "10.0.0.1 8080"]),
+        // UDP is bound elsewhere.
+        (&[v4], &[], other, &["10.0.0.1 8080"]),
+        (&[v4], &[], loopback, &["10.0.0.1 8080"]),
+        (&[v4], &[([192, 0, 2, 7], 9).into()], v4, &["192.0.2.7 9"]),
+    ];
+    for (interfaces, public, local, expected) in cases {
+        let configure = |config: &mut Config| {
+            config.interfaces = interfaces.to_vec();
+            config.public = public.to_vec();
+        };
+        let mut net = Net::with_config(1, configure, |_| Ok(Ledger::default()));
+        let remote = SocketAddr::from(([10, 6, 0, 1], 40_000));
+        net.server.handle_connect(net.now, ConnectionId(0), Connect { room: Some(room("named")), remote, local });
+        let join = serde_json::json!({"a": "join", "d": {"sdp": OFFER}});
+        net.server.handle_text(net.now, ConnectionId(0), &join.to_string());
+        net.now += Duration::from_millis(40);
+        net.server.handle_timeout(net.now);
+        let Some(Signal::Text(reply)) = net.server.poll_signal(ConnectionId(0)) else { panic!("no reply") };
+        let reply: serde_json::Value = serde_json::from_str(&reply).unwrap();
+        let answer = reply["d"]["sdp"].as_str().unwrap();
+        let named: Vec<String> = answer
+            .lines()
+            .filter(|line| line.starts_with("a=candidate:"))
+            .map(|line| line.split(' ').skip(4).take(2).collect::<Vec<_>>().join(" "))
+            .collect();
+        assert_eq!(named, expected, "from {local} with {interfaces:?}");
+    }
 }
 
 #[test]
