@@ -577,17 +577,7 @@ fn one_address_has_so_many_players_and_no_more() {
 #[test]
 fn the_answer_names_addresses_that_a_player_can_reach() {
     let (v4, other, loopback) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into(), [127, 0, 0, 1].into());
-    let cases: [(&[IpAddr], &[SocketAddr], IpAddr, &[&str]); 6] = [
-        (&[], &[], v4, &["10.0.0.1 8080"]),
-        (&[v4, other, loopback], &[], other, &["10.0.0.2 8080", "10.0.0.1 8080"]),
-        // A proxy on this machine, or its user's own browser.
-        (&[v4, loopback], &[], loopback, &["127.0.0.1 8080", "10.0.0.1 8080"]),
-        // UDP is bound elsewhere.
-        (&[v4], &[], other, &["10.0.0.1 8080"]),
-        (&[v4], &[], loopback, &["10.0.0.1 8080"]),
-        (&[v4], &[([192, 0, 2, 7], 9).into()], v4, &["192.0.2.7 9"]),
-    ];
-    for (interfaces, public, local, expected) in cases {
+    let check = |interfaces: &[IpAddr], public: &[SocketAddr], local: IpAddr, expected: &[&str]| {
         let configure = |config: &mut Config| {
             config.interfaces = interfaces.to_vec();
             config.public = public.to_vec();
@@ -608,7 +598,15 @@ fn the_answer_names_addresses_that_a_player_can_reach() {
             .map(|line| line.split(' ').skip(4).take(2).collect::<Vec<_>>().join(" "))
             .collect();
         assert_eq!(named, expected, "from {local} with {interfaces:?}");
-    }
+    };
+    check(&[], &[], v4, &["10.0.0.1 8080"]);
+    check(&[v4, other, loopback], &[], other, &["10.0.0.2 8080", "10.0.0.1 8080"]);
+    // A proxy on this machine, or its user's own browser.
+    check(&[v4, loopback], &[], loopback, &["127.0.0.1 8080", "10.0.0.1 8080"]);
+    // UDP is bound elsewhere.
+    check(&[v4], &[], other, &["10.0.0.1 8080"]);
+    check(&[v4], &[], loopback, &["10.0.0.1 8080"]);
+    check(&[v4], &[([192, 0, 2, 7], 9).into()], v4, &["192.0.2.7 9"]);
 }
 
 #[test]
