@@ -1,8 +1,16 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { connection, launchBrowser, openPage, playing, startServer, until } from "./harness.mjs";
+import { launchBrowser, openPage, playing, startServer, until } from "./harness.mjs";
 import {
-  IN_BAND, NEGOTIATED, RAW_PAGES, STATE, fallsBack, joinHere, joinInPage, losesNothing, playsOverChannel, receivedAll,
+  CHANNELS,
+  RAW_PAGES,
+  STATE,
+  fallsBack,
+  joinHere,
+  joinInPage,
+  losesNothing,
+  playsOverChannel,
+  receivedAll,
 } from "./interop.mjs";
 
 const RETRANSMITTING_OR_ORDERED = [
@@ -26,23 +34,18 @@ describe("Chromium without the client", () => {
     await server?.stop();
   });
 
-  const freshPage = async () => (await openPage(browser, server.url)).page;
   const play = async (channelOptions) => {
-    const page = await freshPage();
+    const { page } = await openPage(browser, server.url);
     return { page, player: await joinInPage(page, roomOf(page), channelOptions) };
   };
 
-  test("loses nothing over a negotiated channel", async () => {
-    const { page, player } = await play(NEGOTIATED);
-    await losesNothing(player);
-    await page.context().close();
-  });
-
-  test("loses nothing over a channel opened in-band", async () => {
-    const { page, player } = await play(IN_BAND);
-    await losesNothing(player);
-    await page.context().close();
-  });
+  for (const [how, options] of Object.entries(CHANNELS)) {
+    test(`loses nothing over a channel that is ${how}`, async () => {
+      const { page, player } = await play(options);
+      await losesNothing(player);
+      await page.context().close();
+    });
+  }
 
   for (const options of RETRANSMITTING_OR_ORDERED) {
     test(`is refused a channel of ${JSON.stringify(options)}, and plays on`, async () => {
@@ -54,7 +57,7 @@ describe("Chromium without the client", () => {
 
   for (const end of ["channel", "pc"]) {
     test(`plays on after ${end}.close()`, async () => {
-      const { page, player } = await play(IN_BAND);
+      const { page, player } = await play(CHANNELS["in-band"]);
       await playsOverChannel(player);
       await page.evaluate((end) => player[end].close(), end);
       await fallsBack(player, "no_such_session");
@@ -63,64 +66,60 @@ describe("Chromium without the client", () => {
     });
   }
 
-  test("leaves when its page closes, or crashes", async () => {
-    const closing = await play(NEGOTIATED);
-    const crashing = await play(NEGOTIATED);
-    for (const { page, player, end } of [
-      { ...closing, end: () => closing.page.close() },
-      // The crash fails the navigation.
-      { ...crashing, end: () => crashing.page.goto("chrome://crash").catch(() => {}) },
-    ]) {
+  const ends = {
+    closes: (page) => page.close(),
+    // The crash fails the navigation.
+    crashes: (page) => page.goto("chrome://crash").catch(() => {}),
+  };
+  for (const [how, end] of Object.entries(ends)) {
+    test(`leaves when its page ${how}`, async () => {
+      const { page, player } = await play(CHANNELS.negotiated);
       await playsOverChannel(player);
       const { me } = await player.record();
       const other = await joinHere(server.url, roomOf(page));
-      await end();
+      await end(page);
       await left(other, me);
       other.socket.close();
-    }
-  });
+      await page.context().close();
+    });
+  }
 });
 
 describe("Chromium in the arena", () => {
-  let server, browser;
+  let browser;
 
   before(async () => {
-    server = await startServer();
     browser = await launchBrowser();
   });
 
-  after(async () => {
-    await browser?.close();
-    await server?.stop();
-  });
+  after(() => browser?.close());
 
-  test("a page that is loaded again is a new player, and the old one is gone", async () => {
-    const { page } = await openPage(browser, server.url);
-    const { me } = await playing(page, "webrtc");
-    const other = await joinHere(server.url, roomOf(page));
-    await page.reload();
-    await left(other, me);
-    const again = await playing(page, "webrtc");
-    assert.ok(again.me > other.record().me, `player ${me} came back as ${again.me}`);
-    assert.equal((await connection(page)).notice, "");
-    other.socket.close();
-  });
-});
-
-describe("Chromium without the client in the arena", () => {
-  test("gets every state", async () => {
+  test("gets every state without the client", async () => {
     const server = await startServer(["--public", RAW_PAGES]);
-    const browser = await launchBrowser();
     try {
       const { page } = await openPage(browser, server.url);
-      const player = await joinInPage(page, roomOf(page), IN_BAND);
+      const player = await joinInPage(page, roomOf(page), CHANNELS["in-band"]);
       await playsOverChannel(player);
-      const { frames } = await player.record();
-      const more = async () => (await player.record()).frames.length - frames.length;
-      await until("states", more, (count) => count >= 100);
+      await until("states", async () => (await player.record()).frames.length, (count) => count >= 150);
       receivedAll(await player.record(), STATE);
     } finally {
-      await browser.close();
+      await server.stop();
+    }
+  });
+
+  test("is a new player when its page is loaded again, and the old one is gone", async () => {
+    const server = await startServer();
+    try {
+      const { page } = await openPage(browser, server.url);
+      const { me } = await playing(page, "webrtc");
+      const other = await joinHere(server.url, roomOf(page));
+      await page.reload();
+      await left(other, me);
+      const again = await playing(page, "webrtc");
+      assert.ok(again.me > other.record().me, `player ${me} came back as ${again.me}`);
+      assert.equal(again.notice, "");
+      other.socket.close();
+    } finally {
       await server.stop();
     }
   });

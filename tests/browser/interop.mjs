@@ -8,19 +8,26 @@ import { decode } from "../../client-js/src/msgpack.js";
 import { until } from "./harness.mjs";
 import { join } from "./raw/player.js";
 
-export { IN_BAND, NEGOTIATED } from "./raw/player.js";
-
 /** A directory whose page can `join` without the client of this repository. */
 export const RAW_PAGES = fileURLToPath(new URL("raw", import.meta.url));
 
+/** The channels that may be offered: both ends know the id beforehand, or it opens in-band (RFC 8832). */
+export const CHANNELS = {
+  negotiated: { negotiated: true, id: 0, ordered: false, maxRetransmits: 0 },
+  "in-band": { ordered: false, maxRetransmits: 0 },
+};
+
 export const STATE = 4;
-export const TICK = 5;
+const TICK = 5;
+const EVENT = 6;
 const DEFLATED = 0x20;
 const PARTED = 0x10;
 
 const PLAY_MS = 3_000;
-/** Well below the 15 s after which ICE alone notices that a peer is gone. */
-const NOTICE_MS = 5_000;
+/** Within this the server knows of a goodbye: well below the 15 s after which silence alone tells it. */
+const GOODBYE_MS = 5_000;
+/** Within this the server knows that a peer has gone silent. */
+export const SILENCE_MS = 30_000;
 
 /** Joins in Node: over the websocket alone, unless `channelOptions` say what channel `stack` is to offer. */
 export const joinHere = (url, room, channelOptions, stack) => join(url, room, channelOptions, { WebSocket, ...stack });
@@ -68,22 +75,23 @@ export function receivedAll(record, kind) {
 }
 
 /** The server tells why the channel closed, and play goes on over the websocket. */
-export async function fallsBack(player, code) {
+export async function fallsBack(player, code, noticeMs = GOODBYE_MS) {
   const closed = async () => (await player.record()).events.find(({ a }) => a === "eventChannelClosed");
-  const { d } = await until("a word on the closed channel", closed, Boolean, NOTICE_MS);
+  const { d } = await until("a word on the closed channel", closed, Boolean, noticeMs);
   assert.equal(d.e, code);
   assert.notEqual(d.m, "");
   const ticks = async () => over("websocket", await player.record()).filter(({ kind }) => kind === TICK).length;
   const before = await ticks();
-  await until("ticks over the websocket", ticks, (count) => count >= before + 30, NOTICE_MS);
+  await until("ticks over the websocket", ticks, (count) => count >= before + 30);
 }
 
-/** The unreliable frames that came `via` the channel or the websocket; all of these tests send fewer than 2^16. */
+/** The unreliable frames that came `via` the channel or the websocket: too few for `seq` to wrap. */
 function over(via, { frames }) {
-  return frames.filter((frame) => frame.via === via && (frame.bytes[0] & 0x0f) <= 6).map(({ bytes }) => {
-    const at = bytes[0] & PARTED ? 2 : 1;
-    return { kind: bytes[0] & 0x0f, seq: bytes[at] + 256 * bytes[at + 1], deflated: (bytes[0] & DEFLATED) !== 0, body: bytes.slice(at + 4) };
+  const taken = frames.filter((frame) => frame.via === via).map(({ bytes: [first, ...rest] }) => {
+    const [low, high, , , ...body] = first & PARTED ? rest.slice(1) : rest;
+    return { kind: first & 0x0f, deflated: (first & DEFLATED) !== 0, seq: low + 256 * high, body };
   });
+  return taken.filter(({ kind }) => kind <= EVENT);
 }
 
 /** The numbers of a player's own inputs, as the ticks have them that came over the channel. */

@@ -5,11 +5,6 @@ const INPUT = 1;
 const INPUT_EVERY_MS = 16;
 const JOIN_MS = 15_000;
 
-/** An offer of one unreliable channel whose id both ends know beforehand. */
-export const NEGOTIATED = { negotiated: true, id: 0, ordered: false, maxRetransmits: 0 };
-/** An offer of one unreliable channel that opens in-band (RFC 8832). */
-export const IN_BAND = { ordered: false, maxRetransmits: 0 };
-
 /**
  * Joins `room` of the server at `url`, and offers a data channel if `channelOptions` says which.
  *
@@ -33,8 +28,8 @@ export async function join(url, room, channelOptions, { WebSocket, RTCPeerConnec
   socket.binaryType = "arraybuffer";
   const reply = await new Promise((resolve, reject) => {
     const late = setTimeout(() => reject(new Error("no reply to join")), JOIN_MS);
-    socket.onopen = () =>
-      socket.send(JSON.stringify({ a: "join", d: { roomId: room, sdp: pc?.localDescription.sdp } }));
+    const request = { a: "join", d: { roomId: room, sdp: pc?.localDescription.sdp } };
+    socket.onopen = () => socket.send(JSON.stringify(request));
     socket.onclose = ({ code, reason }) => reject(new Error(`the websocket closed: ${code} ${reason}`));
     socket.onmessage = ({ data }) => {
       if (typeof data !== "string") return note("websocket", data);
