@@ -24,12 +24,15 @@ export function serverProgram() {
 }
 
 /**
- * Starts a server on a free port and waits until it names its URL.
+ * Starts a server on a free port of `host` and waits until it names its URL.
  *
  * `stop()` sends SIGTERM and resolves to the exit status; it rejects where that takes longer than 5 s.
  */
-export async function startServer(args = [], { program = serverProgram(), startMs = START_MS, stopMs = STOP_MS } = {}) {
-  const child = spawn(program, ["--listen", "127.0.0.1:0", "-v", ...args], { stdio: ["ignore", "pipe", "pipe"] });
+export async function startServer(
+  args = [],
+  { program = serverProgram(), host = "127.0.0.1", startMs = START_MS, stopMs = STOP_MS } = {},
+) {
+  const child = spawn(program, ["--listen", `${host}:0`, "-v", ...args], { stdio: ["ignore", "pipe", "pipe"] });
   const kill = () => child.kill("SIGKILL");
   process.once("exit", kill);
   const exited = once(child, "close").finally(() => process.off("exit", kill));
