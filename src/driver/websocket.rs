@@ -12,8 +12,10 @@ use crate::server::Signal;
 
 /// Bytes of one message from a client, its header included.
 pub(super) const MESSAGE_BYTES: usize = RELIABLE_UP_BYTES + RELIABLE_HEADER_BYTES;
-/// Room for the largest message, its frame header, and a pong and a close that follow it.
-const WRITE_BUFFER_BYTES: usize = RELIABLE_DOWN_BYTES + 4 * 1024;
+/// What a reply to `join` holds besides its welcome: 1,024 players of at most 260 bytes each, an SDP with its line ends
+/// escaped; and the frame header, a pong and a close.
+const AROUND_WELCOME_BYTES: usize = 512 * 1024;
+const WRITE_BUFFER_BYTES: usize = RELIABLE_DOWN_BYTES + AROUND_WELCOME_BYTES;
 /// Bytes of a close frame's reason (RFC 6455 §5.5).
 const CLOSE_REASON_BYTES: usize = 123;
 
@@ -194,6 +196,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::limits::{PLAYER_NAME_CHARS, PLAYERS_PER_ROOM_MAX, SDP_BYTES};
+    use crate::wire::signaling::{self, JoinReply, SessionInfo};
 
     /// Holds what arrives, and takes so many bytes.
     #[derive(Debug, Default)]
@@ -311,11 +315,31 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_message_fits_behind_a_pong() {
+    fn the_largest_reply_fits_behind_a_pong() {
         let mut websocket = websocket(frame(0x89, &[7; 125]), 0);
         assert_eq!(websocket.read(), Received::Control);
         assert_eq!(websocket.read(), Received::Blocked);
-        websocket.write(Signal::Binary(vec![0; RELIABLE_DOWN_BYTES])).expect("within the buffer");
+        let socket_id = "f".repeat(32);
+        let session = SessionInfo {
+            player: u32::MAX,
+            socket_id: socket_id.clone(),
+            user_id: None,
+            name: "\u{10348}".repeat(PLAYER_NAME_CHARS),
+        };
+        let reply = JoinReply {
+            socket_id: &socket_id,
+            player: u32::MAX,
+            room_size: PLAYERS_PER_ROOM_MAX,
+            sessions: vec![&session; PLAYERS_PER_ROOM_MAX],
+            tick: u32::MAX,
+            tick_ms: 1_000.0,
+            input_seq: u32::MAX,
+            welcome: "w".repeat(RELIABLE_DOWN_BYTES - "\"\"".len()).into(),
+            sdp: Some("\n".repeat(SDP_BYTES)),
+            sdp_error: None,
+        };
+        let (reply_to, _) = signaling::parse(r#"{"a":"join"}"#);
+        websocket.write(Signal::Text(signaling::granted(&reply_to, &reply))).expect("within the buffer");
         assert!(websocket.is_blocked());
     }
 
