@@ -56,6 +56,8 @@ pub(super) struct Gone;
 pub(super) struct Metered<S> {
     pub(super) socket: S,
     allowance: usize,
+    /// Whether bytes were written since [`Websocket::take_progress`].
+    wrote: bool,
 }
 
 impl<S: Read> Read for Metered<S> {
@@ -72,7 +74,9 @@ impl<S: Read> Read for Metered<S> {
 
 impl<S: Write> Write for Metered<S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.socket.write(bytes)
+        let written = self.socket.write(bytes)?;
+        self.wrote |= written > 0;
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -96,7 +100,7 @@ impl<S: Read + Write> Websocket<S> {
             .max_write_buffer_size(WRITE_BUFFER_BYTES)
             .max_message_size(Some(MESSAGE_BYTES))
             .max_frame_size(Some(MESSAGE_BYTES));
-        let socket = Metered { socket, allowance: 0 };
+        let socket = Metered { socket, allowance: 0, wrote: false };
         let inner = WebSocket::from_partially_read(socket, rest, Role::Server, Some(config));
         Websocket { inner, blocked: false }
     }
@@ -119,6 +123,11 @@ impl<S: Read + Write> Websocket<S> {
     /// Whether bytes wait for the socket.
     pub(super) fn is_blocked(&self) -> bool {
         self.blocked
+    }
+
+    /// Whether the socket has taken bytes since the last call.
+    pub(super) fn take_progress(&mut self) -> bool {
+        std::mem::take(&mut self.inner.get_mut().wrote)
     }
 
     pub(super) fn read(&mut self) -> Received {
@@ -308,6 +317,9 @@ mod tests {
         let mut websocket = websocket(Vec::new(), 3);
         websocket.write(text("0123456789")).expect("still there");
         assert!(websocket.is_blocked() && !websocket.is_writable());
+        assert!(websocket.take_progress(), "three bytes");
+        websocket.flush().expect("still there");
+        assert!(!websocket.take_progress());
         websocket.inner.get_mut().socket.takes = 1_000;
         websocket.flush().expect("still there");
         assert!(websocket.is_writable());
