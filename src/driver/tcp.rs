@@ -343,7 +343,11 @@ impl Connection {
         for _ in 0..TURN_STEPS {
             if let Some(outgoing) = &mut http.outgoing {
                 match outgoing.write(&mut http.socket) {
-                    Ok(false) => self.deadline = Some(now + WRITE_TIMEOUT),
+                    // One chunk a turn: a file that goes out as fast as it is read must not hold up the rooms' ticks.
+                    Ok(false) => {
+                        self.deadline = Some(now + WRITE_TIMEOUT);
+                        return (State::Http(http), Turn::More);
+                    }
                     Ok(true) => {
                         http.outgoing = None;
                         match std::mem::replace(&mut http.next, Next::Request) {
