@@ -42,6 +42,9 @@ const TURN_ACCEPTS: usize = 64;
 const EVENTS: usize = 1024;
 /// How often at most events are taken again before timers run, where the process had been stopped.
 const LATE_ROUNDS: usize = 16;
+/// Datagrams taken from one socket in each of these rounds: 64 Ki in all, more than a socket's buffer holds, so that
+/// only what arrives in the mean time is left behind.
+const LATE_ROUND_DATAGRAMS: usize = 64 * 1024 / LATE_ROUNDS;
 /// When to accept again where the OS refused to: it has no file descriptor left, say.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Least time between two log lines about that.
@@ -381,7 +384,7 @@ impl<G: Game> Driver<G> {
     /// Takes in what the sockets have: of datagrams about so many each.
     fn take_in(&mut self, now: Instant, datagrams: usize) {
         let server = &mut self.server;
-        self.udp.receive(datagrams, |local, source, bytes| server.handle_datagram(now, local, source, bytes));
+        self.udp.receive(now, datagrams, |local, source, bytes| server.handle_datagram(now, local, source, bytes));
         for listener in &mut self.listeners {
             listener.accept(now, |socket, remote| {
                 self.connections.handle_accepted(now, self.poll.registry(), socket, remote);
@@ -390,10 +393,10 @@ impl<G: Game> Driver<G> {
         self.connections.handle_ready(now, &mut self.server, &self.site);
     }
 
-    /// Takes in everything that has arrived: or else everybody who could not be heard would time out.
+    /// Takes in what has arrived while the process was stopped: or else everybody who could not be heard would time out.
     fn drain(&mut self, events: &mut Events, mut full: bool, now: Instant) -> io::Result<()> {
         for _ in 0..LATE_ROUNDS {
-            self.take_in(now, usize::MAX);
+            self.take_in(now, LATE_ROUND_DATAGRAMS);
             if !full && !self.is_busy() {
                 break;
             }
