@@ -539,6 +539,14 @@ fn what_keeps_a_server_from_starting_is_said_in_a_sentence() {
     assert!(foreign.to_string().contains("--listen"), "{foreign}");
     let missing = bind(Options { public: Some("/nowhere/at/all".into()), ..loopback() });
     assert!(missing.to_string().contains("--public"), "{missing}");
+    for tick in [Duration::from_millis(4), Duration::from_millis(1_001), Duration::MAX] {
+        let error = bind(Options { tick, ..loopback() }).to_string();
+        assert!(error.contains("5 to 1000 ms with --tick-ms"), "{error}");
+    }
+    for max_players in [0, 1_025] {
+        let error = bind(Options { max_players, ..loopback() }).to_string();
+        assert!(error.contains("1 to 1024 with --max-players"), "{error}");
+    }
 }
 
 /// Signals, exit status and what is printed: of the program itself.
