@@ -222,15 +222,18 @@ fn announcement(
     is_told_an_address: bool,
 ) -> Vec<String> {
     let port = listen.port();
-    if !listen.ip().is_unspecified() {
-        return vec![format!("{title} is open at http://{listen}/")];
+    let mut lines = Vec::new();
+    if listen.ip().is_unspecified() {
+        lines.push(format!("{title} is open at http://localhost:{port}/"));
+        if let Some(ip) = interfaces.iter().find(|ip| ip.is_ipv4() && !ip.is_loopback()) {
+            lines.push(format!("for other devices: http://{ip}:{port}/"));
+        }
+    } else {
+        lines.push(format!("{title} is open at http://{listen}/"));
     }
-    let mut lines = vec![format!("{title} is open at http://localhost:{port}/")];
-    let lan = interfaces.iter().find(|ip| ip.is_ipv4() && !ip.is_loopback());
-    if let Some(ip) = lan {
-        lines.push(format!("for other devices: http://{ip}:{port}/"));
-    }
-    if !is_told_an_address && driver::are_private(interfaces) {
+    // Who serves loopback alone expects nobody from elsewhere.
+    let is_networked = interfaces.iter().any(|ip| !ip.is_loopback());
+    if !is_told_an_address && is_networked && driver::are_private(interfaces) {
         lines.push(format!(
             "for players on other networks: name the address they reach with --public-addr and open UDP port {udp_port}"
         ));
@@ -333,6 +336,11 @@ mod tests {
             announcement("the game", listen.parse().expect("an address"), 9, &interfaces, told)
         };
         assert_eq!(lines("127.0.0.1:80", &["127.0.0.1"], false), ["the game is open at http://127.0.0.1:80/"]);
+        let specific = lines("10.0.0.5:80", &["10.0.0.5"], false);
+        assert_eq!(specific[0], "the game is open at http://10.0.0.5:80/");
+        assert!(specific[1].contains("--public-addr"));
+        assert_eq!(lines("10.0.0.5:80", &["10.0.0.5"], true).len(), 1);
+        assert_eq!(lines("203.0.113.7:80", &["203.0.113.7"], false).len(), 1);
         let wildcard = lines("0.0.0.0:80", &["192.168.1.5", "127.0.0.1"], false);
         assert_eq!(
             wildcard[..2],

@@ -12,6 +12,8 @@ use super::BindError;
 /// How often another port is tried where the OS has picked one that is free for TCP but not for UDP.
 const PORT_ATTEMPTS: usize = 16;
 const LISTEN_BACKLOG: i32 = 1024;
+const LISTEN: &str = "--listen";
+const UDP: &str = "--udp";
 
 /// The sockets of a server: those of one kind share their port number.
 #[derive(Debug)]
@@ -34,10 +36,10 @@ pub(super) fn bind(listen: SocketAddr, udp: Option<SocketAddr>) -> Result<Socket
 }
 
 fn bind_once(listen: SocketAddr, udp: Option<SocketAddr>) -> Result<Sockets, BindError> {
-    let tcp = bind_families(listen, Type::STREAM)?;
-    let port = tcp[0].local_addr().map_err(|source| BindError::Address { address: listen, source })?;
-    let port = port.as_socket().map_or(listen.port(), |address| address.port());
-    let udp = bind_families(udp.unwrap_or(SocketAddr::new(listen.ip(), port)), Type::DGRAM)?;
+    let tcp = bind_families(LISTEN, listen, Type::STREAM)?;
+    let port = tcp[0].local_addr()?.as_socket().map_or(listen.port(), |address| address.port());
+    let (option, udp) = udp.map_or((LISTEN, SocketAddr::new(listen.ip(), port)), |udp| (UDP, udp));
+    let udp = bind_families(option, udp, Type::DGRAM)?;
     Ok(Sockets {
         tcp: tcp.into_iter().map(|socket| TcpListener::from_std(socket.into())).collect(),
         udp: udp.into_iter().map(|socket| UdpSocket::from_std(socket.into())).collect(),
@@ -45,8 +47,8 @@ fn bind_once(listen: SocketAddr, udp: Option<SocketAddr>) -> Result<Sockets, Bin
 }
 
 /// A socket on `address` and, where that is a wildcard, one on the other family's of the same port.
-fn bind_families(address: SocketAddr, kind: Type) -> Result<Vec<Socket>, BindError> {
-    let first = bind_socket(address, kind).map_err(|source| BindError::Address { address, source })?;
+fn bind_families(option: &'static str, address: SocketAddr, kind: Type) -> Result<Vec<Socket>, BindError> {
+    let first = bind_socket(address, kind).map_err(|source| BindError::Address { option, address, source })?;
     let mut sockets = vec![first];
     if address.ip().is_unspecified() {
         let other: IpAddr = if address.is_ipv4() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
@@ -55,7 +57,7 @@ fn bind_families(address: SocketAddr, kind: Type) -> Result<Vec<Socket>, BindErr
         match bind_socket(other, kind) {
             Ok(socket) => sockets.push(socket),
             Err(source) if source.kind() == io::ErrorKind::AddrInUse => {
-                return Err(BindError::Address { address: other, source });
+                return Err(BindError::Address { option, address: other, source });
             }
             Err(error) => log::info!("not listening on {other}: {error}"),
         }
@@ -166,7 +168,10 @@ mod tests {
         let error = bind(taken_tcp, None).expect_err("taken").to_string();
         assert!(error.contains("in use") && error.contains(&taken_tcp.to_string()), "{error}");
         drop(taken.tcp);
-        assert!(bind(taken_tcp, None).is_err(), "its UDP port is taken still");
+        let error = bind(taken_tcp, None).expect_err("its UDP port is taken still").to_string();
+        assert!(error.contains("--listen ADDR:PORT"), "{error}");
+        let error = bind(address("127.0.0.1:0"), Some(taken_tcp)).expect_err("taken").to_string();
+        assert!(error.contains("--udp ADDR:PORT"), "{error}");
     }
 
     #[test]

@@ -42,6 +42,9 @@ const TURN_ACCEPTS: usize = 64;
 const EVENTS: usize = 1024;
 /// How often at most events are taken again before timers run, where the process had been stopped.
 const LATE_ROUNDS: usize = 16;
+/// Datagrams taken from one socket in each of these rounds: 64 Ki in all, more than a socket's buffer holds, so that
+/// only what arrives in the mean time is left behind.
+const LATE_ROUND_DATAGRAMS: usize = 64 * 1024 / LATE_ROUNDS;
 /// When to accept again where the OS refused to: it has no file descriptor left, say.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Least time between two log lines about that.
@@ -66,9 +69,9 @@ pub struct Options {
     pub public: Option<PathBuf>,
     /// The page of every room where there is no such directory.
     pub page: Cow<'static, str>,
-    /// Length of a tick.
+    /// Length of a tick, in the whole milliseconds of [`limits::TICK_MS_RANGE`].
     pub tick: Duration,
-    /// Players per room.
+    /// Players per room: 1 to [`limits::PLAYERS_PER_ROOM_MAX`].
     pub max_players: usize,
 }
 
@@ -93,6 +96,8 @@ impl Default for Options {
 pub enum BindError {
     /// It can't listen there.
     Address {
+        /// The option of the command line that names it: `--listen` or `--udp`.
+        option: &'static str,
         /// The address.
         address: SocketAddr,
         /// Why not.
@@ -105,6 +110,10 @@ pub enum BindError {
         /// Why not.
         source: io::Error,
     },
+    /// No tick may have this length ([`limits::TICK_MS_RANGE`]).
+    Tick(Duration),
+    /// No room may have so many players: 0, or more than [`limits::PLAYERS_PER_ROOM_MAX`].
+    MaxPlayers(usize),
     /// The OS has something else against it.
     Os(io::Error),
 }
@@ -112,21 +121,32 @@ pub enum BindError {
 impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            BindError::Address { address, source } => match source.kind() {
-                io::ErrorKind::AddrInUse => {
-                    write!(f, "{address} is in use: stop what runs there, or choose another with --listen ADDR:PORT")
-                }
-                io::ErrorKind::PermissionDenied => {
-                    write!(f, "{address} is not yours to listen on: choose a port from 1024 up with --listen ADDR:PORT")
-                }
-                io::ErrorKind::AddrNotAvailable => {
-                    write!(f, "{address} is no address of this machine: choose one of its own with --listen ADDR:PORT")
-                }
-                _ => write!(f, "{address} can't be listened on ({source}): choose another with --listen ADDR:PORT"),
-            },
+            BindError::Address { option, address, source } => {
+                match source.kind() {
+                    io::ErrorKind::AddrInUse => {
+                        write!(f, "{address} is in use: stop what runs there, or choose another")
+                    }
+                    io::ErrorKind::PermissionDenied => {
+                        write!(f, "{address} is not yours to listen on: choose a port from 1024 up")
+                    }
+                    io::ErrorKind::AddrNotAvailable => {
+                        write!(f, "{address} is no address of this machine: choose one of its own")
+                    }
+                    _ => write!(f, "{address} can't be listened on ({source}): choose another"),
+                }?;
+                write!(f, " with {option} ADDR:PORT")
+            }
             BindError::Public { directory, source } => {
                 let directory = directory.display();
                 write!(f, "{directory} can't be read ({source}): name a directory that exists with --public DIR")
+            }
+            BindError::Tick(tick) => {
+                let (shortest, longest) = limits::TICK_MS_RANGE.into_inner();
+                write!(f, "a tick can't have {tick:?}: choose {shortest} to {longest} ms with --tick-ms MS")
+            }
+            BindError::MaxPlayers(players) => {
+                let most = limits::PLAYERS_PER_ROOM_MAX;
+                write!(f, "a room can't have {players} players: choose 1 to {most} with --max-players N")
             }
             BindError::Os(source) => write!(f, "the operating system refused to start the server: {source}"),
         }
@@ -139,6 +159,7 @@ impl std::error::Error for BindError {
             BindError::Address { source, .. } | BindError::Public { source, .. } | BindError::Os(source) => {
                 Some(source)
             }
+            BindError::Tick(_) | BindError::MaxPlayers(_) => None,
         }
     }
 }
@@ -208,11 +229,19 @@ impl<G: Game> Driver<G> {
     /// Opens the sockets of a server without rooms. `factory` makes the game of each new room, or says why not.
     ///
     /// # Errors
-    /// Where an address is taken or not this machine's, or the directory of files can't be read.
+    /// Where an address is taken or not this machine's, the directory of files can't be read, or the tick or the number
+    /// of players is out of range.
     pub fn bind(
         options: Options,
         factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,
     ) -> Result<Driver<G>, BindError> {
+        let tick_ms = u32::try_from(options.tick.as_millis()).unwrap_or(u32::MAX);
+        if !limits::TICK_MS_RANGE.contains(&tick_ms) {
+            return Err(BindError::Tick(options.tick));
+        }
+        if !(1..=limits::PLAYERS_PER_ROOM_MAX).contains(&options.max_players) {
+            return Err(BindError::MaxPlayers(options.max_players));
+        }
         let site = Site::new(options.page, options.public.as_deref())
             .map_err(|source| BindError::Public { directory: options.public.clone().unwrap_or_default(), source })?;
         let sockets = bind::bind(options.listen, options.udp)?;
@@ -381,7 +410,7 @@ impl<G: Game> Driver<G> {
     /// Takes in what the sockets have: of datagrams about so many each.
     fn take_in(&mut self, now: Instant, datagrams: usize) {
         let server = &mut self.server;
-        self.udp.receive(datagrams, |local, source, bytes| server.handle_datagram(now, local, source, bytes));
+        self.udp.receive(now, datagrams, |local, source, bytes| server.handle_datagram(now, local, source, bytes));
         for listener in &mut self.listeners {
             listener.accept(now, |socket, remote| {
                 self.connections.handle_accepted(now, self.poll.registry(), socket, remote);
@@ -390,10 +419,10 @@ impl<G: Game> Driver<G> {
         self.connections.handle_ready(now, &mut self.server, &self.site);
     }
 
-    /// Takes in everything that has arrived: or else everybody who could not be heard would time out.
+    /// Takes in what has arrived while the process was stopped: or else everybody who could not be heard would time out.
     fn drain(&mut self, events: &mut Events, mut full: bool, now: Instant) -> io::Result<()> {
         for _ in 0..LATE_ROUNDS {
-            self.take_in(now, usize::MAX);
+            self.take_in(now, LATE_ROUND_DATAGRAMS);
             if !full && !self.is_busy() {
                 break;
             }

@@ -25,7 +25,7 @@ const TURN_BYTES: usize = 32 * 1024;
 const TURN_MESSAGES: usize = 64;
 /// Reads and writes of one HTTP connection in one turn of the loop.
 const TURN_STEPS: usize = 16;
-/// How long bytes may wait for a socket that takes none: a chunk of a response, a message of a websocket.
+/// How long a chunk of a response may take, and how long a websocket may take no byte of what waits for it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// From this end's goodbye to the end of the connection.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -343,7 +343,11 @@ impl Connection {
         for _ in 0..TURN_STEPS {
             if let Some(outgoing) = &mut http.outgoing {
                 match outgoing.write(&mut http.socket) {
-                    Ok(false) => self.deadline = Some(now + WRITE_TIMEOUT),
+                    // One chunk a turn: a file that goes out as fast as it is read must not hold up the rooms' ticks.
+                    Ok(false) => {
+                        self.deadline = Some(now + WRITE_TIMEOUT);
+                        return (State::Http(http), Turn::More);
+                    }
                     Ok(true) => {
                         http.outgoing = None;
                         match std::mem::replace(&mut http.next, Next::Request) {
@@ -487,7 +491,9 @@ impl Connection {
                 return;
             }
         }
-        self.deadline = self.deadline.or(Some(now + WRITE_TIMEOUT));
+        if websocket.take_progress() || self.deadline.is_none() {
+            self.deadline = Some(now + WRITE_TIMEOUT);
+        }
     }
 
     fn handle_timeout<G: Game>(&mut self, now: Instant, server: &mut Server<G>) {

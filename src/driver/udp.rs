@@ -3,6 +3,7 @@
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
+use std::time::{Duration, Instant};
 
 use mio::net::UdpSocket;
 use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
@@ -20,6 +21,8 @@ const SEND_BATCH: usize = 64;
 const MERGED_BYTES: usize = 64 * 1024;
 /// Where it doesn't merge: any datagram that fits an Ethernet frame.
 const DATAGRAM_BYTES: usize = 2048;
+/// Least time between two log lines about local addresses past their limit.
+const UNNUMBERED_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What became of datagrams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,7 +69,10 @@ struct Datagram {
 /// All UDP sockets of a server.
 pub(super) struct Udp {
     sockets: Vec<Socket>,
+    /// By their [`LocalId`]. None is ever given to another address: a peer may still send from it.
     locals: Vec<Local>,
+    /// When it was last logged that there are too many of them.
+    unnumbered_logged: Option<Instant>,
     receive_buffer: Vec<u8>,
     batch: Batch,
     counters: Counters,
@@ -80,6 +86,7 @@ impl Udp {
         Ok(Udp {
             sockets,
             locals: Vec::new(),
+            unnumbered_logged: None,
             receive_buffer: vec![0; RECEIVE_BATCH * buffer_bytes],
             batch: Batch::default(),
             counters: Counters::default(),
@@ -105,7 +112,8 @@ impl Udp {
     }
 
     /// Hands over about `budget` datagrams of each socket that has some.
-    pub(super) fn receive(&mut self, budget: usize, mut handle: impl FnMut(LocalId, SocketAddr, &[u8])) {
+    pub(super) fn receive(&mut self, now: Instant, budget: usize, mut handle: impl FnMut(LocalId, SocketAddr, &[u8])) {
+        let unnumbered = self.counters.unnumbered;
         let buffer_bytes = self.receive_buffer.len() / RECEIVE_BATCH;
         let mut metas = [RecvMeta::default(); RECEIVE_BATCH];
         for (index, socket) in self.sockets.iter_mut().enumerate() {
@@ -121,10 +129,10 @@ impl Udp {
                         break;
                     }
                     Err(error) => {
-                        // An error that stays would keep the loop busy; it counts towards the budget.
+                        // An error that stays would keep the loop from sleeping. The next datagram brings a new edge.
                         log::debug!("receiving datagrams: {error}");
-                        taken += RECEIVE_BATCH;
-                        continue;
+                        socket.readable = false;
+                        break;
                     }
                 };
                 for (meta, slice) in metas[..count].iter().zip(&slices) {
@@ -142,6 +150,15 @@ impl Udp {
                 }
                 taken += 1;
             }
+        }
+        if self.counters.unnumbered > unnumbered
+            && self.unnumbered_logged.is_none_or(|logged| now >= logged + UNNUMBERED_LOG_INTERVAL)
+        {
+            self.unnumbered_logged = Some(now);
+            log::warn!(
+                "datagrams to this machine's newer addresses are dropped: it has had more than {LOCAL_ADDRESSES}; \
+                restart the server, or name the address to listen on with --udp ADDR:PORT"
+            );
         }
     }
 
@@ -401,7 +418,7 @@ mod tests {
                 break;
             }
             udp.handle_readable(0);
-            udp.receive(1, |local, source, bytes| all.push((local, source, bytes.to_vec())));
+            udp.receive(Instant::now(), 1, |local, source, bytes| all.push((local, source, bytes.to_vec())));
         }
         all
     }
@@ -502,10 +519,19 @@ mod tests {
             client.send_to(b"ask", address).expect("sent");
         }
         let mut count = 0;
-        udp.receive(1, |_, _, _| count += 1);
+        udp.receive(Instant::now(), 1, |_, _, _| count += 1);
         assert!(count < total && udp.is_readable());
-        udp.receive(usize::MAX, |_, _, _| count += 1);
+        udp.receive(Instant::now(), usize::MAX, |_, _, _| count += 1);
         assert_eq!(count, total);
+        assert!(!udp.is_readable());
+    }
+
+    #[test]
+    fn an_error_that_stays_ends_the_turn() {
+        let (mut udp, _) = udp("127.0.0.1:0");
+        let no_socket = std::fs::File::open("/dev/null").expect("opened");
+        udp.sockets[0].io = UdpSocket::from_std(std::os::fd::OwnedFd::from(no_socket).into());
+        udp.receive(Instant::now(), usize::MAX, |_, _, _| panic!("nothing can arrive"));
         assert!(!udp.is_readable());
     }
 

@@ -12,8 +12,10 @@ use crate::server::Signal;
 
 /// Bytes of one message from a client, its header included.
 pub(super) const MESSAGE_BYTES: usize = RELIABLE_UP_BYTES + RELIABLE_HEADER_BYTES;
-/// Room for the largest message, its frame header, and a pong and a close that follow it.
-const WRITE_BUFFER_BYTES: usize = RELIABLE_DOWN_BYTES + 4 * 1024;
+/// What a reply to `join` holds besides its welcome: 1,024 players of at most 260 bytes each, an SDP with its line ends
+/// escaped; and the frame header, a pong and a close.
+const AROUND_WELCOME_BYTES: usize = 512 * 1024;
+const WRITE_BUFFER_BYTES: usize = RELIABLE_DOWN_BYTES + AROUND_WELCOME_BYTES;
 /// Bytes of a close frame's reason (RFC 6455 §5.5).
 const CLOSE_REASON_BYTES: usize = 123;
 
@@ -54,6 +56,8 @@ pub(super) struct Gone;
 pub(super) struct Metered<S> {
     pub(super) socket: S,
     allowance: usize,
+    /// Whether bytes were written since [`Websocket::take_progress`].
+    wrote: bool,
 }
 
 impl<S: Read> Read for Metered<S> {
@@ -70,7 +74,9 @@ impl<S: Read> Read for Metered<S> {
 
 impl<S: Write> Write for Metered<S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.socket.write(bytes)
+        let written = self.socket.write(bytes)?;
+        self.wrote |= written > 0;
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -94,7 +100,7 @@ impl<S: Read + Write> Websocket<S> {
             .max_write_buffer_size(WRITE_BUFFER_BYTES)
             .max_message_size(Some(MESSAGE_BYTES))
             .max_frame_size(Some(MESSAGE_BYTES));
-        let socket = Metered { socket, allowance: 0 };
+        let socket = Metered { socket, allowance: 0, wrote: false };
         let inner = WebSocket::from_partially_read(socket, rest, Role::Server, Some(config));
         Websocket { inner, blocked: false }
     }
@@ -117,6 +123,11 @@ impl<S: Read + Write> Websocket<S> {
     /// Whether bytes wait for the socket.
     pub(super) fn is_blocked(&self) -> bool {
         self.blocked
+    }
+
+    /// Whether the socket has taken bytes since the last call.
+    pub(super) fn take_progress(&mut self) -> bool {
+        std::mem::take(&mut self.inner.get_mut().wrote)
     }
 
     pub(super) fn read(&mut self) -> Received {
@@ -194,6 +205,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::limits::{PLAYER_NAME_CHARS, PLAYERS_PER_ROOM_MAX, SDP_BYTES};
+    use crate::wire::signaling::{self, JoinReply, SessionInfo};
 
     /// Holds what arrives, and takes so many bytes.
     #[derive(Debug, Default)]
@@ -304,6 +317,9 @@ mod tests {
         let mut websocket = websocket(Vec::new(), 3);
         websocket.write(text("0123456789")).expect("still there");
         assert!(websocket.is_blocked() && !websocket.is_writable());
+        assert!(websocket.take_progress(), "three bytes");
+        websocket.flush().expect("still there");
+        assert!(!websocket.take_progress());
         websocket.inner.get_mut().socket.takes = 1_000;
         websocket.flush().expect("still there");
         assert!(websocket.is_writable());
@@ -311,11 +327,31 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_message_fits_behind_a_pong() {
+    fn the_largest_reply_fits_behind_a_pong() {
         let mut websocket = websocket(frame(0x89, &[7; 125]), 0);
         assert_eq!(websocket.read(), Received::Control);
         assert_eq!(websocket.read(), Received::Blocked);
-        websocket.write(Signal::Binary(vec![0; RELIABLE_DOWN_BYTES])).expect("within the buffer");
+        let socket_id = "f".repeat(32);
+        let session = SessionInfo {
+            player: u32::MAX,
+            socket_id: socket_id.clone(),
+            user_id: None,
+            name: "\u{10348}".repeat(PLAYER_NAME_CHARS),
+        };
+        let reply = JoinReply {
+            socket_id: &socket_id,
+            player: u32::MAX,
+            room_size: PLAYERS_PER_ROOM_MAX,
+            sessions: vec![&session; PLAYERS_PER_ROOM_MAX],
+            tick: u32::MAX,
+            tick_ms: 1_000.0,
+            input_seq: u32::MAX,
+            welcome: "w".repeat(RELIABLE_DOWN_BYTES - "\"\"".len()).into(),
+            sdp: Some("\n".repeat(SDP_BYTES)),
+            sdp_error: None,
+        };
+        let (reply_to, _) = signaling::parse(r#"{"a":"join"}"#);
+        websocket.write(Signal::Text(signaling::granted(&reply_to, &reply))).expect("within the buffer");
         assert!(websocket.is_blocked());
     }
 
