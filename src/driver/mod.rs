@@ -419,7 +419,7 @@ impl<G: Game> Driver<G> {
         self.connections.handle_ready(now, &mut self.server, &self.site);
     }
 
-    /// Takes in what has arrived while the process was stopped: or else everybody who could not be heard would time out.
+    /// Takes in what has arrived while the process was stopped: else everybody who could not be heard would time out.
     fn drain(&mut self, events: &mut Events, mut full: bool, now: Instant) -> io::Result<()> {
         for _ in 0..LATE_ROUNDS {
             self.take_in(now, LATE_ROUND_DATAGRAMS);
