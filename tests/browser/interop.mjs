@@ -46,10 +46,11 @@ export async function joinInPage(page, room, channelOptions) {
   };
 }
 
-/** Waits until the channel is open and has brought frames. */
-export async function playsOverChannel(player) {
+/** Waits until the channel is open and has brought so many frames. */
+export async function playsOverChannel(player, frames = 1) {
   await until("a channel that is open", async () => (await player.record()).channel, (state) => state === "open");
-  await until("frames on the channel", async () => over("channel", await player.record()).length);
+  const received = async () => over("channel", await player.record()).length;
+  await until(`${frames} frames on the channel`, received, (count) => count >= frames);
 }
 
 /** In a relay room, a few seconds without a frame or an input that is lost, doubled or out of order. */
