@@ -50,10 +50,11 @@ fn loss_makes_nothing_late() {
             for bytes in [200, 1_000] {
                 seed += 1;
                 let mut net = Net::new(seed, move |_| Ok(Noise(bytes)));
-                net.loss_percent = loss_percent;
                 net.one_way = Duration::from_millis(rtt_ms / 2);
                 let ada = net.join("late", "Ada");
-                net.run(Duration::from_secs(15));
+                net.run(Duration::from_secs(3));
+                net.loss_percent = loss_percent;
+                net.run(Duration::from_secs(3));
                 assert!(net.ends[ada].client.is_open(), "seed {seed}");
                 let before = ages(&net, ada).len();
                 let held_back = net.server.counters().dropped_frames;

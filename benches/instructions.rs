@@ -1,0 +1,100 @@
+//! What one message costs the server, for `benches/instructions.sh` to count: everything but the kernel's part.
+//!
+//! `send TICKS` fans a state of 200 bytes out to 50 players for so many ticks; `receive PACKETS` takes in so many input
+//! packets of one player. The setup is the same whatever the number, so the difference of two runs is the messages'.
+
+#![allow(clippy::unwrap_used, reason = "a count whose setup fails should stop")]
+
+#[path = "../tests/it/net.rs"]
+#[expect(dead_code, reason = "this needs a part of it")]
+mod net;
+
+use std::time::Duration;
+
+use net::Net;
+use rtcade::endpoint::LocalId;
+use rtcade::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+use rtcade::rand::Rng;
+
+const TICK: Duration = Duration::from_millis(33);
+const PLAYERS: usize = 50;
+const STATE_BYTES: usize = 200;
+/// An ICE-lite end gives a silent peer up after 15 s.
+const MOST: usize = 400;
+
+struct Noise;
+
+impl Game for Noise {
+    type Input = [u8; 32];
+    type Command = ();
+    type State = Vec<u8>;
+    type Event = ();
+
+    fn join(&mut self, _: &mut Context<Noise>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
+        Ok(Welcome::default())
+    }
+
+    fn leave(&mut self, _: &mut Context<Noise>, _: PlayerId, _: Leave) {}
+
+    fn tick(&mut self, ctx: &mut Context<Noise>, _: Tick, _: &[Incoming<Noise>]) {
+        let noise: Vec<u8> = (0..STATE_BYTES - 10).map(|_| ctx.rng().next_u32().to_le_bytes()[0] & 0x7f).collect();
+        ctx.state(&noise).unwrap();
+    }
+}
+
+fn joined(players: usize) -> Net<Noise> {
+    let mut net = Net::with_config(1, |config| config.max_players = players, |_| Ok::<_, Refusal>(Noise));
+    for player in 0..players {
+        net.join("count", &format!("player {player}"));
+    }
+    // The room's ticks stand at multiples of 33 ms.
+    net.run(TICK * 60 - Duration::from_millis(1));
+    assert!(net.ends.iter().all(|end| end.client.is_open()));
+    net
+}
+
+fn send(ticks: usize) {
+    let mut net = joined(PLAYERS);
+    net.now += Duration::from_millis(1);
+    let mut sent = 0;
+    for _ in 0..ticks {
+        net.server.handle_timeout(net.now);
+        while net.server.poll_transmit().is_some() {
+            sent += 1;
+        }
+        net.now += TICK;
+    }
+    assert!(sent >= ticks * PLAYERS);
+}
+
+fn receive(packets: usize) {
+    let mut net = joined(1);
+    let mut datagrams = Vec::new();
+    while datagrams.len() < MOST {
+        net.now += Duration::from_millis(10);
+        let end = &mut net.ends[0];
+        end.client.send(net.now, &[7u8; 32]).unwrap();
+        while let Some(transmit) = end.client.poll_transmit() {
+            datagrams.push(transmit.bytes.to_vec());
+        }
+    }
+    for datagram in &datagrams[..packets] {
+        net.server.handle_datagram(net.now, LocalId(0), net.ends[0].address, datagram);
+        net.now += Duration::from_millis(5);
+    }
+    assert_eq!(net.server.counters().bad_frames + net.server.counters().excess_frames, 0);
+}
+
+fn main() {
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    let (Some(what), Some(count)) = (arguments.next(), arguments.next()) else {
+        println!("benches/instructions.sh counts the instructions of a message");
+        return;
+    };
+    let count = count.parse().ok().filter(|&count| count <= MOST).unwrap();
+    match what.as_str() {
+        "send" => send(count),
+        "receive" => receive(count),
+        other => panic!("{other} is neither send nor receive"),
+    }
+}
