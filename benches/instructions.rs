@@ -1,7 +1,7 @@
 //! What one message costs the server, for `benches/instructions.sh` to count: everything but the kernel's part.
 //!
-//! `send TICKS` fans a state of 200 bytes out to 50 players for so many ticks; `receive PACKETS` takes in so many input
-//! packets of one player. The setup is the same whatever the number, so the difference of two runs is the messages'.
+//! `send TICKS` fans a state of 200 bytes out to 50 players for so many ticks; `receive PACKETS` takes in so many
+//! packets of one player, each of eight inputs of 37 bytes, one of them new. The setup is the same whatever the number, so the difference of two runs is the messages'.
 
 #![allow(clippy::unwrap_used, reason = "a count whose setup fails should stop")]
 
@@ -25,7 +25,7 @@ const MOST: usize = 400;
 struct Noise;
 
 impl Game for Noise {
-    type Input = [u8; 32];
+    type Input = [f64; 4];
     type Command = ();
     type State = Vec<u8>;
     type Event = ();
@@ -73,7 +73,7 @@ fn receive(packets: usize) {
     while datagrams.len() < MOST {
         net.now += Duration::from_millis(10);
         let end = &mut net.ends[0];
-        end.client.send(net.now, &[7u8; 32]).unwrap();
+        end.client.send(net.now, &[0.1f64; 4]).unwrap();
         while let Some(transmit) = end.client.poll_transmit() {
             datagrams.push(transmit.bytes.to_vec());
         }

@@ -77,7 +77,7 @@ impl std::error::Error for Malformed {}
 /// # Errors
 /// Where it isn't one, or is past [`limits::MSGPACK_DEPTH`] or [`limits::MSGPACK_ITEMS`].
 pub fn measure(bytes: &[u8]) -> Result<usize, Malformed> {
-    measure_items(bytes, limits::MSGPACK_ITEMS)
+    measure_within(bytes, limits::MSGPACK_ITEMS, limits::MSGPACK_DEPTH)
 }
 
 /// Checks that `bytes` are exactly one value within the limits.
@@ -89,6 +89,10 @@ pub fn check(bytes: &[u8]) -> Result<(), Malformed> {
 }
 
 fn measure_items(bytes: &[u8], max_items: usize) -> Result<usize, Malformed> {
+    measure_within(bytes, max_items, limits::MSGPACK_DEPTH)
+}
+
+fn measure_within(bytes: &[u8], max_items: usize, max_depth: usize) -> Result<usize, Malformed> {
     let mut reader = Reader { bytes, at: 0 };
     let mut items_left = max_items;
     let mut open = [Container { left: 0, is_map: false }; limits::MSGPACK_DEPTH];
@@ -96,7 +100,7 @@ fn measure_items(bytes: &[u8], max_items: usize) -> Result<usize, Malformed> {
     loop {
         let is_key = depth > 0 && open[depth - 1].is_map && open[depth - 1].left.is_multiple_of(2);
         let inside = reader.pass(is_key)?;
-        if inside.is_some() && depth == limits::MSGPACK_DEPTH {
+        if inside.is_some() && depth == max_depth {
             return Err(Malformed::Depth);
         }
         if let Some(inside) = inside.filter(|inside| inside.left > 0) {
@@ -403,7 +407,9 @@ pub fn decode_inputs(body: &[u8]) -> Result<(u32, Vec<&[u8]>), Malformed> {
     }
     let mut values = Vec::with_capacity(count);
     for _ in 0..count {
-        let value = reader.value()?;
+        // Each stands inside two arrays.
+        let len = measure_within(reader.rest(), limits::MSGPACK_ITEMS, limits::MSGPACK_DEPTH - 2)?;
+        let value = reader.take(len)?;
         if value.len() > limits::INPUT_BYTES {
             return Err(Malformed::Items);
         }
