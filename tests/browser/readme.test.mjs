@@ -23,7 +23,7 @@ describe("the game of the README", () => {
 
   test("who points at the dot first scores, and both see it", async () => {
     const labels = (page) => page.evaluate(() => [...document.querySelectorAll("b")].map((b) => b.textContent));
-    await until("the dot", () => labels(ben.page), (shown) => shown.includes("🔴"));
+    await until("the dot", () => labels(ben.page), (shown) => shown.includes("●"));
     await ben.page.mouse.move(300, 300);
     // Away and back: the dot lies in the corner at first, then anywhere.
     await ann.page.mouse.move(200, 200);
