@@ -528,7 +528,7 @@ impl Peer {
         self.packet = packet;
     }
 
-    /// Whether datagrams may pass str0m by, which costs several times what they do: on an answering end whose lane is
+    /// Whether datagrams may pass str0m by, whose turn would only add to their cost: on an answering end whose lane is
     /// open. Its replies in the lane's handshake went through str0m and showed the address that str0m has chosen, and a
     /// choice since then has come through [`Peer::move_to`].
     fn is_fast(&self) -> bool {
@@ -598,6 +598,7 @@ impl Peer {
         let mut reply = Vec::new();
         let mut arrivals = Vec::new();
         for packet in self.dtls.take_received() {
+            // The reply that opens the lane still goes through str0m, and shows where str0m sends.
             let was_open = self.lane.is_open();
             self.lane.handle_packet(&packet, &mut reply, &mut arrivals);
             if !reply.is_empty() && was_open {

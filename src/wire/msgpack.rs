@@ -88,10 +88,6 @@ pub fn check(bytes: &[u8]) -> Result<(), Malformed> {
     if measure(bytes)? == bytes.len() { Ok(()) } else { Err(Malformed::Trailing) }
 }
 
-fn measure_items(bytes: &[u8], max_items: usize) -> Result<usize, Malformed> {
-    measure_within(bytes, max_items, limits::MSGPACK_DEPTH)
-}
-
 fn measure_within(bytes: &[u8], max_items: usize, max_depth: usize) -> Result<usize, Malformed> {
     let mut reader = Reader { bytes, at: 0 };
     let mut items_left = max_items;
@@ -308,7 +304,8 @@ fn encode_after(mut body: Vec<u8>, value: &impl Serialize, limit: usize) -> Resu
         return Err(SendError::TooLarge { bytes, limit });
     }
     // Whatever fits the reliable lane may have as many items as it has bytes; the receiver is a browser.
-    measure_items(&body[start..], limit).map_err(|error| SendError::Unencodable(error.to_string()))?;
+    measure_within(&body[start..], limit, limits::MSGPACK_DEPTH)
+        .map_err(|error| SendError::Unencodable(error.to_string()))?;
     Ok(body)
 }
 
@@ -453,7 +450,7 @@ pub fn decode_at_tick(body: &[u8]) -> Result<(u32, &[u8]), Malformed> {
         return Err(Malformed::Shape);
     }
     let tick = reader.u32()?;
-    let len = measure_items(reader.rest(), body.len())?;
+    let len = measure_within(reader.rest(), body.len(), limits::MSGPACK_DEPTH)?;
     let value = reader.take(len)?;
     reader.end()?;
     Ok((tick, value))
