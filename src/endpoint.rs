@@ -10,8 +10,7 @@ use rand_chacha::ChaCha20Rng;
 use slab::Slab;
 use str0m::ice::StunMessage;
 
-use crate::peer::sdp::SdpError;
-use crate::peer::{Closed, Event, Identity, Outbox, Peer, Sent, Stun};
+use crate::peer::{Closed, Event, Identity, Outbox, Peer, SdpError, Sent, Stun};
 
 pub use crate::peer::{Dropped, LocalId, Transmit};
 

@@ -115,7 +115,7 @@ pub mod endpoint;
 pub mod game;
 pub mod games;
 pub mod limits;
-mod peer;
+pub mod peer;
 mod player;
 mod rate;
 pub mod room;

@@ -1,8 +1,13 @@
-//! One WebRTC peer: str0m's ICE and DTLS, with the datagram [`lane`] in place of its SCTP.
+//! One WebRTC peer: str0m's ICE and DTLS, with the datagram lane in place of its SCTP.
+//!
+//! [`Server`](crate::server::Server) and [`Client`](crate::client::Client) are made of it. By itself it is the data
+//! channel to any WebRTC stack, sans-IO: [`Peer::offer`] and [`Peer::accept`], or [`Peer::answer`]; then `handle_*`
+//! takes in what arrived and an [`Outbox`] what is to be sent, [`Peer::poll_event`] tells what happened, and
+//! [`Peer::poll_timeout`] when to come again.
 
 mod dtls;
 mod lane;
-pub(crate) mod sdp;
+mod sdp;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -20,9 +25,10 @@ use str0m::{Candidate, IceConnectionState, Input, Output, Rtc};
 use crate::limits;
 use dtls::DtlsHandle;
 use lane::{Arrival, Lane, Role};
-use sdp::{Description, SdpError, Setup};
+use sdp::{Description, Setup};
 
 pub use lane::Dropped;
+pub use sdp::SdpError;
 
 /// A local UDP address, numbered by the caller from 0, below [`limits::LOCAL_ADDRESSES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,15 +45,17 @@ pub struct Transmit<'a> {
     pub bytes: &'a [u8],
 }
 
-/// Datagrams that wait to be polled, in order: one buffer for all of them, which empties when the last is gone.
+/// Datagrams of any number of peers that wait to be polled, in order: one buffer for all of them, which empties when
+/// the last is gone.
 #[derive(Default)]
-pub(crate) struct Outbox {
+pub struct Outbox {
     bytes: Vec<u8>,
     waiting: VecDeque<(LocalId, SocketAddr, Range<usize>)>,
 }
 
 impl Outbox {
-    pub(crate) fn poll(&mut self) -> Option<Transmit<'_>> {
+    /// The next datagram. Lent until the next call.
+    pub fn poll(&mut self) -> Option<Transmit<'_>> {
         let (local, destination, range) = self.waiting.pop_front()?;
         Some(Transmit { local, destination, bytes: &self.bytes[range] })
     }
@@ -71,15 +79,16 @@ impl Outbox {
 
 /// What became of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sent {
+pub enum Sent {
     /// It is on its way.
     Sent,
     /// It could not leave now, and so never will.
     Dropped,
 }
 
+/// What happened.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Event {
+pub enum Event {
     /// Frames can be sent.
     Open,
     /// A frame has arrived.
@@ -90,7 +99,7 @@ pub(crate) enum Event {
 
 /// Why a peer is no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Closed {
+pub enum Closed {
     /// It did not open in time.
     NeverOpened,
     /// Nothing was heard of it any more (RFC 7675).
@@ -107,7 +116,7 @@ pub(crate) enum Closed {
 
 /// What a STUN message did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stun {
+pub enum Stun {
     /// It was for this peer, from an address that is its own now.
     Accepted,
     /// It was not this peer's.
@@ -142,7 +151,7 @@ const APPLICATION_DATA: u8 = 23;
 
 /// The certificate that all peers of a process share, with its fingerprint.
 #[derive(Clone)]
-pub(crate) struct Identity {
+pub struct Identity {
     certificate: DtlsCert,
     fingerprint: [u8; 32],
 }
@@ -152,7 +161,8 @@ impl Identity {
     ///
     /// # Panics
     /// If the operating system has no random numbers to give.
-    pub(crate) fn generate() -> Identity {
+    #[must_use]
+    pub fn generate() -> Identity {
         let certificate = dtls::generate_certificate().expect("a key pair can be generated");
         let fingerprint = dtls::crypto_provider().sha256_provider.sha256(&certificate.certificate);
         Identity { certificate, fingerprint }
@@ -163,7 +173,8 @@ impl Identity {
 const RETRY: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 
-pub(crate) struct Peer {
+/// One end of a data channel, sans-IO.
+pub struct Peer {
     rtc: Rtc,
     dtls: DtlsHandle,
     lane: Lane,
@@ -186,8 +197,12 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// The answering, ICE-lite end: the peer, and its answer with `candidates` inside.
-    pub(crate) fn answer(
+    /// The answering, ICE-lite end: the peer, and its answer with `candidates` inside. `ufrag` has 4 to 256 characters
+    /// of RFC 8839 §5.4; the other end's checks name it, so that they can be routed to this peer.
+    ///
+    /// # Errors
+    /// Where the offer can't be answered: it has no data channel, say.
+    pub fn answer(
         now: Instant,
         identity: &Identity,
         ufrag: String,
@@ -216,7 +231,8 @@ impl Peer {
     }
 
     /// The offering end: the peer, and its offer.
-    pub(crate) fn offer(now: Instant, identity: &Identity, seed: [u8; 32]) -> (Peer, String) {
+    #[must_use]
+    pub fn offer(now: Instant, identity: &Identity, seed: [u8; 32]) -> (Peer, String) {
         let mut rng = ChaCha20Rng::from_seed(seed);
         let offer = Description {
             mid: Some("0".to_owned()),
@@ -232,7 +248,10 @@ impl Peer {
     }
 
     /// The offering end takes the answer; `locals` are the addresses it has.
-    pub(crate) fn accept(
+    ///
+    /// # Errors
+    /// Where the answer doesn't fit the offer.
+    pub fn accept(
         &mut self,
         now: Instant,
         answer: &str,
@@ -300,33 +319,42 @@ impl Peer {
     }
 
     /// Whether frames can be sent.
-    pub(crate) fn is_open(&self) -> bool {
+    #[must_use]
+    pub fn is_open(&self) -> bool {
         self.lane.is_open() && !self.closed
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
+    /// Whether it is no more.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
         self.closed
     }
 
     /// The local half of the user name in STUN messages for this peer.
-    pub(crate) fn ufrag(&self) -> &str {
+    #[must_use]
+    pub fn ufrag(&self) -> &str {
         &self.ufrag
     }
 
     /// Where the peer has been heard from.
-    pub(crate) fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
         self.addresses.iter().map(|address| address.remote)
     }
 
-    pub(crate) fn dropped(&self) -> Dropped {
+    /// What was dropped.
+    #[must_use]
+    pub fn dropped(&self) -> Dropped {
         Dropped { unproven: self.unproven_dropped, ..self.lane.dropped() }
     }
 
-    pub(crate) fn poll_event(&mut self) -> Option<Event> {
+    /// What happened next.
+    pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+    /// When to call [`Peer::handle_timeout`].
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
         if self.closed {
             return None;
         }
@@ -336,7 +364,7 @@ impl Peer {
     }
 
     /// Takes a STUN message that names this peer, or answers its check.
-    pub(crate) fn handle_stun(
+    pub fn handle_stun(
         &mut self,
         now: Instant,
         local: LocalId,
@@ -393,7 +421,7 @@ impl Peer {
     }
 
     /// Takes a datagram from an address of this peer.
-    pub(crate) fn handle_datagram(
+    pub fn handle_datagram(
         &mut self,
         now: Instant,
         local: LocalId,
@@ -420,7 +448,8 @@ impl Peer {
         self.drain(now, outbox);
     }
 
-    pub(crate) fn handle_timeout(&mut self, now: Instant, outbox: &mut Outbox) {
+    /// Time has come for what [`Peer::poll_timeout`] named.
+    pub fn handle_timeout(&mut self, now: Instant, outbox: &mut Outbox) {
         if self.closed {
             return;
         }
@@ -443,7 +472,7 @@ impl Peer {
     }
 
     /// Sends a frame now or never.
-    pub(crate) fn send(&mut self, now: Instant, frame: &[u8], outbox: &mut Outbox) -> Sent {
+    pub fn send(&mut self, now: Instant, frame: &[u8], outbox: &mut Outbox) -> Sent {
         let mut packet = std::mem::take(&mut self.packet);
         let before = outbox.waiting.len();
         if !self.closed && self.lane.write_message(frame, &mut packet) {
@@ -454,7 +483,7 @@ impl Peer {
     }
 
     /// Ends the peer; the other end is told.
-    pub(crate) fn close(&mut self, now: Instant, why: Closed, outbox: &mut Outbox) {
+    pub fn close(&mut self, now: Instant, why: Closed, outbox: &mut Outbox) {
         if self.closed {
             return;
         }

@@ -32,7 +32,7 @@ pub(crate) enum Setup {
 
 /// Why a description can't be used: a sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SdpError(pub(crate) &'static str);
+pub struct SdpError(pub(crate) &'static str);
 
 impl fmt::Display for SdpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
