@@ -10,7 +10,7 @@ use rand_chacha::ChaCha20Rng;
 use slab::Slab;
 use str0m::ice::StunMessage;
 
-use crate::peer::{Closed, Event, Identity, Outbox, Peer, SdpError, Sent, Stun};
+use crate::peer::{Closed, Event, Identity, Outbox, Path, Peer, SdpError, Sent, Stun};
 
 pub use crate::peer::{Dropped, LocalId, Transmit};
 
@@ -153,6 +153,22 @@ impl Endpoint {
 
     pub(crate) fn send(&mut self, now: Instant, key: PeerKey, frame: &[u8]) -> Sent {
         self.with_peer(key, |peer, outbox| peer.send(now, frame, outbox)).unwrap_or(Sent::Dropped)
+    }
+
+    /// Whether a peer's path is free enough for what this tick has to say. Those that don't get every tick are spread
+    /// over the ticks.
+    pub(crate) fn takes_tick(&mut self, now: Instant, key: PeerKey, tick: u32) -> bool {
+        self.open_peer(key).is_some_and(|peer| peer.takes_tick(now, tick.wrapping_add(key.index)))
+    }
+
+    /// What was measured of an open peer's path since this was last asked.
+    pub(crate) fn measure_path(&mut self, key: PeerKey) -> Option<Path> {
+        self.open_peer(key).map(Peer::measure_path)
+    }
+
+    fn open_peer(&mut self, key: PeerKey) -> Option<&mut Peer> {
+        let entry = self.peers.get_mut(key.index as usize).filter(|entry| entry.generation == key.generation)?;
+        Some(&mut entry.peer).filter(|peer| peer.is_open())
     }
 
     /// Ends a peer. No event follows.

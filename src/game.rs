@@ -191,8 +191,11 @@ pub struct Link {
     pub rtt_us: u32,
     /// Smoothed variation of the round trip, in microseconds.
     pub jitter_us: u32,
-    /// Of 1,000 frames that the player sent lately, those that didn't arrive.
-    pub loss_permille: u16,
+    /// Of 1,000 datagrams that were sent to the player lately, those that didn't arrive; 0 over the websocket, which
+    /// delays instead.
+    pub loss_down_permille: u16,
+    /// Of 1,000 datagrams that the player sent lately, those that didn't arrive.
+    pub loss_up_permille: u16,
 }
 
 /// Who gets an event.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::game::Link;
 use crate::limits;
+use crate::peer::RoundTrip;
 use crate::rate::Allowance;
 use crate::wire::frame::{self, Direction, Frame, FrameError, Header, Kind, Transport};
 use crate::wire::msgpack::{self, Malformed};
@@ -81,7 +82,6 @@ pub(crate) struct Frames {
     next_seq: u16,
     next_reliable_seq: u32,
     newest_input: u32,
-    heard: Heard,
     round_trip: RoundTrip,
     next_ping: Instant,
     allowance: Allowance,
@@ -96,7 +96,6 @@ impl Frames {
             next_seq: 0,
             next_reliable_seq: 1,
             newest_input: FIRST_INPUT - 1,
-            heard: Heard::default(),
             round_trip: RoundTrip::default(),
             next_ping: now + limits::PING_INTERVAL,
             allowance: Allowance::new(limits::FRAMES_PER_SECOND, now),
@@ -117,9 +116,6 @@ impl Frames {
             return Err(if self.allowance.is_flooded() { NotTaken::Flood } else { NotTaken::TooMany });
         }
         let frame = Frame::parse(bytes, Direction::Up, transport)?;
-        if let Header::Unreliable { seq, .. } = frame.header {
-            self.heard.count(seq);
-        }
         if frame.deflated {
             let mut inflated = Vec::new();
             inflater.inflate(frame.body, frame.inflated_limit(Direction::Up), &mut inflated)?;
@@ -156,7 +152,7 @@ impl Frames {
                 arrived.push(Arrived::Ticks { first, last });
             }
             Kind::Ping => arrived.push(Arrived::Ping { clock_ms: msgpack::decode_clock(body)? }),
-            Kind::Pong => self.round_trip.measure(clock_ms - msgpack::decode_clock(body)?),
+            Kind::Pong => self.measure(clock_ms - msgpack::decode_clock(body)?),
             Kind::State | Kind::Tick | Kind::Event | Kind::ReliableEvent => {}
         }
         Ok(())
@@ -191,84 +187,25 @@ impl Frames {
         bytes
     }
 
-    /// Once a second: a ping is due, and the figures of the second that has passed.
-    pub(crate) fn poll_link(&mut self, now: Instant) -> Option<Link> {
-        if now < self.next_ping {
-            return None;
+    /// Whether a ping is due: once a second.
+    pub(crate) fn poll_ping(&mut self, now: Instant) -> bool {
+        let is_due = now >= self.next_ping;
+        if is_due {
+            self.next_ping = now + limits::PING_INTERVAL;
         }
-        self.next_ping = now + limits::PING_INTERVAL;
-        Some(Link {
-            rtt_us: self.round_trip.smoothed_us(),
-            jitter_us: self.round_trip.variation_us(),
-            loss_permille: self.heard.take_loss_permille(),
-        })
+        is_due
     }
-}
 
-/// Smoothed as in RFC 6298 §2.
-#[derive(Default)]
-struct RoundTrip {
-    smoothed_ms: Option<f64>,
-    variation_ms: f64,
-}
+    /// What pongs tell: of the websocket, which loses nothing. The data channel is measured by its own packets.
+    pub(crate) fn link(&self) -> Link {
+        Link { rtt_us: self.round_trip.smoothed_us(), jitter_us: self.round_trip.variation_us(), ..Link::default() }
+    }
 
-impl RoundTrip {
-    /// Takes a measurement; what can't be one (the pinged clock was made up) is passed over.
+    /// Takes the round trip of a ping; what can't be one (the pinged clock was made up) is passed over.
     fn measure(&mut self, sample_ms: f64) {
-        if !(0.0..10_000.0).contains(&sample_ms) {
-            return;
+        if (0.0..10_000.0).contains(&sample_ms) {
+            self.round_trip.measure(Duration::from_secs_f64(sample_ms / 1000.0));
         }
-        match &mut self.smoothed_ms {
-            Some(smoothed) => {
-                self.variation_ms += ((*smoothed - sample_ms).abs() - self.variation_ms) / 4.0;
-                *smoothed += (sample_ms - *smoothed) / 8.0;
-            }
-            None => {
-                self.smoothed_ms = Some(sample_ms);
-                self.variation_ms = sample_ms / 2.0;
-            }
-        }
-    }
-
-    fn smoothed_us(&self) -> u32 {
-        micros(self.smoothed_ms.unwrap_or_default())
-    }
-
-    fn variation_us(&self) -> u32 {
-        micros(self.variation_ms)
-    }
-}
-
-fn micros(ms: f64) -> u32 {
-    u32::try_from(Duration::from_secs_f64(ms.max(0.0) / 1000.0).as_micros()).unwrap_or(u32::MAX)
-}
-
-/// Which frames of a player arrived, by their sequence numbers.
-#[derive(Default)]
-struct Heard {
-    newest: Option<u16>,
-    expected: u32,
-    received: u32,
-}
-
-impl Heard {
-    fn count(&mut self, seq: u16) {
-        let advance = match self.newest {
-            None => 1,
-            Some(newest) if frame::is_newer(seq, newest) => u32::from(seq.wrapping_sub(newest)),
-            Some(_) => 0,
-        };
-        if advance > 0 {
-            self.newest = Some(seq);
-        }
-        self.expected += advance;
-        self.received += 1;
-    }
-
-    fn take_loss_permille(&mut self) -> u16 {
-        let expected = std::mem::take(&mut self.expected);
-        let lost = expected.saturating_sub(std::mem::take(&mut self.received));
-        u16::try_from(u64::from(lost) * 1000 / u64::from(expected.max(1))).unwrap_or(1000)
     }
 }
 
@@ -383,30 +320,26 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_measured_once_a_second() {
+    fn pings_are_due_each_second_and_pongs_measure_the_link() {
         let (mut frames, start) = frames();
         let second = |count: u32| start + limits::PING_INTERVAL * count;
-        assert_eq!(frames.poll_link(second(1) - Duration::from_nanos(1)), None);
-        assert_eq!(frames.poll_link(second(1)), Some(Link::default()));
-        assert_eq!(frames.poll_link(second(1)), None);
+        assert!(!frames.poll_ping(second(1) - Duration::from_nanos(1)));
+        assert!(frames.poll_ping(second(1)));
+        assert!(!frames.poll_ping(second(1)));
+        assert!(frames.poll_ping(second(2)));
+        assert_eq!(frames.link(), Link::default());
 
-        let ping = |seq| unreliable(Kind::Ping, seq, false, &msgpack::encode_clock(0.0));
-        let pong = |seq, clock| unreliable(Kind::Pong, seq, false, &msgpack::encode_clock(clock));
-        // Of eleven from 65,530 to 4, two are lost; one is late, and one that comes twice hides a loss.
-        for seq in [65_530, 65_531, 65_534, 65_533, 65_535, 0, 0, 2, 3] {
-            take(&mut frames, 0.0, &ping(seq)).unwrap();
-        }
-        take(&mut frames, 140.0, &pong(4, 100.0)).unwrap();
-        let link = frames.poll_link(second(2)).unwrap();
+        let pong = |clock| unreliable(Kind::Pong, 0, false, &msgpack::encode_clock(clock));
+        take(&mut frames, 140.0, &pong(100.0)).unwrap();
+        let link = frames.link();
         assert_eq!((link.rtt_us, link.jitter_us), (40_000, 20_000));
-        assert_eq!(link.loss_permille, 90);
         // What can't be a round trip is passed over.
         for clock in [f64::NAN, f64::INFINITY, -1e300, 1e300, 141.0] {
-            take(&mut frames, 140.0, &pong(5, clock)).unwrap();
+            take(&mut frames, 140.0, &pong(clock)).unwrap();
         }
-        take(&mut frames, 180.0, &pong(5, 100.0)).unwrap();
-        let link = frames.poll_link(second(3)).unwrap();
-        assert_eq!((link.rtt_us, link.jitter_us, link.loss_permille), (45_000, 25_000, 0));
+        take(&mut frames, 180.0, &pong(100.0)).unwrap();
+        let link = frames.link();
+        assert_eq!((link.rtt_us, link.jitter_us), (45_000, 25_000));
     }
 
     proptest! {

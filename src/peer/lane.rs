@@ -18,14 +18,19 @@
 //! ```
 //!
 //! Where it deviates from the RFCs, on purpose:
-//! - **SACKs are optimistic** (RFC 9260 §3.3.4 wants gaps reported): the highest TSN seen is acknowledged as if all
-//!   before it had come, so that the browser's sender never sees a loss and never slows down. Safe only because nothing
-//!   on this association is ever retransmitted.
-//! - **No congestion window** (RFC 9260 §7): the application sends a bounded number of small messages per tick.
+//! - **The server's SACKs are optimistic** (RFC 9260 §3.3.4 wants gaps reported): the highest TSN seen is acknowledged
+//!   as if all before it had come, so that the browser's sender never sees a loss and never slows down. Safe only
+//!   because nothing on this association is ever retransmitted. The client's tell what is missing, as a browser's do:
+//!   the server measures the path by them.
+//! - **No congestion window** (RFC 9260 §7): the application sends a bounded number of small messages per tick, and
+//!   leaves ticks out where the path is congested ([`super::pace`]).
 //! - **A received checksum isn't verified** (RFC 9260 §6.8): DTLS has authenticated the bytes, which is the argument by
 //!   which RFC 9653 lets both ends leave it out.
 //! - **Fragments are dropped** (RFC 9260 §6.9): the SDP announces a `max-message-size` that fits one packet.
 
+use std::time::Instant;
+
+use super::pace::{Acknowledged, Losses, Pace, is_newer};
 use crate::limits;
 
 const HEADER_BYTES: usize = 12;
@@ -81,9 +86,8 @@ const COOKIE_BYTES_MAX: usize = 512;
 const HEARTBEAT_BYTES_MAX: usize = 256;
 /// Packets of DATA after which a SACK is sent even if nothing else is (RFC 9260 §6.2).
 const SACK_EVERY: u8 = 2;
-/// A hole in what the peer has acknowledged may be reordering; once it is this old it is given up. With none, packets
-/// that were only reordered die at the receiver.
-const REORDERING_TSNS: u32 = 8;
+/// Most blocks of a SACK: every other one of the TSNs that are remembered is missing.
+const GAPS_MAX: usize = 32;
 
 /// Which end of the association this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +158,12 @@ pub(super) struct Lane {
     acknowledged: u32,
     forward_to: Option<u32>,
     highest_seen: u32,
+    /// Bit n: the TSN that is n below the highest has come.
     seen: u64,
+    /// Up to here nothing is missing, or nothing missing will come any more.
+    complete: u32,
+    arrivals: Losses,
+    pace: Pace,
     unacknowledged_packets: u8,
     cookie: Vec<u8>,
     repeat_cookie_ack: bool,
@@ -164,7 +173,7 @@ pub(super) struct Lane {
 
 impl Lane {
     /// `tag` and `tsn` come from a generator that can't be guessed (RFC 9260 §5.3.1).
-    pub(super) fn new(role: Role, local_port: u16, remote_port: u16, tag: u32, tsn: u32) -> Lane {
+    pub(super) fn new(role: Role, local_port: u16, remote_port: u16, tag: u32, tsn: u32, now: Instant) -> Lane {
         Lane {
             role,
             state: State::Idle,
@@ -177,6 +186,9 @@ impl Lane {
             forward_to: None,
             highest_seen: 0,
             seen: 0,
+            complete: 0,
+            arrivals: Losses::default(),
+            pace: Pace::new(now, tsn.wrapping_sub(1)),
             unacknowledged_packets: 0,
             cookie: Vec::new(),
             repeat_cookie_ack: false,
@@ -191,6 +203,15 @@ impl Lane {
 
     pub(super) fn dropped(&self) -> Dropped {
         self.dropped
+    }
+
+    pub(super) fn pace(&mut self) -> &mut Pace {
+        &mut self.pace
+    }
+
+    /// What was sent to this end and what of it didn't arrive, since this was last asked.
+    pub(super) fn take_arrivals(&mut self) -> Losses {
+        std::mem::take(&mut self.arrivals)
     }
 
     /// Writes the packet that begins the handshake, or repeats the step that is unanswered: the active end's.
@@ -217,14 +238,14 @@ impl Lane {
     }
 
     /// Writes a message as one packet; `false` where the channel isn't open.
-    pub(super) fn write_message(&mut self, payload: &[u8], out: &mut Vec<u8>) -> bool {
+    pub(super) fn write_message(&mut self, now: Instant, payload: &[u8], out: &mut Vec<u8>) -> bool {
         debug_assert!(payload.len() <= limits::FRAME_BYTES && !payload.is_empty());
         if !self.is_open() {
             return false;
         }
         self.begin(out);
-        self.control_chunks(out);
-        self.data_chunk(out, self.stream.unwrap_or(0), ppid::BINARY, payload);
+        self.control_chunks(out, limits::FRAME_BYTES - payload.len());
+        self.data_chunk(now, out, self.stream.unwrap_or(0), ppid::BINARY, payload);
         finish(out);
         true
     }
@@ -255,7 +276,13 @@ impl Lane {
     }
 
     /// Takes a packet that DTLS has authenticated; tells what it brought, and writes the reply, if any, to `reply`.
-    pub(super) fn handle_packet(&mut self, packet: &[u8], reply: &mut Vec<u8>, arrivals: &mut Vec<Arrival>) {
+    pub(super) fn handle_packet(
+        &mut self,
+        now: Instant,
+        packet: &[u8],
+        reply: &mut Vec<u8>,
+        arrivals: &mut Vec<Arrival>,
+    ) {
         if self.state == State::Closed {
             return;
         }
@@ -272,6 +299,7 @@ impl Lane {
             self.dropped.malformed += 1;
             return;
         }
+        self.pace.handle_heard(now);
         let mut replies = Replies::default();
         let mut data_came = false;
         for chunk in Chunks(chunks) {
@@ -283,7 +311,7 @@ impl Lane {
                 self.repeat_cookie_ack = false;
             }
             data_came |= chunk.kind == chunk::DATA;
-            if !self.handle_chunk(&chunk, &mut replies, arrivals) {
+            if !self.handle_chunk(now, &chunk, &mut replies, arrivals) {
                 break;
             }
             if self.state == State::Closed {
@@ -293,11 +321,17 @@ impl Lane {
         if data_came {
             self.unacknowledged_packets = self.unacknowledged_packets.saturating_add(1);
         }
-        self.write_replies(&replies, reply);
+        self.write_replies(now, &replies, reply);
     }
 
     /// `false` where the rest of the packet must not be looked at.
-    fn handle_chunk(&mut self, chunk: &Chunk<'_>, replies: &mut Replies, arrivals: &mut Vec<Arrival>) -> bool {
+    fn handle_chunk(
+        &mut self,
+        now: Instant,
+        chunk: &Chunk<'_>,
+        replies: &mut Replies,
+        arrivals: &mut Vec<Arrival>,
+    ) -> bool {
         let established = self.is_open();
         match chunk.kind {
             chunk::INIT if self.role == Role::Passive => {
@@ -318,7 +352,7 @@ impl Lane {
                 arrivals.push(Arrival::Open);
             }
             chunk::DATA if established => self.handle_data(chunk, replies, arrivals),
-            chunk::SACK if established => self.handle_sack(chunk.value),
+            chunk::SACK if established => self.handle_sack(now, chunk.value),
             chunk::HEARTBEAT if established && chunk.value.len() <= HEARTBEAT_BYTES_MAX => {
                 replies.heartbeat = Some(chunk.value.to_vec());
             }
@@ -329,7 +363,7 @@ impl Lane {
             }
             chunk::FORWARD_TSN if established => {
                 if let Some(tsn) = be_u32(chunk.value, 0) {
-                    self.see(tsn);
+                    self.pass_over(tsn);
                     replies.sack = true;
                 }
             }
@@ -368,8 +402,7 @@ impl Lane {
             return;
         };
         self.remote_tag = tag;
-        self.highest_seen = tsn.wrapping_sub(1);
-        self.seen = u64::MAX;
+        self.expect(tsn);
         self.cookie = cookie.to_vec();
         self.state = State::CookieEchoed;
         replies.cookie_echo = true;
@@ -385,8 +418,7 @@ impl Lane {
         match self.state {
             State::Idle => {
                 self.remote_tag = tag;
-                self.highest_seen = tsn.wrapping_sub(1);
-                self.seen = u64::MAX;
+                self.expect(tsn);
                 self.state = State::Established;
                 self.repeat_cookie_ack = true;
                 arrivals.push(Arrival::Open);
@@ -436,7 +468,7 @@ impl Lane {
         }
     }
 
-    fn handle_sack(&mut self, value: &[u8]) {
+    fn handle_sack(&mut self, now: Instant, value: &[u8]) {
         let (Some(cumulative), Some(counts)) = (be_u32(value, 0), be_u32(value, 8)) else {
             self.dropped.malformed += 1;
             return;
@@ -446,15 +478,10 @@ impl Lane {
             return;
         }
         self.acknowledged = cumulative;
-        self.forward_to = None;
-        let gaps = (counts >> 16) as usize;
-        let Some(last_gap) = gaps.checked_sub(1).and_then(|last| be_u32(value, 12 + last * 4)) else { return };
-        let highest = cumulative.wrapping_add(last_gap & 0xffff);
-        let given_up = highest.wrapping_sub(REORDERING_TSNS);
-        if !is_newer(highest, newest_sent) && is_newer(given_up, cumulative) {
-            // Once per SACK that shows the hole: a FORWARD-TSN on every packet makes a browser answer every packet.
-            self.forward_to = Some(given_up);
-        }
+        let (gaps, _) = value.get(12..).unwrap_or_default().as_chunks::<4>();
+        let gaps = gaps.get(..(counts >> 16) as usize).unwrap_or_default();
+        // Once per SACK that shows the hole: a FORWARD-TSN on every packet makes a browser answer every packet.
+        self.forward_to = self.pace.handle_acknowledged(now, Acknowledged { cumulative, gaps });
     }
 
     /// The page's `dc.close()` (RFC 8831 §6.7).
@@ -468,22 +495,56 @@ impl Lane {
         }
     }
 
+    /// The first TSN of the other end.
+    fn expect(&mut self, tsn: u32) {
+        self.highest_seen = tsn.wrapping_sub(1);
+        self.complete = self.highest_seen;
+        self.seen = u64::MAX;
+    }
+
     /// Notes a TSN; `false` if it had come before, or is too old to tell.
     fn see(&mut self, tsn: u32) -> bool {
-        let ahead = tsn.wrapping_sub(self.highest_seen);
-        if ahead.cast_signed() > 0 {
-            self.seen = self.seen.checked_shl(ahead).unwrap_or(0) | 1;
-            self.highest_seen = tsn;
-            return true;
-        }
-        let behind = ahead.wrapping_neg();
+        self.advance(tsn);
+        let behind = self.highest_seen.wrapping_sub(tsn);
         let bit = 1u64.checked_shl(behind).unwrap_or(0);
         let is_new = bit != 0 && self.seen & bit == 0;
         self.seen |= bit;
+        if is_new {
+            self.arrivals.lost = self.arrivals.lost.saturating_sub(1);
+            self.complete();
+        }
         is_new
     }
 
-    fn write_replies(&mut self, replies: &Replies, out: &mut Vec<u8>) {
+    /// What is missing up to `tsn` won't come any more (RFC 3758 §3.6).
+    fn pass_over(&mut self, tsn: u32) {
+        self.advance(tsn);
+        if is_newer(tsn, self.complete) {
+            self.complete = tsn;
+        }
+        self.complete();
+    }
+
+    /// TSNs up to this have been used.
+    fn advance(&mut self, tsn: u32) {
+        let ahead = tsn.wrapping_sub(self.highest_seen);
+        if ahead.cast_signed() > 0 {
+            self.seen = self.seen.checked_shl(ahead).unwrap_or(0);
+            self.highest_seen = tsn;
+            self.arrivals.add(ahead, ahead);
+        }
+    }
+
+    /// Moves [`Lane::complete`] on over what has come, and past what is too old to be remembered.
+    fn complete(&mut self) {
+        let open = self.highest_seen.wrapping_sub(self.complete).min(u64::BITS - 1);
+        let newer = self.seen & ((1 << open) - 1);
+        // The bit below the newer ones is that of `complete`; from there down to the first hole all has come.
+        let come = (newer << (u64::BITS - open - 1) << 1).leading_ones().min(open);
+        self.complete = self.highest_seen.wrapping_sub(open - come);
+    }
+
+    fn write_replies(&mut self, now: Instant, replies: &Replies, out: &mut Vec<u8>) {
         out.clear();
         if let Some((tag, tsn)) = replies.init_ack {
             let mut cookie = [0; 8];
@@ -508,8 +569,10 @@ impl Lane {
         if replies.cookie_ack {
             put_chunk(out, chunk::COOKIE_ACK, 0, &[]);
         }
-        if replies.sack || replies.dcep_ack || self.unacknowledged_packets >= SACK_EVERY {
-            self.sack_chunk(out);
+        // RFC 9260 §6.7: while something is missing, every packet.
+        let sack_every = if self.reports_gaps() && self.complete != self.highest_seen { 1 } else { SACK_EVERY };
+        if replies.sack || replies.dcep_ack || self.unacknowledged_packets >= sack_every {
+            self.sack_chunk(out, GAPS_MAX * 4);
         }
         if let Some(info) = &replies.heartbeat {
             put_chunk(out, chunk::HEARTBEAT_ACK, 0, &[info]);
@@ -530,7 +593,7 @@ impl Lane {
             self.state = State::Closed;
         }
         if replies.dcep_ack {
-            self.data_chunk(out, self.stream.unwrap_or(0), ppid::DCEP, &[dcep::ACK]);
+            self.data_chunk(now, out, self.stream.unwrap_or(0), ppid::DCEP, &[dcep::ACK]);
         }
         if out.len() == empty {
             out.clear();
@@ -539,13 +602,17 @@ impl Lane {
         }
     }
 
+    fn reports_gaps(&self) -> bool {
+        self.role == Role::Active
+    }
+
     /// What rides in front of the next message.
-    fn control_chunks(&mut self, out: &mut Vec<u8>) {
+    fn control_chunks(&mut self, out: &mut Vec<u8>, room: usize) {
         if self.repeat_cookie_ack {
             put_chunk(out, chunk::COOKIE_ACK, 0, &[]);
         }
         if self.unacknowledged_packets > 0 {
-            self.sack_chunk(out);
+            self.sack_chunk(out, room);
         }
         if let Some(tsn) = self.forward_to.take() {
             put_chunk(out, chunk::FORWARD_TSN, 0, &[&tsn.to_be_bytes()]);
@@ -582,14 +649,44 @@ impl Lane {
         );
     }
 
-    fn sack_chunk(&mut self, out: &mut Vec<u8>) {
+    /// A SACK, if it fits into so many bytes; else it waits for another packet.
+    fn sack_chunk(&mut self, out: &mut Vec<u8>, room: usize) {
+        let mut gaps = [0; GAPS_MAX * 4];
+        let gaps = if self.reports_gaps() { self.gaps(&mut gaps) } else { &[] };
+        if gaps.len() > room {
+            return;
+        }
         self.unacknowledged_packets = 0;
-        put_chunk(out, chunk::SACK, 0, &[&self.highest_seen.to_be_bytes(), &WINDOW_BYTES.to_be_bytes(), &[0; 4]]);
+        let cumulative = if self.reports_gaps() { self.complete } else { self.highest_seen };
+        #[expect(clippy::cast_possible_truncation, reason = "there are at most GAPS_MAX")]
+        let count = (gaps.len() / 4) as u16;
+        put_chunk(
+            out,
+            chunk::SACK,
+            0,
+            &[&cumulative.to_be_bytes(), &WINDOW_BYTES.to_be_bytes(), &count.to_be_bytes(), &[0; 2], gaps],
+        );
     }
 
-    fn data_chunk(&mut self, out: &mut Vec<u8>, stream: u16, ppid: u32, payload: &[u8]) {
+    /// What has come beyond [`Lane::complete`], as blocks of a SACK.
+    fn gaps<'a>(&self, buffer: &'a mut [u8; GAPS_MAX * 4]) -> &'a [u8] {
+        let open = u16::try_from(self.highest_seen.wrapping_sub(self.complete)).unwrap_or(63).min(63);
+        let has_come = |offset: u16| (1..=open).contains(&offset) && self.seen >> (open - offset) & 1 == 1;
+        let mut written = 0;
+        for offset in 1..=open {
+            let is_edge = [has_come(offset - 1), has_come(offset + 1)].map(|neighbour| !neighbour);
+            for _ in is_edge.into_iter().filter(|&edge| edge && has_come(offset)) {
+                buffer[written..written + 2].copy_from_slice(&offset.to_be_bytes());
+                written += 2;
+            }
+        }
+        &buffer[..written]
+    }
+
+    fn data_chunk(&mut self, now: Instant, out: &mut Vec<u8>, stream: u16, ppid: u32, payload: &[u8]) {
         let tsn = self.next_tsn;
         self.next_tsn = tsn.wrapping_add(1);
+        self.pace.handle_sent(now, tsn);
         put_chunk(
             out,
             chunk::DATA,
@@ -656,11 +753,6 @@ impl<'a> Iterator for Parameters<'a> {
 
 fn be_u32(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes))
-}
-
-/// Whether `a` comes after `b`, both counting mod 2³² (RFC 1982).
-fn is_newer(a: u32, b: u32) -> bool {
-    a.wrapping_sub(b).cast_signed() > 0
 }
 
 fn parameter_length(value_bytes: u16) -> u16 {

@@ -7,6 +7,7 @@
 
 mod dtls;
 mod lane;
+mod pace;
 mod sdp;
 
 use std::collections::VecDeque;
@@ -28,6 +29,7 @@ use lane::{Arrival, Lane, Role};
 use sdp::{Description, Setup};
 
 pub use lane::Dropped;
+pub(crate) use pace::RoundTrip;
 pub use sdp::SdpError;
 
 /// A local UDP address, numbered by the caller from 0, below [`limits::LOCAL_ADDRESSES`].
@@ -112,6 +114,19 @@ pub enum Closed {
     TooManyAddresses,
     /// Its handshake, or its cryptography, failed.
     Failed,
+}
+
+/// The path to a peer, from the lane's own packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Path {
+    /// Smoothed round trip, in microseconds; 0 until it is first measured.
+    pub rtt_us: u32,
+    /// Smoothed variation of the round trip, in microseconds.
+    pub jitter_us: u32,
+    /// Of 1,000 packets to the peer since this was last asked, those that didn't arrive.
+    pub sent_loss_permille: u16,
+    /// Of 1,000 packets from the peer since this was last asked, those that didn't arrive.
+    pub received_loss_permille: u16,
 }
 
 /// What a STUN message did.
@@ -286,7 +301,7 @@ impl Peer {
             .clear_extension_map()
             .build(now);
         let dtls = DtlsHandle::take_newest().expect("str0m makes its DTLS instance when it is built");
-        let lane = Lane::new(role, own.sctp_port, own.sctp_port, rng.next_u32(), rng.next_u32());
+        let lane = Lane::new(role, own.sctp_port, own.sctp_port, rng.next_u32(), rng.next_u32(), now);
         Peer {
             rtc,
             dtls,
@@ -345,6 +360,23 @@ impl Peer {
     #[must_use]
     pub fn dropped(&self) -> Dropped {
         Dropped { unproven: self.unproven_dropped, ..self.lane.dropped() }
+    }
+
+    /// Whether the peer's path is free enough for what this tick has to say: to a peer whose path is congested only
+    /// every 2nd or 4th should go.
+    pub fn takes_tick(&mut self, now: Instant, tick: u32) -> bool {
+        self.lane.pace().takes_tick(now, tick)
+    }
+
+    /// What was measured of the path.
+    pub fn measure_path(&mut self) -> Path {
+        let round_trip = self.lane.pace().round_trip();
+        Path {
+            rtt_us: round_trip.smoothed_us(),
+            jitter_us: round_trip.variation_us(),
+            sent_loss_permille: self.lane.pace().take_losses().permille(),
+            received_loss_permille: self.lane.take_arrivals().permille(),
+        }
     }
 
     /// What happened next.
@@ -475,7 +507,7 @@ impl Peer {
     pub fn send(&mut self, now: Instant, frame: &[u8], outbox: &mut Outbox) -> Sent {
         let mut packet = std::mem::take(&mut self.packet);
         let before = outbox.waiting.len();
-        if !self.closed && self.lane.write_message(frame, &mut packet) {
+        if !self.closed && self.lane.write_message(now, frame, &mut packet) {
             self.send_packet(now, &packet, outbox);
         }
         self.packet = packet;
@@ -522,6 +554,7 @@ impl Peer {
             }
         }
         self.current = Some(source);
+        self.lane.pace().handle_new_path(now);
         self.handle_timeout(now, outbox);
         self.probe(now, outbox);
     }
@@ -600,7 +633,7 @@ impl Peer {
         let mut replies = Vec::new();
         let mut arrivals = Vec::new();
         let opened = self.dtls.open(datagram, |packet| {
-            self.lane.handle_packet(packet, &mut reply, &mut arrivals);
+            self.lane.handle_packet(now, packet, &mut reply, &mut arrivals);
             if !reply.is_empty() {
                 replies.push(std::mem::take(&mut reply));
             }
@@ -629,7 +662,7 @@ impl Peer {
         for packet in self.dtls.take_received() {
             // The reply that opens the lane still goes through str0m, and shows where str0m sends.
             let was_open = self.lane.is_open();
-            self.lane.handle_packet(&packet, &mut reply, &mut arrivals);
+            self.lane.handle_packet(now, &packet, &mut reply, &mut arrivals);
             if !reply.is_empty() && was_open {
                 self.send_packet(now, &reply, outbox);
             } else if !reply.is_empty() {

@@ -9,8 +9,9 @@ use rand::Rng;
 
 use super::connection::{SharedBody, Stage};
 use super::{Server, Signal, Timer};
-use crate::game::{Game, PlayerId, RoomInfo, Target, Tick};
+use crate::game::{Game, Link, PlayerId, RoomInfo, Target, Tick};
 use crate::limits;
+use crate::peer::Path;
 use crate::room::{self, Room};
 use crate::wire::codes::{ErrorCode, Leave};
 use crate::wire::frame::Kind;
@@ -95,7 +96,9 @@ impl<G: Game> Server<G> {
         let members: Vec<(PlayerId, usize)> = self.members(index);
         for (player, connection) in members {
             let Stage::Joined(session) = &mut self.connections[connection].stage else { continue };
-            if let Some(link) = session.frames.poll_link(now) {
+            if session.frames.poll_ping(now) {
+                let path = session.peer.and_then(|peer| self.endpoint.measure_path(peer));
+                let link = path.map_or_else(|| session.frames.link(), link_of);
                 self.rooms[index].room.handle_input(room::Input::Link { player, link });
                 let body = msgpack::encode_clock(clock_ms);
                 self.send_unreliable(now, connection, &SharedBody::plain(Kind::Ping, body));
@@ -222,5 +225,14 @@ impl<G: Game> Server<G> {
                 self.push(index, Signal::Text(text.to_owned()));
             }
         }
+    }
+}
+
+fn link_of(path: Path) -> Link {
+    Link {
+        rtt_us: path.rtt_us,
+        jitter_us: path.jitter_us,
+        loss_down_permille: path.sent_loss_permille,
+        loss_up_permille: path.received_loss_permille,
     }
 }

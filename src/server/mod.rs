@@ -107,6 +107,8 @@ pub struct Counters {
     pub excess_frames: u64,
     /// Unreliable frames that could not leave in time.
     pub dropped_frames: u64,
+    /// States, ticks and unreliable events that were left out because the player's path was congested.
+    pub held_back: u64,
     /// Inputs that came faster than a room takes them.
     pub overflowed_inputs: u64,
     /// Ticks that rooms missed because the server was late.

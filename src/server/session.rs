@@ -290,7 +290,13 @@ impl<G: Game> Server<G> {
         let connection = &mut self.connections[index];
         let Stage::Joined(session) = &mut connection.stage else { return };
         if let Some(peer) = session.peer.filter(|&peer| self.endpoint.is_open(peer)) {
-            let consumed = self.rooms[session.room].room.consumed(session.player);
+            let hosted = &self.rooms[session.room];
+            let is_of_tick = matches!(body.kind, Kind::State | Kind::Tick | Kind::Event);
+            if is_of_tick && !self.endpoint.takes_tick(now, peer, hosted.last_tick) {
+                self.counters.held_back += 1;
+                return;
+            }
+            let consumed = hosted.room.consumed(session.player);
             let endpoint = &mut self.endpoint;
             let dropped = &mut self.counters.dropped_frames;
             session.frames.write_unreliable(

@@ -86,6 +86,7 @@ fn an_outage_is_followed_by_the_present() {
         let ages = &ages(&net, ada)[during..];
         assert!(ages[0].0 <= end + TICK * 2 + net.one_way, "the first came {:?} after the end", ages[0].0 - end);
         assert_eq!(ages.iter().find(|&&(_, age)| age != net.one_way), None, "after {outage_s} s");
-        assert!(ages.len() >= 150, "{} states in five seconds", ages.len());
+        // Until something is heard from the player, every second one.
+        assert!(ages.len() >= 147, "{} states in five seconds", ages.len());
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rtcade::client::Event;
-use rtcade::game::{Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, Target, Tick, Welcome};
+use rtcade::game::{Context, Game, Incoming, Join, Lane, Leave, Link, PlayerId, Refusal, Target, Tick, Welcome};
 use rtcade::limits;
 use rtcade::server::{Config, Connect, ConnectionId, Signal};
 
@@ -650,4 +650,46 @@ fn a_socket_that_takes_nothing_is_given_up() {
     assert!(commands * 15_000 > limits::RELIABLE_QUEUE_BYTES, "{commands} commands were too many");
     assert_eq!(net.heard(ada, "eventLeave").unwrap()["d"]["reason"], "timeout");
     assert_eq!(next_close(&mut net, 1000).unwrap().0, Leave::Timeout.close_code());
+}
+
+/// Keeps each new measurement of the first player's link.
+struct Watch(Vec<Link>);
+
+impl Game for Watch {
+    type Input = u8;
+    type Command = ();
+    type State = u32;
+    type Event = ();
+
+    fn join(&mut self, _: &mut Context<Watch>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
+        Ok(Welcome::default())
+    }
+
+    fn leave(&mut self, _: &mut Context<Watch>, _: PlayerId, _: Leave) {}
+
+    fn tick(&mut self, ctx: &mut Context<Watch>, tick: Tick, _: &[Incoming<Watch>]) {
+        // Measured at multiples of a second; those of the first three, before the loss, don't count.
+        if tick.number > 100 && tick.number % 30 == 0 {
+            self.0.push(ctx.link(PlayerId(1)));
+        }
+        ctx.state(&tick.number).expect("it fits");
+    }
+}
+
+#[test]
+fn the_game_is_told_how_its_players_are_connected() {
+    let mut net = Net::new(7, |_| Ok(Watch(Vec::new())));
+    net.one_way = Duration::from_millis(40);
+    net.join("links", "Ada");
+    net.run(Duration::from_secs(3));
+    net.loss_percent = 10;
+    net.run(Duration::from_secs(60));
+    let links = &net.server.game(&room("links")).unwrap().0;
+    let [down, up] = [|link: &Link| link.loss_down_permille, |link: &Link| link.loss_up_permille]
+        .map(|loss| links.iter().map(|link| f64::from(loss(link))).sum::<f64>() / links.len() as f64);
+    assert!((59..=63).contains(&links.len()), "once a second: {}", links.len());
+    assert!((70.0..130.0).contains(&down) && (70.0..130.0).contains(&up), "{down} and {up} of 1,000 were lost");
+    for link in links {
+        assert!((80_000..=100_000).contains(&link.rtt_us) && link.jitter_us <= 40_000, "{link:?}");
+    }
 }

@@ -1,3 +1,5 @@
+use std::sync::OnceLock;
+
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
 use rand::{Rng, RngExt, SeedableRng};
@@ -7,6 +9,13 @@ use super::*;
 
 const ACTIVE_TAG: u32 = 0xaaaa_0001;
 const PASSIVE_TAG: u32 = 0xbbbb_0002;
+
+/// The time at which all happens: the lane keeps none of its own.
+fn start() -> Instant {
+    static START: OnceLock<Instant> = OnceLock::new();
+    #[expect(clippy::disallowed_methods, reason = "an Instant can't be made otherwise; only differences matter")]
+    *START.get_or_init(Instant::now)
+}
 
 /// Both ends, joined by a pipe that loses, repeats and reorders by seed.
 struct Wire {
@@ -28,8 +37,8 @@ impl Wire {
     fn new(seed: u64, tsns: [u32; 2], loss_percent: u32, disorder_percent: u32) -> Wire {
         Wire {
             ends: [
-                Lane::new(Role::Active, 5000, 5000, ACTIVE_TAG, tsns[0]),
-                Lane::new(Role::Passive, 5000, 5000, PASSIVE_TAG, tsns[1]),
+                Lane::new(Role::Active, 5000, 5000, ACTIVE_TAG, tsns[0], start()),
+                Lane::new(Role::Passive, 5000, 5000, PASSIVE_TAG, tsns[1], start()),
             ],
             queues: Default::default(),
             arrivals: Default::default(),
@@ -69,7 +78,7 @@ impl Wire {
             let at = if is_late { self.rng.random_range(0..self.queues[to].len()) } else { 0 };
             let packet = self.queues[to].remove(at);
             let mut reply = Vec::new();
-            self.ends[to].handle_packet(&packet, &mut reply, &mut self.arrivals[to]);
+            self.ends[to].handle_packet(start(), &packet, &mut reply, &mut self.arrivals[to]);
             if !reply.is_empty() {
                 self.push(1 - to, reply);
             }
@@ -93,7 +102,7 @@ impl Wire {
 
     fn send(&mut self, from: usize, payload: &[u8]) {
         let mut packet = Vec::new();
-        assert!(self.ends[from].write_message(payload, &mut packet));
+        assert!(self.ends[from].write_message(start(), payload, &mut packet));
         self.push(1 - from, packet);
     }
 
@@ -109,7 +118,7 @@ impl Wire {
     fn tell(&mut self, chunks: &[(u8, u8, Vec<u8>)]) -> (Vec<(u8, Vec<u8>)>, Vec<Arrival>) {
         let mut reply = Vec::new();
         let mut arrivals = Vec::new();
-        self.ends[PASSIVE].handle_packet(&packet_of(PASSIVE_TAG, chunks), &mut reply, &mut arrivals);
+        self.ends[PASSIVE].handle_packet(start(), &packet_of(PASSIVE_TAG, chunks), &mut reply, &mut arrivals);
         (chunks_of(&reply), arrivals)
     }
 }
@@ -225,11 +234,11 @@ fn the_highest_number_seen_is_acknowledged_as_if_nothing_were_missing() {
     wire.tell(&[come(4)]);
     assert_eq!(wire.tell(&[come(5)]).0, []);
     let mut packet = Vec::new();
-    assert!(wire.ends[PASSIVE].write_message(b"down", &mut packet));
+    assert!(wire.ends[PASSIVE].write_message(start(), b"down", &mut packet));
     let chunks = chunks_of(&packet);
     assert_eq!(kinds(&chunks), [chunk::SACK, chunk::DATA]);
     assert_eq!(chunks[0].1[..4], 5_u32.to_be_bytes());
-    assert!(wire.ends[PASSIVE].write_message(b"down", &mut packet));
+    assert!(wire.ends[PASSIVE].write_message(start(), b"down", &mut packet));
     assert_eq!(kinds(&chunks_of(&packet)), [chunk::DATA], "once");
 }
 
@@ -244,7 +253,7 @@ fn a_forward_tsn_follows_each_sack_that_shows_an_old_hole() {
             wire.tell(std::slice::from_ref(&reported));
             let next = [(); 2].map(|()| {
                 let mut packet = Vec::new();
-                assert!(wire.ends[PASSIVE].write_message(b"x", &mut packet));
+                assert!(wire.ends[PASSIVE].write_message(start(), b"x", &mut packet));
                 let chunks = chunks_of(&packet);
                 let forward = chunks.into_iter().find(|(kind, _)| *kind == chunk::FORWARD_TSN);
                 forward.map(|(_, value)| u32::from_be_bytes(value.try_into().unwrap()))
@@ -268,6 +277,72 @@ fn a_forward_tsn_follows_each_sack_that_shows_an_old_hole() {
     check(0x7fff_fffa);
 }
 
+/// What the SACKs of the active end say after each step, against a plain list of what has come.
+#[test]
+fn the_client_reports_what_is_missing() {
+    for (seed, first) in (0..40).zip([7, u32::MAX - 30, 0x7fff_ffe0, 1].into_iter().cycle()) {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut wire = Wire::open([1, first]);
+        // Distances from the TSN before the first.
+        let mut come = std::collections::BTreeSet::new();
+        let (mut highest, mut complete) = (0_u32, 0_u32);
+        for _ in 0..300 {
+            let passes_over = rng.random_ratio(1, 20);
+            let distance = (highest + rng.random_range(1..4)).saturating_sub(rng.random_range(0..12)).max(1);
+            let tsn = first.wrapping_add(distance).wrapping_sub(1);
+            let chunk = if passes_over {
+                (chunk::FORWARD_TSN, 0, tsn.to_be_bytes().to_vec())
+            } else {
+                data(tsn, UNORDERED_UNFRAGMENTED, 0, ppid::BINARY, b"x")
+            };
+            let mut reply = Vec::new();
+            let packet = packet_of(ACTIVE_TAG, std::slice::from_ref(&chunk));
+            wire.ends[ACTIVE].handle_packet(start(), &packet, &mut reply, &mut Vec::new());
+            highest = highest.max(distance);
+            if passes_over {
+                complete = complete.max(distance);
+            } else {
+                come.insert(distance);
+            }
+            complete = complete.max(highest.saturating_sub(63));
+            while come.contains(&(complete + 1)) {
+                complete += 1;
+            }
+            let Some((_, sack)) = chunks_of(&reply).into_iter().find(|(kind, _)| *kind == chunk::SACK) else {
+                assert_eq!(complete, highest, "seed {seed}: while something is missing, every packet is answered");
+                continue;
+            };
+            let expected: Vec<u32> = come.range(complete + 1..).copied().collect();
+            let (gaps, _) = sack[12..].as_chunks::<4>();
+            let reported: Vec<u32> = gaps
+                .iter()
+                .flat_map(|&[a, b, c, d]| u16::from_be_bytes([a, b])..=u16::from_be_bytes([c, d]))
+                .map(|offset| complete + u32::from(offset))
+                .collect();
+            assert_eq!(sack[..4], first.wrapping_add(complete).wrapping_sub(1).to_be_bytes(), "seed {seed}");
+            assert_eq!(reported, expected, "seed {seed}");
+            assert_eq!(usize::from(u16::from_be_bytes([sack[8], sack[9]])), gaps.len());
+        }
+    }
+}
+
+#[test]
+fn a_sack_that_does_not_fit_beside_a_message_waits() {
+    let mut wire = Wire::open([1, 1]);
+    for tsn in [2, 4, 6, 8] {
+        let chunk = data(tsn, UNORDERED_UNFRAGMENTED, 0, ppid::BINARY, b"x");
+        wire.ends[ACTIVE].handle_packet(start(), &packet_of(ACTIVE_TAG, &[chunk]), &mut Vec::new(), &mut Vec::new());
+        // Its reply is lost on the way to where the next message comes from.
+        wire.ends[ACTIVE].unacknowledged_packets = 1;
+    }
+    let mut packet = Vec::new();
+    assert!(wire.ends[ACTIVE].write_message(start(), &[0; limits::FRAME_BYTES], &mut packet));
+    assert_eq!(kinds(&chunks_of(&packet)), [chunk::DATA]);
+    assert!(packet.len() + limits::DTLS_RECORD_OVERHEAD_BYTES <= limits::UDP_PAYLOAD_BYTES);
+    assert!(wire.ends[ACTIVE].write_message(start(), b"x", &mut packet));
+    assert_eq!(kinds(&chunks_of(&packet)), [chunk::SACK, chunk::DATA]);
+}
+
 #[test]
 fn a_forward_tsn_is_answered_and_moves_what_is_acknowledged() {
     let mut wire = Wire::open([100, 1]);
@@ -282,7 +357,7 @@ fn the_cookie_is_acknowledged_in_front_of_messages_until_the_peer_speaks() {
     let mut wire = Wire::open([100, 1]);
     let sent = |wire: &mut Wire| {
         let mut packet = Vec::new();
-        assert!(wire.ends[PASSIVE].write_message(b"x", &mut packet));
+        assert!(wire.ends[PASSIVE].write_message(start(), b"x", &mut packet));
         kinds(&chunks_of(&packet))
     };
     assert_eq!(sent(&mut wire), [chunk::COOKIE_ACK, chunk::DATA]);
@@ -318,7 +393,10 @@ fn either_end_can_close() {
         let (reply, arrivals) = wire.tell(std::slice::from_ref(&told));
         assert_eq!((kinds(&reply), &arrivals[..]), (answer.into_iter().collect(), &[Arrival::Closed][..]), "{name}");
         let mut packet = Vec::new();
-        assert!(!wire.ends[PASSIVE].is_open() && !wire.ends[PASSIVE].write_message(b"x", &mut packet), "{name}");
+        assert!(
+            !wire.ends[PASSIVE].is_open() && !wire.ends[PASSIVE].write_message(start(), b"x", &mut packet),
+            "{name}"
+        );
         assert!(!wire.ends[PASSIVE].write_abort(&mut packet), "{name}: there is nobody left to tell");
         assert_eq!(wire.tell(&[told]), (vec![], vec![]), "{name}: a closed lane is silent");
     }
@@ -344,7 +422,7 @@ fn either_end_can_close() {
     let mut wire = Wire::open([1, 1]);
     let mut arrivals = Vec::new();
     let abort = packet_of(ACTIVE_TAG, &[(chunk::ABORT, 0, vec![])]);
-    wire.ends[PASSIVE].handle_packet(&abort, &mut Vec::new(), &mut arrivals);
+    wire.ends[PASSIVE].handle_packet(start(), &abort, &mut Vec::new(), &mut arrivals);
     assert_eq!(arrivals, [Arrival::Closed]);
 }
 
@@ -359,7 +437,7 @@ fn only_a_channel_without_guarantees_is_acknowledged() {
             let expected = data(1, 0, 7, ppid::DCEP, &[dcep::ACK]).2;
             assert_eq!(reply[1].1, expected, "on the same stream");
             let mut packet = Vec::new();
-            assert!(wire.ends[PASSIVE].write_message(b"x", &mut packet));
+            assert!(wire.ends[PASSIVE].write_message(start(), b"x", &mut packet));
             assert_eq!(chunks_of(&packet)[0].1[4..6], [0, 7], "messages follow the channel");
         } else {
             assert_eq!((kinds(&reply), arrivals), (vec![], vec![Arrival::ReliableChannel]), "{channel:#x}");
@@ -383,7 +461,7 @@ fn what_is_no_message_of_this_channel_is_counted_and_dropped() {
         let mut wire = Wire::open([1, 1]);
         wire.tell(&[data(1, UNORDERED_UNFRAGMENTED, 4, ppid::BINARY, b"first")]);
         let mut arrivals = Vec::new();
-        wire.ends[PASSIVE].handle_packet(&told, &mut Vec::new(), &mut arrivals);
+        wire.ends[PASSIVE].handle_packet(start(), &told, &mut Vec::new(), &mut arrivals);
         assert_eq!((&arrivals[..], wire.ends[PASSIVE].dropped()), (&[][..], expected), "{name}");
         let (_, arrivals) = wire.tell(&[data(3, UNORDERED_UNFRAGMENTED, 4, ppid::BINARY, b"next")]);
         assert_eq!(arrivals, [Arrival::Message(b"next".to_vec())], "{name}");
@@ -458,10 +536,10 @@ proptest! {
     ) {
         let mut rng = ChaCha8Rng::seed_from_u64(random);
         let mut lane = match stage {
-            0 => Lane::new(Role::Passive, 5000, 5000, PASSIVE_TAG, rng.next_u32()),
+            0 => Lane::new(Role::Passive, 5000, 5000, PASSIVE_TAG, rng.next_u32(), start()),
             1 => Wire::open([rng.next_u32(), rng.next_u32()]).ends.into_iter().nth(PASSIVE).unwrap(),
             _ => {
-                let mut lane = Lane::new(Role::Active, 5000, 5000, PASSIVE_TAG, rng.next_u32());
+                let mut lane = Lane::new(Role::Active, 5000, 5000, PASSIVE_TAG, rng.next_u32(), start());
                 lane.write_handshake(&mut Vec::new());
                 if stage == 3 {
                     lane.state = State::Established;
@@ -475,7 +553,7 @@ proptest! {
             reply.clear();
             let messages = arrivals.len();
             let was_closed = lane.state == State::Closed;
-            lane.handle_packet(&packet, &mut reply, &mut arrivals);
+            lane.handle_packet(start(), &packet, &mut reply, &mut arrivals);
             // All the small chunks that may answer one packet, and what is repeated of its own.
             let repeated = chunks_of(&reply).iter().find_map(|(kind, value)| match *kind {
                 chunk::HEARTBEAT_ACK => Some(value.len().min(HEARTBEAT_BYTES_MAX)),
@@ -485,7 +563,7 @@ proptest! {
             prop_assert!(reply.len() <= 72 + repeated.unwrap_or(0), "{} bytes of reply", reply.len());
             prop_assert!(arrivals.len() - messages <= packet.len() / 4);
             prop_assert!(!was_closed || (reply.is_empty() && arrivals.len() == messages));
-            if lane.write_message(b"next", &mut written) {
+            if lane.write_message(start(), b"next", &mut written) {
                 chunks_of(&written);
                 prop_assert!(written.len() <= limits::SCTP_OVERHEAD_BYTES + 4);
             }
