@@ -669,7 +669,7 @@ impl Game for Watch {
 
     fn tick(&mut self, ctx: &mut Context<Watch>, tick: Tick, _: &[Incoming<Watch>]) {
         // Measured at multiples of a second; those of the first three, before the loss, don't count.
-        if tick.number > 100 && tick.number % 30 == 0 {
+        if tick.number > 100 && tick.number.is_multiple_of(30) {
             self.0.push(ctx.link(PlayerId(1)));
         }
         ctx.state(&tick.number).expect("it fits");
