@@ -152,7 +152,12 @@ impl Endpoint {
     }
 
     pub(crate) fn send(&mut self, now: Instant, key: PeerKey, frame: &[u8]) -> Sent {
-        self.with_peer(key, |peer, outbox| peer.send(now, frame, outbox)).unwrap_or(Sent::Dropped)
+        let sent = self.act(key, |peer, outbox| peer.send(now, frame, outbox)).unwrap_or(Sent::Dropped);
+        // Past str0m, nothing comes of it but the datagram.
+        if sent == Sent::Dropped || !self.entry(key).is_some_and(|entry| entry.peer.is_fast()) {
+            self.settle(key);
+        }
+        sent
     }
 
     /// Whether a peer's path is free enough for what this tick has to say. Those that don't get every tick are spread
@@ -193,9 +198,16 @@ impl Endpoint {
         self.peers.get(key.index as usize).filter(|entry| entry.generation == key.generation)
     }
 
-    /// Does something to a peer, and with what came of it. str0m panics where it finds its own state broken: that
-    /// costs this peer its connection, and nobody else.
+    /// Does something to a peer, and with what came of it.
     fn with_peer<T>(&mut self, key: PeerKey, act: impl FnOnce(&mut Peer, &mut Outbox) -> T) -> Option<T> {
+        let result = self.act(key, act);
+        self.settle(key);
+        result
+    }
+
+    /// Does something to a peer. str0m panics where it finds its own state broken: that costs this peer its connection,
+    /// and nobody else.
+    fn act<T>(&mut self, key: PeerKey, act: impl FnOnce(&mut Peer, &mut Outbox) -> T) -> Option<T> {
         let entry = self.peers.get_mut(key.index as usize).filter(|entry| entry.generation == key.generation)?;
         let outbox = &mut self.outbox;
         let Ok(result) = catch_unwind(AssertUnwindSafe(|| act(&mut entry.peer, outbox))) else {
@@ -204,12 +216,12 @@ impl Endpoint {
             self.events.push_back((key, Event::Closed(Closed::Failed)));
             return None;
         };
-        self.settle(key);
         Some(result)
     }
 
     fn settle(&mut self, key: PeerKey) {
-        let Some(entry) = self.peers.get_mut(key.index as usize) else { return };
+        let found = self.peers.get_mut(key.index as usize).filter(|entry| entry.generation == key.generation);
+        let Some(entry) = found else { return };
         while let Some(event) = entry.peer.poll_event() {
             self.events.push_back((key, event));
         }

@@ -546,6 +546,12 @@ impl Lane {
 
     fn write_replies(&mut self, now: Instant, replies: &Replies, out: &mut Vec<u8>) {
         out.clear();
+        // RFC 9260 §6.7: while something is missing, every packet.
+        let sack_every = if self.reports_gaps() && self.complete != self.highest_seen { 1 } else { SACK_EVERY };
+        let sack = replies.sack || replies.dcep_ack || self.unacknowledged_packets >= sack_every;
+        if !sack && replies.is_empty() {
+            return;
+        }
         if let Some((tag, tsn)) = replies.init_ack {
             let mut cookie = [0; 8];
             cookie[..4].copy_from_slice(&tag.to_be_bytes());
@@ -565,13 +571,10 @@ impl Lane {
             return;
         }
         self.begin(out);
-        let empty = out.len();
         if replies.cookie_ack {
             put_chunk(out, chunk::COOKIE_ACK, 0, &[]);
         }
-        // RFC 9260 §6.7: while something is missing, every packet.
-        let sack_every = if self.reports_gaps() && self.complete != self.highest_seen { 1 } else { SACK_EVERY };
-        if replies.sack || replies.dcep_ack || self.unacknowledged_packets >= sack_every {
+        if sack {
             self.sack_chunk(out, GAPS_MAX * 4);
         }
         if let Some(info) = &replies.heartbeat {
@@ -595,11 +598,7 @@ impl Lane {
         if replies.dcep_ack {
             self.data_chunk(now, out, self.stream.unwrap_or(0), ppid::DCEP, &[dcep::ACK]);
         }
-        if out.len() == empty {
-            out.clear();
-        } else {
-            finish(out);
-        }
+        finish(out);
     }
 
     fn reports_gaps(&self) -> bool {
@@ -705,6 +704,16 @@ struct Replies {
     heartbeat: Option<Vec<u8>>,
     reset_done: Option<u32>,
     dcep_ack: bool,
+}
+
+impl Replies {
+    fn is_empty(&self) -> bool {
+        self.init_ack.is_none()
+            && !self.cookie_echo
+            && !self.cookie_ack
+            && self.heartbeat.is_none()
+            && self.reset_done.is_none()
+    }
 }
 
 struct Chunk<'a> {

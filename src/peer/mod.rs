@@ -209,6 +209,8 @@ pub struct Peer {
     events: VecDeque<Event>,
     unproven_dropped: u64,
     packet: Vec<u8>,
+    /// Empty, but for its capacity.
+    arrivals: Vec<Arrival>,
 }
 
 impl Peer {
@@ -322,6 +324,7 @@ impl Peer {
             events: VecDeque::new(),
             unproven_dropped: 0,
             packet: Vec::with_capacity(limits::UDP_PAYLOAD_BYTES),
+            arrivals: Vec::new(),
         }
     }
 
@@ -593,7 +596,7 @@ impl Peer {
     /// Whether datagrams may pass str0m by, whose turn would only add to their cost: on an answering end whose lane is
     /// open. Its replies in the lane's handshake went through str0m and showed the address that str0m has chosen, and a
     /// choice since then has come through [`Peer::move_to`].
-    fn is_fast(&self) -> bool {
+    pub(crate) fn is_fast(&self) -> bool {
         self.role == Role::Passive && self.lane.is_open()
     }
 
@@ -631,7 +634,7 @@ impl Peer {
     fn handle_application_data(&mut self, now: Instant, datagram: &[u8], outbox: &mut Outbox) {
         let mut reply = Vec::new();
         let mut replies = Vec::new();
-        let mut arrivals = Vec::new();
+        let mut arrivals = std::mem::take(&mut self.arrivals);
         let opened = self.dtls.open(datagram, |packet| {
             self.lane.handle_packet(now, packet, &mut reply, &mut arrivals);
             if !reply.is_empty() {
@@ -641,9 +644,10 @@ impl Peer {
         for reply in replies {
             self.send_packet(now, &reply, outbox);
         }
-        for arrival in arrivals {
+        for arrival in arrivals.drain(..) {
             self.handle_arrival(now, arrival, outbox);
         }
+        self.arrivals = arrivals;
         match opened {
             Ok(false) => {}
             Ok(true) => self.close(now, Closed::ByPeer, outbox),

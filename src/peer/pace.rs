@@ -148,14 +148,14 @@ fn micros(time: Duration) -> u32 {
 /// The least round trip of the window that runs.
 #[derive(Clone, Copy)]
 struct Window {
-    began: Instant,
+    ends: Instant,
     least: Duration,
     samples: u32,
 }
 
 impl Window {
     fn new(now: Instant) -> Window {
-        Window { began: now, least: Duration::MAX, samples: 0 }
+        Window { ends: now + WINDOW, least: Duration::MAX, samples: 0 }
     }
 }
 
@@ -167,7 +167,8 @@ pub(super) struct Pace {
     highest_acknowledged: u32,
     /// Up to here it is known what arrived.
     resolved: u32,
-    heard: Instant,
+    /// Unless something is heard before.
+    silent_after: Instant,
     round_trip: RoundTrip,
     window: Window,
     previous_least: Duration,
@@ -194,7 +195,7 @@ impl Pace {
             newest_sent,
             highest_acknowledged: newest_sent,
             resolved: newest_sent,
-            heard: now,
+            silent_after: now + SILENCE,
             round_trip: RoundTrip::default(),
             window: Window::new(now),
             previous_least: Duration::MAX,
@@ -233,14 +234,14 @@ impl Pace {
 
     /// Anything has come from the peer.
     pub(super) fn handle_heard(&mut self, now: Instant) {
-        if now - self.heard > SILENCE {
+        if now > self.silent_after {
             self.interval = 1;
             self.hold = HOLD;
             // What the outage swallowed was not lost to congestion.
             self.resolved = self.newest_sent;
             self.start_over(now);
         }
-        self.heard = now;
+        self.silent_after = now + SILENCE;
     }
 
     /// Takes a SACK that is not older than the last. Where it shows a hole too old for reordering, the TSN up to which
@@ -267,10 +268,10 @@ impl Pace {
 
     /// Whether the peer gets what this tick has to say.
     pub(super) fn takes_tick(&mut self, now: Instant, tick: u32) -> bool {
-        if now - self.window.began >= WINDOW {
+        if now >= self.window.ends {
             self.judge(now);
         }
-        let is_silent = now - self.heard > SILENCE;
+        let is_silent = now > self.silent_after;
         tick.is_multiple_of(if is_silent { self.interval.max(2) } else { self.interval })
     }
 
@@ -312,7 +313,7 @@ impl Pace {
         let window = self.window;
         let measured = window.samples >= WINDOW_SAMPLES;
         // Who is sent little answers little, and is not what congests the path.
-        let is_calm = measured || now - window.began >= WINDOW * 4;
+        let is_calm = measured || now >= window.ends + WINDOW * 3;
         let mut is_rising = false;
         if measured {
             if now - self.base_began >= BASE_PERIOD {

@@ -92,9 +92,18 @@ fn measure_within(bytes: &[u8], max_items: usize, max_depth: usize) -> Result<us
     let mut reader = Reader { bytes, at: 0 };
     let mut items_left = max_items;
     let mut open = [Container { left: 0, is_map: false }; limits::MSGPACK_DEPTH];
-    let mut depth = 0;
+    let mut depth = 0_usize;
     loop {
-        let is_key = depth > 0 && open[depth - 1].is_map && open[depth - 1].left.is_multiple_of(2);
+        let mut is_key = false;
+        if let Some(container) = depth.checked_sub(1).and_then(|last| open.get_mut(last)) {
+            if !container.is_map {
+                // All but the last, which closes the array.
+                while container.left > 1 && reader.pass_plain() {
+                    container.left -= 1;
+                }
+            }
+            is_key = container.is_map && container.left.is_multiple_of(2);
+        }
         let inside = reader.pass(is_key)?;
         if inside.is_some() && depth == max_depth {
             return Err(Malformed::Depth);
@@ -129,6 +138,25 @@ struct Container {
     is_map: bool,
 }
 
+/// By its first byte, the length of a scalar of which any content is right; 0 of other values.
+const PLAIN_BYTES: [u8; 256] = {
+    let mut lengths = [0; 256];
+    let mut first = 0;
+    while first < 256 {
+        lengths[first] = match first {
+            // Small integers, nil, booleans.
+            0x00..=0x7f | 0xe0..=0xff | 0xc0 | 0xc2 | 0xc3 => 1,
+            0xcc | 0xd0 => 2,
+            0xcd | 0xd1 => 3,
+            0xca | 0xce | 0xd2 => 5,
+            0xcb => 9,
+            _ => 0,
+        };
+        first += 1;
+    }
+    lengths
+};
+
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -152,6 +180,17 @@ impl<'a> Reader<'a> {
 
     fn marker(&mut self) -> Result<Marker, Malformed> {
         Ok(Marker::from_u8(self.take(1)?[0]))
+    }
+
+    /// Passes a scalar that needs no look inside; `false` where another value stands here, or it isn't whole.
+    fn pass_plain(&mut self) -> bool {
+        let Some(&first) = self.bytes.get(self.at) else { return false };
+        let end = self.at + usize::from(PLAIN_BYTES[usize::from(first)]);
+        let is_plain = end > self.at && end <= self.bytes.len();
+        if is_plain {
+            self.at = end;
+        }
+        is_plain
     }
 
     /// Passes one scalar, or the head of an array or map: then what is inside it.
