@@ -3,17 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a bench whose setup fails should stop")]
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
 
-#[path = "../tests/it/net.rs"]
-#[expect(dead_code, reason = "the benches need a part of it")]
-mod net;
-
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use net::Net;
 use rtcade::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
 use rtcade::limits;
+use rtcade::sim::Simulation;
 use rtcade::wire::{Deflater, Inflater, msgpack};
 
 const TICK: Duration = Duration::from_millis(33);
@@ -81,30 +77,30 @@ fn fan_out(c: &mut Criterion) {
     let mut group = c.benchmark_group("fan_out");
     group.sample_size(10).measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_millis(500));
     for players in [8, 64, 256] {
-        let mut net =
-            Net::with_config(1, |config| config.max_players = players, |_| Ok::<_, Refusal>(World(world(12))));
+        let mut sim =
+            Simulation::with_config(1, |config| config.max_players = players, |_| Ok::<_, Refusal>(World(world(12))));
         for player in 0..players {
-            net.join("bench", &format!("player {player}"));
+            sim.join("bench", &format!("player {player}"));
         }
         // The room's ticks stand at multiples of 33 ms; wait 1 ms before each.
-        net.run(TICK * 100 - Duration::from_millis(1));
-        assert!(net.ends.iter().all(|end| end.client.is_open()));
+        sim.run(TICK * 100 - Duration::from_millis(1));
+        assert!(sim.clients().all(|id| sim[id].client.is_open()));
         group.throughput(Throughput::Elements(players as u64));
         group.bench_function(BenchmarkId::from_parameter(players), |b| {
             b.iter_custom(|ticks| {
                 let mut spent = Duration::ZERO;
                 for _ in 0..ticks {
-                    net.now += Duration::from_millis(1);
+                    sim.stand_still(Duration::from_millis(1));
                     let start = Instant::now();
-                    net.server.handle_timeout(net.now);
+                    sim.server.handle_timeout(sim.now());
                     let mut datagrams = 0;
-                    while let Some(transmit) = net.server.poll_transmit() {
+                    while let Some(transmit) = sim.server.poll_transmit() {
                         black_box(transmit.bytes);
                         datagrams += 1;
                     }
                     spent += start.elapsed();
                     assert!(datagrams >= players);
-                    net.run(TICK - Duration::from_millis(1));
+                    sim.run(TICK - Duration::from_millis(1));
                 }
                 spent
             });

@@ -5,16 +5,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a count whose setup fails should stop")]
 
-#[path = "../tests/it/net.rs"]
-#[expect(dead_code, reason = "this needs a part of it")]
-mod net;
-
 use std::time::Duration;
 
-use net::Net;
 use rtcade::endpoint::LocalId;
 use rtcade::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
 use rtcade::rand::Rng;
+use rtcade::sim::Simulation;
 
 const TICK: Duration = Duration::from_millis(33);
 const PLAYERS: usize = 50;
@@ -42,47 +38,47 @@ impl Game for Noise {
     }
 }
 
-fn joined(players: usize) -> Net<Noise> {
-    let mut net = Net::with_config(1, |config| config.max_players = players, |_| Ok::<_, Refusal>(Noise));
+fn joined(players: usize) -> Simulation<Noise> {
+    let mut sim = Simulation::with_config(1, |config| config.max_players = players, |_| Ok::<_, Refusal>(Noise));
     for player in 0..players {
-        net.join("count", &format!("player {player}"));
+        sim.join("count", &format!("player {player}"));
     }
     // The room's ticks stand at multiples of 33 ms.
-    net.run(TICK * 60 - Duration::from_millis(1));
-    assert!(net.ends.iter().all(|end| end.client.is_open()));
-    net
+    sim.run(TICK * 60 - Duration::from_millis(1));
+    assert!(sim.clients().all(|id| sim[id].client.is_open()));
+    sim
 }
 
 fn send(ticks: usize) {
-    let mut net = joined(PLAYERS);
-    net.now += Duration::from_millis(1);
+    let mut sim = joined(PLAYERS);
+    sim.stand_still(Duration::from_millis(1));
     let mut sent = 0;
     for _ in 0..ticks {
-        net.server.handle_timeout(net.now);
-        while net.server.poll_transmit().is_some() {
+        sim.server.handle_timeout(sim.now());
+        while sim.server.poll_transmit().is_some() {
             sent += 1;
         }
-        net.now += TICK;
+        sim.stand_still(TICK);
     }
     assert!(sent >= ticks * PLAYERS);
 }
 
 fn receive(packets: usize) {
-    let mut net = joined(1);
+    let mut sim = joined(1);
+    let ada = sim.clients().next().unwrap();
     let mut datagrams = Vec::new();
     while datagrams.len() < MOST {
-        net.now += Duration::from_millis(10);
-        let end = &mut net.ends[0];
-        end.client.send(net.now, &[0.1f64; 4]).unwrap();
-        while let Some(transmit) = end.client.poll_transmit() {
+        sim.stand_still(Duration::from_millis(10));
+        sim.send(ada, &[0.1f64; 4]);
+        while let Some(transmit) = sim[ada].client.poll_transmit() {
             datagrams.push(transmit.bytes.to_vec());
         }
     }
     for datagram in &datagrams[..packets] {
-        net.server.handle_datagram(net.now, LocalId(0), net.ends[0].address, datagram);
-        net.now += Duration::from_millis(5);
+        sim.server.handle_datagram(sim.now(), LocalId(0), sim[ada].address(), datagram);
+        sim.stand_still(Duration::from_millis(5));
     }
-    assert_eq!(net.server.counters().bad_frames + net.server.counters().excess_frames, 0);
+    assert_eq!(sim.server.counters().bad_frames + sim.server.counters().excess_frames, 0);
 }
 
 fn main() {

@@ -120,6 +120,7 @@ mod player;
 mod rate;
 pub mod room;
 pub mod server;
+pub mod sim;
 pub mod wire;
 
 #[cfg(feature = "driver")]

@@ -5,8 +5,7 @@ use std::time::Duration;
 use rtcade::client::Event;
 use rtcade::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
 use rtcade::rand::Rng;
-
-use crate::net::Net;
+use rtcade::sim::{ClientId, Link, Node, Simulation};
 
 const TICK: Duration = Duration::from_millis(33);
 
@@ -33,9 +32,9 @@ impl Game for Noise {
 
 /// When each state arrived, and how old it was then. The room is made when the first player's request arrives, and its
 /// grid begins at the last multiple of a tick before that.
-fn ages(net: &Net<Noise>, end: usize) -> Vec<(Duration, Duration)> {
-    let grid = TICK * u32::try_from(net.one_way.as_nanos() / TICK.as_nanos()).unwrap();
-    let states = net.ends[end].events.iter().filter_map(|(at, event)| match event {
+fn ages(sim: &Simulation<Noise>, client: ClientId, one_way: Duration) -> Vec<(Duration, Duration)> {
+    let grid = TICK * u32::try_from(one_way.as_nanos() / TICK.as_nanos()).unwrap();
+    let states = sim[client].events.iter().filter_map(|(at, event)| match event {
         Event::State { tick, .. } => Some((*at, *at - grid - TICK * *tick)),
         _ => None,
     });
@@ -49,23 +48,24 @@ fn loss_makes_nothing_late() {
         for rtt_ms in [50, 250] {
             for bytes in [200, 1_000] {
                 seed += 1;
-                let mut net = Net::new(seed, move |_| Ok(Noise(bytes)));
-                net.one_way = Duration::from_millis(rtt_ms / 2);
-                let ada = net.join("late", "Ada");
-                net.run(Duration::from_secs(3));
-                net.loss_percent = loss_percent;
-                net.run(Duration::from_secs(3));
-                assert!(net.ends[ada].client.is_open(), "seed {seed}");
-                let before = ages(&net, ada).len();
-                let held_back = net.server.counters().dropped_frames;
-                net.run(TICK * 450);
-                let ages = &ages(&net, ada)[before..];
-                assert_eq!(ages.iter().find(|&&(_, age)| age != net.one_way), None, "seed {seed}");
+                let mut sim = Simulation::new(seed, move |_| Ok(Noise(bytes)));
+                let one_way = Duration::from_millis(rtt_ms / 2);
+                sim.set_links(move || Link::new(one_way));
+                let ada = sim.join("late", "Ada");
+                sim.run(Duration::from_secs(3));
+                sim.set_link(ada, Link::new(one_way).with(&Node::Loss { permille: 10 * loss_percent }));
+                sim.run(Duration::from_secs(3));
+                assert!(sim[ada].client.is_open(), "seed {seed}");
+                let before = ages(&sim, ada, one_way).len();
+                let held_back = sim.server.counters().dropped_frames;
+                sim.run(TICK * 450);
+                let ages = &ages(&sim, ada, one_way)[before..];
+                assert_eq!(ages.iter().find(|&&(_, age)| age != one_way), None, "seed {seed}");
                 let delivered = ages.len() as f64 / 450.0;
                 // Six points are three standard deviations of 450 draws.
                 let expected = 1.0 - f64::from(loss_percent) / 100.0;
                 assert!((delivered - expected).abs() < 0.06, "seed {seed}: {delivered} of {expected} arrived");
-                assert_eq!(net.server.counters().dropped_frames, held_back, "seed {seed}: all were sent");
+                assert_eq!(sim.server.counters().dropped_frames, held_back, "seed {seed}: all were sent");
             }
         }
     }
@@ -74,19 +74,18 @@ fn loss_makes_nothing_late() {
 #[test]
 fn an_outage_is_followed_by_the_present() {
     for outage_s in [2, 8] {
-        let mut net = Net::new(outage_s, |_| Ok(Noise(200)));
-        let ada = net.join("outage", "Ada");
-        net.run(Duration::from_secs(5));
-        net.ends[ada].blackout = true;
-        net.run(Duration::from_secs(outage_s));
-        let during = ages(&net, ada).len();
-        net.ends[ada].blackout = false;
+        let mut sim = Simulation::new(outage_s, |_| Ok(Noise(200)));
+        let one_way = Duration::from_millis(25);
         let end = Duration::from_secs(5 + outage_s);
-        net.run(Duration::from_secs(5));
-        let ages = &ages(&net, ada)[during..];
-        assert!(ages[0].0 <= end + TICK * 2 + net.one_way, "the first came {:?} after the end", ages[0].0 - end);
-        assert_eq!(ages.iter().find(|&&(_, age)| age != net.one_way), None, "after {outage_s} s");
-        // Until something is heard from the player, every second one.
-        assert!(ages.len() >= 147, "{} states in five seconds", ages.len());
+        sim.set_links(move || Link::new(one_way).with(&Node::Blackout(Duration::from_secs(5)..end)));
+        let ada = sim.join("outage", "Ada");
+        sim.run(Duration::from_secs(5));
+        sim.run(Duration::from_secs(outage_s));
+        let during = ages(&sim, ada, one_way).len();
+        sim.run(Duration::from_secs(5));
+        let ages = &ages(&sim, ada, one_way)[during..];
+        assert!(ages[0].0 <= end + TICK * 2 + one_way, "the first came {:?} after the end", ages[0].0 - end);
+        assert_eq!(ages.iter().find(|&&(_, age)| age != one_way), None, "after {outage_s} s");
+        assert!(ages.len() >= 150, "{} states in five seconds", ages.len());
     }
 }

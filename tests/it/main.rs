@@ -5,7 +5,6 @@
 #[cfg(feature = "driver")]
 mod driver;
 mod late;
-mod net;
 mod readme;
 mod session;
 mod tidy;

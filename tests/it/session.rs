@@ -9,8 +9,10 @@ use rtcade::client::Event;
 use rtcade::game::{Context, Game, Incoming, Join, Lane, Leave, Link, PlayerId, Refusal, Target, Tick, Welcome};
 use rtcade::limits;
 use rtcade::server::{Config, Connect, ConnectionId, Signal};
+use rtcade::sim::{ClientId, Link, Node, SERVER, Simulation};
 
-use crate::net::Net;
+const TICK: Duration = Duration::from_millis(33);
+const ONE_WAY: Duration = Duration::from_millis(25);
 
 /// Notes what it gets, and says a state every tick.
 #[derive(Default)]
@@ -50,8 +52,16 @@ impl Game for Ledger {
     }
 }
 
-fn ledger(seed: u64) -> Net<Ledger> {
-    Net::new(seed, |_| Ok(Ledger::default()))
+fn ledger(seed: u64) -> Simulation<Ledger> {
+    Simulation::new(seed, |_| Ok(Ledger::default()))
+}
+
+fn lossy(percent: u16) -> Link {
+    Link::new(ONE_WAY).with(&Node::Loss { permille: 10 * percent })
+}
+
+fn events<G: Game>(sim: &Simulation<G>, end: ClientId) -> impl Iterator<Item = &Event> {
+    sim[end].events.iter().map(|(_, event)| event)
 }
 
 fn room(name: &str) -> rtcade::wire::signaling::RoomName {
@@ -61,36 +71,32 @@ fn room(name: &str) -> rtcade::wire::signaling::RoomName {
 #[test]
 fn inputs_arrive_once_and_in_order_while_datagrams_are_lost() {
     for seed in 0..8 {
-        let mut net = ledger(seed);
-        net.loss_percent = 5;
-        let ends = [net.join("lossy", "Ada"), net.join("lossy", "Bob"), net.join("lossy", "Cy")];
-        net.run(Duration::from_secs(10));
+        let mut sim = ledger(seed);
+        sim.set_links(|| lossy(5));
+        let ends = [sim.join("lossy", "Ada"), sim.join("lossy", "Bob"), sim.join("lossy", "Cy")];
+        sim.run(Duration::from_secs(10));
         for end in ends {
-            assert!(net.ends[end].client.is_open(), "the channel of {end} opens under loss");
+            assert!(sim[end].client.is_open(), "the channel of {end:?} opens under loss");
         }
         let mut sent = 0;
-        let mut next = net.now;
-        net.run_with(Duration::from_secs(60), |net| {
-            while next <= net.now {
-                sent += 1;
-                for end in ends {
-                    net.ends[end].client.send(net.now, &sent).unwrap();
-                }
-                next += Duration::from_millis(33);
+        sim.run_every(TICK, Duration::from_secs(60), |sim| {
+            sent += 1;
+            for end in ends {
+                sim.send(end, &sent);
             }
         });
-        net.run(Duration::from_secs(1));
-        let game = net.server.game(&room("lossy")).unwrap();
+        sim.run(Duration::from_secs(1));
+        let game = sim.game("lossy").unwrap();
         for player in 1..=3 {
             let got: Vec<u32> = game.inputs.iter().filter(|(of, _)| of.0 == player).map(|&(_, input)| input).collect();
             assert_eq!(got, (1..=sent).collect::<Vec<u32>>(), "none twice, none lost, in order");
         }
         for end in ends {
-            assert_eq!(net.ends[end].client.unacknowledged(), 0);
-            let states = net.events(end).filter(|event| matches!(event, Event::State { .. })).count();
+            assert_eq!(sim[end].client.unacknowledged(), 0);
+            let states = events(&sim, end).filter(|event| matches!(event, Event::State { .. })).count();
             assert!(states > 1_700, "{states} of some 2,150 states are more loss than there was");
         }
-        assert!(net.server.counters().bad_frames == 0);
+        assert!(sim.server.counters().bad_frames == 0);
     }
 }
 
@@ -117,25 +123,21 @@ impl Game for FanOut {
 #[test]
 fn every_player_gets_the_same_inputs_of_every_tick_whatever_is_lost() {
     for (seed, loss_percent) in [(1, 0), (2, 5), (3, 20), (4, 40)] {
-        let mut net = Net::new(seed, |_| Ok(FanOut));
-        net.loss_percent = loss_percent;
-        let ends = [net.join("lockstep", "Ada"), net.join("lockstep", "Bob")];
+        let mut sim = Simulation::new(seed, |_| Ok(FanOut));
+        sim.set_links(move || lossy(loss_percent));
+        let ends = [sim.join("lockstep", "Ada"), sim.join("lockstep", "Bob")];
         let mut number = 0;
-        let mut next = net.now;
-        net.run_with(Duration::from_secs(30), |net| {
-            while next <= net.now {
-                number += 1;
-                for end in ends {
-                    net.ends[end].client.send(net.now, &number).unwrap();
-                }
-                next += Duration::from_millis(33);
+        sim.run_every(TICK, Duration::from_secs(30), |sim| {
+            number += 1;
+            for end in ends {
+                sim.send(end, &number);
             }
         });
-        net.run(Duration::from_secs(3));
+        sim.run(Duration::from_secs(3));
         let ticks: Vec<Vec<_>> = ends
             .iter()
             .map(|&end| {
-                let ticks = net.events(end).filter_map(|event| match event {
+                let ticks = events(&sim, end).filter_map(|event| match event {
                     Event::Tick { tick, inputs } => Some((*tick, inputs.clone())),
                     Event::TicksLost { .. } => panic!("ticks of the last ten seconds are never lost"),
                     _ => None,
@@ -159,53 +161,49 @@ fn every_player_gets_the_same_inputs_of_every_tick_whatever_is_lost() {
 
 #[test]
 fn players_are_told_of_each_other() {
-    let mut net = ledger(1);
-    let ada = net.join("told", "Ada");
-    net.run(Duration::from_secs(1));
-    let bob = net.join("told", "Bob\u{202e}\n");
-    net.run(Duration::from_secs(2));
-    let reply = net.heard(bob, "joinR").unwrap();
+    let mut sim = ledger(1);
+    let ada = sim.join("told", "Ada");
+    sim.run(Duration::from_secs(1));
+    let bob = sim.join("told", "Bob\u{202e}\n");
+    sim.run(Duration::from_secs(2));
+    let reply = sim[bob].heard("joinR").unwrap();
     assert_eq!(reply["s"], true);
     assert_eq!(reply["d"]["roomSize"], 2);
     assert_eq!(reply["d"]["welcome"], serde_json::json!(["map"]));
     assert_eq!(reply["d"]["tickMs"], 33.0);
     assert_eq!(reply["d"]["inputSeq"], 1);
     assert_eq!(reply["d"]["socketId"].as_str().unwrap().len(), 32);
-    let joined = &net.heard(ada, "eventJoin").unwrap()["d"];
+    let joined = &sim[ada].heard("eventJoin").unwrap()["d"];
     assert_eq!((&joined["player"], &joined["name"]), (&2.into(), &"Bob".into()));
     assert_eq!(joined["roomSize"], 2);
-    assert!(net.heard(bob, "eventJoin").is_none(), "nobody is told of their own coming");
-    assert_eq!(net.heard(ada, "eventRoomUsers").unwrap()["d"]["sessions"].as_array().unwrap().len(), 2);
-    let now = net.now;
-    net.ends[bob].client.leave(now);
-    net.run(Duration::from_secs(2));
-    let left = &net.heard(ada, "eventLeave").unwrap()["d"];
+    assert!(sim[bob].heard("eventJoin").is_none(), "nobody is told of their own coming");
+    assert_eq!(sim[ada].heard("eventRoomUsers").unwrap()["d"]["sessions"].as_array().unwrap().len(), 2);
+    sim.leave(bob);
+    sim.run(Duration::from_secs(2));
+    let left = &sim[ada].heard("eventLeave").unwrap()["d"];
     assert_eq!((&left["player"], &left["reason"], &left["roomSize"]), (&2.into(), &"left".into(), &1.into()));
-    assert_eq!(net.server.game(&room("told")).unwrap().left, [(PlayerId(2), Leave::Left)]);
-    let gauges = net.server.gauges();
+    assert_eq!(sim.game("told").unwrap().left, [(PlayerId(2), Leave::Left)]);
+    let gauges = sim.server.gauges();
     assert_eq!((gauges.connections, gauges.players, gauges.peers), (1, 1, 1));
 }
 
 #[test]
 fn commands_and_reliable_events_arrive_in_order() {
-    let mut net = ledger(3);
-    net.loss_percent = 20;
-    let ada = net.join("reliable", "Ada");
-    let bob = net.join("reliable", "Bob");
-    net.run(Duration::from_secs(1));
+    let mut sim = ledger(3);
+    sim.set_links(|| lossy(20));
+    let ada = sim.join("reliable", "Ada");
+    let bob = sim.join("reliable", "Bob");
+    sim.run(Duration::from_secs(1));
     for n in 0..40 {
-        let now = net.now;
-        net.ends[ada].client.command(now, &format!("order {n}")).unwrap();
-        net.run(Duration::from_millis(20));
+        sim.command(ada, &format!("order {n}"));
+        sim.run(Duration::from_millis(20));
     }
-    net.run(Duration::from_secs(1));
+    sim.run(Duration::from_secs(1));
     let expected: Vec<String> = (0..40).map(|n| format!("order {n}")).collect();
-    let got: Vec<String> =
-        net.server.game(&room("reliable")).unwrap().commands.iter().map(|(_, command)| command.clone()).collect();
+    let got: Vec<String> = sim.game("reliable").unwrap().commands.iter().map(|(_, command)| command.clone()).collect();
     assert_eq!(got, expected);
     for end in [ada, bob] {
-        let events: Vec<String> = net
-            .events(end)
+        let events: Vec<String> = events(&sim, end)
             .filter_map(|event| match event {
                 Event::Event { value, reliable: true, .. } => rtcade::wire::msgpack::decode(value).ok(),
                 _ => None,
@@ -217,46 +215,46 @@ fn commands_and_reliable_events_arrive_in_order() {
 
 #[test]
 fn refusals_have_a_code_and_leave_others_alone() {
-    let mut net = Net::with_config(
+    let mut sim = Simulation::with_config(
         1,
         |config| config.max_players = 2,
         |info| {
             if info.name == "closed" { Err(Refusal::new("Closed today.")) } else { Ok(Ledger::default()) }
         },
     );
-    let ada = net.join("small", "Ada");
-    net.run(Duration::from_millis(200));
+    let ada = sim.join("small", "Ada");
+    sim.run(Duration::from_millis(200));
     let refused = [
-        (net.join("small", "Mallory"), "refused", "Not you."),
-        (net.join("closed", "Bob"), "refused", "Closed today."),
-        (net.join_with("small", |config| config.room = Some("other".into())), "bad_room", "not that of the URL"),
-        (net.join_with("", |config| config.room = Some("no such/room".into())), "bad_room", "1 to 64"),
-        (net.join_with("", |config| config.room = Some("a".repeat(65))), "bad_room", "1 to 64"),
-        (net.join("", "Bob"), "bad_room", "names no room"),
+        (sim.join("small", "Mallory"), "refused", "Not you."),
+        (sim.join("closed", "Bob"), "refused", "Closed today."),
+        (sim.join_with("small", |config| config.room = Some("other".into())), "bad_room", "not that of the URL"),
+        (sim.join_with("", |config| config.room = Some("no such/room".into())), "bad_room", "1 to 64"),
+        (sim.join_with("", |config| config.room = Some("a".repeat(65))), "bad_room", "1 to 64"),
+        (sim.join("", "Bob"), "bad_room", "names no room"),
     ];
-    net.run(Duration::from_millis(200));
-    let bob = net.join("small", "Bob");
-    net.run(Duration::from_millis(200));
-    let one_too_many = (net.join("small", "Cy"), "room_full", "takes 2 players");
-    net.run(Duration::from_millis(200));
+    sim.run(Duration::from_millis(200));
+    let bob = sim.join("small", "Bob");
+    sim.run(Duration::from_millis(200));
+    let one_too_many = (sim.join("small", "Cy"), "room_full", "takes 2 players");
+    sim.run(Duration::from_millis(200));
     for (end, code, sentence) in refused.into_iter().chain([one_too_many]) {
-        let reply = net.heard(end, "joinR").unwrap();
+        let reply = sim[end].heard("joinR").unwrap();
         assert_eq!((&reply["s"], &reply["e"]), (&false.into(), &code.into()));
         assert!(reply["m"].as_str().unwrap().contains(sentence), "{reply}");
-        assert_eq!(net.ends[end].closed, Some((4100, code.to_owned())));
+        assert_eq!(sim[end].closed, Some((4100, code.to_owned())));
     }
     for end in [ada, bob] {
-        assert!(net.ends[end].closed.is_none() && net.ends[end].client.is_open());
+        assert!(sim[end].closed.is_none() && sim[end].client.is_open());
     }
-    assert_eq!(net.server.gauges().players, 2);
-    assert_eq!(net.server.counters().refused_requests, 7);
+    assert_eq!(sim.server.gauges().players, 2);
+    assert_eq!(sim.server.counters().refused_requests, 7);
 }
 
 #[test]
 fn requests_that_cannot_be_granted_get_a_reply_that_says_why() {
-    let mut net = ledger(1);
-    let ada = net.join("asks", "Ada");
-    net.run(Duration::from_millis(300));
+    let mut sim = ledger(1);
+    let ada = sim.join("asks", "Ada");
+    sim.run(Duration::from_millis(300));
     let long = format!(r#"{{"a":"join","d":{{"name":"{}"}}}}"#, "x".repeat(16 * 1024));
     let cases = [
         (r#"{"a":"fly","i":7}"#, "flyR", "unknown_action"),
@@ -269,152 +267,148 @@ fn requests_that_cannot_be_granted_get_a_reply_that_says_why() {
         (long.as_str(), "R", "too_large"),
     ];
     for (request, action, code) in cases {
-        net.text(ada, request);
-        net.run(Duration::from_millis(100));
-        let reply = net.ends[ada].texts.iter().rev().find(|text| text["s"] == false).unwrap();
+        sim.text(ada, request);
+        sim.run(Duration::from_millis(100));
+        let reply = sim[ada].texts.iter().rev().find(|text| text["s"] == false).unwrap();
         assert_eq!((&reply["a"], &reply["e"]), (&action.into(), &code.into()), "{request}");
         assert!(!reply["m"].as_str().unwrap().is_empty());
     }
-    assert_eq!(net.heard(ada, "flyR").unwrap()["i"], 7);
-    net.text(ada, r#"{"a":"exchangeCandidate","d":{"to":"server","candidate":{}}}"#);
-    net.run(Duration::from_millis(100));
-    assert_eq!(net.heard(ada, "exchangeCandidateR").unwrap()["s"], true);
-    assert!(net.ends[ada].client.is_open());
+    assert_eq!(sim[ada].heard("flyR").unwrap()["i"], 7);
+    sim.text(ada, r#"{"a":"exchangeCandidate","d":{"to":"server","candidate":{}}}"#);
+    sim.run(Duration::from_millis(100));
+    assert_eq!(sim[ada].heard("exchangeCandidateR").unwrap()["s"], true);
+    assert!(sim[ada].client.is_open());
 
-    let other = net.connect("asks");
-    net.text(other, r#"{"a":"join","d":{"version":1}}"#);
-    net.run(Duration::from_millis(300));
-    assert_eq!(net.heard(other, "joinR").unwrap()["e"], "version_mismatch");
+    let other = sim.connect("asks");
+    sim.text(other, r#"{"a":"join","d":{"version":1}}"#);
+    sim.run(Duration::from_millis(300));
+    assert_eq!(sim[other].heard("joinR").unwrap()["e"], "version_mismatch");
 }
 
 #[test]
 fn too_many_requests_are_refused_then_cost_the_connection() {
-    let mut net = ledger(1);
-    let ada = net.join("flood", "Ada");
-    let bob = net.join("flood", "Bob");
-    net.run(Duration::from_secs(2));
+    let mut sim = ledger(1);
+    let ada = sim.join("flood", "Ada");
+    let bob = sim.join("flood", "Bob");
+    sim.run(Duration::from_secs(2));
     for _ in 0..=limits::SIGNALS_PER_SECOND {
-        net.text(ada, r#"{"a":"fly"}"#);
+        sim.text(ada, r#"{"a":"fly"}"#);
     }
-    net.run(Duration::from_millis(100));
-    let limited = |net: &Net<Ledger>| net.ends[ada].texts.iter().filter(|text| text["e"] == "rate_limited").count();
-    assert_eq!(limited(&net), 1);
-    assert!(net.ends[ada].closed.is_none());
+    sim.run(Duration::from_millis(100));
+    let limited = |sim: &Simulation<Ledger>| sim[ada].texts.iter().filter(|text| text["e"] == "rate_limited").count();
+    assert_eq!(limited(&sim), 1);
+    assert!(sim[ada].closed.is_none());
     for _ in 0..2 * limits::SIGNALS_PER_SECOND {
-        net.text(ada, r#"{"a":"fly"}"#);
+        sim.text(ada, r#"{"a":"fly"}"#);
     }
-    net.run(Duration::from_millis(100));
-    assert_eq!(net.ends[ada].closed.as_ref().unwrap().0, Leave::Flood.close_code());
-    assert_eq!(net.heard(bob, "eventLeave").unwrap()["d"]["reason"], "flood");
+    sim.run(Duration::from_millis(100));
+    assert_eq!(sim[ada].closed.as_ref().unwrap().0, Leave::Flood.close_code());
+    assert_eq!(sim[bob].heard("eventLeave").unwrap()["d"]["reason"], "flood");
 }
 
 #[test]
 fn a_frame_that_cannot_be_read_costs_its_sender_alone() {
-    let mut net = ledger(1);
-    let bob = net.join("bad", "Bob");
+    let mut sim = ledger(1);
+    let bob = sim.join("bad", "Bob");
     for bytes in
         [&[0xff][..], &[], &[0x01, 0, 0, 0, 0, 0xc1], &[0x21, 0, 0, 0, 0, 0xff, 0xff], &[0x04, 0, 0, 0, 0, 0x90]]
     {
-        let ada = net.join("bad", "Ada");
-        net.run(Duration::from_millis(300));
-        net.binary(ada, bytes);
-        net.run(Duration::from_millis(300));
-        assert_eq!(net.ends[ada].closed.as_ref().unwrap().0, Leave::BadFrame.close_code(), "{bytes:?}");
-        assert_eq!(net.heard(bob, "eventLeave").unwrap()["d"]["reason"], "bad_frame");
+        let ada = sim.join("bad", "Ada");
+        sim.run(Duration::from_millis(300));
+        sim.binary(ada, bytes);
+        sim.run(Duration::from_millis(300));
+        assert_eq!(sim[ada].closed.as_ref().unwrap().0, Leave::BadFrame.close_code(), "{bytes:?}");
+        assert_eq!(sim[bob].heard("eventLeave").unwrap()["d"]["reason"], "bad_frame");
     }
     // Well formed, but not what this game takes.
-    let ada = net.join("bad", "Ada");
-    net.run(Duration::from_millis(300));
-    let now = net.now;
-    net.ends[ada].client.send(now, &"no number").unwrap();
-    net.run(Duration::from_millis(300));
-    assert_eq!(net.ends[ada].closed.as_ref().unwrap().0, Leave::BadFrame.close_code());
-    assert!(net.ends[bob].client.is_open());
-    assert_eq!(net.server.counters().bad_frames, 5);
+    let ada = sim.join("bad", "Ada");
+    sim.run(Duration::from_millis(300));
+    sim.send(ada, &"no number");
+    sim.run(Duration::from_millis(300));
+    assert_eq!(sim[ada].closed.as_ref().unwrap().0, Leave::BadFrame.close_code());
+    assert!(sim[bob].client.is_open());
+    assert_eq!(sim.server.counters().bad_frames, 5);
 }
 
 #[test]
 fn a_game_that_panics_closes_its_room_and_no_other_misses_a_tick() {
-    let mut net = ledger(1);
-    let ada = net.join("fails", "Ada");
-    let bob = net.join("fails", "Bob");
-    let cy = net.join("lives", "Cy");
-    net.run(Duration::from_secs(1));
-    let states = |net: &Net<Ledger>, end: usize| -> Vec<u32> {
-        let ticks = net.events(end).filter_map(|event| match event {
+    let mut sim = ledger(1);
+    let ada = sim.join("fails", "Ada");
+    let bob = sim.join("fails", "Bob");
+    let cy = sim.join("lives", "Cy");
+    sim.run(Duration::from_secs(1));
+    let states = |sim: &Simulation<Ledger>, end: ClientId| -> Vec<u32> {
+        let ticks = events(sim, end).filter_map(|event| match event {
             Event::State { tick, .. } => Some(*tick),
             _ => None,
         });
         ticks.collect()
     };
-    let before = states(&net, cy).len();
-    let now = net.now;
-    net.ends[ada].client.command(now, &"panic").unwrap();
-    net.run(Duration::from_secs(1));
+    let before = states(&sim, cy).len();
+    sim.command(ada, &"panic");
+    sim.run(Duration::from_secs(1));
     for end in [ada, bob] {
-        let (code, reason) = net.ends[end].closed.clone().unwrap();
+        let (code, reason) = sim[end].closed.clone().unwrap();
         assert_eq!(code, Leave::RoomClosed.close_code());
         assert!(reason.contains("its game failed"), "{reason}");
     }
-    let ticks = states(&net, cy);
+    let ticks = states(&sim, cy);
     assert!(ticks.len() - before >= 30);
     assert!(ticks.windows(2).all(|pair| pair[1] == pair[0] + 1));
-    assert_eq!(net.server.counters().missed_ticks, 0);
-    assert_eq!(net.server.counters().failed_rooms, 1);
-    assert_eq!(net.server.gauges().rooms, 1);
+    assert_eq!(sim.server.counters().missed_ticks, 0);
+    assert_eq!(sim.server.counters().failed_rooms, 1);
+    assert_eq!(sim.server.gauges().rooms, 1);
 
-    let dan = net.join("fails", "Dan");
-    net.run(Duration::from_secs(1));
-    assert!(net.ends[dan].client.is_open(), "the name is free for a new room");
+    let dan = sim.join("fails", "Dan");
+    sim.run(Duration::from_secs(1));
+    assert!(sim[dan].client.is_open(), "the name is free for a new room");
 }
 
 #[test]
 fn a_kick_tells_the_player_why() {
-    let mut net = ledger(1);
-    let ada = net.join("kick", "Ada");
-    net.run(Duration::from_secs(1));
-    let now = net.now;
-    net.ends[ada].client.command(now, &"kick me").unwrap();
-    net.run(Duration::from_secs(1));
-    assert_eq!(net.ends[ada].closed, Some((Leave::Kicked.close_code(), "As you wish.".to_owned())));
-    assert_eq!(net.server.game(&room("kick")).unwrap().left, [(PlayerId(1), Leave::Kicked)]);
+    let mut sim = ledger(1);
+    let ada = sim.join("kick", "Ada");
+    sim.run(Duration::from_secs(1));
+    sim.command(ada, &"kick me");
+    sim.run(Duration::from_secs(1));
+    assert_eq!(sim[ada].closed, Some((Leave::Kicked.close_code(), "As you wish.".to_owned())));
+    assert_eq!(sim.game("kick").unwrap().left, [(PlayerId(1), Leave::Kicked)]);
 }
 
 #[test]
 fn without_udp_the_same_frames_go_over_the_websocket() {
-    let mut net = ledger(1);
-    let ada = net.join("blocked", "Ada");
-    net.ends[ada].blackout = true;
-    net.run(Duration::from_secs(25));
-    assert!(!net.ends[ada].client.is_open());
-    assert!(net.events(ada).any(|event| matches!(event, Event::ChannelClosed { .. })), "the player is told");
+    let mut sim = ledger(1);
+    let ada = sim.join("blocked", "Ada");
+    sim.set_link(ada, Link::new(ONE_WAY).with(&Node::Blackout(Duration::ZERO..Duration::MAX)));
+    sim.run(Duration::from_secs(25));
+    assert!(!sim[ada].client.is_open());
+    assert!(events(&sim, ada).any(|event| matches!(event, Event::ChannelClosed { .. })), "the player is told");
     for n in 1..=20u32 {
-        let now = net.now;
-        net.ends[ada].client.send(now, &n).unwrap();
-        net.run(Duration::from_millis(33));
+        sim.send(ada, &n);
+        sim.run(Duration::from_millis(33));
     }
-    net.run(Duration::from_secs(1));
-    let got: Vec<u32> = net.server.game(&room("blocked")).unwrap().inputs.iter().map(|&(_, input)| input).collect();
+    sim.run(Duration::from_secs(1));
+    let got: Vec<u32> = sim.game("blocked").unwrap().inputs.iter().map(|&(_, input)| input).collect();
     assert_eq!(got, (1..=20).collect::<Vec<u32>>());
-    let states = net.events(ada).filter(|event| matches!(event, Event::State { .. })).count();
+    let states = events(&sim, ada).filter(|event| matches!(event, Event::State { .. })).count();
     assert!(states > 780, "{states} states in some 26 s");
-    assert_eq!(net.server.gauges().peers, 0);
+    assert_eq!(sim.server.gauges().peers, 0);
 }
 
 #[test]
 fn a_new_offer_replaces_the_data_channel() {
-    let mut net = ledger(1);
-    let ada = net.join("again", "Ada");
-    net.run(Duration::from_secs(1));
+    let mut sim = ledger(1);
+    let ada = sim.join("again", "Ada");
+    sim.run(Duration::from_secs(1));
     let request = serde_json::json!({"a": "exchangeSdp", "d": {"to": "server", "sdp": OFFER}});
-    net.text(ada, &request.to_string());
-    net.run(Duration::from_millis(200));
-    let reply = net.heard(ada, "exchangeSdpR").unwrap();
+    sim.text(ada, &request.to_string());
+    sim.run(Duration::from_millis(200));
+    let reply = sim[ada].heard("exchangeSdpR").unwrap();
     assert_eq!(reply["s"], true, "{reply}");
     let answer = reply["d"]["sdp"].as_str().unwrap();
     assert!(answer.contains("a=ice-lite") && answer.contains(" 10.0.0.1 8080 typ host"), "{answer}");
-    assert!(!net.ends[ada].client.is_open(), "the old channel was closed, and its end told");
-    assert_eq!(net.server.gauges().peers, 1);
+    assert!(!sim[ada].client.is_open(), "the old channel was closed, and its end told");
+    assert_eq!(sim.server.gauges().peers, 1);
 }
 
 const OFFER: &str = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n\
@@ -425,34 +419,33 @@ const OFFER: &str = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:
 
 #[test]
 fn a_room_goes_when_it_has_been_empty_and_connections_that_do_not_join_go_too() {
-    let mut net = ledger(1);
-    let ada = net.join("gone", "Ada");
-    let idle = net.connect("gone");
-    net.run(limits::EMPTY_ROOM_LINGER);
-    let now = net.now;
-    net.ends[ada].client.leave(now);
-    net.run(limits::EMPTY_ROOM_LINGER - Duration::from_secs(1));
-    assert_eq!(net.server.gauges().rooms, 1);
-    net.run(Duration::from_secs(2));
-    assert_eq!(net.ends[idle].closed.as_ref().unwrap().0, Leave::Timeout.close_code());
-    let gauges = net.server.gauges();
+    let mut sim = ledger(1);
+    let ada = sim.join("gone", "Ada");
+    let idle = sim.connect("gone");
+    sim.run(limits::EMPTY_ROOM_LINGER);
+    sim.leave(ada);
+    sim.run(limits::EMPTY_ROOM_LINGER - Duration::from_secs(1));
+    assert_eq!(sim.server.gauges().rooms, 1);
+    sim.run(Duration::from_secs(2));
+    assert_eq!(sim[idle].closed.as_ref().unwrap().0, Leave::Timeout.close_code());
+    let gauges = sim.server.gauges();
     assert_eq!((gauges.rooms, gauges.peers, gauges.connections), (0, 0, 0));
-    assert!(net.server.poll_timeout().is_none(), "nothing is left to wait for");
+    assert!(sim.server.poll_timeout().is_none(), "nothing is left to wait for");
 }
 
 #[test]
 fn a_server_that_stops_tells_every_player() {
-    let mut net = ledger(1);
-    let ends = [net.join("stop", "Ada"), net.join("stop", "Bob"), net.join("other", "Cy")];
-    net.run(Duration::from_secs(1));
-    net.server.handle_shutdown(net.now);
-    net.run(Duration::from_secs(1));
+    let mut sim = ledger(1);
+    let ends = [sim.join("stop", "Ada"), sim.join("stop", "Bob"), sim.join("other", "Cy")];
+    sim.run(Duration::from_secs(1));
+    sim.server.handle_shutdown(sim.now());
+    sim.run(Duration::from_secs(1));
     for end in ends {
-        assert_eq!(net.ends[end].closed.as_ref().unwrap().0, Leave::Shutdown.close_code());
+        assert_eq!(sim[end].closed.as_ref().unwrap().0, Leave::Shutdown.close_code());
     }
-    let late = net.join("stop", "Dan");
-    net.run(Duration::from_secs(1));
-    assert_eq!(net.ends[late].closed.as_ref().unwrap().0, Leave::Shutdown.close_code());
+    let late = sim.join("stop", "Dan");
+    sim.run(Duration::from_secs(1));
+    assert_eq!(sim[late].closed.as_ref().unwrap().0, Leave::Shutdown.close_code());
 }
 
 /// Says a state of as many bytes as it was told, which don't deflate.
@@ -481,12 +474,11 @@ impl Game for Big {
 #[test]
 fn the_largest_state_arrives_in_parts_and_one_byte_more_is_an_error_at_the_sender() {
     for (bytes, arrives) in [(limits::STATE_BYTES - 3, true), (limits::STATE_BYTES - 2, false)] {
-        let mut net = Net::new(1, move |_| Ok(Big(bytes)));
-        let ada = net.join("big", "Ada");
-        net.run(Duration::from_secs(3));
-        assert!(net.ends[ada].client.is_open());
-        let sizes: Vec<usize> = net
-            .events(ada)
+        let mut sim = Simulation::new(1, move |_| Ok(Big(bytes)));
+        let ada = sim.join("big", "Ada");
+        sim.run(Duration::from_secs(3));
+        assert!(sim[ada].client.is_open());
+        let sizes: Vec<usize> = events(&sim, ada)
             .filter_map(|event| match event {
                 Event::State { value, .. } => Some(value.len()),
                 _ => None,
@@ -494,40 +486,39 @@ fn the_largest_state_arrives_in_parts_and_one_byte_more_is_an_error_at_the_sende
             .collect();
         assert_eq!(!sizes.is_empty(), arrives);
         assert!(sizes.iter().all(|&size| size == limits::STATE_BYTES));
-        let held_back = net.server.counters().peers.unproven;
-        assert_eq!(net.ends[ada].client.stats().missing, held_back, "nothing is lost but by the 3× rule at first");
+        let held_back = sim.server.counters().peers.unproven;
+        assert_eq!(sim[ada].client.stats().missing, held_back, "nothing is lost but by the 3× rule at first");
     }
 }
 
 #[test]
 fn too_many_frames_are_dropped_then_cost_the_connection() {
-    let mut net = ledger(1);
-    let ada = net.join("frames", "Ada");
-    let bob = net.join("frames", "Bob");
-    net.run(Duration::from_secs(2));
+    let mut sim = ledger(1);
+    let ada = sim.join("frames", "Ada");
+    let bob = sim.join("frames", "Bob");
+    sim.run(Duration::from_secs(2));
     let ping = [&[0x02, 0, 0, 0, 0][..], &rtcade::wire::msgpack::encode_clock(1.0)].concat();
     for _ in 0..limits::FRAMES_PER_SECOND + 20 {
-        net.binary(ada, &ping);
+        sim.binary(ada, &ping);
     }
-    net.run(Duration::from_millis(500));
-    assert!((1..=20).contains(&net.server.counters().excess_frames));
-    assert!(net.ends[ada].closed.is_none());
+    sim.run(Duration::from_millis(500));
+    assert!((1..=20).contains(&sim.server.counters().excess_frames));
+    assert!(sim[ada].closed.is_none());
     for _ in 0..3 * limits::FRAMES_PER_SECOND {
-        net.binary(ada, &ping);
+        sim.binary(ada, &ping);
     }
-    net.run(Duration::from_millis(500));
-    assert_eq!(net.ends[ada].closed.as_ref().unwrap().0, Leave::Flood.close_code());
-    assert!(net.ends[bob].client.is_open());
+    sim.run(Duration::from_millis(500));
+    assert_eq!(sim[ada].closed.as_ref().unwrap().0, Leave::Flood.close_code());
+    assert!(sim[bob].client.is_open());
 }
 
-fn connect(net: &mut Net<Ledger>, connection: u64, address: [u8; 4], room: Option<&str>) {
-    let connect =
-        Connect { room: room.map(self::room), remote: (address, 40_000).into(), local: crate::net::SERVER_IP };
-    net.server.handle_connect(net.now, ConnectionId(connection), connect);
+fn connect(sim: &mut Simulation<Ledger>, connection: u64, address: [u8; 4], room: Option<&str>) {
+    let connect = Connect { room: room.map(self::room), remote: (address, 40_000).into(), local: SERVER.ip() };
+    sim.server.handle_connect(sim.now(), ConnectionId(connection), connect);
 }
 
-fn next_close(net: &mut Net<Ledger>, connection: u64) -> Option<(u16, String)> {
-    std::iter::from_fn(|| net.server.poll_signal(ConnectionId(connection))).find_map(|signal| match signal {
+fn next_close(sim: &mut Simulation<Ledger>, connection: u64) -> Option<(u16, String)> {
+    std::iter::from_fn(|| sim.server.poll_signal(ConnectionId(connection))).find_map(|signal| match signal {
         Signal::Close { code, reason } => Some((code, reason)),
         _ => None,
     })
@@ -535,43 +526,43 @@ fn next_close(net: &mut Net<Ledger>, connection: u64) -> Option<(u16, String)> {
 
 #[test]
 fn one_address_has_so_many_connections_waiting_to_join_and_no_more() {
-    let mut net = ledger(1);
+    let mut sim = ledger(1);
     let most = limits::UNJOINED_PER_ADDRESS as u64;
     let address = [10, 9, 9, 9];
     for connection in 0..most {
-        connect(&mut net, connection, address, Some("busy"));
-        assert_eq!(next_close(&mut net, connection), None);
+        connect(&mut sim, connection, address, Some("busy"));
+        assert_eq!(next_close(&mut sim, connection), None);
     }
-    connect(&mut net, most, address, Some("busy"));
-    assert_eq!(next_close(&mut net, most), Some((4100, "rate_limited".to_owned())));
-    connect(&mut net, most + 1, [10, 9, 9, 8], Some("busy"));
-    assert_eq!(next_close(&mut net, most + 1), None, "others are not concerned");
-    net.server.handle_disconnect(net.now, ConnectionId(most), true);
-    net.server.handle_text(net.now, ConnectionId(0), r#"{"a":"join"}"#);
-    net.now += Duration::from_millis(40);
-    net.server.handle_timeout(net.now);
-    connect(&mut net, most + 2, address, Some("busy"));
-    assert_eq!(next_close(&mut net, most + 2), None, "who has joined no longer counts");
+    connect(&mut sim, most, address, Some("busy"));
+    assert_eq!(next_close(&mut sim, most), Some((4100, "rate_limited".to_owned())));
+    connect(&mut sim, most + 1, [10, 9, 9, 8], Some("busy"));
+    assert_eq!(next_close(&mut sim, most + 1), None, "others are not concerned");
+    sim.server.handle_disconnect(sim.now(), ConnectionId(most), true);
+    sim.server.handle_text(sim.now(), ConnectionId(0), r#"{"a":"join"}"#);
+    sim.stand_still(Duration::from_millis(40));
+    sim.server.handle_timeout(sim.now());
+    connect(&mut sim, most + 2, address, Some("busy"));
+    assert_eq!(next_close(&mut sim, most + 2), None, "who has joined no longer counts");
 }
 
 #[test]
 fn one_address_has_so_many_players_and_no_more() {
-    let mut net = Net::with_config(1, |config| config.max_players = 1_024, |_| Ok(Ledger::default()));
+    let mut sim = Simulation::with_config(1, |config| config.max_players = 1_024, |_| Ok(Ledger::default()));
     let most = limits::CONNECTIONS_PER_ADDRESS as u64;
     for connection in 0..most {
-        connect(&mut net, connection, [10, 9, 9, 9], Some("school"));
-        net.server.handle_text(net.now, ConnectionId(connection), r#"{"a":"join"}"#);
-        net.now += Duration::from_millis(40);
-        net.server.handle_timeout(net.now);
-        assert_eq!(next_close(&mut net, connection), None);
+        connect(&mut sim, connection, [10, 9, 9, 9], Some("school"));
+        sim.server.handle_text(sim.now(), ConnectionId(connection), r#"{"a":"join"}"#);
+        sim.stand_still(Duration::from_millis(40));
+        sim.server.handle_timeout(sim.now());
+        assert_eq!(next_close(&mut sim, connection), None);
     }
-    connect(&mut net, most, [10, 9, 9, 9], Some("school"));
-    assert_eq!(next_close(&mut net, most), Some((4100, "rate_limited".to_owned())));
+    connect(&mut sim, most, [10, 9, 9, 9], Some("school"));
+    assert_eq!(next_close(&mut sim, most), Some((4100, "rate_limited".to_owned())));
     for connection in [0, most] {
-        net.server.handle_disconnect(net.now, ConnectionId(connection), true);
+        sim.server.handle_disconnect(sim.now(), ConnectionId(connection), true);
     }
-    connect(&mut net, most + 1, [10, 9, 9, 9], Some("school"));
-    assert_eq!(next_close(&mut net, most + 1), None, "a place is free again");
+    connect(&mut sim, most + 1, [10, 9, 9, 9], Some("school"));
+    assert_eq!(next_close(&mut sim, most + 1), None, "a place is free again");
 }
 
 #[test]
@@ -582,14 +573,14 @@ fn the_answer_names_addresses_that_a_player_can_reach() {
             config.interfaces = interfaces.to_vec();
             config.public = public.to_vec();
         };
-        let mut net = Net::with_config(1, configure, |_| Ok(Ledger::default()));
+        let mut sim = Simulation::with_config(1, configure, |_| Ok(Ledger::default()));
         let remote = SocketAddr::from(([10, 6, 0, 1], 40_000));
-        net.server.handle_connect(net.now, ConnectionId(0), Connect { room: Some(room("named")), remote, local });
+        sim.server.handle_connect(sim.now(), ConnectionId(0), Connect { room: Some(room("named")), remote, local });
         let join = serde_json::json!({"a": "join", "d": {"sdp": OFFER}});
-        net.server.handle_text(net.now, ConnectionId(0), &join.to_string());
-        net.now += Duration::from_millis(40);
-        net.server.handle_timeout(net.now);
-        let Some(Signal::Text(reply)) = net.server.poll_signal(ConnectionId(0)) else { panic!("no reply") };
+        sim.server.handle_text(sim.now(), ConnectionId(0), &join.to_string());
+        sim.stand_still(Duration::from_millis(40));
+        sim.server.handle_timeout(sim.now());
+        let Some(Signal::Text(reply)) = sim.server.poll_signal(ConnectionId(0)) else { panic!("no reply") };
         let reply: serde_json::Value = serde_json::from_str(&reply).unwrap();
         let answer = reply["d"]["sdp"].as_str().unwrap();
         let named: Vec<String> = answer
@@ -611,45 +602,44 @@ fn the_answer_names_addresses_that_a_player_can_reach() {
 
 #[test]
 fn a_server_has_so_many_rooms_and_no_more() {
-    let mut net = ledger(1);
-    let join = |net: &mut Net<Ledger>, n: u32| -> String {
+    let mut sim = ledger(1);
+    let join = |sim: &mut Simulation<Ledger>, n: u32| -> String {
         let [_, _, high, low] = n.to_be_bytes();
-        connect(net, n.into(), [10, 8, high, low], Some(&format!("room-{n}")));
-        net.server.handle_text(net.now, ConnectionId(n.into()), r#"{"a":"join"}"#);
-        match net.server.poll_signal(ConnectionId(n.into())) {
+        connect(sim, n.into(), [10, 8, high, low], Some(&format!("room-{n}")));
+        sim.server.handle_text(sim.now(), ConnectionId(n.into()), r#"{"a":"join"}"#);
+        match sim.server.poll_signal(ConnectionId(n.into())) {
             Some(Signal::Text(text)) => text,
             _ => String::new(),
         }
     };
     let most = u32::try_from(limits::ROOMS).unwrap();
     for n in 0..most {
-        assert_eq!(join(&mut net, n), "", "a reply waits for the tick");
+        assert_eq!(join(&mut sim, n), "", "a reply waits for the tick");
     }
-    assert!(join(&mut net, most).contains("room_full"));
-    assert_eq!(net.server.gauges().rooms, limits::ROOMS);
+    assert!(join(&mut sim, most).contains("room_full"));
+    assert_eq!(sim.server.gauges().rooms, limits::ROOMS);
 }
 
 #[test]
 fn a_socket_that_takes_nothing_is_given_up() {
-    let mut net = ledger(1);
-    connect(&mut net, 1000, [10, 7, 0, 1], Some("slow"));
-    net.server.handle_text(net.now, ConnectionId(1000), r#"{"a":"join"}"#);
-    let ada = net.join("slow", "Ada");
-    net.run(Duration::from_millis(100));
+    let mut sim = ledger(1);
+    connect(&mut sim, 1000, [10, 7, 0, 1], Some("slow"));
+    sim.server.handle_text(sim.now(), ConnectionId(1000), r#"{"a":"join"}"#);
+    let ada = sim.join("slow", "Ada");
+    sim.run(Duration::from_millis(100));
     // Each comes back to both as a reliable event, deflated to some three quarters; the first socket is never polled.
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let mut commands = 0;
-    while net.heard(ada, "eventLeave").is_none() {
+    while sim[ada].heard("eventLeave").is_none() {
         commands += 1;
         let letters: String = (0..15_000).map(|_| char::from(b'0' + (rng.next_u32() % 64) as u8)).collect();
-        let now = net.now;
-        net.ends[ada].client.command(now, &letters).unwrap();
-        net.run(Duration::from_millis(100));
+        sim.command(ada, &letters);
+        sim.run(Duration::from_millis(100));
         assert!(commands * 15_000 < 2 * limits::RELIABLE_QUEUE_BYTES, "the queue has a limit");
     }
     assert!(commands * 15_000 > limits::RELIABLE_QUEUE_BYTES, "{commands} commands were too many");
-    assert_eq!(net.heard(ada, "eventLeave").unwrap()["d"]["reason"], "timeout");
-    assert_eq!(next_close(&mut net, 1000).unwrap().0, Leave::Timeout.close_code());
+    assert_eq!(sim[ada].heard("eventLeave").unwrap()["d"]["reason"], "timeout");
+    assert_eq!(next_close(&mut sim, 1000).unwrap().0, Leave::Timeout.close_code());
 }
 
 /// Keeps each new measurement of the first player's link.
