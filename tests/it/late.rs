@@ -1,21 +1,42 @@
-//! What arrives over the data channel is never old: whatever is lost, and after an outage.
+//! What arrives over the data channel is never old: whatever is lost, after an outage, and out of order.
+//!
+//! `scripts/soak` runs these at full size: it says how long in `SOAK_MINUTES`, and which seed in `SOAK_SEED`.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use rtcade::client::Event;
 use rtcade::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+use rtcade::limits;
 use rtcade::rand::Rng;
+use rtcade::server::Counters;
 use rtcade::sim::{ClientId, Link, Node, Simulation};
 
+const MS: Duration = Duration::from_millis(1);
 const TICK: Duration = Duration::from_millis(33);
+/// A little more often than unacknowledged inputs are repeated, so that every packet brings a new one.
+const INPUT_EVERY: Duration = Duration::from_millis(30);
 
-/// Says a state of so many bytes, which don't deflate.
-struct Noise(usize);
+/// Says a state of so many bytes, which don't deflate, and notes what it hears.
+struct Noise {
+    bytes: usize,
+    heard: Vec<Heard>,
+}
+
+/// An input as the game has it.
+struct Heard {
+    player: PlayerId,
+    tick: u32,
+    number: u32,
+    sent_us: u64,
+}
 
 impl Game for Noise {
-    type Input = u8;
+    /// Number, when it was sent, and bytes to make it longer.
+    type Input = (u32, u64, String);
     type Command = ();
-    type State = Vec<u8>;
+    type State = String;
     type Event = ();
 
     fn join(&mut self, _: &mut Context<Noise>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
@@ -24,68 +45,227 @@ impl Game for Noise {
 
     fn leave(&mut self, _: &mut Context<Noise>, _: PlayerId, _: Leave) {}
 
-    fn tick(&mut self, ctx: &mut Context<Noise>, _: Tick, _: &[Incoming<Noise>]) {
-        let noise: Vec<u8> = (0..self.0).map(|_| ctx.rng().next_u32().to_le_bytes()[0] & 0x7f).collect();
-        ctx.state(&noise).expect("it fits");
+    fn tick(&mut self, ctx: &mut Context<Noise>, tick: Tick, batch: &[Incoming<Noise>]) {
+        let inputs = batch.iter().filter_map(|message| match message {
+            Incoming::Input { player, input: (number, sent_us, _) } => {
+                Some(Heard { player: *player, tick: tick.number, number: *number, sent_us: *sent_us })
+            }
+            Incoming::Command { .. } => None,
+        });
+        self.heard.extend(inputs);
+        let mut noise = vec![0; self.bytes];
+        ctx.rng().fill_bytes(&mut noise);
+        noise.iter_mut().for_each(|byte| *byte &= 0x7f);
+        ctx.state(&String::from_utf8(noise).unwrap()).expect("it fits");
     }
 }
 
-/// When each state arrived, and how old it was then. The room is made when the first player's request arrives, and its
-/// grid begins at the last multiple of a tick before that.
-fn ages(sim: &Simulation<Noise>, client: ClientId, one_way: Duration) -> Vec<(Duration, Duration)> {
-    let grid = TICK * u32::try_from(one_way.as_nanos() / TICK.as_nanos()).unwrap();
-    let states = sim[client].events.iter().filter_map(|(at, event)| match event {
-        Event::State { tick, .. } => Some((*at, *at - grid - TICK * *tick)),
-        _ => None,
-    });
-    states.collect()
+/// A room whose players send inputs all the time.
+struct Match {
+    sim: Simulation<Noise>,
+    players: Vec<ClientId>,
+    one_way: Duration,
+    bytes: usize,
+    sent: u32,
+}
+
+/// How old each state was when it arrived, and each input when the game had it, by when it was said.
+struct Ages {
+    states: Vec<(Duration, Duration)>,
+    inputs: Vec<(Duration, Duration)>,
+    /// The same of the newest input alone that a player's packets brought for a tick.
+    newest_inputs: Vec<(Duration, Duration)>,
+}
+
+impl Match {
+    /// `players` who have joined over sound links.
+    fn begin(seed: u64, players: u32, one_way: Duration, bytes: usize) -> Match {
+        let mut sim = Simulation::new(seed, move |_| Ok(Noise { bytes, heard: Vec::new() }));
+        sim.set_links(move || Link::new(one_way));
+        let players: Vec<_> = (0..players).map(|number| sim.join("late", &format!("player {number}"))).collect();
+        sim.run(Duration::from_secs(3));
+        assert!(players.iter().all(|&player| sim[player].client.is_open()), "seed {seed}");
+        Match { sim, players, one_way, bytes, sent: 0 }
+    }
+
+    /// Puts `node` into every link.
+    fn add(&mut self, node: Node) {
+        let one_way = self.one_way;
+        self.sim.set_links(move || Link::new(one_way).with(&node));
+    }
+
+    /// Makes every link sound again.
+    fn calm(&mut self) {
+        let one_way = self.one_way;
+        self.sim.set_links(move || Link::new(one_way));
+    }
+
+    /// Plays for so many ticks. When that was, and how many inputs each player sent.
+    fn play(&mut self, ticks: u32) -> (Range<Duration>, u32) {
+        let before = self.sent;
+        let start = self.sim.elapsed();
+        // A packet with a full window of inputs is as long as a state.
+        let padding = "x".repeat(self.bytes / limits::INPUT_WINDOW - "[u32, u64, ]".len());
+        let Match { sim, players, sent, .. } = self;
+        sim.run_every(INPUT_EVERY, TICK * ticks, |sim| {
+            *sent += 1;
+            let sent_us = u64::try_from(sim.elapsed().as_micros()).unwrap();
+            for &player in &*players {
+                sim.send(player, &(*sent, sent_us, &padding));
+            }
+        });
+        (start..self.sim.elapsed(), self.sent - before)
+    }
+
+    /// Ages of what was said at that `time`, once it has had a second to arrive. Play goes on meanwhile.
+    fn ages(&mut self, time: &Range<Duration>) -> Ages {
+        self.play(30);
+        // The room is made when the first player's request arrives, and its grid begins at the last multiple of a tick
+        // before that.
+        let grid = TICK * u32::try_from(self.one_way.as_nanos() / TICK.as_nanos()).unwrap();
+        let tick_at = |number: u32| grid + TICK * number;
+        let events = self.players.iter().flat_map(|&player| &self.sim[player].events);
+        let states = events.filter_map(|(at, event)| match event {
+            Event::State { tick, .. } => Some((tick_at(*tick), *at - tick_at(*tick))),
+            _ => None,
+        });
+        let game = self.sim.game("late").unwrap();
+        let ages = |heard: &Heard| {
+            let sent = Duration::from_micros(heard.sent_us);
+            (sent, tick_at(heard.tick) - sent)
+        };
+        let newest: BTreeMap<_, _> = game.heard.iter().map(|heard| ((heard.player, heard.tick), ages(heard))).collect();
+        let within = |&(said, _): &(Duration, Duration)| time.contains(&said);
+        Ages {
+            states: states.filter(within).collect(),
+            inputs: game.heard.iter().map(ages).filter(within).collect(),
+            newest_inputs: newest.into_values().filter(within).collect(),
+        }
+    }
+
+    /// Every player's inputs reached the game in order, each at most once.
+    fn inputs_came_in_order(&self) -> bool {
+        let game = self.sim.game("late").unwrap();
+        let mut newest = BTreeMap::new();
+        game.heard.iter().all(|heard| newest.insert(heard.player, heard.number) < Some(heard.number))
+    }
+
+    /// Frames that either end held back.
+    fn held_back(&self) -> u64 {
+        let clients = self.players.iter().map(|&player| self.sim[player].client.stats().dropped_frames);
+        self.sim.server.counters().dropped_frames + clients.sum::<u64>()
+    }
+}
+
+fn check_loss(seed: u64, players: u32, ticks: u32, permille: u16, rtt: Duration, bytes: usize) {
+    let one_way = rtt / 2;
+    let mut play = Match::begin(seed, players, one_way, bytes);
+    play.add(Node::Loss { permille });
+    let held_back = play.held_back();
+    let (time, inputs_each) = play.play(ticks);
+    let Ages { states, inputs, newest_inputs } = play.ages(&time);
+
+    let context = format!("seed {seed}, {permille} ‰, {rtt:?}, {bytes} bytes");
+    // The game has what arrives with its next tick. What is older was in a packet that was lost, and in a later one.
+    let in_time = inputs.iter().filter(|&&(_, age)| age <= one_way + TICK).count();
+    for (what, arrived, said) in [("states", states.len(), ticks), ("inputs", in_time, inputs_each)] {
+        let said = f64::from(players * said);
+        let loss = f64::from(permille) / 1_000.0;
+        // One point, or of few messages three and a half standard deviations.
+        let tolerance = (3.5 * (loss * (1.0 - loss) / said).sqrt()).max(0.01);
+        let share = arrived as f64 / said;
+        assert!((share - (1.0 - loss)).abs() <= tolerance, "{context}: {share} of the {what} arrived in time");
+    }
+    let late = |ages: &[(Duration, Duration)]| ages.iter().find(|&&(_, age)| age > one_way + TICK).copied();
+    assert_eq!(late(&states), None, "{context}: a state was late");
+    assert_eq!(late(&newest_inputs), None, "{context}: a packet of inputs was late");
+    assert!(play.inputs_came_in_order(), "{context}");
+    assert_eq!(play.held_back(), held_back, "{context}: all were sent");
+}
+
+fn check_outage(seed: u64, rtt: Duration, outage: Duration) {
+    let one_way = rtt / 2;
+    let mut play = Match::begin(seed, 2, one_way, 200);
+    play.play(60);
+    let end = play.sim.elapsed() + outage;
+    play.add(Node::Blackout(play.sim.elapsed()..end));
+    let after = 150 * TICK;
+    let (time, _) = play.play(u32::try_from((outage + after).as_nanos() / TICK.as_nanos()).unwrap());
+    let Ages { states, newest_inputs, .. } = play.ages(&time);
+    let context = format!("seed {seed}, {rtt:?}, {outage:?}");
+    for (what, ages) in [("states", states), ("inputs", newest_inputs)] {
+        let late = ages.iter().find(|&&(_, age)| age > one_way + TICK);
+        assert_eq!(late, None, "{context}: what the {what} say is not the present");
+        let fresh: Vec<_> = ages.iter().map(|&(said, _)| said).filter(|&said| said >= end).collect();
+        let first = *fresh.iter().min().unwrap();
+        assert!(first <= end + 2 * TICK, "{context}: the first of the {what} was said {:?} after the end", first - end);
+        assert!(fresh.len() >= 2 * 147, "{context}: {} {what} in 150 ticks", fresh.len());
+    }
+}
+
+/// Reordering alone loses nothing, neither on the way nor at its end.
+fn check_jitter(seed: u64, ticks: u32, jitter: Duration) {
+    let one_way = 25 * MS;
+    let mut play = Match::begin(seed, 2, one_way, 200);
+    play.add(Node::Jitter(jitter));
+    let counted = |play: &Match| {
+        let Counters { unroutable, peers, bad_frames, excess_frames, .. } = play.sim.server.counters();
+        (unroutable, peers, bad_frames, excess_frames)
+    };
+    let before = counted(&play);
+    let (time, inputs_each) = play.play(ticks);
+    play.calm();
+    let Ages { states, inputs, .. } = play.ages(&time);
+    assert_eq!(counted(&play), before, "seed {seed}: nothing was dropped");
+    let stats = play.players.iter().map(|&player| play.sim[player].client.stats());
+    let overtaken: u64 = stats.clone().map(|stats| stats.stale_states).sum();
+    assert!(overtaken > u64::from(ticks) / 4, "seed {seed}: {overtaken} states were overtaken");
+    assert_eq!(states.len() as u64 + overtaken, 2 * u64::from(ticks), "seed {seed}: every state arrived");
+    assert_eq!(stats.map(|stats| stats.missing).sum::<u64>(), 0, "seed {seed}: and every other frame");
+    assert_eq!(inputs.len() as u64, 2 * u64::from(inputs_each), "seed {seed}: every input arrived");
+    let oldest = inputs.iter().chain(&states).map(|&(_, age)| age).max().unwrap();
+    assert!(oldest <= one_way + jitter + TICK, "seed {seed}: {oldest:?} old");
+    assert!(play.inputs_came_in_order(), "seed {seed}");
+}
+
+/// How many ticks to play, and the seed, where this is a soak.
+fn soak() -> Option<(u32, u64)> {
+    let number = |name| std::env::var(name).ok().map(|text| text.parse::<u32>().expect("a number"));
+    let minutes = number("SOAK_MINUTES")?;
+    let ticks = u32::try_from(Duration::from_secs(60).as_nanos() / TICK.as_nanos()).unwrap();
+    Some((minutes * ticks, number("SOAK_SEED").unwrap_or(1).into()))
 }
 
 #[test]
 fn loss_makes_nothing_late() {
-    let mut seed = 0;
-    for loss_percent in [5, 20] {
-        for rtt_ms in [50, 250] {
-            for bytes in [200, 1_000] {
-                seed += 1;
-                let mut sim = Simulation::new(seed, move |_| Ok(Noise(bytes)));
-                let one_way = Duration::from_millis(rtt_ms / 2);
-                sim.set_links(move || Link::new(one_way));
-                let ada = sim.join("late", "Ada");
-                sim.run(Duration::from_secs(3));
-                sim.set_link(ada, Link::new(one_way).with(&Node::Loss { permille: 10 * loss_percent }));
-                sim.run(Duration::from_secs(3));
-                assert!(sim[ada].client.is_open(), "seed {seed}");
-                let before = ages(&sim, ada, one_way).len();
-                let held_back = sim.server.counters().dropped_frames;
-                sim.run(TICK * 450);
-                let ages = &ages(&sim, ada, one_way)[before..];
-                assert_eq!(ages.iter().find(|&&(_, age)| age != one_way), None, "seed {seed}");
-                let delivered = ages.len() as f64 / 450.0;
-                // Six points are three standard deviations of 450 draws.
-                let expected = 1.0 - f64::from(loss_percent) / 100.0;
-                assert!((delivered - expected).abs() < 0.06, "seed {seed}: {delivered} of {expected} arrived");
-                assert_eq!(sim.server.counters().dropped_frames, held_back, "seed {seed}: all were sent");
+    if let Some((ticks, seed)) = soak() {
+        for permille in [50, 100, 200] {
+            for rtt in [50 * MS, 100 * MS, 250 * MS] {
+                for bytes in [200, 1_000] {
+                    check_loss(seed, 2, ticks, permille, rtt, bytes);
+                }
             }
         }
+    } else {
+        check_loss(1, 4, 900, 50, 50 * MS, 200);
+        check_loss(2, 4, 900, 100, 100 * MS, 1_000);
+        check_loss(3, 4, 900, 200, 250 * MS, 1_000);
+        check_loss(4, 4, 900, 200, 50 * MS, 200);
     }
 }
 
 #[test]
 fn an_outage_is_followed_by_the_present() {
-    for outage_s in [2, 8] {
-        let mut sim = Simulation::new(outage_s, |_| Ok(Noise(200)));
-        let one_way = Duration::from_millis(25);
-        let end = Duration::from_secs(5 + outage_s);
-        sim.set_links(move || Link::new(one_way).with(&Node::Blackout(Duration::from_secs(5)..end)));
-        let ada = sim.join("outage", "Ada");
-        sim.run(Duration::from_secs(5));
-        sim.run(Duration::from_secs(outage_s));
-        let during = ages(&sim, ada, one_way).len();
-        sim.run(Duration::from_secs(5));
-        let ages = &ages(&sim, ada, one_way)[during..];
-        assert!(ages[0].0 <= end + TICK * 2 + one_way, "the first came {:?} after the end", ages[0].0 - end);
-        assert_eq!(ages.iter().find(|&&(_, age)| age != one_way), None, "after {outage_s} s");
-        assert!(ages.len() >= 150, "{} states in five seconds", ages.len());
+    let (_, seed) = soak().unwrap_or_default();
+    for rtt in [50 * MS, 100 * MS, 250 * MS] {
+        for outage in [2, 8].map(Duration::from_secs) {
+            check_outage(seed, rtt, outage);
+        }
     }
+}
+
+#[test]
+fn what_overtakes_makes_nothing_lost() {
+    let (ticks, seed) = soak().unwrap_or((900, 1));
+    check_jitter(seed, ticks, 120 * MS);
 }
