@@ -6,11 +6,11 @@
 //! ```
 //! use rtcade::client::Event;
 //! use rtcade::games::Arena;
-//! use rtcade::sim::{Link, Node, Simulation};
+//! use rtcade::sim::{Path, Node, Simulation};
 //! use std::time::Duration;
 //!
 //! let mut sim = Simulation::new(1, |room| Ok(Arena::new(room)));
-//! sim.set_links(|| Link::new(Duration::from_millis(25)).with(&Node::Loss { permille: 50 }));
+//! sim.set_paths(|| Path::new(Duration::from_millis(25)).with(&Node::Loss { permille: 50 }));
 //! let bots: Vec<_> = (0..8).map(|n| sim.join("arena", &format!("bot {n}"))).collect();
 //! sim.run(Duration::from_secs(10));
 //! for bot in bots {
@@ -22,17 +22,17 @@
 //!
 //! # The network
 //!
-//! Each client has a [`Link`]: a list of [`Node`]s for each direction, which a datagram passes one after the other,
-//! and a websocket, which is slow but sound. Every direction of every link has random numbers of its own, and of those
+//! Each client has a [`Path`]: a list of [`Node`]s for each direction, which a datagram passes one after the other,
+//! and a websocket, which is slow but sound. Every direction of every path has random numbers of its own, and of those
 //! each datagram has its own: what becomes of it depends on the seed, on whose it is and on how many went before it,
 //! never on what is in it or on what else is under way.
 //!
 //! # What a seed reproduces
 //!
-//! The seed of the server, those of its clients, and which datagrams of a link are lost. DTLS draws keys of its own
+//! The seed of the server, those of its clients, and which datagrams of a path are lost. DTLS draws keys of its own
 //! and varies the times of its handshake, so when a channel opens under loss may differ from run to run.
 
-mod link;
+mod path;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -45,7 +45,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-pub use self::link::{Link, Node, RateLimit};
+pub use self::path::{Node, Path, RateLimit};
 use crate::client::{self, Client, Event, Message};
 use crate::endpoint::LocalId;
 use crate::game::{Game, Refusal, RoomInfo};
@@ -75,7 +75,7 @@ impl ClientId {
     }
 }
 
-/// Datagrams of one direction of a link.
+/// Datagrams of one direction of a path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Datagrams that were sent.
@@ -128,15 +128,15 @@ impl SimulatedClient {
         self.texts.iter().rev().find(|text| text["a"] == action)
     }
 
-    fn set_link(&mut self, link: Link) {
-        assert!(link.up.len().max(link.down.len()) <= DRAWS, "a link has at most {DRAWS} nodes each way");
-        self.up.nodes = link.up.into();
-        self.down.nodes = link.down.into();
-        self.websocket = link.websocket;
+    fn set_path(&mut self, path: Path) {
+        assert!(path.up.len().max(path.down.len()) <= DRAWS, "a path has at most {DRAWS} nodes each way");
+        self.up.nodes = path.up.into();
+        self.down.nodes = path.down.into();
+        self.websocket = path.websocket;
     }
 }
 
-/// One direction of a link.
+/// One direction of a path.
 struct Direction {
     nodes: Rc<[Node]>,
     rng: ChaCha8Rng,
@@ -178,7 +178,7 @@ enum Payload {
 struct Datagram {
     bytes: Vec<u8>,
     number: u64,
-    /// As the link was when it was sent.
+    /// As the path was when it was sent.
     nodes: Rc<[Node]>,
     passed: usize,
 }
@@ -238,7 +238,7 @@ pub struct Simulation<G: Game> {
     deadlines: BTreeSet<(Instant, ClientId)>,
     /// Clients that may have something to say.
     touched: BTreeSet<ClientId>,
-    make_link: Box<dyn Fn() -> Link>,
+    make_path: Box<dyn Fn() -> Path>,
     in_flight: BinaryHeap<Reverse<InFlight>>,
     order: u64,
 }
@@ -280,7 +280,7 @@ impl<G: Game> Simulation<G> {
             by_address: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             touched: BTreeSet::new(),
-            make_link: Box::new(|| Link::new(ONE_WAY)),
+            make_path: Box::new(|| Path::new(ONE_WAY)),
             in_flight: BinaryHeap::new(),
             order: 0,
         }
@@ -359,32 +359,32 @@ impl<G: Game> Simulation<G> {
             websocket_down_at: Duration::ZERO,
             deadline: None,
         };
-        client.set_link((self.make_link)());
+        client.set_path((self.make_path)());
         self.clients.push(client);
         self.by_address.insert(address, id);
         self.touched.insert(id);
         id
     }
 
-    /// Changes the link of a client, for what is sent from now on.
+    /// Changes the path of a client, for what is sent from now on.
     ///
     /// # Panics
     /// Past 16 nodes in one direction.
-    pub fn set_link(&mut self, client: ClientId, link: Link) {
+    pub fn set_path(&mut self, client: ClientId, path: Path) {
         self.collect();
-        self[client].set_link(link);
+        self[client].set_path(path);
     }
 
-    /// Changes the links of all clients, those that are still to come included: 25 ms unless told otherwise.
+    /// Changes the paths of all clients, those that are still to come included: 25 ms unless told otherwise.
     ///
     /// # Panics
     /// Past 16 nodes in one direction.
-    pub fn set_links(&mut self, make: impl Fn() -> Link + 'static) {
+    pub fn set_paths(&mut self, make: impl Fn() -> Path + 'static) {
         self.collect();
         for client in &mut self.clients {
-            client.set_link(make());
+            client.set_path(make());
         }
-        self.make_link = Box::new(make);
+        self.make_path = Box::new(make);
     }
 
     /// Sends an input, see [`Client::send`]. Its number.
@@ -612,7 +612,7 @@ mod tests {
     }
 
     #[test]
-    fn what_becomes_of_a_datagram_depends_on_its_link_and_number_alone() {
+    fn what_becomes_of_a_datagram_depends_on_its_path_and_number_alone() {
         let loss = Node::Loss { permille: 300 };
         let fates = |seed: u64, stream: u64, nodes: &[&Node], bytes: &[u8]| -> Vec<bool> {
             let mut direction = Direction::new(ChaCha8Rng::seed_from_u64(seed), stream);
@@ -627,7 +627,7 @@ mod tests {
         let lost = expected.iter().filter(|&&passed| !passed).count();
         assert!((256..=344).contains(&lost), "{lost} of 1,000 at 30 %: three standard deviations");
         assert_eq!(fates(1, 1, &[&loss, &Node::Jitter(MS)], &[7; 1_000]), expected);
-        assert_ne!(fates(1, 2, &[&loss], b"x"), expected, "another link");
+        assert_ne!(fates(1, 2, &[&loss], b"x"), expected, "another path");
         assert_ne!(fates(2, 1, &[&loss], b"x"), expected, "another seed");
         assert_ne!(fates(1, 1, &[&Node::Latency(Duration::ZERO), &loss], b"x"), expected, "another node");
     }
@@ -650,12 +650,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_on_its_way_keeps_the_link_it_left_on() {
+    fn what_is_on_its_way_keeps_the_path_it_left_on() {
         let mut sim = relay();
         let ada = sim.join("keeps", "Ada");
         sim.run(Duration::from_secs(1));
         sim.send(ada, &());
-        sim.set_link(ada, Link::new(25 * MS).with(&Node::Blackout(Duration::ZERO..Duration::MAX)));
+        sim.set_path(ada, Path::new(25 * MS).with(&Node::Blackout(Duration::ZERO..Duration::MAX)));
         let Traffic { sent, delivered } = sim[ada].up();
         sim.run(Duration::from_secs(1));
         assert!(sim[ada].up().sent > sent, "the input is repeated");
@@ -668,7 +668,7 @@ mod tests {
         let mut sim = relay();
         let ada = sim.connect("orderly");
         for (number, websocket) in [(1, 500 * MS), (2, MS), (3, 200 * MS)] {
-            sim.set_link(ada, Link { websocket, ..Link::new(MS) });
+            sim.set_path(ada, Path { websocket, ..Path::new(MS) });
             sim.text(ada, &format!(r#"{{"a":"fly","i":{number}}}"#));
             sim.run(10 * MS);
         }
@@ -681,7 +681,7 @@ mod tests {
     fn clients_behind_one_bottleneck_share_it() {
         let mut sim = relay();
         let limit = RateLimit::new(4_000, 2_000);
-        sim.set_links(|| Link::new(25 * MS));
+        sim.set_paths(|| Path::new(25 * MS));
         let clients: Vec<_> = (0..4).map(|n| sim.join("narrow", &format!("bot {n}"))).collect();
         sim.run(Duration::from_secs(2));
         let delivered = |sim: &Simulation<Relay>| -> u64 { clients.iter().map(|&id| sim[id].down().delivered).sum() };
@@ -690,7 +690,7 @@ mod tests {
         let wide = delivered(&sim) - before;
         for &id in &clients {
             let down = vec![Node::RateLimit(limit.clone()), Node::Latency(25 * MS)];
-            sim.set_link(id, Link { down, ..Link::new(25 * MS) });
+            sim.set_path(id, Path { down, ..Path::new(25 * MS) });
         }
         let before = delivered(&sim);
         sim.run(Duration::from_secs(2));

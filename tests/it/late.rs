@@ -11,7 +11,7 @@ use rtcade::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick
 use rtcade::limits;
 use rtcade::rand::Rng;
 use rtcade::server::Counters;
-use rtcade::sim::{ClientId, Link, Node, Simulation};
+use rtcade::sim::{ClientId, Node, Path, Simulation};
 
 const MS: Duration = Duration::from_millis(1);
 const TICK: Duration = Duration::from_millis(33);
@@ -78,26 +78,26 @@ struct Ages {
 }
 
 impl Match {
-    /// `players` who have joined over sound links.
+    /// `players` who have joined over sound paths.
     fn begin(seed: u64, players: u32, one_way: Duration, bytes: usize) -> Match {
         let mut sim = Simulation::new(seed, move |_| Ok(Noise { bytes, heard: Vec::new() }));
-        sim.set_links(move || Link::new(one_way));
+        sim.set_paths(move || Path::new(one_way));
         let players: Vec<_> = (0..players).map(|number| sim.join("late", &format!("player {number}"))).collect();
         sim.run(Duration::from_secs(3));
         assert!(players.iter().all(|&player| sim[player].client.is_open()), "seed {seed}");
         Match { sim, players, one_way, bytes, sent: 0 }
     }
 
-    /// Puts `node` into every link.
+    /// Puts `node` into every path.
     fn add(&mut self, node: Node) {
         let one_way = self.one_way;
-        self.sim.set_links(move || Link::new(one_way).with(&node));
+        self.sim.set_paths(move || Path::new(one_way).with(&node));
     }
 
-    /// Makes every link sound again.
+    /// Makes every path sound again.
     fn calm(&mut self) {
         let one_way = self.one_way;
-        self.sim.set_links(move || Link::new(one_way));
+        self.sim.set_paths(move || Path::new(one_way));
     }
 
     /// Plays for so many ticks. When that was, and how many inputs each player sent.
@@ -153,7 +153,8 @@ impl Match {
     /// Frames that either end held back.
     fn held_back(&self) -> u64 {
         let clients = self.players.iter().map(|&player| self.sim[player].client.stats().dropped_frames);
-        self.sim.server.counters().dropped_frames + clients.sum::<u64>()
+        let Counters { dropped_frames, held_back, .. } = self.sim.server.counters();
+        dropped_frames + held_back + clients.sum::<u64>()
     }
 }
 
@@ -199,6 +200,7 @@ fn check_outage(seed: u64, rtt: Duration, outage: Duration) {
         let fresh: Vec<_> = ages.iter().map(|&(said, _)| said).filter(|&said| said >= end).collect();
         let first = *fresh.iter().min().unwrap();
         assert!(first <= end + 2 * TICK, "{context}: the first of the {what} was said {:?} after the end", first - end);
+        // Until something is heard from a player, every second state.
         assert!(fresh.len() >= 2 * 147, "{context}: {} {what} in 150 ticks", fresh.len());
     }
 }

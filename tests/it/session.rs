@@ -9,7 +9,7 @@ use rtcade::client::Event;
 use rtcade::game::{Context, Game, Incoming, Join, Lane, Leave, Link, PlayerId, Refusal, Target, Tick, Welcome};
 use rtcade::limits;
 use rtcade::server::{Config, Connect, ConnectionId, Signal};
-use rtcade::sim::{ClientId, Link, Node, SERVER, Simulation};
+use rtcade::sim::{ClientId, Node, Path, SERVER, Simulation};
 
 const TICK: Duration = Duration::from_millis(33);
 const ONE_WAY: Duration = Duration::from_millis(25);
@@ -56,8 +56,8 @@ fn ledger(seed: u64) -> Simulation<Ledger> {
     Simulation::new(seed, |_| Ok(Ledger::default()))
 }
 
-fn lossy(percent: u16) -> Link {
-    Link::new(ONE_WAY).with(&Node::Loss { permille: 10 * percent })
+fn lossy(percent: u16) -> Path {
+    Path::new(ONE_WAY).with(&Node::Loss { permille: 10 * percent })
 }
 
 fn events<G: Game>(sim: &Simulation<G>, end: ClientId) -> impl Iterator<Item = &Event> {
@@ -72,7 +72,7 @@ fn room(name: &str) -> rtcade::wire::signaling::RoomName {
 fn inputs_arrive_once_and_in_order_while_datagrams_are_lost() {
     for seed in 0..8 {
         let mut sim = ledger(seed);
-        sim.set_links(|| lossy(5));
+        sim.set_paths(|| lossy(5));
         let ends = [sim.join("lossy", "Ada"), sim.join("lossy", "Bob"), sim.join("lossy", "Cy")];
         sim.run(Duration::from_secs(10));
         for end in ends {
@@ -124,7 +124,7 @@ impl Game for FanOut {
 fn every_player_gets_the_same_inputs_of_every_tick_whatever_is_lost() {
     for (seed, loss_percent) in [(1, 0), (2, 5), (3, 20), (4, 40)] {
         let mut sim = Simulation::new(seed, |_| Ok(FanOut));
-        sim.set_links(move || lossy(loss_percent));
+        sim.set_paths(move || lossy(loss_percent));
         let ends = [sim.join("lockstep", "Ada"), sim.join("lockstep", "Bob")];
         let mut number = 0;
         sim.run_every(TICK, Duration::from_secs(30), |sim| {
@@ -190,7 +190,7 @@ fn players_are_told_of_each_other() {
 #[test]
 fn commands_and_reliable_events_arrive_in_order() {
     let mut sim = ledger(3);
-    sim.set_links(|| lossy(20));
+    sim.set_paths(|| lossy(20));
     let ada = sim.join("reliable", "Ada");
     let bob = sim.join("reliable", "Bob");
     sim.run(Duration::from_secs(1));
@@ -379,7 +379,7 @@ fn a_kick_tells_the_player_why() {
 fn without_udp_the_same_frames_go_over_the_websocket() {
     let mut sim = ledger(1);
     let ada = sim.join("blocked", "Ada");
-    sim.set_link(ada, Link::new(ONE_WAY).with(&Node::Blackout(Duration::ZERO..Duration::MAX)));
+    sim.set_path(ada, Path::new(ONE_WAY).with(&Node::Blackout(Duration::ZERO..Duration::MAX)));
     sim.run(Duration::from_secs(25));
     assert!(!sim[ada].client.is_open());
     assert!(events(&sim, ada).any(|event| matches!(event, Event::ChannelClosed { .. })), "the player is told");
@@ -668,13 +668,14 @@ impl Game for Watch {
 
 #[test]
 fn the_game_is_told_how_its_players_are_connected() {
-    let mut net = Net::new(7, |_| Ok(Watch(Vec::new())));
-    net.one_way = Duration::from_millis(40);
-    net.join("links", "Ada");
-    net.run(Duration::from_secs(3));
-    net.loss_percent = 10;
-    net.run(Duration::from_secs(60));
-    let links = &net.server.game(&room("links")).unwrap().0;
+    let mut sim = Simulation::new(7, |_| Ok(Watch(Vec::new())));
+    let path = || Path::new(Duration::from_millis(40));
+    sim.set_paths(path);
+    sim.join("links", "Ada");
+    sim.run(Duration::from_secs(3));
+    sim.set_paths(move || path().with(&Node::Loss { permille: 100 }));
+    sim.run(Duration::from_secs(60));
+    let links = &sim.game("links").unwrap().0;
     let [down, up] = [|link: &Link| link.loss_down_permille, |link: &Link| link.loss_up_permille]
         .map(|loss| links.iter().map(|link| f64::from(loss(link))).sum::<f64>() / links.len() as f64);
     assert!((59..=63).contains(&links.len()), "once a second: {}", links.len());

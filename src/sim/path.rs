@@ -1,4 +1,4 @@
-//! A link: the nodes that a datagram passes on its way between a client and the server.
+//! A path: the nodes that a datagram passes on its way between a client and the server.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// The way between one client and the server.
 #[derive(Clone, Debug)]
-pub struct Link {
+pub struct Path {
     /// What a datagram from the client passes, in this order.
     pub up: Vec<Node>,
     /// What a datagram to the client passes, in this order.
@@ -16,16 +16,16 @@ pub struct Link {
     pub websocket: Duration,
 }
 
-impl Link {
-    /// A link that takes `one_way` for everything, and does nothing else.
+impl Path {
+    /// A path that takes `one_way` for everything, and does nothing else.
     #[must_use]
-    pub fn new(one_way: Duration) -> Link {
-        Link { up: vec![Node::Latency(one_way)], down: vec![Node::Latency(one_way)], websocket: one_way }
+    pub fn new(one_way: Duration) -> Path {
+        Path { up: vec![Node::Latency(one_way)], down: vec![Node::Latency(one_way)], websocket: one_way }
     }
 
     /// The same with `node` in front of the others, both ways.
     #[must_use]
-    pub fn with(mut self, node: &Node) -> Link {
+    pub fn with(mut self, node: &Node) -> Path {
         self.up.insert(0, node.clone());
         self.down.insert(0, node.clone());
         self
@@ -73,7 +73,8 @@ fn share(draw: u32, end: u64) -> u64 {
 
 /// A link of limited rate with a queue before it, which loses what comes while it is full (tail drop).
 ///
-/// Clones are the same queue: put one into the links of several clients, and they share the bottleneck.
+/// Clones are the same queue: put one into the paths of several clients, or into both directions of one
+/// as [`Path::with`] does, and they share the bottleneck.
 #[derive(Clone, Debug)]
 pub struct RateLimit {
     bytes_per_s: u64,
@@ -168,8 +169,8 @@ mod tests {
     #[test]
     fn clones_of_a_rate_limit_share_it() {
         let limit = Node::RateLimit(RateLimit::new(1_000_000, 10_000));
-        let link = Link::new(MS).with(&limit);
-        assert_eq!(link.up[0].pass(Duration::ZERO, 1_000, 0), Some(MS));
-        assert_eq!(link.clone().down[0].pass(Duration::ZERO, 1_000, 0), Some(2 * MS));
+        let path = Path::new(MS).with(&limit);
+        assert_eq!(path.up[0].pass(Duration::ZERO, 1_000, 0), Some(MS));
+        assert_eq!(path.clone().down[0].pass(Duration::ZERO, 1_000, 0), Some(2 * MS));
     }
 }
