@@ -21,5 +21,5 @@ per() {
     echo $(((long - short) / (($3 - $2) * $4)))
 }
 
-echo "instructions per 200-byte message sent (50 players): $(per send 20 120 50)"
+echo "instructions per 200-byte message sent (50 players): $(per send 4 40 50)"
 echo "instructions per packet of inputs received:          $(per receive 100 400 1)"

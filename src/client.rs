@@ -32,6 +32,8 @@ pub struct Config {
     pub data: serde_json::Value,
     /// Local UDP addresses, by their [`LocalId`]; without any, everything goes over the websocket.
     pub locals: Vec<SocketAddr>,
+    /// Every datagram goes through str0m: the slow way, which tests compare with.
+    pub slow_path: bool,
 }
 
 /// A message for the client's websocket.
@@ -189,7 +191,10 @@ impl Client {
         let mut seed = [0; 32];
         rng.fill_bytes(&mut seed);
         let offered = (!config.locals.is_empty()).then(|| Peer::offer(now, &Identity::generate(), seed));
-        let (peer, sdp) = offered.unzip();
+        let (mut peer, sdp) = offered.unzip();
+        if let Some(peer) = peer.as_mut().filter(|_| config.slow_path) {
+            peer.take_slow_path();
+        }
         let request = serde_json::json!({
             "a": "join",
             "d": {

@@ -41,6 +41,7 @@ pub struct Unroutable {
 
 pub(crate) struct Endpoint {
     identity: Identity,
+    slow_path: bool,
     rng: ChaCha20Rng,
     peers: Slab<Entry>,
     generation: u32,
@@ -53,9 +54,10 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(crate) fn new(seed: [u8; 32]) -> Endpoint {
+    pub(crate) fn new(seed: [u8; 32], slow_path: bool) -> Endpoint {
         Endpoint {
             identity: Identity::generate(),
+            slow_path,
             rng: ChaCha20Rng::from_seed(seed),
             peers: Slab::new(),
             generation: 0,
@@ -99,7 +101,10 @@ impl Endpoint {
         let ufrag = format!("{index:08x}{:08x}", self.rng.next_u32());
         let answered =
             catch_unwind(AssertUnwindSafe(|| Peer::answer(now, &self.identity, ufrag, seed, offer, candidates)));
-        let (peer, sdp) = answered.unwrap_or(Err(SdpError("The offer can't be answered.")))?;
+        let (mut peer, sdp) = answered.unwrap_or(Err(SdpError("The offer can't be answered.")))?;
+        if self.slow_path {
+            peer.take_slow_path();
+        }
         let key = PeerKey { index, generation: self.generation };
         slot.insert(Entry { generation: self.generation, peer, deadline: None, addresses: Vec::new() });
         self.settle(key);
@@ -343,7 +348,7 @@ mod tests {
             let now = Instant::now();
             Net {
                 now,
-                endpoint: Endpoint::new([7; 32]),
+                endpoint: Endpoint::new([7; 32], false),
                 identity: Identity::generate(),
                 clients: Vec::new(),
                 events: Vec::new(),

@@ -277,6 +277,7 @@ impl<G: Game> Driver<G> {
             udp_port,
             public: options.public_addresses.iter().map(with_port).collect(),
             interfaces: interfaces.clone(),
+            slow_path: false,
         };
         Ok(Driver {
             server: Server::new(config, Instant::now(), factory),

@@ -150,6 +150,10 @@ struct Address {
 }
 
 impl Address {
+    fn new(local: LocalId, remote: SocketAddr, nonce: u64) -> Address {
+        Address { local, remote, received_bytes: 0, sent_bytes: 0, nonce, proven: false, candidate: None }
+    }
+
     /// Whether so many bytes may go there, and counts them: few until the address has proven itself.
     fn may_send(&mut self, bytes: usize) -> bool {
         let sent = self.sent_bytes + bytes as u64;
@@ -187,6 +191,8 @@ impl Identity {
 /// Time between two tries to prove an address, and the first wait for an answer in the lane's handshake.
 const RETRY: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(2);
+/// Time after which an offering end's packet shows again which address its str0m has chosen.
+const ASK_STR0M_INTERVAL: Duration = Duration::from_secs(1);
 
 /// One end of a data channel, sans-IO.
 pub struct Peer {
@@ -206,6 +212,8 @@ pub struct Peer {
     rtc_deadline: Instant,
     handshake_at: Option<(Instant, Duration)>,
     probe_at: Option<Instant>,
+    ask_str0m_at: Instant,
+    slow_path: bool,
     events: VecDeque<Event>,
     unproven_dropped: u64,
     packet: Vec<u8>,
@@ -321,6 +329,8 @@ impl Peer {
             rtc_deadline: now,
             handshake_at: None,
             probe_at: None,
+            ask_str0m_at: now,
+            slow_path: false,
             events: VecDeque::new(),
             unproven_dropped: 0,
             packet: Vec::with_capacity(limits::UDP_PAYLOAD_BYTES),
@@ -334,6 +344,11 @@ impl Peer {
         api.set_remote_fingerprint(Fingerprint { hash_func: "sha-256".to_owned(), bytes: remote.fingerprint.to_vec() });
         api.set_ice_controlling(self.role == Role::Active);
         api.start_dtls(self.role == Role::Active).map_err(drop)
+    }
+
+    /// From now on every datagram goes through str0m, open lane or not: the slow way, which tests compare with.
+    pub fn take_slow_path(&mut self) {
+        self.slow_path = true;
     }
 
     /// Whether frames can be sent.
@@ -415,7 +430,7 @@ impl Peer {
             return Stun::Refused;
         }
         let known = self.addresses.iter().any(|address| address.remote == source && address.local == local);
-        if !known && !self.introduce(now, local, source, outbox) {
+        if self.role == Role::Passive && !known && !self.introduce(now, local, source, outbox) {
             return Stun::Refused;
         }
         self.handle_datagram(now, local, source, bytes, outbox);
@@ -436,22 +451,12 @@ impl Peer {
         // A candidate unlike all before it: str0m keeps those that were taken away, and finds them first.
         let base = SocketAddr::new(source.ip(), self.introductions);
         let candidate = Candidate::server_reflexive(source, base, Protocol::Udp).ok();
-        if self.role == Role::Passive
-            && let Some(candidate) = &candidate
-        {
+        if let Some(candidate) = &candidate {
             self.add_local(stand_in(local, source));
             self.rtc.add_remote_candidate(candidate.clone());
             self.drain(now, outbox);
         }
-        self.addresses.push(Address {
-            local,
-            remote: source,
-            received_bytes: 0,
-            sent_bytes: 0,
-            nonce: self.rng.next_u64(),
-            proven: self.role == Role::Active,
-            candidate,
-        });
+        self.addresses.push(Address { candidate, ..Address::new(local, source, self.rng.next_u64()) });
         true
     }
 
@@ -593,18 +598,20 @@ impl Peer {
         self.packet = packet;
     }
 
-    /// Whether datagrams may pass str0m by, whose turn would only add to their cost: on an answering end whose lane is
-    /// open. Its replies in the lane's handshake went through str0m and showed the address that str0m has chosen, and a
-    /// choice since then has come through [`Peer::move_to`].
+    /// Whether datagrams may pass str0m by, whose turn would only add to their cost: once the lane is open. The replies
+    /// of an answering end in the lane's handshake went through str0m and showed the address that str0m has chosen, and
+    /// a choice since then has come through [`Peer::move_to`]. The offering end's str0m chooses by itself.
     pub(crate) fn is_fast(&self) -> bool {
-        self.role == Role::Passive && self.lane.is_open()
+        self.lane.is_open() && !self.slow_path
     }
 
     fn send_packet(&mut self, now: Instant, packet: &[u8], outbox: &mut Outbox) {
-        if self.is_fast() {
+        let is_due = self.role == Role::Active && now >= self.ask_str0m_at;
+        if self.is_fast() && !is_due {
             self.send_fast(packet, outbox);
             return;
         }
+        self.ask_str0m_at = now + ASK_STR0M_INTERVAL;
         self.send_through_str0m(now, packet, outbox);
     }
 
@@ -742,6 +749,10 @@ impl Peer {
         let is_stun = bytes.first().is_some_and(|&byte| byte < 4);
         if !is_stun {
             self.current = Some(destination);
+        }
+        if self.role == Role::Active && !is_stun {
+            // The offering end's only one: its str0m knows the candidates.
+            self.addresses = vec![Address { proven: true, ..Address::new(local_of(source), destination, 0) }];
         }
         let known = self.addresses.iter_mut().find(|address| address.remote == destination);
         let may_send = known.map_or(self.role == Role::Active, |address| address.may_send(bytes.len()));

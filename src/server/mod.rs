@@ -42,6 +42,8 @@ pub struct Config {
     pub public: Vec<SocketAddr>,
     /// Addresses of this machine, told to players after the one that their websocket came in on.
     pub interfaces: Vec<IpAddr>,
+    /// Every datagram goes through str0m: the slow way, which tests compare with.
+    pub slow_path: bool,
 }
 
 /// One websocket connection, chosen by the caller: unique among the open ones.
@@ -184,6 +186,7 @@ impl<G: Game> Server<G> {
         assert!(limits::TICK_MS_RANGE.contains(&tick_ms), "a tick has {:?} ms", limits::TICK_MS_RANGE);
         assert!((1..=limits::PLAYERS_PER_ROOM_MAX).contains(&config.max_players), "too many players per room");
         let mut rng = ChaCha20Rng::from_seed(config.seed);
+        let slow_path = config.slow_path;
         let mut endpoint_seed = [0; 32];
         rng.fill_bytes(&mut endpoint_seed);
         Server {
@@ -191,7 +194,7 @@ impl<G: Game> Server<G> {
             factory: Box::new(factory),
             started: now,
             rng,
-            endpoint: Endpoint::new(endpoint_seed),
+            endpoint: Endpoint::new(endpoint_seed, slow_path),
             connections: Slab::new(),
             by_id: BTreeMap::new(),
             by_network: BTreeMap::new(),

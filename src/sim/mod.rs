@@ -230,6 +230,7 @@ pub struct Simulation<G: Game> {
     /// The server. What it is told directly is taken up when time passes next.
     pub server: Server<G>,
     seed: u64,
+    slow_path: bool,
     rng: ChaCha8Rng,
     started: Instant,
     now: Instant,
@@ -268,9 +269,11 @@ impl<G: Game> Simulation<G> {
             udp_port: SERVER.port(),
             public: Vec::new(),
             interfaces: Vec::new(),
+            slow_path: false,
         };
         configure(&mut config);
         Simulation {
+            slow_path: config.slow_path,
             server: Server::new(config, now, factory),
             seed,
             rng,
@@ -341,6 +344,7 @@ impl<G: Game> Simulation<G> {
             name: String::new(),
             data: serde_json::Value::Null,
             locals: vec![address],
+            slow_path: self.slow_path,
         };
         configure(&mut config);
         let draws = ChaCha8Rng::seed_from_u64(self.seed);

@@ -398,6 +398,7 @@ impl Player {
             name: name.to_owned(),
             data: serde_json::Value::Null,
             locals: vec![udp.local_addr().unwrap()],
+            slow_path: false,
         };
         Player { client: Client::new(config, Instant::now()), websocket, udp, heard: BTreeMap::new() }
     }

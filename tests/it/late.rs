@@ -175,7 +175,7 @@ fn check_loss(seed: u64, players: u32, ticks: u32, permille: u16, rtt: Duration,
         // One point, or of few messages three and a half standard deviations.
         let tolerance = (3.5 * (loss * (1.0 - loss) / said).sqrt()).max(0.01);
         let share = arrived as f64 / said;
-        assert!((share - (1.0 - loss)).abs() <= tolerance, "{context}: {share} of the {what} arrived in time");
+        assert!(share >= 1.0 - loss - tolerance, "{context}: {share} of the {what} arrived in time");
     }
     let late = |ages: &[(Duration, Duration)]| ages.iter().find(|&&(_, age)| age > one_way + TICK).copied();
     assert_eq!(late(&states), None, "{context}: a state was late");

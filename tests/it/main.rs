@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps what isn't there fails, as it should")]
 
+use rtcade::game::{Game, Refusal, RoomInfo};
+use rtcade::sim::Simulation;
+
 #[cfg(feature = "driver")]
 mod driver;
 mod late;
@@ -9,3 +12,10 @@ mod readme;
 mod session;
 mod tidy;
 mod vectors;
+
+/// A simulation of defaults. Where the environment names `RTCADE_SLOW_PATH`, every datagram goes through str0m, on both
+/// ends: the same tests for the other way.
+fn simulation<G: Game>(seed: u64, factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static) -> Simulation<G> {
+    let slow_path = std::env::var_os("RTCADE_SLOW_PATH").is_some();
+    Simulation::with_config(seed, |config| config.slow_path = slow_path, factory)
+}

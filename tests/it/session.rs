@@ -11,6 +11,8 @@ use rtcade::limits;
 use rtcade::server::{Config, Connect, ConnectionId, Signal};
 use rtcade::sim::{ClientId, Node, Path, SERVER, Simulation};
 
+use crate::simulation;
+
 const TICK: Duration = Duration::from_millis(33);
 const ONE_WAY: Duration = Duration::from_millis(25);
 
@@ -53,7 +55,7 @@ impl Game for Ledger {
 }
 
 fn ledger(seed: u64) -> Simulation<Ledger> {
-    Simulation::new(seed, |_| Ok(Ledger::default()))
+    simulation(seed, |_| Ok(Ledger::default()))
 }
 
 fn lossy(percent: u16) -> Path {
@@ -123,7 +125,7 @@ impl Game for FanOut {
 #[test]
 fn every_player_gets_the_same_inputs_of_every_tick_whatever_is_lost() {
     for (seed, loss_percent) in [(1, 0), (2, 5), (3, 20), (4, 40)] {
-        let mut sim = Simulation::new(seed, |_| Ok(FanOut));
+        let mut sim = simulation(seed, |_| Ok(FanOut));
         sim.set_paths(move || lossy(loss_percent));
         let ends = [sim.join("lockstep", "Ada"), sim.join("lockstep", "Bob")];
         let mut number = 0;
@@ -474,7 +476,7 @@ impl Game for Big {
 #[test]
 fn the_largest_state_arrives_in_parts_and_one_byte_more_is_an_error_at_the_sender() {
     for (bytes, arrives) in [(limits::STATE_BYTES - 3, true), (limits::STATE_BYTES - 2, false)] {
-        let mut sim = Simulation::new(1, move |_| Ok(Big(bytes)));
+        let mut sim = simulation(1, move |_| Ok(Big(bytes)));
         let ada = sim.join("big", "Ada");
         sim.run(Duration::from_secs(3));
         assert!(sim[ada].client.is_open());
@@ -668,7 +670,7 @@ impl Game for Watch {
 
 #[test]
 fn the_game_is_told_how_its_players_are_connected() {
-    let mut sim = Simulation::new(7, |_| Ok(Watch(Vec::new())));
+    let mut sim = simulation(7, |_| Ok(Watch(Vec::new())));
     let path = || Path::new(Duration::from_millis(40));
     sim.set_paths(path);
     sim.join("links", "Ada");
