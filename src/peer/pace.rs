@@ -50,6 +50,9 @@ const HOLD: Duration = Duration::from_secs(4);
 const HOLD_MAX: Duration = Duration::from_secs(32);
 /// The least that a peer gets is every so manieth tick.
 const INTERVAL_MAX: u32 = 4;
+/// No path without a queue is longer: the longest go by satellite. A download keeps a deep queue full for longer than
+/// any least round trip counts.
+const BASE_MAX: Duration = Duration::from_millis(750);
 
 /// What a SACK says: everything up to `cumulative`, and the blocks of `gaps` beyond it.
 #[derive(Clone, Copy)]
@@ -306,7 +309,7 @@ impl Pace {
     }
 
     fn base(&self) -> Duration {
-        self.base[0].min(self.base[1])
+        self.base[0].min(self.base[1]).min(BASE_MAX)
     }
 
     fn judge(&mut self, now: Instant) {

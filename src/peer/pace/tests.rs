@@ -207,6 +207,19 @@ fn a_longer_path_is_taken_for_what_it_is_in_the_end() {
 }
 
 #[test]
+fn a_queue_of_a_second_is_never_taken_for_a_longer_path() {
+    for (round_trip_ms, full_rate) in [(750, true), (2_000, false)] {
+        let mut path = Path::new(1, 40);
+        path.run(Duration::from_mins(3));
+        path.round_trip = Duration::from_millis(round_trip_ms);
+        path.run(Duration::from_mins(10));
+        let share = path.run(Duration::from_mins(2));
+        assert_eq!(share >= 1.0, full_rate, "{share} at {round_trip_ms} ms");
+        assert!(full_rate || share < 0.3, "{share} of the ticks");
+    }
+}
+
+#[test]
 fn an_outage_leaves_every_second_tick_and_ends_at_once() {
     let mut path = Path::new(1, 80);
     path.run(Duration::from_secs(10));
