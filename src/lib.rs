@@ -66,7 +66,7 @@
 //! **The core does no I/O.** [`server::Server`], [`client::Client`] and everything below them never read a clock, open
 //! a socket, sleep, spawn, or ask the operating system for randomness (but for DTLS keys). The caller hands them the
 //! time, bytes and, once, a seed, and polls them for bytes and deadlines. The same core runs under the driver and, in
-//! tests, under a virtual network and clock. `cargo build --no-default-features` builds it alone.
+//! tests, under the virtual network and clock of [`sim`]. `cargo build --no-default-features` builds it alone.
 //!
 //! **Two nested state machines.** `Endpoint` and `Peer` turn datagrams into frames: testable under virtual time, but
 //! not bit-exact, because of keys. [`room::Room`] turns inputs into bodies, bit for bit the same for the same inputs.

@@ -81,27 +81,33 @@ export async function fallsBack(player, code, noticeMs = GOODBYE_MS) {
   const { d } = await until("a word on the closed channel", closed, Boolean, noticeMs);
   assert.equal(d.e, code);
   assert.notEqual(d.m, "");
-  const ticks = async () => over("websocket", await player.record()).filter(({ kind }) => kind === TICK).length;
-  const before = await ticks();
-  await until("ticks over the websocket", ticks, (count) => count >= before + 30);
+  const count = async () => over("websocket", await player.record()).filter(({ kind }) => kind === TICK).length;
+  const before = await count();
+  await until("ticks over the websocket", count, (now) => now >= before + 30);
 }
 
 /** The unreliable frames that came `via` the channel or the websocket: too few for `seq` to wrap. */
-function over(via, { frames }) {
-  const taken = frames.filter((frame) => frame.via === via).map(({ bytes: [first, ...rest] }) => {
+export function over(via, { frames }) {
+  const taken = frames.filter((frame) => frame.via === via).map(({ at, bytes: [first, ...rest] }) => {
     const [low, high, , , ...body] = first & PARTED ? rest.slice(1) : rest;
-    return { kind: first & 0x0f, deflated: (first & DEFLATED) !== 0, seq: low + 256 * high, body };
+    return { at, kind: first & 0x0f, deflated: (first & DEFLATED) !== 0, seq: low + 256 * high, body };
   });
   return taken.filter(({ kind }) => kind <= EVENT);
+}
+
+/** The ticks among `frames`, with the inputs of each and of those before it. */
+export function ticks(frames) {
+  return frames.filter(({ kind }) => kind === TICK).map(({ at, deflated, body }) => {
+    const bytes = Uint8Array.from(body);
+    const [tick, ...window] = decode(deflated ? new Uint8Array(inflateRawSync(bytes)) : bytes);
+    return { at, tick, window };
+  });
 }
 
 /** The numbers of a player's own inputs, as the ticks have them that came over the channel. */
 function ownInputs(record) {
   const byTick = new Map();
-  for (const { kind, deflated, body } of over("channel", record)) {
-    if (kind !== TICK) continue;
-    const bytes = Uint8Array.from(body);
-    const [tick, ...window] = decode(deflated ? new Uint8Array(inflateRawSync(bytes)) : bytes);
+  for (const { tick, window } of ticks(over("channel", record))) {
     for (const [age, inputs] of window.entries()) byTick.set(tick - age, inputs);
   }
   const inputs = [...byTick].sort(([a], [b]) => a - b).flatMap(([, inputs]) => inputs);

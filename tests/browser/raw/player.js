@@ -13,7 +13,8 @@ const JOIN_MS = 15_000;
 export async function join(url, room, channelOptions, { WebSocket, RTCPeerConnection, configuration } = globalThis) {
   const frames = [];
   const events = [];
-  const note = (via, data) => frames.push({ via, bytes: Array.from(new Uint8Array(data)) });
+  const clock = () => performance.timeOrigin + performance.now();
+  const note = (via, data) => frames.push({ via, at: clock(), bytes: Array.from(new Uint8Array(data)) });
 
   let pc, channel;
   if (channelOptions) {
@@ -42,14 +43,15 @@ export async function join(url, room, channelOptions, { WebSocket, RTCPeerConnec
   });
   await pc?.setRemoteDescription({ type: "answer", sdp: reply.sdp });
 
-  let sent = 0;
+  const sentAt = [];
   function sendInput() {
+    const sent = sentAt.length;
     const number = reply.inputSeq + sent;
     // Kind, seq, ack 0; then in msgpack the number as u32 and the one input, nil: [number, [nil]].
     const header = [INPUT, sent & 0xff, sent >> 8, 0, 0];
     const body = [0x92, 0xce, number >>> 24, number >>> 16, number >>> 8, number, 0x91, 0xc0];
     channel.send(Uint8Array.from([...header, ...body]));
-    sent++;
+    sentAt.push(clock());
   }
 
   return {
@@ -65,11 +67,12 @@ export async function join(url, room, channelOptions, { WebSocket, RTCPeerConnec
       }
     },
 
-    /** All that has happened so far. `frames` are as they came, with `via` what. */
+    /** All that has happened so far. `frames` are as they came, with `via` what and the time; inputs left `sentAt`. */
     record: () => ({
       me: reply.player,
       firstInput: reply.inputSeq,
-      sent,
+      sent: sentAt.length,
+      sentAt: [...sentAt],
       channel: channel?.readyState,
       frames: [...frames],
       events: [...events],
