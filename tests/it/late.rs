@@ -13,13 +13,13 @@ use rtcade::rand::Rng;
 use rtcade::server::Counters;
 use rtcade::sim::{ClientId, Node, Path, Simulation};
 
-const MS: Duration = Duration::from_millis(1);
-const TICK: Duration = Duration::from_millis(33);
+pub(crate) const MS: Duration = Duration::from_millis(1);
+pub(crate) const TICK: Duration = Duration::from_millis(33);
 /// A little more often than unacknowledged inputs are repeated, so that every packet brings a new one.
 const INPUT_EVERY: Duration = Duration::from_millis(30);
 
 /// Says a state of so many bytes, which don't deflate, and notes what it hears.
-struct Noise {
+pub(crate) struct Noise {
     bytes: usize,
     heard: Vec<Heard>,
 }
@@ -61,9 +61,9 @@ impl Game for Noise {
 }
 
 /// A room whose players send inputs all the time.
-struct Match {
-    sim: Simulation<Noise>,
-    players: Vec<ClientId>,
+pub(crate) struct Match {
+    pub(crate) sim: Simulation<Noise>,
+    pub(crate) players: Vec<ClientId>,
     one_way: Duration,
     bytes: usize,
     sent: u32,
@@ -79,7 +79,7 @@ struct Ages {
 
 impl Match {
     /// `players` who have joined over sound paths.
-    fn begin(seed: u64, players: u32, one_way: Duration, bytes: usize) -> Match {
+    pub(crate) fn begin(seed: u64, players: u32, one_way: Duration, bytes: usize) -> Match {
         let mut sim = Simulation::new(seed, move |_| Ok(Noise { bytes, heard: Vec::new() }));
         sim.set_paths(move || Path::new(one_way));
         let players: Vec<_> = (0..players).map(|number| sim.join("late", &format!("player {number}"))).collect();
@@ -117,22 +117,28 @@ impl Match {
         (start..self.sim.elapsed(), self.sent - before)
     }
 
+    /// When each state that a player has was said, and its age when it arrived.
+    pub(crate) fn states(&self, player: ClientId) -> impl Iterator<Item = (Duration, Duration)> {
+        self.sim[player].events.iter().filter_map(|(at, event)| match event {
+            Event::State { tick, .. } => Some((self.tick_at(*tick), *at - self.tick_at(*tick))),
+            _ => None,
+        })
+    }
+
+    fn tick_at(&self, number: u32) -> Duration {
+        // The room is made when the first player's request arrives, and its grid begins at the last multiple of a tick
+        // before that.
+        TICK * (u32::try_from(self.one_way.as_nanos() / TICK.as_nanos()).unwrap() + number)
+    }
+
     /// Ages of what was said at that `time`, once it has had a second to arrive. Play goes on meanwhile.
     fn ages(&mut self, time: &Range<Duration>) -> Ages {
         self.play(30);
-        // The room is made when the first player's request arrives, and its grid begins at the last multiple of a tick
-        // before that.
-        let grid = TICK * u32::try_from(self.one_way.as_nanos() / TICK.as_nanos()).unwrap();
-        let tick_at = |number: u32| grid + TICK * number;
-        let events = self.players.iter().flat_map(|&player| &self.sim[player].events);
-        let states = events.filter_map(|(at, event)| match event {
-            Event::State { tick, .. } => Some((tick_at(*tick), *at - tick_at(*tick))),
-            _ => None,
-        });
+        let states = self.players.iter().flat_map(|&player| self.states(player));
         let game = self.sim.game("late").unwrap();
         let ages = |heard: &Heard| {
             let sent = Duration::from_micros(heard.sent_us);
-            (sent, tick_at(heard.tick) - sent)
+            (sent, self.tick_at(heard.tick) - sent)
         };
         let newest: BTreeMap<_, _> = game.heard.iter().map(|heard| ((heard.player, heard.tick), ages(heard))).collect();
         let within = |&(said, _): &(Duration, Duration)| time.contains(&said);
@@ -231,7 +237,7 @@ fn check_jitter(seed: u64, ticks: u32, jitter: Duration) {
 }
 
 /// How many ticks to play, and the seed, where this is a soak.
-fn soak() -> Option<(u32, u64)> {
+pub(crate) fn soak() -> Option<(u32, u64)> {
     let number = |name| std::env::var(name).ok().map(|text| text.parse::<u32>().expect("a number"));
     let minutes = number("SOAK_MINUTES")?;
     let ticks = u32::try_from(Duration::from_secs(60).as_nanos() / TICK.as_nanos()).unwrap();

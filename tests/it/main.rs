@@ -5,6 +5,7 @@
 use rtcade::game::{Game, Refusal, RoomInfo};
 use rtcade::sim::Simulation;
 
+mod congestion;
 #[cfg(feature = "driver")]
 mod driver;
 mod late;
