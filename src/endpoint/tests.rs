@@ -1,0 +1,471 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngSeed};
+
+use super::*;
+use crate::limits;
+
+const SERVER: &str = "10.0.0.1:8080";
+const LOCAL: LocalId = LocalId(0);
+const ONE_WAY: Duration = Duration::from_millis(20);
+
+struct Client {
+    peer: Peer,
+    outbox: Outbox,
+    key: PeerKey,
+    address: SocketAddr,
+    events: Vec<Event>,
+    /// Nothing goes to or comes from it.
+    is_silent: bool,
+}
+
+enum Packet {
+    Up { source: SocketAddr, bytes: Vec<u8> },
+    Down { destination: SocketAddr, bytes: Vec<u8> },
+}
+
+/// Bytes that the endpoint had from an address, and sent there.
+#[derive(Clone, Copy, Debug, Default)]
+struct Traffic {
+    up: u64,
+    down: u64,
+}
+
+struct Net {
+    now: Instant,
+    endpoint: Endpoint,
+    identity: Identity,
+    clients: Vec<Client>,
+    events: Vec<(PeerKey, Event)>,
+    packets: BTreeMap<(Instant, u64), Packet>,
+    order: u64,
+    traffic: BTreeMap<SocketAddr, Traffic>,
+    /// The ICE checks that clients sent.
+    checks: Vec<Vec<u8>>,
+    /// The records that clients sent.
+    records: Vec<Vec<u8>>,
+}
+
+fn address(host: u8, port: u16) -> SocketAddr {
+    SocketAddr::from(([10, 0, 1, host], port))
+}
+
+impl Net {
+    fn new() -> Net {
+        #[expect(clippy::disallowed_methods, reason = "an Instant can't be made otherwise; only differences matter")]
+        let now = Instant::now();
+        Net {
+            now,
+            endpoint: Endpoint::new([7; 32], false),
+            identity: Identity::generate(),
+            clients: Vec::new(),
+            events: Vec::new(),
+            packets: BTreeMap::new(),
+            order: 0,
+            traffic: BTreeMap::new(),
+            checks: Vec::new(),
+            records: Vec::new(),
+        }
+    }
+
+    /// A client that begins to connect, with an answer that `spoil` may have changed.
+    fn connect_with(&mut self, spoil: impl FnOnce(String) -> String) -> usize {
+        let number = u8::try_from(self.clients.len() + 1).unwrap();
+        let (mut peer, offer) = Peer::offer(self.now, &self.identity, [number; 32]);
+        let (key, answer) = self.endpoint.answer(self.now, &offer, vec![SERVER.parse().unwrap()]).unwrap();
+        let mut outbox = Outbox::default();
+        let address = address(number, 5000);
+        peer.accept(self.now, &spoil(answer), &[(LOCAL, address)], &mut outbox).unwrap();
+        self.clients.push(Client { peer, outbox, key, address, events: Vec::new(), is_silent: false });
+        self.clients.len() - 1
+    }
+
+    /// A client that is connected.
+    fn connect(&mut self) -> usize {
+        let client = self.connect_with(|answer| answer);
+        self.run(Duration::from_secs(1));
+        assert!(self.endpoint.is_open(self.clients[client].key), "{:?}", self.events);
+        assert_eq!(self.clients[client].events, [Event::Open]);
+        self.events.clear();
+        self.clients[client].events.clear();
+        client
+    }
+
+    fn run(&mut self, time: Duration) {
+        self.run_with(time, |_| {});
+    }
+
+    /// Lets time pass, 30 times a second calling `each`.
+    fn run_with(&mut self, time: Duration, mut each: impl FnMut(&mut Net)) {
+        let end = self.now + time;
+        let mut next_step = self.now;
+        for _ in 0..1_000_000 {
+            let at = self.next_event().unwrap_or(end).min(next_step).max(self.now);
+            if at >= end {
+                self.now = end;
+                return;
+            }
+            self.now = at;
+            if at == next_step {
+                each(self);
+                next_step += Duration::from_millis(33);
+            }
+            self.turn();
+        }
+        panic!("the ends never come to rest");
+    }
+
+    fn next_event(&mut self) -> Option<Instant> {
+        self.collect();
+        let clients = self.clients.iter().filter_map(|client| client.peer.poll_timeout());
+        let packet = self.packets.keys().next().map(|&(at, _)| at);
+        clients.chain(packet).chain(self.endpoint.poll_timeout()).min()
+    }
+
+    fn turn(&mut self) {
+        let now = self.now;
+        while let Some(entry) = self.packets.first_entry().filter(|entry| entry.key().0 <= now) {
+            match entry.remove() {
+                Packet::Up { source, bytes } => self.give(source, &bytes),
+                Packet::Down { destination, bytes } => {
+                    let found = self.clients.iter_mut().find(|client| client.address == destination);
+                    let Some(client) = found.filter(|client| !client.is_silent) else { continue };
+                    let server = SERVER.parse().unwrap();
+                    if bytes[0] < 4 {
+                        client.peer.handle_stun(now, LOCAL, server, &bytes, &mut client.outbox);
+                    } else {
+                        client.peer.handle_datagram(now, LOCAL, server, &bytes, &mut client.outbox);
+                    }
+                }
+            }
+            self.collect();
+        }
+        self.endpoint.handle_timeout(now);
+        for client in &mut self.clients {
+            if client.peer.poll_timeout().is_some_and(|at| at <= now) {
+                client.peer.handle_timeout(now, &mut client.outbox);
+            }
+        }
+        self.collect();
+    }
+
+    /// Gives the endpoint a datagram at once.
+    fn give(&mut self, source: SocketAddr, bytes: &[u8]) {
+        self.traffic.entry(source).or_default().up += bytes.len() as u64;
+        self.endpoint.handle_datagram(self.now, LOCAL, source, bytes);
+        self.collect();
+    }
+
+    /// Takes what both sides have to say.
+    fn collect(&mut self) {
+        let at = self.now + ONE_WAY;
+        for client in &mut self.clients {
+            client.events.extend(std::iter::from_fn(|| client.peer.poll_event()));
+            while let Some(transmit) = client.outbox.poll() {
+                let bytes = transmit.bytes.to_vec();
+                match bytes[0] {
+                    0..4 if StunMessage::parse(&bytes).is_ok_and(|message| message.is_binding_request()) => {
+                        self.checks.push(bytes.clone());
+                    }
+                    20..64 => self.records.push(bytes.clone()),
+                    _ => {}
+                }
+                self.order += 1;
+                if !client.is_silent {
+                    self.packets.insert((at, self.order), Packet::Up { source: client.address, bytes });
+                }
+            }
+        }
+        while let Some(transmit) = self.endpoint.poll_transmit() {
+            assert!(transmit.bytes.len() <= limits::UDP_PAYLOAD_BYTES);
+            let (destination, bytes) = (transmit.destination, transmit.bytes.to_vec());
+            self.traffic.entry(destination).or_default().down += bytes.len() as u64;
+            self.order += 1;
+            self.packets.insert((at, self.order), Packet::Down { destination, bytes });
+        }
+        self.events.extend(std::iter::from_fn(|| self.endpoint.poll_event()));
+    }
+
+    fn send_down(&mut self, client: usize, frame: &[u8]) -> Sent {
+        self.endpoint.send(self.now, self.clients[client].key, frame)
+    }
+
+    fn send_up(&mut self, client: usize, frame: &[u8]) -> Sent {
+        let client = &mut self.clients[client];
+        client.peer.send(self.now, frame, &mut client.outbox)
+    }
+
+    /// Frames that reach the client and the endpoint while both send 30 a second.
+    fn exchange(&mut self, client: usize, time: Duration) -> (usize, usize) {
+        self.clients[client].events.clear();
+        self.events.clear();
+        self.run_with(time, |net| {
+            net.send_down(client, &[1; 400]);
+            net.send_up(client, &[2; 40]);
+        });
+        let is_data = |event: &Event| matches!(event, Event::Data(_));
+        let down = self.clients[client].events.iter().filter(|event| is_data(event)).count();
+        let key = self.clients[client].key;
+        (down, self.events.iter().filter(|(of, event)| *of == key && is_data(event)).count())
+    }
+
+    /// A check that asks the endpoint to send to where it comes from.
+    fn nominating_check(&self) -> Vec<u8> {
+        let nominates = |check: &&Vec<u8>| StunMessage::parse(check).is_ok_and(|check| check.use_candidate());
+        self.checks.iter().find(nominates).cloned().unwrap()
+    }
+
+    fn assert_gone(&self) {
+        assert_eq!((self.endpoint.peers(), self.endpoint.poll_timeout()), (0, None));
+        assert!(self.endpoint.by_address.is_empty() && self.endpoint.timers.is_empty());
+    }
+}
+
+#[test]
+fn frames_go_both_ways_until_either_end_closes() {
+    fn check(close: impl Fn(&mut Net, usize), server: &[Event], client: &[Event]) {
+        let mut net = Net::new();
+        let (one, other) = (net.connect(), net.connect());
+        let largest = vec![3; limits::FRAME_BYTES];
+        assert_eq!((net.send_down(one, &largest), net.send_up(one, b"up")), (Sent::Sent, Sent::Sent));
+        net.run(Duration::from_millis(100));
+        assert_eq!(net.clients[one].events, [Event::Data(largest)]);
+        assert_eq!(net.events, [(net.clients[one].key, Event::Data(b"up".to_vec()))]);
+        assert!(net.clients[other].events.is_empty());
+
+        net.events.clear();
+        net.clients[one].events.clear();
+        close(&mut net, one);
+        net.run(Duration::from_millis(100));
+        let told: Vec<_> = net.events.iter().map(|(key, event)| (*key == net.clients[one].key, event)).collect();
+        assert_eq!(told, server.iter().map(|event| (true, event)).collect::<Vec<_>>());
+        assert_eq!(net.clients[one].events, client);
+        assert_eq!((net.send_down(one, b"x"), net.send_up(one, b"x")), (Sent::Dropped, Sent::Dropped));
+        let (down, up) = net.exchange(other, Duration::from_secs(1));
+        assert!(down > 25 && up > 25, "the other peer goes on: {down} down, {up} up");
+        net.endpoint.close(net.now, net.clients[other].key);
+        net.assert_gone();
+    }
+    let by_server = |net: &mut Net, one: usize| net.endpoint.close(net.now, net.clients[one].key);
+    check(by_server, &[], &[Event::Closed(Closed::ByPeer)]);
+    let by_client = |net: &mut Net, one: usize| {
+        let Client { peer, outbox, .. } = &mut net.clients[one];
+        peer.close(net.now, Closed::ByPeer, outbox);
+    };
+    check(by_client, &[Event::Closed(Closed::ByPeer)], &[Event::Closed(Closed::ByPeer)]);
+}
+
+#[test]
+fn one_who_does_not_know_the_password_never_opens() {
+    let mut net = Net::new();
+    let start = net.now;
+    let client = net.connect_with(|answer| {
+        let at = answer.find("a=ice-pwd:").unwrap() + "a=ice-pwd:".len();
+        [&answer[..at], &"x".repeat(24), &answer[at + 24..]].concat()
+    });
+    net.run(limits::PEER_OPEN_TIMEOUT - Duration::from_millis(1));
+    assert!(net.endpoint.unroutable().stun > 3 && net.endpoint.peers() == 1);
+    assert_eq!(net.traffic[&net.clients[client].address].down, 0, "nobody is answered who has proven nothing");
+    assert_eq!(net.endpoint.poll_timeout(), Some(start + limits::PEER_OPEN_TIMEOUT));
+    net.run(Duration::from_secs(1));
+    assert_eq!(net.events, [(net.clients[client].key, Event::Closed(Closed::NeverOpened))]);
+    net.assert_gone();
+}
+
+#[test]
+fn the_first_byte_tells_where_a_datagram_goes() {
+    fn check(bytes: &[u8], expected: Unroutable) {
+        let mut net = Net::new();
+        net.connect();
+        net.give(address(99, 1), bytes);
+        assert_eq!(net.endpoint.unroutable(), expected, "{:x?}", bytes.first());
+    }
+    let none = Unroutable::default();
+    for first in [0, 1, 2, 3] {
+        check(&[first, 1, 2], Unroutable { stun: 1, ..none });
+    }
+    for first in [20, 22, 63] {
+        check(&[first, 1, 2], Unroutable { dtls: 1, ..none });
+    }
+    for first in [4, 19, 64, 128, 255] {
+        check(&[first, 1, 2], Unroutable { unknown: 1, ..none });
+    }
+    check(&[], Unroutable { unknown: 1, ..none });
+}
+
+#[test]
+fn one_address_too_many_closes_a_peer() {
+    let mut net = Net::new();
+    let client = net.connect_with(|answer| answer);
+    net.run(ONE_WAY);
+    let check = net.checks[0].clone();
+    let ports = 1..=u16::try_from(limits::PEER_ADDRESSES).unwrap();
+    for port in ports.clone() {
+        net.give(address(99, port), &check);
+    }
+    assert_eq!((net.endpoint.peers(), net.endpoint.by_address.len()), (1, ports.len()));
+    net.give(address(99, 100), &check);
+    assert_eq!(net.events, [(net.clients[client].key, Event::Closed(Closed::TooManyAddresses))]);
+    net.assert_gone();
+}
+
+#[test]
+fn a_peer_moves_so_often_and_no_more() {
+    let mut net = Net::new();
+    let client = net.connect();
+    let check = net.nominating_check();
+    for port in 2..=limits::PEER_INTRODUCTIONS {
+        net.give(address(99, port), &check);
+        assert_eq!(net.endpoint.by_address.len(), 1, "an address that it moved away from is forgotten");
+    }
+    assert_eq!(net.events, []);
+    net.give(address(99, 1), &check);
+    assert_eq!(net.events, [(net.clients[client].key, Event::Closed(Closed::TooManyAddresses))]);
+    net.assert_gone();
+}
+
+#[test]
+fn a_client_whose_address_changes_plays_on() {
+    let mut net = Net::new();
+    let client = net.connect();
+    let home = net.clients[client].address;
+    let sent = |net: &Net, address| net.traffic.get(&address).copied().unwrap_or_default();
+    for (turn, away) in [address(200, 6000), home, address(200, 6001), home].into_iter().enumerate() {
+        net.exchange(client, Duration::from_secs(2));
+        net.clients[client].address = away;
+        let before = sent(&net, away).down;
+        // ICE checks the path every few seconds; until then the endpoint can't know.
+        let mut waited = Duration::ZERO;
+        while sent(&net, away).down == before && waited < Duration::from_secs(10) {
+            net.exchange(client, Duration::from_millis(100));
+            waited += Duration::from_millis(100);
+        }
+        net.exchange(client, Duration::from_millis(900));
+        let (down, up) = net.exchange(client, Duration::from_secs(1));
+        assert!(down >= 28 && up >= 28, "turn {turn}: {down} down, {up} up, {waited:?} after the change");
+    }
+}
+
+#[test]
+fn an_address_that_proves_nothing_gets_three_times_what_it_sent() {
+    let mut net = Net::new();
+    let client = net.connect();
+    net.run(Duration::from_secs(5));
+    let victim = address(250, 53);
+    let check = net.nominating_check();
+    net.give(victim, &check);
+    net.exchange(client, Duration::from_millis(300));
+    let Traffic { up, down } = net.traffic[&victim];
+    assert!(down > 0 && down <= up * limits::UNPROVEN_AMPLIFICATION, "{down} bytes for {up}");
+    assert!(net.endpoint.dropped().unproven > 0);
+
+    net.exchange(client, Duration::from_secs(10));
+    let (down, up) = net.exchange(client, Duration::from_secs(1));
+    assert!(down >= 28 && up >= 28, "the client has its peer back: {down} down, {up} up");
+    let Traffic { up, down } = net.traffic[&victim];
+    assert!(down <= up * limits::UNPROVEN_AMPLIFICATION, "{down} bytes for {up}");
+}
+
+#[test]
+fn a_peer_that_falls_silent_is_lost() {
+    let mut net = Net::new();
+    let client = net.connect();
+    net.clients[client].is_silent = true;
+    net.run(Duration::from_secs(10));
+    assert_eq!(net.events, []);
+    net.run(Duration::from_secs(20));
+    assert_eq!(net.events, [(net.clients[client].key, Event::Closed(Closed::Lost))]);
+    net.assert_gone();
+    assert_eq!(net.clients[client].events, [Event::Closed(Closed::Lost)], "and so is the endpoint for it");
+}
+
+#[test]
+fn the_key_of_a_peer_that_is_gone_means_nobody() {
+    let mut net = Net::new();
+    let first = net.connect();
+    let old = net.clients[first].key;
+    net.endpoint.close(net.now, old);
+    net.run(Duration::from_secs(1));
+    let second = net.connect();
+    let new = net.clients[second].key;
+    assert_eq!((old.index, old == new), (new.index, false), "the place is taken again");
+    assert!(!net.endpoint.is_open(old));
+    assert_eq!(net.endpoint.send(net.now, old, b"x"), Sent::Dropped);
+    net.endpoint.close(net.now, old);
+    assert!(net.endpoint.is_open(new));
+    let stale = net.checks[0].clone();
+    net.give(net.clients[first].address, &stale);
+    assert_eq!((net.endpoint.unroutable().stun, net.endpoint.by_address.len()), (1, 1));
+}
+
+#[test]
+fn forged_datagrams_from_the_address_of_a_peer_do_not_end_it() {
+    let mut net = Net::new();
+    let client = net.connect();
+    net.exchange(client, Duration::from_secs(1));
+    let source = net.clients[client].address;
+    let (check, record) = (net.checks.last().cloned().unwrap(), net.records.last().cloned().unwrap());
+    let handshake = net.records[0].clone();
+    for original in [check, record, handshake] {
+        for at in 0..original.len() {
+            let mut forged = original.clone();
+            forged[at] ^= 0x15;
+            net.give(source, &forged);
+            net.give(source, &original[..at]);
+        }
+    }
+    for kind in 20..=25 {
+        net.give(source, &[&[kind, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2][..], &[2, 0]].concat());
+    }
+    let (down, up) = net.exchange(client, Duration::from_secs(1));
+    assert!(down >= 28 && up >= 28, "{down} down, {up} up: {:?}", net.events);
+}
+
+#[test]
+fn an_address_that_another_peer_claimed_comes_back_with_the_next_check() {
+    let mut net = Net::new();
+    let claimant = net.connect();
+    let check = net.nominating_check();
+    let victim = net.connect();
+    net.give(net.clients[victim].address, &check);
+    net.exchange(victim, Duration::from_secs(4));
+    for client in [claimant, victim] {
+        net.exchange(client, Duration::from_secs(4));
+        let (down, up) = net.exchange(client, Duration::from_secs(1));
+        assert!(down >= 28 && up >= 28, "client {client}: {down} down, {up} up");
+    }
+}
+
+proptest! {
+    #![proptest_config(Config {
+        rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..Config::with_cases(32)
+    })]
+
+    #[test]
+    fn spoiled_handshakes_end_in_a_peer_or_in_none(
+        spoiled in prop::collection::vec((0..60_usize, any::<prop::sample::Index>(), any::<u8>()), 0..12),
+    ) {
+        let mut net = Net::new();
+        net.connect_with(|answer| answer);
+        let mut number = 0;
+        net.run_with(Duration::from_secs(40), |net| {
+            for packet in net.packets.values_mut() {
+                let (Packet::Up { bytes, .. } | Packet::Down { bytes, .. }) = packet;
+                for (which, at, byte) in &spoiled {
+                    if *which == number {
+                        let at = at.index(bytes.len());
+                        bytes[at] = *byte;
+                    }
+                }
+                number += 1;
+            }
+        });
+        let is_open = net.endpoint.peers() == 1;
+        let ended = net.events.iter().any(|(_, event)| matches!(event, Event::Closed(_)));
+        prop_assert!(is_open != ended);
+        if !is_open {
+            net.assert_gone();
+        }
+    }
+}
