@@ -284,5 +284,7 @@ fn peer_index(bytes: &[u8]) -> Option<(u32, String)> {
     Some((index, ufrag.to_owned()))
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod hostile;
 #[cfg(test)]
 mod tests;

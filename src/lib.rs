@@ -114,6 +114,9 @@ pub mod driver;
 pub mod endpoint;
 pub mod game;
 pub mod games;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod hostile;
 pub mod limits;
 pub mod peer;
 mod player;

@@ -334,9 +334,11 @@ impl Lane {
     ) -> bool {
         let established = self.is_open();
         match chunk.kind {
-            chunk::INIT if self.role == Role::Passive => {
-                self.handle_init(chunk.value, replies);
-                // RFC 9260 §6.10: INIT is never bundled.
+            chunk::INIT => {
+                if self.role == Role::Passive {
+                    self.handle_init(chunk.value, replies);
+                }
+                // RFC 9260 §6.10: INIT is never bundled; what stands behind it came without a tag.
                 return false;
             }
             chunk::INIT_ACK if self.state == State::CookieWait => {
@@ -367,7 +369,7 @@ impl Lane {
                     replies.sack = true;
                 }
             }
-            chunk::RE_CONFIG if established => self.handle_reconfig(chunk.value, replies, arrivals),
+            chunk::RE_CONFIG if established => return self.handle_reconfig(chunk.value, replies, arrivals),
             chunk::ABORT | chunk::SHUTDOWN => {
                 self.state = State::Closed;
                 arrivals.push(Arrival::Closed);
@@ -484,15 +486,16 @@ impl Lane {
         self.forward_to = self.pace.handle_acknowledged(now, Acknowledged { cumulative, gaps });
     }
 
-    /// The page's `dc.close()` (RFC 8831 §6.7).
-    fn handle_reconfig(&mut self, value: &[u8], replies: &mut Replies, arrivals: &mut Vec<Arrival>) {
+    /// The page's `dc.close()` (RFC 8831 §6.7), after which nothing comes.
+    fn handle_reconfig(&mut self, value: &[u8], replies: &mut Replies, arrivals: &mut Vec<Arrival>) -> bool {
         for (kind, body) in Parameters(value) {
             if kind == parameter::OUTGOING_RESET_REQUEST {
                 replies.reset_done = be_u32(body, 0);
                 arrivals.push(Arrival::Closed);
-                return;
+                return false;
             }
         }
+        true
     }
 
     /// The first TSN of the other end.
@@ -795,5 +798,7 @@ fn finish(packet: &mut [u8]) {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod hostile;
 #[cfg(test)]
 mod tests;

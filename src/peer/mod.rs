@@ -29,6 +29,8 @@ use lane::{Arrival, Lane, Role};
 use sdp::{Description, Setup};
 
 pub use lane::Dropped;
+#[cfg(any(test, fuzzing))]
+pub(crate) use lane::hostile;
 pub(crate) use pace::RoundTrip;
 pub use sdp::SdpError;
 

@@ -21,6 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("signaling", SESSIONS),
     ("server", SESSIONS),
     ("client", &["limits", "time", "wire", "peer"]),
+    ("hostile", &["peer", "endpoint"]),
     ("sim", &["limits", "time", "wire", "game", "endpoint", "server", "client"]),
     ("driver", &["limits", "rate", "time", "wire", "game", "endpoint", "server"]),
     ("games", &["limits", "game"]),
