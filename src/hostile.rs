@@ -7,9 +7,9 @@ pub type Target = fn(Instant, &[u8]);
 
 /// All of them, by the names under which their inputs are kept in `tests/fuzz/corpus`.
 pub const TARGETS: [(&str, Target); 5] = [
-    ("lane_packets", |_, input| crate::peer::hostile::packets_before_opening(input)),
-    ("lane_chunks", |_, input| crate::peer::hostile::chunks_after_opening(input)),
-    ("lane_scripts", |_, input| crate::peer::hostile::scripts(input)),
+    ("lane_packets", crate::peer::hostile::packets_before_opening),
+    ("lane_chunks", crate::peer::hostile::chunks_after_opening),
+    ("lane_scripts", crate::peer::hostile::scripts),
     ("datagrams", crate::endpoint::hostile::datagrams),
     ("offers", crate::endpoint::hostile::offers),
 ];
