@@ -98,6 +98,13 @@ pub const PLAYERS_PER_ROOM_MAX: usize = 1_024;
 pub const SIGNALS_PER_SECOND: u32 = 50;
 /// Frames one player may send per second, with a burst of the same number.
 pub const FRAMES_PER_SECOND: u32 = 250;
+/// Packets that the data channel of one player may bring per second, with a burst of the same number, on top of one
+/// for each message that goes to the player. A client sends 125 of inputs ([`INPUT_INTERVAL`]) and a few pings.
+pub const UPLINK_PACKETS_PER_SECOND: u32 = 500;
+/// Bytes of those packets per second, with a burst of the same number.
+pub const UPLINK_BYTES_PER_SECOND: u32 = 256 * 1024;
+/// Bytes that each message to a player adds to them: a SACK that reports some 60 gaps.
+pub const ACKNOWLEDGEMENT_BYTES: u32 = 256;
 /// Phase slots over which rooms are spread within one tick.
 pub const PHASE_SLOTS: u32 = 8;
 
@@ -129,3 +136,8 @@ const _: () = assert!(
 const _: () = assert!(INPUT_BYTES + 16 <= PART_BODY_BYTES, "the largest input must fit one part");
 const _: () = assert!(FRAME_PARTS <= 16, "part index and count have four bits each");
 const _: () = assert!(SDP_BYTES < RELIABLE_UP_BYTES);
+const _: () = assert!(UPLINK_PACKETS_PER_SECOND >= 2 * FRAMES_PER_SECOND, "the limit of frames is met first");
+const _: () = assert!(
+    UPLINK_BYTES_PER_SECOND as u128 >= 3 * UDP_PAYLOAD_BYTES as u128 * 1_000 / INPUT_INTERVAL.as_millis() / 2,
+    "full packets of inputs, and half as much again"
+);

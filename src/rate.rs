@@ -18,19 +18,29 @@ impl Allowance {
 
     /// Uses one; `false` where none is left.
     pub(crate) fn take(&mut self, now: Instant) -> bool {
+        self.take_many(now, 1)
+    }
+
+    /// Uses so many; `false` where fewer are left.
+    pub(crate) fn take_many(&mut self, now: Instant, count: u32) -> bool {
         let interval = Duration::from_secs(1) / self.per_second;
         let new = now.saturating_duration_since(self.filled).as_nanos() / interval.as_nanos();
         let new = u32::try_from(new).unwrap_or(u32::MAX).min(self.per_second);
         if new > 0 {
-            self.left = self.left.saturating_add(new).min(self.per_second);
-            self.exceeded = self.exceeded.saturating_sub(new);
+            self.grant(new);
             self.filled = now;
         }
-        match self.left.checked_sub(1) {
+        match self.left.checked_sub(count) {
             Some(left) => self.left = left,
-            None => self.exceeded += 1,
+            None => self.exceeded = self.exceeded.saturating_add(count),
         }
         self.exceeded == 0
+    }
+
+    /// Allows so many on top, but no more at once than a second's worth.
+    pub(crate) fn grant(&mut self, count: u32) {
+        self.left = self.left.saturating_add(count).min(self.per_second);
+        self.exceeded = self.exceeded.saturating_sub(count);
     }
 
     /// Whether a second's worth has been asked for on top of what there was: no accident any more.
@@ -63,6 +73,9 @@ mod tests {
         let later = start + Duration::from_secs(2);
         assert!(!bursts.take(later), "what was too much is paid back first");
         assert!(!bursts.is_flooded());
+        let mut many = Allowance::new(10, start);
+        assert!(many.take_many(start, 10) && !many.take_many(start, 10) && !many.is_flooded());
+        assert!(!many.take_many(start, 1) && many.is_flooded());
         let mut even = Allowance::new(10, start);
         assert!((0..100u32).all(|i| even.take(start + Duration::from_millis(100) * i)));
     }

@@ -135,6 +135,8 @@ pub struct Dropped {
     pub foreign: u64,
     /// Datagrams to an address that had not proven itself.
     pub unproven: u64,
+    /// Packets past what a peer may send.
+    pub excess: u64,
 }
 
 impl std::ops::AddAssign for Dropped {
@@ -144,6 +146,7 @@ impl std::ops::AddAssign for Dropped {
         self.fragment += other.fragment;
         self.foreign += other.foreign;
         self.unproven += other.unproven;
+        self.excess += other.excess;
     }
 }
 

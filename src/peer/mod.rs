@@ -9,6 +9,7 @@ mod dtls;
 mod lane;
 mod pace;
 mod sdp;
+mod uplink;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -27,6 +28,7 @@ use crate::limits;
 use dtls::DtlsHandle;
 use lane::{Arrival, Lane, Role};
 use sdp::{Description, Setup};
+use uplink::Uplink;
 
 pub use lane::Dropped;
 #[cfg(any(test, fuzzing))]
@@ -114,6 +116,8 @@ pub enum Closed {
     ReliableChannel,
     /// It was heard from more addresses than one may have.
     TooManyAddresses,
+    /// It sent far more than is allowed.
+    Flood,
     /// Its handshake, or its cryptography, failed.
     Failed,
 }
@@ -218,6 +222,7 @@ pub struct Peer {
     slow_path: bool,
     events: VecDeque<Event>,
     unproven_dropped: u64,
+    uplink: Uplink,
     packet: Vec<u8>,
     /// Empty, but for its capacity.
     arrivals: Vec<Arrival>,
@@ -335,6 +340,7 @@ impl Peer {
             slow_path: false,
             events: VecDeque::new(),
             unproven_dropped: 0,
+            uplink: Uplink::new(now),
             packet: Vec::with_capacity(limits::UDP_PAYLOAD_BYTES),
             arrivals: Vec::new(),
         }
@@ -379,7 +385,7 @@ impl Peer {
     /// What was dropped.
     #[must_use]
     pub fn dropped(&self) -> Dropped {
-        Dropped { unproven: self.unproven_dropped, ..self.lane.dropped() }
+        Dropped { unproven: self.unproven_dropped, excess: self.uplink.excess(), ..self.lane.dropped() }
     }
 
     /// Whether the peer's path is free enough for what this tick has to say: to a peer whose path is congested only
@@ -518,6 +524,7 @@ impl Peer {
         let mut packet = std::mem::take(&mut self.packet);
         let before = outbox.waiting.len();
         if !self.closed && self.lane.write_message(now, frame, &mut packet) {
+            self.uplink.handle_sent();
             self.send_packet(now, &packet, outbox);
         }
         self.packet = packet;
@@ -645,6 +652,9 @@ impl Peer {
         let mut replies = Vec::new();
         let mut arrivals = std::mem::take(&mut self.arrivals);
         let opened = self.dtls.open(datagram, |packet| {
+            if !self.uplink.takes(now, packet) {
+                return;
+            }
             self.lane.handle_packet(now, packet, &mut reply, &mut arrivals);
             if !reply.is_empty() {
                 replies.push(std::mem::take(&mut reply));
@@ -657,6 +667,9 @@ impl Peer {
             self.handle_arrival(now, arrival, outbox);
         }
         self.arrivals = arrivals;
+        if self.uplink.is_flooded() {
+            self.close(now, Closed::Flood, outbox);
+        }
         match opened {
             Ok(false) => {}
             Ok(true) => self.close(now, Closed::ByPeer, outbox),
@@ -673,6 +686,10 @@ impl Peer {
         let mut reply = Vec::new();
         let mut arrivals = Vec::new();
         for packet in self.dtls.take_received() {
+            // Who offers trusts who answers.
+            if self.role == Role::Passive && !self.uplink.takes(now, &packet) {
+                continue;
+            }
             // The reply that opens the lane still goes through str0m, and shows where str0m sends.
             let was_open = self.lane.is_open();
             self.lane.handle_packet(now, &packet, &mut reply, &mut arrivals);
@@ -684,6 +701,9 @@ impl Peer {
         }
         for arrival in arrivals {
             self.handle_arrival(now, arrival, outbox);
+        }
+        if self.role == Role::Passive && self.uplink.is_flooded() {
+            self.close(now, Closed::Flood, outbox);
         }
         if self.lane.is_open() {
             self.handshake_at = None;

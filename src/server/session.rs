@@ -246,6 +246,9 @@ impl<G: Game> Server<G> {
                 }
                 let text = signaling::event("eventChannelClosed", &channel_fault(why));
                 self.push(index, Signal::Text(text));
+                if why == Closed::Flood {
+                    self.put_out(now, index, Leave::Flood, "Your data channel sent too many packets.");
+                }
             }
         }
     }
@@ -348,6 +351,7 @@ pub(super) fn channel_fault(why: Closed) -> Fault {
         Closed::Lost => (ErrorCode::NoSuchSession, "The data channel was lost."),
         Closed::ByPeer => (ErrorCode::NoSuchSession, "The data channel was closed."),
         Closed::TooManyAddresses => (ErrorCode::RateLimited, "The data channel changed its address too often."),
+        Closed::Flood => (ErrorCode::RateLimited, "The data channel sent too many packets."),
         Closed::Failed => (ErrorCode::Internal, "The data channel failed."),
     };
     Fault::new(code, sentence)

@@ -15,7 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("game", &["limits", "time", "wire", "room"]),
     ("room", &["limits", "time", "wire", "game", "journal"]),
     ("journal", &["limits", "time", "wire", "game", "room"]),
-    ("peer", &["limits", "time", "wire", "endpoint"]),
+    ("peer", &["limits", "rate", "time", "wire", "endpoint"]),
     ("endpoint", &["limits", "time", "wire", "peer"]),
     ("player", SESSIONS),
     ("signaling", SESSIONS),
