@@ -423,6 +423,27 @@ fn forged_datagrams_from_the_address_of_a_peer_do_not_end_it() {
 }
 
 #[test]
+fn what_others_send_under_the_address_of_a_peer_is_not_held_against_it() {
+    let mut net = Net::new();
+    let client = net.connect();
+    net.exchange(client, Duration::from_secs(1));
+    let source = net.clients[client].address;
+    let record = net.records.last().cloned().unwrap();
+    net.run(ONE_WAY * 2);
+    net.events.clear();
+    for number in 0..2 * u16::try_from(limits::UPLINK_PACKETS_PER_SECOND).unwrap() {
+        net.give(source, &record);
+        let mut forged = record.clone();
+        // The record's number is one that has not come (RFC 6347 §4.1.2.6); its tag can't be right.
+        forged[9..11].copy_from_slice(&(1_000 + number).to_be_bytes());
+        net.give(source, &forged);
+    }
+    assert_eq!((net.endpoint.dropped().excess, &net.events[..]), (0, &[][..]), "neither repeats nor forgeries count");
+    let (down, up) = net.exchange(client, Duration::from_secs(1));
+    assert!(down >= 28 && up >= 28, "{down} down, {up} up");
+}
+
+#[test]
 fn an_address_that_another_peer_claimed_comes_back_with_the_next_check() {
     let mut net = Net::new();
     let claimant = net.connect();

@@ -493,7 +493,11 @@ impl Lane {
     fn handle_reconfig(&mut self, value: &[u8], replies: &mut Replies, arrivals: &mut Vec<Arrival>) -> bool {
         for (kind, body) in Parameters(value) {
             if kind == parameter::OUTGOING_RESET_REQUEST {
-                replies.reset_done = be_u32(body, 0);
+                let Some(sequence) = be_u32(body, 0) else {
+                    self.dropped.malformed += 1;
+                    return false;
+                };
+                replies.reset_done = Some(sequence);
                 arrivals.push(Arrival::Closed);
                 return false;
             }

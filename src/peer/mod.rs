@@ -811,3 +811,12 @@ const STAND_IN_PORT: u16 = 1024;
 fn local_of(stand_in: SocketAddr) -> LocalId {
     LocalId(stand_in.port().saturating_sub(STAND_IN_PORT))
 }
+
+#[cfg(test)]
+impl Peer {
+    /// Sends chunks as no lane would; `tag` is that of the association unless another is given.
+    pub(crate) fn send_chunks(&mut self, now: Instant, tag: Option<u32>, chunks: &[u8], outbox: &mut Outbox) {
+        let packet = self.lane.hostile_packet(tag, chunks);
+        self.send_packet(now, &packet, outbox);
+    }
+}

@@ -435,3 +435,6 @@ impl<G: Game> Server<G> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -132,6 +132,21 @@ fn open_ends(now: Instant, tsns: [u32; 2]) -> [Watched; 2] {
     ends
 }
 
+#[cfg(test)]
+impl Lane {
+    /// A packet to the other end, of chunks as no lane would write them.
+    pub(crate) fn hostile_packet(&self, tag: Option<u32>, chunks: &[u8]) -> Vec<u8> {
+        let mut packet = Vec::new();
+        self.begin(&mut packet);
+        if let Some(tag) = tag {
+            packet[4..8].copy_from_slice(&tag.to_be_bytes());
+        }
+        packet.extend_from_slice(chunks);
+        finish(&mut packet);
+        packet
+    }
+}
+
 /// A lane that is held to its word.
 struct Watched {
     lane: Lane,
