@@ -105,6 +105,9 @@ pub const UPLINK_PACKETS_PER_SECOND: u32 = 500;
 pub const UPLINK_BYTES_PER_SECOND: u32 = 256 * 1024;
 /// Bytes that each message to a player adds to them: a SACK that reports some 60 gaps.
 pub const ACKNOWLEDGEMENT_BYTES: u32 = 256;
+/// Bytes that go to one player's data channel per second, with a burst of the same number: some 60 full states a
+/// second. What is more is dropped.
+pub const DOWNLINK_BYTES_PER_SECOND: u32 = 256 * 1024;
 /// Phase slots over which rooms are spread within one tick.
 pub const PHASE_SLOTS: u32 = 8;
 
@@ -135,6 +138,10 @@ const _: () = assert!(
 );
 const _: () = assert!(INPUT_BYTES + 16 <= PART_BODY_BYTES, "the largest input must fit one part");
 const _: () = assert!(FRAME_PARTS <= 16, "part index and count have four bits each");
+const _: () = assert!(
+    DOWNLINK_BYTES_PER_SECOND as usize >= FRAME_PARTS * UDP_PAYLOAD_BYTES * 1_000 / TICK_MS as usize,
+    "the largest state of every tick fits"
+);
 const _: () = assert!(SDP_BYTES < RELIABLE_UP_BYTES);
 const _: () = assert!(UPLINK_PACKETS_PER_SECOND >= 2 * FRAMES_PER_SECOND, "the limit of frames is met first");
 const _: () = assert!(

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 /// A token bucket that holds a second's worth and fills evenly.
 pub(crate) struct Allowance {
     per_second: u32,
+    interval: Duration,
     left: u32,
     filled: Instant,
     exceeded: u32,
@@ -13,7 +14,13 @@ pub(crate) struct Allowance {
 
 impl Allowance {
     pub(crate) fn new(per_second: u32, now: Instant) -> Allowance {
-        Allowance { per_second, left: per_second, filled: now, exceeded: 0 }
+        Allowance {
+            per_second,
+            interval: Duration::from_secs(1) / per_second,
+            left: per_second,
+            filled: now,
+            exceeded: 0,
+        }
     }
 
     /// Uses one; `false` where none is left.
@@ -23,18 +30,32 @@ impl Allowance {
 
     /// Uses so many; `false` where fewer are left.
     pub(crate) fn take_many(&mut self, now: Instant, count: u32) -> bool {
-        let interval = Duration::from_secs(1) / self.per_second;
-        let new = now.saturating_duration_since(self.filled).as_nanos() / interval.as_nanos();
-        let new = u32::try_from(new).unwrap_or(u32::MAX).min(self.per_second);
-        if new > 0 {
-            self.grant(new);
-            self.filled = now;
-        }
+        self.fill(now);
         match self.left.checked_sub(count) {
             Some(left) => self.left = left,
             None => self.exceeded = self.exceeded.saturating_add(count),
         }
         self.exceeded == 0
+    }
+
+    /// Uses so many, if they are left. It is no excess where they aren't.
+    pub(crate) fn take_left(&mut self, now: Instant, count: u32) -> bool {
+        self.fill(now);
+        let left = self.left.checked_sub(count);
+        self.left = left.unwrap_or(self.left);
+        left.is_some()
+    }
+
+    fn fill(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.filled);
+        if passed >= Duration::from_secs(1) {
+            self.grant(self.per_second);
+            self.filled = now;
+        } else if passed >= self.interval {
+            let new = passed.subsec_nanos() / self.interval.subsec_nanos().max(1);
+            self.grant(new);
+            self.filled += self.interval * new;
+        }
     }
 
     /// Allows so many on top, but no more at once than a second's worth.
@@ -76,6 +97,9 @@ mod tests {
         let mut many = Allowance::new(10, start);
         assert!(many.take_many(start, 10) && !many.take_many(start, 10) && !many.is_flooded());
         assert!(!many.take_many(start, 1) && many.is_flooded());
+        let mut steady = Allowance::new(10, start);
+        assert_eq!((0..300).filter(|&i| steady.take_left(start + Duration::from_millis(10) * i, 1)).count(), 39);
+        assert!(!steady.is_flooded());
         let mut even = Allowance::new(10, start);
         assert!((0..100u32).all(|i| even.take(start + Duration::from_millis(100) * i)));
     }

@@ -223,6 +223,18 @@ impl Net {
 }
 
 #[test]
+fn a_peer_is_sent_so_many_bytes_a_second_and_no_more() {
+    let mut net = Net::new();
+    let client = net.connect();
+    let frames = limits::DOWNLINK_BYTES_PER_SECOND as usize / 1_000;
+    let burst = |net: &mut Net| (0..2 * frames).filter(|_| net.send_down(client, &[1; 1_000]) == Sent::Sent).count();
+    assert_eq!(burst(&mut net), frames);
+    net.run(Duration::from_millis(100));
+    let a_tenth = burst(&mut net);
+    assert!((frames / 10 - 1..=frames / 10 + 1).contains(&a_tenth), "{a_tenth} of {frames}");
+}
+
+#[test]
 fn frames_go_both_ways_until_either_end_closes() {
     fn check(close: impl Fn(&mut Net, usize), server: &[Event], client: &[Event]) {
         let mut net = Net::new();

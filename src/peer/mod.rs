@@ -25,6 +25,7 @@ use str0m::net::{Protocol, Receive};
 use str0m::{Candidate, IceConnectionState, Input, Output, Rtc};
 
 use crate::limits;
+use crate::rate::Allowance;
 use dtls::DtlsHandle;
 use lane::{Arrival, Lane, Role};
 use sdp::{Description, Setup};
@@ -223,6 +224,7 @@ pub struct Peer {
     events: VecDeque<Event>,
     unproven_dropped: u64,
     uplink: Uplink,
+    downlink: Allowance,
     packet: Vec<u8>,
     /// Empty, but for its capacity.
     arrivals: Vec<Arrival>,
@@ -341,6 +343,7 @@ impl Peer {
             events: VecDeque::new(),
             unproven_dropped: 0,
             uplink: Uplink::new(now),
+            downlink: Allowance::new(limits::DOWNLINK_BYTES_PER_SECOND, now),
             packet: Vec::with_capacity(limits::UDP_PAYLOAD_BYTES),
             arrivals: Vec::new(),
         }
@@ -523,7 +526,8 @@ impl Peer {
     pub fn send(&mut self, now: Instant, frame: &[u8], outbox: &mut Outbox) -> Sent {
         let mut packet = std::mem::take(&mut self.packet);
         let before = outbox.waiting.len();
-        if !self.closed && self.lane.write_message(now, frame, &mut packet) {
+        let may_send = !self.closed && self.downlink.take_left(now, u32::try_from(frame.len()).unwrap_or(u32::MAX));
+        if may_send && self.lane.write_message(now, frame, &mut packet) {
             self.uplink.handle_sent();
             self.send_packet(now, &packet, outbox);
         }
@@ -651,8 +655,10 @@ impl Peer {
         let mut reply = Vec::new();
         let mut replies = Vec::new();
         let mut arrivals = std::mem::take(&mut self.arrivals);
+        // Who offers trusts who answers.
+        let is_limited = self.role == Role::Passive;
         let opened = self.dtls.open(datagram, |packet| {
-            if !self.uplink.takes(now, packet) {
+            if is_limited && !self.uplink.takes(now, packet) {
                 return;
             }
             self.lane.handle_packet(now, packet, &mut reply, &mut arrivals);

@@ -69,6 +69,7 @@ impl Hall {
             udp_port: 8080,
             public: vec![([10, 0, 0, 1], 8080).into()],
             interfaces: Vec::new(),
+            slow_path: false,
         };
         let server = Server::new(config, now, |_| Ok(Count::default()));
         Hall { server, start: now, now, identity: Identity::generate(), players: Vec::new() }
