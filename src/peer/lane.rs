@@ -629,11 +629,12 @@ impl Lane {
     }
 
     fn begin(&self, out: &mut Vec<u8>) {
+        let mut header = [0; HEADER_BYTES];
+        header[..2].copy_from_slice(&self.local_port.to_be_bytes());
+        header[2..4].copy_from_slice(&self.remote_port.to_be_bytes());
+        header[4..8].copy_from_slice(&self.remote_tag.to_be_bytes());
         out.clear();
-        out.extend_from_slice(&self.local_port.to_be_bytes());
-        out.extend_from_slice(&self.remote_port.to_be_bytes());
-        out.extend_from_slice(&self.remote_tag.to_be_bytes());
-        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&header);
     }
 
     fn init_chunk(&self, out: &mut Vec<u8>, kind: u8, cookie: &[u8]) {
@@ -696,12 +697,17 @@ impl Lane {
         let tsn = self.next_tsn;
         self.next_tsn = tsn.wrapping_add(1);
         self.pace.handle_sent(now, tsn);
-        put_chunk(
-            out,
-            chunk::DATA,
-            UNORDERED_UNFRAGMENTED,
-            &[&tsn.to_be_bytes(), &stream.to_be_bytes(), &[0; 2], &ppid.to_be_bytes(), payload],
-        );
+        let mut header = [0; DATA_HEADER_BYTES];
+        header[0] = chunk::DATA;
+        header[1] = UNORDERED_UNFRAGMENTED;
+        #[expect(clippy::cast_possible_truncation, reason = "what is sent fits a datagram")]
+        header[2..4].copy_from_slice(&((DATA_HEADER_BYTES + payload.len()) as u16).to_be_bytes());
+        header[4..8].copy_from_slice(&tsn.to_be_bytes());
+        header[8..10].copy_from_slice(&stream.to_be_bytes());
+        header[12..].copy_from_slice(&ppid.to_be_bytes());
+        out.extend_from_slice(&header);
+        out.extend_from_slice(payload);
+        pad(out);
     }
 }
 
@@ -783,7 +789,7 @@ fn put_parameter(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
     out.extend_from_slice(&kind.to_be_bytes());
     out.extend_from_slice(&parameter_length(value.len() as u16).to_be_bytes());
     out.extend_from_slice(value);
-    out.resize(out.len().next_multiple_of(4), 0);
+    pad(out);
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "what is sent fits a datagram")]
@@ -794,7 +800,13 @@ fn put_chunk(out: &mut Vec<u8>, kind: u8, flags: u8, value: &[&[u8]]) {
     for piece in value {
         out.extend_from_slice(piece);
     }
-    out.resize(out.len().next_multiple_of(4), 0);
+    pad(out);
+}
+
+/// Chunks and parameters begin at multiples of four bytes (RFC 9260 §3.2).
+fn pad(out: &mut Vec<u8>) {
+    let missing = out.len().wrapping_neg() % 4;
+    out.extend_from_slice(&[0; 4][..missing]);
 }
 
 /// Fills in the checksum (RFC 9260 appendix A).

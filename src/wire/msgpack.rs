@@ -193,6 +193,19 @@ impl<'a> Reader<'a> {
         is_plain
     }
 
+    /// Passes a short array of scalars that need no look inside, as most inputs are; `false` and nothing passed where
+    /// another value stands here.
+    fn pass_flat(&mut self) -> bool {
+        let start = self.at;
+        let Some(&first @ 0x90..=0x9f) = self.bytes.get(start) else { return self.pass_plain() };
+        self.at += 1;
+        let is_flat = (0..first & 0x0f).all(|_| self.pass_plain());
+        if !is_flat {
+            self.at = start;
+        }
+        is_flat
+    }
+
     /// Passes one scalar, or the head of an array or map: then what is inside it.
     fn pass(&mut self, is_key: bool) -> Result<Option<Container>, Malformed> {
         let array = |count| Ok(Some(Container { left: count, is_map: false }));
@@ -443,9 +456,13 @@ pub fn decode_inputs(body: &[u8]) -> Result<(u32, Vec<&[u8]>), Malformed> {
     }
     let mut values = Vec::with_capacity(count);
     for _ in 0..count {
-        // Each stands inside two arrays.
-        let len = measure_within(reader.rest(), limits::MSGPACK_ITEMS, limits::MSGPACK_DEPTH - 2)?;
-        let value = reader.take(len)?;
+        let start = reader.at;
+        if !reader.pass_flat() {
+            // Each stands inside two arrays.
+            let len = measure_within(reader.rest(), limits::MSGPACK_ITEMS, limits::MSGPACK_DEPTH - 2)?;
+            reader.take(len)?;
+        }
+        let value = &body[start..reader.at];
         if value.len() > limits::INPUT_BYTES {
             return Err(Malformed::Items);
         }
