@@ -17,19 +17,19 @@ use rtcade::games::Relay;
 use rtcade::limits::{RELIABLE_HEADER_BYTES, RELIABLE_UP_BYTES};
 
 /// Bounds every wait; nothing is asserted about how long anything takes.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 const HEAD_BYTES: usize = 8 * 1024;
 const MESSAGE_BYTES: usize = RELIABLE_UP_BYTES + RELIABLE_HEADER_BYTES;
 
 /// A running server, stopped when dropped.
-struct Server {
-    address: SocketAddr,
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
     handle: Handle,
     thread: Option<JoinHandle<std::io::Result<()>>>,
 }
 
 impl Server {
-    fn start(options: Options) -> Server {
+    pub(super) fn start(options: Options) -> Server {
         let (sender, receiver) = mpsc::channel();
         let thread = std::thread::spawn(move || {
             let driver = Driver::bind(options, |_| Ok(Relay)).expect("loopback has a free port");
@@ -59,7 +59,7 @@ impl Server {
     }
 
     /// Stops it as SIGTERM does, and waits for its end.
-    fn stop(mut self) {
+    pub(super) fn stop(mut self) {
         self.handle.shutdown();
         let thread = self.thread.take().expect("stopped once");
         thread.join().expect("no panic").expect("no error");
@@ -77,7 +77,7 @@ impl Drop for Server {
     }
 }
 
-fn loopback() -> Options {
+pub(super) fn loopback() -> Options {
     Options { listen: ([127, 0, 0, 1], 0).into(), page: "<p>page".into(), ..Options::default() }
 }
 

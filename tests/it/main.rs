@@ -11,6 +11,8 @@ mod driver;
 mod late;
 mod readme;
 mod session;
+#[cfg(feature = "driver")]
+mod stock;
 mod tidy;
 mod vectors;
 
