@@ -11,7 +11,7 @@ use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 use crate::endpoint::{LocalId, Transmit};
 use crate::limits::{LOCAL_ADDRESSES, UDP_PAYLOAD_BYTES};
 
-/// Asked of the OS for each direction of each socket: half a second of 6,000 datagrams.
+/// Asked of the OS for each direction of each socket.
 const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// Datagrams (or merged runs of them) taken by one system call.
 const RECEIVE_BATCH: usize = quinn_udp::BATCH_SIZE;
@@ -21,17 +21,21 @@ const SEND_BATCH: usize = 64;
 const MERGED_BYTES: usize = 64 * 1024;
 /// Where it doesn't merge: any datagram that fits an Ethernet frame.
 const DATAGRAM_BYTES: usize = 2048;
-/// Least time between two log lines about local addresses past their limit.
-const UNNUMBERED_LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// Time between two questions to the kernel about what it dropped.
+const OVERFLOW_INTERVAL: Duration = Duration::from_secs(1);
+/// Least time between two warnings of the same thing.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What became of datagrams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counters {
     pub(super) received: u64,
+    /// Dropped by the kernel because the socket's receive buffer was full; known on Linux only.
+    pub(super) overflowed: u64,
     /// Arrived at one local address too many.
     pub(super) unnumbered: u64,
     pub(super) sent: u64,
-    /// Dropped because the socket's buffer was full.
+    /// Dropped because the socket's send buffer was full.
     pub(super) blocked: u64,
     /// Refused by the OS: no route, say.
     pub(super) failed: u64,
@@ -51,6 +55,15 @@ struct Socket {
     sender: sender::Sender,
     /// Whether it may hold datagrams: edge-triggered readiness is told once.
     readable: bool,
+    /// What the kernel had dropped when it was last asked, modulo 2³².
+    overflowed: u32,
+}
+
+/// Of something that keeps happening, logged now and then.
+#[derive(Default)]
+struct Warning {
+    count: u64,
+    logged: Option<Instant>,
 }
 
 /// Datagrams to send, copied out of the core, which lends one at a time.
@@ -71,8 +84,9 @@ pub(super) struct Udp {
     sockets: Vec<Socket>,
     /// By their [`LocalId`]. None is ever given to another address: a peer may still send from it.
     locals: Vec<Local>,
-    /// When it was last logged that there are too many of them.
-    unnumbered_logged: Option<Instant>,
+    overflow_asked: Option<Instant>,
+    overflow_warning: Warning,
+    unnumbered_warning: Warning,
     receive_buffer: Vec<u8>,
     batch: Batch,
     counters: Counters,
@@ -86,7 +100,9 @@ impl Udp {
         Ok(Udp {
             sockets,
             locals: Vec::new(),
-            unnumbered_logged: None,
+            overflow_asked: None,
+            overflow_warning: Warning::default(),
+            unnumbered_warning: Warning::default(),
             receive_buffer: vec![0; RECEIVE_BATCH * buffer_bytes],
             batch: Batch::default(),
             counters: Counters::default(),
@@ -97,7 +113,12 @@ impl Udp {
         self.sockets.iter_mut().map(|socket| &mut socket.io)
     }
 
-    pub(super) fn counters(&self) -> Counters {
+    pub(super) fn counters(&mut self) -> Counters {
+        for socket in &mut self.sockets {
+            let Some(overflowed) = receive_queue::overflowed(&socket.io) else { continue };
+            self.counters.overflowed += u64::from(overflowed.wrapping_sub(socket.overflowed));
+            socket.overflowed = overflowed;
+        }
         self.counters
     }
 
@@ -113,7 +134,6 @@ impl Udp {
 
     /// Hands over about `budget` datagrams of each socket that has some.
     pub(super) fn receive(&mut self, now: Instant, budget: usize, mut handle: impl FnMut(LocalId, SocketAddr, &[u8])) {
-        let unnumbered = self.counters.unnumbered;
         let buffer_bytes = self.receive_buffer.len() / RECEIVE_BATCH;
         let mut metas = [RecvMeta::default(); RECEIVE_BATCH];
         for (index, socket) in self.sockets.iter_mut().enumerate() {
@@ -151,14 +171,27 @@ impl Udp {
                 taken += 1;
             }
         }
-        if self.counters.unnumbered > unnumbered
-            && self.unnumbered_logged.is_none_or(|logged| now >= logged + UNNUMBERED_LOG_INTERVAL)
-        {
-            self.unnumbered_logged = Some(now);
+        self.warn(now);
+    }
+
+    fn warn(&mut self, now: Instant) {
+        if self.unnumbered_warning.due(now, self.counters.unnumbered).is_some() {
             log::warn!(
                 "datagrams to this machine's newer addresses are dropped: it has had more than {LOCAL_ADDRESSES}; \
                 restart the server, or name the address to listen on with --udp ADDR:PORT"
             );
+        }
+        if self.overflow_asked.is_some_and(|asked| now < asked + OVERFLOW_INTERVAL) {
+            return;
+        }
+        self.overflow_asked = Some(now);
+        let overflowed = self.counters().overflowed;
+        if let Some(new) = self.overflow_warning.due(now, overflowed) {
+            let remedy = match self.sockets.iter().find_map(Socket::receive_buffer_shortage) {
+                Some(shortage) => shortage,
+                None => "this machine is too slow for all its players, or was held up".to_owned(),
+            };
+            log::warn!("{new} datagrams from players are lost, as a receive buffer was full: {remedy}");
         }
     }
 
@@ -198,18 +231,55 @@ impl Socket {
     fn new(io: UdpSocket) -> io::Result<Socket> {
         let state = UdpSocketState::new(UdpSockRef::from(&io))?;
         let address = io.local_addr()?;
-        let reference = UdpSockRef::from(&io);
         // A smaller buffer than asked for only drops sooner.
         let _ = state.set_send_buffer_size(UdpSockRef::from(&io), SOCKET_BUFFER_BYTES);
         let _ = state.set_recv_buffer_size(UdpSockRef::from(&io), SOCKET_BUFFER_BYTES);
-        log::debug!(
-            "udp://{address}: buffers of {} bytes in, {} out; {SOCKET_BUFFER_BYTES} asked for",
-            state.recv_buffer_size(UdpSockRef::from(&io))?,
-            state.send_buffer_size(reference)?,
-        );
         let sender = sender::Sender::new(address);
         // What arrived before the socket was registered may have no edge of its own.
-        Ok(Socket { io, state, sender, readable: true })
+        let socket = Socket { io, state, sender, readable: true, overflowed: 0 };
+        for shortage in [socket.receive_buffer_shortage(), socket.send_buffer_shortage()] {
+            match shortage {
+                Some(shortage) => log::info!("udp://{address}: {shortage}"),
+                None => log::debug!("udp://{address}: a buffer of {SOCKET_BUFFER_BYTES} bytes was granted"),
+            }
+        }
+        Ok(socket)
+    }
+
+    /// What is wrong with the size of its receive buffer, and what to do.
+    fn receive_buffer_shortage(&self) -> Option<String> {
+        let granted = self.state.recv_buffer_size(UdpSockRef::from(&self.io)).ok()?;
+        shortage("receive", granted, "net.core.rmem_max")
+    }
+
+    /// What is wrong with the size of its send buffer, and what to do.
+    fn send_buffer_shortage(&self) -> Option<String> {
+        let granted = self.state.send_buffer_size(UdpSockRef::from(&self.io)).ok()?;
+        shortage("send", granted, "net.core.wmem_max")
+    }
+}
+
+fn shortage(direction: &str, granted: usize, sysctl: &str) -> Option<String> {
+    // Linux doubles what it is asked for, to keep its books in it (socket(7)), and tells the double.
+    let granted = if cfg!(target_os = "linux") { granted / 2 } else { granted };
+    (granted < SOCKET_BUFFER_BYTES).then(|| {
+        let remedy = if cfg!(target_os = "linux") {
+            format!("; raise it with `sysctl -w {sysctl}={SOCKET_BUFFER_BYTES}` and restart the server")
+        } else {
+            String::new()
+        };
+        format!("the OS granted a {direction} buffer of {granted} bytes instead of {SOCKET_BUFFER_BYTES}{remedy}")
+    })
+}
+
+impl Warning {
+    /// How often it has happened since it was last logged, where it is to be logged now. `count` is how often in all.
+    fn due(&mut self, now: Instant, count: u64) -> Option<u64> {
+        if count == self.count || self.logged.is_some_and(|logged| now < logged + WARNING_INTERVAL) {
+            return None;
+        }
+        self.logged = Some(now);
+        Some(count - std::mem::replace(&mut self.count, count))
     }
 }
 
@@ -245,6 +315,38 @@ fn send_run(socket: &mut Socket, source: Option<IpAddr>, run: &[Datagram], bytes
             }
         };
         rest = &rest[done..];
+    }
+}
+
+/// What the kernel says about the datagrams that wait.
+#[cfg(target_os = "linux")]
+mod receive_queue {
+    use mio::net::UdpSocket;
+    use nix::sys::socket::getsockopt;
+    use nix::{getsockopt_impl, libc, sockopt_impl};
+
+    sockopt_impl!(
+        /// The memory of a socket, and its drops (sock_diag(7)); since Linux 4.12.
+        MemoryInfo,
+        GetOnly,
+        libc::SOL_SOCKET,
+        libc::SO_MEMINFO,
+        [u32; 9]
+    );
+
+    /// Datagrams that found no room, modulo 2³².
+    pub(super) fn overflowed(socket: &UdpSocket) -> Option<u32> {
+        getsockopt(socket, MemoryInfo).ok().map(|info| info[libc::SK_MEMINFO_DROPS as usize])
+    }
+}
+
+/// The kernel keeps it to itself.
+#[cfg(not(target_os = "linux"))]
+mod receive_queue {
+    use mio::net::UdpSocket;
+
+    pub(super) fn overflowed(_: &UdpSocket) -> Option<u32> {
+        None
     }
 }
 
@@ -524,6 +626,47 @@ mod tests {
         udp.receive(Instant::now(), usize::MAX, |_, _, _| count += 1);
         assert_eq!(count, total);
         assert!(!udp.is_readable());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_found_no_room_is_counted() {
+        let (mut udp, address) = udp("127.0.0.1:0");
+        let client = client("127.0.0.1:0");
+        let mut sent = 0;
+        for room in [1, 1, SOCKET_BUFFER_BYTES] {
+            udp.sockets[0].state.set_recv_buffer_size(UdpSockRef::from(&udp.sockets[0].io), room).expect("set");
+            for _ in 0..200 {
+                client.send_to(&[0; 100], address).expect("sent");
+                sent += 1;
+            }
+            let overflowed = udp.counters().overflowed;
+            udp.handle_readable(0);
+            udp.receive(Instant::now(), usize::MAX, |_, _, _| {});
+            assert_eq!(udp.counters().received + udp.counters().overflowed, sent);
+            assert_eq!(udp.counters().overflowed, overflowed);
+        }
+        assert!((1..400).contains(&udp.counters().overflowed), "{:?}", udp.counters());
+    }
+
+    #[test]
+    fn a_warning_comes_once_in_a_while_and_says_how_often() {
+        let now = Instant::now();
+        let mut warning = Warning::default();
+        assert_eq!(warning.due(now, 0), None);
+        assert_eq!(warning.due(now, 3), Some(3));
+        assert_eq!(warning.due(now + WARNING_INTERVAL / 2, 5), None);
+        assert_eq!(warning.due(now + WARNING_INTERVAL, 7), Some(4));
+        assert_eq!(warning.due(now + WARNING_INTERVAL * 2, 7), None);
+    }
+
+    #[test]
+    fn a_buffer_too_small_is_told_with_its_size_and_remedy() {
+        let (udp, _) = udp("127.0.0.1:0");
+        udp.sockets[0].state.set_recv_buffer_size(UdpSockRef::from(&udp.sockets[0].io), 65_536).expect("set");
+        let shortage = udp.sockets[0].receive_buffer_shortage().expect("it is too small");
+        assert!(shortage.contains(" 65536 bytes instead of 4194304"), "{shortage}");
+        assert!(!cfg!(target_os = "linux") || shortage.contains("net.core.rmem_max=4194304"), "{shortage}");
     }
 
     #[test]
