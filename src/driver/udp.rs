@@ -13,9 +13,10 @@ use crate::limits::{LOCAL_ADDRESSES, UDP_PAYLOAD_BYTES};
 
 /// Asked of the OS for each direction of each socket.
 const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
-/// Datagrams (or merged runs of them) taken by one system call.
-const RECEIVE_BATCH: usize = quinn_udp::BATCH_SIZE;
-/// Datagrams given to one system call.
+/// Datagrams (or merged runs of them) taken by one system call: enough that a burst costs no more than in larger ones,
+/// few enough that making ready for those that don't come costs little, as most wakes find one to ten.
+const RECEIVE_BATCH: usize = if quinn_udp::BATCH_SIZE < 16 { quinn_udp::BATCH_SIZE } else { 16 };
+/// Datagrams given to one system call. Above eight little is gained: what is left is the kernel's work on each.
 const SEND_BATCH: usize = 64;
 /// What the kernel may merge into one buffer.
 const MERGED_BYTES: usize = 64 * 1024;
@@ -169,6 +170,9 @@ impl Udp {
                     }
                 }
                 taken += 1;
+                // The kernel fills a batch from what there is: a short one has emptied the socket, and what comes after
+                // it brings a new edge. (Where batches are of one, none is short.)
+                socket.readable &= count == RECEIVE_BATCH;
             }
         }
         self.warn(now);
