@@ -43,7 +43,8 @@ pub(crate) struct Endpoint {
     identity: Identity,
     slow_path: bool,
     rng: ChaCha20Rng,
-    peers: Slab<Entry>,
+    /// Boxed, because a slab that grows moves what it holds.
+    peers: Slab<Box<Entry>>,
     generation: u32,
     by_address: BTreeMap<SocketAddr, PeerKey>,
     timers: BTreeSet<(Instant, PeerKey)>,
@@ -106,7 +107,7 @@ impl Endpoint {
             peer.take_slow_path();
         }
         let key = PeerKey { index, generation: self.generation };
-        slot.insert(Entry { generation: self.generation, peer, deadline: None, addresses: Vec::new() });
+        slot.insert(Box::new(Entry { generation: self.generation, peer, deadline: None, addresses: Vec::new() }));
         self.settle(key);
         Ok((key, sdp))
     }
@@ -200,7 +201,7 @@ impl Endpoint {
     }
 
     fn entry(&self, key: PeerKey) -> Option<&Entry> {
-        self.peers.get(key.index as usize).filter(|entry| entry.generation == key.generation)
+        self.peers.get(key.index as usize).map(Box::as_ref).filter(|entry| entry.generation == key.generation)
     }
 
     /// Does something to a peer, and with what came of it.
@@ -258,7 +259,7 @@ impl Endpoint {
     }
 
     fn remove(&mut self, key: PeerKey) {
-        let entry = self.peers.remove(key.index as usize);
+        let entry = *self.peers.remove(key.index as usize);
         self.dropped_by_gone += entry.peer.dropped();
         if let Some(deadline) = entry.deadline {
             self.timers.remove(&(deadline, key));

@@ -3,7 +3,7 @@
 //! str0m makes its DTLS instance through a provider; ours hands out one whose application data stays with us instead of
 //! going into str0m's SCTP. One checked configuration serves all peers: checking it anew costs a millisecond each.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,6 +19,8 @@ const FLIGHT_TIMEOUT: Duration = Duration::from_millis(250);
 const FLIGHT_RETRIES: usize = 6;
 /// Datagrams decrypted and not yet taken by the lane; they are taken after each datagram.
 const RECEIVED_MAX: usize = 64;
+/// No certificate that a client shows may be larger: the DTLS instance panics where it doesn't fit.
+const OUTPUT_BYTES: usize = 64 * 1024;
 
 /// The lane's hold on the DTLS instance of its peer.
 pub(super) struct DtlsHandle(Arc<Mutex<Shared>>);
@@ -26,7 +28,6 @@ pub(super) struct DtlsHandle(Arc<Mutex<Shared>>);
 struct Shared {
     dtls: dimpl::Dtls,
     received: Vec<Vec<u8>>,
-    output: Vec<u8>,
 }
 
 impl DtlsHandle {
@@ -43,12 +44,13 @@ impl DtlsHandle {
     /// Encrypts one record straight into `out`, past str0m. Only once the handshake is done, and while str0m has been
     /// polled until there was nothing: then the record is all that comes out.
     pub(super) fn seal(&self, data: &[u8], out: &mut Vec<u8>) -> Result<(), DtlsImplError> {
-        let Shared { dtls, output, .. } = &mut *lock(&self.0);
+        let Shared { dtls, .. } = &mut *lock(&self.0);
+        let mut output = Output::borrow();
         dtls.send_application_data(data)?;
         loop {
-            match dtls.poll_output(output) {
+            match dtls.poll_output(&mut output.0) {
                 DtlsOutput::Packet(packet) => out.extend_from_slice(packet),
-                DtlsOutput::BufferTooSmall { needed } => output.resize(needed, 0),
+                DtlsOutput::BufferTooSmall { needed } => output.0.resize(needed, 0),
                 DtlsOutput::Timeout(_) => return Ok(()),
                 _ => {}
             }
@@ -57,13 +59,14 @@ impl DtlsHandle {
 
     /// Decrypts a datagram of application data, past str0m. `true` if the other end said goodbye in it.
     pub(super) fn open(&self, datagram: &[u8], mut each: impl FnMut(&[u8])) -> Result<bool, DtlsImplError> {
-        let Shared { dtls, output, .. } = &mut *lock(&self.0);
+        let Shared { dtls, .. } = &mut *lock(&self.0);
+        let mut output = Output::borrow();
         dtls.handle_packet(datagram)?;
         let mut said_goodbye = false;
         loop {
-            match dtls.poll_output(output) {
+            match dtls.poll_output(&mut output.0) {
                 DtlsOutput::ApplicationData(data) => each(data),
-                DtlsOutput::BufferTooSmall { needed } => output.resize(needed, 0),
+                DtlsOutput::BufferTooSmall { needed } => output.0.resize(needed, 0),
                 DtlsOutput::CloseNotify => said_goodbye = true,
                 DtlsOutput::Timeout(_) => return Ok(said_goodbye),
                 // A flight that is sent again answers a handshake record; none begins with application data.
@@ -78,12 +81,28 @@ impl DtlsHandle {
     }
 }
 
+/// The buffer that DTLS writes what it has to say to: one of each thread, which none of its uses keeps.
+struct Output(Vec<u8>);
+
+impl Output {
+    fn borrow() -> Output {
+        Output(OUTPUT.take())
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        OUTPUT.set(std::mem::take(&mut self.0));
+    }
+}
+
 /// A panic in between leaves nothing half done that the owner, who closes the peer, would still use.
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 thread_local! {
+    static OUTPUT: Cell<Vec<u8>> = Cell::new(vec![0; OUTPUT_BYTES]);
     static NEWEST: RefCell<Option<Arc<Mutex<Shared>>>> = const { RefCell::new(None) };
 }
 
@@ -118,7 +137,7 @@ impl DtlsProvider for Provider {
         _mtu: Option<usize>,
     ) -> Result<Box<dyn DtlsInstance>, CryptoError> {
         let dtls = dimpl::Dtls::new_12(checked_config()?, cert.clone(), now);
-        let shared = Arc::new(Mutex::new(Shared { dtls, received: Vec::new(), output: vec![0; 2048] }));
+        let shared = Arc::new(Mutex::new(Shared { dtls, received: Vec::new() }));
         NEWEST.set(Some(Arc::clone(&shared)));
         Ok(Box::new(Instance(shared)))
     }
@@ -158,9 +177,10 @@ impl DtlsInstance for Instance {
     }
 
     fn poll_output<'a>(&mut self, buf: &'a mut [u8]) -> DtlsOutput<'a> {
-        let Shared { dtls, received, output } = &mut *lock(&self.0);
+        let Shared { dtls, received } = &mut *lock(&self.0);
+        let mut output = Output::borrow();
         loop {
-            let needed = match dtls.poll_output(output) {
+            let needed = match dtls.poll_output(&mut output.0) {
                 DtlsOutput::ApplicationData(data) => {
                     if received.len() < RECEIVED_MAX {
                         received.push(data.to_vec());
@@ -187,11 +207,12 @@ impl DtlsInstance for Instance {
                 DtlsOutput::BufferTooSmall { needed } => needed,
                 DtlsOutput::Timeout(at) => return DtlsOutput::Timeout(at),
                 DtlsOutput::Connected => return DtlsOutput::Connected,
-                DtlsOutput::KeyingMaterial(key, profile) => return DtlsOutput::KeyingMaterial(key, profile),
+                // Keys for media, of which there is none: str0m would make contexts of nine kilobytes of them.
+                DtlsOutput::KeyingMaterial(..) => continue,
                 DtlsOutput::CloseNotify => return DtlsOutput::CloseNotify,
                 _ => continue,
             };
-            output.resize(needed, 0);
+            output.0.resize(needed, 0);
         }
     }
 

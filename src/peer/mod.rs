@@ -57,6 +57,8 @@ pub struct Transmit<'a> {
 #[derive(Default)]
 pub struct Outbox {
     bytes: Vec<u8>,
+    /// Where a packet is written before it is encrypted; kept for its capacity.
+    packet: Vec<u8>,
     waiting: VecDeque<(LocalId, SocketAddr, Range<usize>)>,
 }
 
@@ -225,7 +227,6 @@ pub struct Peer {
     unproven_dropped: u64,
     uplink: Uplink,
     downlink: Allowance,
-    packet: Vec<u8>,
     /// Empty, but for its capacity.
     arrivals: Vec<Arrival>,
 }
@@ -328,7 +329,7 @@ impl Peer {
             role,
             ufrag: own.ufrag.clone(),
             rng,
-            addresses: Vec::new(),
+            addresses: Vec::with_capacity(1),
             introductions: 0,
             locals: Vec::new(),
             current: None,
@@ -344,7 +345,6 @@ impl Peer {
             unproven_dropped: 0,
             uplink: Uplink::new(now),
             downlink: Allowance::new(limits::DOWNLINK_BYTES_PER_SECOND, now),
-            packet: Vec::with_capacity(limits::UDP_PAYLOAD_BYTES),
             arrivals: Vec::new(),
         }
     }
@@ -524,14 +524,14 @@ impl Peer {
 
     /// Sends a frame now or never.
     pub fn send(&mut self, now: Instant, frame: &[u8], outbox: &mut Outbox) -> Sent {
-        let mut packet = std::mem::take(&mut self.packet);
+        let mut packet = std::mem::take(&mut outbox.packet);
         let before = outbox.waiting.len();
         let may_send = !self.closed && self.downlink.take_left(now, u32::try_from(frame.len()).unwrap_or(u32::MAX));
         if may_send && self.lane.write_message(now, frame, &mut packet) {
             self.uplink.handle_sent();
             self.send_packet(now, &packet, outbox);
         }
-        self.packet = packet;
+        outbox.packet = packet;
         if outbox.waiting.len() > before { Sent::Sent } else { Sent::Dropped }
     }
 
@@ -540,7 +540,7 @@ impl Peer {
         if self.closed {
             return;
         }
-        let mut packet = std::mem::take(&mut self.packet);
+        let mut packet = std::mem::take(&mut outbox.packet);
         if self.lane.write_abort(&mut packet) {
             self.send_packet(now, &packet, outbox);
         }
@@ -586,11 +586,11 @@ impl Peer {
         let Some(asked) = self.current_address().filter(|address| !address.proven) else { return };
         let (remote, nonce) = (asked.remote, asked.nonce);
         if self.lane.is_open() {
-            let mut packet = std::mem::take(&mut self.packet);
+            let mut packet = std::mem::take(&mut outbox.packet);
             self.lane.write_heartbeat(nonce, &mut packet);
             // Through str0m, to see which address it has chosen.
             self.send_through_str0m(now, &packet, outbox);
-            self.packet = packet;
+            outbox.packet = packet;
         }
         if self.current != Some(remote) {
             // str0m sent it elsewhere, and who has it there could answer for this address.
@@ -603,12 +603,12 @@ impl Peer {
     }
 
     fn handshake(&mut self, now: Instant, wait: Duration, outbox: &mut Outbox) {
-        let mut packet = std::mem::take(&mut self.packet);
+        let mut packet = std::mem::take(&mut outbox.packet);
         if self.lane.write_handshake(&mut packet) {
             self.send_packet(now, &packet, outbox);
             self.handshake_at = Some((now + wait, wait));
         }
-        self.packet = packet;
+        outbox.packet = packet;
     }
 
     /// Whether datagrams may pass str0m by, whose turn would only add to their cost: once the lane is open. The replies
