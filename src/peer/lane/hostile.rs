@@ -166,7 +166,7 @@ impl Watched {
 
     /// Gives it a packet; its reply.
     fn handle(&mut self, now: Instant, packet: &[u8]) -> Option<Vec<u8>> {
-        let was_open = self.lane.is_open();
+        let state_before = self.lane.state;
         let highest_before = self.lane.highest_seen;
         let dropped_before = self.lane.dropped();
         let (mut reply, mut arrivals) = (Vec::new(), Vec::new());
@@ -178,8 +178,8 @@ impl Watched {
             assert!(arrivals.is_empty(), "a packet of another association brings nothing: {arrivals:?}");
             assert!(reply.is_empty() || first == Some(&chunk::INIT), "nor is it answered");
         }
-        self.check_arrivals(was_open, packet, &arrivals);
-        self.check_deliveries(was_open, highest_before, packet, &arrivals);
+        self.check_arrivals(state_before == State::Established, packet, &arrivals);
+        self.check_deliveries(state_before, highest_before, packet, &arrivals);
         let dropped = self.lane.dropped();
         for (before, after) in [
             (dropped_before.malformed, dropped.malformed),
@@ -230,13 +230,13 @@ impl Watched {
     }
 
     /// Each message that was delivered stands in the packet, under a TSN that none was delivered under before.
-    fn check_deliveries(&mut self, was_open: bool, highest_before: u32, packet: &[u8], arrivals: &[Arrival]) {
+    fn check_deliveries(&mut self, state_before: State, highest_before: u32, packet: &[u8], arrivals: &[Arrival]) {
         let mut messages = arrivals.iter().filter_map(|arrival| match arrival {
             Arrival::Message(message) => Some(message.as_slice()),
             _ => None,
         });
         let mut next = messages.next();
-        let mut open = was_open;
+        let mut open = state_before == State::Established;
         let (mut tsn_now, mut number_now) = (highest_before, self.highest);
         let mut reached = vec![(tsn_now, number_now)];
         for chunk in Chunks(packet.get(HEADER_BYTES..).unwrap_or_default()).map_while(|chunk| chunk) {
@@ -246,7 +246,7 @@ impl Watched {
                     tsn_now = tsn.wrapping_sub(1);
                     open = true;
                 }
-                chunk::COOKIE_ACK => open = true,
+                chunk::COOKIE_ACK if state_before == State::CookieEchoed => open = true,
                 chunk::DATA | chunk::FORWARD_TSN if open => {
                     let Some(tsn) = be_u32(chunk.value, 0) else { continue };
                     let number = number_now + i64::from(tsn.wrapping_sub(tsn_now).cast_signed());
