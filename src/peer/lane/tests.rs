@@ -387,6 +387,27 @@ fn heartbeats_are_echoed_up_to_their_bound() {
 }
 
 #[test]
+fn what_stands_behind_a_goodbye_or_an_init_is_not_looked_at() {
+    let message = data(1, UNORDERED_UNFRAGMENTED, 0, ppid::BINARY, b"x");
+    let reset = |request: &[u8]| (chunk::RE_CONFIG, 0, parameter(parameter::OUTGOING_RESET_REQUEST, request));
+    let told = |chunk| Wire::open([1, 1]).tell(&[chunk, message.clone()]).1;
+    assert_eq!(told(reset(&[0; 12])), [Arrival::Closed]);
+    assert_eq!(told((chunk::ABORT, 0, vec![])), [Arrival::Closed]);
+
+    let mut wire = Wire::open([1, 1]);
+    assert_eq!(wire.tell(&[reset(&[0; 3])]), (vec![], vec![]), "a reset that names no request is none");
+    assert_eq!((wire.ends[PASSIVE].is_open(), wire.ends[PASSIVE].dropped().malformed), (true, 1));
+
+    // An INIT comes without a tag, so nothing else may come with it.
+    let packet = packet_of(0, &[(chunk::INIT, 0, vec![0; 16]), message]);
+    for end in [ACTIVE, PASSIVE] {
+        let mut arrivals = Vec::new();
+        Wire::open([1, 1]).ends[end].handle_packet(start(), &packet, &mut Vec::new(), &mut arrivals);
+        assert_eq!(arrivals, []);
+    }
+}
+
+#[test]
 fn either_end_can_close() {
     fn check(name: &str, told: (u8, u8, Vec<u8>), answer: Option<u8>) {
         let mut wire = Wire::open([1, 1]);
