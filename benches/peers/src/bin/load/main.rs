@@ -1,0 +1,501 @@
+//! The clients of all servers: one thread, sockets of their own, inputs at the rate of the server's ticks. Prints what
+//! it measured as JSON.
+
+#![forbid(unsafe_code)]
+
+mod connection;
+mod measure;
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::error::Error;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::{Args, Parser, Subcommand};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token, Waker};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use rtcade_peers::{monotonic_us, stamp_of};
+use serde_json::{Value, json};
+
+use connection::{Connection, Protocol, blend};
+use measure::{Histogram, Process};
+
+#[derive(Parser)]
+struct CommandLine {
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+#[derive(Subcommand)]
+enum Scenario {
+    /// Everybody plays: cost, memory, what is delivered.
+    Steady(Common),
+    /// The link loses packets: how old what a player sees is.
+    Loss {
+        #[command(flatten)]
+        common: Common,
+        /// Control socket of the link.
+        #[arg(long)]
+        link: PathBuf,
+        /// Of a thousand packets, each way.
+        #[arg(long)]
+        permille: u32,
+    },
+    /// Half of the clients are cut off for a while.
+    Outage {
+        #[command(flatten)]
+        common: Common,
+        #[arg(long)]
+        link: PathBuf,
+        /// Address of that half.
+        #[arg(long)]
+        cut_off: Ipv4Addr,
+        #[arg(long)]
+        outage_ms: u64,
+    },
+}
+
+#[derive(Args, Clone)]
+struct Common {
+    #[arg(long, value_enum)]
+    protocol: Protocol,
+    #[arg(long)]
+    server: SocketAddr,
+    /// The server's process.
+    #[arg(long)]
+    pid: u32,
+    #[arg(long)]
+    clients: usize,
+    #[arg(long, default_value_t = 33)]
+    tick_ms: u64,
+    #[arg(long, default_value_t = 50.0)]
+    joins_per_second: f64,
+    #[arg(long, default_value_t = 2.0)]
+    warm_up: f64,
+    /// Seconds of measuring.
+    #[arg(long)]
+    window: f64,
+    /// Seconds that joining may take beyond its pace.
+    #[arg(long, default_value_t = 20.0)]
+    patience: f64,
+    #[arg(long, default_value = "127.0.0.1")]
+    local: IpAddr,
+}
+
+/// A message older than that is stale.
+const STALE_US: u64 = 200_000;
+/// An input this late counts as one: the generator had fallen behind.
+const LATE: Duration = Duration::from_millis(10);
+const CONNECTED: Token = Token(usize::MAX);
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Task {
+    Connect,
+    Input,
+    Timeout,
+}
+
+/// What the clients got, since it was last reset.
+#[derive(Default)]
+struct Seen {
+    messages: u64,
+    inputs: u64,
+    late_inputs: u64,
+    skipped_inputs: u64,
+    ages: Histogram,
+    /// Per client, of each message: when it came and when it was made. Kept where somebody looks at single ones.
+    arrivals: Option<Vec<Vec<(u64, u64)>>>,
+}
+
+impl Seen {
+    fn arrive(&mut self, number: usize, message: &[u8]) {
+        let Some(made) = stamp_of(message) else { return };
+        let now = monotonic_us();
+        self.messages += 1;
+        self.ages.add(now.saturating_sub(made), 1);
+        if let Some(arrivals) = &mut self.arrivals {
+            arrivals[number].push((now, made));
+        }
+    }
+}
+
+struct Player {
+    connection: Connection,
+    started: Instant,
+    /// Deadline for which a task is in the queue.
+    armed: Option<Instant>,
+    opened: bool,
+}
+
+struct Load {
+    common: Common,
+    poll: Poll,
+    waker: Arc<Waker>,
+    players: Vec<Option<Player>>,
+    tasks: BinaryHeap<Reverse<(Instant, Task, usize)>>,
+    connected: Receiver<(usize, Instant, Result<Connection, String>)>,
+    connector: Sender<(usize, Instant, Result<Connection, String>)>,
+    /// The addresses that clients take turns with.
+    locals: Vec<IpAddr>,
+    open: usize,
+    failures: Vec<String>,
+    openings: Histogram,
+    seen: Seen,
+}
+
+impl Load {
+    fn new(common: Common, locals: Vec<IpAddr>) -> io::Result<Load> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), CONNECTED)?);
+        let (connector, connected) = mpsc::channel();
+        Ok(Load {
+            players: (0..common.clients).map(|_| None).collect(),
+            common,
+            poll,
+            waker,
+            tasks: BinaryHeap::new(),
+            connected,
+            connector,
+            locals,
+            open: 0,
+            failures: Vec::new(),
+            openings: Histogram::default(),
+            seen: Seen::default(),
+        })
+    }
+
+    /// Plays until then, or until `done`.
+    fn run(&mut self, until: Instant, done: impl Fn(&Load) -> bool) -> io::Result<()> {
+        let mut events = Events::with_capacity(1024);
+        let mut now = Instant::now();
+        while now < until && !done(self) {
+            let soonest = self.tasks.peek().map_or(until, |&Reverse((at, ..))| at.min(until));
+            match self.poll.poll(&mut events, Some(soonest.saturating_duration_since(now))) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
+            now = Instant::now();
+            for event in &events {
+                let Token(token) = event.token();
+                if event.token() == CONNECTED {
+                    self.take_connected(now)?;
+                } else if let Some(player) = &mut self.players[token / 2] {
+                    let mut arrived = |message: &[u8]| self.seen.arrive(token / 2, message);
+                    match token % 2 {
+                        0 => player.connection.read_datagrams(now, &mut arrived),
+                        _ => player.connection.read_websocket(now, &mut arrived),
+                    }
+                    self.note(now, token / 2);
+                }
+            }
+            now = Instant::now();
+            while let Some(&Reverse((at, task, number))) = self.tasks.peek()
+                && at <= now
+            {
+                self.tasks.pop();
+                self.perform(now, at, task, number);
+            }
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, now: Instant, at: Instant, task: Task, number: usize) {
+        let tick = Duration::from_millis(self.common.tick_ms);
+        if task == Task::Connect {
+            let (common, connector, waker) = (self.common.clone(), self.connector.clone(), Arc::clone(&self.waker));
+            let local = self.locals[number % self.locals.len()];
+            thread::spawn(move || {
+                let connection = Connection::connect(common.protocol, common.server, local, number);
+                let _ = connector.send((number, now, connection.map_err(|error| error.to_string())));
+                let _ = waker.wake();
+            });
+            return;
+        }
+        let Some(player) = &mut self.players[number] else { return };
+        let mut arrived = |message: &[u8]| self.seen.arrive(number, message);
+        if task == Task::Input {
+            player.connection.send(now, &blend(monotonic_us() ^ number as u64), &mut arrived);
+            self.seen.inputs += 1;
+            self.seen.late_inputs += u64::from(now - at > LATE);
+            let mut next = at + tick;
+            while next + tick <= now {
+                next += tick;
+                self.seen.skipped_inputs += 1;
+            }
+            self.tasks.push(Reverse((next, Task::Input, number)));
+        } else if player.armed == Some(at) {
+            player.armed = None;
+            player.connection.handle_timeout(now, &mut arrived);
+        }
+        self.note(now, number);
+    }
+
+    fn take_connected(&mut self, now: Instant) -> io::Result<()> {
+        for (number, started, connection) in self.connected.try_iter() {
+            let connection = match connection {
+                Ok(connection) => connection,
+                Err(error) => {
+                    self.failures.push(error);
+                    continue;
+                }
+            };
+            let registry = self.poll.registry();
+            if let Some(udp) = &connection.udp {
+                registry.register(&mut SourceFd(&udp.as_raw_fd()), Token(number * 2), Interest::READABLE)?;
+            }
+            if let Some(tcp) = connection.tcp() {
+                let interest = Interest::READABLE | Interest::WRITABLE;
+                registry.register(&mut SourceFd(&tcp.as_raw_fd()), Token(number * 2 + 1), interest)?;
+            }
+            self.players[number] = Some(Player { connection, started, armed: None, opened: false });
+            // For what it has to send first, and what came before it was listened to.
+            self.tasks.push(Reverse((now, Task::Timeout, number)));
+            if let Some(player) = &mut self.players[number] {
+                player.armed = Some(now);
+            }
+        }
+        Ok(())
+    }
+
+    /// After anything happened to a client.
+    fn note(&mut self, now: Instant, number: usize) {
+        let Some(player) = &mut self.players[number] else { return };
+        if let Some(why) = player.connection.closed() {
+            self.failures.push(why.to_owned());
+            self.open -= usize::from(player.opened);
+            self.players[number] = None;
+            return;
+        }
+        if player.connection.is_open() && !player.opened {
+            player.opened = true;
+            self.open += 1;
+            self.openings.add(u64::try_from((now - player.started).as_micros()).unwrap_or(u64::MAX), 1);
+            // Inputs are spread over the tick: an irrational step never bunches them.
+            let phase = (number as f64 * 0.618_033_988_75).fract() * self.common.tick_ms as f64 / 1000.0;
+            self.tasks.push(Reverse((now + Duration::from_secs_f64(phase), Task::Input, number)));
+        }
+        if let Some(deadline) = player.connection.deadline()
+            && player.armed.is_none_or(|armed| deadline < armed)
+        {
+            player.armed = Some(deadline);
+            self.tasks.push(Reverse((deadline, Task::Timeout, number)));
+        }
+    }
+
+    fn play(&mut self, seconds: f64) -> io::Result<()> {
+        self.run(Instant::now() + Duration::from_secs_f64(seconds), |_| false)
+    }
+
+    /// Lets all in at their pace; how long that took.
+    fn join(&mut self) -> io::Result<f64> {
+        let start = Instant::now();
+        let pace = 1.0 / self.common.joins_per_second;
+        for number in 0..self.common.clients {
+            let at = start + Duration::from_secs_f64(number as f64 * pace);
+            self.tasks.push(Reverse((at, Task::Connect, number)));
+        }
+        let patience = self.common.clients as f64 * pace + self.common.patience;
+        let wanted = self.common.clients;
+        self.run(start + Duration::from_secs_f64(patience), |load| load.open + load.failures.len() >= wanted)?;
+        Ok(start.elapsed().as_secs_f64())
+    }
+
+    /// Of the messages that the clients should have got.
+    fn delivered(&self, seconds: f64) -> f64 {
+        let expected = self.common.clients as f64 * seconds * 1000.0 / self.common.tick_ms as f64;
+        self.seen.messages as f64 / expected
+    }
+
+    fn generator(&self, cpu_ns: u64, seconds: f64) -> Value {
+        json!({
+            "cpu_share": cpu_ns as f64 / 1e9 / seconds,
+            "inputs": self.seen.inputs,
+            "inputs_late_share": share(self.seen.late_inputs, self.seen.inputs),
+            "inputs_skipped_share": share(self.seen.skipped_inputs, self.seen.inputs + self.seen.skipped_inputs),
+        })
+    }
+
+    fn joined(&self) -> Value {
+        let mut failures = self.failures.clone();
+        failures.sort();
+        failures.dedup();
+        failures.truncate(5);
+        json!({
+            "clients": self.common.clients,
+            "joined": self.open,
+            "failures": failures,
+            "open_ms": self.openings.percentiles(),
+        })
+    }
+}
+
+fn share(part: u64, whole: u64) -> f64 {
+    part as f64 / whole.max(1) as f64
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    // Two sockets per client, and some.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    let result = match CommandLine::parse().scenario {
+        Scenario::Steady(common) => steady(common)?,
+        Scenario::Loss { common, link, permille } => loss(common, &link, permille)?,
+        Scenario::Outage { common, link, cut_off, outage_ms } => outage(common, &link, cut_off, outage_ms)?,
+    };
+    println!("{result}");
+    Ok(())
+}
+
+fn steady(common: Common) -> Result<Value, Box<dyn Error>> {
+    let (server, generator) = (Process(common.pid), Process(std::process::id()));
+    let (clients, window) = (common.clients as f64, common.window);
+    let locals = vec![common.local];
+    let mut load = Load::new(common.clone(), locals)?;
+    let (memory_before, cpu_before) = (server.memory()?, server.cpu_ns()?);
+    let join_seconds = load.join()?;
+    let (joins_cpu, joins_messages) = (server.cpu_ns()? - cpu_before, load.seen.messages);
+    load.play(common.warm_up)?;
+
+    load.seen = Seen::default();
+    let (start, cpu, own_cpu) = (Instant::now(), server.cpu_ns()?, generator.cpu_ns()?);
+    load.play(window)?;
+    let (cpu, own_cpu) = (server.cpu_ns()? - cpu, generator.cpu_ns()? - own_cpu);
+    let seconds = start.elapsed().as_secs_f64();
+    let memory = server.memory()?;
+
+    let us_per_message = cpu as f64 / 1000.0 / load.seen.messages.max(1) as f64;
+    let joining_us = joins_cpu as f64 / 1000.0 - joins_messages as f64 * us_per_message;
+    let pss = memory.pss_bytes.zip(memory_before.pss_bytes);
+    let per_client = |after: u64, before: u64| (after as f64 - before as f64) / 1024.0 / clients;
+    Ok(json!({
+        "join": load.joined(),
+        "join_seconds": join_seconds,
+        "join_cpu_ms": joining_us / 1000.0 / (load.open.max(1) as f64),
+        "seconds": seconds,
+        "messages": load.seen.messages,
+        "delivered": load.delivered(seconds),
+        "server_cpu_share": cpu as f64 / 1e9 / seconds,
+        "us_per_message": us_per_message,
+        "age_ms": load.seen.ages.percentiles(),
+        "rss_kib_per_client": per_client(memory.rss_bytes, memory_before.rss_bytes),
+        "pss_kib_per_client": pss.map(|(after, before)| per_client(after, before)),
+        "generator": load.generator(own_cpu, seconds),
+    }))
+}
+
+fn tell(link: &PathBuf, command: &str) -> io::Result<()> {
+    UnixDatagram::unbound()?.send_to(command.as_bytes(), link).map(drop)
+}
+
+fn loss(common: Common, link: &PathBuf, permille: u32) -> Result<Value, Box<dyn Error>> {
+    let generator = Process(std::process::id());
+    let mut load = Load::new(common.clone(), vec![common.local])?;
+    load.join()?;
+    tell(link, &format!("loss {permille}"))?;
+    load.play(common.warm_up)?;
+    load.seen = Seen { arrivals: Some(vec![Vec::new(); common.clients]), ..Seen::default() };
+    let (start, start_us, own_cpu) = (Instant::now(), monotonic_us(), generator.cpu_ns()?);
+    load.play(common.window)?;
+    let (seconds, end_us, own_cpu) = (start.elapsed().as_secs_f64(), monotonic_us(), generator.cpu_ns()? - own_cpu);
+
+    let arrivals = load.seen.arrivals.take().unwrap_or_default();
+    let mut of_newest = Histogram::default();
+    let mut by_client: Vec<(f64, usize)> = Vec::new();
+    for (number, arrivals) in arrivals.iter().enumerate().filter(|(_, arrivals)| !arrivals.is_empty()) {
+        let mut own = Histogram::default();
+        for (from, to) in lived_through(arrivals, end_us) {
+            of_newest.add_range(from, to);
+            own.add_range(from, to);
+        }
+        by_client.push((own.quantile(0.99), number));
+    }
+    by_client.sort_by(|a, b| a.0.total_cmp(&b.0));
+    // Of the player in the middle: when each message came, and its age then, in milliseconds.
+    let example = by_client.get(by_client.len() / 2).map(|&(_, number)| number);
+    let example: Vec<(f64, f64)> = example.map_or_else(Vec::new, |number| {
+        arrivals[number]
+            .iter()
+            .map(|&(came, made)| ((came - start_us) as f64 / 1000.0, (came - made) as f64 / 1000.0))
+            .collect()
+    });
+    let of_newest_curve: Vec<(f64, f64)> = curve().map(|q| (q, of_newest.quantile(q))).collect();
+    Ok(json!({
+        "join": load.joined(),
+        "seconds": seconds,
+        "delivered": load.delivered(seconds),
+        "message_age_ms": load.seen.ages.percentiles(),
+        "newest_age_ms": of_newest.percentiles(),
+        "newest_age_curve": of_newest_curve,
+        "example": example,
+        "generator": load.generator(own_cpu, seconds),
+    }))
+}
+
+/// The ages through which the newest message of a client went until it was replaced.
+fn lived_through(arrivals: &[(u64, u64)], end_us: u64) -> Vec<(u64, u64)> {
+    let mut ranges = Vec::new();
+    let mut newest: Option<(u64, u64)> = None;
+    for &(came, made) in arrivals.iter().chain(&[(end_us, u64::MAX)]) {
+        match newest {
+            Some((_, newest_made)) if made <= newest_made => {}
+            Some((since, newest_made)) => {
+                ranges.push((since - newest_made, came - newest_made));
+                newest = Some((came, made));
+            }
+            None => newest = Some((came, made)),
+        }
+    }
+    ranges
+}
+
+/// Quantiles from the median to one in ten thousand, evenly by their number of nines.
+fn curve() -> impl Iterator<Item = f64> {
+    (0..=80).map(|step| 1.0 - 0.5 * 10f64.powf(-f64::from(step) * 3.7 / 80.0))
+}
+
+fn outage(common: Common, link: &PathBuf, cut_off: Ipv4Addr, outage_ms: u64) -> Result<Value, Box<dyn Error>> {
+    let generator = Process(std::process::id());
+    let mut load = Load::new(common.clone(), vec![common.local, cut_off.into()])?;
+    load.join()?;
+    load.play(common.warm_up)?;
+    load.seen = Seen { arrivals: Some(vec![Vec::new(); common.clients]), ..Seen::default() };
+    let (start, own_cpu) = (Instant::now(), generator.cpu_ns()?);
+    tell(link, &format!("outage {cut_off} {outage_ms}"))?;
+    let end_us = monotonic_us() + outage_ms * 1000;
+    load.play(outage_ms as f64 / 1000.0 + common.window)?;
+    let (seconds, own_cpu) = (start.elapsed().as_secs_f64(), generator.cpu_ns()? - own_cpu);
+
+    let arrivals = load.seen.arrivals.take().unwrap_or_default();
+    let mut stale = Vec::new();
+    let mut fresh_after_ms = Vec::new();
+    for arrivals in arrivals.iter().skip(1).step_by(2) {
+        let after = || arrivals.iter().filter(|&&(came, _)| came >= end_us);
+        stale.push(after().filter(|&&(came, made)| came - made > STALE_US).count() as f64);
+        let fresh = after().find(|&&(came, made)| came - made <= STALE_US);
+        fresh_after_ms.push(fresh.map_or(f64::INFINITY, |&(came, _)| (came - end_us) as f64 / 1000.0));
+    }
+    let mean = stale.iter().sum::<f64>() / stale.len().max(1) as f64;
+    stale.sort_by(f64::total_cmp);
+    fresh_after_ms.sort_by(f64::total_cmp);
+    let never = fresh_after_ms.iter().filter(|after| after.is_infinite()).count();
+    let finite = |value: Option<&f64>| value.copied().filter(|value| value.is_finite());
+    Ok(json!({
+        "join": load.joined(),
+        "cut_off": stale.len(),
+        "stale_per_client": mean,
+        "stale_per_client_max": stale.last(),
+        "fresh_after_ms_median": finite(fresh_after_ms.get(fresh_after_ms.len() / 2)),
+        "fresh_after_ms_max": finite(fresh_after_ms.last()),
+        "never_fresh": never,
+        "generator": load.generator(own_cpu, seconds),
+    }))
+}
