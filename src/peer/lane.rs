@@ -171,6 +171,7 @@ pub(super) struct Lane {
     cookie: Vec<u8>,
     repeat_cookie_ack: bool,
     stream: Option<u16>,
+    reports_gaps: bool,
     dropped: Dropped,
 }
 
@@ -196,12 +197,18 @@ impl Lane {
             cookie: Vec::new(),
             repeat_cookie_ack: false,
             stream: None,
+            reports_gaps: role == Role::Active,
             dropped: Dropped::default(),
         }
     }
 
     pub(super) fn is_open(&self) -> bool {
         self.state == State::Established
+    }
+
+    /// Makes its SACKs tell what is missing, as the active end's do.
+    pub(super) fn report_gaps(&mut self) {
+        self.reports_gaps = true;
     }
 
     pub(super) fn dropped(&self) -> Dropped {
@@ -557,7 +564,7 @@ impl Lane {
     fn write_replies(&mut self, now: Instant, replies: &Replies, out: &mut Vec<u8>) {
         out.clear();
         // RFC 9260 §6.7: while something is missing, every packet.
-        let sack_every = if self.reports_gaps() && self.complete != self.highest_seen { 1 } else { SACK_EVERY };
+        let sack_every = if self.reports_gaps && self.complete != self.highest_seen { 1 } else { SACK_EVERY };
         let sack = replies.sack || replies.dcep_ack || self.unacknowledged_packets >= sack_every;
         if !sack && replies.is_empty() {
             return;
@@ -611,10 +618,6 @@ impl Lane {
         finish(out);
     }
 
-    fn reports_gaps(&self) -> bool {
-        self.role == Role::Active
-    }
-
     /// What rides in front of the next message.
     fn control_chunks(&mut self, out: &mut Vec<u8>, room: usize) {
         if self.repeat_cookie_ack {
@@ -662,12 +665,12 @@ impl Lane {
     /// A SACK, if it fits into so many bytes; else it waits for another packet.
     fn sack_chunk(&mut self, out: &mut Vec<u8>, room: usize) {
         let mut gaps = [0; GAPS_MAX * 4];
-        let gaps = if self.reports_gaps() { self.gaps(&mut gaps) } else { &[] };
+        let gaps = if self.reports_gaps { self.gaps(&mut gaps) } else { &[] };
         if gaps.len() > room {
             return;
         }
         self.unacknowledged_packets = 0;
-        let cumulative = if self.reports_gaps() { self.complete } else { self.highest_seen };
+        let cumulative = if self.reports_gaps { self.complete } else { self.highest_seen };
         #[expect(clippy::cast_possible_truncation, reason = "there are at most GAPS_MAX")]
         let count = (gaps.len() / 4) as u16;
         put_chunk(

@@ -362,6 +362,12 @@ impl Peer {
         self.slow_path = true;
     }
 
+    /// Tells the other end what is missing of what it sends, as a browser does. The offering end always does; an
+    /// answering end that doesn't never slows its clients down.
+    pub fn report_gaps(&mut self) {
+        self.lane.report_gaps();
+    }
+
     /// Whether frames can be sent.
     #[must_use]
     pub fn is_open(&self) -> bool {
