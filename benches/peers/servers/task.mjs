@@ -21,7 +21,8 @@ class Room {
 
   /** The message of this tick. */
   message() {
-    this.#state.writeBigUInt64LE(process.hrtime.bigint() / 1000n);
+    const us = (performance.timeOrigin + performance.now()) * 1000;
+    this.#state.writeBigUInt64LE(BigInt(Math.round(us)));
     return Buffer.from(this.#state);
   }
 }

@@ -75,7 +75,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         local: socket.local_addr()?,
         socket,
         certificate: provider.generate_certificate().ok_or("no certificate")?,
-        crypto: Arc::new(CryptoProvider { dtls_provider: &SharedConfigProvider, ..str0m::crypto::from_feature_flags() }),
+        crypto: Arc::new(CryptoProvider {
+            dtls_provider: &SharedConfigProvider,
+            ..str0m::crypto::from_feature_flags()
+        }),
         clients: Slab::new(),
         by_address: HashMap::new(),
         rooms: Vec::new(),

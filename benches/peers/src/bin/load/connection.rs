@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use rtcade::client::{Client, Config, Event, Message};
 use rtcade::peer::{self, Identity, LocalId, Outbox, Peer};
 use rtcade_peers::{INPUT_BYTES, ROOM_PLAYERS};
+use str0m::ice::{StunMessage, TransId};
 use tungstenite::WebSocket;
 
 type Failure = Box<dyn Error + Send + Sync>;
@@ -45,7 +46,12 @@ const SIGNALING_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Connection {
     /// Asks the server in. Blocks for the signaling.
-    pub fn connect(protocol: Protocol, server: SocketAddr, local: IpAddr, number: usize) -> Result<Connection, Failure> {
+    pub fn connect(
+        protocol: Protocol,
+        server: SocketAddr,
+        local: IpAddr,
+        number: usize,
+    ) -> Result<Connection, Failure> {
         let udp = || -> io::Result<UdpSocket> {
             let socket = UdpSocket::bind((local, 0))?;
             socket.set_nonblocking(true)?;
@@ -89,11 +95,16 @@ impl Connection {
                 let (id, offer) = (text("/id")?, text("/localDescription/sdp")?);
                 let ufrag = format!("load{number:08}");
                 let locals = vec![udp.local_addr()?];
-                let (peer, answer) = Peer::answer(Instant::now(), &Identity::generate(), ufrag, seed, offer, locals)
-                    .map_err(|error| error.to_string())?;
+                let check = binding_request(offer, &ufrag)?;
+                let (mut peer, answer) =
+                    Peer::answer(Instant::now(), &Identity::generate(), ufrag, seed, offer, locals)
+                        .map_err(|error| error.to_string())?;
+                peer.report_gaps();
                 let answer = serde_json::json!({ "sdp": answer, "type": "answer" }).to_string();
                 http(server, local, &format!("POST {path}/{id}/remote-description"), &answer)?;
                 http(server, local, &format!("GET {path}/{id}/additional-candidates"), "")?;
+                // Its UDP port learns addresses from checks like a browser's, and this end makes none by itself.
+                udp.send_to(&check, server)?;
                 let kind = Kind::Channel { peer: Box::new(peer), outbox: Outbox::default(), answers: true };
                 Ok(Connection { udp: Some(udp), kind, open: false, closed: None })
             }
@@ -131,7 +142,7 @@ impl Connection {
             Kind::Channel { peer, outbox, .. } => peer.handle_timeout(now, outbox),
             Kind::Websocket(_) => {}
         }
-        self.settle(now, arrived);
+        self.settle(arrived);
     }
 
     /// Takes all datagrams that wait.
@@ -149,7 +160,7 @@ impl Connection {
                 Kind::Websocket(_) => {}
             }
         }
-        self.settle(now, arrived);
+        self.settle(arrived);
     }
 
     /// Takes all messages of the websocket that wait, and sends what waits.
@@ -176,7 +187,7 @@ impl Connection {
             }
         }
         flush(web);
-        self.settle(now, arrived);
+        self.settle(arrived);
     }
 
     pub fn send(&mut self, now: Instant, input: &[u8; INPUT_BYTES], arrived: &mut impl FnMut(&[u8])) {
@@ -195,11 +206,11 @@ impl Connection {
                 flush(web);
             }
         }
-        self.settle(now, arrived);
+        self.settle(arrived);
     }
 
     /// Brings out what waits in the state machines.
-    fn settle(&mut self, now: Instant, arrived: &mut impl FnMut(&[u8])) {
+    fn settle(&mut self, arrived: &mut impl FnMut(&[u8])) {
         match &mut self.kind {
             Kind::Rtcade { client, web } => {
                 while let Some(event) = client.poll_event() {
@@ -249,7 +260,6 @@ impl Connection {
             }
             Kind::Websocket(_) => {}
         }
-        let _ = now;
     }
 }
 
@@ -266,6 +276,21 @@ pub fn blend(number: u64) -> [u8; INPUT_BYTES] {
         chunk.copy_from_slice(&(word ^ (word >> 31)).to_le_bytes());
     }
     bytes
+}
+
+/// A connectivity check (RFC 8445 §7.1.1) to who made the offer.
+fn binding_request(offer: &str, ufrag: &str) -> Result<Vec<u8>, Failure> {
+    let attribute = |name| offer.lines().find_map(|line| line.strip_prefix(name)).ok_or("an offer without credentials");
+    let (remote, password) = (attribute("a=ice-ufrag:")?, attribute("a=ice-pwd:")?);
+    let username = format!("{remote}:{ufrag}");
+    let priority = 110 << 24;
+    let message = StunMessage::binding_request(&username, TransId::new(), false, 1, priority, false);
+    let hmac = str0m::crypto::from_feature_flags().sha1_hmac_provider;
+    let mut bytes = vec![0; 512];
+    let sign = |key: &[u8], pieces: &[&[u8]]| hmac.sha1_hmac(key, pieces);
+    let length = message.to_bytes(Some(password.as_bytes()), &mut bytes, sign).map_err(|error| error.to_string())?;
+    bytes.truncate(length);
+    Ok(bytes)
 }
 
 fn flush(web: &mut WebSocket<TcpStream>) {

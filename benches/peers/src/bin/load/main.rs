@@ -23,7 +23,7 @@ use clap::{Args, Parser, Subcommand};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use rtcade_peers::{monotonic_us, stamp_of};
+use rtcade_peers::{clock_us, stamp_of};
 use serde_json::{Value, json};
 
 use connection::{Connection, Protocol, blend};
@@ -119,7 +119,7 @@ struct Seen {
 impl Seen {
     fn arrive(&mut self, number: usize, message: &[u8]) {
         let Some(made) = stamp_of(message) else { return };
-        let now = monotonic_us();
+        let now = clock_us();
         self.messages += 1;
         self.ages.add(now.saturating_sub(made), 1);
         if let Some(arrivals) = &mut self.arrivals {
@@ -223,7 +223,7 @@ impl Load {
         let Some(player) = &mut self.players[number] else { return };
         let mut arrived = |message: &[u8]| self.seen.arrive(number, message);
         if task == Task::Input {
-            player.connection.send(now, &blend(monotonic_us() ^ number as u64), &mut arrived);
+            player.connection.send(now, &blend(clock_us() ^ number as u64), &mut arrived);
             self.seen.inputs += 1;
             self.seen.late_inputs += u64::from(now - at > LATE);
             let mut next = at + tick;
@@ -343,7 +343,7 @@ fn share(part: u64, whole: u64) -> f64 {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // Two sockets per client, and some.
+    // Two sockets per client.
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     let result = match CommandLine::parse().scenario {
@@ -403,9 +403,9 @@ fn loss(common: Common, link: &PathBuf, permille: u32) -> Result<Value, Box<dyn 
     tell(link, &format!("loss {permille}"))?;
     load.play(common.warm_up)?;
     load.seen = Seen { arrivals: Some(vec![Vec::new(); common.clients]), ..Seen::default() };
-    let (start, start_us, own_cpu) = (Instant::now(), monotonic_us(), generator.cpu_ns()?);
+    let (start, start_us, own_cpu) = (Instant::now(), clock_us(), generator.cpu_ns()?);
     load.play(common.window)?;
-    let (seconds, end_us, own_cpu) = (start.elapsed().as_secs_f64(), monotonic_us(), generator.cpu_ns()? - own_cpu);
+    let (seconds, end_us, own_cpu) = (start.elapsed().as_secs_f64(), clock_us(), generator.cpu_ns()? - own_cpu);
 
     let arrivals = load.seen.arrivals.take().unwrap_or_default();
     let mut of_newest = Histogram::default();
@@ -424,7 +424,7 @@ fn loss(common: Common, link: &PathBuf, permille: u32) -> Result<Value, Box<dyn 
     let example: Vec<(f64, f64)> = example.map_or_else(Vec::new, |number| {
         arrivals[number]
             .iter()
-            .map(|&(came, made)| ((came - start_us) as f64 / 1000.0, (came - made) as f64 / 1000.0))
+            .map(|&(came, made)| ((came - start_us) as f64 / 1000.0, came.saturating_sub(made) as f64 / 1000.0))
             .collect()
     });
     let of_newest_curve: Vec<(f64, f64)> = curve().map(|q| (q, of_newest.quantile(q))).collect();
@@ -448,7 +448,7 @@ fn lived_through(arrivals: &[(u64, u64)], end_us: u64) -> Vec<(u64, u64)> {
         match newest {
             Some((_, newest_made)) if made <= newest_made => {}
             Some((since, newest_made)) => {
-                ranges.push((since - newest_made, came - newest_made));
+                ranges.push((since.saturating_sub(newest_made), came.saturating_sub(newest_made)));
                 newest = Some((came, made));
             }
             None => newest = Some((came, made)),
@@ -470,7 +470,7 @@ fn outage(common: Common, link: &PathBuf, cut_off: Ipv4Addr, outage_ms: u64) -> 
     load.seen = Seen { arrivals: Some(vec![Vec::new(); common.clients]), ..Seen::default() };
     let (start, own_cpu) = (Instant::now(), generator.cpu_ns()?);
     tell(link, &format!("outage {cut_off} {outage_ms}"))?;
-    let end_us = monotonic_us() + outage_ms * 1000;
+    let end_us = clock_us() + outage_ms * 1000;
     load.play(outage_ms as f64 / 1000.0 + common.window)?;
     let (seconds, own_cpu) = (start.elapsed().as_secs_f64(), generator.cpu_ns()? - own_cpu);
 
@@ -479,8 +479,8 @@ fn outage(common: Common, link: &PathBuf, cut_off: Ipv4Addr, outage_ms: u64) -> 
     let mut fresh_after_ms = Vec::new();
     for arrivals in arrivals.iter().skip(1).step_by(2) {
         let after = || arrivals.iter().filter(|&&(came, _)| came >= end_us);
-        stale.push(after().filter(|&&(came, made)| came - made > STALE_US).count() as f64);
-        let fresh = after().find(|&&(came, made)| came - made <= STALE_US);
+        stale.push(after().filter(|&&(came, made)| came.saturating_sub(made) > STALE_US).count() as f64);
+        let fresh = after().find(|&&(came, made)| came.saturating_sub(made) <= STALE_US);
         fresh_after_ms.push(fresh.map_or(f64::INFINITY, |&(came, _)| (came - end_us) as f64 / 1000.0));
     }
     let mean = stale.iter().sum::<f64>() / stale.len().max(1) as f64;

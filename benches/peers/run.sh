@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# rtcade and other servers side by side: installs, builds, runs all of it, and writes results.json and comparison.svg.
+# With --quick: a few minutes instead of about twenty, to quick.json, which is not kept.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+die() {
+    printf 'error: %s\n' "$*" >&2
+    exit 1
+}
+
+for tool in cargo node npm; do
+    command -v "$tool" >/dev/null || die "$tool is missing"
+done
+# The bad link is made of network namespaces and TUN devices: a superuser's, or one's own in a user namespace.
+if ((EUID != 0)) && [[ -z ${PEERS_NAMESPACE:-} ]] && unshare --user --map-root-user true 2>/dev/null; then
+    PEERS_NAMESPACE=1 exec unshare --user --map-root-user "./$(basename "${BASH_SOURCE[0]}")" "$@"
+fi
+for tool in unshare nsenter ip; do
+    command -v "$tool" >/dev/null || echo "$tool is missing: no loss and no outage will be measured" >&2
+done
+
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
+cargo build --locked --release
+[[ node_modules/.package-lock.json -nt package-lock.json ]] || npm ci
+ulimit -n "$(ulimit -Hn)"
+
+results=results.json
+[[ " $* " == *" --quick "* ]] && results=quick.json
+node run.mjs "$@"
+node table.mjs "$results"
+[[ $results == quick.json ]] || node plot.mjs
