@@ -73,6 +73,7 @@ impl Connection {
                     name: "load".to_owned(),
                     data: serde_json::Value::Null,
                     locals: vec![udp.local_addr()?],
+                    slow_path: false,
                 };
                 let client = Box::new(Client::new(config, Instant::now()));
                 Ok(Connection { udp: Some(udp), kind: Kind::Rtcade { client, web }, open: false, closed: None })
