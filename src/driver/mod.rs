@@ -8,6 +8,7 @@
 
 mod bind;
 mod http;
+mod metrics;
 mod site;
 mod tcp;
 mod udp;
@@ -36,6 +37,9 @@ use crate::server::{Config, Server};
 
 /// Datagrams taken from one socket in one turn of the loop.
 const TURN_DATAGRAMS: usize = 512;
+/// Least time between two turns of the loop, unless something is due: what arrives meanwhile waits for a tick anyway, and
+/// a wake for each datagram alone would cost more than the datagram.
+const TURN_INTERVAL: Duration = Duration::from_millis(1);
 /// Connections accepted in one turn of the loop.
 const TURN_ACCEPTS: usize = 64;
 /// Events taken from the OS at once.
@@ -337,16 +341,20 @@ impl<G: Game> Driver<G> {
     /// Where the OS refuses to wait for events.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
+        let mut next_turn = Instant::now();
         loop {
             let deadline = self.poll_timeout();
             let sleep = if self.is_busy() {
                 Some(Duration::ZERO)
             } else {
+                let pause = deadline.unwrap_or(next_turn).min(next_turn);
+                std::thread::sleep(pause.saturating_duration_since(Instant::now()));
                 // mio rounds up to its whole milliseconds, so a deadline is never met by spinning.
                 deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
             };
             let full = self.wait(&mut events, sleep)?;
             let now = Instant::now();
+            next_turn = now + TURN_INTERVAL;
             self.stop_if_asked(now);
             match gap(now, deadline) {
                 Some(gap) => {
@@ -417,7 +425,7 @@ impl<G: Game> Driver<G> {
                 self.connections.handle_accepted(now, self.poll.registry(), socket, remote);
             });
         }
-        self.connections.handle_ready(now, &mut self.server, &self.site);
+        self.connections.handle_ready(now, &mut self.server, &self.site, self.udp.counters());
     }
 
     /// Takes in what has arrived while the process was stopped: else everybody who could not be heard would time out.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use super::http::{Body, Request, Response, Status};
+use super::metrics;
 use crate::wire::signaling::RoomName;
 
 const ICON: &str = concat!(
@@ -36,6 +37,15 @@ pub(super) struct Site {
     public: Option<PathBuf>,
 }
 
+/// What is made anew for each request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Live {
+    /// The JSON of `/rooms`.
+    Rooms,
+    /// The text of `/metrics`.
+    Metrics,
+}
+
 impl Site {
     /// `page` is shown under `/r/{room}`, unless `public` has an `index.html` for it.
     ///
@@ -49,8 +59,8 @@ impl Site {
         Ok(Site { page, public })
     }
 
-    /// What `request` gets; `rooms` is the JSON of `/rooms`.
-    pub(super) fn answer(&self, request: &Request, rooms: impl FnOnce() -> Vec<u8>) -> Answer {
+    /// What `request` gets; `live` makes what isn't a file.
+    pub(super) fn answer(&self, request: &Request, live: impl FnOnce(Live) -> Vec<u8>) -> Answer {
         let not_found = |sentence| Answer::Response(Response::sentence(Status::NotFound, sentence));
         let room = request.path.strip_prefix("/r/").map(RoomName::parse);
         if let Some(accept_key) = request.websocket.clone() {
@@ -71,7 +81,10 @@ impl Site {
             },
             (None, "/rtcade.js") => embedded(CLIENT, JAVASCRIPT, request),
             (None, "/healthz") => Response::sentence(Status::Ok, "ok"),
-            (None, "/rooms") => Response::new(Status::Ok, "application/json", Body::Bytes(rooms().into())),
+            (None, "/rooms") => Response::new(Status::Ok, "application/json", Body::Bytes(live(Live::Rooms).into())),
+            (None, "/metrics") => {
+                Response::new(Status::Ok, metrics::CONTENT_TYPE, Body::Bytes(live(Live::Metrics).into()))
+            }
             (None, "/api") => Response::sentence(Status::UpgradeRequired, "Open a websocket here."),
             // Browsers ask for it unasked, and complain where there is none.
             (None, "/favicon.ico") if !self.has_icon() => embedded(ICON, "image/svg+xml", request),
@@ -205,7 +218,7 @@ mod tests {
     }
 
     fn response(site: &Site, request: &Request) -> Response {
-        match site.answer(request, || b"[]".to_vec()) {
+        match site.answer(request, |_| b"[]".to_vec()) {
             Answer::Response(response) => response,
             Answer::Websocket { .. } => panic!("a response is expected"),
         }
@@ -233,6 +246,7 @@ mod tests {
             ("/rtcade.js", Status::Ok),
             ("/healthz", Status::Ok),
             ("/rooms", Status::Ok),
+            ("/metrics", Status::Ok),
             ("/api", Status::UpgradeRequired),
             ("/favicon.ico", Status::Ok),
             ("/index.html", Status::NotFound),
@@ -246,7 +260,7 @@ mod tests {
 
     #[test]
     fn websockets_open_at_rooms_and_at_the_api() {
-        let room = |path| match plain().answer(&open(path), Vec::new) {
+        let room = |path| match plain().answer(&open(path), |_| Vec::new()) {
             Answer::Websocket { room, .. } => Ok(room.map(|room| room.as_str().to_owned())),
             Answer::Response(response) => Err(response.status),
         };
@@ -347,7 +361,7 @@ mod tests {
         #[test]
         fn no_path_panics(path in "/[a-z./%\\\\\u{0}é2e]{0,40}") {
             let directory = Directory::new("any");
-            let answer = directory.site().answer(&get(&path), Vec::new);
+            let answer = directory.site().answer(&get(&path), |_| Vec::new());
             if let Answer::Response(response) = answer {
                 prop_assert!(!text(response).ends_with("secret.txt"));
             }

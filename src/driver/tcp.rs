@@ -11,8 +11,9 @@ use slab::Slab;
 use socket2::{SockRef, TcpKeepalive};
 
 use super::http::{Malformed, Outgoing, Reader, Response, Status};
-use super::site::{Answer, Site};
+use super::site::{Answer, Live, Site};
 use super::websocket::{Gone, Received, Websocket};
+use super::{metrics, udp};
 use crate::game::Game;
 use crate::limits::{CONNECTIONS, UNJOINED_PER_ADDRESS};
 use crate::rate::network;
@@ -237,12 +238,18 @@ impl Connections {
     }
 
     /// Gives every ready connection its share of a turn.
-    pub(super) fn handle_ready<G: Game>(&mut self, now: Instant, server: &mut Server<G>, site: &Site) {
+    pub(super) fn handle_ready<G: Game>(
+        &mut self,
+        now: Instant,
+        server: &mut Server<G>,
+        site: &Site,
+        datagrams: udp::Counters,
+    ) {
         for _ in 0..self.ready.len() {
             let Some(slot) = self.ready.pop_front() else { break };
             let Some(connection) = self.slots.get_mut(slot) else { continue };
             connection.queued = false;
-            let turn = connection.handle_ready(now, server, site, &mut self.admission);
+            let turn = connection.handle_ready(now, server, site, datagrams, &mut self.admission);
             self.settle(slot, turn);
         }
     }
@@ -319,10 +326,11 @@ impl Connection {
         now: Instant,
         server: &mut Server<G>,
         site: &Site,
+        datagrams: udp::Counters,
         admission: &mut Admission,
     ) -> Turn {
         let (state, turn) = match std::mem::replace(&mut self.state, State::Gone) {
-            State::Http(http) => self.serve(http, now, server, site, admission),
+            State::Http(http) => self.serve(http, now, server, site, datagrams, admission),
             State::Open(websocket) => self.receive(websocket, now, server),
             State::Closing(websocket) => finish_closing(websocket),
             State::Lingering(socket) => discard(socket),
@@ -338,6 +346,7 @@ impl Connection {
         now: Instant,
         server: &mut Server<G>,
         site: &Site,
+        datagrams: udp::Counters,
         admission: &mut Admission,
     ) -> (State, Turn) {
         for _ in 0..TURN_STEPS {
@@ -368,11 +377,14 @@ impl Connection {
             }
             match http.reader.poll_request() {
                 Ok(Some(request)) => {
-                    let rooms = || {
-                        let rooms: Vec<_> = server.rooms().collect();
-                        serde_json::to_vec(&rooms).expect("names and numbers are JSON")
+                    let live = |what| match what {
+                        Live::Rooms => {
+                            let rooms: Vec<_> = server.rooms().collect();
+                            serde_json::to_vec(&rooms).expect("names and numbers are JSON")
+                        }
+                        Live::Metrics => metrics::text(server, datagrams).into_bytes(),
                     };
-                    match site.answer(&request, rooms) {
+                    match site.answer(&request, live) {
                         Answer::Response(response) => {
                             log::trace!("{}: {} {}", self.remote, request.path, response.status as u16);
                             http.outgoing = Some(response.into_outgoing(request.head, request.keep_alive));

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{Connect, ConnectionId, Server, Signal};
 use crate::endpoint::PeerKey;
-use crate::game::{Game, PlayerId};
+use crate::game::{Game, Link, PlayerId};
 use crate::limits;
 use crate::player::Frames;
 use crate::rate::Allowance;
@@ -43,6 +43,7 @@ pub(super) struct Session {
     pub(super) info: SessionInfo,
     pub(super) frames: Frames,
     pub(super) peer: Option<PeerKey>,
+    pub(super) link: Link,
 }
 
 /// A body that waits for a websocket to take it. Its header is written when it leaves, so that a state which is

@@ -99,6 +99,7 @@ impl<G: Game> Server<G> {
             if session.frames.poll_ping(now) {
                 let path = session.peer.and_then(|peer| self.endpoint.measure_path(peer));
                 let link = path.map_or_else(|| session.frames.link(), link_of);
+                session.link = link;
                 self.rooms[index].room.handle_input(room::Input::Link { player, link });
                 let body = msgpack::encode_clock(clock_ms);
                 self.send_unreliable(now, connection, &SharedBody::plain(Kind::Ping, body));

@@ -19,7 +19,7 @@ use slab::Slab;
 use self::connection::{Connection, Stage, signal_bytes};
 use self::hosting::HostedRoom;
 use crate::endpoint::{Dropped, Endpoint, LocalId, PeerKey, Transmit, Unroutable};
-use crate::game::{Game, Refusal, RoomInfo};
+use crate::game::{Game, Link, Refusal, RoomInfo};
 use crate::limits;
 use crate::rate::{Allowance, network};
 use crate::wire::codes::{CLOSE_REFUSED, ErrorCode, Leave};
@@ -255,6 +255,14 @@ impl<G: Game> Server<G> {
             rooms: self.rooms.len(),
             peers: self.endpoint.peers(),
         }
+    }
+
+    /// How each player is connected, as their game was told last.
+    pub fn links(&self) -> impl Iterator<Item = Link> + '_ {
+        self.connections.iter().filter_map(|(_, connection)| match &connection.stage {
+            Stage::Joined(session) => Some(session.link),
+            _ => None,
+        })
     }
 
     /// A websocket has opened.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::connection::{Session, SharedBody, Stage, announce};
 use super::{Server, Signal};
 use crate::endpoint::PeerKey;
-use crate::game::{Game, Join, PlayerId};
+use crate::game::{Game, Join, Link, PlayerId};
 use crate::limits;
 use crate::peer::{self, Closed, Sent};
 use crate::player::{Arrived, FIRST_INPUT, Frames, NotTaken};
@@ -126,7 +126,7 @@ impl<G: Game> Server<G> {
         let Stage::Joining { name, offer, reply_to, .. } = stage else { return };
         let socket_id = format!("{:016x}{:016x}", self.rng.next_u64(), self.rng.next_u64());
         let info = SessionInfo { player: player.0, socket_id, user_id: None, name };
-        let session = Session { room, player, info, frames: Frames::new(now), peer: None };
+        let session = Session { room, player, info, frames: Frames::new(now), peer: None, link: Link::default() };
         self.connections[index].stage = Stage::Joined(Box::new(session));
         self.count_as_joined(index);
         let (sdp, sdp_error) = match offer.map(|offer| self.answer(now, index, &offer)) {

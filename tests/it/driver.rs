@@ -248,6 +248,9 @@ fn pages_stand_where_they_should() {
     assert_eq!(server.get("/healthz").body, "ok\n");
     let rooms = server.get("/rooms");
     assert_eq!((rooms.body.as_str(), rooms.field("Content-Type")), ("[]", Some("application/json")));
+    let metrics = server.get("/metrics");
+    assert_eq!(metrics.field("Content-Type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    assert!(metrics.body.contains("# TYPE rtcade_players gauge\nrtcade_players 0\n"), "{}", metrics.body);
     let client = server.get("/rtcade.js");
     assert!(client.status == 200 && client.field("Cache-Control") == Some("no-cache"), "{}", client.head);
     assert_eq!(server.get("/nothing").status, 404);
@@ -469,6 +472,14 @@ fn native_clients_play_over_real_sockets() {
             assert_eq!(*heard, (1..=u32::try_from(heard.len()).unwrap()).collect::<Vec<u32>>());
         }
     }
+    let metrics = server.get("/metrics").body;
+    let value = |name: &str| {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)).expect(name);
+        line.trim().parse::<f64>().expect("a number")
+    };
+    assert_eq!((value("rtcade_players "), value("rtcade_peers ")), (2.0, 2.0));
+    assert!(value("rtcade_datagrams_total{kind=\"received\"}") >= 60.0, "{metrics}");
+    assert!(value("rtcade_rtt_seconds{quantile=\"0.99\"}") > 0.0, "{metrics}");
     server.stop();
 }
 

@@ -1,0 +1,147 @@
+//! The figures of a running server, in the text format that Prometheus reads.
+
+use std::fmt::Write;
+
+use super::udp;
+use crate::game::{Game, Link};
+use crate::server::Server;
+
+/// Media type of the text format, as Prometheus asks for it.
+pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
+
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        self.line(format_args!("# HELP rtcade_{name} {help}"));
+        self.line(format_args!("# TYPE rtcade_{name} {kind}"));
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        writeln!(self.0, "{line}").expect("a string takes everything");
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: usize) {
+        self.family(name, "gauge", help);
+        self.line(format_args!("rtcade_{name} {value}"));
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        self.counters(name, help, &[("", value)]);
+    }
+
+    /// Of each kind one value.
+    fn counters(&mut self, name: &str, help: &str, values: &[(&str, u64)]) {
+        self.family(name, "counter", help);
+        for (kind, value) in values {
+            match *kind {
+                "" => self.line(format_args!("rtcade_{name} {value}")),
+                kind => self.line(format_args!("rtcade_{name}{{kind=\"{kind}\"}} {value}")),
+            }
+        }
+    }
+
+    /// What one player in two, in ten and in a hundred is worse off than. Nothing where there are no players.
+    fn quantiles(&mut self, name: &str, help: &str, links: &[Link], value: impl Fn(&Link) -> f64) {
+        self.family(name, "gauge", help);
+        let mut values: Vec<f64> = links.iter().map(value).collect();
+        values.sort_by(f64::total_cmp);
+        for quantile in QUANTILES {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index of a short list")]
+            let rank = (quantile * values.len() as f64).ceil() as usize;
+            if let Some(value) = values.get(rank.saturating_sub(1)) {
+                self.line(format_args!("rtcade_{name}{{quantile=\"{quantile}\"}} {value}"));
+            }
+        }
+    }
+}
+
+/// All figures of now.
+pub(super) fn text<G: Game>(server: &Server<G>, datagrams: udp::Counters) -> String {
+    let mut text = Text(String::with_capacity(8 * 1024));
+    let gauges = server.gauges();
+    text.gauge("connections", "Websockets.", gauges.connections);
+    text.gauge("players", "Players.", gauges.players);
+    text.gauge("rooms", "Rooms.", gauges.rooms);
+    text.gauge("peers", "Data channels, open or opening.", gauges.peers);
+
+    let links: Vec<Link> = server.links().collect();
+    let seconds = |micros: u32| f64::from(micros) / 1e6;
+    let share = |permille: u16| f64::from(permille) / 1e3;
+    text.quantiles("rtt_seconds", "Round trip to the players.", &links, |link| seconds(link.rtt_us));
+    text.quantiles("jitter_seconds", "Its variation.", &links, |link| seconds(link.jitter_us));
+    let (down, up) = ("Share of datagrams lost to the players.", "Share of datagrams lost from the players.");
+    text.quantiles("loss_down_ratio", down, &links, |link| share(link.loss_down_permille));
+    text.quantiles("loss_up_ratio", up, &links, |link| share(link.loss_up_permille));
+
+    let counters = server.counters();
+    text.counter("ticks_missed_total", "Ticks that rooms missed because the server was late.", counters.missed_ticks);
+    text.counter("rooms_failed_total", "Rooms that closed because their game failed.", counters.failed_rooms);
+    text.counter("requests_refused_total", "Signaling requests that were refused.", counters.refused_requests);
+    text.counter("inputs_overflowed_total", "Inputs faster than a room takes them.", counters.overflowed_inputs);
+    text.counters(
+        "frames_dropped_total",
+        "Frames that did not go on.",
+        &[
+            ("late", counters.dropped_frames),
+            ("congested", counters.held_back),
+            ("excess", counters.excess_frames),
+            ("bad", counters.bad_frames),
+        ],
+    );
+    let (peers, unroutable) = (counters.peers, counters.unroutable);
+    text.counters(
+        "packets_dropped_total",
+        "Packets of data channels that were dropped.",
+        &[
+            ("malformed", peers.malformed),
+            ("duplicate", peers.duplicate),
+            ("fragment", peers.fragment),
+            ("foreign", peers.foreign),
+            ("unproven", peers.unproven),
+            ("excess", peers.excess),
+        ],
+    );
+    text.counters(
+        "datagrams_unroutable_total",
+        "Datagrams that no peer took.",
+        &[("unknown", unroutable.unknown), ("stun", unroutable.stun), ("dtls", unroutable.dtls)],
+    );
+    text.counters(
+        "datagrams_total",
+        "Datagrams by what became of them.",
+        &[
+            ("received", datagrams.received),
+            ("overflowed", datagrams.overflowed),
+            ("unnumbered", datagrams.unnumbered),
+            ("sent", datagrams.sent),
+            ("blocked", datagrams.blocked),
+            ("failed", datagrams.failed),
+        ],
+    );
+    text.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_of_those_who_are_there() {
+        let check = |rtts: &[u32], expected: &[&str]| {
+            let links: Vec<Link> = rtts.iter().map(|&rtt_us| Link { rtt_us, ..Link::default() }).collect();
+            let mut text = Text(String::new());
+            text.quantiles("rtt", "Round trip.", &links, |link| f64::from(link.rtt_us));
+            let values: Vec<&str> = text.0.lines().filter(|line| !line.starts_with('#')).collect();
+            assert_eq!(values, expected, "{rtts:?}");
+        };
+        let [half, most, nearly_all] =
+            ["0.5", "0.9", "0.99"].map(|quantile| format!("rtcade_rtt{{quantile=\"{quantile}\"}}"));
+        check(&[], &[]);
+        check(&[7], &[&format!("{half} 7"), &format!("{most} 7"), &format!("{nearly_all} 7")]);
+        let hundred: Vec<u32> = (1..=100).rev().collect();
+        check(&hundred, &[&format!("{half} 50"), &format!("{most} 90"), &format!("{nearly_all} 99")]);
+    }
+}
