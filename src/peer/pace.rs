@@ -37,6 +37,9 @@ const WINDOW: Duration = Duration::from_millis(500);
 const WINDOW_SAMPLES: u32 = 4;
 /// How far above its least the round trip may rise.
 const RISE: Duration = Duration::from_millis(100);
+/// How far where single packets vary: four times their variation (as RFC 6298 §2 has it), but no further than this, or
+/// a queue that grows fast would pass for variation.
+const RISE_JITTERY_MAX: Duration = Duration::from_millis(250);
 /// How long a least round trip counts, to twice this: a phone that moves may get a longer path for good.
 const BASE_PERIOD: Duration = Duration::from_mins(1);
 /// A receiver delays a SACK for one packet alone by up to this (RFC 9260 §6.2).
@@ -326,7 +329,8 @@ impl Pace {
             self.base[0] = self.base[0].min(window.least);
             let base = self.base();
             let is_falling = window.least + window.least / 16 < self.previous_least;
-            is_rising = window.least > base + RISE.max(base / 2) && !is_falling;
+            let jitter = (self.round_trip.variation * 4).min(RISE_JITTERY_MAX);
+            is_rising = window.least > base + RISE.max(base / 2).max(jitter) && !is_falling;
             self.previous_least = window.least;
             self.window = Window::new(now);
         }

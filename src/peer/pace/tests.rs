@@ -196,6 +196,16 @@ fn neither_jitter_nor_a_little_delay_holds_anything_back() {
 }
 
 #[test]
+fn heavy_jitter_is_hardly_ever_taken_for_a_queue() {
+    for seed in 0..10 {
+        let mut path = Path::new(seed, 50);
+        path.jitter = Duration::from_millis(240);
+        let share = path.run(Duration::from_mins(10));
+        assert!(share >= 0.98, "seed {seed}: {share} of the ticks");
+    }
+}
+
+#[test]
 fn a_longer_path_is_taken_for_what_it_is_in_the_end() {
     let mut path = Path::new(1, 40);
     path.run(Duration::from_mins(3));
