@@ -145,7 +145,7 @@ fn players_behind_one_bottleneck_share_it_and_keep_its_queue_short() {
 #[test]
 fn a_transfer_through_the_same_bottleneck_keeps_a_quarter() {
     let (time, seed) = size();
-    for queue_bytes in [24_000, 64_000, 256_000] {
+    for queue_bytes in [64_000, 256_000] {
         let limit = RateLimit::new(BYTES_PER_S, queue_bytes);
         let mut play = behind(&limit, seed);
         let transfer = Transfer::new(limit.clone(), play.sim.elapsed());
