@@ -189,7 +189,8 @@ pub struct Player {
 pub struct Link {
     /// Smoothed round trip, in microseconds; 0 until it is first measured.
     pub rtt_us: u32,
-    /// Smoothed variation of the round trip, in microseconds.
+    /// Smoothed variation of single packets' round trips, in microseconds: the network's, and up to the time between
+    /// two of the player's messages, which carry the acknowledgements.
     pub jitter_us: u32,
     /// Of 1,000 datagrams that were sent to the player lately, those that didn't arrive; 0 over the websocket, which
     /// delays instead.

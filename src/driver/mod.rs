@@ -37,8 +37,8 @@ use crate::server::{Config, Server};
 
 /// Datagrams taken from one socket in one turn of the loop.
 const TURN_DATAGRAMS: usize = 512;
-/// Least time between two turns of the loop, unless something is due: what arrives meanwhile waits for a tick anyway, and
-/// a wake for each datagram alone would cost more than the datagram.
+/// Least time between two turns of the loop, unless something is due: what arrives meanwhile waits for a tick anyway,
+/// and a wake for each datagram alone would cost more than the datagram.
 const TURN_INTERVAL: Duration = Duration::from_millis(1);
 /// Connections accepted in one turn of the loop.
 const TURN_ACCEPTS: usize = 64;
@@ -425,7 +425,7 @@ impl<G: Game> Driver<G> {
                 self.connections.handle_accepted(now, self.poll.registry(), socket, remote);
             });
         }
-        self.connections.handle_ready(now, &mut self.server, &self.site, self.udp.counters());
+        self.connections.handle_ready(now, &mut self.server, &self.site, &mut self.udp);
     }
 
     /// Takes in what has arrived while the process was stopped: else everybody who could not be heard would time out.

@@ -130,7 +130,8 @@ pub enum Closed {
 pub struct Path {
     /// Smoothed round trip, in microseconds; 0 until it is first measured.
     pub rtt_us: u32,
-    /// Smoothed variation of the round trip, in microseconds.
+    /// Smoothed variation of single packets' round trips, in microseconds: the network's, and the time that their
+    /// acknowledgements wait for a packet to ride on.
     pub jitter_us: u32,
     /// Of 1,000 packets to the peer since this was last asked, those that didn't arrive.
     pub sent_loss_permille: u16,
@@ -405,10 +406,9 @@ impl Peer {
 
     /// What was measured of the path.
     pub fn measure_path(&mut self) -> Path {
-        let round_trip = self.lane.pace().round_trip();
         Path {
-            rtt_us: round_trip.smoothed_us(),
-            jitter_us: round_trip.variation_us(),
+            rtt_us: self.lane.pace().round_trip_us(),
+            jitter_us: self.lane.pace().variation_us(),
             sent_loss_permille: self.lane.pace().take_losses().permille(),
             received_loss_permille: self.lane.take_arrivals().permille(),
         }

@@ -175,6 +175,9 @@ pub(super) struct Pace {
     resolved: u32,
     /// Unless something is heard before.
     silent_after: Instant,
+    /// Of single packets: a SACK that rides on the peer's next message has waited for it.
+    samples: RoundTrip,
+    /// Of the least of each window, where a SACK hardly waited.
     round_trip: RoundTrip,
     window: Window,
     previous_least: Duration,
@@ -202,6 +205,7 @@ impl Pace {
             highest_acknowledged: newest_sent,
             resolved: newest_sent,
             silent_after: now + SILENCE,
+            samples: RoundTrip::default(),
             round_trip: RoundTrip::default(),
             window: Window::new(now),
             previous_least: Duration::MAX,
@@ -224,8 +228,14 @@ impl Pace {
         *self = Pace { epoch, sent_at, reported, ..Pace::new(now, self.newest_sent) };
     }
 
-    pub(super) fn round_trip(&self) -> RoundTrip {
-        self.round_trip
+    /// Smoothed, in microseconds; 0 until it is measured.
+    pub(super) fn round_trip_us(&self) -> u32 {
+        if self.round_trip.smoothed.is_some() { self.round_trip.smoothed_us() } else { self.samples.smoothed_us() }
+    }
+
+    /// Of single packets, in microseconds.
+    pub(super) fn variation_us(&self) -> u32 {
+        self.samples.variation_us()
     }
 
     /// What has been found out since this was last asked.
@@ -295,7 +305,7 @@ impl Pace {
         }
         let sent_at = self.sent_at[tsn as usize % REMEMBERED];
         let sample = Duration::from_micros(self.micros(now).wrapping_sub(sent_at).into());
-        self.round_trip.measure(sample);
+        self.samples.measure(sample);
         let alone_for = match newer {
             0 => sample,
             _ => {
@@ -327,9 +337,10 @@ impl Pace {
                 self.base_began = now;
             }
             self.base[0] = self.base[0].min(window.least);
+            self.round_trip.measure(window.least);
             let base = self.base();
             let is_falling = window.least + window.least / 16 < self.previous_least;
-            let jitter = (self.round_trip.variation * 4).min(RISE_JITTERY_MAX);
+            let jitter = (self.samples.variation * 4).min(RISE_JITTERY_MAX);
             is_rising = window.least > base + RISE.max(base / 2).max(jitter) && !is_falling;
             self.previous_least = window.least;
             self.window = Window::new(now);

@@ -28,6 +28,34 @@ pub(super) struct HostedRoom<G: Game> {
     pub(super) empty_since: Option<Instant>,
     pub(super) users_changed: bool,
     pub(super) users_told: Option<Instant>,
+    pub(super) deflating: Habit,
+}
+
+/// Whether what a room says is worth deflating: mostly it is as it was before, and trying in vain costs more than all
+/// else that a message costs.
+#[derive(Default)]
+pub(super) struct Habit {
+    left_out: u32,
+    next: u32,
+}
+
+impl Habit {
+    const LEFT_OUT_MAX: u32 = 31;
+
+    fn is_due(&self) -> bool {
+        self.next == 0
+    }
+
+    fn note(&mut self, deflated: bool) {
+        if deflated {
+            *self = Habit::default();
+        } else if let Some(next) = self.next.checked_sub(1) {
+            self.next = next;
+        } else {
+            self.left_out = (self.left_out * 2 + 1).min(Habit::LEFT_OUT_MAX);
+            self.next = self.left_out;
+        }
+    }
 }
 
 impl<G: Game> Server<G> {
@@ -52,6 +80,7 @@ impl<G: Game> Server<G> {
             empty_since: None,
             users_changed: false,
             users_told: None,
+            deflating: Habit::default(),
         };
         let deadline = hosted.deadline;
         let index = self.rooms.insert(hosted);
@@ -172,7 +201,9 @@ impl<G: Game> Server<G> {
             }
             return;
         }
-        let deflated = self.deflater.deflate(body, &mut self.deflated);
+        let habit = &mut self.rooms[room].deflating;
+        let deflated = habit.is_due() && self.deflater.deflate(body, &mut self.deflated);
+        habit.note(deflated);
         let bytes: Rc<[u8]> = if deflated { self.deflated.as_slice().into() } else { body.into() };
         let shared = SharedBody { kind, deflated, bytes };
         for (_, index) in self.members(room).into_iter().filter(|&(player, _)| to.includes(player)) {
