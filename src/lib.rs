@@ -87,6 +87,9 @@
 //! - **Unreliable means late-free.** A state or input that can't leave now is dropped and counted, never queued behind
 //!   others. The data channel carries nothing that would be retransmitted; what must arrive goes over the websocket
 //!   that stays open beside it. Why the lane is not an ordinary SCTP stands at the top of `src/peer/lane.rs`.
+//! - **A congested path gets fewer ticks**, each with what is newest then: the lane has no window and no queue to slow
+//!   it down. What it goes by, and why, stands at the top of `src/peer/pace.rs`; the game is told each player's round
+//!   trip and losses ([`game::Link`]).
 //! - **Host candidates only**, one UDP port: no STUN or TURN from outside. Players are told `--public-addr` where it
 //!   is given, else the address that their page came from, then the machine's others.
 //! - **Whose network carries no UDP** gets the same frames over the websocket, one state at a time, and is told so.

@@ -14,8 +14,8 @@ const NAMES = {
   bun: ["Bun (uWebSockets)", "websocket (TCP)"],
 };
 const SECONDS = 10;
-const TOP_MS = 400;
-const STALE_MS = 200;
+const TOP_MS = 800;
+const STALE_MS = 300;
 
 const width = 870;
 const left = 236;
@@ -23,7 +23,8 @@ const plotWidth = 446;
 const rowHeight = 76;
 const plotHeight = 58;
 const top = 84;
-const rows = loss.filter((result) => !result.left_out);
+const delay_ms = Math.max(...task.loss.delays_ms);
+const rows = loss.filter((result) => !result.left_out && result.delay_ms === delay_ms);
 const height = top + rows.length * rowHeight + 46;
 const x = (ms) => left + (ms / (SECONDS * 1000)) * plotWidth;
 const columns = [
@@ -60,7 +61,7 @@ const parts = [];
 const text = (at, y, words, attributes = "") => parts.push(`<text x="${at}" y="${y}" ${attributes}>${words}</text>`);
 
 text(24, 34, "How old is what a player sees?", 'class="title"');
-const { permille, delay_ms } = task.loss;
+const { permille } = task.loss;
 text(
   24,
   55,

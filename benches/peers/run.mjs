@@ -25,9 +25,9 @@ const only = flag("only")?.split(",") ?? Object.keys(SERVERS);
 const output = flag("output") ?? path.join(here, quick ? "quick.json" : "results.json");
 const plan = quick
   ? { clients: [50, 200], window: 4, fastest: [200, 100], lossWindow: 10, outageWindow: 5, minutes: 8 }
-  : { clients: [50, 200, 500, 1000], window: 10, fastest: [2000, 100], lossWindow: 40, outageWindow: 8, minutes: 24 };
+  : { clients: [50, 200, 500, 1000], window: 8, fastest: [2000, 100], lossWindow: 30, outageWindow: 8, minutes: 24 };
 const LINK_CLIENTS = 50;
-const LOSS = { permille: 50, delay_ms: 50, seed: 7 };
+const LOSS = { permille: 50, delays_ms: [50, 125], seed: 7 };
 const OUTAGE = { outage_ms: 2000, delay_ms: 25, seed: 7 };
 const ADDRESS = { server: "10.77.0.1", clients: "10.77.0.2", cutOff: "10.77.0.3" };
 
@@ -197,10 +197,12 @@ process.once("exit", () => children.forEach((child) => child.kill("SIGKILL")));
 for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(1));
 
 // The few minutes that matter most come first.
-for (const server of only) {
-  const { permille } = LOSS;
-  const flags = { permille, window: plan.lossWindow };
-  await throughLink(results.loss, { server }, LOSS, "loss", flags, plan.lossWindow + 60);
+for (const delay_ms of LOSS.delays_ms) {
+  for (const server of only) {
+    const { permille, seed } = LOSS;
+    const flags = { permille, window: plan.lossWindow };
+    await throughLink(results.loss, { server, delay_ms }, { delay_ms, seed }, "loss", flags, plan.lossWindow + 60);
+  }
 }
 for (const server of only) {
   const flags = { "cut-off": ADDRESS.cutOff, "outage-ms": OUTAGE.outage_ms, window: plan.outageWindow };

@@ -50,9 +50,10 @@ table(
   ]),
 );
 table(
-  ["server, 5 % loss, 50 ms each way", "delivered", "age of the newest state, ms: p50", "p90", "p99", "p99.9", "max"],
+  ["server, 5 % loss", "ms each way", "delivered", "age of the newest state, ms: p50", "p90", "p99", "p99.9", "max"],
   loss.map((result) => [
     result.server,
+    result.delay_ms,
     ...cells(result, (r) => [
       percent(r.delivered, 1),
       ...["p50", "p90", "p99", "p999", "max"].map((key) => fixed(r.newest_age_ms[key])),

@@ -9,7 +9,8 @@ export const RELIABLE_UP_BYTES = 16 * 1024;
 export const INPUT_WINDOW = 8;
 export const INPUT_BYTES = 512;
 export const INPUT_INTERVAL = 8;
-export const INPUT_REPEAT = 33;
+// Longer than a tick, or a game that sends each tick would send everything twice.
+export const INPUT_REPEAT = 50;
 export const PING_INTERVAL = 1_000;
 export const TICKS_PER_REQUEST = 310;
 
