@@ -146,8 +146,8 @@ pub struct Stats {
     pub dropped_frames: u64,
 }
 
-/// Time after which unacknowledged inputs are sent again, unless a new one has taken them along: longer than a tick, or a
-/// game that sends each tick would send everything twice.
+/// Time after which unacknowledged inputs are sent again, unless a new one has taken them along: longer than a tick, or
+/// a game that sends each tick would send everything twice.
 const INPUT_REPEAT: Duration = Duration::from_millis(50);
 /// Time after which missed ticks are asked for again.
 const TICKS_REPEAT: Duration = Duration::from_secs(1);
