@@ -6,10 +6,11 @@
 //!
 //! - **Delay that rises.** A link with a deep queue doesn't lose, it delays, and what it delays is stale when it comes.
 //!   The least round trip of half a second is compared with the least of the last minutes: the least, because radio
-//!   links delay single packets at random, but a queue delays all. More than 100 ms above it, and more than half of it,
-//!   is a queue, unless it is shrinking by itself already.
+//!   links delay single packets at random, but a queue delays all. More than 100 ms above it (more where single packets
+//!   vary by more), and more than half of it, is a queue, unless it is shrinking by itself already. A queue that
+//!   somebody else keeps full for minutes passes for a longer path in the end, up to the delay that no path has.
 //! - **Loss that isn't the radio's.** A game must play on at 20 % of random loss, and backing off would not cure that.
-//!   Above 35 %, and by more than what chance makes of 20 % in a year of play, it is a short queue that overflows.
+//!   Above 35 %, and by more than chance is likely to make of 20 %, it is a short queue that overflows.
 //!
 //! When neither has been seen for some seconds the next step up is tried; a try that fails doubles the wait before the
 //! next, so that a path which never carries the full rate is not overloaded every few seconds. A peer of which nothing
@@ -96,7 +97,7 @@ pub(super) struct Losses {
 }
 
 impl Losses {
-    /// Above 35 %, and so far above 20 % (by 5.3 standard deviations) that chance hardly ever does it.
+    /// Above 35 %, and above 20 % by more than 5.3 standard deviations.
     fn are_congestion(self) -> bool {
         let (sent, lost) = (f64::from(self.sent), f64::from(self.lost));
         lost > 0.35 * sent && lost - 0.2 * sent > 5.3 * (0.2 * 0.8 * sent).sqrt()
