@@ -268,3 +268,25 @@ fn link_of(path: Path) -> Link {
         loss_up_permille: path.received_loss_permille,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_never_deflates_is_tried_seldom_and_what_does_every_time() {
+        let tries = |habit: &mut Habit, bodies: u32, shrinks: bool| {
+            let due = (0..bodies).filter(|_| {
+                let is_due = habit.is_due();
+                habit.note(is_due && shrinks);
+                is_due
+            });
+            due.count()
+        };
+        let mut habit = Habit::default();
+        assert_eq!(tries(&mut habit, 100, true), 100);
+        assert_eq!(tries(&mut habit, 200, false), 10);
+        assert!(tries(&mut habit, 100, true) >= 100 - Habit::LEFT_OUT_MAX as usize);
+        assert_eq!(tries(&mut habit, 100, true), 100);
+    }
+}
