@@ -714,7 +714,7 @@ impl Peer {
         for arrival in arrivals {
             self.handle_arrival(now, arrival, outbox);
         }
-        if self.role == Role::Passive && self.uplink.is_flooded() {
+        if self.uplink.is_flooded() {
             self.close(now, Closed::Flood, outbox);
         }
         if self.lane.is_open() {

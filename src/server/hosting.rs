@@ -31,8 +31,7 @@ pub(super) struct HostedRoom<G: Game> {
     pub(super) deflating: Habit,
 }
 
-/// Whether what a room says is worth deflating: mostly it is as it was before, and trying in vain costs more than all
-/// else that a message costs.
+/// Whether what a room says is worth deflating: mostly it is as it was before, and trying in vain costs time.
 #[derive(Default)]
 pub(super) struct Habit {
     left_out: u32,
