@@ -16,8 +16,8 @@ use crate::game::{Game, Refusal, RoomInfo};
 use crate::games::{Arena, Relay};
 use crate::limits;
 
-const ARENA_PAGE: &str = include_str!("../client-js/pages/arena/index.html");
-const RELAY_PAGE: &str = include_str!("../client-js/pages/relay/index.html");
+const ARENA_PAGE: &str = include_str!("../../client-js/pages/arena/index.html");
+const RELAY_PAGE: &str = include_str!("../../client-js/pages/relay/index.html");
 
 /// Files that a full server has open: its connections, and what they are being sent.
 const FILES_WANTED: u64 = limits::CONNECTIONS as u64 + 1_024;
