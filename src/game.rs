@@ -26,6 +26,10 @@ pub trait Game: Sized + 'static {
     /// What [`Context::event`] carries, on the lane that the game chooses.
     type Event: Serialize;
 
+    /// The version of the rules: recordings name it. Count it up with a change after which old recordings would replay
+    /// otherwise.
+    const VERSION: u32 = 0;
+
     /// A player asks to come in. `Ok` lets them in and greets them (with the map, say); `Err` tells them why not.
     ///
     /// The player is counted among [`Context::players`] already, and leaves again if refused.
@@ -53,7 +57,7 @@ impl fmt::Display for PlayerId {
 }
 
 /// What a room is made from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct RoomInfo {
     /// The name in the room's URL.

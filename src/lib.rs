@@ -120,6 +120,7 @@ pub mod games;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod hostile;
+pub mod journal;
 pub mod limits;
 pub mod peer;
 mod player;

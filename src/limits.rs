@@ -121,6 +121,8 @@ pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 pub const PEER_OPEN_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long an empty room is kept.
 pub const EMPTY_ROOM_LINGER: Duration = Duration::from_secs(10);
+/// Bytes of the recording of one room; past it the room goes on unrecorded.
+pub const JOURNAL_BYTES: usize = 256 * 1024 * 1024;
 /// A gap between two turns of the loop past which the process is taken to have been stopped.
 pub const CLOCK_GAP: Duration = Duration::from_millis(250);
 /// Least time between two packets of new inputs from one client.

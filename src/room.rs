@@ -326,6 +326,12 @@ impl<G: Game> Room<G> {
         self.pending.get(&player).map_or(0, |pending| pending.consumed)
     }
 
+    /// How far the room's random numbers have been used, in words of 32 bits.
+    #[must_use]
+    pub fn random_numbers_used(&self) -> u128 {
+        self.context.rng.get_word_pos()
+    }
+
     /// Inputs that were dropped because a player sent more than is taken per tick for too long.
     #[must_use]
     pub fn overflowed(&self) -> u64 {

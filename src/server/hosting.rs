@@ -10,6 +10,7 @@ use rand::Rng;
 use super::connection::{SharedBody, Stage};
 use super::{Server, Signal, Timer};
 use crate::game::{Game, Link, PlayerId, RoomInfo, Target, Tick};
+use crate::journal::{Header, Recorder};
 use crate::limits;
 use crate::peer::Path;
 use crate::room::{self, Room};
@@ -21,6 +22,7 @@ use crate::wire::signaling::{self, Fault, Presence, RoomName, RoomUsers, Session
 pub(super) struct HostedRoom<G: Game> {
     pub(super) name: RoomName,
     pub(super) room: Room<G>,
+    pub(super) recorder: Option<Recorder>,
     pub(super) members: BTreeMap<PlayerId, usize>,
     pub(super) start: Instant,
     pub(super) last_tick: u32,
@@ -57,6 +59,27 @@ impl Habit {
     }
 }
 
+impl<G: Game> HostedRoom<G> {
+    /// Tells the room something, and its recording before.
+    pub(super) fn handle_input(&mut self, input: room::Input) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.note_input(&input);
+        }
+        self.room.handle_input(input);
+    }
+
+    /// The next thing that the room has to say in this tick; `None` ends the tick.
+    fn poll_output(&mut self) -> Option<room::Output> {
+        let output = self.room.poll_output();
+        match (&mut self.recorder, &output) {
+            (Some(recorder), Some(output)) => recorder.note_output(output),
+            (Some(recorder), None) => recorder.end_tick(&self.room),
+            (None, _) => {}
+        }
+        output
+    }
+}
+
 impl<G: Game> Server<G> {
     pub(super) fn make_room(&mut self, now: Instant, name: RoomName, data: &serde_json::Value) -> Result<usize, Fault> {
         if self.rooms.len() >= limits::ROOMS {
@@ -69,9 +92,18 @@ impl<G: Game> Server<G> {
             .map_err(|_| Fault::new(ErrorCode::Internal, "The room can't be made: its game failed."))?
             .map_err(|refusal| Fault::new(ErrorCode::Refused, refusal.to_string()))?;
         let start = self.phase_start(now);
+        let room = Room::new(&info, game, self.config.max_players);
+        let recorder = self.recordings.as_mut().map(|open| {
+            let into_grid = (start - self.started).as_nanos() % self.config.tick.as_nanos();
+            let phase = Duration::from_nanos(u64::try_from(into_grid).unwrap_or_default());
+            let header = Header::new::<G>(&info, self.config.max_players, phase);
+            let sink = open(&header);
+            Recorder::new(&header, sink)
+        });
         let hosted = HostedRoom {
             name: name.clone(),
-            room: Room::new(&info, game, self.config.max_players),
+            room,
+            recorder,
             members: BTreeMap::new(),
             start,
             last_tick: 0,
@@ -111,7 +143,7 @@ impl<G: Game> Server<G> {
         hosted.deadline = (hosted.start + tick * number.saturating_add(1)).max(now + Duration::from_millis(1));
         let deadline = hosted.deadline;
         self.measure_links(now, index);
-        self.rooms[index].room.handle_input(room::Input::Tick(Tick { number, missed }));
+        self.rooms[index].handle_input(room::Input::Tick(Tick { number, missed }));
         self.handle_room_outputs(now, index);
         if self.rooms.contains(index) && !self.dispose_if_empty(now, index) {
             self.tell_users(now, index);
@@ -128,7 +160,7 @@ impl<G: Game> Server<G> {
                 let path = session.peer.and_then(|peer| self.endpoint.measure_path(peer));
                 let link = path.map_or_else(|| session.frames.link(), link_of);
                 session.link = link;
-                self.rooms[index].room.handle_input(room::Input::Link { player, link });
+                self.rooms[index].handle_input(room::Input::Link { player, link });
                 let body = msgpack::encode_clock(clock_ms);
                 self.send_unreliable(now, connection, &SharedBody::plain(Kind::Ping, body));
             }
@@ -140,7 +172,7 @@ impl<G: Game> Server<G> {
     }
 
     pub(super) fn handle_room_outputs(&mut self, now: Instant, index: usize) {
-        while let Some(output) = self.rooms[index].room.poll_output() {
+        while let Some(output) = self.rooms[index].poll_output() {
             match output {
                 room::Output::Joined { player, welcome } => self.handle_joined(now, index, player, welcome),
                 room::Output::Refused { player, code, message } => {
@@ -160,6 +192,7 @@ impl<G: Game> Server<G> {
                 room::Output::Closed => {
                     log::error!("room {} closed: its game failed", self.rooms[index].name);
                     self.counters.failed_rooms += 1;
+                    while self.rooms[index].poll_output().is_some() {}
                     self.remove_room(index);
                     return;
                 }

@@ -20,6 +20,7 @@ use self::connection::{Connection, Stage, signal_bytes};
 use self::hosting::HostedRoom;
 use crate::endpoint::{Dropped, Endpoint, LocalId, PeerKey, Transmit, Unroutable};
 use crate::game::{Game, Link, Refusal, RoomInfo};
+use crate::journal;
 use crate::limits;
 use crate::rate::{Allowance, network};
 use crate::wire::codes::{CLOSE_REFUSED, ErrorCode, Leave};
@@ -138,6 +139,7 @@ enum Timer {
     Connection(usize),
 }
 
+type Recordings = Box<dyn FnMut(&journal::Header) -> journal::Sink>;
 type Factory<G> = Box<dyn FnMut(&RoomInfo) -> Result<G, Refusal>>;
 
 /// Connections of one address.
@@ -151,6 +153,7 @@ struct Network {
 pub struct Server<G: Game> {
     config: Config,
     factory: Factory<G>,
+    recordings: Option<Recordings>,
     started: Instant,
     rng: ChaCha20Rng,
     endpoint: Endpoint,
@@ -192,6 +195,7 @@ impl<G: Game> Server<G> {
         Server {
             config,
             factory: Box::new(factory),
+            recordings: None,
             started: now,
             rng,
             endpoint: Endpoint::new(endpoint_seed, slow_path),
@@ -212,6 +216,11 @@ impl<G: Game> Server<G> {
             counters: Counters::default(),
             stopping: false,
         }
+    }
+
+    /// Records every room that is made from now on; `open` says what takes the recording of each.
+    pub fn record(&mut self, open: impl FnMut(&journal::Header) -> journal::Sink + 'static) {
+        self.recordings = Some(Box::new(open));
     }
 
     /// The rooms that their games list, by name.

@@ -70,7 +70,7 @@ impl<G: Game> Server<G> {
         let shown = signaling::shown_name(join.name.as_deref());
         let mut player_join = Join::new(&shown);
         player_join.data = join.data;
-        hosted.room.handle_input(room::Input::Join { player, join: player_join });
+        hosted.handle_input(room::Input::Join { player, join: player_join });
         hosted.members.insert(player, index);
         hosted.empty_since = None;
         self.connections[index].stage =
@@ -83,7 +83,7 @@ impl<G: Game> Server<G> {
         match std::mem::replace(&mut self.connections[index].stage, Stage::Gone) {
             Stage::Joining { room, player, .. } => {
                 self.rooms[room].members.remove(&player);
-                self.rooms[room].room.handle_input(room::Input::Leave { player, reason });
+                self.rooms[room].handle_input(room::Input::Leave { player, reason });
             }
             Stage::Joined(session) => {
                 if let Some(peer) = session.peer {
@@ -92,7 +92,7 @@ impl<G: Game> Server<G> {
                 }
                 let room = session.room;
                 self.rooms[room].members.remove(&session.player);
-                self.rooms[room].room.handle_input(room::Input::Leave { player: session.player, reason });
+                self.rooms[room].handle_input(room::Input::Leave { player: session.player, reason });
                 // Where all go, nobody is left to be told of each.
                 if !matches!(reason, Leave::RoomClosed | Leave::Shutdown) {
                     self.tell_presence(room, &session.info, Some(reason));
@@ -271,7 +271,7 @@ impl<G: Game> Server<G> {
                     continue;
                 }
             };
-            self.rooms[room].room.handle_input(room_input);
+            self.rooms[room].handle_input(room_input);
         }
         match handled {
             Ok(()) => {}

@@ -1,0 +1,728 @@
+//! Recordings of rooms: what a room was told, so that it can be told again, and a hash of what it said, so that the
+//! second time can be compared with the first.
+//!
+//! # The file
+//!
+//! ```text
+//! file     "rtcade-j" | format u16 | block | block …          integers little endian
+//! block    length u32 | crc32c of the payload u32 | payload
+//! length   in its lower three bytes; the highest one is the exclusive or of those
+//! payload  of the first block the header, of the others entries, in the encoding of postcard 1
+//! ```
+//!
+//! The entries of a tick are: everything the room was told since the last one, the tick itself (there the block ends,
+//! and has left the process' hands before the game is called), then the hash of what the room said. What it was told
+//! while that was sent may stand between the two. A recording ends with why it ended; one without was cut off with its
+//! process, and what stands in whole blocks is good.
+//!
+//! A hash covers every output in order, bodies not deflated, and how far the room's random numbers have been used:
+//! a game that has gone astray within mostly shows it there before it shows it to players. It is a CRC-32C, which tells
+//! accidents apart, not forgeries.
+
+mod json;
+
+use std::cell::RefCell;
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::json::{input_to_json, output_to_json};
+use crate::game::{Game, Join, Link, PlayerId, Refusal, RoomInfo, Target, Tick};
+use crate::limits;
+use crate::room::{Input, Output, Room};
+use crate::wire::codes::Leave;
+use crate::wire::msgpack;
+
+const MAGIC: &[u8; 8] = b"rtcade-j";
+/// The version of the format that this program writes and reads.
+pub const FORMAT: u16 = 1;
+const PREAMBLE_BYTES: usize = MAGIC.len() + size_of::<u16>();
+const BLOCK_HEADER_BYTES: usize = 8;
+/// Entries are handed over when they are so long, even where no tick comes.
+const BLOCK_BYTES: usize = 16 * 1024;
+/// A block that is longer is none: the longest entry, the `data` of a join, has been 16 KiB of JSON.
+const BLOCK_BYTES_MAX: usize = 128 * 1024;
+const _: () = assert!(BLOCK_BYTES + 5 * limits::RELIABLE_UP_BYTES < BLOCK_BYTES_MAX, "JSON is not a fifth of msgpack");
+
+/// Takes whole blocks of a recording, in order. It must not block.
+pub type Sink = Box<dyn FnMut(&[u8])>;
+
+/// What was recorded.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Header {
+    /// The name of the game's type.
+    pub game: String,
+    /// [`Game::VERSION`].
+    pub game_version: u32,
+    /// What the room was made from.
+    pub room: RoomInfo,
+    /// How many players it takes.
+    pub max_players: usize,
+    /// Where its ticks stand in the server's grid.
+    pub phase: Duration,
+    /// The version of rtcade.
+    pub rtcade: String,
+    /// What the environment variable `RTCADE_COMMIT` named when the program was compiled; may be empty.
+    pub commit: String,
+}
+
+impl Header {
+    /// The header of a room of `G`, as this program makes it.
+    #[must_use]
+    pub fn new<G: Game>(room: &RoomInfo, max_players: usize, phase: Duration) -> Header {
+        Header {
+            game: std::any::type_name::<G>().to_owned(),
+            game_version: G::VERSION,
+            room: room.clone(),
+            max_players,
+            phase,
+            rtcade: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: option_env!("RTCADE_COMMIT").unwrap_or_default().to_owned(),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct RawHeader<'a> {
+    game: &'a str,
+    game_version: u32,
+    room: &'a str,
+    seed: u64,
+    tick_us: u64,
+    data: &'a [u8],
+    max_players: u32,
+    phase_us: u64,
+    rtcade: &'a str,
+    commit: &'a str,
+}
+
+#[derive(Serialize, Deserialize)]
+enum RawEntry<'a> {
+    Join { player: u32, name: &'a str, data: &'a [u8] },
+    Leave { player: u32, reason: &'a str },
+    Input { player: u32, number: u32, value: &'a [u8] },
+    Command { player: u32, value: &'a [u8] },
+    Ticks { player: u32, first: u32, last: u32 },
+    Link { player: u32, rtt_us: u32, jitter_us: u32, loss_down_permille: u16, loss_up_permille: u16 },
+    Tick { number: u32, missed: u32 },
+    Said { hash: u32 },
+    Panicked { hash: u32 },
+    Ended(End),
+}
+
+/// One entry of a recording.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Entry {
+    /// What the room was told.
+    Told(Input),
+    /// What the room said in the tick before.
+    Said {
+        /// See the top of this module.
+        hash: u32,
+    },
+    /// The same where the game panicked in that tick: the room said goodbye, and nothing more.
+    Panicked {
+        /// See the top of this module.
+        hash: u32,
+    },
+    /// The end.
+    Ended(End),
+}
+
+/// Why a recording ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum End {
+    /// The room was closed, or the server stopped.
+    Closed,
+    /// The recording has as many bytes as one may have ([`limits::JOURNAL_BYTES`]); the room went on.
+    Full,
+}
+
+/// Why a recording can't be read: where, and what is wrong there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalError {
+    /// Bytes from the beginning of the file.
+    pub offset: u64,
+    /// What is wrong there.
+    pub reason: Reason,
+}
+
+/// What can be wrong with a recording.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// It is no recording of a room.
+    NotAJournal,
+    /// It has another format.
+    Format(u16),
+    /// It ends within its header.
+    NoHeader,
+    /// A length is damaged, or longer than a block may be.
+    Length,
+    /// A checksum is not that of its block.
+    Checksum,
+    /// A block whose checksum is right can't be read: whoever wrote it meant harm, or has a defect.
+    Malformed(&'static str),
+}
+
+impl fmt::Display for JournalError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at byte {}: ", self.offset)?;
+        match &self.reason {
+            Reason::NotAJournal => f.write_str("this is no recording of a room"),
+            Reason::Format(format) => {
+                write!(f, "the recording has format {format}, and this program reads format {FORMAT}")
+            }
+            Reason::NoHeader => f.write_str("the recording ends within its header"),
+            Reason::Length => f.write_str("the length of a block is damaged"),
+            Reason::Checksum => f.write_str("a block is damaged: its checksum is wrong"),
+            Reason::Malformed(what) => write!(f, "a block is malformed: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for JournalError {}
+
+/// Writes the recording of one room. Dropped, it ends it.
+pub struct Recorder {
+    sink: Option<Sink>,
+    buffer: Vec<u8>,
+    bytes: usize,
+    outputs: OutputHash,
+    panicked: bool,
+}
+
+impl Recorder {
+    /// Begins a recording.
+    #[must_use]
+    pub fn new(header: &Header, mut sink: Sink) -> Recorder {
+        let mut buffer = [&MAGIC[..], &FORMAT.to_le_bytes()].concat();
+        let start = begin_block(&mut buffer);
+        append(
+            &mut buffer,
+            &RawHeader {
+                game: &header.game,
+                game_version: header.game_version,
+                room: &header.room.name,
+                seed: header.room.seed,
+                tick_us: micros(header.room.tick),
+                data: &encode_json(&header.room.data),
+                max_players: u32::try_from(header.max_players).unwrap_or(u32::MAX),
+                phase_us: micros(header.phase),
+                rtcade: &header.rtcade,
+                commit: &header.commit,
+            },
+        );
+        seal_block(&mut buffer, start);
+        sink(&buffer);
+        let bytes = buffer.len();
+        buffer.clear();
+        begin_block(&mut buffer);
+        Recorder { sink: Some(sink), buffer, bytes, outputs: OutputHash::default(), panicked: false }
+    }
+
+    /// Notes what the room is about to be told. With a tick everything so far is handed over: even if the game never
+    /// returns from it, it is on record.
+    pub fn note_input(&mut self, input: &Input) {
+        match input {
+            Input::Join { player, join } => {
+                let data = encode_json(&join.data);
+                self.append(&RawEntry::Join { player: player.0, name: &join.name, data: &data });
+            }
+            Input::Leave { player, reason } => {
+                self.append(&RawEntry::Leave { player: player.0, reason: reason.as_str() });
+            }
+            Input::Input { player, number, value } => {
+                self.append(&RawEntry::Input { player: player.0, number: *number, value });
+            }
+            Input::Command { player, value } => self.append(&RawEntry::Command { player: player.0, value }),
+            Input::Ticks { player, first, last } => {
+                self.append(&RawEntry::Ticks { player: player.0, first: *first, last: *last });
+            }
+            Input::Link { player, link } => self.append(&RawEntry::Link {
+                player: player.0,
+                rtt_us: link.rtt_us,
+                jitter_us: link.jitter_us,
+                loss_down_permille: link.loss_down_permille,
+                loss_up_permille: link.loss_up_permille,
+            }),
+            Input::Tick(Tick { number, missed }) => {
+                self.append(&RawEntry::Tick { number: *number, missed: *missed });
+                self.hand_over();
+            }
+        }
+    }
+
+    /// Notes what the room has said.
+    pub fn note_output(&mut self, output: &Output) {
+        self.outputs.note(output);
+        self.panicked |= *output == Output::Closed;
+    }
+
+    /// Notes that the room has said all that it had to say in this tick.
+    pub fn end_tick<G: Game>(&mut self, room: &Room<G>) {
+        let hash = self.outputs.take(room);
+        let is_last = std::mem::take(&mut self.panicked);
+        self.append(&if is_last { RawEntry::Panicked { hash } } else { RawEntry::Said { hash } });
+    }
+
+    fn append(&mut self, entry: &RawEntry<'_>) {
+        if self.sink.is_none() {
+            return;
+        }
+        let before = self.buffer.len();
+        append(&mut self.buffer, entry);
+        if self.bytes + self.buffer.len() > limits::JOURNAL_BYTES {
+            self.buffer.truncate(before);
+            self.end(End::Full);
+        } else if self.buffer.len() >= BLOCK_BYTES {
+            self.hand_over();
+        }
+    }
+
+    fn hand_over(&mut self) {
+        let Some(sink) = &mut self.sink else { return };
+        if self.buffer.len() > BLOCK_HEADER_BYTES {
+            seal_block(&mut self.buffer, 0);
+            sink(&self.buffer);
+            self.bytes += self.buffer.len();
+        }
+        self.buffer.clear();
+        begin_block(&mut self.buffer);
+    }
+
+    fn end(&mut self, end: End) {
+        if self.sink.is_some() {
+            append(&mut self.buffer, &RawEntry::Ended(end));
+            self.hand_over();
+            self.sink = None;
+        }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.end(End::Closed);
+    }
+}
+
+/// The hash of what a room says in one tick.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct OutputHash(u32);
+
+impl OutputHash {
+    pub(crate) fn note(&mut self, output: &Output) {
+        match output {
+            Output::Joined { player, welcome } => self.add(0, *player, &[welcome.to_string().as_bytes()]),
+            Output::Refused { player, code, message } => {
+                self.add(1, *player, &[code.as_str().as_bytes(), message.as_bytes()]);
+            }
+            Output::Left { player, reason, message } => {
+                self.add(2, *player, &[reason.as_str().as_bytes(), message.as_bytes()]);
+            }
+            Output::Body { to, kind, body } => {
+                let (to, player) = match *to {
+                    Target::All => (3, PlayerId(0)),
+                    Target::Except(player) => (4, player),
+                    Target::One(player) => (5, player),
+                };
+                self.add(to, player, &[&[*kind as u8], body]);
+            }
+            Output::Closed => self.add(6, PlayerId(0), &[]),
+        }
+    }
+
+    fn add(&mut self, tag: u8, player: PlayerId, parts: &[&[u8]]) {
+        self.0 = crc32c::crc32c_append(self.0, &[tag]);
+        self.0 = crc32c::crc32c_append(self.0, &player.0.to_le_bytes());
+        for part in parts {
+            self.0 = crc32c::crc32c_append(self.0, &(part.len() as u64).to_le_bytes());
+            self.0 = crc32c::crc32c_append(self.0, part);
+        }
+    }
+
+    /// The hash of the tick that `room` has ended.
+    pub(crate) fn take<G: Game>(&mut self, room: &Room<G>) -> u32 {
+        crc32c::crc32c_append(std::mem::take(self).0, &room.random_numbers_used().to_le_bytes())
+    }
+}
+
+/// A recorded room that is told once more what it was told.
+pub struct Replay<'a, G: Game> {
+    entries: Entries<'a>,
+    room: Room<G>,
+    /// What was read after the last step and belongs to the next.
+    told: Vec<Input>,
+}
+
+/// One tick of a [`Replay`].
+#[derive(Debug)]
+pub struct Step {
+    /// Which.
+    pub tick: Tick,
+    /// What the room was told since the tick before.
+    pub told: Vec<Input>,
+    /// What it said.
+    pub said: Vec<Output>,
+    /// Whether that is what it said when it was recorded.
+    pub verdict: Verdict,
+}
+
+/// Whether a replayed tick was like the recorded one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The room said the same.
+    Same,
+    /// It did not.
+    Differs {
+        /// Whether the game panicked in the recorded tick.
+        panicked_then: bool,
+        /// Whether it did so in the replayed one.
+        panicked_now: bool,
+    },
+    /// The recording breaks off in this tick.
+    Unknown,
+}
+
+impl<'a, G: Game> Replay<'a, G> {
+    /// A replay that stands before the first tick; `factory` makes the game, as it did for the server.
+    ///
+    /// # Errors
+    /// Where `factory` refuses to.
+    pub fn new(
+        journal: &Journal<'a>,
+        factory: impl FnOnce(&RoomInfo) -> Result<G, Refusal>,
+    ) -> Result<Replay<'a, G>, Refusal> {
+        let header = journal.header();
+        let room = Room::new(&header.room, factory(&header.room)?, header.max_players);
+        Ok(Replay { entries: journal.entries(), room, told: Vec::new() })
+    }
+
+    /// The room as it is after the last step.
+    #[must_use]
+    pub fn room(&self) -> &Room<G> {
+        &self.room
+    }
+
+    /// Bytes at the end of the recording that were cut off with the process, see [`Entries::torn_bytes`]. Known when
+    /// [`Replay::step`] has returned `None`.
+    #[must_use]
+    pub fn torn_bytes(&self) -> usize {
+        self.entries.torn_bytes()
+    }
+
+    /// Runs the next tick; `None` after the last one.
+    ///
+    /// # Errors
+    /// Where the recording can't be read on.
+    pub fn step(&mut self) -> Result<Option<Step>, JournalError> {
+        let tick = loop {
+            match self.entries.next().transpose()? {
+                Some(Entry::Told(Input::Tick(tick))) => break tick,
+                Some(Entry::Told(input)) => self.tell(input),
+                // Only damage of the kind that checksums don't see puts a hash where there was no tick.
+                Some(Entry::Said { .. } | Entry::Panicked { .. } | Entry::Ended(_)) => {}
+                None => return Ok(None),
+            }
+        };
+        let told = std::mem::take(&mut self.told);
+        self.room.handle_input(Input::Tick(tick));
+        let said: Vec<Output> = std::iter::from_fn(|| self.room.poll_output()).collect();
+        let mut outputs = OutputHash::default();
+        said.iter().for_each(|output| outputs.note(output));
+        let replayed = outputs.take(&self.room);
+        let panicked_now = said.contains(&Output::Closed);
+        let verdict = loop {
+            let (panicked_then, recorded) = match self.entries.next().transpose()? {
+                Some(Entry::Told(Input::Tick(_))) | Some(Entry::Ended(_)) | None => break Verdict::Unknown,
+                Some(Entry::Told(input)) => {
+                    self.tell(input);
+                    continue;
+                }
+                Some(Entry::Said { hash }) => (false, hash),
+                Some(Entry::Panicked { hash }) => (true, hash),
+            };
+            break if (panicked_then, recorded) == (panicked_now, replayed) {
+                Verdict::Same
+            } else {
+                Verdict::Differs { panicked_then, panicked_now }
+            };
+        };
+        Ok(Some(Step { tick, told, said, verdict }))
+    }
+
+    fn tell(&mut self, input: Input) {
+        self.told.push(input.clone());
+        self.room.handle_input(input);
+    }
+}
+
+/// The same recording with the hashes, the version and the commit of this program: after an intended change of a game.
+///
+/// # Errors
+/// Where it can't be read.
+pub fn record_again<G: Game>(
+    journal: &Journal<'_>,
+    factory: impl FnOnce(&RoomInfo) -> Result<G, Refusal>,
+) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+    let Header { room: info, max_players, phase, .. } = journal.header();
+    let mut room = Room::new(info, factory(info)?, *max_players);
+    let recorded = Rc::new(RefCell::new(Vec::new()));
+    let written = Rc::clone(&recorded);
+    let sink = Box::new(move |block: &[u8]| written.borrow_mut().extend_from_slice(block));
+    let mut recorder = Recorder::new(&Header::new::<G>(info, *max_players, *phase), sink);
+    for entry in journal.entries() {
+        let Entry::Told(input) = entry? else { continue };
+        let is_tick = matches!(input, Input::Tick(_));
+        recorder.note_input(&input);
+        room.handle_input(input);
+        if is_tick {
+            while let Some(output) = room.poll_output() {
+                recorder.note_output(&output);
+            }
+            recorder.end_tick(&room);
+        }
+    }
+    drop(recorder);
+    Ok(recorded.take())
+}
+
+/// A recording in memory, whose header has been read.
+#[derive(Clone, Debug)]
+pub struct Journal<'a> {
+    header: Header,
+    bytes: &'a [u8],
+    entries_at: usize,
+}
+
+impl<'a> Journal<'a> {
+    /// Reads the header.
+    ///
+    /// # Errors
+    /// Where this is no recording, or one of another format, or its header is damaged.
+    pub fn parse(bytes: &'a [u8]) -> Result<Journal<'a>, JournalError> {
+        let error = |offset, reason| JournalError { offset, reason };
+        let (magic, rest) = bytes.split_first_chunk().ok_or(error(0, Reason::NotAJournal))?;
+        if magic != MAGIC {
+            return Err(error(0, Reason::NotAJournal));
+        }
+        let (format, _) = rest.split_first_chunk().ok_or(error(8, Reason::NoHeader))?;
+        let format = u16::from_le_bytes(*format);
+        if format != FORMAT {
+            return Err(error(8, Reason::Format(format)));
+        }
+        let mut blocks = Blocks { bytes, at: PREAMBLE_BYTES };
+        let block = blocks.next_block()?.ok_or(error(PREAMBLE_BYTES as u64, Reason::NoHeader))?;
+        let header = read_header(block.payload).map_err(|what| error(block.offset as u64, Reason::Malformed(what)))?;
+        Ok(Journal { header, bytes, entries_at: blocks.at })
+    }
+
+    /// What was recorded.
+    #[must_use]
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// What follows the header.
+    #[must_use]
+    pub fn entries(&self) -> Entries<'a> {
+        Entries {
+            blocks: Blocks { bytes: self.bytes, at: self.entries_at },
+            payload: &[],
+            newest_tick: 0,
+            ended: false,
+        }
+    }
+}
+
+/// The entries of a recording, in order. After an error there is nothing more.
+#[derive(Clone, Debug)]
+pub struct Entries<'a> {
+    blocks: Blocks<'a>,
+    payload: &'a [u8],
+    newest_tick: u32,
+    ended: bool,
+}
+
+impl Entries<'_> {
+    /// Of a recording that was read to its end: how many bytes stand there that are not a whole block. The process was
+    /// killed while it wrote them.
+    #[must_use]
+    pub fn torn_bytes(&self) -> usize {
+        self.blocks.bytes.len() - self.blocks.at
+    }
+
+    fn next_entry(&mut self) -> Result<Option<Entry>, JournalError> {
+        while self.payload.is_empty() {
+            let Some(block) = self.blocks.next_block()? else { return Ok(None) };
+            self.payload = block.payload;
+        }
+        let offset = (self.blocks.at - self.payload.len()) as u64;
+        let malformed = |what| JournalError { offset, reason: Reason::Malformed(what) };
+        if self.ended {
+            return Err(malformed("something follows its end"));
+        }
+        let (raw, rest) = postcard::take_from_bytes(self.payload).map_err(|_| malformed("an entry can't be read"))?;
+        self.payload = rest;
+        let entry = self.check(raw).map_err(malformed)?;
+        self.ended = matches!(entry, Entry::Ended(_));
+        Ok(Some(entry))
+    }
+
+    /// A room trusts what it is told to be within limits.
+    fn check(&mut self, raw: RawEntry<'_>) -> Result<Entry, &'static str> {
+        let told = match raw {
+            RawEntry::Join { player, name, data } => {
+                if name.chars().count() > limits::PLAYER_NAME_CHARS {
+                    return Err("a name is too long");
+                }
+                let mut join = Join::new(name);
+                join.data = decode_json(data)?;
+                Input::Join { player: PlayerId(player), join }
+            }
+            RawEntry::Leave { player, reason } => {
+                let reason = Leave::parse(reason).ok_or("a reason for leaving is unknown")?;
+                Input::Leave { player: PlayerId(player), reason }
+            }
+            RawEntry::Input { player, number, value } => {
+                let value = checked_value(value, limits::INPUT_BYTES)?;
+                Input::Input { player: PlayerId(player), number, value }
+            }
+            RawEntry::Command { player, value } => {
+                Input::Command { player: PlayerId(player), value: checked_value(value, limits::RELIABLE_UP_BYTES)? }
+            }
+            RawEntry::Ticks { player, first, last } => Input::Ticks { player: PlayerId(player), first, last },
+            RawEntry::Link { player, rtt_us, jitter_us, loss_down_permille, loss_up_permille } => Input::Link {
+                player: PlayerId(player),
+                link: Link { rtt_us, jitter_us, loss_down_permille, loss_up_permille },
+            },
+            RawEntry::Tick { number, missed } => {
+                if number <= self.newest_tick {
+                    return Err("a tick doesn't follow the one before");
+                }
+                self.newest_tick = number;
+                Input::Tick(Tick { number, missed })
+            }
+            RawEntry::Said { hash } => return Ok(Entry::Said { hash }),
+            RawEntry::Panicked { hash } => return Ok(Entry::Panicked { hash }),
+            RawEntry::Ended(end) => return Ok(Entry::Ended(end)),
+        };
+        Ok(Entry::Told(told))
+    }
+}
+
+impl Iterator for Entries<'_> {
+    type Item = Result<Entry, JournalError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.next_entry().transpose();
+        if matches!(next, Some(Err(_))) {
+            self.payload = &[];
+            self.blocks.at = self.blocks.bytes.len();
+        }
+        next
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Blocks<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+struct Block<'a> {
+    payload: &'a [u8],
+    offset: usize,
+}
+
+impl<'a> Blocks<'a> {
+    /// `None` at the end, and where what is left is shorter than it says: torn when the process was killed.
+    fn next_block(&mut self) -> Result<Option<Block<'a>>, JournalError> {
+        let error = |reason| JournalError { offset: self.at as u64, reason };
+        let rest = &self.bytes[self.at..];
+        let Some((&length, rest)) = rest.split_first_chunk() else { return Ok(None) };
+        let [low, middle, high, check] = length;
+        let length = u32::from_le_bytes([low, middle, high, 0]) as usize;
+        if check != low ^ middle ^ high || length == 0 || length > BLOCK_BYTES_MAX {
+            return Err(error(Reason::Length));
+        }
+        let Some((&checksum, rest)) = rest.split_first_chunk() else { return Ok(None) };
+        let Some(payload) = rest.get(..length) else { return Ok(None) };
+        if crc32c::crc32c(payload) != u32::from_le_bytes(checksum) {
+            return Err(error(Reason::Checksum));
+        }
+        let offset = self.at + BLOCK_HEADER_BYTES;
+        self.at = offset + length;
+        Ok(Some(Block { payload, offset }))
+    }
+}
+
+fn begin_block(buffer: &mut Vec<u8>) -> usize {
+    let start = buffer.len();
+    buffer.extend_from_slice(&[0; BLOCK_HEADER_BYTES]);
+    start
+}
+
+fn seal_block(buffer: &mut [u8], start: usize) {
+    let (header, payload) = buffer[start..].split_at_mut(BLOCK_HEADER_BYTES);
+    assert!(payload.len() <= BLOCK_BYTES_MAX, "limits of what a room is told keep a block below its limit");
+    let length = u32::try_from(payload.len()).expect("it is below its limit").to_le_bytes();
+    header[..3].copy_from_slice(&length[..3]);
+    header[3] = length[0] ^ length[1] ^ length[2];
+    header[4..].copy_from_slice(&crc32c::crc32c(payload).to_le_bytes());
+}
+
+fn append(buffer: &mut Vec<u8>, value: &impl Serialize) {
+    let extended = postcard::to_extend(value, std::mem::take(buffer));
+    *buffer = extended.expect("plain data are encoded into a vector");
+}
+
+fn read_header(payload: &[u8]) -> Result<Header, &'static str> {
+    let raw: RawHeader<'_> = postcard::from_bytes(payload).map_err(|_| "the header can't be read")?;
+    let mut room = RoomInfo::new(raw.room, raw.seed);
+    room.tick = Duration::from_micros(raw.tick_us);
+    room.data = decode_json(raw.data)?;
+    let (shortest, longest) = limits::TICK_MS_RANGE.into_inner();
+    if !(Duration::from_millis(shortest.into())..=Duration::from_millis(longest.into())).contains(&room.tick) {
+        return Err("no tick has such a length");
+    }
+    let max_players = usize::try_from(raw.max_players).unwrap_or(usize::MAX);
+    if !(1..=limits::PLAYERS_PER_ROOM_MAX).contains(&max_players) {
+        return Err("no room takes so many players");
+    }
+    Ok(Header {
+        game: raw.game.to_owned(),
+        game_version: raw.game_version,
+        room,
+        max_players,
+        phase: Duration::from_micros(raw.phase_us),
+        rtcade: raw.rtcade.to_owned(),
+        commit: raw.commit.to_owned(),
+    })
+}
+
+fn checked_value(value: &[u8], limit: usize) -> Result<Vec<u8>, &'static str> {
+    if value.len() > limit || msgpack::check(value).is_err() {
+        return Err("a message is past its limits");
+    }
+    Ok(value.to_vec())
+}
+
+/// JSON values go as msgpack, because `serde_json` doesn't read back every number that it has written.
+fn encode_json(value: &serde_json::Value) -> Vec<u8> {
+    rmp_serde::to_vec(value).expect("JSON is encoded into a vector")
+}
+
+fn decode_json(bytes: &[u8]) -> Result<serde_json::Value, &'static str> {
+    rmp_serde::from_slice(bytes).map_err(|_| "the data of a join can't be read")
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,329 @@
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::*;
+use crate::game::{Context, Incoming, Lane, Welcome};
+use crate::sim::Simulation;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Sums up what players send, throws dice, and fails when told to.
+struct Dice {
+    sum: u64,
+    /// Added to every sum: the next version of the game.
+    bonus: u64,
+}
+
+impl Game for Dice {
+    type Input = u64;
+    type Command = String;
+    type State = u64;
+    type Event = String;
+    const VERSION: u32 = 3;
+
+    fn join(&mut self, _: &mut Context<Dice>, _: PlayerId, join: &Join) -> Result<Welcome, Refusal> {
+        if join.data["refuse"] == true { Err(Refusal::new("as you wish")) } else { Welcome::new(&join.data) }
+    }
+
+    fn leave(&mut self, _: &mut Context<Dice>, _: PlayerId, _: Leave) {}
+
+    fn tick(&mut self, ctx: &mut Context<Dice>, tick: Tick, batch: &[Incoming<Dice>]) {
+        for message in batch {
+            match message {
+                Incoming::Input { input, .. } => self.sum += input + self.bonus,
+                Incoming::Command { player, command } if command == "kick me" => ctx.kick(*player, "there"),
+                Incoming::Command { command, .. } if command == "fail" => panic!("as it was told to"),
+                Incoming::Command { command, .. } => ctx.event(Target::All, command, Lane::Reliable).unwrap(),
+            }
+        }
+        if tick.number.is_multiple_of(10) {
+            self.sum += rand::RngExt::random_range(ctx.rng(), 1..=6);
+        }
+        ctx.state(&self.sum).unwrap();
+    }
+}
+
+fn dice(bonus: u64) -> impl Fn(&RoomInfo) -> Result<Dice, Refusal> {
+    move |_| Ok(Dice { sum: 0, bonus })
+}
+
+/// The recording of a room with three players, over a network that loses; `act` may do more with it.
+fn record(seed: u64, act: impl FnOnce(&mut Simulation<Dice>)) -> Vec<u8> {
+    let mut sim = Simulation::new(seed, dice(0));
+    let file = Rc::new(RefCell::new(Vec::new()));
+    let written = Rc::clone(&file);
+    sim.server.record(move |_| {
+        let written = Rc::clone(&written);
+        Box::new(move |block| written.borrow_mut().extend_from_slice(block))
+    });
+    let players = [json!({ "hue": 0.1, "deep": [[[{}]]] }), json!(null), json!({ "refuse": true })]
+        .map(|data| sim.join_with("dice", |config| config.data = data));
+    sim.run(SECOND);
+    sim.run_every(50 * SECOND / 1_000, SECOND, |sim| {
+        sim.send(players[0], &7_u64);
+        sim.command(players[1], &"hello");
+    });
+    act(&mut sim);
+    sim.run(SECOND);
+    drop(sim);
+    file.take()
+}
+
+fn steps(file: &[u8], game: impl FnOnce(&RoomInfo) -> Result<Dice, Refusal>) -> Vec<Step> {
+    let mut replay = Replay::new(&Journal::parse(file).unwrap(), game).unwrap();
+    std::iter::from_fn(|| replay.step().unwrap()).collect()
+}
+
+#[test]
+fn a_recorded_room_says_the_same_again() {
+    let file = record(1, |sim| {
+        let third = sim.join("dice", "third");
+        sim.run(SECOND);
+        sim.command(third, &"kick me");
+        sim.run(SECOND);
+        sim.leave(third);
+    });
+    let journal = Journal::parse(&file).unwrap();
+    let Header { game, game_version, room, max_players, phase, .. } = journal.header();
+    assert!(game.ends_with("::Dice"), "{game}");
+    assert_eq!((*game_version, room.name.as_str(), *max_players), (3, "dice", 16));
+    assert_eq!((room.tick, *phase), (SECOND * 33 / 1_000, Duration::ZERO));
+    assert_eq!(room.data["hue"], 0.1);
+    let steps = steps(&file, dice(0));
+    assert!(steps.len() > 120, "{} ticks", steps.len());
+    assert!(steps.iter().all(|step| step.verdict == Verdict::Same));
+    let told = || steps.iter().flat_map(|step| &step.told);
+    assert_eq!(told().filter(|input| matches!(input, Input::Join { .. })).count(), 4);
+    assert!(told().filter(|input| matches!(input, Input::Input { .. })).count() >= 15);
+    assert!(told().any(|input| matches!(input, Input::Link { .. })));
+    assert!(steps.iter().flat_map(|step| &step.said).any(|output| matches!(output, Output::Left { .. })));
+    let last = journal.entries().last().unwrap().unwrap();
+    assert_eq!(last, Entry::Ended(End::Closed));
+}
+
+#[test]
+fn a_game_that_has_changed_is_found_out_in_the_tick_where_it_shows() {
+    let file = record(1, |_| {});
+    let steps = steps(&file, dice(1));
+    let first_input = steps.iter().position(|step| step.told.iter().any(|told| matches!(told, Input::Input { .. })));
+    let first = steps.iter().position(|step| step.verdict != Verdict::Same);
+    assert_eq!(first, first_input);
+    assert_eq!(steps[first.unwrap()].verdict, Verdict::Differs { panicked_then: false, panicked_now: false });
+
+    let again = record_again(&Journal::parse(&file).unwrap(), dice(1)).unwrap();
+    assert!(super::tests::steps(&again, dice(1)).iter().all(|step| step.verdict == Verdict::Same));
+    assert!(super::tests::steps(&again, dice(0)).iter().any(|step| step.verdict != Verdict::Same));
+    let unchanged = record_again(&Journal::parse(&file).unwrap(), dice(0)).unwrap();
+    assert!(unchanged == file, "what has not changed is recorded alike");
+}
+
+#[test]
+fn a_panic_is_on_record_and_expected_again() {
+    let file = record(1, |sim| {
+        let [first, ..] = sim.clients().collect::<Vec<_>>()[..] else { panic!("there are players") };
+        sim.command(first, &"fail");
+        sim.run(SECOND);
+    });
+    let steps = steps(&file, dice(0));
+    let (last, before) = steps.split_last().unwrap();
+    assert!(before.iter().all(|step| step.verdict == Verdict::Same && !step.said.contains(&Output::Closed)));
+    assert!(last.said.contains(&Output::Closed) && last.verdict == Verdict::Same);
+    let entries: Vec<_> = Journal::parse(&file).unwrap().entries().map(Result::unwrap).collect();
+    let [.., Entry::Panicked { .. }, Entry::Ended(End::Closed)] = entries[..] else { panic!("it panicked last") };
+
+    let fixed = Journal::parse(&file).unwrap();
+    let mut replay = Replay::new(&fixed, |_| Ok(Calm)).unwrap();
+    let mut verdict = None;
+    while let Some(step) = replay.step().unwrap() {
+        verdict = Some(step.verdict);
+    }
+    assert_eq!(verdict, Some(Verdict::Differs { panicked_then: true, panicked_now: false }));
+}
+
+/// Does nothing, and fails at nothing.
+struct Calm;
+
+impl Game for Calm {
+    type Input = serde::de::IgnoredAny;
+    type Command = serde::de::IgnoredAny;
+    type State = ();
+    type Event = ();
+
+    fn join(&mut self, _: &mut Context<Calm>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
+        Ok(Welcome::default())
+    }
+
+    fn leave(&mut self, _: &mut Context<Calm>, _: PlayerId, _: Leave) {}
+
+    fn tick(&mut self, _: &mut Context<Calm>, _: Tick, _: &[Incoming<Calm>]) {}
+}
+
+#[test]
+fn random_numbers_that_do_not_show_are_compared_too() {
+    let file = record(1, |_| {});
+    let mut replay = Replay::new(&Journal::parse(&file).unwrap(), dice(0)).unwrap();
+    let first = replay.step().unwrap().unwrap();
+    assert_eq!(first.verdict, Verdict::Same);
+    let mut hash = OutputHash::default();
+    first.said.iter().for_each(|output| hash.note(output));
+    let Some(Entry::Said { hash: recorded }) =
+        Journal::parse(&file).unwrap().entries().map(Result::unwrap).find(|entry| matches!(entry, Entry::Said { .. }))
+    else {
+        panic!("a tick has a hash")
+    };
+    assert_eq!(hash.clone().take(&replay.room), recorded);
+    while replay.room.random_numbers_used() == 0 {
+        replay.step().unwrap().unwrap();
+    }
+    assert_ne!(hash.take(&replay.room), recorded);
+}
+
+#[test]
+fn wherever_a_recording_is_cut_what_is_whole_replays() {
+    let file = record(1, |_| {});
+    let header = Journal::parse(&file).unwrap().entries_at;
+    let whole = steps(&file, dice(0)).len();
+    let mut replayed = 0;
+    for cut in 0..file.len() {
+        let file = &file[..cut];
+        if cut < header {
+            let reason = Journal::parse(file).unwrap_err().reason;
+            assert_eq!(reason, if cut < MAGIC.len() { Reason::NotAJournal } else { Reason::NoHeader }, "at {cut}");
+            continue;
+        }
+        // Replaying at each byte of a long file takes long.
+        let journal = Journal::parse(file).unwrap();
+        let mut entries = journal.entries();
+        let ticks =
+            entries.by_ref().map(Result::unwrap).filter(|entry| matches!(entry, Entry::Told(Input::Tick(_)))).count();
+        assert!(ticks >= replayed, "a longer file has no fewer ticks");
+        let torn = entries.torn_bytes();
+        assert!(torn <= BLOCK_BYTES_MAX);
+        if ticks > replayed {
+            assert_eq!(torn, 0, "a tick ends a block");
+            replayed = ticks;
+            let steps = steps(file, dice(0));
+            assert_eq!(steps.len(), ticks);
+            let (last, before) = steps.split_last().unwrap();
+            assert!(before.iter().all(|step| step.verdict == Verdict::Same));
+            assert_eq!(last.verdict, Verdict::Unknown, "its hash stands in the next block");
+        }
+    }
+    assert_eq!(replayed, whole);
+}
+
+#[test]
+fn a_flipped_bit_is_named_with_its_place() {
+    let file = record(1, |_| {});
+    let end = file.len().min(6_000);
+    let blocks: Vec<_> = {
+        let mut blocks = Blocks { bytes: &file, at: PREAMBLE_BYTES };
+        let mut starts = Vec::new();
+        loop {
+            starts.push(blocks.at);
+            if blocks.next_block().unwrap().is_none() {
+                break starts;
+            }
+        }
+    };
+    for bit in 0..end * 8 {
+        let (byte, mut spoiled) = (bit / 8, file.clone());
+        spoiled[byte] ^= 1 << (bit % 8);
+        let error = match Journal::parse(&spoiled) {
+            Err(error) => error,
+            Ok(journal) => journal.entries().find_map(Result::err).unwrap_or_else(|| panic!("bit {bit} passes")),
+        };
+        let block = blocks.iter().rev().find(|&&start| start <= byte);
+        let expected = match byte {
+            0..8 => 0,
+            8..PREAMBLE_BYTES => 8,
+            _ => *block.unwrap() as u64,
+        };
+        assert_eq!(error.offset, expected, "bit {bit}: {error}");
+    }
+}
+
+#[test]
+fn what_is_no_recording_or_a_newer_one_is_told_so() {
+    fn check(bytes: &[u8], expected: &str) {
+        assert_eq!(Journal::parse(bytes).unwrap_err().to_string(), expected);
+    }
+    check(b"", "at byte 0: this is no recording of a room");
+    check(b"GIF89a, and more", "at byte 0: this is no recording of a room");
+    check(b"rtcade-j\x02\x00...", "at byte 8: the recording has format 2, and this program reads format 1");
+    check(b"rtcade-j\x01\x00\xff", "at byte 10: the recording ends within its header");
+    check(b"rtcade-j\x01\x00\x01\x00\x02\x02....", "at byte 10: the length of a block is damaged");
+}
+
+/// A recording with a header of ours and these entries behind it.
+fn forged(entries: &[RawEntry<'_>]) -> Vec<u8> {
+    let header = Header::new::<Dice>(&RoomInfo::new("forged", 1), 4, Duration::ZERO);
+    let file = Rc::new(RefCell::new(Vec::new()));
+    let written = Rc::clone(&file);
+    let mut recorder = Recorder::new(&header, Box::new(move |block| written.borrow_mut().extend_from_slice(block)));
+    entries.iter().for_each(|entry| recorder.append(entry));
+    drop(recorder);
+    file.take()
+}
+
+#[test]
+fn what_a_room_could_never_have_been_told_is_refused() {
+    fn check(entries: &[RawEntry<'_>], expected: &'static str) {
+        let file = forged(entries);
+        let mut replay = Replay::new(&Journal::parse(&file).unwrap(), dice(0)).unwrap();
+        let error = std::iter::from_fn(|| replay.step().transpose()).find_map(Result::err);
+        assert_eq!(error.unwrap().reason, Reason::Malformed(expected));
+    }
+    let tick = |number| RawEntry::Tick { number, missed: 0 };
+    let long = [&[0xc5, 0x40, 0x00][..], &[0; 0x4000]].concat();
+    let deep = [0x91; 100];
+    check(&[tick(1), tick(1)], "a tick doesn't follow the one before");
+    check(&[tick(7), tick(6)], "a tick doesn't follow the one before");
+    check(&[RawEntry::Leave { player: 1, reason: "bored" }], "a reason for leaving is unknown");
+    check(&[RawEntry::Input { player: 1, number: 1, value: &[0xc1] }], "a message is past its limits");
+    check(&[RawEntry::Input { player: 1, number: 1, value: &[0xc4, 0xff] }], "a message is past its limits");
+    check(&[RawEntry::Command { player: 1, value: &long }], "a message is past its limits");
+    check(&[RawEntry::Command { player: 1, value: &deep }], "a message is past its limits");
+    let name = "x".repeat(33);
+    check(&[RawEntry::Join { player: 1, name: &name, data: &[0xc0] }], "a name is too long");
+    check(
+        &[RawEntry::Join { player: 1, name: "x", data: &[0xdd, 0xff, 0xff, 0xff, 0xff] }],
+        "the data of a join can't be read",
+    );
+    check(&[RawEntry::Ended(End::Closed), tick(1)], "something follows its end");
+}
+
+#[test]
+fn a_recording_ends_where_it_is_full_and_the_room_goes_on() {
+    let header = Header::new::<Dice>(&RoomInfo::new("full", 1), 4, Duration::ZERO);
+    let file = Rc::new(RefCell::new(Vec::new()));
+    let written = Rc::clone(&file);
+    let mut recorder = Recorder::new(&header, Box::new(move |block| written.borrow_mut().extend_from_slice(block)));
+    recorder.bytes = limits::JOURNAL_BYTES - 100;
+    let before = file.borrow().len();
+    for number in 1..100 {
+        recorder.note_input(&Input::Tick(Tick { number, missed: 0 }));
+    }
+    drop(recorder);
+    let file = file.take();
+    assert!(file.len() - before <= 100 + 2 * BLOCK_HEADER_BYTES, "{} bytes", file.len() - before);
+    let last = Journal::parse(&file).unwrap().entries().last().unwrap().unwrap();
+    assert_eq!(last, Entry::Ended(End::Full));
+}
+
+#[test]
+fn sessions_and_their_secrets_are_not_on_record() {
+    let mut ids = Vec::new();
+    let file = record(1, |sim| {
+        let clients: Vec<_> = sim.clients().collect();
+        ids = clients
+            .iter()
+            .filter_map(|&client| sim[client].heard("joinR")?["d"]["socketId"].as_str().map(str::to_owned))
+            .collect();
+    });
+    assert_eq!(ids.len(), 2);
+    for id in ids {
+        assert!(!file.windows(id.len()).any(|window| window == id.as_bytes()), "{id} is in the recording");
+    }
+}
