@@ -283,7 +283,8 @@ impl Recorder {
         }
     }
 
-    fn hand_over(&mut self) {
+    /// Hands over what has been noted so far.
+    pub(crate) fn hand_over(&mut self) {
         let Some(sink) = &mut self.sink else { return };
         if self.buffer.len() > BLOCK_HEADER_BYTES {
             seal_block(&mut self.buffer, 0);

@@ -33,6 +33,7 @@
 //! and varies the times of its handshake, so when a channel opens under loss may differ from run to run.
 
 mod path;
+mod rooms;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -46,6 +47,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
 pub use self::path::{Node, Path, RateLimit};
+pub use self::rooms::{Divergence, RoomSimulation, check};
 use crate::client::{self, Client, Event, Message};
 use crate::endpoint::LocalId;
 use crate::game::{Game, Refusal, RoomInfo};
