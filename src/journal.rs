@@ -298,9 +298,13 @@ impl Recorder {
     fn end(&mut self, end: End) {
         if self.sink.is_some() {
             append(&mut self.buffer, &RawEntry::Ended(end));
-            self.hand_over();
-            self.sink = None;
+            self.break_off();
         }
+    }
+
+    fn break_off(&mut self) {
+        self.hand_over();
+        self.sink = None;
     }
 }
 
@@ -475,8 +479,16 @@ pub fn record_again<G: Game>(
     let written = Rc::clone(&recorded);
     let sink = Box::new(move |block: &[u8]| written.borrow_mut().extend_from_slice(block));
     let mut recorder = Recorder::new(&Header::new::<G>(info, *max_players, *phase), sink);
+    let mut end = None;
     for entry in journal.entries() {
-        let Entry::Told(input) = entry? else { continue };
+        let input = match entry? {
+            Entry::Told(input) => input,
+            Entry::Ended(ended) => {
+                end = Some(ended);
+                continue;
+            }
+            Entry::Said { .. } | Entry::Panicked { .. } => continue,
+        };
         let is_tick = matches!(input, Input::Tick(_));
         recorder.note_input(&input);
         room.handle_input(input);
@@ -487,7 +499,10 @@ pub fn record_again<G: Game>(
             recorder.end_tick(&room);
         }
     }
-    drop(recorder);
+    match end {
+        Some(end) => recorder.end(end),
+        None => recorder.break_off(),
+    }
     Ok(recorded.take())
 }
 

@@ -116,6 +116,10 @@ fn a_game_that_has_changed_is_found_out_in_the_tick_where_it_shows() {
     assert!(super::tests::steps(&again, dice(0)).iter().any(|step| step.verdict != Verdict::Same));
     let unchanged = record_again(&Journal::parse(&file).unwrap(), dice(0)).unwrap();
     assert!(unchanged == file, "what has not changed is recorded alike");
+    let without_end = &file[..file.len() - (BLOCK_HEADER_BYTES + 2)];
+    let broken_off = record_again(&Journal::parse(without_end).unwrap(), dice(0)).unwrap();
+    let last = Journal::parse(&broken_off).unwrap().entries().last().unwrap().unwrap();
+    assert!(matches!(last, Entry::Said { .. }), "who was cut off has no end: {last:?}");
 }
 
 #[test]
