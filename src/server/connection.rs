@@ -7,14 +7,12 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::{Connect, ConnectionId, Server, Signal};
-use crate::endpoint::PeerKey;
-use crate::game::{Game, Link, PlayerId};
+use crate::game::{Game, PlayerId};
 use crate::limits;
-use crate::player::Frames;
 use crate::rate::Allowance;
 use crate::wire::codes::Leave;
 use crate::wire::frame::Kind;
-use crate::wire::signaling::{self, Fault, ReplyTo, SessionInfo};
+use crate::wire::signaling::{self, Fault, ReplyTo};
 
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
@@ -32,18 +30,16 @@ pub(super) struct Connection {
 
 pub(super) enum Stage {
     Arrived,
-    Joining { room: usize, player: PlayerId, name: String, offer: Option<String>, reply_to: ReplyTo },
-    Joined(Box<Session>),
+    Joining {
+        room: usize,
+        player: PlayerId,
+        name: String,
+        offer: Option<String>,
+        reply_to: ReplyTo,
+    },
+    /// The session that it carries.
+    Joined(usize),
     Gone,
-}
-
-pub(super) struct Session {
-    pub(super) room: usize,
-    pub(super) player: PlayerId,
-    pub(super) info: SessionInfo,
-    pub(super) frames: Frames,
-    pub(super) peer: Option<PeerKey>,
-    pub(super) link: Link,
 }
 
 /// A body that waits for a websocket to take it. Its header is written when it leaves, so that a state which is

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rand::Rng;
 
-use super::connection::{SharedBody, Stage};
+use super::connection::SharedBody;
 use super::{Server, Signal, Timer};
 use crate::game::{Game, Link, PlayerId, RoomInfo, Target, Tick};
 use crate::journal::{Header, Recorder};
@@ -23,7 +23,7 @@ pub(super) struct HostedRoom<G: Game> {
     pub(super) name: RoomName,
     pub(super) room: Room<G>,
     pub(super) recorder: Option<Recorder>,
-    pub(super) members: BTreeMap<PlayerId, usize>,
+    pub(super) members: BTreeMap<PlayerId, Member>,
     pub(super) start: Instant,
     pub(super) last_tick: u32,
     pub(super) deadline: Instant,
@@ -31,6 +31,15 @@ pub(super) struct HostedRoom<G: Game> {
     pub(super) users_changed: bool,
     pub(super) users_told: Option<Instant>,
     pub(super) deflating: Habit,
+}
+
+/// Somebody of a room.
+#[derive(Clone, Copy)]
+pub(super) enum Member {
+    /// Asks to come in, over this connection.
+    Joining(usize),
+    /// Plays, in this session.
+    Playing(usize),
 }
 
 /// Whether what a room says is worth deflating: mostly it is as it was before, and trying in vain costs time.
@@ -153,22 +162,27 @@ impl<G: Game> Server<G> {
 
     pub(super) fn measure_links(&mut self, now: Instant, index: usize) {
         let clock_ms = self.clock_ms(now);
-        let members: Vec<(PlayerId, usize)> = self.members(index);
-        for (player, connection) in members {
-            let Stage::Joined(session) = &mut self.connections[connection].stage else { continue };
+        for (player, playing) in self.playing(index) {
+            let session = &mut self.sessions[playing];
             if session.frames.poll_ping(now) {
                 let path = session.peer.and_then(|peer| self.endpoint.measure_path(peer));
                 let link = path.map_or_else(|| session.frames.link(), link_of);
                 session.link = link;
                 self.rooms[index].handle_input(room::Input::Link { player, link });
                 let body = msgpack::encode_clock(clock_ms);
-                self.send_unreliable(now, connection, &SharedBody::plain(Kind::Ping, body));
+                self.send_unreliable(now, playing, &SharedBody::plain(Kind::Ping, body));
             }
         }
     }
 
-    pub(super) fn members(&self, room: usize) -> Vec<(PlayerId, usize)> {
-        self.rooms[room].members.iter().map(|(&player, &connection)| (player, connection)).collect()
+    /// Who plays in a room, and their sessions.
+    fn playing(&self, room: usize) -> Vec<(PlayerId, usize)> {
+        let members = self.rooms[room].members.iter();
+        let playing = members.filter_map(|(&player, &member)| match member {
+            Member::Playing(session) => Some((player, session)),
+            Member::Joining(_) => None,
+        });
+        playing.collect()
     }
 
     pub(super) fn handle_room_outputs(&mut self, now: Instant, index: usize) {
@@ -179,13 +193,13 @@ impl<G: Game> Server<G> {
                     self.handle_refused(index, player, &Fault::new(code, message));
                 }
                 room::Output::Left { player, reason, message } => {
-                    // Of those who left by themselves, the connection is gone already.
-                    if let Some(connection) = self.rooms[index].members.get(&player).copied() {
-                        if matches!(self.connections[connection].stage, Stage::Joining { .. }) {
+                    match self.rooms[index].members.get(&player) {
+                        Some(Member::Joining(_)) => {
                             self.handle_refused(index, player, &Fault::new(ErrorCode::Internal, message));
-                        } else {
-                            self.put_out(now, connection, reason, &message);
                         }
+                        Some(&Member::Playing(session)) => self.end_session(now, session, reason, &message),
+                        // They left by themselves.
+                        None => {}
                     }
                 }
                 room::Output::Body { to, kind, body } => self.fan_out(now, index, to, kind, &body),
@@ -228,8 +242,8 @@ impl<G: Game> Server<G> {
     /// deflated: done for each of many, it would take the time of the tick.
     pub(super) fn fan_out(&mut self, now: Instant, room: usize, to: Target, kind: Kind, body: &[u8]) {
         if let Target::One(player) = to {
-            if let Some(&index) = self.rooms[room].members.get(&player) {
-                self.send_body(now, index, &SharedBody { kind, deflated: false, bytes: body.into() });
+            if let Some(&Member::Playing(session)) = self.rooms[room].members.get(&player) {
+                self.send_body(now, session, &SharedBody { kind, deflated: false, bytes: body.into() });
             }
             return;
         }
@@ -238,33 +252,27 @@ impl<G: Game> Server<G> {
         habit.note(deflated);
         let bytes: Rc<[u8]> = if deflated { self.deflated.as_slice().into() } else { body.into() };
         let shared = SharedBody { kind, deflated, bytes };
-        for (_, index) in self.members(room).into_iter().filter(|&(player, _)| to.includes(player)) {
-            self.send_body(now, index, &shared);
+        for (_, session) in self.playing(room).into_iter().filter(|&(player, _)| to.includes(player)) {
+            self.send_body(now, session, &shared);
         }
     }
 
-    pub(super) fn send_body(&mut self, now: Instant, index: usize, body: &SharedBody) {
-        if !body.kind.is_reliable() {
-            self.send_unreliable(now, index, body);
-        } else if let Stage::Joined(session) = &mut self.connections[index].stage {
-            let tick = self.rooms[session.room].last_tick;
-            let frame = session.frames.write_reliable(body.kind, body.deflated, &body.bytes, tick);
-            self.push(index, Signal::Binary(frame));
+    fn send_body(&mut self, now: Instant, session: usize, body: &SharedBody) {
+        if body.kind.is_reliable() {
+            self.send_reliable(session, body);
+        } else {
+            self.send_unreliable(now, session, body);
         }
     }
 
-    pub(super) fn joined(&self, room: usize) -> impl Iterator<Item = &SessionInfo> {
-        let connections = self.rooms[room].members.values().filter_map(|&index| self.connections.get(index));
-        connections.filter_map(|connection| match &connection.stage {
-            Stage::Joined(session) => Some(&session.info),
-            _ => None,
-        })
+    pub(super) fn joined(&self, room: usize) -> Vec<&SessionInfo> {
+        self.playing(room).into_iter().map(|(_, session)| &self.sessions[session].info).collect()
     }
 
     /// Tells the others that a player has come, or gone.
     pub(super) fn tell_presence(&mut self, room: usize, info: &SessionInfo, reason: Option<Leave>) {
         self.rooms[room].users_changed = true;
-        let room_size = self.joined(room).count();
+        let room_size = self.playing(room).len();
         let name = if reason.is_some() { "eventLeave" } else { "eventJoin" };
         let text = signaling::event(name, &Presence { session: info, room_size, reason });
         self.tell_room(room, Some(PlayerId(info.player)), &text);
@@ -278,15 +286,15 @@ impl<G: Game> Server<G> {
         }
         hosted.users_changed = false;
         hosted.users_told = Some(now);
-        let sessions: Vec<&SessionInfo> = self.joined(room).collect();
+        let sessions = self.joined(room);
         let text = signaling::event("eventRoomUsers", &RoomUsers { room_size: sessions.len(), sessions });
         self.tell_room(room, None, &text);
     }
 
     pub(super) fn tell_room(&mut self, room: usize, except: Option<PlayerId>, text: &str) {
-        for (player, index) in self.members(room) {
-            if Some(player) != except && matches!(self.connections[index].stage, Stage::Joined(_)) {
-                self.push(index, Signal::Text(text.to_owned()));
+        for (player, session) in self.playing(room) {
+            if Some(player) != except {
+                self.push(self.sessions[session].connection, Signal::Text(text.to_owned()));
             }
         }
     }

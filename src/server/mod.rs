@@ -18,6 +18,7 @@ use slab::Slab;
 
 use self::connection::{Connection, Stage, signal_bytes};
 use self::hosting::HostedRoom;
+use self::session::Session;
 use crate::endpoint::{Dropped, Endpoint, LocalId, PeerKey, Transmit, Unroutable};
 use crate::game::{Game, Link, Refusal, RoomInfo};
 use crate::journal;
@@ -160,6 +161,7 @@ pub struct Server<G: Game> {
     connections: Slab<Connection>,
     by_id: BTreeMap<ConnectionId, usize>,
     by_network: BTreeMap<IpAddr, Network>,
+    sessions: Slab<Session>,
     by_peer: BTreeMap<PeerKey, usize>,
     rooms: Slab<HostedRoom<G>>,
     by_name: BTreeMap<RoomName, usize>,
@@ -202,6 +204,7 @@ impl<G: Game> Server<G> {
             connections: Slab::new(),
             by_id: BTreeMap::new(),
             by_network: BTreeMap::new(),
+            sessions: Slab::new(),
             by_peer: BTreeMap::new(),
             rooms: Slab::new(),
             by_name: BTreeMap::new(),
@@ -257,10 +260,9 @@ impl<G: Game> Server<G> {
     /// How many things there are now.
     #[must_use]
     pub fn gauges(&self) -> Gauges {
-        let joined = |connection: &Connection| matches!(connection.stage, Stage::Joined(_));
         Gauges {
             connections: self.connections.len(),
-            players: self.connections.iter().filter(|(_, connection)| joined(connection)).count(),
+            players: self.sessions.len(),
             rooms: self.rooms.len(),
             peers: self.endpoint.peers(),
         }
@@ -268,10 +270,7 @@ impl<G: Game> Server<G> {
 
     /// How each player is connected, as their game was told last.
     pub fn links(&self) -> impl Iterator<Item = Link> + '_ {
-        self.connections.iter().filter_map(|(_, connection)| match &connection.stage {
-            Stage::Joined(session) => Some(session.link),
-            _ => None,
-        })
+        self.sessions.iter().map(|(_, session)| session.link)
     }
 
     /// A websocket has opened.
@@ -325,7 +324,7 @@ impl<G: Game> Server<G> {
             Ok(Request::ExchangeSdp { to, sdp }) => self.handle_exchange_sdp(now, index, &reply_to, &to, &sdp),
             // An ICE-lite server learns a client's addresses from its checks.
             Ok(Request::ExchangeCandidate { to }) => match self.check_to(index, &to) {
-                Ok(()) => self.grant(index, &reply_to, &serde_json::Map::new()),
+                Ok(_) => self.grant(index, &reply_to, &serde_json::Map::new()),
                 Err(fault) => self.refuse(index, &reply_to, &fault),
             },
             Ok(Request::Leave) => {
@@ -340,7 +339,9 @@ impl<G: Game> Server<G> {
     /// A binary message has arrived on a websocket.
     pub fn handle_binary(&mut self, now: Instant, connection: ConnectionId, bytes: &[u8]) {
         let Some(index) = self.index_of(connection) else { return };
-        self.handle_frame(now, index, bytes, Transport::WebSocket);
+        if let Stage::Joined(session) = self.connections[index].stage {
+            self.handle_frame(now, session, bytes, Transport::WebSocket);
+        }
         self.settle(now);
     }
 

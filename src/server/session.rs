@@ -6,7 +6,8 @@ use std::time::Instant;
 use rand::Rng;
 use serde::Serialize;
 
-use super::connection::{Session, SharedBody, Stage, announce};
+use super::connection::{SharedBody, Stage, announce};
+use super::hosting::Member;
 use super::{Server, Signal};
 use crate::endpoint::PeerKey;
 use crate::game::{Game, Join, Link, PlayerId};
@@ -19,6 +20,17 @@ use crate::wire::codes::{CLOSE_REFUSED, ErrorCode, Leave};
 use crate::wire::frame::{Kind, Transport};
 use crate::wire::msgpack;
 use crate::wire::signaling::{self, Fault, JoinReply, JoinRequest, ReplyTo, RoomName, SessionInfo};
+
+/// A player's stay in a room.
+pub(super) struct Session {
+    pub(super) room: usize,
+    pub(super) player: PlayerId,
+    pub(super) info: SessionInfo,
+    pub(super) frames: Frames,
+    pub(super) connection: usize,
+    pub(super) peer: Option<PeerKey>,
+    pub(super) link: Link,
+}
 
 impl<G: Game> Server<G> {
     pub(super) fn handle_join(&mut self, now: Instant, index: usize, reply_to: ReplyTo, join: JoinRequest) {
@@ -71,7 +83,7 @@ impl<G: Game> Server<G> {
         let mut player_join = Join::new(&shown);
         player_join.data = join.data;
         hosted.handle_input(room::Input::Join { player, join: player_join });
-        hosted.members.insert(player, index);
+        hosted.members.insert(player, Member::Joining(index));
         hosted.empty_since = None;
         self.connections[index].stage =
             Stage::Joining { room, player, name: shown, offer: join.sdp, reply_to: reply_to.clone() };
@@ -85,20 +97,22 @@ impl<G: Game> Server<G> {
                 self.rooms[room].members.remove(&player);
                 self.rooms[room].handle_input(room::Input::Leave { player, reason });
             }
-            Stage::Joined(session) => {
-                if let Some(peer) = session.peer {
-                    self.by_peer.remove(&peer);
-                    self.endpoint.close(now, peer);
-                }
-                let room = session.room;
-                self.rooms[room].members.remove(&session.player);
-                self.rooms[room].handle_input(room::Input::Leave { player: session.player, reason });
-                // Where all go, nobody is left to be told of each.
-                if !matches!(reason, Leave::RoomClosed | Leave::Shutdown) {
-                    self.tell_presence(room, &session.info, Some(reason));
-                }
-            }
+            Stage::Joined(session) => self.remove_session(now, session, reason),
             Stage::Arrived | Stage::Gone => {}
+        }
+    }
+
+    fn remove_session(&mut self, now: Instant, session: usize, reason: Leave) {
+        let Session { room, player, info, peer, .. } = self.sessions.remove(session);
+        if let Some(peer) = peer {
+            self.by_peer.remove(&peer);
+            self.endpoint.close(now, peer);
+        }
+        self.rooms[room].members.remove(&player);
+        self.rooms[room].handle_input(room::Input::Leave { player, reason });
+        // Where all go, nobody is left to be told of each.
+        if !matches!(reason, Leave::RoomClosed | Leave::Shutdown) {
+            self.tell_presence(room, &info, Some(reason));
         }
     }
 
@@ -113,6 +127,12 @@ impl<G: Game> Server<G> {
         }
     }
 
+    /// Ends a session, and closes the connection that carries it.
+    pub(super) fn end_session(&mut self, now: Instant, session: usize, reason: Leave, sentence: &str) {
+        let connection = self.sessions[session].connection;
+        self.put_out(now, connection, reason, sentence);
+    }
+
     /// Ends a connection, whatever it is in.
     pub(super) fn put_out(&mut self, now: Instant, index: usize, reason: Leave, sentence: &str) {
         self.leave_room(now, index, reason);
@@ -121,26 +141,33 @@ impl<G: Game> Server<G> {
     }
 
     pub(super) fn handle_joined(&mut self, now: Instant, room: usize, player: PlayerId, welcome: serde_json::Value) {
-        let Some(&index) = self.rooms[room].members.get(&player) else { return };
+        let Some(&Member::Joining(index)) = self.rooms[room].members.get(&player) else { return };
         let stage = std::mem::replace(&mut self.connections[index].stage, Stage::Gone);
         let Stage::Joining { name, offer, reply_to, .. } = stage else { return };
         let socket_id = format!("{:016x}{:016x}", self.rng.next_u64(), self.rng.next_u64());
         let info = SessionInfo { player: player.0, socket_id, user_id: None, name };
-        let session = Session { room, player, info, frames: Frames::new(now), peer: None, link: Link::default() };
-        self.connections[index].stage = Stage::Joined(Box::new(session));
+        let session = self.sessions.insert(Session {
+            room,
+            player,
+            info: info.clone(),
+            frames: Frames::new(now),
+            connection: index,
+            peer: None,
+            link: Link::default(),
+        });
+        self.rooms[room].members.insert(player, Member::Playing(session));
+        self.connections[index].stage = Stage::Joined(session);
         self.count_as_joined(index);
-        let (sdp, sdp_error) = match offer.map(|offer| self.answer(now, index, &offer)) {
+        let (sdp, sdp_error) = match offer.map(|offer| self.answer(now, session, &offer)) {
             None => (None, None),
             Some(Ok(sdp)) => (Some(sdp), None),
             Some(Err(fault)) => (None, Some(fault)),
         };
-        let Stage::Joined(session) = &self.connections[index].stage else { return };
-        let info = session.info.clone();
         let reply = JoinReply {
             socket_id: &info.socket_id,
             player: player.0,
             room_size: self.rooms[room].room.players().len(),
-            sessions: self.joined(room).collect(),
+            sessions: self.joined(room),
             tick: self.rooms[room].last_tick,
             tick_ms: self.config.tick.as_secs_f64() * 1000.0,
             input_seq: FIRST_INPUT,
@@ -154,7 +181,7 @@ impl<G: Game> Server<G> {
     }
 
     pub(super) fn handle_refused(&mut self, room: usize, player: PlayerId, fault: &Fault) {
-        let Some(index) = self.rooms[room].members.remove(&player) else { return };
+        let Some(Member::Joining(index)) = self.rooms[room].members.remove(&player) else { return };
         let stage = std::mem::replace(&mut self.connections[index].stage, Stage::Gone);
         if let Stage::Joining { reply_to, .. } = stage {
             self.refuse(index, &reply_to, fault);
@@ -174,38 +201,36 @@ impl<G: Game> Server<G> {
         struct Answer {
             sdp: String,
         }
-        match self.check_to(index, to).and_then(|()| self.answer(now, index, offer)) {
+        match self.check_to(index, to).and_then(|session| self.answer(now, session, offer)) {
             Ok(sdp) => self.grant(index, reply_to, &Answer { sdp }),
             Err(fault) => self.refuse(index, reply_to, &fault),
         }
     }
 
-    pub(super) fn check_to(&self, index: usize, to: &str) -> Result<(), Fault> {
-        if !matches!(self.connections[index].stage, Stage::Joined(_)) {
+    /// The session of a connection that has something for the server.
+    pub(super) fn check_to(&self, index: usize, to: &str) -> Result<usize, Fault> {
+        let Stage::Joined(session) = self.connections[index].stage else {
             return Err(Fault::new(ErrorCode::BadRequest, "Join first."));
-        }
+        };
         if to != "server" {
             let sentence = "This server doesn't relay between players yet.";
             return Err(Fault::new(ErrorCode::UnknownAction, sentence));
         }
-        Ok(())
+        Ok(session)
     }
 
     /// Answers an offer of a player; a peer that they had is closed.
-    pub(super) fn answer(&mut self, now: Instant, index: usize, offer: &str) -> Result<String, Fault> {
-        let candidates = self.candidates(self.connections[index].connect.local);
-        let Stage::Joined(session) = &mut self.connections[index].stage else {
-            return Err(Fault::new(ErrorCode::BadRequest, "Join first."));
-        };
+    fn answer(&mut self, now: Instant, session: usize, offer: &str) -> Result<String, Fault> {
+        let local = self.connections[self.sessions[session].connection].connect.local;
         let (peer, sdp) = self
             .endpoint
-            .answer(now, offer, candidates)
+            .answer(now, offer, self.candidates(local))
             .map_err(|error| Fault::new(ErrorCode::BadSdp, error.to_string()))?;
-        if let Some(old) = session.peer.replace(peer) {
+        if let Some(old) = self.sessions[session].peer.replace(peer) {
             self.by_peer.remove(&old);
             self.endpoint.close(now, old);
         }
-        self.by_peer.insert(peer, index);
+        self.by_peer.insert(peer, session);
         Ok(sdp)
     }
 
@@ -234,31 +259,30 @@ impl<G: Game> Server<G> {
     }
 
     pub(super) fn handle_peer_event(&mut self, now: Instant, peer: PeerKey, event: peer::Event) {
-        let Some(&index) = self.by_peer.get(&peer) else { return };
+        let Some(&session) = self.by_peer.get(&peer) else { return };
+        let connection = self.sessions[session].connection;
         match event {
             // What waits for the websocket would arrive after newer frames of the channel.
-            peer::Event::Open => self.connections[index].unreliable.clear(),
-            peer::Event::Data(frame) => self.handle_frame(now, index, &frame, Transport::DataChannel),
+            peer::Event::Open => self.connections[connection].unreliable.clear(),
+            peer::Event::Data(frame) => self.handle_frame(now, session, &frame, Transport::DataChannel),
             peer::Event::Closed(why) => {
                 self.by_peer.remove(&peer);
-                if let Stage::Joined(session) = &mut self.connections[index].stage {
-                    session.peer = None;
-                }
+                self.sessions[session].peer = None;
                 let text = signaling::event("eventChannelClosed", &channel_fault(why));
-                self.push(index, Signal::Text(text));
+                self.push(connection, Signal::Text(text));
                 if why == Closed::Flood {
-                    self.put_out(now, index, Leave::Flood, "Your data channel sent too many packets.");
+                    self.end_session(now, session, Leave::Flood, "Your data channel sent too many packets.");
                 }
             }
         }
     }
 
-    pub(super) fn handle_frame(&mut self, now: Instant, index: usize, bytes: &[u8], transport: Transport) {
+    pub(super) fn handle_frame(&mut self, now: Instant, session: usize, bytes: &[u8], transport: Transport) {
         let clock_ms = self.clock_ms(now);
-        let Stage::Joined(session) = &mut self.connections[index].stage else { return };
+        let Session { room, player, frames, .. } = &mut self.sessions[session];
+        let (room, player) = (*room, *player);
         let mut arrived = Vec::new();
-        let handled = session.frames.handle_frame(now, clock_ms, bytes, transport, &mut self.inflater, &mut arrived);
-        let (room, player) = (session.room, session.player);
+        let handled = frames.handle_frame(now, clock_ms, bytes, transport, &mut self.inflater, &mut arrived);
         for arrived in arrived {
             let room_input = match arrived {
                 Arrived::Input { number, value } => room::Input::Input { player, number, value },
@@ -267,7 +291,7 @@ impl<G: Game> Server<G> {
                 Arrived::Ping { clock_ms: pinged } => {
                     let tick = self.rooms[room].last_tick;
                     let body = msgpack::encode_pong(pinged, clock_ms, tick);
-                    self.send_unreliable(now, index, &SharedBody::plain(Kind::Pong, body));
+                    self.send_unreliable(now, session, &SharedBody::plain(Kind::Pong, body));
                     continue;
                 }
             };
@@ -277,10 +301,10 @@ impl<G: Game> Server<G> {
             Ok(()) => {}
             Err(NotTaken::Bad(error)) => {
                 self.counters.bad_frames += 1;
-                self.put_out(now, index, Leave::BadFrame, &format!("A frame can't be read: {error}."));
+                self.end_session(now, session, Leave::BadFrame, &format!("A frame can't be read: {error}."));
             }
             Err(NotTaken::TooMany) => self.counters.excess_frames += 1,
-            Err(NotTaken::Flood) => self.put_out(now, index, Leave::Flood, "You sent too many frames."),
+            Err(NotTaken::Flood) => self.end_session(now, session, Leave::Flood, "You sent too many frames."),
         }
     }
 
@@ -289,9 +313,8 @@ impl<G: Game> Server<G> {
     }
 
     /// Over the data channel where it is open, else over the websocket, there at most one state at a time.
-    pub(super) fn send_unreliable(&mut self, now: Instant, index: usize, body: &SharedBody) {
-        let connection = &mut self.connections[index];
-        let Stage::Joined(session) = &mut connection.stage else { return };
+    pub(super) fn send_unreliable(&mut self, now: Instant, session: usize, body: &SharedBody) {
+        let session = &mut self.sessions[session];
         if let Some(peer) = session.peer.filter(|&peer| self.endpoint.is_open(peer)) {
             let hosted = &self.rooms[session.room];
             let is_of_tick = matches!(body.kind, Kind::State | Kind::Tick | Kind::Event);
@@ -314,6 +337,7 @@ impl<G: Game> Server<G> {
             );
             return;
         }
+        let connection = &mut self.connections[session.connection];
         if connection.closing {
             return;
         }
@@ -329,10 +353,19 @@ impl<G: Game> Server<G> {
         announce(connection, &mut self.ready);
     }
 
+    pub(super) fn send_reliable(&mut self, session: usize, body: &SharedBody) {
+        let Session { room, frames, connection, .. } = &mut self.sessions[session];
+        let tick = self.rooms[*room].last_tick;
+        let frame = frames.write_reliable(body.kind, body.deflated, &body.bytes, tick);
+        let connection = *connection;
+        self.push(connection, Signal::Binary(frame));
+    }
+
     /// The frames of a body that goes over the websocket.
     pub(super) fn write_unreliable(&mut self, index: usize, body: &SharedBody) {
         let connection = &mut self.connections[index];
-        let Stage::Joined(session) = &mut connection.stage else { return };
+        let Stage::Joined(session) = connection.stage else { return };
+        let session = &mut self.sessions[session];
         let consumed = self.rooms[session.room].room.consumed(session.player);
         let (outgoing, bytes) = (&mut connection.outgoing, &mut connection.outgoing_bytes);
         session.frames.write_unreliable(body.kind, body.deflated, &body.bytes, consumed, &mut self.frame, |frame| {
