@@ -165,6 +165,7 @@ pub struct Client {
     closed: bool,
     next_seq: u16,
     next_reliable_seq: u32,
+    newest_reliable: u32,
     next_input: u32,
     unacknowledged: VecDeque<(u32, Vec<u8>)>,
     last_input_packet: Option<Instant>,
@@ -218,6 +219,7 @@ impl Client {
             closed: false,
             next_seq: 0,
             next_reliable_seq: 1,
+            newest_reliable: 0,
             next_input: 1,
             unacknowledged: VecDeque::new(),
             last_input_packet: None,
@@ -417,6 +419,15 @@ impl Client {
         self.messages.push_back(Message::Binary(bytes));
     }
 
+    /// Says which reliable messages have come.
+    fn send_ack(&mut self) {
+        let header = Header::Reliable { seq: 0, tick: self.newest_tick };
+        let body = msgpack::encode_ack(self.newest_reliable);
+        let mut bytes = Vec::new();
+        Frame { kind: Kind::Ack, deflated: false, header, body: &body }.encode(&mut bytes);
+        self.messages.push_back(Message::Binary(bytes));
+    }
+
     fn settle(&mut self) {
         while let Some(event) = self.peer.as_mut().and_then(Peer::poll_event) {
             match event {
@@ -518,7 +529,16 @@ impl Client {
     fn read_frame(&mut self, bytes: &[u8], transport: Transport) -> Option<()> {
         let frame = Frame::parse(bytes, Direction::Down, transport).ok()?;
         let mut body = match frame.header {
-            Header::Reliable { .. } => frame.body.to_vec(),
+            Header::Reliable { seq, .. } => {
+                if frame.kind != Kind::Ack {
+                    // What was repeated has been heard.
+                    if seq <= self.newest_reliable {
+                        return Some(());
+                    }
+                    self.newest_reliable = seq;
+                }
+                frame.body.to_vec()
+            }
             Header::Unreliable { seq, ack, .. } => {
                 self.count_frame(seq);
                 self.acknowledge(ack);
@@ -578,6 +598,7 @@ impl Client {
                 self.send_unreliable(Kind::Pong, &msgpack::encode_clock(clock));
             }
             Kind::Pong => self.stats.rtt_ms = self.clock_ms() - msgpack::decode_clock(body).ok()?,
+            Kind::Ack => self.send_ack(),
             Kind::Input | Kind::Command => return None,
         }
         Some(())

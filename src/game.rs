@@ -41,6 +41,13 @@ pub trait Game: Sized + 'static {
     /// A player has gone, for `reason`; they are no longer among [`Context::players`].
     fn leave(&mut self, ctx: &mut Context<Self>, player: PlayerId, reason: Leave);
 
+    /// A player's connection was lost. They stay among [`Context::players`], and what is sent to them over the reliable
+    /// lane is kept; within the grace time either [`Game::resume`] follows, or [`Game::leave`].
+    fn drop(&mut self, _ctx: &mut Context<Self>, _player: PlayerId) {}
+
+    /// A player whose connection was lost is back.
+    fn resume(&mut self, _ctx: &mut Context<Self>, _player: PlayerId) {}
+
     /// One step of the room: `batch` holds what arrived since the last one, in order of arrival.
     fn tick(&mut self, ctx: &mut Context<Self>, tick: Tick, batch: &[Incoming<Self>]);
 }
@@ -183,6 +190,8 @@ pub struct Player {
     pub id: PlayerId,
     /// Their name.
     pub name: String,
+    /// Whether they are connected, or lost their connection and may come back.
+    pub connected: bool,
     /// How they are connected.
     pub link: Link,
 }

@@ -111,6 +111,8 @@ enum RawEntry<'a> {
     Said { hash: u32 },
     Panicked { hash: u32 },
     Ended(End),
+    Drop { player: u32 },
+    Resume { player: u32 },
 }
 
 /// One entry of a recording.
@@ -235,6 +237,8 @@ impl Recorder {
             Input::Leave { player, reason } => {
                 self.append(&RawEntry::Leave { player: player.0, reason: reason.as_str() });
             }
+            Input::Drop { player } => self.append(&RawEntry::Drop { player: player.0 }),
+            Input::Resume { player } => self.append(&RawEntry::Resume { player: player.0 }),
             Input::Input { player, number, value } => {
                 self.append(&RawEntry::Input { player: player.0, number: *number, value });
             }
@@ -603,6 +607,8 @@ impl Entries<'_> {
                 let reason = Leave::parse(reason).ok_or("a reason for leaving is unknown")?;
                 Input::Leave { player: PlayerId(player), reason }
             }
+            RawEntry::Drop { player } => Input::Drop { player: PlayerId(player) },
+            RawEntry::Resume { player } => Input::Resume { player: PlayerId(player) },
             RawEntry::Input { player, number, value } => {
                 let value = checked_value(value, limits::INPUT_BYTES)?;
                 Input::Input { player: PlayerId(player), number, value }

@@ -121,6 +121,17 @@ pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 pub const PEER_OPEN_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long an empty room is kept.
 pub const EMPTY_ROOM_LINGER: Duration = Duration::from_secs(10);
+/// How long a player whose websocket was lost may stay away and come back to what they had.
+pub const RESUME_GRACE: Duration = Duration::from_secs(10);
+/// The same where the page went away: it is either loading anew, which is quick, or closed.
+pub const RELOAD_GRACE: Duration = Duration::from_millis(1_500);
+/// Time between two pings on the websocket of a player.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(1_600);
+/// Pings that may stay unanswered; with the next one due the websocket is lost.
+pub const HEARTBEATS_UNANSWERED: u8 = 3;
+/// Bytes of reliable messages that are kept for a player until they are acknowledged; who comes back and has missed
+/// more begins anew.
+pub const UNACKNOWLEDGED_BYTES: usize = 64 * 1024;
 /// Bytes of the recording of one room; past it the room goes on unrecorded.
 pub const JOURNAL_BYTES: usize = 256 * 1024 * 1024;
 /// A gap between two turns of the loop past which the process is taken to have been stopped.

@@ -1,5 +1,6 @@
 //! A player's frames: what arrives becomes inputs for the room, what the room says becomes frames.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::game::Link;
@@ -81,6 +82,10 @@ impl From<InflateError> for BadFrame {
 pub(crate) struct Frames {
     next_seq: u16,
     next_reliable_seq: u32,
+    /// Reliable frames that the player has not acknowledged, by their numbers.
+    unacknowledged: VecDeque<(u32, Vec<u8>)>,
+    unacknowledged_bytes: usize,
+    newest_reliable: u32,
     newest_input: u32,
     round_trip: RoundTrip,
     next_ping: Instant,
@@ -95,6 +100,9 @@ impl Frames {
         Frames {
             next_seq: 0,
             next_reliable_seq: 1,
+            unacknowledged: VecDeque::new(),
+            unacknowledged_bytes: 0,
+            newest_reliable: 0,
             newest_input: FIRST_INPUT - 1,
             round_trip: RoundTrip::default(),
             next_ping: now + limits::PING_INTERVAL,
@@ -116,6 +124,15 @@ impl Frames {
             return Err(if self.allowance.is_flooded() { NotTaken::Flood } else { NotTaken::TooMany });
         }
         let frame = Frame::parse(bytes, Direction::Up, transport)?;
+        if let Header::Reliable { seq, .. } = frame.header
+            && frame.kind != Kind::Ack
+        {
+            // A client that came back repeats what it has not seen acknowledged.
+            if seq <= self.newest_reliable {
+                return Ok(());
+            }
+            self.newest_reliable = seq;
+        }
         if frame.deflated {
             let mut inflated = Vec::new();
             inflater.inflate(frame.body, frame.inflated_limit(Direction::Up), &mut inflated)?;
@@ -153,6 +170,7 @@ impl Frames {
             }
             Kind::Ping => arrived.push(Arrived::Ping { clock_ms: msgpack::decode_clock(body)? }),
             Kind::Pong => self.measure(clock_ms - msgpack::decode_clock(body)?),
+            Kind::Ack => self.acknowledge(msgpack::decode_ack(body)?),
             Kind::State | Kind::Tick | Kind::Event | Kind::ReliableEvent => {}
         }
         Ok(())
@@ -180,10 +198,61 @@ impl Frames {
 
     /// The reliable frame of a body.
     pub(crate) fn write_reliable(&mut self, kind: Kind, deflated: bool, body: &[u8], tick: u32) -> Vec<u8> {
-        let header = Header::Reliable { seq: self.next_reliable_seq, tick };
+        let seq = self.next_reliable_seq;
+        let header = Header::Reliable { seq, tick };
         self.next_reliable_seq = self.next_reliable_seq.wrapping_add(1);
         let mut bytes = Vec::with_capacity(limits::RELIABLE_HEADER_BYTES + body.len());
         Frame { kind, deflated, header, body }.encode(&mut bytes);
+        self.unacknowledged_bytes += bytes.len();
+        self.unacknowledged.push_back((seq, bytes.clone()));
+        while self.unacknowledged_bytes > limits::UNACKNOWLEDGED_BYTES {
+            self.forget_oldest();
+        }
+        bytes
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((_, bytes)) = self.unacknowledged.pop_front() {
+            self.unacknowledged_bytes -= bytes.len();
+        }
+    }
+
+    fn acknowledge(&mut self, newest: u32) {
+        while self.unacknowledged.front().is_some_and(|&(seq, _)| seq <= newest) {
+            self.forget_oldest();
+        }
+    }
+
+    /// The reliable frames that a player who has those up to `newest` still misses; `None` where they are no longer
+    /// there.
+    pub(crate) fn missed_since(&mut self, newest: u32) -> Option<Vec<Vec<u8>>> {
+        self.acknowledge(newest);
+        let oldest = self.unacknowledged.front().map_or(self.next_reliable_seq, |&(seq, _)| seq);
+        let has_all = newest.checked_add(1) == Some(oldest);
+        has_all.then(|| self.unacknowledged.iter().map(|(_, bytes)| bytes.clone()).collect())
+    }
+
+    /// The number of the newest reliable frame that was made.
+    pub(crate) fn newest_made(&self) -> u32 {
+        self.next_reliable_seq.wrapping_sub(1)
+    }
+
+    /// The number of the newest reliable frame that was received.
+    pub(crate) fn newest_reliable(&self) -> u32 {
+        self.newest_reliable
+    }
+
+    /// The number that the next input of a client has which knows of none before.
+    pub(crate) fn next_input(&self) -> u32 {
+        self.newest_input.saturating_add(1)
+    }
+
+    /// A frame that says what was received.
+    pub(crate) fn write_ack(&self, tick: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let body = msgpack::encode_ack(self.newest_reliable);
+        let header = Header::Reliable { seq: 0, tick };
+        Frame { kind: Kind::Ack, deflated: false, header, body: &body }.encode(&mut bytes);
         bytes
     }
 

@@ -35,6 +35,16 @@ pub enum Input {
         /// Why.
         reason: Leave,
     },
+    /// A player's connection was lost; they may come back.
+    Drop {
+        /// Who.
+        player: PlayerId,
+    },
+    /// They are back.
+    Resume {
+        /// Who.
+        player: PlayerId,
+    },
     /// A new input of a player; the caller sees to it that each comes once and in order.
     Input {
         /// Whose.
@@ -238,6 +248,8 @@ enum Arrival {
 enum Change {
     Join(PlayerId, Join),
     Leave(PlayerId, Leave),
+    /// Whether they are connected from now on.
+    Presence(PlayerId, bool),
     Link(PlayerId, Link),
 }
 
@@ -353,6 +365,8 @@ impl<G: Game> Room<G> {
         match input {
             Input::Join { player, join } => self.changes.push_back(Change::Join(player, join)),
             Input::Leave { player, reason } => self.changes.push_back(Change::Leave(player, reason)),
+            Input::Drop { player } => self.changes.push_back(Change::Presence(player, false)),
+            Input::Resume { player } => self.changes.push_back(Change::Presence(player, true)),
             Input::Ticks { player, first, last } => {
                 if let Some(pending) = self.pending.get_mut(&player) {
                     pending.wanted_ticks = Some((first, last));
@@ -407,6 +421,7 @@ impl<G: Game> Room<G> {
             match change {
                 Change::Join(player, join) => self.join(player, &join),
                 Change::Leave(player, reason) => self.leave(player, reason, String::new()),
+                Change::Presence(player, connected) => self.set_connected(player, connected),
                 Change::Link(player, link) => {
                     if let Some(player) = self.context.players.get_mut(&player) {
                         player.link = link;
@@ -440,7 +455,7 @@ impl<G: Game> Room<G> {
             return;
         }
         let Some(game) = &mut self.game else { return };
-        let entry = Player { id: player, name: join.name.clone(), link: Link::default() };
+        let entry = Player { id: player, name: join.name.clone(), connected: true, link: Link::default() };
         self.context.players.insert(player, entry);
         let before = self.context.outputs.len();
         let reply = match game.join(&mut self.context, player, join) {
@@ -460,6 +475,19 @@ impl<G: Game> Room<G> {
         };
         // The reply precedes whatever the game sent while it decided.
         self.context.outputs.insert(before, reply);
+    }
+
+    fn set_connected(&mut self, id: PlayerId, connected: bool) {
+        let Some(player) = self.context.players.get_mut(&id) else { return };
+        if std::mem::replace(&mut player.connected, connected) == connected {
+            return;
+        }
+        let Some(game) = &mut self.game else { return };
+        if connected {
+            game.resume(&mut self.context, id);
+        } else {
+            game.drop(&mut self.context, id);
+        }
     }
 
     fn leave(&mut self, player: PlayerId, reason: Leave, message: String) {

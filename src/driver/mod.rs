@@ -277,6 +277,7 @@ impl<G: Game> Driver<G> {
         let config = Config {
             seed,
             tick: options.tick,
+            grace: limits::RESUME_GRACE,
             max_players: options.max_players,
             udp_port,
             public: options.public_addresses.iter().map(with_port).collect(),

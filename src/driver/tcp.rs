@@ -18,7 +18,7 @@ use super::websocket::{Gone, Received, Websocket};
 use crate::game::Game;
 use crate::limits::{CONNECTIONS, UNJOINED_PER_ADDRESS};
 use crate::rate::network;
-use crate::server::{Connect, ConnectionId, Server, Signal};
+use crate::server::{Connect, ConnectionId, Disconnect, Server, Signal};
 use crate::wire::signaling::RoomName;
 
 /// Bytes read from one connection in one turn of the loop.
@@ -455,13 +455,14 @@ impl Connection {
                     turn = if websocket.is_exhausted() { Turn::More } else { Turn::Done };
                     break;
                 }
-                Received::Goodbye { clean } => {
-                    server.handle_disconnect(now, self.id, clean);
+                Received::Pong => server.handle_pong(self.id),
+                Received::Goodbye(how) => {
+                    server.handle_disconnect(now, self.id, how);
                     return (self.close(websocket, now), Turn::More);
                 }
                 Received::Violation(violation) => {
                     log::debug!("{}: closed: {violation:?}", self.remote);
-                    server.handle_disconnect(now, self.id, false);
+                    server.handle_disconnect(now, self.id, Disconnect::Broken);
                     return match websocket.fail(violation) {
                         Ok(()) if !websocket.is_blocked() => (self.linger(websocket.into_socket(), now), Turn::More),
                         _ => (State::Gone, Turn::Done),
@@ -491,7 +492,7 @@ impl Connection {
                 return;
             }
             if closes {
-                server.handle_disconnect(now, self.id, true);
+                server.handle_disconnect(now, self.id, Disconnect::Goodbye);
                 if let State::Open(websocket) = std::mem::replace(&mut self.state, State::Gone) {
                     self.state = self.close(websocket, now);
                 }
@@ -523,7 +524,7 @@ impl Connection {
 
     /// The core's websocket is gone without a goodbye.
     fn lose<G: Game>(&self, now: Instant, server: &mut Server<G>) -> (State, Turn) {
-        server.handle_disconnect(now, self.id, false);
+        server.handle_disconnect(now, self.id, Disconnect::Lost);
         (State::Gone, Turn::Done)
     }
 
@@ -551,7 +552,7 @@ fn finish_closing(mut websocket: Websocket<TcpStream>) -> (State, Turn) {
             Received::Gone | Received::Violation(_) => return (State::Gone, Turn::Done),
             Received::Blocked if !websocket.is_exhausted() => return (State::Closing(websocket), Turn::Done),
             Received::Blocked => break,
-            Received::Text(_) | Received::Binary(_) | Received::Control | Received::Goodbye { .. } => {}
+            Received::Text(_) | Received::Binary(_) | Received::Control | Received::Pong | Received::Goodbye(_) => {}
         }
     }
     (State::Closing(websocket), Turn::More)

@@ -8,7 +8,7 @@ use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tungstenite::{Bytes, Error, Message, Utf8Bytes, WebSocket};
 
 use crate::limits::{RELIABLE_DOWN_BYTES, RELIABLE_HEADER_BYTES, RELIABLE_UP_BYTES};
-use crate::server::Signal;
+use crate::server::{Disconnect, Signal};
 
 /// Bytes of one message from a client, its header included.
 pub(super) const MESSAGE_BYTES: usize = RELIABLE_UP_BYTES + RELIABLE_HEADER_BYTES;
@@ -24,12 +24,12 @@ const CLOSE_REASON_BYTES: usize = 123;
 pub(super) enum Received {
     Text(Utf8Bytes),
     Binary(Bytes),
-    /// A ping or a pong; nothing to do.
+    /// Nothing that concerns anybody.
     Control,
-    /// The other end says goodbye; `clean` with code 1000 or 1001. The answer is on its way.
-    Goodbye {
-        clean: bool,
-    },
+    /// The answer to a ping.
+    Pong,
+    /// The other end says goodbye, and whether it may come back. The answer is on its way.
+    Goodbye(Disconnect),
     /// Nothing more for now: the socket is empty, or the allowance used up.
     Blocked,
     /// The other end broke the protocol or a limit: it is told so in [`Websocket::fail`].
@@ -134,11 +134,13 @@ impl<S: Read + Write> Websocket<S> {
         match self.inner.read() {
             Ok(Message::Text(text)) => Received::Text(text),
             Ok(Message::Binary(bytes)) => Received::Binary(bytes),
-            Ok(Message::Close(frame)) => {
-                let clean = frame.is_some_and(|frame| matches!(frame.code, CloseCode::Normal | CloseCode::Away));
-                Received::Goodbye { clean }
-            }
-            Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => Received::Control,
+            Ok(Message::Close(frame)) => Received::Goodbye(match frame.map(|frame| frame.code) {
+                Some(CloseCode::Normal) => Disconnect::Goodbye,
+                Some(CloseCode::Away) => Disconnect::Away,
+                _ => Disconnect::Lost,
+            }),
+            Ok(Message::Pong(_)) => Received::Pong,
+            Ok(Message::Ping(_) | Message::Frame(_)) => Received::Control,
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Received::Blocked,
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::Interrupted => Received::Control,
             Err(Error::Capacity(CapacityError::MessageTooLong { .. })) => Received::Violation(Violation::TooLarge),
@@ -155,6 +157,7 @@ impl<S: Read + Write> Websocket<S> {
         let message = match signal {
             Signal::Text(text) => Message::Text(text.into()),
             Signal::Binary(bytes) => Message::Binary(bytes.into()),
+            Signal::Ping => Message::Ping(Bytes::new()),
             Signal::Close { code, reason } => return self.close(code.into(), &reason),
         };
         let result = self.inner.write(message);
@@ -302,14 +305,15 @@ mod tests {
     }
 
     #[test]
-    fn only_1000_and_1001_are_clean() {
-        for (code, clean) in [(1000_u16, true), (1001, true), (1002, false), (4000, false)] {
+    fn a_goodbye_says_whether_somebody_may_come_back() {
+        use Disconnect::{Away, Goodbye, Lost};
+        for (code, how) in [(1000_u16, Goodbye), (1001, Away), (1002, Lost), (4000, Lost)] {
             let mut websocket = websocket(frame(0x88, &code.to_be_bytes()), 1_000);
-            assert_eq!(websocket.read(), Received::Goodbye { clean }, "{code}");
+            assert_eq!(websocket.read(), Received::Goodbye(how), "{code}");
             assert_eq!(websocket.read(), Received::Gone, "{code}");
             assert_eq!(socket(&websocket).sent[2..4], code.to_be_bytes(), "the code goes back");
         }
-        assert_eq!(websocket(frame(0x88, b""), 1_000).read(), Received::Goodbye { clean: false });
+        assert_eq!(websocket(frame(0x88, b""), 1_000).read(), Received::Goodbye(Lost));
     }
 
     #[test]
@@ -346,7 +350,9 @@ mod tests {
             tick: u32::MAX,
             tick_ms: 1_000.0,
             input_seq: u32::MAX,
-            welcome: "w".repeat(RELIABLE_DOWN_BYTES - "\"\"".len()).into(),
+            resume: &"f".repeat(32),
+            last: Some(u32::MAX),
+            welcome: &"w".repeat(RELIABLE_DOWN_BYTES - "\"\"".len()).into(),
             sdp: Some("\n".repeat(SDP_BYTES)),
             sdp_error: None,
         };

@@ -14,6 +14,8 @@ pub fn input_to_json(input: &Input) -> Value {
     match input {
         Input::Join { player, join } => json!({ "join": player, "name": join.name, "data": join.data }),
         Input::Leave { player, reason } => json!({ "leave": player, "reason": reason }),
+        Input::Drop { player } => json!({ "drop": player }),
+        Input::Resume { player } => json!({ "resume": player }),
         Input::Input { player, number, value } => {
             json!({ "input": msgpack_to_json(value), "player": player, "number": number })
         }
@@ -51,7 +53,7 @@ fn body_to_json(to: Target, kind: Kind, body: &[u8]) -> Value {
         Kind::ReliableEvent => ("reliableEvent", of_tick(body)),
         Kind::Tick => ("tick", msgpack_to_json(body)),
         Kind::Ticks => ("ticks", msgpack_to_json(body)),
-        Kind::Input | Kind::Ping | Kind::Pong | Kind::Command => unreachable!("a room says no {kind:?}"),
+        Kind::Input | Kind::Ping | Kind::Pong | Kind::Command | Kind::Ack => unreachable!("a room says no {kind:?}"),
     };
     json!({ name: body, "to": to })
 }

@@ -24,6 +24,7 @@ pub(super) struct Connection {
     pub(super) announced: bool,
     pub(super) closing: bool,
     pub(super) is_unjoined: bool,
+    pub(super) unanswered_pings: u8,
     pub(super) allowance: Allowance,
     pub(super) deadline: Option<Instant>,
 }
@@ -70,6 +71,7 @@ pub(super) fn signal_bytes(signal: &Signal) -> usize {
     match signal {
         Signal::Text(text) => text.len(),
         Signal::Binary(bytes) => bytes.len(),
+        Signal::Ping => 0,
         Signal::Close { reason, .. } => reason.len(),
     }
 }

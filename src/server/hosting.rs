@@ -293,8 +293,10 @@ impl<G: Game> Server<G> {
 
     pub(super) fn tell_room(&mut self, room: usize, except: Option<PlayerId>, text: &str) {
         for (player, session) in self.playing(room) {
-            if Some(player) != except {
-                self.push(self.sessions[session].connection, Signal::Text(text.to_owned()));
+            if Some(player) != except
+                && let Some(connection) = self.sessions[session].connection
+            {
+                self.push(connection, Signal::Text(text.to_owned()));
             }
         }
     }

@@ -5,6 +5,7 @@
 
 mod connection;
 mod hosting;
+mod resume;
 mod session;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -36,6 +37,8 @@ pub struct Config {
     pub seed: [u8; 32],
     /// Length of a tick, within [`limits::TICK_MS_RANGE`].
     pub tick: Duration,
+    /// How long a player whose websocket was lost may stay away, see [`limits::RESUME_GRACE`].
+    pub grace: Duration,
     /// Players per room, at most [`limits::PLAYERS_PER_ROOM_MAX`].
     pub max_players: usize,
     /// The UDP port that players are told of, where `public` doesn't name one.
@@ -70,6 +73,8 @@ pub enum Signal {
     Text(String),
     /// A game frame.
     Binary(Vec<u8>),
+    /// A ping (RFC 6455 §5.5.2): the other end answers by itself, and then [`Server::handle_pong`] is due.
+    Ping,
     /// Close the connection with this code and reason; nothing follows.
     Close {
         /// RFC 6455 §7.4.
@@ -77,6 +82,19 @@ pub enum Signal {
         /// At most 123 bytes.
         reason: String,
     },
+}
+
+/// How a websocket ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disconnect {
+    /// Its other end closed it for good, with code 1000 (RFC 6455 §7.4.1).
+    Goodbye,
+    /// Its other end went away, with code 1001: the page was closed, or is loading anew.
+    Away,
+    /// It broke, with or without another code: who was there may come back.
+    Lost,
+    /// What it sent is no websocket: nothing more can come of it.
+    Broken,
 }
 
 /// A room as `/rooms` lists it.
@@ -138,6 +156,7 @@ pub struct Gauges {
 enum Timer {
     Room(usize),
     Connection(usize),
+    Session(usize),
 }
 
 type Recordings = Box<dyn FnMut(&journal::Header) -> journal::Sink>;
@@ -162,6 +181,7 @@ pub struct Server<G: Game> {
     by_id: BTreeMap<ConnectionId, usize>,
     by_network: BTreeMap<IpAddr, Network>,
     sessions: Slab<Session>,
+    by_socket_id: BTreeMap<String, usize>,
     by_peer: BTreeMap<PeerKey, usize>,
     rooms: Slab<HostedRoom<G>>,
     by_name: BTreeMap<RoomName, usize>,
@@ -205,6 +225,7 @@ impl<G: Game> Server<G> {
             by_id: BTreeMap::new(),
             by_network: BTreeMap::new(),
             sessions: Slab::new(),
+            by_socket_id: BTreeMap::new(),
             by_peer: BTreeMap::new(),
             rooms: Slab::new(),
             by_name: BTreeMap::new(),
@@ -287,6 +308,7 @@ impl<G: Game> Server<G> {
             announced: false,
             closing: false,
             is_unjoined: true,
+            unanswered_pings: 0,
             allowance: Allowance::new(limits::SIGNALS_PER_SECOND, now),
             deadline: Some(deadline),
         });
@@ -309,6 +331,7 @@ impl<G: Game> Server<G> {
     /// A text message has arrived on a websocket.
     pub fn handle_text(&mut self, now: Instant, connection: ConnectionId, text: &str) {
         let Some(index) = self.index_of(connection) else { return };
+        self.note_message(index);
         let (reply_to, request) = signaling::parse(text);
         if !self.connections[index].allowance.take(now) {
             if self.connections[index].allowance.is_flooded() {
@@ -321,6 +344,7 @@ impl<G: Game> Server<G> {
         }
         match request {
             Ok(Request::Join(join)) => self.handle_join(now, index, reply_to, join),
+            Ok(Request::Reconnect(request)) => self.handle_reconnect(now, index, &reply_to, &request),
             Ok(Request::ExchangeSdp { to, sdp }) => self.handle_exchange_sdp(now, index, &reply_to, &to, &sdp),
             // An ICE-lite server learns a client's addresses from its checks.
             Ok(Request::ExchangeCandidate { to }) => match self.check_to(index, &to) {
@@ -339,16 +363,29 @@ impl<G: Game> Server<G> {
     /// A binary message has arrived on a websocket.
     pub fn handle_binary(&mut self, now: Instant, connection: ConnectionId, bytes: &[u8]) {
         let Some(index) = self.index_of(connection) else { return };
+        self.note_message(index);
         if let Stage::Joined(session) = self.connections[index].stage {
             self.handle_frame(now, session, bytes, Transport::WebSocket);
         }
         self.settle(now);
     }
 
-    /// A websocket is gone; `clean` if its other end closed it with code 1000 or 1001.
-    pub fn handle_disconnect(&mut self, now: Instant, connection: ConnectionId, clean: bool) {
+    /// The other end of a websocket has answered a [`Signal::Ping`].
+    pub fn handle_pong(&mut self, connection: ConnectionId) {
+        if let Some(index) = self.index_of(connection) {
+            self.connections[index].unanswered_pings = 0;
+        }
+    }
+
+    /// A websocket is gone.
+    pub fn handle_disconnect(&mut self, now: Instant, connection: ConnectionId, how: Disconnect) {
         let Some(index) = self.by_id.remove(&connection) else { return };
-        self.leave_room(now, index, if clean { Leave::Left } else { Leave::Closed });
+        match how {
+            Disconnect::Goodbye => self.leave_room(now, index, Leave::Left),
+            Disconnect::Broken => self.leave_room(now, index, Leave::Closed),
+            Disconnect::Away => self.lose_connection(now, index, Leave::Left, limits::RELOAD_GRACE),
+            Disconnect::Lost => self.lose_connection(now, index, Leave::Closed, self.config.grace),
+        }
         self.count_as_joined(index);
         let gone = self.connections.remove(index);
         let network = network(gone.connect.remote.ip());
@@ -382,10 +419,15 @@ impl<G: Game> Server<G> {
                 Timer::Room(index) => self.tick_room(now, index),
                 Timer::Connection(index) => {
                     self.connections[index].deadline = None;
-                    if matches!(self.connections[index].stage, Stage::Arrived) {
-                        self.close_connection(index, Leave::Timeout.close_code(), "Nobody joined in time.");
+                    match self.connections[index].stage {
+                        Stage::Arrived => {
+                            self.close_connection(index, Leave::Timeout.close_code(), "Nobody joined in time.");
+                        }
+                        Stage::Joined(session) => self.send_heartbeat(now, index, session),
+                        Stage::Joining { .. } | Stage::Gone => {}
                     }
                 }
+                Timer::Session(session) => self.end_grace(now, session),
             }
         }
         self.settle(now);
@@ -397,6 +439,10 @@ impl<G: Game> Server<G> {
         let indices: Vec<usize> = self.connections.iter().map(|(index, _)| index).collect();
         for index in indices {
             self.put_out(now, index, Leave::Shutdown, "The server is stopping.");
+        }
+        let away: Vec<usize> = self.sessions.iter().map(|(session, _)| session).collect();
+        for session in away {
+            self.end_session(now, session, Leave::Shutdown, "The server is stopping.");
         }
         self.settle(now);
     }

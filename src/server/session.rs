@@ -8,12 +8,13 @@ use serde::Serialize;
 
 use super::connection::{SharedBody, Stage, announce};
 use super::hosting::Member;
-use super::{Server, Signal};
+use super::resume::Tokens;
+use super::{Server, Signal, Timer};
 use crate::endpoint::PeerKey;
 use crate::game::{Game, Join, Link, PlayerId};
 use crate::limits;
 use crate::peer::{self, Closed, Sent};
-use crate::player::{Arrived, FIRST_INPUT, Frames, NotTaken};
+use crate::player::{Arrived, Frames, NotTaken};
 use crate::rate::network;
 use crate::room;
 use crate::wire::codes::{CLOSE_REFUSED, ErrorCode, Leave};
@@ -27,7 +28,12 @@ pub(super) struct Session {
     pub(super) player: PlayerId,
     pub(super) info: SessionInfo,
     pub(super) frames: Frames,
-    pub(super) connection: usize,
+    /// Nothing, while it was lost and the player may come back.
+    pub(super) connection: Option<usize>,
+    pub(super) welcome: serde_json::Value,
+    pub(super) tokens: Tokens,
+    /// Until when they may, and with what reason they are gone then.
+    pub(super) away: Option<(Instant, Leave)>,
     pub(super) peer: Option<PeerKey>,
     pub(super) link: Link,
 }
@@ -56,10 +62,7 @@ impl<G: Game> Server<G> {
         if !matches!(self.connections[index].stage, Stage::Arrived) {
             return Err(Fault::new(ErrorCode::BadRequest, "This connection has asked to join already."));
         }
-        if join.version.as_u64().is_some_and(|version| version != signaling::VERSION) {
-            let sentence = "Page and server speak different versions; reload the page.";
-            return Err(Fault::new(ErrorCode::VersionMismatch, sentence));
-        }
+        signaling::check_version(&join.version)?;
         let bad_room =
             || Fault::new(ErrorCode::BadRoom, "A room's name has 1 to 64 letters, digits, hyphens or underscores.");
         let asked = match &join.room_id {
@@ -103,7 +106,11 @@ impl<G: Game> Server<G> {
     }
 
     fn remove_session(&mut self, now: Instant, session: usize, reason: Leave) {
-        let Session { room, player, info, peer, .. } = self.sessions.remove(session);
+        let Session { room, player, info, peer, away, .. } = self.sessions.remove(session);
+        self.by_socket_id.remove(&info.socket_id);
+        if let Some((until, _)) = away {
+            self.timers.remove(&(until, Timer::Session(session)));
+        }
         if let Some(peer) = peer {
             self.by_peer.remove(&peer);
             self.endpoint.close(now, peer);
@@ -129,8 +136,10 @@ impl<G: Game> Server<G> {
 
     /// Ends a session, and closes the connection that carries it.
     pub(super) fn end_session(&mut self, now: Instant, session: usize, reason: Leave, sentence: &str) {
-        let connection = self.sessions[session].connection;
-        self.put_out(now, connection, reason, sentence);
+        match self.sessions[session].connection {
+            Some(connection) => self.put_out(now, connection, reason, sentence),
+            None => self.remove_session(now, session, reason),
+        }
     }
 
     /// Ends a connection, whatever it is in.
@@ -146,38 +155,59 @@ impl<G: Game> Server<G> {
         let Stage::Joining { name, offer, reply_to, .. } = stage else { return };
         let socket_id = format!("{:016x}{:016x}", self.rng.next_u64(), self.rng.next_u64());
         let info = SessionInfo { player: player.0, socket_id, user_id: None, name };
+        let (tokens, resume) = Tokens::generate(&mut self.rng);
         let session = self.sessions.insert(Session {
             room,
             player,
             info: info.clone(),
             frames: Frames::new(now),
-            connection: index,
+            connection: Some(index),
+            welcome,
+            tokens,
+            away: None,
             peer: None,
             link: Link::default(),
         });
+        self.by_socket_id.insert(info.socket_id.clone(), session);
         self.rooms[room].members.insert(player, Member::Playing(session));
-        self.connections[index].stage = Stage::Joined(session);
-        self.count_as_joined(index);
-        let (sdp, sdp_error) = match offer.map(|offer| self.answer(now, session, &offer)) {
+        self.attach(now, session, index);
+        self.tell_joined(now, session, &reply_to, &resume, offer.as_deref(), None);
+        self.tell_presence(room, &info, None);
+    }
+
+    /// Replies to `join` and to `reconnect`.
+    pub(super) fn tell_joined(
+        &mut self,
+        now: Instant,
+        session: usize,
+        reply_to: &ReplyTo,
+        resume: &str,
+        offer: Option<&str>,
+        last: Option<u32>,
+    ) {
+        let (sdp, sdp_error) = match offer.map(|offer| self.answer(now, session, offer)) {
             None => (None, None),
             Some(Ok(sdp)) => (Some(sdp), None),
             Some(Err(fault)) => (None, Some(fault)),
         };
+        let Session { room, player, info, welcome, frames, connection, .. } = &self.sessions[session];
+        let Some(index) = *connection else { return };
         let reply = JoinReply {
             socket_id: &info.socket_id,
             player: player.0,
-            room_size: self.rooms[room].room.players().len(),
-            sessions: self.joined(room),
-            tick: self.rooms[room].last_tick,
+            room_size: self.rooms[*room].room.players().len(),
+            sessions: self.joined(*room),
+            tick: self.rooms[*room].last_tick,
             tick_ms: self.config.tick.as_secs_f64() * 1000.0,
-            input_seq: FIRST_INPUT,
+            input_seq: frames.next_input(),
+            resume,
+            last,
             welcome,
             sdp,
             sdp_error,
         };
-        let text = signaling::granted(&reply_to, &reply);
+        let text = signaling::granted(reply_to, &reply);
         self.push(index, Signal::Text(text));
-        self.tell_presence(room, &info, None);
     }
 
     pub(super) fn handle_refused(&mut self, room: usize, player: PlayerId, fault: &Fault) {
@@ -221,7 +251,10 @@ impl<G: Game> Server<G> {
 
     /// Answers an offer of a player; a peer that they had is closed.
     fn answer(&mut self, now: Instant, session: usize, offer: &str) -> Result<String, Fault> {
-        let local = self.connections[self.sessions[session].connection].connect.local;
+        let Some(connection) = self.sessions[session].connection else {
+            return Err(Fault::new(ErrorCode::BadRequest, "Join first."));
+        };
+        let local = self.connections[connection].connect.local;
         let (peer, sdp) = self
             .endpoint
             .answer(now, offer, self.candidates(local))
@@ -263,13 +296,19 @@ impl<G: Game> Server<G> {
         let connection = self.sessions[session].connection;
         match event {
             // What waits for the websocket would arrive after newer frames of the channel.
-            peer::Event::Open => self.connections[connection].unreliable.clear(),
+            peer::Event::Open => {
+                if let Some(connection) = connection {
+                    self.connections[connection].unreliable.clear();
+                }
+            }
             peer::Event::Data(frame) => self.handle_frame(now, session, &frame, Transport::DataChannel),
             peer::Event::Closed(why) => {
                 self.by_peer.remove(&peer);
                 self.sessions[session].peer = None;
-                let text = signaling::event("eventChannelClosed", &channel_fault(why));
-                self.push(connection, Signal::Text(text));
+                if let Some(connection) = connection {
+                    let text = signaling::event("eventChannelClosed", &channel_fault(why));
+                    self.push(connection, Signal::Text(text));
+                }
                 if why == Closed::Flood {
                     self.end_session(now, session, Leave::Flood, "Your data channel sent too many packets.");
                 }
@@ -337,7 +376,7 @@ impl<G: Game> Server<G> {
             );
             return;
         }
-        let connection = &mut self.connections[session.connection];
+        let Some(connection) = session.connection.and_then(|index| self.connections.get_mut(index)) else { return };
         if connection.closing {
             return;
         }
@@ -357,8 +396,9 @@ impl<G: Game> Server<G> {
         let Session { room, frames, connection, .. } = &mut self.sessions[session];
         let tick = self.rooms[*room].last_tick;
         let frame = frames.write_reliable(body.kind, body.deflated, &body.bytes, tick);
-        let connection = *connection;
-        self.push(connection, Signal::Binary(frame));
+        if let Some(connection) = *connection {
+            self.push(connection, Signal::Binary(frame));
+        }
     }
 
     /// The frames of a body that goes over the websocket.

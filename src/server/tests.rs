@@ -65,6 +65,7 @@ impl Hall {
         let config = Config {
             seed: [5; 32],
             tick: Duration::from_millis(33),
+            grace: limits::RESUME_GRACE,
             max_players: 16,
             udp_port: 8080,
             public: vec![([10, 0, 0, 1], 8080).into()],
@@ -149,16 +150,19 @@ impl Hall {
                 player.peer.handle_datagram(now, LOCAL, source, transmit.bytes, &mut player.outbox);
             }
         }
+        let mut pongs = Vec::new();
         while let Some(id) = self.server.poll_signal_ready() {
             let player = &mut self.players[usize::try_from(id.0).unwrap()];
             while let Some(signal) = self.server.poll_signal(id) {
                 match signal {
                     Signal::Text(text) => player.texts.push(serde_json::from_str(&text).unwrap()),
                     Signal::Binary(_) => {}
+                    Signal::Ping => pongs.push(id),
                     Signal::Close { code, reason } => player.closed = Some((code, reason)),
                 }
             }
         }
+        pongs.into_iter().for_each(|id| self.server.handle_pong(id));
         for player in &mut self.players {
             while let Some(event) = player.peer.poll_event() {
                 if let Event::Data(frame) = event {

@@ -52,7 +52,7 @@ use crate::client::{self, Client, Event, Message};
 use crate::endpoint::LocalId;
 use crate::game::{Game, Refusal, RoomInfo};
 use crate::limits;
-use crate::server::{Config, Connect, ConnectionId, Server, Signal};
+use crate::server::{Config, Connect, ConnectionId, Disconnect, Server, Signal};
 use crate::wire::signaling::RoomName;
 
 /// Where the server is.
@@ -175,6 +175,7 @@ enum Payload {
     DatagramDown(Datagram),
     MessageUp(Message),
     SignalDown(Signal),
+    PongUp,
 }
 
 struct Datagram {
@@ -267,6 +268,7 @@ impl<G: Game> Simulation<G> {
         let mut config = Config {
             seed: rng.random(),
             tick: Duration::from_millis(limits::TICK_MS.into()),
+            grace: limits::RESUME_GRACE,
             max_players: 16,
             udp_port: SERVER.port(),
             public: Vec::new(),
@@ -530,7 +532,7 @@ impl<G: Game> Simulation<G> {
         let at = match &mut packet.payload {
             Payload::DatagramUp(datagram) => datagram.pass(now, &mut end.up),
             Payload::DatagramDown(datagram) => datagram.pass(now, &mut end.down),
-            Payload::MessageUp(_) => Some(in_order(&mut end.websocket_up_at, now + end.websocket)),
+            Payload::MessageUp(_) | Payload::PongUp => Some(in_order(&mut end.websocket_up_at, now + end.websocket)),
             Payload::SignalDown(_) => Some(in_order(&mut end.websocket_down_at, now + end.websocket)),
         };
         if let Some(at) = at {
@@ -555,18 +557,22 @@ impl<G: Game> Simulation<G> {
             }
             Payload::MessageUp(Message::Text(text)) => self.server.handle_text(now, id.connection(), &text),
             Payload::MessageUp(Message::Binary(bytes)) => self.server.handle_binary(now, id.connection(), &bytes),
-            Payload::MessageUp(Message::Close) => self.server.handle_disconnect(now, id.connection(), true),
+            Payload::MessageUp(Message::Close) => {
+                self.server.handle_disconnect(now, id.connection(), Disconnect::Goodbye)
+            }
+            Payload::PongUp => self.server.handle_pong(id.connection()),
             Payload::SignalDown(Signal::Text(text)) => {
                 let end = &mut self[id];
                 end.client.handle_text(now, &text);
                 end.texts.push(serde_json::from_str(&text).expect("the server sends JSON"));
             }
             Payload::SignalDown(Signal::Binary(bytes)) => self[id].client.handle_binary(now, &bytes),
+            Payload::SignalDown(Signal::Ping) => self.forward(Packet { client: id, payload: Payload::PongUp }),
             Payload::SignalDown(Signal::Close { code, reason }) => {
                 let end = &mut self[id];
                 end.closed = Some((code, reason));
                 end.client.handle_disconnect(now);
-                self.server.handle_disconnect(now, id.connection(), false);
+                self.server.handle_disconnect(now, id.connection(), Disconnect::Lost);
             }
         }
     }

@@ -31,11 +31,13 @@ pub enum Kind {
     Ticks = 8,
     /// An event of the game that must arrive.
     ReliableEvent = 9,
+    /// Acknowledges reliable messages; it is none itself, and its `seq` is 0.
+    Ack = 10,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 10] = [
         Kind::Input,
         Kind::Ping,
         Kind::Pong,
@@ -45,6 +47,7 @@ impl Kind {
         Kind::Command,
         Kind::Ticks,
         Kind::ReliableEvent,
+        Kind::Ack,
     ];
 
     fn parse(number: u8) -> Option<Kind> {
@@ -54,14 +57,14 @@ impl Kind {
     /// Whether it belongs to the reliable lane.
     #[must_use]
     pub fn is_reliable(self) -> bool {
-        matches!(self, Kind::Command | Kind::Ticks | Kind::ReliableEvent)
+        matches!(self, Kind::Command | Kind::Ticks | Kind::ReliableEvent | Kind::Ack)
     }
 
     /// Whether it is sent that way.
     #[must_use]
     pub fn goes(self, direction: Direction) -> bool {
         match self {
-            Kind::Ping | Kind::Pong | Kind::Ticks => true,
+            Kind::Ping | Kind::Pong | Kind::Ticks | Kind::Ack => true,
             Kind::Input | Kind::Command => direction == Direction::Up,
             Kind::State | Kind::Tick | Kind::Event | Kind::ReliableEvent => direction == Direction::Down,
         }

@@ -44,6 +44,7 @@
 //! | command | 7 | up, reliable | `command` |
 //! | ticks | 8 | reliable | up `[first, last]`; down `[first, [[player, number, input], …], …]`: inputs of `first`, then of the ticks after it |
 //! | reliable event | 9 | down, reliable | `[tick, event]` |
+//! | ack | 10 | both, reliable | `[newest]`: number of the newest reliable message received; its own `seq` is 0 |
 //!
 //! Inputs are numbered from `inputSeq` (in the reply to `join`) by the client, by one each. A number that the server
 //! has seen is skipped; one it has not seen reaches the game once, in order.

@@ -547,6 +547,29 @@ pub fn decode_ticks(body: &[u8]) -> Result<(u32, Vec<Vec<FannedOut<'_>>>), Malfo
     Ok((tick, windows))
 }
 
+/// The body `[newest]` of an acknowledgement of reliable messages.
+#[must_use]
+pub fn encode_ack(newest: u32) -> Vec<u8> {
+    let mut body = Vec::with_capacity(6);
+    write(rmp::encode::write_array_len(&mut body, 1));
+    write(rmp::encode::write_uint(&mut body, newest.into()));
+    body
+}
+
+/// Reads it.
+///
+/// # Errors
+/// Where it isn't one.
+pub fn decode_ack(body: &[u8]) -> Result<u32, Malformed> {
+    let mut reader = Reader { bytes: body, at: 0 };
+    if reader.array()? != 1 {
+        return Err(Malformed::Shape);
+    }
+    let newest = reader.u32()?;
+    reader.end()?;
+    Ok(newest)
+}
+
 /// The body of a ping or pong.
 #[must_use]
 pub fn encode_clock(clock_ms: f64) -> Vec<u8> {

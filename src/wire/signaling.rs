@@ -6,7 +6,8 @@
 //!
 //! | request | data | reply |
 //! |---|---|---|
-//! | `join` | `roomId` (optional on `/r/{room}`), `name`, `data`, `version`, `sdp` (an offer, optional) | `socketId`, `player`, `roomSize`, `sessions`, `tick`, `tickMs`, `inputSeq`, `welcome`, and `sdp` (the answer) or `sdpError` (`e`, `m`) |
+//! | `join` | `roomId` (optional on `/r/{room}`), `name`, `data`, `version`, `sdp` (an offer, optional) | `socketId`, `player`, `roomSize`, `sessions`, `tick`, `tickMs`, `inputSeq`, `resume` (a token), `welcome`, and `sdp` (the answer) or `sdpError` (`e`, `m`) |
+//! | `reconnect` | `socketId`, `resume`, `last` (number of the newest reliable message received, nothing where the page has begun anew), `sdp` (optional) | what `join` gives, with a new `resume`, and `last` (number of the newest reliable message that the server has received) |
 //! | `exchangeSdp` | `to`, `sdp` | `sdp`, where `to` is `"server"` |
 //! | `exchangeCandidate` | `to`, `candidate` | – |
 //! | `leave` | – | – |
@@ -59,6 +60,7 @@ impl fmt::Display for RoomName {
 #[derive(Debug)]
 pub(crate) enum Request {
     Join(JoinRequest),
+    Reconnect(ReconnectRequest),
     ExchangeSdp { to: String, sdp: String },
     ExchangeCandidate { to: String },
     Leave,
@@ -72,6 +74,20 @@ pub(crate) struct JoinRequest {
     pub(crate) name: Option<String>,
     pub(crate) data: serde_json::Value,
     pub(crate) version: serde_json::Value,
+    pub(crate) sdp: Option<String>,
+}
+
+/// Data of `reconnect`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ReconnectRequest {
+    pub(crate) socket_id: String,
+    pub(crate) resume: String,
+    #[serde(default)]
+    pub(crate) last: Option<u32>,
+    #[serde(default)]
+    pub(crate) version: serde_json::Value,
+    #[serde(default)]
     pub(crate) sdp: Option<String>,
 }
 
@@ -147,11 +163,21 @@ fn read(action: &str, data: &str) -> Result<Request, Fault> {
             serde_json::from_str(data).map(|Exchange { to, .. }| Request::ExchangeCandidate { to }).map_err(bad)
         }
         "leave" => Ok(Request::Leave),
-        "reconnect" | "orientationChange" => {
+        "reconnect" => serde_json::from_str(data).map(Request::Reconnect).map_err(bad),
+        "orientationChange" => {
             Err(Fault::new(ErrorCode::UnknownAction, format!("This server doesn't have {action} yet.")))
         }
         _ => Err(Fault::new(ErrorCode::UnknownAction, "This server doesn't have such an action.")),
     }
+}
+
+/// Refuses a page that names another version than ours.
+pub(crate) fn check_version(version: &serde_json::Value) -> Result<(), Fault> {
+    if version.as_u64().is_some_and(|version| version != VERSION) {
+        let sentence = "Page and server speak different versions; reload the page.";
+        return Err(Fault::new(ErrorCode::VersionMismatch, sentence));
+    }
+    Ok(())
 }
 
 /// A player of the room, as others are told of them.
@@ -164,7 +190,7 @@ pub(crate) struct SessionInfo {
     pub(crate) name: String,
 }
 
-/// Reply data of `join`.
+/// Reply data of `join` and `reconnect`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct JoinReply<'a> {
@@ -175,7 +201,11 @@ pub(crate) struct JoinReply<'a> {
     pub(crate) tick: u32,
     pub(crate) tick_ms: f64,
     pub(crate) input_seq: u32,
-    pub(crate) welcome: serde_json::Value,
+    pub(crate) resume: &'a str,
+    /// Of `reconnect`: the newest reliable message that the server has had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) last: Option<u32>,
+    pub(crate) welcome: &'a serde_json::Value,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sdp: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -295,7 +325,8 @@ mod tests {
         check(r#"{"a":"exchangeSdp","d":{"to":"server","sdp":"v=0"}}"#, Ok(r#"to: "server", sdp: "v=0""#));
         check(r#"{"a":"exchangeCandidate","d":{"to":"server","candidate":{}}}"#, Ok("ExchangeCandidate"));
         check(r#"{"a":"dance"}"#, Err(ErrorCode::UnknownAction));
-        check(r#"{"a":"reconnect"}"#, Err(ErrorCode::UnknownAction));
+        check(r#"{"a":"reconnect"}"#, bad);
+        check(r#"{"a":"reconnect","d":{"socketId":"a","resume":"b","last":7}}"#, Ok(r#"last: Some(7)"#));
         check(r#"{"a":"joinR"}"#, Err(ErrorCode::UnknownAction));
 
         for text in ["", "null", "[]", "7", "{", r#"{"a":7}"#, r#"{"d":{}}"#, r#"{"a":"join"} x"#, "\u{0}"] {

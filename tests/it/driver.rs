@@ -373,10 +373,10 @@ fn players_join_and_learn_of_each_other() {
         websocket
     };
     let mut ada = join("Ada");
-    let grace = join("Grace");
+    let mut grace = join("Grace");
     let event = ada.text_with("eventJoin");
     assert!(event.contains("Grace"), "{event}");
-    drop(grace);
+    grace.send_frame(0x88, &1000_u16.to_be_bytes());
     ada.text_with("eventLeave");
 }
 

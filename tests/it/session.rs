@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rtcade::client::Event;
 use rtcade::game::{Context, Game, Incoming, Join, Lane, Leave, Link, PlayerId, Refusal, Target, Tick, Welcome};
 use rtcade::limits;
-use rtcade::server::{Config, Connect, ConnectionId, Signal};
+use rtcade::server::{Config, Connect, ConnectionId, Disconnect, Signal};
 use rtcade::sim::{ClientId, Node, Path, SERVER, Simulation};
 
 use crate::simulation;
@@ -260,7 +260,9 @@ fn requests_that_cannot_be_granted_get_a_reply_that_says_why() {
     let long = format!(r#"{{"a":"join","d":{{"name":"{}"}}}}"#, "x".repeat(16 * 1024));
     let cases = [
         (r#"{"a":"fly","i":7}"#, "flyR", "unknown_action"),
-        (r#"{"a":"reconnect","d":{"socketId":"x"}}"#, "reconnectR", "unknown_action"),
+        (r#"{"a":"orientationChange"}"#, "orientationChangeR", "unknown_action"),
+        (r#"{"a":"reconnect","d":{"socketId":"x"}}"#, "reconnectR", "bad_request"),
+        (r#"{"a":"reconnect","d":{"socketId":"x","resume":"y"}}"#, "reconnectR", "bad_request"),
         (r#"{"a":"join","d":{}}"#, "joinR", "bad_request"),
         (r#"{"a":"exchangeSdp","d":{"to":"server","sdp":"v=0"}}"#, "exchangeSdpR", "bad_sdp"),
         (r#"{"a":"exchangeSdp","d":{"to":"somebody","sdp":"v=0"}}"#, "exchangeSdpR", "unknown_action"),
@@ -539,7 +541,7 @@ fn one_address_has_so_many_connections_waiting_to_join_and_no_more() {
     assert_eq!(next_close(&mut sim, most), Some((4100, "rate_limited".to_owned())));
     connect(&mut sim, most + 1, [10, 9, 9, 8], Some("busy"));
     assert_eq!(next_close(&mut sim, most + 1), None, "others are not concerned");
-    sim.server.handle_disconnect(sim.now(), ConnectionId(most), true);
+    sim.server.handle_disconnect(sim.now(), ConnectionId(most), Disconnect::Goodbye);
     sim.server.handle_text(sim.now(), ConnectionId(0), r#"{"a":"join"}"#);
     sim.stand_still(Duration::from_millis(40));
     sim.server.handle_timeout(sim.now());
@@ -561,7 +563,7 @@ fn one_address_has_so_many_players_and_no_more() {
     connect(&mut sim, most, [10, 9, 9, 9], Some("school"));
     assert_eq!(next_close(&mut sim, most), Some((4100, "rate_limited".to_owned())));
     for connection in [0, most] {
-        sim.server.handle_disconnect(sim.now(), ConnectionId(connection), true);
+        sim.server.handle_disconnect(sim.now(), ConnectionId(connection), Disconnect::Goodbye);
     }
     connect(&mut sim, most + 1, [10, 9, 9, 9], Some("school"));
     assert_eq!(next_close(&mut sim, most + 1), None, "a place is free again");
@@ -636,6 +638,7 @@ fn a_socket_that_takes_nothing_is_given_up() {
         commands += 1;
         let letters: String = (0..15_000).map(|_| char::from(b'0' + (rng.next_u32() % 64) as u8)).collect();
         sim.command(ada, &letters);
+        sim.server.handle_pong(ConnectionId(1000));
         sim.run(Duration::from_millis(100));
         assert!(commands * 15_000 < 2 * limits::RELIABLE_QUEUE_BYTES, "the queue has a limit");
     }

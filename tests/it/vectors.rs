@@ -147,6 +147,7 @@ fn assert_typed_body(name: &str, kind: Kind, direction: Direction, body: &[u8]) 
         (Kind::Ticks, Direction::Up) => msgpack::decode_range(body).map(drop),
         (Kind::Tick | Kind::Ticks, _) => msgpack::decode_ticks(body).map(drop),
         (Kind::Command, _) => msgpack::check(body),
+        (Kind::Ack, _) => msgpack::decode_ack(body).map(drop),
     };
     assert_eq!(read, Ok(()), "{name}");
 }

@@ -1,0 +1,199 @@
+//! Players whose websocket was lost, and how they come back.
+
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{SHA256, digest};
+use rand::Rng;
+use rand_chacha::ChaCha20Rng;
+
+use super::connection::Stage;
+use super::{Server, Signal, Timer};
+use crate::game::Game;
+use crate::limits;
+use crate::room;
+use crate::wire::codes::{CLOSE_REFUSED, ErrorCode, Leave};
+use crate::wire::signaling::{self, Fault, ReconnectRequest, ReplyTo};
+
+type Hash = [u8; 32];
+
+/// What proves that somebody is the player of a session: of each token the hash alone.
+///
+/// A token is good for one return, on which there is a new one. The old one stays good until something was heard of a
+/// player who has had the reply: it might have been lost with the next websocket.
+pub(super) struct Tokens {
+    current: Hash,
+    previous: Option<Hash>,
+}
+
+impl Tokens {
+    /// The first token of a session.
+    pub(super) fn generate(rng: &mut ChaCha20Rng) -> (Tokens, String) {
+        let (current, token) = new_token(rng);
+        (Tokens { current, previous: None }, token)
+    }
+
+    fn accept(&self, token: &str) -> bool {
+        let hash = hash(token);
+        let is = |known: &Hash| verify_slices_are_equal(known, &hash).is_ok();
+        // Both are compared, whichever it is.
+        is(&self.current) | self.previous.as_ref().is_some_and(is)
+    }
+
+    /// The next token; the one that was shown stays good for now.
+    fn rotate(&mut self, shown: &str, rng: &mut ChaCha20Rng) -> String {
+        let (current, token) = new_token(rng);
+        self.current = current;
+        self.previous = Some(hash(shown));
+        token
+    }
+
+    fn forget_previous(&mut self) {
+        self.previous = None;
+    }
+}
+
+fn new_token(rng: &mut ChaCha20Rng) -> (Hash, String) {
+    let token = format!("{:016x}{:016x}", rng.next_u64(), rng.next_u64());
+    (hash(&token), token)
+}
+
+fn hash(token: &str) -> Hash {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+    hash
+}
+
+impl<G: Game> Server<G> {
+    /// A connection has brought a message: who sent it is there, and has had the reply that it answers.
+    pub(super) fn note_message(&mut self, index: usize) {
+        let connection = &mut self.connections[index];
+        connection.unanswered_pings = 0;
+        if let Stage::Joined(session) = connection.stage {
+            self.sessions[session].tokens.forget_previous();
+        }
+    }
+
+    /// Gives a session its connection.
+    pub(super) fn attach(&mut self, now: Instant, session: usize, index: usize) {
+        self.sessions[session].connection = Some(index);
+        let connection = &mut self.connections[index];
+        connection.stage = Stage::Joined(session);
+        self.set_deadline(index, now + limits::HEARTBEAT_INTERVAL);
+        self.count_as_joined(index);
+    }
+
+    fn set_deadline(&mut self, index: usize, deadline: Instant) {
+        if let Some(old) = self.connections[index].deadline.replace(deadline) {
+            self.timers.remove(&(old, Timer::Connection(index)));
+        }
+        self.timers.insert((deadline, Timer::Connection(index)));
+    }
+
+    /// Asks whether anybody is there, and says what was received; who has not answered for long is not.
+    pub(super) fn send_heartbeat(&mut self, now: Instant, index: usize, session: usize) {
+        let connection = &mut self.connections[index];
+        if connection.closing {
+            return;
+        }
+        if connection.unanswered_pings == limits::HEARTBEATS_UNANSWERED {
+            self.lose_connection(now, index, Leave::Timeout, self.config.grace);
+            self.close_connection(index, Leave::Timeout.close_code(), "Nothing was heard of you.");
+            return;
+        }
+        connection.unanswered_pings += 1;
+        let tick = self.rooms[self.sessions[session].room].last_tick;
+        let ack = self.sessions[session].frames.write_ack(tick);
+        self.push(index, Signal::Binary(ack));
+        self.push(index, Signal::Ping);
+        self.set_deadline(index, now + limits::HEARTBEAT_INTERVAL);
+    }
+
+    /// A connection carries nothing any more. Its player may come back within `grace`, or else is gone for `reason`.
+    pub(super) fn lose_connection(&mut self, now: Instant, index: usize, reason: Leave, grace: Duration) {
+        let Stage::Joined(session) = self.connections[index].stage else {
+            self.leave_room(now, index, reason);
+            return;
+        };
+        self.connections[index].stage = Stage::Gone;
+        let until = now + grace;
+        let gone = &mut self.sessions[session];
+        gone.connection = None;
+        gone.away = Some((until, reason));
+        self.timers.insert((until, Timer::Session(session)));
+        let (room, player) = (gone.room, gone.player);
+        self.rooms[room].handle_input(room::Input::Drop { player });
+    }
+
+    /// A player who was away has not come back in time.
+    pub(super) fn end_grace(&mut self, now: Instant, session: usize) {
+        if let Some((_, reason)) = self.sessions[session].away.take() {
+            self.end_session(now, session, reason, "");
+        }
+    }
+
+    pub(super) fn handle_reconnect(
+        &mut self,
+        now: Instant,
+        index: usize,
+        reply_to: &ReplyTo,
+        request: &ReconnectRequest,
+    ) {
+        if let Err(fault) = self.resume(now, index, reply_to, request) {
+            self.refuse(index, reply_to, &fault);
+            // Who has nothing to come back to may join on the same connection.
+            let may_join = matches!(fault.code, ErrorCode::NoSuchSession | ErrorCode::Unauthorized);
+            if !may_join && matches!(self.connections[index].stage, Stage::Arrived) {
+                self.close_connection(index, CLOSE_REFUSED, fault.code.as_str());
+            }
+        }
+    }
+
+    fn resume(
+        &mut self,
+        now: Instant,
+        index: usize,
+        reply_to: &ReplyTo,
+        request: &ReconnectRequest,
+    ) -> Result<(), Fault> {
+        if !matches!(self.connections[index].stage, Stage::Arrived) {
+            return Err(Fault::new(ErrorCode::BadRequest, "This connection has asked to join already."));
+        }
+        signaling::check_version(&request.version)?;
+        let unknown = || Fault::new(ErrorCode::NoSuchSession, "The server doesn't know this session; join anew.");
+        let session = *self.by_socket_id.get(&request.socket_id).ok_or_else(unknown)?;
+        if !self.sessions[session].tokens.accept(&request.resume) {
+            return Err(Fault::new(ErrorCode::Unauthorized, "The token of this session is not valid; join anew."));
+        }
+        let Self { sessions, rooms, rng, .. } = self;
+        let resumed = &mut sessions[session];
+        let of_url = &self.connections[index].connect.room;
+        if of_url.as_ref().is_some_and(|of_url| *of_url != rooms[resumed.room].name) {
+            return Err(Fault::new(ErrorCode::BadRoom, "The session is in another room."));
+        }
+        // A page that has begun anew wants what comes, not what it had.
+        let newest = request.last.unwrap_or_else(|| resumed.frames.newest_made());
+        let Some(missed) = resumed.frames.missed_since(newest) else {
+            self.end_session(now, session, Leave::Timeout, "You were away for too long.");
+            return Err(unknown());
+        };
+        let resume = resumed.tokens.rotate(&request.resume, rng);
+        let last = resumed.frames.newest_reliable();
+        let (room, player) = (resumed.room, resumed.player);
+        let was_away = resumed.away.take();
+        if let Some(old) = resumed.connection.take() {
+            self.connections[old].stage = Stage::Gone;
+            self.close_connection(old, Leave::Replaced.close_code(), "You are playing in another window.");
+        }
+        if let Some((until, _)) = was_away {
+            self.timers.remove(&(until, Timer::Session(session)));
+            self.rooms[room].handle_input(room::Input::Resume { player });
+        }
+        self.attach(now, session, index);
+        self.tell_joined(now, session, reply_to, &resume, request.sdp.as_deref(), Some(last));
+        for frame in missed {
+            self.push(index, Signal::Binary(frame));
+        }
+        Ok(())
+    }
+}
