@@ -98,13 +98,24 @@ pub struct Join {
     pub name: String,
     /// What the page gave for the game, untrusted.
     pub data: serde_json::Value,
+    /// Who they are, where the server asks for bearer tokens (see [`crate::auth`]).
+    pub identity: Option<Identity>,
+}
+
+/// Who a player is, by the word of whoever signed their token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The `sub` of the token: the same player, whatever their name.
+    pub subject: String,
+    /// Its other claims.
+    pub claims: serde_json::Value,
 }
 
 impl Join {
     /// A player of that name who brings no data: for tests of a game.
     #[must_use]
     pub fn new(name: &str) -> Join {
-        Join { name: name.to_owned(), data: serde_json::Value::Null }
+        Join { name: name.to_owned(), data: serde_json::Value::Null, identity: None }
     }
 }
 

@@ -29,7 +29,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::json::{input_to_json, output_to_json};
-use crate::game::{Game, Join, Link, PlayerId, Refusal, RoomInfo, Target, Tick};
+use crate::game::{Game, Identity, Join, Link, PlayerId, Refusal, RoomInfo, Target, Tick};
 use crate::limits;
 use crate::room::{Input, Output, Room};
 use crate::wire::codes::Leave;
@@ -113,6 +113,7 @@ enum RawEntry<'a> {
     Ended(End),
     Drop { player: u32 },
     Resume { player: u32 },
+    JoinAs { player: u32, name: &'a str, data: &'a [u8], subject: &'a str, claims: &'a [u8] },
 }
 
 /// One entry of a recording.
@@ -231,8 +232,14 @@ impl Recorder {
     pub fn note_input(&mut self, input: &Input) {
         match input {
             Input::Join { player, join } => {
-                let data = encode_json(&join.data);
-                self.append(&RawEntry::Join { player: player.0, name: &join.name, data: &data });
+                let (player, name, data) = (player.0, join.name.as_str(), encode_json(&join.data));
+                match &join.identity {
+                    None => self.append(&RawEntry::Join { player, name, data: &data }),
+                    Some(Identity { subject, claims }) => {
+                        let claims = encode_json(claims);
+                        self.append(&RawEntry::JoinAs { player, name, data: &data, subject, claims: &claims });
+                    }
+                }
             }
             Input::Leave { player, reason } => {
                 self.append(&RawEntry::Leave { player: player.0, reason: reason.as_str() });
@@ -596,11 +603,11 @@ impl Entries<'_> {
     fn check(&mut self, raw: RawEntry<'_>) -> Result<Entry, &'static str> {
         let told = match raw {
             RawEntry::Join { player, name, data } => {
-                if name.chars().count() > limits::PLAYER_NAME_CHARS {
-                    return Err("a name is too long");
-                }
-                let mut join = Join::new(name);
-                join.data = decode_json(data)?;
+                Input::Join { player: PlayerId(player), join: checked_join(name, data)? }
+            }
+            RawEntry::JoinAs { player, name, data, subject, claims } => {
+                let mut join = checked_join(name, data)?;
+                join.identity = Some(Identity { subject: subject.to_owned(), claims: decode_json(claims)? });
                 Input::Join { player: PlayerId(player), join }
             }
             RawEntry::Leave { player, reason } => {
@@ -724,6 +731,15 @@ fn read_header(payload: &[u8]) -> Result<Header, &'static str> {
         rtcade: raw.rtcade.to_owned(),
         commit: raw.commit.to_owned(),
     })
+}
+
+fn checked_join(name: &str, data: &[u8]) -> Result<Join, &'static str> {
+    if name.chars().count() > limits::PLAYER_NAME_CHARS {
+        return Err("a name is too long");
+    }
+    let mut join = Join::new(name);
+    join.data = decode_json(data)?;
+    Ok(join)
 }
 
 fn checked_value(value: &[u8], limit: usize) -> Result<Vec<u8>, &'static str> {

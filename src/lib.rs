@@ -108,6 +108,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod auth;
 #[cfg(feature = "driver")]
 #[doc(hidden)]
 pub mod cli;

@@ -282,6 +282,8 @@ impl<G: Game> Driver<G> {
             udp_port,
             public: options.public_addresses.iter().map(with_port).collect(),
             interfaces: interfaces.clone(),
+            keys: None,
+            unix_time: std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default(),
             slow_path: false,
         };
         Ok(Driver {

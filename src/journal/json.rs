@@ -3,7 +3,7 @@
 use rmpv::Value as Msgpack;
 use serde_json::{Map, Value, json};
 
-use crate::game::{Link, Target, Tick};
+use crate::game::{Identity, Link, Target, Tick};
 use crate::room::{Input, Output};
 use crate::wire::frame::Kind;
 use crate::wire::msgpack;
@@ -12,7 +12,14 @@ use crate::wire::msgpack;
 #[must_use]
 pub fn input_to_json(input: &Input) -> Value {
     match input {
-        Input::Join { player, join } => json!({ "join": player, "name": join.name, "data": join.data }),
+        Input::Join { player, join } => {
+            let mut shown = json!({ "join": player, "name": join.name, "data": join.data });
+            if let Some(Identity { subject, claims }) = &join.identity {
+                shown["subject"] = json!(subject);
+                shown["claims"] = claims.clone();
+            }
+            shown
+        }
         Input::Leave { player, reason } => json!({ "leave": player, "reason": reason }),
         Input::Drop { player } => json!({ "drop": player }),
         Input::Resume { player } => json!({ "resume": player }),

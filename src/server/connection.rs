@@ -34,6 +34,7 @@ pub(super) enum Stage {
     Joining {
         room: usize,
         player: PlayerId,
+        user_id: Option<String>,
         name: String,
         offer: Option<String>,
         reply_to: ReplyTo,

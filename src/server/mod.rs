@@ -10,6 +10,7 @@ mod session;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rand::{Rng, SeedableRng};
@@ -20,6 +21,7 @@ use slab::Slab;
 use self::connection::{Connection, Stage, signal_bytes};
 use self::hosting::HostedRoom;
 use self::session::Session;
+use crate::auth::Keys;
 use crate::endpoint::{Dropped, Endpoint, LocalId, PeerKey, Transmit, Unroutable};
 use crate::game::{Game, Link, Refusal, RoomInfo};
 use crate::journal;
@@ -47,6 +49,10 @@ pub struct Config {
     pub public: Vec<SocketAddr>,
     /// Addresses of this machine, told to players after the one that their websocket came in on.
     pub interfaces: Vec<IpAddr>,
+    /// Only who bears a token signed with one of these may join; without keys, everybody.
+    pub keys: Option<Rc<Keys>>,
+    /// What the clock of the world shows as the server is made: time since 1970, by which tokens expire.
+    pub unix_time: Duration,
     /// Every datagram goes through str0m: the slow way, which tests compare with.
     pub slow_path: bool,
 }

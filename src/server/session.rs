@@ -76,6 +76,14 @@ impl<G: Game> Server<G> {
             (Some(name), _) | (None, Some(name)) => name,
             (None, None) => return Err(Fault::new(ErrorCode::BadRoom, "The request names no room.")),
         };
+        let identity = match &self.config.keys {
+            Some(keys) => {
+                let unix_time = self.config.unix_time + (now - self.started);
+                Some(keys.verify(join.bearer.as_str(), name.as_str(), unix_time)?)
+            }
+            None => None,
+        };
+        let user_id = identity.as_ref().map(|identity| identity.subject.clone());
         let room = match self.by_name.get(&name) {
             Some(&room) => room,
             None => self.make_room(now, name, &join.data)?,
@@ -85,11 +93,12 @@ impl<G: Game> Server<G> {
         let shown = signaling::shown_name(join.name.as_deref());
         let mut player_join = Join::new(&shown);
         player_join.data = join.data;
+        player_join.identity = identity;
         hosted.handle_input(room::Input::Join { player, join: player_join });
         hosted.members.insert(player, Member::Joining(index));
         hosted.empty_since = None;
         self.connections[index].stage =
-            Stage::Joining { room, player, name: shown, offer: join.sdp, reply_to: reply_to.clone() };
+            Stage::Joining { room, player, user_id, name: shown, offer: join.sdp, reply_to: reply_to.clone() };
         Ok(())
     }
 
@@ -152,9 +161,9 @@ impl<G: Game> Server<G> {
     pub(super) fn handle_joined(&mut self, now: Instant, room: usize, player: PlayerId, welcome: serde_json::Value) {
         let Some(&Member::Joining(index)) = self.rooms[room].members.get(&player) else { return };
         let stage = std::mem::replace(&mut self.connections[index].stage, Stage::Gone);
-        let Stage::Joining { name, offer, reply_to, .. } = stage else { return };
+        let Stage::Joining { user_id, name, offer, reply_to, .. } = stage else { return };
         let socket_id = format!("{:016x}{:016x}", self.rng.next_u64(), self.rng.next_u64());
-        let info = SessionInfo { player: player.0, socket_id, user_id: None, name };
+        let info = SessionInfo { player: player.0, socket_id, user_id, name };
         let (tokens, resume) = Tokens::generate(&mut self.rng);
         let session = self.sessions.insert(Session {
             room,

@@ -70,6 +70,8 @@ impl Hall {
             udp_port: 8080,
             public: vec![([10, 0, 0, 1], 8080).into()],
             interfaces: Vec::new(),
+            keys: None,
+            unix_time: Duration::ZERO,
             slow_path: false,
         };
         let server = Server::new(config, now, |_| Ok(Count::default()));

@@ -273,6 +273,8 @@ impl<G: Game> Simulation<G> {
             udp_port: SERVER.port(),
             public: Vec::new(),
             interfaces: Vec::new(),
+            keys: None,
+            unix_time: Duration::ZERO,
             slow_path: false,
         };
         configure(&mut config);

@@ -6,7 +6,7 @@
 //!
 //! | request | data | reply |
 //! |---|---|---|
-//! | `join` | `roomId` (optional on `/r/{room}`), `name`, `data`, `version`, `sdp` (an offer, optional) | `socketId`, `player`, `roomSize`, `sessions`, `tick`, `tickMs`, `inputSeq`, `resume` (a token), `welcome`, and `sdp` (the answer) or `sdpError` (`e`, `m`) |
+//! | `join` | `roomId` (optional on `/r/{room}`), `bearer` (see [`crate::auth`]), `name`, `data`, `version`, `sdp` (an offer, optional) | `socketId`, `player`, `roomSize`, `sessions`, `tick`, `tickMs`, `inputSeq`, `resume` (a token), `welcome`, and `sdp` (the answer) or `sdpError` (`e`, `m`) |
 //! | `reconnect` | `socketId`, `resume`, `last` (number of the newest reliable message received, nothing where the page has begun anew), `sdp` (optional) | what `join` gives, with a new `resume`, and `last` (number of the newest reliable message that the server has received) |
 //! | `exchangeSdp` | `to`, `sdp` | `sdp`, where `to` is `"server"` |
 //! | `exchangeCandidate` | `to`, `candidate` | – |
@@ -71,6 +71,7 @@ pub(crate) enum Request {
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct JoinRequest {
     pub(crate) room_id: Option<String>,
+    pub(crate) bearer: serde_json::Value,
     pub(crate) name: Option<String>,
     pub(crate) data: serde_json::Value,
     pub(crate) version: serde_json::Value,

@@ -13,6 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("rate", &[]),
     ("wire", &["limits", "time"]),
     ("game", &["limits", "time", "wire", "room"]),
+    ("auth", &["limits", "wire", "game"]),
     ("room", &["limits", "time", "wire", "game", "journal"]),
     ("journal", &["limits", "time", "wire", "game", "room"]),
     ("peer", &["limits", "rate", "time", "wire", "endpoint"]),
@@ -37,8 +38,21 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("main", &[]),
 ];
 
-const SESSIONS: &[&str] =
-    &["limits", "rate", "time", "wire", "game", "room", "journal", "peer", "endpoint", "player", "signaling", "server"];
+const SESSIONS: &[&str] = &[
+    "limits",
+    "rate",
+    "time",
+    "wire",
+    "game",
+    "auth",
+    "room",
+    "journal",
+    "peer",
+    "endpoint",
+    "player",
+    "signaling",
+    "server",
+];
 
 /// Layers, names that may not stand in their code, and why.
 const FOREIGN: &[(&[&str], &[&str], &str)] = &[

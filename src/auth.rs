@@ -1,0 +1,147 @@
+//! Who may join: bearer tokens (JWT, RFC 7519), signed by whoever knows the players.
+//!
+//! The server is given keys, a JWK set (RFC 7517) whose keys are all of one algorithm: HS256 (`"kty": "oct"`), whose
+//! keys sign as well, or EdDSA (`"kty": "OKP", "crv": "Ed25519"`), of which it needs the public halves alone. A token
+//! names its key by `kid`, so that a new key can stand beside the old one until the last token of that has expired.
+//!
+//! A token has `exp`, `aud` (that of the server), `sub` (the player, as the game gets to know them) and `room`: the
+//! name of the room that it is good for, or `*`. `nbf` is heeded where it is there. Clocks may differ by [`LEEWAY`].
+
+use std::fmt;
+use std::time::Duration;
+
+use jsonwebtoken::errors::{Error, ErrorKind};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, JwkSet};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde::Deserialize;
+
+use crate::game::Identity;
+use crate::wire::codes::ErrorCode;
+use crate::wire::signaling::Fault;
+
+/// By how much the clock of whoever signs tokens may differ from that of the server.
+pub const LEEWAY: Duration = Duration::from_secs(30);
+
+/// Bytes of an HS256 key: fewer can be guessed (RFC 7518 §3.2).
+const HMAC_KEY_BYTES: usize = 32;
+
+/// The keys of a server.
+#[derive(Clone)]
+pub struct Keys {
+    keys: Vec<(Option<String>, DecodingKey)>,
+    validation: Validation,
+}
+
+/// Shows no key.
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ids: Vec<_> = self.keys.iter().map(|(id, _)| id.as_deref().unwrap_or("-")).collect();
+        f.debug_struct("Keys").field("algorithms", &self.validation.algorithms).field("ids", &ids).finish()
+    }
+}
+
+/// Why keys can't be used: a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeysError(String);
+
+impl fmt::Display for KeysError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for KeysError {}
+
+#[derive(Deserialize)]
+struct Claims {
+    exp: f64,
+    #[serde(default)]
+    nbf: f64,
+    sub: String,
+    room: String,
+    #[serde(flatten)]
+    others: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Keys {
+    /// Reads a JWK set; tokens are to be for `audience`.
+    ///
+    /// # Errors
+    /// Where it isn't one, has no key, keys of several algorithms or of another than HS256 and EdDSA, a short one, or
+    /// two that can't be told apart.
+    pub fn parse(jwk_set: &str, audience: &str) -> Result<Keys, KeysError> {
+        let error = |sentence: String| KeysError(sentence);
+        let set: JwkSet = serde_json::from_str(jwk_set).map_err(|why| error(format!("This is no JWK set: {why}")))?;
+        let mut keys: Vec<(Option<String>, DecodingKey)> = Vec::new();
+        let mut algorithm = None;
+        for jwk in &set.keys {
+            let id = jwk.common.key_id.clone();
+            let name = id.as_deref().unwrap_or("without kid").to_owned();
+            let of_key = match &jwk.algorithm {
+                AlgorithmParameters::OctetKey(_) => Algorithm::HS256,
+                AlgorithmParameters::OctetKeyPair(pair) if pair.curve == EllipticCurve::Ed25519 => Algorithm::EdDSA,
+                _ => return Err(error(format!("The key {name} is neither of HS256 nor of EdDSA."))),
+            };
+            if *algorithm.get_or_insert(of_key) != of_key {
+                return Err(error("The keys are of several algorithms; one only is safe.".to_owned()));
+            }
+            let key =
+                DecodingKey::from_jwk(jwk).map_err(|why| error(format!("The key {name} can't be read: {why}")))?;
+            let is_short = key.try_get_as_bytes().is_ok_and(|bytes| bytes.len() < HMAC_KEY_BYTES);
+            if is_short {
+                return Err(error(format!("The key {name} has less than {HMAC_KEY_BYTES} bytes.")));
+            }
+            if keys.iter().any(|(other, _)| *other == id) {
+                return Err(error(format!("Two keys are {name}.")));
+            }
+            keys.push((id, key));
+        }
+        let algorithm = algorithm.ok_or_else(|| error("There is no key in the set.".to_owned()))?;
+        let mut validation = Validation::new(algorithm);
+        // Both are checked here, by the time that the server is told.
+        validation.validate_exp = false;
+        validation.required_spec_claims = ["aud", "sub"].map(str::to_owned).into_iter().collect();
+        validation.set_audience(&[audience]);
+        Ok(Keys { keys, validation })
+    }
+
+    /// Who bears this token, if it is good for `room` at `unix_time`.
+    pub(crate) fn verify(&self, bearer: Option<&str>, room: &str, unix_time: Duration) -> Result<Identity, Fault> {
+        let refuse = |sentence: &str| Fault::new(ErrorCode::Unauthorized, sentence);
+        let bearer = bearer.ok_or_else(|| refuse("This server lets nobody in without a bearer token."))?;
+        let header = jsonwebtoken::decode_header(bearer).map_err(|_| refuse("The bearer token can't be read."))?;
+        let key = match &header.kid {
+            Some(_) => self.keys.iter().find(|(id, _)| *id == header.kid),
+            None => self.keys.first().filter(|_| self.keys.len() == 1),
+        };
+        let (_, key) = key.ok_or_else(|| refuse("The bearer token is of a key that this server doesn't have."))?;
+        let claims = jsonwebtoken::decode::<Claims>(bearer, key, &self.validation);
+        let Claims { exp, nbf, sub, room: good_for, others } = claims.map_err(|error| refuse(sentence(&error)))?.claims;
+        let (now, leeway) = (unix_time.as_secs_f64(), LEEWAY.as_secs_f64());
+        if exp + leeway <= now {
+            return Err(Fault::new(ErrorCode::Expired, "The bearer token has expired."));
+        }
+        if nbf > now + leeway {
+            return Err(refuse("The bearer token is not good yet."));
+        }
+        if good_for != "*" && good_for != room {
+            return Err(refuse("The bearer token is for another room."));
+        }
+        Ok(Identity { subject: sub, claims: others.into() })
+    }
+}
+
+fn sentence(error: &Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::InvalidAudience => "The bearer token is for another server.",
+        ErrorKind::InvalidAlgorithm => "The bearer token is of another algorithm.",
+        ErrorKind::InvalidSignature => "The bearer token is not signed by who may.",
+        ErrorKind::MissingRequiredClaim(_) | ErrorKind::Json(_) => {
+            "The bearer token lacks one of exp, aud, sub and room, or has it of another type."
+        }
+        _ => "The bearer token can't be read.",
+    }
+}
+
+#[cfg(test)]
+mod tests;

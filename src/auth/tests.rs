@@ -1,0 +1,154 @@
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use jsonwebtoken::{EncodingKey, Header};
+use serde_json::{Value, json};
+
+use super::*;
+
+/// 2026-11-21.
+const NOW: u64 = 1_795_219_200;
+const ROOM: &str = "lobby";
+
+fn base64(bytes: &[u8]) -> String {
+    jsonwebtoken::jwk::Jwk::from_encoding_key(&EncodingKey::from_secret(bytes), Algorithm::HS256)
+        .map(|jwk| match jwk.algorithm {
+            AlgorithmParameters::OctetKey(key) => key.value,
+            other => panic!("{other:?}"),
+        })
+        .unwrap()
+}
+
+fn secret(id: &str, byte: u8) -> Value {
+    json!({ "kty": "oct", "kid": id, "k": base64(&[byte; 32]) })
+}
+
+fn keys(set: &[Value]) -> Result<Keys, KeysError> {
+    Keys::parse(&json!({ "keys": set }).to_string(), "game.example")
+}
+
+fn claims() -> Value {
+    json!({ "exp": NOW + 60, "aud": "game.example", "sub": "ada", "room": ROOM, "level": 7 })
+}
+
+fn signed(id: Option<&str>, byte: u8, claims: &Value) -> String {
+    let mut header = Header::new(Algorithm::HS256);
+    header.kid = id.map(str::to_owned);
+    jsonwebtoken::encode(&header, claims, &EncodingKey::from_secret(&[byte; 32])).unwrap()
+}
+
+fn verify(keys: &Keys, bearer: &str) -> Result<Identity, ErrorCode> {
+    keys.verify(Some(bearer), ROOM, Duration::from_secs(NOW)).map_err(|fault| {
+        assert!(bearer.len() < 8 || !fault.message.contains(bearer), "{fault:?}");
+        fault.code
+    })
+}
+
+#[test]
+fn a_token_says_who_its_bearer_is_where_everything_in_it_is_right() {
+    use ErrorCode::{Expired, Unauthorized};
+    let keys = keys(&[secret("a", 1), secret("b", 2)]).unwrap();
+    let ada = Ok(Identity { subject: "ada".to_owned(), claims: json!({ "aud": "game.example", "level": 7 }) });
+    assert_eq!(verify(&keys, &signed(Some("a"), 1, &claims())), ada);
+    assert_eq!(verify(&keys, &signed(Some("b"), 2, &claims())), ada, "the next key");
+
+    let check = |claim: &str, value: Value, expected: Result<(), ErrorCode>| {
+        let mut claims = claims();
+        claims[claim] = value;
+        if claims[claim].is_null() {
+            claims.as_object_mut().unwrap().remove(claim);
+        }
+        let verified = verify(&keys, &signed(Some("a"), 1, &claims));
+        assert_eq!(verified.map(drop), expected, "{claims}");
+    };
+    let leeway = LEEWAY.as_secs();
+    check("exp", json!(NOW - leeway + 1), Ok(()));
+    check("exp", json!(NOW - leeway), Err(Expired));
+    check("exp", json!(NOW as f64 + 0.5), Ok(()));
+    check("exp", json!(0), Err(Expired));
+    check("exp", json!(-1e300), Err(Expired));
+    check("exp", json!("tomorrow"), Err(Unauthorized));
+    check("exp", Value::Null, Err(Unauthorized));
+    check("nbf", json!(NOW + leeway), Ok(()));
+    check("nbf", json!(NOW + leeway + 1), Err(Unauthorized));
+    check("aud", json!(["elsewhere", "game.example"]), Ok(()));
+    check("aud", json!("elsewhere"), Err(Unauthorized));
+    check("aud", json!([]), Err(Unauthorized));
+    check("aud", Value::Null, Err(Unauthorized));
+    check("sub", json!(7), Err(Unauthorized));
+    check("sub", Value::Null, Err(Unauthorized));
+    check("room", json!("*"), Ok(()));
+    check("room", json!("lobby2"), Err(Unauthorized));
+    check("room", json!(["lobby"]), Err(Unauthorized));
+    check("room", Value::Null, Err(Unauthorized));
+}
+
+#[test]
+fn a_token_of_somebody_else_is_refused() {
+    let keys = keys(&[secret("a", 1), secret("b", 2)]).unwrap();
+    let good = signed(Some("a"), 1, &claims());
+    let [header, payload, signature] = good.split('.').collect::<Vec<_>>()[..] else { panic!("three parts") };
+    let none = jsonwebtoken::encode(&Header::new(Algorithm::HS384), &claims(), &EncodingKey::from_secret(&[1; 32]));
+    for bearer in [
+        signed(Some("a"), 2, &claims()),
+        signed(Some("c"), 1, &claims()),
+        signed(None, 1, &claims()),
+        none.unwrap(),
+        // {"alg":"none"}, with and without a signature.
+        format!("eyJhbGciOiJub25lIn0.{payload}."),
+        format!("eyJhbGciOiJub25lIiwia2lkIjoiYSJ9.{payload}.{signature}"),
+        format!("{header}.{payload}."),
+        format!("{header}.{payload}"),
+        format!("{header}.{payload}.{signature}."),
+        format!("{payload}.{header}.{signature}"),
+        good.replace(payload, &payload.replacen('e', "f", 1)),
+        String::new(),
+        ".".to_owned(),
+        "..".to_owned(),
+        "\u{0}.é.\n".to_owned(),
+        "a".repeat(16 * 1024),
+    ] {
+        assert_eq!(verify(&keys, &bearer), Err(ErrorCode::Unauthorized), "{bearer}");
+    }
+    let none = keys.verify(None, ROOM, Duration::from_secs(NOW)).unwrap_err();
+    assert_eq!(none.code, ErrorCode::Unauthorized);
+}
+
+#[test]
+fn one_key_needs_no_name_and_public_keys_do() {
+    let one = keys(&[json!({ "kty": "oct", "k": base64(&[1; 32]) })]).unwrap();
+    assert!(verify(&one, &signed(None, 1, &claims())).is_ok());
+
+    let pair = Ed25519KeyPair::generate().unwrap();
+    let document: Pkcs8V1Der<'_> = pair.as_der().unwrap();
+    let public = json!({ "kty": "OKP", "crv": "Ed25519", "kid": "e", "x": base64(pair.public_key().as_ref()) });
+    let eddsa = keys(std::slice::from_ref(&public)).unwrap();
+    let mut header = Header::new(Algorithm::EdDSA);
+    header.kid = Some("e".to_owned());
+    let bearer = jsonwebtoken::encode(&header, &claims(), &EncodingKey::from_ed_der(document.as_ref())).unwrap();
+    assert!(verify(&eddsa, &bearer).is_ok());
+    // The public key is known to all: it must not do as a secret.
+    let forged = jsonwebtoken::encode(
+        &Header { kid: Some("e".to_owned()), ..Header::new(Algorithm::HS256) },
+        &claims(),
+        &EncodingKey::from_secret(pair.public_key().as_ref()),
+    );
+    assert_eq!(verify(&eddsa, &forged.unwrap()), Err(ErrorCode::Unauthorized));
+    assert!(format!("{eddsa:?}").contains("EdDSA") && !format!("{eddsa:?}").contains(public["x"].as_str().unwrap()));
+}
+
+#[test]
+fn keys_that_are_not_safe_are_refused_with_a_sentence() {
+    fn check(set: &[Value], expected: &str) {
+        let error = keys(set).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    check(&[], "no key");
+    check(&[json!({ "kty": "oct", "kid": "short", "k": base64(&[1; 31]) })], "The key short has less than 32 bytes");
+    check(&[secret("a", 1), secret("a", 2)], "Two keys are a");
+    let public = json!({ "kty": "OKP", "crv": "Ed25519", "kid": "e", "x": base64(&[7; 32]) });
+    check(&[secret("a", 1), public], "several algorithms");
+    check(&[json!({ "kty": "RSA", "kid": "r", "n": "AQAB", "e": "AQAB" })], "neither of HS256 nor of EdDSA");
+    check(&[json!({ "kty": "oct", "kid": "a", "k": "!" })], "can't be read");
+    let error = Keys::parse("{", "game.example").unwrap_err().to_string();
+    assert!(error.starts_with("This is no JWK set"), "{error}");
+}
