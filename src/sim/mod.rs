@@ -32,6 +32,8 @@
 //! The seed of the server, those of its clients, and which datagrams of a path are lost. DTLS draws keys of its own
 //! and varies the times of its handshake, so when a channel opens under loss may differ from run to run.
 
+mod client;
+mod crossing;
 mod path;
 mod rooms;
 
@@ -42,28 +44,27 @@ use std::ops::{Index, IndexMut};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use rand::{Rng, RngExt, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
+pub use self::client::SimulatedClient;
+pub use self::crossing::{DATAGRAM_HEADER_BYTES, Traffic};
+use self::crossing::{Datagram, Said, Segment};
 pub use self::path::{Node, Path, RateLimit};
 pub use self::rooms::{Divergence, RoomSimulation, check};
-use crate::client::{self, Client, Event, Message};
+use crate::client::{Config as ClientConfig, Message};
 use crate::endpoint::LocalId;
 use crate::game::{Game, Refusal, RoomInfo};
 use crate::limits;
+use crate::peer::SeededDtls;
 use crate::server::{Config, Connect, ConnectionId, Server, Signal};
 use crate::wire::signaling::RoomName;
 
 /// Where the server is.
 pub const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 8080);
 
-/// Bytes that IPv4 and UDP put before a payload; nodes see them too (RFC 791 §3.1, RFC 768).
-pub const DATAGRAM_HEADER_BYTES: usize = 20 + 8;
-
 const ONE_WAY: Duration = Duration::from_millis(25);
-/// Words of one block of ChaCha: a datagram's random numbers, one per node.
-const DRAWS: usize = 16;
 
 /// One client of a [`Simulation`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,93 +78,6 @@ impl ClientId {
     }
 }
 
-/// Datagrams of one direction of a path.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Datagrams that were sent.
-    pub sent: u64,
-    /// Datagrams that arrived.
-    pub delivered: u64,
-}
-
-/// A client and what it has heard.
-pub struct SimulatedClient {
-    /// The client. What it is told directly is taken up when time passes next.
-    pub client: Client,
-    /// What happened, and how long after the simulation's beginning.
-    pub events: Vec<(Duration, Event)>,
-    /// Signaling that arrived.
-    pub texts: Vec<serde_json::Value>,
-    /// Code and reason with which the server closed its websocket.
-    pub closed: Option<(u16, String)>,
-    address: SocketAddr,
-    up: Direction,
-    down: Direction,
-    websocket: Duration,
-    websocket_up_at: Duration,
-    websocket_down_at: Duration,
-    deadline: Option<Instant>,
-}
-
-impl SimulatedClient {
-    /// Where its datagrams come from.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Datagrams to the server.
-    #[must_use]
-    pub fn up(&self) -> Traffic {
-        self.up.traffic
-    }
-
-    /// Datagrams from the server.
-    #[must_use]
-    pub fn down(&self) -> Traffic {
-        self.down.traffic
-    }
-
-    /// The newest signaling reply or event of that name.
-    #[must_use]
-    pub fn heard(&self, action: &str) -> Option<&serde_json::Value> {
-        self.texts.iter().rev().find(|text| text["a"] == action)
-    }
-
-    fn set_path(&mut self, path: Path) {
-        assert!(path.up.len().max(path.down.len()) <= DRAWS, "a path has at most {DRAWS} nodes each way");
-        self.up.nodes = path.up.into();
-        self.down.nodes = path.down.into();
-        self.websocket = path.websocket;
-    }
-}
-
-/// One direction of a path.
-struct Direction {
-    nodes: Rc<[Node]>,
-    rng: ChaCha8Rng,
-    traffic: Traffic,
-}
-
-impl Direction {
-    fn new(mut rng: ChaCha8Rng, stream: u64) -> Direction {
-        rng.set_stream(stream);
-        Direction { nodes: Rc::new([]), rng, traffic: Traffic::default() }
-    }
-
-    fn datagram(&mut self, bytes: &[u8]) -> Datagram {
-        assert!(bytes.len() <= limits::UDP_PAYLOAD_BYTES, "a datagram of {} bytes", bytes.len());
-        let number = self.traffic.sent;
-        self.traffic.sent += 1;
-        Datagram { bytes: bytes.to_vec(), number, nodes: Rc::clone(&self.nodes), passed: 0 }
-    }
-
-    fn draw(&mut self, datagram: u64, node: usize) -> u32 {
-        self.rng.set_word_pos(u128::from(datagram) * DRAWS as u128 + node as u128);
-        self.rng.next_u32()
-    }
-}
-
 /// On its way to or from `client`.
 struct Packet {
     client: ClientId,
@@ -171,35 +85,12 @@ struct Packet {
 }
 
 enum Payload {
-    DatagramUp(Datagram),
-    DatagramDown(Datagram),
-    MessageUp(Message),
-    SignalDown(Signal),
-}
-
-struct Datagram {
-    bytes: Vec<u8>,
-    number: u64,
-    /// As the path was when it was sent.
-    nodes: Rc<[Node]>,
-    passed: usize,
-}
-
-impl Datagram {
-    fn is_through(&self) -> bool {
-        self.passed == self.nodes.len()
-    }
-
-    /// Passes nodes up to the first that takes time. When it leaves that one; `None` if it is lost.
-    fn pass(&mut self, now: Duration, direction: &mut Direction) -> Option<Duration> {
-        let mut at = now;
-        while at == now && !self.is_through() {
-            let draw = direction.draw(self.number, self.passed);
-            at = self.nodes[self.passed].pass(now, self.bytes.len() + DATAGRAM_HEADER_BYTES, draw)?;
-            self.passed += 1;
-        }
-        Some(at)
-    }
+    /// With where it comes from.
+    DatagramUp(Datagram, SocketAddr),
+    /// With where it goes.
+    DatagramDown(Datagram, SocketAddr),
+    SegmentUp(Segment),
+    SegmentDown(Segment),
 }
 
 struct InFlight {
@@ -237,10 +128,12 @@ pub struct Simulation<G: Game> {
     started: Instant,
     now: Instant,
     clients: Vec<SimulatedClient>,
-    by_address: BTreeMap<SocketAddr, ClientId>,
+    by_ip: BTreeMap<IpAddr, ClientId>,
     deadlines: BTreeSet<(Instant, ClientId)>,
     /// Clients that may have something to say.
     touched: BTreeSet<ClientId>,
+    /// Clients for whose websocket the server may have something to say.
+    ready: BTreeSet<ClientId>,
     make_path: Box<dyn Fn() -> Path>,
     in_flight: BinaryHeap<Reverse<InFlight>>,
     order: u64,
@@ -274,6 +167,7 @@ impl<G: Game> Simulation<G> {
             slow_path: false,
         };
         configure(&mut config);
+        let _seeded = SeededDtls::new(seed);
         Simulation {
             slow_path: config.slow_path,
             server: Server::new(config, now, factory),
@@ -282,9 +176,10 @@ impl<G: Game> Simulation<G> {
             started: now,
             now,
             clients: Vec::new(),
-            by_address: BTreeMap::new(),
+            by_ip: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             touched: BTreeSet::new(),
+            ready: BTreeSet::new(),
             make_path: Box::new(|| Path::new(ONE_WAY)),
             in_flight: BinaryHeap::new(),
             order: 0,
@@ -320,7 +215,7 @@ impl<G: Game> Simulation<G> {
     }
 
     /// A client, configured otherwise, that joins `room`.
-    pub fn join_with(&mut self, room: &str, configure: impl FnOnce(&mut client::Config)) -> ClientId {
+    pub fn join_with(&mut self, room: &str, configure: impl FnOnce(&mut ClientConfig)) -> ClientId {
         let id = self.add(room, configure);
         self.collect();
         id
@@ -333,14 +228,14 @@ impl<G: Game> Simulation<G> {
         id
     }
 
-    fn add(&mut self, room: &str, configure: impl FnOnce(&mut client::Config)) -> ClientId {
+    fn add(&mut self, room: &str, configure: impl FnOnce(&mut ClientConfig)) -> ClientId {
         let id = ClientId(self.clients.len());
         let byte = |number: usize| u8::try_from(number).expect("there are addresses for 63,000 clients");
         let address = SocketAddr::from(([10, 0, 1 + byte(id.0 / 250), 1 + byte(id.0 % 250)], 5_000));
         let connect =
             Connect { room: RoomName::parse(room), remote: SocketAddr::new(address.ip(), 40_000), local: SERVER.ip() };
         self.server.handle_connect(self.now, id.connection(), connect);
-        let mut config = client::Config {
+        let mut config = ClientConfig {
             seed: self.rng.random(),
             room: None,
             name: String::new(),
@@ -349,27 +244,20 @@ impl<G: Game> Simulation<G> {
             slow_path: self.slow_path,
         };
         configure(&mut config);
-        let draws = ChaCha8Rng::seed_from_u64(self.seed);
-        // The stream 0 of this seed is the one that seeds server and clients.
-        let stream = 2 * id.0 as u64 + 1;
-        let mut client = SimulatedClient {
-            client: Client::new(config, self.now),
-            events: Vec::new(),
-            texts: Vec::new(),
-            closed: None,
-            address,
-            up: Direction::new(draws.clone(), stream),
-            down: Direction::new(draws, stream + 1),
-            websocket: Duration::ZERO,
-            websocket_up_at: Duration::ZERO,
-            websocket_down_at: Duration::ZERO,
-            deadline: None,
-        };
-        client.set_path((self.make_path)());
+        let seeded = self.seeded_dtls();
+        let mut client = SimulatedClient::new(config, self.now, self.seed, id.0, address);
+        drop(seeded);
+        client.set_path((self.make_path)(), self.elapsed());
         self.clients.push(client);
-        self.by_address.insert(address, id);
+        self.by_ip.insert(address.ip(), id);
         self.touched.insert(id);
         id
+    }
+
+    /// For all DTLS that is made now.
+    fn seeded_dtls(&self) -> SeededDtls {
+        let now_ms = u64::try_from(self.elapsed().as_millis()).expect("a simulation is shorter than that");
+        SeededDtls::new(self.seed.wrapping_add(now_ms))
     }
 
     /// Changes the path of a client, for what is sent from now on.
@@ -378,7 +266,8 @@ impl<G: Game> Simulation<G> {
     /// Past 16 nodes in one direction.
     pub fn set_path(&mut self, client: ClientId, path: Path) {
         self.collect();
-        self[client].set_path(path);
+        let now = self.elapsed();
+        self[client].set_path(path, now);
     }
 
     /// Changes the paths of all clients, those that are still to come included: 25 ms unless told otherwise.
@@ -387,10 +276,19 @@ impl<G: Game> Simulation<G> {
     /// Past 16 nodes in one direction.
     pub fn set_paths(&mut self, make: impl Fn() -> Path + 'static) {
         self.collect();
+        let now = self.elapsed();
         for client in &mut self.clients {
-            client.set_path(make());
+            client.set_path(make(), now);
         }
         self.make_path = Box::new(make);
+    }
+
+    /// Changes the address that a client's datagrams come from, as when its network's address translation forgets it.
+    /// What is sent to the old one is lost. See [`Node::Rebinding`] for one that happens again and again.
+    pub fn rebind(&mut self, client: ClientId) {
+        self.collect();
+        let now = self.elapsed();
+        self[client].rebind(now);
     }
 
     /// Sends an input, see [`Client::send`]. Its number.
@@ -463,13 +361,17 @@ impl<G: Game> Simulation<G> {
 
     fn turn(&mut self) {
         let now = self.elapsed();
+        let _seeded = self.seeded_dtls();
         while self.in_flight.peek().is_some_and(|Reverse(in_flight)| in_flight.at <= now) {
             let Some(Reverse(InFlight { packet, .. })) = self.in_flight.pop() else { break };
-            match &packet.payload {
-                Payload::DatagramUp(datagram) | Payload::DatagramDown(datagram) if !datagram.is_through() => {
-                    self.forward(packet);
-                }
-                _ => self.arrive(packet),
+            let is_through = match &packet.payload {
+                Payload::DatagramUp(datagram, _) | Payload::DatagramDown(datagram, _) => datagram.crossing.is_through(),
+                Payload::SegmentUp(segment) | Payload::SegmentDown(segment) => segment.is_through(),
+            };
+            if is_through {
+                self.arrive(packet);
+            } else {
+                self.forward(packet);
             }
         }
         if self.server.poll_timeout().is_some_and(|at| at <= self.now) {
@@ -488,28 +390,42 @@ impl<G: Game> Simulation<G> {
     /// Takes what server and clients have to say.
     fn collect(&mut self) {
         let mut packets = Vec::new();
+        let elapsed = self.elapsed();
         while let Some(transmit) = self.server.poll_transmit() {
             // Elsewhere nobody listens.
-            let Some(&client) = self.by_address.get(&transmit.destination) else { continue };
+            let Some(&client) = self.by_ip.get(&transmit.destination.ip()) else { continue };
             let datagram = self.clients[client.0].down.datagram(transmit.bytes);
-            packets.push(Packet { client, payload: Payload::DatagramDown(datagram) });
+            packets.push(Packet { client, payload: Payload::DatagramDown(datagram, transmit.destination) });
         }
         while let Some(connection) = self.server.poll_signal_ready() {
             let index = usize::try_from(connection.0).ok().filter(|&index| index < self.clients.len());
-            let Some(client) = index.map(ClientId) else { continue };
-            while let Some(signal) = self.server.poll_signal(connection) {
-                packets.push(Packet { client, payload: Payload::SignalDown(signal) });
-            }
+            self.ready.extend(index.map(ClientId));
         }
-        let elapsed = self.elapsed();
+        self.ready.retain(|&client| {
+            let stream = &mut self.clients[client.0].websocket_down;
+            let mut is_ready = true;
+            while is_ready && stream.has_room() {
+                match self.server.poll_signal(client.connection()) {
+                    Some(signal) => stream.send(Said::Down(signal)),
+                    None => is_ready = false,
+                }
+                let segments = std::iter::from_fn(|| stream.poll(elapsed));
+                packets.extend(segments.map(|segment| Packet { client, payload: Payload::SegmentDown(segment) }));
+            }
+            is_ready
+        });
         while let Some(client) = self.touched.pop_first() {
             let end = &mut self.clients[client.0];
+            let source = end.address_at(elapsed);
             while let Some(transmit) = end.client.poll_transmit() {
                 let datagram = end.up.datagram(transmit.bytes);
-                packets.push(Packet { client, payload: Payload::DatagramUp(datagram) });
+                packets.push(Packet { client, payload: Payload::DatagramUp(datagram, source) });
             }
             while let Some(message) = end.client.poll_message() {
-                packets.push(Packet { client, payload: Payload::MessageUp(message) });
+                end.websocket_up.send(Said::Up(message));
+            }
+            for payload in end.poll_segments(elapsed) {
+                packets.push(Packet { client, payload });
             }
             end.events.extend(std::iter::from_fn(|| end.client.poll_event()).map(|event| (elapsed, event)));
             let deadline = end.client.poll_timeout();
@@ -523,46 +439,86 @@ impl<G: Game> Simulation<G> {
         }
     }
 
-    /// Sends a packet on: through the nodes that it has not passed yet, or into the websocket.
-    fn forward(&mut self, mut packet: Packet) {
+    /// Sends a packet on, through the nodes that it has not passed yet.
+    fn forward(&mut self, packet: Packet) {
         let now = self.elapsed();
-        let end = &mut self.clients[packet.client.0];
-        let at = match &mut packet.payload {
-            Payload::DatagramUp(datagram) => datagram.pass(now, &mut end.up),
-            Payload::DatagramDown(datagram) => datagram.pass(now, &mut end.down),
-            Payload::MessageUp(_) => Some(in_order(&mut end.websocket_up_at, now + end.websocket)),
-            Payload::SignalDown(_) => Some(in_order(&mut end.websocket_down_at, now + end.websocket)),
-        };
-        if let Some(at) = at {
-            self.order += 1;
-            self.in_flight.push(Reverse(InFlight { at, order: self.order, packet }));
+        let mut copies = vec![packet];
+        while let Some(Packet { client, mut payload }) = copies.pop() {
+            let end = &mut self.clients[client.0];
+            let at = match &mut payload {
+                Payload::DatagramUp(datagram, source) => {
+                    let (at, doubled) = datagram.crossing.pass(now, &mut end.up);
+                    copies.extend(doubled.into_iter().map(|crossing| {
+                        let datagram = Datagram { crossing, bytes: Rc::clone(&datagram.bytes) };
+                        Packet { client, payload: Payload::DatagramUp(datagram, *source) }
+                    }));
+                    at
+                }
+                Payload::DatagramDown(datagram, destination) => {
+                    let (at, doubled) = datagram.crossing.pass(now, &mut end.down);
+                    copies.extend(doubled.into_iter().map(|crossing| {
+                        let datagram = Datagram { crossing, bytes: Rc::clone(&datagram.bytes) };
+                        Packet { client, payload: Payload::DatagramDown(datagram, *destination) }
+                    }));
+                    at
+                }
+                Payload::SegmentUp(segment) => Some(end.websocket_up.pass(now, segment)),
+                Payload::SegmentDown(segment) => Some(end.websocket_down.pass(now, segment)),
+            };
+            if let Some(at) = at {
+                self.order += 1;
+                self.in_flight.push(Reverse(InFlight { at, order: self.order, packet: Packet { client, payload } }));
+            }
         }
     }
 
     /// Takes a packet to where it goes.
     fn arrive(&mut self, packet: Packet) {
-        let (id, now) = (packet.client, self.now);
+        let (id, now, elapsed) = (packet.client, self.now, self.elapsed());
         match packet.payload {
-            Payload::DatagramUp(datagram) => {
-                let end = &mut self.clients[id.0];
-                end.up.traffic.delivered += 1;
-                self.server.handle_datagram(now, LocalId(0), end.address, &datagram.bytes);
+            Payload::DatagramUp(datagram, source) => {
+                self.clients[id.0].up.traffic.delivered += 1;
+                self.server.handle_datagram(now, LocalId(0), source, &datagram.bytes);
             }
-            Payload::DatagramDown(datagram) => {
+            Payload::DatagramDown(datagram, destination) => {
                 let end = &mut self[id];
-                end.down.traffic.delivered += 1;
-                end.client.handle_datagram(now, LocalId(0), SERVER, &datagram.bytes);
+                if end.address_at(elapsed) == destination {
+                    end.down.traffic.delivered += 1;
+                    end.client.handle_datagram(now, LocalId(0), SERVER, &datagram.bytes);
+                }
             }
-            Payload::MessageUp(Message::Text(text)) => self.server.handle_text(now, id.connection(), &text),
-            Payload::MessageUp(Message::Binary(bytes)) => self.server.handle_binary(now, id.connection(), &bytes),
-            Payload::MessageUp(Message::Close) => self.server.handle_disconnect(now, id.connection(), true),
-            Payload::SignalDown(Signal::Text(text)) => {
+            Payload::SegmentUp(segment) => {
+                let messages = self[id].websocket_up.arrive(segment);
+                for message in messages {
+                    self.hear(id, message);
+                }
+            }
+            Payload::SegmentDown(segment) => {
+                // Touched, because what waited for the window may go now.
+                let messages = self[id].websocket_down.arrive(segment);
+                for message in messages {
+                    self.hear(id, message);
+                }
+            }
+        }
+    }
+
+    /// Takes a message that has come over a client's websocket.
+    fn hear(&mut self, id: ClientId, said: Said) {
+        let now = self.now;
+        match said {
+            Said::Up(Message::Text(text)) => {
+                self.server.handle_text(now, id.connection(), &text);
+            }
+            Said::Up(Message::Binary(bytes)) => self.server.handle_binary(now, id.connection(), &bytes),
+            Said::Up(Message::Close) => self.server.handle_disconnect(now, id.connection(), true),
+            Said::Down(Signal::Text(text)) => {
                 let end = &mut self[id];
                 end.client.handle_text(now, &text);
                 end.texts.push(serde_json::from_str(&text).expect("the server sends JSON"));
             }
-            Payload::SignalDown(Signal::Binary(bytes)) => self[id].client.handle_binary(now, &bytes),
-            Payload::SignalDown(Signal::Close { code, reason }) => {
+            Said::Down(Signal::Binary(bytes)) => self[id].client.handle_binary(now, &bytes),
+            Said::Down(Signal::Close { code, reason }) => {
                 let end = &mut self[id];
                 end.closed = Some((code, reason));
                 end.client.handle_disconnect(now);
@@ -573,7 +529,8 @@ impl<G: Game> Simulation<G> {
 
     fn send_message(&mut self, client: ClientId, message: Message) {
         self.collect();
-        self.forward(Packet { client, payload: Payload::MessageUp(message) });
+        self[client].websocket_up.send(Said::Up(message));
+        self.collect();
     }
 }
 
@@ -600,12 +557,6 @@ impl<G: Game> Drop for Simulation<G> {
     }
 }
 
-/// `at`, or when the message before it arrives.
-fn in_order(newest: &mut Duration, at: Duration) -> Duration {
-    *newest = at.max(*newest);
-    *newest
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -618,51 +569,13 @@ mod tests {
     }
 
     #[test]
-    fn what_becomes_of_a_datagram_depends_on_its_path_and_number_alone() {
-        let loss = Node::Loss { permille: 300 };
-        let fates = |seed: u64, stream: u64, nodes: &[&Node], bytes: &[u8]| -> Vec<bool> {
-            let mut direction = Direction::new(ChaCha8Rng::seed_from_u64(seed), stream);
-            direction.nodes = nodes.iter().map(|&node| node.clone()).collect();
-            let mut datagrams: Vec<_> = (0..1_000).map(|_| direction.datagram(bytes)).collect();
-            let mut fates: Vec<_> =
-                datagrams.iter_mut().rev().map(|datagram| datagram.pass(MS, &mut direction).is_some()).collect();
-            fates.reverse();
-            fates
-        };
-        let expected = fates(1, 1, &[&loss], b"x");
-        let lost = expected.iter().filter(|&&passed| !passed).count();
-        assert!((256..=344).contains(&lost), "{lost} of 1,000 at 30 %: three standard deviations");
-        assert_eq!(fates(1, 1, &[&loss, &Node::Jitter(MS)], &[7; 1_000]), expected);
-        assert_ne!(fates(1, 2, &[&loss], b"x"), expected, "another path");
-        assert_ne!(fates(2, 1, &[&loss], b"x"), expected, "another seed");
-        assert_ne!(fates(1, 1, &[&Node::Latency(Duration::ZERO), &loss], b"x"), expected, "another node");
-    }
-
-    #[test]
-    fn nodes_act_one_after_the_other_each_when_a_datagram_reaches_it() {
-        let arrives = |nodes: [Node; 2]| {
-            let mut direction = Direction::new(ChaCha8Rng::seed_from_u64(1), 1);
-            direction.nodes = nodes.into();
-            let mut datagram = direction.datagram(b"x");
-            let mut at = Duration::ZERO;
-            while !datagram.is_through() {
-                at = datagram.pass(at, &mut direction)?;
-            }
-            Some(at)
-        };
-        let (latency, blackout) = (Node::Latency(120 * MS), Node::Blackout(Duration::ZERO..100 * MS));
-        assert_eq!(arrives([blackout.clone(), latency.clone()]), None);
-        assert_eq!(arrives([latency, blackout]), Some(120 * MS));
-    }
-
-    #[test]
     fn what_is_on_its_way_keeps_the_path_it_left_on() {
         let mut sim = relay();
         let ada = sim.join("keeps", "Ada");
         sim.run(Duration::from_secs(1));
         sim.send(ada, &());
         sim.set_path(ada, Path::new(25 * MS).with(&Node::Blackout(Duration::ZERO..Duration::MAX)));
-        let Traffic { sent, delivered } = sim[ada].up();
+        let Traffic { sent, delivered, .. } = sim[ada].up();
         sim.run(Duration::from_secs(1));
         assert!(sim[ada].up().sent > sent, "the input is repeated");
         assert_eq!(sim[ada].up().delivered, sent);
@@ -674,7 +587,7 @@ mod tests {
         let mut sim = relay();
         let ada = sim.connect("orderly");
         for (number, websocket) in [(1, 500 * MS), (2, MS), (3, 200 * MS)] {
-            sim.set_path(ada, Path { websocket, ..Path::new(MS) });
+            sim.set_path(ada, Path::new(websocket));
             sim.text(ada, &format!(r#"{{"a":"fly","i":{number}}}"#));
             sim.run(10 * MS);
         }

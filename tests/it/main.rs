@@ -10,6 +10,7 @@ mod congestion;
 mod driver;
 mod late;
 mod readme;
+mod reproducible;
 mod session;
 #[cfg(feature = "driver")]
 mod stock;

@@ -22,7 +22,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("server", SESSIONS),
     ("client", &["limits", "time", "wire", "peer"]),
     ("hostile", &["peer", "endpoint"]),
-    ("sim", &["limits", "time", "wire", "game", "room", "journal", "endpoint", "server", "client"]),
+    ("sim", &["limits", "time", "wire", "game", "room", "journal", "peer", "endpoint", "server", "client"]),
     ("driver", &["limits", "rate", "time", "wire", "game", "endpoint", "server"]),
     ("games", &["limits", "game"]),
     ("bench", &["limits", "time", "wire", "game", "client", "driver"]),
