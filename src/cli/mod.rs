@@ -1,5 +1,7 @@
 //! The command line: of the shipped games, and of a program that brings its own.
 
+mod sim;
+
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -29,18 +31,31 @@ const FILES_NEEDED: u64 = 32;
 /// Real-time games by URL: opens a web page whose visitors play with each other.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
-struct CommandLine<A: Args> {
+struct CommandLine<A: Args, O: Subcommand> {
     #[command(subcommand)]
-    command: Option<Command<A>>,
+    command: Option<Command<A, O>>,
     #[command(flatten)]
     serve: A,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command<A: Args> {
+enum Command<A: Args, O: Subcommand> {
     /// Run the server; the same as no command.
     Serve(A),
+    #[command(flatten)]
+    Own(O),
 }
+
+/// Commands of the `rtcade` program alone.
+#[derive(Debug, Subcommand)]
+enum ShippedCommand {
+    /// Let bots play over simulated networks, and print what they see.
+    Sim(sim::Sim),
+}
+
+/// A program that brings its own game has no commands of its own.
+#[derive(Debug, Subcommand)]
+enum NoCommand {}
 
 #[derive(Debug, Args)]
 struct Serve {
@@ -118,8 +133,9 @@ fn max_players(text: &str) -> Result<usize, String> {
 /// The exit status is 0 after SIGTERM or SIGINT, 2 where the command line is wrong, 1 where the server can't start or
 /// go on; then a sentence on standard error says what to do.
 pub fn run<G: Game>(factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static) -> ExitCode {
-    match parse::<Serve>() {
-        Ok(serve) => start(serve, "the game", Options::default().page, factory),
+    match parse::<Serve, NoCommand>() {
+        Ok(Command::Serve(serve)) => start(serve, "the game", Options::default().page, factory),
+        Ok(Command::Own(nothing)) => match nothing {},
         Err(status) => status,
     }
 }
@@ -127,7 +143,8 @@ pub fn run<G: Game>(factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'stat
 /// The command line of the shipped games: `main` of the `rtcade` program.
 pub fn main() -> ExitCode {
     let ServeShipped { game, serve } = match parse() {
-        Ok(shipped) => shipped,
+        Ok(Command::Serve(shipped)) => shipped,
+        Ok(Command::Own(ShippedCommand::Sim(sim))) => return sim::run(&sim),
         Err(status) => return status,
     };
     match game {
@@ -137,11 +154,9 @@ pub fn main() -> ExitCode {
 }
 
 /// What the command line asks for, or the status to exit with.
-fn parse<A: Args>() -> Result<A, ExitCode> {
+fn parse<A: Args, O: Subcommand>() -> Result<Command<A, O>, ExitCode> {
     match CommandLine::try_parse() {
-        Ok(CommandLine { command: Some(Command::Serve(arguments)), .. } | CommandLine { serve: arguments, .. }) => {
-            Ok(arguments)
-        }
+        Ok(CommandLine { command, serve }) => Ok(command.unwrap_or(Command::Serve(serve))),
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             let printed = error.print();
             Err(if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -262,7 +277,7 @@ mod tests {
     use super::*;
 
     fn parsed(arguments: &[&str]) -> Result<ServeShipped, String> {
-        match CommandLine::<ServeShipped>::try_parse_from([&["rtcade"], arguments].concat()) {
+        match CommandLine::<ServeShipped, ShippedCommand>::try_parse_from([&["rtcade"], arguments].concat()) {
             Ok(CommandLine { command: Some(Command::Serve(serve)), .. } | CommandLine { serve, .. }) => Ok(serve),
             Err(error) => Err(sentence(&error)),
         }
@@ -270,8 +285,8 @@ mod tests {
 
     #[test]
     fn the_definition_is_consistent() {
-        CommandLine::<ServeShipped>::command().debug_assert();
-        CommandLine::<Serve>::command().debug_assert();
+        CommandLine::<ServeShipped, ShippedCommand>::command().debug_assert();
+        CommandLine::<Serve, NoCommand>::command().debug_assert();
     }
 
     #[test]
@@ -312,6 +327,9 @@ mod tests {
             ("--game chess", "chess"),
             ("--verbos", "--verbos"),
             ("play", "play"),
+            ("sim --clients 65", "1..=64"),
+            ("sim --seconds 0", "1..=86400"),
+            ("sim --game chess", "chess"),
         ] {
             let arguments: Vec<_> = arguments.split_whitespace().collect();
             let sentence = parsed(&arguments).expect_err("wrong");

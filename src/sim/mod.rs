@@ -36,6 +36,9 @@ mod client;
 mod crossing;
 mod path;
 mod rooms;
+mod scenario;
+#[cfg(feature = "driver")]
+mod scenario_file;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -53,6 +56,9 @@ pub use self::crossing::{DATAGRAM_HEADER_BYTES, Traffic};
 use self::crossing::{Datagram, Said, Segment};
 pub use self::path::{Node, Path, RateLimit};
 pub use self::rooms::{Divergence, RoomSimulation, check};
+pub use self::scenario::{Report, Reports, Scenario, Trial};
+#[cfg(feature = "driver")]
+pub use self::scenario_file::ScenarioError;
 use crate::client::{Config as ClientConfig, Message};
 use crate::endpoint::LocalId;
 use crate::game::{Game, Refusal, RoomInfo};
