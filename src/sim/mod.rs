@@ -1,36 +1,91 @@
 //! A server and its players under virtual time, over a network of your making: for tests of your game.
 //!
-//! A [`Simulation`] holds one real [`Server`] and any number of real [`Client`]s, with ICE, DTLS and the datagram lane.
-//! Only clock and network are made up: an hour passes in seconds, nothing waits, and a seed says what is lost.
+//! A [`Simulation`] holds one real [`Server`] and any number of real [`Client`](crate::client::Client)s, with ICE, DTLS
+//! and the datagram lane. Only clock and network are made up: an hour passes in seconds, nothing waits, and a seed says
+//! what is lost.
+//!
+//! # How to test your game under loss
+//!
+//! Make a simulation with what makes your game, give the players a network, let them join, play, and look: at the game
+//! itself, and at what each player saw. Of the game `Race`, in which every input is a number of steps:
 //!
 //! ```
-//! use rtcade::client::Event;
-//! use rtcade::games::Arena;
-//! use rtcade::sim::{Path, Node, Simulation};
+//! # use rtcade::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+//! # #[derive(Default)]
+//! # struct Race {
+//! #     steps: std::collections::BTreeMap<PlayerId, u32>,
+//! # }
+//! # impl Game for Race {
+//! #     type Input = u32;
+//! #     type Command = ();
+//! #     type State = Vec<(PlayerId, u32)>;
+//! #     type Event = ();
+//! #     fn join(&mut self, _: &mut Context<Self>, player: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
+//! #         self.steps.insert(player, 0);
+//! #         Ok(Welcome::default())
+//! #     }
+//! #     fn leave(&mut self, _: &mut Context<Self>, player: PlayerId, _: Leave) {
+//! #         self.steps.remove(&player);
+//! #     }
+//! #     fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, batch: &[Incoming<Self>]) {
+//! #         for incoming in batch {
+//! #             if let Incoming::Input { player, input } = incoming {
+//! #                 *self.steps.entry(*player).or_default() += input;
+//! #             }
+//! #         }
+//! #         ctx.state(&self.steps.iter().map(|(&player, &steps)| (player, steps)).collect()).expect("it fits");
+//! #     }
+//! # }
+//! use rtcade::sim::{Node, Path, Simulation};
 //! use std::time::Duration;
 //!
-//! let mut sim = Simulation::new(1, |room| Ok(Arena::new(room)));
-//! sim.set_paths(|| Path::new(Duration::from_millis(25)).with(&Node::Loss { permille: 50 }));
-//! let bots: Vec<_> = (0..8).map(|n| sim.join("arena", &format!("bot {n}"))).collect();
-//! sim.run(Duration::from_secs(10));
+//! let ms = Duration::from_millis;
+//! let mut sim = Simulation::new(1, |_room| Ok(Race::default()));
+//! sim.set_paths(move || Path::new(ms(25)).with(&Node::Jitter(ms(20))).with(&Node::Loss { permille: 50 }));
+//! let bots: Vec<_> = (0..8).map(|number| sim.join("race", &format!("bot {number}"))).collect();
+//! sim.run(ms(3_000));
+//! sim.run_every(ms(100), ms(60_000), |sim| bots.iter().for_each(|&bot| drop(sim.send(bot, &1))));
+//! sim.run(ms(1_000));
+//! let race = sim.game("race").expect("somebody is in it");
+//! assert!(race.steps.values().all(|&steps| steps == 600), "each input counts once: {:?}", race.steps);
 //! for bot in bots {
-//!     assert!(sim[bot].client.is_open());
-//!     let states = sim[bot].events.iter().filter(|(_, event)| matches!(event, Event::State { .. })).count();
-//!     assert!(states > 250, "{states} of some 300 states");
+//!     let states = sim[bot].states::<Vec<(u32, u32)>>();
+//!     assert!(states.len() > 1_700, "of some 1,900 states {} arrived, and not after a newer one", states.len());
+//!     assert!(states.is_sorted_by_key(|(_, racers)| racers[0].1), "nobody runs backwards");
 //! }
 //! ```
 //!
+//! A test that fails prints the seed. [`Scenario`] runs a whole game over a named network with a closure for bots and
+//! reports what players saw; `rtcade sim` prints that of the shipped games, see [`Scenario::play`].
+//!
 //! # The network
 //!
-//! Each client has a [`Path`]: a list of [`Node`]s for each direction, which a datagram passes one after the other,
-//! and a websocket, which is slow but sound. Every direction of every path has random numbers of its own, and of those
-//! each datagram has its own: what becomes of it depends on the seed, on whose it is and on how many went before it,
-//! never on what is in it or on what else is under way.
+//! Each client has a [`Path`]: a list of [`Node`]s for each direction, which everything passes one after the other.
+//! Every direction of every path has random numbers of its own, and of those each datagram has its own: what becomes of
+//! it depends on the seed, on whose it is and on how many went before it, never on what is in it or on what else is
+//! under way. (Where a queue is shared, what else is in it matters, of course.)
+//!
+//! The websocket passes the same nodes, in segments, as TCP would: what they lose is sent again after 200 ms and a
+//! round trip, then after twice as long, and so on, while what follows waits for it at the other end. 16 KiB are under
+//! way at most; the rest waits with the server, where a newer state replaces an older one. There is no fast retransmit
+//! and no congestion window, acknowledgements cost nothing, and opening the connection takes no time. What TCP never
+//! sees of a network leaves it alone: a datagram limit, copies, a forgotten address, a firewall that drops UDP.
 //!
 //! # What a seed reproduces
 //!
-//! The seed of the server, those of its clients, and which datagrams of a path are lost. DTLS draws keys of its own
-//! and varies the times of its handshake, so when a channel opens under loss may differ from run to run.
+//! Everything that the game is told, and everything that players see and when: joins, inputs with their ticks, leaves
+//! and [`Link`](crate::game::Link) figures are the same in every run, in this process and in others. For that, DTLS
+//! repeats its flights at times that follow from the seed, and its datagrams have one length; its keys still come from
+//! the operating system, so the bytes of datagrams differ. Such DTLS repeats nonces and is worth nothing as security:
+//! nothing but a simulation can have it. What a test tells [`Simulation::server`] directly has no part in that where it
+//! makes data channels.
+//!
+//! # What players see
+//!
+//! `rtcade sim`: 8 bots play the arena for a minute, after 10 seconds in which they join over the same network. A tick
+//! is seen if its state arrives, and late if that is after a newer one; ages count from the tick until it arrives.
+//!
+//! TABLE
 
 mod client;
 mod crossing;
@@ -566,7 +621,7 @@ impl<G: Game> Drop for Simulation<G> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::games::Relay;
+    use crate::games::{Arena, Relay, arena};
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -600,6 +655,80 @@ mod tests {
         sim.run(Duration::from_secs(1));
         let replies: Vec<_> = sim[ada].texts.iter().map(|text| text["i"].as_u64().unwrap()).collect();
         assert_eq!(replies, [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_slow_websocket_carries_the_newest_state() {
+        let mut sim = Simulation::new(7, |room| Ok(Arena::new(room)));
+        let ada = sim.join("slow", "Ada");
+        sim.run(Duration::from_secs(1));
+        let states = |sim: &Simulation<Arena>| sim[ada].states::<arena::State>().len();
+        sim.set_path(ada, Path::new(25 * MS).with(&Node::NoUdp));
+        sim.run(Duration::from_secs(30));
+        let before = states(&sim);
+        sim.run(Duration::from_secs(20));
+        assert!(states(&sim) - before >= 600, "all of them");
+        let limit = Node::RateLimit(RateLimit::new(4_000, 100_000));
+        sim.set_path(ada, Path { down: vec![Node::NoUdp, limit], ..Path::new(25 * MS) });
+        sim.run(Duration::from_secs(20));
+        let before = states(&sim);
+        sim.run(Duration::from_secs(20));
+        let seen = states(&sim) - before;
+        assert!((100..400).contains(&seen), "{seen} of 600: what the link carries");
+        let newest = sim[ada].states::<arena::State>().last().map(|&(tick, _)| tick).unwrap();
+        // The room was made within its first tick.
+        let age = sim.elapsed() - Duration::from_millis(limits::TICK_MS.into()) * newest;
+        let expected = Duration::from_secs(2)..Duration::from_secs(6);
+        assert!(expected.contains(&age), "{age:?} old: 16 KiB at 4 kB/s, and the state that waited for its turn");
+    }
+
+    #[test]
+    fn an_address_that_changes_costs_a_channel_nothing_but_the_time_until_the_server_hears_of_it() {
+        let mut sim = relay();
+        let ada = sim.join("moves", "Ada");
+        sim.run(Duration::from_secs(2));
+        let first = sim[ada].address();
+        let delivered = |sim: &Simulation<Relay>| sim[ada].down().delivered;
+        for moves in 1..=3u16 {
+            if moves < 3 {
+                sim.rebind(ada);
+            } else {
+                let up = vec![Node::Rebinding(sim.elapsed() + MS), Node::Latency(25 * MS)];
+                sim.set_path(ada, Path { up, ..Path::new(25 * MS) });
+                assert_eq!(sim[ada].address().port(), first.port() + 2, "a path alone changes no address");
+            }
+            let before = delivered(&sim);
+            sim.run(50 * MS);
+            // Something may arrive in the millisecond before the address changes.
+            let arrived = delivered(&sim) - before;
+            assert!(arrived <= u64::from(moves == 3), "what goes to the old address is lost");
+            sim.run(Duration::from_secs(4));
+            assert!(sim[ada].client.is_open());
+            assert!(delivered(&sim) > before + 30, "{} arrived", delivered(&sim) - before);
+            assert_eq!(sim[ada].address().port(), first.port() + moves);
+        }
+    }
+
+    #[test]
+    fn what_a_player_saw_can_be_read() {
+        let mut sim = Simulation::new(7, |room| Ok(Arena::new(room)));
+        let ada = sim.join("seen", "Ada");
+        assert_eq!(sim[ada].last_state::<arena::State>(), None);
+        sim.run(Duration::from_secs(100));
+        let states = sim[ada].states::<arena::State>();
+        assert!(states.is_sorted_by(|one, other| one.0 < other.0), "newer and newer");
+        assert_eq!(states.last().map(|(_, state)| state), sim[ada].last_state().as_ref());
+        let won = |(_, event): &(u32, arena::Event)| matches!(event, arena::Event::Won { .. });
+        assert_eq!(sim[ada].events_of::<arena::Event>().iter().filter(|event| won(event)).count(), 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "is no alloc::string::String: ")]
+    fn what_is_read_as_something_else_is_named() {
+        let mut sim = Simulation::new(7, |room| Ok(Arena::new(room)));
+        let ada = sim.join("seen", "Ada");
+        sim.run(Duration::from_secs(1));
+        let _ = sim[ada].last_state::<String>();
     }
 
     #[test]

@@ -51,7 +51,8 @@ pub enum Node {
         permille: u16,
     },
     /// Loses several in a row: so many of 1,000 are the first of a burst, which takes between one and `longest`, each
-    /// time anew. Bursts may overlap.
+    /// time anew. Bursts may overlap. They are counted in datagrams, so they last the longer the less is sent: long
+    /// ones keep a data channel, which opens with a few datagrams a second, from opening.
     BurstLoss {
         /// 0 to 1,000.
         permille: u16,

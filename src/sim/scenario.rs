@@ -99,7 +99,8 @@ impl Scenario {
     /// from the player's index and what they have seen. The times of blackouts count from when counting begins.
     ///
     /// # Panics
-    /// Where an input of `bot` can't be sent, `trial` has no players or too many, or a direction has more than 15 nodes.
+    /// Where an input of `bot` can't be sent, `trial` has no players or too many, or a direction has more than 15
+    /// nodes.
     pub fn play<G: Game, I: Serialize>(
         &self,
         trial: &Trial,

@@ -218,8 +218,8 @@ fn unknown(what: &str, name: &str, known: &[&str]) -> String {
     let nearest = known
         .iter()
         .map(|&one| (strsim::damerau_levenshtein(one, name), one))
-        .min()
-        .filter(|&(distance, one)| distance <= TYPING_ERRORS.min(one.chars().count() / 2));
+        .filter(|&(distance, one)| distance <= TYPING_ERRORS.min(one.chars().count() / 2))
+        .min();
     let listed = known.join(", ");
     match nearest {
         Some((_, nearest)) => format!("there is no {what} {name:?}; is it {nearest:?}? Known are {listed}"),

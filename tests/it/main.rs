@@ -11,6 +11,7 @@ mod driver;
 mod late;
 mod readme;
 mod reproducible;
+mod scenarios;
 mod session;
 #[cfg(feature = "driver")]
 mod stock;
