@@ -82,10 +82,26 @@
 //!
 //! # What players see
 //!
-//! `rtcade sim`: 8 bots play the arena for a minute, after 10 seconds in which they join over the same network. A tick
-//! is seen if its state arrives, and late if that is after a newer one; ages count from the tick until it arrives.
+//! `rtcade sim --game arena --clients 8 --seconds 60 --seed 1`, which is also what `rtcade sim` does: 8 bots play the
+//! arena for a minute, after 10 seconds in which they join over the same network. A tick is seen if its state arrives,
+//! and late if that is after a newer one, which is not shown; ages count from the tick until its state arrives. What
+//! each network does stands in `src/sim/scenarios.yml`.
 //!
-//! TABLE
+//! | scenario    | channels |    seen |  late | p50 ms | p99 ms | p99.9 ms | up B/s | down B/s |
+//! |-------------|---------:|--------:|------:|-------:|-------:|---------:|-------:|---------:|
+//! | lan         |   8 of 8 | 100.0 % | 0.0 % |      0 |      0 |        0 |   4490 |    12359 |
+//! | broadband   |   8 of 8 |  99.9 % | 0.0 % |     11 |     13 |       13 |   4797 |    12358 |
+//! | wifi        |   8 of 8 |  99.0 % | 0.0 % |     18 |     24 |       24 |   5156 |    12536 |
+//! | mobile      |   8 of 8 |  99.5 % | 0.0 % |     42 |     55 |       55 |   5823 |    12624 |
+//! | far-away    |   8 of 8 |  99.5 % | 0.0 % |    130 |    135 |      135 |   7448 |    12575 |
+//! | lossy-5     |   8 of 8 |  95.2 % | 0.0 % |     25 |     25 |       25 |   6089 |    12313 |
+//! | lossy-20    |   8 of 8 |  80.2 % | 0.0 % |     25 |     25 |       25 |   7146 |    12500 |
+//! | bursts      |   8 of 8 |  95.3 % | 0.0 % |     25 |     25 |       25 |   5426 |    12458 |
+//! | reordering  |   8 of 8 |  90.8 % | 9.2 % |     25 |     85 |       85 |   5503 |    12501 |
+//! | bufferbloat |   8 of 8 |  45.8 % | 0.0 % |     83 |    971 |     1018 |   5941 |     6803 |
+//! | outage      |   8 of 8 |  96.6 % | 0.0 % |     25 |     25 |       25 |   5141 |    12413 |
+//! | rebinding   |   8 of 8 |  83.3 % | 0.0 % |     25 |     25 |       25 |   5386 |    12126 |
+//! | no-udp      |   0 of 8 | 100.0 % | 0.0 % |     25 |    275 |      544 |   2793 |    10064 |
 
 mod client;
 mod crossing;
