@@ -28,13 +28,13 @@ const TICK: Duration = Duration::from_millis(limits::TICK_MS as u64);
 ///     name: "train".to_owned(),
 ///     rtt: Duration::from_millis(80),
 ///     up: vec![Node::Jitter(Duration::from_millis(30))],
-///     down: vec![Node::BurstLoss { permille: 10, longest: 15 }, Node::Jitter(Duration::from_millis(30))],
+///     down: vec![Node::BurstLoss { permille: 5, longest: 10 }, Node::Jitter(Duration::from_millis(30))],
 /// };
 /// let trial = Trial { seed: 1, clients: 4, time: Duration::from_secs(10) };
 /// let bot = |number: usize, _: &_| Steer(if number % 2 == 0 { 100.0 } else { -100.0 }, 0.0, false);
 /// let report = train.play(&trial, |room| Ok(Arena::new(room)), bot);
 /// println!("{report}");
-/// assert!(report.seen as f64 > 0.85 * report.ticks as f64);
+/// assert!(report.seen as f64 > 0.9 * report.ticks as f64, "bursts take some three in a hundred");
 /// ```
 #[derive(Clone, Debug)]
 pub struct Scenario {
