@@ -29,13 +29,13 @@ pub(super) const DRAWS: usize = 16;
 /// What crosses is numbered below this bit; those above tell copies and repetitions apart.
 const NUMBER_BITS: u32 = 48;
 
-/// Which random numbers of a simulation are whose. Server and clients are seeded from stream 0.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Way {
     Up,
     Down,
 }
 
+/// Whose random numbers are which. Server and clients are seeded from stream 0.
 fn stream(client: usize, way: Way, is_datagram: bool) -> u64 {
     let of_client = 2 * client as u64 + if way == Way::Up { 1 } else { 2 };
     of_client + if is_datagram { 0 } else { 1 << 32 }

@@ -368,7 +368,7 @@ impl<G: Game> Simulation<G> {
         self[client].rebind(now);
     }
 
-    /// Sends an input, see [`Client::send`]. Its number.
+    /// Sends an input, see [`Client::send`](crate::client::Client::send). Its number.
     ///
     /// # Panics
     /// Where it can't be sent.
@@ -377,7 +377,7 @@ impl<G: Game> Simulation<G> {
         self[client].client.send(now, input).expect("an input that can be encoded, and is no longer than one may be")
     }
 
-    /// Sends a command, see [`Client::command`].
+    /// Sends a command, see [`Client::command`](crate::client::Client::command).
     ///
     /// # Panics
     /// Where it can't be sent.
