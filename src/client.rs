@@ -125,7 +125,7 @@ pub enum Event {
         /// See [`crate::wire::codes::Leave`].
         reason: String,
     },
-    /// The websocket is closed: the end.
+    /// The websocket is closed: the end. Nothing follows, whatever was on its way.
     Closed,
 }
 
@@ -256,6 +256,9 @@ impl Client {
     /// A text message has arrived on the websocket.
     pub fn handle_text(&mut self, now: Instant, text: &str) {
         self.now = now;
+        if self.closed {
+            return;
+        }
         if self.read_signaling(text).is_err() {
             log::warn!("the server sent signaling that can't be read");
         }
@@ -265,7 +268,9 @@ impl Client {
     /// A binary message has arrived on the websocket.
     pub fn handle_binary(&mut self, now: Instant, bytes: &[u8]) {
         self.now = now;
-        self.handle_frame(bytes, Transport::WebSocket);
+        if !self.closed {
+            self.handle_frame(bytes, Transport::WebSocket);
+        }
     }
 
     /// The websocket is gone.

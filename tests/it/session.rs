@@ -191,6 +191,19 @@ fn players_are_told_of_each_other() {
 }
 
 #[test]
+fn who_has_left_hears_nothing_more() {
+    let mut sim = ledger(1);
+    let ada = sim.join("deaf", "Ada");
+    sim.set_path(ada, Path::new(Duration::from_millis(200)).with(&Node::Blackout(Duration::ZERO..Duration::MAX)));
+    sim.run(Duration::from_secs(2));
+    sim.join("deaf", "Bob");
+    sim.leave(ada);
+    sim.run(Duration::from_secs(1));
+    assert!(sim[ada].heard("eventJoin").is_some(), "it was on its way");
+    assert_eq!(events(&sim, ada).last(), Some(&Event::Closed));
+}
+
+#[test]
 fn commands_and_reliable_events_arrive_in_order() {
     let mut sim = ledger(3);
     sim.set_paths(|| lossy(10));
