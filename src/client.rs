@@ -468,6 +468,10 @@ impl Client {
             #[serde(default)]
             reason: String,
         }
+        #[derive(Deserialize)]
+        struct ChannelFault {
+            m: String,
+        }
         let envelope: Envelope<'_> = serde_json::from_str(text)?;
         let data = envelope.d.map_or("null", RawValue::get);
         match envelope.a.as_str() {
@@ -481,6 +485,14 @@ impl Client {
                 self.accept_answer(joined.sdp.as_deref());
             }
             "joinR" => self.events.push_back(Event::Refused { code: envelope.e, message: envelope.m }),
+            // It may be said over the websocket alone: what the channel says of its end can be lost.
+            "eventChannelClosed" => {
+                let fault: ChannelFault = serde_json::from_str(data)?;
+                if let Some(mut peer) = self.peer.take() {
+                    peer.close(self.now, peer::Closed::ByPeer, &mut self.outbox);
+                    self.events.push_back(Event::ChannelClosed { message: fault.m });
+                }
+            }
             "eventJoin" => {
                 let Presence { player, name, .. } = serde_json::from_str(data)?;
                 self.events.push_back(Event::PlayerJoined { player, name });

@@ -413,6 +413,25 @@ fn without_udp_the_same_frames_go_over_the_websocket() {
 }
 
 #[test]
+fn inputs_are_heard_as_soon_as_an_outage_ends_however_long_it_was() {
+    // The server gives a channel up earlier than the client.
+    for (seconds, channel_lives) in [(8, true), (18, false), (40, false)] {
+        let mut sim = ledger(1);
+        let ada = sim.join("outage", "Ada");
+        sim.run(Duration::from_secs(2));
+        let end = sim.elapsed() + Duration::from_secs(seconds);
+        sim.set_path(ada, Path::new(ONE_WAY).with(&Node::Blackout(sim.elapsed()..end)));
+        sim.run(Duration::from_secs(seconds));
+        sim.send(ada, &7);
+        sim.run(Duration::from_millis(200));
+        assert_eq!(sim.game("outage").unwrap().inputs, [(PlayerId(1), 7)], "after {seconds} s");
+        assert_eq!(sim[ada].client.is_open(), channel_lives);
+        let closed = events(&sim, ada).filter(|event| matches!(event, Event::ChannelClosed { .. })).count();
+        assert_eq!(closed, usize::from(!channel_lives), "after {seconds} s");
+    }
+}
+
+#[test]
 fn a_new_offer_replaces_the_data_channel() {
     let mut sim = ledger(1);
     let ada = sim.join("again", "Ada");
