@@ -518,6 +518,7 @@ impl<G: Game> Room<G> {
         }
         self.arrivals = later;
         for (player, error) in unreadable {
+            inputs.remove(player.0);
             self.leave(player, Leave::BadFrame, format!("The game can't read what you sent: {error}"));
         }
         batch.retain(|message| {

@@ -313,6 +313,23 @@ fn what_the_game_cannot_read_costs_its_sender_their_place_and_nobody_else() {
 }
 
 #[test]
+fn what_the_game_never_had_is_not_fanned_out() {
+    let mut bench = Bench::new(|ctx, _| ctx.fan_out_inputs());
+    let (bad, good) = (bench.join("bad"), bench.join("good"));
+    bench.tick();
+    bench.input(bad, 1);
+    bench.input(good, 7);
+    bench.command(bad, &json!({ "no": "string" }));
+    let outputs = bench.tick();
+    let [Output::Left { .. }, Output::Body { kind: Kind::Tick, body, .. }] = &outputs[..] else {
+        panic!("{outputs:?}")
+    };
+    let (_, ticks) = msgpack::decode_ticks(body).unwrap();
+    let players: Vec<u32> = ticks[0].iter().map(|input| input.player).collect();
+    assert_eq!(players, [good.0]);
+}
+
+#[test]
 fn a_kick_follows_the_tick() {
     let mut bench = Bench::new(|ctx, _| {
         if ctx.tick() == 2 {
