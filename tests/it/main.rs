@@ -9,6 +9,7 @@ mod congestion;
 #[cfg(feature = "driver")]
 mod driver;
 mod late;
+mod model;
 mod readme;
 mod reproducible;
 mod scenarios;
