@@ -151,6 +151,7 @@ pub(super) struct Seat {
     pub(super) player: u32,
     pub(super) left: Option<Leave>,
     pub(super) newest_input: u32,
+    pub(super) inputs: u32,
     pub(super) commands: u32,
     /// Numbers of the events that must arrive, in this order.
     pub(super) reliable: Vec<u64>,
@@ -275,7 +276,10 @@ impl Witness {
         if sent.number <= newest {
             self.fault(format_args!("input {} of client {} came after {newest}", sent.number, sent.client));
         }
-        self.book.borrow_mut().seats.get_mut(&sent.client).unwrap().newest_input = sent.number;
+        let mut book = self.book.borrow_mut();
+        let seat = book.seats.get_mut(&sent.client).unwrap();
+        seat.newest_input = sent.number;
+        seat.inputs += 1;
         Some((player.0, sent.number))
     }
 
@@ -351,6 +355,7 @@ impl Game for Witness {
                 player: player.0,
                 left: None,
                 newest_input: 0,
+                inputs: 0,
                 commands: 0,
                 reliable: Vec::new(),
                 unreliable: BTreeSet::new(),
