@@ -12,8 +12,8 @@ use super::world::World;
 /// What may happen. Players are named by their number among all of the run.
 #[derive(Clone, Debug)]
 pub(super) enum Transition {
-    /// Somebody asks to join.
-    Join { room: &'static str, manner: Manner, weather: Weather, one_way_ms: u64, slow_reader: bool },
+    /// Somebody asks to join, and somebody polite right behind them.
+    Join { room: &'static str, manner: Manner, weather: Weather, one_way_ms: u32, slow_reader: bool, in_company: bool },
     /// A player says goodbye.
     Leave(usize),
     /// A player falls silent without a word. Their websocket ends later, or never.
@@ -142,6 +142,7 @@ impl Transition {
                     weather: Weather::draw(rng),
                     one_way_ms: rng.random_range(2..150),
                     slow_reader: rng.random_range(0..5) == 0,
+                    in_company: rng.random_range(0..4) == 0,
                 }
             }
             25..=27 => Transition::Leave(somebody?),
