@@ -223,8 +223,10 @@ impl<G: Game> Context<G> {
 struct Pending {
     inputs: VecDeque<(u32, Vec<u8>)>,
     commands: VecDeque<Vec<u8>>,
+    command_bytes: usize,
     wanted_ticks: Option<(u32, u32)>,
-    taken: usize,
+    taken_inputs: usize,
+    taken_commands: usize,
     consumed: u32,
 }
 
@@ -383,7 +385,8 @@ impl<G: Game> Room<G> {
 
     fn queue_command(&mut self, player: PlayerId, value: Vec<u8>) {
         let Some(pending) = self.pending.get_mut(&player) else { return };
-        if pending.commands.len() == limits::COMMANDS_PER_TICK {
+        pending.command_bytes += value.len();
+        if pending.commands.len() == limits::COMMAND_BACKLOG || pending.command_bytes > limits::COMMAND_BACKLOG_BYTES {
             // They are on their way out, and nothing more of them is heard.
             self.overflowed += 1;
             self.pending.remove(&player);
@@ -487,22 +490,29 @@ impl<G: Game> Room<G> {
             limits::UNRELIABLE_BODY_BYTES - limits::BODY_PREFIX_BYTES
         };
         for pending in self.pending.values_mut() {
-            pending.taken = 0;
+            pending.taken_inputs = 0;
+            pending.taken_commands = 0;
         }
         for arrival in std::mem::take(&mut self.arrivals) {
             let (Arrival::Input(player) | Arrival::Command(player)) = arrival;
             let Some(pending) = self.pending.get_mut(&player) else { continue };
             let message = if let Arrival::Command(_) = arrival {
+                if pending.taken_commands == limits::COMMANDS_PER_TICK {
+                    later.push_back(arrival);
+                    continue;
+                }
+                pending.taken_commands += 1;
                 let Some(value) = pending.commands.pop_front() else { continue };
+                pending.command_bytes -= value.len();
                 msgpack::decode(&value).map(|command| Incoming::Command { player, command })
             } else {
                 let Some((number, value)) = pending.inputs.front() else { continue };
                 let fits = inputs.bytes_with(value.len()) <= room_for_inputs;
-                if pending.taken == limits::INPUT_WINDOW || !fits {
+                if pending.taken_inputs == limits::INPUT_WINDOW || !fits {
                     later.push_back(arrival);
                     continue;
                 }
-                pending.taken += 1;
+                pending.taken_inputs += 1;
                 pending.consumed = *number;
                 let message = msgpack::decode(value).map(|input| Incoming::Input { player, input });
                 if message.is_ok() {

@@ -206,15 +206,15 @@ fn who_has_left_hears_nothing_more() {
 #[test]
 fn commands_and_reliable_events_arrive_in_order() {
     let mut sim = ledger(3);
-    sim.set_paths(|| lossy(10));
+    sim.set_paths(|| lossy(20));
     let ada = sim.join("reliable", "Ada");
     let bob = sim.join("reliable", "Bob");
     sim.run(Duration::from_secs(1));
     for n in 0..40 {
         sim.command(ada, &format!("order {n}"));
-        sim.run(Duration::from_millis(100));
+        sim.run(Duration::from_millis(20));
     }
-    // One in ten segments is lost, and holds up the others.
+    // One in five segments is lost, and holds up the others.
     sim.run(Duration::from_secs(20));
     let expected: Vec<String> = (0..40).map(|n| format!("order {n}")).collect();
     let got: Vec<String> = sim.game("reliable").unwrap().commands.iter().map(|(_, command)| command.clone()).collect();
