@@ -1,6 +1,10 @@
 //! The command line: of the shipped games, and of a program that brings its own.
 
+mod replay;
+
+use std::any::type_name;
 use std::borrow::Cow;
+use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 pub use std::process::ExitCode;
@@ -11,7 +15,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use log::LevelFilter;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::driver::{self, Driver, Options};
+use crate::driver::{self, Driver, Options, Record};
 use crate::game::{Game, Refusal, RoomInfo};
 use crate::games::{Arena, Relay};
 use crate::limits;
@@ -19,6 +23,7 @@ use crate::limits;
 const ARENA_PAGE: &str = include_str!("../../client-js/pages/arena/index.html");
 const RELAY_PAGE: &str = include_str!("../../client-js/pages/relay/index.html");
 
+const MIB: u64 = 1024 * 1024;
 /// Files that a full server has open: its connections, and what they are being sent.
 const FILES_WANTED: u64 = limits::CONNECTIONS as u64 + 1_024;
 /// Below that a busy evening runs out of them.
@@ -40,6 +45,10 @@ struct CommandLine<A: Args> {
 enum Command<A: Args> {
     /// Run the server; the same as no command.
     Serve(A),
+    /// Run recorded rooms once more, and compare what they say with what they said.
+    ///
+    /// The exit status is 0 where that is the same, 1 where it differs, 2 where a file can't be replayed.
+    Replay(replay::Arguments),
 }
 
 #[derive(Debug, Args)]
@@ -62,6 +71,12 @@ struct Serve {
     /// Players per room.
     #[arg(long, value_name = "N", default_value_t = limits::PLAYERS_PER_ROOM, value_parser = max_players)]
     max_players: usize,
+    /// Directory in which every room is recorded, for rtcade replay; no other server may record there.
+    #[arg(long, value_name = "DIR")]
+    record: Option<PathBuf>,
+    /// MiB of all recordings there; past it the oldest are deleted.
+    #[arg(long, value_name = "MIB", requires = "record", default_value_t = limits::RECORDINGS_MIB, value_parser = mib())]
+    record_limit: u64,
     /// Say more: -v what happens, -vv why, -vvv everything.
     #[arg(short, long, action = ArgAction::Count)]
     verbose: u8,
@@ -104,6 +119,10 @@ fn tick_ms() -> impl clap::builder::TypedValueParser<Value = u32> {
     clap::value_parser!(u32).range(i64::from(shortest)..=i64::from(longest))
 }
 
+fn mib() -> impl clap::builder::TypedValueParser<Value = u64> {
+    clap::value_parser!(u64).range(1..=u64::MAX / MIB)
+}
+
 fn max_players(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(players @ 1..=limits::PLAYERS_PER_ROOM_MAX) => Ok(players),
@@ -116,32 +135,48 @@ fn max_players(text: &str) -> Result<usize, String> {
 /// `factory` makes the game of each new room, or says why there can't be one.
 ///
 /// The exit status is 0 after SIGTERM or SIGINT, 2 where the command line is wrong, 1 where the server can't start or
-/// go on; then a sentence on standard error says what to do.
-pub fn run<G: Game>(factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static) -> ExitCode {
+/// go on; then a sentence on standard error says what to do. That of `replay` is 0 where the game says the same as in
+/// the recording, 1 where it differs, 2 where the recording can't be replayed.
+pub fn run<G: Game>(mut factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static) -> ExitCode {
     match parse::<Serve>() {
-        Ok(serve) => start(serve, "the game", Options::default().page, factory),
+        Ok(Command::Serve(serve)) => start(serve, "the game", Options::default().page, factory),
+        Ok(Command::Replay(arguments)) => replay::run(&arguments, |recording, out| {
+            if recording.is_of::<G>() {
+                recording.replay(&mut factory, out)
+            } else {
+                Err(recording.is_of_another_game(&[type_name::<G>()]))
+            }
+        }),
         Err(status) => status,
     }
 }
 
 /// The command line of the shipped games: `main` of the `rtcade` program.
 pub fn main() -> ExitCode {
-    let ServeShipped { game, serve } = match parse() {
-        Ok(shipped) => shipped,
-        Err(status) => return status,
-    };
-    match game {
-        Shipped::Arena => start(serve, "the arena game", ARENA_PAGE.into(), |room| Ok(Arena::new(room))),
-        Shipped::Relay => start(serve, "the relay", RELAY_PAGE.into(), |_| Ok(Relay)),
+    match parse() {
+        Ok(Command::Serve(ServeShipped { game: Shipped::Arena, serve })) => {
+            start(serve, "the arena game", ARENA_PAGE.into(), |room| Ok(Arena::new(room)))
+        }
+        Ok(Command::Serve(ServeShipped { game: Shipped::Relay, serve })) => {
+            start(serve, "the relay", RELAY_PAGE.into(), |_| Ok(Relay))
+        }
+        Ok(Command::Replay(arguments)) => replay::run(&arguments, |recording, out| {
+            if recording.is_of::<Arena>() {
+                recording.replay(|room| Ok(Arena::new(room)), out)
+            } else if recording.is_of::<Relay>() {
+                recording.replay(|_| Ok(Relay), out)
+            } else {
+                Err(recording.is_of_another_game(&[type_name::<Arena>(), type_name::<Relay>()]))
+            }
+        }),
+        Err(status) => status,
     }
 }
 
 /// What the command line asks for, or the status to exit with.
-fn parse<A: Args>() -> Result<A, ExitCode> {
+fn parse<A: Args>() -> Result<Command<A>, ExitCode> {
     match CommandLine::try_parse() {
-        Ok(CommandLine { command: Some(Command::Serve(arguments)), .. } | CommandLine { serve: arguments, .. }) => {
-            Ok(arguments)
-        }
+        Ok(CommandLine { command, serve }) => Ok(command.unwrap_or(Command::Serve(serve))),
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             let printed = error.print();
             Err(if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -156,12 +191,14 @@ fn parse<A: Args>() -> Result<A, ExitCode> {
 /// What is wrong with the command line, in one line.
 fn sentence(error: &clap::Error) -> String {
     let text = error.to_string();
-    let line = text.lines().next().unwrap_or_default();
-    format!("{} (--help lists what there is)", line.strip_prefix("error: ").unwrap_or(line))
+    let lines: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let line = lines.join(" ");
+    format!("{} (--help lists what there is)", line.strip_prefix("error: ").unwrap_or(&line))
 }
 
 fn complain(sentence: &str) {
-    eprintln!("rtcade: {sentence}");
+    // Where nobody reads that, there is nobody to tell.
+    let _ = writeln!(io::stderr(), "rtcade: {sentence}");
 }
 
 fn start<G: Game>(
@@ -189,6 +226,7 @@ fn start<G: Game>(
         page,
         tick: Duration::from_millis(serve.tick_ms.into()),
         max_players: serve.max_players,
+        record: serve.record.map(|directory| Record { directory, limit_bytes: serve.record_limit * MIB }),
     };
     let is_told_an_address = !options.public_addresses.is_empty();
     let mut driver = match Driver::bind(options, factory) {
@@ -263,7 +301,10 @@ mod tests {
 
     fn parsed(arguments: &[&str]) -> Result<ServeShipped, String> {
         match CommandLine::<ServeShipped>::try_parse_from([&["rtcade"], arguments].concat()) {
-            Ok(CommandLine { command: Some(Command::Serve(serve)), .. } | CommandLine { serve, .. }) => Ok(serve),
+            Ok(CommandLine { command: Some(Command::Serve(serve)), .. } | CommandLine { command: None, serve }) => {
+                Ok(serve)
+            }
+            Ok(CommandLine { command: Some(other), .. }) => Err(format!("{other:?}")),
             Err(error) => Err(sentence(&error)),
         }
     }
@@ -288,11 +329,12 @@ mod tests {
     #[test]
     fn every_option_is_taken_with_and_without_the_command() {
         let options = "--listen 127.0.0.1:0 --udp [::]:9 --game relay --public-addr 203.0.113.7 \
-            --public-addr [2001:db8::7]:9 --public . --tick-ms 5 --max-players 1024 -vv";
+            --public-addr [2001:db8::7]:9 --public . --tick-ms 5 --max-players 1024 --record . --record-limit 7 -vv";
         for command in [None, Some("serve")] {
             let arguments: Vec<_> = command.into_iter().chain(options.split_whitespace()).collect();
             let ServeShipped { game, serve } = parsed(&arguments).expect("valid");
             assert_eq!((game, serve.tick_ms, serve.max_players, serve.verbose), (Shipped::Relay, 5, 1024, 2));
+            assert_eq!((serve.record, serve.record_limit), (Some(".".into()), 7));
             let addresses: Vec<_> = serve.public_addr.iter().map(ToString::to_string).collect();
             assert_eq!(addresses, ["203.0.113.7:0", "[2001:db8::7]:9"]);
         }
@@ -309,6 +351,13 @@ mod tests {
             ("--tick-ms 1001", "5..=1000"),
             ("--max-players 0", "from 1 to 1024"),
             ("--max-players 1025", "from 1 to 1024"),
+            ("--record-limit 7", "--record <DIR>"),
+            ("--record . --record-limit 0", "0 is not in 1.."),
+            ("replay", "<FILE>"),
+            ("replay f --speed 0", "above 0"),
+            ("replay f --speed inf", "or max"),
+            ("replay f --to-tick -1", "-1"),
+            ("replay f --update --check", "--check"),
             ("--game chess", "chess"),
             ("--verbos", "--verbos"),
             ("play", "play"),

@@ -21,9 +21,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("signaling", SESSIONS),
     ("server", SESSIONS),
     ("client", &["limits", "time", "wire", "peer"]),
-    ("hostile", &["peer", "endpoint"]),
+    ("hostile", &["limits", "wire", "game", "room", "journal", "peer", "endpoint", "games"]),
     ("sim", &["limits", "time", "wire", "game", "endpoint", "server", "client"]),
-    ("driver", &["limits", "rate", "time", "wire", "game", "endpoint", "server"]),
+    ("driver", &["limits", "rate", "time", "wire", "game", "journal", "endpoint", "server"]),
     ("games", &["limits", "game"]),
     ("bench", &["limits", "time", "wire", "game", "client", "driver"]),
     (
