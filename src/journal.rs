@@ -202,24 +202,8 @@ impl Recorder {
     /// Begins a recording.
     #[must_use]
     pub fn new(header: &Header, mut sink: Sink) -> Recorder {
-        let mut buffer = [&MAGIC[..], &FORMAT.to_le_bytes()].concat();
-        let start = begin_block(&mut buffer);
-        append(
-            &mut buffer,
-            &RawHeader {
-                game: &header.game,
-                game_version: header.game_version,
-                room: &header.room.name,
-                seed: header.room.seed,
-                tick_us: micros(header.room.tick),
-                data: &encode_json(&header.room.data),
-                max_players: u32::try_from(header.max_players).unwrap_or(u32::MAX),
-                phase_us: micros(header.phase),
-                rtcade: &header.rtcade,
-                commit: &header.commit,
-            },
-        );
-        seal_block(&mut buffer, start);
+        let mut buffer = Vec::new();
+        append_header(&mut buffer, header);
         sink(&buffer);
         let bytes = buffer.len();
         buffer.clear();
@@ -705,6 +689,29 @@ impl<'a> Blocks<'a> {
     }
 }
 
+/// What a file begins with, up to its first entry.
+fn append_header(buffer: &mut Vec<u8>, header: &Header) {
+    buffer.extend_from_slice(MAGIC);
+    buffer.extend_from_slice(&FORMAT.to_le_bytes());
+    let start = begin_block(buffer);
+    append(
+        buffer,
+        &RawHeader {
+            game: &header.game,
+            game_version: header.game_version,
+            room: &header.room.name,
+            seed: header.room.seed,
+            tick_us: micros(header.room.tick),
+            data: &encode_json(&header.room.data),
+            max_players: u32::try_from(header.max_players).unwrap_or(u32::MAX),
+            phase_us: micros(header.phase),
+            rtcade: &header.rtcade,
+            commit: &header.commit,
+        },
+    );
+    seal_block(buffer, start);
+}
+
 fn begin_block(buffer: &mut Vec<u8>) -> usize {
     let start = buffer.len();
     buffer.extend_from_slice(&[0; BLOCK_HEADER_BYTES]);
@@ -769,5 +776,7 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod hostile;
 #[cfg(test)]
 mod tests;

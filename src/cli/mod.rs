@@ -75,7 +75,8 @@ struct Serve {
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
     /// MiB of all recordings there; past it the oldest are deleted.
-    #[arg(long, value_name = "MIB", requires = "record", default_value_t = limits::RECORDINGS_MIB, value_parser = mib())]
+    #[arg(long, value_name = "MIB", requires = "record", value_parser = mib())]
+    #[arg(default_value_t = limits::RECORDINGS_MIB)]
     record_limit: u64,
     /// Say more: -v what happens, -vv why, -vvv everything.
     #[arg(short, long, action = ArgAction::Count)]

@@ -264,8 +264,8 @@ impl<G: Game> Driver<G> {
     /// Opens the sockets of a server without rooms. `factory` makes the game of each new room, or says why not.
     ///
     /// # Errors
-    /// Where an address is taken or not this machine's, the directory of files can't be read, that of recordings can't be
-    /// written, or the tick or the number of players is out of range.
+    /// Where an address is taken or not this machine's, the directory of files can't be read, that of recordings can't
+    /// be written, or the tick or the number of players is out of range.
     pub fn bind(
         options: Options,
         factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,

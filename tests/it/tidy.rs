@@ -29,8 +29,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "limits", "time", "wire", "game", "journal", "endpoint", "server", "client", "sim", "driver", "games",
-            "bench",
+            "limits", "time", "wire", "game", "room", "journal", "endpoint", "server", "client", "sim", "driver",
+            "games", "bench",
         ],
     ),
     // A crate of its own, which sees the public API as everybody does.
