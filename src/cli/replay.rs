@@ -382,3 +382,106 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     written
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::game::{Context, Incoming, Join, Leave, PlayerId, Welcome};
+    use crate::sim::Simulation;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// May panic at a command.
+    struct Bomb<const VERSION: u32> {
+        is_armed: bool,
+    }
+
+    impl<const VERSION: u32> Game for Bomb<VERSION> {
+        type Input = ();
+        type Command = ();
+        type State = ();
+        type Event = ();
+        const VERSION: u32 = VERSION;
+
+        fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
+            Ok(Welcome::default())
+        }
+
+        fn leave(&mut self, _: &mut Context<Self>, _: PlayerId, _: Leave) {}
+
+        fn tick(&mut self, _: &mut Context<Self>, _: Tick, batch: &[Incoming<Self>]) {
+            assert!(batch.is_empty() || !self.is_armed, "it goes off");
+        }
+    }
+
+    fn recorded(is_armed: bool) -> Vec<u8> {
+        let mut sim = Simulation::new(1, move |_| Ok(Bomb::<1> { is_armed }));
+        let file = Rc::new(RefCell::new(Vec::new()));
+        let written = Rc::clone(&file);
+        sim.server.record(move |_| {
+            let written = Rc::clone(&written);
+            Box::new(move |block| written.borrow_mut().extend_from_slice(block))
+        });
+        let ada = sim.join("bomb", "Ada");
+        sim.run(SECOND);
+        sim.command(ada, &());
+        sim.run(SECOND);
+        drop(sim);
+        file.take()
+    }
+
+    /// How the replay of the bomb's recording went, and its summary.
+    fn replayed<G: Game>(was_armed: bool, factory: impl FnMut(&RoomInfo) -> Result<G, Refusal>) -> (Outcome, String) {
+        let bytes = recorded(was_armed);
+        let arguments =
+            Arguments { files: Vec::new(), check: false, speed: Speed::Max, to_tick: None, dump: false, update: false };
+        let journal = Journal::parse(&bytes).unwrap();
+        let recording = Recording { path: Path::new("bomb.journal"), bytes: &bytes, journal, arguments: &arguments };
+        let mut out = Vec::new();
+        let outcome = recording.replay(factory, &mut out).unwrap();
+        (outcome, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn a_panic_is_expected_where_it_is_on_record_and_nowhere_else() {
+        fn check<const VERSION: u32>(was_armed: bool, is_armed: bool, outcome: Outcome, sentences: &[&str]) {
+            let (now, summary) = replayed(was_armed, |_| Ok(Bomb::<VERSION> { is_armed }));
+            assert_eq!(now, outcome, "{summary}");
+            assert_eq!(summary.contains("\n  the game panicked\n"), is_armed, "{summary}");
+            assert!(sentences.iter().all(|sentence| summary.contains(sentence)), "{summary}");
+        }
+        check::<1>(false, false, Outcome::Same, &["the room said the same again"]);
+        check::<1>(true, true, Outcome::Same, &["the room said the same again"]);
+        let defused = "differs: the game does not panic, and did when it was recorded\n";
+        check::<1>(true, false, Outcome::Differs, &["1 of them differ; the first: tick 3", defused]);
+        let armed = "differs: the game panics, and did not when it was recorded; version of the game then 1, now 2\n";
+        check::<2>(false, true, Outcome::Differs, &["1 of them differ; the first: tick 3", armed]);
+    }
+
+    #[test]
+    fn a_game_that_makes_no_room_any_more_differs() {
+        let refuse = |_: &RoomInfo| Err::<Bomb<1>, Refusal>(Refusal::new("not today"));
+        assert_eq!(replayed(false, refuse), (Outcome::Differs, String::new()));
+        let panic = |_: &RoomInfo| -> Result<Bomb<1>, Refusal> { panic!("not today either") };
+        assert_eq!(replayed(false, panic), (Outcome::Differs, String::new()));
+    }
+
+    #[test]
+    fn a_replay_may_be_paced() {
+        for (text, expected) in [
+            ("1", Some(Speed::Times(1.0))),
+            ("0.5", Some(Speed::Times(0.5))),
+            ("max", Some(Speed::Max)),
+            ("0", None),
+            ("-1", None),
+            ("inf", None),
+            ("NaN", None),
+            ("fast", None),
+        ] {
+            assert_eq!(speed(text).ok(), expected, "{text}");
+        }
+    }
+}
