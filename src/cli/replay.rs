@@ -224,7 +224,7 @@ impl Recording<'_> {
             }
         }
         let end = if is_whole { how_it_ended(replay) } else { "replayed so far, as it was asked for".to_owned() };
-        let text = summary.text::<G>(self.path, header, &end, Duration::from_millis(ms(newest)));
+        let text = summary.text(self.path, header, &end, Duration::from_millis(ms(newest)));
         if dump {
             out.flush()?;
             // Where nobody reads that, there is nobody to tell.
@@ -282,7 +282,7 @@ impl Summary {
         self.differing += u32::from(matches!(step.verdict, Verdict::Differs { .. }));
     }
 
-    fn text<G: Game>(&self, path: &Path, header: &Header, end: &str, lasted: Duration) -> String {
+    fn text(&self, path: &Path, header: &Header, end: &str, lasted: Duration) -> String {
         let Header { game, game_version, room, rtcade, commit, .. } = header;
         let Summary { ticks, missed, joined, most, differing, .. } = self;
         let commit = if commit.is_empty() { String::new() } else { format!(", commit {commit}") };

@@ -211,7 +211,8 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Players are told, then [`Driver::run`] returns: within about two seconds, or at once where this is called again.
+    /// Players are told, then [`Driver::run`] returns: within about two seconds, or at once where this is called again;
+    /// a disk that hangs while rooms are recorded may add ten.
     pub fn shutdown(&self) {
         self.requests.fetch_add(1, Ordering::Release);
         // Failing means that the driver is gone.

@@ -160,6 +160,7 @@ impl Source {
         let waiting_bytes = self.shared.waiting_bytes.load(Ordering::Relaxed) + block.len();
         if waiting_bytes > self.shared.waiting_bytes_max {
             inbox.cut = true;
+            drop(inbox);
             self.shared.ended_early.fetch_add(1, Ordering::Relaxed);
             log::warn!("the recording of room {} ends early: the disk is too slow", self.recording.room);
             return;
@@ -335,7 +336,9 @@ impl Writer {
         let mut inbox = lock(&recording.inbox);
         self.shared.waiting_bytes.fetch_sub(inbox.waiting.len(), Ordering::Relaxed);
         inbox.waiting = Vec::new();
-        if !std::mem::replace(&mut inbox.cut, true) {
+        let is_news = !std::mem::replace(&mut inbox.cut, true);
+        drop(inbox);
+        if is_news {
             self.shared.ended_early.fetch_add(1, Ordering::Relaxed);
             log::warn!("the recording of room {} ends early: {why}", recording.room);
         }

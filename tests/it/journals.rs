@@ -13,8 +13,10 @@ use rtcade::games::{Arena, Relay};
 use rtcade::journal::{Journal, Replay, Verdict};
 use rtcade::room::{Input, Output};
 
+type Replayer = fn(&Journal<'_>) -> BTreeSet<u32>;
+
 /// Each file, what replays it, how many players come into its room, and what it shows.
-const SESSIONS: &[(&str, fn(&Journal<'_>) -> BTreeSet<u32>, u32, &str)] = &[
+const SESSIONS: &[(&str, Replayer, u32, &str)] = &[
     (
         "arena.journal",
         |journal| replay(journal, |room| Ok(Arena::new(room))),
