@@ -24,8 +24,8 @@ const ARENA_PAGE: &str = include_str!("../../client-js/pages/arena/index.html");
 const RELAY_PAGE: &str = include_str!("../../client-js/pages/relay/index.html");
 
 const MIB: u64 = 1024 * 1024;
-/// Files that a full server has open: its connections, and what they are being sent.
-const FILES_WANTED: u64 = limits::CONNECTIONS as u64 + 1_024;
+/// Files that a full server has open: its connections, what they are being sent, and a recording of each room.
+const FILES_WANTED: u64 = limits::CONNECTIONS as u64 + limits::ROOMS as u64 + 1_024;
 /// Below that a busy evening runs out of them.
 const FILES_ADVISED: u64 = 1_024;
 /// Below that the server can't even start.

@@ -296,7 +296,7 @@ impl Summary {
         let _ = write!(
             text,
             "{}: room {}\n  {game}, version {game_version}; rtcade {rtcade}{commit}\n  {ticks} ticks of {length} ms in \
-             {lasted:.1} s, {missed} missed; {joined} players came, at most {most} at once{panicked}\n  {end}\n  \
+             {lasted:.1} s, {missed} missed; players: {joined} came in, at most {most} at once{panicked}\n  {end}\n  \
              {verdict}\n",
             path.display(),
             room.name,

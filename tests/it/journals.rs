@@ -163,7 +163,7 @@ mod program {
         }
         assert_eq!(said.matches("the room said the same again").count(), files.len(), "{said}");
         assert!(said.contains("it ended with its room") && said.contains("it was cut off"), "{said}");
-        assert_eq!(said.matches("; 4 players came, at most 3 at once").count(), files.len(), "{said}");
+        assert_eq!(said.matches("; players: 4 came in, at most 3 at once").count(), files.len(), "{said}");
     }
 
     #[test]
