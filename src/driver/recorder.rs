@@ -259,17 +259,16 @@ impl Writer {
 
     fn create(&mut self, recording: &Recording) -> io::Result<(Name, File)> {
         let began = recording.began.strftime("%Y%m%dT%H%M%SZ").to_string();
-        let mut taken = None;
         for _ in 0..NAME_ATTEMPTS {
             self.made += 1;
             let name = Name { began: began.clone(), number: self.made, room: recording.room.clone() };
             match File::create_new(self.directory.join(name.to_string())) {
                 Ok(file) => return Ok((name, file)),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => taken = Some(error),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
         }
-        Err(taken.unwrap_or_else(|| io::ErrorKind::AlreadyExists.into()))
+        Err(io::ErrorKind::AlreadyExists.into())
     }
 
     fn write(&mut self, name: &Name) {
