@@ -129,6 +129,7 @@ pub mod hostile;
 pub mod journal;
 pub mod limits;
 pub mod peer;
+pub mod playback;
 mod player;
 mod rate;
 pub mod room;

@@ -1,5 +1,6 @@
 //! The command line: of the shipped games, and of a program that brings its own.
 
+mod playback;
 mod replay;
 
 use std::any::type_name;
@@ -53,18 +54,8 @@ enum Command<A: Args> {
 
 #[derive(Debug, Args)]
 struct Serve {
-    /// TCP address of the pages and websockets, and UDP address of the game; port 0 picks one.
-    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8080", value_parser = socket_address)]
-    listen: SocketAddr,
-    /// UDP address of the game, where it is another.
-    #[arg(long, value_name = "ADDR:PORT", value_parser = socket_address)]
-    udp: Option<SocketAddr>,
-    /// Address that players are told to reach, where this machine's own don't do; may be repeated.
-    #[arg(long, value_name = "IP[:PORT]", value_parser = public_address)]
-    public_addr: Vec<SocketAddr>,
-    /// Directory of files to serve; its index.html is the page of every room.
-    #[arg(long, value_name = "DIR")]
-    public: Option<PathBuf>,
+    #[command(flatten)]
+    network: Network,
     /// Length of a tick in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = limits::TICK_MS, value_parser = tick_ms())]
     tick_ms: u32,
@@ -78,6 +69,23 @@ struct Serve {
     #[arg(long, value_name = "MIB", requires = "record", value_parser = mib())]
     #[arg(default_value_t = limits::RECORDINGS_MIB)]
     record_limit: u64,
+}
+
+/// Where a server is found, and what it serves beside rooms.
+#[derive(Clone, Debug, Args)]
+struct Network {
+    /// TCP address of the pages and websockets, and UDP address of the game; port 0 picks one.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8080", value_parser = socket_address)]
+    listen: SocketAddr,
+    /// UDP address of the game, where it is another.
+    #[arg(long, value_name = "ADDR:PORT", value_parser = socket_address)]
+    udp: Option<SocketAddr>,
+    /// Address that players are told to reach, where this machine's own don't do; may be repeated.
+    #[arg(long, value_name = "IP[:PORT]", value_parser = public_address)]
+    public_addr: Vec<SocketAddr>,
+    /// Directory of files to serve; its index.html is the page of every room.
+    #[arg(long, value_name = "DIR")]
+    public: Option<PathBuf>,
     /// Say more: -v what happens, -vv why, -vvv everything.
     #[arg(short, long, action = ArgAction::Count)]
     verbose: u8,
@@ -141,6 +149,13 @@ fn max_players(text: &str) -> Result<usize, String> {
 pub fn run<G: Game>(mut factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static) -> ExitCode {
     match parse::<Serve>() {
         Ok(Command::Serve(serve)) => start(serve, "the game", Options::default().page, factory),
+        Ok(Command::Replay(arguments)) if arguments.serve => playback::serve(arguments, |show| {
+            if show.is_of::<G>() {
+                show.to_spectators("the recording", Options::default().page, factory)
+            } else {
+                Err(show.is_of_another_game(&[type_name::<G>()]))
+            }
+        }),
         Ok(Command::Replay(arguments)) => replay::run(&arguments, |recording, out| {
             if recording.is_of::<G>() {
                 recording.replay(&mut factory, out)
@@ -161,6 +176,15 @@ pub fn main() -> ExitCode {
         Ok(Command::Serve(ServeShipped { game: Shipped::Relay, serve })) => {
             start(serve, "the relay", RELAY_PAGE.into(), |_| Ok(Relay))
         }
+        Ok(Command::Replay(arguments)) if arguments.serve => playback::serve(arguments, |show| {
+            if show.is_of::<Arena>() {
+                show.to_spectators("the recorded arena", ARENA_PAGE.into(), |room| Ok(Arena::new(room)))
+            } else if show.is_of::<Relay>() {
+                show.to_spectators("the recorded relay", RELAY_PAGE.into(), |_| Ok(Relay))
+            } else {
+                Err(show.is_of_another_game(&[type_name::<Arena>(), type_name::<Relay>()]))
+            }
+        }),
         Ok(Command::Replay(arguments)) => replay::run(&arguments, |recording, out| {
             if recording.is_of::<Arena>() {
                 recording.replay(|room| Ok(Arena::new(room)), out)
@@ -202,13 +226,45 @@ fn complain(sentence: &str) {
     let _ = writeln!(io::stderr(), "rtcade: {sentence}");
 }
 
+impl Network {
+    /// What it says, with a page for the rooms.
+    fn options(self, page: Cow<'static, str>) -> Options {
+        Options {
+            listen: self.listen,
+            udp: self.udp,
+            public_addresses: self.public_addr,
+            public: self.public,
+            page,
+            ..Options::default()
+        }
+    }
+}
+
 fn start<G: Game>(
     serve: Serve,
     title: &str,
     page: Cow<'static, str>,
     factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,
 ) -> ExitCode {
-    let level = match serve.verbose {
+    let verbose = serve.network.verbose;
+    let options = Options {
+        tick: Duration::from_millis(serve.tick_ms.into()),
+        max_players: serve.max_players,
+        record: serve.record.map(|directory| Record { directory, limit_bytes: serve.record_limit * MIB }),
+        ..serve.network.options(page)
+    };
+    host(options, verbose, title, factory, |_| ())
+}
+
+/// Runs a server until it is stopped; `prepare` does to it what options don't.
+fn host<G: Game>(
+    options: Options,
+    verbose: u8,
+    title: &str,
+    factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,
+    prepare: impl FnOnce(&mut Driver<G>),
+) -> ExitCode {
+    let level = match verbose {
         0 => LevelFilter::Warn,
         1 => LevelFilter::Info,
         2 => LevelFilter::Debug,
@@ -219,16 +275,6 @@ fn start<G: Game>(
         complain(&sentence);
         return ExitCode::FAILURE;
     }
-    let options = Options {
-        listen: serve.listen,
-        udp: serve.udp,
-        public_addresses: serve.public_addr,
-        public: serve.public,
-        page,
-        tick: Duration::from_millis(serve.tick_ms.into()),
-        max_players: serve.max_players,
-        record: serve.record.map(|directory| Record { directory, limit_bytes: serve.record_limit * MIB }),
-    };
     let is_told_an_address = !options.public_addresses.is_empty();
     let mut driver = match Driver::bind(options, factory) {
         Ok(driver) => driver,
@@ -237,6 +283,7 @@ fn start<G: Game>(
             return ExitCode::FAILURE;
         }
     };
+    prepare(&mut driver);
     if let Err(error) = driver.stop_on_signals() {
         log::warn!("SIGTERM and SIGINT will end the server without telling players: {error}");
     }
@@ -321,7 +368,7 @@ mod tests {
         for arguments in [&[][..], &["serve"]] {
             let shipped = parsed(arguments).expect("valid");
             assert_eq!(shipped.game, Shipped::Arena);
-            assert_eq!(shipped.serve.listen, Options::default().listen);
+            assert_eq!(shipped.serve.network.listen, Options::default().listen);
             assert_eq!(Duration::from_millis(shipped.serve.tick_ms.into()), Options::default().tick);
             assert_eq!(shipped.serve.max_players, Options::default().max_players);
         }
@@ -334,9 +381,10 @@ mod tests {
         for command in [None, Some("serve")] {
             let arguments: Vec<_> = command.into_iter().chain(options.split_whitespace()).collect();
             let ServeShipped { game, serve } = parsed(&arguments).expect("valid");
-            assert_eq!((game, serve.tick_ms, serve.max_players, serve.verbose), (Shipped::Relay, 5, 1024, 2));
+            let network = serve.network;
+            assert_eq!((game, serve.tick_ms, serve.max_players, network.verbose), (Shipped::Relay, 5, 1024, 2));
             assert_eq!((serve.record, serve.record_limit), (Some(".".into()), 7));
-            let addresses: Vec<_> = serve.public_addr.iter().map(ToString::to_string).collect();
+            let addresses: Vec<_> = network.public_addr.iter().map(ToString::to_string).collect();
             assert_eq!(addresses, ["203.0.113.7:0", "[2001:db8::7]:9"]);
         }
     }

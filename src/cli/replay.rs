@@ -15,17 +15,18 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::complain;
+use super::{Network, complain};
 use crate::game::{Game, Refusal, RoomInfo, Tick};
 use crate::journal::{self, End, Header, Journal, Replay, Step, Verdict};
 use crate::limits;
 use crate::room::Output;
 
 #[derive(Debug, Args)]
+#[command(mut_args(|arg| if is_of_network(&arg) { arg.requires("serve") } else { arg }))]
 pub(super) struct Arguments {
     /// Recordings, as --record makes them; each is replayed, one after the other.
     #[arg(value_name = "FILE", required = true)]
-    files: Vec<PathBuf>,
+    pub(super) files: Vec<PathBuf>,
     /// Stop at the first tick that differs.
     #[arg(long)]
     check: bool,
@@ -41,6 +42,16 @@ pub(super) struct Arguments {
     /// Write what the game says now into the files, after an intended change of the game.
     #[arg(long, conflicts_with_all = ["check", "speed", "to_tick", "dump"])]
     update: bool,
+    /// Play the recording to spectators: opens a web page with pause, seek and speed around the game's own.
+    #[arg(long, conflicts_with_all = ["check", "speed", "to_tick", "dump", "update"])]
+    pub(super) serve: bool,
+    #[command(flatten)]
+    pub(super) network: Network,
+}
+
+/// What only a server needs.
+fn is_of_network(argument: &clap::Arg) -> bool {
+    ["listen", "udp", "public_addr", "public", "verbose"].contains(&argument.get_id().as_str())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -126,7 +137,7 @@ fn replay_file(
 }
 
 /// Never more than a recording can have.
-fn read(path: &Path) -> Result<Vec<u8>, String> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
     let sentence = |error: io::Error| format!("the file can't be read: {error}");
     let most = limits::JOURNAL_BYTES as u64;
     let too_long = || format!("the file has more than the {most} bytes that a recording can have");
@@ -137,6 +148,10 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     file.take(most + 1).read_to_end(&mut bytes).map_err(sentence)?;
     if bytes.len() as u64 > most { Err(too_long()) } else { Ok(bytes) }
+}
+
+pub(super) fn another_game(header: &Header, games: &[&str]) -> String {
+    format!("the recording is of the game {}, and this program has {}", header.game, games.join(" and "))
 }
 
 /// A recording that was read, and what to do with it.
@@ -153,8 +168,7 @@ impl Recording<'_> {
     }
 
     pub(super) fn is_of_another_game(&self, games: &[&str]) -> Failure {
-        let (game, games) = (&self.journal.header().game, games.join(" and "));
-        Failure::Recording(format!("the recording is of the game {game}, and this program has {games}"))
+        Failure::Recording(another_game(self.journal.header(), games))
     }
 
     /// Replays it with this game, whoever it is of.

@@ -367,6 +367,13 @@ impl<G: Game> Driver<G> {
         self.handle.clone()
     }
 
+    /// Makes it the server of a playback: `front` is the page at `/`, and the players of all rooms are numbered from
+    /// `first_player` on.
+    pub(crate) fn open_to_spectators(&mut self, front: &'static str, first_player: u32) {
+        self.site.set_front(front);
+        self.server.number_players_from(first_player);
+    }
+
     /// SIGTERM and SIGINT stop it from now on, as [`Handle::shutdown`] does.
     ///
     /// # Errors

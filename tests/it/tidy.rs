@@ -15,6 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("game", &["limits", "time", "wire", "room"]),
     ("room", &["limits", "time", "wire", "game", "journal"]),
     ("journal", &["limits", "time", "wire", "game", "room"]),
+    ("playback", &["limits", "wire", "game", "room", "journal"]),
     ("peer", &["limits", "rate", "time", "wire", "endpoint"]),
     ("endpoint", &["limits", "time", "wire", "peer"]),
     ("player", SESSIONS),
@@ -29,7 +30,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "limits", "time", "wire", "game", "room", "journal", "endpoint", "server", "client", "sim", "driver",
+            "limits", "time", "wire", "game", "room", "journal", "playback", "endpoint", "server", "client", "sim",
+            "driver",
             "games", "bench",
         ],
     ),
@@ -43,7 +45,7 @@ const SESSIONS: &[&str] =
 /// Layers, names that may not stand in their code, and why.
 const FOREIGN: &[(&[&str], &[&str], &str)] = &[
     (
-        &["game", "room", "journal", "games"],
+        &["game", "room", "journal", "playback", "games"],
         &["str0m", "dimpl", "Instant", "SystemTime", "HashMap", "HashSet"],
         "a room knows ticks only and replays bit for bit",
     ),
@@ -55,6 +57,7 @@ const FOREIGN: &[(&[&str], &[&str], &str)] = &[
             "game",
             "room",
             "journal",
+            "playback",
             "peer",
             "endpoint",
             "player",
@@ -78,7 +81,11 @@ const FOREIGN: &[(&[&str], &[&str], &str)] = &[
         ],
         "I/O belongs to the driver, the command line to its front end",
     ),
-    (&["limits", "time", "wire", "game", "room", "journal", "games"], &["sctp_proto", "slab"], "peers stand above it"),
+    (
+        &["limits", "time", "wire", "game", "room", "journal", "playback", "games"],
+        &["sctp_proto", "slab"],
+        "peers stand above it",
+    ),
 ];
 
 /// Layers that may read a clock; the simulator draws one base from it.
