@@ -33,7 +33,7 @@ export async function startServer(
   args = [],
   { program = serverProgram(), host = "127.0.0.1", startMs = START_MS, stopMs = STOP_MS } = {},
 ) {
-  const child = spawn(program, ["--listen", `${host}:0`, "-v", ...args], { stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(program, [...args, "--listen", `${host}:0`, "-v"], { stdio: ["ignore", "pipe", "pipe"] });
   const kill = () => child.kill("SIGKILL");
   process.once("exit", kill);
   const exited = once(child, "close").finally(() => process.off("exit", kill));
