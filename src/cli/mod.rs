@@ -151,7 +151,7 @@ pub fn run<G: Game>(mut factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + '
         Ok(Command::Serve(serve)) => start(serve, "the game", Options::default().page, factory),
         Ok(Command::Replay(arguments)) if arguments.serve => playback::serve(arguments, |show| {
             if show.is_of::<G>() {
-                show.to_spectators("the recording", Options::default().page, factory)
+                show.play("the recording", Options::default().page, factory)
             } else {
                 Err(show.is_of_another_game(&[type_name::<G>()]))
             }
@@ -178,9 +178,9 @@ pub fn main() -> ExitCode {
         }
         Ok(Command::Replay(arguments)) if arguments.serve => playback::serve(arguments, |show| {
             if show.is_of::<Arena>() {
-                show.to_spectators("the recorded arena", ARENA_PAGE.into(), |room| Ok(Arena::new(room)))
+                show.play("the recorded arena", ARENA_PAGE.into(), |room| Ok(Arena::new(room)))
             } else if show.is_of::<Relay>() {
-                show.to_spectators("the recorded relay", RELAY_PAGE.into(), |_| Ok(Relay))
+                show.play("the recorded relay", RELAY_PAGE.into(), |_| Ok(Relay))
             } else {
                 Err(show.is_of_another_game(&[type_name::<Arena>(), type_name::<Relay>()]))
             }

@@ -57,7 +57,7 @@ impl Show {
     }
 
     /// Serves it, with the page of its game, until the program is stopped.
-    pub(super) fn to_spectators<G: Game>(
+    pub(super) fn play<G: Game>(
         self,
         title: &str,
         page: Cow<'static, str>,

@@ -57,7 +57,9 @@ describe("a recorded arena, played to spectators", () => {
   test("it pauses, and goes where the slider is put", async () => {
     await viewer.page.getByRole("button", { name: "Pause" }).click();
     await told("a pause", ({ paused }) => paused);
-    for (const tick of [100, 40, 41]) {
+    // A machine that stalls skips ticks.
+    const ticks = [...seen.keys()];
+    for (const tick of [ticks.at(-20), ticks[20], ticks[21]]) {
       await viewer.page.locator("#seek").fill(String(tick));
       await told(`tick ${tick}`, (status) => status.tick === tick && status.seeking === null);
       const states = await watch(game);
@@ -67,11 +69,12 @@ describe("a recorded arena, played to spectators", () => {
   });
 
   test("who opens the same address watches along", async () => {
+    const { tick } = await statusOf(viewer.page);
     const other = await openPage(browser, viewer.page.url());
-    await until("the same tick", () => statusOf(other.page), (status) => status?.tick === 41 && status.paused);
+    await until("the same tick", () => statusOf(other.page), (status) => status?.tick === tick && status.paused);
     await playing(await gameOf(other.page), "webrtc");
     await other.page.keyboard.press(".");
-    await told("one tick more", ({ tick }) => tick === 42);
+    await told("one tick more", (status) => status.tick === tick + 1);
     assert.deepEqual(other.errors, []);
     await other.page.close();
   });
