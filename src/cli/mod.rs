@@ -49,7 +49,7 @@ enum Command<A: Args> {
     /// Run recorded rooms once more, and compare what they say with what they said.
     ///
     /// The exit status is 0 where that is the same, 1 where it differs, 2 where a file can't be replayed.
-    Replay(replay::Arguments),
+    Replay(playback::Arguments),
 }
 
 #[derive(Debug, Args)]
@@ -156,7 +156,7 @@ pub fn run<G: Game>(mut factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + '
                 Err(show.is_of_another_game(&[type_name::<G>()]))
             }
         }),
-        Ok(Command::Replay(arguments)) => replay::run(&arguments, |recording, out| {
+        Ok(Command::Replay(arguments)) => replay::run(&arguments.replay, |recording, out| {
             if recording.is_of::<G>() {
                 recording.replay(&mut factory, out)
             } else {
@@ -185,7 +185,7 @@ pub fn main() -> ExitCode {
                 Err(show.is_of_another_game(&[type_name::<Arena>(), type_name::<Relay>()]))
             }
         }),
-        Ok(Command::Replay(arguments)) => replay::run(&arguments, |recording, out| {
+        Ok(Command::Replay(arguments)) => replay::run(&arguments.replay, |recording, out| {
             if recording.is_of::<Arena>() {
                 recording.replay(|room| Ok(Arena::new(room)), out)
             } else if recording.is_of::<Relay>() {

@@ -6,6 +6,8 @@ use std::error::Error;
 use std::path::Path;
 use std::rc::Rc;
 
+use clap::{Arg, Args};
+
 use super::{ExitCode, Network, complain, host, replay};
 use crate::driver::Options;
 use crate::game::{Game, Refusal, RoomInfo};
@@ -15,13 +17,27 @@ use crate::playback::{FIRST_SPECTATOR, Playback, Recording};
 
 const PAGE: &str = include_str!("../../client-js/pages/playback/index.html");
 
+#[derive(Debug, Args)]
+#[command(mut_args(|arg| if is_of_network(&arg) { arg.requires("serve") } else { arg }))]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub(super) replay: replay::Arguments,
+    /// Play the recording to spectators: opens a web page with pause, seek and speed around the game's own.
+    #[arg(long, conflicts_with_all = ["check", "speed", "to_tick", "dump", "update"])]
+    pub(super) serve: bool,
+    #[command(flatten)]
+    network: Network,
+}
+
+/// What only a server needs.
+fn is_of_network(argument: &Arg) -> bool {
+    ["listen", "udp", "public_addr", "public", "verbose"].contains(&argument.get_id().as_str())
+}
+
 /// Plays the file of the command line; `play` picks its game. The exit status is 2 where it can't be played, else that
 /// of a server.
-pub(super) fn serve(
-    arguments: replay::Arguments,
-    play: impl FnOnce(Show) -> Result<ExitCode, Box<dyn Error>>,
-) -> ExitCode {
-    let [path] = &arguments.files[..] else {
+pub(super) fn serve(arguments: Arguments, play: impl FnOnce(Show) -> Result<ExitCode, Box<dyn Error>>) -> ExitCode {
+    let [path] = &arguments.replay.files[..] else {
         complain("one recording is played at a time: name one file with --serve");
         return ExitCode::from(2);
     };

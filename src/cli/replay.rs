@@ -15,14 +15,13 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Network, complain};
+use super::complain;
 use crate::game::{Game, Refusal, RoomInfo, Tick};
 use crate::journal::{self, End, Header, Journal, Replay, Step, Verdict};
 use crate::limits;
 use crate::room::Output;
 
 #[derive(Debug, Args)]
-#[command(mut_args(|arg| if is_of_network(&arg) { arg.requires("serve") } else { arg }))]
 pub(super) struct Arguments {
     /// Recordings, as --record makes them; each is replayed, one after the other.
     #[arg(value_name = "FILE", required = true)]
@@ -42,16 +41,6 @@ pub(super) struct Arguments {
     /// Write what the game says now into the files, after an intended change of the game.
     #[arg(long, conflicts_with_all = ["check", "speed", "to_tick", "dump"])]
     update: bool,
-    /// Play the recording to spectators: opens a web page with pause, seek and speed around the game's own.
-    #[arg(long, conflicts_with_all = ["check", "speed", "to_tick", "dump", "update"])]
-    pub(super) serve: bool,
-    #[command(flatten)]
-    pub(super) network: Network,
-}
-
-/// What only a server needs.
-fn is_of_network(argument: &clap::Arg) -> bool {
-    ["listen", "udp", "public_addr", "public", "verbose"].contains(&argument.get_id().as_str())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]

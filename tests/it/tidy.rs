@@ -31,8 +31,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "limits", "time", "wire", "game", "room", "journal", "playback", "endpoint", "server", "client", "sim",
-            "driver",
-            "games", "bench",
+            "driver", "games", "bench",
         ],
     ),
     // A crate of its own, which sees the public API as everybody does.
