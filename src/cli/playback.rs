@@ -18,6 +18,7 @@ use crate::playback::{FIRST_SPECTATOR, Playback, Recording};
 const PAGE: &str = include_str!("../../client-js/pages/playback/index.html");
 
 #[derive(Debug, Args)]
+#[group(skip)]
 #[command(mut_args(|arg| if is_of_network(&arg) { arg.requires("serve") } else { arg }))]
 pub(super) struct Arguments {
     #[command(flatten)]
