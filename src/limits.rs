@@ -128,6 +128,12 @@ pub const PEER_OPEN_TIMEOUT: Duration = Duration::from_secs(20);
 pub const EMPTY_ROOM_LINGER: Duration = Duration::from_secs(10);
 /// Bytes of the recording of one room; past it the room goes on unrecorded.
 pub const JOURNAL_BYTES: usize = 256 * 1024 * 1024;
+/// Bytes of recordings that wait for the disk; past it recordings end.
+pub const RECORDING_QUEUE_BYTES: usize = 64 * 1024 * 1024;
+/// MiB of all recordings in a directory unless `--record-limit` says otherwise.
+pub const RECORDINGS_MIB: u64 = 1_024;
+/// What a room can be told between two ticks, in entries of its recording: none was ever told so much.
+pub const TOLD_PER_TICK: usize = 1024 * 1024;
 /// A gap between two turns of the loop past which the process is taken to have been stopped.
 pub const CLOCK_GAP: Duration = Duration::from_millis(250);
 /// Least time between two packets of new inputs from one client.

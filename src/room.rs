@@ -122,7 +122,8 @@ pub struct Context<G: Game> {
     listed: bool,
     kicked: Vec<(PlayerId, String)>,
     outputs: VecDeque<Output>,
-    fan_out: bool,
+    fan_out: FanOut,
+    cast: Option<BTreeMap<PlayerId, String>>,
     game: PhantomData<fn() -> G>,
 }
 
@@ -192,7 +193,23 @@ impl<G: Game> Context<G> {
     /// Sends the inputs of this tick to everybody, their senders included: for games that are simulated in the page.
     /// Every player gets every tick's inputs once and in order; what is lost on the way is asked for again.
     pub fn fan_out_inputs(&mut self) {
-        self.fan_out = true;
+        self.fan_out = FanOut::Batch;
+    }
+
+    /// The same with `inputs` instead of those of this tick.
+    pub(crate) fn fan_out_others(&mut self, inputs: msgpack::Inputs) {
+        self.fan_out = FanOut::Others(inputs.finish());
+    }
+
+    /// Sends a state or event that is encoded already.
+    pub(crate) fn send_encoded(&mut self, to: Target, kind: Kind, value: &[u8]) {
+        let body = msgpack::prefix_tick(self.tick, value);
+        self.outputs.push_back(Output::Body { to, kind, body });
+    }
+
+    /// From now on these are shown as the players, by number and name, instead of those who are in.
+    pub(crate) fn show_cast(&mut self, cast: BTreeMap<PlayerId, String>) {
+        self.cast = Some(cast);
     }
 
     /// Puts a player out after this tick; `sentence` is what they are shown.
@@ -216,6 +233,17 @@ impl<G: Game> Context<G> {
         self.outputs.push_back(Output::Body { to, kind, body });
         Ok(())
     }
+}
+
+/// Which inputs go to everybody after the tick.
+#[derive(Default)]
+enum FanOut {
+    #[default]
+    Nothing,
+    /// What the game got.
+    Batch,
+    /// What it gave instead, encoded.
+    Others(Vec<u8>),
 }
 
 /// What of a player waits for the tick.
@@ -273,7 +301,8 @@ impl<G: Game> Room<G> {
                 listed: false,
                 kicked: Vec::new(),
                 outputs: VecDeque::new(),
-                fan_out: false,
+                fan_out: FanOut::Nothing,
+                cast: None,
                 game: PhantomData,
             },
             max_players,
@@ -345,6 +374,16 @@ impl<G: Game> Room<G> {
         let player = PlayerId(self.next_player);
         self.next_player += 1;
         player
+    }
+
+    /// The players are numbered from `first` on, instead of from 1.
+    pub(crate) fn number_players_from(&mut self, first: u32) {
+        self.next_player = first;
+    }
+
+    /// Who is to be shown as the players, where that has changed and they aren't those who are in.
+    pub(crate) fn poll_cast(&mut self) -> Option<BTreeMap<PlayerId, String>> {
+        self.context.cast.take()
     }
 
     /// Tells the room something: the one way in. The journal of a room is what passes here.
@@ -422,8 +461,10 @@ impl<G: Game> Room<G> {
         if let Some(game) = &mut self.game {
             game.tick(&mut self.context, tick, &batch);
         }
-        if std::mem::take(&mut self.context.fan_out) {
-            self.fan_out(inputs);
+        match std::mem::take(&mut self.context.fan_out) {
+            FanOut::Nothing => {}
+            FanOut::Batch => self.fan_out(inputs),
+            FanOut::Others(inputs) => self.fan_out(inputs),
         }
         for (player, sentence) in std::mem::take(&mut self.context.kicked) {
             self.leave(player, Leave::Kicked, sentence);

@@ -136,11 +136,13 @@ impl<G: Game> Server<G> {
         };
         let Stage::Joined(session) = &self.connections[index].stage else { return };
         let info = session.info.clone();
+        let sessions = self.shown(room);
+        let players = self.rooms[room].room.players().len();
         let reply = JoinReply {
             socket_id: &info.socket_id,
             player: player.0,
-            room_size: self.rooms[room].room.players().len(),
-            sessions: self.joined(room).collect(),
+            room_size: if self.rooms[room].cast.is_some() { sessions.len() } else { players },
+            sessions,
             tick: self.rooms[room].last_tick,
             tick_ms: self.config.tick.as_secs_f64() * 1000.0,
             input_seq: FIRST_INPUT,

@@ -348,10 +348,17 @@ pub fn encode(value: &impl Serialize, limit: usize) -> Result<Vec<u8>, SendError
 /// # Errors
 /// As [`encode`]; `limit` holds for the value alone.
 pub fn encode_at_tick(tick: u32, value: &impl Serialize, limit: usize) -> Result<Vec<u8>, SendError> {
-    let mut body = Vec::with_capacity(256);
+    encode_after(prefix_tick(tick, &[]), value, limit)
+}
+
+/// The body `[tick, value]` of a value that is encoded already.
+#[must_use]
+pub(crate) fn prefix_tick(tick: u32, value: &[u8]) -> Vec<u8> {
+    let mut body = Vec::with_capacity(256.max(limits::BODY_PREFIX_BYTES + value.len()));
     write(rmp::encode::write_array_len(&mut body, 2));
     write(rmp::encode::write_uint(&mut body, tick.into()));
-    encode_after(body, value, limit)
+    body.extend_from_slice(value);
+    body
 }
 
 fn encode_after(mut body: Vec<u8>, value: &impl Serialize, limit: usize) -> Result<Vec<u8>, SendError> {
