@@ -104,7 +104,7 @@ impl SimulatedClient {
     /// Where it is no `T`.
     #[must_use]
     pub fn last_state<T: DeserializeOwned>(&self) -> Option<T> {
-        self.raw_states().last().map(|(tick, value)| decode("state", tick, value))
+        self.raw_states().next_back().map(|(tick, value)| decode("state", tick, value))
     }
 
     /// The game's events that it was told, on either lane, each with the tick that made it.
