@@ -83,6 +83,13 @@ impl SimulatedClient {
         self.websocket_down.direction.traffic
     }
 
+    /// When the oldest message was said that is still on its way over the websocket, in either direction; `None` where
+    /// all have arrived. What the server holds back until the websocket takes it doesn't count.
+    #[must_use]
+    pub fn websocket_waits_since(&self) -> Option<Duration> {
+        [self.websocket_up.oldest(), self.websocket_down.oldest()].into_iter().flatten().min()
+    }
+
     /// The newest signaling reply or event of that name.
     #[must_use]
     pub fn heard(&self, action: &str) -> Option<&serde_json::Value> {

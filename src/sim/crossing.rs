@@ -180,6 +180,8 @@ pub(super) struct Stream {
     /// Bytes of segments, and messages that end with them, which the window has no room for yet.
     waiting: VecDeque<(usize, Option<Said>)>,
     under_way_bytes: usize,
+    /// When each message was said that is not complete at the other end.
+    said_at: VecDeque<Duration>,
     /// Those that came before one that is missing.
     arrived: BTreeMap<u64, Segment>,
     next: u64,
@@ -192,6 +194,7 @@ impl Stream {
             round_trip: Duration::ZERO,
             waiting: VecDeque::new(),
             under_way_bytes: 0,
+            said_at: VecDeque::new(),
             arrived: BTreeMap::new(),
             next: 0,
         }
@@ -202,7 +205,13 @@ impl Stream {
         self.waiting.is_empty() && self.under_way_bytes < WINDOW_BYTES
     }
 
-    pub(super) fn send(&mut self, said: Said) {
+    /// When the oldest message was said that is not complete at the other end.
+    pub(super) fn oldest(&self) -> Option<Duration> {
+        self.said_at.front().copied()
+    }
+
+    pub(super) fn send(&mut self, now: Duration, said: Said) {
+        self.said_at.push_back(now);
         let mut left = said.bytes();
         while left > SEGMENT_BYTES {
             self.waiting.push_back((SEGMENT_BYTES, None));
@@ -248,7 +257,10 @@ impl Stream {
         while let Some(segment) = self.arrived.remove(&self.next) {
             self.next += 1;
             self.under_way_bytes -= segment.crossing.bytes;
-            complete.extend(segment.said);
+            if let Some(said) = segment.said {
+                self.said_at.pop_front();
+                complete.push(said);
+            }
         }
         complete
     }
@@ -336,7 +348,7 @@ mod tests {
         let (mut complete, mut order) = (Vec::new(), 0);
         for ms in (0..100_000).map(|ms| ms * MS) {
             if ms < 10 * MS * messages && ms.as_millis().is_multiple_of(10) {
-                stream.send(Said::Up(Message::Text(format!("{}{}", ms.as_millis(), " ".repeat(bytes)))));
+                stream.send(ms, Said::Up(Message::Text(format!("{}{}", ms.as_millis(), " ".repeat(bytes)))));
             }
             while let Some(first) = under_way.first_entry().filter(|first| first.key().0 <= ms) {
                 let mut segment = first.remove();

@@ -483,7 +483,7 @@ impl<G: Game> Simulation<G> {
             let mut is_ready = true;
             while is_ready && stream.has_room() {
                 match self.server.poll_signal(client.connection()) {
-                    Some(signal) => stream.send(Said::Down(signal)),
+                    Some(signal) => stream.send(elapsed, Said::Down(signal)),
                     None => is_ready = false,
                 }
                 let segments = std::iter::from_fn(|| stream.poll(elapsed));
@@ -499,7 +499,7 @@ impl<G: Game> Simulation<G> {
                 packets.push(Packet { client, payload: Payload::DatagramUp(datagram, source) });
             }
             while let Some(message) = end.client.poll_message() {
-                end.websocket_up.send(Said::Up(message));
+                end.websocket_up.send(elapsed, Said::Up(message));
             }
             for payload in end.poll_segments(elapsed) {
                 packets.push(Packet { client, payload });
@@ -606,7 +606,8 @@ impl<G: Game> Simulation<G> {
 
     fn send_message(&mut self, client: ClientId, message: Message) {
         self.collect();
-        self[client].websocket_up.send(Said::Up(message));
+        let elapsed = self.elapsed();
+        self[client].websocket_up.send(elapsed, Said::Up(message));
         self.collect();
     }
 }
@@ -671,6 +672,29 @@ mod tests {
         sim.run(Duration::from_secs(1));
         let replies: Vec<_> = sim[ada].texts.iter().map(|text| text["i"].as_u64().unwrap()).collect();
         assert_eq!(replies, [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_websocket_that_is_held_up_says_since_when() {
+        let mut sim = relay();
+        let ada = sim.connect("waits");
+        sim.run(40 * MS);
+        assert_eq!(sim[ada].websocket_waits_since(), None);
+        sim.set_path(ada, Path::new(10 * MS).with(&Node::Blackout(Duration::ZERO..100 * MS)));
+        for at in [40, 50] {
+            assert_eq!(sim.elapsed(), at * MS);
+            sim.text(ada, r#"{"a":"fly"}"#);
+            assert_eq!(sim[ada].websocket_waits_since(), Some(40 * MS), "the oldest");
+            sim.run(10 * MS);
+        }
+        // Sent again 220 ms after it was lost; the replies take as long as the requests.
+        sim.run(200 * MS);
+        assert_eq!(sim[ada].websocket_waits_since(), Some(40 * MS));
+        sim.run(15 * MS);
+        assert_eq!(sim[ada].websocket_waits_since(), Some(50 * MS), "the other, and the reply to the first");
+        sim.run(20 * MS);
+        assert_eq!(sim[ada].websocket_waits_since(), None);
+        assert_eq!(sim[ada].texts.len(), 2);
     }
 
     #[test]
