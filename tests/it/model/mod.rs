@@ -2,8 +2,12 @@
 //!
 //! A seed makes a run: clients over networks of all kinds, and a list of [`Transition`]s (they join, leave, crash, send,
 //! and others attack) at random times. The [`World`] applies each to the model and to the server, and compares the two
-//! all the time. Then the faults stop, and within five seconds everything must be as it should; then all leave, and
-//! nothing may be left.
+//! all the time. Then the faults stop, what they held up arrives, and within five seconds more everything must be as it
+//! should; then all leave, and nothing may be left.
+//!
+//! What goes over a websocket takes as long as TCP has to repeat it. The model doesn't guess how long that is: it sees
+//! since when something has been on its way, and stops the clock of that player while it is longer than a sound network
+//! takes. Server and client have to answer by that clock as promptly as over a sound network.
 //!
 //! `MODEL_SEEDS` says how many seeds to run, `MODEL_FIRST_SEED` the first of them.
 
@@ -23,7 +27,7 @@ use self::world::World;
 const SHARES: u64 = 16;
 /// Seeds where nobody asks for more.
 const SEEDS: u64 = 48;
-/// After the faults.
+/// After the faults, once everything has arrived that they held up.
 const RECOVERY: Duration = Duration::from_secs(5);
 
 /// Notes what is logged as an error, by thread.

@@ -26,6 +26,8 @@ pub(super) enum Transition {
     OfferAgain(usize),
     /// A player's network changes.
     Weather { player: usize, weather: Weather },
+    /// The address translation before a player forgets it.
+    Rebind(usize),
     /// Everything stands still.
     StandStill { ms: u64 },
     /// Datagrams come from somewhere, or as if from a player.
@@ -42,7 +44,7 @@ pub(super) enum Transition {
     Flood { player: usize, frames: bool },
 }
 
-/// What a player's network does to datagrams.
+/// What a player's network does.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Weather {
     Sound,
@@ -51,6 +53,12 @@ pub(super) enum Weather {
     Narrow { bytes_per_s: u64 },
     Awful,
     Blackout { ms: u64 },
+    Bursty { permille: u16, longest: u16 },
+    Duplicating { permille: u16 },
+    Reordering { permille: u16, by_ms: u64 },
+    Rebinding { every_ms: u64 },
+    NoUdp,
+    Mtu(usize),
 }
 
 /// What is in a datagram of nobody's.
@@ -66,13 +74,19 @@ pub(super) enum Garbage {
 
 impl Weather {
     fn draw(rng: &mut impl Rng) -> Weather {
-        match rng.random_range(0..10) {
+        match rng.random_range(0..16) {
             0..=2 => Weather::Sound,
             3 | 4 => Weather::Lossy { permille: [20, 100, 300][rng.random_range(0..3)] },
             5 | 6 => Weather::Jittery { ms: rng.random_range(5..200) },
             7 => Weather::Narrow { bytes_per_s: rng.random_range(4_000..50_000) },
             8 => Weather::Awful,
-            _ => Weather::Blackout { ms: [200, 1_000, 6_000, 60_000][rng.random_range(0..4)] },
+            9 => Weather::Blackout { ms: [200, 1_000, 6_000, 60_000][rng.random_range(0..4)] },
+            10 => Weather::Bursty { permille: rng.random_range(5..100), longest: rng.random_range(2..12) },
+            11 => Weather::Duplicating { permille: [20, 300, 1_000][rng.random_range(0..3)] },
+            12 => Weather::Reordering { permille: rng.random_range(10..500), by_ms: rng.random_range(5..200) },
+            13 => Weather::Rebinding { every_ms: [300, 2_000, 10_000][rng.random_range(0..3)] },
+            14 => Weather::NoUdp,
+            _ => Weather::Mtu(rng.random_range(200..1_200)),
         }
     }
 
@@ -86,6 +100,14 @@ impl Weather {
             Weather::Narrow { bytes_per_s } => path.with(&Node::RateLimit(RateLimit::new(bytes_per_s, 6_000))),
             Weather::Awful => path.with(&Node::Jitter(one_way * 3)).with(&Node::Loss { permille: 400 }),
             Weather::Blackout { ms } => path.with(&Node::Blackout(now..now + Duration::from_millis(ms))),
+            Weather::Bursty { permille, longest } => path.with(&Node::BurstLoss { permille, longest }),
+            Weather::Duplicating { permille } => path.with(&Node::Duplicate { permille }),
+            Weather::Reordering { permille, by_ms } => {
+                path.with(&Node::Reorder { permille, by: Duration::from_millis(by_ms) })
+            }
+            Weather::Rebinding { every_ms } => path.with(&Node::Rebinding(Duration::from_millis(every_ms))),
+            Weather::NoUdp => path.with(&Node::NoUdp),
+            Weather::Mtu(bytes) => path.with(&Node::Mtu(bytes)),
         }
     }
 }
@@ -125,6 +147,7 @@ impl Transition {
     fn try_draw(world: &mut World) -> Option<Transition> {
         let members = world.members();
         let has_place = world.has_place_for_clients();
+        let is_flooding = world.is_flooding();
         let rng = &mut world.rng;
         let somebody = (!members.is_empty()).then(|| members[rng.random_range(0..members.len())]);
         Some(match rng.random_range(0..100) {
@@ -150,10 +173,11 @@ impl Transition {
                 let websocket_ends_after_ms = rng.random_bool(0.7).then(|| rng.random_range(0..3_000));
                 Transition::Crash { player: somebody?, websocket_ends_after_ms }
             }
-            31..=50 => {
+            31..=47 => {
                 let every_ms = [0, 5, 33][rng.random_range(0..3)];
                 Transition::Inputs { player: somebody?, count: rng.random_range(1..=12), every_ms }
             }
+            48..=50 => Transition::Rebind(somebody?),
             51..=66 => {
                 let wish = match rng.random_range(0..16) {
                     0 => Wish::KickMe,
@@ -172,6 +196,8 @@ impl Transition {
             }
             67..=68 => Transition::OfferAgain(somebody?),
             69..=76 => Transition::Weather { player: somebody?, weather: Weather::draw(rng) },
+            // The second half of a flood would be none after that.
+            77..=79 if is_flooding => return None,
             77..=79 => Transition::StandStill { ms: [40, 300, 3_000, 20_000][rng.random_range(0..4)] },
             80..=87 => {
                 let kind = [Garbage::Unknown, Garbage::Stun, Garbage::Dtls][rng.random_range(0..3)];

@@ -29,10 +29,12 @@ const STEP: Duration = Duration::from_millis(25);
 /// What a server and a client may take to act on what they have, ticks included.
 const GRACE: Duration = Duration::from_millis(500);
 const MAX_PLAYERS: usize = 4;
-/// Commands that one client sends in a second, so that no two steps of the room bring a flood.
-const COMMANDS_PER_SECOND: usize = 8;
+/// Commands of one client that are on their way at once: a websocket that was held up brings all in one tick.
+const COMMANDS_UNDER_WAY: u32 = 8;
 /// Inputs that each sends in the end, at once: all of them must be heard.
 const LAST_INPUTS: u32 = 4;
+/// After which TCP sends again at the latest what was lost.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Clients of one run.
 const CLIENTS: usize = 10;
 /// Where websockets of no [`ClientId`] come from: all from one address, as from behind one router.
@@ -59,15 +61,19 @@ struct Reader {
     reads_at: Duration,
 }
 
-/// What the model knows of a player.
+/// What the model knows of a player. Times are of [`Player::flowing`] where nothing else is said.
 struct Player {
     place: Place,
     room: &'static str,
     manner: Manner,
     one_way: Duration,
+    /// When they came, in the simulation's time.
+    came: Duration,
+    /// How long their websocket has not been held up: nothing was on its way for longer than a sound network takes. So
+    /// each message counts for no more than that, however often TCP had to send it again.
+    flowing: Duration,
     inputs: u32,
     commands: u32,
-    commanded: Vec<Duration>,
     may_be_flood: bool,
     may_be_bad: bool,
     has_offered_again: bool,
@@ -75,7 +81,7 @@ struct Player {
     asked: Option<Duration>,
     /// When they left or crashed.
     gone: Option<Duration>,
-    /// They crashed, and their websocket ends at that time, if it does.
+    /// They crashed, and their websocket ends at that time of the world, if it does.
     websocket_ends: Option<Option<Duration>>,
     /// Since when the model sees something that must pass.
     unsettled: Option<Duration>,
@@ -156,6 +162,11 @@ impl World {
         self.players.len() < CLIENTS
     }
 
+    /// A flood may still be on its way.
+    pub(super) fn is_flooding(&self) -> bool {
+        self.players.iter().any(|player| player.may_be_flood && !player.heard.closed)
+    }
+
     pub(super) fn apply(&mut self, transition: Transition) {
         self.history.push((self.sim.elapsed(), transition.clone()));
         match transition {
@@ -180,6 +191,11 @@ impl World {
                 self.text(self.players[player].place, &request.to_string());
             }
             Transition::Weather { player, weather } => self.set_weather(player, weather),
+            Transition::Rebind(player) => {
+                if let Place::Simulation(id) = self.players[player].place {
+                    self.sim.rebind(id);
+                }
+            }
             Transition::StandStill { ms } => self.sim.stand_still(Duration::from_millis(ms)),
             Transition::Garbage { forged, kind, count } => {
                 for _ in 0..count {
@@ -196,7 +212,7 @@ impl World {
                     reader.client.is_none() && !reader.is_gone && reader.closed.is_none()
                 });
                 if let Some(player) = player {
-                    self.players[player].asked = Some(self.awake);
+                    self.players[player].asked = Some(self.players[player].flowing);
                     self.text(self.players[player].place, BAD_REQUESTS[number % BAD_REQUESTS.len()]);
                 } else if let Some(newest) = newest {
                     let mut requests = BAD_REQUESTS.iter().chain(BAD_JOINS).cycle();
@@ -215,6 +231,8 @@ impl World {
             }
             Transition::Flood { player, frames } => {
                 self.players[player].may_be_flood = true;
+                // Others would spread it over so long that it is none.
+                self.set_weather(player, Weather::Sound);
                 let place = self.players[player].place;
                 if frames {
                     let ping = [&[0x02, 0, 0, 0, 0][..], &msgpack::encode_clock(1.0)].concat();
@@ -234,6 +252,9 @@ impl World {
             let step = STEP.min(end - self.sim.elapsed());
             self.sim.run(step);
             self.awake += step;
+            for player in &mut self.players {
+                player.flowing += if player.is_held_up(&self.sim) { Duration::ZERO } else { step };
+            }
             for reader in 0..self.readers.len() {
                 self.pump(reader);
             }
@@ -242,15 +263,22 @@ impl World {
         }
     }
 
-    /// All faults stop.
+    /// All faults stop, and what they held up arrives: TCP doesn't know that the network is sound again before it sends
+    /// the next time, which may be a minute after the last. Nothing that the server does makes that any shorter.
     pub(super) fn calm(&mut self) {
         self.is_calm = true;
         for player in 0..self.players.len() {
-            if self.players[player].gone.is_none() {
-                self.set_weather(player, Weather::Sound);
-            } else if let Some(Some(ends)) = &mut self.players[player].websocket_ends {
-                *ends = self.awake.min(*ends);
+            match &mut self.players[player].websocket_ends {
+                None => self.set_weather(player, Weather::Sound),
+                Some(ends) => *ends = ends.map(|ends| self.awake.min(ends)),
             }
+        }
+        let calm = self.sim.elapsed();
+        while self.players.iter().any(|player| player.waits_since(&self.sim).is_some_and(|since| since <= calm)) {
+            if self.sim.elapsed() - calm > LONGEST_TIMEOUT + GRACE {
+                self.fault("the network is sound, and a websocket still holds something up");
+            }
+            self.run(STEP);
         }
     }
 
@@ -382,9 +410,10 @@ impl World {
             room,
             manner,
             one_way: if slow_reader { Duration::ZERO } else { one_way },
+            came: self.sim.elapsed(),
+            flowing: Duration::ZERO,
             inputs: 0,
             commands: 0,
-            commanded: Vec::new(),
             may_be_flood: false,
             may_be_bad: false,
             has_offered_again: false,
@@ -398,8 +427,8 @@ impl World {
 
     fn leave(&mut self, player: usize) {
         let known = &mut self.players[player];
-        known.gone = Some(self.awake);
-        self.replies_lost |= known.asked.is_some_and(|at| self.awake - at < Duration::from_secs(1));
+        known.gone = Some(known.flowing);
+        self.replies_lost |= known.asked.is_some_and(|at| known.flowing - at < Duration::from_secs(1));
         let now = self.sim.now();
         self.client(player).leave(now);
         if let Place::Reader(reader) = self.players[player].place {
@@ -412,7 +441,7 @@ impl World {
         let now = self.sim.now();
         self.client(player).handle_disconnect(now);
         let known = &mut self.players[player];
-        known.gone = Some(self.awake);
+        known.gone = Some(known.flowing);
         self.replies_lost = true;
         known.websocket_ends = Some(websocket_ends_after_ms.map(|ms| self.awake + Duration::from_millis(ms)));
     }
@@ -430,13 +459,11 @@ impl World {
     }
 
     fn command(&mut self, player: usize, wish: Wish) {
-        let (awake, now) = (self.awake, self.sim.now());
+        let now = self.sim.now();
         let known = &mut self.players[player];
-        known.commanded.retain(|&at| awake - at < Duration::from_secs(1));
-        if known.commanded.len() == COMMANDS_PER_SECOND {
+        if known.commands - self.book.borrow().seats[&player].commands == COMMANDS_UNDER_WAY {
             return;
         }
-        known.commanded.push(awake);
         known.commands += 1;
         let order = Sealed::new(Order { client: player, number: known.commands, wish });
         self.client(player).command(now, &order).unwrap();
@@ -614,7 +641,7 @@ impl World {
             let book = self.book.borrow();
             let checked = known
                 .hear(player, &book, events, texts)
-                .and_then(|()| known.check_closed(player, &book, closed.as_ref()))
+                .and_then(|()| known.check_closed(player, &book, closed.as_ref(), self.sim.elapsed()))
                 .and_then(|()| known.check_settling(player, &book, closed.is_some(), self.awake));
             drop(book);
             if let Err(fault) = checked {
@@ -628,8 +655,10 @@ impl World {
     fn check_rooms(&mut self) {
         let book = self.book.borrow();
         for (number, room) in book.rooms.iter().enumerate() {
-            let awaited =
-                |player: &Player| player.room == room.name && player.heard.player.is_none() && !player.heard.refused;
+            let awaited = |player: &Player| {
+                let heard = &player.heard;
+                player.room == room.name && heard.player.is_none() && !heard.refused && !heard.closed
+            };
             if !room.is_there || !room.members.is_empty() || self.players.iter().any(awaited) {
                 self.empty_since.remove(&number);
                 continue;
@@ -673,7 +702,7 @@ impl World {
                         let ended = ends.is_some_and(|at| at <= self.awake);
                         (false, !ended)
                     }
-                    (Some(gone), None) => (false, self.awake - gone <= player.one_way + STEP),
+                    (Some(gone), None) => (false, player.flowing - gone <= player.one_way + 2 * STEP),
                     (None, None) => (true, true),
                 },
             };
@@ -730,6 +759,19 @@ impl Player {
     /// Nothing has happened that may have ended their session.
     fn is_settled(&self) -> bool {
         self.gone.is_none() && !self.may_be_bad && !self.may_be_flood && !self.heard.closed && !self.heard.refused
+    }
+
+    /// Since when something has been on its way over the websocket, in the simulation's time. Nobody waits for what a
+    /// crash has cut off.
+    fn waits_since(&self, sim: &Simulation<Witness>) -> Option<Duration> {
+        match self.place {
+            Place::Simulation(id) if self.websocket_ends.is_none() => sim[id].websocket_waits_since(),
+            _ => None,
+        }
+    }
+
+    fn is_held_up(&self, sim: &Simulation<Witness>) -> bool {
+        self.waits_since(sim).is_some_and(|since| sim.elapsed() - since > self.one_way + STEP)
     }
 
     /// Checks what the client has heard since.
@@ -869,7 +911,13 @@ impl Player {
     }
 
     /// Whether there was a reason for the server to close the websocket.
-    fn check_closed(&self, client: usize, book: &Book, closed: Option<&(u16, String)>) -> Result<(), String> {
+    fn check_closed(
+        &self,
+        client: usize,
+        book: &Book,
+        closed: Option<&(u16, String)>,
+        elapsed: Duration,
+    ) -> Result<(), String> {
         let Some((code, reason)) = closed else { return Ok(()) };
         let seat = book.seats.get(&client);
         let has_left = |reason| seat.is_some_and(|seat| seat.left == Some(reason));
@@ -879,6 +927,10 @@ impl Player {
             code if code == Leave::Kicked.close_code() => has_left(Leave::Kicked),
             code if code == Leave::BadFrame.close_code() => self.may_be_bad,
             code if code == Leave::Flood.close_code() => self.may_be_flood,
+            // The join was held up; where it is not, a missing reply is a fault much earlier.
+            code if code == Leave::Timeout.close_code() => {
+                seat.is_none() && elapsed - self.came >= limits::JOIN_TIMEOUT
+            }
             code if code == Leave::RoomClosed.close_code() => seat.is_some_and(|seat| !book.rooms[seat.room].is_there),
             _ => false,
         };
@@ -905,9 +957,9 @@ impl Player {
             self.unsettled = None;
             return Ok(());
         };
-        let since = *self.unsettled.get_or_insert(awake);
+        let waited = self.flowing - *self.unsettled.get_or_insert(self.flowing);
         let patience = if is_slow { Duration::from_secs(8) } else { 2 * self.one_way + GRACE };
-        if awake - since > patience { Err(format!("{what} for {:?}", awake - since)) } else { Ok(()) }
+        if waited > patience { Err(format!("{what} for {waited:?}")) } else { Ok(()) }
     }
 }
 
