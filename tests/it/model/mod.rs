@@ -24,7 +24,7 @@ use self::transition::Transition;
 use self::world::World;
 
 /// The tests that share the seeds, so that they run beside each other.
-const SHARES: u64 = 16;
+const SHARES: u64 = 32;
 /// Seeds where nobody asks for more.
 const SEEDS: u64 = 48;
 /// After the faults, once everything has arrived that they held up.
@@ -108,4 +108,20 @@ shares! {
     server_and_model_agree_13: 13,
     server_and_model_agree_14: 14,
     server_and_model_agree_15: 15,
+    server_and_model_agree_16: 16,
+    server_and_model_agree_17: 17,
+    server_and_model_agree_18: 18,
+    server_and_model_agree_19: 19,
+    server_and_model_agree_20: 20,
+    server_and_model_agree_21: 21,
+    server_and_model_agree_22: 22,
+    server_and_model_agree_23: 23,
+    server_and_model_agree_24: 24,
+    server_and_model_agree_25: 25,
+    server_and_model_agree_26: 26,
+    server_and_model_agree_27: 27,
+    server_and_model_agree_28: 28,
+    server_and_model_agree_29: 29,
+    server_and_model_agree_30: 30,
+    server_and_model_agree_31: 31,
 }
