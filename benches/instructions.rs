@@ -1,7 +1,9 @@
-//! What one message costs the server, for `benches/instructions.sh` to count: everything but the kernel's part.
+//! What messages and ticks cost the server, for `benches/instructions.sh` to count: everything but the kernel's part.
 //!
 //! `send TICKS` fans a state of 200 bytes out to 50 players for so many ticks; `receive PACKETS` takes in so many
-//! packets of one player, each of eight inputs of 37 bytes, one of them new. The setup is the same whatever the number, so the difference of two runs is the messages'.
+//! packets of one player, each of eight inputs of 37 bytes, one of them new; `tick TICKS` runs so
+//! many ticks of 50 players, an input of each taken in and a state sent, and `recorded TICKS` the same with a recording.
+//! The setup is the same whatever the number, so the difference of two runs is what was counted.
 
 #![allow(clippy::unwrap_used, reason = "a count whose setup fails should stop")]
 
@@ -17,6 +19,8 @@ const PLAYERS: usize = 50;
 const STATE_BYTES: usize = 200;
 /// An ICE-lite end gives a silent peer up after 15 s.
 const MOST: usize = 400;
+const MOST_TICKS: usize = 40;
+const WAITING_BYTES: usize = 64 * 1024;
 
 struct Noise;
 
@@ -38,8 +42,20 @@ impl Game for Noise {
     }
 }
 
-fn joined(players: usize) -> Simulation<Noise> {
+fn joined(players: usize, recorded: bool) -> Simulation<Noise> {
     let mut sim = Simulation::with_config(1, |config| config.max_players = players, |_| Ok::<_, Refusal>(Noise));
+    if recorded {
+        // As the driver does: blocks are copied to where another thread fetches them.
+        sim.server.record(|_| {
+            let mut waiting = Vec::new();
+            Box::new(move |block| {
+                if waiting.len() > WAITING_BYTES {
+                    waiting.clear();
+                }
+                waiting.extend_from_slice(block);
+            })
+        });
+    }
     for player in 0..players {
         sim.join("count", &format!("player {player}"));
     }
@@ -50,7 +66,7 @@ fn joined(players: usize) -> Simulation<Noise> {
 }
 
 fn send(ticks: usize) {
-    let mut sim = joined(PLAYERS);
+    let mut sim = joined(PLAYERS, false);
     sim.stand_still(Duration::from_millis(1));
     let mut sent = 0;
     for _ in 0..ticks {
@@ -64,7 +80,7 @@ fn send(ticks: usize) {
 }
 
 fn receive(packets: usize) {
-    let mut sim = joined(1);
+    let mut sim = joined(1, false);
     let ada = sim.clients().next().unwrap();
     let mut datagrams = Vec::new();
     while datagrams.len() < MOST {
@@ -81,6 +97,35 @@ fn receive(packets: usize) {
     assert_eq!(sim.server.counters().bad_frames + sim.server.counters().excess_frames, 0);
 }
 
+fn tick(ticks: usize, recorded: bool) {
+    let mut sim = joined(PLAYERS, recorded);
+    sim.stand_still(Duration::from_millis(1));
+    let clients: Vec<_> = sim.clients().collect();
+    let mut datagrams = Vec::new();
+    for _ in 0..MOST_TICKS {
+        for &client in &clients {
+            sim.send(client, &[0.1f64; 4]);
+            while let Some(transmit) = sim[client].client.poll_transmit() {
+                datagrams.push((client, transmit.bytes.to_vec()));
+            }
+        }
+        sim.stand_still(TICK);
+    }
+    let mut sent = 0;
+    for _ in 0..ticks {
+        for (client, datagram) in datagrams.drain(..PLAYERS) {
+            sim.server.handle_datagram(sim.now(), LocalId(0), sim[client].address(), &datagram);
+        }
+        sim.stand_still(TICK);
+        sim.server.handle_timeout(sim.now());
+        while sim.server.poll_transmit().is_some() {
+            sent += 1;
+        }
+    }
+    assert!(sent >= ticks * PLAYERS);
+    assert_eq!(sim.server.counters().bad_frames + sim.server.counters().excess_frames, 0);
+}
+
 fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     let (Some(what), Some(count)) = (arguments.next(), arguments.next()) else {
@@ -91,6 +136,8 @@ fn main() {
     match what.as_str() {
         "send" => send(count),
         "receive" => receive(count),
-        other => panic!("{other} is neither send nor receive"),
+        "tick" => tick(count, false),
+        "recorded" => tick(count, true),
+        other => panic!("{other} is none of send, receive, tick and recorded"),
     }
 }

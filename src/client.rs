@@ -125,7 +125,7 @@ pub enum Event {
         /// See [`crate::wire::codes::Leave`].
         reason: String,
     },
-    /// The websocket is closed: the end.
+    /// The websocket is closed: the end. Nothing follows, whatever was on its way.
     Closed,
 }
 
@@ -258,6 +258,9 @@ impl Client {
     /// A text message has arrived on the websocket.
     pub fn handle_text(&mut self, now: Instant, text: &str) {
         self.now = now;
+        if self.closed {
+            return;
+        }
         if self.read_signaling(text).is_err() {
             log::warn!("the server sent signaling that can't be read");
         }
@@ -267,7 +270,9 @@ impl Client {
     /// A binary message has arrived on the websocket.
     pub fn handle_binary(&mut self, now: Instant, bytes: &[u8]) {
         self.now = now;
-        self.handle_frame(bytes, Transport::WebSocket);
+        if !self.closed {
+            self.handle_frame(bytes, Transport::WebSocket);
+        }
     }
 
     /// The websocket is gone.
@@ -474,6 +479,10 @@ impl Client {
             #[serde(default)]
             reason: String,
         }
+        #[derive(Deserialize)]
+        struct ChannelFault {
+            m: String,
+        }
         let envelope: Envelope<'_> = serde_json::from_str(text)?;
         let data = envelope.d.map_or("null", RawValue::get);
         match envelope.a.as_str() {
@@ -487,6 +496,14 @@ impl Client {
                 self.accept_answer(joined.sdp.as_deref());
             }
             "joinR" => self.events.push_back(Event::Refused { code: envelope.e, message: envelope.m }),
+            // It may be said over the websocket alone: what the channel says of its end can be lost.
+            "eventChannelClosed" => {
+                let fault: ChannelFault = serde_json::from_str(data)?;
+                if let Some(mut peer) = self.peer.take() {
+                    peer.close(self.now, peer::Closed::ByPeer, &mut self.outbox);
+                    self.events.push_back(Event::ChannelClosed { message: fault.m });
+                }
+            }
             "eventJoin" => {
                 let Presence { player, name, .. } = serde_json::from_str(data)?;
                 self.events.push_back(Event::PlayerJoined { player, name });

@@ -1,18 +1,100 @@
 //! What fuzzers drive. Tests drive the same, with what fuzzers have found and with random bytes.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::game::{
+    Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, RoomInfo, Target as To, Tick, Welcome,
+};
+use crate::games::{Arena, Relay};
+use crate::journal::{self, Header, Journal, Replay};
+use crate::limits;
 
 /// A function that a fuzzer drives with bytes; everything in it must hold whatever they are.
 pub type Target = fn(Instant, &[u8]);
 
 /// All of them, by the names under which their inputs are kept in `tests/fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("lane_packets", crate::peer::hostile::packets_before_opening),
     ("lane_chunks", crate::peer::hostile::chunks_after_opening),
     ("lane_scripts", crate::peer::hostile::scripts),
     ("datagrams", crate::endpoint::hostile::datagrams),
     ("offers", crate::endpoint::hostile::offers),
+    ("journals", journals),
 ];
+
+/// Ticks of a recording that are replayed.
+const TICKS: usize = 100;
+
+/// A recording. What doesn't begin as one is the payload of blocks whose checksums are right: of the header too where
+/// its first byte is even, which is left out.
+fn journals(_: Instant, input: &[u8]) {
+    if input.starts_with(journal::MAGIC) {
+        journal_of_all_games(input);
+    } else if let Some((first, payload)) = input.split_first() {
+        let header = (first % 2 == 1).then(|| Header::new::<Echo>(&RoomInfo::new("hostile", 1), 4, Duration::ZERO));
+        journal_of_all_games(&journal::hostile::sealed(header.as_ref(), payload));
+    }
+}
+
+fn journal_of_all_games(bytes: &[u8]) {
+    let Ok(journal) = Journal::parse(bytes) else { return };
+    journal_of(&journal, Arena::new);
+    journal_of(&journal, |_| Relay);
+    journal_of(&journal, |_| Echo);
+    if let Ok(again) = journal::record_again(&journal, |_| Ok(Echo)) {
+        let again = Journal::parse(&again).expect("what was written can be read");
+        let told = |journal: &Journal<'_>| {
+            let entries = journal.entries().map(|entry| entry.expect("it was read before"));
+            entries.filter(|entry| matches!(entry, journal::Entry::Told(_))).collect::<Vec<_>>()
+        };
+        assert!(told(&again) == told(&journal));
+    }
+}
+
+fn journal_of<G: Game>(journal: &Journal<'_>, game: impl Fn(&RoomInfo) -> G) {
+    let mut replay = Replay::new(journal, |room| Ok(game(room))).expect("no game of these refuses");
+    for _ in 0..TICKS {
+        let Ok(Some(step)) = replay.step() else { break };
+        for input in &step.told {
+            assert!(journal::input_to_json(input).is_object());
+        }
+        for output in &step.said {
+            assert!(journal::output_to_json(output).is_object());
+        }
+    }
+    assert!(replay.torn_bytes() <= limits::JOURNAL_BYTES);
+}
+
+/// Reads whatever can be read, and says it again.
+struct Echo;
+
+impl Game for Echo {
+    type Input = Value;
+    type Command = Value;
+    type State = Value;
+    type Event = Value;
+
+    fn join(&mut self, ctx: &mut Context<Echo>, player: PlayerId, join: &Join) -> Result<Welcome, Refusal> {
+        let _ = ctx.event(To::Except(player), &join.data, Lane::Reliable);
+        Welcome::new(&join.data)
+    }
+
+    fn leave(&mut self, ctx: &mut Context<Echo>, player: PlayerId, _: Leave) {
+        let _ = ctx.event(To::All, &player.0.into(), Lane::Reliable);
+    }
+
+    fn tick(&mut self, ctx: &mut Context<Echo>, _: Tick, batch: &[Incoming<Echo>]) {
+        for message in batch {
+            let _ = match message {
+                Incoming::Input { input, .. } => ctx.state(input),
+                Incoming::Command { player, command } => ctx.event(To::One(*player), command, Lane::Unreliable),
+            };
+        }
+        ctx.fan_out_inputs();
+    }
+}
 
 #[cfg(test)]
 mod tests {

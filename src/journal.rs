@@ -35,7 +35,8 @@ use crate::room::{Input, Output, Room};
 use crate::wire::codes::Leave;
 use crate::wire::msgpack;
 
-const MAGIC: &[u8; 8] = b"rtcade-j";
+/// What every recording begins with.
+pub const MAGIC: &[u8; 8] = b"rtcade-j";
 /// The version of the format that this program writes and reads.
 pub const FORMAT: u16 = 1;
 const PREAMBLE_BYTES: usize = MAGIC.len() + size_of::<u16>();
@@ -44,6 +45,8 @@ const BLOCK_HEADER_BYTES: usize = 8;
 const BLOCK_BYTES: usize = 16 * 1024;
 /// A block that is longer is none: the longest entry, the `data` of a join, has been 16 KiB of JSON.
 const BLOCK_BYTES_MAX: usize = 128 * 1024;
+/// A block with an end alone.
+const END_BYTES: usize = BLOCK_HEADER_BYTES + 2;
 const _: () = assert!(BLOCK_BYTES + 5 * limits::RELIABLE_UP_BYTES < BLOCK_BYTES_MAX, "JSON is not a fifth of msgpack");
 
 /// Takes whole blocks of a recording, in order. It must not block.
@@ -99,7 +102,7 @@ struct RawHeader<'a> {
     commit: &'a str,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 enum RawEntry<'a> {
     Join { player: u32, name: &'a str, data: &'a [u8] },
     Leave { player: u32, reason: &'a str },
@@ -202,24 +205,8 @@ impl Recorder {
     /// Begins a recording.
     #[must_use]
     pub fn new(header: &Header, mut sink: Sink) -> Recorder {
-        let mut buffer = [&MAGIC[..], &FORMAT.to_le_bytes()].concat();
-        let start = begin_block(&mut buffer);
-        append(
-            &mut buffer,
-            &RawHeader {
-                game: &header.game,
-                game_version: header.game_version,
-                room: &header.room.name,
-                seed: header.room.seed,
-                tick_us: micros(header.room.tick),
-                data: &encode_json(&header.room.data),
-                max_players: u32::try_from(header.max_players).unwrap_or(u32::MAX),
-                phase_us: micros(header.phase),
-                rtcade: &header.rtcade,
-                commit: &header.commit,
-            },
-        );
-        seal_block(&mut buffer, start);
+        let mut buffer = Vec::new();
+        append_header(&mut buffer, header);
         sink(&buffer);
         let bytes = buffer.len();
         buffer.clear();
@@ -286,7 +273,7 @@ impl Recorder {
         }
         let before = self.buffer.len();
         append(&mut self.buffer, entry);
-        if self.bytes + self.buffer.len() > limits::JOURNAL_BYTES {
+        if self.bytes + self.buffer.len() > limits::JOURNAL_BYTES - END_BYTES {
             self.buffer.truncate(before);
             self.end(End::Full);
         } else if self.buffer.len() >= BLOCK_BYTES {
@@ -372,6 +359,7 @@ pub struct Replay<'a, G: Game> {
     room: Room<G>,
     /// What was read after the last step and belongs to the next.
     told: Vec<Input>,
+    end: Option<End>,
 }
 
 /// One tick of a [`Replay`].
@@ -414,7 +402,7 @@ impl<'a, G: Game> Replay<'a, G> {
     ) -> Result<Replay<'a, G>, Refusal> {
         let header = journal.header();
         let room = Room::new(&header.room, factory(&header.room)?, header.max_players);
-        Ok(Replay { entries: journal.entries(), room, told: Vec::new() })
+        Ok(Replay { entries: journal.entries(), room, told: Vec::new(), end: None })
     }
 
     /// The room as it is after the last step.
@@ -430,6 +418,18 @@ impl<'a, G: Game> Replay<'a, G> {
         self.entries.torn_bytes()
     }
 
+    /// What the room was told since the last step.
+    #[must_use]
+    pub fn told(&self) -> &[Input] {
+        &self.told
+    }
+
+    /// Why the recording ended; `None` where it was cut off. Known when [`Replay::step`] has returned `None`.
+    #[must_use]
+    pub fn end(&self) -> Option<End> {
+        self.end
+    }
+
     /// Runs the next tick; `None` after the last one.
     ///
     /// # Errors
@@ -439,8 +439,8 @@ impl<'a, G: Game> Replay<'a, G> {
             match self.entries.next().transpose()? {
                 Some(Entry::Told(Input::Tick(tick))) => break tick,
                 Some(Entry::Told(input)) => self.tell(input),
-                // Only damage of the kind that checksums don't see puts a hash where there was no tick.
-                Some(Entry::Said { .. } | Entry::Panicked { .. } | Entry::Ended(_)) => {}
+                Some(Entry::Said { .. } | Entry::Panicked { .. }) => unreachable!("a hash follows a tick"),
+                Some(Entry::Ended(end)) => self.end = Some(end),
                 None => return Ok(None),
             }
         };
@@ -453,7 +453,11 @@ impl<'a, G: Game> Replay<'a, G> {
         let panicked_now = said.contains(&Output::Closed);
         let verdict = loop {
             let (panicked_then, recorded) = match self.entries.next().transpose()? {
-                Some(Entry::Told(Input::Tick(_))) | Some(Entry::Ended(_)) | None => break Verdict::Unknown,
+                None => break Verdict::Unknown,
+                Some(Entry::Ended(end)) => {
+                    self.end = Some(end);
+                    break Verdict::Unknown;
+                }
                 Some(Entry::Told(input)) => {
                     self.tell(input);
                     continue;
@@ -560,6 +564,8 @@ impl<'a> Journal<'a> {
             blocks: Blocks { bytes: self.bytes, at: self.entries_at },
             payload: &[],
             newest_tick: 0,
+            in_tick: false,
+            told: 0,
             ended: false,
         }
     }
@@ -571,6 +577,10 @@ pub struct Entries<'a> {
     blocks: Blocks<'a>,
     payload: &'a [u8],
     newest_tick: u32,
+    /// Whether the hash of the newest tick has yet to come.
+    in_tick: bool,
+    /// Entries since the newest tick.
+    told: usize,
     ended: bool,
 }
 
@@ -601,6 +611,10 @@ impl Entries<'_> {
 
     /// A room trusts what it is told to be within limits.
     fn check(&mut self, raw: RawEntry<'_>) -> Result<Entry, &'static str> {
+        self.told += 1;
+        if self.told > limits::TOLD_PER_TICK {
+            return Err("no room was ever told so much between two ticks");
+        }
         let told = match raw {
             RawEntry::Join { player, name, data } => {
                 Input::Join { player: PlayerId(player), join: checked_join(name, data)? }
@@ -632,8 +646,14 @@ impl Entries<'_> {
                 if number <= self.newest_tick {
                     return Err("a tick doesn't follow the one before");
                 }
-                self.newest_tick = number;
+                if std::mem::replace(&mut self.in_tick, true) {
+                    return Err("a tick follows one without a hash");
+                }
+                (self.newest_tick, self.told) = (number, 0);
                 Input::Tick(Tick { number, missed })
+            }
+            RawEntry::Said { .. } | RawEntry::Panicked { .. } if !std::mem::take(&mut self.in_tick) => {
+                return Err("a hash follows no tick");
             }
             RawEntry::Said { hash } => return Ok(Entry::Said { hash }),
             RawEntry::Panicked { hash } => return Ok(Entry::Panicked { hash }),
@@ -687,6 +707,29 @@ impl<'a> Blocks<'a> {
         self.at = offset + length;
         Ok(Some(Block { payload, offset }))
     }
+}
+
+/// What a file begins with, up to its first entry.
+fn append_header(buffer: &mut Vec<u8>, header: &Header) {
+    buffer.extend_from_slice(MAGIC);
+    buffer.extend_from_slice(&FORMAT.to_le_bytes());
+    let start = begin_block(buffer);
+    append(
+        buffer,
+        &RawHeader {
+            game: &header.game,
+            game_version: header.game_version,
+            room: &header.room.name,
+            seed: header.room.seed,
+            tick_us: micros(header.room.tick),
+            data: &encode_json(&header.room.data),
+            max_players: u32::try_from(header.max_players).unwrap_or(u32::MAX),
+            phase_us: micros(header.phase),
+            rtcade: &header.rtcade,
+            commit: &header.commit,
+        },
+    );
+    seal_block(buffer, start);
 }
 
 fn begin_block(buffer: &mut Vec<u8>) -> usize {
@@ -762,5 +805,7 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod hostile;
 #[cfg(test)]
 mod tests;

@@ -100,6 +100,12 @@
 //!
 //! The bytes are specified in [`wire`].
 //!
+//! # Recordings
+//!
+//! What a room is told can be recorded with a hash of what it says, and told again: [`journal`]. The core hands blocks
+//! of bytes to a sink that must not block; the driver's (`--record`) leaves them to a thread that writes them, the one
+//! exception to the one thread. A game is then held to what it said: `rtcade replay --check`.
+//!
 //! # Errors
 //!
 //! Broken invariants panic: in a peer it costs that peer its connection, in a game its room. Bytes of the network
@@ -124,6 +130,7 @@ pub mod hostile;
 pub mod journal;
 pub mod limits;
 pub mod peer;
+pub mod playback;
 mod player;
 mod rate;
 pub mod room;

@@ -45,8 +45,13 @@ pub const INPUT_WINDOW: usize = 8;
 pub const INPUT_BYTES: usize = 512;
 /// Inputs of one player that wait for the next ticks; past it the oldest is dropped.
 pub const INPUT_BACKLOG: usize = 4 * INPUT_WINDOW;
-/// Commands and requests for missed ticks taken per player and tick, together.
+/// Commands taken per player and tick; more of them wait.
 pub const COMMANDS_PER_TICK: usize = 16;
+/// Commands of one player that wait, and their bytes: what a websocket brings at once that was held up for a while.
+/// Past either the player is put out.
+pub const COMMAND_BACKLOG: usize = 256;
+/// See [`COMMAND_BACKLOG`].
+pub const COMMAND_BACKLOG_BYTES: usize = 16 * RELIABLE_UP_BYTES;
 /// Ticks in one downlink window: the newest and the two before it.
 pub const TICK_WINDOW: usize = 3;
 /// How long a room keeps the inputs it fanned out, for clients that missed ticks.
@@ -134,6 +139,12 @@ pub const HEARTBEATS_UNANSWERED: u8 = 3;
 pub const UNACKNOWLEDGED_BYTES: usize = 64 * 1024;
 /// Bytes of the recording of one room; past it the room goes on unrecorded.
 pub const JOURNAL_BYTES: usize = 256 * 1024 * 1024;
+/// Bytes of recordings that wait for the disk; past it recordings end.
+pub const RECORDING_QUEUE_BYTES: usize = 64 * 1024 * 1024;
+/// MiB of all recordings in a directory unless `--record-limit` says otherwise.
+pub const RECORDINGS_MIB: u64 = 1_024;
+/// What a room can be told between two ticks, in entries of its recording: none was ever told so much.
+pub const TOLD_PER_TICK: usize = 1024 * 1024;
 /// A gap between two turns of the loop past which the process is taken to have been stopped.
 pub const CLOCK_GAP: Duration = Duration::from_millis(250);
 /// Least time between two packets of new inputs from one client.
@@ -156,6 +167,7 @@ const _: () = assert!(
     "the largest state of every tick fits"
 );
 const _: () = assert!(SDP_BYTES < RELIABLE_UP_BYTES);
+const _: () = assert!(COMMAND_BACKLOG > FRAMES_PER_SECOND as usize, "who keeps to the limit of frames is not put out");
 const _: () = assert!(UPLINK_PACKETS_PER_SECOND >= 2 * FRAMES_PER_SECOND, "the limit of frames is met first");
 const _: () = assert!(
     UPLINK_BYTES_PER_SECOND as u128 >= 3 * UDP_PAYLOAD_BYTES as u128 * 1_000 / INPUT_INTERVAL.as_millis() / 2,

@@ -132,7 +132,8 @@ pub struct Context<G: Game> {
     listed: bool,
     kicked: Vec<(PlayerId, String)>,
     outputs: VecDeque<Output>,
-    fan_out: bool,
+    fan_out: FanOut,
+    cast: Option<BTreeMap<PlayerId, String>>,
     game: PhantomData<fn() -> G>,
 }
 
@@ -202,7 +203,23 @@ impl<G: Game> Context<G> {
     /// Sends the inputs of this tick to everybody, their senders included: for games that are simulated in the page.
     /// Every player gets every tick's inputs once and in order; what is lost on the way is asked for again.
     pub fn fan_out_inputs(&mut self) {
-        self.fan_out = true;
+        self.fan_out = FanOut::Batch;
+    }
+
+    /// The same with `inputs` instead of those of this tick.
+    pub(crate) fn fan_out_others(&mut self, inputs: msgpack::Inputs) {
+        self.fan_out = FanOut::Others(inputs.finish());
+    }
+
+    /// Sends a state or event that is encoded already.
+    pub(crate) fn send_encoded(&mut self, to: Target, kind: Kind, value: &[u8]) {
+        let body = msgpack::prefix_tick(self.tick, value);
+        self.outputs.push_back(Output::Body { to, kind, body });
+    }
+
+    /// From now on these are shown as the players, by number and name, instead of those who are in.
+    pub(crate) fn show_cast(&mut self, cast: BTreeMap<PlayerId, String>) {
+        self.cast = Some(cast);
     }
 
     /// Puts a player out after this tick; `sentence` is what they are shown.
@@ -228,13 +245,26 @@ impl<G: Game> Context<G> {
     }
 }
 
+/// Which inputs go to everybody after the tick.
+#[derive(Default)]
+enum FanOut {
+    #[default]
+    Nothing,
+    /// What the game got.
+    Batch,
+    /// What it gave instead, encoded.
+    Others(Vec<u8>),
+}
+
 /// What of a player waits for the tick.
 #[derive(Default)]
 struct Pending {
     inputs: VecDeque<(u32, Vec<u8>)>,
     commands: VecDeque<Vec<u8>>,
+    command_bytes: usize,
     wanted_ticks: Option<(u32, u32)>,
-    taken: usize,
+    taken_inputs: usize,
+    taken_commands: usize,
     consumed: u32,
 }
 
@@ -283,7 +313,8 @@ impl<G: Game> Room<G> {
                 listed: false,
                 kicked: Vec::new(),
                 outputs: VecDeque::new(),
-                fan_out: false,
+                fan_out: FanOut::Nothing,
+                cast: None,
                 game: PhantomData,
             },
             max_players,
@@ -357,6 +388,16 @@ impl<G: Game> Room<G> {
         player
     }
 
+    /// The players are numbered from `first` on, instead of from 1.
+    pub(crate) fn number_players_from(&mut self, first: u32) {
+        self.next_player = first;
+    }
+
+    /// Who is to be shown as the players, where that has changed and they aren't those who are in.
+    pub(crate) fn poll_cast(&mut self) -> Option<BTreeMap<PlayerId, String>> {
+        self.context.cast.take()
+    }
+
     /// Tells the room something: the one way in. The journal of a room is what passes here.
     pub fn handle_input(&mut self, input: Input) {
         if self.game.is_none() {
@@ -397,7 +438,8 @@ impl<G: Game> Room<G> {
 
     fn queue_command(&mut self, player: PlayerId, value: Vec<u8>) {
         let Some(pending) = self.pending.get_mut(&player) else { return };
-        if pending.commands.len() == limits::COMMANDS_PER_TICK {
+        pending.command_bytes += value.len();
+        if pending.commands.len() == limits::COMMAND_BACKLOG || pending.command_bytes > limits::COMMAND_BACKLOG_BYTES {
             // They are on their way out, and nothing more of them is heard.
             self.overflowed += 1;
             self.pending.remove(&player);
@@ -434,8 +476,10 @@ impl<G: Game> Room<G> {
         if let Some(game) = &mut self.game {
             game.tick(&mut self.context, tick, &batch);
         }
-        if std::mem::take(&mut self.context.fan_out) {
-            self.fan_out(inputs);
+        match std::mem::take(&mut self.context.fan_out) {
+            FanOut::Nothing => {}
+            FanOut::Batch => self.fan_out(inputs),
+            FanOut::Others(inputs) => self.fan_out(inputs),
         }
         for (player, sentence) in std::mem::take(&mut self.context.kicked) {
             self.leave(player, Leave::Kicked, sentence);
@@ -515,22 +559,29 @@ impl<G: Game> Room<G> {
             limits::UNRELIABLE_BODY_BYTES - limits::BODY_PREFIX_BYTES
         };
         for pending in self.pending.values_mut() {
-            pending.taken = 0;
+            pending.taken_inputs = 0;
+            pending.taken_commands = 0;
         }
         for arrival in std::mem::take(&mut self.arrivals) {
             let (Arrival::Input(player) | Arrival::Command(player)) = arrival;
             let Some(pending) = self.pending.get_mut(&player) else { continue };
             let message = if let Arrival::Command(_) = arrival {
+                if pending.taken_commands == limits::COMMANDS_PER_TICK {
+                    later.push_back(arrival);
+                    continue;
+                }
+                pending.taken_commands += 1;
                 let Some(value) = pending.commands.pop_front() else { continue };
+                pending.command_bytes -= value.len();
                 msgpack::decode(&value).map(|command| Incoming::Command { player, command })
             } else {
                 let Some((number, value)) = pending.inputs.front() else { continue };
                 let fits = inputs.bytes_with(value.len()) <= room_for_inputs;
-                if pending.taken == limits::INPUT_WINDOW || !fits {
+                if pending.taken_inputs == limits::INPUT_WINDOW || !fits {
                     later.push_back(arrival);
                     continue;
                 }
-                pending.taken += 1;
+                pending.taken_inputs += 1;
                 pending.consumed = *number;
                 let message = msgpack::decode(value).map(|input| Incoming::Input { player, input });
                 if message.is_ok() {
@@ -546,6 +597,7 @@ impl<G: Game> Room<G> {
         }
         self.arrivals = later;
         for (player, error) in unreadable {
+            inputs.remove(player.0);
             self.leave(player, Leave::BadFrame, format!("The game can't read what you sent: {error}"));
         }
         batch.retain(|message| {

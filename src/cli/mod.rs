@@ -1,6 +1,12 @@
 //! The command line: of the shipped games, and of a program that brings its own.
 
+mod playback;
+mod replay;
+mod sim;
+
+use std::any::type_name;
 use std::borrow::Cow;
+use std::io::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 pub use std::process::ExitCode;
@@ -11,7 +17,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use log::LevelFilter;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::driver::{self, Driver, Options};
+use crate::driver::{self, Driver, Options, Record};
 use crate::game::{Game, Refusal, RoomInfo};
 use crate::games::{Arena, Relay};
 use crate::limits;
@@ -19,8 +25,9 @@ use crate::limits;
 const ARENA_PAGE: &str = include_str!("../../client-js/pages/arena/index.html");
 const RELAY_PAGE: &str = include_str!("../../client-js/pages/relay/index.html");
 
-/// Files that a full server has open: its connections, and what they are being sent.
-const FILES_WANTED: u64 = limits::CONNECTIONS as u64 + 1_024;
+const MIB: u64 = 1024 * 1024;
+/// Files that a full server has open: its connections, what they are being sent, and a recording of each room.
+const FILES_WANTED: u64 = limits::CONNECTIONS as u64 + limits::ROOMS as u64 + 1_024;
 /// Below that a busy evening runs out of them.
 const FILES_ADVISED: u64 = 1_024;
 /// Below that the server can't even start.
@@ -29,21 +36,58 @@ const FILES_NEEDED: u64 = 32;
 /// Real-time games by URL: opens a web page whose visitors play with each other.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
-struct CommandLine<A: Args> {
+struct CommandLine<A: Args, O: Subcommand> {
     #[command(subcommand)]
-    command: Option<Command<A>>,
+    command: Option<Command<A, O>>,
     #[command(flatten)]
     serve: A,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command<A: Args> {
+enum Command<A: Args, O: Subcommand> {
     /// Run the server; the same as no command.
     Serve(A),
+    /// Run recorded rooms once more, and compare what they say with what they said.
+    ///
+    /// The exit status is 0 where that is the same, 1 where it differs, 2 where a file can't be replayed.
+    Replay(playback::Arguments),
+    #[command(flatten)]
+    Own(O),
 }
+
+/// Commands of the `rtcade` program alone.
+#[derive(Debug, Subcommand)]
+enum ShippedCommand {
+    /// Let bots play over simulated networks, and print what they see.
+    Sim(sim::Sim),
+}
+
+/// A program that brings its own game has no commands of its own.
+#[derive(Debug, Subcommand)]
+enum NoCommand {}
 
 #[derive(Debug, Args)]
 struct Serve {
+    #[command(flatten)]
+    network: Network,
+    /// Length of a tick in milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = limits::TICK_MS, value_parser = tick_ms())]
+    tick_ms: u32,
+    /// Players per room.
+    #[arg(long, value_name = "N", default_value_t = limits::PLAYERS_PER_ROOM, value_parser = max_players)]
+    max_players: usize,
+    /// Directory in which every room is recorded, for rtcade replay; no other server may record there.
+    #[arg(long, value_name = "DIR")]
+    record: Option<PathBuf>,
+    /// MiB of all recordings there; past it the oldest are deleted.
+    #[arg(long, value_name = "MIB", requires = "record", value_parser = mib())]
+    #[arg(default_value_t = limits::RECORDINGS_MIB)]
+    record_limit: u64,
+}
+
+/// Where a server is found, and what it serves beside rooms.
+#[derive(Clone, Debug, Args)]
+struct Network {
     /// TCP address of the pages and websockets, and UDP address of the game; port 0 picks one.
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8080", value_parser = socket_address)]
     listen: SocketAddr,
@@ -56,12 +100,6 @@ struct Serve {
     /// Directory of files to serve; its index.html is the page of every room.
     #[arg(long, value_name = "DIR")]
     public: Option<PathBuf>,
-    /// Length of a tick in milliseconds.
-    #[arg(long, value_name = "MS", default_value_t = limits::TICK_MS, value_parser = tick_ms())]
-    tick_ms: u32,
-    /// Players per room.
-    #[arg(long, value_name = "N", default_value_t = limits::PLAYERS_PER_ROOM, value_parser = max_players)]
-    max_players: usize,
     /// Say more: -v what happens, -vv why, -vvv everything.
     #[arg(short, long, action = ArgAction::Count)]
     verbose: u8,
@@ -104,6 +142,10 @@ fn tick_ms() -> impl clap::builder::TypedValueParser<Value = u32> {
     clap::value_parser!(u32).range(i64::from(shortest)..=i64::from(longest))
 }
 
+fn mib() -> impl clap::builder::TypedValueParser<Value = u64> {
+    clap::value_parser!(u64).range(1..=u64::MAX / MIB)
+}
+
 fn max_players(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(players @ 1..=limits::PLAYERS_PER_ROOM_MAX) => Ok(players),
@@ -116,32 +158,66 @@ fn max_players(text: &str) -> Result<usize, String> {
 /// `factory` makes the game of each new room, or says why there can't be one.
 ///
 /// The exit status is 0 after SIGTERM or SIGINT, 2 where the command line is wrong, 1 where the server can't start or
-/// go on; then a sentence on standard error says what to do.
-pub fn run<G: Game>(factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static) -> ExitCode {
-    match parse::<Serve>() {
-        Ok(serve) => start(serve, "the game", Options::default().page, factory),
+/// go on; then a sentence on standard error says what to do. That of `replay` is 0 where the game says the same as in
+/// the recording, 1 where it differs, 2 where the recording can't be replayed.
+pub fn run<G: Game>(mut factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static) -> ExitCode {
+    match parse::<Serve, NoCommand>() {
+        Ok(Command::Serve(serve)) => start(serve, "the game", Options::default().page, factory),
+        Ok(Command::Own(nothing)) => match nothing {},
+        Ok(Command::Replay(arguments)) if arguments.serve => playback::serve(arguments, |show| {
+            if show.is_of::<G>() {
+                show.play("the recording", Options::default().page, factory)
+            } else {
+                Err(show.is_of_another_game(&[type_name::<G>()]))
+            }
+        }),
+        Ok(Command::Replay(arguments)) => replay::run(&arguments.replay, |recording, out| {
+            if recording.is_of::<G>() {
+                recording.replay(&mut factory, out)
+            } else {
+                Err(recording.is_of_another_game(&[type_name::<G>()]))
+            }
+        }),
         Err(status) => status,
     }
 }
 
 /// The command line of the shipped games: `main` of the `rtcade` program.
 pub fn main() -> ExitCode {
-    let ServeShipped { game, serve } = match parse() {
-        Ok(shipped) => shipped,
-        Err(status) => return status,
-    };
-    match game {
-        Shipped::Arena => start(serve, "the arena game", ARENA_PAGE.into(), |room| Ok(Arena::new(room))),
-        Shipped::Relay => start(serve, "the relay", RELAY_PAGE.into(), |_| Ok(Relay)),
+    match parse() {
+        Ok(Command::Own(ShippedCommand::Sim(sim))) => sim::run(&sim),
+        Ok(Command::Serve(ServeShipped { game: Shipped::Arena, serve })) => {
+            start(serve, "the arena game", ARENA_PAGE.into(), |room| Ok(Arena::new(room)))
+        }
+        Ok(Command::Serve(ServeShipped { game: Shipped::Relay, serve })) => {
+            start(serve, "the relay", RELAY_PAGE.into(), |_| Ok(Relay))
+        }
+        Ok(Command::Replay(arguments)) if arguments.serve => playback::serve(arguments, |show| {
+            if show.is_of::<Arena>() {
+                show.play("the recorded arena", ARENA_PAGE.into(), |room| Ok(Arena::new(room)))
+            } else if show.is_of::<Relay>() {
+                show.play("the recorded relay", RELAY_PAGE.into(), |_| Ok(Relay))
+            } else {
+                Err(show.is_of_another_game(&[type_name::<Arena>(), type_name::<Relay>()]))
+            }
+        }),
+        Ok(Command::Replay(arguments)) => replay::run(&arguments.replay, |recording, out| {
+            if recording.is_of::<Arena>() {
+                recording.replay(|room| Ok(Arena::new(room)), out)
+            } else if recording.is_of::<Relay>() {
+                recording.replay(|_| Ok(Relay), out)
+            } else {
+                Err(recording.is_of_another_game(&[type_name::<Arena>(), type_name::<Relay>()]))
+            }
+        }),
+        Err(status) => status,
     }
 }
 
 /// What the command line asks for, or the status to exit with.
-fn parse<A: Args>() -> Result<A, ExitCode> {
+fn parse<A: Args, O: Subcommand>() -> Result<Command<A, O>, ExitCode> {
     match CommandLine::try_parse() {
-        Ok(CommandLine { command: Some(Command::Serve(arguments)), .. } | CommandLine { serve: arguments, .. }) => {
-            Ok(arguments)
-        }
+        Ok(CommandLine { command, serve }) => Ok(command.unwrap_or(Command::Serve(serve))),
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             let printed = error.print();
             Err(if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -156,12 +232,28 @@ fn parse<A: Args>() -> Result<A, ExitCode> {
 /// What is wrong with the command line, in one line.
 fn sentence(error: &clap::Error) -> String {
     let text = error.to_string();
-    let line = text.lines().next().unwrap_or_default();
-    format!("{} (--help lists what there is)", line.strip_prefix("error: ").unwrap_or(line))
+    let lines: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let line = lines.join(" ");
+    format!("{} (--help lists what there is)", line.strip_prefix("error: ").unwrap_or(&line))
 }
 
 fn complain(sentence: &str) {
-    eprintln!("rtcade: {sentence}");
+    // Where nobody reads that, there is nobody to tell.
+    let _ = writeln!(io::stderr(), "rtcade: {sentence}");
+}
+
+impl Network {
+    /// What it says, with a page for the rooms.
+    fn options(self, page: Cow<'static, str>) -> Options {
+        Options {
+            listen: self.listen,
+            udp: self.udp,
+            public_addresses: self.public_addr,
+            public: self.public,
+            page,
+            ..Options::default()
+        }
+    }
 }
 
 fn start<G: Game>(
@@ -170,7 +262,25 @@ fn start<G: Game>(
     page: Cow<'static, str>,
     factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,
 ) -> ExitCode {
-    let level = match serve.verbose {
+    let verbose = serve.network.verbose;
+    let options = Options {
+        tick: Duration::from_millis(serve.tick_ms.into()),
+        max_players: serve.max_players,
+        record: serve.record.map(|directory| Record { directory, limit_bytes: serve.record_limit * MIB }),
+        ..serve.network.options(page)
+    };
+    host(options, verbose, title, factory, |_| ())
+}
+
+/// Runs a server until it is stopped; `prepare` does to it what options don't.
+fn host<G: Game>(
+    options: Options,
+    verbose: u8,
+    title: &str,
+    factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,
+    prepare: impl FnOnce(&mut Driver<G>),
+) -> ExitCode {
+    let level = match verbose {
         0 => LevelFilter::Warn,
         1 => LevelFilter::Info,
         2 => LevelFilter::Debug,
@@ -181,15 +291,6 @@ fn start<G: Game>(
         complain(&sentence);
         return ExitCode::FAILURE;
     }
-    let options = Options {
-        listen: serve.listen,
-        udp: serve.udp,
-        public_addresses: serve.public_addr,
-        public: serve.public,
-        page,
-        tick: Duration::from_millis(serve.tick_ms.into()),
-        max_players: serve.max_players,
-    };
     let is_told_an_address = !options.public_addresses.is_empty();
     let mut driver = match Driver::bind(options, factory) {
         Ok(driver) => driver,
@@ -198,6 +299,7 @@ fn start<G: Game>(
             return ExitCode::FAILURE;
         }
     };
+    prepare(&mut driver);
     if let Err(error) = driver.stop_on_signals() {
         log::warn!("SIGTERM and SIGINT will end the server without telling players: {error}");
     }
@@ -262,16 +364,19 @@ mod tests {
     use super::*;
 
     fn parsed(arguments: &[&str]) -> Result<ServeShipped, String> {
-        match CommandLine::<ServeShipped>::try_parse_from([&["rtcade"], arguments].concat()) {
-            Ok(CommandLine { command: Some(Command::Serve(serve)), .. } | CommandLine { serve, .. }) => Ok(serve),
+        match CommandLine::<ServeShipped, ShippedCommand>::try_parse_from([&["rtcade"], arguments].concat()) {
+            Ok(CommandLine { command: Some(Command::Serve(serve)), .. } | CommandLine { command: None, serve }) => {
+                Ok(serve)
+            }
+            Ok(CommandLine { command: Some(other), .. }) => Err(format!("{other:?}")),
             Err(error) => Err(sentence(&error)),
         }
     }
 
     #[test]
     fn the_definition_is_consistent() {
-        CommandLine::<ServeShipped>::command().debug_assert();
-        CommandLine::<Serve>::command().debug_assert();
+        CommandLine::<ServeShipped, ShippedCommand>::command().debug_assert();
+        CommandLine::<Serve, NoCommand>::command().debug_assert();
     }
 
     #[test]
@@ -279,7 +384,7 @@ mod tests {
         for arguments in [&[][..], &["serve"]] {
             let shipped = parsed(arguments).expect("valid");
             assert_eq!(shipped.game, Shipped::Arena);
-            assert_eq!(shipped.serve.listen, Options::default().listen);
+            assert_eq!(shipped.serve.network.listen, Options::default().listen);
             assert_eq!(Duration::from_millis(shipped.serve.tick_ms.into()), Options::default().tick);
             assert_eq!(shipped.serve.max_players, Options::default().max_players);
         }
@@ -288,12 +393,14 @@ mod tests {
     #[test]
     fn every_option_is_taken_with_and_without_the_command() {
         let options = "--listen 127.0.0.1:0 --udp [::]:9 --game relay --public-addr 203.0.113.7 \
-            --public-addr [2001:db8::7]:9 --public . --tick-ms 5 --max-players 1024 -vv";
+            --public-addr [2001:db8::7]:9 --public . --tick-ms 5 --max-players 1024 --record . --record-limit 7 -vv";
         for command in [None, Some("serve")] {
             let arguments: Vec<_> = command.into_iter().chain(options.split_whitespace()).collect();
             let ServeShipped { game, serve } = parsed(&arguments).expect("valid");
-            assert_eq!((game, serve.tick_ms, serve.max_players, serve.verbose), (Shipped::Relay, 5, 1024, 2));
-            let addresses: Vec<_> = serve.public_addr.iter().map(ToString::to_string).collect();
+            let network = serve.network;
+            assert_eq!((game, serve.tick_ms, serve.max_players, network.verbose), (Shipped::Relay, 5, 1024, 2));
+            assert_eq!((serve.record, serve.record_limit), (Some(".".into()), 7));
+            let addresses: Vec<_> = network.public_addr.iter().map(ToString::to_string).collect();
             assert_eq!(addresses, ["203.0.113.7:0", "[2001:db8::7]:9"]);
         }
     }
@@ -309,9 +416,22 @@ mod tests {
             ("--tick-ms 1001", "5..=1000"),
             ("--max-players 0", "from 1 to 1024"),
             ("--max-players 1025", "from 1 to 1024"),
+            ("--record-limit 7", "--record <DIR>"),
+            ("--record . --record-limit 0", "0 is not in 1.."),
+            ("replay", "<FILE>"),
+            ("replay f --speed 0", "above 0"),
+            ("replay f --speed inf", "or max"),
+            ("replay f --to-tick -1", "-1"),
+            ("replay f --update --check", "--check"),
+            ("replay f --serve --check", "--check"),
+            ("replay f --listen 127.0.0.1:0", "--serve"),
+            ("replay f --public .", "--serve"),
             ("--game chess", "chess"),
             ("--verbos", "--verbos"),
             ("play", "play"),
+            ("sim --clients 65", "1..=64"),
+            ("sim --seconds 0", "1..=86400"),
+            ("sim --game chess", "chess"),
         ] {
             let arguments: Vec<_> = arguments.split_whitespace().collect();
             let sentence = parsed(&arguments).expect_err("wrong");

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::udp;
+use super::recorder::Recordings;
+use super::udp::Udp;
 use crate::game::{Game, Link};
 use crate::server::Server;
 
@@ -58,8 +59,14 @@ impl Text {
     }
 }
 
+/// Where figures come from that the server itself doesn't know.
+pub(super) struct Sources<'a> {
+    pub(super) udp: &'a mut Udp,
+    pub(super) recordings: Option<&'a Recordings>,
+}
+
 /// All figures of now.
-pub(super) fn text<G: Game>(server: &Server<G>, datagrams: udp::Counters) -> String {
+pub(super) fn text<G: Game>(server: &Server<G>, sources: &mut Sources<'_>) -> String {
     let mut text = Text(String::with_capacity(8 * 1024));
     let gauges = server.gauges();
     text.gauge("connections", "Websockets.", gauges.connections);
@@ -109,6 +116,7 @@ pub(super) fn text<G: Game>(server: &Server<G>, datagrams: udp::Counters) -> Str
         "Datagrams that no peer took.",
         &[("unknown", unroutable.unknown), ("stun", unroutable.stun), ("dtls", unroutable.dtls)],
     );
+    let datagrams = sources.udp.counters();
     text.counters(
         "datagrams_total",
         "Datagrams by what became of them.",
@@ -121,6 +129,13 @@ pub(super) fn text<G: Game>(server: &Server<G>, datagrams: udp::Counters) -> Str
             ("failed", datagrams.failed),
         ],
     );
+
+    if let Some(recordings) = sources.recordings.map(Recordings::figures) {
+        text.gauge("recordings", "Rooms that are being recorded.", recordings.running);
+        text.counter("recorded_bytes_total", "Bytes of recordings written.", recordings.written_bytes);
+        let early = "Recordings that ended before their rooms.";
+        text.counter("recordings_ended_early_total", early, recordings.ended_early);
+    }
     text.0
 }
 

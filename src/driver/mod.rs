@@ -1,4 +1,5 @@
-//! The driver: one thread, one event loop, sockets, clock and files around the sans-IO [`Server`].
+//! The driver: one thread, one event loop, sockets, clock and files around the sans-IO [`Server`]. Recordings, where
+//! there are any, are written by a thread of their own.
 //!
 //! Each turn of the loop, in the order of Redis's `ae.c`: sleep until the soonest deadline, read the clock once, take
 //! in what the sockets have (each within a budget), run timeouts and ticks, send. Readiness is edge-triggered, so a
@@ -9,6 +10,7 @@
 mod bind;
 mod http;
 mod metrics;
+mod recorder;
 mod site;
 mod tcp;
 mod udp;
@@ -28,6 +30,8 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
+use self::metrics::Sources;
+use self::recorder::Recordings;
 use self::site::Site;
 use self::tcp::{CLOSE_TIMEOUT, Connections};
 use self::udp::Udp;
@@ -77,10 +81,22 @@ pub struct Options {
     pub tick: Duration,
     /// Players per room: 1 to [`limits::PLAYERS_PER_ROOM_MAX`].
     pub max_players: usize,
+    /// Where rooms are recorded, if they are.
+    pub record: Option<Record>,
+}
+
+/// Where rooms are recorded, each in a file of its own that [`crate::journal`] reads.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// The directory, made where it is missing. No other server may record there at the same time.
+    pub directory: PathBuf,
+    /// Bytes of all recordings in it, those of earlier runs included: past it the oldest are deleted, and where all are
+    /// still running, the largest end.
+    pub limit_bytes: u64,
 }
 
 impl Default for Options {
-    /// Port 8080 of every address, the default tick, a page that says that there is none.
+    /// Port 8080 of every address, the default tick, a page that says that there is none, nothing recorded.
     fn default() -> Options {
         Options {
             listen: (Ipv4Addr::UNSPECIFIED, 8080).into(),
@@ -90,6 +106,7 @@ impl Default for Options {
             page: include_str!("placeholder.html").into(),
             tick: Duration::from_millis(limits::TICK_MS.into()),
             max_players: limits::PLAYERS_PER_ROOM,
+            record: None,
         }
     }
 }
@@ -109,6 +126,13 @@ pub enum BindError {
     },
     /// The directory of files can't be read.
     Public {
+        /// The directory.
+        directory: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Recordings can't be written there.
+    Record {
         /// The directory.
         directory: PathBuf,
         /// Why not.
@@ -144,6 +168,10 @@ impl fmt::Display for BindError {
                 let directory = directory.display();
                 write!(f, "{directory} can't be read ({source}): name a directory that exists with --public DIR")
             }
+            BindError::Record { directory, source } => {
+                let directory = directory.display();
+                write!(f, "{directory} can't be written ({source}): name a directory of yours with --record DIR")
+            }
             BindError::Tick(tick) => {
                 let (shortest, longest) = limits::TICK_MS_RANGE.into_inner();
                 write!(f, "a tick can't have {tick:?}: choose {shortest} to {longest} ms with --tick-ms MS")
@@ -160,9 +188,10 @@ impl fmt::Display for BindError {
 impl std::error::Error for BindError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            BindError::Address { source, .. } | BindError::Public { source, .. } | BindError::Os(source) => {
-                Some(source)
-            }
+            BindError::Address { source, .. }
+            | BindError::Public { source, .. }
+            | BindError::Record { source, .. }
+            | BindError::Os(source) => Some(source),
             BindError::Tick(_) | BindError::MaxPlayers(_) => None,
         }
     }
@@ -182,7 +211,8 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Players are told, then [`Driver::run`] returns: within about two seconds, or at once where this is called again.
+    /// Players are told, then [`Driver::run`] returns: within about two seconds, or at once where this is called again;
+    /// a disk that hangs while rooms are recorded may add ten.
     pub fn shutdown(&self) {
         self.requests.fetch_add(1, Ordering::Release);
         // Failing means that the driver is gone.
@@ -218,6 +248,8 @@ pub struct Driver<G: Game> {
     local: SocketAddr,
     udp_port: u16,
     interfaces: Vec<IpAddr>,
+    /// Dropped after the server, which ends its recordings first.
+    recordings: Option<Recordings>,
 }
 
 struct Listener {
@@ -233,8 +265,8 @@ impl<G: Game> Driver<G> {
     /// Opens the sockets of a server without rooms. `factory` makes the game of each new room, or says why not.
     ///
     /// # Errors
-    /// Where an address is taken or not this machine's, the directory of files can't be read, or the tick or the number
-    /// of players is out of range.
+    /// Where an address is taken or not this machine's, the directory of files can't be read, that of recordings can't
+    /// be written, or the tick or the number of players is out of range.
     pub fn bind(
         options: Options,
         factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,
@@ -286,8 +318,18 @@ impl<G: Game> Driver<G> {
             unix_time: std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default(),
             slow_path: false,
         };
+        let mut server = Server::new(config, Instant::now(), factory);
+        let recordings = match options.record {
+            Some(record) => {
+                let recordings = Recordings::start(&record)
+                    .map_err(|source| BindError::Record { directory: record.directory, source })?;
+                server.record(recordings.opener());
+                Some(recordings)
+            }
+            None => None,
+        };
         Ok(Driver {
-            server: Server::new(config, Instant::now(), factory),
+            server,
             poll,
             listeners,
             udp,
@@ -300,6 +342,7 @@ impl<G: Game> Driver<G> {
             local,
             udp_port,
             interfaces,
+            recordings,
         })
     }
 
@@ -325,6 +368,13 @@ impl<G: Game> Driver<G> {
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.handle.clone()
+    }
+
+    /// Makes it the server of a playback: `front` is the page at `/`, and the players of all rooms are numbered from
+    /// `first_player` on.
+    pub(crate) fn open_to_spectators(&mut self, front: &'static str, first_player: u32) {
+        self.site.set_front(front);
+        self.server.number_players_from(first_player);
     }
 
     /// SIGTERM and SIGINT stop it from now on, as [`Handle::shutdown`] does.
@@ -428,7 +478,9 @@ impl<G: Game> Driver<G> {
                 self.connections.handle_accepted(now, self.poll.registry(), socket, remote);
             });
         }
-        self.connections.handle_ready(now, &mut self.server, &self.site, &mut self.udp);
+        let recordings = self.recordings.as_ref();
+        let mut sources = Sources { udp: &mut self.udp, recordings };
+        self.connections.handle_ready(now, &mut self.server, &self.site, &mut sources);
     }
 
     /// Takes in what has arrived while the process was stopped: else everybody who could not be heard would time out.

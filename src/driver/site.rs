@@ -33,6 +33,8 @@ pub(super) enum Answer {
 #[derive(Debug)]
 pub(super) struct Site {
     page: Cow<'static, str>,
+    /// The page at `/`, where that doesn't lead to a fresh room.
+    front: Option<&'static str>,
     /// A directory of the user's, canonical.
     public: Option<PathBuf>,
 }
@@ -56,7 +58,12 @@ impl Site {
         if let Some(directory) = &public {
             fs::read_dir(directory)?;
         }
-        Ok(Site { page, public })
+        Ok(Site { page, front: None, public })
+    }
+
+    /// Shows a page at `/` instead of leading to a fresh room.
+    pub(super) fn set_front(&mut self, page: &'static str) {
+        self.front = Some(page);
     }
 
     /// What `request` gets; `live` makes what isn't a file.
@@ -75,9 +82,9 @@ impl Site {
             (Some(None), _) => {
                 return not_found("A room's name has 1 to 64 characters: letters, digits, _ and - (files stand at /).");
             }
-            (None, "/") => match fresh_room_name() {
-                Ok(name) => Response::sentence(Status::Found, "A fresh room.").field("Location", format!("/r/{name}")),
-                Err(error) => failed("/", &io::Error::other(error)),
+            (None, "/") => match self.front {
+                Some(page) => embedded(page, HTML, request),
+                None => to_fresh_room(),
             },
             (None, "/rtcade.js") => embedded(CLIENT, JAVASCRIPT, request),
             (None, "/healthz") => Response::sentence(Status::Ok, "ok"),
@@ -136,6 +143,13 @@ impl Site {
 fn embedded(text: &'static str, content_type: &'static str, request: &Request) -> Response {
     let tag = format!("\"{:x}-{:08x}\"", text.len(), crc32c::crc32c(text.as_bytes()));
     Response::new(Status::Ok, content_type, Body::Bytes(text.as_bytes().into())).tagged(tag, request)
+}
+
+fn to_fresh_room() -> Response {
+    match fresh_room_name() {
+        Ok(name) => Response::sentence(Status::Found, "A fresh room.").field("Location", format!("/r/{name}")),
+        Err(error) => failed("/", &io::Error::other(error)),
+    }
 }
 
 fn failed(what: &str, error: &io::Error) -> Response {
@@ -278,6 +292,16 @@ mod tests {
         assert_ne!(first, second);
         let name = first.strip_prefix("Location: /r/").expect("a room");
         assert!(name.len() == 8 && RoomName::parse(name).is_some(), "{name}");
+    }
+
+    #[test]
+    fn a_front_page_stands_at_the_root_whatever_is_public() {
+        let directory = Directory::new("front");
+        for mut site in [plain(), directory.site()] {
+            site.set_front("the front");
+            assert!(text(response(&site, &get("/"))).ends_with("the front"));
+            assert!(!text(response(&site, &get("/r/lobby"))).ends_with("the front"));
+        }
     }
 
     #[test]

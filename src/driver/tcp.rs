@@ -11,9 +11,8 @@ use slab::Slab;
 use socket2::{SockRef, TcpKeepalive};
 
 use super::http::{Malformed, Outgoing, Reader, Response, Status};
-use super::metrics;
+use super::metrics::{self, Sources};
 use super::site::{Answer, Live, Site};
-use super::udp::Udp;
 use super::websocket::{Gone, Received, Websocket};
 use crate::game::Game;
 use crate::limits::{CONNECTIONS, UNJOINED_PER_ADDRESS};
@@ -239,12 +238,18 @@ impl Connections {
     }
 
     /// Gives every ready connection its share of a turn.
-    pub(super) fn handle_ready<G: Game>(&mut self, now: Instant, server: &mut Server<G>, site: &Site, udp: &mut Udp) {
+    pub(super) fn handle_ready<G: Game>(
+        &mut self,
+        now: Instant,
+        server: &mut Server<G>,
+        site: &Site,
+        sources: &mut Sources<'_>,
+    ) {
         for _ in 0..self.ready.len() {
             let Some(slot) = self.ready.pop_front() else { break };
             let Some(connection) = self.slots.get_mut(slot) else { continue };
             connection.queued = false;
-            let turn = connection.handle_ready(now, server, site, udp, &mut self.admission);
+            let turn = connection.handle_ready(now, server, site, sources, &mut self.admission);
             self.settle(slot, turn);
         }
     }
@@ -321,11 +326,11 @@ impl Connection {
         now: Instant,
         server: &mut Server<G>,
         site: &Site,
-        udp: &mut Udp,
+        sources: &mut Sources<'_>,
         admission: &mut Admission,
     ) -> Turn {
         let (state, turn) = match std::mem::replace(&mut self.state, State::Gone) {
-            State::Http(http) => self.serve(http, now, server, site, udp, admission),
+            State::Http(http) => self.serve(http, now, server, site, sources, admission),
             State::Open(websocket) => self.receive(websocket, now, server),
             State::Closing(websocket) => finish_closing(websocket),
             State::Lingering(socket) => discard(socket),
@@ -341,7 +346,7 @@ impl Connection {
         now: Instant,
         server: &mut Server<G>,
         site: &Site,
-        udp: &mut Udp,
+        sources: &mut Sources<'_>,
         admission: &mut Admission,
     ) -> (State, Turn) {
         for _ in 0..TURN_STEPS {
@@ -377,7 +382,7 @@ impl Connection {
                             let rooms: Vec<_> = server.rooms().collect();
                             serde_json::to_vec(&rooms).expect("names and numbers are JSON")
                         }
-                        Live::Metrics => metrics::text(server, udp.counters()).into_bytes(),
+                        Live::Metrics => metrics::text(server, sources).into_bytes(),
                     };
                     match site.answer(&request, live) {
                         Answer::Response(response) => {

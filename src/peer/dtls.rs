@@ -8,6 +8,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use dimpl::CryptoError as DimplError;
+use dimpl::crypto::{Buf, HashAlgorithm, KeyProvider, SignatureAlgorithm, SigningKey, aws_lc_rs};
 use str0m::config::{CryptoProvider, DtlsCert, DtlsVersion};
 use str0m::crypto::CryptoError;
 use str0m::crypto::dtls::{DtlsImplError, DtlsInstance, DtlsOutput, DtlsProvider, ProtocolVersion};
@@ -101,7 +103,26 @@ fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// While it lives, the DTLS that is made on this thread shows the same on the network for the same seed: when it
+/// repeats a flight, and how long its datagrams are. It repeats nonces too, and is worth nothing as security: only the
+/// simulator may have it.
+pub(crate) struct SeededDtls(());
+
+impl SeededDtls {
+    pub(crate) fn new(seed: u64) -> SeededDtls {
+        SEED.set(Some(seed));
+        SeededDtls(())
+    }
+}
+
+impl Drop for SeededDtls {
+    fn drop(&mut self) {
+        SEED.set(None);
+    }
+}
+
 thread_local! {
+    static SEED: Cell<Option<u64>> = const { Cell::new(None) };
     static OUTPUT: Cell<Vec<u8>> = Cell::new(vec![0; OUTPUT_BYTES]);
     static NEWEST: RefCell<Option<Arc<Mutex<Shared>>>> = const { RefCell::new(None) };
 }
@@ -126,7 +147,14 @@ struct Provider;
 
 impl DtlsProvider for Provider {
     fn generate_certificate(&self) -> Option<DtlsCert> {
-        dimpl::certificate::generate_self_signed_certificate().ok()
+        let mut generated = dimpl::certificate::generate_self_signed_certificate().ok()?;
+        for _ in 0..SEEDED_CERTIFICATE_TRIES {
+            if SEED.get().is_none() || generated.certificate.len() == SEEDED_CERTIFICATE_BYTES {
+                break;
+            }
+            generated = dimpl::certificate::generate_self_signed_certificate().ok()?;
+        }
+        Some(generated)
     }
 
     fn new_dtls(
@@ -137,26 +165,79 @@ impl DtlsProvider for Provider {
         _mtu: Option<usize>,
     ) -> Result<Box<dyn DtlsInstance>, CryptoError> {
         let dtls = dimpl::Dtls::new_12(checked_config()?, cert.clone(), now);
+        // No two ends repeat their flights at the same times.
+        SEED.set(SEED.get().map(|seed| seed.wrapping_add(1)));
         let shared = Arc::new(Mutex::new(Shared { dtls, received: Vec::new() }));
         NEWEST.set(Some(Arc::clone(&shared)));
         Ok(Box::new(Instance(shared)))
     }
 }
 
+/// Configurations that differ in their seed: checking one costs too much for one of each seed.
+const SEEDED_CONFIGS: usize = 16;
+
 fn checked_config() -> Result<Arc<dimpl::Config>, CryptoError> {
     static CONFIG: OnceLock<Arc<dimpl::Config>> = OnceLock::new();
-    if let Some(config) = CONFIG.get() {
+    static SEEDED: [OnceLock<Arc<dimpl::Config>>; SEEDED_CONFIGS] = [const { OnceLock::new() }; SEEDED_CONFIGS];
+    let seed = SEED.get().map(|seed| seed % SEEDED_CONFIGS as u64);
+    let place = seed.and_then(|seed| SEEDED.get(usize::try_from(seed).ok()?)).unwrap_or(&CONFIG);
+    if let Some(config) = place.get() {
         return Ok(Arc::clone(config));
     }
-    let config = dimpl::Config::builder()
+    let mut builder = dimpl::Config::builder()
         // ICE has checked that the offerer knows the password; a cookie would cost a round trip more.
         .use_server_cookie(false)
         .mtu(limits::UDP_PAYLOAD_BYTES)
         .flight_start_rto(FLIGHT_TIMEOUT)
-        .flight_retries(FLIGHT_RETRIES)
-        .build()
-        .map_err(|error| CryptoError::Other(error.to_string()))?;
-    Ok(Arc::clone(CONFIG.get_or_init(|| Arc::new(config))))
+        .flight_retries(FLIGHT_RETRIES);
+    if let Some(seed) = seed {
+        let provider = dimpl::crypto::CryptoProvider { key_provider: &OneLength, ..aws_lc_rs::default_provider() };
+        builder = builder.dangerously_set_rng_seed(seed).with_crypto_provider(provider);
+    }
+    let config = builder.build().map_err(|error| CryptoError::Other(error.to_string()))?;
+    Ok(Arc::clone(place.get_or_init(|| Arc::new(config))))
+}
+
+/// Usual lengths: by chance the numbers in an ECDSA signature, and a certificate's of its own, have a byte more or less
+/// (X.690 §8.3).
+const SEEDED_SIGNATURE_BYTES: usize = 71;
+const SEEDED_CERTIFICATE_BYTES: usize = 325;
+/// Each has that length with a chance of more than a third.
+const SEEDED_CERTIFICATE_TRIES: u32 = 100;
+
+/// Keys whose signatures have one length.
+#[derive(Debug)]
+struct OneLength;
+
+impl KeyProvider for OneLength {
+    fn load_private_key(&self, key: &[u8]) -> Result<Box<dyn SigningKey>, DimplError> {
+        Ok(Box::new(OneLengthKey(aws_lc_rs::default_provider().key_provider.load_private_key(key)?)))
+    }
+}
+
+#[derive(Debug)]
+struct OneLengthKey(Box<dyn SigningKey>);
+
+impl SigningKey for OneLengthKey {
+    fn sign(&mut self, data: &[u8], hash: HashAlgorithm, out: &mut Buf) -> Result<(), DimplError> {
+        self.0.sign(data, hash, out)?;
+        while out.len() != SEEDED_SIGNATURE_BYTES {
+            self.0.sign(data, hash, out)?;
+        }
+        Ok(())
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        self.0.algorithm()
+    }
+
+    fn hash_algorithm(&self) -> HashAlgorithm {
+        self.0.hash_algorithm()
+    }
+
+    fn supported_hash_algorithms(&self) -> &[HashAlgorithm] {
+        self.0.supported_hash_algorithms()
+    }
 }
 
 struct Instance(Arc<Mutex<Shared>>);
@@ -242,5 +323,33 @@ impl DtlsInstance for Instance {
 
     fn close(&mut self) -> Result<(), DtlsImplError> {
         lock(&self.0).dtls.close()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn what_is_seeded_has_one_length_and_the_rest_the_systems_randomness() {
+        let lengths = || -> BTreeSet<usize> {
+            (0..40).map(|_| generate_certificate().expect("a certificate").certificate.len()).collect()
+        };
+        assert!(lengths().len() > 1, "by chance, once in a million million times, all are alike");
+        let seeded = SeededDtls::new(7);
+        assert_eq!(lengths(), BTreeSet::from([SEEDED_CERTIFICATE_BYTES]));
+        let config = checked_config().expect("a configuration");
+        assert_eq!(config.rng_seed(), Some(7));
+        let key = generate_certificate().expect("a certificate").private_key;
+        let mut key = config.crypto_provider().key_provider.load_private_key(&key).expect("a key");
+        let mut signature = Buf::new();
+        for n in 0..40 {
+            key.sign(&[n], HashAlgorithm::SHA256, &mut signature).expect("a signature");
+            assert_eq!(signature.len(), SEEDED_SIGNATURE_BYTES);
+        }
+        drop(seeded);
+        assert_eq!(checked_config().expect("a configuration").rng_seed(), None);
     }
 }

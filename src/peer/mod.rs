@@ -31,6 +31,7 @@ use lane::{Arrival, Lane, Role};
 use sdp::{Description, Setup};
 use uplink::Uplink;
 
+pub(crate) use dtls::SeededDtls;
 pub use lane::Dropped;
 #[cfg(any(test, fuzzing))]
 pub(crate) use lane::hostile;

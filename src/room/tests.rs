@@ -255,26 +255,50 @@ fn a_player_who_sends_more_inputs_than_are_taken_loses_the_oldest() {
 }
 
 #[test]
-fn commands_past_the_limit_of_a_tick_put_their_sender_out() {
-    for past in [0, 1, 1000] {
-        let mut bench = Bench::new(|_, _| {});
-        let (flooder, other) = (bench.join("flooder"), bench.join("other"));
-        bench.tick();
-        bench.take_log();
-        (0..limits::COMMANDS_PER_TICK + past).for_each(|_| bench.command(flooder, &json!("go")));
-        bench.command(other, &json!("still here"));
-        let waiting = bench.room.changes.len();
-        let outputs = bench.tick();
+fn commands_past_the_limit_of_a_tick_wait_for_the_next_in_order() {
+    let mut bench = Bench::new(|_, _| {});
+    let (held_up, other) = (bench.join("held up"), bench.join("other"));
+    bench.tick();
+    bench.take_log();
+    let count = 2 * limits::COMMANDS_PER_TICK + 1;
+    (0..count).for_each(|number| bench.command(held_up, &json!(number.to_string())));
+    bench.command(other, &json!("mine"));
+    let mut heard: Vec<String> = Vec::new();
+    for expected in [limits::COMMANDS_PER_TICK, limits::COMMANDS_PER_TICK, 1, 0] {
+        assert!(left(&bench.tick()).is_empty());
         let log = bench.take_log().concat();
-        assert!(log.contains("2:still here"), "{log}");
-        if past == 0 {
-            assert!(left(&outputs).is_empty());
-            assert_eq!(log.matches("1:go").count(), limits::COMMANDS_PER_TICK);
-        } else {
-            assert_eq!(left(&outputs), [(1, Leave::Flood)]);
-            assert!(waiting <= limits::COMMANDS_PER_TICK + 1, "{waiting} wait after {past} too many");
+        assert_eq!(log.contains("2:"), heard.is_empty(), "others don't wait for it: {log}");
+        let before = heard.len();
+        let words = log.split([' ', '[', ']']).filter(|word| word.starts_with("1:"));
+        heard.extend(words.map(str::to_owned));
+        assert_eq!(heard.len() - before, expected, "{log}");
+    }
+    assert!(heard.into_iter().eq((0..count).map(|number| format!("1:{number}"))));
+}
+
+#[test]
+fn commands_past_the_backlog_put_their_sender_out() {
+    let long = "x".repeat(limits::RELIABLE_UP_BYTES - 100);
+    let of_long = limits::COMMAND_BACKLOG_BYTES / (long.len() + 3);
+    for (command, most) in [(json!("go"), limits::COMMAND_BACKLOG), (json!(long), of_long)] {
+        for past in [0, 1, 1000] {
+            let mut bench = Bench::new(|_, _| {});
+            let (flooder, other) = (bench.join("flooder"), bench.join("other"));
+            bench.tick();
+            (0..most + past).for_each(|_| bench.command(flooder, &command));
+            bench.command(other, &json!("still here"));
+            let waiting = bench.room.changes.len();
+            let outputs = bench.tick();
+            let log = bench.take_log().concat();
+            assert!(log.contains("2:still here"));
+            if past == 0 {
+                assert!(left(&outputs).is_empty());
+            } else {
+                assert_eq!(left(&outputs), [(1, Leave::Flood)]);
+                assert!(waiting <= 1, "{waiting} wait after {past} too many");
+            }
+            assert_eq!(bench.room.players().len(), if past == 0 { 2 } else { 1 });
         }
-        assert_eq!(bench.room.players().len(), if past == 0 { 2 } else { 1 });
     }
 }
 
@@ -310,6 +334,23 @@ fn what_the_game_cannot_read_costs_its_sender_their_place_and_nobody_else() {
     // Binary, which JSON has not.
     check(|bench, player| bench.room.handle_input(Input::Input { player, number: 2, value: vec![0xc4, 1, 0] }));
     check(|bench, player| bench.command(player, &json!({ "no": "string" })));
+}
+
+#[test]
+fn what_the_game_never_had_is_not_fanned_out() {
+    let mut bench = Bench::new(|ctx, _| ctx.fan_out_inputs());
+    let (bad, good) = (bench.join("bad"), bench.join("good"));
+    bench.tick();
+    bench.input(bad, 1);
+    bench.input(good, 7);
+    bench.command(bad, &json!({ "no": "string" }));
+    let outputs = bench.tick();
+    let [Output::Left { .. }, Output::Body { kind: Kind::Tick, body, .. }] = &outputs[..] else {
+        panic!("{outputs:?}")
+    };
+    let (_, ticks) = msgpack::decode_ticks(body).unwrap();
+    let players: Vec<u32> = ticks[0].iter().map(|input| input.player).collect();
+    assert_eq!(players, [good.0]);
 }
 
 #[test]

@@ -24,6 +24,8 @@ pub(super) struct HostedRoom<G: Game> {
     pub(super) room: Room<G>,
     pub(super) recorder: Option<Recorder>,
     pub(super) members: BTreeMap<PlayerId, Member>,
+    /// Who is shown as the players, where those aren't the members.
+    pub(super) cast: Option<BTreeMap<PlayerId, SessionInfo>>,
     pub(super) start: Instant,
     pub(super) last_tick: u32,
     pub(super) deadline: Instant,
@@ -101,7 +103,8 @@ impl<G: Game> Server<G> {
             .map_err(|_| Fault::new(ErrorCode::Internal, "The room can't be made: its game failed."))?
             .map_err(|refusal| Fault::new(ErrorCode::Refused, refusal.to_string()))?;
         let start = self.phase_start(now);
-        let room = Room::new(&info, game, self.config.max_players);
+        let mut room = Room::new(&info, game, self.config.max_players);
+        room.number_players_from(self.first_player);
         let recorder = self.recordings.as_mut().map(|open| {
             let into_grid = (start - self.started).as_nanos() % self.config.tick.as_nanos();
             let phase = Duration::from_nanos(u64::try_from(into_grid).unwrap_or_default());
@@ -114,6 +117,7 @@ impl<G: Game> Server<G> {
             room,
             recorder,
             members: BTreeMap::new(),
+            cast: None,
             start,
             last_tick: 0,
             deadline: start + self.config.tick,
@@ -153,6 +157,7 @@ impl<G: Game> Server<G> {
         let deadline = hosted.deadline;
         self.measure_links(now, index);
         self.rooms[index].handle_input(room::Input::Tick(Tick { number, missed }));
+        self.show_cast(index);
         self.handle_room_outputs(now, index);
         if self.rooms.contains(index) && !self.dispose_if_empty(now, index) {
             self.tell_users(now, index);
@@ -265,14 +270,48 @@ impl<G: Game> Server<G> {
         }
     }
 
-    pub(super) fn joined(&self, room: usize) -> Vec<&SessionInfo> {
+    /// Who is shown as being in the room: its cast, or else who has joined.
+    pub(super) fn shown(&self, room: usize) -> Vec<&SessionInfo> {
+        let hosted = &self.rooms[room];
+        if let Some(cast) = &hosted.cast {
+            return cast.values().collect();
+        }
         self.playing(room).into_iter().map(|(_, session)| &self.sessions[session].info).collect()
+    }
+
+    /// Takes over a changed cast, and tells the members who of it has come and gone.
+    fn show_cast(&mut self, room: usize) {
+        let Some(mut names) = self.rooms[room].room.poll_cast() else { return };
+        let mut cast = self.rooms[room].cast.take().unwrap_or_default();
+        let gone: Vec<_> = cast.extract_if(.., |player, _| !names.contains_key(player)).collect();
+        names.retain(|player, _| !cast.contains_key(player));
+        let come: Vec<_> = names
+            .into_iter()
+            .map(|(player, name)| {
+                let socket_id = format!("{player}-of-the-cast");
+                SessionInfo { player: player.0, socket_id, user_id: None, name }
+            })
+            .collect();
+        cast.extend(come.iter().map(|info| (PlayerId(info.player), info.clone())));
+        self.rooms[room].cast = Some(cast);
+        for (_, info) in gone {
+            self.tell_change(room, &info, Some(Leave::Left));
+        }
+        for info in come {
+            self.tell_change(room, &info, None);
+        }
     }
 
     /// Tells the others that a player has come, or gone.
     pub(super) fn tell_presence(&mut self, room: usize, info: &SessionInfo, reason: Option<Leave>) {
-        self.rooms[room].users_changed = true;
-        let room_size = self.playing(room).len();
+        if self.rooms[room].cast.is_none() {
+            self.rooms[room].users_changed = true;
+            self.tell_change(room, info, reason);
+        }
+    }
+
+    fn tell_change(&mut self, room: usize, info: &SessionInfo, reason: Option<Leave>) {
+        let room_size = self.shown(room).len();
         let name = if reason.is_some() { "eventLeave" } else { "eventJoin" };
         let text = signaling::event(name, &Presence { session: info, room_size, reason });
         self.tell_room(room, Some(PlayerId(info.player)), &text);
@@ -286,7 +325,7 @@ impl<G: Game> Server<G> {
         }
         hosted.users_changed = false;
         hosted.users_told = Some(now);
-        let sessions = self.joined(room);
+        let sessions = self.shown(room);
         let text = signaling::event("eventRoomUsers", &RoomUsers { room_size: sessions.len(), sessions });
         self.tell_room(room, None, &text);
     }

@@ -192,6 +192,7 @@ pub struct Server<G: Game> {
     rooms: Slab<HostedRoom<G>>,
     by_name: BTreeMap<RoomName, usize>,
     rooms_made: u32,
+    first_player: u32,
     timers: BTreeSet<(Instant, Timer)>,
     ready: VecDeque<ConnectionId>,
     overfull: Vec<usize>,
@@ -236,6 +237,7 @@ impl<G: Game> Server<G> {
             rooms: Slab::new(),
             by_name: BTreeMap::new(),
             rooms_made: 0,
+            first_player: 1,
             timers: BTreeSet::new(),
             ready: VecDeque::new(),
             overfull: Vec::new(),
@@ -251,6 +253,11 @@ impl<G: Game> Server<G> {
     /// Records every room that is made from now on; `open` says what takes the recording of each.
     pub fn record(&mut self, open: impl FnMut(&journal::Header) -> journal::Sink + 'static) {
         self.recordings = Some(Box::new(open));
+    }
+
+    /// The players of every room that is made from now on are numbered from `first` on, instead of from 1.
+    pub fn number_players_from(&mut self, first: u32) {
+        self.first_player = first;
     }
 
     /// The rooms that their games list, by name.

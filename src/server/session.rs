@@ -201,11 +201,13 @@ impl<G: Game> Server<G> {
         };
         let Session { room, player, info, welcome, frames, connection, .. } = &self.sessions[session];
         let Some(index) = *connection else { return };
+        let sessions = self.shown(*room);
+        let players = self.rooms[*room].room.players().len();
         let reply = JoinReply {
             socket_id: &info.socket_id,
             player: player.0,
-            room_size: self.rooms[*room].room.players().len(),
-            sessions: self.joined(*room),
+            room_size: if self.rooms[*room].cast.is_some() { sessions.len() } else { players },
+            sessions,
             tick: self.rooms[*room].last_tick,
             tick_ms: self.config.tick.as_secs_f64() * 1000.0,
             input_seq: frames.next_input(),

@@ -1,39 +1,115 @@
 //! A server and its players under virtual time, over a network of your making: for tests of your game.
 //!
-//! A [`Simulation`] holds one real [`Server`] and any number of real [`Client`]s, with ICE, DTLS and the datagram lane.
-//! Only clock and network are made up: an hour passes in seconds, nothing waits, and a seed says what is lost.
+//! A [`Simulation`] holds one real [`Server`] and any number of real [`Client`](crate::client::Client)s, with ICE, DTLS
+//! and the datagram lane. Only clock and network are made up: an hour passes in seconds, nothing waits, and a seed says
+//! what is lost.
+//!
+//! # How to test your game under loss
+//!
+//! Make a simulation with what makes your game, give the players a network, let them join, play, and look: at the game
+//! itself, and at what each player saw. Of the game `Race`, in which every input is a number of steps:
 //!
 //! ```
-//! use rtcade::client::Event;
-//! use rtcade::games::Arena;
-//! use rtcade::sim::{Path, Node, Simulation};
+//! # use rtcade::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+//! # #[derive(Default)]
+//! # struct Race {
+//! #     steps: std::collections::BTreeMap<PlayerId, u32>,
+//! # }
+//! # impl Game for Race {
+//! #     type Input = u32;
+//! #     type Command = ();
+//! #     type State = Vec<(PlayerId, u32)>;
+//! #     type Event = ();
+//! #     fn join(&mut self, _: &mut Context<Self>, player: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
+//! #         self.steps.insert(player, 0);
+//! #         Ok(Welcome::default())
+//! #     }
+//! #     fn leave(&mut self, _: &mut Context<Self>, player: PlayerId, _: Leave) {
+//! #         self.steps.remove(&player);
+//! #     }
+//! #     fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, batch: &[Incoming<Self>]) {
+//! #         for incoming in batch {
+//! #             if let Incoming::Input { player, input } = incoming {
+//! #                 *self.steps.entry(*player).or_default() += input;
+//! #             }
+//! #         }
+//! #         ctx.state(&self.steps.iter().map(|(&player, &steps)| (player, steps)).collect()).expect("it fits");
+//! #     }
+//! # }
+//! use rtcade::sim::{Node, Path, Simulation};
 //! use std::time::Duration;
 //!
-//! let mut sim = Simulation::new(1, |room| Ok(Arena::new(room)));
-//! sim.set_paths(|| Path::new(Duration::from_millis(25)).with(&Node::Loss { permille: 50 }));
-//! let bots: Vec<_> = (0..8).map(|n| sim.join("arena", &format!("bot {n}"))).collect();
-//! sim.run(Duration::from_secs(10));
+//! let ms = Duration::from_millis;
+//! let mut sim = Simulation::new(1, |_room| Ok(Race::default()));
+//! sim.set_paths(move || Path::new(ms(25)).with(&Node::Jitter(ms(20))).with(&Node::Loss { permille: 50 }));
+//! let bots: Vec<_> = (0..8).map(|number| sim.join("race", &format!("bot {number}"))).collect();
+//! sim.run(ms(3_000));
+//! sim.run_every(ms(100), ms(60_000), |sim| bots.iter().for_each(|&bot| drop(sim.send(bot, &1))));
+//! sim.run(ms(1_000));
+//! let race = sim.game("race").expect("somebody is in it");
+//! assert!(race.steps.values().all(|&steps| steps == 600), "each input counts once: {:?}", race.steps);
 //! for bot in bots {
-//!     assert!(sim[bot].client.is_open());
-//!     let states = sim[bot].events.iter().filter(|(_, event)| matches!(event, Event::State { .. })).count();
-//!     assert!(states > 250, "{states} of some 300 states");
+//!     let states = sim[bot].states::<Vec<(u32, u32)>>();
+//!     assert!(states.len() > 1_700, "of some 1,900 states {} arrived, and not after a newer one", states.len());
+//!     assert!(states.is_sorted_by_key(|(_, racers)| racers[0].1), "nobody runs backwards");
 //! }
 //! ```
 //!
+//! A test that fails prints the seed. [`Scenario`] runs a whole game over a named network with a closure for bots and
+//! reports what players saw; `rtcade sim` prints that of the shipped games, see [`Scenario::play`].
+//!
 //! # The network
 //!
-//! Each client has a [`Path`]: a list of [`Node`]s for each direction, which a datagram passes one after the other,
-//! and a websocket, which is slow but sound. Every direction of every path has random numbers of its own, and of those
-//! each datagram has its own: what becomes of it depends on the seed, on whose it is and on how many went before it,
-//! never on what is in it or on what else is under way.
+//! Each client has a [`Path`]: a list of [`Node`]s for each direction, which everything passes one after the other.
+//! Every direction of every path has random numbers of its own, and of those each datagram has its own: what becomes of
+//! it depends on the seed, on whose it is and on how many went before it, never on what is in it or on what else is
+//! under way. (Where a queue is shared, what else is in it matters, of course.)
+//!
+//! The websocket passes the same nodes, in segments, as TCP would: what they lose is sent again after 200 ms and a
+//! round trip, then after twice as long, and so on, while what follows waits for it at the other end. 16 KiB are under
+//! way at most; the rest waits with the server, where a newer state replaces an older one. There is no fast retransmit
+//! and no congestion window, acknowledgements cost nothing, and opening the connection takes no time. What TCP never
+//! sees of a network leaves it alone: a datagram limit, copies, a forgotten address, a firewall that drops UDP.
 //!
 //! # What a seed reproduces
 //!
-//! The seed of the server, those of its clients, and which datagrams of a path are lost. DTLS draws keys of its own
-//! and varies the times of its handshake, so when a channel opens under loss may differ from run to run.
+//! Everything that the game is told, and everything that players see and when: joins, inputs with their ticks, leaves
+//! and [`Link`](crate::game::Link) figures are the same in every run, in this process and in others. For that, DTLS
+//! repeats its flights at times that follow from the seed, and its datagrams have one length; its keys still come from
+//! the operating system, so the bytes of datagrams differ. Such DTLS repeats nonces and is worth nothing as security:
+//! nothing but a simulation can have it. What a test tells [`Simulation::server`] directly has no part in that where it
+//! makes data channels.
+//!
+//! # What players see
+//!
+//! `rtcade sim --game arena --clients 8 --seconds 60 --seed 1`, which is also what `rtcade sim` does: 8 bots play the
+//! arena for a minute, after 10 seconds in which they join over the same network. A tick is seen if its state arrives,
+//! and late if that is after a newer one, which is not shown; ages count from the tick until its state arrives. What
+//! each network does stands in `src/sim/scenarios.yml`.
+//!
+//! | scenario    | channels |    seen |  late | p50 ms | p99 ms | p99.9 ms | up B/s | down B/s |
+//! |-------------|---------:|--------:|------:|-------:|-------:|---------:|-------:|---------:|
+//! | lan         |   8 of 8 | 100.0 % | 0.0 % |      0 |      0 |        0 |   4490 |    12359 |
+//! | broadband   |   8 of 8 |  99.9 % | 0.0 % |     11 |     13 |       13 |   4797 |    12358 |
+//! | wifi        |   8 of 8 |  99.0 % | 0.0 % |     18 |     24 |       24 |   5156 |    12536 |
+//! | mobile      |   8 of 8 |  99.5 % | 0.0 % |     42 |     55 |       55 |   5823 |    12624 |
+//! | far-away    |   8 of 8 |  99.5 % | 0.0 % |    130 |    135 |      135 |   7448 |    12575 |
+//! | lossy-5     |   8 of 8 |  95.2 % | 0.0 % |     25 |     25 |       25 |   6089 |    12313 |
+//! | lossy-20    |   8 of 8 |  80.2 % | 0.0 % |     25 |     25 |       25 |   7146 |    12500 |
+//! | bursts      |   8 of 8 |  95.3 % | 0.0 % |     25 |     25 |       25 |   5426 |    12458 |
+//! | reordering  |   8 of 8 |  90.8 % | 9.2 % |     25 |     85 |       85 |   5503 |    12501 |
+//! | bufferbloat |   8 of 8 |  45.8 % | 0.0 % |     83 |    971 |     1018 |   5941 |     6803 |
+//! | outage      |   8 of 8 |  96.6 % | 0.0 % |     25 |     25 |       25 |   5141 |    12413 |
+//! | rebinding   |   8 of 8 |  83.3 % | 0.0 % |     25 |     25 |       25 |   5386 |    12126 |
+//! | no-udp      |   0 of 8 | 100.0 % | 0.0 % |     25 |    275 |      544 |   2793 |    10064 |
 
+mod client;
+mod crossing;
 mod path;
 mod rooms;
+mod scenario;
+#[cfg(feature = "driver")]
+mod scenario_file;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -42,28 +118,30 @@ use std::ops::{Index, IndexMut};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use rand::{Rng, RngExt, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
+pub use self::client::SimulatedClient;
+pub use self::crossing::{DATAGRAM_HEADER_BYTES, Traffic};
+use self::crossing::{Datagram, Said, Segment};
 pub use self::path::{Node, Path, RateLimit};
 pub use self::rooms::{Divergence, RoomSimulation, check};
-use crate::client::{self, Client, Event, Message};
+pub use self::scenario::{Report, Reports, Scenario, Trial};
+#[cfg(feature = "driver")]
+pub use self::scenario_file::ScenarioError;
+use crate::client::{Config as ClientConfig, Message};
 use crate::endpoint::LocalId;
 use crate::game::{Game, Refusal, RoomInfo};
 use crate::limits;
+use crate::peer::SeededDtls;
 use crate::server::{Config, Connect, ConnectionId, Disconnect, Server, Signal};
 use crate::wire::signaling::RoomName;
 
 /// Where the server is.
 pub const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 8080);
 
-/// Bytes that IPv4 and UDP put before a payload; nodes see them too (RFC 791 §3.1, RFC 768).
-pub const DATAGRAM_HEADER_BYTES: usize = 20 + 8;
-
 const ONE_WAY: Duration = Duration::from_millis(25);
-/// Words of one block of ChaCha: a datagram's random numbers, one per node.
-const DRAWS: usize = 16;
 
 /// One client of a [`Simulation`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -77,93 +155,6 @@ impl ClientId {
     }
 }
 
-/// Datagrams of one direction of a path.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Datagrams that were sent.
-    pub sent: u64,
-    /// Datagrams that arrived.
-    pub delivered: u64,
-}
-
-/// A client and what it has heard.
-pub struct SimulatedClient {
-    /// The client. What it is told directly is taken up when time passes next.
-    pub client: Client,
-    /// What happened, and how long after the simulation's beginning.
-    pub events: Vec<(Duration, Event)>,
-    /// Signaling that arrived.
-    pub texts: Vec<serde_json::Value>,
-    /// Code and reason with which the server closed its websocket.
-    pub closed: Option<(u16, String)>,
-    address: SocketAddr,
-    up: Direction,
-    down: Direction,
-    websocket: Duration,
-    websocket_up_at: Duration,
-    websocket_down_at: Duration,
-    deadline: Option<Instant>,
-}
-
-impl SimulatedClient {
-    /// Where its datagrams come from.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Datagrams to the server.
-    #[must_use]
-    pub fn up(&self) -> Traffic {
-        self.up.traffic
-    }
-
-    /// Datagrams from the server.
-    #[must_use]
-    pub fn down(&self) -> Traffic {
-        self.down.traffic
-    }
-
-    /// The newest signaling reply or event of that name.
-    #[must_use]
-    pub fn heard(&self, action: &str) -> Option<&serde_json::Value> {
-        self.texts.iter().rev().find(|text| text["a"] == action)
-    }
-
-    fn set_path(&mut self, path: Path) {
-        assert!(path.up.len().max(path.down.len()) <= DRAWS, "a path has at most {DRAWS} nodes each way");
-        self.up.nodes = path.up.into();
-        self.down.nodes = path.down.into();
-        self.websocket = path.websocket;
-    }
-}
-
-/// One direction of a path.
-struct Direction {
-    nodes: Rc<[Node]>,
-    rng: ChaCha8Rng,
-    traffic: Traffic,
-}
-
-impl Direction {
-    fn new(mut rng: ChaCha8Rng, stream: u64) -> Direction {
-        rng.set_stream(stream);
-        Direction { nodes: Rc::new([]), rng, traffic: Traffic::default() }
-    }
-
-    fn datagram(&mut self, bytes: &[u8]) -> Datagram {
-        assert!(bytes.len() <= limits::UDP_PAYLOAD_BYTES, "a datagram of {} bytes", bytes.len());
-        let number = self.traffic.sent;
-        self.traffic.sent += 1;
-        Datagram { bytes: bytes.to_vec(), number, nodes: Rc::clone(&self.nodes), passed: 0 }
-    }
-
-    fn draw(&mut self, datagram: u64, node: usize) -> u32 {
-        self.rng.set_word_pos(u128::from(datagram) * DRAWS as u128 + node as u128);
-        self.rng.next_u32()
-    }
-}
-
 /// On its way to or from `client`.
 struct Packet {
     client: ClientId,
@@ -171,36 +162,12 @@ struct Packet {
 }
 
 enum Payload {
-    DatagramUp(Datagram),
-    DatagramDown(Datagram),
-    MessageUp(Message),
-    SignalDown(Signal),
-    PongUp,
-}
-
-struct Datagram {
-    bytes: Vec<u8>,
-    number: u64,
-    /// As the path was when it was sent.
-    nodes: Rc<[Node]>,
-    passed: usize,
-}
-
-impl Datagram {
-    fn is_through(&self) -> bool {
-        self.passed == self.nodes.len()
-    }
-
-    /// Passes nodes up to the first that takes time. When it leaves that one; `None` if it is lost.
-    fn pass(&mut self, now: Duration, direction: &mut Direction) -> Option<Duration> {
-        let mut at = now;
-        while at == now && !self.is_through() {
-            let draw = direction.draw(self.number, self.passed);
-            at = self.nodes[self.passed].pass(now, self.bytes.len() + DATAGRAM_HEADER_BYTES, draw)?;
-            self.passed += 1;
-        }
-        Some(at)
-    }
+    /// With where it comes from.
+    DatagramUp(Datagram, SocketAddr),
+    /// With where it goes.
+    DatagramDown(Datagram, SocketAddr),
+    SegmentUp(Segment),
+    SegmentDown(Segment),
 }
 
 struct InFlight {
@@ -238,10 +205,12 @@ pub struct Simulation<G: Game> {
     started: Instant,
     now: Instant,
     clients: Vec<SimulatedClient>,
-    by_address: BTreeMap<SocketAddr, ClientId>,
+    by_ip: BTreeMap<IpAddr, ClientId>,
     deadlines: BTreeSet<(Instant, ClientId)>,
     /// Clients that may have something to say.
     touched: BTreeSet<ClientId>,
+    /// Clients for whose websocket the server may have something to say.
+    ready: BTreeSet<ClientId>,
     make_path: Box<dyn Fn() -> Path>,
     in_flight: BinaryHeap<Reverse<InFlight>>,
     order: u64,
@@ -278,6 +247,7 @@ impl<G: Game> Simulation<G> {
             slow_path: false,
         };
         configure(&mut config);
+        let _seeded = SeededDtls::new(seed);
         Simulation {
             slow_path: config.slow_path,
             server: Server::new(config, now, factory),
@@ -286,9 +256,10 @@ impl<G: Game> Simulation<G> {
             started: now,
             now,
             clients: Vec::new(),
-            by_address: BTreeMap::new(),
+            by_ip: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             touched: BTreeSet::new(),
+            ready: BTreeSet::new(),
             make_path: Box::new(|| Path::new(ONE_WAY)),
             in_flight: BinaryHeap::new(),
             order: 0,
@@ -324,7 +295,7 @@ impl<G: Game> Simulation<G> {
     }
 
     /// A client, configured otherwise, that joins `room`.
-    pub fn join_with(&mut self, room: &str, configure: impl FnOnce(&mut client::Config)) -> ClientId {
+    pub fn join_with(&mut self, room: &str, configure: impl FnOnce(&mut ClientConfig)) -> ClientId {
         let id = self.add(room, configure);
         self.collect();
         id
@@ -337,14 +308,14 @@ impl<G: Game> Simulation<G> {
         id
     }
 
-    fn add(&mut self, room: &str, configure: impl FnOnce(&mut client::Config)) -> ClientId {
+    fn add(&mut self, room: &str, configure: impl FnOnce(&mut ClientConfig)) -> ClientId {
         let id = ClientId(self.clients.len());
         let byte = |number: usize| u8::try_from(number).expect("there are addresses for 63,000 clients");
         let address = SocketAddr::from(([10, 0, 1 + byte(id.0 / 250), 1 + byte(id.0 % 250)], 5_000));
         let connect =
             Connect { room: RoomName::parse(room), remote: SocketAddr::new(address.ip(), 40_000), local: SERVER.ip() };
         self.server.handle_connect(self.now, id.connection(), connect);
-        let mut config = client::Config {
+        let mut config = ClientConfig {
             seed: self.rng.random(),
             room: None,
             name: String::new(),
@@ -353,27 +324,20 @@ impl<G: Game> Simulation<G> {
             slow_path: self.slow_path,
         };
         configure(&mut config);
-        let draws = ChaCha8Rng::seed_from_u64(self.seed);
-        // The stream 0 of this seed is the one that seeds server and clients.
-        let stream = 2 * id.0 as u64 + 1;
-        let mut client = SimulatedClient {
-            client: Client::new(config, self.now),
-            events: Vec::new(),
-            texts: Vec::new(),
-            closed: None,
-            address,
-            up: Direction::new(draws.clone(), stream),
-            down: Direction::new(draws, stream + 1),
-            websocket: Duration::ZERO,
-            websocket_up_at: Duration::ZERO,
-            websocket_down_at: Duration::ZERO,
-            deadline: None,
-        };
-        client.set_path((self.make_path)());
+        let seeded = self.seeded_dtls();
+        let mut client = SimulatedClient::new(config, self.now, self.seed, id.0, address);
+        drop(seeded);
+        client.set_path((self.make_path)(), self.elapsed());
         self.clients.push(client);
-        self.by_address.insert(address, id);
+        self.by_ip.insert(address.ip(), id);
         self.touched.insert(id);
         id
+    }
+
+    /// For all DTLS that is made now.
+    fn seeded_dtls(&self) -> SeededDtls {
+        let now_ms = u64::try_from(self.elapsed().as_millis()).expect("a simulation is shorter than that");
+        SeededDtls::new(self.seed.wrapping_add(now_ms))
     }
 
     /// Changes the path of a client, for what is sent from now on.
@@ -382,7 +346,8 @@ impl<G: Game> Simulation<G> {
     /// Past 16 nodes in one direction.
     pub fn set_path(&mut self, client: ClientId, path: Path) {
         self.collect();
-        self[client].set_path(path);
+        let now = self.elapsed();
+        self[client].set_path(path, now);
     }
 
     /// Changes the paths of all clients, those that are still to come included: 25 ms unless told otherwise.
@@ -391,13 +356,22 @@ impl<G: Game> Simulation<G> {
     /// Past 16 nodes in one direction.
     pub fn set_paths(&mut self, make: impl Fn() -> Path + 'static) {
         self.collect();
+        let now = self.elapsed();
         for client in &mut self.clients {
-            client.set_path(make());
+            client.set_path(make(), now);
         }
         self.make_path = Box::new(make);
     }
 
-    /// Sends an input, see [`Client::send`]. Its number.
+    /// Changes the address that a client's datagrams come from, as when its network's address translation forgets it.
+    /// What is sent to the old one is lost. See [`Node::Rebinding`] for one that happens again and again.
+    pub fn rebind(&mut self, client: ClientId) {
+        self.collect();
+        let now = self.elapsed();
+        self[client].rebind(now);
+    }
+
+    /// Sends an input, see [`Client::send`](crate::client::Client::send). Its number.
     ///
     /// # Panics
     /// Where it can't be sent.
@@ -406,7 +380,7 @@ impl<G: Game> Simulation<G> {
         self[client].client.send(now, input).expect("an input that can be encoded, and is no longer than one may be")
     }
 
-    /// Sends a command, see [`Client::command`].
+    /// Sends a command, see [`Client::command`](crate::client::Client::command).
     ///
     /// # Panics
     /// Where it can't be sent.
@@ -467,13 +441,17 @@ impl<G: Game> Simulation<G> {
 
     fn turn(&mut self) {
         let now = self.elapsed();
+        let _seeded = self.seeded_dtls();
         while self.in_flight.peek().is_some_and(|Reverse(in_flight)| in_flight.at <= now) {
             let Some(Reverse(InFlight { packet, .. })) = self.in_flight.pop() else { break };
-            match &packet.payload {
-                Payload::DatagramUp(datagram) | Payload::DatagramDown(datagram) if !datagram.is_through() => {
-                    self.forward(packet);
-                }
-                _ => self.arrive(packet),
+            let is_through = match &packet.payload {
+                Payload::DatagramUp(datagram, _) | Payload::DatagramDown(datagram, _) => datagram.crossing.is_through(),
+                Payload::SegmentUp(segment) | Payload::SegmentDown(segment) => segment.is_through(),
+            };
+            if is_through {
+                self.arrive(packet);
+            } else {
+                self.forward(packet);
             }
         }
         if self.server.poll_timeout().is_some_and(|at| at <= self.now) {
@@ -492,28 +470,42 @@ impl<G: Game> Simulation<G> {
     /// Takes what server and clients have to say.
     fn collect(&mut self) {
         let mut packets = Vec::new();
+        let elapsed = self.elapsed();
         while let Some(transmit) = self.server.poll_transmit() {
             // Elsewhere nobody listens.
-            let Some(&client) = self.by_address.get(&transmit.destination) else { continue };
+            let Some(&client) = self.by_ip.get(&transmit.destination.ip()) else { continue };
             let datagram = self.clients[client.0].down.datagram(transmit.bytes);
-            packets.push(Packet { client, payload: Payload::DatagramDown(datagram) });
+            packets.push(Packet { client, payload: Payload::DatagramDown(datagram, transmit.destination) });
         }
         while let Some(connection) = self.server.poll_signal_ready() {
             let index = usize::try_from(connection.0).ok().filter(|&index| index < self.clients.len());
-            let Some(client) = index.map(ClientId) else { continue };
-            while let Some(signal) = self.server.poll_signal(connection) {
-                packets.push(Packet { client, payload: Payload::SignalDown(signal) });
-            }
+            self.ready.extend(index.map(ClientId));
         }
-        let elapsed = self.elapsed();
+        self.ready.retain(|&client| {
+            let stream = &mut self.clients[client.0].websocket_down;
+            let mut is_ready = true;
+            while is_ready && stream.has_room() {
+                match self.server.poll_signal(client.connection()) {
+                    Some(signal) => stream.send(elapsed, Said::Down(signal)),
+                    None => is_ready = false,
+                }
+                let segments = std::iter::from_fn(|| stream.poll(elapsed));
+                packets.extend(segments.map(|segment| Packet { client, payload: Payload::SegmentDown(segment) }));
+            }
+            is_ready
+        });
         while let Some(client) = self.touched.pop_first() {
             let end = &mut self.clients[client.0];
+            let source = end.address_at(elapsed);
             while let Some(transmit) = end.client.poll_transmit() {
                 let datagram = end.up.datagram(transmit.bytes);
-                packets.push(Packet { client, payload: Payload::DatagramUp(datagram) });
+                packets.push(Packet { client, payload: Payload::DatagramUp(datagram, source) });
             }
             while let Some(message) = end.client.poll_message() {
-                packets.push(Packet { client, payload: Payload::MessageUp(message) });
+                end.websocket_up.send(elapsed, Said::Up(message));
+            }
+            for payload in end.poll_segments(elapsed) {
+                packets.push(Packet { client, payload });
             }
             end.events.extend(std::iter::from_fn(|| end.client.poll_event()).map(|event| (elapsed, event)));
             let deadline = end.client.poll_timeout();
@@ -527,50 +519,93 @@ impl<G: Game> Simulation<G> {
         }
     }
 
-    /// Sends a packet on: through the nodes that it has not passed yet, or into the websocket.
-    fn forward(&mut self, mut packet: Packet) {
+    /// Sends a packet on, through the nodes that it has not passed yet.
+    fn forward(&mut self, packet: Packet) {
         let now = self.elapsed();
-        let end = &mut self.clients[packet.client.0];
-        let at = match &mut packet.payload {
-            Payload::DatagramUp(datagram) => datagram.pass(now, &mut end.up),
-            Payload::DatagramDown(datagram) => datagram.pass(now, &mut end.down),
-            Payload::MessageUp(_) | Payload::PongUp => Some(in_order(&mut end.websocket_up_at, now + end.websocket)),
-            Payload::SignalDown(_) => Some(in_order(&mut end.websocket_down_at, now + end.websocket)),
-        };
-        if let Some(at) = at {
-            self.order += 1;
-            self.in_flight.push(Reverse(InFlight { at, order: self.order, packet }));
+        let mut copies = vec![packet];
+        while let Some(Packet { client, mut payload }) = copies.pop() {
+            let end = &mut self.clients[client.0];
+            let at = match &mut payload {
+                Payload::DatagramUp(datagram, source) => {
+                    let (at, doubled) = datagram.crossing.pass(now, &mut end.up);
+                    copies.extend(doubled.into_iter().map(|crossing| {
+                        let datagram = Datagram { crossing, bytes: Rc::clone(&datagram.bytes) };
+                        Packet { client, payload: Payload::DatagramUp(datagram, *source) }
+                    }));
+                    at
+                }
+                Payload::DatagramDown(datagram, destination) => {
+                    let (at, doubled) = datagram.crossing.pass(now, &mut end.down);
+                    copies.extend(doubled.into_iter().map(|crossing| {
+                        let datagram = Datagram { crossing, bytes: Rc::clone(&datagram.bytes) };
+                        Packet { client, payload: Payload::DatagramDown(datagram, *destination) }
+                    }));
+                    at
+                }
+                Payload::SegmentUp(segment) => Some(end.websocket_up.pass(now, segment)),
+                Payload::SegmentDown(segment) => Some(end.websocket_down.pass(now, segment)),
+            };
+            if let Some(at) = at {
+                self.order += 1;
+                self.in_flight.push(Reverse(InFlight { at, order: self.order, packet: Packet { client, payload } }));
+            }
         }
     }
 
     /// Takes a packet to where it goes.
     fn arrive(&mut self, packet: Packet) {
-        let (id, now) = (packet.client, self.now);
+        let (id, now, elapsed) = (packet.client, self.now, self.elapsed());
         match packet.payload {
-            Payload::DatagramUp(datagram) => {
-                let end = &mut self.clients[id.0];
-                end.up.traffic.delivered += 1;
-                self.server.handle_datagram(now, LocalId(0), end.address, &datagram.bytes);
+            Payload::DatagramUp(datagram, source) => {
+                self.clients[id.0].up.traffic.delivered += 1;
+                self.server.handle_datagram(now, LocalId(0), source, &datagram.bytes);
             }
-            Payload::DatagramDown(datagram) => {
+            Payload::DatagramDown(datagram, destination) => {
                 let end = &mut self[id];
-                end.down.traffic.delivered += 1;
-                end.client.handle_datagram(now, LocalId(0), SERVER, &datagram.bytes);
+                if end.address_at(elapsed) == destination {
+                    end.down.traffic.delivered += 1;
+                    end.client.handle_datagram(now, LocalId(0), SERVER, &datagram.bytes);
+                }
             }
-            Payload::MessageUp(Message::Text(text)) => self.server.handle_text(now, id.connection(), &text),
-            Payload::MessageUp(Message::Binary(bytes)) => self.server.handle_binary(now, id.connection(), &bytes),
-            Payload::MessageUp(Message::Close) => {
-                self.server.handle_disconnect(now, id.connection(), Disconnect::Goodbye)
+            Payload::SegmentUp(segment) => {
+                let messages = self[id].websocket_up.arrive(segment);
+                for message in messages {
+                    self.hear(id, message);
+                }
             }
-            Payload::PongUp => self.server.handle_pong(id.connection()),
-            Payload::SignalDown(Signal::Text(text)) => {
+            Payload::SegmentDown(segment) => {
+                // Touched, because what waited for the window may go now.
+                let messages = self[id].websocket_down.arrive(segment);
+                for message in messages {
+                    self.hear(id, message);
+                }
+            }
+        }
+    }
+
+    /// Takes a message that has come over a client's websocket.
+    fn hear(&mut self, id: ClientId, said: Said) {
+        let now = self.now;
+        match said {
+            Said::Up(Message::Text(text)) => {
+                self.server.handle_text(now, id.connection(), &text);
+            }
+            Said::Up(Message::Binary(bytes)) => self.server.handle_binary(now, id.connection(), &bytes),
+            Said::Up(Message::Close) => {
+                self.server.handle_disconnect(now, id.connection(), Disconnect::Goodbye);
+            }
+            Said::Pong => self.server.handle_pong(id.connection()),
+            Said::Down(Signal::Text(text)) => {
                 let end = &mut self[id];
                 end.client.handle_text(now, &text);
                 end.texts.push(serde_json::from_str(&text).expect("the server sends JSON"));
             }
-            Payload::SignalDown(Signal::Binary(bytes)) => self[id].client.handle_binary(now, &bytes),
-            Payload::SignalDown(Signal::Ping) => self.forward(Packet { client: id, payload: Payload::PongUp }),
-            Payload::SignalDown(Signal::Close { code, reason }) => {
+            Said::Down(Signal::Binary(bytes)) => self[id].client.handle_binary(now, &bytes),
+            Said::Down(Signal::Ping) => {
+                let elapsed = self.elapsed();
+                self[id].websocket_up.send(elapsed, Said::Pong);
+            }
+            Said::Down(Signal::Close { code, reason }) => {
                 let end = &mut self[id];
                 end.closed = Some((code, reason));
                 end.client.handle_disconnect(now);
@@ -581,7 +616,9 @@ impl<G: Game> Simulation<G> {
 
     fn send_message(&mut self, client: ClientId, message: Message) {
         self.collect();
-        self.forward(Packet { client, payload: Payload::MessageUp(message) });
+        let elapsed = self.elapsed();
+        self[client].websocket_up.send(elapsed, Said::Up(message));
+        self.collect();
     }
 }
 
@@ -608,59 +645,15 @@ impl<G: Game> Drop for Simulation<G> {
     }
 }
 
-/// `at`, or when the message before it arrives.
-fn in_order(newest: &mut Duration, at: Duration) -> Duration {
-    *newest = at.max(*newest);
-    *newest
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::games::Relay;
+    use crate::games::{Arena, Relay, arena};
 
     const MS: Duration = Duration::from_millis(1);
 
     fn relay() -> Simulation<Relay> {
         Simulation::new(7, |_| Ok(Relay))
-    }
-
-    #[test]
-    fn what_becomes_of_a_datagram_depends_on_its_path_and_number_alone() {
-        let loss = Node::Loss { permille: 300 };
-        let fates = |seed: u64, stream: u64, nodes: &[&Node], bytes: &[u8]| -> Vec<bool> {
-            let mut direction = Direction::new(ChaCha8Rng::seed_from_u64(seed), stream);
-            direction.nodes = nodes.iter().map(|&node| node.clone()).collect();
-            let mut datagrams: Vec<_> = (0..1_000).map(|_| direction.datagram(bytes)).collect();
-            let mut fates: Vec<_> =
-                datagrams.iter_mut().rev().map(|datagram| datagram.pass(MS, &mut direction).is_some()).collect();
-            fates.reverse();
-            fates
-        };
-        let expected = fates(1, 1, &[&loss], b"x");
-        let lost = expected.iter().filter(|&&passed| !passed).count();
-        assert!((256..=344).contains(&lost), "{lost} of 1,000 at 30 %: three standard deviations");
-        assert_eq!(fates(1, 1, &[&loss, &Node::Jitter(MS)], &[7; 1_000]), expected);
-        assert_ne!(fates(1, 2, &[&loss], b"x"), expected, "another path");
-        assert_ne!(fates(2, 1, &[&loss], b"x"), expected, "another seed");
-        assert_ne!(fates(1, 1, &[&Node::Latency(Duration::ZERO), &loss], b"x"), expected, "another node");
-    }
-
-    #[test]
-    fn nodes_act_one_after_the_other_each_when_a_datagram_reaches_it() {
-        let arrives = |nodes: [Node; 2]| {
-            let mut direction = Direction::new(ChaCha8Rng::seed_from_u64(1), 1);
-            direction.nodes = nodes.into();
-            let mut datagram = direction.datagram(b"x");
-            let mut at = Duration::ZERO;
-            while !datagram.is_through() {
-                at = datagram.pass(at, &mut direction)?;
-            }
-            Some(at)
-        };
-        let (latency, blackout) = (Node::Latency(120 * MS), Node::Blackout(Duration::ZERO..100 * MS));
-        assert_eq!(arrives([blackout.clone(), latency.clone()]), None);
-        assert_eq!(arrives([latency, blackout]), Some(120 * MS));
     }
 
     #[test]
@@ -670,7 +663,7 @@ mod tests {
         sim.run(Duration::from_secs(1));
         sim.send(ada, &());
         sim.set_path(ada, Path::new(25 * MS).with(&Node::Blackout(Duration::ZERO..Duration::MAX)));
-        let Traffic { sent, delivered } = sim[ada].up();
+        let Traffic { sent, delivered, .. } = sim[ada].up();
         sim.run(Duration::from_secs(1));
         assert!(sim[ada].up().sent > sent, "the input is repeated");
         assert_eq!(sim[ada].up().delivered, sent);
@@ -682,13 +675,110 @@ mod tests {
         let mut sim = relay();
         let ada = sim.connect("orderly");
         for (number, websocket) in [(1, 500 * MS), (2, MS), (3, 200 * MS)] {
-            sim.set_path(ada, Path { websocket, ..Path::new(MS) });
+            sim.set_path(ada, Path::new(websocket));
             sim.text(ada, &format!(r#"{{"a":"fly","i":{number}}}"#));
             sim.run(10 * MS);
         }
         sim.run(Duration::from_secs(1));
         let replies: Vec<_> = sim[ada].texts.iter().map(|text| text["i"].as_u64().unwrap()).collect();
         assert_eq!(replies, [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_websocket_that_is_held_up_says_since_when() {
+        let mut sim = relay();
+        let ada = sim.connect("waits");
+        sim.run(40 * MS);
+        assert_eq!(sim[ada].websocket_waits_since(), None);
+        sim.set_path(ada, Path::new(10 * MS).with(&Node::Blackout(Duration::ZERO..100 * MS)));
+        for at in [40, 50] {
+            assert_eq!(sim.elapsed(), at * MS);
+            sim.text(ada, r#"{"a":"fly"}"#);
+            assert_eq!(sim[ada].websocket_waits_since(), Some(40 * MS), "the oldest");
+            sim.run(10 * MS);
+        }
+        // Sent again 220 ms after it was lost; the replies take as long as the requests.
+        sim.run(200 * MS);
+        assert_eq!(sim[ada].websocket_waits_since(), Some(40 * MS));
+        sim.run(15 * MS);
+        assert_eq!(sim[ada].websocket_waits_since(), Some(50 * MS), "the other, and the reply to the first");
+        sim.run(20 * MS);
+        assert_eq!(sim[ada].websocket_waits_since(), None);
+        assert_eq!(sim[ada].texts.len(), 2);
+    }
+
+    #[test]
+    fn a_slow_websocket_carries_the_newest_state() {
+        let mut sim = Simulation::new(7, |room| Ok(Arena::new(room)));
+        let ada = sim.join("slow", "Ada");
+        sim.run(Duration::from_secs(1));
+        let states = |sim: &Simulation<Arena>| sim[ada].states::<arena::State>().len();
+        sim.set_path(ada, Path::new(25 * MS).with(&Node::NoUdp));
+        sim.run(Duration::from_secs(30));
+        let before = states(&sim);
+        sim.run(Duration::from_secs(20));
+        assert!(states(&sim) - before >= 600, "all of them");
+        let limit = Node::RateLimit(RateLimit::new(4_000, 100_000));
+        sim.set_path(ada, Path { down: vec![Node::NoUdp, limit], ..Path::new(25 * MS) });
+        sim.run(Duration::from_secs(20));
+        let before = states(&sim);
+        sim.run(Duration::from_secs(20));
+        let seen = states(&sim) - before;
+        assert!((100..400).contains(&seen), "{seen} of 600: what the link carries");
+        let newest = sim[ada].states::<arena::State>().last().map(|&(tick, _)| tick).unwrap();
+        // The room was made within its first tick.
+        let age = sim.elapsed() - Duration::from_millis(limits::TICK_MS.into()) * newest;
+        let expected = Duration::from_secs(2)..Duration::from_secs(6);
+        assert!(expected.contains(&age), "{age:?} old: 16 KiB at 4 kB/s, and the state that waited for its turn");
+    }
+
+    #[test]
+    fn an_address_that_changes_costs_a_channel_nothing_but_the_time_until_the_server_hears_of_it() {
+        let mut sim = relay();
+        let ada = sim.join("moves", "Ada");
+        sim.run(Duration::from_secs(2));
+        let first = sim[ada].address();
+        let delivered = |sim: &Simulation<Relay>| sim[ada].down().delivered;
+        for moves in 1..=3u16 {
+            if moves < 3 {
+                sim.rebind(ada);
+            } else {
+                let up = vec![Node::Rebinding(sim.elapsed() + MS), Node::Latency(25 * MS)];
+                sim.set_path(ada, Path { up, ..Path::new(25 * MS) });
+                assert_eq!(sim[ada].address().port(), first.port() + 2, "a path alone changes no address");
+            }
+            let before = delivered(&sim);
+            sim.run(50 * MS);
+            // Something may arrive in the millisecond before the address changes.
+            let arrived = delivered(&sim) - before;
+            assert!(arrived <= u64::from(moves == 3), "what goes to the old address is lost");
+            sim.run(Duration::from_secs(4));
+            assert!(sim[ada].client.is_open());
+            assert!(delivered(&sim) > before + 30, "{} arrived", delivered(&sim) - before);
+            assert_eq!(sim[ada].address().port(), first.port() + moves);
+        }
+    }
+
+    #[test]
+    fn what_a_player_saw_can_be_read() {
+        let mut sim = Simulation::new(7, |room| Ok(Arena::new(room)));
+        let ada = sim.join("seen", "Ada");
+        assert_eq!(sim[ada].last_state::<arena::State>(), None);
+        sim.run(Duration::from_secs(100));
+        let states = sim[ada].states::<arena::State>();
+        assert!(states.is_sorted_by(|one, other| one.0 < other.0), "newer and newer");
+        assert_eq!(states.last().map(|(_, state)| state), sim[ada].last_state().as_ref());
+        let won = |(_, event): &(u32, arena::Event)| matches!(event, arena::Event::Won { .. });
+        assert_eq!(sim[ada].events_of::<arena::Event>().iter().filter(|event| won(event)).count(), 1);
+    }
+
+    #[test]
+    #[should_panic(expected = "is no alloc::string::String: ")]
+    fn what_is_read_as_something_else_is_named() {
+        let mut sim = Simulation::new(7, |room| Ok(Arena::new(room)));
+        let ada = sim.join("seen", "Ada");
+        sim.run(Duration::from_secs(1));
+        let _ = sim[ada].last_state::<String>();
     }
 
     #[test]

@@ -1,26 +1,24 @@
-//! A path: the nodes that a datagram passes on its way between a client and the server.
+//! A path: the nodes that everything passes on its way between a client and the server.
 
 use std::cell::Cell;
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// The way between one client and the server.
+/// The way between one client and the server, for its datagrams and its websocket alike.
 #[derive(Clone, Debug)]
 pub struct Path {
-    /// What a datagram from the client passes, in this order.
+    /// What comes from the client passes these, in this order.
     pub up: Vec<Node>,
-    /// What a datagram to the client passes, in this order.
+    /// What goes to the client passes these, in this order.
     pub down: Vec<Node>,
-    /// One way of the websocket, which keeps order and loses nothing.
-    pub websocket: Duration,
 }
 
 impl Path {
     /// A path that takes `one_way` for everything, and does nothing else.
     #[must_use]
     pub fn new(one_way: Duration) -> Path {
-        Path { up: vec![Node::Latency(one_way)], down: vec![Node::Latency(one_way)], websocket: one_way }
+        Path { up: vec![Node::Latency(one_way)], down: vec![Node::Latency(one_way)] }
     }
 
     /// The same with `node` in front of the others, both ways.
@@ -30,9 +28,21 @@ impl Path {
         self.down.insert(0, node.clone());
         self
     }
+
+    /// The round trip of its latencies alone.
+    pub(super) fn round_trip(&self) -> Duration {
+        let latency = |node: &Node| match node {
+            Node::Latency(latency) => *latency,
+            _ => Duration::ZERO,
+        };
+        self.up.iter().chain(&self.down).map(latency).sum()
+    }
 }
 
-/// One thing that happens to datagrams on their way. Times count from the simulation's beginning.
+/// One thing that happens on the way. Times count from the simulation's beginning.
+///
+/// What a node loses of the websocket is sent again, see [the network](super#the-network); the nodes that only know
+/// datagrams leave it alone, and say so.
 #[derive(Clone, Debug)]
 pub enum Node {
     /// Loses so many of 1,000, each by itself.
@@ -40,28 +50,101 @@ pub enum Node {
         /// 0 to 1,000.
         permille: u16,
     },
+    /// Loses several in a row: so many of 1,000 are the first of a burst, which takes between one and `longest`, each
+    /// time anew. Bursts may overlap. They are counted in datagrams, so they last the longer the less is sent: long
+    /// ones keep a data channel, which opens with a few datagrams a second, from opening.
+    BurstLoss {
+        /// 0 to 1,000.
+        permille: u16,
+        /// Datagrams.
+        longest: u16,
+    },
     /// Takes so long.
     Latency(Duration),
     /// Takes between nothing and so long, each time anew: who leaves later may arrive earlier.
     Jitter(Duration),
+    /// Of 1,000 so many take longer than the others, by so much: those behind them overtake.
+    Reorder {
+        /// 0 to 1,000.
+        permille: u16,
+        /// How much longer.
+        by: Duration,
+    },
+    /// Of 1,000 datagrams so many leave twice. The websocket's are left alone.
+    Duplicate {
+        /// 0 to 1,000.
+        permille: u16,
+    },
     /// Lets so many bytes a second through; others wait, or are lost where the queue is full.
     RateLimit(RateLimit),
+    /// Loses datagrams of more bytes, headers included. The websocket's are left alone: TCP finds out.
+    Mtu(usize),
     /// Loses everything within this time.
     Blackout(Range<Duration>),
+    /// Every so often the address translation before the client forgets it: from then on its datagrams come from
+    /// another address, and what is sent to the old one is lost. It is one of [`Path::up`], at whatever place; among
+    /// those of [`Path::down`] it does nothing. The websocket is left alone.
+    Rebinding(Duration),
+    /// Loses every datagram, and leaves the websocket alone: a network that carries no UDP.
+    NoUdp,
+}
+
+/// What reaches a node.
+pub(super) struct Arrival {
+    pub(super) now: Duration,
+    pub(super) bytes: usize,
+    pub(super) is_datagram: bool,
+}
+
+/// What becomes of it there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Lost,
+    Leaves(Duration),
+    /// At once, and so does a copy of it.
+    LeavesTwice,
 }
 
 impl Node {
-    /// When a datagram of `bytes` that comes at `now` leaves; `None` if it never does. `draw` is its luck.
-    pub(super) fn pass(&self, now: Duration, bytes: usize, draw: u32) -> Option<Duration> {
+    /// `luck` draws the number of the one that went so many before this.
+    pub(super) fn pass(&self, arrival: &Arrival, mut luck: impl FnMut(u64) -> Option<u32>) -> Fate {
+        let &Arrival { now, bytes, is_datagram } = arrival;
+        let mut is_among = |permille: u16| share(luck(0).unwrap_or_default(), 1_000) < u64::from(permille);
+        let lost_if = |lost| if lost { Fate::Lost } else { Fate::Leaves(now) };
         match self {
-            Node::Loss { permille } => (share(draw, 1_000) >= u64::from(*permille)).then_some(now),
-            Node::Latency(latency) => Some(now + *latency),
+            Node::Loss { permille } => lost_if(is_among(*permille)),
+            Node::BurstLoss { permille, longest } => {
+                let begins = (0..u64::from(*longest)).map_while(|before| Some((before, luck(before)?)));
+                let mut burst = begins.filter_map(|(before, draw)| Some((before, burst(draw, *permille, *longest)?)));
+                lost_if(burst.any(|(before, length)| before < length))
+            }
+            Node::Latency(latency) => Fate::Leaves(now + *latency),
             Node::Jitter(most) => {
                 let most_ns = u64::try_from(most.as_nanos()).expect("a jitter is shorter than 500 years");
-                Some(now + Duration::from_nanos(share(draw, most_ns)))
+                Fate::Leaves(now + Duration::from_nanos(share(luck(0).unwrap_or_default(), most_ns)))
             }
-            Node::RateLimit(limit) => limit.pass(now, bytes),
-            Node::Blackout(time) => (!time.contains(&now)).then_some(now),
+            Node::Reorder { permille, by } => Fate::Leaves(if is_among(*permille) { now + *by } else { now }),
+            Node::Duplicate { permille } if is_datagram && is_among(*permille) => Fate::LeavesTwice,
+            Node::RateLimit(limit) => limit.pass(now, bytes).map_or(Fate::Lost, Fate::Leaves),
+            Node::Mtu(most) => lost_if(is_datagram && bytes > *most),
+            Node::Blackout(time) => lost_if(time.contains(&now)),
+            Node::NoUdp => lost_if(is_datagram),
+            Node::Duplicate { .. } | Node::Rebinding(_) => Fate::Leaves(now),
+        }
+    }
+
+    /// How often the client's address has changed.
+    pub(super) fn rebindings(&self, now: Duration) -> u64 {
+        let Node::Rebinding(every) = self else { return 0 };
+        u64::try_from(now.as_nanos() / every.as_nanos().max(1)).unwrap_or_default()
+    }
+
+    /// The same, sharing nothing with this one, and with its times counted from `start`.
+    pub(super) fn afresh(&self, start: Duration) -> Node {
+        match self {
+            Node::RateLimit(limit) => Node::RateLimit(RateLimit::new(limit.bytes_per_s, limit.queue_bytes)),
+            Node::Blackout(time) => Node::Blackout(start + time.start..start + time.end),
+            other => other.clone(),
         }
     }
 }
@@ -69,6 +152,14 @@ impl Node {
 /// A uniform number below `end`.
 fn share(draw: u32, end: u64) -> u64 {
     u64::try_from((u128::from(draw) * u128::from(end)) >> 32).expect("it is below `end`")
+}
+
+/// The length of the burst that begins with what drew this, if one does.
+fn burst(draw: u32, permille: u16, longest: u16) -> Option<u64> {
+    let begins = (u64::from(permille) << 32) / 1_000;
+    // Of those that begin one the draws are uniform below `begins`.
+    let length = || 1 + u64::from(draw) * u64::from(longest) / begins;
+    (u64::from(draw) < begins).then(length)
 }
 
 /// A link of limited rate with a queue before it, which loses what comes while it is full (tail drop).
@@ -125,30 +216,111 @@ mod tests {
         (0..count).map(move |n| n * share + share / 2)
     }
 
+    fn datagram(now: Duration, bytes: usize) -> Arrival {
+        Arrival { now, bytes, is_datagram: true }
+    }
+
+    /// When a datagram of 100 bytes leaves.
+    fn pass(node: &Node, now: Duration, draw: u32) -> Option<Duration> {
+        match node.pass(&datagram(now, 100), |_| Some(draw)) {
+            Fate::Leaves(at) => Some(at),
+            Fate::Lost => None,
+            Fate::LeavesTwice => panic!("{node:?} doubles"),
+        }
+    }
+
     #[test]
     fn loss_takes_its_share_and_delays_nothing() {
         for permille in [0, 1, 50, 999, 1_000] {
             let node = Node::Loss { permille };
-            let passed: Vec<_> = draws(10_000).filter_map(|draw| node.pass(MS, 100, draw)).collect();
+            let passed: Vec<_> = draws(10_000).filter_map(|draw| pass(&node, MS, draw)).collect();
             assert_eq!(passed.len(), 10_000 - 10 * usize::from(permille));
             assert!(passed.iter().all(|&at| at == MS));
         }
     }
 
     #[test]
+    fn bursts_begin_by_their_share_and_have_every_length_up_to_the_longest() {
+        let mut lengths = [0; 5];
+        for draw in draws(100_000) {
+            if let Some(length) = burst(draw, 20, 4) {
+                lengths[usize::try_from(length).unwrap()] += 1;
+            }
+        }
+        assert_eq!(lengths, [0, 500, 500, 500, 500], "2 % begin one");
+        assert_eq!(burst(0, 0, 4), None);
+        assert_eq!(draws(1_000).filter(|&draw| burst(draw, 1_000, 1) == Some(1)).count(), 1_000);
+    }
+
+    #[test]
+    fn a_burst_takes_what_follows_its_first() {
+        // The third begins one of three, the sixth one of a single datagram.
+        let begun = |number: u64| match number {
+            3 => u32::MAX / 2 - 10,
+            6 => 0,
+            _ => u32::MAX,
+        };
+        let node = Node::BurstLoss { permille: 500, longest: 3 };
+        let is_lost =
+            |number: u64| node.pass(&datagram(MS, 100), |before| number.checked_sub(before).map(begun)) == Fate::Lost;
+        let lost: Vec<u64> = (0..10).filter(|&number| is_lost(number)).collect();
+        assert_eq!(lost, [3, 4, 5, 6]);
+    }
+
+    #[test]
     fn latency_delays_and_jitter_reorders() {
-        assert_eq!(Node::Latency(20 * MS).pass(5 * MS, 100, u32::MAX), Some(25 * MS));
+        assert_eq!(pass(&Node::Latency(20 * MS), 5 * MS, u32::MAX), Some(25 * MS));
         let jitter = Node::Jitter(20 * MS);
-        let delays: Vec<_> = draws(1_000).map(|draw| jitter.pass(5 * MS, 100, draw).unwrap() - 5 * MS).collect();
+        let delays: Vec<_> = draws(1_000).map(|draw| pass(&jitter, 5 * MS, draw).unwrap() - 5 * MS).collect();
         assert!(delays[0] < MS && delays[999] > 19 * MS && delays[999] < 20 * MS);
         assert!(delays.iter().sum::<Duration>().abs_diff(1_000 * 10 * MS) < 10 * MS, "10 ms on average");
-        assert!(jitter.pass(MS, 100, u32::MAX) > jitter.pass(2 * MS, 100, 0), "the later one comes first");
+        assert!(pass(&jitter, MS, u32::MAX) > pass(&jitter, 2 * MS, 0), "the later one comes first");
+    }
+
+    #[test]
+    fn some_take_longer_and_some_leave_twice() {
+        let reorder = Node::Reorder { permille: 30, by: 8 * MS };
+        let delays: Vec<_> = draws(1_000).map(|draw| pass(&reorder, MS, draw).unwrap() - MS).collect();
+        let delayed = delays.iter().filter(|&&delay| delay == 8 * MS).count();
+        assert_eq!((delayed, delays.iter().sum::<Duration>()), (30, 30 * 8 * MS));
+        let double = Node::Duplicate { permille: 30 };
+        let fates: Vec<_> = draws(1_000).map(|draw| double.pass(&datagram(MS, 100), |_| Some(draw))).collect();
+        assert_eq!(fates.iter().filter(|&&fate| fate == Fate::LeavesTwice).count(), 30);
+        assert_eq!(fates.iter().filter(|&&fate| fate == Fate::Leaves(MS)).count(), 970);
+    }
+
+    #[test]
+    fn an_mtu_lets_what_fits_through() {
+        let node = Node::Mtu(1_200);
+        for (bytes, fate) in [(1, Fate::Leaves(MS)), (1_200, Fate::Leaves(MS)), (1_201, Fate::Lost)] {
+            assert_eq!(node.pass(&datagram(MS, bytes), |_| Some(7)), fate);
+        }
+    }
+
+    #[test]
+    fn what_knows_only_datagrams_leaves_the_websocket_alone() {
+        let websocket = Arrival { now: MS, bytes: 1_440, is_datagram: false };
+        let nodes = [Node::Mtu(1_200), Node::Duplicate { permille: 1_000 }, Node::NoUdp, Node::Rebinding(MS)];
+        for node in &nodes {
+            assert_eq!(node.pass(&websocket, |_| Some(0)), Fate::Leaves(MS), "{node:?}");
+        }
+        assert_eq!(pass(&Node::NoUdp, MS, 7), None);
+        for node in [Node::Loss { permille: 500 }, Node::BurstLoss { permille: 500, longest: 3 }] {
+            assert_eq!(node.pass(&websocket, |_| Some(0)), Fate::Lost, "{node:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_changes_every_so_often() {
+        let node = Node::Rebinding(20 * MS);
+        assert_eq!([0, 19, 20, 59, 60].map(|ms| node.rebindings(ms * MS)), [0, 0, 1, 2, 3]);
+        assert_eq!(Node::Latency(MS).rebindings(60 * MS), 0);
     }
 
     #[test]
     fn a_blackout_has_a_beginning_and_an_end() {
         let node = Node::Blackout(2 * MS..4 * MS);
-        let passed: Vec<u32> = (1..=5).filter(|&ms| node.pass(MS * ms, 100, 7).is_some()).collect();
+        let passed: Vec<u32> = (1..=5).filter(|&ms| pass(&node, MS * ms, 7).is_some()).collect();
         assert_eq!(passed, [1, 4, 5]);
     }
 
@@ -170,7 +342,9 @@ mod tests {
     fn clones_of_a_rate_limit_share_it() {
         let limit = Node::RateLimit(RateLimit::new(1_000_000, 10_000));
         let path = Path::new(MS).with(&limit);
-        assert_eq!(path.up[0].pass(Duration::ZERO, 1_000, 0), Some(MS));
-        assert_eq!(path.clone().down[0].pass(Duration::ZERO, 1_000, 0), Some(2 * MS));
+        let leaves = |node: &Node| node.pass(&datagram(Duration::ZERO, 1_000), |_| None);
+        assert_eq!(leaves(&path.up[0]), Fate::Leaves(MS));
+        assert_eq!(leaves(&path.clone().down[0]), Fate::Leaves(2 * MS));
+        assert_eq!(leaves(&path.up[0].afresh(Duration::ZERO)), Fate::Leaves(MS), "a queue of its own");
     }
 }

@@ -306,6 +306,13 @@ impl<'a> Reader<'a> {
         self.take(len)
     }
 
+    fn fanned_out(&mut self) -> Result<FannedOut<'a>, Malformed> {
+        if self.array()? != 3 {
+            return Err(Malformed::Shape);
+        }
+        Ok(FannedOut { player: self.u32()?, number: self.u32()?, value: self.value()? })
+    }
+
     fn end(&self) -> Result<(), Malformed> {
         if self.at == self.bytes.len() { Ok(()) } else { Err(Malformed::Trailing) }
     }
@@ -341,10 +348,17 @@ pub fn encode(value: &impl Serialize, limit: usize) -> Result<Vec<u8>, SendError
 /// # Errors
 /// As [`encode`]; `limit` holds for the value alone.
 pub fn encode_at_tick(tick: u32, value: &impl Serialize, limit: usize) -> Result<Vec<u8>, SendError> {
-    let mut body = Vec::with_capacity(256);
+    encode_after(prefix_tick(tick, &[]), value, limit)
+}
+
+/// The body `[tick, value]` of a value that is encoded already.
+#[must_use]
+pub(crate) fn prefix_tick(tick: u32, value: &[u8]) -> Vec<u8> {
+    let mut body = Vec::with_capacity(256.max(limits::BODY_PREFIX_BYTES + value.len()));
     write(rmp::encode::write_array_len(&mut body, 2));
     write(rmp::encode::write_uint(&mut body, tick.into()));
-    encode_after(body, value, limit)
+    body.extend_from_slice(value);
+    body
 }
 
 fn encode_after(mut body: Vec<u8>, value: &impl Serialize, limit: usize) -> Result<Vec<u8>, SendError> {
@@ -381,6 +395,18 @@ impl Inputs {
         write(rmp::encode::write_uint(&mut self.entries, player.into()));
         write(rmp::encode::write_uint(&mut self.entries, number.into()));
         self.entries.extend_from_slice(value);
+    }
+
+    /// Takes back the inputs of a player.
+    pub fn remove(&mut self, player: u32) {
+        let mut kept = Inputs::default();
+        let mut reader = Reader { bytes: &self.entries, at: 0 };
+        while let Ok(input) = reader.fanned_out() {
+            if input.player != player {
+                kept.push(input.player, input.number, input.value);
+            }
+        }
+        *self = kept;
     }
 
     /// Bytes of the encoded array if one more input of `value_bytes` is added, at most.
@@ -536,10 +562,7 @@ pub fn decode_ticks(body: &[u8]) -> Result<(u32, Vec<Vec<FannedOut<'_>>>), Malfo
         let count = reader.array()?;
         let mut inputs = Vec::with_capacity(count.min(body.len()));
         for _ in 0..count {
-            if reader.array()? != 3 {
-                return Err(Malformed::Shape);
-            }
-            inputs.push(FannedOut { player: reader.u32()?, number: reader.u32()?, value: reader.value()? });
+            inputs.push(reader.fanned_out()?);
         }
         windows.push(inputs);
     }

@@ -5,16 +5,21 @@
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rtcade::client::{self, Client};
-use rtcade::driver::{BindError, Driver, Handle, Options};
+use rtcade::driver::{BindError, Driver, Handle, Options, Record};
 use rtcade::endpoint::LocalId;
+use rtcade::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, RoomInfo, Tick, Welcome};
 use rtcade::games::Relay;
+use rtcade::journal::{End, Entry, Journal};
 use rtcade::limits::{RELIABLE_HEADER_BYTES, RELIABLE_UP_BYTES};
+use rtcade::room::Input;
 
 /// Bounds every wait; nothing is asserted about how long anything takes.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -30,9 +35,16 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn start(options: Options) -> Server {
+        Server::start_with(options, |_| Ok(Relay))
+    }
+
+    fn start_with<G: Game>(
+        options: Options,
+        factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + Send + 'static,
+    ) -> Server {
         let (sender, receiver) = mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let driver = Driver::bind(options, |_| Ok(Relay)).expect("loopback has a free port");
+            let driver = Driver::bind(options, factory).expect("loopback has a free port");
             sender.send((driver.local_addr(), driver.handle())).expect("the test waits for it");
             driver.run()
         });
@@ -559,10 +571,91 @@ fn what_keeps_a_server_from_starting_is_said_in_a_sentence() {
         let error = bind(Options { tick, ..loopback() }).to_string();
         assert!(error.contains("5 to 1000 ms with --tick-ms"), "{error}");
     }
+    let record = Record { directory: "/dev/null/recordings".into(), limit_bytes: 1 };
+    let unwritable = bind(Options { record: Some(record), ..loopback() }).to_string();
+    assert!(unwritable.contains("/dev/null/recordings") && unwritable.contains("--record DIR"), "{unwritable}");
     for max_players in [0, 1_025] {
         let error = bind(Options { max_players, ..loopback() }).to_string();
         assert!(error.contains("1 to 1024 with --max-players"), "{error}");
     }
+}
+
+/// The entries of the recordings in a directory, as far as they are written.
+fn recorded(directory: &Path) -> Vec<Vec<Entry>> {
+    let files = std::fs::read_dir(directory).unwrap().map(|entry| std::fs::read(entry.unwrap().path()).unwrap());
+    // One that was just made has no header yet.
+    let read = |file: Vec<u8>| Some(Journal::parse(&file).ok()?.entries().map(Result::unwrap).collect());
+    files.filter_map(read).collect()
+}
+
+fn recording(name: &str) -> (PathBuf, Options) {
+    let directory = std::env::temp_dir().join(format!("rtcade-it-{name}-{}", std::process::id()));
+    let record = Record { directory: directory.clone(), limit_bytes: u64::MAX };
+    (directory, Options { record: Some(record), ..loopback() })
+}
+
+#[test]
+fn a_recording_is_whole_when_the_server_has_stopped() {
+    let (directory, options) = recording("recorded");
+    let server = Server::start(options);
+    let mut player = websocket(&server, "/r/lobby");
+    player.send_frame(0x81, br#"{"a":"join","d":{"name":"Ada"}}"#);
+    player.text_with("joinR");
+    let metrics = server.get("/metrics").body;
+    assert!(metrics.contains("rtcade_recordings_ended_early_total 0\n"), "{metrics}");
+    server.stop();
+    let [entries] = &recorded(&directory)[..] else { panic!("one room, one recording") };
+    assert!(entries.iter().any(|entry| matches!(entry, Entry::Told(Input::Join { join, .. }) if join.name == "Ada")));
+    assert!(entries.iter().any(|entry| matches!(entry, Entry::Told(Input::Leave { .. }))));
+    assert_eq!(entries.last(), Some(&Entry::Ended(End::Closed)));
+    std::fs::remove_dir_all(directory).expect("removed");
+}
+
+/// Never returns from its first tick with a player, until it is let go.
+struct Stuck(Arc<AtomicBool>);
+
+impl Game for Stuck {
+    type Input = ();
+    type Command = ();
+    type State = ();
+    type Event = ();
+
+    fn join(&mut self, _: &mut Context<Stuck>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
+        Ok(Welcome::default())
+    }
+
+    fn leave(&mut self, _: &mut Context<Stuck>, _: PlayerId, _: Leave) {}
+
+    fn tick(&mut self, ctx: &mut Context<Stuck>, _: Tick, _: &[Incoming<Stuck>]) {
+        while ctx.players().len() > 0 && !self.0.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+#[test]
+fn what_a_game_was_told_that_never_returns_is_on_disk() {
+    let (directory, options) = recording("stuck");
+    let let_go = Arc::new(AtomicBool::new(false));
+    let released = Arc::clone(&let_go);
+    let server = Server::start_with(options, move |_| Ok(Stuck(Arc::clone(&released))));
+    let mut player = websocket(&server, "/r/lobby");
+    player.send_frame(0x81, br#"{"a":"join","d":{"name":"Ada"}}"#);
+    let begun = Instant::now();
+    loop {
+        if let [entries] = &recorded(&directory)[..]
+            && let [.., Entry::Told(Input::Tick(_))] = entries[..]
+            && entries.iter().any(|entry| matches!(entry, Entry::Told(Input::Join { .. })))
+        {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{:?}", recorded(&directory));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let_go.store(true, Ordering::Relaxed);
+    player.text_with("joinR");
+    server.stop();
+    std::fs::remove_dir_all(directory).expect("removed");
 }
 
 /// Signals, exit status and what is printed: of the program itself.

@@ -8,9 +8,13 @@ use rtcade::sim::Simulation;
 mod congestion;
 #[cfg(feature = "driver")]
 mod driver;
+mod journals;
 mod late;
+mod model;
 mod readme;
+mod reproducible;
 mod resume;
+mod scenarios;
 mod session;
 #[cfg(feature = "driver")]
 mod stock;

@@ -16,22 +16,23 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("auth", &["limits", "wire", "game"]),
     ("room", &["limits", "time", "wire", "game", "journal"]),
     ("journal", &["limits", "time", "wire", "game", "room"]),
+    ("playback", &["limits", "wire", "game", "room", "journal"]),
     ("peer", &["limits", "rate", "time", "wire", "endpoint"]),
     ("endpoint", &["limits", "time", "wire", "peer"]),
     ("player", SESSIONS),
     ("signaling", SESSIONS),
     ("server", SESSIONS),
     ("client", &["limits", "time", "wire", "peer"]),
-    ("hostile", &["peer", "endpoint"]),
-    ("sim", &["limits", "time", "wire", "game", "room", "journal", "endpoint", "server", "client"]),
-    ("driver", &["limits", "rate", "time", "wire", "game", "endpoint", "server"]),
+    ("hostile", &["limits", "wire", "game", "room", "journal", "peer", "endpoint", "games"]),
+    ("sim", &["limits", "time", "wire", "game", "room", "journal", "peer", "endpoint", "server", "client"]),
+    ("driver", &["limits", "rate", "time", "wire", "game", "journal", "endpoint", "server"]),
     ("games", &["limits", "game"]),
     ("bench", &["limits", "time", "wire", "game", "client", "driver"]),
     (
         "cli",
         &[
-            "limits", "time", "wire", "game", "journal", "endpoint", "server", "client", "sim", "driver", "games",
-            "bench",
+            "limits", "time", "wire", "game", "room", "journal", "playback", "endpoint", "server", "client", "sim",
+            "driver", "games", "bench",
         ],
     ),
     // A crate of its own, which sees the public API as everybody does.
@@ -57,7 +58,7 @@ const SESSIONS: &[&str] = &[
 /// Layers, names that may not stand in their code, and why.
 const FOREIGN: &[(&[&str], &[&str], &str)] = &[
     (
-        &["game", "room", "journal", "games"],
+        &["game", "room", "journal", "playback", "games"],
         &["str0m", "dimpl", "Instant", "SystemTime", "HashMap", "HashSet"],
         "a room knows ticks only and replays bit for bit",
     ),
@@ -69,6 +70,7 @@ const FOREIGN: &[(&[&str], &[&str], &str)] = &[
             "game",
             "room",
             "journal",
+            "playback",
             "peer",
             "endpoint",
             "player",
@@ -78,10 +80,25 @@ const FOREIGN: &[(&[&str], &[&str], &str)] = &[
             "sim",
             "games",
         ],
-        &["mio", "tungstenite", "httparse", "socket2", "quinn_udp", "rustix", "getrandom", "signal_hook", "clap"],
+        &[
+            "mio",
+            "tungstenite",
+            "httparse",
+            "socket2",
+            "quinn_udp",
+            "rustix",
+            "getrandom",
+            "signal_hook",
+            "clap",
+            "jiff",
+        ],
         "I/O belongs to the driver, the command line to its front end",
     ),
-    (&["limits", "time", "wire", "game", "room", "journal", "games"], &["sctp_proto", "slab"], "peers stand above it"),
+    (
+        &["limits", "time", "wire", "game", "room", "journal", "playback", "games"],
+        &["sctp_proto", "slab"],
+        "peers stand above it",
+    ),
 ];
 
 /// Layers that may read a clock; the simulator draws one base from it.

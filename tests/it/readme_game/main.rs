@@ -37,3 +37,6 @@ impl Game for Catch {
 fn main() -> rtcade::ExitCode {
     rtcade::run(|_| Ok(Catch::default()))
 }
+
+#[cfg(test)]
+mod tests;

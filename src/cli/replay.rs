@@ -1,0 +1,490 @@
+//! `rtcade replay`: recorded rooms are told once more what they were told.
+
+#![expect(clippy::disallowed_methods, reason = "a replay may be paced by the clock")]
+
+use std::any::type_name;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::complain;
+use crate::game::{Game, Refusal, RoomInfo, Tick};
+use crate::journal::{self, End, Header, Journal, Replay, Step, Verdict};
+use crate::limits;
+use crate::room::Output;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Recordings, as --record makes them; each is replayed, one after the other.
+    #[arg(value_name = "FILE", required = true)]
+    pub(super) files: Vec<PathBuf>,
+    /// Stop at the first tick that differs.
+    #[arg(long)]
+    check: bool,
+    /// How many times faster than it was played, or max.
+    #[arg(long, value_name = "FACTOR", default_value = "max", value_parser = speed)]
+    speed: Speed,
+    /// Stop after this tick.
+    #[arg(long, value_name = "N")]
+    to_tick: Option<u32>,
+    /// Print what the room was told and what it says, one JSON object a line; the summary goes to standard error.
+    #[arg(long)]
+    dump: bool,
+    /// Write what the game says now into the files, after an intended change of the game.
+    #[arg(long, conflicts_with_all = ["check", "speed", "to_tick", "dump"])]
+    update: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Speed {
+    Max,
+    Times(f64),
+}
+
+fn speed(text: &str) -> Result<Speed, &'static str> {
+    match text.parse() {
+        _ if text == "max" => Ok(Speed::Max),
+        Ok(factor) if factor > 0.0 && f64::is_finite(factor) => Ok(Speed::Times(factor)),
+        _ => Err("expected a number above 0, as in 1 or 10, or max"),
+    }
+}
+
+/// How a replay went; the order is that of the exit statuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Outcome {
+    /// The room said the same.
+    Same,
+    /// It did not, or panicked where it hadn't, or the other way round.
+    Differs,
+    /// The recording can't be replayed.
+    Failed,
+}
+
+/// Why there is no outcome.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// A sentence.
+    Recording(String),
+    /// Nobody reads on, or what is said can't be written.
+    Output(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        Failure::Output(error)
+    }
+}
+
+/// Replays each file; `replay` picks its game. The exit status is 0 where everything was the same, 1 where something
+/// differs, 2 where a file can't be replayed.
+pub(super) fn run(
+    arguments: &Arguments,
+    mut replay: impl FnMut(&Recording<'_>, &mut dyn Write) -> Result<Outcome, Failure>,
+) -> ExitCode {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut worst = Outcome::Same;
+    for path in &arguments.files {
+        let outcome = replay_file(path, arguments, &mut out, &mut replay)
+            .and_then(|outcome| out.flush().map(|()| outcome).map_err(Failure::Output));
+        worst = worst.max(match outcome {
+            Ok(outcome) => outcome,
+            Err(Failure::Recording(sentence)) => {
+                complain(&format!("{}: {sentence}", path.display()));
+                Outcome::Failed
+            }
+            Err(Failure::Output(error)) => {
+                let is_unread = error.kind() == io::ErrorKind::BrokenPipe;
+                if !is_unread {
+                    complain(&format!("nothing more can be written: {error}"));
+                }
+                worst = if is_unread && !arguments.check { worst } else { Outcome::Failed };
+                return ExitCode::from(worst as u8);
+            }
+        });
+    }
+    ExitCode::from(worst as u8)
+}
+
+fn replay_file(
+    path: &Path,
+    arguments: &Arguments,
+    out: &mut dyn Write,
+    replay: &mut impl FnMut(&Recording<'_>, &mut dyn Write) -> Result<Outcome, Failure>,
+) -> Result<Outcome, Failure> {
+    let failure = |error: &dyn std::fmt::Display| Failure::Recording(error.to_string());
+    let bytes = read(path).map_err(Failure::Recording)?;
+    let journal = Journal::parse(&bytes).map_err(|error| failure(&error))?;
+    replay(&Recording { path, bytes: &bytes, journal, arguments }, out)
+}
+
+/// Never more than a recording can have.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
+    let sentence = |error: io::Error| format!("the file can't be read: {error}");
+    let most = limits::JOURNAL_BYTES as u64;
+    let too_long = || format!("the file has more than the {most} bytes that a recording can have");
+    let file = File::open(path).map_err(sentence)?;
+    if file.metadata().map_err(sentence)?.len() > most {
+        return Err(too_long());
+    }
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes).map_err(sentence)?;
+    if bytes.len() as u64 > most { Err(too_long()) } else { Ok(bytes) }
+}
+
+pub(super) fn another_game(header: &Header, games: &[&str]) -> String {
+    format!("the recording is of the game {}, and this program has {}", header.game, games.join(" and "))
+}
+
+/// A recording that was read, and what to do with it.
+pub(super) struct Recording<'a> {
+    path: &'a Path,
+    bytes: &'a [u8],
+    journal: Journal<'a>,
+    arguments: &'a Arguments,
+}
+
+impl Recording<'_> {
+    pub(super) fn is_of<G: Game>(&self) -> bool {
+        self.journal.header().game == type_name::<G>()
+    }
+
+    pub(super) fn is_of_another_game(&self, games: &[&str]) -> Failure {
+        Failure::Recording(another_game(self.journal.header(), games))
+    }
+
+    /// Replays it with this game, whoever it is of.
+    pub(super) fn replay<G: Game>(
+        &self,
+        mut factory: impl FnMut(&RoomInfo) -> Result<G, Refusal>,
+        out: &mut dyn Write,
+    ) -> Result<Outcome, Failure> {
+        let header = self.journal.header();
+        let made = catch_unwind(AssertUnwindSafe(|| Replay::new(&self.journal, &mut factory)));
+        let sentence = match made {
+            Ok(Ok(mut replay)) => {
+                let outcome = self.replay_room(&mut replay, out);
+                // A game that panics when it goes takes nothing along.
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(replay)));
+                return match outcome {
+                    Ok(_) if self.arguments.update => self.update(factory, out),
+                    outcome => outcome,
+                };
+            }
+            Ok(Err(refusal)) => format!("the game refuses to make the room: {refusal}"),
+            Err(_) => "the game panics when the room is made".to_owned(),
+        };
+        complain(&format!("{}: {sentence}{}", self.path.display(), other_versions::<G>(header)));
+        Ok(Outcome::Differs)
+    }
+
+    fn replay_room<G: Game>(&self, replay: &mut Replay<'_, G>, out: &mut dyn Write) -> Result<Outcome, Failure> {
+        let Arguments { check, to_tick, dump, speed, .. } = *self.arguments;
+        let header = self.journal.header();
+        #[expect(clippy::cast_possible_truncation, reason = "2^32 ticks of a second have fewer milliseconds")]
+        let ms = |tick: u32| (header.room.tick * tick).as_millis() as u64;
+        let begun = Instant::now();
+        let mut summary = Summary::default();
+        let mut newest = 0;
+        let is_whole = loop {
+            let Some(step) = replay.step().map_err(|error| Failure::Recording(error.to_string()))? else { break true };
+            newest = step.tick.number;
+            if let Speed::Times(factor) = speed {
+                out.flush()?;
+                sleep_until(begun, header.room.tick * newest, factor);
+            }
+            if dump {
+                dump_step(&step, ms(newest), out)?;
+            }
+            summary.note(&step, replay);
+            if let Verdict::Differs { panicked_then, panicked_now } = step.verdict
+                && summary.differing == 1
+            {
+                let sentence = difference(panicked_then, panicked_now);
+                let versions = other_versions::<G>(header);
+                let seconds = Duration::from_millis(ms(newest)).as_secs_f64();
+                let sentence = format!("tick {newest} ({seconds:.3} s) differs: {sentence}{versions}");
+                if check {
+                    complain(&format!("{}: {sentence}", self.path.display()));
+                    return Ok(Outcome::Differs);
+                }
+                summary.first_difference = sentence;
+            }
+            if to_tick.is_some_and(|last| newest >= last) {
+                break false;
+            }
+        };
+        if dump && is_whole {
+            for input in replay.told() {
+                dump_line("told", &journal::input_to_json(input), newest, ms(newest), out)?;
+            }
+        }
+        let end = if is_whole { how_it_ended(replay) } else { "replayed so far, as it was asked for".to_owned() };
+        let text = summary.text(self.path, header, &end, Duration::from_millis(ms(newest)));
+        if dump {
+            out.flush()?;
+            // Where nobody reads that, there is nobody to tell.
+            let _ = io::stderr().write_all(text.as_bytes());
+        } else {
+            out.write_all(text.as_bytes())?;
+        }
+        Ok(if summary.differing == 0 { Outcome::Same } else { Outcome::Differs })
+    }
+
+    /// Replaces the file, in one step, with one that has the hashes of this program.
+    fn update<G: Game>(
+        &self,
+        factory: impl FnMut(&RoomInfo) -> Result<G, Refusal>,
+        out: &mut dyn Write,
+    ) -> Result<Outcome, Failure> {
+        let again = catch_unwind(AssertUnwindSafe(|| journal::record_again(&self.journal, factory)))
+            .map_err(|_| Failure::Recording("the game panics when the room is made".to_owned()))?
+            .map_err(|error| Failure::Recording(error.to_string()))?;
+        if again == self.bytes {
+            writeln!(out, "  nothing to update")?;
+        } else {
+            replace(self.path, &again)
+                .map_err(|error| Failure::Recording(format!("the file can't be replaced: {error}")))?;
+            writeln!(out, "  updated: from now on this is what it says")?;
+        }
+        Ok(Outcome::Same)
+    }
+}
+
+/// What was counted while a room was replayed.
+#[derive(Default)]
+struct Summary {
+    ticks: u32,
+    missed: u64,
+    joined: u32,
+    most: usize,
+    panicked: bool,
+    differing: u32,
+    first_difference: String,
+}
+
+impl Summary {
+    fn note<G: Game>(&mut self, step: &Step, replay: &Replay<'_, G>) {
+        self.ticks += 1;
+        self.missed += u64::from(step.tick.missed);
+        for output in &step.said {
+            match output {
+                Output::Joined { .. } => self.joined += 1,
+                Output::Closed => self.panicked = true,
+                Output::Refused { .. } | Output::Left { .. } | Output::Body { .. } => {}
+            }
+        }
+        self.most = self.most.max(replay.room().players().len());
+        self.differing += u32::from(matches!(step.verdict, Verdict::Differs { .. }));
+    }
+
+    fn text(&self, path: &Path, header: &Header, end: &str, lasted: Duration) -> String {
+        let Header { game, game_version, room, rtcade, commit, .. } = header;
+        let Summary { ticks, missed, joined, most, differing, .. } = self;
+        let commit = if commit.is_empty() { String::new() } else { format!(", commit {commit}") };
+        let (length, lasted) = (room.tick.as_millis(), lasted.as_secs_f64());
+        let panicked = if self.panicked { "\n  the game panicked" } else { "" };
+        let verdict = match differing {
+            0 => "the room said the same again".to_owned(),
+            _ => format!("{differing} of them differ; the first: {}", self.first_difference),
+        };
+        let mut text = String::new();
+        let _ = write!(
+            text,
+            "{}: room {}\n  {game}, version {game_version}; rtcade {rtcade}{commit}\n  {ticks} ticks of {length} ms in \
+             {lasted:.1} s, {missed} missed; players: {joined} came in, at most {most} at once{panicked}\n  {end}\n  \
+             {verdict}\n",
+            path.display(),
+            room.name,
+        );
+        text
+    }
+}
+
+fn how_it_ended<G: Game>(replay: &Replay<'_, G>) -> String {
+    let end = match replay.end() {
+        Some(End::Closed) => "it ended with its room, or with the server".to_owned(),
+        Some(End::Full) => format!("it ended before its room, with {} bytes", limits::JOURNAL_BYTES),
+        None => "it was cut off, most likely with its server".to_owned(),
+    };
+    match replay.torn_bytes() {
+        0 => end,
+        torn => format!("{end}; {torn} torn bytes at its end are ignored"),
+    }
+}
+
+fn difference(panicked_then: bool, panicked_now: bool) -> &'static str {
+    match (panicked_then, panicked_now) {
+        (false, true) => "the game panics, and did not when it was recorded",
+        (true, false) => "the game does not panic, and did when it was recorded",
+        _ => "the room says something else, or uses other random numbers",
+    }
+}
+
+/// What this program has other than the one that recorded, if anything, as the end of a sentence.
+fn other_versions<G: Game>(header: &Header) -> String {
+    let now = Header::new::<G>(&header.room, header.max_players, header.phase);
+    let mut others = String::new();
+    let mut note = |what: &str, then: &str, now: &str| {
+        if then != now {
+            let named = |version: &str| if version.is_empty() { "none".to_owned() } else { version.to_owned() };
+            let _ = write!(others, "; {what} then {}, now {}", named(then), named(now));
+        }
+    };
+    note("version of the game", &header.game_version.to_string(), &now.game_version.to_string());
+    note("rtcade", &header.rtcade, &now.rtcade);
+    note("commit", &header.commit, &now.commit);
+    others
+}
+
+fn sleep_until(begun: Instant, time: Duration, factor: f64) {
+    let wait = Duration::try_from_secs_f64(time.as_secs_f64() / factor).unwrap_or(Duration::MAX);
+    thread::sleep(wait.saturating_sub(begun.elapsed()));
+}
+
+fn dump_step(step: &Step, ms: u64, out: &mut dyn Write) -> io::Result<()> {
+    let Tick { number, missed } = step.tick;
+    for input in &step.told {
+        dump_line("told", &journal::input_to_json(input), number, ms, out)?;
+    }
+    dump_line("told", &journal::input_to_json(&crate::room::Input::Tick(Tick { number, missed })), number, ms, out)?;
+    for output in &step.said {
+        dump_line("said", &journal::output_to_json(output), number, ms, out)?;
+    }
+    if let Verdict::Differs { panicked_then, panicked_now } = step.verdict {
+        let differs = json!({ "panickedThen": panicked_then, "panickedNow": panicked_now });
+        dump_line("differs", &differs, number, ms, out)?;
+    }
+    Ok(())
+}
+
+fn dump_line(what: &str, value: &Value, tick: u32, ms: u64, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "{}", json!({ "tick": tick, "ms": ms, what: value }))
+}
+
+/// Either the old file is there or the new one, whatever happens.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let path = fs::canonicalize(path)?;
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}", std::process::id()));
+    let beside = path.with_file_name(name);
+    let written = fs::metadata(&path).and_then(|metadata| {
+        fs::write(&beside, bytes)?;
+        fs::set_permissions(&beside, metadata.permissions())?;
+        fs::rename(&beside, &path)
+    });
+    if written.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    written
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::game::{Context, Incoming, Join, Leave, PlayerId, Welcome};
+    use crate::sim::Simulation;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// May panic at a command.
+    struct Bomb<const VERSION: u32> {
+        is_armed: bool,
+    }
+
+    impl<const VERSION: u32> Game for Bomb<VERSION> {
+        type Input = ();
+        type Command = ();
+        type State = ();
+        type Event = ();
+        const VERSION: u32 = VERSION;
+
+        fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
+            Ok(Welcome::default())
+        }
+
+        fn leave(&mut self, _: &mut Context<Self>, _: PlayerId, _: Leave) {}
+
+        fn tick(&mut self, _: &mut Context<Self>, _: Tick, batch: &[Incoming<Self>]) {
+            assert!(batch.is_empty() || !self.is_armed, "it goes off");
+        }
+    }
+
+    fn recorded(is_armed: bool) -> Vec<u8> {
+        let mut sim = Simulation::new(1, move |_| Ok(Bomb::<1> { is_armed }));
+        let file = Rc::new(RefCell::new(Vec::new()));
+        let written = Rc::clone(&file);
+        sim.server.record(move |_| {
+            let written = Rc::clone(&written);
+            Box::new(move |block| written.borrow_mut().extend_from_slice(block))
+        });
+        let ada = sim.join("bomb", "Ada");
+        sim.run(SECOND);
+        sim.command(ada, &());
+        sim.run(SECOND);
+        drop(sim);
+        file.take()
+    }
+
+    /// How the replay of the bomb's recording went, and its summary.
+    fn replayed<G: Game>(was_armed: bool, factory: impl FnMut(&RoomInfo) -> Result<G, Refusal>) -> (Outcome, String) {
+        let bytes = recorded(was_armed);
+        let arguments =
+            Arguments { files: Vec::new(), check: false, speed: Speed::Max, to_tick: None, dump: false, update: false };
+        let journal = Journal::parse(&bytes).unwrap();
+        let recording = Recording { path: Path::new("bomb.journal"), bytes: &bytes, journal, arguments: &arguments };
+        let mut out = Vec::new();
+        let outcome = recording.replay(factory, &mut out).unwrap();
+        (outcome, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn a_panic_is_expected_where_it_is_on_record_and_nowhere_else() {
+        fn check<const VERSION: u32>(was_armed: bool, is_armed: bool, outcome: Outcome, sentences: &[&str]) {
+            let (now, summary) = replayed(was_armed, |_| Ok(Bomb::<VERSION> { is_armed }));
+            assert_eq!(now, outcome, "{summary}");
+            assert_eq!(summary.contains("\n  the game panicked\n"), is_armed, "{summary}");
+            assert!(sentences.iter().all(|sentence| summary.contains(sentence)), "{summary}");
+        }
+        check::<1>(false, false, Outcome::Same, &["the room said the same again"]);
+        check::<1>(true, true, Outcome::Same, &["the room said the same again"]);
+        let defused = "differs: the game does not panic, and did when it was recorded\n";
+        check::<1>(true, false, Outcome::Differs, &["1 of them differ; the first: tick 3", defused]);
+        let armed = "differs: the game panics, and did not when it was recorded; version of the game then 1, now 2\n";
+        check::<2>(false, true, Outcome::Differs, &["1 of them differ; the first: tick 3", armed]);
+    }
+
+    #[test]
+    fn a_game_that_makes_no_room_any_more_differs() {
+        let refuse = |_: &RoomInfo| Err::<Bomb<1>, Refusal>(Refusal::new("not today"));
+        assert_eq!(replayed(false, refuse), (Outcome::Differs, String::new()));
+        let panic = |_: &RoomInfo| -> Result<Bomb<1>, Refusal> { panic!("not today either") };
+        assert_eq!(replayed(false, panic), (Outcome::Differs, String::new()));
+    }
+
+    #[test]
+    fn a_replay_may_be_paced() {
+        for (text, expected) in [
+            ("1", Some(Speed::Times(1.0))),
+            ("0.5", Some(Speed::Times(0.5))),
+            ("max", Some(Speed::Max)),
+            ("0", None),
+            ("-1", None),
+            ("inf", None),
+            ("NaN", None),
+            ("fast", None),
+        ] {
+            assert_eq!(speed(text).ok(), expected, "{text}");
+        }
+    }
+}

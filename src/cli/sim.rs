@@ -1,0 +1,135 @@
+//! `rtcade sim`: the shipped games over simulated networks.
+
+use std::fs;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{ExitCode, Shipped, complain};
+use crate::games::arena::Steer;
+use crate::games::{Arena, Relay};
+use crate::sim::{Reports, Scenario, Trial};
+
+#[derive(Debug, Args)]
+pub(super) struct Sim {
+    /// A network that comes along, or a file of networks; may be repeated. Without: all that come along.
+    #[arg(long, value_name = "NAME|FILE")]
+    scenario: Vec<String>,
+    /// The same seed gives the same figures.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Players, all in one room.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64))]
+    clients: u32,
+    /// Seconds of virtual time that count, after 10 in which they join.
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    seconds: u32,
+    /// Which of the shipped games they play.
+    #[arg(long, value_name = "NAME", value_enum, default_value_t = Shipped::Arena)]
+    game: Shipped,
+}
+
+/// Prints a table, or says in one sentence what is wrong with the command line.
+pub(super) fn run(sim: &Sim) -> ExitCode {
+    match scenarios(&sim.scenario) {
+        Ok(scenarios) => {
+            let printed = write!(io::stdout(), "{}", reports(sim, &scenarios));
+            if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(sentence) => {
+            complain(&sentence);
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Those of these names, and of these files.
+fn scenarios(named: &[String]) -> Result<Vec<Scenario>, String> {
+    let shipped = Scenario::shipped();
+    if named.is_empty() {
+        return Ok(shipped);
+    }
+    let mut scenarios = Vec::new();
+    for name in named {
+        if let Ok(scenario) = Scenario::find(&shipped, name) {
+            scenarios.push(scenario.clone());
+        } else if is_file(name) {
+            let yaml = fs::read_to_string(name).map_err(|error| format!("{name} can't be read: {error}"))?;
+            scenarios.extend(Scenario::parse(&yaml).map_err(|error| format!("{name}: {error}"))?);
+        } else {
+            Scenario::find(&shipped, name).map_err(|error| error.to_string())?;
+        }
+    }
+    Ok(scenarios)
+}
+
+/// Whether a file is meant: no shipped scenario has such a name.
+fn is_file(name: &str) -> bool {
+    name.contains(['/', '\\', '.']) || fs::exists(name).unwrap_or(false)
+}
+
+fn reports(sim: &Sim, scenarios: &[Scenario]) -> Reports {
+    let clients = usize::try_from(sim.clients).expect("at most 64");
+    let trial = Trial { seed: sim.seed, clients, time: Duration::from_secs(sim.seconds.into()) };
+    let play = |scenario: &Scenario| match sim.game {
+        Shipped::Arena => {
+            scenario.play(&trial, |room| Ok(Arena::new(room)), |number, bot| steer(number, bot.events.len()))
+        }
+        Shipped::Relay => scenario.play(&trial, |_| Ok(Relay), |number, bot| steer(number, bot.events.len())),
+    };
+    scenarios.iter().map(play).collect()
+}
+
+/// Each goes around the arena its own way, and dashes now and then; `time` counts up.
+fn steer(number: usize, time: usize) -> Steer {
+    const AROUND: [(f32, f32); 8] = [
+        (100.0, 0.0),
+        (70.0, 70.0),
+        (0.0, 100.0),
+        (-70.0, 70.0),
+        (-100.0, 0.0),
+        (-70.0, -70.0),
+        (0.0, -100.0),
+        (70.0, -70.0),
+    ];
+    let (x, y) = AROUND[(number + time / 20) % AROUND.len()];
+    Steer(x, y, (time + 7 * number).is_multiple_of(60))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sim(scenario: &[&str], game: Shipped) -> Sim {
+        let scenario = scenario.iter().map(|&name| name.to_owned()).collect();
+        Sim { scenario, seed: 1, clients: 2, seconds: 2, game }
+    }
+
+    #[test]
+    fn both_games_are_played_over_the_networks_that_are_named() {
+        for game in [Shipped::Arena, Shipped::Relay] {
+            let sim = sim(&["outage", "lan"], game);
+            let Reports(reports) = reports(&sim, &scenarios(&sim.scenario).expect("they are shipped"));
+            let names: Vec<_> = reports.iter().map(|report| report.scenario.as_str()).collect();
+            assert_eq!(names, ["outage", "lan"]);
+            for report in reports {
+                assert_eq!((report.seen, report.open), (report.ticks, 2), "{game:?}: {report}");
+                assert!(report.ticks >= 2 * 60, "{game:?}: {report}");
+            }
+        }
+        assert_eq!(scenarios(&[]).expect("they are shipped").len(), Scenario::shipped().len());
+    }
+
+    #[test]
+    fn what_is_no_scenario_and_no_file_gets_one_sentence() {
+        for (name, expected) in [
+            ("mobil", "there is no scenario \"mobil\"; is it \"mobile\"?"),
+            ("./no-such.yml", "./no-such.yml can't be read: "),
+            ("Cargo.toml", "Cargo.toml: line 1, column "),
+        ] {
+            let sentence = scenarios(&[name.to_owned()]).expect_err(name);
+            assert!(sentence.starts_with(expected) && !sentence.contains('\n'), "{sentence}");
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! Scenarios in YAML: those that come along, and a user's own.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_saphyr::Error;
+
+use super::crossing::DRAWS;
+use super::path::{Node, RateLimit};
+use super::scenario::Scenario;
+
+const SHIPPED: &str = include_str!("scenarios.yml");
+/// Bytes of a scenario file.
+const FILE_BYTES: usize = 256 * 1024;
+/// Of what a user may mistype, so many letters off is still taken for it.
+const TYPING_ERRORS: usize = 3;
+
+/// What is wrong with a scenario file, and where, in one sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScenarioError(String);
+
+impl fmt::Display for ScenarioError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for ScenarioError {}
+
+impl Scenario {
+    /// The networks that come with rtcade: `src/sim/scenarios.yml`.
+    #[must_use]
+    pub fn shipped() -> Vec<Scenario> {
+        Scenario::parse(SHIPPED).expect("what is shipped was tested")
+    }
+
+    /// Reads scenarios from YAML, which `src/sim/scenarios.yml` shows and explains.
+    ///
+    /// # Errors
+    /// Where something is unknown, missing or out of range, or it is no YAML: with line and column, and what comes
+    /// closest to an unknown name.
+    pub fn parse(yaml: &str) -> Result<Vec<Scenario>, ScenarioError> {
+        if yaml.len() > FILE_BYTES {
+            return Err(ScenarioError(format!("it has {} bytes, and {FILE_BYTES} are allowed", yaml.len())));
+        }
+        let entries: Vec<Entry> = serde_saphyr::from_str(yaml).map_err(|error| sentence(error.without_snippet()))?;
+        let mut scenarios: Vec<Scenario> = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let scenario = entry.into_scenario()?;
+            if scenarios.iter().any(|other| other.name == scenario.name) {
+                return Err(ScenarioError(format!("the name {:?} is given twice", scenario.name)));
+            }
+            scenarios.push(scenario);
+        }
+        if scenarios.is_empty() {
+            return Err(ScenarioError("there is no scenario in it".to_owned()));
+        }
+        Ok(scenarios)
+    }
+
+    /// The one of them with that name.
+    ///
+    /// # Errors
+    /// Where there is none: what there is, or what comes closest.
+    pub fn find<'a>(scenarios: &'a [Scenario], name: &str) -> Result<&'a Scenario, ScenarioError> {
+        let names: Vec<&str> = scenarios.iter().map(|scenario| scenario.name.as_str()).collect();
+        scenarios
+            .iter()
+            .find(|scenario| scenario.name == name)
+            .ok_or_else(|| ScenarioError(unknown("scenario", name, &names)))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    name: String,
+    rtt_ms: Millis,
+    #[serde(default)]
+    both: Vec<NodeEntry>,
+    #[serde(default)]
+    up: Vec<NodeEntry>,
+    #[serde(default)]
+    down: Vec<NodeEntry>,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum NodeEntry {
+    LossPermille(Permille),
+    BurstLoss(Bursts),
+    LatencyMs(Millis),
+    JitterMs(Millis),
+    Reorder(Reordering),
+    DuplicatePermille(Permille),
+    RateLimit(Rate),
+    MtuBytes(Bytes),
+    OutageMs(Outage),
+    RebindingMs(Period),
+    NoUdp,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Bursts {
+    permille: Permille,
+    longest: Within<1, 1_000>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reordering {
+    permille: Permille,
+    ms: Millis,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rate {
+    kbit_per_s: Within<1, 10_000_000>,
+    queue_ms: Within<1, 60_000>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Outage {
+    from: Within<0, 86_400_000>,
+    until: Within<0, 86_400_000>,
+}
+
+type Permille = Within<0, 1_000>;
+type Millis = Within<0, 60_000>;
+type Bytes = Within<1, 65_535>;
+/// More often than that, a player never gets a channel open.
+type Period = Within<1_000, 86_400_000>;
+
+/// A whole number from `LEAST` to `MOST`.
+#[derive(Clone, Copy)]
+struct Within<const LEAST: u32, const MOST: u32>(u32);
+
+impl<'de, const LEAST: u32, const MOST: u32> Deserialize<'de> for Within<LEAST, MOST> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = i64::deserialize(deserializer)?;
+        let within = u32::try_from(number).ok().filter(|number| (LEAST..=MOST).contains(number));
+        within.map(Within).ok_or_else(|| {
+            serde::de::Error::custom(format!("{number} is out of range: it may be from {LEAST} to {MOST}"))
+        })
+    }
+}
+
+impl<const LEAST: u32, const MOST: u32> Within<LEAST, MOST> {
+    fn millis(self) -> Duration {
+        Duration::from_millis(self.0.into())
+    }
+
+    fn short(self) -> u16 {
+        u16::try_from(self.0).expect("its range is that of a u16")
+    }
+}
+
+impl Entry {
+    fn into_scenario(self) -> Result<Scenario, ScenarioError> {
+        let Entry { name, rtt_ms, both, up, down } = self;
+        let nodes = |way: &[NodeEntry]| -> Vec<Node> { both.iter().chain(way).map(NodeEntry::node).collect() };
+        let (up, down) = (nodes(&up), nodes(&down));
+        // The latency is one more.
+        if up.len().max(down.len()) >= DRAWS {
+            return Err(ScenarioError(format!("{name:?} has more than {} nodes one way", DRAWS - 1)));
+        }
+        Ok(Scenario { name, rtt: rtt_ms.millis(), up, down })
+    }
+}
+
+impl NodeEntry {
+    fn node(&self) -> Node {
+        match *self {
+            NodeEntry::LossPermille(permille) => Node::Loss { permille: permille.short() },
+            NodeEntry::BurstLoss(Bursts { permille, longest }) => {
+                Node::BurstLoss { permille: permille.short(), longest: longest.short() }
+            }
+            NodeEntry::LatencyMs(latency) => Node::Latency(latency.millis()),
+            NodeEntry::JitterMs(most) => Node::Jitter(most.millis()),
+            NodeEntry::Reorder(Reordering { permille, ms }) => {
+                Node::Reorder { permille: permille.short(), by: ms.millis() }
+            }
+            NodeEntry::DuplicatePermille(permille) => Node::Duplicate { permille: permille.short() },
+            NodeEntry::RateLimit(Rate { kbit_per_s, queue_ms }) => {
+                let bytes_per_s = u64::from(kbit_per_s.0) * 1_000 / 8;
+                // Room for two full datagrams at least, or none would ever pass.
+                let queue_bytes = (bytes_per_s * u64::from(queue_ms.0) / 1_000).max(3_000);
+                let queue_bytes = usize::try_from(queue_bytes).unwrap_or(usize::MAX);
+                Node::RateLimit(RateLimit::new(bytes_per_s, queue_bytes))
+            }
+            NodeEntry::MtuBytes(most) => Node::Mtu(most.short().into()),
+            NodeEntry::OutageMs(Outage { from, until }) => Node::Blackout(from.millis()..until.millis()),
+            NodeEntry::RebindingMs(every) => Node::Rebinding(every.millis()),
+            NodeEntry::NoUdp => Node::NoUdp,
+        }
+    }
+}
+
+fn sentence(error: &Error) -> ScenarioError {
+    let what = match error {
+        Error::SerdeUnknownField { field, expected, .. } => unknown("key", field, expected),
+        Error::SerdeUnknownVariant { variant, expected, .. } => unknown("node", variant, expected),
+        Error::Message { msg, .. } => msg.clone(),
+        other => other.to_string(),
+    };
+    ScenarioError(match error.location() {
+        Some(at) if at.line() > 0 => format!("line {}, column {}: {what}", at.line(), at.column()),
+        _ => what,
+    })
+}
+
+/// That there is no such thing, and what there is.
+fn unknown(what: &str, name: &str, known: &[&str]) -> String {
+    let nearest = known
+        .iter()
+        .map(|&one| (strsim::damerau_levenshtein(one, name), one))
+        .filter(|&(distance, one)| distance <= TYPING_ERRORS.min(one.chars().count() / 2))
+        .min();
+    let listed = known.join(", ");
+    match nearest {
+        Some((_, nearest)) => format!("there is no {what} {name:?}; is it {nearest:?}? Known are {listed}"),
+        None => format!("there is no {what} {name:?}; known are {listed}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shipped_can_be_read() {
+        let shipped = Scenario::shipped();
+        assert_eq!(Scenario::find(&shipped, "lossy-5").unwrap().rtt, Duration::from_millis(50));
+        let mobile = Scenario::find(&shipped, "mobile").unwrap();
+        let Node::RateLimit(limit) = &mobile.down[2] else { panic!("{mobile:?}") };
+        let full = limit.pass(Duration::ZERO, 1_250_000);
+        assert_eq!(full, Some(Duration::from_millis(500)), "20 Mbit/s, 500 ms");
+        assert_eq!(limit.pass(Duration::ZERO, 1), None);
+    }
+
+    #[test]
+    fn a_mistake_is_named_with_its_place_and_what_comes_closest() {
+        for (yaml, expected) in [
+            ("- name: a\n  rtt: 5\n", "line 2, column 3: there is no key \"rtt\"; is it \"rtt_ms\"? Known are name, "),
+            (
+                "- name: a\n  rtt_ms: 5\n  both:\n    - los_permille: 3",
+                "line 4, column 7: there is no node \"los_permille\"; is it \"loss_permille\"?",
+            ),
+            ("- name: a\n  rtt_ms: 5\n  colour: 3", "line 3, column 3: there is no key \"colour\"; known are name, "),
+            ("- name: a\n  rtt_ms: 5\n  up: [{ reorder: { permile: 3, ms: 2 } }]", "is it \"permille\"?"),
+            (
+                "- name: a\n  rtt_ms: 5\n  up: [{ loss_permille: 1001 }]",
+                "line 3, column 25: 1001 is out of range: it may be from 0 to 1000",
+            ),
+            ("- name: a\n  rtt_ms: -1", "line 2, column 11: -1 is out of range"),
+            ("- name: a\n  rtt_ms: soon", "line 2, column 11: "),
+            ("- name: a", "line 1, column "),
+            ("- name: a\n  rtt_ms: 5\n  rtt_ms: 6", "line 3, column 3: "),
+            ("- name: a\n  rtt_ms: 5\n- name: a\n  rtt_ms: 6", "the name \"a\" is given twice"),
+            ("- name: [a\n", "line "),
+            ("name: a\nrtt_ms: 5", "line 1, column 1: "),
+            ("\t- name", "line 1, column "),
+            ("[]", "there is no scenario in it"),
+            ("", "there is no scenario in it"),
+        ] {
+            let error = Scenario::parse(yaml).expect_err(yaml).to_string();
+            assert!(error.contains(expected), "{yaml}\n{error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+        let many = format!("- name: a\n  rtt_ms: 5\n  up: [{}]", "no_udp, ".repeat(16));
+        assert!(Scenario::parse(&many).expect_err("too many").to_string().contains("more than 15 nodes"));
+        let long = format!("- name: {}", "a".repeat(FILE_BYTES));
+        assert!(Scenario::parse(&long).expect_err("too long").to_string().contains("are allowed"));
+        // Small in the file, large when every alias is replaced.
+        let layers: String = (1..20).map(|n| format!("a{n}: &a{n} [*a{0}, *a{0}, *a{0}, *a{0}]\n", n - 1)).collect();
+        Scenario::parse(&format!("a0: &a0 [1]\n{layers}")).expect_err("a bomb");
+        Scenario::parse(&"[".repeat(100_000)).expect_err("too deep");
+    }
+
+    #[test]
+    fn a_name_that_there_is_not_gets_the_nearest() {
+        let shipped = Scenario::shipped();
+        let error = Scenario::find(&shipped, "losy-5").expect_err("no such").to_string();
+        assert!(error.starts_with("there is no scenario \"losy-5\"; is it \"lossy-5\"? Known are lan, "), "{error}");
+    }
+}

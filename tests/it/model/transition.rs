@@ -1,0 +1,216 @@
+//! What may happen. Another thing that may is a variant, a line in [`Transition::draw`], and an arm in
+//! [`World::apply`](super::world::World::apply).
+
+use std::time::Duration;
+
+use rtcade::rand::{Rng, RngExt};
+use rtcade::sim::{Node, Path, RateLimit};
+
+use super::witness::{Audience, FAN, Manner, SHUT, Wish};
+use super::world::World;
+
+/// What may happen. Players are named by their number among all of the run.
+#[derive(Clone, Debug)]
+pub(super) enum Transition {
+    /// Somebody asks to join, and somebody polite right behind them.
+    Join { room: &'static str, manner: Manner, weather: Weather, one_way_ms: u32, slow_reader: bool, in_company: bool },
+    /// A player says goodbye.
+    Leave(usize),
+    /// A player falls silent without a word. Their websocket ends later, or never.
+    Crash { player: usize, websocket_ends_after_ms: Option<u64> },
+    /// A player sends inputs, the next every so often.
+    Inputs { player: usize, count: u32, every_ms: u64 },
+    /// A player sends a command.
+    Command { player: usize, wish: Wish },
+    /// A player offers a new data channel, which nobody ever opens.
+    OfferAgain(usize),
+    /// A player's network changes.
+    Weather { player: usize, weather: Weather },
+    /// The address translation before a player forgets it.
+    Rebind(usize),
+    /// Everything stands still.
+    StandStill { ms: u64 },
+    /// Datagrams come from somewhere, or as if from a player.
+    Garbage { forged: Option<usize>, kind: Garbage, count: usize },
+    /// A websocket opens on which nobody joins.
+    Knock,
+    /// A request that must be refused comes from a player, or on the newest websocket of nobody.
+    BadRequest { player: Option<usize>, number: usize },
+    /// A player sends a frame that can't be read.
+    BadFrame { player: usize, number: usize },
+    /// A player sends what their game can't read.
+    Misfit { player: usize },
+    /// A player sends too many requests, or too many frames.
+    Flood { player: usize, frames: bool },
+}
+
+/// What a player's network does.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Weather {
+    Sound,
+    Lossy { permille: u16 },
+    Jittery { ms: u64 },
+    Narrow { bytes_per_s: u64 },
+    Awful,
+    Blackout { ms: u64 },
+    Bursty { permille: u16, longest: u16 },
+    Duplicating { permille: u16 },
+    Reordering { permille: u16, by_ms: u64 },
+    Rebinding { every_ms: u64 },
+    NoUdp,
+    Mtu(usize),
+}
+
+/// What is in a datagram of nobody's.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Garbage {
+    /// Neither STUN nor DTLS.
+    Unknown,
+    /// As STUN begins.
+    Stun,
+    /// A DTLS record of some epoch.
+    Dtls,
+}
+
+impl Weather {
+    fn draw(rng: &mut impl Rng) -> Weather {
+        match rng.random_range(0..16) {
+            0..=2 => Weather::Sound,
+            3 | 4 => Weather::Lossy { permille: [20, 100, 300][rng.random_range(0..3)] },
+            5 | 6 => Weather::Jittery { ms: rng.random_range(5..200) },
+            7 => Weather::Narrow { bytes_per_s: rng.random_range(4_000..50_000) },
+            8 => Weather::Awful,
+            9 => Weather::Blackout { ms: [200, 1_000, 6_000, 60_000][rng.random_range(0..4)] },
+            10 => Weather::Bursty { permille: rng.random_range(5..100), longest: rng.random_range(2..12) },
+            11 => Weather::Duplicating { permille: [20, 300, 1_000][rng.random_range(0..3)] },
+            12 => Weather::Reordering { permille: rng.random_range(10..500), by_ms: rng.random_range(5..200) },
+            13 => Weather::Rebinding { every_ms: [300, 2_000, 10_000][rng.random_range(0..3)] },
+            14 => Weather::NoUdp,
+            _ => Weather::Mtu(rng.random_range(200..1_200)),
+        }
+    }
+
+    /// The path of this weather from `now` on.
+    pub(super) fn path(self, now: Duration, one_way: Duration) -> Path {
+        let path = Path::new(one_way);
+        match self {
+            Weather::Sound => path,
+            Weather::Lossy { permille } => path.with(&Node::Loss { permille }),
+            Weather::Jittery { ms } => path.with(&Node::Jitter(Duration::from_millis(ms))),
+            Weather::Narrow { bytes_per_s } => path.with(&Node::RateLimit(RateLimit::new(bytes_per_s, 6_000))),
+            Weather::Awful => path.with(&Node::Jitter(one_way * 3)).with(&Node::Loss { permille: 400 }),
+            Weather::Blackout { ms } => path.with(&Node::Blackout(now..now + Duration::from_millis(ms))),
+            Weather::Bursty { permille, longest } => path.with(&Node::BurstLoss { permille, longest }),
+            Weather::Duplicating { permille } => path.with(&Node::Duplicate { permille }),
+            Weather::Reordering { permille, by_ms } => {
+                path.with(&Node::Reorder { permille, by: Duration::from_millis(by_ms) })
+            }
+            Weather::Rebinding { every_ms } => path.with(&Node::Rebinding(Duration::from_millis(every_ms))),
+            Weather::NoUdp => path.with(&Node::NoUdp),
+            Weather::Mtu(bytes) => path.with(&Node::Mtu(bytes)),
+        }
+    }
+}
+
+impl Garbage {
+    pub(super) fn datagram(self, rng: &mut impl Rng) -> Vec<u8> {
+        let mut bytes = vec![0; rng.random_range(1..200)];
+        rng.fill_bytes(&mut bytes);
+        match self {
+            Garbage::Unknown => bytes[0] = [4, 19, 64, 128, 255][rng.random_range(0..5)],
+            Garbage::Stun => {
+                let head = [0, 1, 0, 8, 0x21, 0x12, 0xa4, 0x42];
+                bytes.splice(..bytes.len().min(8), head);
+            }
+            Garbage::Dtls => {
+                let kind = rng.random_range(20..=26);
+                let epoch = rng.random_range(0..=1);
+                let length = u8::try_from(bytes.len()).unwrap();
+                let head = [kind, 0xfe, 0xfd, 0, epoch, 0, 0, 0, 0, 0, rng.random_range(0..=255), 0, length];
+                bytes.splice(..0, head);
+            }
+        }
+        bytes
+    }
+}
+
+impl Transition {
+    /// The next thing that happens, which the model takes to be possible.
+    pub(super) fn draw(world: &mut World) -> Transition {
+        loop {
+            if let Some(transition) = Transition::try_draw(world) {
+                return transition;
+            }
+        }
+    }
+
+    fn try_draw(world: &mut World) -> Option<Transition> {
+        let members = world.members();
+        let has_place = world.has_place_for_clients();
+        let is_flooding = world.is_flooding();
+        let rng = &mut world.rng;
+        let somebody = (!members.is_empty()).then(|| members[rng.random_range(0..members.len())]);
+        Some(match rng.random_range(0..100) {
+            0..=24 if !has_place => return None,
+            0..=24 => {
+                let room = ["ada", "ada", "ada", "bob", "bob", FAN, FAN, FAN, FAN, SHUT][rng.random_range(0..10)];
+                let manner = match rng.random_range(0..20) {
+                    0 => Manner::Unwelcome,
+                    1 => Manner::Fatal,
+                    _ => Manner::Polite,
+                };
+                Transition::Join {
+                    room,
+                    manner,
+                    weather: Weather::draw(rng),
+                    one_way_ms: rng.random_range(2..150),
+                    slow_reader: rng.random_range(0..5) == 0,
+                    in_company: rng.random_range(0..4) == 0,
+                }
+            }
+            25..=27 => Transition::Leave(somebody?),
+            28..=30 => {
+                let websocket_ends_after_ms = rng.random_bool(0.7).then(|| rng.random_range(0..3_000));
+                Transition::Crash { player: somebody?, websocket_ends_after_ms }
+            }
+            31..=47 => {
+                let every_ms = [0, 5, 33][rng.random_range(0..3)];
+                Transition::Inputs { player: somebody?, count: rng.random_range(1..=12), every_ms }
+            }
+            48..=50 => Transition::Rebind(somebody?),
+            51..=66 => {
+                let wish = match rng.random_range(0..16) {
+                    0 => Wish::KickMe,
+                    1 | 2 => Wish::Lock(rng.random()),
+                    3 if rng.random() => Wish::Panic,
+                    3 => Wish::PanicWhenILeave,
+                    4 => Wish::Nothing,
+                    _ => {
+                        let audiences =
+                            [Audience::All, Audience::AllButMe, Audience::Me, Audience::Newest, Audience::AllButNewest];
+                        let to = audiences[rng.random_range(0..audiences.len())];
+                        Wish::Say { to, reliable: rng.random(), bytes: [1, 300, 3_000][rng.random_range(0..3)] }
+                    }
+                };
+                Transition::Command { player: somebody?, wish }
+            }
+            67..=68 => Transition::OfferAgain(somebody?),
+            69..=76 => Transition::Weather { player: somebody?, weather: Weather::draw(rng) },
+            // The second half of a flood would be none after that.
+            77..=79 if is_flooding => return None,
+            77..=79 => Transition::StandStill { ms: [40, 300, 3_000, 20_000][rng.random_range(0..4)] },
+            80..=87 => {
+                let kind = [Garbage::Unknown, Garbage::Stun, Garbage::Dtls][rng.random_range(0..3)];
+                let forged = somebody.filter(|_| rng.random());
+                Transition::Garbage { forged, kind, count: rng.random_range(1..20) }
+            }
+            88..=89 => Transition::Knock,
+            90..=95 => {
+                Transition::BadRequest { player: somebody.filter(|_| rng.random()), number: rng.random_range(0..100) }
+            }
+            96..=97 => Transition::BadFrame { player: somebody?, number: rng.random_range(0..100) },
+            98 => Transition::Misfit { player: somebody? },
+            _ => Transition::Flood { player: somebody?, frames: rng.random() },
+        })
+    }
+}
