@@ -24,20 +24,21 @@ export function serverProgram() {
 }
 
 /**
- * Starts a server on a free port of `host` and waits until it names its URL.
+ * Starts a server on `port` of `host`, a free one by default, and waits until it names its URL.
  *
- * `stop()` sends SIGTERM and resolves to the exit status; it rejects where that takes longer than 5 s.
+ * `stop()` sends SIGTERM and resolves to the exit status; it rejects where that takes longer than 5 s. `crash()` leaves it
+ * no time to say goodbye.
  */
 export async function startServer(
   args = [],
-  { program = serverProgram(), host = "127.0.0.1", startMs = START_MS, stopMs = STOP_MS } = {},
+  { program = serverProgram(), host = "127.0.0.1", port = 0, startMs = START_MS, stopMs = STOP_MS } = {},
 ) {
-  const child = spawn(program, ["--listen", `${host}:0`, "-v", ...args], { stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(program, ["--listen", `${host}:${port}`, "-v", ...args], { stdio: ["ignore", "pipe", "pipe"] });
   const kill = () => child.kill("SIGKILL");
   process.once("exit", kill);
   const exited = once(child, "close").finally(() => process.off("exit", kill));
 
-  const server = { url: undefined, output: "", stop };
+  const server = { url: undefined, output: "", stop, crash };
   const url = new Promise((resolve) => {
     for (const stream of [child.stdout, child.stderr]) {
       createInterface({ input: stream }).on("line", (line) => {
@@ -55,6 +56,11 @@ export async function startServer(
       throw error;
     });
     return code ?? signal;
+  }
+
+  async function crash() {
+    kill();
+    await exited;
   }
 
   const died = exited.then(([code, signal]) => {
