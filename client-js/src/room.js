@@ -177,7 +177,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
   // ---- The channel.
 
   const usePeer = (next, sdp) => {
-    peer?.close();
+    if (peer !== next) peer?.close();
     peer = next;
     clearTimeout(offerTimer);
     const opened = () => {
@@ -351,7 +351,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     if (!isClosed()) ping();
   };
   const wake = ({ type }) => {
-    if (type === "online") offerAgain();
+    offerAgain();
     const at = now();
     if (socket) {
       if (at - heardAt > SOCKET_STALE) {

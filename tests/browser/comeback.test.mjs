@@ -172,11 +172,12 @@ describe("a page that is cut off", () => {
       const { page } = await openArena(server.url);
       await playing(page, "webrtc");
       await record(page);
-      const devtools = await page.context().newCDPSession(page);
-      await devtools.send("Page.setWebLifecycleState", { state: "frozen" });
-      await sleep(FROZEN_MS);
+      // A page that is visible can't be frozen by the devtools' word, but its process can be stopped.
+      const renderers = await rendererProcesses(browser);
+      const signal = (name) => renderers.forEach((id) => process.kill(id, name));
+      signal("SIGSTOP");
+      await sleep(FROZEN_MS).finally(() => signal("SIGCONT"));
       const thawedAt = Date.now();
-      await devtools.send("Page.setWebLifecycleState", { state: "active" });
       await statesMoveOn(page);
       await playing(page, "webrtc");
       const { ticks, statuses, closed, times, rejoins } = await recorded(page);
@@ -218,6 +219,11 @@ describe("a page that is cut off", () => {
     }
   }
 });
+
+async function rendererProcesses(browser) {
+  const { processInfo } = await (await browser.newBrowserCDPSession()).send("SystemInfo.getProcessInfo");
+  return processInfo.filter(({ type }) => type === "renderer").map(({ id }) => id);
+}
 
 const roomOf = (page) => new URL(page.url()).pathname.slice("/r/".length);
 const presenceOf = (other, player) =>
