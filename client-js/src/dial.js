@@ -1,9 +1,6 @@
 import { channelError, closure, signalingError } from "./error.js";
 import { prepareOffer } from "./peer.js";
 
-/** Of a wait that the server asks for, in ms. */
-const WAIT_MAX = 60_000;
-
 const parse = (text) => {
   try {
     return JSON.parse(text) ?? {};
@@ -70,7 +67,7 @@ export function dial(env, { url, join, ticket, offering, timeout }, done, failed
         return ask("join", join);
       }
       const asked = rest.retryAfter ?? reply?.retryAfter;
-      return fail(code, sentence, { wait: asked >= 0 ? Math.min(asked, WAIT_MAX) : undefined });
+      return fail(code, sentence, { wait: asked >= 0 ? asked : undefined });
     }
     if (!isReply(reply)) return fail("version_mismatch");
     settle();

@@ -1,6 +1,6 @@
 import { dial } from "./dial.js";
 import { RtcadeError, signalingError } from "./error.js";
-import { BACKOFF_FIRST, COMEBACK_TIMEOUT, SIGNALING_TIMEOUT } from "./limits.js";
+import { COMEBACK_TIMEOUT, PACE_JITTER, SIGNALING_TIMEOUT } from "./limits.js";
 import { createRoom } from "./room.js";
 import { createTicketKeeper } from "./ticket.js";
 
@@ -44,39 +44,30 @@ export function connect(url, options = {}) {
     JSON.stringify(options.data);
     const env = environment(options);
     const { room: roomId, name, bearer, appVersion, data } = options;
-    const unreachable = () => reject(signalingError("unreachable", "This is not the address of a room."));
     if (!env.WebSocket) return reject(signalingError("unsupported"));
-    let address;
+    let tickets;
     try {
-      address = roomUrl(url);
-    } catch {
-      return unreachable();
-    }
-    const target = {
-      url: address.href,
-      join: { roomId, bearer, appVersion, name, data },
-      roomName: roomId ?? address.pathname.split("/").pop(),
-    };
-    const tickets = createTicketKeeper(env.storage, `rtcade ${target.url} ${roomId ?? ""}`);
-    const endsAt = env.now() + COMEBACK_TIMEOUT;
-    const failed = ({ error, closing, wait }) => {
-      const delay = wait + env.random() * 2 * BACKOFF_FIRST;
-      if (env.now() + delay < endsAt) return env.setTimeout(attempt, delay);
-      tickets.release(!closing.retry);
-      reject(error);
-    };
-    const attempt = () =>
-      dial(
-        env,
-        { ...target, ticket: tickets.read(), offering: true, timeout: SIGNALING_TIMEOUT },
-        (first) => resolve(createRoom(env, target, tickets, first)),
-        failed,
-      );
-    try {
+      const address = roomUrl(url);
+      const target = {
+        url: address.href,
+        join: { roomId, bearer, appVersion, name, data },
+        roomName: roomId ?? address.pathname.split("/").pop(),
+      };
+      tickets = createTicketKeeper(env.storage, `rtcade ${target.url} ${roomId ?? ""}`);
+      const endsAt = env.now() + COMEBACK_TIMEOUT;
+      const joined = (first) => resolve(createRoom(env, target, tickets, first));
+      const failed = ({ error, closing, wait }) => {
+        const delay = wait + env.random() * PACE_JITTER;
+        if (env.now() + delay < endsAt) return env.setTimeout(attempt, delay);
+        tickets.release(!closing.retry);
+        reject(error);
+      };
+      const attempt = () =>
+        dial(env, { ...target, ticket: tickets.read(), offering: true, timeout: SIGNALING_TIMEOUT }, joined, failed);
       attempt();
     } catch {
-      tickets.release();
-      unreachable();
+      tickets?.release();
+      reject(signalingError("unreachable", "This is not the address of a room."));
     }
   });
 }

@@ -40,6 +40,8 @@ export const CHANNEL_SILENCE = 1_500;
 /** Before the first try to come back, at most; each further try doubles it. */
 export const BACKOFF_FIRST = 250;
 export const BACKOFF_CAP = 5_000;
+/** On top of a wait that the server asks for, at most. */
+export const PACE_JITTER = 500;
 /** How long a client tries to come back, the waits that the server asks for not counted. */
 export const COMEBACK_TIMEOUT = 60_000;
 /** How long in all. */

@@ -11,6 +11,7 @@ import {
   MSGPACK_DEPTH,
   OFFER_CAP,
   OFFER_FIRST,
+  PACE_JITTER,
   PING_INTERVAL,
   RELIABLE_UP_BYTES,
   RESUME_TIMEOUT,
@@ -25,6 +26,7 @@ import { prepareOffer } from "./peer.js";
 const RELIABLE_HEADER_BYTES = 9;
 /** An input stands inside two arrays of its frame. */
 const INPUT_DEPTH = MSGPACK_DEPTH - 2;
+const LOST = closure(1006);
 /** What a page that was asleep, or away from the net, hears when it is back. */
 const WAKING = ["pageshow", "visibilitychange", "online"];
 
@@ -53,7 +55,7 @@ function encodeOwn(what, value, limit, depth) {
  * @param first what `dial` has given
  */
 export function createRoom(env, { roomName, ...target }, tickets, first) {
-  const { now, random, setTimeout, clearTimeout } = env;
+  const { now, random, page, setTimeout, clearTimeout } = env;
   const players = new Map();
   let listeners = {};
   let lanes;
@@ -137,7 +139,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     lanes.stop();
     for (const timer of [retryTimer, offerTimer]) clearTimeout(timer);
     env.clearInterval(watcher);
-    for (const type of WAKING) env.page?.removeEventListener?.(type, wake);
+    for (const type of WAKING) page?.removeEventListener?.(type, wake);
     breakOff?.();
     peer?.close();
     tickets.release(true);
@@ -206,7 +208,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     if (!socket || peer) return;
     const [over, number] = [socket, ++offers];
     const { peer: offered, sdp } = await prepareOffer(env);
-    if (socket !== over || peer || number !== offers) return offered?.close();
+    if (!offered || socket !== over || peer || number !== offers) return offered?.close();
     peer = offered;
     socket.send(JSON.stringify({ a: "exchangeSdp", i: number, d: { to: "server", sdp } }));
     offerTimer = setTimeout(() => losePeer(channelError("ice", "timeout")), SIGNALING_TIMEOUT);
@@ -293,7 +295,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
   };
   const retry = (closing, wait) => {
     isPaced = wait !== undefined;
-    const cap = isPaced ? 2 * BACKOFF_FIRST : Math.min(BACKOFF_CAP, BACKOFF_FIRST * 2 ** attempts++);
+    const cap = isPaced ? PACE_JITTER : Math.min(BACKOFF_CAP, BACKOFF_FIRST * 2 ** attempts++);
     // Full jitter: many who were cut off together do not come back together.
     const delay = (wait ?? 0) + random() * cap;
     if (isPaced) endsAt = Math.min(lostAt + COMEBACK_END, now() + delay + COMEBACK_TIMEOUT);
@@ -301,28 +303,28 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     retryTimer = setTimeout(resume, delay);
     setStatus("dropped");
   };
+  const enter = ({ socket, reply, isNew, peer: offered, obstacle }, isFirst) => {
+    breakOff = undefined;
+    attach(socket, reply);
+    if (isFirst || isNew) begin(reply);
+    else {
+      lanes.resume(reply);
+      reconcile(reply.sessions);
+    }
+    if (isNew) emit("rejoin", reply.welcome);
+    if (isClosed()) return offered?.close();
+    if (obstacle) {
+      offered?.close();
+      // At first nobody can be listening before the caller of connect() has the room.
+      setTimeout(() => losePeer(obstacle), 0);
+    } else if (offered) usePeer(offered, reply.sdp);
+    else if (!peer) offerAgain();
+    ping();
+    if (!isFirst) setStatus("open");
+  };
   const resume = () => {
     clearTimeout(retryTimer);
     attemptedAt = now();
-    const returned = ({ socket, reply, isNew, peer: offered, obstacle }) => {
-      breakOff = undefined;
-      attach(socket, reply);
-      if (isNew) {
-        begin(reply);
-        emit("rejoin", reply.welcome);
-      } else {
-        lanes.resume(reply);
-        reconcile(reply.sessions);
-      }
-      if (isClosed()) return offered?.close();
-      if (obstacle) {
-        offered?.close();
-        losePeer(obstacle);
-      } else if (offered) usePeer(offered, reply.sdp);
-      else if (!peer) offerAgain();
-      ping();
-      setStatus("open");
-    };
     const refused = ({ closing, wait }) => {
       breakOff = undefined;
       if (closing.retry) retry(closing, wait);
@@ -336,7 +338,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
         offering: !peer?.isAlive(),
         timeout: RESUME_TIMEOUT,
       },
-      returned,
+      enter,
       refused,
     );
     setStatus("resuming");
@@ -347,32 +349,21 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     // Timers that come late are those of a page that was frozen: it has yet to read what came meanwhile.
     if (at - watchedAt > 2 * PING_INTERVAL) heardAt = Math.max(heardAt, at - SOCKET_SILENCE + HEARTBEAT_INTERVAL);
     watchedAt = at;
-    if (socket && at - heardAt > SOCKET_SILENCE) drop(closure(1006));
+    if (socket && at - heardAt > SOCKET_SILENCE) drop(LOST);
     if (!isClosed()) ping();
   };
-  const wake = ({ type }) => {
-    offerAgain();
+  const wake = () => {
     const at = now();
-    if (socket) {
-      if (at - heardAt > SOCKET_STALE) {
-        drop(closure(1006));
-        if (room.status === "dropped") resume();
-      }
-    } else if (breakOff ? at - attemptedAt > SOCKET_STALE : !isPaced) {
+    if (socket && at - heardAt > SOCKET_STALE) drop(LOST);
+    if (!socket && !isClosed() && (breakOff ? at - attemptedAt > SOCKET_STALE : !isPaced)) {
       breakOff?.();
       resume();
     }
+    offerAgain();
   };
 
-  attach(first.socket, first.reply);
-  begin(first.reply);
-  for (const type of WAKING) env.page?.addEventListener?.(type, wake);
+  for (const type of WAKING) page?.addEventListener?.(type, wake);
   const watcher = env.setInterval(watch, PING_INTERVAL);
-  ping();
-  if (first.obstacle) {
-    first.peer?.close();
-    // Nobody can be listening before the caller of connect() has the room.
-    setTimeout(() => losePeer(first.obstacle), 0);
-  } else usePeer(first.peer, first.reply.sdp);
+  enter(first, true);
   return room;
 }
