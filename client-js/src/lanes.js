@@ -183,7 +183,7 @@ export function createLanes({ now, setTimeout, clearTimeout }, reply, emit, tran
 
     /** A new websocket carries the session on; the server has had everything up to `newest`. */
     resume({ tick, last: newest }) {
-      sawTick(tick);
+      if (isNewer(tick, newestTick)) newestTick = tick;
       forget(newest);
       sent = 0;
       acknowledge();

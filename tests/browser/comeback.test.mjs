@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
-import { after, before, describe, test } from "node:test";
+import { after, afterEach, before, describe, test } from "node:test";
 import { connection, launchBrowser, openPage, playing, startServer, until } from "./harness.mjs";
 import { joinHere } from "./interop.mjs";
 import { startRelay } from "./lossy-relay.mjs";
@@ -21,6 +21,8 @@ describe("a page that is cut off", () => {
 
   after(() => browser?.close());
 
+  afterEach(() => Promise.all(browser.contexts().map((context) => context.close())));
+
   const withServer = async (args, play) => {
     const server = await startServer(args);
     try {
@@ -29,8 +31,8 @@ describe("a page that is cut off", () => {
       await server.stop();
     }
   };
-  const openArena = async (url) => {
-    const opened = await openPage(browser, "about:blank");
+  const openArena = async (url, inBrowser = browser) => {
+    const opened = await openPage(inBrowser, "about:blank");
     await opened.page.addInitScript(noteFirstState);
     await opened.page.goto(url);
     return opened;
@@ -82,12 +84,12 @@ describe("a page that is cut off", () => {
       const names = await Promise.all([ann, ben].map(ownName));
       await server.crash();
       await sleep(1_000);
-      server = await startServer([], { port });
       const startedAt = Date.now();
+      server = await startServer([], { port });
       for (const [i, page] of [ann, ben].entries()) {
         await until("the new game", () => page.evaluate(() => record.rejoins.length), (rejoins) => rejoins === 1);
         const { firstStateAt } = await until("a state", () => recorded(page), (now) => now.firstStateAt);
-        t.diagnostic(`first state ${Math.round(firstStateAt - startedAt)} ms after the server was there again`);
+        t.diagnostic(`first state ${Math.round(firstStateAt - startedAt)} ms after the server was started again`);
         await playing(page, "webrtc");
         const { statuses, isSameRoom, closed } = await recorded(page);
         assert.deepEqual(statuses.slice(0, 2), ["dropped", "resuming"]);
@@ -169,11 +171,14 @@ describe("a page that is cut off", () => {
 
   test("plays on after it was frozen", (t) =>
     withServer([], async (server) => {
-      const { page } = await openArena(server.url);
+      // Its own, with no process but this page's to be stopped.
+      const ours = await launchBrowser();
+      t.after(() => ours.close());
+      const { page } = await openArena(server.url, ours);
       await playing(page, "webrtc");
       await record(page);
       // A page that is visible can't be frozen by the devtools' word, but its process can be stopped.
-      const renderers = await rendererProcesses(browser);
+      const renderers = await rendererProcesses(ours);
       const signal = (name) => renderers.forEach((id) => process.kill(id, name));
       signal("SIGSTOP");
       await sleep(FROZEN_MS).finally(() => signal("SIGCONT"));
