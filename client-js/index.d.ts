@@ -103,7 +103,7 @@ export interface Stats {
   readonly clockOffset: number | null;
   /**
    * What unreliable frames go over: the data channel while it is open and has brought something within 1.5 s. One that
-   * failed is tried again after 10, 20 and 40 s, then every minute.
+   * failed is tried again after 10, 20 and 40 s, then every minute, and when the page wakes.
    */
   readonly transport: "webrtc" | "websocket";
   /** Unreliable frames that arrived. */

@@ -36,9 +36,9 @@ export function dial(env, { url, join, ticket, offering, timeout }, done, failed
     env.clearTimeout(timer);
     socket.onopen = socket.onmessage = socket.onclose = null;
   };
-  const breakOff = () => {
+  const breakOff = (closeCode) => {
     settle();
-    socket.close();
+    socket.close(closeCode);
     offer?.then(({ peer }) => peer?.close());
   };
   const fail = (code, sentence, { wait, retry = wait !== undefined, closeCode = 4100 } = {}) => {

@@ -140,7 +140,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     for (const timer of [retryTimer, offerTimer]) clearTimeout(timer);
     env.clearInterval(watcher);
     for (const type of WAKING) page?.removeEventListener?.(type, wake);
-    breakOff?.();
+    breakOff?.(closeCode);
     peer?.close();
     tickets.release(true);
     setStatus("closed");
