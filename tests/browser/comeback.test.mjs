@@ -160,6 +160,7 @@ describe("a page that is cut off", () => {
       const { page } = await openArena(server.url);
       await playing(page, "webrtc");
       await record(page);
+      await statesOverChannel(page);
       relay.loss = 1;
       await playing(page, "websocket");
       await statesMoveOn(page);
@@ -184,6 +185,7 @@ describe("a page that is cut off", () => {
       const { page } = await openArena(server.url, ours);
       await playing(page, "webrtc");
       await record(page);
+      await statesOverChannel(page);
       // A page that is visible can't be frozen by the devtools' word, but its process can be stopped.
       const renderers = await rendererProcesses(ours);
       const signal = (name) => renderers.forEach((id) => process.kill(id, name));
@@ -282,6 +284,12 @@ const recorded = (page) =>
 async function statesMoveOn(page) {
   const { tick } = await connection(page);
   await until("the state to move on", () => connection(page), (now) => now.tick >= tick + 30);
+}
+
+/** Waits until states have been recorded that came over the newest channel: that it is open says one end alone. */
+async function statesOverChannel(page) {
+  const counts = () => page.evaluate(() => Math.min(globalThis.record.ticks.length, channels.at(-1).received));
+  await until("states over the channel", counts, (count) => count >= 10);
 }
 
 function onlyRise(ticks) {
