@@ -3,10 +3,11 @@ export type Stage = "signaling" | "ice" | "dtls" | "channel" | "game";
 
 /**
  * `signaling` until the server has let the player in, `connecting` while the data channel opens and the game is already
- * played over the websocket, `open` once the transport is settled, `closed` at the end. A room is never `signaling`:
- * `connect` gives it when that is over.
+ * played over the websocket, `open` once the transport is settled, `dropped` while the websocket is lost and the client
+ * waits to try again, `resuming` while it tries, `closed` at the end. A room is never `signaling`: `connect` gives it when
+ * that is over.
  */
-export type Status = "connecting" | "open" | "closed";
+export type Status = "connecting" | "open" | "dropped" | "resuming" | "closed";
 
 /** What the server answers, and what the client finds out by itself. */
 export type ErrorCode =
@@ -28,7 +29,7 @@ export type ErrorCode =
   | "version_mismatch"
   | "draining"
   | "internal"
-  /** A stage of connecting took too long: signaling 10 s, ICE and DTLS 8 s each, the channel 5 s. */
+  /** A stage of connecting took too long: signaling 10 s (5 s to come back), ICE and DTLS 8 s each, the channel 5 s. */
   | "timeout"
   /** The server, or a path to it, could not be reached or was lost. */
   | "unreachable"
@@ -36,6 +37,8 @@ export type ErrorCode =
   | "unsupported"
   /** An input or command holds what cannot be sent. */
   | "bad_value"
+  /** 64 KiB of commands are on their way that the server has not acknowledged. */
+  | "backlog"
   /** Missed ticks were too old for the server to send again; `tick` goes on after them. */
   | "ticks_lost";
 
@@ -75,9 +78,9 @@ export interface Tick<Input> {
 }
 
 export interface Closing {
-  /** The close code of the websocket. */
+  /** The close code of the last websocket, 4100 where the server refused. */
   readonly code: number;
-  /** Why; `unreachable` where the connection broke. */
+  /** Why; `unreachable` where the connection broke and did not come back. */
   readonly reason: LeaveReason | ErrorCode | (string & {});
   /** A sentence for the player. */
   readonly message: string;
@@ -98,7 +101,10 @@ export interface Stats {
   readonly tickRate: number;
   /** What to add to `performance.now()` to have the server's clock, in ms. `null` until it is measured. */
   readonly clockOffset: number | null;
-  /** What unreliable frames go over. */
+  /**
+   * What unreliable frames go over: the data channel while it is open and has brought something within 1.5 s. One that
+   * failed is tried again after 10, 20 and 40 s, then every minute, and when the page wakes.
+   */
   readonly transport: "webrtc" | "websocket";
   /** Unreliable frames that arrived. */
   readonly received: number;
@@ -108,11 +114,11 @@ export interface Stats {
   readonly late: number;
   /** Messages that could not be read. */
   readonly bad: number;
-  /** Frames not sent because the transport was backed up. */
+  /** Frames not sent because the transport was backed up, or there was none. */
   readonly dropped: number;
 }
 
-export interface RoomEvents<Input, State, Event> {
+export interface RoomEvents<Input, State, Event, Welcome> {
   /** A state newer than every one before it. */
   state: (state: State, tick: number) => void;
   /** The inputs of a tick: every tick once and in order. */
@@ -121,7 +127,13 @@ export interface RoomEvents<Input, State, Event> {
   join: (player: Player) => void;
   leave: (player: Player, reason: LeaveReason) => void;
   status: (status: Status) => void;
-  /** The last event: the session is over. */
+  /**
+   * The server did not know the session any more (it was started again, or the player was away for too long) and has let
+   * the player in anew, with the same name and data: `me`, `welcome`, `players`, the ticks and the state are those of a
+   * new game, of which `join` tells nothing. Inputs and commands that were on their way are gone.
+   */
+  rejoin: (welcome: Welcome) => void;
+  /** The last event: the session is over. Where the connection was lost, a minute of tries to come back is over too. */
   close: (closing: Closing) => void;
   /** Something failed and the session goes on; after a failed stage of connecting it does so over the websocket. */
   error: (error: RtcadeError) => void;
@@ -142,9 +154,9 @@ export interface Room<Input = unknown, Command = unknown, State = unknown, Event
   /** The link as it is now. */
   readonly stats: Stats;
   /** Calls `listener` at each event of the type. Returns its unsubscribe. What a listener throws is reported. */
-  on<Type extends keyof RoomEvents<Input, State, Event>>(
+  on<Type extends keyof RoomEvents<Input, State, Event, Welcome>>(
     type: Type,
-    listener: RoomEvents<Input, State, Event>[Type],
+    listener: RoomEvents<Input, State, Event, Welcome>[Type],
   ): () => void;
   /**
    * Sends an input over the unreliable lane: repeated until the server has it, it reaches the game once and in order.
@@ -153,11 +165,13 @@ export interface Room<Input = unknown, Command = unknown, State = unknown, Event
    */
   send(input: Input): void;
   /**
-   * Sends a command over the reliable lane. Nothing happens in a closed room.
-   * @throws {RtcadeError} `too_large` past 16 KiB encoded, `bad_value` for what cannot be sent.
+   * Sends a command over the reliable lane: it is kept until the server has it, and reaches the game once and in order,
+   * after a lost connection too. Nothing happens in a closed room.
+   * @throws {RtcadeError} `too_large` past 16 KiB encoded, `bad_value` for what cannot be sent, `backlog` past 64 KiB
+   *   that the server has not acknowledged.
    */
   command(command: Command): void;
-  /** Says goodbye and closes. A page that unloads does so by itself. */
+  /** Says goodbye and closes. A page that is closed is gone for the others too, after the 1.5 s that a reload may take. */
   leave(): void;
 }
 
@@ -181,11 +195,19 @@ export interface Options {
   clearInterval?: (timer: any) => void;
   /** A clock in ms that never goes back. */
   now?: () => number;
+  /** From 0 to 1: spreads clients that come back together. */
+  random?: () => number;
+  /** What tells of `online`, `pageshow` and `visibilitychange`; the window. */
+  page?: EventTarget | null;
+  /** Where the session is kept for a page that is loaded anew; `sessionStorage`. `null`, and each load is a new player. */
+  storage?: Pick<Storage, "getItem" | "setItem" | "removeItem"> | null;
 }
 
 /**
  * Joins the room at `url`: an http(s) or ws(s) address, or a path such as `/r/lobby`; the page's own by default.
  * Resolves when the server has let the player in. Register listeners right then: later ones miss what came before.
+ * A page that was loaded anew, in the same tab, goes on as the player that it was. Where the server asks to wait, it waits,
+ * for a minute at most.
  * @throws {RtcadeError} Rejects where the server refuses or cannot be reached.
  */
 export function connect<Input = unknown, Command = unknown, State = unknown, Event = unknown, Welcome = unknown>(

@@ -153,8 +153,13 @@ impl Endpoint {
         }
     }
 
+    #[cfg(test)]
     pub(crate) fn is_open(&self, key: PeerKey) -> bool {
         self.entry(key).is_some_and(|entry| entry.peer.is_open())
+    }
+
+    pub(crate) fn is_alive(&self, now: Instant, key: PeerKey) -> bool {
+        self.entry(key).is_some_and(|entry| entry.peer.is_alive(now))
     }
 
     pub(crate) fn send(&mut self, now: Instant, key: PeerKey, frame: &[u8]) -> Sent {

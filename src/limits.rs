@@ -134,6 +134,9 @@ pub const RELOAD_GRACE: Duration = Duration::from_millis(1_500);
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(1_600);
 /// Pings that may stay unanswered; with the next one due the websocket is lost.
 pub const HEARTBEATS_UNANSWERED: u8 = 3;
+/// An open data channel on which nothing was heard for so long is passed by until it brings something: what a player is
+/// told goes over the websocket.
+pub const CHANNEL_SILENCE: Duration = Duration::from_millis(1_500);
 /// Bytes of reliable messages that are kept for a player until they are acknowledged; who comes back and has missed
 /// more begins anew.
 pub const UNACKNOWLEDGED_BYTES: usize = 64 * 1024;
@@ -168,6 +171,7 @@ const _: () = assert!(
 );
 const _: () = assert!(SDP_BYTES < RELIABLE_UP_BYTES);
 const _: () = assert!(COMMAND_BACKLOG > FRAMES_PER_SECOND as usize, "who keeps to the limit of frames is not put out");
+const _: () = assert!(CHANNEL_SILENCE.as_millis() > PING_INTERVAL.as_millis(), "a ping's answer breaks the silence");
 const _: () = assert!(UPLINK_PACKETS_PER_SECOND >= 2 * FRAMES_PER_SECOND, "the limit of frames is met first");
 const _: () = assert!(
     UPLINK_BYTES_PER_SECOND as u128 >= 3 * UDP_PAYLOAD_BYTES as u128 * 1_000 / INPUT_INTERVAL.as_millis() / 2,

@@ -54,7 +54,8 @@ const REFUSED = 4100;
 /** What a closed websocket means, from its close code and the text beside it. */
 export function closure(code, text) {
   const known = GOODBYES[code === 1000 ? 0 : code - 4000] ?? LOST;
-  const [reason, sentence, retry = false] = code === REFUSED ? [text, `The server refused: ${text}.`] : known;
+  const [reason, sentence, retry = false] =
+    code === REFUSED ? [text, `The server refused: ${text}.`, text === "rate_limited"] : known;
   return {
     code,
     reason,

@@ -11,6 +11,7 @@ export const EVENT = 6;
 export const COMMAND = 7;
 export const TICKS = 8;
 export const RELIABLE_EVENT = 9;
+export const ACK = 10;
 
 const DEFLATED = 0x20;
 const PARTED = 0x10;
@@ -38,7 +39,7 @@ export function decodeFrame(bytes, overWebsocket) {
   const parted = (bytes[0] & PARTED) !== 0;
   const reliable = isReliable(kind);
   if (bytes[0] >> 6 !== 0) fail("version");
-  if (kind < PING || kind === COMMAND || kind > RELIABLE_EVENT) fail("kind");
+  if (kind < PING || kind === COMMAND || kind > ACK) fail("kind");
   if (reliable && !overWebsocket) fail("lane");
   if (reliable && parted) fail("part");
 

@@ -12,6 +12,11 @@ export const INPUT_INTERVAL = 8;
 // Longer than a tick, or a game that sends each tick would send everything twice.
 export const INPUT_REPEAT = 50;
 export const PING_INTERVAL = 1_000;
+export const HEARTBEAT_INTERVAL = 1_600;
+/** Of what the server has not acknowledged; it is kept to be sent again. */
+export const UNACKNOWLEDGED_BYTES = 64 * 1024;
+/** Commands sent again per tick: the server takes 16. */
+export const REPEATED_PER_TICK = 4;
 export const TICKS_PER_REQUEST = 310;
 
 export const MSGPACK_DEPTH = 16;
@@ -24,3 +29,24 @@ export const SOCKET_BACKLOG = 64 * 1024;
 
 export const SIGNALING_TIMEOUT = 10_000;
 export const STAGE_TIMEOUT = { ice: 8_000, dtls: 8_000, channel: 5_000 };
+
+/** A websocket that has brought nothing for so long is dead: three heartbeats. */
+export const SOCKET_SILENCE = 5_000;
+/** One that a page finds so when it wakes is not waited for. */
+export const SOCKET_STALE = 2_000;
+/** A channel that is open and has brought nothing for so long is passed by until it does. */
+export const CHANNEL_SILENCE = 1_500;
+
+/** Before the first try to come back, at most; each further try doubles it. */
+export const BACKOFF_FIRST = 250;
+export const BACKOFF_CAP = 5_000;
+/** On top of a wait that the server asks for, at most. */
+export const PACE_JITTER = 500;
+/** How long a client tries to come back, the waits that the server asks for not counted. */
+export const COMEBACK_TIMEOUT = 60_000;
+/** How long in all. */
+export const COMEBACK_END = 300_000;
+export const RESUME_TIMEOUT = 5_000;
+/** Before a channel that failed is offered again; each further try doubles it. */
+export const OFFER_FIRST = 10_000;
+export const OFFER_CAP = 60_000;

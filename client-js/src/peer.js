@@ -1,12 +1,14 @@
-import { CHANNEL_BACKLOG, STAGE_TIMEOUT } from "./limits.js";
+import { channelError } from "./error.js";
+import { CHANNEL_BACKLOG, CHANNEL_SILENCE, STAGE_TIMEOUT } from "./limits.js";
 
 /** The peer connection to the server and its one unreliable data channel. Throws where there is no WebRTC. */
-export function createPeer({ RTCPeerConnection, setTimeout, clearTimeout }) {
+export function createPeer({ RTCPeerConnection, setTimeout, clearTimeout, now }) {
   const pc = new RTCPeerConnection({ iceServers: [] });
   const channel = pc.createDataChannel("rtcade", { negotiated: true, id: 0, ordered: false, maxRetransmits: 0 });
   channel.binaryType = "arraybuffer";
   let stage = null;
   let timer;
+  let heardAt;
 
   const isOpen = () => stage === "open" && channel.readyState === "open";
   const close = () => {
@@ -19,6 +21,8 @@ export function createPeer({ RTCPeerConnection, setTimeout, clearTimeout }) {
 
   return {
     isOpen,
+    /** Whether it is open and brings something. */
+    isAlive: () => isOpen() && now() - heardAt < CHANNEL_SILENCE,
     close,
 
     /** The offer. Candidates are not awaited: the server learns the address from the first packet. */
@@ -54,9 +58,13 @@ export function createPeer({ RTCPeerConnection, setTimeout, clearTimeout }) {
       };
       channel.onopen = () => {
         enter("open");
+        heardAt = now();
         onOpen();
       };
-      channel.onmessage = onMessage;
+      channel.onmessage = (message) => {
+        heardAt = now();
+        onMessage(message);
+      };
       channel.onclose = () => fail("channel", "unreachable");
       enter("ice");
       pc.setRemoteDescription({ type: "answer", sdp }).catch(() => fail("ice", "bad_sdp"));
@@ -73,4 +81,16 @@ export function createPeer({ RTCPeerConnection, setTimeout, clearTimeout }) {
       }
     },
   };
+}
+
+/** Makes a peer and its offer, or says why there is none: `{peer, sdp}` or `{obstacle}`. Never rejects. */
+export async function prepareOffer(env) {
+  let peer;
+  try {
+    peer = createPeer(env);
+    return { peer, sdp: await peer.offer() };
+  } catch {
+    peer?.close();
+    return { obstacle: channelError("ice", "unsupported") };
+  }
 }

@@ -1,43 +1,34 @@
 import { channelError, closure, RtcadeError } from "./error.js";
+import { dial } from "./dial.js";
+import { createLanes } from "./lanes.js";
 import {
-  COMMAND,
-  createAssembler,
-  decodeBody,
-  decodeFrame,
-  EVENT,
-  INPUT,
-  PING,
-  PONG,
-  reliableFrame,
-  RELIABLE_EVENT,
-  STATE,
-  TICK,
-  TICKS,
-  unreliableFrame,
-} from "./frame.js";
-import { createInputWindow } from "./inputs.js";
-import {
+  BACKOFF_CAP,
+  BACKOFF_FIRST,
+  COMEBACK_END,
+  COMEBACK_TIMEOUT,
+  HEARTBEAT_INTERVAL,
   INPUT_BYTES,
-  INPUT_INTERVAL,
-  INPUT_REPEAT,
   MSGPACK_DEPTH,
+  OFFER_CAP,
+  OFFER_FIRST,
+  PACE_JITTER,
   PING_INTERVAL,
   RELIABLE_UP_BYTES,
+  RESUME_TIMEOUT,
+  SIGNALING_TIMEOUT,
   SOCKET_BACKLOG,
+  SOCKET_SILENCE,
+  SOCKET_STALE,
 } from "./limits.js";
-import { createLink } from "./link.js";
-import { encode, fail, WireError } from "./msgpack.js";
-import { createTickOrder } from "./ticks.js";
+import { encode, WireError } from "./msgpack.js";
+import { prepareOffer } from "./peer.js";
 
 const RELIABLE_HEADER_BYTES = 9;
-/** An array of one 64-bit number. */
-const PING_BYTES = 10;
 /** An input stands inside two arrays of its frame. */
 const INPUT_DEPTH = MSGPACK_DEPTH - 2;
-
-const isNewer = (tick, than) => ((tick - than) | 0) > 0;
-const namedInputs = (lists) =>
-  lists.map((list) => list.map(([player, number, input]) => ({ player, number, input })));
+const LOST = closure(1006);
+/** What a page that was asleep, or away from the net, hears when it is back. */
+const WAKING = ["pageshow", "visibilitychange", "online"];
 
 /** The msgpack of what the game wants to send, or an `RtcadeError` that tells its author what is wrong with it. */
 function encodeOwn(what, value, limit, depth) {
@@ -56,36 +47,48 @@ function encodeOwn(what, value, limit, depth) {
 }
 
 /**
- * The session of a player in a room, from the reply to `join` until the websocket closes.
+ * A player's place in a room, from the first reply to the end, through as many websockets, channels and sessions as that
+ * takes.
  *
- * @param socket the websocket that has joined
- * @param me name and peer of the player; `obstacle` is the error for which there is no peer to use
+ * @param target `{url, join}` as for `dial`, and `roomName`
+ * @param tickets where the session is kept for the page after this one
+ * @param first what `dial` has given
  */
-export function createRoom(env, socket, reply, { roomName, playerName, peer, obstacle }) {
-  const { now, setTimeout, clearTimeout } = env;
-  const { player: me, socketId, welcome, tickMs } = reply;
+export function createRoom(env, { roomName, ...target }, tickets, first) {
+  const { now, random, page, setTimeout, clearTimeout } = env;
   const players = new Map();
   let listeners = {};
-  const link = createLink(now, tickMs);
-  const assemble = createAssembler();
-  const inputs = createInputWindow(reply.inputSeq);
-  let sequence = 0;
-  let reliableSequence = 1;
-  let newestTick = reply.tick;
-  let stateTick = null;
-  let flushTimer;
-  let flushedAt = -Infinity;
+  let lanes;
+  let ticket;
+
+  let socket = null;
+  let heardAt;
+  let watchedAt = now();
+  let attachedAt;
+
+  let peer = null;
+  let measured;
+  let isObstacleTold = false;
+  let offerTimer;
+  let offers = 0;
+  let failedOffers = 0;
+
+  /** Since the websocket was lost. */
+  let lostAt = null;
+  let endsAt;
+  let attempts = 0;
+  let attemptedAt;
+  let isPaced = false;
+  let retryTimer;
+  let breakOff;
 
   const room = {
     name: roomName,
-    me,
-    welcome,
-    tickMs,
     players,
     status: "connecting",
 
     get stats() {
-      return { ...link.stats(), tick: newestTick, transport: peer?.isOpen() ? "webrtc" : "websocket" };
+      return { ...lanes.link.stats(), tick: lanes.tick, transport: transport() };
     },
 
     on(type, listener) {
@@ -100,23 +103,18 @@ export function createRoom(env, socket, reply, { roomName, playerName, peer, obs
 
     send(input) {
       const encoded = encodeOwn("An input", input, INPUT_BYTES, INPUT_DEPTH);
-      if (isClosed()) return;
-      inputs.push(encoded);
-      const wait = flushedAt + INPUT_INTERVAL - now();
-      if (wait > 0) flushIn(wait);
-      else flush();
+      if (!isClosed()) lanes.send(encoded);
     },
 
     command(command) {
       const encoded = encodeOwn("A command", command, RELIABLE_UP_BYTES - RELIABLE_HEADER_BYTES);
-      if (!isClosed()) sendReliable(COMMAND, encoded);
+      if (!isClosed()) lanes.command(encoded);
     },
 
     leave() {
       if (isClosed()) return;
-      socket.send('{"a":"leave"}');
-      socket.close(1000);
-      close(1000);
+      socket?.send('{"a":"leave"}');
+      close(closure(1000), 1000);
     },
   };
 
@@ -132,143 +130,240 @@ export function createRoom(env, socket, reply, { roomName, playerName, peer, obs
     }
   };
   const setStatus = (status) => {
-    if (room.status === status) return;
+    if (room.status === status || isClosed()) return;
     room.status = status;
     emit("status", status);
   };
-  const leaveWithPage = ({ persisted }) => persisted || room.leave();
-  const close = (code, text) => {
-    clearTimeout(flushTimer);
-    env.clearInterval(pinger);
-    globalThis.removeEventListener?.("pagehide", leaveWithPage);
-    socket.onmessage = socket.onclose = null;
+  const close = (closing, closeCode) => {
+    detach(closeCode);
+    lanes.stop();
+    for (const timer of [retryTimer, offerTimer]) clearTimeout(timer);
+    env.clearInterval(watcher);
+    for (const type of WAKING) page?.removeEventListener?.(type, wake);
+    breakOff?.(closeCode);
     peer?.close();
+    tickets.release(true);
     setStatus("closed");
-    emit("close", closure(code, text));
+    emit("close", closing);
     listeners = {};
   };
-  const playOverWebsocket = (error) => {
+
+  // ---- What frames go over.
+
+  const transport = () => (peer?.isAlive() || (!socket && peer?.isOpen()) ? "webrtc" : "websocket");
+  const transmit = (frame) => {
+    if (transport() === "webrtc") return peer.send(frame);
+    if (!socket || socket.bufferedAmount > SOCKET_BACKLOG) return false;
+    socket.send(frame);
+    return true;
+  };
+  const ping = () => {
+    if (transport() !== measured) {
+      measured = transport();
+      lanes.link.restart();
+    }
+    lanes.ping();
+    // A channel that is passed by has to be asked, or neither end would hear that it is back.
+    if (peer?.isOpen() && measured === "websocket") lanes.ping(peer.send);
+  };
+  const handle = (data, overWebsocket) => {
+    try {
+      if (typeof data === "string") handleSignal(JSON.parse(data));
+      else lanes.handle(new Uint8Array(data), overWebsocket);
+    } catch {
+      // What a listener throws does not come here: it was a message that can't be read.
+      lanes.link.counters.bad++;
+    }
+  };
+
+  // ---- The channel.
+
+  const usePeer = (next, sdp) => {
+    if (peer !== next) peer?.close();
+    peer = next;
+    clearTimeout(offerTimer);
+    const opened = () => {
+      failedOffers = 0;
+      isObstacleTold = false;
+      if (room.status === "connecting") setStatus("open");
+      ping();
+    };
+    const failed = (...what) => losePeer(channelError(...what));
+    peer.accept(sdp, opened, ({ data }) => handle(data, false), failed);
+  };
+  const losePeer = (error) => {
     if (isClosed()) return;
-    link.restart();
-    emit("error", error);
-    if (!isClosed()) setStatus("open");
+    peer?.close();
+    peer = null;
+    clearTimeout(offerTimer);
+    const isSupported = error.code !== "unsupported";
+    if (isSupported) offerTimer = setTimeout(offerAgain, Math.min(OFFER_CAP, OFFER_FIRST * 2 ** failedOffers++));
+    if (!isObstacleTold) emit("error", error);
+    isObstacleTold = true;
+    if (room.status === "connecting") setStatus("open");
+  };
+  /** Without a websocket there is nobody to offer to: its return brings an offer along. */
+  const offerAgain = async () => {
+    clearTimeout(offerTimer);
+    if (!socket || peer) return;
+    const [over, number] = [socket, ++offers];
+    const { peer: offered, sdp } = await prepareOffer(env);
+    if (!offered || socket !== over || peer || number !== offers) return offered?.close();
+    peer = offered;
+    socket.send(JSON.stringify({ a: "exchangeSdp", i: number, d: { to: "server", sdp } }));
+    offerTimer = setTimeout(() => losePeer(channelError("ice", "timeout")), SIGNALING_TIMEOUT);
+  };
+  const handleAnswer = ({ i: number, s: success, d: answer, e: code, m: sentence }) => {
+    if (number !== offers || !peer) return;
+    if (success) usePeer(peer, answer.sdp);
+    else losePeer(channelError("ice", code, sentence));
   };
 
-  const sendUnreliable = (kind, body) => {
-    const frame = unreliableFrame(kind, sequence, newestTick, body);
-    let sent = false;
-    if (peer?.isOpen()) sent = peer.send(frame);
-    else if (socket.bufferedAmount <= SOCKET_BACKLOG) {
-      socket.send(frame);
-      sent = true;
-    }
-    if (sent) sequence++;
-    else link.counters.dropped++;
-  };
-  const sendReliable = (kind, body) => socket.send(reliableFrame(kind, reliableSequence++, newestTick, body));
-  const flushIn = (wait) => {
-    clearTimeout(flushTimer);
-    flushTimer = setTimeout(flush, wait);
-  };
-  const flush = () => {
-    flushedAt = now();
-    sendUnreliable(INPUT, inputs.body());
-    flushIn(INPUT_REPEAT);
-  };
-  const ping = () => sendUnreliable(PING, encode([now()], PING_BYTES));
+  // ---- Who is here.
 
-  const ticks = createTickOrder(
-    reply.tick,
-    (tick, inputs) => emit("tick", { tick, inputs }),
-    (first, last) => sendReliable(TICKS, encode([first, last], RELIABLE_UP_BYTES)),
-    (first, last) =>
-      emit("error", new RtcadeError("game", "ticks_lost", `The server no longer has ticks ${first} to ${last}.`)),
-  );
-  const sawTick = (tick) => {
-    if (tick >>> 0 !== tick) fail("shape");
-    if (isNewer(tick, newestTick)) newestTick = tick;
-  };
-  const handleBody = (kind, [first, ...rest]) => {
-    if (kind === PING) return sendUnreliable(PONG, encode([first], PING_BYTES));
-    if (kind === PONG) {
-      sawTick(rest[1]);
-      if (!Number.isFinite(first + rest[0])) fail("shape");
-      return link.pong(first, rest[0]);
-    }
-    if (kind === TICKS) return ticks.answer(first, namedInputs(rest));
-
-    sawTick(first);
-    if (kind === EVENT) emit("event", rest[0], first, "unreliable");
-    else if (kind === RELIABLE_EVENT) emit("event", rest[0], first, "reliable");
-    else {
-      link.arrive(first);
-      if (kind === TICK) ticks.window(first, namedInputs(rest));
-      else if (stateTick !== null && !isNewer(first, stateTick)) link.counters.late++;
-      else {
-        stateTick = first;
-        emit("state", rest[0], first);
-      }
-    }
-  };
-  const handleFrame = (frame) => {
-    let whole = frame;
-    if ("ack" in frame) {
-      const unwrapped = link.receive(frame.seq);
-      if (unwrapped === undefined) return;
-      if (inputs.acknowledge(frame.ack) === 0) clearTimeout(flushTimer);
-      whole = assemble(frame, unwrapped);
-    } else sawTick(frame.tick);
-    if (whole) handleBody(frame.kind, decodeBody(whole));
-  };
-
-  const joined = ({ player, name = "", userId = null, socketId = null }) => {
-    const known = players.has(player);
+  const note = ({ player, name = "", userId = null, socketId = null }) =>
     players.set(player, { player, name, userId, socketId });
-    if (!known) emit("join", players.get(player));
+  const joined = (session) => {
+    const { player } = session;
+    const isKnown = players.has(player);
+    note(session);
+    if (!isKnown) emit("join", players.get(player));
     return player;
   };
   const left = (player, reason) => {
     const known = players.get(player);
     if (players.delete(player)) emit("leave", known, reason);
   };
-  const handleSignal = ({ a: action, d: details }) => {
+  const reconcile = (sessions) => {
+    const present = sessions.map(joined);
+    for (const player of players.keys()) if (!present.includes(player)) left(player, "left");
+  };
+  const handleSignal = (message) => {
+    const { a: action, d: details } = message;
     if (action === "eventJoin") joined(details);
     if (action === "eventLeave") left(details.player, details.reason);
     if (action === "eventChannelClosed") peer?.fail?.("channel", details.e, details.m);
-    if (action === "eventRoomUsers") {
-      const present = details.sessions.map(joined);
-      for (const player of players.keys()) if (!present.includes(player)) left(player, "left");
-    }
+    if (action === "eventRoomUsers") reconcile(details.sessions);
+    if (action === "exchangeSdpR") handleAnswer(message);
   };
 
-  const handle = (data, overWebsocket) => {
-    try {
-      if (typeof data === "string") handleSignal(JSON.parse(data));
-      else handleFrame(decodeFrame(new Uint8Array(data), overWebsocket));
-    } catch {
-      // What a listener throws does not come here: it was a message that can't be read.
-      link.counters.bad++;
-    }
-  };
+  // ---- Websockets, one after the other.
 
-  [{ player: me, name: playerName, socketId }, ...reply.sessions].forEach(joined);
-  socket.onmessage = ({ data }) => handle(data, true);
-  socket.onclose = ({ code, reason }) => close(code, reason);
-  globalThis.addEventListener?.("pagehide", leaveWithPage);
-  const pinger = env.setInterval(ping, PING_INTERVAL);
-  ping();
-  if (obstacle) {
-    peer?.close();
-    // Nobody can be listening before the caller of connect() has the room.
-    setTimeout(() => playOverWebsocket(obstacle), 0);
-  } else {
-    const opened = () => {
-      setStatus("open");
-      link.restart();
-      ping();
+  const attach = (next, reply) => {
+    socket = next;
+    socket.onmessage = ({ data }) => {
+      heardAt = now();
+      handle(data, true);
     };
-    const failed = (...what) => playOverWebsocket(channelError(...what));
-    peer.accept(reply.sdp, opened, ({ data }) => handle(data, false), failed);
-  }
+    socket.onclose = ({ code, reason }) => {
+      const closing = closure(code, reason);
+      if (closing.retry) drop(closing);
+      else close(closing);
+    };
+    heardAt = attachedAt = now();
+    ticket = { socketId: reply.socketId, resume: reply.resume };
+    tickets.write(ticket);
+  };
+  /** Without a code the server takes it for broken, and keeps the session. */
+  const detach = (closeCode) => {
+    if (!socket) return;
+    const old = socket;
+    socket = null;
+    old.onmessage = old.onclose = null;
+    old.close(closeCode);
+  };
+  /** Everything from the beginning: what was there before means nothing to the server any more. */
+  const begin = ({ player, socketId, welcome, tickMs, ...reply }) => {
+    lanes?.stop();
+    Object.assign(room, { me: player, welcome, tickMs });
+    players.clear();
+    [{ player, name: target.join.name, socketId }, ...reply.sessions].forEach(note);
+    const lane = (frame) => socket?.send(frame);
+    lanes = createLanes(env, { tickMs, ...reply }, emit, transmit, lane);
+  };
+
+  const drop = (closing) => {
+    detach();
+    lanes.drop();
+    // One that was lost at once was no return.
+    if (lostAt === null || now() - attachedAt > BACKOFF_CAP) {
+      lostAt = now();
+      attempts = 0;
+    }
+    endsAt = lostAt + COMEBACK_TIMEOUT;
+    retry(closing);
+  };
+  const retry = (closing, wait) => {
+    isPaced = wait !== undefined;
+    const cap = isPaced ? PACE_JITTER : Math.min(BACKOFF_CAP, BACKOFF_FIRST * 2 ** attempts++);
+    // Full jitter: many who were cut off together do not come back together.
+    const delay = (wait ?? 0) + random() * cap;
+    if (isPaced) endsAt = Math.min(lostAt + COMEBACK_END, now() + delay + COMEBACK_TIMEOUT);
+    if (now() + delay > endsAt) return close(closing);
+    retryTimer = setTimeout(resume, delay);
+    setStatus("dropped");
+  };
+  const enter = ({ socket, reply, isNew, peer: offered, obstacle }, isFirst) => {
+    breakOff = undefined;
+    attach(socket, reply);
+    if (isFirst || isNew) begin(reply);
+    else {
+      lanes.resume(reply);
+      reconcile(reply.sessions);
+    }
+    if (isNew) emit("rejoin", reply.welcome);
+    if (isClosed()) return offered?.close();
+    if (obstacle) {
+      offered?.close();
+      // At first nobody can be listening before the caller of connect() has the room.
+      setTimeout(() => losePeer(obstacle), 0);
+    } else if (offered) usePeer(offered, reply.sdp);
+    else if (!peer) offerAgain();
+    ping();
+    if (!isFirst) setStatus("open");
+  };
+  const resume = () => {
+    clearTimeout(retryTimer);
+    attemptedAt = now();
+    const refused = ({ closing, wait }) => {
+      breakOff = undefined;
+      if (closing.retry) retry(closing, wait);
+      else close(closing);
+    };
+    breakOff = dial(
+      env,
+      {
+        ...target,
+        ticket: { ...ticket, last: lanes.received },
+        offering: !peer?.isAlive(),
+        timeout: RESUME_TIMEOUT,
+      },
+      enter,
+      refused,
+    );
+    setStatus("resuming");
+  };
+
+  const watch = () => {
+    const at = now();
+    // Timers that come late are those of a page that was frozen: it has yet to read what came meanwhile.
+    if (at - watchedAt > 2 * PING_INTERVAL) heardAt = Math.max(heardAt, at - SOCKET_SILENCE + HEARTBEAT_INTERVAL);
+    watchedAt = at;
+    if (socket && at - heardAt > SOCKET_SILENCE) drop(LOST);
+    if (!isClosed()) ping();
+  };
+  const wake = () => {
+    const at = now();
+    if (socket && at - heardAt > SOCKET_STALE) drop(LOST);
+    if (!socket && !isClosed() && (breakOff ? at - attemptedAt > SOCKET_STALE : !isPaced)) {
+      breakOff?.();
+      resume();
+    }
+    offerAgain();
+  };
+
+  for (const type of WAKING) page?.addEventListener?.(type, wake);
+  const watcher = env.setInterval(watch, PING_INTERVAL);
+  enter(first, true);
   return room;
 }

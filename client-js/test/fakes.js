@@ -1,9 +1,10 @@
 import { deflateRawSync } from "node:zlib";
 import { connect } from "../src/index.js";
-import { PING, reliableFrame, unreliableFrame } from "../src/frame.js";
+import { ACK, PING, reliableFrame, unreliableFrame } from "../src/frame.js";
+import { HEARTBEAT_INTERVAL } from "../src/limits.js";
 import { decode, encode } from "../src/msgpack.js";
 
-const microtasks = () => new Promise((resolve) => setImmediate(resolve));
+export const microtasks = () => new Promise((resolve) => setImmediate(resolve));
 
 /** Time that passes only in `advance`, with the timers to go with it. */
 class Clock {
@@ -26,14 +27,30 @@ class Clock {
     return this.#timers.size;
   }
 
+  /** Calls `beat` every 1.6 s from now on, as long as there is one. It is no timer of the client's. */
+  startHeartbeat(beat) {
+    this.beat = beat;
+    this.nextBeat = this.time + HEARTBEAT_INTERVAL;
+  }
+
   async advance(ms) {
     const end = this.time + ms;
+    for (; this.beat && this.nextBeat <= end; this.nextBeat += HEARTBEAT_INTERVAL) {
+      await this.#pass(this.nextBeat);
+      this.beat();
+      await microtasks();
+    }
+    await this.#pass(end);
+  }
+
+  async #pass(end) {
     for (;;) {
       const [next] = [...this.#timers].filter(([, { due }]) => due <= end).sort(([, a], [, b]) => a.due - b.due);
       if (!next) break;
       const [id, timer] = next;
-      this.time = timer.due;
-      if (timer.every) timer.due += timer.every;
+      // Late where a test has let time pass without them, as timers of a frozen page are.
+      this.time = Math.max(this.time, timer.due);
+      if (timer.every) timer.due = this.time + timer.every;
       else this.#timers.delete(id);
       timer.callback();
       await microtasks();
@@ -152,11 +169,12 @@ export const REPLY = {
 /** A client up to the point where its socket exists. `outcome` settles with the room or the error. */
 export async function dial(options = {}, url = "http://play.example/r/lobby") {
   const clock = new Clock();
-  const dialled = { clock, sockets: [], peers: [] };
+  const dialled = { clock, sockets: [], page: new EventTarget() };
   const { now, setTimeout, clearTimeout, setInterval, clearInterval } = clock;
   const promise = connect(url, {
     WebSocket: function (address) {
       dialled.socket = new FakeSocket(address);
+      dialled.sockets.push(dialled.socket);
       return dialled.socket;
     },
     RTCPeerConnection: function (configuration) {
@@ -168,6 +186,9 @@ export async function dial(options = {}, url = "http://play.example/r/lobby") {
     clearTimeout,
     setInterval,
     clearInterval,
+    random: () => 1,
+    page: dialled.page,
+    storage: null,
     name: "Ada",
     ...options,
   });
@@ -187,18 +208,19 @@ export async function dialOpen(options, url) {
   return dialled;
 }
 
-/** A session in a room, with everything that it emits collected in `log`. */
+/** A session in a room whose server's heart beats, with everything that it emits collected in `log`. */
 export async function join(options, reply = {}) {
   const session = await dialOpen(options);
   session.socket.deliver(JSON.stringify({ a: "joinR", s: true, d: { ...REPLY, ...reply } }));
   const { room, error } = await session.outcome;
   if (error) throw error;
   const log = [];
-  for (const type of ["state", "tick", "event", "join", "leave", "status", "close", "error"]) {
+  for (const type of ["state", "tick", "event", "join", "leave", "status", "rejoin", "close", "error"]) {
     room.on(type, (...details) => log.push([type, ...details]));
   }
   const of = (type) => log.filter(([logged]) => logged === type).map(([, ...details]) => details);
-  return { ...session, room, log, of };
+  session.clock.startHeartbeat(() => session.socket.deliver(heartbeat(0)));
+  return Object.assign(session, { room, log, of });
 }
 
 /** The same with the data channel open and what was sent until then forgotten. */
@@ -210,6 +232,9 @@ export async function joinOpen(options, reply) {
   session.log.length = 0;
   return session;
 }
+
+/** What the server sends to show that it is there, and that it has had the commands up to `newest`. */
+export const heartbeat = (newest) => down(ACK, { reliable: true }, [newest]);
 
 const ROOMY = 2 * 1024 * 1024;
 

@@ -197,7 +197,8 @@ for (const [code, text, reason, retry] of [
   [4003, "kicked", "kicked", false],
   [4006, "", "replaced", false],
   [4008, "shutdown", "shutdown", true],
-  [4100, "rate_limited", "rate_limited", false],
+  [4100, "rate_limited", "rate_limited", true],
+  [4100, "room_full", "room_full", false],
   [1006, "", "unreachable", true],
   [4999, "", "unreachable", true],
 ]) {

@@ -209,7 +209,7 @@ mod tests {
 
     use super::*;
     use crate::limits::{PLAYER_NAME_CHARS, PLAYERS_PER_ROOM_MAX, SDP_BYTES};
-    use crate::wire::signaling::{self, JoinReply, SessionInfo};
+    use crate::wire::signaling::{self, JoinReply, Return, SessionInfo};
 
     /// Holds what arrives, and takes so many bytes.
     #[derive(Debug, Default)]
@@ -351,7 +351,7 @@ mod tests {
             tick_ms: 1_000.0,
             input_seq: u32::MAX,
             resume: &"f".repeat(32),
-            last: Some(u32::MAX),
+            returns: Some(Return { last: u32::MAX, reliable_seq: u32::MAX }),
             welcome: &"w".repeat(RELIABLE_DOWN_BYTES - "\"\"".len()).into(),
             sdp: Some("\n".repeat(SDP_BYTES)),
             sdp_error: None,

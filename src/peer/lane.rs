@@ -153,6 +153,7 @@ impl std::ops::AddAssign for Dropped {
 pub(super) struct Lane {
     role: Role,
     state: State,
+    heard_at: Instant,
     local_port: u16,
     remote_port: u16,
     local_tag: u32,
@@ -181,6 +182,7 @@ impl Lane {
         Lane {
             role,
             state: State::Idle,
+            heard_at: now,
             local_port,
             remote_port,
             local_tag: tag.max(1),
@@ -204,6 +206,11 @@ impl Lane {
 
     pub(super) fn is_open(&self) -> bool {
         self.state == State::Established
+    }
+
+    /// When a packet came last.
+    pub(super) fn heard_at(&self) -> Instant {
+        self.heard_at
     }
 
     /// Makes its SACKs tell what is missing, as the active end's do.
@@ -296,6 +303,7 @@ impl Lane {
         if self.state == State::Closed {
             return;
         }
+        self.heard_at = now;
         let Some((header, chunks)) = packet.split_first_chunk::<HEADER_BYTES>() else {
             self.dropped.malformed += 1;
             return;

@@ -376,6 +376,12 @@ impl Peer {
         self.lane.is_open() && !self.closed
     }
 
+    /// Whether frames can be sent and are likely to arrive: something was heard within [`limits::CHANNEL_SILENCE`].
+    #[must_use]
+    pub fn is_alive(&self, now: Instant) -> bool {
+        self.is_open() && now < self.lane.heard_at() + limits::CHANNEL_SILENCE
+    }
+
     /// Whether it is no more.
     #[must_use]
     pub fn is_closed(&self) -> bool {

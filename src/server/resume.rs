@@ -13,7 +13,7 @@ use crate::game::Game;
 use crate::limits;
 use crate::room;
 use crate::wire::codes::{CLOSE_REFUSED, ErrorCode, Leave};
-use crate::wire::signaling::{self, Fault, ReconnectRequest, ReplyTo};
+use crate::wire::signaling::{self, Fault, ReconnectRequest, ReplyTo, Return};
 
 type Hash = [u8; 32];
 
@@ -178,7 +178,7 @@ impl<G: Game> Server<G> {
             return Err(unknown());
         };
         let resume = resumed.tokens.rotate(&request.resume, rng);
-        let last = resumed.frames.newest_reliable();
+        let returns = Return { last: resumed.frames.newest_reliable(), reliable_seq: newest.wrapping_add(1) };
         let (room, player) = (resumed.room, resumed.player);
         let was_away = resumed.away.take();
         if let Some(old) = resumed.connection.take() {
@@ -190,7 +190,7 @@ impl<G: Game> Server<G> {
             self.rooms[room].handle_input(room::Input::Resume { player });
         }
         self.attach(now, session, index);
-        self.tell_joined(now, session, reply_to, &resume, request.sdp.as_deref(), Some(last));
+        self.tell_joined(now, session, reply_to, &resume, request.sdp.as_deref(), Some(returns));
         for frame in missed {
             self.push(index, Signal::Binary(frame));
         }

@@ -20,7 +20,7 @@ use crate::room;
 use crate::wire::codes::{CLOSE_REFUSED, ErrorCode, Leave};
 use crate::wire::frame::{Kind, Transport};
 use crate::wire::msgpack;
-use crate::wire::signaling::{self, Fault, JoinReply, JoinRequest, ReplyTo, RoomName, SessionInfo};
+use crate::wire::signaling::{self, Fault, JoinReply, JoinRequest, ReplyTo, Return, RoomName, SessionInfo};
 
 /// A player's stay in a room.
 pub(super) struct Session {
@@ -192,7 +192,7 @@ impl<G: Game> Server<G> {
         reply_to: &ReplyTo,
         resume: &str,
         offer: Option<&str>,
-        last: Option<u32>,
+        returns: Option<Return>,
     ) {
         let (sdp, sdp_error) = match offer.map(|offer| self.answer(now, session, offer)) {
             None => (None, None),
@@ -212,7 +212,7 @@ impl<G: Game> Server<G> {
             tick_ms: self.config.tick.as_secs_f64() * 1000.0,
             input_seq: frames.next_input(),
             resume,
-            last,
+            returns,
             welcome,
             sdp,
             sdp_error,
@@ -362,10 +362,10 @@ impl<G: Game> Server<G> {
         (now - self.started).as_secs_f64() * 1000.0
     }
 
-    /// Over the data channel where it is open, else over the websocket, there at most one state at a time.
+    /// Over the data channel where it is open and heard of, else over the websocket, there at most one state at a time.
     pub(super) fn send_unreliable(&mut self, now: Instant, session: usize, body: &SharedBody) {
         let session = &mut self.sessions[session];
-        if let Some(peer) = session.peer.filter(|&peer| self.endpoint.is_open(peer)) {
+        if let Some(peer) = session.peer.filter(|&peer| self.endpoint.is_alive(now, peer)) {
             let hosted = &self.rooms[session.room];
             let is_of_tick = matches!(body.kind, Kind::State | Kind::Tick | Kind::Event);
             if is_of_tick && !self.endpoint.takes_tick(now, peer, hosted.last_tick) {

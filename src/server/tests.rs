@@ -42,6 +42,10 @@ struct Player {
     address: SocketAddr,
     texts: Vec<Value>,
     closed: Option<(u16, String)>,
+    /// Whether nothing passes between the player's data channel and the server.
+    is_cut: bool,
+    /// Frames of the websocket.
+    binaries: Vec<Vec<u8>>,
     /// Frames of the data channel, and when they came.
     frames: Vec<(Duration, Vec<u8>)>,
     /// Datagrams from the server, and their bytes.
@@ -86,7 +90,18 @@ impl Hall {
         let address = SocketAddr::from(([10, 0, 1, number], 5000));
         let outbox = Outbox::default();
         let (texts, frames) = (Vec::new(), Vec::new());
-        self.players.push(Player { peer, outbox, address, texts, closed: None, frames, datagrams: 0, bytes: 0 });
+        self.players.push(Player {
+            peer,
+            outbox,
+            address,
+            texts,
+            closed: None,
+            is_cut: false,
+            binaries: Vec::new(),
+            frames,
+            datagrams: 0,
+            bytes: 0,
+        });
         let id = ConnectionId(index as u64);
         let connect = Connect { room: RoomName::parse(room), remote: address, local: [10, 0, 0, 1].into() };
         self.server.handle_connect(self.now, id, connect);
@@ -126,6 +141,9 @@ impl Hall {
             let mut is_quiet = self.take_from_server();
             for player in &mut self.players {
                 while let Some(transmit) = player.outbox.poll() {
+                    if player.is_cut {
+                        continue;
+                    }
                     self.server.handle_datagram(now, LOCAL, player.address, transmit.bytes);
                     is_quiet = false;
                 }
@@ -143,6 +161,9 @@ impl Hall {
             assert!(transmit.bytes.len() <= limits::UDP_PAYLOAD_BYTES);
             is_quiet = false;
             let player = self.players.iter_mut().find(|player| player.address == transmit.destination).unwrap();
+            if player.is_cut {
+                continue;
+            }
             player.datagrams += 1;
             player.bytes += transmit.bytes.len();
             let source = SocketAddr::from(([10, 0, 0, 1], 8080));
@@ -158,7 +179,7 @@ impl Hall {
             while let Some(signal) = self.server.poll_signal(id) {
                 match signal {
                     Signal::Text(text) => player.texts.push(serde_json::from_str(&text).unwrap()),
-                    Signal::Binary(_) => {}
+                    Signal::Binary(bytes) => player.binaries.push(bytes),
                     Signal::Ping => pongs.push(id),
                     Signal::Close { code, reason } => player.closed = Some((code, reason)),
                 }
@@ -355,4 +376,37 @@ fn many_frames_in_few_packets_are_a_flood_too() {
         .play(1, |number| (None, (0..30).flat_map(|offset| data(number * 30 + offset, 7, 0, 53, &ping)).collect()));
     assert_eq!(played.closed, Some((Leave::Flood.close_code(), "You sent too many frames.".to_owned())));
     assert!(played.packets < 30 && played.bobs_frames == calm, "{played:?}");
+}
+
+#[test]
+fn a_channel_that_brings_nothing_is_passed_by_until_it_does() {
+    let seqs = |frames: &[Vec<u8>]| -> Vec<u16> {
+        let states = frames.iter().filter(|frame| frame[0] & 0x0f == Kind::State as u8);
+        states.map(|frame| u16::from_le_bytes([frame[1], frame[2]])).collect()
+    };
+    let mut hall = Hall::new();
+    let player = hall.join("cut");
+    hall.players[player].binaries.clear();
+    hall.run(limits::CHANNEL_SILENCE * 2, |_| {});
+    assert!(seqs(&hall.players[player].binaries).is_empty(), "an open channel carries everything");
+    hall.players[player].is_cut = true;
+    hall.run(limits::CHANNEL_SILENCE - 100 * MS, |_| {});
+    assert!(seqs(&hall.players[player].binaries).is_empty(), "it may be a short gap");
+    hall.run(200 * MS + 10 * 33 * MS, |_| {});
+    let meanwhile = seqs(&hall.players[player].binaries);
+    assert!(meanwhile.len() >= 10, "{meanwhile:?}");
+    hall.players[player].is_cut = false;
+    hall.input(player, 1);
+    hall.run(33 * MS, |_| {});
+    let over_channel = hall.players[player].frames.len();
+    let before = seqs(&hall.players[player].binaries).len();
+    hall.run(330 * MS, |_| {});
+    assert_eq!(seqs(&hall.players[player].binaries).len(), before, "it was heard of");
+    assert!(hall.players[player].frames.len() >= over_channel + 10);
+    let frames: Vec<Vec<u8>> = hall.players[player].frames.iter().map(|(_, frame)| frame.clone()).collect();
+    let mut all = [seqs(&frames), seqs(&hall.players[player].binaries)].concat();
+    let count = all.len();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), count, "no state went over both");
 }

@@ -7,7 +7,7 @@
 //! | request | data | reply |
 //! |---|---|---|
 //! | `join` | `roomId` (optional on `/r/{room}`), `bearer` (see [`crate::auth`]), `name`, `data`, `version`, `sdp` (an offer, optional) | `socketId`, `player`, `roomSize`, `sessions`, `tick`, `tickMs`, `inputSeq`, `resume` (a token), `welcome`, and `sdp` (the answer) or `sdpError` (`e`, `m`) |
-//! | `reconnect` | `socketId`, `resume`, `last` (number of the newest reliable message received, nothing where the page has begun anew), `sdp` (optional) | what `join` gives, with a new `resume`, and `last` (number of the newest reliable message that the server has received) |
+//! | `reconnect` | `socketId`, `resume`, `last` (number of the newest reliable message received, nothing where the page has begun anew), `sdp` (optional) | what `join` gives, with a new `resume`, `last` (number of the newest reliable message that the server has received), and `reliableSeq` (number of the next one that the player gets) |
 //! | `exchangeSdp` | `to`, `sdp` | `sdp`, where `to` is `"server"` |
 //! | `exchangeCandidate` | `to`, `candidate` | – |
 //! | `leave` | – | – |
@@ -203,14 +203,23 @@ pub(crate) struct JoinReply<'a> {
     pub(crate) tick_ms: f64,
     pub(crate) input_seq: u32,
     pub(crate) resume: &'a str,
-    /// Of `reconnect`: the newest reliable message that the server has had.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) last: Option<u32>,
+    #[serde(flatten)]
+    pub(crate) returns: Option<Return>,
     pub(crate) welcome: &'a serde_json::Value,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sdp: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sdp_error: Option<Fault>,
+}
+
+/// What only the reply to `reconnect` says.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Return {
+    /// The newest reliable message that the server has had.
+    pub(crate) last: u32,
+    /// The number of the next one that the player gets.
+    pub(crate) reliable_seq: u32,
 }
 
 /// Data of `eventJoin` and `eventLeave`.

@@ -107,12 +107,13 @@ describe("Chromium in the arena", () => {
     }
   });
 
-  test("is a new player when its page is loaded again, and the old one is gone", async () => {
+  test("is a new player when its page is loaded again without its storage, and the old one is gone", async () => {
     const server = await startServer();
     try {
       const { page } = await openPage(browser, server.url);
       const { me } = await playing(page, "webrtc");
       const other = await joinHere(server.url, roomOf(page));
+      await page.evaluate(() => sessionStorage.clear());
       await page.reload();
       await left(other, me);
       const again = await playing(page, "webrtc");

@@ -226,6 +226,7 @@ fn who_comes_back_in_time_is_who_they_were_and_misses_no_reliable_message() {
         assert_eq!(resumed[same], joined[same]);
     }
     assert_eq!(resumed["last"], 1, "the command that the server has had");
+    assert_eq!(resumed["reliableSeq"], 2);
     assert_ne!(resumed["resume"], joined["resume"]);
     assert_eq!(resumed["sessions"].as_array().unwrap().len(), 2);
     assert_eq!(heard.events, [(2, 11), (3, 12), (4, 13)]);
@@ -283,6 +284,7 @@ fn a_page_that_loads_anew_goes_on_from_now() {
     let resumed = heard.reply("reconnectR");
     assert_eq!((&resumed["inputSeq"], &resumed["last"]), (&json!(8), &json!(1)));
     assert_eq!(heard.events, [], "what the page before has had is not this one's");
+    assert_eq!(resumed["reliableSeq"], 2, "from where on the page can say what it has missed");
     page.command(second, 2, 20);
     assert_eq!(page.run(second, 100 * MS).events, [(2, 20)]);
     assert_eq!(page.diary("reload"), ["1 joins", "1 drops", "1 resumes"]);

@@ -8,12 +8,14 @@ type Welcome = { map: string };
 
 const room: Room<Input, Command, State, Event, Welcome> = await connect<Input, Command, State, Event, Welcome>(
   "/r/lobby",
-  { name: "Ada", RTCPeerConnection: null },
+  { name: "Ada", RTCPeerConnection: null, storage: null, page: new EventTarget() },
 );
 const map: string = room.welcome.map;
 const off: () => void = room.on("state", (state, tick) => console.log(state.players.length, tick + 1, map));
 room.on("tick", ({ inputs }) => inputs.map(({ player, input }) => player + input.dx));
 room.on("event", (event, _tick, lane) => console.log(event.Scored, lane === "reliable"));
+room.on("rejoin", ({ map }) => console.log(map));
+room.on("status", (status) => console.log(status === "dropped" || status === "resuming"));
 room.on("leave", (player, reason) => console.log(player.name, reason === "kicked"));
 room.on("close", ({ message, retry }) => console.log(message, retry));
 room.on("error", (error) => console.log(error.stage === "ice", error.code === "timeout"));

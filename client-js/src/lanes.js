@@ -1,0 +1,206 @@
+import { RtcadeError } from "./error.js";
+import {
+  ACK,
+  COMMAND,
+  createAssembler,
+  decodeBody,
+  decodeFrame,
+  EVENT,
+  INPUT,
+  PING,
+  PONG,
+  reliableFrame,
+  RELIABLE_EVENT,
+  TICK,
+  TICKS,
+  unreliableFrame,
+} from "./frame.js";
+import { createInputWindow } from "./inputs.js";
+import {
+  INPUT_INTERVAL,
+  INPUT_REPEAT,
+  RELIABLE_UP_BYTES,
+  REPEATED_PER_TICK,
+  UNACKNOWLEDGED_BYTES,
+} from "./limits.js";
+import { createLink } from "./link.js";
+import { encode, fail } from "./msgpack.js";
+import { createTickOrder } from "./ticks.js";
+
+/** An array of one 64-bit number. */
+const PING_BYTES = 10;
+
+const isNewer = (tick, than) => ((tick - than) | 0) > 0;
+const namedInputs = (lists) =>
+  lists.map((list) => list.map(([player, number, input]) => ({ player, number, input })));
+
+/**
+ * Both lanes of a session, whatever carries them: numbers what goes out, repeats it until it is acknowledged, and takes
+ * each thing that comes in once.
+ *
+ * @param reply what `join`, or `reconnect` of a page that was loaded anew, has given
+ * @param emit called with the events of the game
+ * @param transmit takes an unreliable frame; false where it can't leave now
+ * @param transmitReliable takes a reliable frame
+ */
+export function createLanes({ now, setTimeout, clearTimeout }, reply, emit, transmit, transmitReliable) {
+  const { tickMs, last: hadCommand = 0, reliableSeq = 1 } = reply;
+  const link = createLink(now, tickMs);
+  const assemble = createAssembler();
+  const inputs = createInputWindow(reply.inputSeq);
+  let sequence = 0;
+  let newestTick = reply.tick;
+  let stateTick = null;
+  let flushTimer;
+  let flushedAt = -Infinity;
+
+  /** Reliable frames that the server has not acknowledged, and how many of them this websocket has taken. */
+  let kept = [];
+  let sent = 0;
+  let keptBytes = 0;
+  let reliableSequence = hadCommand + 1;
+  let received = reliableSeq - 1;
+  let acknowledged = received;
+  let repeatTimer;
+
+  const sendUnreliable = (kind, body, send = transmit) => {
+    if (send(unreliableFrame(kind, sequence, newestTick, body))) sequence++;
+    else link.counters.dropped++;
+  };
+  const flushIn = (wait) => {
+    clearTimeout(flushTimer);
+    flushTimer = setTimeout(flush, wait);
+  };
+  const flush = () => {
+    flushedAt = now();
+    sendUnreliable(INPUT, inputs.body());
+    flushIn(INPUT_REPEAT);
+  };
+
+  const sendKept = () => {
+    repeatTimer = undefined;
+    for (let n = 0; n < REPEATED_PER_TICK && sent < kept.length; n++) transmitReliable(kept[sent++].frame);
+    if (sent < kept.length) repeatTimer = setTimeout(sendKept, tickMs);
+  };
+  const sendReliable = (kind, body) => {
+    const frame = reliableFrame(kind, reliableSequence, newestTick, body);
+    kept.push({ seq: reliableSequence++, frame });
+    keptBytes += frame.length;
+    if (repeatTimer === undefined && sent !== null) sendKept();
+  };
+  const forget = (newest) => {
+    while (kept.length > 0 && kept[0].seq <= newest) {
+      keptBytes -= kept.shift().frame.length;
+      if (sent > 0) sent--;
+    }
+  };
+  const acknowledge = () => {
+    acknowledged = received;
+    transmitReliable(reliableFrame(ACK, 0, newestTick, encode([received], PING_BYTES)));
+  };
+
+  const ticks = createTickOrder(
+    reply.tick,
+    (tick, inputs) => emit("tick", { tick, inputs }),
+    (first, last) => sendReliable(TICKS, encode([first, last], RELIABLE_UP_BYTES)),
+    (first, last) =>
+      emit("error", new RtcadeError("game", "ticks_lost", `The server no longer has ticks ${first} to ${last}.`)),
+  );
+  const sawTick = (tick) => {
+    if (tick >>> 0 !== tick) fail("shape");
+    if (isNewer(tick, newestTick)) newestTick = tick;
+  };
+  const handleBody = (kind, [first, ...rest]) => {
+    if (kind === PING) return sendUnreliable(PONG, encode([first], PING_BYTES));
+    if (kind === PONG) {
+      sawTick(rest[1]);
+      if (!Number.isFinite(first + rest[0])) fail("shape");
+      return link.pong(first, rest[0]);
+    }
+    if (kind === TICKS) return ticks.answer(first, namedInputs(rest));
+    if (kind === ACK) {
+      forget(first);
+      if (received !== acknowledged) acknowledge();
+      return;
+    }
+
+    sawTick(first);
+    if (kind === EVENT) emit("event", rest[0], first, "unreliable");
+    else if (kind === RELIABLE_EVENT) emit("event", rest[0], first, "reliable");
+    else {
+      link.arrive(first);
+      if (kind === TICK) ticks.window(first, namedInputs(rest));
+      else if (stateTick !== null && !isNewer(first, stateTick)) link.counters.late++;
+      else {
+        stateTick = first;
+        emit("state", rest[0], first);
+      }
+    }
+  };
+
+  return {
+    link,
+    sendUnreliable,
+    ping: (send) => sendUnreliable(PING, encode([now()], PING_BYTES), send),
+
+    /** Takes a frame. @throws {WireError} where it can't be read. */
+    handle(bytes, overWebsocket) {
+      const frame = decodeFrame(bytes, overWebsocket);
+      let whole = frame;
+      if ("ack" in frame) {
+        const unwrapped = link.receive(frame.seq);
+        if (unwrapped === undefined) return;
+        if (inputs.acknowledge(frame.ack) === 0) clearTimeout(flushTimer);
+        whole = assemble(frame, unwrapped);
+      } else {
+        sawTick(frame.tick);
+        // The server repeats what it has not seen acknowledged.
+        if (frame.kind !== ACK && frame.seq <= received) return;
+        if (frame.kind !== ACK) received = frame.seq;
+      }
+      if (whole) handleBody(frame.kind, decodeBody(whole));
+    },
+
+    send(encoded) {
+      inputs.push(encoded);
+      const wait = flushedAt + INPUT_INTERVAL - now();
+      if (wait > 0) flushIn(wait);
+      else flush();
+    },
+
+    command(encoded) {
+      if (keptBytes + encoded.length > UNACKNOWLEDGED_BYTES)
+        throw new RtcadeError("game", "backlog", "The server has not taken the last 64 KiB of commands yet.");
+      sendReliable(COMMAND, encoded);
+    },
+
+    /** The websocket is gone: what is reliable waits for the next. */
+    drop() {
+      clearTimeout(repeatTimer);
+      repeatTimer = undefined;
+      sent = null;
+    },
+
+    /** A new websocket carries the session on; the server has had everything up to `newest`. */
+    resume({ tick, last: newest }) {
+      if (isNewer(tick, newestTick)) newestTick = tick;
+      forget(newest);
+      sent = 0;
+      acknowledge();
+      sendKept();
+    },
+
+    stop() {
+      clearTimeout(flushTimer);
+      clearTimeout(repeatTimer);
+    },
+
+    get received() {
+      return received;
+    },
+
+    get tick() {
+      return newestTick;
+    },
+  };
+}
