@@ -158,8 +158,9 @@ impl Endpoint {
         self.entry(key).is_some_and(|entry| entry.peer.is_open())
     }
 
-    pub(crate) fn is_alive(&self, now: Instant, key: PeerKey) -> bool {
-        self.entry(key).is_some_and(|entry| entry.peer.is_alive(now))
+    /// When a packet of an open channel came last.
+    pub(crate) fn heard_at(&self, key: PeerKey) -> Option<Instant> {
+        self.entry(key).filter(|entry| entry.peer.is_open()).map(|entry| entry.peer.heard_at())
     }
 
     pub(crate) fn send(&mut self, now: Instant, key: PeerKey, frame: &[u8]) -> Sent {

@@ -120,10 +120,15 @@ impl Frames {
         inflater: &mut Inflater,
         arrived: &mut Vec<Arrived>,
     ) -> Result<(), NotTaken> {
-        if !self.allowance.take(now) {
-            return Err(if self.allowance.is_flooded() { NotTaken::Flood } else { NotTaken::TooMany });
+        let is_within = self.allowance.take(now);
+        if self.allowance.is_flooded() {
+            return Err(NotTaken::Flood);
         }
         let frame = Frame::parse(bytes, Direction::Up, transport)?;
+        // What is reliable is never dropped: who sends too much of it is put out.
+        if !is_within && !frame.kind.is_reliable() {
+            return Err(NotTaken::TooMany);
+        }
         if let Header::Reliable { seq, .. } = frame.header
             && frame.kind != Kind::Ack
         {

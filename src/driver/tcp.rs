@@ -460,7 +460,7 @@ impl Connection {
                     turn = if websocket.is_exhausted() { Turn::More } else { Turn::Done };
                     break;
                 }
-                Received::Pong => server.handle_pong(self.id),
+                Received::Pong => server.handle_pong(now, self.id),
                 Received::Goodbye(how) => {
                     server.handle_disconnect(now, self.id, how);
                     return (self.close(websocket, now), Turn::More);

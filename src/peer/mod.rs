@@ -376,10 +376,10 @@ impl Peer {
         self.lane.is_open() && !self.closed
     }
 
-    /// Whether frames can be sent and are likely to arrive: something was heard within [`limits::CHANNEL_SILENCE`].
+    /// When a packet came last.
     #[must_use]
-    pub fn is_alive(&self, now: Instant) -> bool {
-        self.is_open() && now < self.lane.heard_at() + limits::CHANNEL_SILENCE
+    pub fn heard_at(&self) -> Instant {
+        self.lane.heard_at()
     }
 
     /// Whether it is no more.

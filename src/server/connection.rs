@@ -25,6 +25,10 @@ pub(super) struct Connection {
     pub(super) closing: bool,
     pub(super) is_unjoined: bool,
     pub(super) unanswered_pings: u8,
+    /// When something came over it last.
+    pub(super) heard: Instant,
+    /// When it was last asked whether it is alive because a data channel was silent.
+    pub(super) asked: Instant,
     pub(super) allowance: Allowance,
     pub(super) deadline: Option<Instant>,
 }
@@ -42,6 +46,13 @@ pub(super) enum Stage {
     /// The session that it carries.
     Joined(usize),
     Gone,
+}
+
+impl Connection {
+    pub(super) fn note_alive(&mut self, now: Instant) {
+        self.unanswered_pings = 0;
+        self.heard = now;
+    }
 }
 
 /// A body that waits for a websocket to take it. Its header is written when it leaves, so that a state which is

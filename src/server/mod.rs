@@ -322,6 +322,8 @@ impl<G: Game> Server<G> {
             closing: false,
             is_unjoined: true,
             unanswered_pings: 0,
+            heard: now,
+            asked: now,
             allowance: Allowance::new(limits::SIGNALS_PER_SECOND, now),
             deadline: Some(deadline),
         });
@@ -344,7 +346,7 @@ impl<G: Game> Server<G> {
     /// A text message has arrived on a websocket.
     pub fn handle_text(&mut self, now: Instant, connection: ConnectionId, text: &str) {
         let Some(index) = self.index_of(connection) else { return };
-        self.note_message(index);
+        self.note_message(now, index);
         let (reply_to, request) = signaling::parse(text);
         if !self.connections[index].allowance.take(now) {
             if self.connections[index].allowance.is_flooded() {
@@ -376,7 +378,7 @@ impl<G: Game> Server<G> {
     /// A binary message has arrived on a websocket.
     pub fn handle_binary(&mut self, now: Instant, connection: ConnectionId, bytes: &[u8]) {
         let Some(index) = self.index_of(connection) else { return };
-        self.note_message(index);
+        self.note_message(now, index);
         if let Stage::Joined(session) = self.connections[index].stage {
             self.handle_frame(now, session, bytes, Transport::WebSocket);
         }
@@ -384,9 +386,9 @@ impl<G: Game> Server<G> {
     }
 
     /// The other end of a websocket has answered a [`Signal::Ping`].
-    pub fn handle_pong(&mut self, connection: ConnectionId) {
+    pub fn handle_pong(&mut self, now: Instant, connection: ConnectionId) {
         if let Some(index) = self.index_of(connection) {
-            self.connections[index].unanswered_pings = 0;
+            self.connections[index].note_alive(now);
         }
     }
 

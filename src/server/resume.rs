@@ -66,9 +66,9 @@ fn hash(token: &str) -> Hash {
 
 impl<G: Game> Server<G> {
     /// A connection has brought a message: who sent it is there, and has had the reply that it answers.
-    pub(super) fn note_message(&mut self, index: usize) {
+    pub(super) fn note_message(&mut self, now: Instant, index: usize) {
         let connection = &mut self.connections[index];
-        connection.unanswered_pings = 0;
+        connection.note_alive(now);
         if let Stage::Joined(session) = connection.stage {
             self.sessions[session].tokens.forget_previous();
         }

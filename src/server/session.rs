@@ -362,10 +362,30 @@ impl<G: Game> Server<G> {
         (now - self.started).as_secs_f64() * 1000.0
     }
 
-    /// Over the data channel where it is open and heard of, else over the websocket, there at most one state at a time.
+    /// The data channel of a session, where it is open and better than the websocket: one that is silent is passed by
+    /// once the websocket was heard meanwhile. Where neither is, what would wait in the websocket would arrive late.
+    fn channel(&mut self, now: Instant, session: usize) -> Option<PeerKey> {
+        let Session { peer, connection, .. } = self.sessions[session];
+        let peer = peer?;
+        let heard = self.endpoint.heard_at(peer)?;
+        let doubted = heard + limits::CHANNEL_SILENCE / 2;
+        let Some(index) = connection.filter(|_| now >= doubted) else { return Some(peer) };
+        let websocket = &mut self.connections[index];
+        if websocket.asked < doubted && !websocket.closing {
+            websocket.asked = now;
+            self.push(index, Signal::Ping);
+            return Some(peer);
+        }
+        let is_silent = now >= heard + limits::CHANNEL_SILENCE;
+        let is_better = websocket.heard >= doubted && now < websocket.heard + 2 * limits::HEARTBEAT_INTERVAL;
+        (!(is_silent && is_better)).then_some(peer)
+    }
+
+    /// Over the data channel, or else over the websocket, there at most one state at a time.
     pub(super) fn send_unreliable(&mut self, now: Instant, session: usize, body: &SharedBody) {
+        let channel = self.channel(now, session);
         let session = &mut self.sessions[session];
-        if let Some(peer) = session.peer.filter(|&peer| self.endpoint.is_alive(now, peer)) {
+        if let Some(peer) = channel {
             let hosted = &self.rooms[session.room];
             let is_of_tick = matches!(body.kind, Kind::State | Kind::Tick | Kind::Event);
             if is_of_tick && !self.endpoint.takes_tick(now, peer, hosted.last_tick) {

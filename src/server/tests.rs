@@ -185,7 +185,7 @@ impl Hall {
                 }
             }
         }
-        pongs.into_iter().for_each(|id| self.server.handle_pong(id));
+        pongs.into_iter().for_each(|id| self.server.handle_pong(now, id));
         for player in &mut self.players {
             while let Some(event) = player.peer.poll_event() {
                 if let Event::Data(frame) = event {

@@ -594,7 +594,7 @@ impl<G: Game> Simulation<G> {
             Said::Up(Message::Close) => {
                 self.server.handle_disconnect(now, id.connection(), Disconnect::Goodbye);
             }
-            Said::Pong => self.server.handle_pong(id.connection()),
+            Said::Pong => self.server.handle_pong(now, id.connection()),
             Said::Down(Signal::Text(text)) => {
                 let end = &mut self[id];
                 end.client.handle_text(now, &text);

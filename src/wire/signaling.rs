@@ -327,7 +327,7 @@ mod tests {
             }
         }
         let bad = Err(ErrorCode::BadRequest);
-        check(r#"{"a":"join"}"#, Ok("room_id: None, name: None"));
+        check(r#"{"a":"join"}"#, Ok("room_id: None, bearer: Null, name: None"));
         check(r#"{"a":"join","d":{"roomId":"r","sdp":"v=0","data":{"x":[1]}}}"#, Ok(r#"sdp: Some("v=0")"#));
         check(r#"{"a":"join","d":{"platform":"web","bearer":{"deep":[1]}},"z":9}"#, Ok("room_id: None"));
         check(r#"{"d":{"name":"N"},"a":"join"}"#, Ok(r#"name: Some("N")"#));

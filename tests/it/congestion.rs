@@ -168,16 +168,14 @@ fn who_was_silent_gets_everything_with_the_first_packet() {
     play.sim.set_paths(move || Path::new(ONE_WAY).with(&outage));
     let before = held_back(&play);
     play.sim.run(end - play.sim.elapsed());
-    assert!(held_back(&play) - before >= 2 * 20, "in silence, every second tick at most, until it is passed by");
+    assert!(held_back(&play) - before >= 2 * 40, "in silence, every second tick at most");
 
     let delivered: Vec<_> = play.players.iter().map(|&player| play.sim[player].up().delivered).collect();
     while play.players.iter().zip(&delivered).any(|(&player, &before)| play.sim[player].up().delivered == before) {
         play.sim.run(MS);
     }
     let first = play.sim.elapsed();
-    // States go over the websocket by then, and evoke nothing: it is a ping that says that the channel is back.
-    let ping = rtcade::limits::PING_INTERVAL;
-    assert!(first <= end + ping + 4 * TICK, "both were heard {:?} after the end", first - end);
+    assert!(first <= end + 4 * TICK, "both were heard {:?} after the end", first - end);
     let before = held_back(&play);
     play.sim.run(Duration::from_secs(3));
     assert_eq!(held_back(&play), before);

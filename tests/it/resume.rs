@@ -143,7 +143,8 @@ impl Page {
                     }
                     Signal::Ping => {
                         heard.pings += 1;
-                        self.server().handle_pong(connection);
+                        let now = self.sim.now();
+                        self.server().handle_pong(now, connection);
                     }
                     Signal::Binary(bytes) => heard.frame(&bytes),
                 }

@@ -570,7 +570,7 @@ impl World {
                     reader.texts.push(serde_json::from_str(&text).unwrap());
                 }
                 Some(Signal::Binary(bytes)) => reader.client.as_mut().unwrap().handle_binary(now, &bytes),
-                Some(Signal::Ping) => server.handle_pong(reader.connection),
+                Some(Signal::Ping) => server.handle_pong(now, reader.connection),
                 Some(Signal::Close { code, reason }) => {
                     reader.closed = Some((code, reason));
                     reader.is_gone = true;
@@ -929,8 +929,14 @@ impl Player {
             code if code == Leave::BadFrame.close_code() => self.may_be_bad,
             code if code == Leave::Flood.close_code() => self.may_be_flood,
             // The join was held up; where it is not, a missing reply is a fault much earlier.
+            code if code == Leave::Timeout.close_code() && seat.is_none() => {
+                elapsed - self.came >= limits::JOIN_TIMEOUT
+            }
+            // Its answers to pings were held up.
             code if code == Leave::Timeout.close_code() => {
-                seat.is_none() && elapsed - self.came >= limits::JOIN_TIMEOUT
+                let silence = limits::HEARTBEAT_INTERVAL * u32::from(limits::HEARTBEATS_UNANSWERED);
+                let is_slow = matches!(self.place, Place::Reader(_));
+                is_slow || self.websocket_ends.is_some() || elapsed - self.came - self.flowing >= silence
             }
             code if code == Leave::RoomClosed.close_code() => seat.is_some_and(|seat| !book.rooms[seat.room].is_there),
             _ => false,
@@ -959,7 +965,9 @@ impl Player {
             return Ok(());
         };
         let waited = self.flowing - *self.unsettled.get_or_insert(self.flowing);
-        let patience = if is_slow { Duration::from_secs(8) } else { 2 * self.one_way + GRACE };
+        // Who was not heard of for long may come back within the grace time.
+        let grace = if ended { limits::RESUME_GRACE } else { Duration::ZERO };
+        let patience = grace + if is_slow { Duration::from_secs(8) } else { 2 * self.one_way + GRACE };
         if waited > patience { Err(format!("{what} for {waited:?}")) } else { Ok(()) }
     }
 }
