@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Stands in for the server where the harness itself is tested. The last argument says how it behaves.
+// Stands in for the server where the harness itself is tested. The first argument says how it behaves.
 
 import { createServer } from "node:http";
 
@@ -10,7 +10,7 @@ const PAGE = `<!doctype html><link rel="icon" href="data:,"><p id="notice">in wo
   new RTCPeerConnection().createDataChannel("game", { ordered: false, maxRetransmits: 0 });
 </script>`;
 
-const behaviour = process.argv.at(-1);
+const behaviour = process.argv[2];
 if (behaviour === "dies") {
   console.error("this port is taken");
   process.exit(2);
