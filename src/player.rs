@@ -85,6 +85,8 @@ pub(crate) struct Frames {
     /// Reliable frames that the player has not acknowledged, by their numbers.
     unacknowledged: VecDeque<(u32, Vec<u8>)>,
     unacknowledged_bytes: usize,
+    /// Bytes of reliable frames, both ways, since the player was told what was received.
+    unreported_bytes: usize,
     newest_reliable: u32,
     newest_input: u32,
     round_trip: RoundTrip,
@@ -102,6 +104,7 @@ impl Frames {
             next_reliable_seq: 1,
             unacknowledged: VecDeque::new(),
             unacknowledged_bytes: 0,
+            unreported_bytes: 0,
             newest_reliable: 0,
             newest_input: FIRST_INPUT - 1,
             round_trip: RoundTrip::default(),
@@ -137,6 +140,7 @@ impl Frames {
                 return Ok(());
             }
             self.newest_reliable = seq;
+            self.unreported_bytes += bytes.len();
         }
         if frame.deflated {
             let mut inflated = Vec::new();
@@ -209,6 +213,7 @@ impl Frames {
         let mut bytes = Vec::with_capacity(limits::RELIABLE_HEADER_BYTES + body.len());
         Frame { kind, deflated, header, body }.encode(&mut bytes);
         self.unacknowledged_bytes += bytes.len();
+        self.unreported_bytes += bytes.len();
         self.unacknowledged.push_back((seq, bytes.clone()));
         while self.unacknowledged_bytes > limits::UNACKNOWLEDGED_BYTES {
             self.forget_oldest();
@@ -252,8 +257,15 @@ impl Frames {
         self.newest_input.saturating_add(1)
     }
 
+    /// Whether so much has gone to and fro that [`Frames::write_ack`] is due before the next heartbeat: both ends keep
+    /// only so much, and the player says what was received when told.
+    pub(crate) fn needs_ack(&self) -> bool {
+        self.unreported_bytes >= limits::UNACKNOWLEDGED_BYTES / 4
+    }
+
     /// A frame that says what was received.
-    pub(crate) fn write_ack(&self, tick: u32) -> Vec<u8> {
+    pub(crate) fn write_ack(&mut self, tick: u32) -> Vec<u8> {
+        self.unreported_bytes = 0;
         let mut bytes = Vec::new();
         let body = msgpack::encode_ack(self.newest_reliable);
         let header = Header::Reliable { seq: 0, tick };

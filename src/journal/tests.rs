@@ -52,10 +52,11 @@ fn dice(bonus: u64) -> impl Fn(&RoomInfo) -> Result<Dice, Refusal> {
 fn record(seed: u64, act: impl FnOnce(&mut Simulation<Dice>)) -> Vec<u8> {
     let mut sim = Simulation::new(seed, dice(0));
     let file = Rc::new(RefCell::new(Vec::new()));
-    let written = Rc::clone(&file);
-    sim.server.record(move |_| {
-        let written = Rc::clone(&written);
-        Box::new(move |block| written.borrow_mut().extend_from_slice(block))
+    // Who is put out by a panic comes back into another room.
+    let mut written = Some(Rc::clone(&file));
+    sim.server.record(move |_| match written.take() {
+        Some(written) => Box::new(move |block| written.borrow_mut().extend_from_slice(block)),
+        None => Box::new(|_| {}),
     });
     let players = [json!({ "hue": 0.1, "deep": [[[{}]]] }), json!(null), json!({ "refuse": true })]
         .map(|data| sim.join_with("dice", |config| config.data = data));

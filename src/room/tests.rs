@@ -438,6 +438,7 @@ fn messages_past_a_limit_are_not_sent() {
                 "too large"
             }
             SendError::Unencodable(_) => "unencodable",
+            SendError::Backlog => "backlog",
         });
         assert_eq!((result, sent), (expected, usize::from(expected.is_ok())));
     }

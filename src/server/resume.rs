@@ -8,9 +8,11 @@ use rand::Rng;
 use rand_chacha::ChaCha20Rng;
 
 use super::connection::Stage;
+use super::session::channel_fault;
 use super::{Server, Signal, Timer};
 use crate::game::Game;
 use crate::limits;
+use crate::peer::Closed;
 use crate::room;
 use crate::wire::codes::{CLOSE_REFUSED, ErrorCode, Leave};
 use crate::wire::signaling::{self, Fault, ReconnectRequest, ReplyTo, Return};
@@ -102,9 +104,7 @@ impl<G: Game> Server<G> {
             return;
         }
         connection.unanswered_pings += 1;
-        let tick = self.rooms[self.sessions[session].room].last_tick;
-        let ack = self.sessions[session].frames.write_ack(tick);
-        self.push(index, Signal::Binary(ack));
+        self.acknowledge(session, true);
         self.push(index, Signal::Ping);
         self.set_deadline(index, now + limits::HEARTBEAT_INTERVAL);
     }
@@ -193,6 +193,11 @@ impl<G: Game> Server<G> {
         self.tell_joined(now, session, reply_to, &resume, request.sdp.as_deref(), Some(returns));
         for frame in missed {
             self.push(index, Signal::Binary(frame));
+        }
+        // They may take one for open that closed while nobody could tell them.
+        if self.sessions[session].peer.is_none() {
+            let text = signaling::event("eventChannelClosed", &channel_fault(Closed::Lost));
+            self.push(index, Signal::Text(text));
         }
         Ok(())
     }

@@ -348,7 +348,7 @@ impl<G: Game> Server<G> {
             self.rooms[room].handle_input(room_input);
         }
         match handled {
-            Ok(()) => {}
+            Ok(()) => self.acknowledge(session, false),
             Err(NotTaken::Bad(error)) => {
                 self.counters.bad_frames += 1;
                 self.end_session(now, session, Leave::BadFrame, &format!("A frame can't be read: {error}."));
@@ -428,6 +428,18 @@ impl<G: Game> Server<G> {
         let tick = self.rooms[*room].last_tick;
         let frame = frames.write_reliable(body.kind, body.deflated, &body.bytes, tick);
         if let Some(connection) = *connection {
+            self.push(connection, Signal::Binary(frame));
+            self.acknowledge(session, false);
+        }
+    }
+
+    /// Tells a player which of their reliable frames were received, and asks for the like.
+    pub(super) fn acknowledge(&mut self, session: usize, is_due: bool) {
+        let Session { room, frames, connection, .. } = &mut self.sessions[session];
+        if let Some(connection) = *connection
+            && (is_due || frames.needs_ack())
+        {
+            let frame = frames.write_ack(self.rooms[*room].last_tick);
             self.push(connection, Signal::Binary(frame));
         }
     }

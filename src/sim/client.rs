@@ -5,15 +5,25 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
-use super::Payload;
-use super::crossing::{DRAWS, Direction, Stream, Traffic, Way};
+use super::crossing::{Carries, DRAWS, Direction, Said, Stream, Traffic, Way};
 use super::path::Path;
+use super::{ClientId, Payload};
 use crate::client::{Client, Config, Event};
+use crate::server::ConnectionId;
 use crate::wire::msgpack;
+use crate::wire::signaling::RoomName;
 
 /// The first port of a client; each other address that it comes from has the next.
 const PORT: u16 = 5_000;
 const PORTS: u64 = 60_000;
+
+/// One of a client's websockets.
+pub(super) struct Websocket {
+    pub(super) up: Stream,
+    pub(super) down: Stream,
+    /// One of its ends has closed it, or nobody will.
+    pub(super) is_over: bool,
+}
 
 /// A client and what it has heard.
 pub struct SimulatedClient {
@@ -23,34 +33,84 @@ pub struct SimulatedClient {
     pub events: Vec<(Duration, Event)>,
     /// Signaling that arrived.
     pub texts: Vec<serde_json::Value>,
-    /// Code and reason with which the server closed its websocket.
+    /// Code and reason with which the server closed one of its websockets last; 1006 where it was killed.
     pub closed: Option<(u16, String)>,
     pub(super) up: Direction,
     pub(super) down: Direction,
-    pub(super) websocket_up: Stream,
-    pub(super) websocket_down: Stream,
+    /// One after the other; those before the last are given up.
+    pub(super) websockets: Vec<Websocket>,
+    pub(super) room: Option<RoomName>,
     pub(super) deadline: Option<Instant>,
+    id: ClientId,
+    seed: u64,
+    round_trip: Duration,
     address: SocketAddr,
     /// How often its address has changed, those of the nodes of its path not counted.
     rebound: u64,
 }
 
 impl SimulatedClient {
-    pub(super) fn new(config: Config, now: Instant, seed: u64, index: usize, address: SocketAddr) -> SimulatedClient {
-        let direction = |way, is_datagram| Direction::new(seed, index, way, is_datagram);
-        SimulatedClient {
+    pub(super) fn new(
+        config: Config,
+        now: Instant,
+        seed: u64,
+        id: ClientId,
+        address: SocketAddr,
+        room: Option<RoomName>,
+    ) -> SimulatedClient {
+        let mut client = SimulatedClient {
             client: Client::new(config, now),
             events: Vec::new(),
             texts: Vec::new(),
             closed: None,
-            up: direction(Way::Up, true),
-            down: direction(Way::Down, true),
-            websocket_up: Stream::new(direction(Way::Up, false)),
-            websocket_down: Stream::new(direction(Way::Down, false)),
+            up: Direction::new(seed, id.0, Way::Up, Carries::Datagrams),
+            down: Direction::new(seed, id.0, Way::Down, Carries::Datagrams),
+            websockets: Vec::new(),
+            room,
             deadline: None,
+            id,
+            seed,
+            round_trip: Duration::ZERO,
             address,
             rebound: 0,
+        };
+        client.open_websocket();
+        client
+    }
+
+    /// Begins the next websocket: how the server is to know it.
+    pub(super) fn open_websocket(&mut self) -> ConnectionId {
+        let number = self.websockets.len();
+        let stream = |way, like: &Direction| {
+            let mut stream = Stream::new(Direction::new(self.seed, self.id.0, way, Carries::Websocket(number)));
+            stream.direction.nodes = like.nodes.clone();
+            stream.round_trip = self.round_trip;
+            stream
+        };
+        let (up, down) = (stream(Way::Up, &self.up), stream(Way::Down, &self.down));
+        self.websockets.push(Websocket { up, down, is_over: false });
+        self.connection()
+    }
+
+    /// The connection that the server knows its newest websocket by.
+    ///
+    /// # Panics
+    /// Never: there is one from the beginning.
+    #[must_use]
+    pub fn connection(&self) -> ConnectionId {
+        self.id.connection(self.websockets.len() - 1)
+    }
+
+    /// Ends the newest websocket without a close frame, where that is still to be done.
+    pub(super) fn drop_websocket(&mut self, now: Duration) {
+        let websocket = self.websocket();
+        if !std::mem::replace(&mut websocket.is_over, true) {
+            websocket.up.send(now, Said::Dropped);
         }
+    }
+
+    pub(super) fn websocket(&mut self) -> &mut Websocket {
+        self.websockets.last_mut().expect("there is one from the beginning")
     }
 
     /// Where its datagrams came from last, as the server saw it.
@@ -71,23 +131,24 @@ impl SimulatedClient {
         self.down.traffic
     }
 
-    /// Segments of its websocket to the server; those that are sent again count again.
+    /// Segments of its websockets to the server; those that are sent again count again.
     #[must_use]
     pub fn websocket_up(&self) -> Traffic {
-        self.websocket_up.direction.traffic
+        self.websockets.iter().map(|websocket| websocket.up.direction.traffic).sum()
     }
 
-    /// Segments of its websocket from the server; those that are sent again count again.
+    /// Segments of its websockets from the server; those that are sent again count again.
     #[must_use]
     pub fn websocket_down(&self) -> Traffic {
-        self.websocket_down.direction.traffic
+        self.websockets.iter().map(|websocket| websocket.down.direction.traffic).sum()
     }
 
-    /// When the oldest message was said that is still on its way over the websocket, in either direction; `None` where
-    /// all have arrived. What the server holds back until the websocket takes it doesn't count.
+    /// When the oldest message was said that is still on its way over its newest websocket, in either direction; `None`
+    /// where all have arrived. What the server holds back until the websocket takes it doesn't count.
     #[must_use]
     pub fn websocket_waits_since(&self) -> Option<Duration> {
-        [self.websocket_up.oldest(), self.websocket_down.oldest()].into_iter().flatten().min()
+        let newest = self.websockets.last()?;
+        [newest.up.oldest(), newest.down.oldest()].into_iter().flatten().min()
     }
 
     /// The newest signaling reply or event of that name.
@@ -137,12 +198,14 @@ impl SimulatedClient {
     pub(super) fn set_path(&mut self, path: Path, now: Duration) {
         assert!(path.up.len().max(path.down.len()) <= DRAWS, "a path has at most {DRAWS} nodes each way");
         let rebound = self.rebindings(now);
-        let round_trip = path.round_trip();
+        self.round_trip = path.round_trip();
         self.up.nodes = path.up.into();
         self.down.nodes = path.down.into();
-        for (stream, direction) in [(&mut self.websocket_up, &self.up), (&mut self.websocket_down, &self.down)] {
-            stream.direction.nodes = direction.nodes.clone();
-            stream.round_trip = round_trip;
+        for websocket in &mut self.websockets {
+            for (stream, like) in [(&mut websocket.up, &self.up), (&mut websocket.down, &self.down)] {
+                stream.direction.nodes = like.nodes.clone();
+                stream.round_trip = self.round_trip;
+            }
         }
         // A new path alone changes no address.
         self.rebound = 0;
@@ -164,11 +227,14 @@ impl SimulatedClient {
         self.address
     }
 
-    /// What its websocket has room for.
+    /// What its websockets have room for.
     pub(super) fn poll_segments(&mut self, now: Duration) -> Vec<Payload> {
-        let up = std::iter::from_fn(|| self.websocket_up.poll(now)).map(Payload::SegmentUp);
-        let down = std::iter::from_fn(|| self.websocket_down.poll(now)).map(Payload::SegmentDown);
-        up.chain(down).collect()
+        let mut segments = Vec::new();
+        for (number, Websocket { up, down, .. }) in self.websockets.iter_mut().enumerate() {
+            segments.extend(std::iter::from_fn(|| up.poll(now)).map(|segment| Payload::SegmentUp(number, segment)));
+            segments.extend(std::iter::from_fn(|| down.poll(now)).map(|segment| Payload::SegmentDown(number, segment)));
+        }
+        segments
     }
 }
 

@@ -35,10 +35,21 @@ pub(super) enum Way {
     Down,
 }
 
+/// Datagrams, or the segments of a client's websocket of that number.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Carries {
+    Datagrams,
+    Websocket(usize),
+}
+
 /// Whose random numbers are which. Server and clients are seeded from stream 0.
-fn stream(client: usize, way: Way, is_datagram: bool) -> u64 {
+fn stream(client: usize, way: Way, carries: Carries) -> u64 {
     let of_client = 2 * client as u64 + if way == Way::Up { 1 } else { 2 };
-    of_client + if is_datagram { 0 } else { 1 << 32 }
+    let number = match carries {
+        Carries::Datagrams => 0,
+        Carries::Websocket(number) => number as u64 + 1,
+    };
+    of_client + (number << 32)
 }
 
 /// Datagrams or segments of one direction of a path.
@@ -52,6 +63,16 @@ pub struct Traffic {
     pub sent_bytes: u64,
 }
 
+impl std::iter::Sum for Traffic {
+    fn sum<I: Iterator<Item = Traffic>>(all: I) -> Traffic {
+        all.fold(Traffic::default(), |sum, one| Traffic {
+            sent: sum.sent + one.sent,
+            delivered: sum.delivered + one.delivered,
+            sent_bytes: sum.sent_bytes + one.sent_bytes,
+        })
+    }
+}
+
 /// One direction of a path, for datagrams or for segments.
 pub(super) struct Direction {
     pub(super) nodes: Rc<[Node]>,
@@ -62,9 +83,10 @@ pub(super) struct Direction {
 }
 
 impl Direction {
-    pub(super) fn new(seed: u64, client: usize, way: Way, is_datagram: bool) -> Direction {
+    pub(super) fn new(seed: u64, client: usize, way: Way, carries: Carries) -> Direction {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(stream(client, way, is_datagram));
+        rng.set_stream(stream(client, way, carries));
+        let is_datagram = carries == Carries::Datagrams;
         Direction { nodes: Rc::new([]), traffic: Traffic::default(), begun: 0, rng, is_datagram }
     }
 
@@ -146,6 +168,8 @@ pub(super) enum Said {
     Up(Message),
     /// The answer to a ping, which browsers give by themselves.
     Pong,
+    /// The client's end was dropped without a close frame.
+    Dropped,
     Down(Signal),
 }
 
@@ -154,7 +178,7 @@ impl Said {
         match self {
             Said::Up(Message::Text(text)) | Said::Down(Signal::Text(text)) => text.len(),
             Said::Up(Message::Binary(bytes)) | Said::Down(Signal::Binary(bytes)) => bytes.len(),
-            Said::Up(Message::Close) | Said::Pong | Said::Down(Signal::Ping) => 0,
+            Said::Up(Message::Connect | Message::Close) | Said::Pong | Said::Dropped | Said::Down(Signal::Ping) => 0,
             Said::Down(Signal::Close { reason, .. }) => reason.len(),
         }
     }
@@ -275,7 +299,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     fn direction(seed: u64, client: usize, nodes: &[&Node]) -> Direction {
-        let mut direction = Direction::new(seed, client, Way::Up, true);
+        let mut direction = Direction::new(seed, client, Way::Up, Carries::Datagrams);
         direction.nodes = nodes.iter().map(|&node| node.clone()).collect();
         direction
     }
@@ -343,7 +367,7 @@ mod tests {
 
     /// When each of so many messages of `bytes`, one every 10 ms, is complete at the other end.
     fn websocket(nodes: &[&Node], messages: u32, bytes: usize) -> Vec<(Duration, Duration)> {
-        let mut direction = Direction::new(1, 1, Way::Up, false);
+        let mut direction = Direction::new(1, 1, Way::Up, Carries::Websocket(0));
         direction.nodes = nodes.iter().map(|&node| node.clone()).collect();
         let mut stream = Stream { round_trip: 50 * MS, ..Stream::new(direction) };
         let mut under_way: BTreeMap<(Duration, u64), Segment> = BTreeMap::new();

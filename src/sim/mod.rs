@@ -111,6 +111,7 @@ mod scenario;
 #[cfg(feature = "driver")]
 mod scenario_file;
 
+use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -130,7 +131,7 @@ pub use self::rooms::{Divergence, RoomSimulation, check};
 pub use self::scenario::{Report, Reports, Scenario, Trial};
 #[cfg(feature = "driver")]
 pub use self::scenario_file::ScenarioError;
-use crate::client::{Config as ClientConfig, Message};
+use crate::client::{Config as ClientConfig, Message, Status};
 use crate::endpoint::LocalId;
 use crate::game::{Game, Refusal, RoomInfo};
 use crate::limits;
@@ -148,10 +149,10 @@ const ONE_WAY: Duration = Duration::from_millis(25);
 pub struct ClientId(usize);
 
 impl ClientId {
-    /// The connection that the server knows it by. Others are the caller's own: the simulation leaves them alone.
-    #[must_use]
-    pub fn connection(self) -> ConnectionId {
-        ConnectionId(self.0 as u64)
+    /// The connection that the server knows a websocket of it by. Others are the caller's own: the simulation leaves
+    /// them alone.
+    fn connection(self, websocket: usize) -> ConnectionId {
+        ConnectionId((websocket as u64) << 32 | self.0 as u64)
     }
 }
 
@@ -166,8 +167,9 @@ enum Payload {
     DatagramUp(Datagram, SocketAddr),
     /// With where it goes.
     DatagramDown(Datagram, SocketAddr),
-    SegmentUp(Segment),
-    SegmentDown(Segment),
+    /// Of the websocket of that number.
+    SegmentUp(usize, Segment),
+    SegmentDown(usize, Segment),
 }
 
 struct InFlight {
@@ -193,14 +195,19 @@ impl Ord for InFlight {
     }
 }
 
+type Factory<G> = dyn FnMut(&RoomInfo) -> Result<G, Refusal>;
+
 /// A server and its players, with a clock and a network of their own. `sim[id]` is a client.
 ///
 /// Dropped by a test that fails, it prints its seed.
 pub struct Simulation<G: Game> {
     /// The server. What it is told directly is taken up when time passes next.
     pub server: Server<G>,
+    config: Config,
+    factory: Rc<RefCell<Factory<G>>>,
+    /// Until when the server is down.
+    down_until: Option<Instant>,
     seed: u64,
-    slow_path: bool,
     rng: ChaCha8Rng,
     started: Instant,
     now: Instant,
@@ -209,8 +216,8 @@ pub struct Simulation<G: Game> {
     deadlines: BTreeSet<(Instant, ClientId)>,
     /// Clients that may have something to say.
     touched: BTreeSet<ClientId>,
-    /// Clients for whose websocket the server may have something to say.
-    ready: BTreeSet<ClientId>,
+    /// Websockets for which the server may have something to say.
+    ready: BTreeSet<(ClientId, usize)>,
     make_path: Box<dyn Fn() -> Path>,
     in_flight: BinaryHeap<Reverse<InFlight>>,
     order: u64,
@@ -248,9 +255,12 @@ impl<G: Game> Simulation<G> {
         };
         configure(&mut config);
         let _seeded = SeededDtls::new(seed);
+        let factory: Rc<RefCell<Factory<G>>> = Rc::new(RefCell::new(factory));
         Simulation {
-            slow_path: config.slow_path,
-            server: Server::new(config, now, factory),
+            server: make_server(&config, now, &factory),
+            config,
+            factory,
+            down_until: None,
             seed,
             rng,
             started: now,
@@ -304,7 +314,11 @@ impl<G: Game> Simulation<G> {
     /// A websocket alone: nothing is said on it but what [`Simulation::text`] and [`Simulation::binary`] say.
     pub fn connect(&mut self, room: &str) -> ClientId {
         let id = self.add(room, |config| config.locals.clear());
-        while self[id].client.poll_message().is_some() {}
+        let now = self.now;
+        let end = &mut self[id];
+        end.websocket().is_over = true;
+        end.client.handle_disconnect(now, 1000, "");
+        while end.client.poll_message().is_some() || end.client.poll_event().is_some() {}
         id
     }
 
@@ -312,26 +326,51 @@ impl<G: Game> Simulation<G> {
         let id = ClientId(self.clients.len());
         let byte = |number: usize| u8::try_from(number).expect("there are addresses for 63,000 clients");
         let address = SocketAddr::from(([10, 0, 1 + byte(id.0 / 250), 1 + byte(id.0 % 250)], 5_000));
-        let connect =
-            Connect { room: RoomName::parse(room), remote: SocketAddr::new(address.ip(), 40_000), local: SERVER.ip() };
-        self.server.handle_connect(self.now, id.connection(), connect);
         let mut config = ClientConfig {
             seed: self.rng.random(),
             room: None,
             name: String::new(),
             data: serde_json::Value::Null,
+            bearer: None,
             locals: vec![address],
-            slow_path: self.slow_path,
+            slow_path: self.config.slow_path,
         };
         configure(&mut config);
         let seeded = self.seeded_dtls();
-        let mut client = SimulatedClient::new(config, self.now, self.seed, id.0, address);
+        let room = RoomName::parse(room);
+        let mut client = SimulatedClient::new(config, self.now, self.seed, id, address, room);
         drop(seeded);
         client.set_path((self.make_path)(), self.elapsed());
+        self.server.handle_connect(self.now, client.connection(), connect(&client));
         self.clients.push(client);
         self.by_ip.insert(address.ip(), id);
         self.touched.insert(id);
         id
+    }
+
+    /// Kills the server, and starts it again after so long: without its rooms and sessions. Its websockets end as the
+    /// kernel ends them; meanwhile nobody gets one, and no datagram is heard.
+    pub fn restart(&mut self, down: Duration) {
+        self.collect();
+        let elapsed = self.elapsed();
+        for client in self.clients() {
+            let closed = Signal::Close { code: 1006, reason: "The server is gone.".to_owned() };
+            let websocket = self[client].websocket();
+            if !websocket.is_over {
+                websocket.down.send(elapsed, Said::Down(closed));
+            }
+        }
+        self.ready.clear();
+        let _seeded = self.seeded_dtls();
+        let mut config = Config { seed: self.rng.random(), ..self.config.clone() };
+        config.unix_time += elapsed + down;
+        self.server = make_server(&config, self.now + down, &self.factory);
+        self.down_until = Some(self.now + down);
+        self.collect();
+    }
+
+    fn is_down(&self) -> bool {
+        self.down_until.is_some_and(|until| self.now < until)
     }
 
     /// For all DTLS that is made now.
@@ -446,7 +485,7 @@ impl<G: Game> Simulation<G> {
             let Some(Reverse(InFlight { packet, .. })) = self.in_flight.pop() else { break };
             let is_through = match &packet.payload {
                 Payload::DatagramUp(datagram, _) | Payload::DatagramDown(datagram, _) => datagram.crossing.is_through(),
-                Payload::SegmentUp(segment) | Payload::SegmentDown(segment) => segment.is_through(),
+                Payload::SegmentUp(_, segment) | Payload::SegmentDown(_, segment) => segment.is_through(),
             };
             if is_through {
                 self.arrive(packet);
@@ -478,22 +517,26 @@ impl<G: Game> Simulation<G> {
             packets.push(Packet { client, payload: Payload::DatagramDown(datagram, transmit.destination) });
         }
         while let Some(connection) = self.server.poll_signal_ready() {
-            let index = usize::try_from(connection.0).ok().filter(|&index| index < self.clients.len());
-            self.ready.extend(index.map(ClientId));
+            let (client, number) = ((connection.0 & u64::from(u32::MAX)) as usize, (connection.0 >> 32) as usize);
+            if self.clients.get(client).is_some_and(|end| number < end.websockets.len()) {
+                self.ready.insert((ClientId(client), number));
+            }
         }
-        self.ready.retain(|&client| {
-            let stream = &mut self.clients[client.0].websocket_down;
+        self.ready.retain(|&(client, number)| {
+            let stream = &mut self.clients[client.0].websockets[number].down;
             let mut is_ready = true;
             while is_ready && stream.has_room() {
-                match self.server.poll_signal(client.connection()) {
+                match self.server.poll_signal(client.connection(number)) {
                     Some(signal) => stream.send(elapsed, Said::Down(signal)),
                     None => is_ready = false,
                 }
                 let segments = std::iter::from_fn(|| stream.poll(elapsed));
-                packets.extend(segments.map(|segment| Packet { client, payload: Payload::SegmentDown(segment) }));
+                let payloads = segments.map(|segment| Payload::SegmentDown(number, segment));
+                packets.extend(payloads.map(|payload| Packet { client, payload }));
             }
             is_ready
         });
+        let is_down = self.is_down();
         while let Some(client) = self.touched.pop_first() {
             let end = &mut self.clients[client.0];
             let source = end.address_at(elapsed);
@@ -502,7 +545,23 @@ impl<G: Game> Simulation<G> {
                 packets.push(Packet { client, payload: Payload::DatagramUp(datagram, source) });
             }
             while let Some(message) = end.client.poll_message() {
-                end.websocket_up.send(elapsed, Said::Up(message));
+                let is_goodbye = message == Message::Close;
+                if message != Message::Connect {
+                    end.websocket().up.send(elapsed, Said::Up(message));
+                    end.websocket().is_over |= is_goodbye;
+                    continue;
+                }
+                end.drop_websocket(elapsed);
+                let connection = end.open_websocket();
+                if is_down {
+                    end.websocket().is_over = true;
+                    end.client.handle_disconnect(self.now, 1006, "The server is not there.");
+                } else {
+                    self.server.handle_connect(self.now, connection, connect(end));
+                }
+            }
+            if end.client.status() == Status::Closed {
+                end.drop_websocket(elapsed);
             }
             for payload in end.poll_segments(elapsed) {
                 packets.push(Packet { client, payload });
@@ -542,8 +601,8 @@ impl<G: Game> Simulation<G> {
                     }));
                     at
                 }
-                Payload::SegmentUp(segment) => Some(end.websocket_up.pass(now, segment)),
-                Payload::SegmentDown(segment) => Some(end.websocket_down.pass(now, segment)),
+                Payload::SegmentUp(number, segment) => Some(end.websockets[*number].up.pass(now, segment)),
+                Payload::SegmentDown(number, segment) => Some(end.websockets[*number].down.pass(now, segment)),
             };
             if let Some(at) = at {
                 self.order += 1;
@@ -558,7 +617,9 @@ impl<G: Game> Simulation<G> {
         match packet.payload {
             Payload::DatagramUp(datagram, source) => {
                 self.clients[id.0].up.traffic.delivered += 1;
-                self.server.handle_datagram(now, LocalId(0), source, &datagram.bytes);
+                if !self.is_down() {
+                    self.server.handle_datagram(now, LocalId(0), source, &datagram.bytes);
+                }
             }
             Payload::DatagramDown(datagram, destination) => {
                 let end = &mut self[id];
@@ -567,59 +628,69 @@ impl<G: Game> Simulation<G> {
                     end.client.handle_datagram(now, LocalId(0), SERVER, &datagram.bytes);
                 }
             }
-            Payload::SegmentUp(segment) => {
-                let messages = self[id].websocket_up.arrive(segment);
+            Payload::SegmentUp(number, segment) => {
+                let messages = self[id].websockets[number].up.arrive(segment);
                 for message in messages {
-                    self.hear(id, message);
+                    self.hear(id, number, message);
                 }
             }
-            Payload::SegmentDown(segment) => {
+            Payload::SegmentDown(number, segment) => {
                 // Touched, because what waited for the window may go now.
-                let messages = self[id].websocket_down.arrive(segment);
+                let messages = self[id].websockets[number].down.arrive(segment);
                 for message in messages {
-                    self.hear(id, message);
+                    self.hear(id, number, message);
                 }
             }
         }
     }
 
-    /// Takes a message that has come over a client's websocket.
-    fn hear(&mut self, id: ClientId, said: Said) {
-        let now = self.now;
+    /// Takes a message that has come over a websocket of a client.
+    fn hear(&mut self, id: ClientId, number: usize, said: Said) {
+        let (now, elapsed) = (self.now, self.elapsed());
+        let connection = id.connection(number);
         match said {
-            Said::Up(Message::Text(text)) => {
-                self.server.handle_text(now, id.connection(), &text);
+            Said::Up(Message::Text(text)) => self.server.handle_text(now, connection, &text),
+            Said::Up(Message::Binary(bytes)) => self.server.handle_binary(now, connection, &bytes),
+            Said::Up(Message::Close) => self.server.handle_disconnect(now, connection, Disconnect::Goodbye),
+            Said::Up(Message::Connect) => {}
+            Said::Dropped => self.server.handle_disconnect(now, connection, Disconnect::Lost),
+            Said::Pong => self.server.handle_pong(now, connection),
+            Said::Down(Signal::Close { code, reason }) => {
+                self.server.handle_disconnect(now, connection, Disconnect::Lost);
+                let end = &mut self[id];
+                end.websockets[number].is_over = true;
+                if connection == end.connection() {
+                    end.client.handle_disconnect(now, code, &reason);
+                    end.closed = Some((code, reason));
+                }
             }
-            Said::Up(Message::Binary(bytes)) => self.server.handle_binary(now, id.connection(), &bytes),
-            Said::Up(Message::Close) => {
-                self.server.handle_disconnect(now, id.connection(), Disconnect::Goodbye);
-            }
-            Said::Pong => self.server.handle_pong(now, id.connection()),
+            Said::Down(_) if connection != self[id].connection() => {}
             Said::Down(Signal::Text(text)) => {
                 let end = &mut self[id];
                 end.client.handle_text(now, &text);
                 end.texts.push(serde_json::from_str(&text).expect("the server sends JSON"));
             }
             Said::Down(Signal::Binary(bytes)) => self[id].client.handle_binary(now, &bytes),
-            Said::Down(Signal::Ping) => {
-                let elapsed = self.elapsed();
-                self[id].websocket_up.send(elapsed, Said::Pong);
-            }
-            Said::Down(Signal::Close { code, reason }) => {
-                let end = &mut self[id];
-                end.closed = Some((code, reason));
-                end.client.handle_disconnect(now);
-                self.server.handle_disconnect(now, id.connection(), Disconnect::Lost);
-            }
+            Said::Down(Signal::Ping) => self[id].websocket().up.send(elapsed, Said::Pong),
         }
     }
 
     fn send_message(&mut self, client: ClientId, message: Message) {
         self.collect();
         let elapsed = self.elapsed();
-        self[client].websocket_up.send(elapsed, Said::Up(message));
+        self[client].websocket().up.send(elapsed, Said::Up(message));
         self.collect();
     }
+}
+
+fn make_server<G: Game>(config: &Config, now: Instant, factory: &Rc<RefCell<Factory<G>>>) -> Server<G> {
+    let factory = Rc::clone(factory);
+    Server::new(config.clone(), now, move |room| factory.borrow_mut()(room))
+}
+
+fn connect(client: &SimulatedClient) -> Connect {
+    let remote = SocketAddr::new(client.address().ip(), 40_000);
+    Connect { room: client.room.clone(), remote, local: SERVER.ip() }
 }
 
 impl<G: Game> Index<ClientId> for Simulation<G> {

@@ -20,6 +20,8 @@ pub enum SendError {
     },
     /// It can't be encoded, or a receiver would refuse it: nested too deeply, too many items, an integer beyond 2⁵³.
     Unencodable(String),
+    /// The other end has yet to take what was sent before.
+    Backlog,
 }
 
 impl fmt::Display for SendError {
@@ -27,6 +29,7 @@ impl fmt::Display for SendError {
         match self {
             SendError::TooLarge { bytes, limit } => write!(f, "the message has {bytes} bytes, the limit is {limit}"),
             SendError::Unencodable(why) => write!(f, "the message can't be encoded: {why}"),
+            SendError::Backlog => write!(f, "what was sent before has not been taken yet"),
         }
     }
 }

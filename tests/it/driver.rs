@@ -412,6 +412,7 @@ impl Player {
             room: None,
             name: name.to_owned(),
             data: serde_json::Value::Null,
+            bearer: None,
             locals: vec![udp.local_addr().unwrap()],
             slow_path: false,
         };
@@ -439,6 +440,7 @@ impl Player {
                 client::Message::Text(text) => tungstenite::Message::text(text),
                 client::Message::Binary(bytes) => tungstenite::Message::binary(bytes),
                 client::Message::Close => tungstenite::Message::Close(None),
+                client::Message::Connect => panic!("the websocket was lost"),
             };
             self.websocket.send(message).unwrap();
         }

@@ -392,6 +392,7 @@ impl World {
                 room: None,
                 name: String::new(),
                 data: ticket,
+                bearer: None,
                 locals: Vec::new(),
                 slow_path: false,
             };
@@ -439,7 +440,7 @@ impl World {
     fn crash(&mut self, player: usize, websocket_ends_after_ms: Option<u64>) {
         self.set_weather(player, Weather::Blackout { ms: u64::MAX / 2 });
         let now = self.sim.now();
-        self.client(player).handle_disconnect(now);
+        self.client(player).handle_disconnect(now, Leave::Left.close_code(), "crashed");
         let known = &mut self.players[player];
         known.gone = Some(known.flowing);
         self.replies_lost = true;
@@ -572,11 +573,11 @@ impl World {
                 Some(Signal::Binary(bytes)) => reader.client.as_mut().unwrap().handle_binary(now, &bytes),
                 Some(Signal::Ping) => server.handle_pong(now, reader.connection),
                 Some(Signal::Close { code, reason }) => {
-                    reader.closed = Some((code, reason));
                     reader.is_gone = true;
                     if let Some(client) = &mut reader.client {
-                        client.handle_disconnect(now);
+                        client.handle_disconnect(now, code, &reason);
                     }
+                    reader.closed = Some((code, reason));
                     server.handle_disconnect(now, reader.connection, Disconnect::Broken);
                 }
             }
@@ -590,6 +591,7 @@ impl World {
             match message {
                 Message::Text(text) => server.handle_text(now, reader.connection, &text),
                 Message::Binary(bytes) => server.handle_binary(now, reader.connection, &bytes),
+                Message::Connect => {}
                 Message::Close => {
                     reader.is_gone = true;
                     server.handle_disconnect(now, reader.connection, Disconnect::Goodbye);
@@ -605,7 +607,7 @@ impl World {
                 continue;
             }
             let connection = match self.players[player].place {
-                Place::Simulation(id) => id.connection(),
+                Place::Simulation(id) => self.sim[id].connection(),
                 Place::Reader(reader) => {
                     self.readers[reader].is_gone = true;
                     self.readers[reader].connection
@@ -895,7 +897,7 @@ impl Player {
                     return Err(format!("lost {count} ticks after {before}, of {newest}: the room has them still"));
                 }
             }
-            Event::Closed => heard.closed = true,
+            Event::Closed { .. } => heard.closed = true,
             _ => {}
         }
         Ok(())

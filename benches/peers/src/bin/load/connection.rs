@@ -72,6 +72,7 @@ impl Connection {
                     room: Some(room),
                     name: "load".to_owned(),
                     data: serde_json::Value::Null,
+                    bearer: None,
                     locals: vec![udp.local_addr()?],
                     slow_path: false,
                 };
@@ -180,7 +181,7 @@ impl Connection {
                 (Err(tungstenite::Error::Io(error)), _) if error.kind() == io::ErrorKind::WouldBlock => break,
                 (Err(error), client) => {
                     if let Some(client) = client {
-                        client.handle_disconnect(now);
+                        client.handle_disconnect(now, 1006, &error.to_string());
                     }
                     self.closed.get_or_insert(error.to_string());
                     break;
@@ -222,8 +223,11 @@ impl Connection {
                         Event::Refused { message, .. } | Event::ChannelClosed { message } => {
                             self.closed.get_or_insert(message);
                         }
-                        Event::Closed => {
-                            self.closed.get_or_insert("the websocket was closed".to_owned());
+                        Event::Dropped => {
+                            self.closed.get_or_insert("the websocket was lost".to_owned());
+                        }
+                        Event::Closed { reason, .. } => {
+                            self.closed.get_or_insert(reason);
                         }
                         _ => {}
                     }
@@ -234,6 +238,8 @@ impl Connection {
                         Message::Text(text) => tungstenite::Message::text(text),
                         Message::Binary(bytes) => tungstenite::Message::binary(bytes),
                         Message::Close => tungstenite::Message::Close(None),
+                        // It was lost, which is the end here.
+                        Message::Connect => break,
                     };
                     let _ = web.write(message);
                     wrote = true;

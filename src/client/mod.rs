@@ -3,21 +3,32 @@
 //! The caller connects a websocket and a UDP socket, gives [`Client`] what they bring, and polls it for what they are
 //! to carry, for [`Event`]s, and for when to come again. While the data channel opens, and where it doesn't,
 //! everything goes over the websocket.
+//!
+//! A websocket that is lost is not the end: the client asks for another with [`Message::Connect`], and goes on with its
+//! session where that still exists, or else joins anew ([`Event::Joined`] again). A data channel that fails is offered
+//! again from time to time.
+
+mod comeback;
+mod reliable;
+mod session;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use rand::{Rng, SeedableRng};
+use rand::SeedableRng;
 use rand_chacha::ChaCha20Rng;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::Serialize;
 
+use self::comeback::Comeback;
+use self::reliable::ReliableLane;
+use self::session::{Offer, Ticket, Websocket};
 use crate::limits;
 use crate::peer::{self, Identity, LocalId, Outbox, Peer, Sent, Transmit};
+use crate::wire::Inflater;
+use crate::wire::codes::Leave;
 use crate::wire::frame::{self, Direction, Frame, Header, Kind, Reassembler, Transport};
 use crate::wire::msgpack::{self, SendError};
-use crate::wire::{Inflater, signaling};
 
 /// What a client is made with.
 #[derive(Clone, Debug)]
@@ -30,6 +41,8 @@ pub struct Config {
     pub name: String,
     /// What to bring for the game.
     pub data: serde_json::Value,
+    /// The token to show to a server that asks for one.
+    pub bearer: Option<String>,
     /// Local UDP addresses, by their [`LocalId`]; without any, everything goes over the websocket.
     pub locals: Vec<SocketAddr>,
     /// Every datagram goes through str0m: the slow way, which tests compare with.
@@ -39,6 +52,9 @@ pub struct Config {
 /// A message for the client's websocket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
+    /// Drop the websocket, without close code 1000 where it is still open, and open another to the same URL. What
+    /// follows is for that one; nothing that the old one brings is to reach the client any more.
+    Connect,
     /// Signaling.
     Text(String),
     /// A game frame.
@@ -62,7 +78,8 @@ pub struct FannedOut {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
-    /// The room has let the player in.
+    /// The room has let the player in. Once more if the server has forgotten the session that a lost websocket carried:
+    /// then it is another player, and everything begins anew.
     Joined {
         /// The player's number.
         player: u32,
@@ -76,9 +93,14 @@ pub enum Event {
         /// In words.
         message: String,
     },
+    /// The websocket is lost, and the client tries to come back.
+    Dropped,
+    /// It is back, as the same player: what is reliable goes on where it stopped.
+    Resumed,
     /// The data channel is open.
     Open,
-    /// The data channel is not open any more, or never was; frames go over the websocket.
+    /// The data channel is not open any more, or never was; frames go over the websocket. Said once until it is open
+    /// again, however often that is tried in vain.
     ChannelClosed {
         /// In words.
         message: String,
@@ -125,7 +147,30 @@ pub enum Event {
         /// See [`crate::wire::codes::Leave`].
         reason: String,
     },
-    /// The websocket is closed: the end. Nothing follows, whatever was on its way.
+    /// The end: the server has put the player out, or nothing was reached for too long. Nothing follows, whatever was
+    /// on its way; the websocket is to be dropped where it is still open.
+    Closed {
+        /// The close code of the last websocket, see [`crate::wire::codes`]; 1006 without one (RFC 6455 §7.4.1).
+        code: u16,
+        /// In words.
+        reason: String,
+    },
+}
+
+/// How far a client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It waits for the reply to its join.
+    Signaling,
+    /// It is in the room, and its data channel opens; meanwhile everything goes over the websocket.
+    Connecting,
+    /// It plays: over the data channel, or over the websocket where no channel opens.
+    Open,
+    /// Its websocket is lost; a data channel plays on.
+    Dropped,
+    /// It has asked for another and waits for the reply.
+    Resuming,
+    /// The end.
     Closed,
 }
 
@@ -152,20 +197,34 @@ const INPUT_REPEAT: Duration = Duration::from_millis(50);
 /// Time after which missed ticks are asked for again.
 const TICKS_REPEAT: Duration = Duration::from_secs(1);
 
+/// A websocket that has brought nothing for so long is dead: three heartbeats.
+const WEBSOCKET_SILENCE: Duration = Duration::from_secs(5);
+
 /// The native client.
 pub struct Client {
+    config: Config,
+    identity: Identity,
+    rng: ChaCha20Rng,
     locals: Vec<(LocalId, SocketAddr)>,
     started: Instant,
     now: Instant,
+    watched: Instant,
+    websocket: Websocket,
+    comeback: Comeback,
+    ticket: Option<Ticket>,
     peer: Option<Peer>,
+    /// Shown to the server, which has not answered.
+    offer: Option<Offer>,
+    offers: u32,
+    failed_offers: u32,
+    offer_at: Option<Instant>,
+    is_obstacle_told: bool,
     outbox: Outbox,
     messages: VecDeque<Message>,
     events: VecDeque<Event>,
-    joined: bool,
-    closed: bool,
+    others: BTreeMap<u32, String>,
     next_seq: u16,
-    next_reliable_seq: u32,
-    newest_reliable: u32,
+    reliable: ReliableLane,
     next_input: u32,
     unacknowledged: VecDeque<(u32, Vec<u8>)>,
     last_input_packet: Option<Instant>,
@@ -189,37 +248,29 @@ impl Client {
     /// If the operating system has no random numbers for a DTLS key.
     #[must_use]
     pub fn new(config: Config, now: Instant) -> Client {
-        let mut rng = ChaCha20Rng::from_seed(config.seed);
-        let mut seed = [0; 32];
-        rng.fill_bytes(&mut seed);
-        let offered = (!config.locals.is_empty()).then(|| Peer::offer(now, &Identity::generate(), seed));
-        let (mut peer, sdp) = offered.unzip();
-        if let Some(peer) = peer.as_mut().filter(|_| config.slow_path) {
-            peer.take_slow_path();
-        }
-        let request = serde_json::json!({
-            "a": "join",
-            "d": {
-                "roomId": config.room,
-                "name": config.name,
-                "data": config.data,
-                "version": signaling::VERSION,
-                "sdp": sdp,
-            },
-        });
-        Client {
-            locals: (0..).map(LocalId).zip(config.locals).collect(),
+        let mut client = Client {
+            rng: ChaCha20Rng::from_seed(config.seed),
+            identity: Identity::generate(),
+            locals: (0..).map(LocalId).zip(config.locals.iter().copied()).collect(),
+            config,
             started: now,
             now,
-            peer,
+            watched: now,
+            websocket: Websocket::Asking { until: now + session::JOIN_PATIENCE },
+            comeback: Comeback::new(now),
+            ticket: None,
+            peer: None,
+            offer: None,
+            offers: 0,
+            failed_offers: 0,
+            offer_at: None,
+            is_obstacle_told: false,
             outbox: Outbox::default(),
-            messages: VecDeque::from([Message::Text(request.to_string())]),
+            messages: VecDeque::new(),
             events: VecDeque::new(),
-            joined: false,
-            closed: false,
+            others: BTreeMap::new(),
             next_seq: 0,
-            next_reliable_seq: 1,
-            newest_reliable: 0,
+            reliable: ReliableLane::new(0, 1),
             next_input: 1,
             unacknowledged: VecDeque::new(),
             last_input_packet: None,
@@ -234,7 +285,9 @@ impl Client {
             reassembler: Reassembler::default(),
             inflater: Inflater::new(),
             stats: Stats::default(),
-        }
+        };
+        client.ask_to_join();
+        client
     }
 
     /// What was measured.
@@ -243,7 +296,27 @@ impl Client {
         self.stats
     }
 
-    /// Whether frames go over the data channel.
+    /// How far it is.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let is_connecting = self.offer.is_some() || self.peer.as_ref().is_some_and(|peer| !peer.is_open());
+        match (&self.websocket, &self.ticket) {
+            (Websocket::Closed, _) => Status::Closed,
+            (_, None) => Status::Signaling,
+            (Websocket::Asking { .. }, _) => Status::Resuming,
+            (Websocket::Waiting { .. }, _) => Status::Dropped,
+            (Websocket::Attached { .. }, _) if is_connecting && !self.is_obstacle_told => Status::Connecting,
+            (Websocket::Attached { .. }, _) => Status::Open,
+        }
+    }
+
+    /// The other players of the room: their names, by number.
+    #[must_use]
+    pub fn others(&self) -> &BTreeMap<u32, String> {
+        &self.others
+    }
+
+    /// Whether there is an open data channel.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.peer.as_ref().is_some_and(Peer::is_open)
@@ -258,7 +331,7 @@ impl Client {
     /// A text message has arrived on the websocket.
     pub fn handle_text(&mut self, now: Instant, text: &str) {
         self.now = now;
-        if self.closed {
+        if !self.hear_websocket() {
             return;
         }
         if self.read_signaling(text).is_err() {
@@ -270,19 +343,18 @@ impl Client {
     /// A binary message has arrived on the websocket.
     pub fn handle_binary(&mut self, now: Instant, bytes: &[u8]) {
         self.now = now;
-        if !self.closed {
+        if self.hear_websocket() {
             self.handle_frame(bytes, Transport::WebSocket);
+            self.flush_reliable();
         }
     }
 
-    /// The websocket is gone.
-    pub fn handle_disconnect(&mut self, now: Instant) {
+    /// The websocket is gone, or could not be opened: with the code and the reason of its close frame, or else with 1006
+    /// (RFC 6455 §7.4.1) and words of the caller's.
+    pub fn handle_disconnect(&mut self, now: Instant, code: u16, reason: &str) {
         self.now = now;
-        if !std::mem::replace(&mut self.closed, true) {
-            self.events.push_back(Event::Closed);
-        }
-        if let Some(mut peer) = self.peer.take() {
-            peer.close(now, peer::Closed::ByPeer, &mut self.outbox);
+        if matches!(self.websocket, Websocket::Asking { .. } | Websocket::Attached { .. }) {
+            self.lose_websocket(code, reason);
         }
     }
 
@@ -298,19 +370,24 @@ impl Client {
     /// Time has come for whatever [`Client::poll_timeout`] named.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
+        self.watch_websocket();
         if let Some(peer) = self.peer.as_mut().filter(|peer| peer.poll_timeout().is_some_and(|at| at <= now)) {
             peer.handle_timeout(now, &mut self.outbox);
         }
         self.settle();
-        if self.joined && !self.closed {
+        if self.is_in() {
             if self.input_packet_at().is_some_and(|at| at <= now) {
                 self.send_inputs();
             }
             if self.next_ping <= now {
                 self.next_ping = now + limits::PING_INTERVAL;
-                self.send_unreliable(Kind::Ping, &msgpack::encode_clock(self.clock_ms()));
+                self.send_ping();
+            }
+            if self.offer_at.is_some_and(|at| at <= now) {
+                self.offer_again();
             }
             self.ask_for_ticks();
+            self.flush_reliable();
         }
     }
 
@@ -328,28 +405,36 @@ impl Client {
         }
         self.unacknowledged.push_back((number, value));
         self.unsent_input = true;
-        if self.joined && self.input_packet_at().is_some_and(|at| at <= now) {
+        if self.is_in() && self.input_packet_at().is_some_and(|at| at <= now) {
             self.send_inputs();
         }
         Ok(number)
     }
 
-    /// Sends a command: it reaches the game, in order.
+    /// Sends a command: it reaches the game, in order, over as many websockets as that takes. A session that the server
+    /// has forgotten takes along what has not reached it.
     ///
     /// # Errors
-    /// Past [`limits::RELIABLE_UP_BYTES`] with its header, or where it can't be encoded.
+    /// Past [`limits::RELIABLE_UP_BYTES`] with its header, where it can't be encoded, or where
+    /// [`limits::UNACKNOWLEDGED_BYTES`] wait for the server already.
     pub fn command(&mut self, now: Instant, command: &impl Serialize) -> Result<(), SendError> {
         self.now = now;
         let body = msgpack::encode(command, limits::RELIABLE_UP_BYTES - limits::RELIABLE_HEADER_BYTES)?;
+        if !self.reliable.has_room_for(body.len()) {
+            return Err(SendError::Backlog);
+        }
         self.send_reliable(Kind::Command, &body);
         Ok(())
     }
 
     /// Says goodbye.
     pub fn leave(&mut self, now: Instant) {
-        self.messages.push_back(Message::Text(r#"{"a":"leave"}"#.to_owned()));
-        self.messages.push_back(Message::Close);
-        self.handle_disconnect(now);
+        self.now = now;
+        if matches!(self.websocket, Websocket::Asking { .. } | Websocket::Attached { .. }) {
+            self.messages.push_back(Message::Text(r#"{"a":"leave"}"#.to_owned()));
+            self.messages.push_back(Message::Close);
+        }
+        self.close(Leave::Left.close_code(), Leave::Left.as_str());
     }
 
     /// The next datagram to send. Lent until the next call.
@@ -370,12 +455,16 @@ impl Client {
     /// When to call [`Client::handle_timeout`].
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.closed {
-            return None;
-        }
+        let websocket = match self.websocket {
+            Websocket::Asking { until } | Websocket::Waiting { until } => until,
+            Websocket::Attached { heard, .. } => heard + WEBSOCKET_SILENCE,
+            Websocket::Closed => return None,
+        };
         let peer = self.peer.as_ref().and_then(Peer::poll_timeout);
-        let ping = self.joined.then_some(self.next_ping);
-        [peer, ping, self.input_packet_at()].into_iter().flatten().min()
+        let ping = self.is_in().then_some(self.next_ping);
+        let offer = self.offer_at.filter(|_| self.is_in());
+        let reliable = self.reliable.poll_timeout();
+        [Some(websocket), peer, ping, offer, reliable, self.input_packet_at()].into_iter().flatten().min()
     }
 
     fn clock_ms(&self) -> f64 {
@@ -383,7 +472,7 @@ impl Client {
     }
 
     fn input_packet_at(&self) -> Option<Instant> {
-        if self.unacknowledged.is_empty() || !self.joined {
+        if self.unacknowledged.is_empty() || !self.is_in() {
             return None;
         }
         let Some(last) = self.last_input_packet else { return Some(self.now) };
@@ -399,35 +488,69 @@ impl Client {
         self.send_unreliable(Kind::Input, &body);
     }
 
+    /// Whether frames go over the channel: one that is silent is passed by where the websocket was heard meanwhile.
+    fn channel_carries(&self) -> bool {
+        let Some(peer) = self.peer.as_ref().filter(|peer| peer.is_open()) else { return false };
+        let (now, heard) = (self.now, peer.heard_at());
+        let is_silent = now >= heard + limits::CHANNEL_SILENCE;
+        let is_passed_by = matches!(self.websocket, Websocket::Attached { heard: at, .. }
+            if at >= heard + limits::CHANNEL_SILENCE / 2 && now < at + 2 * limits::HEARTBEAT_INTERVAL);
+        !(is_silent && is_passed_by)
+    }
+
     fn send_unreliable(&mut self, kind: Kind, body: &[u8]) {
+        let over_channel = self.channel_carries();
+        self.send_over(over_channel, kind, body);
+    }
+
+    fn send_over(&mut self, channel: bool, kind: Kind, body: &[u8]) {
         #[expect(clippy::cast_possible_truncation, reason = "acknowledgements count mod 2¹⁶")]
         let ack = self.newest_tick as u16;
         for frame in frame::split(kind, false, body, self.next_seq, ack) {
             self.next_seq = self.next_seq.wrapping_add(1);
             let mut bytes = Vec::with_capacity(limits::FRAME_BYTES);
             frame.encode(&mut bytes);
-            match self.peer.as_mut().filter(|peer| peer.is_open()) {
-                Some(peer) => {
-                    let sent = peer.send(self.now, &bytes, &mut self.outbox);
-                    self.stats.dropped_frames += u64::from(sent == Sent::Dropped);
+            let is_dropped = match (&mut self.peer, &self.websocket) {
+                (Some(peer), _) if channel => peer.send(self.now, &bytes, &mut self.outbox) == Sent::Dropped,
+                (_, Websocket::Attached { .. }) => {
+                    self.messages.push_back(Message::Binary(bytes));
+                    false
                 }
-                None => self.messages.push_back(Message::Binary(bytes)),
-            }
+                _ => true,
+            };
+            self.stats.dropped_frames += u64::from(is_dropped);
+        }
+    }
+
+    /// A channel that is passed by has to be asked too, or neither end would hear that it is back.
+    fn send_ping(&mut self) {
+        let body = msgpack::encode_clock(self.clock_ms());
+        let over_channel = self.channel_carries();
+        self.send_over(over_channel, Kind::Ping, &body);
+        if !over_channel && self.is_open() {
+            self.send_over(true, Kind::Ping, &body);
         }
     }
 
     fn send_reliable(&mut self, kind: Kind, body: &[u8]) {
-        let header = Header::Reliable { seq: self.next_reliable_seq, tick: self.newest_tick };
-        self.next_reliable_seq += 1;
-        let mut bytes = Vec::with_capacity(limits::RELIABLE_HEADER_BYTES + body.len());
-        Frame { kind, deflated: false, header, body }.encode(&mut bytes);
-        self.messages.push_back(Message::Binary(bytes));
+        let tick = self.newest_tick;
+        self.reliable.push(|seq| {
+            let mut bytes = Vec::with_capacity(limits::RELIABLE_HEADER_BYTES + body.len());
+            Frame { kind, deflated: false, header: Header::Reliable { seq, tick }, body }.encode(&mut bytes);
+            bytes
+        });
+        self.flush_reliable();
     }
 
-    /// Says which reliable messages have come.
-    fn send_ack(&mut self) {
+    fn flush_reliable(&mut self) {
+        self.messages.extend(self.reliable.poll(self.now).into_iter().map(Message::Binary));
+    }
+
+    /// Says which reliable messages have come, where there are new ones.
+    fn acknowledge_reliable(&mut self) {
+        let Some(newest) = self.reliable.poll_acknowledgement() else { return };
         let header = Header::Reliable { seq: 0, tick: self.newest_tick };
-        let body = msgpack::encode_ack(self.newest_reliable);
+        let body = msgpack::encode_ack(newest);
         let mut bytes = Vec::new();
         Frame { kind: Kind::Ack, deflated: false, header, body: &body }.encode(&mut bytes);
         self.messages.push_back(Message::Binary(bytes));
@@ -437,103 +560,14 @@ impl Client {
         while let Some(event) = self.peer.as_mut().and_then(Peer::poll_event) {
             match event {
                 peer::Event::Open => {
+                    self.failed_offers = 0;
+                    self.is_obstacle_told = false;
                     self.events.push_back(Event::Open);
                     self.next_ping = self.now;
                 }
                 peer::Event::Data(frame) => self.handle_frame(&frame, Transport::DataChannel),
-                peer::Event::Closed(why) => {
-                    self.peer = None;
-                    self.events.push_back(Event::ChannelClosed { message: format!("{why:?}") });
-                }
+                peer::Event::Closed(why) => self.lose_peer(format!("{why:?}")),
             }
-        }
-    }
-
-    fn read_signaling(&mut self, text: &str) -> Result<(), serde_json::Error> {
-        #[derive(Deserialize)]
-        struct Envelope<'a> {
-            a: String,
-            #[serde(default)]
-            s: bool,
-            #[serde(default)]
-            e: String,
-            #[serde(default)]
-            m: String,
-            #[serde(borrow)]
-            d: Option<&'a RawValue>,
-        }
-        #[derive(Deserialize)]
-        struct Joined {
-            player: u32,
-            tick: u32,
-            #[serde(rename = "inputSeq")]
-            input_seq: u32,
-            #[serde(default)]
-            welcome: serde_json::Value,
-            sdp: Option<String>,
-        }
-        #[derive(Deserialize)]
-        struct Presence {
-            player: u32,
-            name: String,
-            #[serde(default)]
-            reason: String,
-        }
-        #[derive(Deserialize)]
-        struct ChannelFault {
-            m: String,
-        }
-        let envelope: Envelope<'_> = serde_json::from_str(text)?;
-        let data = envelope.d.map_or("null", RawValue::get);
-        match envelope.a.as_str() {
-            "joinR" if envelope.s => {
-                let joined: Joined = serde_json::from_str(data)?;
-                self.joined = true;
-                self.newest_tick = joined.tick;
-                self.next_tick = Some(joined.tick);
-                self.renumber_inputs(joined.input_seq);
-                self.events.push_back(Event::Joined { player: joined.player, welcome: joined.welcome });
-                self.accept_answer(joined.sdp.as_deref());
-            }
-            "joinR" => self.events.push_back(Event::Refused { code: envelope.e, message: envelope.m }),
-            // It may be said over the websocket alone: what the channel says of its end can be lost.
-            "eventChannelClosed" => {
-                let fault: ChannelFault = serde_json::from_str(data)?;
-                if let Some(mut peer) = self.peer.take() {
-                    peer.close(self.now, peer::Closed::ByPeer, &mut self.outbox);
-                    self.events.push_back(Event::ChannelClosed { message: fault.m });
-                }
-            }
-            "eventJoin" => {
-                let Presence { player, name, .. } = serde_json::from_str(data)?;
-                self.events.push_back(Event::PlayerJoined { player, name });
-            }
-            "eventLeave" => {
-                let Presence { player, reason, .. } = serde_json::from_str(data)?;
-                self.events.push_back(Event::PlayerLeft { player, reason });
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// Inputs that were given before the server said where to begin.
-    fn renumber_inputs(&mut self, first: u32) {
-        for (number, (input, _)) in (first..).zip(&mut self.unacknowledged) {
-            *input = number;
-        }
-        self.next_input = self.unacknowledged.back().map_or(first, |&(number, _)| number + 1);
-    }
-
-    fn accept_answer(&mut self, sdp: Option<&str>) {
-        let Some(peer) = &mut self.peer else { return };
-        let accepted = match sdp {
-            Some(sdp) => peer.accept(self.now, sdp, &self.locals, &mut self.outbox).map_err(|error| error.to_string()),
-            None => Err("The server gave no answer to the offer.".to_owned()),
-        };
-        if let Err(message) = accepted {
-            self.peer = None;
-            self.events.push_back(Event::ChannelClosed { message });
         }
     }
 
@@ -547,12 +581,8 @@ impl Client {
         let frame = Frame::parse(bytes, Direction::Down, transport).ok()?;
         let mut body = match frame.header {
             Header::Reliable { seq, .. } => {
-                if frame.kind != Kind::Ack {
-                    // What was repeated has been heard.
-                    if seq <= self.newest_reliable {
-                        return Some(());
-                    }
-                    self.newest_reliable = seq;
+                if frame.kind != Kind::Ack && !self.reliable.receive(seq) {
+                    return Some(());
                 }
                 frame.body.to_vec()
             }
@@ -615,7 +645,10 @@ impl Client {
                 self.send_unreliable(Kind::Pong, &msgpack::encode_clock(clock));
             }
             Kind::Pong => self.stats.rtt_ms = self.clock_ms() - msgpack::decode_clock(body).ok()?,
-            Kind::Ack => self.send_ack(),
+            Kind::Ack => {
+                self.reliable.forget(msgpack::decode_ack(body).ok()?);
+                self.acknowledge_reliable();
+            }
             Kind::Input | Kind::Command => return None,
         }
         Some(())

@@ -1,0 +1,110 @@
+//! The reliable lane of a client: what it sends over one websocket after the other until the server has had it.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::limits;
+
+/// Frames that are sent again per tick: with new ones they stay below what the server takes.
+const REPEATED_PER_TICK: usize = 4;
+
+pub(super) struct ReliableLane {
+    /// Those that the server has not acknowledged, oldest first.
+    kept: VecDeque<(u32, Vec<u8>)>,
+    kept_bytes: usize,
+    /// How many of them the websocket has taken; none may go while there is no websocket.
+    taken: Option<usize>,
+    /// While some go again: when the next ones may, and after what time those behind them.
+    pace: Option<(Instant, Duration)>,
+    next_seq: u32,
+    /// The newest that came, and the newest that the server was told of.
+    received: u32,
+    acknowledged: u32,
+}
+
+impl ReliableLane {
+    /// `had` is the newest frame that the server has had, `next` the number of the first that it sends.
+    pub(super) fn new(had: u32, next: u32) -> ReliableLane {
+        let received = next.wrapping_sub(1);
+        ReliableLane {
+            kept: VecDeque::new(),
+            kept_bytes: 0,
+            taken: None,
+            pace: None,
+            next_seq: had.wrapping_add(1),
+            received,
+            acknowledged: received,
+        }
+    }
+
+    pub(super) fn has_room_for(&self, bytes: usize) -> bool {
+        self.kept_bytes + bytes <= limits::UNACKNOWLEDGED_BYTES
+    }
+
+    /// Takes a frame, made with the number that it gets.
+    pub(super) fn push(&mut self, make: impl FnOnce(u32) -> Vec<u8>) {
+        let frame = make(self.next_seq);
+        self.kept_bytes += frame.len();
+        self.kept.push_back((self.next_seq, frame));
+        self.next_seq = self.next_seq.wrapping_add(1);
+    }
+
+    /// A websocket carries it from now on, and the server has had everything up to `had`. What it has not goes again,
+    /// spread over ticks of that length.
+    pub(super) fn attach(&mut self, now: Instant, had: u32, tick: Duration) {
+        self.taken = Some(0);
+        self.forget(had);
+        self.pace = Some((now, tick));
+    }
+
+    pub(super) fn detach(&mut self) {
+        self.taken = None;
+        self.pace = None;
+    }
+
+    /// Frames that may go now.
+    pub(super) fn poll(&mut self, now: Instant) -> Vec<Vec<u8>> {
+        let Some(taken) = self.taken else { return Vec::new() };
+        let waiting = self.kept.len() - taken;
+        let count = match self.pace {
+            Some((next, _)) if next > now => 0,
+            Some((_, tick)) => {
+                self.pace = (waiting > REPEATED_PER_TICK).then_some((now + tick, tick));
+                waiting.min(REPEATED_PER_TICK)
+            }
+            None => waiting,
+        };
+        self.taken = Some(taken + count);
+        self.kept.iter().skip(taken).take(count).map(|(_, frame)| frame.clone()).collect()
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.pace.map(|(next, _)| next)
+    }
+
+    /// The server has had everything up to `had`.
+    pub(super) fn forget(&mut self, had: u32) {
+        while self.kept.front().is_some_and(|&(seq, _)| seq <= had) {
+            let Some((_, frame)) = self.kept.pop_front() else { return };
+            self.kept_bytes -= frame.len();
+            self.taken = self.taken.map(|taken| taken.saturating_sub(1));
+        }
+    }
+
+    /// Whether a frame from the server is new: it repeats what it has not seen acknowledged.
+    pub(super) fn receive(&mut self, seq: u32) -> bool {
+        let is_new = seq > self.received;
+        self.received = self.received.max(seq);
+        is_new
+    }
+
+    pub(super) fn received(&self) -> u32 {
+        self.received
+    }
+
+    /// What the server is to be told, where it doesn't know it.
+    pub(super) fn poll_acknowledgement(&mut self) -> Option<u32> {
+        let is_news = std::mem::replace(&mut self.acknowledged, self.received) != self.received;
+        is_news.then_some(self.received)
+    }
+}

@@ -1,0 +1,397 @@
+//! How a client comes into its room, stays there over one websocket after the other, and gets its data channel.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rand::Rng;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::comeback::{Comeback, may_come_back};
+use super::reliable::ReliableLane;
+use super::{Client, Event, Message, WEBSOCKET_SILENCE};
+use crate::limits;
+use crate::peer::{self, Peer};
+use crate::wire::codes::{CLOSE_REFUSED, ErrorCode, Leave};
+use crate::wire::frame::Reassembler;
+use crate::wire::signaling;
+
+/// How long the first reply may take, and that to a try to come back.
+pub(super) const JOIN_PATIENCE: Duration = Duration::from_secs(10);
+const RESUME_PATIENCE: Duration = Duration::from_secs(5);
+/// How long an offer may wait for its answer.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+/// Before a channel that failed is offered again; each further try doubles it.
+const OFFER_FIRST: Duration = Duration::from_secs(10);
+const OFFER_CAP: Duration = Duration::from_secs(60);
+/// The close code where there was no close frame (RFC 6455 §7.4.1).
+const ABNORMAL: u16 = 1006;
+
+/// What a client has of a websocket.
+pub(super) enum Websocket {
+    /// One that is to bring a reply.
+    Asking { until: Instant },
+    /// One that carries the session.
+    Attached { since: Instant, heard: Instant },
+    /// None; the next is asked for then.
+    Waiting { until: Instant },
+    /// None, for ever.
+    Closed,
+}
+
+/// What names and proves the session.
+pub(super) struct Ticket {
+    socket_id: String,
+    resume: String,
+}
+
+pub(super) struct Offer {
+    peer: Peer,
+    /// That of the request, where it is none for a place in the room.
+    number: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    a: String,
+    #[serde(default)]
+    s: bool,
+    #[serde(default)]
+    e: String,
+    #[serde(default)]
+    m: String,
+    i: Option<u32>,
+    #[serde(rename = "retryAfter")]
+    retry_after: Option<u32>,
+    #[serde(borrow)]
+    d: Option<&'a RawValue>,
+}
+
+/// The reply to `join` and `reconnect`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Reply {
+    socket_id: String,
+    player: u32,
+    sessions: Vec<Presence>,
+    tick: u32,
+    tick_ms: f64,
+    input_seq: u32,
+    resume: String,
+    #[serde(default)]
+    last: u32,
+    #[serde(default)]
+    welcome: serde_json::Value,
+    sdp: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Presence {
+    player: u32,
+    name: String,
+    #[serde(default)]
+    reason: String,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    sdp: String,
+}
+
+#[derive(Deserialize)]
+struct ChannelFault {
+    m: String,
+}
+
+impl Client {
+    pub(super) fn is_in(&self) -> bool {
+        self.ticket.is_some() && !matches!(self.websocket, Websocket::Closed)
+    }
+
+    /// Notes that the websocket has brought something. False where there is none that may.
+    pub(super) fn hear_websocket(&mut self) -> bool {
+        if let Websocket::Attached { heard, .. } = &mut self.websocket {
+            *heard = self.now;
+        }
+        matches!(self.websocket, Websocket::Asking { .. } | Websocket::Attached { .. })
+    }
+
+    /// What is due of the websocket: the next try, or the end of waiting for what it should bring.
+    pub(super) fn watch_websocket(&mut self) {
+        let now = self.now;
+        let slept = now - std::mem::replace(&mut self.watched, now);
+        if let Websocket::Attached { heard, .. } = &mut self.websocket {
+            // Who stood still has yet to read what came meanwhile.
+            if slept > 2 * limits::PING_INTERVAL {
+                *heard = (*heard).max(now - WEBSOCKET_SILENCE + limits::HEARTBEAT_INTERVAL);
+            }
+            if *heard + WEBSOCKET_SILENCE <= now {
+                self.lose_websocket(ABNORMAL, "The server was not heard of.");
+            }
+        }
+        match self.websocket {
+            Websocket::Asking { until } if until <= now => {
+                self.lose_websocket(ABNORMAL, "The server did not answer in time.");
+            }
+            Websocket::Waiting { until } if until <= now => self.ask_again(),
+            _ => {}
+        }
+    }
+
+    pub(super) fn lose_websocket(&mut self, code: u16, reason: &str) {
+        self.messages.clear();
+        self.reliable.detach();
+        self.offer = None;
+        if let Websocket::Attached { since, .. } = self.websocket {
+            if Comeback::is_over(self.now - since) {
+                self.comeback = Comeback::new(self.now);
+            }
+            self.events.push_back(Event::Dropped);
+        }
+        if self.ticket.is_some() && may_come_back(code, reason) {
+            self.try_later(None, code, reason);
+        } else {
+            self.close(code, reason);
+        }
+    }
+
+    fn try_later(&mut self, wait: Option<Duration>, code: u16, reason: &str) {
+        match self.comeback.next(self.now, wait, &mut self.rng) {
+            Some(until) => self.websocket = Websocket::Waiting { until },
+            None => self.close(code, reason),
+        }
+    }
+
+    pub(super) fn close(&mut self, code: u16, reason: &str) {
+        if matches!(self.websocket, Websocket::Closed) {
+            return;
+        }
+        self.websocket = Websocket::Closed;
+        self.events.push_back(Event::Closed { code, reason: reason.to_owned() });
+        self.offer = None;
+        self.close_peer();
+    }
+
+    fn ask_again(&mut self) {
+        self.messages.push_back(Message::Connect);
+        let Some(Ticket { socket_id, resume, .. }) = &self.ticket else {
+            self.websocket = Websocket::Asking { until: self.now + JOIN_PATIENCE };
+            return self.ask_to_join();
+        };
+        self.websocket = Websocket::Asking { until: self.now + RESUME_PATIENCE };
+        let mut details = serde_json::json!({
+            "socketId": socket_id,
+            "resume": resume,
+            "last": self.reliable.received(),
+            "version": signaling::VERSION,
+        });
+        // One that is silent may be as alive as the websocket was: it ends by itself where it isn't.
+        if !self.is_open() {
+            details["sdp"] = self.prepare_offer(None).into();
+        }
+        self.request("reconnect", None, &details);
+    }
+
+    pub(super) fn ask_to_join(&mut self) {
+        let sdp = self.prepare_offer(None);
+        let config = &self.config;
+        let details = serde_json::json!({
+            "roomId": config.room,
+            "name": config.name,
+            "data": config.data,
+            "bearer": config.bearer,
+            "version": signaling::VERSION,
+            "sdp": sdp,
+        });
+        self.request("join", None, &details);
+    }
+
+    fn request(&mut self, action: &str, number: Option<u32>, details: &serde_json::Value) {
+        let mut request = serde_json::json!({"a": action, "d": details});
+        if let Some(number) = number {
+            request["i"] = number.into();
+        }
+        self.messages.push_back(Message::Text(request.to_string()));
+    }
+
+    /// A new offer, where there are addresses to offer.
+    fn prepare_offer(&mut self, number: Option<u32>) -> Option<String> {
+        if self.locals.is_empty() {
+            return None;
+        }
+        let mut seed = [0; 32];
+        self.rng.fill_bytes(&mut seed);
+        let (mut peer, sdp) = Peer::offer(self.now, &self.identity, seed);
+        if self.config.slow_path {
+            peer.take_slow_path();
+        }
+        self.offer_at = None;
+        self.offer = Some(Offer { peer, number });
+        Some(sdp)
+    }
+
+    /// Without a websocket there is nobody to offer to: its return brings an offer along.
+    pub(super) fn offer_again(&mut self) {
+        if self.offer.take().is_some() {
+            return self.lose_peer("The server did not answer the offer.".to_owned());
+        }
+        if !matches!(self.websocket, Websocket::Attached { .. }) || self.peer.is_some() {
+            return;
+        }
+        self.offers += 1;
+        let number = Some(self.offers);
+        if let Some(sdp) = self.prepare_offer(number) {
+            self.request("exchangeSdp", number, &serde_json::json!({"to": "server", "sdp": sdp}));
+            self.offer_at = Some(self.now + ANSWER_PATIENCE);
+        }
+    }
+
+    fn accept_answer(&mut self, sdp: Option<&str>) {
+        let Some(Offer { mut peer, .. }) = self.offer.take() else { return };
+        self.close_peer();
+        let accepted = match sdp {
+            Some(sdp) => peer.accept(self.now, sdp, &self.locals, &mut self.outbox).map_err(|error| error.to_string()),
+            None => Err("The server gave no answer to the offer.".to_owned()),
+        };
+        match accepted {
+            Ok(()) => self.peer = Some(peer),
+            Err(message) => self.lose_peer(message),
+        }
+    }
+
+    pub(super) fn lose_peer(&mut self, message: String) {
+        self.close_peer();
+        let wait = OFFER_FIRST.saturating_mul(2u32.saturating_pow(self.failed_offers)).min(OFFER_CAP);
+        self.failed_offers += 1;
+        self.offer_at = Some(self.now + wait);
+        if !std::mem::replace(&mut self.is_obstacle_told, true) {
+            self.events.push_back(Event::ChannelClosed { message });
+        }
+    }
+
+    fn close_peer(&mut self) {
+        self.offer_at = None;
+        if let Some(mut peer) = self.peer.take() {
+            peer.close(self.now, peer::Closed::ByPeer, &mut self.outbox);
+        }
+    }
+
+    pub(super) fn read_signaling(&mut self, text: &str) -> Result<(), serde_json::Error> {
+        let Envelope { a: action, s: success, e: code, m: message, i: number, retry_after, d: data } =
+            serde_json::from_str(text)?;
+        let data = data.map_or("null", RawValue::get);
+        let is_asking = matches!(self.websocket, Websocket::Asking { .. });
+        match action.as_str() {
+            "joinR" | "reconnectR" if is_asking && success => {
+                self.enter(action == "joinR", serde_json::from_str(data)?);
+            }
+            "joinR" | "reconnectR" if is_asking => self.note_refusal(action == "joinR", retry_after, code, message),
+            "exchangeSdpR" if self.offer.as_ref().is_some_and(|offer| offer.number == number) => {
+                let answer: Option<Answer> = if success { serde_json::from_str(data)? } else { None };
+                self.accept_answer(answer.as_ref().map(|answer| answer.sdp.as_str()));
+            }
+            // It may be said over the websocket alone: what the channel says of its end can be lost.
+            "eventChannelClosed" if self.peer.is_some() => {
+                let fault: ChannelFault = serde_json::from_str(data)?;
+                self.lose_peer(fault.m);
+            }
+            "eventJoin" => {
+                let Presence { player, name, .. } = serde_json::from_str(data)?;
+                self.note_join(player, name);
+            }
+            "eventLeave" => {
+                let Presence { player, reason, .. } = serde_json::from_str(data)?;
+                self.note_leave(player, reason);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn note_join(&mut self, player: u32, name: String) {
+        if self.others.insert(player, name.clone()).is_none() {
+            self.events.push_back(Event::PlayerJoined { player, name });
+        }
+    }
+
+    fn note_leave(&mut self, player: u32, reason: String) {
+        if self.others.remove(&player).is_some() {
+            self.events.push_back(Event::PlayerLeft { player, reason });
+        }
+    }
+
+    fn note_refusal(&mut self, of_join: bool, retry_after: Option<u32>, code: String, message: String) {
+        let is_unknown = [ErrorCode::NoSuchSession, ErrorCode::Unauthorized].iter().any(|known| known.as_str() == code);
+        if let Some(wait_ms) = retry_after {
+            self.offer = None;
+            self.try_later(Some(Duration::from_millis(wait_ms.into())), CLOSE_REFUSED, &code);
+        } else if of_join {
+            self.events.push_back(Event::Refused { code, message });
+        } else if is_unknown {
+            self.ask_to_join();
+        } else {
+            self.close(CLOSE_REFUSED, &code);
+        }
+    }
+
+    /// What was there means nothing to the server any more.
+    fn forget_session(&mut self) {
+        self.close_peer();
+        self.reliable = ReliableLane::new(0, 1);
+        self.next_seq = 0;
+        self.newest_seq = None;
+        self.newest_state = None;
+        self.reassembler = Reassembler::default();
+        self.unacknowledged.clear();
+        self.ticks.clear();
+        self.asked_for_ticks = None;
+    }
+
+    /// Inputs that were given before the server said where to begin.
+    fn renumber_inputs(&mut self, first: u32) {
+        for (number, (input, _)) in (first..).zip(&mut self.unacknowledged) {
+            *input = number;
+        }
+        self.next_input = self.unacknowledged.back().map_or(first, |&(number, _)| number + 1);
+    }
+
+    /// The room has a place for the player: the one they had, or a new one.
+    fn enter(&mut self, is_new: bool, reply: Reply) {
+        let Reply { socket_id, player, sessions, tick, tick_ms, input_seq, resume, last, welcome, sdp } = reply;
+        let now = self.now;
+        let tick_length = Duration::from_secs_f64((tick_ms / 1_000.0).clamp(0.0, 1.0));
+        let is_first = self.ticket.replace(Ticket { socket_id, resume }).is_none();
+        self.websocket = Websocket::Attached { since: now, heard: now };
+        self.watched = now;
+        self.next_ping = now;
+        let others: BTreeMap<u32, String> = sessions
+            .into_iter()
+            .map(|other| (other.player, other.name))
+            .filter(|&(other, _)| other != player)
+            .collect();
+        if is_new {
+            if !is_first {
+                self.forget_session();
+            }
+            self.newest_tick = tick;
+            self.next_tick = Some(tick);
+            self.renumber_inputs(input_seq);
+            self.others = others;
+            self.events.push_back(Event::Joined { player, welcome });
+        } else {
+            self.newest_tick = self.newest_tick.max(tick);
+            self.events.push_back(Event::Resumed);
+            let gone: Vec<u32> = self.others.keys().copied().filter(|player| !others.contains_key(player)).collect();
+            gone.into_iter().for_each(|player| self.note_leave(player, Leave::Left.as_str().to_owned()));
+            others.into_iter().for_each(|(player, name)| self.note_join(player, name));
+        }
+        self.reliable.attach(now, last, tick_length);
+        self.acknowledge_reliable();
+        self.flush_reliable();
+        if self.offer.is_some() {
+            self.accept_answer(sdp.as_deref());
+        } else if self.peer.is_none() {
+            self.offer_at = Some(now);
+        }
+    }
+}
