@@ -208,14 +208,15 @@ pub struct Client {
     locals: Vec<(LocalId, SocketAddr)>,
     started: Instant,
     now: Instant,
-    watched: Instant,
     websocket: Websocket,
     comeback: Comeback,
     ticket: Option<Ticket>,
     peer: Option<Peer>,
     /// Shown to the server, which has not answered.
     offer: Option<Offer>,
-    offers: u32,
+    requests: u32,
+    /// The request for a place in the room.
+    asked: u32,
     failed_offers: u32,
     offer_at: Option<Instant>,
     is_obstacle_told: bool,
@@ -255,13 +256,13 @@ impl Client {
             config,
             started: now,
             now,
-            watched: now,
             websocket: Websocket::Asking { until: now + session::JOIN_PATIENCE },
             comeback: Comeback::new(now),
             ticket: None,
             peer: None,
             offer: None,
-            offers: 0,
+            requests: 0,
+            asked: 0,
             failed_offers: 0,
             offer_at: None,
             is_obstacle_told: false,
@@ -349,7 +350,7 @@ impl Client {
         }
     }
 
-    /// The websocket is gone, or could not be opened: with the code and the reason of its close frame, or else with 1006
+    /// The websocket is gone, or could not be opened: with code and reason of its close frame, or else with 1006
     /// (RFC 6455 §7.4.1) and words of the caller's.
     pub fn handle_disconnect(&mut self, now: Instant, code: u16, reason: &str) {
         self.now = now;

@@ -17,9 +17,9 @@ pub(super) struct ReliableLane {
     /// While some go again: when the next ones may, and after what time those behind them.
     pace: Option<(Instant, Duration)>,
     next_seq: u32,
-    /// The newest that came, and the newest that the server was told of.
+    /// The newest that came, and the newest that the server was told of over this websocket.
     received: u32,
-    acknowledged: u32,
+    acknowledged: Option<u32>,
 }
 
 impl ReliableLane {
@@ -33,7 +33,7 @@ impl ReliableLane {
             pace: None,
             next_seq: had.wrapping_add(1),
             received,
-            acknowledged: received,
+            acknowledged: None,
         }
     }
 
@@ -60,6 +60,7 @@ impl ReliableLane {
     pub(super) fn detach(&mut self) {
         self.taken = None;
         self.pace = None;
+        self.acknowledged = None;
     }
 
     /// Frames that may go now.
@@ -104,7 +105,7 @@ impl ReliableLane {
 
     /// What the server is to be told, where it doesn't know it.
     pub(super) fn poll_acknowledgement(&mut self) -> Option<u32> {
-        let is_news = std::mem::replace(&mut self.acknowledged, self.received) != self.received;
+        let is_news = std::mem::replace(&mut self.acknowledged, Some(self.received)) != Some(self.received);
         is_news.then_some(self.received)
     }
 }

@@ -47,8 +47,8 @@ pub(super) struct Ticket {
 
 pub(super) struct Offer {
     peer: Peer,
-    /// That of the request, where it is none for a place in the room.
-    number: Option<u32>,
+    /// That of the request that it is in.
+    request: u32,
 }
 
 #[derive(Deserialize)]
@@ -119,15 +119,17 @@ impl Client {
     /// What is due of the websocket: the next try, or the end of waiting for what it should bring.
     pub(super) fn watch_websocket(&mut self) {
         let now = self.now;
-        let slept = now - std::mem::replace(&mut self.watched, now);
-        if let Websocket::Attached { heard, .. } = &mut self.websocket {
-            // Who stood still has yet to read what came meanwhile.
-            if slept > 2 * limits::PING_INTERVAL {
-                *heard = (*heard).max(now - WEBSOCKET_SILENCE + limits::HEARTBEAT_INTERVAL);
+        // Who stood still has yet to read what came meanwhile.
+        if self.poll_timeout().is_some_and(|due| due + limits::PING_INTERVAL <= now) {
+            let later = now + limits::HEARTBEAT_INTERVAL;
+            match &mut self.websocket {
+                Websocket::Asking { until } => *until = later.max(*until),
+                Websocket::Attached { heard, .. } => *heard = (*heard).max(later - WEBSOCKET_SILENCE),
+                Websocket::Waiting { .. } | Websocket::Closed => {}
             }
-            if *heard + WEBSOCKET_SILENCE <= now {
-                self.lose_websocket(ABNORMAL, "The server was not heard of.");
-            }
+        }
+        if matches!(self.websocket, Websocket::Attached { heard, .. } if heard + WEBSOCKET_SILENCE <= now) {
+            self.lose_websocket(ABNORMAL, "The server was not heard of.");
         }
         match self.websocket {
             Websocket::Asking { until } if until <= now => {
@@ -187,13 +189,13 @@ impl Client {
         });
         // One that is silent may be as alive as the websocket was: it ends by itself where it isn't.
         if !self.is_open() {
-            details["sdp"] = self.prepare_offer(None).into();
+            details["sdp"] = self.prepare_offer().into();
         }
-        self.request("reconnect", None, &details);
+        self.asked = self.request("reconnect", &details);
     }
 
     pub(super) fn ask_to_join(&mut self) {
-        let sdp = self.prepare_offer(None);
+        let sdp = self.prepare_offer();
         let config = &self.config;
         let details = serde_json::json!({
             "roomId": config.room,
@@ -203,19 +205,19 @@ impl Client {
             "version": signaling::VERSION,
             "sdp": sdp,
         });
-        self.request("join", None, &details);
+        self.asked = self.request("join", &details);
     }
 
-    fn request(&mut self, action: &str, number: Option<u32>, details: &serde_json::Value) {
-        let mut request = serde_json::json!({"a": action, "d": details});
-        if let Some(number) = number {
-            request["i"] = number.into();
-        }
+    /// Sends a request: its number.
+    fn request(&mut self, action: &str, details: &serde_json::Value) -> u32 {
+        self.requests += 1;
+        let request = serde_json::json!({"a": action, "i": self.requests, "d": details});
         self.messages.push_back(Message::Text(request.to_string()));
+        self.requests
     }
 
-    /// A new offer, where there are addresses to offer.
-    fn prepare_offer(&mut self, number: Option<u32>) -> Option<String> {
+    /// A new offer for the next request, where there are addresses to offer.
+    fn prepare_offer(&mut self) -> Option<String> {
         if self.locals.is_empty() {
             return None;
         }
@@ -226,7 +228,7 @@ impl Client {
             peer.take_slow_path();
         }
         self.offer_at = None;
-        self.offer = Some(Offer { peer, number });
+        self.offer = Some(Offer { peer, request: self.requests + 1 });
         Some(sdp)
     }
 
@@ -238,10 +240,8 @@ impl Client {
         if !matches!(self.websocket, Websocket::Attached { .. }) || self.peer.is_some() {
             return;
         }
-        self.offers += 1;
-        let number = Some(self.offers);
-        if let Some(sdp) = self.prepare_offer(number) {
-            self.request("exchangeSdp", number, &serde_json::json!({"to": "server", "sdp": sdp}));
+        if let Some(sdp) = self.prepare_offer() {
+            self.request("exchangeSdp", &serde_json::json!({"to": "server", "sdp": sdp}));
             self.offer_at = Some(self.now + ANSWER_PATIENCE);
         }
     }
@@ -280,13 +280,13 @@ impl Client {
         let Envelope { a: action, s: success, e: code, m: message, i: number, retry_after, d: data } =
             serde_json::from_str(text)?;
         let data = data.map_or("null", RawValue::get);
-        let is_asking = matches!(self.websocket, Websocket::Asking { .. });
+        let is_asking = matches!(self.websocket, Websocket::Asking { .. }) && number == Some(self.asked);
         match action.as_str() {
             "joinR" | "reconnectR" if is_asking && success => {
                 self.enter(action == "joinR", serde_json::from_str(data)?);
             }
             "joinR" | "reconnectR" if is_asking => self.note_refusal(action == "joinR", retry_after, code, message),
-            "exchangeSdpR" if self.offer.as_ref().is_some_and(|offer| offer.number == number) => {
+            "exchangeSdpR" if self.offer.as_ref().is_some_and(|offer| Some(offer.request) == number) => {
                 let answer: Option<Answer> = if success { serde_json::from_str(data)? } else { None };
                 self.accept_answer(answer.as_ref().map(|answer| answer.sdp.as_str()));
             }
@@ -362,7 +362,6 @@ impl Client {
         let tick_length = Duration::from_secs_f64((tick_ms / 1_000.0).clamp(0.0, 1.0));
         let is_first = self.ticket.replace(Ticket { socket_id, resume }).is_none();
         self.websocket = Websocket::Attached { since: now, heard: now };
-        self.watched = now;
         self.next_ping = now;
         let others: BTreeMap<u32, String> = sessions
             .into_iter()

@@ -17,6 +17,7 @@ use crate::wire::signaling::{self, Fault, ReplyTo};
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
     pub(super) connect: Connect,
+    pub(super) opened: Instant,
     pub(super) stage: Stage,
     pub(super) outgoing: VecDeque<Signal>,
     pub(super) outgoing_bytes: usize,

@@ -314,6 +314,7 @@ impl<G: Game> Server<G> {
         let index = self.connections.insert(Connection {
             id: connection,
             connect,
+            opened: now,
             stage: Stage::Arrived,
             outgoing: VecDeque::new(),
             outgoing_bytes: 0,

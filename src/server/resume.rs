@@ -165,6 +165,12 @@ impl<G: Game> Server<G> {
         if !self.sessions[session].tokens.accept(&request.resume) {
             return Err(Fault::new(ErrorCode::Unauthorized, "The token of this session is not valid; join anew."));
         }
+        // The request was overtaken by another, on a websocket that the client has opened since.
+        let attached = self.sessions[session].connection.map(|attached| self.connections[attached].opened);
+        if attached.is_some_and(|attached| attached > self.connections[index].opened) {
+            self.put_out(now, index, Leave::Replaced, "You are playing in another window.");
+            return Ok(());
+        }
         let Self { sessions, rooms, rng, .. } = self;
         let resumed = &mut sessions[session];
         let of_url = &self.connections[index].connect.room;

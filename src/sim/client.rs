@@ -23,6 +23,8 @@ pub(super) struct Websocket {
     pub(super) down: Stream,
     /// One of its ends has closed it, or nobody will.
     pub(super) is_over: bool,
+    /// The client has dropped it and hears no more of it.
+    pub(super) is_dropped: bool,
 }
 
 /// A client and what it has heard.
@@ -88,7 +90,7 @@ impl SimulatedClient {
             stream
         };
         let (up, down) = (stream(Way::Up, &self.up), stream(Way::Down, &self.down));
-        self.websockets.push(Websocket { up, down, is_over: false });
+        self.websockets.push(Websocket { up, down, is_over: false, is_dropped: false });
         self.connection()
     }
 
@@ -104,9 +106,16 @@ impl SimulatedClient {
     /// Ends the newest websocket without a close frame, where that is still to be done.
     pub(super) fn drop_websocket(&mut self, now: Duration) {
         let websocket = self.websocket();
+        websocket.is_dropped = true;
         if !std::mem::replace(&mut websocket.is_over, true) {
             websocket.up.send(now, Said::Dropped);
         }
+    }
+
+    /// The connections that the server knows, or knew, its websockets by: more than one where it came back, or tried to.
+    pub fn connections(&self) -> impl DoubleEndedIterator<Item = ConnectionId> + use<> {
+        let id = self.id;
+        (0..self.websockets.len()).map(move |number| id.connection(number))
     }
 
     pub(super) fn websocket(&mut self) -> &mut Websocket {

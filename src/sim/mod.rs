@@ -348,6 +348,15 @@ impl<G: Game> Simulation<G> {
         id
     }
 
+    /// Breaks a client's websocket, as a network does that resets TCP. The server hears of it over the client's path.
+    pub fn break_websocket(&mut self, client: ClientId) {
+        self.collect();
+        let (now, elapsed) = (self.now, self.elapsed());
+        let end = &mut self[client];
+        end.drop_websocket(elapsed);
+        end.client.handle_disconnect(now, 1006, "The connection was reset.");
+    }
+
     /// Kills the server, and starts it again after so long: without its rooms and sessions. Its websockets end as the
     /// kernel ends them; meanwhile nobody gets one, and no datagram is heard.
     pub fn restart(&mut self, down: Duration) {
@@ -560,7 +569,7 @@ impl<G: Game> Simulation<G> {
                     self.server.handle_connect(self.now, connection, connect(end));
                 }
             }
-            if end.client.status() == Status::Closed {
+            if matches!(end.client.status(), Status::Dropped | Status::Closed) {
                 end.drop_websocket(elapsed);
             }
             for payload in end.poll_segments(elapsed) {
@@ -659,12 +668,12 @@ impl<G: Game> Simulation<G> {
                 self.server.handle_disconnect(now, connection, Disconnect::Lost);
                 let end = &mut self[id];
                 end.websockets[number].is_over = true;
-                if connection == end.connection() {
+                if !end.websockets[number].is_dropped {
                     end.client.handle_disconnect(now, code, &reason);
                     end.closed = Some((code, reason));
                 }
             }
-            Said::Down(_) if connection != self[id].connection() => {}
+            Said::Down(_) if self[id].websockets[number].is_dropped => {}
             Said::Down(Signal::Text(text)) => {
                 let end = &mut self[id];
                 end.client.handle_text(now, &text);

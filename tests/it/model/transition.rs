@@ -18,6 +18,8 @@ pub(super) enum Transition {
     Leave(usize),
     /// A player falls silent without a word. Their websocket ends later, or never.
     Crash { player: usize, websocket_ends_after_ms: Option<u64> },
+    /// A player's websocket breaks. They come back by themselves.
+    Lose(usize),
     /// A player sends inputs, the next every so often.
     Inputs { player: usize, count: u32, every_ms: u64 },
     /// A player sends a command.
@@ -173,7 +175,8 @@ impl Transition {
                 let websocket_ends_after_ms = rng.random_bool(0.7).then(|| rng.random_range(0..3_000));
                 Transition::Crash { player: somebody?, websocket_ends_after_ms }
             }
-            31..=47 => {
+            31..=34 => Transition::Lose(somebody?),
+            35..=47 => {
                 let every_ms = [0, 5, 33][rng.random_range(0..3)];
                 Transition::Inputs { player: somebody?, count: rng.random_range(1..=12), every_ms }
             }

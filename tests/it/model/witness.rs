@@ -150,6 +150,9 @@ pub(super) struct Seat {
     pub(super) room: usize,
     pub(super) player: u32,
     pub(super) left: Option<Leave>,
+    /// Their connection was lost, and whether it ever was.
+    pub(super) is_away: bool,
+    pub(super) was_away: bool,
     pub(super) newest_input: u32,
     pub(super) inputs: u32,
     pub(super) commands: u32,
@@ -263,6 +266,18 @@ impl Witness {
         }
     }
 
+    fn note_away(&self, player: PlayerId, is_away: bool) {
+        let Some(client) = self.clients.get(&player) else {
+            return self.fault(format_args!("player {player} is not in, and is away: {is_away}"));
+        };
+        let mut book = self.book.borrow_mut();
+        let seat = book.seats.get_mut(client).unwrap();
+        seat.was_away = true;
+        if std::mem::replace(&mut seat.is_away, is_away) == is_away {
+            book.faults.push(format!("client {client} is twice told to be away: {is_away}"));
+        }
+    }
+
     fn take_input(&self, player: PlayerId, input: &Sealed<Sent>) -> Option<(u32, u32)> {
         let Some(sent) = input.open() else {
             self.fault(format_args!("an input of {player} is corrupt: {input:?}"));
@@ -337,6 +352,13 @@ impl Game for Witness {
         if self.locked {
             self.fault(format_args!("client {client} came into the locked room"));
         }
+        let has_had_a_place = {
+            let book = self.book.borrow();
+            book.seats.get(&client).is_some_and(|seat| seat.left.is_some() || !book.rooms[seat.room].is_there)
+        };
+        if has_had_a_place {
+            return Err(Refusal::new("You have had your place."));
+        }
         match manner {
             Manner::Fatal => self.panic(true),
             Manner::Unwelcome => return Err(Refusal::new("Not you.")),
@@ -354,6 +376,8 @@ impl Game for Witness {
                 room: self.room,
                 player: player.0,
                 left: None,
+                is_away: false,
+                was_away: false,
                 newest_input: 0,
                 inputs: 0,
                 commands: 0,
@@ -376,7 +400,9 @@ impl Game for Witness {
         {
             let mut book = self.book.borrow_mut();
             book.rooms[self.room].members.remove(&player.0);
-            book.seats.get_mut(&client).unwrap().left = Some(reason);
+            let seat = book.seats.get_mut(&client).unwrap();
+            seat.left = Some(reason);
+            seat.is_away = false;
         }
         if self.takes_along == Some(player) {
             self.panic(true);
@@ -384,11 +410,25 @@ impl Game for Witness {
         self.say(ctx, Target::All, true, 10);
     }
 
+    fn drop(&mut self, _: &mut Context<Witness>, player: PlayerId) {
+        self.note_away(player, true);
+    }
+
+    fn resume(&mut self, _: &mut Context<Witness>, player: PlayerId) {
+        self.note_away(player, false);
+    }
+
     fn tick(&mut self, ctx: &mut Context<Witness>, tick: Tick, batch: &[Incoming<Witness>]) {
         self.book.borrow_mut().missed_ticks += u64::from(tick.missed);
         let known: BTreeSet<PlayerId> = ctx.players().map(|player| player.id).collect();
         if !known.iter().eq(self.clients.keys()) {
             self.fault(format_args!("the context has the players {known:?}, but {:?} are in", self.clients));
+        }
+        for player in ctx.players() {
+            let is_away = self.book.borrow().seats[&self.clients[&player.id]].is_away;
+            if player.connected == is_away {
+                self.fault(format_args!("player {} is away: {is_away}, and connected as well", player.id));
+            }
         }
         let mut inputs = Vec::new();
         for message in batch {

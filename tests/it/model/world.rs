@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
-use rtcade::client::{self, Client, Event, Message};
+use rtcade::client::{self, Client, Event, Message, Status};
 use rtcade::endpoint::LocalId;
 use rtcade::game::Leave;
 use rtcade::limits;
@@ -50,7 +50,9 @@ enum Place {
 
 /// A websocket that takes what the server says only now and then, and has no datagrams; with a client, or of nobody.
 struct Reader {
+    /// Of its newest websocket.
     connection: ConnectionId,
+    room: &'static str,
     client: Option<Client>,
     events: Vec<(Duration, Event)>,
     texts: Vec<Value>,
@@ -76,6 +78,8 @@ struct Player {
     commands: u32,
     may_be_flood: bool,
     may_be_bad: bool,
+    /// What costs their place may have been lost with a websocket.
+    is_excused: bool,
     has_offered_again: bool,
     /// When they last asked for what must be refused.
     asked: Option<Duration>,
@@ -96,6 +100,8 @@ struct Heard {
     player: Option<u32>,
     refused: bool,
     closed: bool,
+    is_away: bool,
+    was_away: bool,
     state: Option<u32>,
     states: u32,
     tick: Option<u32>,
@@ -177,6 +183,18 @@ impl World {
                 }
             }
             Transition::Leave(player) => self.leave(player),
+            Transition::Lose(player) => {
+                let now = self.sim.now();
+                match self.players[player].place {
+                    Place::Simulation(id) => self.sim.break_websocket(id),
+                    Place::Reader(reader) => {
+                        let Reader { connection, client, is_gone, .. } = &mut self.readers[reader];
+                        client.as_mut().unwrap().handle_disconnect(now, 1006, "The connection was reset.");
+                        *is_gone = true;
+                        self.sim.server.handle_disconnect(now, *connection, Disconnect::Lost);
+                    }
+                }
+            }
             Transition::Crash { player, websocket_ends_after_ms } => self.crash(player, websocket_ends_after_ms),
             Transition::Inputs { player, count, every_ms } => {
                 for _ in 0..count {
@@ -222,6 +240,7 @@ impl World {
             Transition::BadFrame { player, number } => {
                 self.bad_frames += 1;
                 self.players[player].may_be_bad = true;
+                self.excuse_the_absent(player);
                 self.binary(self.players[player].place, BAD_FRAMES[number % BAD_FRAMES.len()]);
             }
             Transition::Misfit { player } => {
@@ -231,6 +250,7 @@ impl World {
             }
             Transition::Flood { player, frames } => {
                 self.players[player].may_be_flood = true;
+                self.excuse_the_absent(player);
                 // Others would spread it over so long that it is none.
                 self.set_weather(player, Weather::Sound);
                 let place = self.players[player].place;
@@ -274,9 +294,12 @@ impl World {
             }
         }
         let calm = self.sim.elapsed();
-        while self.players.iter().any(|player| player.waits_since(&self.sim).is_some_and(|since| since <= calm)) {
+        let holds_up = |player: &Player, sim: &Simulation<Witness>| {
+            player.waits_since(sim).is_some_and(|since| since <= calm) || (player.heard.is_away && player.is_settled())
+        };
+        while self.players.iter().any(|player| holds_up(player, &self.sim)) {
             if self.sim.elapsed() - calm > LONGEST_TIMEOUT + GRACE {
-                self.fault("the network is sound, and a websocket still holds something up");
+                self.fault("the network is sound, and somebody is still held up or away");
             }
             self.run(STEP);
         }
@@ -301,10 +324,8 @@ impl World {
             let (book, known) = (self.book.borrow(), &self.players[player]);
             let seat = &book.seats[&player];
             let is_open = matches!(known.place, Place::Simulation(id) if self.sim[id].client.is_open());
-            // Who has offered another channel than the one they use sends nowhere, until they notice.
-            let is_mute = known.has_offered_again && is_open;
             let is_heard = seat.newest_input == known.inputs && seat.inputs >= inputs + LAST_INPUTS;
-            if (!is_heard && !is_mute) || seat.commands != known.commands {
+            if !is_heard || seat.commands != known.commands {
                 let counts = (seat.newest_input, known.inputs, seat.inputs - inputs, seat.commands, known.commands);
                 self.fault(&format!("client {player} is not heard: {counts:?}"));
             }
@@ -338,11 +359,14 @@ impl World {
         for player in 0..self.players.len() {
             match self.players[player].websocket_ends {
                 Some(_) => self.players[player].websocket_ends = Some(Some(self.awake)),
-                None if self.players[player].is_settled() => self.leave(player),
+                None if self.players[player].gone.is_none() && !self.players[player].heard.closed => self.leave(player),
                 None => {}
             }
         }
         self.run(Duration::from_secs(1));
+        if self.book.borrow().seats.values().any(|seat| seat.is_away && seat.left.is_none()) {
+            self.run(limits::RESUME_GRACE);
+        }
         let Gauges { players, peers, .. } = self.sim.server.gauges();
         if (players, peers) != (0, 0) {
             self.fault(&format!("all have left, and there are {players} players and {peers} peers"));
@@ -368,7 +392,15 @@ impl World {
 
     /// As many connections may wait to join as if nobody who has joined or gone had ever come from there.
     fn expect_places_to_wait(&mut self) {
-        let waiting = self.readers.iter().filter(|reader| reader.client.is_none() && !reader.is_gone).count();
+        let status = |reader: &Reader| reader.client.as_ref().map(Client::status);
+        // Who crashed may have waited, or not.
+        if self.readers.iter().any(|reader| status(reader) == Some(Status::Closed) && !reader.is_gone) {
+            return;
+        }
+        let waits = |reader: &&Reader| {
+            matches!(status(reader), None | Some(Status::Signaling | Status::Resuming)) && !reader.is_gone
+        };
+        let waiting = self.readers.iter().filter(waits).count();
         let first = 2_000_000;
         let most = (limits::UNJOINED_PER_ADDRESS - waiting) as u64;
         for number in first..=first + most {
@@ -417,6 +449,7 @@ impl World {
             commands: 0,
             may_be_flood: false,
             may_be_bad: false,
+            is_excused: false,
             has_offered_again: false,
             asked: None,
             gone: None,
@@ -445,6 +478,12 @@ impl World {
         known.gone = Some(known.flowing);
         self.replies_lost = true;
         known.websocket_ends = Some(websocket_ends_after_ms.map(|ms| self.awake + Duration::from_millis(ms)));
+    }
+
+    /// What is said on a websocket that is gone costs nothing.
+    fn excuse_the_absent(&mut self, player: usize) {
+        let is_away = matches!(self.client(player).status(), Status::Dropped | Status::Resuming);
+        self.players[player].is_excused |= is_away;
     }
 
     fn send_input(&mut self, player: usize) {
@@ -523,15 +562,15 @@ impl World {
 
     fn connect(&mut self, number: u64, room: &str) -> ConnectionId {
         let connection = ConnectionId(number);
-        let connect = Connect { room: RoomName::parse(room), remote: (CROWD, 40_000).into(), local: SERVER.ip() };
-        self.sim.server.handle_connect(self.sim.now(), connection, connect);
+        self.sim.server.handle_connect(self.sim.now(), connection, from_the_crowd(room));
         connection
     }
 
-    fn open(&mut self, client: Option<Client>, room: &str) -> usize {
+    fn open(&mut self, client: Option<Client>, room: &'static str) -> usize {
         let connection = self.connect(1_000_000 + self.readers.len() as u64, room);
         self.readers.push(Reader {
             connection,
+            room,
             client,
             events: Vec::new(),
             texts: Vec::new(),
@@ -552,7 +591,7 @@ impl World {
         });
         let server = &mut self.sim.server;
         let reader = &mut self.readers[index];
-        if reader.is_gone || is_silent {
+        if is_silent || (reader.is_gone && reader.client.is_none()) {
             return;
         }
         let mut most = if self.is_calm { usize::MAX } else { 0 };
@@ -560,7 +599,7 @@ impl World {
             most = most.max(self.rng.random_range(4..20));
             reader.reads_at = self.awake + MS * self.rng.random_range(0..900);
         }
-        while most > 0 && reader.closed.is_none() {
+        while most > 0 && !reader.is_gone {
             most -= 1;
             match server.poll_signal(reader.connection) {
                 None => break,
@@ -591,12 +630,23 @@ impl World {
             match message {
                 Message::Text(text) => server.handle_text(now, reader.connection, &text),
                 Message::Binary(bytes) => server.handle_binary(now, reader.connection, &bytes),
-                Message::Connect => {}
+                Message::Connect => {
+                    if !std::mem::take(&mut reader.is_gone) {
+                        server.handle_disconnect(now, reader.connection, Disconnect::Lost);
+                    }
+                    reader.connection.0 += 1_000_000_000;
+                    reader.closed = None;
+                    server.handle_connect(now, reader.connection, from_the_crowd(reader.room));
+                }
                 Message::Close => {
                     reader.is_gone = true;
                     server.handle_disconnect(now, reader.connection, Disconnect::Goodbye);
                 }
             }
+        }
+        if matches!(client.status(), Status::Dropped | Status::Closed) && !std::mem::replace(&mut reader.is_gone, true)
+        {
+            server.handle_disconnect(now, reader.connection, Disconnect::Lost);
         }
     }
 
@@ -606,14 +656,16 @@ impl World {
             if !matches!(self.players[player].websocket_ends, Some(Some(at)) if at <= self.awake) {
                 continue;
             }
-            let connection = match self.players[player].place {
-                Place::Simulation(id) => self.sim[id].connection(),
+            let connections: Vec<ConnectionId> = match self.players[player].place {
+                Place::Simulation(id) => self.sim[id].connections().collect(),
                 Place::Reader(reader) => {
                     self.readers[reader].is_gone = true;
-                    self.readers[reader].connection
+                    vec![self.readers[reader].connection]
                 }
             };
-            self.sim.server.handle_disconnect(self.sim.now(), connection, Disconnect::Broken);
+            for connection in connections {
+                self.sim.server.handle_disconnect(self.sim.now(), connection, Disconnect::Broken);
+            }
         }
     }
 
@@ -645,8 +697,9 @@ impl World {
             let checked = known
                 .hear(player, &book, events, texts)
                 .and_then(|()| known.check_closed(player, &book, closed.as_ref(), self.sim.elapsed()))
-                .and_then(|()| known.check_settling(player, &book, closed.is_some(), self.awake));
+                .and_then(|()| known.check_settling(player, &book, self.awake));
             drop(book);
+            self.replies_lost |= known.heard.was_away || (known.heard.closed && closed.is_none());
             if let Err(fault) = checked {
                 self.fault(&format!("client {player}: {fault}"));
             }
@@ -660,7 +713,8 @@ impl World {
         for (number, room) in book.rooms.iter().enumerate() {
             let awaited = |player: &Player| {
                 let heard = &player.heard;
-                player.room == room.name && heard.player.is_none() && !heard.refused && !heard.closed
+                let is_asking = heard.player.is_none() && !heard.refused && !heard.closed;
+                player.room == room.name && (is_asking || heard.is_away)
             };
             if !room.is_there || !room.members.is_empty() || self.players.iter().any(awaited) {
                 self.empty_since.remove(&number);
@@ -685,7 +739,7 @@ impl World {
         for (&player, seat) in &book.seats {
             if seat.left.is_none() && book.rooms[seat.room].is_there {
                 players += 1;
-                leaving += usize::from(!self.players[player].is_settled());
+                leaving += usize::from(seat.is_away || !self.players[player].is_settled());
             }
         }
         if !(players - leaving..=players).contains(&gauges.players) {
@@ -699,18 +753,25 @@ impl World {
         for player in &self.players {
             let (is_there, may_be) = match player.place {
                 Place::Reader(_) => (false, false),
-                Place::Simulation(id) if self.sim[id].closed.is_some() => (false, false),
-                Place::Simulation(_) => match (player.gone, player.websocket_ends) {
+                Place::Simulation(id) => match (player.gone, player.websocket_ends) {
                     (_, Some(ends)) => {
                         let ended = ends.is_some_and(|at| at <= self.awake);
                         (false, !ended)
                     }
                     (Some(gone), None) => (false, player.flowing - gone <= player.one_way + 2 * STEP),
-                    (None, None) => (true, true),
+                    // Either end may have closed it, and then the other has yet to hear of it.
+                    (None, None) if player.heard.closed => {
+                        (false, self.sim[id].closed.is_none() || player.heard.was_away)
+                    }
+                    (None, None) => (!player.heard.is_away, true),
                 },
             };
             least += usize::from(is_there);
             most += usize::from(may_be);
+            // Those before the newest end as the server finds out.
+            if let Place::Simulation(id) = player.place {
+                most += self.sim[id].connections().count() - 1;
+            }
         }
         let readers = self.readers.iter().filter(|reader| !reader.is_gone).count();
         if !(least + readers..=most + readers).contains(&gauges.connections) {
@@ -738,6 +799,10 @@ impl World {
     fn fault(&self, fault: &str) -> ! {
         panic!("at {:?}: {fault}", self.sim.elapsed());
     }
+}
+
+fn from_the_crowd(room: &str) -> Connect {
+    Connect { room: RoomName::parse(room), remote: (CROWD, 40_000).into(), local: SERVER.ip() }
 }
 
 impl Drop for World {
@@ -789,11 +854,14 @@ impl Player {
         self.heard.texts = texts.len();
         for text in &texts[new] {
             self.heard.refusals += u64::from(text["s"] == false);
-            if text["a"] == "joinR" && text["s"] == true {
+            let is_join = text["a"] == "joinR" && text["s"] == true;
+            if is_join || (text["a"] == "reconnectR" && text["s"] == true) {
                 let sessions = text["d"]["sessions"].as_array().unwrap();
                 let players =
                     sessions.iter().map(|session| u32::try_from(session["player"].as_u64().unwrap()).unwrap());
                 self.heard.others = players.collect();
+            }
+            if is_join {
                 self.heard.tick = u32::try_from(text["d"]["tick"].as_u64().unwrap()).unwrap().checked_sub(1);
             }
             let player = || u32::try_from(text["d"]["player"].as_u64().unwrap()).unwrap();
@@ -832,12 +900,23 @@ impl Player {
                     return Err("should not be in".to_owned());
                 }
             }
+            Event::Dropped => {
+                self.is_excused |= self.may_be_bad || self.may_be_flood;
+                (heard.is_away, heard.was_away) = (true, true);
+            }
+            Event::Resumed => {
+                if !std::mem::take(&mut heard.is_away) {
+                    return Err("is back, and was not away".to_owned());
+                }
+            }
             Event::Refused { code, .. } => {
-                if heard.player.is_some() || heard.refused {
+                // Who has had a place is refused another.
+                if (heard.player.is_some() && !heard.is_away) || heard.refused {
                     return Err(format!("is refused with {code} too late"));
                 }
                 heard.refused = true;
                 let may_be = match code.as_str() {
+                    "refused" if heard.is_away => book.seats.contains_key(&client),
                     "refused" => self.manner == Manner::Unwelcome || self.room == SHUT,
                     "room_full" => book.overfull,
                     "room_locked" => book.rooms.iter().any(|room| room.name == self.room && room.was_locked),
@@ -897,7 +976,10 @@ impl Player {
                     return Err(format!("lost {count} ticks after {before}, of {newest}: the room has them still"));
                 }
             }
-            Event::Closed { .. } => heard.closed = true,
+            Event::Closed { .. } => {
+                heard.closed = true;
+                heard.is_away = false;
+            }
             _ => {}
         }
         Ok(())
@@ -925,7 +1007,7 @@ impl Player {
         let seat = book.seats.get(&client);
         let has_left = |reason| seat.is_some_and(|seat| seat.left == Some(reason));
         let may_be = match *code {
-            code if code == CLOSE_REFUSED => self.heard.refused || self.websocket_ends.is_some(),
+            code if code == CLOSE_REFUSED => self.heard.refused || self.gone.is_some(),
             code if code == Leave::Left.close_code() => self.gone.is_some(),
             code if code == Leave::Kicked.close_code() => has_left(Leave::Kicked),
             code if code == Leave::BadFrame.close_code() => self.may_be_bad,
@@ -947,28 +1029,31 @@ impl Player {
     }
 
     /// Whether the client, the game and the model agree who is in, once they had the time.
-    fn check_settling(&mut self, client: usize, book: &Book, is_closed: bool, awake: Duration) -> Result<(), String> {
+    fn check_settling(&mut self, client: usize, book: &Book, awake: Duration) -> Result<(), String> {
         let is_slow = matches!(self.place, Place::Reader(_));
-        let is_in_game =
-            book.seats.get(&client).is_some_and(|seat| seat.left.is_none() && book.rooms[seat.room].is_there);
-        let ended = is_closed
-            || (self.gone.is_some() && self.websocket_ends.is_none_or(|ends| ends.is_some_and(|at| at <= awake)));
+        let seat = book.seats.get(&client);
+        let is_in_game = seat.is_some_and(|seat| seat.left.is_none() && book.rooms[seat.room].is_there);
+        let ended = (self.heard.closed || self.gone.is_some())
+            && self.websocket_ends.is_none_or(|ends| ends.is_some_and(|at| at <= awake));
         let is_asking = self.heard.player.is_none() && !self.heard.refused && !ended && self.gone.is_none();
+        let is_costly = (self.may_be_bad || self.may_be_flood) && !self.is_excused;
         let what = if is_asking {
             "has no reply to its join"
         } else if ended && is_in_game {
             "is gone, and still in its room"
-        } else if !ended && self.gone.is_none() && !is_in_game && self.heard.player.is_some() {
+        } else if !ended && self.gone.is_none() && !is_in_game && self.heard.player.is_some() && !self.heard.is_away {
             "is out of its room, and not told"
-        } else if (self.may_be_bad || self.may_be_flood) && is_in_game {
+        } else if is_costly && is_in_game {
             "sent what costs its place, and is still in"
         } else {
             self.unsettled = None;
             return Ok(());
         };
         let waited = self.flowing - *self.unsettled.get_or_insert(self.flowing);
-        // Who was not heard of for long may come back within the grace time.
-        let grace = if ended { limits::RESUME_GRACE } else { Duration::ZERO };
+        // Who could say no goodbye is waited for.
+        let was_away = self.heard.was_away || seat.is_some_and(|seat| seat.was_away);
+        let silence = limits::HEARTBEAT_INTERVAL * (1 + u32::from(limits::HEARTBEATS_UNANSWERED));
+        let grace = if ended && was_away { silence + limits::RESUME_GRACE } else { Duration::ZERO };
         let patience = grace + if is_slow { Duration::from_secs(8) } else { 2 * self.one_way + GRACE };
         if waited > patience { Err(format!("{what} for {waited:?}")) } else { Ok(()) }
     }
