@@ -307,6 +307,7 @@ impl World {
 
     /// Everybody who is in gets states and events, and their inputs and commands reach the game, within a second.
     pub(super) fn expect_liveness(&mut self) {
+        self.let_the_absent_go();
         let members = self.members();
         let inputs: Vec<u32> = members.iter().map(|player| self.book.borrow().seats[player].inputs).collect();
         for &player in &members {
@@ -364,9 +365,7 @@ impl World {
             }
         }
         self.run(Duration::from_secs(1));
-        if self.book.borrow().seats.values().any(|seat| seat.is_away && seat.left.is_none()) {
-            self.run(limits::RESUME_GRACE);
-        }
+        self.let_the_absent_go();
         let Gauges { players, peers, .. } = self.sim.server.gauges();
         if (players, peers) != (0, 0) {
             self.fault(&format!("all have left, and there are {players} players and {peers} peers"));
@@ -388,6 +387,14 @@ impl World {
             self.fault(&format!("{counted} refusals were counted, and {heard} heard"));
         }
         self.expect_places_to_wait();
+    }
+
+    /// Those who crash are away before they leave.
+    fn let_the_absent_go(&mut self) {
+        let is_absent = |book: &Book| book.seats.values().any(|seat| seat.is_away && seat.left.is_none());
+        if is_absent(&self.book.borrow()) {
+            self.run(limits::RESUME_GRACE + GRACE);
+        }
     }
 
     /// As many connections may wait to join as if nobody who has joined or gone had ever come from there.
