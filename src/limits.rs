@@ -76,6 +76,18 @@ pub const PLAYER_NAME_CHARS: usize = 32;
 pub const SDP_BYTES: usize = 8 * 1024;
 /// Lines of an SDP.
 pub const SDP_LINES: usize = 256;
+/// Bytes of a candidate that one player has for another, as JSON.
+pub const CANDIDATE_BYTES: usize = 1024;
+/// Bytes of the orientation that a player has for the others, as JSON.
+pub const ORIENTATION_BYTES: usize = 512;
+/// Nesting of either.
+pub const RELAYED_DEPTH: usize = 8;
+/// Messages that one player may have relayed to others per second, with a burst of the same number; one for everybody
+/// in the room counts for each of them.
+pub const RELAYED_PER_SECOND: u32 = 2_048;
+/// Bytes that may wait for a player's slow socket where another player's message is still added; past it that one is
+/// refused. Far below [`RELIABLE_QUEUE_BYTES`], so that nobody is closed for what others send them.
+pub const RELAY_QUEUE_BYTES: usize = 64 * 1024;
 /// Candidates that the server puts into one answer.
 pub const CANDIDATES_ADVERTISED: usize = 8;
 /// Addresses from which one peer may be heard; the next one closes it.
@@ -170,6 +182,9 @@ const _: () = assert!(
     "the largest state of every tick fits"
 );
 const _: () = assert!(SDP_BYTES < RELIABLE_UP_BYTES);
+const _: () = assert!(RELAYED_PER_SECOND as usize >= PLAYERS_PER_ROOM_MAX, "the largest room can be told something");
+const _: () =
+    assert!(RELAY_QUEUE_BYTES + 8 * RELIABLE_UP_BYTES < RELIABLE_QUEUE_BYTES, "the game has most of the queue");
 const _: () = assert!(COMMAND_BACKLOG > FRAMES_PER_SECOND as usize, "who keeps to the limit of frames is not put out");
 const _: () = assert!(CHANNEL_SILENCE.as_millis() > PING_INTERVAL.as_millis(), "a ping's answer breaks the silence");
 const _: () = assert!(UPLINK_PACKETS_PER_SECOND >= 2 * FRAMES_PER_SECOND, "the limit of frames is met first");

@@ -5,6 +5,7 @@
 
 mod connection;
 mod hosting;
+mod relay;
 mod resume;
 mod session;
 
@@ -137,6 +138,8 @@ pub struct Counters {
     pub dropped_frames: u64,
     /// States, ticks and unreliable events that were left out because the player's path was congested.
     pub held_back: u64,
+    /// Messages from player to player that a slow socket left no place for.
+    pub dropped_relays: u64,
     /// Inputs that came faster than a room takes them.
     pub overflowed_inputs: u64,
     /// Ticks that rooms missed because the server was late.
@@ -361,11 +364,10 @@ impl<G: Game> Server<G> {
             Ok(Request::Join(join)) => self.handle_join(now, index, reply_to, join),
             Ok(Request::Reconnect(request)) => self.handle_reconnect(now, index, &reply_to, &request),
             Ok(Request::ExchangeSdp { to, sdp }) => self.handle_exchange_sdp(now, index, &reply_to, &to, &sdp),
-            // An ICE-lite server learns a client's addresses from its checks.
-            Ok(Request::ExchangeCandidate { to }) => match self.check_to(index, &to) {
-                Ok(_) => self.grant(index, &reply_to, &serde_json::Map::new()),
-                Err(fault) => self.refuse(index, &reply_to, &fault),
-            },
+            Ok(Request::ExchangeCandidate { to, candidate }) => {
+                self.handle_exchange_candidate(now, index, &reply_to, &to, &candidate);
+            }
+            Ok(Request::OrientationChange(change)) => self.handle_orientation_change(now, index, &reply_to, &change),
             Ok(Request::Leave) => {
                 self.grant(index, &reply_to, &serde_json::Map::new());
                 self.put_out(now, index, Leave::Left, "");

@@ -15,7 +15,7 @@ use crate::game::{Game, Join, Link, PlayerId};
 use crate::limits;
 use crate::peer::{self, Closed, Sent};
 use crate::player::{Arrived, Frames, NotTaken};
-use crate::rate::network;
+use crate::rate::{Allowance, network};
 use crate::room;
 use crate::wire::codes::{CLOSE_REFUSED, ErrorCode, Leave};
 use crate::wire::frame::{Kind, Transport};
@@ -36,6 +36,8 @@ pub(super) struct Session {
     pub(super) away: Option<(Instant, Leave)>,
     pub(super) peer: Option<PeerKey>,
     pub(super) link: Link,
+    /// For what goes to other players.
+    pub(super) relayed: Allowance,
 }
 
 impl<G: Game> Server<G> {
@@ -176,6 +178,7 @@ impl<G: Game> Server<G> {
             away: None,
             peer: None,
             link: Link::default(),
+            relayed: Allowance::new(limits::RELAYED_PER_SECOND, now),
         });
         self.by_socket_id.insert(info.socket_id.clone(), session);
         self.rooms[room].members.insert(player, Member::Playing(session));
@@ -242,22 +245,22 @@ impl<G: Game> Server<G> {
         struct Answer {
             sdp: String,
         }
-        match self.check_to(index, to).and_then(|session| self.answer(now, session, offer)) {
+        if to != "server" {
+            self.relay_sdp(now, index, reply_to, to, offer);
+            return;
+        }
+        match self.session_of(index).and_then(|session| self.answer(now, session, offer)) {
             Ok(sdp) => self.grant(index, reply_to, &Answer { sdp }),
             Err(fault) => self.refuse(index, reply_to, &fault),
         }
     }
 
-    /// The session of a connection that has something for the server.
-    pub(super) fn check_to(&self, index: usize, to: &str) -> Result<usize, Fault> {
-        let Stage::Joined(session) = self.connections[index].stage else {
-            return Err(Fault::new(ErrorCode::BadRequest, "Join first."));
-        };
-        if to != "server" {
-            let sentence = "This server doesn't relay between players yet.";
-            return Err(Fault::new(ErrorCode::UnknownAction, sentence));
+    /// The session that a connection carries.
+    pub(super) fn session_of(&self, index: usize) -> Result<usize, Fault> {
+        match self.connections[index].stage {
+            Stage::Joined(session) => Ok(session),
+            _ => Err(Fault::new(ErrorCode::BadRequest, "Join first.")),
         }
-        Ok(session)
     }
 
     /// Answers an offer of a player; a peer that they had is closed.

@@ -12,6 +12,7 @@ mod journals;
 mod late;
 mod model;
 mod readme;
+mod relays;
 mod reproducible;
 mod resume;
 mod scenarios;

@@ -275,12 +275,11 @@ fn requests_that_cannot_be_granted_get_a_reply_that_says_why() {
     let long = format!(r#"{{"a":"join","d":{{"name":"{}"}}}}"#, "x".repeat(16 * 1024));
     let cases = [
         (r#"{"a":"fly","i":7}"#, "flyR", "unknown_action"),
-        (r#"{"a":"orientationChange"}"#, "orientationChangeR", "unknown_action"),
         (r#"{"a":"reconnect","d":{"socketId":"x"}}"#, "reconnectR", "bad_request"),
         (r#"{"a":"reconnect","d":{"socketId":"x","resume":"y"}}"#, "reconnectR", "bad_request"),
         (r#"{"a":"join","d":{}}"#, "joinR", "bad_request"),
         (r#"{"a":"exchangeSdp","d":{"to":"server","sdp":"v=0"}}"#, "exchangeSdpR", "bad_sdp"),
-        (r#"{"a":"exchangeSdp","d":{"to":"somebody","sdp":"v=0"}}"#, "exchangeSdpR", "unknown_action"),
+        (r#"{"a":"exchangeSdp","d":{"to":"somebody","sdp":"v=0"}}"#, "exchangeSdpR", "no_such_player"),
         (r#"{"a":"exchangeSdp","d":{"to":5}}"#, "exchangeSdpR", "bad_request"),
         ("not JSON", "R", "bad_request"),
         (long.as_str(), "R", "too_large"),
