@@ -100,6 +100,8 @@ pub struct Join {
     pub data: serde_json::Value,
     /// Who they are, where the server asks for bearer tokens (see [`crate::auth`]).
     pub identity: Option<Identity>,
+    /// What the program has attached to them, see [`Hooks::accept`](crate::hooks::Hooks::accept); null where it hasn't.
+    pub attached: serde_json::Value,
 }
 
 /// Who a player is, by the word of whoever signed their token.
@@ -115,7 +117,8 @@ impl Join {
     /// A player of that name who brings no data: for tests of a game.
     #[must_use]
     pub fn new(name: &str) -> Join {
-        Join { name: name.to_owned(), data: serde_json::Value::Null, identity: None }
+        let nothing = serde_json::Value::Null;
+        Join { name: name.to_owned(), data: nothing.clone(), identity: None, attached: nothing }
     }
 }
 

@@ -124,6 +124,7 @@ pub mod driver;
 pub mod endpoint;
 pub mod game;
 pub mod games;
+pub mod hooks;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod hostile;
@@ -139,5 +140,5 @@ pub mod sim;
 pub mod wire;
 
 #[cfg(feature = "driver")]
-pub use cli::{ExitCode, run};
+pub use cli::{ExitCode, run, run_with};
 pub use rand;

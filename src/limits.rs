@@ -61,6 +61,9 @@ pub const TICKS_PER_REQUEST: u32 = 310;
 /// Bytes of the answer to it; what is cut off can be asked for again.
 pub const TICKS_ANSWER_BYTES: usize = 64 * 1024;
 
+/// Bytes of what a program's hooks attach to a player, as JSON.
+pub const ATTACHED_BYTES: usize = 4 * 1024;
+
 /// Nesting of a msgpack value from the network.
 pub const MSGPACK_DEPTH: usize = 16;
 /// Elements of all arrays and maps of a msgpack value from the network.

@@ -36,6 +36,7 @@ use self::site::Site;
 use self::tcp::{CLOSE_TIMEOUT, Connections};
 use self::udp::Udp;
 use crate::game::{Game, Refusal, RoomInfo};
+use crate::hooks::Hooks;
 use crate::limits;
 use crate::server::{Config, Server};
 
@@ -375,6 +376,11 @@ impl<G: Game> Driver<G> {
     pub(crate) fn open_to_spectators(&mut self, front: &'static str, first_player: u32) {
         self.site.set_front(front);
         self.server.number_players_from(first_player);
+    }
+
+    /// From now on these are asked whom to let in, and told who comes and goes.
+    pub fn set_hooks(&mut self, hooks: impl Hooks + 'static) {
+        self.server.set_hooks(hooks);
     }
 
     /// SIGTERM and SIGINT stop it from now on, as [`Handle::shutdown`] does.

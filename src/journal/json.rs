@@ -18,6 +18,9 @@ pub fn input_to_json(input: &Input) -> Value {
                 shown["subject"] = json!(subject);
                 shown["claims"] = claims.clone();
             }
+            if !join.attached.is_null() {
+                shown["attached"] = join.attached.clone();
+            }
             shown
         }
         Input::Leave { player, reason } => json!({ "leave": player, "reason": reason }),

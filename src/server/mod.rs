@@ -25,6 +25,7 @@ use self::session::Session;
 use crate::auth::Keys;
 use crate::endpoint::{Dropped, Endpoint, LocalId, PeerKey, Transmit, Unroutable};
 use crate::game::{Game, Link, Refusal, RoomInfo};
+use crate::hooks::{Guarded, Hooks};
 use crate::journal;
 use crate::limits;
 use crate::rate::{Allowance, network};
@@ -71,6 +72,10 @@ pub struct Connect {
     pub remote: SocketAddr,
     /// The local address on which it arrived.
     pub local: IpAddr,
+    /// The headers of the HTTP request that opened it, names in lower case, in their order: for [`Hooks::accept`].
+    /// They are kept until somebody joins. The driver's are at most 64 with 8 KiB in all, without those that aren't
+    /// UTF-8.
+    pub headers: Vec<(String, String)>,
 }
 
 /// A websocket message to a player.
@@ -146,6 +151,8 @@ pub struct Counters {
     pub missed_ticks: u64,
     /// Rooms that closed because their game failed.
     pub failed_rooms: u64,
+    /// Calls of [`Hooks`] that failed.
+    pub failed_hooks: u64,
 }
 
 /// How many things there are now.
@@ -183,6 +190,7 @@ pub struct Server<G: Game> {
     config: Config,
     factory: Factory<G>,
     recordings: Option<Recordings>,
+    hooks: Guarded,
     started: Instant,
     rng: ChaCha20Rng,
     endpoint: Endpoint,
@@ -228,6 +236,7 @@ impl<G: Game> Server<G> {
             config,
             factory: Box::new(factory),
             recordings: None,
+            hooks: Guarded::new(Box::new(())),
             started: now,
             rng,
             endpoint: Endpoint::new(endpoint_seed, slow_path),
@@ -256,6 +265,11 @@ impl<G: Game> Server<G> {
     /// Records every room that is made from now on; `open` says what takes the recording of each.
     pub fn record(&mut self, open: impl FnMut(&journal::Header) -> journal::Sink + 'static) {
         self.recordings = Some(Box::new(open));
+    }
+
+    /// From now on these are asked whom to let in, and told who comes and goes.
+    pub fn set_hooks(&mut self, hooks: impl Hooks + 'static) {
+        self.hooks = Guarded::new(Box::new(hooks));
     }
 
     /// The players of every room that is made from now on are numbered from `first` on, instead of from 1.
@@ -290,6 +304,7 @@ impl<G: Game> Server<G> {
             unroutable: self.endpoint.unroutable(),
             peers: self.endpoint.dropped(),
             overflowed_inputs: self.counters.overflowed_inputs + overflowed,
+            failed_hooks: self.hooks.failed(),
             ..self.counters
         }
     }

@@ -312,8 +312,12 @@ impl<G: Game> Simulation<G> {
         let id = ClientId(self.clients.len());
         let byte = |number: usize| u8::try_from(number).expect("there are addresses for 63,000 clients");
         let address = SocketAddr::from(([10, 0, 1 + byte(id.0 / 250), 1 + byte(id.0 % 250)], 5_000));
-        let connect =
-            Connect { room: RoomName::parse(room), remote: SocketAddr::new(address.ip(), 40_000), local: SERVER.ip() };
+        let connect = Connect {
+            room: RoomName::parse(room),
+            remote: SocketAddr::new(address.ip(), 40_000),
+            local: SERVER.ip(),
+            headers: Vec::new(),
+        };
         self.server.handle_connect(self.now, id.connection(), connect);
         let mut config = ClientConfig {
             seed: self.rng.random(),

@@ -23,7 +23,7 @@ impl Players {
     fn join(&mut self, room: &str, number: u8) -> (ConnectionId, String) {
         let connection = ConnectionId(number.into());
         let remote = ([10, 7, 0, number], 40_000).into();
-        let connect = Connect { room: RoomName::parse(room), remote, local: SERVER.ip() };
+        let connect = Connect { room: RoomName::parse(room), remote, local: SERVER.ip(), headers: Vec::new() };
         self.0.server.handle_connect(self.0.now(), connection, connect);
         self.say(connection, &json!({ "a": "join", "d": {} }));
         self.0.run(2 * TICK);
@@ -153,7 +153,12 @@ fn nothing_goes_beyond_the_room_and_nobody_is_found_by_guessing() {
     players.say(bob, &json!({ "a": "leave" }));
     assert_eq!(players.ask(ada, &candidate(&bob_id)), Some(stranger));
     let outside = ConnectionId(9);
-    let connect = Connect { room: RoomName::parse("here"), remote: ([10, 7, 0, 9], 1).into(), local: SERVER.ip() };
+    let connect = Connect {
+        room: RoomName::parse("here"),
+        remote: ([10, 7, 0, 9], 1).into(),
+        local: SERVER.ip(),
+        headers: Vec::new(),
+    };
     players.0.server.handle_connect(players.0.now(), outside, connect);
     for request in [sdp(&ada_id, "v=0"), candidate(&ada_id), orientation(), candidate("server")] {
         assert_eq!(players.code(outside, &request).as_deref(), Some("bad_request"), "{request}");

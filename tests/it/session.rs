@@ -550,7 +550,12 @@ fn too_many_frames_are_dropped_then_cost_the_connection() {
 }
 
 fn connect(sim: &mut Simulation<Ledger>, connection: u64, address: [u8; 4], room: Option<&str>) {
-    let connect = Connect { room: room.map(self::room), remote: (address, 40_000).into(), local: SERVER.ip() };
+    let connect = Connect {
+        room: room.map(self::room),
+        remote: (address, 40_000).into(),
+        local: SERVER.ip(),
+        headers: Vec::new(),
+    };
     sim.server.handle_connect(sim.now(), ConnectionId(connection), connect);
 }
 
@@ -612,7 +617,11 @@ fn the_answer_names_addresses_that_a_player_can_reach() {
         };
         let mut sim = Simulation::with_config(1, configure, |_| Ok(Ledger::default()));
         let remote = SocketAddr::from(([10, 6, 0, 1], 40_000));
-        sim.server.handle_connect(sim.now(), ConnectionId(0), Connect { room: Some(room("named")), remote, local });
+        sim.server.handle_connect(
+            sim.now(),
+            ConnectionId(0),
+            Connect { room: Some(room("named")), remote, local, headers: Vec::new() },
+        );
         let join = serde_json::json!({"a": "join", "d": {"sdp": OFFER}});
         sim.server.handle_text(sim.now(), ConnectionId(0), &join.to_string());
         sim.stand_still(Duration::from_millis(40));

@@ -522,7 +522,8 @@ impl World {
 
     fn connect(&mut self, number: u64, room: &str) -> ConnectionId {
         let connection = ConnectionId(number);
-        let connect = Connect { room: RoomName::parse(room), remote: (CROWD, 40_000).into(), local: SERVER.ip() };
+        let (remote, headers) = ((CROWD, 40_000).into(), Vec::new());
+        let connect = Connect { room: RoomName::parse(room), remote, local: SERVER.ip(), headers };
         self.sim.server.handle_connect(self.sim.now(), connection, connect);
         connection
     }
