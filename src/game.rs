@@ -1,7 +1,7 @@
 //! What a game implements and sees.
 //!
 //! A game is a value per room. The server calls it on one thread: [`Game::join`] and [`Game::leave`] as players come
-//! and go, then [`Game::tick`] once per tick with everything the players sent since the last one. All three run inside
+//! and go, then [`Game::tick`] once per tick with everything the players sent since the last one. All of them run inside
 //! the tick, so a game needs no locks; all they learn arrives as arguments or through [`Context`], so a game that reads
 //! nothing else (no clock, no thread-local random numbers, no iteration over a `HashMap`) can be replayed bit for bit.
 
@@ -47,6 +47,14 @@ pub trait Game: Sized + 'static {
 
     /// A player whose connection was lost is back.
     fn resume(&mut self, _ctx: &mut Context<Self>, _player: PlayerId) {}
+
+    /// Something has come from outside: from a thread of the program, by [`Handle::external`]. Joins and departures that
+    /// preceded it have been told, those that follow have not.
+    ///
+    /// It is recorded, so that a replay has it too.
+    ///
+    /// [`Handle::external`]: crate::driver::Handle::external
+    fn external(&mut self, _ctx: &mut Context<Self>, _bytes: &[u8]) {}
 
     /// One step of the room: `batch` holds what arrived since the last one, in order of arrival.
     fn tick(&mut self, ctx: &mut Context<Self>, tick: Tick, batch: &[Incoming<Self>]);

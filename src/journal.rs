@@ -51,6 +51,7 @@ const _: () = assert!(
     BLOCK_BYTES + 5 * (limits::RELIABLE_UP_BYTES + limits::ATTACHED_BYTES) < BLOCK_BYTES_MAX,
     "JSON is not a fifth of msgpack"
 );
+const _: () = assert!(BLOCK_BYTES + limits::EXTERNAL_BYTES + BLOCK_HEADER_BYTES < BLOCK_BYTES_MAX);
 
 /// Takes whole blocks of a recording, in order. It must not block.
 pub type Sink = Box<dyn FnMut(&[u8])>;
@@ -168,6 +169,9 @@ enum RawEntry<'a> {
         #[serde(borrow)]
         identity: Option<RawIdentity<'a>>,
         attached: &'a [u8],
+    },
+    External {
+        bytes: &'a [u8],
     },
 }
 
@@ -311,6 +315,7 @@ impl Recorder {
                 loss_down_permille: link.loss_down_permille,
                 loss_up_permille: link.loss_up_permille,
             }),
+            Input::External { bytes } => self.append(&RawEntry::External { bytes }),
             Input::Tick(Tick { number, missed }) => {
                 self.append(&RawEntry::Tick { number: *number, missed: *missed });
                 self.hand_over();
@@ -712,6 +717,10 @@ impl Entries<'_> {
                 player: PlayerId(player),
                 link: Link { rtt_us, jitter_us, loss_down_permille, loss_up_permille },
             },
+            RawEntry::External { bytes } if bytes.len() > limits::EXTERNAL_BYTES => {
+                return Err("a message is past its limits");
+            }
+            RawEntry::External { bytes } => Input::External { bytes: bytes.to_vec() },
             RawEntry::Tick { number, missed } => {
                 if number <= self.newest_tick {
                     return Err("a tick doesn't follow the one before");

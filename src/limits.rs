@@ -64,6 +64,14 @@ pub const TICKS_ANSWER_BYTES: usize = 64 * 1024;
 /// Bytes of what a program's hooks attach to a player, as JSON.
 pub const ATTACHED_BYTES: usize = 4 * 1024;
 
+/// Bytes of one message to a game from outside ([`Game::external`](crate::game::Game::external)).
+pub const EXTERNAL_BYTES: usize = 64 * 1024;
+/// Of those, as many as a room takes per tick.
+pub const EXTERNAL_BACKLOG: usize = 64;
+/// Of those, as many as wait between the threads that send them and the rooms, those for rooms that take no more before
+/// their next tick aside: there may be as many of them again.
+pub const EXTERNAL_QUEUE: usize = 256;
+
 /// Nesting of a msgpack value from the network.
 pub const MSGPACK_DEPTH: usize = 16;
 /// Elements of all arrays and maps of a msgpack value from the network.

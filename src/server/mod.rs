@@ -4,6 +4,7 @@
 //! when to come again. It never blocks and never fails: what goes wrong costs its sender, and is counted.
 
 mod connection;
+mod external;
 mod hosting;
 mod relay;
 mod resume;
@@ -20,6 +21,7 @@ use serde::Serialize;
 use slab::Slab;
 
 use self::connection::{Connection, Stage, signal_bytes};
+pub use self::external::ExternalError;
 use self::hosting::HostedRoom;
 use self::session::Session;
 use crate::auth::Keys;
@@ -151,6 +153,8 @@ pub struct Counters {
     pub missed_ticks: u64,
     /// Rooms that closed because their game failed.
     pub failed_rooms: u64,
+    /// Messages from outside for rooms that weren't there.
+    pub lost_externals: u64,
     /// Calls of [`Hooks`] that failed.
     pub failed_hooks: u64,
 }
