@@ -25,33 +25,34 @@ use crate::wire::signaling::Fault;
 ///
 /// One that panics is counted and logged; a player whom it was to accept is not let in.
 ///
-/// ```
+/// ```no_run
+/// # #[cfg(feature = "driver")]
+/// # mod program {
 /// use rtcade::game::{Leave, Refusal};
+/// use rtcade::games::Arena;
 /// use rtcade::hooks::{Arrival, Hooks, Visitor};
 /// use serde_json::{Value, json};
 ///
-/// struct Door {
-///     inside: usize,
-/// }
+/// struct Door;
 ///
 /// impl Hooks for Door {
-///     fn accept(&mut self, arrival: &Arrival<'_>) -> Result<Value, Refusal> {
-///         let Some(language) = arrival.header("accept-language") else {
-///             return Err(Refusal::new("Play with a browser, please."));
-///         };
-///         Ok(json!({ "language": language }))
+///     fn accept(&mut self, arrival: &Arrival) -> Result<Value, Refusal> {
+///         match arrival.header("accept-language") {
+///             Some(language) => Ok(json!({ "language": language })), // the game has it in `join.attached`
+///             None => Err(Refusal::new("Play with a browser, please.")),
+///         }
 ///     }
 ///
-///     fn joined(&mut self, visitor: &Visitor<'_>) {
-///         self.inside += 1;
-///         println!("{} has joined {}: {} inside", visitor.name, visitor.room, self.inside);
-///     }
-///
-///     fn left(&mut self, visitor: &Visitor<'_>, reason: Leave) {
-///         self.inside -= 1;
-///         println!("{} has left {} ({reason}): {} inside", visitor.name, visitor.room, self.inside);
+///     fn left(&mut self, visitor: &Visitor, reason: Leave) {
+///         println!("{} has left {}: {reason}", visitor.name, visitor.room);
 ///     }
 /// }
+///
+/// fn main() -> rtcade::ExitCode {
+///     rtcade::run_with(|room| Ok(Arena::new(room)), |driver| driver.set_hooks(Door))
+/// }
+/// # }
+/// # fn main() {}
 /// ```
 pub trait Hooks {
     /// Somebody asks to join; their token, where the server wants one, is good. What is returned reaches the game as

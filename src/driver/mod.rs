@@ -226,10 +226,12 @@ impl Handle {
     /// Gives the game of a room something, which it gets in the room's next tick ([`Game::external`]). Never waits.
     /// What one thread sends to one room arrives in order.
     ///
+    /// Whether there is such a room shows only later: what is for none is counted (`rtcade_externals_lost_total`), and
+    /// goes nowhere.
+    ///
     /// # Errors
-    /// What is too large; [`ExternalError::Full`] where rooms don't keep up, then the message may be sent again after a
-    /// tick; [`ExternalError::Stopped`] where the driver is gone. Whether there is such a room shows only later: what is
-    /// for none is counted (`rtcade_externals_lost_total`) and goes nowhere.
+    /// What is too large, and what names no room that could be; [`ExternalError::Full`] where rooms don't
+    /// keep up, then it may be sent again after a tick; [`ExternalError::Stopped`] where the driver is gone.
     pub fn external(&self, room: &str, bytes: impl Into<Vec<u8>>) -> Result<(), ExternalError> {
         self.outside.send(room, bytes.into())?;
         let _ = self.waker.wake();

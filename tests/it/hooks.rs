@@ -271,3 +271,35 @@ fn a_replay_without_hooks_says_what_was_said_with_them() {
         assert_eq!(joins, 1);
     }
 }
+
+#[cfg(feature = "driver")]
+#[test]
+fn headers_and_address_come_from_the_request_that_opened_the_websocket() {
+    use std::net::TcpStream;
+    use std::sync::mpsc;
+
+    use tungstenite::client::IntoClientRequest;
+
+    use crate::driver::{PATIENCE, Server, loopback};
+
+    struct Forward(mpsc::Sender<(String, Option<String>)>);
+
+    impl Hooks for Forward {
+        fn accept(&mut self, arrival: &Arrival<'_>) -> Result<Value, Refusal> {
+            let cookie = arrival.header("cookie").map(str::to_owned);
+            self.0.send((arrival.remote.to_string(), cookie)).unwrap();
+            Ok(Value::Null)
+        }
+    }
+
+    let (sender, receiver) = mpsc::channel();
+    let server = Server::start_prepared(loopback(), |_| Ok(Greeter), |driver| driver.set_hooks(Forward(sender)));
+    let tcp = TcpStream::connect(server.address).unwrap();
+    let address = tcp.local_addr().unwrap().to_string();
+    let mut request = format!("ws://{}/r/hall", server.address).into_client_request().unwrap();
+    request.headers_mut().insert("Cookie", "session=7".parse().unwrap());
+    let (mut websocket, _) = tungstenite::client(request, tcp).unwrap();
+    websocket.send(tungstenite::Message::text(r#"{"a":"join"}"#)).unwrap();
+    assert_eq!(receiver.recv_timeout(PATIENCE), Ok((address, Some("session=7".to_owned()))));
+    server.stop();
+}

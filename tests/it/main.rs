@@ -8,6 +8,7 @@ use rtcade::sim::Simulation;
 mod congestion;
 #[cfg(feature = "driver")]
 mod driver;
+mod external;
 mod hooks;
 mod journals;
 mod late;
