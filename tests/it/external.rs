@@ -136,6 +136,8 @@ fn it_is_on_record_and_replayed() {
 
 #[cfg(feature = "driver")]
 mod threads {
+    #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "what is outside the server is here")]
+
     use std::net::TcpStream;
     use std::sync::mpsc;
     use std::thread;

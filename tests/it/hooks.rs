@@ -273,6 +273,7 @@ fn a_replay_without_hooks_says_what_was_said_with_them() {
 }
 
 #[cfg(feature = "driver")]
+#[expect(clippy::disallowed_types, reason = "the other end of the socket is here")]
 #[test]
 fn headers_and_address_come_from_the_request_that_opened_the_websocket() {
     use std::net::TcpStream;

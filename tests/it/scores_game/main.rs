@@ -1,5 +1,7 @@
 //! Pig, the dice game: roll for as long as you dare, but a one loses it all. What you keep in time is a score, and the
 //! best of them stand in a table that SQLite remembers.
+#![expect(clippy::disallowed_methods, reason = "the database has a thread of its own")]
+
 use rtcade::driver::Handle;
 use rtcade::game::{Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, RoomInfo, Target, Tick, Welcome};
 use rtcade::rand::RngExt;
@@ -97,7 +99,7 @@ fn main() -> rtcade::ExitCode {
         move |room| Ok(Pig::new(room, &sender)),
         |driver| {
             let server = driver.handle();
-            let keep = move || keep_scores("scores.db", &notes, &server).expect("scores.db can be written");
+            let keep = move || keep_scores(".scores.db", &notes, &server).expect(".scores.db can be written");
             keeper = Some(thread::spawn(keep));
         },
     );
