@@ -1,8 +1,8 @@
 //! What a game implements and sees.
 //!
 //! A game is a value per room. The server calls it on one thread: [`Game::join`] and [`Game::leave`] as players come
-//! and go, then [`Game::tick`] once per tick with everything the players sent since the last one. All three run inside
-//! the tick, so a game needs no locks; all they learn arrives as arguments or through [`Context`], so a game that reads
+//! and go, then [`Game::tick`] once per tick with everything the players sent since the last one. All of it runs inside
+//! the tick, so a game needs no locks; all it learns arrives as arguments or through [`Context`], so a game that reads
 //! nothing else (no clock, no thread-local random numbers, no iteration over a `HashMap`) can be replayed bit for bit.
 
 use std::fmt;
@@ -47,6 +47,12 @@ pub trait Game: Sized + 'static {
 
     /// A player whose connection was lost is back.
     fn resume(&mut self, _ctx: &mut Context<Self>, _player: PlayerId) {}
+
+    /// Something has come from outside: from a thread of the program, by [`Handle::external`]. It stands in its place
+    /// among those who come and go, and precedes the tick. A replay has it too.
+    ///
+    /// [`Handle::external`]: crate::driver::Handle::external
+    fn external(&mut self, _ctx: &mut Context<Self>, _bytes: &[u8]) {}
 
     /// One step of the room: `batch` holds what arrived since the last one, in order of arrival.
     fn tick(&mut self, ctx: &mut Context<Self>, tick: Tick, batch: &[Incoming<Self>]);
@@ -100,6 +106,8 @@ pub struct Join {
     pub data: serde_json::Value,
     /// Who they are, where the server asks for bearer tokens (see [`crate::auth`]).
     pub identity: Option<Identity>,
+    /// What the program has attached to them, see [`Hooks::accept`](crate::hooks::Hooks::accept); or null.
+    pub attached: serde_json::Value,
 }
 
 /// Who a player is, by the word of whoever signed their token.
@@ -115,7 +123,8 @@ impl Join {
     /// A player of that name who brings no data: for tests of a game.
     #[must_use]
     pub fn new(name: &str) -> Join {
-        Join { name: name.to_owned(), data: serde_json::Value::Null, identity: None }
+        let nothing = serde_json::Value::Null;
+        Join { name: name.to_owned(), data: nothing.clone(), identity: None, attached: nothing }
     }
 }
 

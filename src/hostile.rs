@@ -85,6 +85,10 @@ impl Game for Echo {
         let _ = ctx.event(To::All, &player.0.into(), Lane::Reliable);
     }
 
+    fn external(&mut self, ctx: &mut Context<Echo>, bytes: &[u8]) {
+        let _ = ctx.event(To::All, &bytes.into(), Lane::Reliable);
+    }
+
     fn tick(&mut self, ctx: &mut Context<Echo>, _: Tick, batch: &[Incoming<Echo>]) {
         for message in batch {
             let _ = match message {

@@ -43,11 +43,15 @@ const PREAMBLE_BYTES: usize = MAGIC.len() + size_of::<u16>();
 const BLOCK_HEADER_BYTES: usize = 8;
 /// Entries are handed over when they are so long, even where no tick comes.
 const BLOCK_BYTES: usize = 16 * 1024;
-/// A block that is longer is none: the longest entry, the `data` of a join, has been 16 KiB of JSON.
+/// A block that is longer is none: the longest entry, a join, has been 16 KiB of JSON and what was attached to it.
 const BLOCK_BYTES_MAX: usize = 128 * 1024;
 /// A block with an end alone.
 const END_BYTES: usize = BLOCK_HEADER_BYTES + 2;
-const _: () = assert!(BLOCK_BYTES + 5 * limits::RELIABLE_UP_BYTES < BLOCK_BYTES_MAX, "JSON is not a fifth of msgpack");
+const _: () = assert!(
+    BLOCK_BYTES + 5 * (limits::RELIABLE_UP_BYTES + limits::ATTACHED_BYTES) < BLOCK_BYTES_MAX,
+    "JSON is not a fifth of msgpack"
+);
+const _: () = assert!(BLOCK_BYTES + limits::EXTERNAL_BYTES + BLOCK_HEADER_BYTES < BLOCK_BYTES_MAX);
 
 /// Takes whole blocks of a recording, in order. It must not block.
 pub type Sink = Box<dyn FnMut(&[u8])>;
@@ -104,19 +108,77 @@ struct RawHeader<'a> {
 
 #[derive(Clone, Serialize, Deserialize)]
 enum RawEntry<'a> {
-    Join { player: u32, name: &'a str, data: &'a [u8] },
-    Leave { player: u32, reason: &'a str },
-    Input { player: u32, number: u32, value: &'a [u8] },
-    Command { player: u32, value: &'a [u8] },
-    Ticks { player: u32, first: u32, last: u32 },
-    Link { player: u32, rtt_us: u32, jitter_us: u32, loss_down_permille: u16, loss_up_permille: u16 },
-    Tick { number: u32, missed: u32 },
-    Said { hash: u32 },
-    Panicked { hash: u32 },
+    Join {
+        player: u32,
+        name: &'a str,
+        data: &'a [u8],
+    },
+    Leave {
+        player: u32,
+        reason: &'a str,
+    },
+    Input {
+        player: u32,
+        number: u32,
+        value: &'a [u8],
+    },
+    Command {
+        player: u32,
+        value: &'a [u8],
+    },
+    Ticks {
+        player: u32,
+        first: u32,
+        last: u32,
+    },
+    Link {
+        player: u32,
+        rtt_us: u32,
+        jitter_us: u32,
+        loss_down_permille: u16,
+        loss_up_permille: u16,
+    },
+    Tick {
+        number: u32,
+        missed: u32,
+    },
+    Said {
+        hash: u32,
+    },
+    Panicked {
+        hash: u32,
+    },
     Ended(End),
-    Drop { player: u32 },
-    Resume { player: u32 },
-    JoinAs { player: u32, name: &'a str, data: &'a [u8], subject: &'a str, claims: &'a [u8] },
+    Drop {
+        player: u32,
+    },
+    Resume {
+        player: u32,
+    },
+    JoinAs {
+        player: u32,
+        name: &'a str,
+        data: &'a [u8],
+        subject: &'a str,
+        claims: &'a [u8],
+    },
+    JoinWith {
+        player: u32,
+        name: &'a str,
+        data: &'a [u8],
+        #[serde(borrow)]
+        identity: Option<RawIdentity<'a>>,
+        attached: &'a [u8],
+    },
+    External {
+        bytes: &'a [u8],
+    },
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct RawIdentity<'a> {
+    subject: &'a str,
+    claims: &'a [u8],
 }
 
 /// One entry of a recording.
@@ -220,12 +282,18 @@ impl Recorder {
         match input {
             Input::Join { player, join } => {
                 let (player, name, data) = (player.0, join.name.as_str(), encode_json(&join.data));
-                match &join.identity {
-                    None => self.append(&RawEntry::Join { player, name, data: &data }),
-                    Some(Identity { subject, claims }) => {
-                        let claims = encode_json(claims);
-                        self.append(&RawEntry::JoinAs { player, name, data: &data, subject, claims: &claims });
+                let claims = join.identity.as_ref().map(|identity| encode_json(&identity.claims)).unwrap_or_default();
+                let identity = join.identity.as_ref();
+                let identity = identity.map(|Identity { subject, .. }| RawIdentity { subject, claims: &claims });
+                match identity {
+                    _ if !join.attached.is_null() => {
+                        let attached = encode_json(&join.attached);
+                        self.append(&RawEntry::JoinWith { player, name, data: &data, identity, attached: &attached });
                     }
+                    Some(RawIdentity { subject, claims }) => {
+                        self.append(&RawEntry::JoinAs { player, name, data: &data, subject, claims });
+                    }
+                    None => self.append(&RawEntry::Join { player, name, data: &data }),
                 }
             }
             Input::Leave { player, reason } => {
@@ -247,6 +315,7 @@ impl Recorder {
                 loss_down_permille: link.loss_down_permille,
                 loss_up_permille: link.loss_up_permille,
             }),
+            Input::External { bytes } => self.append(&RawEntry::External { bytes }),
             Input::Tick(Tick { number, missed }) => {
                 self.append(&RawEntry::Tick { number: *number, missed: *missed });
                 self.hand_over();
@@ -621,7 +690,13 @@ impl Entries<'_> {
             }
             RawEntry::JoinAs { player, name, data, subject, claims } => {
                 let mut join = checked_join(name, data)?;
-                join.identity = Some(Identity { subject: subject.to_owned(), claims: decode_json(claims)? });
+                join.identity = Some(decode_identity(RawIdentity { subject, claims })?);
+                Input::Join { player: PlayerId(player), join }
+            }
+            RawEntry::JoinWith { player, name, data, identity, attached } => {
+                let mut join = checked_join(name, data)?;
+                join.identity = identity.map(decode_identity).transpose()?;
+                join.attached = decode_json(attached)?;
                 Input::Join { player: PlayerId(player), join }
             }
             RawEntry::Leave { player, reason } => {
@@ -642,6 +717,10 @@ impl Entries<'_> {
                 player: PlayerId(player),
                 link: Link { rtt_us, jitter_us, loss_down_permille, loss_up_permille },
             },
+            RawEntry::External { bytes } if bytes.len() > limits::EXTERNAL_BYTES => {
+                return Err("a message is past its limits");
+            }
+            RawEntry::External { bytes } => Input::External { bytes: bytes.to_vec() },
             RawEntry::Tick { number, missed } => {
                 if number <= self.newest_tick {
                     return Err("a tick doesn't follow the one before");
@@ -783,6 +862,10 @@ fn checked_join(name: &str, data: &[u8]) -> Result<Join, &'static str> {
     let mut join = Join::new(name);
     join.data = decode_json(data)?;
     Ok(join)
+}
+
+fn decode_identity(raw: RawIdentity<'_>) -> Result<Identity, &'static str> {
+    Ok(Identity { subject: raw.subject.to_owned(), claims: decode_json(raw.claims)? })
 }
 
 fn checked_value(value: &[u8], limit: usize) -> Result<Vec<u8>, &'static str> {

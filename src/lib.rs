@@ -82,6 +82,13 @@
 //! and goes on; it never spirals. Rooms sit in eight phases of the tick, so that no turn carries the burst of all of
 //! them.
 //!
+//! # Around the game
+//!
+//! A game is told all that it may know, so that it can be replayed; what a program does beside it has two places.
+//! [`hooks::Hooks`] are asked who may join, with address and HTTP headers in hand, and hear who comes and goes.
+//! `driver::Handle::external` is the door by which threads of the program (for a database, say) reach a room; the game
+//! hears of it in [`game::Game::external`], within a tick. What both say to a game is on record.
+//!
 //! # The network
 //!
 //! - **Unreliable means late-free.** A state or input that can't leave now is dropped and counted, never queued behind
@@ -124,6 +131,7 @@ pub mod driver;
 pub mod endpoint;
 pub mod game;
 pub mod games;
+pub mod hooks;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod hostile;
@@ -139,5 +147,5 @@ pub mod sim;
 pub mod wire;
 
 #[cfg(feature = "driver")]
-pub use cli::{ExitCode, run};
+pub use cli::{ExitCode, run, run_with};
 pub use rand;

@@ -61,6 +61,17 @@ pub const TICKS_PER_REQUEST: u32 = 310;
 /// Bytes of the answer to it; what is cut off can be asked for again.
 pub const TICKS_ANSWER_BYTES: usize = 64 * 1024;
 
+/// Bytes of what a program's hooks attach to a player, as JSON.
+pub const ATTACHED_BYTES: usize = 4 * 1024;
+
+/// Bytes of one message to a game from outside ([`Game::external`](crate::game::Game::external)).
+pub const EXTERNAL_BYTES: usize = 64 * 1024;
+/// Of those, as many as a room takes per tick.
+pub const EXTERNAL_BACKLOG: usize = 64;
+/// Of those, as many as wait between the threads that send them and the rooms, those for rooms that take no more before
+/// their next tick aside: there may be as many of them again.
+pub const EXTERNAL_QUEUE: usize = 256;
+
 /// Nesting of a msgpack value from the network.
 pub const MSGPACK_DEPTH: usize = 16;
 /// Elements of all arrays and maps of a msgpack value from the network.
@@ -76,6 +87,18 @@ pub const PLAYER_NAME_CHARS: usize = 32;
 pub const SDP_BYTES: usize = 8 * 1024;
 /// Lines of an SDP.
 pub const SDP_LINES: usize = 256;
+/// Bytes of a candidate that one player has for another, as JSON.
+pub const CANDIDATE_BYTES: usize = 1024;
+/// Bytes of the orientation that a player has for the others, as JSON.
+pub const ORIENTATION_BYTES: usize = 512;
+/// Nesting of either.
+pub const RELAYED_DEPTH: usize = 8;
+/// Messages that one player may have relayed to others per second, with a burst of the same number; one for everybody
+/// in the room counts for each of them.
+pub const RELAYED_PER_SECOND: u32 = 2_048;
+/// Bytes that may wait for a player's slow socket where another player's message is still added; past it that one is
+/// refused. Far below [`RELIABLE_QUEUE_BYTES`], so that nobody is closed for what others send them.
+pub const RELAY_QUEUE_BYTES: usize = 64 * 1024;
 /// Candidates that the server puts into one answer.
 pub const CANDIDATES_ADVERTISED: usize = 8;
 /// Addresses from which one peer may be heard; the next one closes it.
@@ -170,6 +193,9 @@ const _: () = assert!(
     "the largest state of every tick fits"
 );
 const _: () = assert!(SDP_BYTES < RELIABLE_UP_BYTES);
+const _: () = assert!(RELAYED_PER_SECOND as usize >= PLAYERS_PER_ROOM_MAX, "the largest room can be told something");
+const _: () =
+    assert!(RELAY_QUEUE_BYTES + 8 * RELIABLE_UP_BYTES < RELIABLE_QUEUE_BYTES, "the game has most of the queue");
 const _: () = assert!(COMMAND_BACKLOG > FRAMES_PER_SECOND as usize, "who keeps to the limit of frames is not put out");
 const _: () = assert!(CHANNEL_SILENCE.as_millis() > PING_INTERVAL.as_millis(), "a ping's answer breaks the silence");
 const _: () = assert!(UPLINK_PACKETS_PER_SECOND >= 2 * FRAMES_PER_SECOND, "the limit of frames is met first");

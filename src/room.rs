@@ -77,6 +77,11 @@ pub enum Input {
         /// Its figures.
         link: Link,
     },
+    /// Something from outside.
+    External {
+        /// At most [`limits::EXTERNAL_BYTES`].
+        bytes: Vec<u8>,
+    },
     /// Time for the next step.
     Tick(Tick),
 }
@@ -281,6 +286,7 @@ enum Change {
     /// Whether they are connected from now on.
     Presence(PlayerId, bool),
     Link(PlayerId, Link),
+    External(Vec<u8>),
 }
 
 /// A room and its game.
@@ -290,6 +296,8 @@ pub struct Room<G: Game> {
     max_players: usize,
     next_player: u32,
     changes: VecDeque<Change>,
+    /// Those among `changes`.
+    externals: usize,
     pending: BTreeMap<PlayerId, Pending>,
     arrivals: VecDeque<Arrival>,
     history: VecDeque<(u32, Vec<u8>)>,
@@ -320,6 +328,7 @@ impl<G: Game> Room<G> {
             max_players,
             next_player: 1,
             changes: VecDeque::new(),
+            externals: 0,
             pending: BTreeMap::new(),
             arrivals: VecDeque::new(),
             history: VecDeque::new(),
@@ -381,6 +390,12 @@ impl<G: Game> Room<G> {
         self.overflowed
     }
 
+    /// Messages from outside that wait for the next tick; a room may be told [`limits::EXTERNAL_BACKLOG`] of them.
+    #[must_use]
+    pub fn externals(&self) -> usize {
+        self.externals
+    }
+
     /// The number for the next player to join; asking takes it.
     pub fn next_player(&mut self) -> PlayerId {
         let player = PlayerId(self.next_player);
@@ -414,6 +429,10 @@ impl<G: Game> Room<G> {
                 }
             }
             Input::Link { player, link } => self.changes.push_back(Change::Link(player, link)),
+            Input::External { bytes } => {
+                self.externals += 1;
+                self.changes.push_back(Change::External(bytes));
+            }
             Input::Input { player, number, value } => self.queue_input(player, number, value),
             Input::Command { player, value } => self.queue_command(player, value),
             Input::Tick(tick) => self.run(tick),
@@ -459,6 +478,7 @@ impl<G: Game> Room<G> {
     }
 
     fn step(&mut self, tick: Tick) {
+        self.externals = 0;
         while let Some(change) = self.changes.pop_front() {
             match change {
                 Change::Join(player, join) => self.join(player, &join),
@@ -467,6 +487,11 @@ impl<G: Game> Room<G> {
                 Change::Link(player, link) => {
                     if let Some(player) = self.context.players.get_mut(&player) {
                         player.link = link;
+                    }
+                }
+                Change::External(bytes) => {
+                    if let Some(game) = &mut self.game {
+                        game.external(&mut self.context, &bytes);
                     }
                 }
             }

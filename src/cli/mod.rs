@@ -160,9 +160,18 @@ fn max_players(text: &str) -> Result<usize, String> {
 /// The exit status is 0 after SIGTERM or SIGINT, 2 where the command line is wrong, 1 where the server can't start or
 /// go on; then a sentence on standard error says what to do. That of `replay` is 0 where the game says the same as in
 /// the recording, 1 where it differs, 2 where the recording can't be replayed.
-pub fn run<G: Game>(mut factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static) -> ExitCode {
+pub fn run<G: Game>(factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static) -> ExitCode {
+    run_with(factory, |_| ())
+}
+
+/// The same, where `prepare` has the server in hand before it starts: to set [hooks](crate::hooks), or to give its
+/// [handle](crate::driver::Handle) to other threads. A replay has no server, and doesn't call it.
+pub fn run_with<G: Game>(
+    mut factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,
+    prepare: impl FnOnce(&mut Driver<G>),
+) -> ExitCode {
     match parse::<Serve, NoCommand>() {
-        Ok(Command::Serve(serve)) => start(serve, "the game", Options::default().page, factory),
+        Ok(Command::Serve(serve)) => start(serve, "the game", Options::default().page, factory, prepare),
         Ok(Command::Own(nothing)) => match nothing {},
         Ok(Command::Replay(arguments)) if arguments.serve => playback::serve(arguments, |show| {
             if show.is_of::<G>() {
@@ -187,10 +196,10 @@ pub fn main() -> ExitCode {
     match parse() {
         Ok(Command::Own(ShippedCommand::Sim(sim))) => sim::run(&sim),
         Ok(Command::Serve(ServeShipped { game: Shipped::Arena, serve })) => {
-            start(serve, "the arena game", ARENA_PAGE.into(), |room| Ok(Arena::new(room)))
+            start(serve, "the arena game", ARENA_PAGE.into(), |room| Ok(Arena::new(room)), |_| ())
         }
         Ok(Command::Serve(ServeShipped { game: Shipped::Relay, serve })) => {
-            start(serve, "the relay", RELAY_PAGE.into(), |_| Ok(Relay))
+            start(serve, "the relay", RELAY_PAGE.into(), |_| Ok(Relay), |_| ())
         }
         Ok(Command::Replay(arguments)) if arguments.serve => playback::serve(arguments, |show| {
             if show.is_of::<Arena>() {
@@ -261,6 +270,7 @@ fn start<G: Game>(
     title: &str,
     page: Cow<'static, str>,
     factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,
+    prepare: impl FnOnce(&mut Driver<G>),
 ) -> ExitCode {
     let verbose = serve.network.verbose;
     let options = Options {
@@ -269,7 +279,7 @@ fn start<G: Game>(
         record: serve.record.map(|directory| Record { directory, limit_bytes: serve.record_limit * MIB }),
         ..serve.network.options(page)
     };
-    host(options, verbose, title, factory, |_| ())
+    host(options, verbose, title, factory, prepare)
 }
 
 /// Runs a server until it is stopped; `prepare` does to it what options don't.

@@ -76,6 +76,8 @@ pub(super) struct Request {
     pub(super) keep_alive: bool,
     /// `Sec-WebSocket-Accept` of the answer, where the request asks for a websocket.
     pub(super) websocket: Option<String>,
+    /// All fields, names in lower case, of a request for a websocket.
+    pub(super) headers: Vec<(String, String)>,
 }
 
 /// Collects the heads of one connection's requests.
@@ -195,6 +197,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Malformed> {
         path: path.to_owned(),
         if_none_match: fields.text("if-none-match").map(str::to_owned),
         keep_alive: version == 1 && !fields.has_token("connection", "close"),
+        headers: if websocket.is_some() { fields.to_vec() } else { Vec::new() },
         websocket,
     };
     Ok(Some((request, length)))
@@ -236,6 +239,15 @@ struct Fields<'a>(&'a [httparse::Header<'a>]);
 impl<'a> Fields<'a> {
     fn all(&self, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
         self.0.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+    }
+
+    /// Those whose value is UTF-8.
+    fn to_vec(&self) -> Vec<(String, String)> {
+        let texts = self.0.iter().filter_map(|field| {
+            let value = std::str::from_utf8(field.value).ok()?;
+            Some((field.name.to_ascii_lowercase(), value.to_owned()))
+        });
+        texts.collect()
     }
 
     fn text(&self, name: &'static str) -> Option<&'a str> {
@@ -407,6 +419,7 @@ mod tests {
             if_none_match: Some("\"1\"".to_owned()),
             keep_alive: true,
             websocket: None,
+            headers: Vec::new(),
         };
         assert_eq!(read, Some(expected));
         let absolute = request("HEAD http://h:1/p HTTP/1.1\r\nHost: h:1\r\nConnection: close\r\n\r\n").expect("valid");
@@ -414,6 +427,16 @@ mod tests {
         assert_eq!((absolute.head, absolute.path.as_str(), absolute.keep_alive), (true, "/p", false));
         let old = request("GET / HTTP/1.0\r\n\r\n").expect("valid").expect("complete");
         assert!(!old.keep_alive, "HTTP/1.0 closes");
+    }
+
+    #[test]
+    fn the_headers_of_a_websocket_are_kept_as_far_as_they_are_text() {
+        let mut bytes = UPGRADE.trim_end().as_bytes().to_vec();
+        bytes.extend_from_slice(b"\r\nCOOKIE: a=1\r\nX-Name: \xe4\r\nx-name:  \xc3\xa4 \r\nCookie: b=2\r\n\r\n");
+        let headers = parse(&bytes).expect("valid").expect("complete").0.headers;
+        let last: Vec<_> = headers.iter().skip(5).map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(headers[0], ("host".to_owned(), "h".to_owned()));
+        assert_eq!(last, [("cookie", "a=1"), ("x-name", "ä"), ("cookie", "b=2")]);
     }
 
     #[test]

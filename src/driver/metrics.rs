@@ -86,7 +86,10 @@ pub(super) fn text<G: Game>(server: &Server<G>, sources: &mut Sources<'_>) -> St
     let counters = server.counters();
     text.counter("ticks_missed_total", "Ticks that rooms missed because the server was late.", counters.missed_ticks);
     text.counter("rooms_failed_total", "Rooms that closed because their game failed.", counters.failed_rooms);
+    text.counter("hooks_failed_total", "Calls of the program's hooks that failed.", counters.failed_hooks);
+    text.counter("externals_lost_total", "Messages from outside for no room.", counters.lost_externals);
     text.counter("requests_refused_total", "Signaling requests that were refused.", counters.refused_requests);
+    text.counter("relays_dropped_total", "Messages between players that a slow socket left.", counters.dropped_relays);
     text.counter("inputs_overflowed_total", "Inputs faster than a room takes them.", counters.overflowed_inputs);
     text.counters(
         "frames_dropped_total",

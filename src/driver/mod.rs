@@ -8,6 +8,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
 
 mod bind;
+mod door;
 mod http;
 mod metrics;
 mod recorder;
@@ -30,14 +31,16 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
+use self::door::{Inside, Outside, door};
 use self::metrics::Sources;
 use self::recorder::Recordings;
 use self::site::Site;
 use self::tcp::{CLOSE_TIMEOUT, Connections};
 use self::udp::Udp;
 use crate::game::{Game, Refusal, RoomInfo};
+use crate::hooks::Hooks;
 use crate::limits;
-use crate::server::{Config, Server};
+use crate::server::{Config, ExternalError, Server};
 
 /// Datagrams taken from one socket in one turn of the loop.
 const TURN_DATAGRAMS: usize = 512;
@@ -203,9 +206,10 @@ impl From<io::Error> for BindError {
     }
 }
 
-/// Stops a running [`Driver`] from another thread.
+/// Reaches a running [`Driver`] from other threads.
 #[derive(Clone, Debug)]
 pub struct Handle {
+    outside: Outside,
     waker: Arc<Waker>,
     requests: Arc<AtomicU32>,
 }
@@ -217,6 +221,21 @@ impl Handle {
         self.requests.fetch_add(1, Ordering::Release);
         // Failing means that the driver is gone.
         let _ = self.waker.wake();
+    }
+
+    /// Gives the game of a room something, which it gets in the room's next tick ([`Game::external`]). Never waits.
+    /// What one thread sends to one room arrives in order.
+    ///
+    /// Whether there is such a room shows only later: what is for none is counted (`rtcade_externals_lost_total`), and
+    /// goes nowhere.
+    ///
+    /// # Errors
+    /// What is too large, and what names no room that could be; [`ExternalError::Full`] where rooms don't
+    /// keep up, then it may be sent again after a tick; [`ExternalError::Stopped`] where the driver is gone.
+    pub fn external(&self, room: &str, bytes: impl Into<Vec<u8>>) -> Result<(), ExternalError> {
+        self.outside.send(room, bytes.into())?;
+        let _ = self.waker.wake();
+        Ok(())
     }
 }
 
@@ -241,6 +260,7 @@ pub struct Driver<G: Game> {
     site: Site,
     signals: Option<Signals>,
     handle: Handle,
+    inside: Inside,
     /// Requests to stop that came as signals.
     signalled: u32,
     /// When the server stops whatever is left to send.
@@ -299,6 +319,7 @@ impl<G: Game> Driver<G> {
             registry.register(socket, Token(DATAGRAMS + index), Interest::READABLE)?;
         }
         let waker = Arc::new(Waker::new(registry, WAKER)?);
+        let (outside, inside) = door();
 
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(io::Error::other)?;
@@ -336,7 +357,8 @@ impl<G: Game> Driver<G> {
             connections: Connections::new(CONNECTIONS),
             site,
             signals: None,
-            handle: Handle { waker, requests: Arc::default() },
+            handle: Handle { outside, waker, requests: Arc::default() },
+            inside,
             signalled: 0,
             stops: None,
             local,
@@ -364,7 +386,7 @@ impl<G: Game> Driver<G> {
         &self.interfaces
     }
 
-    /// A handle to stop it.
+    /// A handle to reach its rooms, and to stop it.
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.handle.clone()
@@ -375,6 +397,11 @@ impl<G: Game> Driver<G> {
     pub(crate) fn open_to_spectators(&mut self, front: &'static str, first_player: u32) {
         self.site.set_front(front);
         self.server.number_players_from(first_player);
+    }
+
+    /// From now on these are asked whom to let in, and told who comes and goes.
+    pub fn set_hooks(&mut self, hooks: impl Hooks + 'static) {
+        self.server.set_hooks(hooks);
     }
 
     /// SIGTERM and SIGINT stop it from now on, as [`Handle::shutdown`] does.
@@ -416,6 +443,7 @@ impl<G: Game> Driver<G> {
                 }
                 None => self.take_in(now, TURN_DATAGRAMS),
             }
+            self.inside.deliver(&mut self.server);
             self.connections.handle_timeout(now, &mut self.server);
             if self.server.poll_timeout().is_some_and(|deadline| deadline <= now) {
                 self.server.handle_timeout(now);

@@ -220,7 +220,14 @@ mod tests {
     use super::*;
 
     fn get(path: &str) -> Request {
-        Request { head: false, path: path.to_owned(), if_none_match: None, keep_alive: true, websocket: None }
+        Request {
+            head: false,
+            path: path.to_owned(),
+            if_none_match: None,
+            keep_alive: true,
+            websocket: None,
+            headers: Vec::new(),
+        }
     }
 
     fn open(path: &str) -> Request {

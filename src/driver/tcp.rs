@@ -136,7 +136,7 @@ struct Http {
 /// What follows a response.
 enum Next {
     Request,
-    Websocket(Option<RoomName>),
+    Websocket { room: Option<RoomName>, headers: Vec<(String, String)> },
     Close,
 }
 
@@ -364,8 +364,8 @@ impl Connection {
                                 http.reader.restart(now);
                                 self.deadline = Some(http.reader.poll_timeout());
                             }
-                            Next::Websocket(room) => {
-                                return (self.open(http, room, now, server, admission), Turn::More);
+                            Next::Websocket { room, headers } => {
+                                return (self.open(http, room, headers, now, server, admission), Turn::More);
                             }
                             Next::Close => return (self.linger(http.socket, now), Turn::More),
                         }
@@ -392,7 +392,7 @@ impl Connection {
                         }
                         Answer::Websocket { accept_key, room } => {
                             http.outgoing = Some(Outgoing::switching_protocols(&accept_key));
-                            http.next = Next::Websocket(room);
+                            http.next = Next::Websocket { room, headers: request.headers };
                         }
                     }
                     self.deadline = Some(now + WRITE_TIMEOUT);
@@ -428,6 +428,7 @@ impl Connection {
         &mut self,
         http: Http,
         room: Option<RoomName>,
+        headers: Vec<(String, String)>,
         now: Instant,
         server: &mut Server<G>,
         admission: &mut Admission,
@@ -435,7 +436,7 @@ impl Connection {
         let Ok(local) = http.socket.local_addr() else { return State::Gone };
         admission.upgrade(&mut self.admitted);
         self.deadline = None;
-        server.handle_connect(now, self.id, Connect { room, remote: self.remote, local: local.ip() });
+        server.handle_connect(now, self.id, Connect { room, remote: self.remote, local: local.ip(), headers });
         State::Open(Websocket::new(http.socket, http.reader.into_rest()))
     }
 

@@ -18,6 +18,9 @@ pub fn input_to_json(input: &Input) -> Value {
                 shown["subject"] = json!(subject);
                 shown["claims"] = claims.clone();
             }
+            if !join.attached.is_null() {
+                shown["attached"] = join.attached.clone();
+            }
             shown
         }
         Input::Leave { player, reason } => json!({ "leave": player, "reason": reason }),
@@ -32,6 +35,10 @@ pub fn input_to_json(input: &Input) -> Value {
             "link": player, "rttUs": rtt_us, "jitterUs": jitter_us,
             "lossDownPermille": loss_down_permille, "lossUpPermille": loss_up_permille,
         }),
+        Input::External { bytes } => match std::str::from_utf8(bytes) {
+            Ok(text) => json!({ "external": text }),
+            Err(_) => json!({ "external": bytes }),
+        },
         Input::Tick(Tick { number, missed }) => json!({ "tick": number, "missed": missed }),
     }
 }

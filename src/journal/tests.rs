@@ -301,6 +301,7 @@ fn what_a_room_could_never_have_been_told_is_refused() {
         &[RawEntry::Join { player: 1, name: "x", data: &[0xdd, 0xff, 0xff, 0xff, 0xff] }],
         "the data of a join can't be read",
     );
+    check(&[RawEntry::External { bytes: &vec![0; limits::EXTERNAL_BYTES + 1] }], "a message is past its limits");
     check(&[RawEntry::Ended(End::Closed), tick(1)], "something follows its end");
 }
 

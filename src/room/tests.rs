@@ -52,6 +52,10 @@ impl Game for Probe {
         self.note("leave", format!("{player} {reason}, {} stay", ctx.players().len()));
     }
 
+    fn external(&mut self, _: &mut Context<Probe>, bytes: &[u8]) {
+        self.note("external", format!("{bytes:?}"));
+    }
+
     fn tick(&mut self, ctx: &mut Context<Probe>, tick: Tick, batch: &[Incoming<Probe>]) {
         let batch_text: Vec<String> = batch
             .iter()
@@ -185,6 +189,14 @@ fn what_arrives_waits_for_the_tick_and_keeps_its_order() {
     bench.room.handle_input(Input::Leave { player: one, reason: Leave::Timeout });
     assert_eq!(left(&bench.tick()), [(1, Leave::Closed)]);
     assert_eq!(bench.take_log(), ["leave 1 closed, 1 stay", "tick 3 [2:3]"]);
+
+    bench.room.handle_input(Input::External { bytes: vec![1] });
+    bench.join("three");
+    bench.room.handle_input(Input::External { bytes: vec![2] });
+    assert_eq!((bench.room.externals(), bench.take_log().as_slice()), (2, &[][..]));
+    bench.tick();
+    assert_eq!(bench.take_log(), ["external [1]", "enter 3 of 2", "external [2]", "tick 4 []"]);
+    assert_eq!(bench.room.externals(), 0);
 }
 
 #[test]
@@ -417,6 +429,11 @@ fn a_game_that_panics_closes_its_room() {
         bench.join("waiting");
     };
     check(&["leave"], leave, &[3], &[2]);
+    let external: fn(&mut Bench) = |bench| {
+        bench.room.handle_input(Input::External { bytes: Vec::new() });
+        bench.join("waiting");
+    };
+    check(&["external"], external, &[3], &[1, 2]);
 }
 
 #[test]

@@ -41,6 +41,7 @@ pub(super) enum Stage {
         player: PlayerId,
         user_id: Option<String>,
         name: String,
+        attached: serde_json::Value,
         offer: Option<String>,
         reply_to: ReplyTo,
     },

@@ -181,7 +181,7 @@ impl<G: Game> Server<G> {
     }
 
     /// Who plays in a room, and their sessions.
-    fn playing(&self, room: usize) -> Vec<(PlayerId, usize)> {
+    pub(super) fn playing(&self, room: usize) -> Vec<(PlayerId, usize)> {
         let members = self.rooms[room].members.iter();
         let playing = members.filter_map(|(&player, &member)| match member {
             Member::Playing(session) => Some((player, session)),

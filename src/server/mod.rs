@@ -4,7 +4,9 @@
 //! when to come again. It never blocks and never fails: what goes wrong costs its sender, and is counted.
 
 mod connection;
+mod external;
 mod hosting;
+mod relay;
 mod resume;
 mod session;
 
@@ -19,11 +21,13 @@ use serde::Serialize;
 use slab::Slab;
 
 use self::connection::{Connection, Stage, signal_bytes};
+pub use self::external::ExternalError;
 use self::hosting::HostedRoom;
 use self::session::Session;
 use crate::auth::Keys;
 use crate::endpoint::{Dropped, Endpoint, LocalId, PeerKey, Transmit, Unroutable};
 use crate::game::{Game, Link, Refusal, RoomInfo};
+use crate::hooks::{Guarded, Hooks};
 use crate::journal;
 use crate::limits;
 use crate::rate::{Allowance, network};
@@ -70,6 +74,10 @@ pub struct Connect {
     pub remote: SocketAddr,
     /// The local address on which it arrived.
     pub local: IpAddr,
+    /// The headers of the HTTP request that opened it, names in lower case, in their order: for [`Hooks::accept`].
+    /// They are kept until somebody joins. The driver's are at most 64 with 8 KiB in all, without those that aren't
+    /// UTF-8.
+    pub headers: Vec<(String, String)>,
 }
 
 /// A websocket message to a player.
@@ -137,12 +145,18 @@ pub struct Counters {
     pub dropped_frames: u64,
     /// States, ticks and unreliable events that were left out because the player's path was congested.
     pub held_back: u64,
+    /// Messages from player to player that a slow socket left no place for.
+    pub dropped_relays: u64,
     /// Inputs that came faster than a room takes them.
     pub overflowed_inputs: u64,
     /// Ticks that rooms missed because the server was late.
     pub missed_ticks: u64,
     /// Rooms that closed because their game failed.
     pub failed_rooms: u64,
+    /// Messages from outside for rooms that weren't there.
+    pub lost_externals: u64,
+    /// Calls of [`Hooks`] that failed.
+    pub failed_hooks: u64,
 }
 
 /// How many things there are now.
@@ -180,6 +194,7 @@ pub struct Server<G: Game> {
     config: Config,
     factory: Factory<G>,
     recordings: Option<Recordings>,
+    hooks: Guarded,
     started: Instant,
     rng: ChaCha20Rng,
     endpoint: Endpoint,
@@ -225,6 +240,7 @@ impl<G: Game> Server<G> {
             config,
             factory: Box::new(factory),
             recordings: None,
+            hooks: Guarded::new(Box::new(())),
             started: now,
             rng,
             endpoint: Endpoint::new(endpoint_seed, slow_path),
@@ -253,6 +269,11 @@ impl<G: Game> Server<G> {
     /// Records every room that is made from now on; `open` says what takes the recording of each.
     pub fn record(&mut self, open: impl FnMut(&journal::Header) -> journal::Sink + 'static) {
         self.recordings = Some(Box::new(open));
+    }
+
+    /// From now on these are asked whom to let in, and told who comes and goes.
+    pub fn set_hooks(&mut self, hooks: impl Hooks + 'static) {
+        self.hooks = Guarded::new(Box::new(hooks));
     }
 
     /// The players of every room that is made from now on are numbered from `first` on, instead of from 1.
@@ -287,6 +308,7 @@ impl<G: Game> Server<G> {
             unroutable: self.endpoint.unroutable(),
             peers: self.endpoint.dropped(),
             overflowed_inputs: self.counters.overflowed_inputs + overflowed,
+            failed_hooks: self.hooks.failed(),
             ..self.counters
         }
     }
@@ -362,11 +384,10 @@ impl<G: Game> Server<G> {
             Ok(Request::Join(join)) => self.handle_join(now, index, reply_to, join),
             Ok(Request::Reconnect(request)) => self.handle_reconnect(now, index, &reply_to, &request),
             Ok(Request::ExchangeSdp { to, sdp }) => self.handle_exchange_sdp(now, index, &reply_to, &to, &sdp),
-            // An ICE-lite server learns a client's addresses from its checks.
-            Ok(Request::ExchangeCandidate { to }) => match self.check_to(index, &to) {
-                Ok(_) => self.grant(index, &reply_to, &serde_json::Map::new()),
-                Err(fault) => self.refuse(index, &reply_to, &fault),
-            },
+            Ok(Request::ExchangeCandidate { to, candidate }) => {
+                self.handle_exchange_candidate(now, index, &reply_to, &to, &candidate);
+            }
+            Ok(Request::OrientationChange(change)) => self.handle_orientation_change(now, index, &reply_to, &change),
             Ok(Request::Leave) => {
                 self.grant(index, &reply_to, &serde_json::Map::new());
                 self.put_out(now, index, Leave::Left, "");

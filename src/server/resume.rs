@@ -81,6 +81,7 @@ impl<G: Game> Server<G> {
         self.sessions[session].connection = Some(index);
         let connection = &mut self.connections[index];
         connection.stage = Stage::Joined(session);
+        connection.connect.headers = Vec::new();
         self.set_deadline(index, now + limits::HEARTBEAT_INTERVAL);
         self.count_as_joined(index);
     }
@@ -123,6 +124,7 @@ impl<G: Game> Server<G> {
         self.timers.insert((until, Timer::Session(session)));
         let (room, player) = (gone.room, gone.player);
         self.rooms[room].handle_input(room::Input::Drop { player });
+        self.tell_hooks(session, "dropped", |hooks, visitor| hooks.dropped(visitor));
     }
 
     /// A player who was away has not come back in time.
@@ -194,6 +196,7 @@ impl<G: Game> Server<G> {
         if let Some((until, _)) = was_away {
             self.timers.remove(&(until, Timer::Session(session)));
             self.rooms[room].handle_input(room::Input::Resume { player });
+            self.tell_hooks(session, "resumed", |hooks, visitor| hooks.resumed(visitor));
         }
         self.attach(now, session, index);
         self.tell_joined(now, session, reply_to, &resume, request.sdp.as_deref(), Some(returns));

@@ -12,10 +12,11 @@ use super::resume::Tokens;
 use super::{Server, Signal, Timer};
 use crate::endpoint::PeerKey;
 use crate::game::{Game, Join, Link, PlayerId};
+use crate::hooks::{Arrival, Hooks, Visitor};
 use crate::limits;
 use crate::peer::{self, Closed, Sent};
 use crate::player::{Arrived, Frames, NotTaken};
-use crate::rate::network;
+use crate::rate::{Allowance, network};
 use crate::room;
 use crate::wire::codes::{CLOSE_REFUSED, ErrorCode, Leave};
 use crate::wire::frame::{Kind, Transport};
@@ -27,6 +28,8 @@ pub(super) struct Session {
     pub(super) room: usize,
     pub(super) player: PlayerId,
     pub(super) info: SessionInfo,
+    /// By the hooks.
+    pub(super) attached: serde_json::Value,
     pub(super) frames: Frames,
     /// Nothing, while it was lost and the player may come back.
     pub(super) connection: Option<usize>,
@@ -36,6 +39,8 @@ pub(super) struct Session {
     pub(super) away: Option<(Instant, Leave)>,
     pub(super) peer: Option<PeerKey>,
     pub(super) link: Link,
+    /// For what goes to other players.
+    pub(super) relayed: Allowance,
 }
 
 impl<G: Game> Server<G> {
@@ -84,21 +89,33 @@ impl<G: Game> Server<G> {
             None => None,
         };
         let user_id = identity.as_ref().map(|identity| identity.subject.clone());
+        let shown = signaling::shown_name(join.name.as_deref());
+        let connect = &mut self.connections[index].connect;
+        let headers = std::mem::take(&mut connect.headers);
+        let arrival = Arrival::new(connect.remote, &headers, name.as_str(), &shown, &join.data, identity.as_ref());
+        let attached = self.hooks.accept(&arrival)?;
         let room = match self.by_name.get(&name) {
             Some(&room) => room,
             None => self.make_room(now, name, &join.data)?,
         };
         let hosted = &mut self.rooms[room];
         let player = hosted.room.next_player();
-        let shown = signaling::shown_name(join.name.as_deref());
         let mut player_join = Join::new(&shown);
         player_join.data = join.data;
         player_join.identity = identity;
+        player_join.attached = attached.clone();
         hosted.handle_input(room::Input::Join { player, join: player_join });
         hosted.members.insert(player, Member::Joining(index));
         hosted.empty_since = None;
-        self.connections[index].stage =
-            Stage::Joining { room, player, user_id, name: shown, offer: join.sdp, reply_to: reply_to.clone() };
+        self.connections[index].stage = Stage::Joining {
+            room,
+            player,
+            user_id,
+            name: shown,
+            attached,
+            offer: join.sdp,
+            reply_to: reply_to.clone(),
+        };
         Ok(())
     }
 
@@ -115,6 +132,7 @@ impl<G: Game> Server<G> {
     }
 
     fn remove_session(&mut self, now: Instant, session: usize, reason: Leave) {
+        self.tell_hooks(session, "left", |hooks, visitor| hooks.left(visitor, reason));
         let Session { room, player, info, peer, away, .. } = self.sessions.remove(session);
         self.by_socket_id.remove(&info.socket_id);
         if let Some((until, _)) = away {
@@ -161,7 +179,7 @@ impl<G: Game> Server<G> {
     pub(super) fn handle_joined(&mut self, now: Instant, room: usize, player: PlayerId, welcome: serde_json::Value) {
         let Some(&Member::Joining(index)) = self.rooms[room].members.get(&player) else { return };
         let stage = std::mem::replace(&mut self.connections[index].stage, Stage::Gone);
-        let Stage::Joining { user_id, name, offer, reply_to, .. } = stage else { return };
+        let Stage::Joining { user_id, name, attached, offer, reply_to, .. } = stage else { return };
         let socket_id = format!("{:016x}{:016x}", self.rng.next_u64(), self.rng.next_u64());
         let info = SessionInfo { player: player.0, socket_id, user_id, name };
         let (tokens, resume) = Tokens::generate(&mut self.rng);
@@ -169,6 +187,7 @@ impl<G: Game> Server<G> {
             room,
             player,
             info: info.clone(),
+            attached,
             frames: Frames::new(now),
             connection: Some(index),
             welcome,
@@ -176,12 +195,21 @@ impl<G: Game> Server<G> {
             away: None,
             peer: None,
             link: Link::default(),
+            relayed: Allowance::new(limits::RELAYED_PER_SECOND, now),
         });
         self.by_socket_id.insert(info.socket_id.clone(), session);
         self.rooms[room].members.insert(player, Member::Playing(session));
         self.attach(now, session, index);
         self.tell_joined(now, session, &reply_to, &resume, offer.as_deref(), None);
         self.tell_presence(room, &info, None);
+        self.tell_hooks(session, "joined", |hooks, visitor| hooks.joined(visitor));
+    }
+
+    pub(super) fn tell_hooks(&mut self, session: usize, name: &str, tell: impl FnOnce(&mut dyn Hooks, &Visitor<'_>)) {
+        let Session { room, player, info, attached, .. } = &self.sessions[session];
+        let room = self.rooms[*room].name.as_str();
+        let visitor = Visitor::new(room, *player, &info.name, info.user_id.as_deref(), attached);
+        self.hooks.call(name, |hooks| tell(hooks, &visitor));
     }
 
     /// Replies to `join` and to `reconnect`.
@@ -242,22 +270,22 @@ impl<G: Game> Server<G> {
         struct Answer {
             sdp: String,
         }
-        match self.check_to(index, to).and_then(|session| self.answer(now, session, offer)) {
+        if to != "server" {
+            self.relay_sdp(now, index, reply_to, to, offer);
+            return;
+        }
+        match self.session_of(index).and_then(|session| self.answer(now, session, offer)) {
             Ok(sdp) => self.grant(index, reply_to, &Answer { sdp }),
             Err(fault) => self.refuse(index, reply_to, &fault),
         }
     }
 
-    /// The session of a connection that has something for the server.
-    pub(super) fn check_to(&self, index: usize, to: &str) -> Result<usize, Fault> {
-        let Stage::Joined(session) = self.connections[index].stage else {
-            return Err(Fault::new(ErrorCode::BadRequest, "Join first."));
-        };
-        if to != "server" {
-            let sentence = "This server doesn't relay between players yet.";
-            return Err(Fault::new(ErrorCode::UnknownAction, sentence));
+    /// The session that a connection carries.
+    pub(super) fn session_of(&self, index: usize) -> Result<usize, Fault> {
+        match self.connections[index].stage {
+            Stage::Joined(session) => Ok(session),
+            _ => Err(Fault::new(ErrorCode::BadRequest, "Join first.")),
         }
-        Ok(session)
     }
 
     /// Answers an offer of a player; a peer that they had is closed.

@@ -103,7 +103,8 @@ impl Hall {
             bytes: 0,
         });
         let id = ConnectionId(index as u64);
-        let connect = Connect { room: RoomName::parse(room), remote: address, local: [10, 0, 0, 1].into() };
+        let connect =
+            Connect { room: RoomName::parse(room), remote: address, local: [10, 0, 0, 1].into(), headers: Vec::new() };
         self.server.handle_connect(self.now, id, connect);
         let join = serde_json::json!({ "a": "join", "d": { "name": room, "sdp": sdp } });
         self.server.handle_text(self.now, id, &join.to_string());

@@ -699,7 +699,7 @@ fn make_server<G: Game>(config: &Config, now: Instant, factory: &Rc<RefCell<Fact
 
 fn connect(client: &SimulatedClient) -> Connect {
     let remote = SocketAddr::new(client.address().ip(), 40_000);
-    Connect { room: client.room.clone(), remote, local: SERVER.ip() }
+    Connect { room: client.room.clone(), remote, local: SERVER.ip(), headers: Vec::new() }
 }
 
 impl<G: Game> Index<ClientId> for Simulation<G> {

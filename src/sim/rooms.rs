@@ -153,6 +153,11 @@ impl<G: Game> RoomSimulation<G> {
         self.tell(Input::Command { player, value });
     }
 
+    /// Tells the game something from outside, see [`Game::external`].
+    pub fn external(&mut self, bytes: &[u8]) {
+        self.tell(Input::External { bytes: bytes.to_vec() });
+    }
+
     /// Ends a player's connection.
     pub fn leave(&mut self, player: PlayerId, reason: Leave) {
         self.tell(Input::Leave { player, reason });

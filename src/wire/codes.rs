@@ -7,7 +7,7 @@
 //! | `bad_room` | the room's name doesn't match `^[A-Za-z0-9_-]{1,64}$` |
 //! | `room_full` | the room, or the server, has no place left |
 //! | `room_locked` | the game lets nobody in now |
-//! | `refused` | the game refused, in its own sentence |
+//! | `refused` | the game, or its program, refused in its own sentence |
 //! | `unauthorized`, `expired` | the bearer or resume token is not valid, or no longer |
 //! | `origin` | the page's origin may not play here |
 //! | `rate_limited` | too many requests; wait and try again |
@@ -66,7 +66,7 @@ codes! {
         RoomFull = "room_full",
         /// The game lets nobody in now.
         RoomLocked = "room_locked",
-        /// The game refused.
+        /// The game, or its program, refused.
         Refused = "refused",
         /// The token is not valid.
         Unauthorized = "unauthorized",

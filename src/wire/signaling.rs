@@ -8,8 +8,9 @@
 //! |---|---|---|
 //! | `join` | `roomId` (optional on `/r/{room}`), `bearer` (see [`crate::auth`]), `name`, `data`, `version`, `sdp` (an offer, optional) | `socketId`, `player`, `roomSize`, `sessions`, `tick`, `tickMs`, `inputSeq`, `resume` (a token), `welcome`, and `sdp` (the answer) or `sdpError` (`e`, `m`) |
 //! | `reconnect` | `socketId`, `resume`, `last` (number of the newest reliable message received, nothing where the page has begun anew), `sdp` (optional) | what `join` gives, with a new `resume`, `last` (number of the newest reliable message that the server has received), and `reliableSeq` (number of the next one that the player gets) |
-//! | `exchangeSdp` | `to`, `sdp` | `sdp`, where `to` is `"server"` |
-//! | `exchangeCandidate` | `to`, `candidate` | – |
+//! | `exchangeSdp` | `to` (`"server"` or another player's `socketId`), `sdp` | `sdp` (the answer), where `to` is `"server"` |
+//! | `exchangeCandidate` | `to` (the same), `candidate` (any JSON) | – |
+//! | `orientationChange` | `orientation`, `camera` (any JSON), for everybody else in the room | – |
 //! | `leave` | – | – |
 //!
 //! | event | data |
@@ -17,11 +18,19 @@
 //! | `eventJoin` | `player`, `socketId`, `userId`, `name`, `roomSize` |
 //! | `eventLeave` | the same and `reason` |
 //! | `eventRoomUsers` | `roomSize`, `sessions`; at most once a second |
+//! | `eventExchangeSdp` | `from` (`socketId`, `userId`: another player of the room), `sdp` |
+//! | `eventExchangeCandidate` | `from`, `candidate` |
+//! | `eventOrientationChange` | `from`, `orientation`, `camera` |
 //! | `eventChannelClosed` | `e`, `m`: the data channel was refused or lost, and the game goes on over the websocket |
+//!
+//! What players exchange is opaque to the server and stays in their room. It must not crowd out what a player is told
+//! by the game: where a player's socket is slow to take it, or it comes too fast, the sender is refused with
+//! `rate_limited`.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::limits;
@@ -62,7 +71,8 @@ pub(crate) enum Request {
     Join(JoinRequest),
     Reconnect(ReconnectRequest),
     ExchangeSdp { to: String, sdp: String },
-    ExchangeCandidate { to: String },
+    ExchangeCandidate { to: String, candidate: Value },
+    OrientationChange(Orientation),
     Leave,
 }
 
@@ -71,10 +81,10 @@ pub(crate) enum Request {
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct JoinRequest {
     pub(crate) room_id: Option<String>,
-    pub(crate) bearer: serde_json::Value,
+    pub(crate) bearer: Value,
     pub(crate) name: Option<String>,
-    pub(crate) data: serde_json::Value,
-    pub(crate) version: serde_json::Value,
+    pub(crate) data: Value,
+    pub(crate) version: Value,
     pub(crate) sdp: Option<String>,
 }
 
@@ -87,9 +97,17 @@ pub(crate) struct ReconnectRequest {
     #[serde(default)]
     pub(crate) last: Option<u32>,
     #[serde(default)]
-    pub(crate) version: serde_json::Value,
+    pub(crate) version: Value,
     #[serde(default)]
     pub(crate) sdp: Option<String>,
+}
+
+/// Data of `orientationChange`, and of its event.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Orientation {
+    orientation: Value,
+    camera: Value,
 }
 
 /// Where the reply to a request goes.
@@ -151,6 +169,8 @@ fn read(action: &str, data: &str) -> Result<Request, Fault> {
         to: String,
         #[serde(default)]
         sdp: String,
+        #[serde(default)]
+        candidate: Value,
     }
     let bad = |error: serde_json::Error| {
         Fault::new(ErrorCode::BadRequest, format!("The data of {action} can't be read: {error}."))
@@ -158,22 +178,46 @@ fn read(action: &str, data: &str) -> Result<Request, Fault> {
     match action {
         "join" => serde_json::from_str(data).map(Request::Join).map_err(bad),
         "exchangeSdp" => {
-            serde_json::from_str(data).map(|Exchange { to, sdp }| Request::ExchangeSdp { to, sdp }).map_err(bad)
+            serde_json::from_str(data).map(|Exchange { to, sdp, .. }| Request::ExchangeSdp { to, sdp }).map_err(bad)
         }
         "exchangeCandidate" => {
-            serde_json::from_str(data).map(|Exchange { to, .. }| Request::ExchangeCandidate { to }).map_err(bad)
+            let Exchange { to, candidate, .. } = serde_json::from_str(data).map_err(bad)?;
+            check_relayed(action, &[&candidate], limits::CANDIDATE_BYTES)?;
+            Ok(Request::ExchangeCandidate { to, candidate })
+        }
+        "orientationChange" => {
+            let change: Orientation = serde_json::from_str(data).map_err(bad)?;
+            check_relayed(action, &[&change.orientation, &change.camera], limits::ORIENTATION_BYTES)?;
+            Ok(Request::OrientationChange(change))
         }
         "leave" => Ok(Request::Leave),
         "reconnect" => serde_json::from_str(data).map(Request::Reconnect).map_err(bad),
-        "orientationChange" => {
-            Err(Fault::new(ErrorCode::UnknownAction, format!("This server doesn't have {action} yet.")))
-        }
         _ => Err(Fault::new(ErrorCode::UnknownAction, "This server doesn't have such an action.")),
     }
 }
 
+/// Refuses what the parser of whoever gets it could refuse.
+fn check_relayed(action: &str, values: &[&Value], bytes: usize) -> Result<(), Fault> {
+    let past = |what: String| Err(Fault::new(ErrorCode::TooLarge, format!("The data of {action} may {what}.")));
+    if values.iter().any(|value| depth(value) > limits::RELAYED_DEPTH) {
+        return past(format!("be nested {} deep", limits::RELAYED_DEPTH));
+    }
+    if values.iter().map(|value| value.to_string().len()).sum::<usize>() > bytes {
+        return past(format!("have {bytes} bytes"));
+    }
+    Ok(())
+}
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or_default(),
+        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or_default(),
+        _ => 0,
+    }
+}
+
 /// Refuses a page that names another version than ours.
-pub(crate) fn check_version(version: &serde_json::Value) -> Result<(), Fault> {
+pub(crate) fn check_version(version: &Value) -> Result<(), Fault> {
     if version.as_u64().is_some_and(|version| version != VERSION) {
         let sentence = "Page and server speak different versions; reload the page.";
         return Err(Fault::new(ErrorCode::VersionMismatch, sentence));
@@ -205,7 +249,7 @@ pub(crate) struct JoinReply<'a> {
     pub(crate) resume: &'a str,
     #[serde(flatten)]
     pub(crate) returns: Option<Return>,
-    pub(crate) welcome: &'a serde_json::Value,
+    pub(crate) welcome: &'a Value,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sdp: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -239,6 +283,27 @@ pub(crate) struct Presence<'a> {
 pub(crate) struct RoomUsers<'a> {
     pub(crate) room_size: usize,
     pub(crate) sessions: Vec<&'a SessionInfo>,
+}
+
+/// What one player tells another.
+#[derive(Debug, Serialize)]
+pub(crate) struct Relayed<'a, T: Serialize> {
+    from: Sender<'a>,
+    #[serde(flatten)]
+    data: T,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Sender<'a> {
+    socket_id: &'a str,
+    user_id: Option<&'a str>,
+}
+
+impl<'a, T: Serialize> Relayed<'a, T> {
+    pub(crate) fn new(from: &'a SessionInfo, data: T) -> Relayed<'a, T> {
+        Relayed { from: Sender { socket_id: &from.socket_id, user_id: from.user_id.as_deref() }, data }
+    }
 }
 
 /// A reply that grants.
@@ -283,7 +348,7 @@ fn push_id(text: &mut String, id: Option<&str>) {
 }
 
 fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    Value::from(text).to_string()
 }
 
 /// A name as it is shown: printable, at most 32 characters, never empty.
@@ -304,7 +369,7 @@ pub(crate) fn shown_name(name: Option<&str>) -> String {
 mod tests {
     use proptest::prelude::*;
     use proptest::test_runner::{Config, RngSeed};
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -334,6 +399,12 @@ mod tests {
         check(r#"{"a":"leave","d":7}"#, Ok("Leave"));
         check(r#"{"a":"exchangeSdp","d":{"to":"server","sdp":"v=0"}}"#, Ok(r#"to: "server", sdp: "v=0""#));
         check(r#"{"a":"exchangeCandidate","d":{"to":"server","candidate":{}}}"#, Ok("ExchangeCandidate"));
+        check(r#"{"a":"exchangeCandidate","d":{"to":"x","candidate":null,"z":{}}}"#, Ok("candidate: Null"));
+        check(r#"{"a":"exchangeCandidate","d":{"candidate":"c"}}"#, bad);
+        check(r#"{"a":"exchangeCandidate","d":{"to":7,"candidate":"c"}}"#, bad);
+        check(r#"{"a":"orientationChange","d":{"camera":"back","to":7}}"#, Ok(r#"Null, camera: String("back")"#));
+        check(r#"{"a":"orientationChange"}"#, Ok("OrientationChange"));
+        check(r#"{"a":"orientationChange","d":{"camera":1,"camera":2}}"#, bad);
         check(r#"{"a":"dance"}"#, Err(ErrorCode::UnknownAction));
         check(r#"{"a":"reconnect"}"#, bad);
         check(r#"{"a":"reconnect","d":{"socketId":"a","resume":"b","last":7}}"#, Ok(r#"last: Some(7)"#));
@@ -363,6 +434,22 @@ mod tests {
         check(&format!(r#"{{"a":"join","d":{{"data":{}}}}}"#, nested("[", "]", 8_000)), bad);
         check(&format!(r#"{{"a":"join","d":{{"data":{}1{}}}}}"#, "{\"a\":".repeat(2_000), "}".repeat(2_000)), bad);
         check(&format!(r#"{{"a":"join","d":{{"unknown":{}}}}}"#, nested("[", "]", 8_000)), Ok("room_id: None"));
+
+        let candidate = |value: &str| format!(r#"{{"a":"exchangeCandidate","d":{{"to":"x","candidate":{value}}}}}"#);
+        let camera = |value: &str| format!(r#"{{"a":"orientationChange","d":{{"camera":{value}}}}}"#);
+        let text = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
+        let too_large = Err(ErrorCode::TooLarge);
+        check(&candidate(&nested("[", "]", 8)), Ok("ExchangeCandidate"));
+        check(&candidate(&nested("[", "]", 9)), too_large);
+        check(&candidate(&format!("{}1{}", "{\"a\":".repeat(9), "}".repeat(9))), too_large);
+        check(&candidate(&nested("[", "]", 4_000)), bad);
+        check(&candidate(&text(1_024)), Ok("ExchangeCandidate"));
+        check(&candidate(&text(1_025)), too_large);
+        check(&candidate(&format!("\"{}\"", "\u{1}".repeat(300))), bad);
+        check(&candidate(&format!("\"{}\"", "\\u0001".repeat(300))), too_large);
+        check(&camera(&nested("[", "]", 9)), too_large);
+        check(&camera(&text(512 - "null".len())), Ok("OrientationChange"));
+        check(&camera(&text(513 - "null".len())), too_large);
 
         let padded = |bytes: usize| format!("{:bytes$}", r#"{"a":"leave"}"#);
         check(&padded(16 * 1024), Ok("Leave"));
@@ -439,14 +526,30 @@ mod tests {
             text in "\\PC{0,64}", name in "\\PC{0,80}", at: prop::sample::Index,
             byte in prop::sample::select(b"{}[]\":,0x\\ ".to_vec()),
         ) {
-            let good = json!({ "a": "join", "d": { "name": name, "data": [1, { "x": null }], "sdp": text }, "i": [1] });
-            let mut spoiled = good.to_string().into_bytes();
-            let at = at.index(spoiled.len());
-            spoiled[at] = byte;
-            let spoiled = String::from_utf8_lossy(&spoiled).into_owned();
-            for text in [text, spoiled[..spoiled.floor_char_boundary(at)].to_owned(), spoiled] {
+            let good = [
+                json!({ "a": "join", "d": { "name": name, "data": [1, { "x": null }], "sdp": text }, "i": [1] }),
+                json!({ "a": "exchangeCandidate", "d": { "to": name, "candidate": { "candidate": text, "n": [0] } } }),
+                json!({ "a": "orientationChange", "d": { "orientation": name, "camera": { "x": [0.5, text] } } }),
+            ];
+            let mut texts = vec![text];
+            for good in good {
+                let mut spoiled = good.to_string().into_bytes();
+                let at = at.index(spoiled.len());
+                spoiled[at] = byte;
+                let spoiled = String::from_utf8_lossy(&spoiled).into_owned();
+                texts.extend([spoiled[..spoiled.floor_char_boundary(at)].to_owned(), spoiled]);
+            }
+            let user_id = Some(name.clone());
+            let session = SessionInfo { player: 1, socket_id: String::new(), user_id, name: String::new() };
+            for text in texts {
                 let (reply_to, request) = parse(&text);
                 let reply = match request {
+                    Ok(Request::ExchangeCandidate { candidate, .. }) => {
+                        let event = event("e", &Relayed::new(&session, json!({ "candidate": candidate })));
+                        prop_assert_eq!(&json_of(&event)["d"]["candidate"], &candidate);
+                        granted(&reply_to, &json!({}))
+                    }
+                    Ok(Request::OrientationChange(change)) => event("e", &Relayed::new(&session, change)),
                     Ok(_) => granted(&reply_to, &json!({})),
                     Err(fault) => refused(&reply_to, &fault),
                 };

@@ -29,7 +29,7 @@ const MESSAGE_BYTES: usize = RELIABLE_UP_BYTES + RELIABLE_HEADER_BYTES;
 /// A running server, stopped when dropped.
 pub(super) struct Server {
     pub(super) address: SocketAddr,
-    handle: Handle,
+    pub(super) handle: Handle,
     thread: Option<JoinHandle<std::io::Result<()>>>,
 }
 
@@ -38,13 +38,22 @@ impl Server {
         Server::start_with(options, |_| Ok(Relay))
     }
 
-    fn start_with<G: Game>(
+    pub(super) fn start_with<G: Game>(
         options: Options,
         factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + Send + 'static,
     ) -> Server {
+        Server::start_prepared(options, factory, |_| ())
+    }
+
+    pub(super) fn start_prepared<G: Game>(
+        options: Options,
+        factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + Send + 'static,
+        prepare: impl FnOnce(&mut Driver<G>) + Send + 'static,
+    ) -> Server {
         let (sender, receiver) = mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let driver = Driver::bind(options, factory).expect("loopback has a free port");
+            let mut driver = Driver::bind(options, factory).expect("loopback has a free port");
+            prepare(&mut driver);
             sender.send((driver.local_addr(), driver.handle())).expect("the test waits for it");
             driver.run()
         });

@@ -8,10 +8,13 @@ use rtcade::sim::Simulation;
 mod congestion;
 #[cfg(feature = "driver")]
 mod driver;
+mod external;
+mod hooks;
 mod journals;
 mod late;
 mod model;
 mod readme;
+mod relays;
 mod reproducible;
 mod resume;
 mod scenarios;

@@ -20,3 +20,24 @@ fn the_game_in_the_readme_is_the_one_that_is_tested() {
         assert!(source.lines().count() < lines, "{path} has {lines} lines or more");
     }
 }
+
+#[test]
+fn all_rust_in_the_readme_is_compiled_somewhere() {
+    // What rustdoc hides is left out, as in its pages.
+    let hooks: String = read("src/hooks.rs")
+        .lines()
+        .filter_map(|line| line.strip_prefix("///"))
+        .filter(|line| !line.starts_with(" # "))
+        .map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line)))
+        .collect();
+    let game = |file: &str| read(&format!("tests/it/{file}"));
+    let sources =
+        [hooks, game("readme_game/main.rs"), game("readme_game/tests.rs"), game("scores_game/main.rs")].concat();
+    let readme = read("README.md");
+    let blocks: Vec<&str> =
+        readme.split("```rust\n").skip(1).map(|rest| rest.split("```").next().unwrap_or(rest)).collect();
+    assert!(blocks.len() >= 4);
+    for block in blocks {
+        assert!(sources.contains(block), "this stands in no source:\n{block}");
+    }
+}

@@ -95,8 +95,12 @@ impl Page {
     fn connect(&mut self, room: &str) -> ConnectionId {
         let connection = ConnectionId(self.next);
         self.next += 1;
-        let connect =
-            Connect { room: RoomName::parse(room), remote: ([10, 9, 0, 1], 40_000).into(), local: SERVER.ip() };
+        let connect = Connect {
+            room: RoomName::parse(room),
+            remote: ([10, 9, 0, 1], 40_000).into(),
+            local: SERVER.ip(),
+            headers: Vec::new(),
+        };
         let now = self.sim.now();
         self.server().handle_connect(now, connection, connect);
         connection

@@ -275,12 +275,11 @@ fn requests_that_cannot_be_granted_get_a_reply_that_says_why() {
     let long = format!(r#"{{"a":"join","d":{{"name":"{}"}}}}"#, "x".repeat(16 * 1024));
     let cases = [
         (r#"{"a":"fly","i":7}"#, "flyR", "unknown_action"),
-        (r#"{"a":"orientationChange"}"#, "orientationChangeR", "unknown_action"),
         (r#"{"a":"reconnect","d":{"socketId":"x"}}"#, "reconnectR", "bad_request"),
         (r#"{"a":"reconnect","d":{"socketId":"x","resume":"y"}}"#, "reconnectR", "bad_request"),
         (r#"{"a":"join","d":{}}"#, "joinR", "bad_request"),
         (r#"{"a":"exchangeSdp","d":{"to":"server","sdp":"v=0"}}"#, "exchangeSdpR", "bad_sdp"),
-        (r#"{"a":"exchangeSdp","d":{"to":"somebody","sdp":"v=0"}}"#, "exchangeSdpR", "unknown_action"),
+        (r#"{"a":"exchangeSdp","d":{"to":"somebody","sdp":"v=0"}}"#, "exchangeSdpR", "no_such_player"),
         (r#"{"a":"exchangeSdp","d":{"to":5}}"#, "exchangeSdpR", "bad_request"),
         ("not JSON", "R", "bad_request"),
         (long.as_str(), "R", "too_large"),
@@ -551,7 +550,12 @@ fn too_many_frames_are_dropped_then_cost_the_connection() {
 }
 
 fn connect(sim: &mut Simulation<Ledger>, connection: u64, address: [u8; 4], room: Option<&str>) {
-    let connect = Connect { room: room.map(self::room), remote: (address, 40_000).into(), local: SERVER.ip() };
+    let connect = Connect {
+        room: room.map(self::room),
+        remote: (address, 40_000).into(),
+        local: SERVER.ip(),
+        headers: Vec::new(),
+    };
     sim.server.handle_connect(sim.now(), ConnectionId(connection), connect);
 }
 
@@ -613,7 +617,11 @@ fn the_answer_names_addresses_that_a_player_can_reach() {
         };
         let mut sim = Simulation::with_config(1, configure, |_| Ok(Ledger::default()));
         let remote = SocketAddr::from(([10, 6, 0, 1], 40_000));
-        sim.server.handle_connect(sim.now(), ConnectionId(0), Connect { room: Some(room("named")), remote, local });
+        sim.server.handle_connect(
+            sim.now(),
+            ConnectionId(0),
+            Connect { room: Some(room("named")), remote, local, headers: Vec::new() },
+        );
         let join = serde_json::json!({"a": "join", "d": {"sdp": OFFER}});
         sim.server.handle_text(sim.now(), ConnectionId(0), &join.to_string());
         sim.stand_still(Duration::from_millis(40));

@@ -809,7 +809,7 @@ impl World {
 }
 
 fn from_the_crowd(room: &str) -> Connect {
-    Connect { room: RoomName::parse(room), remote: (CROWD, 40_000).into(), local: SERVER.ip() }
+    Connect { room: RoomName::parse(room), remote: (CROWD, 40_000).into(), local: SERVER.ip(), headers: Vec::new() }
 }
 
 impl Drop for World {

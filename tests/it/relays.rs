@@ -1,0 +1,239 @@
+//! What players of one room tell each other by way of the server.
+
+use std::time::Duration;
+
+use rtcade::games::Relay;
+use rtcade::limits;
+use rtcade::server::{Connect, ConnectionId, Disconnect, Signal};
+use rtcade::sim::{SERVER, Simulation};
+use rtcade::wire::signaling::RoomName;
+use serde_json::{Value, json};
+
+const TICK: Duration = Duration::from_millis(33);
+
+/// Players' websockets, which bring what waits for them when they are asked.
+struct Players(Simulation<Relay>);
+
+impl Players {
+    fn new() -> Players {
+        Players(Simulation::with_config(1, |config| config.max_players = limits::PLAYERS_PER_ROOM, |_| Ok(Relay)))
+    }
+
+    /// A player, by the number of their websocket, and their `socketId`.
+    fn join(&mut self, room: &str, number: u8) -> (ConnectionId, String) {
+        let connection = ConnectionId(number.into());
+        let remote = ([10, 7, 0, number], 40_000).into();
+        let connect = Connect { room: RoomName::parse(room), remote, local: SERVER.ip(), headers: Vec::new() };
+        self.0.server.handle_connect(self.0.now(), connection, connect);
+        self.say(connection, &json!({ "a": "join", "d": {} }));
+        self.0.run(2 * TICK);
+        let reply = self.hear(connection).into_iter().find(|text| text["a"] == "joinR").unwrap();
+        (connection, reply["d"]["socketId"].as_str().unwrap().to_owned())
+    }
+
+    fn say(&mut self, connection: ConnectionId, request: &Value) {
+        self.0.server.handle_text(self.0.now(), connection, &request.to_string());
+    }
+
+    fn hear(&mut self, connection: ConnectionId) -> Vec<Value> {
+        let mut texts = Vec::new();
+        while let Some(signal) = self.0.server.poll_signal(connection) {
+            match signal {
+                Signal::Text(text) => texts.push(serde_json::from_str(&text).unwrap()),
+                Signal::Ping => self.0.server.handle_pong(self.0.now(), connection),
+                Signal::Binary(_) => {}
+                Signal::Close { code, reason } => panic!("closed: {code} {reason}"),
+            }
+        }
+        texts
+    }
+
+    /// The code and the sentence that a request is refused with; nothing where it is granted.
+    fn ask(&mut self, connection: ConnectionId, request: &Value) -> Option<(String, String)> {
+        self.hear(connection);
+        self.say(connection, request);
+        let texts = self.hear(connection);
+        let [reply] = texts.as_slice() else { panic!("{texts:?}") };
+        assert_eq!(reply["a"], format!("{}R", request["a"].as_str().unwrap()));
+        let text = |field: &str| reply[field].as_str().unwrap().to_owned();
+        (reply["s"] == false).then(|| (text("e"), text("m")))
+    }
+
+    fn code(&mut self, connection: ConnectionId, request: &Value) -> Option<String> {
+        self.ask(connection, request).map(|(code, _)| code)
+    }
+}
+
+fn sdp(to: &str, sdp: &str) -> Value {
+    json!({ "a": "exchangeSdp", "d": { "to": to, "sdp": sdp } })
+}
+
+fn candidate(to: &str) -> Value {
+    json!({ "a": "exchangeCandidate", "d": { "to": to, "candidate": "c" } })
+}
+
+fn orientation() -> Value {
+    json!({ "a": "orientationChange", "d": { "orientation": "landscape" } })
+}
+
+#[test]
+fn what_players_exchange_arrives_as_it_was_sent_and_says_from_whom() {
+    let mut players = Players::new();
+    let (ada, ada_id) = players.join("talk", 1);
+    let (bob, bob_id) = players.join("talk", 2);
+    let (cy, _) = players.join("talk", 3);
+    let from = json!({ "socketId": ada_id, "userId": null });
+    let ice = json!({ "candidate": "candidate:1 1 udp 1 192.0.2.1 9 typ host", "sdpMid": "0", "sdpMLineIndex": 0 });
+    let camera = json!({ "position": [0.5, -1, 2], "facing": "user" });
+    let nonsense = "no SDP \u{0} at all\r\n\"}";
+    let (of_one, of_all): (&[_], &[_]) = (&[bob], &[bob, cy]);
+    for (action, data, event, carried, hear) in [
+        (
+            "exchangeSdp",
+            json!({ "to": bob_id, "sdp": nonsense, "from": { "socketId": "forged" }, "z": 1 }),
+            "eventExchangeSdp",
+            json!({ "from": from, "sdp": nonsense }),
+            of_one,
+        ),
+        (
+            "exchangeCandidate",
+            json!({ "to": bob_id, "candidate": ice }),
+            "eventExchangeCandidate",
+            json!({ "from": from, "candidate": ice }),
+            of_one,
+        ),
+        (
+            "exchangeCandidate",
+            json!({ "to": bob_id, "candidate": null }),
+            "eventExchangeCandidate",
+            json!({ "from": from, "candidate": null }),
+            of_one,
+        ),
+        (
+            "orientationChange",
+            json!({ "orientation": 90, "camera": camera, "from": "forged" }),
+            "eventOrientationChange",
+            json!({ "from": from, "orientation": 90, "camera": camera }),
+            of_all,
+        ),
+    ] {
+        for player in [ada, bob, cy] {
+            players.hear(player);
+        }
+        players.say(ada, &json!({ "a": action, "d": data, "i": 7 }));
+        assert_eq!(players.hear(ada), [json!({ "a": format!("{action}R"), "i": 7, "s": true, "d": {} })]);
+        for player in [bob, cy] {
+            let expected = hear.contains(&player).then(|| json!({ "a": event, "d": carried }));
+            assert_eq!(players.hear(player), Vec::from_iter(expected), "{player:?}");
+        }
+    }
+}
+
+#[test]
+fn nothing_goes_beyond_the_room_and_nobody_is_found_by_guessing() {
+    let mut players = Players::new();
+    let (ada, ada_id) = players.join("here", 1);
+    let (bob, bob_id) = players.join("here", 2);
+    let (eve, eve_id) = players.join("elsewhere", 3);
+    let stranger = players.ask(ada, &sdp(&"0".repeat(32), "v=0")).unwrap();
+    assert_eq!(stranger.0, "no_such_player");
+    let before = players.0.server.counters().refused_requests;
+    let guesses = [&eve_id, &ada_id, "", "Server", "2", &bob_id[..31], &format!("{bob_id} "), &bob_id.to_uppercase()];
+    for to in guesses {
+        for request in [sdp(to, "v=0"), candidate(to)] {
+            assert_eq!(players.ask(ada, &request).as_ref(), Some(&stranger), "{request}");
+        }
+    }
+    assert_eq!(players.0.server.counters().refused_requests - before, 2 * guesses.len() as u64);
+    assert_eq!(players.code(ada, &orientation()), None);
+    assert!(players.hear(eve).iter().all(|text| text["a"] == "eventRoomUsers"));
+    assert_eq!(players.code(ada, &candidate(&bob_id)), None);
+
+    // Who has left can neither be reached nor reach anybody.
+    players.say(bob, &json!({ "a": "leave" }));
+    assert_eq!(players.ask(ada, &candidate(&bob_id)), Some(stranger));
+    let outside = ConnectionId(9);
+    let connect = Connect {
+        room: RoomName::parse("here"),
+        remote: ([10, 7, 0, 9], 1).into(),
+        local: SERVER.ip(),
+        headers: Vec::new(),
+    };
+    players.0.server.handle_connect(players.0.now(), outside, connect);
+    for request in [sdp(&ada_id, "v=0"), candidate(&ada_id), orientation(), candidate("server")] {
+        assert_eq!(players.code(outside, &request).as_deref(), Some("bad_request"), "{request}");
+    }
+    assert!(players.hear(ada).iter().all(|text| text["a"] == "eventLeave"));
+}
+
+#[test]
+fn who_is_away_is_not_reached() {
+    let mut players = Players::new();
+    let (ada, _) = players.join("away", 1);
+    let (bob, bob_id) = players.join("away", 2);
+    players.0.server.handle_disconnect(players.0.now(), bob, Disconnect::Lost);
+    let (code, sentence) = players.ask(ada, &sdp(&bob_id, "v=0")).unwrap();
+    assert!(code == "no_such_player" && sentence.contains("may come back"), "{sentence}");
+    assert_eq!(players.code(ada, &orientation()), None, "there is nobody to be told");
+}
+
+#[test]
+fn a_slow_player_is_not_put_out_by_what_others_send() {
+    let mut players = Players::new();
+    let (ada, _) = players.join("slow", 1);
+    let (_, bob_id) = players.join("slow", 2);
+    let full = "v".repeat(limits::SDP_BYTES);
+    let mut taken = 0;
+    let refused = loop {
+        match players.code(ada, &sdp(&bob_id, &full)) {
+            None => taken += 1,
+            Some(code) => break code,
+        }
+    };
+    assert_eq!(refused, "rate_limited");
+    assert_eq!(taken, limits::RELAY_QUEUE_BYTES / limits::SDP_BYTES, "and a first one for the rest of each message");
+    for request in [candidate(&bob_id), sdp(&bob_id, "v=0")] {
+        assert_eq!(players.code(ada, &request).as_deref(), Some("rate_limited"));
+    }
+    assert_eq!(players.code(ada, &orientation()), None);
+    assert_eq!(players.0.server.counters().dropped_relays, 4);
+    assert_eq!(players.0.server.gauges().players, 2);
+
+    let heard = players.hear(ConnectionId(2));
+    let relayed = |of: &str| heard.iter().filter(|text| text["a"] == of).count();
+    assert_eq!((relayed("eventExchangeSdp"), relayed("eventOrientationChange")), (taken, 0));
+    assert_eq!(players.code(ada, &candidate(&bob_id)), None, "there is place again");
+}
+
+#[test]
+fn what_is_relayed_has_limits_of_size_and_number() {
+    let mut players = Players::new();
+    let (ada, ada_id) = players.join("limits", 1);
+    let (bob, _) = players.join("limits", 2);
+    let text = |bytes: usize| "x".repeat(bytes);
+    let candidate = |bytes| json!({ "a": "exchangeCandidate", "d": { "to": ada_id, "candidate": text(bytes) } });
+    let camera = |bytes| json!({ "a": "orientationChange", "d": { "camera": text(bytes) } });
+    for (request, expected) in [
+        (sdp(&ada_id, &text(limits::SDP_BYTES)), None),
+        (sdp(&ada_id, &text(limits::SDP_BYTES + 1)), Some("too_large")),
+        (candidate(limits::CANDIDATE_BYTES - "\"\"".len()), None),
+        (candidate(limits::CANDIDATE_BYTES + 1 - "\"\"".len()), Some("too_large")),
+        (camera(limits::ORIENTATION_BYTES - "\"\"null".len()), None),
+        (camera(limits::ORIENTATION_BYTES + 1 - "\"\"null".len()), Some("too_large")),
+    ] {
+        assert_eq!(players.code(bob, &request).as_deref(), expected);
+    }
+
+    let full = u8::try_from(limits::PLAYERS_PER_ROOM).unwrap();
+    let everybody: Vec<_> = (3..=full).map(|number| players.join("limits", number).0).collect();
+    let others = u32::from(full) - 1;
+    players.0.run(Duration::from_secs(1));
+    for _ in 0..limits::RELAYED_PER_SECOND / others {
+        assert_eq!(players.code(ada, &orientation()), None);
+    }
+    assert_eq!(players.code(ada, &orientation()).as_deref(), Some("rate_limited"));
+    assert_eq!(players.code(bob, &orientation()), None, "each has an allowance of their own");
+    for player in everybody {
+        players.hear(player);
+    }
+}
