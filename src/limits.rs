@@ -61,6 +61,9 @@ pub const TICKS_PER_REQUEST: u32 = 310;
 /// Bytes of the answer to it; what is cut off can be asked for again.
 pub const TICKS_ANSWER_BYTES: usize = 64 * 1024;
 
+/// Bytes of the value that a ping carries and its pong brings back: with its clocks and tick the pong is one frame.
+pub const PING_PADDING_BYTES: usize = PART_BODY_BYTES - 1 - 9 - 9 - 5;
+
 /// Nesting of a msgpack value from the network.
 pub const MSGPACK_DEPTH: usize = 16;
 /// Elements of all arrays and maps of a msgpack value from the network.

@@ -1,5 +1,6 @@
 //! The command line: of the shipped games, and of a program that brings its own.
 
+mod doctor;
 mod playback;
 mod replay;
 mod sim;
@@ -17,6 +18,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use log::LevelFilter;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::driver::doctor::{FILES_ADVISED, FILES_WANTED};
 use crate::driver::{self, Driver, Options, Record};
 use crate::game::{Game, Refusal, RoomInfo};
 use crate::games::{Arena, Relay};
@@ -26,10 +28,6 @@ const ARENA_PAGE: &str = include_str!("../../client-js/pages/arena/index.html");
 const RELAY_PAGE: &str = include_str!("../../client-js/pages/relay/index.html");
 
 const MIB: u64 = 1024 * 1024;
-/// Files that a full server has open: its connections, what they are being sent, and a recording of each room.
-const FILES_WANTED: u64 = limits::CONNECTIONS as u64 + limits::ROOMS as u64 + 1_024;
-/// Below that a busy evening runs out of them.
-const FILES_ADVISED: u64 = 1_024;
 /// Below that the server can't even start.
 const FILES_NEEDED: u64 = 32;
 
@@ -51,6 +49,11 @@ enum Command<A: Args, O: Subcommand> {
     ///
     /// The exit status is 0 where that is the same, 1 where it differs, 2 where a file can't be replayed.
     Replay(playback::Arguments),
+    /// Find out what keeps players from playing on a server, or would on this machine, and what to do about it.
+    ///
+    /// With a URL it goes the way of a player: the page, the websocket, a room, the data channel; round trip, and which
+    /// sizes of UDP pass. The exit status is 0 where nothing fails, 1 where something does.
+    Doctor(doctor::Doctor),
     #[command(flatten)]
     Own(O),
 }
@@ -164,6 +167,7 @@ pub fn run<G: Game>(mut factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + '
     match parse::<Serve, NoCommand>() {
         Ok(Command::Serve(serve)) => start(serve, "the game", Options::default().page, factory),
         Ok(Command::Own(nothing)) => match nothing {},
+        Ok(Command::Doctor(arguments)) => doctor::run(arguments),
         Ok(Command::Replay(arguments)) if arguments.serve => playback::serve(arguments, |show| {
             if show.is_of::<G>() {
                 show.play("the recording", Options::default().page, factory)
@@ -192,6 +196,7 @@ pub fn main() -> ExitCode {
         Ok(Command::Serve(ServeShipped { game: Shipped::Relay, serve })) => {
             start(serve, "the relay", RELAY_PAGE.into(), |_| Ok(Relay))
         }
+        Ok(Command::Doctor(arguments)) => doctor::run(arguments),
         Ok(Command::Replay(arguments)) if arguments.serve => playback::serve(arguments, |show| {
             if show.is_of::<Arena>() {
                 show.play("the recorded arena", ARENA_PAGE.into(), |room| Ok(Arena::new(room)))
@@ -272,6 +277,17 @@ fn start<G: Game>(
     host(options, verbose, title, factory, |_| ())
 }
 
+/// What is logged with so many `-v`.
+fn log_at(verbose: u8) {
+    let level = match verbose {
+        0 => LevelFilter::Warn,
+        1 => LevelFilter::Info,
+        2 => LevelFilter::Debug,
+        _ => LevelFilter::Trace,
+    };
+    env_logger::Builder::new().filter_level(level).init();
+}
+
 /// Runs a server until it is stopped; `prepare` does to it what options don't.
 fn host<G: Game>(
     options: Options,
@@ -280,13 +296,7 @@ fn host<G: Game>(
     factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,
     prepare: impl FnOnce(&mut Driver<G>),
 ) -> ExitCode {
-    let level = match verbose {
-        0 => LevelFilter::Warn,
-        1 => LevelFilter::Info,
-        2 => LevelFilter::Debug,
-        _ => LevelFilter::Trace,
-    };
-    env_logger::Builder::new().filter_level(level).init();
+    log_at(verbose);
     if let Err(sentence) = raise_file_limit() {
         complain(&sentence);
         return ExitCode::FAILURE;

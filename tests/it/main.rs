@@ -7,10 +7,14 @@ use rtcade::sim::Simulation;
 
 mod congestion;
 #[cfg(feature = "driver")]
+mod doctor;
+#[cfg(feature = "driver")]
 mod driver;
 mod journals;
 mod late;
 mod model;
+#[cfg(all(feature = "driver", target_os = "linux"))]
+mod nat;
 mod readme;
 mod reproducible;
 mod resume;
