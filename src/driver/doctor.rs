@@ -167,7 +167,7 @@ fn open_files() -> Finding {
         return Finding::warn(CHECK, "The limit of open files can't be read.", "");
     };
     let limit = soft.max(hard.min(FILES_WANTED));
-    let says = format!("{limit} files may be open; a full server has {FILES_WANTED}.");
+    let says = format!("{limit} files may be open; a full server opens {FILES_WANTED}.");
     if limit >= FILES_WANTED {
         Finding::ok(CHECK, says)
     } else {

@@ -96,6 +96,14 @@ impl Namespace {
             Player::join_by(tcp, udp, "Ada")
         })
     }
+
+    /// What the program says of the server that is reached at `server`, and whether nothing failed.
+    fn doctor(&self, server: SocketAddr) -> (String, bool) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rtcade"));
+        command.args(["doctor", &format!("http://{server}/")]);
+        let output = self.run(|| command.output().unwrap());
+        (String::from_utf8(output.stdout).unwrap(), output.status.success())
+    }
 }
 
 impl Drop for Namespace {
@@ -268,10 +276,8 @@ fn behind_a_nat_the_named_public_address_carries_the_channel() {
     let program = Program::start(&server, &["--public-addr", &public.to_string()]);
     play_by_channel(&mut player.join(public), &[public]);
 
-    let doctor = Command::new(env!("CARGO_BIN_EXE_rtcade")).args(["doctor", &format!("http://{public}/")]);
-    let output = player.run(|| doctor.output().unwrap());
-    let printed = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success() && printed.contains("frames of full size"), "{printed}");
+    let (printed, is_fine) = player.doctor(public);
+    assert!(is_fine && printed.contains("frames of full size"), "{printed}");
     drop((forwarding, program));
 }
 
@@ -284,7 +290,8 @@ fn behind_a_nat_without_a_public_address_the_websocket_carries_it_and_the_cause_
     assert!(!ada.client.is_open());
     until("closed", &mut ada, |ada| ada.channel_closed.is_some());
     let cause = ada.channel_closed.clone().unwrap();
-    assert!(cause.contains("did not open in time; UDP may be blocked"), "{cause}");
+    // Which end gives up first is a matter of chance.
+    assert!(cause == "NeverOpened" || cause.contains("did not open in time; UDP may be blocked"), "{cause}");
     play(&mut ada);
     drop((forwarding, program));
 }
@@ -336,9 +343,7 @@ fn who_joins_after_a_change_of_address_is_told_the_new_one() {
     std::thread::sleep(INTERFACES_INTERVAL);
     play_by_channel(&mut player.join(after), &[after]);
 
-    let get = format!("http://{after}/");
-    let doctor = Command::new(env!("CARGO_BIN_EXE_rtcade")).args(["doctor", &get]);
-    let printed = String::from_utf8(player.run(|| doctor.output().unwrap()).stdout).unwrap();
+    let (printed, _) = player.doctor(after);
     assert!(printed.contains(&after.to_string()) && !printed.contains(&before.to_string()), "{printed}");
     drop(program);
 }
