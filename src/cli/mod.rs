@@ -314,7 +314,8 @@ fn host<G: Game>(
         log::warn!("SIGTERM and SIGINT will end the server without telling players: {error}");
     }
     for line in announcement(title, driver.local_addr(), driver.udp_port(), driver.interfaces(), is_told_an_address) {
-        println!("rtcade: {line}");
+        // Who reads this may be gone after the first line; the server goes on.
+        let _ = writeln!(io::stdout(), "rtcade: {line}");
     }
     match driver.run() {
         Ok(()) => ExitCode::SUCCESS,

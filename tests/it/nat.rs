@@ -120,9 +120,11 @@ impl Program {
     fn start(namespace: &Namespace, arguments: &[&str]) -> Program {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rtcade"));
         command.args(["--game", "relay", "--listen", &format!("0.0.0.0:{PORT}")]).args(arguments);
-        let mut program = Program(namespace.run(|| command.stdout(Stdio::piped()).spawn().unwrap()));
+        let mut child = namespace.run(|| command.stdout(Stdio::piped()).spawn().unwrap());
+        let stdout = child.stdout.take().unwrap();
+        let program = Program(child);
         let mut line = String::new();
-        BufReader::new(program.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
         assert!(line.contains("is open at"), "{line}");
         program
     }
