@@ -42,7 +42,7 @@ const TURN_PAUSE: Duration = Duration::from_millis(1);
 /// Where to look.
 #[derive(Debug, Args)]
 #[group(skip)]
-#[command(mut_args(|arg| if is_of_network(&arg) { arg.conflicts_with("url") } else { arg }))]
+#[command(mut_args(|arg| if is_of_a_server(&arg) { arg.conflicts_with("url") } else { arg }))]
 pub(super) struct Doctor {
     /// A running server, or one of its rooms, as in http://192.0.2.7:8080/r/lobby. Without: this machine, where a
     /// server would run with the options below.
@@ -52,8 +52,9 @@ pub(super) struct Doctor {
     network: Network,
 }
 
-fn is_of_network(argument: &Arg) -> bool {
-    ["listen", "udp", "public_addr", "public"].contains(&argument.get_id().as_str())
+/// What a server that runs already has decided.
+fn is_of_a_server(argument: &Arg) -> bool {
+    !["url", "verbose"].contains(&argument.get_id().as_str())
 }
 
 /// A server and a room of it.

@@ -1,7 +1,8 @@
 //! What a server knows of its own place: what is bound, what players are told, what the OS grants; each finding with
 //! what to do about it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,6 +10,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 
 use super::bind::{self, Sockets};
+use super::site::Site;
 use super::udp::Udp;
 use super::{BindError, Options};
 use crate::limits;
@@ -136,7 +138,7 @@ impl Premises {
 /// What a server with these options would find; its sockets are open only meanwhile.
 pub(crate) fn examine(options: &Options) -> Vec<Finding> {
     let opened = bind::bind(options.listen, options.udp).and_then(|Sockets { tcp, udp }| {
-        let addresses = |sockets: Vec<std::io::Result<SocketAddr>>| sockets.into_iter().collect::<Result<Vec<_>, _>>();
+        let addresses = |sockets: Vec<io::Result<SocketAddr>>| sockets.into_iter().collect::<Result<Vec<_>, _>>();
         let tcp = addresses(tcp.iter().map(mio::net::TcpListener::local_addr).collect())?;
         let bound = addresses(udp.iter().map(mio::net::UdpSocket::local_addr).collect())?;
         Ok((tcp, bound, Udp::new(udp)?))
@@ -157,7 +159,11 @@ pub(crate) fn examine(options: &Options) -> Vec<Finding> {
         public
     };
     let premises = Premises::new(tcp, bound, !options.public_addresses.is_empty(), &sockets);
-    premises.report(&advertised).findings
+    let unreadable = options.public.clone().and_then(|directory| {
+        let source = Site::new("".into(), Some(&directory)).err()?;
+        Some(BindError::Public { directory, source }.into())
+    });
+    premises.report(&advertised).findings.into_iter().chain(unreadable).collect()
 }
 
 /// As far as the server may raise its limit.
@@ -192,9 +198,18 @@ fn capitalised(sentence: &str) -> String {
 
 impl From<BindError> for Finding {
     fn from(error: BindError) -> Finding {
+        let itself = match &error {
+            BindError::Address { address, source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+                let local = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port());
+                let address = if address.ip().is_unspecified() { &local } else { address };
+                format!(" If that is the server, look at it: rtcade doctor http://{address}/.")
+            }
+            _ => String::new(),
+        };
+        let check = if matches!(error, BindError::Public { .. }) { "files" } else { "bound" };
         let error = error.to_string();
         let (says, remedy) = error.split_once(": ").unwrap_or((&error, ""));
-        Finding::fail("bound", format!("{says}."), format!("{}.", capitalised(remedy)))
+        Finding::fail(check, format!("{says}."), format!("{}.{itself}", capitalised(remedy)))
     }
 }
 
@@ -240,7 +255,9 @@ mod tests {
         let listen = taken.tcp[0].local_addr().expect("bound");
         let findings = examine(&Options { listen, ..Options::default() });
         assert_eq!((findings[0].verdict, findings[0].check.as_str()), (Verdict::Fail, "bound"));
-        assert!(findings[0].remedy.starts_with("Stop what runs there"), "{findings:?}");
+        let remedy = &findings[0].remedy;
+        assert!(remedy.starts_with("Stop what runs there"), "{remedy}");
+        assert!(remedy.ends_with(&format!("rtcade doctor http://{listen}/.")), "{remedy}");
         drop(taken);
         let findings = examine(&Options { listen, ..Options::default() });
         assert_eq!(findings[0], Finding::ok("bound", format!("TCP on {listen}, UDP on {listen}.")));

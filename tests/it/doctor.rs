@@ -169,6 +169,9 @@ fn without_a_url_it_looks_at_this_machine() {
     let (printed, status) = doctor(&[&listen[..], &["--public-addr", "203.0.113.7:9"]].concat());
     assert!(found(&printed, "ok", "advertised").0.contains("203.0.113.7:9"), "{printed}");
     assert_eq!(status, Some(0), "{printed}");
+    let (printed, status) = doctor(&[&listen[..], &["--public", "/nowhere/at/all"]].concat());
+    assert!(found(&printed, "FAIL", "files").1.contains("--public DIR"), "{printed}");
+    assert_eq!(status, Some(1), "{printed}");
     server.stop();
 }
 
