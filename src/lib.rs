@@ -98,7 +98,7 @@
 //!   it down. What it goes by, and why, stands at the top of `src/peer/pace.rs`; the game is told each player's round
 //!   trip and losses ([`game::Link`]).
 //! - **Host candidates only**, one UDP port: no STUN or TURN from outside. Players are told `--public-addr` where it
-//!   is given, else the address that their page came from, then the machine's others.
+//!   is given, else the address that their page came from, then the machine's others, as they are when they join.
 //! - **Whose network carries no UDP** gets the same frames over the websocket, one state at a time, and is told so.
 //! - **An address is proven** when it has returned a heartbeat with our random number in it. Until then it gets at
 //!   most three times the bytes that came from it.

@@ -71,6 +71,8 @@ pub const EXTERNAL_BACKLOG: usize = 64;
 /// Of those, as many as wait between the threads that send them and the rooms, those for rooms that take no more before
 /// their next tick aside: there may be as many of them again.
 pub const EXTERNAL_QUEUE: usize = 256;
+/// Bytes of the value that a ping carries and its pong brings back: with its clocks and tick the pong is one frame.
+pub const PING_PADDING_BYTES: usize = PART_BODY_BYTES - 1 - 9 - 9 - 5;
 
 /// Nesting of a msgpack value from the network.
 pub const MSGPACK_DEPTH: usize = 16;

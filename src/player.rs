@@ -21,7 +21,7 @@ pub(crate) enum Arrived {
     /// A request for missed ticks.
     Ticks { first: u32, last: u32 },
     /// A ping, to be answered.
-    Ping { clock_ms: f64 },
+    Ping { clock_ms: f64, padding: Vec<u8> },
 }
 
 /// Why a frame wasn't taken.
@@ -177,7 +177,10 @@ impl Frames {
                 let (first, last) = msgpack::decode_range(body)?;
                 arrived.push(Arrived::Ticks { first, last });
             }
-            Kind::Ping => arrived.push(Arrived::Ping { clock_ms: msgpack::decode_clock(body)? }),
+            Kind::Ping => {
+                let (clock_ms, padding) = msgpack::decode_ping(body)?;
+                arrived.push(Arrived::Ping { clock_ms, padding: padding.to_vec() });
+            }
             Kind::Pong => self.measure(clock_ms - msgpack::decode_clock(body)?),
             Kind::Ack => self.acknowledge(msgpack::decode_ack(body)?),
             Kind::State | Kind::Tick | Kind::Event | Kind::ReliableEvent => {}
@@ -368,7 +371,10 @@ mod tests {
         let range = msgpack::encode_range(3, u32::MAX);
         check(&reliable(Kind::Ticks, false, &range), Ok(vec![Arrived::Ticks { first: 3, last: u32::MAX }]));
         let clock = msgpack::encode_clock(1.5);
-        check(&unreliable(Kind::Ping, 0, false, &clock), Ok(vec![Arrived::Ping { clock_ms: 1.5 }]));
+        check(
+            &unreliable(Kind::Ping, 0, false, &clock),
+            Ok(vec![Arrived::Ping { clock_ms: 1.5, padding: Vec::new() }]),
+        );
 
         check(&[], Err(BadFrame::Frame(FrameError::Truncated)));
         check(&unreliable(Kind::State, 0, false, &clock), Err(BadFrame::Frame(FrameError::Kind)));

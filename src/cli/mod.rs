@@ -1,5 +1,6 @@
 //! The command line: of the shipped games, and of a program that brings its own.
 
+mod doctor;
 mod playback;
 mod replay;
 mod sim;
@@ -17,6 +18,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use log::LevelFilter;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use crate::driver::doctor::{FILES_ADVISED, FILES_WANTED};
 use crate::driver::{self, Driver, Options, Record};
 use crate::game::{Game, Refusal, RoomInfo};
 use crate::games::{Arena, Relay};
@@ -26,10 +28,6 @@ const ARENA_PAGE: &str = include_str!("../../client-js/pages/arena/index.html");
 const RELAY_PAGE: &str = include_str!("../../client-js/pages/relay/index.html");
 
 const MIB: u64 = 1024 * 1024;
-/// Files that a full server has open: its connections, what they are being sent, and a recording of each room.
-const FILES_WANTED: u64 = limits::CONNECTIONS as u64 + limits::ROOMS as u64 + 1_024;
-/// Below that a busy evening runs out of them.
-const FILES_ADVISED: u64 = 1_024;
 /// Below that the server can't even start.
 const FILES_NEEDED: u64 = 32;
 
@@ -51,6 +49,11 @@ enum Command<A: Args, O: Subcommand> {
     ///
     /// The exit status is 0 where that is the same, 1 where it differs, 2 where a file can't be replayed.
     Replay(playback::Arguments),
+    /// Find out what keeps players from playing on a server, or would on this machine, and what to do about it.
+    ///
+    /// With a URL it goes the way of a player: the page, the websocket, a room, the data channel; round trip, and which
+    /// sizes of UDP pass. The exit status is 0 where nothing fails, 1 where something does.
+    Doctor(doctor::Doctor),
     #[command(flatten)]
     Own(O),
 }
@@ -173,6 +176,7 @@ pub fn run_with<G: Game>(
     match parse::<Serve, NoCommand>() {
         Ok(Command::Serve(serve)) => start(serve, "the game", Options::default().page, factory, prepare),
         Ok(Command::Own(nothing)) => match nothing {},
+        Ok(Command::Doctor(arguments)) => doctor::run(arguments),
         Ok(Command::Replay(arguments)) if arguments.serve => playback::serve(arguments, |show| {
             if show.is_of::<G>() {
                 show.play("the recording", Options::default().page, factory)
@@ -201,6 +205,7 @@ pub fn main() -> ExitCode {
         Ok(Command::Serve(ServeShipped { game: Shipped::Relay, serve })) => {
             start(serve, "the relay", RELAY_PAGE.into(), |_| Ok(Relay), |_| ())
         }
+        Ok(Command::Doctor(arguments)) => doctor::run(arguments),
         Ok(Command::Replay(arguments)) if arguments.serve => playback::serve(arguments, |show| {
             if show.is_of::<Arena>() {
                 show.play("the recorded arena", ARENA_PAGE.into(), |room| Ok(Arena::new(room)))
@@ -282,6 +287,17 @@ fn start<G: Game>(
     host(options, verbose, title, factory, prepare)
 }
 
+/// What is logged with so many `-v`.
+fn log_at(verbose: u8) {
+    let level = match verbose {
+        0 => LevelFilter::Warn,
+        1 => LevelFilter::Info,
+        2 => LevelFilter::Debug,
+        _ => LevelFilter::Trace,
+    };
+    env_logger::Builder::new().filter_level(level).init();
+}
+
 /// Runs a server until it is stopped; `prepare` does to it what options don't.
 fn host<G: Game>(
     options: Options,
@@ -290,13 +306,7 @@ fn host<G: Game>(
     factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,
     prepare: impl FnOnce(&mut Driver<G>),
 ) -> ExitCode {
-    let level = match verbose {
-        0 => LevelFilter::Warn,
-        1 => LevelFilter::Info,
-        2 => LevelFilter::Debug,
-        _ => LevelFilter::Trace,
-    };
-    env_logger::Builder::new().filter_level(level).init();
+    log_at(verbose);
     if let Err(sentence) = raise_file_limit() {
         complain(&sentence);
         return ExitCode::FAILURE;
@@ -314,7 +324,8 @@ fn host<G: Game>(
         log::warn!("SIGTERM and SIGINT will end the server without telling players: {error}");
     }
     for line in announcement(title, driver.local_addr(), driver.udp_port(), driver.interfaces(), is_told_an_address) {
-        println!("rtcade: {line}");
+        // Who reads this may be gone after the first line; the server goes on.
+        let _ = writeln!(io::stdout(), "rtcade: {line}");
     }
     match driver.run() {
         Ok(()) => ExitCode::SUCCESS,

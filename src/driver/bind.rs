@@ -84,20 +84,16 @@ fn bind_socket(address: SocketAddr, kind: Type) -> io::Result<Socket> {
 }
 
 /// The addresses under which this machine's sockets on `bound` are reached: those of the network first, loopback last.
-pub(super) fn interfaces(bound: &[IpAddr]) -> Vec<IpAddr> {
+///
+/// # Errors
+/// Where the OS doesn't say which it has.
+pub(super) fn interfaces(bound: &[IpAddr]) -> io::Result<Vec<IpAddr>> {
     let specific: Vec<IpAddr> = bound.iter().copied().filter(|ip| !ip.is_unspecified()).collect();
     if !specific.is_empty() {
-        return specific;
+        return Ok(specific);
     }
-    let all = match nix::ifaddrs::getifaddrs() {
-        Ok(all) => all,
-        Err(error) => {
-            log::warn!("the addresses of this machine's interfaces cannot be read: {error}");
-            return vec![Ipv4Addr::LOCALHOST.into()];
-        }
-    };
     let mut addresses = Vec::new();
-    for interface in all.filter(|interface| interface.flags.contains(InterfaceFlags::IFF_UP)) {
+    for interface in nix::ifaddrs::getifaddrs()?.filter(|interface| interface.flags.contains(InterfaceFlags::IFF_UP)) {
         let Some(address) = interface.address else { continue };
         let ip: IpAddr = match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
             (Some(address), _) => address.ip().into(),
@@ -110,7 +106,7 @@ pub(super) fn interfaces(bound: &[IpAddr]) -> Vec<IpAddr> {
         }
     }
     addresses.sort_by_key(|ip| (ip.is_loopback(), ip.is_ipv6()));
-    addresses
+    Ok(addresses)
 }
 
 fn is_link_local(ip: IpAddr) -> bool {
@@ -177,12 +173,12 @@ mod tests {
     #[test]
     fn a_specific_address_is_the_only_interface() {
         let ip = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
-        assert_eq!(interfaces(&[ip]), [ip]);
+        assert_eq!(interfaces(&[ip]).expect("no question to the OS"), [ip]);
     }
 
     #[test]
     fn loopback_stands_behind_the_network() {
-        let all = interfaces(&[Ipv4Addr::UNSPECIFIED.into()]);
+        let all = interfaces(&[Ipv4Addr::UNSPECIFIED.into()]).expect("read");
         assert!(all.iter().all(IpAddr::is_ipv4), "IPv6 is not bound: {all:?}");
         assert!(all.is_sorted_by_key(|ip| ip.is_loopback()), "{all:?}");
     }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::doctor::Premises;
 use super::recorder::Recordings;
 use super::udp::Udp;
 use crate::game::{Game, Link};
@@ -63,6 +64,7 @@ impl Text {
 pub(super) struct Sources<'a> {
     pub(super) udp: &'a mut Udp,
     pub(super) recordings: Option<&'a Recordings>,
+    pub(super) premises: &'a Premises,
 }
 
 /// All figures of now.

@@ -8,6 +8,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
 
 mod bind;
+pub(crate) mod doctor;
 mod door;
 mod http;
 mod metrics;
@@ -31,6 +32,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
+use self::doctor::Premises;
 use self::door::{Inside, Outside, door};
 use self::metrics::Sources;
 use self::recorder::Recordings;
@@ -56,6 +58,8 @@ const LATE_ROUNDS: usize = 16;
 /// Datagrams taken from one socket in each of these rounds: 64 Ki in all, more than a socket's buffer holds, so that
 /// only what arrives in the mean time is left behind.
 const LATE_ROUND_DATAGRAMS: usize = 64 * 1024 / LATE_ROUNDS;
+/// Least time between two looks at which addresses this machine has.
+const INTERFACES_INTERVAL: Duration = Duration::from_secs(1);
 /// When to accept again where the OS refused to: it has no file descriptor left, say.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Least time between two log lines about that.
@@ -267,7 +271,11 @@ pub struct Driver<G: Game> {
     stops: Option<Instant>,
     local: SocketAddr,
     udp_port: u16,
+    /// Of the UDP sockets; wildcards as they are.
+    bound: Vec<IpAddr>,
     interfaces: Vec<IpAddr>,
+    interfaces_read: Instant,
+    premises: Premises,
     /// Dropped after the server, which ends its recordings first.
     recordings: Option<Recordings>,
 }
@@ -305,7 +313,11 @@ impl<G: Game> Driver<G> {
         let udp_addresses = sockets.udp.iter().map(|socket| socket.local_addr()).collect::<io::Result<Vec<_>>>()?;
         let udp_port = udp_addresses[0].port();
         let bound: Vec<IpAddr> = udp_addresses.iter().map(SocketAddr::ip).collect();
-        let interfaces = bind::interfaces(&bound);
+        let interfaces = bind::interfaces(&bound).unwrap_or_else(|error| {
+            log::warn!("the addresses of this machine's interfaces cannot be read: {error}");
+            vec![Ipv4Addr::LOCALHOST.into()]
+        });
+        let tcp_addresses = sockets.tcp.iter().map(|socket| socket.local_addr()).collect::<io::Result<Vec<_>>>()?;
 
         let poll = Poll::new()?;
         let registry = poll.registry();
@@ -318,28 +330,26 @@ impl<G: Game> Driver<G> {
         for (index, socket) in udp.sockets().enumerate() {
             registry.register(socket, Token(DATAGRAMS + index), Interest::READABLE)?;
         }
+        let premises = Premises::new(tcp_addresses, udp_addresses, !options.public_addresses.is_empty(), &udp);
         let waker = Arc::new(Waker::new(registry, WAKER)?);
         let (outside, inside) = door();
 
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(io::Error::other)?;
-        let with_port = |address: &SocketAddr| match address.port() {
-            0 => SocketAddr::new(address.ip(), udp_port),
-            _ => *address,
-        };
+        let now = Instant::now();
         let config = Config {
             seed,
             tick: options.tick,
             grace: limits::RESUME_GRACE,
             max_players: options.max_players,
             udp_port,
-            public: options.public_addresses.iter().map(with_port).collect(),
+            public: with_port(&options.public_addresses, udp_port),
             interfaces: interfaces.clone(),
             keys: None,
             unix_time: std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default(),
             slow_path: false,
         };
-        let mut server = Server::new(config, Instant::now(), factory);
+        let mut server = Server::new(config, now, factory);
         let recordings = match options.record {
             Some(record) => {
                 let recordings = Recordings::start(&record)
@@ -363,7 +373,10 @@ impl<G: Game> Driver<G> {
             stops: None,
             local,
             udp_port,
+            bound,
             interfaces,
+            interfaces_read: now,
+            premises,
             recordings,
         })
     }
@@ -497,8 +510,28 @@ impl<G: Game> Driver<G> {
         Ok(count == EVENTS)
     }
 
+    /// A machine may get another address at any time; who joins next is told of it.
+    fn read_interfaces(&mut self, now: Instant) {
+        if now < self.interfaces_read + INTERFACES_INTERVAL {
+            return;
+        }
+        self.interfaces_read = now;
+        match bind::interfaces(&self.bound) {
+            Ok(interfaces) if interfaces != self.interfaces => {
+                log::info!("this machine's addresses are {interfaces:?} now");
+                self.server.set_interfaces(interfaces.clone());
+                self.interfaces = interfaces;
+            }
+            Ok(_) => {}
+            Err(error) => log::debug!("the addresses of this machine's interfaces cannot be read: {error}"),
+        }
+    }
+
     /// Takes in what the sockets have: of datagrams about so many each.
     fn take_in(&mut self, now: Instant, datagrams: usize) {
+        if self.connections.is_ready() {
+            self.read_interfaces(now);
+        }
         let server = &mut self.server;
         self.udp.receive(now, datagrams, |local, source, bytes| server.handle_datagram(now, local, source, bytes));
         for listener in &mut self.listeners {
@@ -507,7 +540,7 @@ impl<G: Game> Driver<G> {
             });
         }
         let recordings = self.recordings.as_ref();
-        let mut sources = Sources { udp: &mut self.udp, recordings };
+        let mut sources = Sources { udp: &mut self.udp, recordings, premises: &self.premises };
         self.connections.handle_ready(now, &mut self.server, &self.site, &mut sources);
     }
 
@@ -585,6 +618,12 @@ impl Listener {
             }
         }
     }
+}
+
+/// These addresses, with the UDP port where none was named.
+fn with_port(addresses: &[SocketAddr], udp_port: u16) -> Vec<SocketAddr> {
+    let port = |address: &SocketAddr| if address.port() == 0 { udp_port } else { address.port() };
+    addresses.iter().map(|address| SocketAddr::new(address.ip(), port(address))).collect()
 }
 
 /// How long ago the deadline was, where that is so long that the process must have been stopped.

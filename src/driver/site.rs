@@ -15,7 +15,9 @@ const ICON: &str = concat!(
     r##"<circle cx="8" cy="8" r="6" fill="#0b1026" stroke="#39d8ff" stroke-width="3"/></svg>"##
 );
 const CLIENT: &str = include_str!("../../client-js/dist/rtcade.js");
+const DOCTOR: &str = include_str!("../../client-js/pages/doctor/index.html");
 const HTML: &str = "text/html; charset=utf-8";
+const JSON: &str = "application/json";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// What a request gets.
@@ -46,6 +48,8 @@ pub(super) enum Live {
     Rooms,
     /// The text of `/metrics`.
     Metrics,
+    /// The JSON of `/doctor.json`.
+    Doctor,
 }
 
 impl Site {
@@ -88,7 +92,9 @@ impl Site {
             },
             (None, "/rtcade.js") => embedded(CLIENT, JAVASCRIPT, request),
             (None, "/healthz") => Response::sentence(Status::Ok, "ok"),
-            (None, "/rooms") => Response::new(Status::Ok, "application/json", Body::Bytes(live(Live::Rooms).into())),
+            (None, "/rooms") => Response::new(Status::Ok, JSON, Body::Bytes(live(Live::Rooms).into())),
+            (None, "/doctor") => embedded(DOCTOR, HTML, request),
+            (None, "/doctor.json") => Response::new(Status::Ok, JSON, Body::Bytes(live(Live::Doctor).into())),
             (None, "/metrics") => {
                 Response::new(Status::Ok, metrics::CONTENT_TYPE, Body::Bytes(live(Live::Metrics).into()))
             }
@@ -187,7 +193,7 @@ fn content_type(path: &Path) -> &'static str {
         "js" | "mjs" => JAVASCRIPT,
         "css" => "text/css; charset=utf-8",
         "txt" | "md" => "text/plain; charset=utf-8",
-        "json" | "map" => "application/json",
+        "json" | "map" => JSON,
         "webmanifest" => "application/manifest+json",
         "wasm" => "application/wasm",
         "png" => "image/png",
@@ -268,6 +274,8 @@ mod tests {
             ("/healthz", Status::Ok),
             ("/rooms", Status::Ok),
             ("/metrics", Status::Ok),
+            ("/doctor", Status::Ok),
+            ("/doctor.json", Status::Ok),
             ("/api", Status::UpgradeRequired),
             ("/favicon.ico", Status::Ok),
             ("/index.html", Status::NotFound),

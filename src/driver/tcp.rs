@@ -383,6 +383,12 @@ impl Connection {
                             serde_json::to_vec(&rooms).expect("names and numbers are JSON")
                         }
                         Live::Metrics => metrics::text(server, sources).into_bytes(),
+                        Live::Doctor => {
+                            let local = http.socket.local_addr().map(|address| address.ip());
+                            let advertised = local.map(|local| server.candidates(local)).unwrap_or_default();
+                            let report = sources.premises.report(&advertised);
+                            serde_json::to_vec(&report).expect("sentences and numbers are JSON")
+                        }
                     };
                     match site.answer(&request, live) {
                         Answer::Response(response) => {

@@ -114,6 +114,13 @@ impl Udp {
         self.sockets.iter_mut().map(|socket| &mut socket.io)
     }
 
+    /// What is wrong with the sizes of the sockets' buffers, and what to do: once each.
+    pub(super) fn shortages(&self) -> Vec<String> {
+        let receive = self.sockets.iter().find_map(Socket::receive_buffer_shortage);
+        let send = self.sockets.iter().find_map(Socket::send_buffer_shortage);
+        receive.into_iter().chain(send).collect()
+    }
+
     pub(super) fn counters(&mut self) -> Counters {
         for socket in &mut self.sockets {
             let Some(overflowed) = receive_queue::overflowed(&socket.io) else { continue };

@@ -777,7 +777,10 @@ impl Peer {
                 }
                 return;
             }
-            str0m::Event::IceConnectionStateChange(IceConnectionState::Disconnected) => Closed::Lost,
+            str0m::Event::IceConnectionStateChange(IceConnectionState::Disconnected) if self.lane.is_open() => {
+                Closed::Lost
+            }
+            str0m::Event::IceConnectionStateChange(IceConnectionState::Disconnected) => Closed::NeverOpened,
             str0m::Event::Closed => Closed::ByPeer,
             _ => return,
         };

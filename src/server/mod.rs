@@ -281,6 +281,11 @@ impl<G: Game> Server<G> {
         self.first_player = first;
     }
 
+    /// This machine has these addresses from now on: what [`Config::interfaces`] named before.
+    pub fn set_interfaces(&mut self, interfaces: Vec<IpAddr>) {
+        self.config.interfaces = interfaces;
+    }
+
     /// The rooms that their games list, by name.
     pub fn rooms(&self) -> impl Iterator<Item = RoomStatus> + '_ {
         self.by_name.values().filter_map(|&room| self.rooms.get(room)).filter(|hosted| hosted.room.is_listed()).map(

@@ -308,7 +308,7 @@ impl<G: Game> Server<G> {
 
     /// What a player whose websocket came in on `local` is told: public addresses where they are given, else that
     /// address, then the others.
-    pub(super) fn candidates(&self, local: IpAddr) -> Vec<SocketAddr> {
+    pub(crate) fn candidates(&self, local: IpAddr) -> Vec<SocketAddr> {
         let mut candidates = self.config.public.clone();
         if candidates.is_empty() {
             let local = local.to_canonical();
@@ -366,9 +366,9 @@ impl<G: Game> Server<G> {
                 Arrived::Input { number, value } => room::Input::Input { player, number, value },
                 Arrived::Command(value) => room::Input::Command { player, value },
                 Arrived::Ticks { first, last } => room::Input::Ticks { player, first, last },
-                Arrived::Ping { clock_ms: pinged } => {
+                Arrived::Ping { clock_ms: pinged, padding } => {
                     let tick = self.rooms[room].last_tick;
-                    let body = msgpack::encode_pong(pinged, clock_ms, tick);
+                    let body = msgpack::encode_pong(pinged, clock_ms, tick, &padding);
                     self.send_unreliable(now, session, &SharedBody::plain(Kind::Pong, body));
                     continue;
                 }

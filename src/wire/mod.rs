@@ -36,8 +36,8 @@
 //! | kind | number | direction, lane | body |
 //! |---|---|---|---|
 //! | input | 1 | up, unreliable | `[newest, [input, …]]`: number of the newest input (u32), then the unacknowledged inputs, newest first, consecutive, as many of the newest 8 as fit one part |
-//! | ping | 2 | both, unreliable | `[clock]`: the sender's clock, f64 milliseconds |
-//! | pong | 3 | both, unreliable | down `[clock, server clock, tick]`, up `[clock]`: the pinged clock comes back |
+//! | ping | 2 | both, unreliable | `[clock]`: the sender's clock, f64 milliseconds; up also `[clock, padding]`, to learn which sizes pass |
+//! | pong | 3 | both, unreliable | down `[clock, server clock, tick]`, or with the ping's padding at its end, up `[clock]`: what was pinged comes back |
 //! | state | 4 | down, unreliable | `[tick, state]` |
 //! | tick | 5 | down, unreliable | `[tick, [[player, number, input], …], …]`: inputs of `tick`, then of the ticks before it, at most three |
 //! | event | 6 | down, unreliable | `[tick, event]` |

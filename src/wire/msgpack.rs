@@ -596,7 +596,7 @@ pub fn decode_ack(body: &[u8]) -> Result<u32, Malformed> {
     Ok(newest)
 }
 
-/// The body of a ping or pong.
+/// The body of a ping, or of a pong of a client.
 #[must_use]
 pub fn encode_clock(clock_ms: f64) -> Vec<u8> {
     let mut body = Vec::with_capacity(10);
@@ -605,14 +605,25 @@ pub fn encode_clock(clock_ms: f64) -> Vec<u8> {
     body
 }
 
-/// The body of a pong of the server.
+/// The body of a ping whose pong is to bring so many bytes back: what fills a datagram of the size in question.
 #[must_use]
-pub fn encode_pong(clock_ms: f64, server_clock_ms: f64, tick: u32) -> Vec<u8> {
-    let mut body = Vec::with_capacity(24);
-    write(rmp::encode::write_array_len(&mut body, 3));
+pub fn encode_padded_ping(clock_ms: f64, padding_bytes: usize) -> Vec<u8> {
+    let mut body = Vec::with_capacity(13 + padding_bytes);
+    write(rmp::encode::write_array_len(&mut body, 2));
+    write(rmp::encode::write_f64(&mut body, clock_ms));
+    write(rmp::encode::write_bin(&mut body, &vec![0; padding_bytes]));
+    body
+}
+
+/// The body of a pong of the server; `padding` is that of the ping.
+#[must_use]
+pub fn encode_pong(clock_ms: f64, server_clock_ms: f64, tick: u32, padding: &[u8]) -> Vec<u8> {
+    let mut body = Vec::with_capacity(24 + padding.len());
+    write(rmp::encode::write_array_len(&mut body, if padding.is_empty() { 3 } else { 4 }));
     write(rmp::encode::write_f64(&mut body, clock_ms));
     write(rmp::encode::write_f64(&mut body, server_clock_ms));
     write(rmp::encode::write_uint(&mut body, tick.into()));
+    body.extend_from_slice(padding);
     body
 }
 
@@ -627,6 +638,22 @@ pub fn decode_clock(body: &[u8]) -> Result<f64, Malformed> {
         return Err(Malformed::Shape);
     }
     reader.f64()
+}
+
+/// Reads the clock of a ping, in milliseconds, and the value that its pong is to bring back, if any.
+///
+/// # Errors
+/// Where there is no clock, or past [`limits::PING_PADDING_BYTES`].
+pub fn decode_ping(body: &[u8]) -> Result<(f64, &[u8]), Malformed> {
+    check(body)?;
+    let mut reader = Reader { bytes: body, at: 0 };
+    let count = reader.array()?;
+    if count == 0 {
+        return Err(Malformed::Shape);
+    }
+    let clock_ms = reader.f64()?;
+    let padding = if count > 1 { reader.value()? } else { &[] };
+    if padding.len() > limits::PING_PADDING_BYTES { Err(Malformed::Shape) } else { Ok((clock_ms, padding)) }
 }
 
 #[cfg(test)]
@@ -719,13 +746,26 @@ mod tests {
             (&[0x91, 0xce, 0, 1, 0, 0], Ok(65_536.0)),
             (&[0x91, 0xca, 0x3f, 0x80, 0, 0], Ok(1.0)),
             (&encode_clock(1.25), Ok(1.25)),
-            (&encode_pong(2.5, 9.0, 1), Ok(2.5)),
+            (&encode_pong(2.5, 9.0, 1, &[]), Ok(2.5)),
             (&[0x91, 0xc0], Err(Malformed::Shape)),
             (&[0x90], Err(Malformed::Shape)),
             (&[7], Err(Malformed::Shape)),
         ] {
             assert_eq!(decode_clock(clock), expected, "{clock:x?}");
         }
+    }
+
+    #[test]
+    fn a_padded_ping_has_a_pong_of_one_frame() {
+        assert_eq!(decode_ping(&encode_clock(1.5)), Ok((1.5, &[][..])));
+        let head = 3;
+        let ping = encode_padded_ping(1.5, limits::PING_PADDING_BYTES - head);
+        let (clock_ms, padding) = decode_ping(&ping).unwrap();
+        assert_eq!((clock_ms, padding.len()), (1.5, limits::PING_PADDING_BYTES));
+        let pong = encode_pong(clock_ms, 9.0, u32::MAX, padding);
+        assert_eq!((decode_clock(&pong), pong.len()), (Ok(1.5), limits::PART_BODY_BYTES));
+        let past = encode_padded_ping(1.5, limits::PING_PADDING_BYTES - head + 1);
+        assert_eq!(decode_ping(&past), Err(Malformed::Shape));
     }
 
     #[test]
@@ -770,6 +810,7 @@ mod tests {
         let _ = decode_at_tick(bytes);
         let _ = decode_ticks(bytes);
         let _ = decode_clock(bytes);
+        let _ = decode_ping(bytes);
         if check(bytes).is_ok() {
             let mut rest = bytes;
             rmpv::decode::read_value(&mut rest).expect("what passes is msgpack");

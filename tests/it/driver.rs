@@ -2,7 +2,7 @@
 
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "the other end of the sockets is here")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -402,19 +402,27 @@ fn players_join_and_learn_of_each_other() {
 }
 
 /// A native client with sockets of its own.
-struct Player {
-    client: Client,
+pub(super) struct Player {
+    pub(super) client: Client,
     websocket: tungstenite::WebSocket<TcpStream>,
     udp: UdpSocket,
-    heard: BTreeMap<u32, Vec<u32>>,
+    /// Numbers of the inputs that came back, by player.
+    pub(super) heard: BTreeMap<u32, Vec<u32>>,
+    /// Where datagrams came from.
+    pub(super) sources: BTreeSet<SocketAddr>,
+    /// Why it has no data channel any more.
+    pub(super) channel_closed: Option<String>,
 }
 
 impl Player {
     fn join(server: &Server, name: &str) -> Player {
-        let tcp = TcpStream::connect(server.address).unwrap();
-        let (websocket, _) = tungstenite::client(format!("ws://{}/r/native", server.address), tcp).unwrap();
+        Player::join_by(TcpStream::connect(server.address).unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap(), name)
+    }
+
+    pub(super) fn join_by(tcp: TcpStream, udp: UdpSocket, name: &str) -> Player {
+        let url = format!("ws://{}/r/native", tcp.peer_addr().unwrap());
+        let (websocket, _) = tungstenite::client(url, tcp).unwrap();
         websocket.get_ref().set_nonblocking(true).unwrap();
-        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
         udp.set_nonblocking(true).unwrap();
         let config = client::Config {
             seed: [name.as_bytes()[0]; 32],
@@ -425,13 +433,21 @@ impl Player {
             locals: vec![udp.local_addr().unwrap()],
             slow_path: false,
         };
-        Player { client: Client::new(config, Instant::now()), websocket, udp, heard: BTreeMap::new() }
+        Player {
+            client: Client::new(config, Instant::now()),
+            websocket,
+            udp,
+            heard: BTreeMap::new(),
+            sources: BTreeSet::new(),
+            channel_closed: None,
+        }
     }
 
-    fn turn(&mut self) {
+    pub(super) fn turn(&mut self) {
         let now = Instant::now();
         let mut datagram = [0; 2048];
         while let Ok((len, source)) = self.udp.recv_from(&mut datagram) {
+            self.sources.insert(source);
             self.client.handle_datagram(now, LocalId(0), source, &datagram[..len]);
         }
         while let Ok(message) = self.websocket.read() {
@@ -454,13 +470,18 @@ impl Player {
             self.websocket.send(message).unwrap();
         }
         while let Some(transmit) = self.client.poll_transmit() {
-            self.udp.send_to(transmit.bytes, transmit.destination).unwrap();
+            // Not every address that the server names has a route.
+            let _ = self.udp.send_to(transmit.bytes, transmit.destination);
         }
         while let Some(event) = self.client.poll_event() {
-            if let client::Event::Tick { inputs, .. } = event {
-                for input in inputs {
-                    self.heard.entry(input.player).or_default().push(input.number);
+            match event {
+                client::Event::Tick { inputs, .. } => {
+                    for input in inputs {
+                        self.heard.entry(input.player).or_default().push(input.number);
+                    }
                 }
+                client::Event::ChannelClosed { message } => self.channel_closed = Some(message),
+                _ => {}
             }
         }
     }

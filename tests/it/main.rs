@@ -7,12 +7,16 @@ use rtcade::sim::Simulation;
 
 mod congestion;
 #[cfg(feature = "driver")]
+mod doctor;
+#[cfg(feature = "driver")]
 mod driver;
 mod external;
 mod hooks;
 mod journals;
 mod late;
 mod model;
+#[cfg(all(feature = "driver", target_os = "linux"))]
+mod nat;
 mod readme;
 mod relays;
 mod reproducible;

@@ -32,8 +32,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "limits", "time", "wire", "game", "room", "journal", "playback", "endpoint", "server", "client", "sim",
-            "driver", "games", "bench",
+            "limits", "time", "wire", "game", "auth", "room", "journal", "playback", "peer", "endpoint", "server",
+            "client", "sim", "driver", "games", "bench",
         ],
     ),
     // A crate of its own, which sees the public API as everybody does.

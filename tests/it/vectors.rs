@@ -142,6 +142,7 @@ fn body_of(frame: &Frame<'_>, direction: Direction, body: &[u8]) -> Result<Vec<u
 fn assert_typed_body(name: &str, kind: Kind, direction: Direction, body: &[u8]) {
     let read = match (kind, direction) {
         (Kind::Input, _) => msgpack::decode_inputs(body).map(drop),
+        (Kind::Ping, Direction::Up) => msgpack::decode_ping(body).map(drop),
         (Kind::Ping | Kind::Pong, _) => msgpack::decode_clock(body).map(drop),
         (Kind::State | Kind::Event | Kind::ReliableEvent, _) => msgpack::decode_at_tick(body).map(drop),
         (Kind::Ticks, Direction::Up) => msgpack::decode_range(body).map(drop),
@@ -210,6 +211,7 @@ mod random_bytes {
             let _ = msgpack::decode_at_tick(&bytes);
             let _ = msgpack::decode_ticks(&bytes);
             let _ = msgpack::decode_clock(&bytes);
+            let _ = msgpack::decode_ping(&bytes);
         }
 
         #[test]

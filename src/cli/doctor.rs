@@ -1,0 +1,633 @@
+//! `rtcade doctor`: what keeps players from playing, and what to do about it.
+
+#![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "a client of its own, with its sockets")]
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use clap::{Arg, Args};
+use serde::Deserialize;
+use serde_json::json;
+use tungstenite::http::Uri;
+use tungstenite::{Message, WebSocket};
+
+use super::{ExitCode, Network, complain, log_at};
+use crate::auth;
+use crate::driver::doctor::{Finding, Report, Verdict, examine};
+use crate::limits;
+use crate::peer::{self, Identity, LocalId, Outbox, Peer};
+use crate::wire::codes::ErrorCode;
+use crate::wire::frame::{Direction, Frame, Header, Kind, Transport};
+use crate::wire::msgpack;
+use crate::wire::signaling::{self, RoomName};
+
+/// For a connection, a response, a reply.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// For a data channel, which may lose a flight of its handshake or two.
+const CHANNEL_PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of a response.
+const RESPONSE_BYTES: u64 = 64 * 1024;
+const PINGS: u32 = 10;
+const PING_PAUSE: Duration = Duration::from_millis(100);
+/// Pings of one size, before it is taken not to pass.
+const SIZE_ATTEMPTS: u32 = 4;
+/// Bytes of padding, tried from the largest on; what surrounds them is about 85 bytes.
+const PADDINGS: [usize; 8] = [FULL_PADDING, 1_000, 900, 800, 700, 500, 300, 100];
+/// What makes a pong that fills its frame; the rest of the value is its msgpack head.
+const FULL_PADDING: usize = limits::PING_PADDING_BYTES - 3;
+/// How long one turn may sleep.
+const TURN_PAUSE: Duration = Duration::from_millis(1);
+
+/// Where to look.
+#[derive(Debug, Args)]
+#[group(skip)]
+#[command(mut_args(|arg| if is_of_a_server(&arg) { arg.conflicts_with("url") } else { arg }))]
+pub(super) struct Doctor {
+    /// A running server, or one of its rooms, as in http://192.0.2.7:8080/r/lobby. Without: this machine, where a
+    /// server would run with the options below.
+    #[arg(value_parser = target)]
+    url: Option<Target>,
+    #[command(flatten)]
+    network: Network,
+}
+
+/// What a server that runs already has decided.
+fn is_of_a_server(argument: &Arg) -> bool {
+    !["url", "verbose"].contains(&argument.get_id().as_str())
+}
+
+/// A server and a room of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Target {
+    authority: String,
+    host: String,
+    port: u16,
+    room: Option<String>,
+}
+
+fn target(text: &str) -> Result<Target, &'static str> {
+    const EXPECTED: &str = "expected a URL of a server or room, as in http://192.0.2.7:8080/ or http://host/r/lobby";
+    let uri: Uri = text.parse().map_err(|_| EXPECTED)?;
+    match uri.scheme_str() {
+        Some("http") => {}
+        Some("https") => {
+            return Err(
+                "this program speaks no TLS: open /doctor of that server in a browser, or name the server behind \
+                its proxy, as in http://localhost:8080/",
+            );
+        }
+        _ => return Err(EXPECTED),
+    }
+    let authority = uri.authority().ok_or(EXPECTED)?;
+    let room = match uri.path() {
+        "" | "/" | "/doctor" => None,
+        path => Some(path.strip_prefix("/r/").and_then(RoomName::parse).ok_or(EXPECTED)?.as_str().to_owned()),
+    };
+    Ok(Target {
+        authority: authority.to_string(),
+        host: authority.host().trim_matches(['[', ']']).to_owned(),
+        port: authority.port_u16().unwrap_or(80),
+        room,
+    })
+}
+
+/// Prints what it finds. The status is 1 where something failed.
+pub(super) fn run(doctor: Doctor) -> ExitCode {
+    log_at(doctor.network.verbose);
+    let mut sheet = Sheet { out: io::stdout(), worst: Verdict::Ok };
+    let printed = match doctor.url {
+        Some(target) => examine_server(&target, &mut sheet),
+        None => examine(&doctor.network.options("".into())).into_iter().try_for_each(|found| sheet.note(&found)),
+    };
+    match (printed, sheet.worst) {
+        (Ok(()), Verdict::Ok | Verdict::Warn) => ExitCode::SUCCESS,
+        (Ok(()), Verdict::Fail) => ExitCode::FAILURE,
+        (Err(error), _) => {
+            complain(&format!("the findings can't be printed: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Where findings go, each as it is made.
+struct Sheet {
+    out: io::Stdout,
+    worst: Verdict,
+}
+
+impl Sheet {
+    fn note(&mut self, found: &Finding) -> io::Result<()> {
+        let verdict = match found.verdict {
+            Verdict::Ok => "ok",
+            Verdict::Warn => "warn",
+            Verdict::Fail => "FAIL",
+        };
+        if self.worst != Verdict::Fail && found.verdict != Verdict::Ok {
+            self.worst = found.verdict;
+        }
+        // What another machine says may not steer this terminal.
+        let plain = |text: &str| text.replace(char::is_control, " ");
+        writeln!(self.out, "{verdict:<5} {:<22} {}", plain(&found.check), plain(&found.says))?;
+        if !found.remedy.is_empty() {
+            writeln!(self.out, "{:<28} -> {}", "", plain(&found.remedy))?;
+        }
+        self.out.flush()
+    }
+}
+
+/// Goes the way of a player, as far as it leads.
+fn examine_server(target: &Target, sheet: &mut Sheet) -> io::Result<()> {
+    let (address, report, skew_ms) = match reach(target) {
+        Ok(reached) => reached,
+        Err(found) => return sheet.note(&found),
+    };
+    sheet.note(&Finding::ok("page", format!("An rtcade server answers at {address}.")))?;
+    for found in report.findings {
+        sheet.note(&Finding { check: format!("server: {}", found.check), ..found })?;
+    }
+    sheet.note(&clock(skew_ms))?;
+    match Visit::join(target, address) {
+        Ok((visit, answer)) => {
+            sheet.note(&Finding::ok("websocket", "It opens, and a room lets players in."))?;
+            visit.examine_channel(&answer, address, sheet)
+        }
+        Err(found) => sheet.note(&found),
+    }
+}
+
+/// Where the server answers, what it says of itself, and by how many milliseconds its clock is ahead.
+fn reach(target: &Target) -> Result<(SocketAddr, Report, f64), Finding> {
+    let shown = format!("http://{}/", target.authority);
+    let unreachable = |error: &dyn std::fmt::Display| {
+        let remedy = format!(
+            "Start the server; check the name and the port; open TCP port {} in the firewall before it.",
+            target.port
+        );
+        Finding::fail("page", format!("{shown} can't be reached: {error}."), remedy)
+    };
+    let addresses = (target.host.as_str(), target.port).to_socket_addrs().map_err(|error| unreachable(&error))?;
+    let mut failure = unreachable(&"its name has no address");
+    for address in addresses {
+        let stranger = || {
+            Finding::fail(
+                "page",
+                format!("Something answers at {address}, but not as an rtcade server does."),
+                "Name the address that the server printed as it started; a proxy before it must pass on every path.",
+            )
+        };
+        match TcpStream::connect_timeout(&address, PATIENCE) {
+            Ok(tcp) => {
+                let asked_ms = unix_ms();
+                let body = get(tcp, &target.authority, "/doctor.json").map_err(|_| stranger())?;
+                let report: Report = serde_json::from_slice(&body).map_err(|_| stranger())?;
+                #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are below 2⁵³")]
+                let skew_ms = report.unix_ms as f64 - f64::midpoint(asked_ms, unix_ms());
+                return Ok((address, report, skew_ms));
+            }
+            Err(error) => failure = unreachable(&error),
+        }
+    }
+    Err(failure)
+}
+
+/// The body of a response with status 200.
+fn get(mut tcp: TcpStream, authority: &str, path: &str) -> io::Result<Vec<u8>> {
+    tcp.set_read_timeout(Some(PATIENCE))?;
+    tcp.set_write_timeout(Some(PATIENCE))?;
+    // To this version nobody answers in chunks.
+    tcp.write_all(format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\n\r\n").as_bytes())?;
+    let mut bytes = Vec::new();
+    let deadline = Instant::now() + PATIENCE;
+    let mut limited = tcp.take(RESPONSE_BYTES);
+    let mut chunk = [0; 4096];
+    loop {
+        match limited.read(&mut chunk)? {
+            0 => break,
+            length => bytes.extend_from_slice(&chunk[..length]),
+        }
+        if Instant::now() > deadline {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+    }
+    let mut headers = [httparse::EMPTY_HEADER; 64];
+    let mut response = httparse::Response::new(&mut headers);
+    match response.parse(&bytes) {
+        Ok(httparse::Status::Complete(head)) if response.code == Some(200) => Ok(bytes.split_off(head)),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+fn unix_ms() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64() * 1_000.0
+}
+
+fn clock(skew_ms: f64) -> Finding {
+    let seconds = skew_ms / 1_000.0;
+    if seconds.abs() <= auth::LEEWAY.as_secs_f64() {
+        Finding::ok("clock", format!("The server's and this machine's differ by {:.1} s.", seconds.abs()))
+    } else {
+        let direction = if seconds > 0.0 { "ahead of" } else { "behind" };
+        Finding::warn(
+            "clock",
+            format!("The server's is {:.0} s {direction} this machine's.", seconds.abs()),
+            format!(
+                "Set both by NTP: tokens that say who may join expire by the server's clock, which may be {} s off.",
+                auth::LEEWAY.as_secs()
+            ),
+        )
+    }
+}
+
+/// A stay in a room, without playing.
+struct Visit {
+    websocket: WebSocket<TcpStream>,
+    peer: Peer,
+    outbox: Outbox,
+    sockets: Vec<(LocalId, UdpSocket)>,
+    started: Instant,
+    next_seq: u16,
+    /// The clock of the ping that is waited for, and when its pong came.
+    pinged: Option<(f64, Option<Instant>)>,
+    /// Why there is no channel.
+    ended: Option<String>,
+    /// Bytes of the largest datagrams since the last ping.
+    largest_sent: usize,
+    largest_received: usize,
+}
+
+impl Visit {
+    /// Joins with an offer; also the answer to it.
+    fn join(target: &Target, address: SocketAddr) -> Result<(Visit, String), Finding> {
+        let blocked = |error: &dyn std::fmt::Display| {
+            let remedy = "A proxy before the server must pass `Upgrade: websocket` on to it.";
+            Finding::fail("websocket", format!("It doesn't open: {error}."), remedy)
+        };
+        let tcp = TcpStream::connect_timeout(&address, PATIENCE).map_err(|error| blocked(&error))?;
+        tcp.set_read_timeout(Some(PATIENCE)).map_err(|error| blocked(&error))?;
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|error| blocked(&error))?;
+        let fresh = || format!("doctor-{:08x}", u32::from_le_bytes([seed[0], seed[1], seed[2], seed[3]]));
+        let room = target.room.clone().unwrap_or_else(fresh);
+        let url = format!("ws://{}/r/{room}", target.authority);
+        let (mut websocket, _) = tungstenite::client(url, tcp).map_err(|error| blocked(&error))?;
+
+        let started = Instant::now();
+        let (peer, offer) = Peer::offer(started, &Identity::generate(), seed);
+        let join = json!({"a": "join", "d": {"name": "doctor", "version": signaling::VERSION, "sdp": offer}});
+        websocket.send(Message::text(join.to_string())).map_err(|error| blocked(&error))?;
+        let answer = reply(&mut websocket)?;
+        let visit = Visit {
+            websocket,
+            peer,
+            outbox: Outbox::default(),
+            sockets: Vec::new(),
+            started,
+            next_seq: 0,
+            pinged: None,
+            ended: None,
+            largest_sent: 0,
+            largest_received: 0,
+        };
+        Ok((visit, answer))
+    }
+
+    fn examine_channel(mut self, answer: &str, server: SocketAddr, sheet: &mut Sheet) -> io::Result<()> {
+        let candidates = candidates(answer);
+        sheet.note(&advertised(&candidates, server.ip()))?;
+        match self.open(answer, &candidates) {
+            Ok(()) => {
+                sheet.note(&Finding::ok("UDP", "The data channel opens."))?;
+                let round_trip = self.measure_round_trip();
+                sheet.note(&self.round_trip(round_trip.as_ref()))?;
+                let patience = round_trip.map_or(PING_PAUSE, |(_, longest)| longest).saturating_mul(3);
+                let size = self.measure_size(patience.max(PING_PAUSE));
+                sheet.note(&size)?;
+            }
+            Err(cause) => sheet.note(&no_channel(&cause, &candidates, server))?,
+        }
+        self.leave();
+        Ok(())
+    }
+
+    /// Opens the data channel, or says why it doesn't open.
+    fn open(&mut self, answer: &str, candidates: &[SocketAddr]) -> Result<(), String> {
+        let mut locals = Vec::new();
+        for &candidate in candidates {
+            let Ok(ip) = source_for(candidate) else { continue };
+            if locals.iter().any(|(_, local): &(LocalId, SocketAddr)| local.ip() == ip) {
+                continue;
+            }
+            let id = LocalId(u16::try_from(locals.len()).map_err(|_| "there are too many addresses")?);
+            let bound = UdpSocket::bind((ip, 0)).and_then(|socket| {
+                socket.set_nonblocking(true)?;
+                Ok((socket.local_addr()?, socket))
+            });
+            let (local, socket) = bound.map_err(|error| format!("no UDP socket opens on {ip}: {error}"))?;
+            locals.push((id, local));
+            self.sockets.push((id, socket));
+        }
+        if locals.is_empty() {
+            return Err("this machine has no route to any address that players are told".to_owned());
+        }
+        self.websocket.get_ref().set_nonblocking(true).map_err(|error| error.to_string())?;
+        let accepted = self.peer.accept(Instant::now(), answer, &locals, &mut self.outbox);
+        accepted.map_err(|error| error.to_string())?;
+        let silent = || format!("nothing came back within {} s", CHANNEL_PATIENCE.as_secs());
+        let is_settled = |visit: &Visit| visit.peer.is_open() || visit.ended.is_some();
+        let settled = self.turn_until(CHANNEL_PATIENCE, is_settled);
+        match self.ended.take() {
+            Some(cause) => Err(cause),
+            None if settled => Ok(()),
+            None => Err(silent()),
+        }
+    }
+
+    /// Pongs, with the median and the longest round trip; nothing where none came.
+    fn measure_round_trip(&mut self) -> Option<(Vec<Duration>, Duration)> {
+        let mut round_trips: Vec<_> = (0..PINGS).filter_map(|_| self.ping(None, Duration::from_secs(1))).collect();
+        round_trips.sort();
+        let longest = *round_trips.last()?;
+        Some((round_trips, longest))
+    }
+
+    fn round_trip(&self, measured: Option<&(Vec<Duration>, Duration)>) -> Finding {
+        const CHECK: &str = "round trip";
+        let Some((round_trips, longest)) = measured else {
+            let cause = self.ended.as_deref().unwrap_or("no pong came back");
+            return Finding::fail(CHECK, format!("The open channel carries nothing: {cause}."), "Look again.");
+        };
+        let ms = |round_trip: Duration| round_trip.as_secs_f64() * 1_000.0;
+        let came = round_trips.len();
+        let median = ms(round_trips[came / 2]);
+        let says =
+            format!("{came} of {PINGS} pings came back, after {median:.1} ms (median) to {:.1} ms.", ms(*longest));
+        if came == PINGS as usize {
+            Finding::ok(CHECK, says)
+        } else {
+            Finding::warn(CHECK, says, "The path loses packets: look at wireless links and at full queues on the way.")
+        }
+    }
+
+    /// Which datagrams pass both ways.
+    fn measure_size(&mut self, patience: Duration) -> Finding {
+        const CHECK: &str = "UDP size";
+        for (tried, padding) in PADDINGS.into_iter().enumerate() {
+            if (0..SIZE_ATTEMPTS).all(|_| self.ping(Some(padding), patience).is_none()) {
+                continue;
+            }
+            let (up, down) = (self.largest_sent, self.largest_received);
+            let says = format!("Datagrams of {up} bytes up and {down} down pass");
+            return if tried == 0 {
+                Finding::ok(CHECK, format!("{says}: frames of full size."))
+            } else {
+                Finding::fail(
+                    CHECK,
+                    format!("{says}, larger ones of up to {} don't: large states are lost.", limits::UDP_PAYLOAD_BYTES),
+                    "Raise the MTU of the tunnel or link between to 1280 or more, or send less per tick.",
+                )
+            };
+        }
+        let says = "Small datagrams pass, those with 100 bytes more don't.";
+        Finding::fail(CHECK, says, "Something on the way drops by size: look at firewalls and tunnels.")
+    }
+
+    /// Sends a ping that brings so many bytes along and back; the round trip, if it comes back in time.
+    fn ping(&mut self, padding: Option<usize>, patience: Duration) -> Option<Duration> {
+        let sent = Instant::now();
+        let clock_ms = (sent - self.started).as_secs_f64() * 1_000.0;
+        let body = match padding {
+            Some(bytes) => msgpack::encode_padded_ping(clock_ms, bytes),
+            None => msgpack::encode_clock(clock_ms),
+        };
+        let header = Header::Unreliable { part: None, seq: self.next_seq, ack: 0 };
+        self.next_seq = self.next_seq.wrapping_add(1);
+        let mut frame = Vec::new();
+        Frame { kind: Kind::Ping, deflated: false, header, body: &body }.encode(&mut frame);
+        (self.largest_sent, self.largest_received) = (0, 0);
+        self.pinged = Some((clock_ms, None));
+        self.peer.send(sent, &frame, &mut self.outbox);
+        self.turn_until(patience, |visit| visit.ended.is_some() || visit.pinged.is_some_and(|(_, at)| at.is_some()));
+        let came = self.pinged.take()?.1?;
+        self.turn_until(PING_PAUSE, |visit| visit.ended.is_some());
+        Some(came - sent)
+    }
+
+    /// Whether it came to that in time.
+    fn turn_until(&mut self, patience: Duration, done: impl Fn(&Visit) -> bool) -> bool {
+        let deadline = Instant::now() + patience;
+        loop {
+            self.turn();
+            if done(self) {
+                return true;
+            }
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(TURN_PAUSE);
+        }
+    }
+
+    fn turn(&mut self) {
+        let now = Instant::now();
+        let mut datagram = [0; 2048];
+        for (local, socket) in &self.sockets {
+            while let Ok((length, source)) = socket.recv_from(&mut datagram) {
+                if self.pinged.is_some_and(|(_, came)| came.is_none()) {
+                    self.largest_received = self.largest_received.max(length);
+                }
+                self.peer.handle_datagram(now, *local, source, &datagram[..length], &mut self.outbox);
+            }
+        }
+        if self.peer.poll_timeout().is_some_and(|at| at <= now) {
+            self.peer.handle_timeout(now, &mut self.outbox);
+        }
+        while let Some(event) = self.peer.poll_event() {
+            match event {
+                peer::Event::Open => {}
+                peer::Event::Data(frame) => self.handle_frame(now, &frame),
+                peer::Event::Closed(why) => self.ended = Some(format!("the data channel has closed: {why:?}")),
+            }
+        }
+        while let Some(transmit) = self.outbox.poll() {
+            self.largest_sent = self.largest_sent.max(transmit.bytes.len());
+            if let Some((_, socket)) = self.sockets.iter().find(|(local, _)| *local == transmit.local) {
+                // What can't leave is lost, as on the way.
+                let _ = socket.send_to(transmit.bytes, transmit.destination);
+            }
+        }
+        self.read_websocket();
+    }
+
+    fn handle_frame(&mut self, now: Instant, bytes: &[u8]) {
+        let Ok(frame) = Frame::parse(bytes, Direction::Down, Transport::DataChannel) else { return };
+        if frame.kind == Kind::Pong
+            && let Some((clock_ms, came @ None)) = &mut self.pinged
+            && msgpack::decode_clock(frame.body) == Ok(*clock_ms)
+        {
+            *came = Some(now);
+        }
+    }
+
+    fn read_websocket(&mut self) {
+        loop {
+            match self.websocket.read() {
+                Ok(Message::Text(text)) => {
+                    if let Some(cause) = channel_fault(&text) {
+                        self.ended = Some(cause);
+                    }
+                }
+                Ok(_) => {}
+                Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) => {
+                    self.ended.get_or_insert_with(|| format!("the websocket has closed: {error}"));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn leave(mut self) {
+        self.peer.close(Instant::now(), peer::Closed::ByPeer, &mut self.outbox);
+        self.turn();
+        let _ = self.websocket.send(Message::text(r#"{"a":"leave"}"#));
+        let _ = self.websocket.close(None);
+    }
+}
+
+/// The answer in the reply to `join`.
+fn reply(websocket: &mut WebSocket<TcpStream>) -> Result<String, Finding> {
+    #[derive(Deserialize)]
+    struct Reply {
+        a: String,
+        #[serde(default)]
+        s: bool,
+        #[serde(default)]
+        e: String,
+        #[serde(default)]
+        m: String,
+        #[serde(default)]
+        d: serde_json::Value,
+    }
+    const CHECK: &str = "join";
+    let silent = |why: &dyn std::fmt::Display| {
+        let remedy = "Look at the server's log, which says more with -v.";
+        Finding::fail(CHECK, format!("The websocket is open, but no reply comes: {why}."), remedy)
+    };
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        let Message::Text(text) = websocket.read().map_err(|error| silent(&error))? else { continue };
+        let reply: Reply = serde_json::from_str(&text).map_err(|error| silent(&error))?;
+        if reply.a != "joinR" {
+            continue;
+        }
+        if !reply.s && reply.e == ErrorCode::Unauthorized.as_str() {
+            let says = "Who joins needs a token: neither that nor UDP was tried.";
+            return Err(Finding::warn(CHECK, says, "Join as a player and open /doctor where that fails."));
+        }
+        if !reply.s {
+            let remedy = "Name another room, or free this one: that is the server's or its game's decision.";
+            return Err(Finding::fail(CHECK, format!("The room refuses: {} ({}).", reply.m, reply.e), remedy));
+        }
+        return reply.d["sdp"]
+            .as_str()
+            .map(str::to_owned)
+            .ok_or_else(|| silent(&"the server gives no answer to an offer"));
+    }
+    Err(silent(&"time is up"))
+}
+
+/// What the server says of the end of the channel.
+fn channel_fault(text: &str) -> Option<String> {
+    let event: serde_json::Value = serde_json::from_str(text).ok()?;
+    (event["a"] == "eventChannelClosed").then(|| event["d"]["m"].as_str().unwrap_or_default().to_owned())
+}
+
+/// The addresses that an answer names.
+fn candidates(answer: &str) -> Vec<SocketAddr> {
+    let fields = answer.lines().filter_map(|line| line.strip_prefix("a=candidate:"));
+    let address = |line: &str| {
+        let mut fields = line.split(' ').skip(4);
+        Some(SocketAddr::new(fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+    };
+    fields.filter_map(address).collect()
+}
+
+/// The address from which this machine reaches another; nothing is sent.
+fn source_for(destination: SocketAddr) -> io::Result<IpAddr> {
+    let any: IpAddr = if destination.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.connect(destination)?;
+    Ok(socket.local_addr()?.ip())
+}
+
+fn listed(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether players are told of the address at which the page stands. Another one is right behind a proxy.
+fn advertised(candidates: &[SocketAddr], server: IpAddr) -> Finding {
+    let says = format!("This machine is told to reach UDP {}", listed(candidates));
+    if candidates.is_empty() {
+        Finding::fail("advertised", "The server names no UDP address.", "Name one with --public-addr IP.")
+    } else if candidates.iter().any(|candidate| candidate.ip() == server) {
+        Finding::ok("advertised", format!("{says}."))
+    } else {
+        Finding::ok("advertised", format!("{says}, while the page is at {server}."))
+    }
+}
+
+fn no_channel(cause: &str, candidates: &[SocketAddr], server: SocketAddr) -> Finding {
+    let ports: Vec<String> = candidates.iter().map(|candidate| candidate.port().to_string()).collect();
+    let port = ports.first().map_or("of the game", String::as_str);
+    let remedy = if candidates.iter().any(|candidate| candidate.ip() == server.ip()) {
+        format!(
+            "Open UDP port {port} in the firewalls of the server and its provider, and forward it where the server \
+            stands behind a router. Until then players play over the websocket, with TCP's delays."
+        )
+    } else {
+        format!(
+            "Name the address that players reach with --public-addr IP[:PORT] ({} here, unless that is a proxy), and \
+            open UDP port {port} there. Until then players play over the websocket, with TCP's delays.",
+            server.ip()
+        )
+    };
+    Finding::fail("UDP", format!("The data channel doesn't open: {}.", cause.trim_end_matches('.')), remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_names_a_server_or_a_room() {
+        let check = |text: &str, expected: Option<(&str, u16, Option<&str>)>| {
+            let read = target(text).ok();
+            let read = read.as_ref().map(|target| (target.host.as_str(), target.port, target.room.as_deref()));
+            assert_eq!(read, expected, "{text}");
+        };
+        check("http://192.0.2.7:8080/", Some(("192.0.2.7", 8080, None)));
+        check("http://192.0.2.7:8080", Some(("192.0.2.7", 8080, None)));
+        check("http://play.example/r/lobby", Some(("play.example", 80, Some("lobby"))));
+        check("http://[2001:db8::7]:8080/doctor", Some(("2001:db8::7", 8080, None)));
+        for text in ["https://play.example/", "ws://play.example/", "play.example", "http://h/r/a.b", "http://h/x", ""]
+        {
+            check(text, None);
+        }
+        assert!(target("https://play.example/").is_err_and(|sentence| sentence.contains("/doctor")));
+    }
+
+    #[test]
+    fn clocks_may_differ_as_much_as_tokens_allow() {
+        let leeway_ms = auth::LEEWAY.as_secs_f64() * 1_000.0;
+        for (skew_ms, verdict, word) in [
+            (0.0, Verdict::Ok, "0.0 s"),
+            (-leeway_ms, Verdict::Ok, "30.0 s"),
+            (leeway_ms + 1_000.0, Verdict::Warn, "31 s ahead"),
+            (-leeway_ms - 1_000.0, Verdict::Warn, "31 s behind"),
+        ] {
+            let found = clock(skew_ms);
+            assert!(found.verdict == verdict && found.says.contains(word), "{skew_ms}: {found:?}");
+        }
+    }
+}
