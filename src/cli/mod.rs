@@ -1,8 +1,10 @@
 //! The command line: of the shipped games, and of a program that brings its own.
 
+mod access;
 mod playback;
 mod replay;
 mod sim;
+mod token;
 
 use std::any::type_name;
 use std::borrow::Cow;
@@ -17,6 +19,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use log::LevelFilter;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use self::access::Access;
 use crate::driver::{self, Driver, Options, Record};
 use crate::game::{Game, Refusal, RoomInfo};
 use crate::games::{Arena, Relay};
@@ -51,6 +54,8 @@ enum Command<A: Args, O: Subcommand> {
     ///
     /// The exit status is 0 where that is the same, 1 where it differs, 2 where a file can't be replayed.
     Replay(playback::Arguments),
+    /// Print a token that lets somebody join, or keys to sign tokens with: for development.
+    Token(token::Token),
     #[command(flatten)]
     Own(O),
 }
@@ -83,6 +88,8 @@ struct Serve {
     #[arg(long, value_name = "MIB", requires = "record", value_parser = mib())]
     #[arg(default_value_t = limits::RECORDINGS_MIB)]
     record_limit: u64,
+    #[command(flatten)]
+    access: Access,
 }
 
 /// Where a server is found, and what it serves beside rooms.
@@ -164,6 +171,7 @@ pub fn run<G: Game>(mut factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + '
     match parse::<Serve, NoCommand>() {
         Ok(Command::Serve(serve)) => start(serve, "the game", Options::default().page, factory),
         Ok(Command::Own(nothing)) => match nothing {},
+        Ok(Command::Token(token)) => token::run(&token),
         Ok(Command::Replay(arguments)) if arguments.serve => playback::serve(arguments, |show| {
             if show.is_of::<G>() {
                 show.play("the recording", Options::default().page, factory)
@@ -186,6 +194,7 @@ pub fn run<G: Game>(mut factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + '
 pub fn main() -> ExitCode {
     match parse() {
         Ok(Command::Own(ShippedCommand::Sim(sim))) => sim::run(&sim),
+        Ok(Command::Token(token)) => token::run(&token),
         Ok(Command::Serve(ServeShipped { game: Shipped::Arena, serve })) => {
             start(serve, "the arena game", ARENA_PAGE.into(), |room| Ok(Arena::new(room)))
         }
@@ -269,16 +278,26 @@ fn start<G: Game>(
         record: serve.record.map(|directory| Record { directory, limit_bytes: serve.record_limit * MIB }),
         ..serve.network.options(page)
     };
-    host(options, verbose, title, factory, |_| ())
+    let options = match serve.access.apply(options) {
+        Ok(options) => options,
+        Err(sentence) => {
+            complain(&sentence);
+            return ExitCode::from(2);
+        }
+    };
+    let is_open = options.keys.is_none();
+    host(options, verbose, title, factory, |_| {
+        is_open.then_some("everybody may join: --keys lets in who bears a token")
+    })
 }
 
-/// Runs a server until it is stopped; `prepare` does to it what options don't.
+/// Runs a server until it is stopped; `prepare` does to it what options don't, and may have something to say of it.
 fn host<G: Game>(
     options: Options,
     verbose: u8,
     title: &str,
     factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,
-    prepare: impl FnOnce(&mut Driver<G>),
+    prepare: impl FnOnce(&mut Driver<G>) -> Option<&'static str>,
 ) -> ExitCode {
     let level = match verbose {
         0 => LevelFilter::Warn,
@@ -286,7 +305,9 @@ fn host<G: Game>(
         2 => LevelFilter::Debug,
         _ => LevelFilter::Trace,
     };
-    env_logger::Builder::new().filter_level(level).init();
+    // At its most talkative tungstenite logs what messages hold: tokens, and line breaks that look like log lines.
+    let of_websockets = level.min(LevelFilter::Debug);
+    env_logger::Builder::new().filter_level(level).filter_module("tungstenite", of_websockets).init();
     if let Err(sentence) = raise_file_limit() {
         complain(&sentence);
         return ExitCode::FAILURE;
@@ -299,12 +320,14 @@ fn host<G: Game>(
             return ExitCode::FAILURE;
         }
     };
-    prepare(&mut driver);
+    let note = prepare(&mut driver);
     if let Err(error) = driver.stop_on_signals() {
         log::warn!("SIGTERM and SIGINT will end the server without telling players: {error}");
     }
-    for line in announcement(title, driver.local_addr(), driver.udp_port(), driver.interfaces(), is_told_an_address) {
-        println!("rtcade: {line}");
+    let lines = announcement(title, driver.local_addr(), driver.udp_port(), driver.interfaces(), is_told_an_address);
+    for line in lines.iter().map(String::as_str).chain(note) {
+        // Whoever started it may have stopped reading.
+        let _ = writeln!(io::stdout(), "rtcade: {line}");
     }
     match driver.run() {
         Ok(()) => ExitCode::SUCCESS,
@@ -393,7 +416,8 @@ mod tests {
     #[test]
     fn every_option_is_taken_with_and_without_the_command() {
         let options = "--listen 127.0.0.1:0 --udp [::]:9 --game relay --public-addr 203.0.113.7 \
-            --public-addr [2001:db8::7]:9 --public . --tick-ms 5 --max-players 1024 --record . --record-limit 7 -vv";
+            --public-addr [2001:db8::7]:9 --public . --keys k --audience a --origin https://a --origin http://b:1 \
+            --trusted-proxy ::1 --trusted-proxy 10.0.0.0/8 --tick-ms 5 --max-players 1024 --record . --record-limit 7 -vv";
         for command in [None, Some("serve")] {
             let arguments: Vec<_> = command.into_iter().chain(options.split_whitespace()).collect();
             let ServeShipped { game, serve } = parsed(&arguments).expect("valid");
@@ -416,6 +440,15 @@ mod tests {
             ("--tick-ms 1001", "5..=1000"),
             ("--max-players 0", "from 1 to 1024"),
             ("--max-players 1025", "from 1 to 1024"),
+            ("--origin example.com", "as in https://example.com"),
+            ("--origin https://example.com/", "as in https://example.com"),
+            ("--origin null", "as in https://example.com"),
+            ("--trusted-proxy 10.0.0.0/33", "as in 127.0.0.1 or 10.0.0.0/8"),
+            ("--trusted-proxy proxy", "as in 127.0.0.1 or 10.0.0.0/8"),
+            ("token --subject ada", "--room <NAME>"),
+            ("token --subject ada --room r --ttl 0s", "as in 90s, 1h or 720h"),
+            ("token --subject ada --room r --ttl -1h", "as in 90s, 1h or 720h"),
+            ("token --new-keys --subject ada", "--new-keys"),
             ("--record-limit 7", "--record <DIR>"),
             ("--record . --record-limit 0", "0 is not in 1.."),
             ("replay", "<FILE>"),

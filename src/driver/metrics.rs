@@ -66,7 +66,7 @@ pub(super) struct Sources<'a> {
 }
 
 /// All figures of now.
-pub(super) fn text<G: Game>(server: &Server<G>, sources: &mut Sources<'_>) -> String {
+pub(super) fn text<G: Game>(server: &Server<G>, sources: &mut Sources<'_>, refused_pages: u64) -> String {
     let mut text = Text(String::with_capacity(8 * 1024));
     let gauges = server.gauges();
     text.gauge("connections", "Websockets.", gauges.connections);
@@ -87,6 +87,12 @@ pub(super) fn text<G: Game>(server: &Server<G>, sources: &mut Sources<'_>) -> St
     text.counter("ticks_missed_total", "Ticks that rooms missed because the server was late.", counters.missed_ticks);
     text.counter("rooms_failed_total", "Rooms that closed because their game failed.", counters.failed_rooms);
     text.counter("requests_refused_total", "Signaling requests that were refused.", counters.refused_requests);
+    let refused = counters.refused_joins;
+    text.counters(
+        "joins_refused_total",
+        "Players who were not let in.",
+        &[("pace", refused.pace), ("token", refused.token), ("session", refused.session), ("origin", refused_pages)],
+    );
     text.counter("inputs_overflowed_total", "Inputs faster than a room takes them.", counters.overflowed_inputs);
     text.counters(
         "frames_dropped_total",

@@ -25,14 +25,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("client", &["limits", "time", "wire", "peer"]),
     ("hostile", &["limits", "wire", "game", "room", "journal", "peer", "endpoint", "games"]),
     ("sim", &["limits", "time", "wire", "game", "room", "journal", "peer", "endpoint", "server", "client"]),
-    ("driver", &["limits", "rate", "time", "wire", "game", "journal", "endpoint", "server"]),
+    ("driver", &["limits", "rate", "auth", "time", "wire", "game", "journal", "endpoint", "server"]),
     ("games", &["limits", "game"]),
     ("bench", &["limits", "time", "wire", "game", "client", "driver"]),
     (
         "cli",
         &[
-            "limits", "time", "wire", "game", "room", "journal", "playback", "endpoint", "server", "client", "sim",
-            "driver", "games", "bench",
+            "limits", "auth", "time", "wire", "game", "room", "journal", "playback", "endpoint", "server", "client",
+            "sim", "driver", "games", "bench",
         ],
     ),
     // A crate of its own, which sees the public API as everybody does.
