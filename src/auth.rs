@@ -4,8 +4,9 @@
 //! keys sign as well, or EdDSA (`"kty": "OKP", "crv": "Ed25519"`), of which it needs the public halves alone. A token
 //! names its key by `kid`, so that a new key can stand beside the old one until the last token of that has expired.
 //!
-//! A token has `exp`, `aud` (that of the server), `sub` (the player, as the game gets to know them and others see them, at
-//! most [`limits::SUBJECT_BYTES`]) and `room`: the name of the room that it is good for, or `*`. `nbf` is heeded where it is there. Clocks may differ by [`LEEWAY`].
+//! A token has `exp`, `aud` (that of the server), `sub` (the player, as the game gets to know them and others see them,
+//! in at most [`limits::SUBJECT_BYTES`]) and `room`: the name of the room that it is good for, or `*`. `nbf` is heeded
+//! where it is there. Clocks may differ by [`LEEWAY`].
 
 use std::fmt;
 use std::time::Duration;

@@ -20,10 +20,10 @@ pub(super) struct Access {
     key_set: KeySet,
     /// Origin whose pages may play, instead of the server's own; may be repeated.
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
-    origin: Vec<Origin>,
+    pub(super) origin: Vec<Origin>,
     /// Reverse proxy whose X-Forwarded-For, -Host and -Proto are believed; may be repeated.
     #[arg(long, value_name = "ADDR[/PREFIX]", value_parser = prefix)]
-    trusted_proxy: Vec<IpNet>,
+    pub(super) trusted_proxy: Vec<IpNet>,
 }
 
 /// Keys, and whom their tokens are for.

@@ -417,7 +417,8 @@ mod tests {
     fn every_option_is_taken_with_and_without_the_command() {
         let options = "--listen 127.0.0.1:0 --udp [::]:9 --game relay --public-addr 203.0.113.7 \
             --public-addr [2001:db8::7]:9 --public . --keys k --audience a --origin https://a --origin http://b:1 \
-            --trusted-proxy ::1 --trusted-proxy 10.0.0.0/8 --tick-ms 5 --max-players 1024 --record . --record-limit 7 -vv";
+            --trusted-proxy ::1 --trusted-proxy 10.0.0.0/8 --tick-ms 5 --max-players 1024 --record . --record-limit 7 \
+            -vv";
         for command in [None, Some("serve")] {
             let arguments: Vec<_> = command.into_iter().chain(options.split_whitespace()).collect();
             let ServeShipped { game, serve } = parsed(&arguments).expect("valid");
@@ -426,6 +427,8 @@ mod tests {
             assert_eq!((serve.record, serve.record_limit), (Some(".".into()), 7));
             let addresses: Vec<_> = network.public_addr.iter().map(ToString::to_string).collect();
             assert_eq!(addresses, ["203.0.113.7:0", "[2001:db8::7]:9"]);
+            let proxies: Vec<_> = serve.access.trusted_proxy.iter().map(ToString::to_string).collect();
+            assert_eq!((proxies.join(" "), serve.access.origin.len()), ("::1/128 10.0.0.0/8".to_owned(), 2));
         }
     }
 
@@ -447,7 +450,7 @@ mod tests {
             ("--trusted-proxy proxy", "as in 127.0.0.1 or 10.0.0.0/8"),
             ("token --subject ada", "--room <NAME>"),
             ("token --subject ada --room r --ttl 0s", "as in 90s, 1h or 720h"),
-            ("token --subject ada --room r --ttl -1h", "as in 90s, 1h or 720h"),
+            ("token --subject ada --room r --ttl=-1h", "as in 90s, 1h or 720h"),
             ("token --new-keys --subject ada", "--new-keys"),
             ("--record-limit 7", "--record <DIR>"),
             ("--record . --record-limit 0", "0 is not in 1.."),

@@ -18,8 +18,8 @@ const LOGGED_CHARS: usize = 100;
 pub struct Origin(String);
 
 impl Origin {
-    /// Reads `https://example.com`, `http://localhost:5173` or `capacitor://localhost`, in capitals or not; `None` where
-    /// it is anything else, a longer URL for example.
+    /// Reads `https://example.com`, `http://localhost:5173` or `capacitor://localhost`, in capitals or not; `None`
+    /// where it is anything else, a longer URL for example.
     #[must_use]
     pub fn parse(text: &str) -> Option<Origin> {
         let text = text.to_ascii_lowercase();
@@ -225,12 +225,11 @@ mod tests {
     fn behind_a_known_proxy_the_page_is_where_the_proxy_says() {
         let check = |remote: &str, host: &str, proto: &str, expected: bool| {
             let upgrade = Upgrade {
-                accept_key: String::new(),
                 host: "internal:8080".to_owned(),
                 origin: Some("https://example.com".to_owned()),
-                forwarded_for: None,
                 forwarded_host: Some(host.to_owned()),
                 forwarded_proto: Some(proto.to_owned()),
+                ..Upgrade::default()
             };
             let is_allowed = gate(&[], &["10.0.0.1/32"]).may_play(&upgrade, remote.parse().expect("an address"));
             assert_eq!(is_allowed, expected, "{proto}://{host} by {remote}");

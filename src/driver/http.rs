@@ -81,7 +81,7 @@ pub(super) struct Request {
 }
 
 /// What opens a websocket.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Upgrade {
     /// `Sec-WebSocket-Accept` of the answer.
     pub(super) accept_key: String,

@@ -224,7 +224,7 @@ mod tests {
     }
 
     fn open(path: &str) -> Request {
-        Request { websocket: Some("key".to_owned()), ..get(path) }
+        Request { websocket: Some(Upgrade::default()), ..get(path) }
     }
 
     fn plain() -> Site {

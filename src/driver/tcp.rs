@@ -37,8 +37,8 @@ const REFUSED: usize = 256;
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10));
 
-/// Which connections are let in: how many are open, and from where. Neither loopback nor a proxy has a limit of its own:
-/// everybody may come from there.
+/// Which connections are let in: how many are open, and from where. Neither loopback nor a proxy has a limit of its
+/// own: everybody may come from there.
 #[derive(Debug, Default)]
 struct Admission {
     gate: Gate,

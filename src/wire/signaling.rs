@@ -2,8 +2,8 @@
 //!
 //! A request is `{"a": action, "d": data}`, its reply `{"a": action + "R", "s": true, "d": …}` or
 //! `{"a": action + "R", "s": false, "e": code, "m": sentence}`, an event `{"a": name, "d": data}`. An optional `"i"` of
-//! a request comes back in its reply. Unknown fields are ignored. Who came too early is refused with `rate_limited` and,
-//! beside `e` and `m`, `retryAfter`: the time in ms after which to connect and ask again. The websocket closes.
+//! a request comes back in its reply. Unknown fields are ignored. Who came too early is refused with `rate_limited`
+//! and, beside `e` and `m`, `retryAfter`: the time in ms after which to connect and ask again. The websocket closes.
 //!
 //! | request | data | reply |
 //! |---|---|---|

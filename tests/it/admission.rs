@@ -64,7 +64,9 @@ fn join(server: &Server, bearer: &Value) -> String {
     page.send_frame(0x81, json!({ "a": "join", "d": { "name": "Ada", "bearer": bearer } }).to_string().as_bytes());
     let reply: Value = serde_json::from_str(&page.text_with("joinR")).unwrap();
     if reply["s"] == true {
-        return format!("as {}", reply["d"]["sessions"][0]["userId"]);
+        let sessions = reply["d"]["sessions"].as_array().unwrap();
+        let own = sessions.iter().find(|session| session["player"] == reply["d"]["player"]).unwrap();
+        return format!("as {}", own["userId"]);
     }
     assert_eq!(page.close_code(), 4100, "a refused page has nothing to wait for");
     reply["e"].as_str().unwrap().to_owned()
@@ -684,7 +686,7 @@ mod program {
             secrets.extend(reply["d"]["resume"].as_str().map(str::to_owned));
             let request = json!({ "a": nasty, "d": { "socketId": nasty, "resume": bearer } });
             page.send_frame(0x81, request.to_string().as_bytes());
-            page.send_frame(0x88, &[&[0x0f, 0xa0][..], nasty.as_bytes()].concat()[..100]);
+            page.send_frame(0x88, &[&[0x0f, 0xa0][..], nasty.as_bytes()].concat());
             secrets.push(bearer.rsplit('.').next().unwrap().to_owned());
             secrets.push(bearer);
         }
