@@ -105,8 +105,8 @@ pub const JOINS_AT_ONCE: u32 = 256;
 /// Joins from one address (of IPv6, one /64) per second, those that are refused and returns to sessions that are not
 /// known included, this machine's own excepted.
 pub const JOINS_PER_ADDRESS_PER_SECOND: u32 = 10;
-/// How many of them may come at once: everybody who waits there.
-pub const JOINS_PER_ADDRESS_AT_ONCE: u32 = UNJOINED_PER_ADDRESS as u32;
+/// How many of them may come at once.
+pub const JOINS_PER_ADDRESS_AT_ONCE: u32 = 64;
 /// Longest time after which somebody is told to come back; past it times are given twice.
 pub const JOIN_RETRY: Duration = Duration::from_secs(30);
 /// Addresses whose joins are counted; past it the one that joined least is forgotten.
@@ -186,6 +186,7 @@ const _: () = assert!(
     "the largest state of every tick fits"
 );
 const _: () = assert!(SDP_BYTES < RELIABLE_UP_BYTES);
+const _: () = assert!(JOINS_PER_ADDRESS_AT_ONCE as usize >= UNJOINED_PER_ADDRESS, "who may wait may join");
 const _: () = assert!(COMMAND_BACKLOG > FRAMES_PER_SECOND as usize, "who keeps to the limit of frames is not put out");
 const _: () = assert!(CHANNEL_SILENCE.as_millis() > PING_INTERVAL.as_millis(), "a ping's answer breaks the silence");
 const _: () = assert!(UPLINK_PACKETS_PER_SECOND >= 2 * FRAMES_PER_SECOND, "the limit of frames is met first");

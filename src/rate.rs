@@ -88,8 +88,8 @@ impl Limit {
 
     /// The time between two of those who were told to wait: a fifth of the places is left to those who come unasked,
     /// and to those who are late.
-    const fn slot(&self) -> Duration {
-        self.interval.saturating_add(Duration::from_nanos(self.interval.as_nanos() as u64 / 4))
+    fn slot(&self) -> Duration {
+        self.interval * 5 / 4
     }
 }
 
@@ -151,7 +151,7 @@ impl Paces {
     /// Uses one of the network of `ip`, or says after which time to come again.
     pub(crate) fn take(&mut self, now: Duration, ip: IpAddr) -> Result<(), Duration> {
         let hash = self.hash(network(ip));
-        let set = (hash % self.sets.len() as u64) as usize;
+        let set = usize::try_from(hash % self.sets.len() as u64).unwrap_or_default();
         let places = &mut self.sets[set];
         let known = places.iter().position(|place| place.hash == hash);
         let least = || (0..SET_PLACES).min_by_key(|&place| places[place].pace.used_until).unwrap_or_default();
