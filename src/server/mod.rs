@@ -68,7 +68,7 @@ pub struct ConnectionId(pub u64);
 pub struct Connect {
     /// From `/r/{room}`; `None` on `/api`.
     pub room: Option<RoomName>,
-    /// Where it comes from.
+    /// Where it comes from, by the word of a proxy that is believed where one brings it. What limits count.
     pub remote: SocketAddr,
     /// The local address on which it arrived.
     pub local: IpAddr,
