@@ -4,20 +4,26 @@
 //! keys sign as well, or EdDSA (`"kty": "OKP", "crv": "Ed25519"`), of which it needs the public halves alone. A token
 //! names its key by `kid`, so that a new key can stand beside the old one until the last token of that has expired.
 //!
-//! A token has `exp`, `aud` (that of the server), `sub` (the player, as the game gets to know them) and `room`: the
-//! name of the room that it is good for, or `*`. `nbf` is heeded where it is there. Clocks may differ by [`LEEWAY`].
+//! A token has `exp`, `aud` (that of the server), `sub` (the player, as the game gets to know them and others see them,
+//! in at most [`limits::SUBJECT_BYTES`]) and `room`: the name of the room that it is good for, or `*`. `nbf` is heeded
+//! where it is there. Clocks may differ by [`LEEWAY`].
 
 use std::fmt;
 use std::time::Duration;
 
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+use aws_lc_rs::signature::Ed25519KeyPair;
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use jsonwebtoken::errors::{Error, ErrorKind};
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, JwkSet};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::Deserialize;
+use serde_json::json;
 
 use crate::game::Identity;
+use crate::limits;
 use crate::wire::codes::ErrorCode;
-use crate::wire::signaling::Fault;
+use crate::wire::signaling::{Fault, RoomName};
 
 /// By how much the clock of whoever signs tokens may differ from that of the server.
 pub const LEEWAY: Duration = Duration::from_secs(30);
@@ -71,7 +77,10 @@ impl Keys {
     /// two that can't be told apart.
     pub fn parse(jwk_set: &str, audience: &str) -> Result<Keys, KeysError> {
         let error = |sentence: String| KeysError(sentence);
-        let set: JwkSet = serde_json::from_str(jwk_set).map_err(|why| error(format!("This is no JWK set: {why}")))?;
+        let set: JwkSet = serde_json::from_str(jwk_set).map_err(|why| {
+            // Its words might hold a key.
+            error(format!("This is no JWK set (RFC 7517 §5): line {}, column {}.", why.line(), why.column()))
+        })?;
         let mut keys: Vec<(Option<String>, DecodingKey)> = Vec::new();
         let mut algorithm = None;
         for jwk in &set.keys {
@@ -127,8 +136,86 @@ impl Keys {
         if good_for != "*" && good_for != room {
             return Err(refuse("The bearer token is for another room."));
         }
+        check_subject(&sub).map_err(|sentence| refuse(&sentence))?;
         Ok(Identity { subject: sub, claims: others.into() })
     }
+}
+
+/// A key that signs tokens, for development and tests: HS256, or EdDSA where the JWK has its private half `d`
+/// (RFC 8037 §2).
+pub struct SigningKey {
+    header: Header,
+    key: EncodingKey,
+    audience: String,
+}
+
+impl SigningKey {
+    /// The key named `id` of a JWK set, or its only one; its tokens are for `audience`.
+    ///
+    /// # Errors
+    /// Where [`Keys::parse`] has one, there is no such key, it is not clear which, or the key can't sign.
+    pub fn parse(jwk_set: &str, audience: &str, id: Option<&str>) -> Result<SigningKey, KeysError> {
+        #[derive(Deserialize)]
+        struct Jwk {
+            kid: Option<String>,
+            k: Option<String>,
+            x: Option<String>,
+            d: Option<String>,
+        }
+        #[derive(Deserialize)]
+        struct Set {
+            keys: Vec<Jwk>,
+        }
+        let error = |sentence: &str| KeysError(sentence.to_owned());
+        let algorithm = Keys::parse(jwk_set, audience)?.validation.algorithms[0];
+        let Set { mut keys } = serde_json::from_str(jwk_set).map_err(|_| error("A part of a key is no text."))?;
+        match id {
+            Some(id) => keys.retain(|jwk| jwk.kid.as_deref() == Some(id)),
+            None if keys.len() > 1 => return Err(error("The set has several keys: say which is to sign.")),
+            None => {}
+        }
+        let jwk = keys.pop().ok_or_else(|| error("The set has no key of that name."))?;
+        let read = |text: Option<String>| text.and_then(|text| BASE64_URL_SAFE_NO_PAD.decode(text).ok());
+        let key = match algorithm {
+            Algorithm::HS256 => read(jwk.k).map(|secret| EncodingKey::from_secret(&secret)),
+            _ => read(jwk.d).zip(read(jwk.x)).and_then(|(seed, public)| {
+                let pair = Ed25519KeyPair::from_seed_and_public_key(&seed, &public).ok()?;
+                let document: Pkcs8V1Der<'_> = pair.as_der().ok()?;
+                Some(EncodingKey::from_ed_der(document.as_ref()))
+            }),
+        };
+        let key = key.ok_or_else(|| error("The key can't sign: it has no private half."))?;
+        let header = Header { kid: jwk.kid, ..Header::new(algorithm) };
+        Ok(SigningKey { header, key, audience: audience.to_owned() })
+    }
+
+    /// A token of `subject` for `room` (a name, or `*`) that is good until `expires`, a time since 1970.
+    ///
+    /// # Errors
+    /// Where no server would take the subject or the room.
+    pub fn sign(&self, subject: &str, room: &str, expires: Duration) -> Result<String, KeysError> {
+        check_subject(subject).map_err(KeysError)?;
+        if room != "*" && RoomName::parse(room).is_none() {
+            return Err(KeysError("The room is neither the name of one nor *.".to_owned()));
+        }
+        let claims = json!({ "aud": self.audience, "sub": subject, "room": room, "exp": expires.as_secs() });
+        jsonwebtoken::encode(&self.header, &claims, &self.key).map_err(|why| KeysError(format!("It can't sign: {why}")))
+    }
+}
+
+/// A JWK set of one HS256 key.
+#[must_use]
+pub fn new_key_set(id: &str, secret: &[u8; HMAC_KEY_BYTES]) -> String {
+    json!({ "keys": [{ "kty": "oct", "alg": "HS256", "kid": id, "k": BASE64_URL_SAFE_NO_PAD.encode(secret) }] })
+        .to_string()
+}
+
+fn check_subject(subject: &str) -> Result<(), String> {
+    let most = limits::SUBJECT_BYTES;
+    if (1..=most).contains(&subject.len()) && !subject.contains(char::is_control) {
+        return Ok(());
+    }
+    Err(format!("The sub of a token has 1 to {most} bytes without control characters."))
 }
 
 fn sentence(error: &Error) -> &'static str {

@@ -85,6 +85,8 @@ pub const JS_INTEGER_MAX: u64 = 1 << 53;
 pub const ROOM_NAME_CHARS: usize = 64;
 /// Characters of a player's name.
 pub const PLAYER_NAME_CHARS: usize = 32;
+/// Bytes of the `sub` of a bearer token.
+pub const SUBJECT_BYTES: usize = 128;
 /// Bytes of an SDP.
 pub const SDP_BYTES: usize = 8 * 1024;
 /// Lines of an SDP.
@@ -120,6 +122,20 @@ pub const CONNECTIONS: usize = 8_192;
 pub const CONNECTIONS_PER_ADDRESS: usize = 512;
 /// Of those, and of plain HTTP connections, the ones that have not joined.
 pub const UNJOINED_PER_ADDRESS: usize = 64;
+/// Joins of one server per second, and returns of players whose websocket was lost. Past it each is told when to come
+/// back, so that after a restart all come one after the other.
+pub const JOINS_PER_SECOND: u32 = 100;
+/// How many of them may come at once.
+pub const JOINS_AT_ONCE: u32 = 256;
+/// Joins from one address (of IPv6, one /64) per second, those that are refused and returns to sessions that are not
+/// known included, this machine's own excepted.
+pub const JOINS_PER_ADDRESS_PER_SECOND: u32 = 10;
+/// How many of them may come at once.
+pub const JOINS_PER_ADDRESS_AT_ONCE: u32 = 64;
+/// Longest time after which somebody is told to come back; past it times are given twice.
+pub const JOIN_RETRY: Duration = Duration::from_secs(30);
+/// Addresses whose joins are counted; past it the one that joined least is forgotten.
+pub const JOINING_ADDRESSES: usize = 8_192;
 /// Players of one room unless `--max-players` says otherwise.
 pub const PLAYERS_PER_ROOM: usize = 64;
 /// The largest `--max-players`.
@@ -198,6 +214,7 @@ const _: () = assert!(SDP_BYTES < RELIABLE_UP_BYTES);
 const _: () = assert!(RELAYED_PER_SECOND as usize >= PLAYERS_PER_ROOM_MAX, "the largest room can be told something");
 const _: () =
     assert!(RELAY_QUEUE_BYTES + 8 * RELIABLE_UP_BYTES < RELIABLE_QUEUE_BYTES, "the game has most of the queue");
+const _: () = assert!(JOINS_PER_ADDRESS_AT_ONCE as usize >= UNJOINED_PER_ADDRESS, "who may wait may join");
 const _: () = assert!(COMMAND_BACKLOG > FRAMES_PER_SECOND as usize, "who keeps to the limit of frames is not put out");
 const _: () = assert!(CHANNEL_SILENCE.as_millis() > PING_INTERVAL.as_millis(), "a ping's answer breaks the silence");
 const _: () = assert!(UPLINK_PACKETS_PER_SECOND >= 2 * FRAMES_PER_SECOND, "the limit of frames is met first");

@@ -1,7 +1,5 @@
-use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
-use jsonwebtoken::{EncodingKey, Header};
-use serde_json::{Value, json};
+use aws_lc_rs::signature::KeyPair;
+use serde_json::Value;
 
 use super::*;
 
@@ -10,12 +8,7 @@ const NOW: u64 = 1_795_219_200;
 const ROOM: &str = "lobby";
 
 fn base64(bytes: &[u8]) -> String {
-    jsonwebtoken::jwk::Jwk::from_encoding_key(&EncodingKey::from_secret(bytes), Algorithm::HS256)
-        .map(|jwk| match jwk.algorithm {
-            AlgorithmParameters::OctetKey(key) => key.value,
-            other => panic!("{other:?}"),
-        })
-        .unwrap()
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
 fn secret(id: &str, byte: u8) -> Value {
@@ -76,6 +69,11 @@ fn a_token_says_who_its_bearer_is_where_everything_in_it_is_right() {
     check("aud", Value::Null, Err(Unauthorized));
     check("sub", json!(7), Err(Unauthorized));
     check("sub", Value::Null, Err(Unauthorized));
+    check("sub", json!("a".repeat(limits::SUBJECT_BYTES)), Ok(()));
+    check("sub", json!("a".repeat(limits::SUBJECT_BYTES + 1)), Err(Unauthorized));
+    check("sub", json!(""), Err(Unauthorized));
+    check("sub", json!("ada\nbob"), Err(Unauthorized));
+    check("sub", json!("ada\u{85}bob"), Err(Unauthorized));
     check("room", json!("*"), Ok(()));
     check("room", json!("lobby2"), Err(Unauthorized));
     check("room", json!(["lobby"]), Err(Unauthorized));
@@ -151,4 +149,41 @@ fn keys_that_are_not_safe_are_refused_with_a_sentence() {
     check(&[json!({ "kty": "oct", "kid": "a", "k": "!" })], "can't be read");
     let error = Keys::parse("{", "game.example").unwrap_err().to_string();
     assert!(error.starts_with("This is no JWK set"), "{error}");
+}
+
+#[test]
+fn a_key_of_the_set_signs_tokens_that_the_set_verifies() {
+    let seed = [9; 32];
+    let pair = Ed25519KeyPair::from_seed_unchecked(&seed).unwrap();
+    let private =
+        |public: &[u8]| json!({ "kty": "OKP", "crv": "Ed25519", "kid": "e", "x": base64(public), "d": base64(&seed) });
+    let eddsa = private(pair.public_key().as_ref());
+    let fresh: Value = serde_json::from_str(&new_key_set("fresh", &[3; 32])).unwrap();
+    let fresh = fresh["keys"][0].clone();
+    let signer =
+        |set: &[Value], id: Option<&str>| SigningKey::parse(&json!({ "keys": set }).to_string(), "game.example", id);
+    let expires = Duration::from_secs(NOW + 60);
+    for (set, id) in [
+        (vec![secret("a", 1), secret("b", 2)], Some("b")),
+        (vec![secret("a", 1)], None),
+        (vec![fresh], None),
+        (vec![eddsa.clone()], None),
+    ] {
+        let bearer = signer(&set, id).unwrap().sign("ada", ROOM, expires).unwrap();
+        assert_eq!(verify(&keys(&set).unwrap(), &bearer).unwrap().subject, "ada", "{set:?}");
+    }
+
+    let refused = |set: &[Value], id: Option<&str>, expected: &str| {
+        let error = signer(set, id).err().unwrap().to_string();
+        assert!(error.contains(expected), "{error}");
+    };
+    refused(&[secret("a", 1), secret("b", 2)], None, "several keys");
+    refused(&[secret("a", 1)], Some("b"), "no key of that name");
+    refused(&[private(&[7; 32])], None, "can't sign");
+    let mut public = eddsa;
+    public["d"].take();
+    refused(&[public], None, "can't sign");
+    let signer = signer(&[secret("a", 1)], None).unwrap();
+    assert!(signer.sign(&"a".repeat(limits::SUBJECT_BYTES + 1), ROOM, expires).is_err());
+    assert!(signer.sign("ada", "no/room", expires).is_err());
 }

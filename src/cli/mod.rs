@@ -1,9 +1,11 @@
 //! The command line: of the shipped games, and of a program that brings its own.
 
+mod access;
 mod doctor;
 mod playback;
 mod replay;
 mod sim;
+mod token;
 
 use std::any::type_name;
 use std::borrow::Cow;
@@ -18,6 +20,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use log::LevelFilter;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
+use self::access::Access;
 use crate::driver::doctor::{FILES_ADVISED, FILES_WANTED};
 use crate::driver::{self, Driver, Options, Record};
 use crate::game::{Game, Refusal, RoomInfo};
@@ -54,6 +57,8 @@ enum Command<A: Args, O: Subcommand> {
     /// With a URL it goes the way of a player: the page, the websocket, a room, the data channel; round trip, and which
     /// sizes of UDP pass. The exit status is 0 where nothing fails, 1 where something does.
     Doctor(doctor::Doctor),
+    /// Print a token that lets somebody join, or keys to sign tokens with: for development.
+    Token(token::Token),
     #[command(flatten)]
     Own(O),
 }
@@ -86,6 +91,8 @@ struct Serve {
     #[arg(long, value_name = "MIB", requires = "record", value_parser = mib())]
     #[arg(default_value_t = limits::RECORDINGS_MIB)]
     record_limit: u64,
+    #[command(flatten)]
+    access: Access,
 }
 
 /// Where a server is found, and what it serves beside rooms.
@@ -177,6 +184,7 @@ pub fn run_with<G: Game>(
         Ok(Command::Serve(serve)) => start(serve, "the game", Options::default().page, factory, prepare),
         Ok(Command::Own(nothing)) => match nothing {},
         Ok(Command::Doctor(arguments)) => doctor::run(arguments),
+        Ok(Command::Token(token)) => token::run(&token),
         Ok(Command::Replay(arguments)) if arguments.serve => playback::serve(arguments, |show| {
             if show.is_of::<G>() {
                 show.play("the recording", Options::default().page, factory)
@@ -199,6 +207,7 @@ pub fn run_with<G: Game>(
 pub fn main() -> ExitCode {
     match parse() {
         Ok(Command::Own(ShippedCommand::Sim(sim))) => sim::run(&sim),
+        Ok(Command::Token(token)) => token::run(&token),
         Ok(Command::Serve(ServeShipped { game: Shipped::Arena, serve })) => {
             start(serve, "the arena game", ARENA_PAGE.into(), |room| Ok(Arena::new(room)), |_| ())
         }
@@ -284,7 +293,18 @@ fn start<G: Game>(
         record: serve.record.map(|directory| Record { directory, limit_bytes: serve.record_limit * MIB }),
         ..serve.network.options(page)
     };
-    host(options, verbose, title, factory, prepare)
+    let options = match serve.access.apply(options) {
+        Ok(options) => options,
+        Err(sentence) => {
+            complain(&sentence);
+            return ExitCode::from(2);
+        }
+    };
+    let is_open = options.keys.is_none();
+    host(options, verbose, title, factory, |driver| {
+        prepare(driver);
+        is_open.then_some("everybody may join: --keys lets in who bears a token")
+    })
 }
 
 /// What is logged with so many `-v`.
@@ -295,16 +315,18 @@ fn log_at(verbose: u8) {
         2 => LevelFilter::Debug,
         _ => LevelFilter::Trace,
     };
-    env_logger::Builder::new().filter_level(level).init();
+    // At its most talkative tungstenite logs what messages hold: tokens, and line breaks that look like log lines.
+    let of_websockets = level.min(LevelFilter::Debug);
+    env_logger::Builder::new().filter_level(level).filter_module("tungstenite", of_websockets).init();
 }
 
-/// Runs a server until it is stopped; `prepare` does to it what options don't.
+/// Runs a server until it is stopped; `prepare` does to it what options don't, and may have something to say of it.
 fn host<G: Game>(
     options: Options,
     verbose: u8,
     title: &str,
     factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,
-    prepare: impl FnOnce(&mut Driver<G>),
+    prepare: impl FnOnce(&mut Driver<G>) -> Option<&'static str>,
 ) -> ExitCode {
     log_at(verbose);
     if let Err(sentence) = raise_file_limit() {
@@ -319,11 +341,12 @@ fn host<G: Game>(
             return ExitCode::FAILURE;
         }
     };
-    prepare(&mut driver);
+    let note = prepare(&mut driver);
     if let Err(error) = driver.stop_on_signals() {
         log::warn!("SIGTERM and SIGINT will end the server without telling players: {error}");
     }
-    for line in announcement(title, driver.local_addr(), driver.udp_port(), driver.interfaces(), is_told_an_address) {
+    let lines = announcement(title, driver.local_addr(), driver.udp_port(), driver.interfaces(), is_told_an_address);
+    for line in lines.iter().map(String::as_str).chain(note) {
         // Who reads this may be gone after the first line; the server goes on.
         let _ = writeln!(io::stdout(), "rtcade: {line}");
     }
@@ -414,7 +437,9 @@ mod tests {
     #[test]
     fn every_option_is_taken_with_and_without_the_command() {
         let options = "--listen 127.0.0.1:0 --udp [::]:9 --game relay --public-addr 203.0.113.7 \
-            --public-addr [2001:db8::7]:9 --public . --tick-ms 5 --max-players 1024 --record . --record-limit 7 -vv";
+            --public-addr [2001:db8::7]:9 --public . --keys k --audience a --origin https://a --origin http://b:1 \
+            --trusted-proxy ::1 --trusted-proxy 10.0.0.0/8 --tick-ms 5 --max-players 1024 --record . --record-limit 7 \
+            -vv";
         for command in [None, Some("serve")] {
             let arguments: Vec<_> = command.into_iter().chain(options.split_whitespace()).collect();
             let ServeShipped { game, serve } = parsed(&arguments).expect("valid");
@@ -423,6 +448,8 @@ mod tests {
             assert_eq!((serve.record, serve.record_limit), (Some(".".into()), 7));
             let addresses: Vec<_> = network.public_addr.iter().map(ToString::to_string).collect();
             assert_eq!(addresses, ["203.0.113.7:0", "[2001:db8::7]:9"]);
+            let proxies: Vec<_> = serve.access.trusted_proxy.iter().map(ToString::to_string).collect();
+            assert_eq!((proxies.join(" "), serve.access.origin.len()), ("::1/128 10.0.0.0/8".to_owned(), 2));
         }
     }
 
@@ -437,6 +464,15 @@ mod tests {
             ("--tick-ms 1001", "5..=1000"),
             ("--max-players 0", "from 1 to 1024"),
             ("--max-players 1025", "from 1 to 1024"),
+            ("--origin example.com", "as in https://example.com"),
+            ("--origin https://example.com/", "as in https://example.com"),
+            ("--origin null", "as in https://example.com"),
+            ("--trusted-proxy 10.0.0.0/33", "as in 127.0.0.1 or 10.0.0.0/8"),
+            ("--trusted-proxy proxy", "as in 127.0.0.1 or 10.0.0.0/8"),
+            ("token --subject ada", "--room <NAME>"),
+            ("token --subject ada --room r --ttl 0s", "as in 90s, 1h or 720h"),
+            ("token --subject ada --room r --ttl=-1h", "as in 90s, 1h or 720h"),
+            ("token --new-keys --subject ada", "--new-keys"),
             ("--record-limit 7", "--record <DIR>"),
             ("--record . --record-limit 0", "0 is not in 1.."),
             ("replay", "<FILE>"),

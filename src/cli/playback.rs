@@ -89,6 +89,9 @@ impl Show {
         // It is played as long as the program runs.
         let recording = Rc::new(Recording::new(self.bytes.leak(), factory)?);
         let play = move |_: &RoomInfo| Playback::new(Rc::clone(&recording));
-        Ok(host(options, verbose, title, play, |driver| driver.open_to_spectators(PAGE, FIRST_SPECTATOR)))
+        Ok(host(options, verbose, title, play, |driver| {
+            driver.open_to_spectators(PAGE, FIRST_SPECTATOR);
+            None
+        }))
     }
 }

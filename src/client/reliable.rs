@@ -105,7 +105,7 @@ impl ReliableLane {
 
     /// What the server is to be told, where it doesn't know it.
     pub(super) fn poll_acknowledgement(&mut self) -> Option<u32> {
-        let is_news = std::mem::replace(&mut self.acknowledged, Some(self.received)) != Some(self.received);
+        let is_news = self.acknowledged.replace(self.received) != Some(self.received);
         is_news.then_some(self.received)
     }
 }

@@ -25,6 +25,7 @@ pub(super) enum Status {
     Found = 302,
     NotModified = 304,
     BadRequest = 400,
+    Forbidden = 403,
     NotFound = 404,
     MethodNotAllowed = 405,
     RequestTimeout = 408,
@@ -45,6 +46,7 @@ impl Status {
             Status::Found => "Found",
             Status::NotModified => "Not Modified",
             Status::BadRequest => "Bad Request",
+            Status::Forbidden => "Forbidden",
             Status::NotFound => "Not Found",
             Status::MethodNotAllowed => "Method Not Allowed",
             Status::RequestTimeout => "Request Timeout",
@@ -74,10 +76,24 @@ pub(super) struct Request {
     pub(super) path: String,
     pub(super) if_none_match: Option<String>,
     pub(super) keep_alive: bool,
-    /// `Sec-WebSocket-Accept` of the answer, where the request asks for a websocket.
-    pub(super) websocket: Option<String>,
-    /// All fields, names in lower case, of a request for a websocket.
+    /// Where the request asks for a websocket.
+    pub(super) websocket: Option<Upgrade>,
+}
+
+/// What opens a websocket.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Upgrade {
+    /// `Sec-WebSocket-Accept` of the answer.
+    pub(super) accept_key: String,
+    /// All fields, names in lower case.
     pub(super) headers: Vec<(String, String)>,
+    pub(super) host: String,
+    /// The page that asks, where a browser does.
+    pub(super) origin: Option<String>,
+    /// `X-Forwarded-For`, `-Host` and `-Proto`: what anybody may claim.
+    pub(super) forwarded_for: Option<String>,
+    pub(super) forwarded_host: Option<String>,
+    pub(super) forwarded_proto: Option<String>,
 }
 
 /// Collects the heads of one connection's requests.
@@ -188,7 +204,15 @@ fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Malformed> {
     }
     let path = path_of(target).ok_or(bad_request("The target of the request is not a path."))?;
     let websocket = if fields.has_token("upgrade", "websocket") {
-        Some(websocket_accept_key(method, version, &fields)?)
+        Some(Upgrade {
+            accept_key: websocket_accept_key(method, version, &fields)?,
+            headers: fields.to_vec(),
+            host: fields.list("host").unwrap_or_default(),
+            origin: fields.list("origin"),
+            forwarded_for: fields.list("x-forwarded-for"),
+            forwarded_host: fields.list("x-forwarded-host"),
+            forwarded_proto: fields.list("x-forwarded-proto"),
+        })
     } else {
         None
     };
@@ -197,7 +221,6 @@ fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Malformed> {
         path: path.to_owned(),
         if_none_match: fields.text("if-none-match").map(str::to_owned),
         keep_alive: version == 1 && !fields.has_token("connection", "close"),
-        headers: if websocket.is_some() { fields.to_vec() } else { Vec::new() },
         websocket,
     };
     Ok(Some((request, length)))
@@ -252,6 +275,12 @@ impl<'a> Fields<'a> {
 
     fn text(&self, name: &'static str) -> Option<&'a str> {
         self.all(name).next().and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// All values of a field as one list (RFC 9110 §5.3); what is no text in them is no value of any use.
+    fn list(&self, name: &'static str) -> Option<String> {
+        let values: Vec<_> = self.all(name).map(String::from_utf8_lossy).collect();
+        (!values.is_empty()).then(|| values.join(", "))
     }
 
     /// Whether `token` stands in a comma-separated list.
@@ -419,7 +448,6 @@ mod tests {
             if_none_match: Some("\"1\"".to_owned()),
             keep_alive: true,
             websocket: None,
-            headers: Vec::new(),
         };
         assert_eq!(read, Some(expected));
         let absolute = request("HEAD http://h:1/p HTTP/1.1\r\nHost: h:1\r\nConnection: close\r\n\r\n").expect("valid");
@@ -433,7 +461,7 @@ mod tests {
     fn the_headers_of_a_websocket_are_kept_as_far_as_they_are_text() {
         let mut bytes = UPGRADE.trim_end().as_bytes().to_vec();
         bytes.extend_from_slice(b"\r\nCOOKIE: a=1\r\nX-Name: \xe4\r\nx-name:  \xc3\xa4 \r\nCookie: b=2\r\n\r\n");
-        let headers = parse(&bytes).expect("valid").expect("complete").0.headers;
+        let headers = parse(&bytes).expect("valid").expect("complete").0.websocket.expect("asked for").headers;
         let last: Vec<_> = headers.iter().skip(5).map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(headers[0], ("host".to_owned(), "h".to_owned()));
         assert_eq!(last, [("cookie", "a=1"), ("x-name", "ä"), ("cookie", "b=2")]);
@@ -443,7 +471,16 @@ mod tests {
     fn answers_the_key_as_the_rfc_does() {
         // RFC 6455 §1.3.
         let accept = request(UPGRADE).expect("valid").expect("complete").websocket;
-        assert_eq!(accept.as_deref(), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+        assert_eq!(accept.expect("asked for").accept_key, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn fields_that_stand_twice_are_one_list() {
+        let fields = "Origin: http://a\r\nOrigin: http://b\r\nX-Forwarded-For: 1\r\nx-forwarded-for: 2, 3\r\n\r\n";
+        let upgrade = request(&UPGRADE.replace("\r\n\r\n", &format!("\r\n{fields}")));
+        let upgrade = upgrade.expect("valid").expect("complete").websocket.expect("asked for");
+        assert_eq!((upgrade.host.as_str(), upgrade.origin.as_deref()), ("h", Some("http://a, http://b")));
+        assert_eq!((upgrade.forwarded_for.as_deref(), upgrade.forwarded_host), (Some("1, 2, 3"), None));
     }
 
     #[test]

@@ -68,7 +68,7 @@ pub(super) struct Sources<'a> {
 }
 
 /// All figures of now.
-pub(super) fn text<G: Game>(server: &Server<G>, sources: &mut Sources<'_>) -> String {
+pub(super) fn text<G: Game>(server: &Server<G>, sources: &mut Sources<'_>, refused_pages: u64) -> String {
     let mut text = Text(String::with_capacity(8 * 1024));
     let gauges = server.gauges();
     text.gauge("connections", "Websockets.", gauges.connections);
@@ -92,6 +92,12 @@ pub(super) fn text<G: Game>(server: &Server<G>, sources: &mut Sources<'_>) -> St
     text.counter("externals_lost_total", "Messages from outside for no room.", counters.lost_externals);
     text.counter("requests_refused_total", "Signaling requests that were refused.", counters.refused_requests);
     text.counter("relays_dropped_total", "Messages between players that a slow socket left.", counters.dropped_relays);
+    let refused = counters.refused_joins;
+    text.counters(
+        "joins_refused_total",
+        "Players who were not let in.",
+        &[("pace", refused.pace), ("token", refused.token), ("session", refused.session), ("origin", refused_pages)],
+    );
     text.counter("inputs_overflowed_total", "Inputs faster than a room takes them.", counters.overflowed_inputs);
     text.counters(
         "frames_dropped_total",

@@ -10,6 +10,7 @@
 mod bind;
 pub(crate) mod doctor;
 mod door;
+mod gate;
 mod http;
 mod metrics;
 mod recorder;
@@ -23,10 +24,12 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -34,11 +37,14 @@ use signal_hook_mio::v1_0::Signals;
 
 use self::doctor::Premises;
 use self::door::{Inside, Outside, door};
+use self::gate::Gate;
+pub use self::gate::Origin;
 use self::metrics::Sources;
 use self::recorder::Recordings;
 use self::site::Site;
 use self::tcp::{CLOSE_TIMEOUT, Connections};
 use self::udp::Udp;
+use crate::auth::Keys;
 use crate::game::{Game, Refusal, RoomInfo};
 use crate::hooks::Hooks;
 use crate::limits;
@@ -90,6 +96,12 @@ pub struct Options {
     pub max_players: usize,
     /// Where rooms are recorded, if they are.
     pub record: Option<Record>,
+    /// Only who bears a token signed with one of these may join; without keys, everybody.
+    pub keys: Option<Keys>,
+    /// Whose pages may open websockets: none for those of the server itself. What is not a browser always may.
+    pub origins: Vec<Origin>,
+    /// The reverse proxies whose `X-Forwarded-For`, `X-Forwarded-Host` and `X-Forwarded-Proto` are believed.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// Where rooms are recorded, each in a file of its own that [`crate::journal`] reads.
@@ -103,7 +115,8 @@ pub struct Record {
 }
 
 impl Default for Options {
-    /// Port 8080 of every address, the default tick, a page that says that there is none, nothing recorded.
+    /// Port 8080 of every address, the default tick, a page that says that there is none, nothing recorded, open to
+    /// everybody, from pages of its own.
     fn default() -> Options {
         Options {
             listen: (Ipv4Addr::UNSPECIFIED, 8080).into(),
@@ -114,6 +127,9 @@ impl Default for Options {
             tick: Duration::from_millis(limits::TICK_MS.into()),
             max_players: limits::PLAYERS_PER_ROOM,
             record: None,
+            keys: None,
+            origins: Vec::new(),
+            trusted_proxies: Vec::new(),
         }
     }
 }
@@ -345,8 +361,8 @@ impl<G: Game> Driver<G> {
             udp_port,
             public: with_port(&options.public_addresses, udp_port),
             interfaces: interfaces.clone(),
-            keys: None,
-            unix_time: std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default(),
+            keys: options.keys.map(Rc::new),
+            unix_time: unix_time(),
             slow_path: false,
         };
         let mut server = Server::new(config, now, factory);
@@ -364,7 +380,7 @@ impl<G: Game> Driver<G> {
             poll,
             listeners,
             udp,
-            connections: Connections::new(CONNECTIONS),
+            connections: Connections::new(CONNECTIONS, Gate::new(options.origins, options.trusted_proxies)),
             site,
             signals: None,
             handle: Handle { outside, waker, requests: Arc::default() },
@@ -629,6 +645,11 @@ fn with_port(addresses: &[SocketAddr], udp_port: u16) -> Vec<SocketAddr> {
 /// How long ago the deadline was, where that is so long that the process must have been stopped.
 fn gap(now: Instant, deadline: Option<Instant>) -> Option<Duration> {
     deadline.map(|deadline| now.saturating_duration_since(deadline)).filter(|gap| *gap > limits::CLOCK_GAP)
+}
+
+/// What the clock of the world shows: time since 1970.
+pub(crate) fn unix_time() -> Duration {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Whether all these addresses are reached from the same machine or network only.

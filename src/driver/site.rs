@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use super::http::{Body, Request, Response, Status};
+use super::http::{Body, Request, Response, Status, Upgrade};
 use super::metrics;
 use crate::wire::signaling::RoomName;
 
@@ -24,9 +24,9 @@ const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 #[derive(Debug)]
 pub(super) enum Answer {
     Response(Response),
-    /// The connection becomes a websocket, of this room where its URL names one.
+    /// The connection may become a websocket, of this room where its URL names one.
     Websocket {
-        accept_key: String,
+        upgrade: Upgrade,
         room: Option<RoomName>,
     },
 }
@@ -74,10 +74,10 @@ impl Site {
     pub(super) fn answer(&self, request: &Request, live: impl FnOnce(Live) -> Vec<u8>) -> Answer {
         let not_found = |sentence| Answer::Response(Response::sentence(Status::NotFound, sentence));
         let room = request.path.strip_prefix("/r/").map(RoomName::parse);
-        if let Some(accept_key) = request.websocket.clone() {
+        if let Some(upgrade) = request.websocket.clone() {
             return match (room, request.path.as_str()) {
-                (Some(Some(room)), _) => Answer::Websocket { accept_key, room: Some(room) },
-                (None, "/api") => Answer::Websocket { accept_key, room: None },
+                (Some(Some(room)), _) => Answer::Websocket { upgrade, room: Some(room) },
+                (None, "/api") => Answer::Websocket { upgrade, room: None },
                 _ => not_found("Websockets open at /r/{room} and at /api."),
             };
         }
@@ -226,18 +226,11 @@ mod tests {
     use super::*;
 
     fn get(path: &str) -> Request {
-        Request {
-            head: false,
-            path: path.to_owned(),
-            if_none_match: None,
-            keep_alive: true,
-            websocket: None,
-            headers: Vec::new(),
-        }
+        Request { head: false, path: path.to_owned(), if_none_match: None, keep_alive: true, websocket: None }
     }
 
     fn open(path: &str) -> Request {
-        Request { websocket: Some("key".to_owned()), ..get(path) }
+        Request { websocket: Some(Upgrade::default()), ..get(path) }
     }
 
     fn plain() -> Site {

@@ -10,6 +10,7 @@ use mio::{Interest, Registry, Token};
 use slab::Slab;
 use socket2::{SockRef, TcpKeepalive};
 
+use super::gate::Gate;
 use super::http::{Malformed, Outgoing, Reader, Response, Status};
 use super::metrics::{self, Sources};
 use super::site::{Answer, Live, Site};
@@ -36,10 +37,11 @@ const REFUSED: usize = 256;
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10));
 
-/// How many connections are open and from where. Loopback has no limit of its own: a reverse proxy brings everybody
-/// from there.
+/// Which connections are let in: how many are open, and from where. Neither loopback nor a proxy has a limit of its
+/// own: everybody may come from there.
 #[derive(Debug, Default)]
 struct Admission {
+    gate: Gate,
     open: usize,
     refused: usize,
     /// Connections that are not websockets yet.
@@ -60,7 +62,7 @@ impl Admission {
         let here = self.http.get(&network).copied().unwrap_or(0);
         if self.open >= CONNECTIONS {
             Err(Status::ServiceUnavailable)
-        } else if here >= UNJOINED_PER_ADDRESS && !remote.is_loopback() {
+        } else if here >= UNJOINED_PER_ADDRESS && !remote.is_loopback() && !self.gate.is_proxy(remote) {
             Err(Status::TooManyRequests)
         } else {
             self.open += 1;
@@ -136,7 +138,12 @@ struct Http {
 /// What follows a response.
 enum Next {
     Request,
-    Websocket { room: Option<RoomName>, headers: Vec<(String, String)> },
+    /// A websocket of this room, that comes from there.
+    Websocket {
+        room: Option<RoomName>,
+        remote: SocketAddr,
+        headers: Vec<(String, String)>,
+    },
     Close,
 }
 
@@ -159,12 +166,12 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    pub(super) fn new(first_token: usize) -> Connections {
+    pub(super) fn new(first_token: usize, gate: Gate) -> Connections {
         Connections {
             slots: Slab::new(),
             first_token,
             opened: 0,
-            admission: Admission::default(),
+            admission: Admission { gate, ..Admission::default() },
             deadlines: BTreeSet::new(),
             ready: VecDeque::new(),
         }
@@ -364,7 +371,8 @@ impl Connection {
                                 http.reader.restart(now);
                                 self.deadline = Some(http.reader.poll_timeout());
                             }
-                            Next::Websocket { room, headers } => {
+                            Next::Websocket { room, remote, headers } => {
+                                self.remote = remote;
                                 return (self.open(http, room, headers, now, server, admission), Turn::More);
                             }
                             Next::Close => return (self.linger(http.socket, now), Turn::More),
@@ -382,7 +390,7 @@ impl Connection {
                             let rooms: Vec<_> = server.rooms().collect();
                             serde_json::to_vec(&rooms).expect("names and numbers are JSON")
                         }
-                        Live::Metrics => metrics::text(server, sources).into_bytes(),
+                        Live::Metrics => metrics::text(server, sources, admission.gate.refused()).into_bytes(),
                         Live::Doctor => {
                             let local = http.socket.local_addr().map(|address| address.ip());
                             let advertised = local.map(|local| server.candidates(local)).unwrap_or_default();
@@ -392,14 +400,20 @@ impl Connection {
                     };
                     match site.answer(&request, live) {
                         Answer::Response(response) => {
-                            log::trace!("{}: {} {}", self.remote, request.path, response.status as u16);
+                            log::trace!("{}: {:?} {}", self.remote, request.path, response.status as u16);
                             http.outgoing = Some(response.into_outgoing(request.head, request.keep_alive));
                             http.next = if request.keep_alive { Next::Request } else { Next::Close };
                         }
-                        Answer::Websocket { accept_key, room } => {
-                            http.outgoing = Some(Outgoing::switching_protocols(&accept_key));
-                            http.next = Next::Websocket { room, headers: request.headers };
-                        }
+                        Answer::Websocket { upgrade, room } => match admission.gate.check(now, &upgrade, self.remote) {
+                            Ok(remote) => {
+                                http.outgoing = Some(Outgoing::switching_protocols(&upgrade.accept_key));
+                                http.next = Next::Websocket { room, remote, headers: upgrade.headers };
+                            }
+                            Err(refusal) => {
+                                http.outgoing = Some(refusal.into_outgoing(false, request.keep_alive));
+                                http.next = if request.keep_alive { Next::Request } else { Next::Close };
+                            }
+                        },
                     }
                     self.deadline = Some(now + WRITE_TIMEOUT);
                 }

@@ -12,9 +12,9 @@ use crate::server::{Disconnect, Signal};
 
 /// Bytes of one message from a client, its header included.
 pub(super) const MESSAGE_BYTES: usize = RELIABLE_UP_BYTES + RELIABLE_HEADER_BYTES;
-/// What a reply to `join` holds besides its welcome: 1,024 players of at most 260 bytes each, an SDP with its line ends
+/// What a reply to `join` holds besides its welcome: 1,024 players of at most 520 bytes each, an SDP with its line ends
 /// escaped; and the frame header, a pong and a close.
-const AROUND_WELCOME_BYTES: usize = 512 * 1024;
+const AROUND_WELCOME_BYTES: usize = 640 * 1024;
 const WRITE_BUFFER_BYTES: usize = RELIABLE_DOWN_BYTES + AROUND_WELCOME_BYTES;
 /// Bytes of a close frame's reason (RFC 6455 §5.5).
 const CLOSE_REASON_BYTES: usize = 123;
@@ -208,7 +208,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::limits::{PLAYER_NAME_CHARS, PLAYERS_PER_ROOM_MAX, SDP_BYTES};
+    use crate::limits::{PLAYER_NAME_CHARS, PLAYERS_PER_ROOM_MAX, SDP_BYTES, SUBJECT_BYTES};
     use crate::wire::signaling::{self, JoinReply, Return, SessionInfo};
 
     /// Holds what arrives, and takes so many bytes.
@@ -339,7 +339,7 @@ mod tests {
         let session = SessionInfo {
             player: u32::MAX,
             socket_id: socket_id.clone(),
-            user_id: None,
+            user_id: Some("\"".repeat(SUBJECT_BYTES)),
             name: "\u{10348}".repeat(PLAYER_NAME_CHARS),
         };
         let reply = JoinReply {

@@ -25,6 +25,8 @@ pub(super) struct Connection {
     pub(super) announced: bool,
     pub(super) closing: bool,
     pub(super) is_unjoined: bool,
+    /// Whether it has tried to come in.
+    pub(super) is_counted: bool,
     pub(super) unanswered_pings: u8,
     /// When something came over it last.
     pub(super) heard: Instant,

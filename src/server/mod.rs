@@ -3,6 +3,7 @@
 //! The caller tells it the time and what arrived (`handle_*`), then polls it for what is to be sent (`poll_*`) and for
 //! when to come again. It never blocks and never fails: what goes wrong costs its sender, and is counted.
 
+mod admission;
 mod connection;
 mod external;
 mod hosting;
@@ -20,6 +21,7 @@ use rand_chacha::ChaCha20Rng;
 use serde::Serialize;
 use slab::Slab;
 
+use self::admission::Admission;
 use self::connection::{Connection, Stage, signal_bytes};
 pub use self::external::ExternalError;
 use self::hosting::HostedRoom;
@@ -70,7 +72,7 @@ pub struct ConnectionId(pub u64);
 pub struct Connect {
     /// From `/r/{room}`; `None` on `/api`.
     pub room: Option<RoomName>,
-    /// Where it comes from.
+    /// Where it comes from, by the word of a proxy that is believed where one brings it. What limits count.
     pub remote: SocketAddr,
     /// The local address on which it arrived.
     pub local: IpAddr,
@@ -137,6 +139,8 @@ pub struct Counters {
     pub peers: Dropped,
     /// Requests that were refused.
     pub refused_requests: u64,
+    /// Of those, the ones of players who were not let in.
+    pub refused_joins: RefusedJoins,
     /// Frames that could not be read; each cost its sender the place.
     pub bad_frames: u64,
     /// Frames that came faster than a player may send them.
@@ -157,6 +161,18 @@ pub struct Counters {
     pub lost_externals: u64,
     /// Calls of [`Hooks`] that failed.
     pub failed_hooks: u64,
+}
+
+/// Players who were not let in, by why not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RefusedJoins {
+    /// Too many came at once, to the server or from one address.
+    pub pace: u64,
+    /// The bearer token was missing, not valid, or not any more.
+    pub token: u64,
+    /// The session that they wanted back is not known, or not theirs.
+    pub session: u64,
 }
 
 /// How many things there are now.
@@ -201,6 +217,7 @@ pub struct Server<G: Game> {
     connections: Slab<Connection>,
     by_id: BTreeMap<ConnectionId, usize>,
     by_network: BTreeMap<IpAddr, Network>,
+    admission: Admission,
     sessions: Slab<Session>,
     by_socket_id: BTreeMap<String, usize>,
     by_peer: BTreeMap<PeerKey, usize>,
@@ -234,6 +251,7 @@ impl<G: Game> Server<G> {
         assert!((1..=limits::PLAYERS_PER_ROOM_MAX).contains(&config.max_players), "too many players per room");
         let mut rng = ChaCha20Rng::from_seed(config.seed);
         let slow_path = config.slow_path;
+        let admission = Admission::new(config.seed);
         let mut endpoint_seed = [0; 32];
         rng.fill_bytes(&mut endpoint_seed);
         Server {
@@ -247,6 +265,7 @@ impl<G: Game> Server<G> {
             connections: Slab::new(),
             by_id: BTreeMap::new(),
             by_network: BTreeMap::new(),
+            admission,
             sessions: Slab::new(),
             by_socket_id: BTreeMap::new(),
             by_peer: BTreeMap::new(),
@@ -349,6 +368,7 @@ impl<G: Game> Server<G> {
             announced: false,
             closing: false,
             is_unjoined: true,
+            is_counted: false,
             unanswered_pings: 0,
             heard: now,
             asked: now,

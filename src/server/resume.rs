@@ -134,6 +134,15 @@ impl<G: Game> Server<G> {
         }
     }
 
+    /// A player who was told to come back after `wait` still finds their session then.
+    fn prolong_grace(&mut self, now: Instant, session: usize, wait: Duration) {
+        if let Some((until, _)) = &mut self.sessions[session].away {
+            self.timers.remove(&(*until, Timer::Session(session)));
+            *until = (*until).max(now + wait + self.config.grace);
+            self.timers.insert((*until, Timer::Session(session)));
+        }
+    }
+
     pub(super) fn handle_reconnect(
         &mut self,
         now: Instant,
@@ -142,6 +151,7 @@ impl<G: Game> Server<G> {
         request: &ReconnectRequest,
     ) {
         if let Err(fault) = self.resume(now, index, reply_to, request) {
+            self.count_refused_return(fault.code);
             self.refuse(index, reply_to, &fault);
             // Who has nothing to come back to may join on the same connection.
             let may_join = matches!(fault.code, ErrorCode::NoSuchSession | ErrorCode::Unauthorized);
@@ -163,8 +173,12 @@ impl<G: Game> Server<G> {
         }
         signaling::check_version(&request.version)?;
         let unknown = || Fault::new(ErrorCode::NoSuchSession, "The server doesn't know this session; join anew.");
-        let session = *self.by_socket_id.get(&request.socket_id).ok_or_else(unknown)?;
+        let Some(&session) = self.by_socket_id.get(&request.socket_id) else {
+            self.admit_address(now, index, true)?;
+            return Err(unknown());
+        };
         if !self.sessions[session].tokens.accept(&request.resume) {
+            self.admit_address(now, index, true)?;
             return Err(Fault::new(ErrorCode::Unauthorized, "The token of this session is not valid; join anew."));
         }
         // The request was overtaken by another, on a websocket that the client has opened since.
@@ -173,12 +187,17 @@ impl<G: Game> Server<G> {
             self.put_out(now, index, Leave::Replaced, "You are playing in another window.");
             return Ok(());
         }
-        let Self { sessions, rooms, rng, .. } = self;
-        let resumed = &mut sessions[session];
+        let room = self.sessions[session].room;
         let of_url = &self.connections[index].connect.room;
-        if of_url.as_ref().is_some_and(|of_url| *of_url != rooms[resumed.room].name) {
+        if of_url.as_ref().is_some_and(|of_url| *of_url != self.rooms[room].name) {
             return Err(Fault::new(ErrorCode::BadRoom, "The session is in another room."));
         }
+        if let Err(fault) = self.admit(now) {
+            self.prolong_grace(now, session, fault.retry_after.unwrap_or_default());
+            return Err(fault);
+        }
+        let Self { sessions, rng, .. } = self;
+        let resumed = &mut sessions[session];
         // A page that has begun anew wants what comes, not what it had.
         let newest = request.last.unwrap_or_else(|| resumed.frames.newest_made());
         let Some(missed) = resumed.frames.missed_since(newest) else {
@@ -187,7 +206,7 @@ impl<G: Game> Server<G> {
         };
         let resume = resumed.tokens.rotate(&request.resume, rng);
         let returns = Return { last: resumed.frames.newest_reliable(), reliable_seq: newest.wrapping_add(1) };
-        let (room, player) = (resumed.room, resumed.player);
+        let player = resumed.player;
         let was_away = resumed.away.take();
         if let Some(old) = resumed.connection.take() {
             self.connections[old].stage = Stage::Gone;

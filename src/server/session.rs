@@ -48,6 +48,7 @@ impl<G: Game> Server<G> {
         match self.ask_room(now, index, &reply_to, join) {
             Ok(()) => {}
             Err(fault) => {
+                self.count_refused_join(fault.code);
                 self.refuse(index, &reply_to, &fault);
                 // Somebody who is in stays in; for others there is nothing to wait for.
                 if !matches!(self.connections[index].stage, Stage::Joined(_) | Stage::Joining { .. }) {
@@ -67,6 +68,7 @@ impl<G: Game> Server<G> {
         if !matches!(self.connections[index].stage, Stage::Arrived) {
             return Err(Fault::new(ErrorCode::BadRequest, "This connection has asked to join already."));
         }
+        self.admit_address(now, index, false)?;
         signaling::check_version(&join.version)?;
         let bad_room =
             || Fault::new(ErrorCode::BadRoom, "A room's name has 1 to 64 letters, digits, hyphens or underscores.");
@@ -88,6 +90,7 @@ impl<G: Game> Server<G> {
             }
             None => None,
         };
+        self.admit(now)?;
         let user_id = identity.as_ref().map(|identity| identity.subject.clone());
         let shown = signaling::shown_name(join.name.as_deref());
         let connect = &mut self.connections[index].connect;

@@ -154,6 +154,12 @@ impl ClientId {
     fn connection(self, websocket: usize) -> ConnectionId {
         ConnectionId((websocket as u64) << 32 | self.0 as u64)
     }
+
+    /// Whose connection it is, and of which of their websockets, if it is one of the simulation's.
+    fn of(connection: ConnectionId) -> Option<(ClientId, usize)> {
+        let client = usize::try_from(connection.0 & u64::from(u32::MAX)).ok()?;
+        Some((ClientId(client), usize::try_from(connection.0 >> 32).ok()?))
+    }
 }
 
 /// On its way to or from `client`.
@@ -526,10 +532,10 @@ impl<G: Game> Simulation<G> {
             packets.push(Packet { client, payload: Payload::DatagramDown(datagram, transmit.destination) });
         }
         while let Some(connection) = self.server.poll_signal_ready() {
-            let (client, number) = ((connection.0 & u64::from(u32::MAX)) as usize, (connection.0 >> 32) as usize);
-            if self.clients.get(client).is_some_and(|end| number < end.websockets.len()) {
-                self.ready.insert((ClientId(client), number));
-            }
+            let is_ours = |&(client, number): &(ClientId, usize)| {
+                self.clients.get(client.0).is_some_and(|end| number < end.websockets.len())
+            };
+            self.ready.extend(ClientId::of(connection).filter(is_ours));
         }
         self.ready.retain(|&(client, number)| {
             let stream = &mut self.clients[client.0].websockets[number].down;

@@ -2,7 +2,8 @@
 //!
 //! A request is `{"a": action, "d": data}`, its reply `{"a": action + "R", "s": true, "d": …}` or
 //! `{"a": action + "R", "s": false, "e": code, "m": sentence}`, an event `{"a": name, "d": data}`. An optional `"i"` of
-//! a request comes back in its reply. Unknown fields are ignored.
+//! a request comes back in its reply. Unknown fields are ignored. Who came too early is refused with `rate_limited`
+//! and, beside `e` and `m`, `retryAfter`: the time in ms after which to connect and ask again. The websocket closes.
 //!
 //! | request | data | reply |
 //! |---|---|---|
@@ -28,6 +29,7 @@
 //! `rate_limited`.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -124,11 +126,14 @@ pub(crate) struct Fault {
     pub(crate) code: ErrorCode,
     #[serde(rename = "m")]
     pub(crate) message: String,
+    /// After which time the same may be asked again.
+    #[serde(skip)]
+    pub(crate) retry_after: Option<Duration>,
 }
 
 impl Fault {
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Fault {
-        Fault { code, message: message.into() }
+        Fault { code, message: message.into(), retry_after: None }
     }
 }
 
@@ -320,6 +325,9 @@ pub(crate) fn refused(reply_to: &ReplyTo, fault: &Fault) -> String {
     text.push_str(&quoted(fault.code.as_str()));
     text.push_str(",\"m\":");
     text.push_str(&quoted(&fault.message));
+    if let Some(wait) = fault.retry_after {
+        text.push_str(&format!(",\"retryAfter\":{}", wait.as_nanos().div_ceil(1_000_000)));
+    }
     text.push('}');
     text
 }

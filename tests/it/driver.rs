@@ -61,21 +61,18 @@ impl Server {
         Server { address, handle, thread: Some(thread) }
     }
 
-    fn connect(&self) -> Connection {
-        let socket = TcpStream::connect(self.address).expect("listening");
-        socket.set_read_timeout(Some(PATIENCE)).expect("set");
-        socket.set_write_timeout(Some(PATIENCE)).expect("set");
-        Connection { socket, buffer: Vec::new() }
+    pub(super) fn connect(&self) -> Connection {
+        Connection::open(self.address)
     }
 
     /// What one request on a connection of its own gets.
-    fn ask(&self, request: &str) -> Response {
+    pub(super) fn ask(&self, request: &str) -> Response {
         let mut connection = self.connect();
         connection.send(request);
         connection.response()
     }
 
-    fn get(&self, path: &str) -> Response {
+    pub(super) fn get(&self, path: &str) -> Response {
         self.ask(&get(path))
     }
 
@@ -106,7 +103,7 @@ fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n")
 }
 
-fn upgrade(path: &str) -> String {
+pub(super) fn upgrade(path: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -114,10 +111,10 @@ fn upgrade(path: &str) -> String {
 }
 
 #[derive(Debug)]
-struct Response {
-    status: u16,
+pub(super) struct Response {
+    pub(super) status: u16,
     head: String,
-    body: String,
+    pub(super) body: String,
 }
 
 impl Response {
@@ -126,13 +123,20 @@ impl Response {
     }
 }
 
-struct Connection {
+pub(super) struct Connection {
     socket: TcpStream,
     buffer: Vec<u8>,
 }
 
 impl Connection {
-    fn send(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(super) fn open(address: SocketAddr) -> Connection {
+        let socket = TcpStream::connect(address).expect("listening");
+        socket.set_read_timeout(Some(PATIENCE)).expect("set");
+        socket.set_write_timeout(Some(PATIENCE)).expect("set");
+        Connection { socket, buffer: Vec::new() }
+    }
+
+    pub(super) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.socket.write_all(bytes.as_ref()).expect("taken");
     }
 
@@ -157,7 +161,7 @@ impl Connection {
         self.buffer.drain(..length).collect()
     }
 
-    fn head(&mut self) -> Response {
+    pub(super) fn head(&mut self) -> Response {
         let end = loop {
             if let Some(end) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") {
                 break end;
@@ -184,7 +188,7 @@ impl Connection {
     }
 
     /// A websocket frame from a client, masked with zeros.
-    fn send_frame(&mut self, first: u8, payload: &[u8]) {
+    pub(super) fn send_frame(&mut self, first: u8, payload: &[u8]) {
         let mut frame = vec![first];
         match u16::try_from(payload.len()).expect("short enough") {
             length @ 0..126 => frame.push(0x80 | u8::try_from(length).expect("below 126")),
@@ -213,7 +217,7 @@ impl Connection {
     }
 
     /// The text message with this word in it that comes next, other messages aside.
-    fn text_with(&mut self, word: &str) -> String {
+    pub(super) fn text_with(&mut self, word: &str) -> String {
         for _ in 0..10_000 {
             let (kind, payload) = self.frame();
             assert_ne!(kind, 0x88, "closed before {word}");
@@ -228,7 +232,7 @@ impl Connection {
     }
 
     /// The code of the close frame that comes next, other messages aside.
-    fn close_code(&mut self) -> u16 {
+    pub(super) fn close_code(&mut self) -> u16 {
         for _ in 0..1_000 {
             if let (0x88, payload) = self.frame() {
                 return u16::from_be_bytes([payload[0], payload[1]]);
@@ -238,7 +242,7 @@ impl Connection {
     }
 }
 
-fn websocket(server: &Server, path: &str) -> Connection {
+pub(super) fn websocket(server: &Server, path: &str) -> Connection {
     let mut connection = server.connect();
     connection.send(upgrade(path));
     let response = connection.head();

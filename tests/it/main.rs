@@ -5,6 +5,8 @@
 use rtcade::game::{Game, Refusal, RoomInfo};
 use rtcade::sim::Simulation;
 
+#[cfg(feature = "driver")]
+mod admission;
 mod congestion;
 #[cfg(feature = "driver")]
 mod doctor;

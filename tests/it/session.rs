@@ -594,7 +594,8 @@ fn one_address_has_so_many_players_and_no_more() {
     for connection in 0..most {
         connect(&mut sim, connection, [10, 9, 9, 9], Some("school"));
         sim.server.handle_text(sim.now(), ConnectionId(connection), r#"{"a":"join"}"#);
-        sim.stand_still(Duration::from_millis(40));
+        sim.stand_still(Duration::from_secs(1) / limits::JOINS_PER_ADDRESS_PER_SECOND);
+        (0..=connection).for_each(|there| sim.server.handle_pong(sim.now(), ConnectionId(there)));
         sim.server.handle_timeout(sim.now());
         assert_eq!(next_close(&mut sim, connection), None);
     }
@@ -653,6 +654,7 @@ fn a_server_has_so_many_rooms_and_no_more() {
         let [_, _, high, low] = n.to_be_bytes();
         connect(sim, n.into(), [10, 8, high, low], Some(&format!("room-{n}")));
         sim.server.handle_text(sim.now(), ConnectionId(n.into()), r#"{"a":"join"}"#);
+        sim.stand_still(Duration::from_secs(1) / limits::JOINS_PER_SECOND);
         match sim.server.poll_signal(ConnectionId(n.into())) {
             Some(Signal::Text(text)) => text,
             _ => String::new(),

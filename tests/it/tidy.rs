@@ -26,13 +26,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("client", &["limits", "time", "wire", "peer"]),
     ("hostile", &["limits", "wire", "game", "room", "journal", "peer", "endpoint", "games"]),
     ("sim", &["limits", "time", "wire", "game", "room", "journal", "peer", "endpoint", "server", "client"]),
-    ("driver", &["limits", "rate", "time", "wire", "game", "hooks", "journal", "endpoint", "server"]),
+    ("driver", &["limits", "rate", "auth", "time", "wire", "game", "hooks", "journal", "endpoint", "server"]),
     ("games", &["limits", "game"]),
     ("bench", &["limits", "time", "wire", "game", "client", "driver"]),
     (
         "cli",
         &[
-            "limits", "time", "wire", "game", "auth", "room", "journal", "playback", "peer", "endpoint", "server",
+            "limits", "auth", "time", "wire", "game", "room", "journal", "playback", "peer", "endpoint", "server",
             "client", "sim", "driver", "games", "bench",
         ],
     ),

@@ -911,11 +911,8 @@ impl Player {
                 self.is_excused |= self.may_be_bad || self.may_be_flood;
                 (heard.is_away, heard.was_away) = (true, true);
             }
-            Event::Resumed => {
-                if !std::mem::take(&mut heard.is_away) {
-                    return Err("is back, and was not away".to_owned());
-                }
-            }
+            Event::Resumed if !heard.is_away => return Err("is back, and was not away".to_owned()),
+            Event::Resumed => heard.is_away = false,
             Event::Refused { code, .. } => {
                 // Who has had a place is refused another.
                 if (heard.player.is_some() && !heard.is_away) || heard.refused {

@@ -58,6 +58,7 @@ impl Player {
             room: None,
             name: "Ada".to_owned(),
             data: serde_json::Value::Null,
+            bearer: None,
             locals: Vec::new(),
             slow_path: false,
         };
@@ -94,6 +95,7 @@ impl Player {
                 Message::Text(text) => tungstenite::Message::text(text),
                 Message::Binary(bytes) => tungstenite::Message::binary(bytes),
                 Message::Close => tungstenite::Message::Close(None),
+                Message::Connect => panic!("the websocket was lost"),
             };
             self.websocket.send(message).unwrap();
         }

@@ -1,0 +1,245 @@
+//! Which pages may open a websocket, and whose word is taken for where it comes from.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+
+use super::http::{Response, Status, Upgrade};
+
+/// Least time between two log lines about pages that may not play here.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
+/// Characters of an origin that are logged.
+const LOGGED_CHARS: usize = 100;
+
+/// The origin of a page, as browsers write it (RFC 6454 §6.2): scheme, host, and the port where it is not the scheme's
+/// own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin(String);
+
+impl Origin {
+    /// Reads `https://example.com`, `http://localhost:5173` or `capacitor://localhost`, in capitals or not; `None`
+    /// where it is anything else, a longer URL for example.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Origin> {
+        let text = text.to_ascii_lowercase();
+        let (scheme, authority) = text.split_once("://")?;
+        let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+            _ => (authority, None),
+        };
+        let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+            Some(ipv6) => ipv6.parse::<Ipv6Addr>().is_ok(),
+            None => {
+                !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+            }
+        };
+        if !is_scheme || !is_host {
+            return None;
+        }
+        let port = match port {
+            Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => Some(port.parse::<u16>().ok()?),
+            Some(_) => return None,
+            None => None,
+        };
+        Some(Origin(match (scheme, port) {
+            (_, None) | ("http", Some(80)) | ("https", Some(443)) => format!("{scheme}://{host}"),
+            (_, Some(port)) => format!("{scheme}://{host}:{port}"),
+        }))
+    }
+
+    /// Whether this is where the page of a server stands whose requests are for `authority`.
+    fn is_of(&self, authority: &str, scheme: Option<&str>) -> bool {
+        let Some((own, _)) = self.0.split_once("://") else { return false };
+        let is_scheme = match scheme {
+            Some("https" | "wss") => own == "https",
+            Some("http" | "ws") => own == "http",
+            Some(_) => false,
+            None => matches!(own, "http" | "https"),
+        };
+        is_scheme && Origin::parse(&format!("{own}://{authority}")).as_ref() == Some(self)
+    }
+}
+
+/// What a server knows of pages and proxies.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    /// Whose pages may play; none where those of the server itself may.
+    origins: Vec<Origin>,
+    proxies: Vec<IpNet>,
+    refused: u64,
+    logged: Option<Instant>,
+}
+
+impl Gate {
+    pub(super) fn new(origins: Vec<Origin>, proxies: Vec<IpNet>) -> Gate {
+        Gate { origins, proxies, refused: 0, logged: None }
+    }
+
+    /// Websockets that were refused because of their page.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Whether it is the address of a proxy, which brings many people.
+    pub(super) fn is_proxy(&self, ip: IpAddr) -> bool {
+        let ip = ip.to_canonical();
+        self.proxies.iter().any(|proxies| proxies.contains(&ip))
+    }
+
+    /// Where a websocket really comes from that a connection from `remote` asks for, or what to answer.
+    pub(super) fn check(
+        &mut self,
+        now: Instant,
+        upgrade: &Upgrade,
+        remote: SocketAddr,
+    ) -> Result<SocketAddr, Response> {
+        if self.may_play(upgrade, remote.ip()) {
+            return Ok(self.player(remote, upgrade.forwarded_for.as_deref()));
+        }
+        self.refused += 1;
+        if self.logged.is_none_or(|logged| now >= logged + LOG_INTERVAL) {
+            self.logged = Some(now);
+            let origin: String = upgrade.origin.iter().flat_map(|origin| origin.chars()).take(LOGGED_CHARS).collect();
+            log::warn!("{remote}: pages of {origin:?} may not play here, unless --origin names them");
+        }
+        let sentence = "origin: Pages of this origin may not play here, unless the server's --origin names it.";
+        Err(Response::sentence(Status::Forbidden, sentence))
+    }
+
+    /// What is not a browser says nothing of pages, and could say anything.
+    fn may_play(&self, upgrade: &Upgrade, remote: IpAddr) -> bool {
+        let Some(text) = &upgrade.origin else { return true };
+        let Some(origin) = Origin::parse(text).filter(|origin| origin.0 == *text) else { return false };
+        if !self.origins.is_empty() {
+            return self.origins.contains(&origin);
+        }
+        let first = |list: &'_ Option<String>| -> Option<String> {
+            let list = list.as_ref().filter(|_| self.is_proxy(remote))?;
+            Some(list.split(',').next()?.trim().to_ascii_lowercase())
+        };
+        let host = first(&upgrade.forwarded_host).unwrap_or_else(|| upgrade.host.clone());
+        origin.is_of(&host, first(&upgrade.forwarded_proto).as_deref())
+    }
+
+    /// The address that stands furthest to the right in `X-Forwarded-For` and is no proxy's: each proxy appends whom it
+    /// speaks for, and what stands before may be made up. Who is on the machine of a proxy counts as that proxy.
+    fn player(&self, remote: SocketAddr, forwarded_for: Option<&str>) -> SocketAddr {
+        let mut player = remote;
+        for entry in forwarded_for.into_iter().flat_map(|list| list.rsplit(',')) {
+            let Some(address) = address(entry.trim()).filter(|_| self.is_proxy(player.ip())) else { break };
+            player = address;
+        }
+        if player.ip().is_loopback() { remote } else { player }
+    }
+}
+
+/// An address with or without a port, which is 0 then.
+fn address(text: &str) -> Option<SocketAddr> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let without_port = bare.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0));
+    let address: SocketAddr = without_port.or_else(|_| text.parse()).ok()?;
+    Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(origins: &[&str], proxies: &[&str]) -> Gate {
+        let origins = origins.iter().map(|origin| Origin::parse(origin).expect("an origin")).collect();
+        Gate::new(origins, proxies.iter().map(|proxy| proxy.parse().expect("a prefix")).collect())
+    }
+
+    #[test]
+    fn an_origin_is_read_as_browsers_write_it() {
+        for (text, expected) in [
+            ("https://example.com", "https://example.com"),
+            ("HTTPS://Example.COM:443", "https://example.com"),
+            ("http://localhost:80", "http://localhost"),
+            ("https://localhost:80", "https://localhost:80"),
+            ("http://[::1]:5173", "http://[::1]:5173"),
+            ("http://[::1]", "http://[::1]"),
+            ("capacitor://localhost", "capacitor://localhost"),
+        ] {
+            assert_eq!(Origin::parse(text), Some(Origin(expected.to_owned())), "{text}");
+        }
+        for text in [
+            "",
+            "null",
+            "*",
+            "example.com",
+            "https://",
+            "https://example.com/",
+            "https://a b",
+            "https://a@b",
+            "https://a:b",
+            "https://a:",
+            "https://a:65536",
+            "https://a:+1",
+            "https://[::1",
+            "https://[a]",
+            "://a",
+            "https://*.example.com",
+            "https://a, https://b",
+            "https://a:1:2",
+            "1s://a",
+            "https://é",
+        ] {
+            assert_eq!(Origin::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_believed_where_it_is_known() {
+        let check = |proxies: &[&str], remote: &str, forwarded: Option<&str>, expected: &str| {
+            let player = gate(&[], proxies).player(remote.parse().expect("an address"), forwarded);
+            assert_eq!(player.to_string(), expected, "{forwarded:?} from {remote} with {proxies:?}");
+        };
+        let chain = Some("6.6.6.6, 198.51.100.7, 10.0.0.9");
+        check(&[], "10.0.0.1:9", chain, "10.0.0.1:9");
+        check(&["10.0.0.0/31"], "10.0.0.1:9", chain, "10.0.0.9:0");
+        check(&["10.0.0.0/8"], "10.0.0.1:9", chain, "198.51.100.7:0");
+        check(&["10.0.0.0/8"], "[::ffff:10.0.0.1]:9", chain, "198.51.100.7:0");
+        check(&["10.0.0.0/8"], "11.0.0.1:9", chain, "11.0.0.1:9");
+        check(&["0.0.0.0/0"], "10.0.0.1:9", chain, "6.6.6.6:0");
+        check(&["10.0.0.0/8"], "10.0.0.1:9", None, "10.0.0.1:9");
+        for (text, expected) in [
+            ("2001:db8::7", "[2001:db8::7]:0"),
+            ("[2001:db8::7]", "[2001:db8::7]:0"),
+            ("[2001:db8::7]:5", "[2001:db8::7]:5"),
+            ("198.51.100.7:5", "198.51.100.7:5"),
+            ("::ffff:198.51.100.7", "198.51.100.7:0"),
+            ("unknown", "127.0.0.1:9"),
+            ("", "127.0.0.1:9"),
+            ("127.0.0.2", "127.0.0.1:9"),
+            ("6.6.6.6, unknown", "127.0.0.1:9"),
+        ] {
+            check(&["127.0.0.0/8"], "127.0.0.1:9", Some(text), expected);
+        }
+    }
+
+    #[test]
+    fn behind_a_known_proxy_the_page_is_where_the_proxy_says() {
+        let check = |remote: &str, host: &str, proto: &str, expected: bool| {
+            let upgrade = Upgrade {
+                host: "internal:8080".to_owned(),
+                origin: Some("https://example.com".to_owned()),
+                forwarded_host: Some(host.to_owned()),
+                forwarded_proto: Some(proto.to_owned()),
+                ..Upgrade::default()
+            };
+            let is_allowed = gate(&[], &["10.0.0.1/32"]).may_play(&upgrade, remote.parse().expect("an address"));
+            assert_eq!(is_allowed, expected, "{proto}://{host} by {remote}");
+        };
+        check("10.0.0.1", "example.com", "https", true);
+        check("10.0.0.1", "Example.com:443", "wss", true);
+        check("10.0.0.1", "example.com, inner", "https, http", true);
+        check("10.0.0.1", "example.com", "http", false);
+        check("10.0.0.1", "example.com", "gopher", false);
+        check("10.0.0.1", "evil.com", "https", false);
+        check("10.0.0.2", "example.com", "https", false);
+    }
+}
