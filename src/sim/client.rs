@@ -106,13 +106,13 @@ impl SimulatedClient {
     /// Ends the newest websocket without a close frame, where that is still to be done.
     pub(super) fn drop_websocket(&mut self, now: Duration) {
         let websocket = self.websocket();
-        websocket.is_dropped = true;
         if !std::mem::replace(&mut websocket.is_over, true) {
+            websocket.is_dropped = true;
             websocket.up.send(now, Said::Dropped);
         }
     }
 
-    /// The connections that the server knows, or knew, its websockets by: more than one where it came back, or tried to.
+    /// The connections that the server knows, or knew, its websockets by: several where it came back, or tried to.
     pub fn connections(&self) -> impl DoubleEndedIterator<Item = ConnectionId> + use<> {
         let id = self.id;
         (0..self.websockets.len()).map(move |number| id.connection(number))
