@@ -165,6 +165,8 @@ pub const TICK_MS_RANGE: std::ops::RangeInclusive<u32> = 5..=1_000;
 pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a peer may take from its offer to an open channel.
 pub const PEER_OPEN_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the end that offers waits for anything at all from the other end: where UDP is blocked, nothing comes.
+pub const PEER_REACH_TIMEOUT: Duration = Duration::from_secs(8);
 /// How long an empty room is kept.
 pub const EMPTY_ROOM_LINGER: Duration = Duration::from_secs(10);
 /// How long a player whose websocket was lost may stay away and come back to what they had.

@@ -567,7 +567,7 @@ impl Client {
                     self.next_ping = self.now;
                 }
                 peer::Event::Data(frame) => self.handle_frame(&frame, Transport::DataChannel),
-                peer::Event::Closed(why) => self.lose_peer(format!("{why:?}")),
+                peer::Event::Closed(why) => self.lose_peer(why.to_string()),
             }
         }
     }

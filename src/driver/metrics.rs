@@ -1,6 +1,7 @@
 //! The figures of a running server, in the text format that Prometheus reads.
 
 use std::fmt::Write;
+use std::time::Instant;
 
 use super::doctor::Premises;
 use super::recorder::Recordings;
@@ -28,6 +29,14 @@ impl Text {
     fn gauge(&mut self, name: &str, help: &str, value: usize) {
         self.family(name, "gauge", help);
         self.line(format_args!("rtcade_{name} {value}"));
+    }
+
+    /// Of each kind one value.
+    fn gauges(&mut self, name: &str, help: &str, values: &[(&str, usize)]) {
+        self.family(name, "gauge", help);
+        for (kind, value) in values {
+            self.line(format_args!("rtcade_{name}{{kind=\"{kind}\"}} {value}"));
+        }
     }
 
     fn counter(&mut self, name: &str, help: &str, value: u64) {
@@ -68,11 +77,17 @@ pub(super) struct Sources<'a> {
 }
 
 /// All figures of now.
-pub(super) fn text<G: Game>(server: &Server<G>, sources: &mut Sources<'_>, refused_pages: u64) -> String {
+pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sources<'_>, refused_pages: u64) -> String {
     let mut text = Text(String::with_capacity(8 * 1024));
     let gauges = server.gauges();
     text.gauge("connections", "Websockets.", gauges.connections);
     text.gauge("players", "Players.", gauges.players);
+    let transports = server.transports(now);
+    text.gauges(
+        "transports",
+        "Players by what carries states to them.",
+        &[("webrtc", transports.webrtc), ("websocket", transports.websocket), ("away", transports.away)],
+    );
     text.gauge("rooms", "Rooms.", gauges.rooms);
     text.gauge("peers", "Data channels, open or opening.", gauges.peers);
 

@@ -390,7 +390,7 @@ impl Connection {
                             let rooms: Vec<_> = server.rooms().collect();
                             serde_json::to_vec(&rooms).expect("names and numbers are JSON")
                         }
-                        Live::Metrics => metrics::text(server, sources, admission.gate.refused()).into_bytes(),
+                        Live::Metrics => metrics::text(now, server, sources, admission.gate.refused()).into_bytes(),
                         Live::Doctor => {
                             let local = http.socket.local_addr().map(|address| address.ip());
                             let advertised = local.map(|local| server.candidates(local)).unwrap_or_default();

@@ -13,6 +13,7 @@ mod uplink;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -126,6 +127,20 @@ pub enum Closed {
     Failed,
 }
 
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Closed::NeverOpened => "The data channel did not open in time; UDP may be blocked.",
+            Closed::Lost => "The data channel was lost.",
+            Closed::ByPeer => "The data channel was closed.",
+            Closed::ReliableChannel => "The data channel must be unordered, with maxRetransmits: 0.",
+            Closed::TooManyAddresses => "The data channel changed its address too often.",
+            Closed::Flood => "The data channel sent too many packets.",
+            Closed::Failed => "The data channel failed.",
+        })
+    }
+}
+
 /// The path to a peer, from the lane's own packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Path {
@@ -219,7 +234,9 @@ pub struct Peer {
     current: Option<SocketAddr>,
     connected: bool,
     closed: bool,
-    open_before: Option<Instant>,
+    open_before: Instant,
+    /// Until something has come from the other end.
+    reach_before: Option<Instant>,
     rtc_deadline: Instant,
     handshake_at: Option<(Instant, Duration)>,
     probe_at: Option<Instant>,
@@ -308,6 +325,7 @@ impl Peer {
             }
         }
         self.start(&answer).map_err(|()| SdpError("The answer can't be used."))?;
+        self.reach_before = Some(now + limits::PEER_REACH_TIMEOUT);
         self.handle_timeout(now, outbox);
         Ok(())
     }
@@ -337,7 +355,8 @@ impl Peer {
             current: None,
             connected: false,
             closed: false,
-            open_before: Some(now + limits::PEER_OPEN_TIMEOUT),
+            open_before: now + limits::PEER_OPEN_TIMEOUT,
+            reach_before: None,
             rtc_deadline: now,
             handshake_at: None,
             probe_at: None,
@@ -433,8 +452,7 @@ impl Peer {
             return None;
         }
         let handshake = self.handshake_at.map(|(at, _)| at);
-        let open_before = self.open_before.filter(|_| !self.lane.is_open());
-        [Some(self.rtc_deadline), handshake, self.probe_at, open_before].into_iter().flatten().min()
+        [Some(self.rtc_deadline), handshake, self.probe_at, self.fails_at()].into_iter().flatten().min()
     }
 
     /// Takes a STUN message that names this peer, or answers its check.
@@ -503,6 +521,7 @@ impl Peer {
             self.handle_application_data(now, bytes, outbox);
             return;
         }
+        self.reach_before = None;
         let Ok(receive) = Receive::new(Protocol::Udp, source, stand_in(local, source), bytes) else { return };
         if let Err(error) = self.rtc.handle_input(Input::Receive(now, receive)) {
             log::debug!("peer {}: {error}", self.ufrag);
@@ -512,12 +531,18 @@ impl Peer {
         self.drain(now, outbox);
     }
 
+    /// When it is given up, where it doesn't open before.
+    fn fails_at(&self) -> Option<Instant> {
+        let reach_before = self.reach_before.unwrap_or(self.open_before);
+        (!self.lane.is_open()).then_some(reach_before.min(self.open_before))
+    }
+
     /// Time has come for what [`Peer::poll_timeout`] named.
     pub fn handle_timeout(&mut self, now: Instant, outbox: &mut Outbox) {
         if self.closed {
             return;
         }
-        if !self.lane.is_open() && self.open_before.is_some_and(|at| at <= now) {
+        if self.fails_at().is_some_and(|at| at <= now) {
             self.close(now, Closed::NeverOpened, outbox);
             return;
         }

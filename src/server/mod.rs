@@ -188,6 +188,17 @@ pub struct Gauges {
     pub peers: usize,
 }
 
+/// Players by what carries the states that they are told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Transports {
+    /// A data channel.
+    pub webrtc: usize,
+    /// The websocket: the data channel opens, failed or has fallen silent.
+    pub websocket: usize,
+    /// Nothing, for now: they lost their websocket and have no data channel.
+    pub away: usize,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     Room(usize),
@@ -346,6 +357,20 @@ impl<G: Game> Server<G> {
             rooms: self.rooms.len(),
             peers: self.endpoint.peers(),
         }
+    }
+
+    /// How many players are told states over what.
+    #[must_use]
+    pub fn transports(&self, now: Instant) -> Transports {
+        let mut transports = Transports::default();
+        for (index, session) in &self.sessions {
+            match (self.channel(now, index), session.connection) {
+                (Some(_), _) => transports.webrtc += 1,
+                (None, Some(_)) => transports.websocket += 1,
+                (None, None) => transports.away += 1,
+            }
+        }
+        transports
     }
 
     /// How each player is connected, as their game was told last.

@@ -395,26 +395,34 @@ impl<G: Game> Server<G> {
 
     /// The data channel of a session, where it is open and better than the websocket: one that is silent is passed by
     /// once the websocket was heard meanwhile. Where neither is, what would wait in the websocket would arrive late.
-    fn channel(&mut self, now: Instant, session: usize) -> Option<PeerKey> {
+    pub(super) fn channel(&self, now: Instant, session: usize) -> Option<PeerKey> {
         let Session { peer, connection, .. } = self.sessions[session];
-        let peer = peer?;
-        let heard = self.endpoint.heard_at(peer)?;
-        let doubted = heard + limits::CHANNEL_SILENCE / 2;
-        let Some(index) = connection.filter(|_| now >= doubted) else { return Some(peer) };
+        let heard = self.endpoint.heard_at(peer?)?;
+        let is_passed_by = now >= heard + limits::CHANNEL_SILENCE
+            && connection.is_some_and(|index| {
+                let websocket = self.connections[index].heard;
+                websocket >= heard + limits::CHANNEL_SILENCE / 2 && now < websocket + 2 * limits::HEARTBEAT_INTERVAL
+            });
+        peer.filter(|_| !is_passed_by)
+    }
+
+    /// Asks whether the websocket is alive, where the data channel falls silent.
+    fn doubt_channel(&mut self, now: Instant, session: usize, peer: PeerKey) {
+        let Some(doubted) = self.endpoint.heard_at(peer).map(|heard| heard + limits::CHANNEL_SILENCE / 2) else { return };
+        let Some(index) = self.sessions[session].connection.filter(|_| now >= doubted) else { return };
         let websocket = &mut self.connections[index];
         if websocket.asked < doubted && !websocket.closing {
             websocket.asked = now;
             self.push(index, Signal::Ping);
-            return Some(peer);
         }
-        let is_silent = now >= heard + limits::CHANNEL_SILENCE;
-        let is_better = websocket.heard >= doubted && now < websocket.heard + 2 * limits::HEARTBEAT_INTERVAL;
-        (!(is_silent && is_better)).then_some(peer)
     }
 
     /// Over the data channel, or else over the websocket, there at most one state at a time.
     pub(super) fn send_unreliable(&mut self, now: Instant, session: usize, body: &SharedBody) {
         let channel = self.channel(now, session);
+        if let Some(peer) = channel {
+            self.doubt_channel(now, session, peer);
+        }
         let session = &mut self.sessions[session];
         if let Some(peer) = channel {
             let hosted = &self.rooms[session.room];
@@ -490,16 +498,12 @@ impl<G: Game> Server<G> {
 }
 
 pub(super) fn channel_fault(why: Closed) -> Fault {
-    let (code, sentence) = match why {
-        Closed::ReliableChannel => {
-            (ErrorCode::ChannelMustBeUnreliable, "The data channel must be unordered, with maxRetransmits: 0.")
-        }
-        Closed::NeverOpened => (ErrorCode::BadSdp, "The data channel did not open in time; UDP may be blocked."),
-        Closed::Lost => (ErrorCode::NoSuchSession, "The data channel was lost."),
-        Closed::ByPeer => (ErrorCode::NoSuchSession, "The data channel was closed."),
-        Closed::TooManyAddresses => (ErrorCode::RateLimited, "The data channel changed its address too often."),
-        Closed::Flood => (ErrorCode::RateLimited, "The data channel sent too many packets."),
-        Closed::Failed => (ErrorCode::Internal, "The data channel failed."),
+    let code = match why {
+        Closed::ReliableChannel => ErrorCode::ChannelMustBeUnreliable,
+        Closed::NeverOpened => ErrorCode::BadSdp,
+        Closed::Lost | Closed::ByPeer => ErrorCode::NoSuchSession,
+        Closed::TooManyAddresses | Closed::Flood => ErrorCode::RateLimited,
+        Closed::Failed => ErrorCode::Internal,
     };
-    Fault::new(code, sentence)
+    Fault::new(code, why.to_string())
 }

@@ -408,44 +408,6 @@ fn tokens_that_are_refused_take_no_place_of_others() {
 }
 
 #[test]
-fn a_thousand_come_back_after_a_restart_one_after_the_other() {
-    const PLAYERS: u32 = 1_000;
-    let mut door = Door::new();
-    let mut rng = ChaCha8Rng::seed_from_u64(7);
-    // What client-js does: it waits as long as it is told, and up to half a second more.
-    let mut arrivals: BTreeMap<Duration, Vec<u32>> = BTreeMap::new();
-    for player in 0..PLAYERS {
-        arrivals.entry(MS * rng.random_range(0..250)).or_default().push(player);
-    }
-    let mut joined = Vec::new();
-    let mut refusals = 0;
-    while let Some((at, players)) = arrivals.pop_first() {
-        assert!(at < Duration::from_secs(15), "{} of {PLAYERS} are back after 15 s", joined.len());
-        door.sim.stand_still(at.saturating_sub(door.sim.elapsed()));
-        for player in players {
-            match door.knock(ip(player)) {
-                Outcome::Asked => joined.push(at),
-                Outcome::Refused(code, wait) => {
-                    assert_eq!(code, "rate_limited");
-                    refusals += 1;
-                    let wait = MS * u32::try_from(wait.unwrap()).unwrap() + MS * rng.random_range(0..500);
-                    arrivals.entry(at + wait).or_default().push(player);
-                }
-            }
-        }
-    }
-    assert_eq!(joined.len(), PLAYERS as usize);
-    let most = (limits::JOINS_AT_ONCE + limits::JOINS_PER_SECOND) as usize;
-    for (index, &from) in joined.iter().enumerate() {
-        let within = joined[index..].iter().take_while(|&&at| at < from + Duration::from_secs(1)).count();
-        assert!(within <= most, "{within} in a second");
-        let rest = joined[index..].iter().take_while(|&&at| at < from + Duration::from_secs(5)).count();
-        assert!(rest <= most + 400, "{rest} in five seconds");
-    }
-    assert!(refusals < 1_000, "hardly anybody is told twice: {refusals} refusals");
-}
-
-#[test]
 fn sessions_cannot_be_guessed_fast() {
     let mut door = Door::new();
     let guess =

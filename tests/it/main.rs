@@ -7,6 +7,7 @@ use rtcade::sim::Simulation;
 
 #[cfg(feature = "driver")]
 mod admission;
+mod comeback;
 mod congestion;
 #[cfg(feature = "driver")]
 mod doctor;

@@ -1,0 +1,218 @@
+//! Native clients that lose their websocket, their data channel or their server, and come back by themselves.
+
+use std::time::Duration;
+
+use rtcade::client::{Event, Status};
+use rtcade::game::{Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, Target, Tick, Welcome};
+use rtcade::limits;
+use rtcade::server::Transports;
+use rtcade::sim::{ClientId, Node, Path, Simulation};
+
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Says each tick's number, and repeats to everybody what anybody commands.
+struct Echo {
+    is_silent: bool,
+}
+
+impl Game for Echo {
+    type Input = u32;
+    type Command = u32;
+    type State = u32;
+    type Event = u32;
+
+    fn join(&mut self, _: &mut Context<Echo>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
+        Ok(Welcome::default())
+    }
+
+    fn leave(&mut self, _: &mut Context<Echo>, _: PlayerId, _: Leave) {}
+
+    fn tick(&mut self, ctx: &mut Context<Echo>, tick: Tick, batch: &[Incoming<Echo>]) {
+        for message in batch {
+            if let Incoming::Command { command, .. } = message {
+                ctx.event(Target::All, command, Lane::Reliable).unwrap();
+            }
+        }
+        if !self.is_silent {
+            ctx.state(&tick.number).unwrap();
+        }
+    }
+}
+
+fn echo() -> Simulation<Echo> {
+    Simulation::new(1, |_| Ok(Echo { is_silent: false }))
+}
+
+/// What happened to a client, states and events of the game aside, from `since` on.
+fn story(sim: &Simulation<Echo>, client: ClientId, since: Duration) -> Vec<&Event> {
+    let of_game = |event: &&Event| matches!(event, Event::State { .. } | Event::Event { .. });
+    let events = sim[client].events.iter().filter(|(at, _)| *at >= since);
+    events.map(|(_, event)| event).filter(|event| !of_game(event)).collect()
+}
+
+/// The longest time without a state from `since` on.
+fn longest_gap(sim: &Simulation<Echo>, client: ClientId, since: Duration) -> Duration {
+    let states = sim[client].events.iter().filter(|(_, event)| matches!(event, Event::State { .. }));
+    let mut times: Vec<_> = states.map(|&(at, _)| at).filter(|&at| at >= since).collect();
+    times.push(sim.elapsed());
+    times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap()
+}
+
+fn assert_newer_and_newer(sim: &Simulation<Echo>, client: ClientId) {
+    let states = sim[client].states::<u32>();
+    assert!(states.is_sorted_by(|one, other| one.0 < other.0));
+    assert_eq!(sim[client].client.stats().stale_states, 0);
+}
+
+/// Players who are told states over the data channel, over the websocket, and not at all.
+fn transports(sim: &Simulation<Echo>) -> (usize, usize, usize) {
+    let Transports { webrtc, websocket, away } = sim.server.transports(sim.now());
+    (webrtc, websocket, away)
+}
+
+#[test]
+fn the_channel_plays_on_while_the_websocket_comes_back() {
+    let mut sim = echo();
+    let ada = sim.join("plays", "Ada");
+    sim.run(2 * SECOND);
+    let lost = sim.elapsed();
+    sim.break_websocket(ada);
+    assert_eq!(sim[ada].client.status(), Status::Dropped);
+    sim.run(2 * SECOND);
+    assert_eq!(story(&sim, ada, lost), [&Event::Dropped, &Event::Resumed]);
+    assert_eq!(sim[ada].client.status(), Status::Open);
+    assert!(longest_gap(&sim, ada, lost - SECOND) <= 40 * MS);
+    assert_newer_and_newer(&sim, ada);
+}
+
+#[test]
+fn what_is_reliable_arrives_once_and_in_order_whatever_breaks() {
+    let mut sim = echo();
+    let ada = sim.join("orders", "Ada");
+    let bob = sim.join("orders", "Bob");
+    sim.run(2 * SECOND);
+    for command in 1..=200_u32 {
+        sim.command(ada, &command);
+        if command % 25 == 0 {
+            sim.break_websocket(if command % 50 == 0 { ada } else { bob });
+        }
+        sim.run(50 * MS);
+    }
+    sim.run(3 * SECOND);
+    for client in [ada, bob] {
+        let told: Vec<u32> = sim[client].events_of::<u32>().into_iter().map(|(_, command)| command).collect();
+        assert!(told.iter().copied().eq(1..=200), "{told:?}");
+    }
+    assert!(sim[ada].connections().count() > 3);
+}
+
+#[test]
+fn a_channel_that_falls_silent_is_passed_by_and_used_again() {
+    let mut sim = echo();
+    let ada = sim.join("moves", "Ada");
+    sim.run(2 * SECOND);
+    let blocked = sim.elapsed();
+    sim.set_path(ada, Path::new(25 * MS).with(&Node::NoUdp));
+    sim.run(10 * SECOND);
+    assert!(longest_gap(&sim, ada, blocked) < 2 * SECOND, "{:?}", longest_gap(&sim, ada, blocked));
+    assert_eq!(transports(&sim), (0, 1, 0));
+    let (datagrams, free) = (sim[ada].down().delivered, sim.elapsed());
+    sim.set_path(ada, Path::new(25 * MS));
+    sim.run(5 * SECOND);
+    assert!(longest_gap(&sim, ada, free) <= 100 * MS, "{:?}", longest_gap(&sim, ada, free));
+    assert!(sim[ada].down().delivered - datagrams > 100, "states come over UDP again");
+    assert_eq!(transports(&sim), (1, 0, 0));
+    assert!(story(&sim, ada, blocked).is_empty(), "the room was open all the time");
+    assert_newer_and_newer(&sim, ada);
+}
+
+#[test]
+fn a_channel_that_never_opened_is_offered_again() {
+    let mut sim = echo();
+    sim.set_paths(|| Path::new(25 * MS).with(&Node::NoUdp));
+    let ada = sim.join("blocked", "Ada");
+    sim.run(60 * SECOND);
+    let closed = |event: &&Event| matches!(event, Event::ChannelClosed { message } if message.contains("UDP"));
+    assert_eq!(story(&sim, ada, SECOND).iter().copied().filter(closed).count(), 1, "it is said once");
+    assert_eq!(sim[ada].client.status(), Status::Open);
+    sim.set_path(ada, Path::new(25 * MS));
+    let free = sim.elapsed();
+    sim.run(70 * SECOND);
+    assert_eq!(story(&sim, ada, free), [&Event::Open]);
+    assert!(longest_gap(&sim, ada, free) <= 100 * MS, "{:?}", longest_gap(&sim, ada, free));
+    assert_newer_and_newer(&sim, ada);
+}
+
+#[test]
+fn who_reaches_nobody_for_long_is_told_that_it_is_the_end() {
+    let mut sim = echo();
+    let ada = sim.join("alone", "Ada");
+    sim.run(2 * SECOND);
+    let lost = sim.elapsed();
+    sim.set_path(ada, Path::new(25 * MS).with(&Node::Blackout(lost..Duration::MAX)));
+    sim.run(120 * SECOND);
+    let [Event::Dropped, Event::ChannelClosed { .. }, Event::Closed { code: 1006, reason }] = story(&sim, ada, lost)[..]
+    else {
+        panic!("{:?}", story(&sim, ada, lost));
+    };
+    assert!(!reason.is_empty());
+    assert_eq!((sim[ada].client.status(), sim[ada].client.poll_timeout()), (Status::Closed, None));
+    assert_eq!(sim.server.gauges().players, 0);
+}
+
+#[test]
+fn a_server_that_was_started_again_gets_its_players_back_as_new_ones() {
+    let mut sim = echo();
+    let players = ["Ada", "Bob"].map(|name| sim.join("again", name));
+    sim.run(2 * SECOND);
+    let killed = sim.elapsed();
+    sim.restart(SECOND);
+    sim.run(5 * SECOND);
+    assert_eq!(sim.server.gauges().players, 2);
+    for player in players {
+        let story = story(&sim, player, killed);
+        let joined = story.iter().filter(|event| matches!(event, Event::Joined { .. })).count();
+        assert_eq!((story.first(), joined, story.contains(&&Event::Open)), (Some(&&Event::Dropped), 1, true), "{story:?}");
+        assert_eq!(sim[player].client.others().len(), 1);
+        let before = sim[player].events_of::<u32>().len();
+        sim.command(player, &7);
+        sim.send(player, &7);
+        sim.run(SECOND);
+        assert_eq!((sim[player].events_of::<u32>().len(), sim[player].client.unacknowledged()), (before + 1, 0));
+    }
+}
+
+#[test]
+fn a_thousand_come_back_after_a_restart_at_the_pace_that_the_server_keeps() {
+    const PLAYERS: usize = 1_000;
+    let slow = |config: &mut rtcade::server::Config| {
+        config.max_players = PLAYERS / 20;
+        config.tick = 100 * MS;
+    };
+    let mut sim = Simulation::with_config(7, slow, |_| Ok(Echo { is_silent: true }));
+    for player in 0..PLAYERS {
+        sim.join_with(&format!("room-{}", player % 20), |config| config.locals.clear());
+        sim.run(10 * MS);
+    }
+    sim.run(SECOND);
+    assert_eq!(sim.server.gauges().players, PLAYERS);
+    let down = 2 * SECOND;
+    sim.restart(down);
+    let up = sim.elapsed() + down;
+    sim.run(down + 15 * SECOND);
+    assert_eq!(sim.server.gauges().players, PLAYERS, "all are back");
+    let joined = |(at, event): &(Duration, Event)| (*at > up && matches!(event, Event::Joined { .. })).then_some(*at);
+    let mut times: Vec<_> = sim.clients().flat_map(|client| sim[client].events.iter().filter_map(joined)).collect();
+    times.sort();
+    assert_eq!(times.len(), PLAYERS, "each once");
+    let (at_once, a_second) = (limits::JOINS_AT_ONCE as usize, limits::JOINS_PER_SECOND as usize);
+    for (first, &from) in times.iter().enumerate() {
+        for seconds in [1, 5] {
+            let within = times[first..].iter().take_while(|&&at| at < from + seconds * SECOND).count();
+            assert!(within <= at_once + a_second * seconds as usize, "{within} in {seconds} s");
+        }
+    }
+    let refused = sim.server.counters().refused_joins.pace;
+    assert!(refused < PLAYERS as u64, "hardly anybody is told to wait twice: {refused} refusals");
+}
