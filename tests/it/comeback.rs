@@ -71,6 +71,24 @@ fn transports(sim: &Simulation<Echo>) -> (usize, usize, usize) {
     (webrtc, websocket, away)
 }
 
+/// The websocket of a simulation opens at once; over a real network TCP and the upgrade take a round trip each.
+#[test]
+fn a_join_takes_one_round_trip_and_its_channel_few_more() {
+    let round_trip = SECOND;
+    let mut sim = echo();
+    sim.set_paths(move || Path::new(round_trip / 2));
+    let ada = sim.join("far", "Ada");
+    sim.run(20 * SECOND);
+    let at = |is_it: fn(&Event) -> bool| sim[ada].events.iter().find(|(_, event)| is_it(event)).unwrap().0;
+    let tick = limits::TICK_MS * MS;
+    let joined = at(|event| matches!(event, Event::Joined { .. }));
+    let first_state = at(|event| matches!(event, Event::State { .. }));
+    let open = at(|event| matches!(event, Event::Open));
+    eprintln!("MEASURED {joined:?} {first_state:?} {open:?}");
+    assert!(joined <= round_trip + tick && first_state <= round_trip + 2 * tick, "{joined:?}, {first_state:?}");
+    assert!(open <= 5 * round_trip + 3 * tick, "{open:?}");
+}
+
 #[test]
 fn the_channel_plays_on_while_the_websocket_comes_back() {
     let mut sim = echo();

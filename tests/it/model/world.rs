@@ -29,6 +29,8 @@ const STEP: Duration = Duration::from_millis(25);
 /// What a server and a client may take to act on what they have, ticks included.
 const GRACE: Duration = Duration::from_millis(500);
 const MAX_PLAYERS: usize = 4;
+/// How long a player may be away.
+const AWAY: Duration = Duration::from_secs(3);
 /// Commands of one client that are on their way at once: a websocket that was held up brings all in one tick.
 const COMMANDS_UNDER_WAY: u32 = 8;
 /// Inputs that each sends in the end, at once: all of them must be heard.
@@ -139,6 +141,7 @@ impl World {
         let configure = |config: &mut rtcade::server::Config| {
             config.tick = tick;
             config.max_players = MAX_PLAYERS;
+            config.grace = AWAY;
             config.slow_path = slow_path;
         };
         let sim = Simulation::with_config(seed, configure, move |info| Witness::new(&shared, info, MAX_PLAYERS));
@@ -393,7 +396,7 @@ impl World {
     fn let_the_absent_go(&mut self) {
         let is_absent = |book: &Book| book.seats.values().any(|seat| seat.is_away && seat.left.is_none());
         if is_absent(&self.book.borrow()) {
-            self.run(limits::RESUME_GRACE + GRACE);
+            self.run(AWAY + GRACE);
         }
     }
 
@@ -1057,7 +1060,7 @@ impl Player {
         // Who could say no goodbye is waited for.
         let was_away = self.heard.was_away || seat.is_some_and(|seat| seat.was_away);
         let silence = limits::HEARTBEAT_INTERVAL * (1 + u32::from(limits::HEARTBEATS_UNANSWERED));
-        let grace = if ended && was_away { silence + limits::RESUME_GRACE } else { Duration::ZERO };
+        let grace = if ended && was_away { silence + AWAY } else { Duration::ZERO };
         let patience = grace + if is_slow { Duration::from_secs(8) } else { 2 * self.one_way + GRACE };
         if waited > patience { Err(format!("{what} for {waited:?}")) } else { Ok(()) }
     }
