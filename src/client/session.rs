@@ -234,6 +234,7 @@ impl Client {
 
     /// Without a websocket there is nobody to offer to: its return brings an offer along.
     pub(super) fn offer_again(&mut self) {
+        self.offer_at = None;
         if self.offer.take().is_some() {
             return self.lose_peer("The server did not answer the offer.".to_owned());
         }

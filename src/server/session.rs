@@ -408,7 +408,9 @@ impl<G: Game> Server<G> {
 
     /// Asks whether the websocket is alive, where the data channel falls silent.
     fn doubt_channel(&mut self, now: Instant, session: usize, peer: PeerKey) {
-        let Some(doubted) = self.endpoint.heard_at(peer).map(|heard| heard + limits::CHANNEL_SILENCE / 2) else { return };
+        let Some(doubted) = self.endpoint.heard_at(peer).map(|heard| heard + limits::CHANNEL_SILENCE / 2) else {
+            return;
+        };
         let Some(index) = self.sessions[session].connection.filter(|_| now >= doubted) else { return };
         let websocket = &mut self.connections[index];
         if websocket.asked < doubted && !websocket.closing {

@@ -59,22 +59,24 @@
 //!
 //! - **Websocket.** The server sends an ack and a ping (RFC 6455 §5.5.2) every 1.6 s; three of them unanswered, and the
 //!   websocket is lost. A client takes one that has brought nothing for 5 s for lost. So each end knows within 6.4 s.
-//! - **Goodbye.** `leave`, and close code 1000, end the session at once. Code 1001 is a page that was closed or is loading
-//!   anew: the session waits 1.5 s. Every other end of a websocket is a loss: it waits 10 s, and then the player has
-//!   left with the reason `closed` or `timeout`.
-//! - **Return.** `reconnect` names the session and shows the token that the last reply has given: random, kept as a hash,
-//!   and replaced by the reply. The one that was shown stays good until something is heard over the new websocket, because
-//!   the reply may be lost. An attached session moves to the newer websocket, and the older is closed with `replaced`;
-//!   a request that was overtaken, on the older of two websockets, moves nothing. Kicked players and those who left have
-//!   no session to return to; a locked room lets returns in.
-//! - **Continuity.** Each end keeps the reliable frames that the other has not acknowledged, 64 KiB of them. `last`, in the
-//!   request and in its reply, names the newest that was received; what follows it is sent again, and what was received
-//!   is passed over. A player who misses more than is kept begins anew. Acks follow each heartbeat, and each 16 KiB.
-//! - **Data channel.** It lives apart from the websocket: either may be lost while the other plays on. ICE ends one whose
-//!   consent has expired (RFC 7675). An open one that brings nothing for 1.5 s is passed by, both ways, as long as the
-//!   websocket brings something. A client offers a lost one again after 10 s, then after twice as long, up to a minute.
-//! - **Back-off.** Who lost a websocket tries again within 250 ms, then within twice as long, up to 5 s, always at a random
-//!   time of it, for a minute; `retryAfter` (ms) of a refusal says when instead.
+//! - **Goodbye.** `leave`, and close code 1000, end the session at once. Code 1001 is a page that was closed or is
+//!   loading anew: the session waits 1.5 s. Every other end of a websocket is a loss: it waits 10 s, and then the
+//!   player has left with the reason `closed` or `timeout`.
+//! - **Return.** `reconnect` names the session and shows the token that the last reply has given: random, kept as a
+//!   hash, and replaced by the reply. The one that was shown stays good until something is heard over the new
+//!   websocket, because the reply may be lost. An attached session moves to the newer websocket, and the older is
+//!   closed with `replaced`; a request that was overtaken, on the older of two websockets, moves nothing. Kicked
+//!   players and those who left have no session to return to; a locked room lets returns in.
+//! - **Continuity.** Each end keeps the reliable frames that the other has not acknowledged, 64 KiB of them. `last`, in
+//!   the request and in its reply, names the newest that was received; what follows it is sent again, and what was
+//!   received is passed over. A player who misses more than is kept begins anew. Acks follow each heartbeat, and each
+//!   16 KiB.
+//! - **Data channel.** It lives apart from the websocket: either may be lost while the other plays on. ICE ends one
+//!   whose consent has expired (RFC 7675). An open one that brings nothing for 1.5 s is passed by, both ways, as long
+//!   as the websocket brings something. A client offers a lost one again after 10 s, then after twice as long, up to a
+//!   minute.
+//! - **Back-off.** Who lost a websocket tries again within 250 ms, then within twice as long, up to 5 s, always at a
+//!   random time of it, for a minute; `retryAfter` (ms) of a refusal says when instead.
 
 pub mod codes;
 pub mod frame;

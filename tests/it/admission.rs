@@ -2,15 +2,13 @@
 
 #![expect(clippy::disallowed_methods, reason = "tokens for a real server are good by the real clock")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use rtcade::auth::Keys;
 use rtcade::driver::{Options, Origin};
 use rtcade::games::Relay;

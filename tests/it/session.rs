@@ -398,7 +398,8 @@ fn without_udp_the_same_frames_go_over_the_websocket() {
     let mut sim = ledger(1);
     let ada = sim.join("blocked", "Ada");
     sim.set_path(ada, Path::new(ONE_WAY).with(&Node::NoUdp));
-    sim.run(Duration::from_secs(25));
+    // The first offer has failed, and so has the next.
+    sim.run(Duration::from_secs(45));
     assert!(!sim[ada].client.is_open());
     assert!(events(&sim, ada).any(|event| matches!(event, Event::ChannelClosed { .. })), "the player is told");
     for n in 1..=20u32 {
@@ -409,8 +410,8 @@ fn without_udp_the_same_frames_go_over_the_websocket() {
     let got: Vec<u32> = sim.game("blocked").unwrap().inputs.iter().map(|&(_, input)| input).collect();
     assert_eq!(got, (1..=20).collect::<Vec<u32>>());
     let states = events(&sim, ada).filter(|event| matches!(event, Event::State { .. })).count();
-    assert!(states > 780, "{states} states in some 26 s");
-    assert_eq!(sim.server.gauges().peers, 0);
+    assert!(states > 1_380, "{states} states in some 46 s");
+    assert!(sim.server.gauges().peers <= 1, "one offer after the other");
 }
 
 #[test]
