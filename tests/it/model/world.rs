@@ -29,6 +29,8 @@ const STEP: Duration = Duration::from_millis(25);
 /// What a server and a client may take to act on what they have, ticks included.
 const GRACE: Duration = Duration::from_millis(500);
 const MAX_PLAYERS: usize = 4;
+/// After which the server takes a silent websocket for lost.
+const SILENCE: Duration = limits::HEARTBEAT_INTERVAL.saturating_mul(1 + limits::HEARTBEATS_UNANSWERED as u32);
 /// How long a player may be away.
 const AWAY: Duration = Duration::from_secs(3);
 /// Commands of one client that are on their way at once: a websocket that was held up brings all in one tick.
@@ -395,8 +397,12 @@ impl World {
     /// Those who crash are away before they leave.
     fn let_the_absent_go(&mut self) {
         let is_absent = |book: &Book| book.seats.values().any(|seat| seat.is_away && seat.left.is_none());
-        if is_absent(&self.book.borrow()) {
-            self.run(AWAY + GRACE);
+        let begun = self.sim.elapsed();
+        while is_absent(&self.book.borrow()) {
+            if self.sim.elapsed() - begun > SILENCE + 2 * AWAY + GRACE {
+                self.fault("somebody is away, and neither comes back nor leaves");
+            }
+            self.run(STEP);
         }
     }
 
@@ -1059,8 +1065,7 @@ impl Player {
         let waited = self.flowing - *self.unsettled.get_or_insert(self.flowing);
         // Who could say no goodbye is waited for.
         let was_away = self.heard.was_away || seat.is_some_and(|seat| seat.was_away);
-        let silence = limits::HEARTBEAT_INTERVAL * (1 + u32::from(limits::HEARTBEATS_UNANSWERED));
-        let grace = if ended && was_away { silence + AWAY } else { Duration::ZERO };
+        let grace = if ended && was_away { SILENCE + AWAY } else { Duration::ZERO };
         let patience = grace + if is_slow { Duration::from_secs(8) } else { 2 * self.one_way + GRACE };
         if waited > patience { Err(format!("{what} for {waited:?}")) } else { Ok(()) }
     }
