@@ -24,6 +24,8 @@ pub(super) enum Transition {
     Inputs { player: usize, count: u32, every_ms: u64 },
     /// A player sends a command.
     Command { player: usize, wish: Wish },
+    /// A player has a message for another, or all others, relayed.
+    Relay { from: usize, to: usize, whom: Whom },
     /// A player offers a new data channel, which nobody ever opens.
     OfferAgain(usize),
     /// A player's network changes.
@@ -44,6 +46,17 @@ pub(super) enum Transition {
     Misfit { player: usize },
     /// A player sends too many requests, or too many frames.
     Flood { player: usize, frames: bool },
+}
+
+/// To whom, and by which request.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Whom {
+    /// `exchangeSdp` to one.
+    Sdp,
+    /// `exchangeCandidate` to one.
+    Candidate,
+    /// `orientationChange`, to all others.
+    Orientation,
 }
 
 /// What a player's network does.
@@ -197,7 +210,11 @@ impl Transition {
                 };
                 Transition::Command { player: somebody?, wish }
             }
-            67..=68 => Transition::OfferAgain(somebody?),
+            67 => Transition::OfferAgain(somebody?),
+            68 => {
+                let whom = [Whom::Sdp, Whom::Candidate, Whom::Orientation][rng.random_range(0..3)];
+                Transition::Relay { from: somebody?, to: members[rng.random_range(0..members.len())], whom }
+            }
             69..=76 => Transition::Weather { player: somebody?, weather: Weather::draw(rng) },
             // The second half of a flood would be none after that.
             77..=79 if is_flooding => return None,

@@ -20,7 +20,7 @@ use rtcade::wire::signaling::RoomName;
 use serde_json::Value;
 
 use super::ERRORS;
-use super::transition::{Transition, Weather};
+use super::transition::{Transition, Weather, Whom};
 use super::witness::{Book, Greeting, Manner, Order, SHUT, Said, Sealed, Sent, Ticket, Wish, Witness, unseal};
 
 const MS: Duration = Duration::from_millis(1);
@@ -99,6 +99,7 @@ struct Player {
 /// What a player's client has said so far.
 #[derive(Default)]
 struct Heard {
+    socket_id: String,
     events: usize,
     texts: usize,
     player: Option<u32>,
@@ -208,6 +209,7 @@ impl World {
                 }
             }
             Transition::Command { player, wish } => self.command(player, wish),
+            Transition::Relay { from, to, whom } => self.relay(from, to, whom),
             Transition::OfferAgain(player) => {
                 let request = serde_json::json!({"a": "exchangeSdp", "d": {"to": "server", "sdp": OFFER}});
                 self.players[player].has_offered_again = true;
@@ -523,6 +525,22 @@ impl World {
         known.commands += 1;
         let order = Sealed::new(Order { client: player, number: known.commands, wish });
         self.client(player).command(now, &order).unwrap();
+    }
+
+    /// What is relayed says who sent it, and whom it is for.
+    fn relay(&mut self, from: usize, to: usize, whom: Whom) {
+        let socket_id = self.players[to].heard.socket_id.clone();
+        let said = |to: Option<usize>| serde_json::json!({ "from": from, "to": to });
+        let request = match whom {
+            Whom::Sdp => ("exchangeSdp", serde_json::json!({ "to": socket_id, "sdp": said(Some(to)).to_string() })),
+            Whom::Candidate => {
+                ("exchangeCandidate", serde_json::json!({ "to": socket_id, "candidate": said(Some(to)) }))
+            }
+            Whom::Orientation => ("orientationChange", serde_json::json!({ "orientation": said(None), "camera": 0 })),
+        };
+        self.players[from].asked = Some(self.players[from].flowing);
+        let request = serde_json::json!({ "a": request.0, "d": request.1 });
+        self.text(self.players[from].place, &request.to_string());
     }
 
     fn set_weather(&mut self, player: usize, weather: Weather) {
@@ -878,7 +896,17 @@ impl Player {
                 self.heard.others = players.collect();
             }
             if is_join {
+                self.heard.socket_id = text["d"]["socketId"].as_str().unwrap().to_owned();
                 self.heard.tick = u32::try_from(text["d"]["tick"].as_u64().unwrap()).unwrap().checked_sub(1);
+            }
+            let relayed = match text["a"].as_str() {
+                Some("eventExchangeSdp") => serde_json::from_str(text["d"]["sdp"].as_str().unwrap()).ok(),
+                Some("eventExchangeCandidate") => Some(text["d"]["candidate"].clone()),
+                Some("eventOrientationChange") => Some(text["d"]["orientation"].clone()),
+                _ => None,
+            };
+            if let Some(relayed) = relayed {
+                self.check_relayed(client, book, &relayed)?;
             }
             let player = || u32::try_from(text["d"]["player"].as_u64().unwrap()).unwrap();
             if text["a"] == "eventJoin" && !self.heard.others.insert(player()) {
@@ -894,6 +922,17 @@ impl Player {
             self.hear_event(client, book, event)?;
         }
         Ok(())
+    }
+
+    /// What is relayed stays in the room, and reaches whom it is for.
+    fn check_relayed(&self, client: usize, book: &Book, relayed: &Value) -> Result<(), String> {
+        let from = relayed["from"].as_u64().and_then(|from| usize::try_from(from).ok());
+        let sender = from.filter(|&from| from != client).and_then(|from| book.seats.get(&from));
+        let is_for_us = relayed["to"].as_u64().is_none_or(|to| to == client as u64);
+        if is_for_us && sender.is_some_and(|sender| sender.room == book.seats[&client].room) {
+            return Ok(());
+        }
+        Err(format!("was told {relayed}"))
     }
 
     fn hear_event(&mut self, client: usize, book: &Book, event: &Event) -> Result<(), String> {
