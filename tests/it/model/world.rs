@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use super::ERRORS;
 use super::transition::{Transition, Weather, Whom};
-use super::witness::{Book, Greeting, Manner, Order, SHUT, Said, Sealed, Sent, Ticket, Wish, Witness, unseal};
+use super::witness::{Book, Greeting, Manner, Order, SHUT, Said, Sealed, Seat, Sent, Ticket, Wish, Witness, unseal};
 
 const MS: Duration = Duration::from_millis(1);
 /// The world is looked at this often.
@@ -396,16 +396,22 @@ impl World {
         self.expect_places_to_wait();
     }
 
-    /// Those who crash are away before they leave.
+    /// Those who crash are away before they leave, and may take a room along; its players learn that there is no place
+    /// for them any more.
     fn let_the_absent_go(&mut self) {
-        let is_absent = |book: &Book| book.seats.values().any(|seat| seat.is_away && seat.left.is_none());
         let begun = self.sim.elapsed();
-        while is_absent(&self.book.borrow()) {
-            if self.sim.elapsed() - begun > SILENCE + 2 * AWAY + GRACE {
+        while self.is_somebody_away() {
+            if self.sim.elapsed() - begun > SILENCE + 3 * AWAY + GRACE {
                 self.fault("somebody is away, and neither comes back nor leaves");
             }
-            self.run(STEP);
+            self.run(GRACE);
         }
+    }
+
+    fn is_somebody_away(&self) -> bool {
+        let book = self.book.borrow();
+        let is_absent = |seat: &Seat| seat.is_away && seat.left.is_none() && book.rooms[seat.room].is_there;
+        book.seats.values().any(is_absent) || self.players.iter().any(|player| player.heard.is_away)
     }
 
     /// As many connections may wait to join as if nobody who has joined or gone had ever come from there.
