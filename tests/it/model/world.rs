@@ -411,7 +411,8 @@ impl World {
     fn is_somebody_away(&self) -> bool {
         let book = self.book.borrow();
         let is_absent = |seat: &Seat| seat.is_away && seat.left.is_none() && book.rooms[seat.room].is_there;
-        book.seats.values().any(is_absent) || self.players.iter().any(|player| player.heard.is_away)
+        book.seats.values().any(is_absent)
+            || self.players.iter().any(|player| player.heard.is_away && player.gone.is_none())
     }
 
     /// As many connections may wait to join as if nobody who has joined or gone had ever come from there.
