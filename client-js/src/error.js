@@ -11,7 +11,7 @@ export class RtcadeError extends Error {
 const SIGNALING = {
   timeout: "The server did not answer in time. Check your connection and try again.",
   unreachable: "The server could not be reached. Check your connection and try again.",
-  unsupported: "This browser has no websockets. Try a current browser.",
+  unsupported: "This browser has no websockets.",
   version_mismatch: "The server speaks another version. Reload the page.",
 };
 

@@ -6,10 +6,10 @@ import { createTicketKeeper } from "./ticket.js";
 
 export { RtcadeError };
 
-/** Where it is forbidden, to look at it throws. */
+/** The page's alone: a frame of its origin shares it. Where it is forbidden, to look at it throws. */
 const tabStorage = () => {
   try {
-    return globalThis.sessionStorage;
+    return globalThis.frameElement ? undefined : globalThis.sessionStorage;
   } catch {
     return undefined;
   }
