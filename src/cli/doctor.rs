@@ -48,13 +48,16 @@ pub(super) struct Doctor {
     /// server would run with the options below.
     #[arg(value_parser = target)]
     url: Option<Target>,
+    /// The token to join with, where the server asks for one; it has to be good for the room in the URL.
+    #[arg(long, value_name = "TOKEN", requires = "url")]
+    bearer: Option<String>,
     #[command(flatten)]
     network: Network,
 }
 
 /// What a server that runs already has decided.
 fn is_of_a_server(argument: &Arg) -> bool {
-    !["url", "verbose"].contains(&argument.get_id().as_str())
+    !["url", "bearer", "verbose"].contains(&argument.get_id().as_str())
 }
 
 /// A server and a room of it.
@@ -97,7 +100,7 @@ pub(super) fn run(doctor: Doctor) -> ExitCode {
     log_at(doctor.network.verbose);
     let mut sheet = Sheet { out: io::stdout(), worst: Verdict::Ok };
     let printed = match doctor.url {
-        Some(target) => examine_server(&target, &mut sheet),
+        Some(target) => examine_server(&target, doctor.bearer.as_deref(), &mut sheet),
         None => examine(&doctor.network.options("".into())).into_iter().try_for_each(|found| sheet.note(&found)),
     };
     match (printed, sheet.worst) {
@@ -137,7 +140,7 @@ impl Sheet {
 }
 
 /// Goes the way of a player, as far as it leads.
-fn examine_server(target: &Target, sheet: &mut Sheet) -> io::Result<()> {
+fn examine_server(target: &Target, bearer: Option<&str>, sheet: &mut Sheet) -> io::Result<()> {
     let (address, report, skew_ms) = match reach(target) {
         Ok(reached) => reached,
         Err(found) => return sheet.note(&found),
@@ -147,7 +150,7 @@ fn examine_server(target: &Target, sheet: &mut Sheet) -> io::Result<()> {
         sheet.note(&Finding { check: format!("server: {}", found.check), ..found })?;
     }
     sheet.note(&clock(skew_ms))?;
-    match Visit::join(target, address) {
+    match Visit::join(target, bearer, address) {
         Ok((visit, answer)) => {
             sheet.note(&Finding::ok("websocket", "It opens, and a room lets players in."))?;
             visit.examine_channel(&answer, address, sheet)
@@ -258,7 +261,7 @@ struct Visit {
 
 impl Visit {
     /// Joins with an offer; also the answer to it.
-    fn join(target: &Target, address: SocketAddr) -> Result<(Visit, String), Finding> {
+    fn join(target: &Target, bearer: Option<&str>, address: SocketAddr) -> Result<(Visit, String), Finding> {
         let blocked = |error: &dyn std::fmt::Display| {
             let remedy = "A proxy before the server must pass `Upgrade: websocket` on to it.";
             Finding::fail("websocket", format!("It doesn't open: {error}."), remedy)
@@ -274,9 +277,10 @@ impl Visit {
 
         let started = Instant::now();
         let (peer, offer) = Peer::offer(started, &Identity::generate(), seed);
-        let join = json!({"a": "join", "d": {"name": "doctor", "version": signaling::VERSION, "sdp": offer}});
+        let data = json!({"name": "doctor", "bearer": bearer, "version": signaling::VERSION, "sdp": offer});
+        let join = json!({"a": "join", "d": data});
         websocket.send(Message::text(join.to_string())).map_err(|error| blocked(&error))?;
-        let answer = reply(&mut websocket)?;
+        let answer = reply(&mut websocket, bearer.is_some())?;
         let visit = Visit {
             websocket,
             peer,
@@ -496,7 +500,7 @@ impl Visit {
 }
 
 /// The answer in the reply to `join`.
-fn reply(websocket: &mut WebSocket<TcpStream>) -> Result<String, Finding> {
+fn reply(websocket: &mut WebSocket<TcpStream>, has_bearer: bool) -> Result<String, Finding> {
     #[derive(Deserialize)]
     struct Reply {
         a: String,
@@ -521,9 +525,11 @@ fn reply(websocket: &mut WebSocket<TcpStream>) -> Result<String, Finding> {
         if reply.a != "joinR" {
             continue;
         }
-        if !reply.s && reply.e == ErrorCode::Unauthorized.as_str() {
-            let says = "Who joins needs a token: neither that nor UDP was tried.";
-            return Err(Finding::warn(CHECK, says, "Join as a player and open /doctor where that fails."));
+        let of_token = [ErrorCode::Unauthorized, ErrorCode::Expired].iter().any(|code| code.as_str() == reply.e);
+        if !reply.s && of_token {
+            let find = if has_bearer { Finding::fail } else { Finding::warn };
+            let says = format!("Who joins needs a token, and UDP was not tried: {}", reply.m);
+            return Err(find(CHECK, says, "Give one that is good for the room in the URL with --bearer."));
         }
         if !reply.s {
             let remedy = "Name another room, or free this one: that is the server's or its game's decision.";

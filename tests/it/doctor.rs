@@ -9,8 +9,9 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rtcade::auth::{Keys, SigningKey};
 use rtcade::driver::Options;
 
 use super::driver::{Server, loopback};
@@ -94,6 +95,25 @@ fn a_server_in_order_passes_every_check() {
         assert!(found(&printed, "ok", "advertised").0.contains(&server.address.to_string()), "{printed}");
         assert!(found(&printed, "ok", "UDP size").0.contains("full size"), "{printed}");
     }
+    server.stop();
+}
+
+#[test]
+fn a_server_with_keys_wants_a_token_of_the_doctor_too() {
+    let keys = r#"{"keys": [{"kty": "oct", "k": "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"}]}"#;
+    let options = Options { keys: Some(Keys::parse(keys, "game").unwrap()), ..loopback() };
+    let server = Server::start(options);
+    let url = format!("http://{}/r/lobby", server.address);
+    let (printed, status) = doctor(&[&url]);
+    assert!(found(&printed, "warn", "join").1.contains("--bearer") && status == Some(0), "{printed}");
+    let signing = SigningKey::parse(keys, "game", None).unwrap();
+    let soon = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(60);
+    let token = |room: &str| signing.sign("doctor", room, soon).unwrap();
+    let (printed, status) = doctor(&[&url, "--bearer", &token("elsewhere")]);
+    assert!(found(&printed, "FAIL", "join").0.contains("for another room") && status == Some(1), "{printed}");
+    let (printed, status) = doctor(&[&url, "--bearer", &token("lobby")]);
+    assert_eq!(status, Some(0), "{printed}");
+    found(&printed, "ok", "UDP size");
     server.stop();
 }
 
