@@ -174,7 +174,7 @@ pub const RESUME_GRACE: Duration = Duration::from_secs(10);
 /// The same where the page went away: it is either loading anew, which is quick, or closed.
 pub const RELOAD_GRACE: Duration = Duration::from_millis(1_500);
 /// Time between two pings on the websocket of a player.
-pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(1_600);
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(1_200);
 /// Pings that may stay unanswered; with the next one due the websocket is lost.
 pub const HEARTBEATS_UNANSWERED: u8 = 3;
 /// An open data channel on which nothing was heard for so long is passed by until it brings something: what a player is
@@ -218,6 +218,10 @@ const _: () =
     assert!(RELAY_QUEUE_BYTES + 8 * RELIABLE_UP_BYTES < RELIABLE_QUEUE_BYTES, "the game has most of the queue");
 const _: () = assert!(JOINS_PER_ADDRESS_AT_ONCE as usize >= UNJOINED_PER_ADDRESS, "who may wait may join");
 const _: () = assert!(COMMAND_BACKLOG > FRAMES_PER_SECOND as usize, "who keeps to the limit of frames is not put out");
+const _: () = assert!(
+    HEARTBEAT_INTERVAL.as_millis() * (1 + HEARTBEATS_UNANSWERED as u128) <= 5_000,
+    "who vanishes without a word is missed within 5 s"
+);
 const _: () = assert!(CHANNEL_SILENCE.as_millis() > PING_INTERVAL.as_millis(), "a ping's answer breaks the silence");
 const _: () = assert!(UPLINK_PACKETS_PER_SECOND >= 2 * FRAMES_PER_SECOND, "the limit of frames is met first");
 const _: () = assert!(

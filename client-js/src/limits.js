@@ -12,7 +12,7 @@ export const INPUT_INTERVAL = 8;
 // Longer than a tick, or a game that sends each tick would send everything twice.
 export const INPUT_REPEAT = 50;
 export const PING_INTERVAL = 1_000;
-export const HEARTBEAT_INTERVAL = 1_600;
+export const HEARTBEAT_INTERVAL = 1_200;
 /** Of what the server has not acknowledged; it is kept to be sent again. */
 export const UNACKNOWLEDGED_BYTES = 64 * 1024;
 /** Commands sent again per tick: the server takes 16. */

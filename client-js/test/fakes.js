@@ -27,7 +27,7 @@ class Clock {
     return this.#timers.size;
   }
 
-  /** Calls `beat` every 1.6 s from now on, as long as there is one. It is no timer of the client's. */
+  /** Calls `beat` every 1.2 s from now on, as long as there is one. It is no timer of the client's. */
   startHeartbeat(beat) {
     this.beat = beat;
     this.nextBeat = this.time + HEARTBEAT_INTERVAL;

@@ -57,8 +57,8 @@
 //!
 //! A player is there as long as their session is, whatever carries it. [Times](crate::limits) are the server's.
 //!
-//! - **Websocket.** The server sends an ack and a ping (RFC 6455 §5.5.2) every 1.6 s; three of them unanswered, and the
-//!   websocket is lost. A client takes one that has brought nothing for 5 s for lost. So each end knows within 6.4 s.
+//! - **Websocket.** The server sends an ack and a ping (RFC 6455 §5.5.2) every 1.2 s; three of them unanswered, and the
+//!   websocket is lost. A client takes one that has brought nothing for 5 s for lost. So each end knows within 5 s.
 //! - **Goodbye.** `leave`, and close code 1000, end the session at once. Code 1001 is a page that was closed or is
 //!   loading anew: the session waits 1.5 s. Every other end of a websocket is a loss: it waits 10 s, and then the
 //!   player has left with the reason `closed` or `timeout`.

@@ -227,6 +227,9 @@ fn what_is_relayed_has_limits_of_size_and_number() {
     let full = u8::try_from(limits::PLAYERS_PER_ROOM).unwrap();
     let everybody: Vec<_> = (3..=full).map(|number| players.join("limits", number).0).collect();
     let others = u32::from(full) - 1;
+    for &player in everybody.iter().chain([&ada, &bob]) {
+        players.hear(player);
+    }
     players.0.run(Duration::from_secs(1));
     for _ in 0..limits::RELAYED_PER_SECOND / others {
         assert_eq!(players.code(ada, &orientation()), None);
