@@ -37,21 +37,20 @@ impl Namespace {
     fn make() -> Option<Namespace> {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let name = format!("rtcade-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
-        match Command::new("ip").args(["netns", "add", &name]).output() {
-            Ok(output) if output.status.success() => {
-                let namespace = Namespace(name);
-                namespace.ip("link set lo up");
-                Some(namespace)
-            }
-            Ok(output) => {
-                println!("skipped: no network namespace: {}", String::from_utf8_lossy(&output.stderr).trim_end());
-                None
-            }
-            Err(error) => {
-                println!("skipped: no network namespace: ip: {error}");
-                None
-            }
-        }
+        let ip = |arguments: &str| match Command::new("ip").args(arguments.split(' ')).output() {
+            Ok(output) if output.status.success() => Ok(()),
+            Ok(output) => Err(String::from_utf8_lossy(&output.stderr).trim_end().to_owned()),
+            Err(error) => Err(format!("ip: {error}")),
+        };
+        let made = ip(&format!("netns add {name}")).and_then(|()| {
+            let namespace = Namespace(name.clone());
+            ip(&format!("-n {name} link set lo up"))?;
+            // Not every kernel has the cables that connect them.
+            ip(&format!("-n {name} link add probe type veth peer name eborp"))?;
+            ip(&format!("-n {name} link delete probe"))?;
+            Ok(namespace)
+        });
+        made.inspect_err(|error| println!("skipped: no network namespace: {error}")).ok()
     }
 
     fn ip(&self, arguments: &str) {
