@@ -22,7 +22,12 @@ pub(crate) fn sentence(error: &Error, variant: &str) -> String {
         other => other.to_string(),
     };
     match error.location() {
-        Some(at) if at.line() > 0 => format!("line {}, column {}: {what}", at.line(), at.column()),
+        Some(at) if at.line() > 0 => {
+            let place = format!("line {}, column {}", at.line(), at.column());
+            // Some sentences end with it.
+            let what = what.strip_suffix(&format!(" at {place}")).unwrap_or(&what);
+            format!("{place}: {what}")
+        }
         _ => what,
     }
 }
@@ -91,6 +96,8 @@ impl Node {
     /// Where it is no YAML, or means more than is in it: a sentence with the place.
     pub(crate) fn parse(yaml: &str, document: Option<&'static str>) -> Result<Node, String> {
         let mut options = serde_saphyr::Options::default();
+        // As in YAML 1.2: "y" and "no" are texts.
+        options.strict_booleans = true;
         options.alias_limits.max_total_replayed_events = ALIASED;
         let mut node: Node = serde_saphyr::from_str_with_options(yaml, options).map_err(|error| {
             let sentence = sentence(&error, "value");

@@ -70,6 +70,8 @@
 
 pub mod arrivals;
 mod ensure;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod hostile;
 mod payload;
 mod read;
 mod template;
