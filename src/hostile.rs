@@ -15,13 +15,15 @@ use crate::limits;
 pub type Target = fn(Instant, &[u8]);
 
 /// All of them, by the names under which their inputs are kept in `tests/fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: &[(&str, Target)] = &[
     ("lane_packets", crate::peer::hostile::packets_before_opening),
     ("lane_chunks", crate::peer::hostile::chunks_after_opening),
     ("lane_scripts", crate::peer::hostile::scripts),
     ("datagrams", crate::endpoint::hostile::datagrams),
     ("offers", crate::endpoint::hostile::offers),
     ("journals", journals),
+    #[cfg(feature = "driver")]
+    ("scripts", crate::bench::script::hostile::scripts),
 ];
 
 /// Ticks of a recording that are replayed.
@@ -114,7 +116,7 @@ mod tests {
     fn what_fuzzers_have_found_and_what_is_like_it_is_harmless() {
         #[expect(clippy::disallowed_methods, reason = "an Instant can't be made otherwise; only differences matter")]
         let now = Instant::now();
-        for (name, target) in TARGETS {
+        for &(name, target) in TARGETS {
             let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(name);
             let mut paths: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
             paths.sort();

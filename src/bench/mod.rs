@@ -1,0 +1,3 @@
+//! The load tester: `rtcade bench`.
+
+pub mod script;
