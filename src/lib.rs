@@ -123,6 +123,8 @@
 
 pub mod auth;
 #[cfg(feature = "driver")]
+pub mod bench;
+#[cfg(feature = "driver")]
 #[doc(hidden)]
 pub mod cli;
 pub mod client;
