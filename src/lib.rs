@@ -147,6 +147,8 @@ pub mod room;
 pub mod server;
 pub mod sim;
 pub mod wire;
+#[cfg(feature = "driver")]
+mod yaml;
 
 #[cfg(feature = "driver")]
 pub use cli::{ExitCode, run, run_with};

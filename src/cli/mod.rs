@@ -1,6 +1,7 @@
 //! The command line: of the shipped games, and of a program that brings its own.
 
 mod access;
+mod bench;
 mod doctor;
 mod playback;
 mod replay;
@@ -68,6 +69,9 @@ enum Command<A: Args, O: Subcommand> {
 enum ShippedCommand {
     /// Let bots play over simulated networks, and print what they see.
     Sim(sim::Sim),
+    /// Put a server under load, as scenario files say that read like Artillery's.
+    #[command(subcommand)]
+    Bench(bench::Bench),
 }
 
 /// A program that brings its own game has no commands of its own.
@@ -207,6 +211,7 @@ pub fn run_with<G: Game>(
 pub fn main() -> ExitCode {
     match parse() {
         Ok(Command::Own(ShippedCommand::Sim(sim))) => sim::run(&sim),
+        Ok(Command::Own(ShippedCommand::Bench(bench))) => bench::run(&bench),
         Ok(Command::Token(token)) => token::run(&token),
         Ok(Command::Serve(ServeShipped { game: Shipped::Arena, serve })) => {
             start(serve, "the arena game", ARENA_PAGE.into(), |room| Ok(Arena::new(room)), |_| ())

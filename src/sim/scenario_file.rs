@@ -4,17 +4,15 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_saphyr::Error;
 
 use super::crossing::DRAWS;
 use super::path::{Node, RateLimit};
 use super::scenario::Scenario;
+use crate::yaml::{sentence, unknown};
 
 const SHIPPED: &str = include_str!("scenarios.yml");
 /// Bytes of a scenario file.
 const FILE_BYTES: usize = 256 * 1024;
-/// Of what a user may mistype, so many letters off is still taken for it.
-const TYPING_ERRORS: usize = 3;
 
 /// What is wrong with a scenario file, and where, in one sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +42,8 @@ impl Scenario {
         if yaml.len() > FILE_BYTES {
             return Err(ScenarioError(format!("it has {} bytes, and {FILE_BYTES} are allowed", yaml.len())));
         }
-        let entries: Vec<Entry> = serde_saphyr::from_str(yaml).map_err(|error| sentence(error.without_snippet()))?;
+        let entries: Vec<Entry> =
+            serde_saphyr::from_str(yaml).map_err(|error| ScenarioError(sentence(&error, "node")))?;
         let mut scenarios: Vec<Scenario> = Vec::with_capacity(entries.len());
         for entry in entries {
             let scenario = entry.into_scenario()?;
@@ -197,33 +196,6 @@ impl NodeEntry {
             NodeEntry::RebindingMs(every) => Node::Rebinding(every.millis()),
             NodeEntry::NoUdp => Node::NoUdp,
         }
-    }
-}
-
-fn sentence(error: &Error) -> ScenarioError {
-    let what = match error {
-        Error::SerdeUnknownField { field, expected, .. } => unknown("key", field, expected),
-        Error::SerdeUnknownVariant { variant, expected, .. } => unknown("node", variant, expected),
-        Error::Message { msg, .. } => msg.clone(),
-        other => other.to_string(),
-    };
-    ScenarioError(match error.location() {
-        Some(at) if at.line() > 0 => format!("line {}, column {}: {what}", at.line(), at.column()),
-        _ => what,
-    })
-}
-
-/// That there is no such thing, and what there is.
-fn unknown(what: &str, name: &str, known: &[&str]) -> String {
-    let nearest = known
-        .iter()
-        .map(|&one| (strsim::damerau_levenshtein(one, name), one))
-        .filter(|&(distance, one)| distance <= TYPING_ERRORS.min(one.chars().count() / 2))
-        .min();
-    let listed = known.join(", ");
-    match nearest {
-        Some((_, nearest)) => format!("there is no {what} {name:?}; is it {nearest:?}? Known are {listed}"),
-        None => format!("there is no {what} {name:?}; known are {listed}"),
     }
 }
 

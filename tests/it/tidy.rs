@@ -11,6 +11,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("time", &[]),
     ("rate", &[]),
+    ("yaml", &[]),
     ("wire", &["limits", "time"]),
     ("game", &["limits", "time", "wire", "room"]),
     ("auth", &["limits", "wire", "game"]),
@@ -24,11 +25,11 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("signaling", SESSIONS),
     ("server", SESSIONS),
     ("client", &["limits", "time", "wire", "peer"]),
-    ("hostile", &["limits", "wire", "game", "room", "journal", "peer", "endpoint", "games"]),
-    ("sim", &["limits", "time", "wire", "game", "room", "journal", "peer", "endpoint", "server", "client"]),
+    ("hostile", &["limits", "wire", "game", "room", "journal", "peer", "endpoint", "games", "bench"]),
+    ("sim", &["limits", "time", "wire", "game", "room", "journal", "peer", "endpoint", "server", "client", "yaml"]),
     ("driver", &["limits", "rate", "auth", "time", "wire", "game", "hooks", "journal", "endpoint", "server"]),
     ("games", &["limits", "game"]),
-    ("bench", &["limits", "time", "wire", "game", "client", "driver"]),
+    ("bench", &["limits", "time", "wire", "game", "client", "driver", "yaml"]),
     (
         "cli",
         &[

@@ -1,0 +1,152 @@
+//! `rtcade bench`: the load tester.
+
+use std::env;
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::path::{self, PathBuf};
+
+use clap::{Args, Subcommand};
+
+use super::{ExitCode, complain};
+use crate::bench::script::{Config, Load, Overrides, Script, arrivals};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Bench {
+    /// Read scenario files, and say what load they are, or what is wrong with them.
+    ///
+    /// The exit status is 0 where all can be run, 2 where one can't.
+    Check(Check),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// Scenario files.
+    #[arg(required = true, value_name = "SCENARIO.yml")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    changes: Changes,
+}
+
+/// What is otherwise than in the file.
+#[derive(Debug, Args)]
+struct Changes {
+    /// The environment of the file that is chosen.
+    #[arg(short, long, value_name = "NAME")]
+    environment: Option<String>,
+    /// Variables, as a JSON object; they go before those of the file.
+    #[arg(short, long, value_name = "JSON")]
+    variables: Option<String>,
+    /// JSON that is merged into the file before it is read: maps are merged, all else replaces.
+    #[arg(long, value_name = "JSON")]
+    overrides: Option<String>,
+    /// Where the file's one payload is instead.
+    #[arg(short, long, value_name = "CSV")]
+    payload: Option<PathBuf>,
+    /// URL of the server instead.
+    #[arg(short, long, value_name = "URL")]
+    target: Option<String>,
+    /// The only scenario that is played.
+    #[arg(long, value_name = "NAME")]
+    scenario_name: Option<String>,
+}
+
+impl Changes {
+    fn overrides(&self) -> Result<Overrides, String> {
+        let payload = self.payload.as_ref().map(|path| {
+            // Not from the scenario file's directory, as paths in it are.
+            path::absolute(path).map_err(|error| format!("{} can't be found: {error}", path.display()))
+        });
+        let process =
+            env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Ok(Overrides {
+            environment: self.environment.clone(),
+            variables: self.variables.clone(),
+            file: self.overrides.clone(),
+            payload: payload.transpose()?,
+            target: self.target.clone(),
+            scenario: self.scenario_name.clone(),
+            process: process.collect(),
+        })
+    }
+}
+
+pub(super) fn run(bench: &Bench) -> ExitCode {
+    match bench {
+        Bench::Check(check) => self::check(check),
+    }
+}
+
+fn check(check: &Check) -> ExitCode {
+    let overrides = match check.changes.overrides() {
+        Ok(overrides) => overrides,
+        Err(sentence) => {
+            complain(&sentence);
+            return ExitCode::from(2);
+        }
+    };
+    let mut status = ExitCode::SUCCESS;
+    for file in &check.files {
+        match Script::read(file, &overrides) {
+            Ok(script) => {
+                let printed = write!(io::stdout(), "{}:\n{}", file.display(), summary(&script));
+                if printed.is_err() {
+                    return ExitCode::FAILURE;
+                }
+            }
+            Err(error) => {
+                complain(&format!("{}: {error}", file.display()));
+                status = ExitCode::from(2);
+            }
+        }
+    }
+    status
+}
+
+/// What load it is.
+fn summary(script: &Script) -> String {
+    let Script { config: Config { target, phases, .. }, scenarios } = script;
+    let mut text = format!("  target: {}\n", target.as_deref().unwrap_or("none; -t has to say it"));
+    for (number, phase) in (1..).zip(phases) {
+        let name = phase.name.clone().unwrap_or_else(|| format!("phase {number}"));
+        let load = match phase.load {
+            Load::Pause => "nobody comes".to_owned(),
+            Load::Rate { from, to } if from.to_bits() == to.to_bits() => format!("{from} users per second"),
+            Load::Rate { from, to } => format!("from {from} to {to} users per second"),
+            Load::Count(users) => format!("{users} users"),
+        };
+        let most = phase.max_vusers.map(|most| format!(", at most {most} at once")).unwrap_or_default();
+        let _ = writeln!(text, "  {name}: {load} for {:?}{most}", phase.duration);
+    }
+    let _ = writeln!(text, "  users: {}", arrivals::count(phases));
+    let weights: u64 = scenarios.iter().map(|scenario| u64::from(scenario.weight)).sum();
+    for scenario in scenarios {
+        let tenths = u64::from(scenario.weight) * 1_000 / weights.max(1);
+        let (percent, engine) = (format!("{}.{}", tenths / 10, tenths % 10), scenario.engine.name());
+        let _ = writeln!(text, "  {} ({engine}): {} % of the users", scenario.name, percent.trim_end_matches(".0"));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_tells_phases_users_and_shares() {
+        let yaml = "config:\n  phases:\n    - { name: up, duration: 10, arrivalRate: 1, rampTo: 4, maxVusers: 9 }\n    - \
+                    { pause: 500ms }\n    - { duration: 1m, arrivalRate: 0.5 }\n    - { duration: 1, arrivalCount: 7 \
+                    }\nscenarios:\n  - { name: a, weight: 2, flow: [join] }\n  - { name: b, engine: ws, flow: [log: x] }";
+        let script = Script::parse(yaml, &Overrides::default()).expect("it can be read");
+        assert_eq!(
+            summary(&script),
+            "  target: none; -t has to say it\n  \
+             up: from 1 to 4 users per second for 10s, at most 9 at once\n  \
+             phase 2: nobody comes for 500ms\n  \
+             phase 3: 0.5 users per second for 60s\n  \
+             phase 4: 7 users for 1s\n  \
+             users: 62\n  \
+             a (rtc): 66.6 % of the users\n  \
+             b (ws): 33.3 % of the users\n"
+        );
+    }
+}
