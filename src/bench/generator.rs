@@ -15,7 +15,7 @@
 #![expect(clippy::disallowed_methods, reason = "the clock is what is measured with")]
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BinaryHeap;
 use std::fmt;
 use std::io;
 use std::net::ToSocketAddrs;
@@ -35,8 +35,8 @@ use tungstenite::http::Uri;
 
 use super::meters::{Count, Meters};
 use super::scrape;
-use super::script::Script;
 use super::script::arrivals::{Arrival, arrivals};
+use super::script::{Phase, Script};
 use super::stats::{INTERVAL, Run, Share, Stats, Who};
 use super::user::{Target, Thread, User};
 
@@ -68,8 +68,6 @@ pub struct Options {
     pub seed: u64,
     /// One user, who arrives at once, instead of all.
     pub solo: bool,
-    /// Only the scenario of this name.
-    pub scenario: Option<String>,
     /// URL of the server's metrics, in the text format of Prometheus; without one, `/metrics` of the target.
     pub scrape: Option<String>,
 }
@@ -107,8 +105,6 @@ pub enum Unreachable {
         /// What the operating system said.
         error: io::Error,
     },
-    /// No scenario has that name.
-    Scenario(String),
     /// The operating system has no event queue, or no thread, for the generator.
     Generator(io::Error),
 }
@@ -118,7 +114,6 @@ impl fmt::Display for Unreachable {
         match self {
             Unreachable::Target(sentence) => f.write_str(sentence),
             Unreachable::Server { target, error } => write!(f, "{target} can't be reached: {error}"),
-            Unreachable::Scenario(name) => write!(f, "no scenario has the name {name:?}"),
             Unreachable::Generator(error) => {
                 write!(f, "the operating system refused what the generator needs: {error}")
             }
@@ -137,23 +132,15 @@ pub fn run(
     options: &Options,
     progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Run, Unreachable> {
-    let weights = weights(script, options)?;
     let target = reach(&options.target)?;
-    let phases: Vec<String> = script
-        .config
-        .phases
-        .iter()
-        .enumerate()
-        .map(|(index, phase)| phase_name(index, phase.name.as_deref()))
-        .collect();
+    let (phases, durations): (Vec<String>, Vec<Duration>) = phases(script, options.solo).into_iter().unzip();
     let scenarios: Vec<String> = script.scenarios.iter().map(|scenario| scenario.name.clone()).collect();
-    let ends = ends(script, options.solo);
+    let ends = ends(&durations);
     let threads = options.threads.clamp(1, THREADS);
     let began_unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let shared = Shared {
         script,
         target: &target,
-        weights: &weights,
         options,
         begun: Instant::now(),
         ends: ends.last().copied().unwrap_or_default(),
@@ -221,31 +208,24 @@ pub fn run(
     })
 }
 
-fn phase_name(index: usize, name: Option<&str>) -> String {
-    name.map_or_else(|| format!("phase {}", index + 1), str::to_owned)
-}
-
-/// Of each scenario its weight; nothing where it is not to run.
-fn weights(script: &Script, options: &Options) -> Result<Vec<u32>, Unreachable> {
-    let Some(wanted) = &options.scenario else {
-        return Ok(script.scenarios.iter().map(|scenario| scenario.weight).collect());
+/// The phases of a run, in order, by name and length.
+#[must_use]
+pub fn phases(script: &Script, solo: bool) -> Vec<(String, Duration)> {
+    let name = |(number, phase): (usize, &Phase)| {
+        let name = phase.name.clone().unwrap_or_else(|| format!("phase {number}"));
+        (name, if solo { Duration::ZERO } else { phase.duration })
     };
-    if !script.scenarios.iter().any(|scenario| scenario.name == *wanted) {
-        return Err(Unreachable::Scenario(wanted.clone()));
-    }
-    Ok(script.scenarios.iter().map(|scenario| u32::from(scenario.name == *wanted)).collect())
+    (1..).zip(&script.config.phases).map(name).collect()
 }
 
 /// When each phase is over.
-fn ends(script: &Script, solo: bool) -> Vec<Duration> {
+fn ends(durations: &[Duration]) -> Vec<Duration> {
     let mut end = Duration::ZERO;
-    let durations = script.config.phases.iter().map(|phase| if solo { Duration::ZERO } else { phase.duration });
-    durations
-        .map(|duration| {
-            end += duration;
-            end
-        })
-        .collect()
+    let add = |duration: &Duration| {
+        end += *duration;
+        end
+    };
+    durations.iter().map(add).collect()
 }
 
 /// Finds the server, and whether it accepts a connection.
@@ -353,7 +333,6 @@ fn overload(cpu: f64, stats: &Stats) -> Option<String> {
 struct Shared<'s> {
     script: &'s Script,
     target: &'s Target,
-    weights: &'s [u32],
     options: &'s Options,
     begun: Instant,
     /// When the last phase is over.
@@ -367,17 +346,17 @@ struct Shared<'s> {
 impl Shared<'_> {
     /// The scenario of a user, by the weights.
     fn scenario_of(&self, user: u64) -> usize {
-        let total: u64 = self.weights.iter().copied().map(u64::from).sum();
+        let weights = self.script.scenarios.iter().map(|scenario| u64::from(scenario.weight));
         let mut rng = ChaCha8Rng::seed_from_u64(self.options.seed);
         rng.set_stream(user);
-        let mut luck = rng.random_range(0..total.max(1));
-        let is_it = |&weight: &u32| {
-            let weight = u64::from(weight);
-            let is_it = luck < weight;
-            luck = luck.saturating_sub(weight);
-            is_it
-        };
-        self.weights.iter().position(is_it).unwrap_or_default()
+        let mut luck = rng.random_range(0..weights.clone().sum::<u64>().max(1));
+        for (index, weight) in weights.enumerate() {
+            if luck < weight {
+                return index;
+            }
+            luck -= weight;
+        }
+        0
     }
 }
 
@@ -550,6 +529,3 @@ impl<'s> Worker<'s> {
         }
     }
 }
-
-/// What was scraped, by time.
-pub(super) type Scrapes = Vec<(Duration, BTreeMap<String, f64>)>;

@@ -36,8 +36,6 @@ pub(super) struct WebSocket {
     state: State,
     /// Before it is open.
     waiting: VecDeque<Message>,
-    /// Where it broke as it was written to.
-    broken: Option<tungstenite::Error>,
 }
 
 impl WebSocket {
@@ -50,12 +48,12 @@ impl WebSocket {
     ) -> Result<WebSocket, &'static str> {
         let request = Box::new(url.into_client_request().map_err(|_| "EURL")?);
         let stream = dial(registry, token, address).map_err(|error| error_name(&error))?;
-        Ok(WebSocket { state: State::Connecting { stream, request }, waiting: VecDeque::new(), broken: None })
+        Ok(WebSocket { state: State::Connecting { stream, request }, waiting: VecDeque::new() })
     }
 
     /// One that has been closed.
     pub(super) fn none() -> WebSocket {
-        WebSocket { state: State::Closed, waiting: VecDeque::new(), broken: None }
+        WebSocket { state: State::Closed, waiting: VecDeque::new() }
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -75,30 +73,17 @@ impl WebSocket {
     /// Sends, or keeps what doesn't fit until the socket takes it.
     pub(super) fn send(&mut self, message: Message) {
         match &mut self.state {
-            State::Open(socket) => {
-                if let Err(error) = socket.write(message)
-                    && !is_block(&error)
-                {
-                    self.broken.get_or_insert(error);
-                }
-            }
+            // What doesn't fit goes later, and a broken one shows when it is read.
+            State::Open(socket) => drop(socket.write(message)),
             State::Connecting { .. } | State::Handshaking(_) => self.waiting.push_back(message),
             State::Closed => {}
         }
     }
 
     pub(super) fn flush(&mut self) {
-        if let State::Open(socket) = &mut self.state
-            && let Err(error) = socket.flush()
-            && !is_block(&error)
-        {
-            self.broken.get_or_insert(error);
+        if let State::Open(socket) = &mut self.state {
+            let _ = socket.flush();
         }
-    }
-
-    /// Whether it broke since it was last read: to be read again, which says so.
-    pub(super) fn is_broken(&self) -> bool {
-        self.broken.is_some()
     }
 
     /// Goes on with opening. Whether it is open.
@@ -161,7 +146,7 @@ impl WebSocket {
                 Ok(_) => {}
                 Err(error) if is_block(&error) => {
                     self.flush();
-                    return self.broken.take().map_or(Ok(false), Err);
+                    return Ok(false);
                 }
                 Err(error) => return Err(error),
             }
