@@ -1,3 +1,15 @@
-//! The load tester: `rtcade bench`.
+//! The load tester: thousands of virtual users who do what a script says, and what they measure.
 
+pub mod compare;
+pub mod ensure;
+pub mod generator;
+pub mod report;
 pub mod script;
+pub mod stats;
+pub mod terminal;
+
+mod meters;
+mod netem;
+mod scrape;
+mod user;
+mod websocket;

@@ -1,5 +1,7 @@
 //! `rtcade bench`: the load tester.
 
+mod run;
+
 use std::env;
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -16,6 +18,14 @@ pub(super) enum Bench {
     ///
     /// The exit status is 0 where all can be run, 2 where one can't.
     Check(Check),
+    /// Play a scenario file against a server, and report what its users measured.
+    ///
+    /// The exit status is 0, or 1 where a threshold failed, 2 where the file can't be run, 3 where the target can't be
+    /// reached, 4 where the generator itself was overloaded (its figures are marked unfit then), 130 where it was
+    /// interrupted (what was measured so far is written).
+    Run(run::Run),
+    /// Let that many users join rooms, send inputs and leave again; the exit status is that of run.
+    Quick(run::Quick),
 }
 
 #[derive(Debug, Args)]
@@ -73,6 +83,8 @@ impl Changes {
 pub(super) fn run(bench: &Bench) -> ExitCode {
     match bench {
         Bench::Check(check) => self::check(check),
+        Bench::Run(run) => run.run(),
+        Bench::Quick(quick) => quick.run(),
     }
 }
 

@@ -183,6 +183,8 @@ pub struct Stats {
     pub frames: u64,
     /// Gaps in their sequence numbers: frames lost or still on their way.
     pub missing: u64,
+    /// Frames that came after one with a newer sequence number.
+    pub late_frames: u64,
     /// States that came after a newer one.
     pub stale_states: u64,
     /// Frames that could not be read.
@@ -231,6 +233,7 @@ pub struct Client {
     last_input_packet: Option<Instant>,
     unsent_input: bool,
     newest_tick: u32,
+    tick_length: Option<Duration>,
     newest_state: Option<u32>,
     newest_seq: Option<u16>,
     next_tick: Option<u32>,
@@ -277,6 +280,7 @@ impl Client {
             last_input_packet: None,
             unsent_input: false,
             newest_tick: 0,
+            tick_length: None,
             newest_state: None,
             newest_seq: None,
             next_tick: None,
@@ -321,6 +325,12 @@ impl Client {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.peer.as_ref().is_some_and(Peer::is_open)
+    }
+
+    /// The length of the room's ticks, once it has let the player in.
+    #[must_use]
+    pub fn tick_length(&self) -> Option<Duration> {
+        self.tick_length
     }
 
     /// Inputs that the game has not confirmed to have had.
@@ -662,7 +672,10 @@ impl Client {
                 self.stats.missing += u64::from(seq.wrapping_sub(newest) - 1);
                 self.newest_seq = Some(seq);
             }
-            Some(_) => self.stats.missing = self.stats.missing.saturating_sub(1),
+            Some(_) => {
+                self.stats.missing = self.stats.missing.saturating_sub(1);
+                self.stats.late_frames += 1;
+            }
             None => self.newest_seq = Some(seq),
         }
     }

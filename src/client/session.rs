@@ -361,6 +361,7 @@ impl Client {
         let Reply { socket_id, player, sessions, tick, tick_ms, input_seq, resume, last, welcome, sdp } = reply;
         let now = self.now;
         let tick_length = Duration::from_secs_f64((tick_ms / 1_000.0).clamp(0.0, 1.0));
+        self.tick_length = Some(tick_length);
         let is_first = self.ticket.replace(Ticket { socket_id, resume }).is_none();
         self.websocket = Websocket::Attached { since: now, heard: now };
         self.next_ping = now;

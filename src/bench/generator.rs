@@ -1,0 +1,531 @@
+//! Runs a script: its users, spread over threads with one event loop each, and what comes of them.
+//!
+//! **Time.** A user arrives, and each of their steps is due, at an *intended* time, which the script alone decides: what
+//! follows a `think` or a turn of a paced loop is due so long after the step before was, and not after the generator got
+//! round to it. Only what waits for the server (`join`, `expect`, `reconnect`, `leave`, a request) is followed by a step
+//! that is due when the wait is over. Latency is measured from the intended time. So where the server or the generator
+//! stands still for a second, everything that was due in that second shows how late it was, although it was sent
+//! afterwards.
+//!
+//! **The generator's own health.** `generator.lateness` is how late users arrived, and their timed steps were taken;
+//! `generator.cpu` the share of the CPU time that its threads could have had. Past [`CPU_MOST`] over the run or
+//! [`LATENESS_MOST`] at the 99th percentile the figures are those of the generator and not of the server: the run is
+//! marked ([`Run::overload`]).
+
+#![expect(clippy::disallowed_methods, reason = "the clock is what is measured with")]
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::fmt;
+use std::io;
+use std::net::ToSocketAddrs;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use mio::{Events, Poll, Token};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use slab::Slab;
+use tungstenite::http::Uri;
+
+use super::meters::{Count, Meters};
+use super::scrape;
+use super::script::arrivals::{Arrival, arrivals};
+use super::script::{Phase, Script};
+use super::stats::{INTERVAL, Run, Share, Stats, Who};
+use super::user::{Target, Thread, User};
+
+/// Share of the CPU time of its threads past which the generator measures itself.
+pub const CPU_MOST: f64 = 0.85;
+/// How late its 99th percentile may be.
+pub const LATENESS_MOST: Duration = Duration::from_millis(5);
+
+/// How long the server may take to accept a connection before anything begins.
+const REACH_PATIENCE: Duration = Duration::from_secs(5);
+/// How often what was measured is handed over, and the caller told.
+const HANDOVER: Duration = Duration::from_millis(500);
+const EVENTS: usize = 1024;
+/// For what is received at once: a datagram, a piece of an HTTP response.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// Threads that are of use.
+const THREADS: usize = 256;
+
+/// What to run a script with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What the script is called in reports.
+    pub name: String,
+    /// URL of the server, as in `http://127.0.0.1:8080` or `ws://127.0.0.1:8080/chat`.
+    pub target: String,
+    /// Event loops, each with a thread; at least one.
+    pub threads: usize,
+    /// All that is random comes of it.
+    pub seed: u64,
+    /// One user, who arrives at once, instead of all.
+    pub solo: bool,
+    /// URL of the server's metrics, in the text format of Prometheus; without one, `/metrics` of the target.
+    pub scrape: Option<String>,
+}
+
+impl Options {
+    /// One thread for each core but one: the server, or the rest of the machine, has that.
+    #[must_use]
+    pub fn default_threads() -> usize {
+        thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
+    }
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress<'a> {
+    /// Since its begin.
+    pub elapsed: Duration,
+    /// Index of the phase; that of the last when all are over and users are still active.
+    pub phase: usize,
+    /// Users whose flow is not over.
+    pub active: usize,
+    /// What was measured, up to half a second ago.
+    pub stats: &'a Stats,
+}
+
+/// Why nothing was run.
+#[derive(Debug)]
+pub enum Unreachable {
+    /// The target is no URL that the generator speaks; a sentence.
+    Target(String),
+    /// The server didn't accept a connection.
+    Server {
+        /// As it was tried.
+        target: String,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// The operating system has no event queue, or no thread, for the generator.
+    Generator(io::Error),
+}
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unreachable::Target(sentence) => f.write_str(sentence),
+            Unreachable::Server { target, error } => write!(f, "{target} can't be reached: {error}"),
+            Unreachable::Generator(error) => {
+                write!(f, "the operating system refused what the generator needs: {error}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Unreachable {}
+
+/// Runs `script` to its end, or until `progress`, which is asked twice a second, breaks it off.
+///
+/// # Errors
+/// Where nothing can be run: see [`Unreachable`].
+pub fn run(
+    script: &Script,
+    options: &Options,
+    progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
+) -> Result<Run, Unreachable> {
+    let target = reach(&options.target)?;
+    let (phases, durations): (Vec<String>, Vec<Duration>) = phases(script, options.solo).into_iter().unzip();
+    let scenarios: Vec<String> = script.scenarios.iter().map(|scenario| scenario.name.clone()).collect();
+    let ends = ends(&durations);
+    let threads = options.threads.clamp(1, THREADS);
+    let began_unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let shared = Shared {
+        script,
+        target: &target,
+        options,
+        begun: Instant::now(),
+        ends: ends.last().copied().unwrap_or_default(),
+        threads,
+        is_stopped: AtomicBool::new(false),
+        active: AtomicUsize::new(0),
+    };
+    let mut polls = Vec::with_capacity(threads);
+    for _ in 0..threads {
+        polls.push(Poll::new().map_err(Unreachable::Generator)?);
+    }
+    let metrics = options.scrape.clone().unwrap_or_else(|| format!("http://{}/metrics", target.authority));
+    let mut all = Stats::new(phases.clone(), scenarios.clone());
+    let mut is_interrupted = false;
+    let mut cpu = Cpu::new(shared.begun, threads);
+    let scrapes = thread::scope(|scope| {
+        let (sender, receiver) = mpsc::channel();
+        for (index, poll) in polls.into_iter().enumerate() {
+            let (shared, sender) = (&shared, sender.clone());
+            let meters = Meters::new(phases.clone(), scenarios.clone());
+            scope.spawn(move || Worker::new(shared, index, poll, meters).run(&sender));
+        }
+        drop(sender);
+        let (ended, ends_scrape) = mpsc::channel();
+        let scraper = scope.spawn({
+            let begun = shared.begun;
+            move || scrape::collect(&metrics, begun, &ends_scrape)
+        });
+        let mut told = Instant::now();
+        loop {
+            match receiver.recv_timeout(HANDOVER) {
+                Ok(stats) => all.merge(stats),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            let now = Instant::now();
+            if now - told < HANDOVER {
+                continue;
+            }
+            told = now;
+            let elapsed = now - shared.begun;
+            cpu.note(now, &mut all);
+            let phase = ends.iter().position(|end| elapsed < *end).unwrap_or(ends.len().saturating_sub(1));
+            let active = shared.active.load(Ordering::Relaxed);
+            if progress(&Progress { elapsed, phase, active, stats: &all }).is_break() {
+                is_interrupted = true;
+                shared.is_stopped.store(true, Ordering::Relaxed);
+            }
+        }
+        drop(ended);
+        scraper.join().unwrap_or_default()
+    });
+    let share = cpu.finish(Instant::now(), &mut all);
+    let overload = overload(share, &all);
+    Ok(Run {
+        script: options.name.clone(),
+        target: options.target.clone(),
+        seed: options.seed,
+        began_unix_ms: u64::try_from(began_unix_ms).unwrap_or(u64::MAX),
+        threads,
+        stats: all,
+        scrapes,
+        overload,
+        is_interrupted,
+    })
+}
+
+/// The phases of a run, in order, by name and length.
+#[must_use]
+pub fn phases(script: &Script, solo: bool) -> Vec<(String, Duration)> {
+    let name = |(number, phase): (usize, &Phase)| {
+        let name = phase.name.clone().unwrap_or_else(|| format!("phase {number}"));
+        (name, if solo { Duration::ZERO } else { phase.duration })
+    };
+    (1..).zip(&script.config.phases).map(name).collect()
+}
+
+/// When each phase is over.
+fn ends(durations: &[Duration]) -> Vec<Duration> {
+    let mut end = Duration::ZERO;
+    let add = |duration: &Duration| {
+        end += *duration;
+        end
+    };
+    durations.iter().map(add).collect()
+}
+
+/// Finds the server, and whether it accepts a connection.
+fn reach(text: &str) -> Result<Target, Unreachable> {
+    let sentence = |what: &str| Unreachable::Target(format!("{text}: {what}"));
+    let no_url = || sentence("expected a URL, as in http://127.0.0.1:8080");
+    let uri: Uri = text.parse().map_err(|_| no_url())?;
+    match uri.scheme_str() {
+        Some("http" | "ws") => {}
+        Some("https" | "wss") => {
+            let sentence = sentence("this program speaks no TLS: name the server behind its proxy");
+            return Err(sentence);
+        }
+        _ => return Err(no_url()),
+    }
+    let authority = uri.authority().ok_or_else(no_url)?;
+    let host = authority.host().trim_matches(['[', ']']);
+    let unreachable = |error| Unreachable::Server { target: text.to_owned(), error };
+    let addresses = (host, authority.port_u16().unwrap_or(80)).to_socket_addrs().map_err(unreachable)?;
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, "its name has no address");
+    for address in addresses {
+        #[expect(clippy::disallowed_types, reason = "before the event loops begin")]
+        match std::net::TcpStream::connect_timeout(&address, REACH_PATIENCE).and_then(|tcp| tcp.local_addr()) {
+            Ok(local) => {
+                let path = uri.path_and_query().map_or("/", |path| path.as_str());
+                let path = if path.is_empty() { "/" } else { path };
+                let (authority, path) = (authority.to_string(), path.to_owned());
+                return Ok(Target { authority, path, address, local: local.ip() });
+            }
+            Err(error) => failure = error,
+        }
+    }
+    Err(unreachable(failure))
+}
+
+/// CPU time of the process.
+struct Cpu {
+    threads: usize,
+    begun: Instant,
+    used_before: Duration,
+    noted_at: Instant,
+    noted: Duration,
+}
+
+impl Cpu {
+    fn new(begun: Instant, threads: usize) -> Cpu {
+        let used = Cpu::used();
+        Cpu { threads, begun, used_before: used, noted_at: begun, noted: used }
+    }
+
+    fn used() -> Duration {
+        let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return Duration::ZERO };
+        let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+        Duration::from_micros(u64::try_from(micros).unwrap_or_default())
+    }
+
+    fn share(&self, used: Duration, of: Duration) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "there are few threads")]
+        let available = of.as_secs_f64() * self.threads as f64;
+        if available > 0.0 { used.as_secs_f64() / available } else { 0.0 }
+    }
+
+    /// Notes the share of each interval when it is over.
+    fn note(&mut self, now: Instant, stats: &mut Stats) {
+        let interval = now - self.noted_at;
+        if interval >= INTERVAL {
+            self.record(now, stats);
+        }
+    }
+
+    fn record(&mut self, now: Instant, stats: &mut Stats) {
+        let used = Cpu::used();
+        let share = self.share(used.saturating_sub(self.noted), now - self.noted_at);
+        // It belongs to the interval that has ended.
+        let at = (now - self.begun).saturating_sub(Duration::from_secs(1));
+        stats.gauge(at, "generator.cpu", share);
+        (self.noted_at, self.noted) = (now, used);
+    }
+
+    /// The share of the whole run.
+    fn finish(&mut self, now: Instant, stats: &mut Stats) -> f64 {
+        self.record(now, stats);
+        self.share(self.noted.saturating_sub(self.used_before), now - self.begun)
+    }
+}
+
+/// Why the figures are not the server's, in a sentence.
+fn overload(cpu: f64, stats: &Stats) -> Option<String> {
+    let most_ms = LATENESS_MOST.as_secs_f64() * 1_000.0;
+    let late_ms = stats.summary("generator.lateness", Share::All).map_or(0.0, |lateness| lateness.p99);
+    if cpu > CPU_MOST {
+        let (cpu, most) = (cpu * 100.0, CPU_MOST * 100.0);
+        return Some(format!(
+            "The generator used {cpu:.0} % of the CPU time of its threads; more than {most:.0} % is too much."
+        ));
+    }
+    (late_ms > most_ms).then(|| {
+        format!(
+            "The generator took steps {late_ms:.1} ms late (99th percentile); more than {most_ms:.0} ms is too much."
+        )
+    })
+}
+
+/// What all threads know.
+struct Shared<'s> {
+    script: &'s Script,
+    target: &'s Target,
+    options: &'s Options,
+    begun: Instant,
+    /// When the last phase is over.
+    ends: Duration,
+    threads: usize,
+    is_stopped: AtomicBool,
+    /// Users whose flow is not over.
+    active: AtomicUsize,
+}
+
+impl Shared<'_> {
+    /// The scenario of a user, by the weights.
+    fn scenario_of(&self, user: u64) -> usize {
+        let weights = self.script.scenarios.iter().map(|scenario| u64::from(scenario.weight));
+        let mut rng = ChaCha8Rng::seed_from_u64(self.options.seed);
+        rng.set_stream(user);
+        let mut luck = rng.random_range(0..weights.clone().sum::<u64>().max(1));
+        for (index, weight) in weights.enumerate() {
+            if luck < weight {
+                return index;
+            }
+            luck -= weight;
+        }
+        0
+    }
+}
+
+struct Entry<'s> {
+    user: User<'s>,
+    /// When it is to be woken, as the newest of its timers has it.
+    timer: Option<Instant>,
+    is_active: bool,
+}
+
+/// One thread: an event loop and its users.
+struct Worker<'s> {
+    shared: &'s Shared<'s>,
+    poll: Poll,
+    thread: Thread<'s>,
+    users: Slab<Entry<'s>>,
+    /// Timers by time; those that an [`Entry`] doesn't know any more are passed over.
+    timers: BinaryHeap<Reverse<(Instant, usize)>>,
+    arrivals: std::iter::Peekable<Box<dyn Iterator<Item = (u64, Arrival)> + 's>>,
+    /// Sockets that have more to read than one turn takes.
+    again: Vec<Token>,
+}
+
+impl<'s> Worker<'s> {
+    fn new(shared: &'s Shared<'s>, index: usize, poll: Poll, meters: Meters) -> Worker<'s> {
+        let phases = &shared.script.config.phases;
+        let arrivals: Box<dyn Iterator<Item = (u64, Arrival)>> = if shared.options.solo {
+            let only = (0, Arrival { at: Duration::ZERO, phase: 0 });
+            Box::new((index == 0 && !phases.is_empty()).then_some(only).into_iter())
+        } else {
+            // Users are dealt to the threads in turn.
+            Box::new((0..).zip(arrivals(phases)).skip(index).step_by(shared.threads))
+        };
+        let registry = poll.registry().try_clone().expect("a file descriptor can be cloned");
+        Worker {
+            shared,
+            thread: Thread {
+                script: shared.script,
+                target: shared.target,
+                seed: shared.options.seed,
+                begun: shared.begun,
+                registry,
+                meters,
+                buffer: vec![0; BUFFER_BYTES].into(),
+            },
+            poll,
+            users: Slab::new(),
+            timers: BinaryHeap::new(),
+            arrivals: arrivals.peekable(),
+            again: Vec::new(),
+        }
+    }
+
+    fn run(mut self, sender: &Sender<Stats>) {
+        let mut events = Events::with_capacity(EVENTS);
+        let mut hand_over = self.shared.begun + HANDOVER;
+        let end = self.shared.begun + self.shared.ends;
+        loop {
+            let now = Instant::now();
+            let is_over = now >= end && self.users.is_empty() && self.arrivals.peek().is_none();
+            if is_over || self.shared.is_stopped.load(Ordering::Relaxed) {
+                break;
+            }
+            let wait = if self.again.is_empty() {
+                self.wake_at(hand_over).saturating_duration_since(now)
+            } else {
+                Duration::ZERO
+            };
+            match self.poll.poll(&mut events, Some(wait)) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                    log::error!("the operating system refused to go on: {error}");
+                    break;
+                }
+                _ => {}
+            }
+            for token in std::mem::take(&mut self.again) {
+                self.handle_ready(token);
+            }
+            for event in &events {
+                self.handle_ready(event.token());
+            }
+            self.let_arrive();
+            self.wake();
+            let now = Instant::now();
+            if now >= hand_over {
+                hand_over = now + HANDOVER;
+                // Who doesn't listen any more has broken the run off.
+                let _ = sender.send(self.thread.meters.take());
+            }
+        }
+        let now = Instant::now();
+        for (_, entry) in &mut self.users {
+            entry.user.stop(now, &mut self.thread);
+            if entry.is_active {
+                self.shared.active.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        let _ = sender.send(self.thread.meters.take());
+    }
+
+    fn wake_at(&mut self, hand_over: Instant) -> Instant {
+        let timer = self.timers.peek().map(|Reverse((at, _))| *at);
+        let arrival = self.arrivals.peek().map(|(_, arrival)| self.shared.begun + arrival.at);
+        [timer, arrival].into_iter().flatten().fold(hand_over, Instant::min)
+    }
+
+    fn handle_ready(&mut self, token: Token) {
+        let Some(entry) = self.users.get_mut(token.0 / 2) else { return };
+        entry.user.handle_ready(Instant::now(), token.0 % 2 == 0, &mut self.thread);
+        if entry.user.has_more {
+            self.again.push(token);
+        }
+        self.settle(token.0 / 2);
+    }
+
+    fn let_arrive(&mut self) {
+        loop {
+            let now = Instant::now();
+            let Some((number, arrival)) = self.arrivals.next_if(|(_, arrival)| self.shared.begun + arrival.at <= now)
+            else {
+                return;
+            };
+            let who = Who { phase: arrival.phase, scenario: self.shared.scenario_of(number) };
+            let most = self.shared.script.config.phases[arrival.phase].max_vusers.unwrap_or(u32::MAX);
+            let is_full = |active: usize| (active < most as usize).then_some(active + 1);
+            if self.shared.active.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_full).is_err() {
+                self.thread.meters.add(arrival.at, who, Count::Skipped, 1);
+                continue;
+            }
+            let due = self.shared.begun + arrival.at;
+            let slot = self.users.vacant_entry();
+            let key = slot.key();
+            let user = User::new(number, who, due, Token(2 * key), &mut self.thread);
+            slot.insert(Entry { user, timer: None, is_active: true }).user.handle_timeout(now, &mut self.thread);
+            self.settle(key);
+        }
+    }
+
+    /// Wakes those whose time has come by now; who is to be woken again at once has to wait for the sockets.
+    fn wake(&mut self) {
+        let by = Instant::now();
+        while let Some(Reverse((at, key))) = self.timers.peek().copied().filter(|Reverse((at, _))| *at <= by) {
+            self.timers.pop();
+            let Some(entry) = self.users.get_mut(key).filter(|entry| entry.timer == Some(at)) else { continue };
+            entry.timer = None;
+            entry.user.handle_timeout(Instant::now(), &mut self.thread);
+            self.settle_after(key, by);
+        }
+    }
+
+    fn settle(&mut self, key: usize) {
+        self.settle_after(key, self.shared.begun);
+    }
+
+    /// Sets the timer of a user, later than `least`, or lets go of who is gone.
+    fn settle_after(&mut self, key: usize, least: Instant) {
+        let Some(entry) = self.users.get_mut(key) else { return };
+        if entry.is_active && entry.user.is_over() {
+            entry.is_active = false;
+            self.shared.active.fetch_sub(1, Ordering::Relaxed);
+        }
+        if entry.user.is_gone() {
+            self.users.remove(key);
+            return;
+        }
+        let at = entry.user.poll_timeout().max(least + Duration::from_nanos(1));
+        if entry.timer != Some(at) {
+            entry.timer = Some(at);
+            self.timers.push(Reverse((at, key)));
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! A worse network between a user's UDP socket and their client: each datagram, either way, is lost or comes later.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::script::Netem;
+
+/// Datagrams that are on their way; a path that holds more has a router that would drop them.
+const QUEUED: usize = 4096;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    Up,
+    Down,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Datagram {
+    pub(super) direction: Direction,
+    /// Where it goes, or came from.
+    pub(super) remote: SocketAddr,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// The way between one user and the server.
+pub(super) struct Path {
+    loss: f64,
+    delay: Duration,
+    jitter: Duration,
+    rng: ChaCha8Rng,
+    taken: u64,
+    queue: BTreeMap<(Instant, u64), Datagram>,
+}
+
+impl Path {
+    /// `None` where the network is left as it is.
+    pub(super) fn new(netem: &Netem, user: u64, seed: u64) -> Option<Path> {
+        let &Netem { loss, delay, jitter, .. } = netem;
+        if loss <= 0.0 && delay.is_zero() && jitter.is_zero() {
+            return None;
+        }
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(user);
+        Some(Path { loss, delay, jitter, rng, taken: 0, queue: BTreeMap::new() })
+    }
+
+    pub(super) fn send(&mut self, now: Instant, datagram: Datagram) {
+        // Both are drawn for each, so that what becomes of one doesn't depend on what became of others.
+        let (luck, share): (f64, f64) = (self.rng.random(), self.rng.random());
+        if luck < self.loss || self.queue.len() >= QUEUED {
+            return;
+        }
+        self.taken += 1;
+        self.queue.insert((now + self.delay + self.jitter.mul_f64(share), self.taken), datagram);
+    }
+
+    /// The next datagram that has arrived.
+    pub(super) fn poll(&mut self, now: Instant) -> Option<Datagram> {
+        let entry = self.queue.first_entry()?;
+        (entry.key().0 <= now).then(|| entry.remove())
+    }
+
+    /// Whether the next that has arrived goes that way.
+    pub(super) fn is_next(&self, direction: Direction, now: Instant) -> bool {
+        self.queue.first_key_value().is_some_and(|(&(at, _), datagram)| at <= now && datagram.direction == direction)
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.queue.first_key_value().map(|(&(at, _), _)| at)
+    }
+}

@@ -1,0 +1,90 @@
+//! The server's own metrics, fetched now and then while users play.
+
+#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "a thread of its own that may block")]
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use tungstenite::http::Uri;
+
+use super::stats::INTERVAL;
+
+/// For a connection, and for a response.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Bytes of a response; what is beyond is not read.
+const RESPONSE_BYTES: u64 = 4 * 1024 * 1024;
+/// Different metrics; what is beyond is passed over.
+const METRICS: usize = 10_000;
+
+/// Fetches once an interval and at the end, which has come when the other end of `ended` is dropped. A server that has
+/// no such page just has none of its metrics in the report.
+pub(super) fn collect(url: &str, begun: Instant, ended: &Receiver<()>) -> Vec<(Duration, BTreeMap<String, f64>)> {
+    let mut scrapes = Vec::new();
+    loop {
+        let at = begun.elapsed();
+        match fetch(url) {
+            Ok(metrics) if !metrics.is_empty() => scrapes.push((at, metrics)),
+            Ok(_) => log::debug!("there are no metrics at {url}"),
+            Err(error) => log::debug!("the metrics at {url} can't be read: {error}"),
+        }
+        let next = begun + INTERVAL * u32::try_from(at.as_secs() / INTERVAL.as_secs() + 1).unwrap_or(u32::MAX);
+        match ended.recv_timeout(next.saturating_duration_since(Instant::now())) {
+            Err(RecvTimeoutError::Timeout) => {}
+            _ if begun.elapsed() < at + Duration::from_secs(1) => return scrapes,
+            _ => {
+                let at = begun.elapsed();
+                scrapes.extend(fetch(url).ok().filter(|metrics| !metrics.is_empty()).map(|metrics| (at, metrics)));
+                return scrapes;
+            }
+        }
+    }
+}
+
+fn fetch(url: &str) -> io::Result<BTreeMap<String, f64>> {
+    let invalid = |_| io::Error::from(io::ErrorKind::InvalidInput);
+    let uri: Uri = url.parse().map_err(invalid)?;
+    let authority = uri.authority().ok_or(io::ErrorKind::InvalidInput)?;
+    let host = authority.host().trim_matches(['[', ']']);
+    let mut addresses = (host, authority.port_u16().unwrap_or(80)).to_socket_addrs()?;
+    let address = addresses.next().ok_or(io::ErrorKind::NotFound)?;
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\n\r\n").as_bytes())?;
+    let mut response = Vec::new();
+    stream.take(RESPONSE_BYTES).read_to_end(&mut response)?;
+    let response = String::from_utf8_lossy(&response);
+    match response.split_once("\r\n\r\n") {
+        Some((head, body)) if head.split(' ').nth(1) == Some("200") => Ok(parse(body)),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// Reads the text format of Prometheus: `name{labels} value`, comments and times aside.
+fn parse(text: &str) -> BTreeMap<String, f64> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    let values = lines.filter_map(|line| {
+        // Labels may have blanks in them.
+        let end = line.rfind('}').map_or_else(|| line.find(' '), |at| Some(at + 1))?;
+        let (name, rest) = line.split_at(end);
+        let value: f64 = rest.split_whitespace().next()?.parse().ok()?;
+        value.is_finite().then(|| (name.to_owned(), value))
+    });
+    values.take(METRICS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_value_has_its_name_with_labels() {
+        let text = "# HELP a b\n# TYPE a gauge\na 1\nb{c=\"d e\",f=\"}\"} 2.5 1700000000\nc NaN\nd\n\ne 1e3\n";
+        let expected = [("a", 1.0), ("b{c=\"d e\",f=\"}\"}", 2.5), ("e", 1_000.0)];
+        assert_eq!(parse(text), expected.map(|(name, value)| (name.to_owned(), value)).into());
+    }
+}

@@ -1,0 +1,487 @@
+//! A virtual user: runs the steps of a scenario, one after the other.
+
+mod http;
+mod rtc;
+mod ws;
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use mio::{Registry, Token};
+use serde_json::Value;
+
+use self::http::Http;
+use self::rtc::Rtc;
+use self::ws::Ws;
+use super::meters::{Count, Meters, Time};
+use super::script::{Engine, Expected, Pacing, Script, Step, Times, Variables};
+use super::stats::Who;
+
+/// Steps taken in one go, before others have their turn.
+const STEPS_PER_TURN: usize = 64;
+/// How long somebody who has left waits for the server to say goodbye too.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Where the server is.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    /// Host and port, as the URL has them.
+    pub(super) authority: String,
+    pub(super) path: String,
+    pub(super) address: SocketAddr,
+    /// By which of this machine's addresses it is reached.
+    pub(super) local: IpAddr,
+}
+
+/// What the users of one thread share.
+pub(super) struct Thread<'s> {
+    pub(super) script: &'s Script,
+    pub(super) target: &'s Target,
+    pub(super) seed: u64,
+    pub(super) begun: Instant,
+    pub(super) registry: Registry,
+    pub(super) meters: Meters,
+    /// For what is received.
+    pub(super) buffer: Box<[u8]>,
+}
+
+/// Of whom something is measured, and when.
+#[derive(Clone, Copy)]
+struct Mark {
+    at: Duration,
+    who: Who,
+}
+
+impl Thread<'_> {
+    fn mark(&self, now: Instant, who: Who) -> Mark {
+        Mark { at: now.saturating_duration_since(self.begun), who }
+    }
+
+    fn add(&mut self, mark: Mark, what: Count, count: u64) {
+        self.meters.add(mark.at, mark.who, what, count);
+    }
+
+    fn record(&mut self, mark: Mark, what: Time, took: Duration) {
+        self.meters.record(mark.at, mark.who, what, took);
+    }
+}
+
+/// What an engine has to say to the steps.
+enum Happened {
+    /// What [`Wait::In`], [`Wait::Back`] or [`Wait::Response`] waits for.
+    Done,
+    State,
+    /// One msgpack value.
+    Event(Vec<u8>),
+    Text(String),
+    /// The user can't go on; the name of the error.
+    Failed(String),
+    /// The server has let go of them.
+    Gone,
+}
+
+/// What the next step waits for, beside its time.
+enum Wait<'s> {
+    /// Nothing.
+    None,
+    /// The engine's word, until then.
+    Engine { until: Instant },
+    /// What a server sends, until then.
+    Expect { what: &'s Expected, wanted: Option<Value>, until: Instant },
+    /// The end of the connection, until then; the flow is over.
+    Goodbye { until: Instant },
+}
+
+/// A list of steps that is being run.
+struct Level<'s> {
+    steps: &'s [Step],
+    next: usize,
+    repeat: Option<Repeat<'s>>,
+}
+
+struct Repeat<'s> {
+    times: &'s Times,
+    pacing: &'s Pacing,
+    /// Intended.
+    began: Instant,
+    turn_began: Instant,
+    turns: u64,
+}
+
+enum Connection {
+    Rtc(Box<Rtc>),
+    Ws(Box<Ws>),
+    Http(Box<Http>),
+    None,
+}
+
+/// How it went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Completed,
+    Failed,
+}
+
+pub(super) struct User<'s> {
+    number: u64,
+    token: Token,
+    who: Who,
+    born: Instant,
+    variables: Variables,
+    engine: Engine,
+    connection: Connection,
+    levels: Vec<Level<'s>>,
+    wait: Wait<'s>,
+    /// When the next step is to be taken by the schedule.
+    due: Instant,
+    /// Whether `due` is by the clock, so that coming later is the generator's fault.
+    is_timed: bool,
+    outcome: Option<Outcome>,
+    happened: Vec<Happened>,
+    /// Whether more may wait to be read than one turn takes.
+    pub(super) has_more: bool,
+}
+
+impl<'s> User<'s> {
+    /// Somebody who is to begin at `due`. `token` is that of their UDP socket, and the next one that of the TCP socket.
+    pub(super) fn new(number: u64, who: Who, due: Instant, token: Token, thread: &mut Thread<'s>) -> User<'s> {
+        let scenario = &thread.script.scenarios[who.scenario];
+        let mark = thread.mark(due, who);
+        thread.add(mark, Count::Created, 1);
+        thread.meters.count(mark.at, who, &format!("vusers.created_by_name.{}", scenario.name));
+        User {
+            number,
+            token,
+            who,
+            born: due,
+            variables: thread.script.config.variables_of(number, thread.seed),
+            engine: scenario.engine,
+            connection: Connection::None,
+            levels: vec![Level { steps: &scenario.flow, next: 0, repeat: None }],
+            wait: Wait::None,
+            due,
+            is_timed: true,
+            outcome: None,
+            happened: Vec::new(),
+            has_more: false,
+        }
+    }
+
+    /// When to call [`User::handle_timeout`].
+    pub(super) fn poll_timeout(&self) -> Instant {
+        let wait = match self.wait {
+            Wait::None => self.due,
+            Wait::Engine { until } | Wait::Expect { until, .. } | Wait::Goodbye { until } => until,
+        };
+        let connection = match &self.connection {
+            Connection::Rtc(rtc) => rtc.poll_timeout(),
+            _ => None,
+        };
+        connection.map_or(wait, |at| at.min(wait))
+    }
+
+    /// Whether the flow is over.
+    pub(super) fn is_over(&self) -> bool {
+        self.outcome.is_some()
+    }
+
+    /// Whether nothing is left of them.
+    pub(super) fn is_gone(&self) -> bool {
+        self.is_over() && matches!(self.connection, Connection::None)
+    }
+
+    /// Something can be read from, or written to, the socket of that token.
+    pub(super) fn handle_ready(&mut self, now: Instant, is_udp: bool, thread: &mut Thread<'s>) {
+        let mark = thread.mark(now, self.who);
+        self.has_more = match &mut self.connection {
+            Connection::Rtc(rtc) if is_udp => rtc.handle_datagrams(now, mark, thread, &mut self.happened),
+            Connection::Rtc(rtc) => rtc.handle_websocket(now, mark, thread, &mut self.happened),
+            Connection::Ws(ws) => ws.handle_ready(now, mark, thread, &mut self.happened),
+            Connection::Http(http) => http.handle_ready(now, mark, thread, &mut self.happened),
+            Connection::None => false,
+        };
+        self.advance(now, thread);
+    }
+
+    /// Time has come for whatever [`User::poll_timeout`] named.
+    pub(super) fn handle_timeout(&mut self, now: Instant, thread: &mut Thread<'s>) {
+        if let Connection::Rtc(rtc) = &mut self.connection {
+            let mark = thread.mark(now, self.who);
+            rtc.handle_timeout(now, mark, thread, &mut self.happened);
+        }
+        self.advance(now, thread);
+    }
+
+    /// Breaks off: the run is over.
+    pub(super) fn stop(&mut self, now: Instant, thread: &mut Thread<'s>) {
+        if !self.is_over() {
+            self.say_goodbye(now, thread);
+        }
+        self.connection = Connection::None;
+    }
+
+    fn advance(&mut self, now: Instant, thread: &mut Thread<'s>) {
+        for happened in std::mem::take(&mut self.happened) {
+            self.hear(now, happened, thread);
+        }
+        for _ in 0..STEPS_PER_TURN {
+            match &self.wait {
+                Wait::None if self.due > now || self.is_over() => return,
+                Wait::None => {}
+                Wait::Engine { until } | Wait::Expect { until, .. } | Wait::Goodbye { until } if *until > now => return,
+                Wait::Engine { .. } => return self.fail(now, "ETIMEDOUT", thread),
+                Wait::Expect { .. } => return self.fail(now, "expect", thread),
+                Wait::Goodbye { .. } => {
+                    self.part(now);
+                    continue;
+                }
+            }
+            if std::mem::take(&mut self.is_timed) {
+                let mark = thread.mark(now, self.who);
+                thread.record(mark, Time::Lateness, now.saturating_duration_since(self.due));
+            }
+            match self.next_step(now) {
+                Some(step) => self.take_step(now, step, thread),
+                None if self.levels.is_empty() => {
+                    self.finish(now, Outcome::Completed, thread);
+                    return self.say_goodbye(now, thread);
+                }
+                // A loop has to wait for its next turn.
+                None => {}
+            }
+            for happened in std::mem::take(&mut self.happened) {
+                self.hear(now, happened, thread);
+            }
+        }
+        // The others first; `due` has passed, so this goes on at once.
+    }
+
+    fn hear(&mut self, now: Instant, happened: Happened, thread: &mut Thread<'s>) {
+        let is_met = match (&self.wait, happened) {
+            (Wait::Goodbye { .. }, Happened::Gone | Happened::Failed(_)) => return self.part(now),
+            (Wait::Goodbye { .. }, _) => false,
+            (_, Happened::Failed(name)) if !self.is_over() => {
+                self.fail(now, &name, thread);
+                false
+            }
+            (_, Happened::Gone) if !self.is_over() => {
+                self.fail(now, "closed", thread);
+                false
+            }
+            (Wait::Engine { .. }, Happened::Done) => true,
+            (Wait::Expect { what: Expected::State, .. }, Happened::State) => true,
+            (Wait::Expect { what: Expected::Event(_), wanted, .. }, Happened::Event(value)) => wanted
+                .as_ref()
+                .is_none_or(|wanted| rmp_serde::from_slice(&value).is_ok_and(|value: Value| value == *wanted)),
+            (Wait::Expect { what: Expected::Text(_), wanted, .. }, Happened::Text(text)) => {
+                wanted.as_ref().is_none_or(|wanted| wanted.as_str() == Some(&text))
+            }
+            _ => false,
+        };
+        if is_met {
+            self.wait = Wait::None;
+            self.due = now;
+        }
+    }
+
+    /// The next step; `None` where the flow is over, or a loop's next turn has to wait.
+    fn next_step(&mut self, now: Instant) -> Option<&'s Step> {
+        loop {
+            let level = self.levels.last_mut()?;
+            if let Some(step) = level.steps.get(level.next) {
+                level.next += 1;
+                return Some(step);
+            }
+            let Some(repeat) = &mut level.repeat else {
+                self.levels.pop();
+                continue;
+            };
+            repeat.turns += 1;
+            if let Pacing::Fixed(pace) = repeat.pacing {
+                // A turn that took longer is followed by the next at once.
+                self.due = self.due.max(repeat.turn_began + *pace);
+                self.is_timed = true;
+            }
+            // Where a turn takes no time by the schedule, the clock has to end the loop.
+            let at = if self.due == repeat.turn_began { self.due.max(now) } else { self.due };
+            repeat.turn_began = self.due;
+            if !level.steps.is_empty() && repeat.begin_turn(at, &mut self.variables) {
+                level.next = 0;
+                if self.is_timed {
+                    return None;
+                }
+            } else {
+                self.levels.pop();
+            }
+        }
+    }
+
+    fn take_step(&mut self, now: Instant, step: &'s Step, thread: &mut Thread<'s>) {
+        match step {
+            Step::Think(span) => {
+                let Some(span) = self.variables.span(span) else { return self.fail(now, "no_duration", thread) };
+                self.due += span;
+                self.is_timed = true;
+            }
+            Step::Log(template) => log::info!("user {}: {}", self.number, self.variables.fill(template)),
+            Step::Loop { times, pacing, steps } => {
+                let repeat = Repeat { times, pacing, began: self.due, turn_began: self.due, turns: 0 };
+                if repeat.begin_turn(self.due, &mut self.variables) {
+                    self.levels.push(Level { steps, next: 0, repeat: Some(repeat) });
+                }
+            }
+            Step::Expect { what, within } => {
+                let wanted = match what {
+                    Expected::Event(Some(value)) => Some(self.variables.fill_value(value)),
+                    Expected::Text(Some(template)) => Some(Value::String(self.variables.fill(template))),
+                    _ => None,
+                };
+                self.connect_websocket(now, thread);
+                self.wait = Wait::Expect { what, wanted, until: self.due + *within };
+            }
+            Step::Leave => self.say_goodbye(now, thread),
+            _ => self.take_step_of_engine(now, step, thread),
+        }
+    }
+
+    fn take_step_of_engine(&mut self, now: Instant, step: &'s Step, thread: &mut Thread<'s>) {
+        let mark = thread.mark(now, self.who);
+        let until = self.due.max(now) + thread.script.config.timeout;
+        self.connect_websocket(now, thread);
+        let taken = match (step, &mut self.connection) {
+            (Step::Join { room, name, data, bearer }, Connection::None) if matches!(self.engine, Engine::Rtc) => {
+                let name = name.as_ref().map(|name| self.variables.fill(name));
+                let join = rtc::Join {
+                    room: room.as_ref().map(|room| self.variables.fill(room)),
+                    name: name.unwrap_or_else(|| format!("user-{}", self.number)),
+                    data: self.variables.fill_value(data),
+                    bearer: bearer.as_ref().map(|bearer| self.variables.fill(bearer)),
+                };
+                self.wait = Wait::Engine { until };
+                Rtc::join(now, self.due, self.number, self.token, join, thread)
+                    .map(|rtc| self.connection = Connection::Rtc(Box::new(rtc)))
+            }
+            (Step::Send { value, measure }, Connection::Rtc(rtc)) => {
+                let value = self.variables.fill_value(value);
+                let intended = measure.is_some().then_some(self.due);
+                rtc.send(now, &value, intended, mark, thread, &mut self.happened)
+            }
+            (Step::Command { value, measure }, Connection::Rtc(rtc)) => {
+                let value = self.variables.fill_value(value);
+                let intended = measure.is_some().then_some(self.due);
+                rtc.command(now, value, intended, mark, thread, &mut self.happened)
+            }
+            (Step::Reconnect, Connection::Rtc(rtc)) => {
+                self.wait = Wait::Engine { until };
+                rtc.reconnect(now, self.due, mark, thread, &mut self.happened);
+                Ok(())
+            }
+            (Step::Send { value, measure }, Connection::Ws(ws)) => {
+                let text = match self.variables.fill_value(value) {
+                    Value::String(text) => text,
+                    value => value.to_string(),
+                };
+                ws.send(text, measure.is_some().then_some(self.due), mark, thread);
+                Ok(())
+            }
+            (Step::Reconnect, Connection::Ws(_)) => {
+                self.connection = Connection::None;
+                self.connect_websocket(now, thread);
+                Ok(())
+            }
+            (Step::Request { method, url, json, headers }, Connection::Http(http)) => {
+                let request = http::Request {
+                    method: *method,
+                    url: self.variables.fill(url),
+                    json: json.as_ref().map(|json| self.variables.fill_value(json)),
+                    headers: headers.iter().map(|(name, value)| (name.clone(), self.variables.fill(value))).collect(),
+                };
+                self.wait = Wait::Engine { until };
+                http.ask(self.due, &request, mark, thread, &mut self.happened)
+            }
+            (Step::Replay { .. }, _) => Err("replay_is_not_there_yet"),
+            _ if matches!(self.engine, Engine::Geckos) => Err("the_engine_geckos_is_not_there_yet"),
+            _ => Err("not_joined"),
+        };
+        if let Err(name) = taken {
+            self.fail(now, name, thread);
+        }
+    }
+
+    /// Those who speak only websocket or HTTP have no step to join: they connect with the first that needs it.
+    fn connect_websocket(&mut self, now: Instant, thread: &mut Thread<'s>) {
+        if !matches!(self.connection, Connection::None) {
+            return;
+        }
+        match self.engine {
+            Engine::Ws => match Ws::connect(self.due, self.token, thread) {
+                Ok(ws) => self.connection = Connection::Ws(Box::new(ws)),
+                Err(name) => self.fail(now, name, thread),
+            },
+            Engine::Http => self.connection = Connection::Http(Box::new(Http::new(self.token))),
+            Engine::Rtc | Engine::Geckos => {}
+        }
+    }
+
+    fn say_goodbye(&mut self, now: Instant, thread: &mut Thread<'s>) {
+        let mark = thread.mark(now, self.who);
+        match &mut self.connection {
+            Connection::Rtc(rtc) => {
+                rtc.leave(now, mark, thread, &mut self.happened);
+                self.wait = Wait::Goodbye { until: now + GOODBYE };
+            }
+            Connection::Ws(ws) => {
+                ws.leave();
+                self.wait = Wait::Goodbye { until: now + GOODBYE };
+                if ws.is_closed() {
+                    self.happened.push(Happened::Gone);
+                }
+            }
+            Connection::Http(_) | Connection::None => self.connection = Connection::None,
+        }
+    }
+
+    /// The connection is at its end; the flow goes on, where it isn't.
+    fn part(&mut self, now: Instant) {
+        self.connection = Connection::None;
+        self.wait = Wait::None;
+        self.due = now;
+    }
+
+    fn fail(&mut self, now: Instant, name: &str, thread: &mut Thread<'s>) {
+        let mark = thread.mark(now, self.who);
+        thread.meters.count(mark.at, self.who, &format!("errors.{name}"));
+        self.finish(now, Outcome::Failed, thread);
+        self.say_goodbye(now, thread);
+    }
+
+    fn finish(&mut self, now: Instant, outcome: Outcome, thread: &mut Thread<'s>) {
+        let mark = thread.mark(now, self.who);
+        match outcome {
+            Outcome::Completed => {
+                thread.add(mark, Count::Completed, 1);
+                thread.record(mark, Time::SessionLength, now.saturating_duration_since(self.born));
+            }
+            Outcome::Failed => thread.add(mark, Count::Failed, 1),
+        }
+        self.outcome = Some(outcome);
+    }
+}
+
+impl Repeat<'_> {
+    /// Whether there is another turn; sets the variables that it is told by.
+    fn begin_turn(&self, due: Instant, variables: &mut Variables) -> bool {
+        variables.set("$loopCount", (self.turns + 1).into());
+        match self.times {
+            Times::Count(count) => self.turns < *count,
+            Times::Over { variable, values } => {
+                let value = usize::try_from(self.turns).ok().and_then(|turn| values.get(turn));
+                value.is_some_and(|value| {
+                    variables.set(variable, value.clone());
+                    true
+                })
+            }
+            Times::For { duration } => due < self.began + *duration,
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! A client of a plain websocket server.
+//!
+//! `websocket.open` is measured from the intended time of the step that needs the connection; `websocket.echo`, of
+//! messages to be measured, from the intended time of the step until a message with the same content comes back.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use mio::Token;
+use tungstenite::Message;
+
+use super::{Happened, Mark, Thread};
+use crate::bench::meters::{Count, Time};
+use crate::bench::websocket::{Brought, WebSocket};
+
+/// Measured messages that are on their way; the oldest gives way to the next.
+const ECHOES: usize = 4096;
+
+pub(super) struct Ws {
+    websocket: WebSocket,
+    intended: Instant,
+    is_leaving: bool,
+    echoes: VecDeque<(String, Instant)>,
+}
+
+impl Ws {
+    /// Begins to connect; `intended` is when that was due.
+    pub(super) fn connect(intended: Instant, token: Token, thread: &mut Thread<'_>) -> Result<Ws, &'static str> {
+        let target = thread.target;
+        let url = format!("ws://{}{}", target.authority, target.path);
+        let token = Token(token.0 + 1);
+        let websocket = WebSocket::connect(&thread.registry, token, target.address, &url)?;
+        Ok(Ws { websocket, intended, is_leaving: false, echoes: VecDeque::new() })
+    }
+
+    /// True where more may wait.
+    pub(super) fn handle_ready(
+        &mut self,
+        now: Instant,
+        mark: Mark,
+        thread: &mut Thread<'_>,
+        happened: &mut Vec<Happened>,
+    ) -> bool {
+        let Ws { websocket, intended, is_leaving, echoes } = self;
+        websocket.handle_ready(|brought| match brought {
+            Brought::Open => {
+                thread.record(mark, Time::WebsocketOpen, now.saturating_duration_since(*intended));
+            }
+            Brought::Text(text) => {
+                thread.add(mark, Count::MessagesReceived, 1);
+                if let Some(index) = echoes.iter().position(|(sent, _)| *sent == text.as_str())
+                    && let Some((_, intended)) = echoes.remove(index)
+                {
+                    thread.record(mark, Time::WebsocketEcho, now.saturating_duration_since(intended));
+                }
+                happened.push(Happened::Text(text.to_string()));
+            }
+            Brought::Binary(_) => thread.add(mark, Count::MessagesReceived, 1),
+            Brought::Closed { .. } if *is_leaving => happened.push(Happened::Gone),
+            Brought::Closed { error, .. } => happened.push(Happened::Failed(error.to_owned())),
+        })
+    }
+
+    /// Sends a message, measured from `intended` where that is given.
+    pub(super) fn send(&mut self, text: String, intended: Option<Instant>, mark: Mark, thread: &mut Thread<'_>) {
+        if let Some(intended) = intended {
+            if self.echoes.len() >= ECHOES {
+                self.echoes.pop_front();
+            }
+            self.echoes.push_back((text.clone(), intended));
+        }
+        self.websocket.send(Message::text(text));
+        self.websocket.flush();
+        thread.add(mark, Count::MessagesSent, 1);
+    }
+
+    pub(super) fn leave(&mut self) {
+        self.is_leaving = true;
+        self.websocket.send(Message::Close(None));
+        self.websocket.flush();
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.websocket.is_closed()
+    }
+}

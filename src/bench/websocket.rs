@@ -1,0 +1,209 @@
+//! A websocket that never blocks.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+
+use mio::net::TcpStream;
+use mio::{Interest, Registry, Token};
+use tungstenite::client::IntoClientRequest;
+use tungstenite::handshake::client::{ClientHandshake, Request};
+use tungstenite::handshake::{HandshakeError, MidHandshake};
+use tungstenite::protocol::WebSocketConfig;
+use tungstenite::{Bytes, Message, Utf8Bytes};
+
+/// Messages taken in one go, before others have their turn.
+const MESSAGES_PER_TURN: usize = 64;
+/// Bytes of one message: no server of games sends more.
+const MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+
+/// What it brings.
+pub(super) enum Brought {
+    Open,
+    Text(Utf8Bytes),
+    Binary(Bytes),
+    Closed { code: u16, reason: String, error: &'static str },
+}
+
+enum State {
+    Connecting { stream: TcpStream, request: Box<Request> },
+    Handshaking(Box<MidHandshake<ClientHandshake<TcpStream>>>),
+    Open(Box<tungstenite::WebSocket<TcpStream>>),
+    Closed,
+}
+
+pub(super) struct WebSocket {
+    state: State,
+    /// Before it is open.
+    waiting: VecDeque<Message>,
+}
+
+impl WebSocket {
+    /// Begins to connect; `url` as in `ws://host/path`.
+    pub(super) fn connect(
+        registry: &Registry,
+        token: Token,
+        address: SocketAddr,
+        url: &str,
+    ) -> Result<WebSocket, &'static str> {
+        let request = Box::new(url.into_client_request().map_err(|_| "EURL")?);
+        let stream = dial(registry, token, address).map_err(|error| error_name(&error))?;
+        Ok(WebSocket { state: State::Connecting { stream, request }, waiting: VecDeque::new() })
+    }
+
+    /// One that has been closed.
+    pub(super) fn none() -> WebSocket {
+        WebSocket { state: State::Closed, waiting: VecDeque::new() }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
+    /// Takes what has come. True where more may wait.
+    pub(super) fn handle_ready(&mut self, mut take: impl FnMut(Brought)) -> bool {
+        let result = self.open(&mut take).and_then(|is_open| if is_open { self.read(&mut take) } else { Ok(false) });
+        result.unwrap_or_else(|error| {
+            self.state = State::Closed;
+            take(describe(&error));
+            false
+        })
+    }
+
+    /// Sends, or keeps what doesn't fit until the socket takes it.
+    pub(super) fn send(&mut self, message: Message) {
+        match &mut self.state {
+            // What doesn't fit goes later, and a broken one shows when it is read.
+            State::Open(socket) => drop(socket.write(message)),
+            State::Connecting { .. } | State::Handshaking(_) => self.waiting.push_back(message),
+            State::Closed => {}
+        }
+    }
+
+    pub(super) fn flush(&mut self) {
+        if let State::Open(socket) = &mut self.state {
+            let _ = socket.flush();
+        }
+    }
+
+    /// Goes on with opening. Whether it is open.
+    fn open(&mut self, take: &mut impl FnMut(Brought)) -> Result<bool, tungstenite::Error> {
+        let handshake = match std::mem::replace(&mut self.state, State::Closed) {
+            State::Closed => return Ok(false),
+            State::Open(socket) => {
+                self.state = State::Open(socket);
+                return Ok(true);
+            }
+            State::Connecting { stream, request } => {
+                if !is_connected(&stream)? {
+                    self.state = State::Connecting { stream, request };
+                    return Ok(false);
+                }
+                // What it reads at once is held for each: thousands should not hold much.
+                let config = WebSocketConfig::default()
+                    .read_buffer_size(4096)
+                    .write_buffer_size(0)
+                    .max_message_size(Some(MESSAGE_BYTES));
+                Box::new(ClientHandshake::start(stream, *request, Some(config))?)
+            }
+            State::Handshaking(handshake) => handshake,
+        };
+        match handshake.handshake() {
+            Ok((mut socket, _)) => {
+                for message in self.waiting.drain(..) {
+                    match socket.write(message) {
+                        Err(error) if !is_block(&error) => return Err(error),
+                        _ => {}
+                    }
+                }
+                self.state = State::Open(Box::new(socket));
+                self.flush();
+                take(Brought::Open);
+                Ok(true)
+            }
+            Err(HandshakeError::Interrupted(handshake)) => {
+                self.state = State::Handshaking(Box::new(handshake));
+                Ok(false)
+            }
+            Err(HandshakeError::Failure(error)) => Err(error),
+        }
+    }
+
+    fn read(&mut self, take: &mut impl FnMut(Brought)) -> Result<bool, tungstenite::Error> {
+        let State::Open(socket) = &mut self.state else { return Ok(false) };
+        for _ in 0..MESSAGES_PER_TURN {
+            match socket.read() {
+                Ok(Message::Text(text)) => take(Brought::Text(text)),
+                Ok(Message::Binary(bytes)) => take(Brought::Binary(bytes)),
+                Ok(Message::Close(frame)) => {
+                    self.flush();
+                    self.state = State::Closed;
+                    let (code, reason) =
+                        frame.map_or((1005, String::new()), |frame| (frame.code.into(), frame.reason.to_string()));
+                    take(Brought::Closed { code, reason, error: "closed" });
+                    return Ok(false);
+                }
+                Ok(_) => {}
+                Err(error) if is_block(&error) => {
+                    self.flush();
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Begins to connect.
+pub(super) fn dial(registry: &Registry, token: Token, address: SocketAddr) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(address)?;
+    registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+    Ok(stream)
+}
+
+/// Whether a socket that was to connect has.
+pub(super) fn is_connected(stream: &TcpStream) -> io::Result<bool> {
+    if let Some(error) = stream.take_error()? {
+        return Err(error);
+    }
+    match stream.peer_addr() {
+        // A small message should not wait for another.
+        Ok(_) => stream.set_nodelay(true).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// What reports call an error of a socket: Node's names, as in Artillery's.
+pub(super) fn error_name(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "ECONNREFUSED",
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::UnexpectedEof => {
+            "ECONNRESET"
+        }
+        io::ErrorKind::BrokenPipe => "EPIPE",
+        io::ErrorKind::TimedOut => "ETIMEDOUT",
+        io::ErrorKind::HostUnreachable => "EHOSTUNREACH",
+        io::ErrorKind::NetworkUnreachable => "ENETUNREACH",
+        io::ErrorKind::AddrNotAvailable => "EADDRNOTAVAIL",
+        _ if error.raw_os_error() == Some(nix::errno::Errno::EMFILE as i32) => "EMFILE",
+        _ => "EIO",
+    }
+}
+
+fn is_block(error: &tungstenite::Error) -> bool {
+    matches!(error, tungstenite::Error::Io(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+fn describe(error: &tungstenite::Error) -> Brought {
+    let name = match error {
+        tungstenite::Error::Io(error) => error_name(error),
+        tungstenite::Error::Http(_) => "handshake",
+        tungstenite::Error::ConnectionClosed | tungstenite::Error::AlreadyClosed => "closed",
+        tungstenite::Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => "ECONNRESET",
+        _ => "EPROTO",
+    };
+    // No close frame (RFC 6455 §7.4.1).
+    Brought::Closed { code: 1006, reason: error.to_string(), error: name }
+}

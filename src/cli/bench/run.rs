@@ -1,0 +1,245 @@
+//! `rtcade bench run` and `rtcade bench quick`: what plays a script.
+
+use std::fs;
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::Args;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::Changes;
+use crate::bench::ensure::Condition;
+use crate::bench::generator::{self, Options, Unreachable};
+use crate::bench::report::{Machine, Report};
+use crate::bench::script::{Overrides, Script};
+use crate::bench::terminal::{Mode, Terminal, summary};
+use crate::cli::{ExitCode, complain, raise_file_limit};
+use crate::limits;
+
+/// Users of `quick` per room, about.
+const QUICK_ROOM: u32 = 16;
+
+const BAD_SCRIPT: u8 = 2;
+const UNREACHABLE: u8 = 3;
+const INTERRUPTED: i32 = 130;
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Run {
+    /// The scenario file.
+    #[arg(value_name = "SCENARIO.yml")]
+    file: PathBuf,
+    #[command(flatten)]
+    changes: Changes,
+    #[command(flatten)]
+    play: Play,
+    /// Let one user play, who comes at once, instead of all.
+    #[arg(long)]
+    solo: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Quick {
+    /// The server, as in http://127.0.0.1:8080.
+    url: String,
+    /// Users, who stay until all have played.
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
+    clients: u32,
+    /// Inputs of each, per second.
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    rate: u32,
+    /// How long each plays.
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    seconds: u32,
+    #[command(flatten)]
+    play: Play,
+}
+
+/// How a script is played, and what becomes of the figures.
+#[derive(Debug, Args)]
+struct Play {
+    /// Write the report, as JSON.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Write the report, as a page.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Say nothing but what goes wrong.
+    #[arg(short, long)]
+    quiet: bool,
+    /// Taken and passed over: this program speaks no TLS, so there is nothing to trust.
+    #[arg(short = 'k', long)]
+    insecure: bool,
+    /// Event loops, each with a thread; without, one for each core but one.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Option<u16>,
+    /// The server's metrics in the text format of Prometheus; without, /metrics of the target.
+    #[arg(long, value_name = "URL")]
+    scrape: Option<String>,
+    /// What everything random comes from; without, another each time.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+}
+
+impl Run {
+    pub(super) fn run(&self) -> ExitCode {
+        let overrides = match self.changes.overrides() {
+            Ok(overrides) => overrides,
+            Err(sentence) => return fail(BAD_SCRIPT, &sentence),
+        };
+        let name = self.file.display().to_string();
+        match Script::read(&self.file, &overrides) {
+            Ok(script) => self.play.play(&script, &name, self.solo),
+            Err(error) => fail(BAD_SCRIPT, &format!("{name}: {error}")),
+        }
+    }
+}
+
+impl Quick {
+    pub(super) fn run(&self) -> ExitCode {
+        match Script::parse(&self.script(), &Overrides::default()) {
+            Ok(script) => self.play.play(&script, "quick", false),
+            Err(error) => fail(BAD_SCRIPT, &error.to_string()),
+        }
+    }
+
+    /// The scenario file that does the same. Users come no faster than the server lets them in, and stay until the last
+    /// has come and played.
+    fn script(&self) -> String {
+        let Quick { url, clients, rate, seconds, .. } = self;
+        let arriving = clients.div_ceil(limits::JOINS_PER_SECOND * 4 / 5);
+        let rooms = clients.div_ceil(QUICK_ROOM);
+        let inputs = u64::from(*rate) * u64::from(seconds + arriving);
+        let every = 1_000.0 / f64::from(*rate);
+        let target = serde_json::Value::String(url.clone());
+        format!(
+            "config:
+  target: {target}
+  phases: [{{ name: join, duration: {arriving}, arrivalCount: {clients} }}, {{ name: play, pause: {seconds} }}]
+scenarios:
+  - name: quick
+    engine: rtc
+    flow:
+      - join: {{ room: \"bench-{{{{ $randomNumber(1, {rooms}) }}}}\" }}
+      - loop:
+          - send: [\"{{{{ $randomNumber(-100, 100) }}}}\", \"{{{{ $randomNumber(-100, 100) }}}}\", false]
+            measure: echo
+        count: {inputs}
+        pacing: fixed
+        every: {every}ms
+      - leave
+"
+        )
+    }
+}
+
+impl Play {
+    /// The status is 0, or 1 where a threshold failed, 2 where the script can't be run, 3 where the target can't be
+    /// reached, 4 where the generator was overloaded, 130 where it was interrupted.
+    fn play(&self, script: &Script, name: &str, solo: bool) -> ExitCode {
+        let Some(target) = script.config.target.clone() else {
+            return fail(BAD_SCRIPT, &format!("{name}: it names no target, and -t does neither"));
+        };
+        let checks = match checks(script) {
+            Ok(checks) => checks,
+            Err(sentence) => return fail(BAD_SCRIPT, &format!("{name}: {sentence}")),
+        };
+        if let Err(sentence) = raise_file_limit() {
+            return fail(1, &sentence);
+        }
+        let is_interrupted = match interruptions() {
+            Ok(flag) => flag,
+            Err(error) => return fail(1, &format!("signals can't be caught: {error}")),
+        };
+        let options = Options {
+            name: name.to_owned(),
+            target,
+            threads: self.threads.map_or_else(Options::default_threads, usize::from),
+            seed: self.seed.unwrap_or_else(|| getrandom::u64().unwrap_or_default()),
+            solo,
+            scrape: self.scrape.clone(),
+        };
+        let phases = generator::phases(script, solo);
+        let mut terminal = Terminal::new(io::stdout(), Mode::of_stdout(self.quiet), name, phases);
+        let ran = generator::run(script, &options, &mut |progress| {
+            terminal.show(progress.elapsed, progress.phase, progress.active, progress.stats);
+            if is_interrupted.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        let run = match ran {
+            Ok(run) => run,
+            Err(error @ Unreachable::Target(_)) => return fail(BAD_SCRIPT, &error.to_string()),
+            Err(error) => return fail(UNREACHABLE, &error.to_string()),
+        };
+        let report = Report::new(run, Machine::this(), checks);
+        if !self.quiet {
+            // Who would read it may be gone; the files are written all the same.
+            let _ = io::stdout().write_all(summary(&report).as_bytes());
+        }
+        let written =
+            write(self.output.as_deref(), || report.to_json()).and_then(|()| write(self.html.as_deref(), String::new));
+        match written {
+            Ok(()) => ExitCode::from(report.verdict().exit_status()),
+            Err(sentence) => fail(1, &sentence),
+        }
+    }
+}
+
+fn fail(status: u8, sentence: &str) -> ExitCode {
+    complain(sentence);
+    ExitCode::from(status)
+}
+
+fn write(path: Option<&Path>, text: impl FnOnce() -> String) -> Result<(), String> {
+    let Some(path) = path else { return Ok(()) };
+    fs::write(path, text()).map_err(|error| format!("{} can't be written: {error}", path.display()))
+}
+
+fn checks(script: &Script) -> Result<Vec<Condition>, String> {
+    let ensure = &script.config.ensure;
+    let mut checks: Vec<Condition> =
+        ensure.thresholds.iter().map(|threshold| Condition::below(&threshold.metric, threshold.below)).collect();
+    for condition in &ensure.conditions {
+        let text = condition.expression.text();
+        let mut check = Condition::parse(text).map_err(|error| format!("{text:?}, {error}"))?;
+        check.is_strict = condition.is_strict;
+        checks.push(check);
+    }
+    checks.extend(ensure.max_error_rate.map(Condition::error_rate));
+    Ok(checks)
+}
+
+/// Set by SIGINT and SIGTERM; the next one ends the process at once.
+fn interruptions() -> io::Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, INTERRUPTED, Arc::clone(&flag))?;
+        signal_hook::flag::register(signal, Arc::clone(&flag))?;
+    }
+    Ok(flag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::script::arrivals;
+
+    #[test]
+    fn the_script_of_quick_has_its_users_and_inputs() {
+        for clients in [1, 80, 81, 1_000] {
+            let play = Play {
+                output: None,
+                html: None,
+                quiet: true,
+                insecure: false,
+                threads: None,
+                scrape: None,
+                seed: None,
+            };
+            let quick = Quick { url: "http://127.0.0.1:1".to_owned(), clients, rate: 30, seconds: 10, play };
+            let script = Script::parse(&quick.script(), &Overrides::default()).expect("it can be read");
+            assert_eq!(arrivals::count(&script.config.phases), clients.into());
+        }
+    }
+}
