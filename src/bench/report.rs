@@ -32,15 +32,19 @@ const RATES: [(&str, &str); 6] = [
     ("rtc.bytes_up_rate", "rtc.bytes_up"),
     ("rtc.bytes_down_rate", "rtc.bytes_down"),
 ];
-/// Shares from 0 to 1: which counter of which.
-const RATIOS: [(&str, &str, &str); 2] =
-    [("rtc.loss_ratio", "rtc.lost", "rtc.sent"), ("vusers.failed_ratio", "vusers.failed", "vusers.created")];
 /// Beginnings of names that are counted only once there is something to count.
 const ON_DEMAND: [&str; 4] = ["errors.", "http.codes.", "vusers.created_by_name.", "vusers.failed"];
 
 /// What the most is said of: the first that was measured.
-const MAIN_TIMINGS: [&str; 6] =
-    ["rtc.echo", "http.response_time", "rtc.age", "rtc.tick_gap", "rtc.open", "vusers.session_length"];
+const MAIN_TIMINGS: [&str; 7] = [
+    "rtc.echo",
+    "websocket.echo",
+    "http.response_time",
+    "rtc.age",
+    "rtc.tick_gap",
+    "rtc.open",
+    "vusers.session_length",
+];
 
 /// One or several runs of a script, with what they must reach.
 #[derive(Clone, Debug)]
@@ -347,11 +351,9 @@ impl Report {
                 rates.insert(rate.to_owned(), rounded(count as f64 / seconds));
             }
         }
-        for (ratio, part, whole) in RATIOS {
-            if let (Some(part), Some(whole @ 1..)) = (stats.count(part, share), stats.count(whole, share)) {
-                rates.insert(ratio.to_owned(), part as f64 / whole as f64);
-            }
-        }
+        let ratios =
+            [("rtc.loss_ratio", loss_ratio(stats, share)), ("vusers.failed_ratio", failed_ratio(stats, share))];
+        rates.extend(ratios.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
         rates
     }
 
@@ -362,7 +364,9 @@ impl Report {
         let named = |share, name: &String| Section { name: Some(name.clone()), ..self.section(share) };
         let file = File {
             aggregate: self.section(Share::All),
-            intermediate: (0..self.stats.intervals()).map(|number| self.section(Share::Between(number, number + 1))).collect(),
+            intermediate: (0..self.stats.intervals())
+                .map(|number| self.section(Share::Between(number, number + 1)))
+                .collect(),
             script,
             target,
             seed,
@@ -423,10 +427,9 @@ impl Report {
                 .collect(),
             rates: self.rates(share),
             gauges: match share {
-                Share::Between(number, _) => stats
-                    .gauges()
-                    .filter_map(|name| Some((name.to_owned(), stats.gauge_in(name, number)?)))
-                    .collect(),
+                Share::Between(number, _) => {
+                    stats.gauges().filter_map(|name| Some((name.to_owned(), stats.gauge_in(name, number)?))).collect()
+                }
                 _ => BTreeMap::new(),
             },
             first_counter_at: first(counters),
@@ -540,6 +543,19 @@ impl Section {
         stats.set_spans(interval, Spans { counters, timings });
         Ok(())
     }
+}
+
+/// Of the frames that should have come, those that did not, from 0 to 1.
+pub(super) fn loss_ratio(stats: &Stats, share: Share) -> Option<f64> {
+    let (lost, received) = (stats.count("rtc.lost", share)?, stats.count("rtc.received", share)?);
+    let expected = lost.saturating_add(received);
+    (expected > 0).then(|| lost as f64 / expected as f64)
+}
+
+/// Of the virtual users, those that failed, from 0 to 1.
+fn failed_ratio(stats: &Stats, share: Share) -> Option<f64> {
+    let (failed, created) = (stats.count("vusers.failed", share)?, stats.count("vusers.created", share)?);
+    (created > 0).then(|| failed as f64 / created as f64)
 }
 
 /// How long it was; nothing where that isn't known.

@@ -174,12 +174,8 @@ impl Stats {
     pub fn timing(&mut self, name: &str) -> Timing {
         let slots = |count| vec![Slot::Empty; count];
         let (phases, scenarios) = (self.phases.len(), self.scenarios.len());
-        let new = || Times {
-            phases: slots(phases),
-            scenarios: slots(scenarios),
-            intervals: Vec::new(),
-            in_use: [0; 2],
-        };
+        let new =
+            || Times { phases: slots(phases), scenarios: slots(scenarios), intervals: Vec::new(), in_use: [0; 2] };
         Timing(register(&mut self.timing_ids, &mut self.timings, name, new))
     }
 
@@ -417,9 +413,7 @@ impl Times {
     }
 
     fn merge(&mut self, other: &mut Times) {
-        for (here, other) in
-            [(&mut self.phases, &mut other.phases), (&mut self.scenarios, &mut other.scenarios)]
-        {
+        for (here, other) in [(&mut self.phases, &mut other.phases), (&mut self.scenarios, &mut other.scenarios)] {
             for (here, other) in here.iter_mut().zip(other.drain(..)) {
                 here.merge(other);
             }
@@ -549,12 +543,7 @@ fn unpack(bytes: &[u8]) -> Result<Histogram<u64>, &'static str> {
     Ok(histogram)
 }
 
-fn register<T>(
-    ids: &mut BTreeMap<String, usize>,
-    entries: &mut Vec<T>,
-    name: &str,
-    new: impl FnOnce() -> T,
-) -> usize {
+fn register<T>(ids: &mut BTreeMap<String, usize>, entries: &mut Vec<T>, name: &str, new: impl FnOnce() -> T) -> usize {
     if let Some(id) = ids.get(name) {
         return *id;
     }

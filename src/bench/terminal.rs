@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use super::compare::number;
-use super::report::Report;
+use super::report::{Report, loss_ratio};
 use super::stats::{INTERVAL, Share, Stats};
 
 /// Least time between two pictures.
@@ -16,9 +16,11 @@ const BAR_CELLS: usize = 30;
 /// Phases in one picture.
 const PHASES_SHOWN: usize = 8;
 
-const SENT: [&str; 3] = ["rtc.sent", "websocket.messages_sent", "http.requests"];
-const RECEIVED: [&str; 3] = ["rtc.received", "websocket.messages_received", "http.responses"];
-const LIVE_TIMINGS: [&str; 3] = ["rtc.echo", "http.response_time", "rtc.age"];
+/// Counters of messages, requests among them.
+pub(super) const SENT: [&str; 3] = ["rtc.sent", "websocket.messages_sent", "http.requests"];
+/// See [`SENT`].
+pub(super) const RECEIVED: [&str; 3] = ["rtc.received", "websocket.messages_received", "http.responses"];
+const LIVE_TIMINGS: [&str; 4] = ["rtc.echo", "websocket.echo", "http.response_time", "rtc.age"];
 
 /// How much is shown while a run goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,8 +114,8 @@ impl<W: Write> Terminal<W> {
         if let Some(timing) = LIVE_TIMINGS.iter().find_map(|timing| of_now(stats, timing, elapsed)) {
             figures.push(timing);
         }
-        if let (Some(lost), Some(sent @ 1..)) = (stats.count("rtc.lost", Share::All), stats.count("rtc.sent", Share::All)) {
-            figures.push(format!("loss {:.2}%", lost as f64 / sent as f64 * 100.0));
+        if let Some(loss) = loss_ratio(stats, Share::All) {
+            figures.push(format!("loss {:.2}%", loss * 100.0));
         }
         figures.push(format!("errors {}", errors(stats)));
         figures
@@ -204,7 +206,8 @@ pub fn summary(report: &Report) -> String {
         report.origins.len(),
         if report.origins.len() == 1 { "run" } else { "runs" },
     )];
-    let counted = stats.counters().map(|name| (printable(name), stats.count(name, Share::All).unwrap_or(0).to_string()));
+    let counted =
+        stats.counters().map(|name| (printable(name), stats.count(name, Share::All).unwrap_or(0).to_string()));
     let rates = report.rates(Share::All).into_iter().map(|(name, value)| (name, number(value)));
     let rows: Vec<(String, String)> = counted.chain(rates).collect();
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);

@@ -1,6 +1,8 @@
 //! The command line: of the shipped games, and of a program that brings its own.
 
 mod access;
+mod bench;
+mod bench_report;
 mod doctor;
 mod playback;
 mod replay;
@@ -68,6 +70,9 @@ enum Command<A: Args, O: Subcommand> {
 enum ShippedCommand {
     /// Let bots play over simulated networks, and print what they see.
     Sim(sim::Sim),
+    /// Put a server under load, as scenario files say that read like Artillery's.
+    #[command(subcommand)]
+    Bench(bench::Bench),
 }
 
 /// A program that brings its own game has no commands of its own.
@@ -207,6 +212,7 @@ pub fn run_with<G: Game>(
 pub fn main() -> ExitCode {
     match parse() {
         Ok(Command::Own(ShippedCommand::Sim(sim))) => sim::run(&sim),
+        Ok(Command::Own(ShippedCommand::Bench(bench))) => bench::run(&bench),
         Ok(Command::Token(token)) => token::run(&token),
         Ok(Command::Serve(ServeShipped { game: Shipped::Arena, serve })) => {
             start(serve, "the arena game", ARENA_PAGE.into(), |room| Ok(Arena::new(room)), |_| ())
@@ -486,6 +492,9 @@ mod tests {
             ("--game chess", "chess"),
             ("--verbos", "--verbos"),
             ("play", "play"),
+            ("bench report", "<FILE.json>..."),
+            ("bench compare a.json", "<B.json>"),
+            ("bench compare a.json b.json --fail-on -1%", "as in 10%"),
             ("sim --clients 65", "1..=64"),
             ("sim --seconds 0", "1..=86400"),
             ("sim --game chess", "chess"),

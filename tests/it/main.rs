@@ -7,6 +7,8 @@ use rtcade::sim::Simulation;
 
 #[cfg(feature = "driver")]
 mod admission;
+#[cfg(feature = "driver")]
+mod bench_report;
 mod comeback;
 mod congestion;
 #[cfg(feature = "driver")]
