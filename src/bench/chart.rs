@@ -1,10 +1,10 @@
 //! Line charts as SVG, each with its values as a table.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use super::compare::number;
 use super::terminal::clock;
-use std::time::Duration;
 
 const WIDTH: f64 = 600.0;
 const HEIGHT: f64 = 250.0;
@@ -38,18 +38,19 @@ impl Chart<'_> {
         let values = || self.lines.iter().flat_map(|(_, values)| values.iter().flatten().copied());
         values().next()?;
         let highest = values().fold(0.0, f64::max);
-        let step = step_of_values(highest / 4.0);
+        let step = step_of_values(highest / 5.0);
         let top = (highest / step).ceil().max(1.0) * step;
         let x = |seconds: f64| LEFT + seconds / self.seconds * (WIDTH - LEFT - RIGHT);
         let y = |value: f64| HEIGHT - BOTTOM - value / top * (HEIGHT - TOP - BOTTOM);
         let (title, unit) = (escape(self.title), escape(self.unit));
 
-        let mut html = format!("<figure class=\"chart\"><figcaption>{title} <small>{unit}</small></figcaption>\n");
+        let mut html = format!("<figure class=\"chart\"><figcaption>{title}</figcaption>\n");
         if self.lines.len() > 1 {
             html.push_str("<p class=\"legend\">");
             for (i, (name, _)) in self.lines.iter().enumerate() {
                 html.push_str(&format!(
-                    "<span><svg width=\"26\" height=\"10\" aria-hidden=\"true\"><path class=\"line l{i}\" d=\"M1 5H25\"/>\
+                    "<span><svg width=\"26\" height=\"10\" aria-hidden=\"true\">\
+                     <path class=\"line l{i}\" d=\"M1 5H25\"/>\
                      </svg>{}</span> ",
                     escape(name)
                 ));
@@ -60,7 +61,8 @@ impl Chart<'_> {
         write_to(
             &mut html,
             format_args!(
-                "<div class=\"plot\"><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-labelledby=\"{id}-t {id}-d\" \
+                "<div class=\"plot\"><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" \
+                 aria-labelledby=\"{id}-t {id}-d\" \
              data-x=\"{}\"><title id=\"{id}-t\">{title}</title><desc id=\"{id}-d\">{}</desc>\n",
                 xs.join(" "),
                 escape(&self.description()),
@@ -123,7 +125,8 @@ impl Chart<'_> {
         write_to(
             &mut html,
             format_args!(
-                "<path class=\"cursor\" d=\"M0 {TOP}V{}\" visibility=\"hidden\"/></svg><output hidden></output></div>\n",
+                "<path class=\"cursor\" d=\"M0 {TOP}V{}\" visibility=\"hidden\"/></svg>\
+                 <output hidden></output></div>\n",
                 HEIGHT - BOTTOM
             ),
         );

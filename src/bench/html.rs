@@ -5,7 +5,7 @@ use std::fmt::Write;
 use jiff::Timestamp;
 
 use super::chart::{Chart, escape};
-use super::compare::number;
+use super::compare;
 use super::ensure::Outcome;
 use super::report::{Report, Verdict, loss_ratio, millis_of, seconds_of};
 use super::stats::{Share, Stats, Summary};
@@ -58,15 +58,16 @@ impl Page<'_> {
             "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; \
-             script-src 'unsafe-inline'\">\n<title>{script} – rtcade bench</title>\n<style>\n{STYLE}</style>\n</head>\n\
-             <body>\n<header>\n<h1>{script}</h1>\n"
+             script-src 'unsafe-inline'\">\n<title>{script} – rtcade bench</title>\n\
+             <style>\n{STYLE}</style>\n</head>\n<body>\n<header>\n<h1>{script}</h1>\n"
         ));
         let runs = match self.report.origins.len() {
             1 => String::new(),
             runs => format!(" · {runs} runs merged"),
         };
         self.put(format_args!(
-            "<p>against {} · {} · {} long · seed {}{runs}</p>\n<p>made on {}, {} cores, {}, {}; rtcade {}{}</p>\n</header>\n",
+            "<p>against {} · {} · {} long · seed {}{runs}</p>\n\
+             <p>made on {}, {} cores, {}, {}; rtcade {}{}</p>\n</header>\n",
             escape(&origin.target),
             date(self.report.began_at()),
             clock(self.stats.elapsed()),
@@ -110,7 +111,7 @@ impl Page<'_> {
                 None => format!("{} was not measured", escape(name)),
             });
             let values: Vec<String> = values.collect();
-            vec![format!("<td class=\"text\">{}</td>", escape(condition)), td(outcome), td(&values.join(", "))]
+            vec![td_of_text(&escape(condition)), td(outcome), td_of_text(&values.join(", "))]
         });
         self.table(&["check", "outcome", "measured"], rows.collect());
     }
@@ -239,17 +240,17 @@ impl Page<'_> {
             })
             .unzip();
         let lines = vec![("CPU", shares)];
-        Chart { title: "CPU of the server", unit: "% of one core", seconds, at: &at, lines }.to_html("chart-cpu")
+        Chart { title: "CPU of the server, of one core", unit: "%", seconds, at: &at, lines }.to_html("chart-cpu")
     }
 
     fn sections(&mut self, title: &str, names: &[String], share: fn(usize) -> Share) {
         let main = self.report.main_timing();
         let mut heads = vec!["name", "users", "completed", "failed", "up", "down", "loss %"];
-        let figures: Vec<String> = main
-            .iter()
-            .flat_map(|main| ["p50", "p95", "p99", "max"].map(|figure| format!("{main} {figure} ms")))
-            .collect();
-        heads.extend(figures.iter().map(String::as_str));
+        let mut what = String::new();
+        if let Some(main) = main {
+            heads.extend(["p50", "p95", "p99", "max"]);
+            what = format!(" <small>times of {} in ms</small>", escape(main));
+        }
         let stats = self.stats;
         let rows = names.iter().enumerate().map(|(i, name)| {
             let share = share(i);
@@ -266,7 +267,7 @@ impl Page<'_> {
             cells
         });
         let rows = rows.collect();
-        self.put(format_args!("<h2>{title}</h2>\n"));
+        self.put(format_args!("<h2>{title}{what}</h2>\n"));
         self.table(&heads, rows);
 
         let rows = names.iter().enumerate().flat_map(|(i, name)| {
@@ -336,7 +337,7 @@ impl Page<'_> {
                 td(&generator.threads.to_string()),
                 maybe(generator.cpu),
                 maybe(generator.lateness_p99),
-                format!("<td class=\"text\">{state}</td>"),
+                td(&state),
             ]
         });
         let rows = rows.collect();
@@ -361,8 +362,28 @@ fn cells_of(summary: &Summary) -> Vec<String> {
     [count as f64, min, mean, p50, p75, p90, p95, p99, p999, max].map(|value| maybe(Some(value))).to_vec()
 }
 
+/// With commas between the thousands.
+fn number(value: f64) -> String {
+    let plain = compare::number(value);
+    let digits = plain.find('.').unwrap_or(plain.len());
+    let mut text = String::new();
+    for (i, c) in plain.char_indices() {
+        let left = digits.saturating_sub(i);
+        if c.is_ascii_digit() && left > 0 && left % 3 == 0 && text.ends_with(|c: char| c.is_ascii_digit()) {
+            text.push(',');
+        }
+        text.push(c);
+    }
+    text
+}
+
 fn td(html: &str) -> String {
     format!("<td>{html}</td>")
+}
+
+/// The text may be long.
+fn td_of_text(html: &str) -> String {
+    format!("<td class=\"text\">{html}</td>")
 }
 
 fn maybe(value: Option<f64>) -> String {
@@ -424,4 +445,24 @@ fn date(unix_ms: u64) -> String {
 
 fn gibibytes(bytes: u64) -> String {
     format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_parted() {
+        for (value, expected) in [
+            (0.0, "0"),
+            (999.0, "999"),
+            (1_000.0, "1,000"),
+            (-123_456.0, "-123,456"),
+            (1_234_567.0, "1,234,567"),
+            (12.34, "12.3"),
+            (0.0125, "0.0125"),
+        ] {
+            assert_eq!(number(value), expected);
+        }
+    }
 }

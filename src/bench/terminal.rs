@@ -246,3 +246,52 @@ pub fn summary(report: &Report) -> String {
     }
     lines.join("\n") + "\n"
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::stats::Who;
+    use super::*;
+
+    /// Shows a minute of a run, every 50 ms; the text, and how often something was shown.
+    fn shown(mode: Mode) -> String {
+        let mut stats = Stats::new(vec!["warm".to_owned(), "hot".to_owned()], vec!["s".to_owned()]);
+        let (sent, timing) = (stats.counter("rtc.sent"), stats.timing("rtc.echo"));
+        let mut out = Vec::new();
+        let phases =
+            vec![("wa\x1b[2Jrm".to_owned(), Duration::from_secs(30)), ("hot".to_owned(), Duration::from_secs(30))];
+        let mut terminal = Terminal::new(&mut out, mode, "s.yml", phases);
+        for step in 0..1_200 {
+            let (at, who) = (Duration::from_millis(step * 50), Who { phase: 0, scenario: 0 });
+            stats.add(at, who, sent, 5);
+            stats.record(at, who, timing, Duration::from_millis(20));
+            terminal.show(at, usize::from(step >= 600), 7, &stats);
+        }
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn a_picture_is_redrawn_in_place() {
+        let text = shown(Mode::Live);
+        let pictures: Vec<&str> = text.split("\x1b[?7l").skip(1).collect();
+        assert_eq!(pictures.len(), 240, "four times a second");
+        for pair in pictures.windows(2) {
+            let lines = pair[0].matches('\n').count();
+            assert!(pair[1].starts_with(&format!("\x1b[{lines}A\r")), "{pair:?}");
+        }
+        let last = pictures[239];
+        for part in ["00:59 of 01:00", "100%", " 99%", "users 7 active", "100/s up", "p99 20.0 ms", "errors 0"] {
+            assert!(last.contains(part), "{part} {last}");
+        }
+        assert!(!text.contains("\x1b[2J"), "what the script says is no command");
+    }
+
+    #[test]
+    fn where_there_is_no_terminal_there_are_lines() {
+        let text = shown(Mode::Lines);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 5, "{text}");
+        assert!(lines[4].starts_with("00:50 hot: 7 users, 100/s up, 0/s down, rtc.echo p50 20.0 p95 20.0"), "{text}");
+        assert!(!text.contains('\x1b'));
+        assert_eq!(shown(Mode::Quiet), "");
+    }
+}
