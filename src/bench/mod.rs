@@ -3,11 +3,13 @@
 pub mod compare;
 pub mod ensure;
 pub mod generator;
+pub mod html;
 pub mod report;
 pub mod script;
 pub mod stats;
 pub mod terminal;
 
+mod chart;
 mod meters;
 mod netem;
 mod scrape;

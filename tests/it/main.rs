@@ -8,6 +8,7 @@ use rtcade::sim::Simulation;
 #[cfg(feature = "driver")]
 mod admission;
 #[cfg(feature = "driver")]
+mod bench_report;
 mod bench_scripts;
 mod comeback;
 mod congestion;

@@ -239,7 +239,7 @@ mod tests {
             };
             let quick = Quick { url: "http://127.0.0.1:1".to_owned(), clients, rate: 30, seconds: 10, play };
             let script = Script::parse(&quick.script(), &Overrides::default()).expect("it can be read");
-            assert_eq!(arrivals::count(&script.config.phases), clients.into());
+            assert_eq!(arrivals::count(&script.config.phases), u64::from(clients));
         }
     }
 }
