@@ -62,8 +62,8 @@
 //! | `replay` (rtc) | a recording: its inputs are sent; `speed` times as fast | `speed`: 1 |
 //! | `get`, `post` (http) | a URL or path, or `url`, `headers`, and of `post` `json` | |
 //!
-//! Texts of steps are templates: `{{ name }}` is a variable, a field of the payload, or within a loop `$loopCount` (from
-//! 1) and `$loopElement`; `{{ name.field }}` is a field of a variable that is a map. `{{ $randomString(10) }}`,
+//! Texts of steps are templates: `{{ name }}` is a variable, a field of the payload, or within a loop `$loopCount`
+//! (from 1) and `$loopElement`; `{{ name.field }}` is a field of a variable that is a map. `{{ $randomString(10) }}`,
 //! `{{ $randomNumber(1, 6) }}` (both included) and `{{ $uuid }}` are drawn; `{{ $environment }}` is what `-e` names,
 //! `{{ $environment.HOME }}` (or `$env.HOME`) a variable of the process. A text that is one place and nothing else
 //! becomes the value itself: `"{{ $randomNumber(1, 6) }}"` is a number. The target may have the environment's in it.

@@ -27,8 +27,19 @@ const JOIN: &str = "      - join\n";
 #[test]
 fn the_websocket_example_of_artillery_runs_unchanged() {
     let script = parse(
-        "config:\n  target: \"ws://localhost:8888/\"\n  phases:\n    - duration: 20\n      arrivalRate: 10\nscenarios:\n  \
-         - engine: \"ws\"\n    flow:\n      - send: \"hello\"\n      - think: 1\n      - send: \"world\"\n",
+        r#"
+config:
+  target: "ws://localhost:8888/"
+  phases:
+    - duration: 20
+      arrivalRate: 10
+scenarios:
+  - engine: "ws"
+    flow:
+      - send: "hello"
+      - think: 1
+      - send: "world"
+"#,
     );
     assert_eq!(script.config.target.as_deref(), Some("ws://localhost:8888/"));
     let load = Load::Rate { from: 10.0, to: 10.0 };
@@ -51,7 +62,8 @@ fn every_step_is_read() {
          \x20     - think: 250ms-1.5s\n\
          \x20     - think: \"{{ $randomNumber(1, 2) }}\"\n\
          \x20     - reconnect\n\
-         \x20     - loop:\n          - log: \"{{ $loopCount }} {{ x }}\"\n        over: [1, two]\n        loopElement: x\n\
+         \x20     - loop:\n          - log: \"{{ $loopCount }} {{ x }}\"\n        over: [1, two]\n        \
+         loopElement: x\n\
          \x20     - loop: [{ log: a }]\n        count: 3\n        pacing: fixed\n        every: 33ms\n\
          \x20     - loop: [{ think: 1 }]\n        duration: 2m\n\
          \x20     - replay: a.journal\n        speed: 4\n\
@@ -88,8 +100,14 @@ fn every_step_is_read() {
     assert_eq!(flow.len(), expected.len());
 
     let http = parse(
-        "config: { phases: [{ pause: 1 }] }\nscenarios:\n  - engine: http\n    flow:\n      - get: /a\n      - post: { url: /b, \
-         json: { n: 1 }, headers: { X-A: 5 } }\n",
+        "
+config: { phases: [{ pause: 1 }] }
+scenarios:
+  - engine: http
+    flow:
+      - get: /a
+      - post: { url: /b, json: { n: 1 }, headers: { X-A: 5 } }
+",
     );
     let request = |method, url, json, headers| Step::Request { method, url: text(url), json, headers };
     assert_eq!(
@@ -109,13 +127,29 @@ fn every_step_is_read() {
 
 #[test]
 fn all_of_config_is_read() {
-    let text = "config:\n  target: http://a\n  timeout: 2\n  http: { timeout: 3s }\n  phases:\n    - { name: up, \
-                duration: 1m, rampTo: 5, maxVusers: 9 }\n    - { pause: 500ms }\n    - { duration: 10, arrivalCount: 7 \
-                }\n  rtc: { netem: { loss: 5%, delay: 20ms, jitter: 0.005 } }\n  ensure: { p95: 50 }\n  plugins:\n    \
-                ensure:\n      maxErrorRate: 1\n      thresholds: [{ rtc.open.p99: 900, a: 1 }]\n      conditions:\n        \
-                - rtc.echo.p99 < 80\n        - { expression: vusers.failed == 0, strict: false }\n  variables: { one: 1, \
-                many: [2, 3] }\nscenarios: [{ name: a, weight: 3, flow: [{ log: \"{{ one }}\" }] }, { flow: [{ log: b }] \
-                }]\n";
+    let text = "
+config:
+  target: http://a
+  timeout: 2
+  http: { timeout: 3s }
+  phases:
+    - { name: up, duration: 1m, rampTo: 5, maxVusers: 9 }
+    - { pause: 500ms }
+    - { duration: 10, arrivalCount: 7 }
+  rtc: { netem: { loss: 5%, delay: 20ms, jitter: 0.005 } }
+  ensure: { p95: 50 }
+  plugins:
+    ensure:
+      maxErrorRate: 1
+      thresholds: [{ rtc.open.p99: 900, a: 1 }]
+      conditions:
+        - rtc.echo.p99 < 80
+        - { expression: vusers.failed == 0, strict: false }
+  variables: { one: 1, many: [2, 3] }
+scenarios:
+  - { name: a, weight: 3, flow: [{ log: \"{{ one }}\" }] }
+  - { flow: [{ log: b }] }
+";
     let Script { config, scenarios } = parse(text);
     let loads: Vec<_> = config.phases.iter().map(|phase| (phase.duration.as_millis(), phase.load)).collect();
     let ramp = Load::Rate { from: 0.0, to: 5.0 };
@@ -145,10 +179,17 @@ fn all_of_config_is_read() {
 
 #[test]
 fn the_command_line_goes_before_the_file() {
-    let text = "config:\n  target: \"http://{{ $env.HOST }}/\"\n  variables: { a: 1, b: 2 }\n  environments:\n    fast: { \
-                phases: [{ duration: 1, arrivalRate: 100 }], variables: { b: 3 } }\n    slow: { phases: [{ pause: 1 }] \
-                }\nscenarios:\n  - { name: x, flow: [{ log: \"{{ a }}{{ b }}{{ $environment }}{{ $env.HOST }}\" }] }\n  - { \
-                name: y, flow: [{ log: y }] }\n";
+    let text = r#"
+config:
+  target: "http://{{ $env.HOST }}/"
+  variables: { a: 1, b: 2 }
+  environments:
+    fast: { phases: [{ duration: 1, arrivalRate: 100 }], variables: { b: 3 } }
+    slow: { phases: [{ pause: 1 }] }
+scenarios:
+  - { name: x, flow: [{ log: "{{ a }}{{ b }}{{ $environment }}{{ $env.HOST }}" }] }
+  - { name: y, flow: [{ log: y }] }
+"#;
     let process = BTreeMap::from([("HOST".to_owned(), "{{ a }}".to_owned())]);
     let fast = Overrides { environment: Some("fast".to_owned()), process, ..Overrides::default() };
     let script = Script::parse(text, &fast).unwrap();
@@ -179,11 +220,11 @@ fn the_command_line_goes_before_the_file() {
     for (error, expected) in [
         (
             with(&|o| o.environment = None),
-            "line 2, column 3: there are no phases: -e chooses an environment (fast, slow)",
+            "line 3, column 3: there are no phases: -e chooses an environment (fast, slow)",
         ),
         (with(&|o| o.environment = Some("fats".to_owned())), "there is no environment \"fats\"; is it \"fast\"?"),
         (with(&|o| o.scenario = Some("z".to_owned())), "there is no scenario \"z\""),
-        (with(&|o| o.process.clear()), "line 2, column 11: the process's environment has no HOST"),
+        (with(&|o| o.process.clear()), "line 3, column 11: the process's environment has no HOST"),
         (with(&|o| o.variables = Some("[]".to_owned())), "-v, line 1, column 1: expected a map, and found a list"),
         (with(&|o| o.variables = Some("{\"a\": }x".to_owned())), "-v, line 1, column "),
         (with(&|o| o.file = Some("5".to_owned())), "--overrides, line 1, column 1: expected a map"),
