@@ -1,3 +1,5 @@
 //! The load tester: `rtcade bench`.
 
+pub mod ensure;
 pub mod script;
+pub mod stats;

@@ -9,9 +9,10 @@ use serde_json::Value;
 
 use super::payload::Order;
 use super::{
-    Condition, Config, Engine, Ensure, Expected, FILE_BYTES, LONGEST, LOOPS, Load, MAX_RATE, Measure, Method, Netem,
-    Overrides, Pacing, Payload, Phase, STEPS, Scenario, Script, Span, Step, Template, Threshold, Times, Variables,
+    Config, Engine, Expected, FILE_BYTES, LONGEST, LOOPS, Load, MAX_RATE, Measure, Method, Netem, Overrides, Pacing,
+    Payload, Phase, STEPS, Scenario, Script, Span, Step, Template, Times, Variables,
 };
+use crate::bench::ensure::Condition;
 use crate::yaml::{Entry, Kind, Node, Place, unknown};
 
 const ENVIRONMENTS: usize = 16;
@@ -186,7 +187,7 @@ impl<'a> Reader<'a> {
             netem = self::netem(node)?;
         }
         let shorthand = if has_http(scenarios) { "http.response_time" } else { "rtc.echo" };
-        let mut ensure = Ensure::default();
+        let mut ensure = Vec::new();
         if let Some(node) = fields.get("ensure") {
             self::ensure(node, shorthand, &mut ensure)?;
         }
@@ -646,7 +647,7 @@ fn plugins(node: &Node) -> Result<Option<&Node>, String> {
     Ok(Fields::of(node, &["ensure"])?.get("ensure"))
 }
 
-fn ensure(node: &Node, shorthand: &str, ensure: &mut Ensure) -> Result<(), String> {
+fn ensure(node: &Node, shorthand: &str, ensure: &mut Vec<Condition>) -> Result<(), String> {
     if let Kind::Null = node.kind {
         return Ok(());
     }
@@ -655,7 +656,7 @@ fn ensure(node: &Node, shorthand: &str, ensure: &mut Ensure) -> Result<(), Strin
     if let Some(node) = fields.get("thresholds") {
         for node in list(node, STEPS)? {
             for Entry { key, value, .. } in map(node)? {
-                ensure.thresholds.push(Threshold { metric: key.clone(), below: number(value, f64::MIN, f64::MAX)? });
+                ensure.push(Condition::below(key, number(value, f64::MIN, f64::MAX)?));
             }
         }
     }
@@ -669,17 +670,18 @@ fn ensure(node: &Node, shorthand: &str, ensure: &mut Ensure) -> Result<(), Strin
                 }
             };
             let is_strict = is_strict.map(flag).transpose()?.unwrap_or(true);
-            let expression = text(expression)?.parse().map_err(|sentence: String| expression.mistake(sentence))?;
-            ensure.conditions.push(Condition { expression, is_strict });
+            let mut condition =
+                Condition::parse(text(expression)?).map_err(|error| expression.mistake(format!("of it {error}")))?;
+            condition.is_strict = is_strict;
+            ensure.push(condition);
         }
     }
     if let Some(node) = fields.get("maxErrorRate") {
-        ensure.max_error_rate = Some(number(node, 0.0, 100.0)?);
+        ensure.push(Condition::error_rate(number(node, 0.0, 100.0)?));
     }
     for name in PERCENTILES {
         if let Some(node) = fields.get(name) {
-            let metric = format!("{shorthand}.{name}");
-            ensure.thresholds.push(Threshold { metric, below: number(node, 0.0, f64::MAX)? });
+            ensure.push(Condition::below(&format!("{shorthand}.{name}"), number(node, 0.0, f64::MAX)?));
         }
     }
     Ok(())

@@ -158,12 +158,19 @@ scenarios:
     let [delay, jitter] = [20, 5].map(Duration::from_millis);
     assert_eq!(config.netem, Netem { loss: 0.05, delay, jitter });
     assert_eq!(config.timeout, Duration::from_secs(3));
-    let thresholds: Vec<_> = config.ensure.thresholds.iter().map(|one| (one.metric.as_str(), one.below)).collect();
-    assert_eq!(thresholds, [("rtc.echo.p95", 50.0), ("rtc.open.p99", 900.0), ("a", 1.0)]);
-    assert_eq!(config.ensure.max_error_rate, Some(1.0));
-    let conditions: Vec<_> =
-        config.ensure.conditions.iter().map(|one| (one.expression.text(), one.is_strict)).collect();
-    assert_eq!(conditions, [("rtc.echo.p99 < 80", true), ("vusers.failed == 0", false)]);
+    let ensured: Vec<_> = config.ensure.iter().map(|condition| (condition.text(), condition.is_strict)).collect();
+    let failed = Condition::error_rate(1.0);
+    assert_eq!(
+        ensured,
+        [
+            ("rtc.echo.p95 < 50", true),
+            ("rtc.open.p99 < 900", true),
+            ("a < 1", true),
+            ("rtc.echo.p99 < 80", true),
+            ("vusers.failed == 0", false),
+            (failed.text(), true),
+        ]
+    );
     let shares: Vec<_> = scenarios.iter().map(|scenario| (scenario.name.as_str(), scenario.weight)).collect();
     assert_eq!(shares, [("a", 3), ("scenario 2", 1)]);
     let drawn =
@@ -174,7 +181,7 @@ scenarios:
     let many: Vec<_> = (0..50).map(|user| drawn(user, 1)[1].clone()).collect();
     assert!(many.contains(&json!(2)) && many.contains(&json!(3)));
     let http = parse(&text.replace("flow: [{ log: b }]", "engine: http, flow: [{ log: b }]"));
-    assert_eq!(http.config.ensure.thresholds[0].metric, "http.response_time.p95");
+    assert_eq!(http.config.ensure[0].text(), "http.response_time.p95 < 50");
 }
 
 #[test]
@@ -270,7 +277,7 @@ fn a_mistake_in_config_is_named_with_its_place() {
         ("  rtc: { netem: { loss: much } }\n", "line 3, column 25: expected percent"),
         ("  rtc: { netem: { delay: 50 } }\n", "line 3, column 26: at most 10s are possible; milliseconds end with"),
         ("  ensure: { p42: 1 }\n", "line 3, column 13: there is no key \"p42\""),
-        ("  ensure: { conditions: [a <] }\n", "line 3, column 26: the condition ends too early"),
+        ("  ensure: { conditions: [a <] }\n", "line 3, column 26: of it column "),
         ("  ensure: { maxErrorRate: 101 }\n", "line 3, column 27: 101 is out of range"),
         ("  payload: { path: a.csv }\n", "line 3, column 12: \"fields\" is missing"),
         ("  payload: { path: a.csv, fields: [a], delimiter: ab }\n", "line 3, column 51: expected one character"),

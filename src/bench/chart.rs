@@ -1,0 +1,226 @@
+//! Line charts as SVG, each with its values as a table.
+
+use std::fmt::Write;
+
+use super::compare::number;
+use super::terminal::clock;
+use std::time::Duration;
+
+const WIDTH: f64 = 600.0;
+const HEIGHT: f64 = 250.0;
+const LEFT: f64 = 58.0;
+const RIGHT: f64 = 12.0;
+const TOP: f64 = 22.0;
+const BOTTOM: f64 = 30.0;
+
+/// Steps of the time axis, in seconds.
+const TIME_STEPS: [f64; 16] = [
+    1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_200.0, 1_800.0, 3_600.0, 7_200.0, 21_600.0, 86_400.0,
+];
+const TIME_TICKS_MAX: f64 = 8.0;
+
+/// Values over the time of a run.
+pub(super) struct Chart<'a> {
+    pub(super) title: &'a str,
+    /// What the vertical axis counts.
+    pub(super) unit: &'a str,
+    /// Length of the run in seconds.
+    pub(super) seconds: f64,
+    /// Where the values stand, in seconds.
+    pub(super) at: &'a [f64],
+    /// By name; as many values as places.
+    pub(super) lines: Vec<(&'a str, Vec<Option<f64>>)>,
+}
+
+impl Chart<'_> {
+    /// A figure of HTML; nothing where there are no values.
+    pub(super) fn to_html(&self, id: &str) -> Option<String> {
+        let values = || self.lines.iter().flat_map(|(_, values)| values.iter().flatten().copied());
+        values().next()?;
+        let highest = values().fold(0.0, f64::max);
+        let step = step_of_values(highest / 4.0);
+        let top = (highest / step).ceil().max(1.0) * step;
+        let x = |seconds: f64| LEFT + seconds / self.seconds * (WIDTH - LEFT - RIGHT);
+        let y = |value: f64| HEIGHT - BOTTOM - value / top * (HEIGHT - TOP - BOTTOM);
+        let (title, unit) = (escape(self.title), escape(self.unit));
+
+        let mut html = format!("<figure class=\"chart\"><figcaption>{title} <small>{unit}</small></figcaption>\n");
+        if self.lines.len() > 1 {
+            html.push_str("<p class=\"legend\">");
+            for (i, (name, _)) in self.lines.iter().enumerate() {
+                html.push_str(&format!(
+                    "<span><svg width=\"26\" height=\"10\" aria-hidden=\"true\"><path class=\"line l{i}\" d=\"M1 5H25\"/>\
+                     </svg>{}</span> ",
+                    escape(name)
+                ));
+            }
+            html.push_str("</p>\n");
+        }
+        let xs: Vec<String> = self.at.iter().map(|at| format!("{:.1}", x(*at))).collect();
+        write_to(&mut html, format_args!(
+            "<div class=\"plot\"><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-labelledby=\"{id}-t {id}-d\" \
+             data-x=\"{}\"><title id=\"{id}-t\">{title}</title><desc id=\"{id}-d\">{}</desc>\n",
+            xs.join(" "),
+            escape(&self.description()),
+        ));
+
+        let mut value = 0.0;
+        while value <= top + step / 2.0 {
+            let at = y(value);
+            write_to(&mut html, format_args!(
+                "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{}\"/><text class=\"tick\" x=\"{}\" y=\"{:.1}\" \
+                 text-anchor=\"end\">{}</text>\n",
+                WIDTH - RIGHT,
+                LEFT - 8.0,
+                at + 4.0,
+                escape(&label(value)),
+            ));
+            value += step;
+        }
+        write_to(&mut html, format_args!("<text class=\"unit\" x=\"{}\" y=\"11\" text-anchor=\"end\">{unit}</text>\n", LEFT - 8.0));
+        let step = TIME_STEPS.into_iter().find(|step| self.seconds / step <= TIME_TICKS_MAX);
+        let step = step.unwrap_or_else(|| (self.seconds / TIME_TICKS_MAX / 86_400.0).ceil() * 86_400.0);
+        let mut seconds = 0.0;
+        while seconds <= self.seconds {
+            write_to(&mut html, format_args!(
+                "<path class=\"grid\" d=\"M{0:.1} {1}v4\"/><text class=\"tick\" x=\"{0:.1}\" y=\"{2}\" \
+                 text-anchor=\"middle\">{3}</text>\n",
+                x(seconds),
+                HEIGHT - BOTTOM,
+                HEIGHT - BOTTOM + 18.0,
+                clock(Duration::try_from_secs_f64(seconds).unwrap_or_default()),
+            ));
+            seconds += step;
+        }
+        for (i, (_, values)) in self.lines.iter().enumerate() {
+            for run in runs(values) {
+                let points: Vec<String> =
+                    run.map(|at| format!("{} {:.1}", xs[at], y(values[at].unwrap_or(0.0)))).collect();
+                match &points[..] {
+                    [point] => {
+                        let (x, y) = point.split_once(' ').unwrap_or_default();
+                        write_to(&mut html, format_args!("<circle class=\"dot l{i}\" cx=\"{x}\" cy=\"{y}\" r=\"3.5\"/>\n"));
+                    }
+                    _ => write_to(&mut html, format_args!("<path class=\"line l{i}\" d=\"M{}\"/>\n", points.join("L"))),
+                }
+            }
+        }
+        write_to(&mut html, format_args!(
+            "<path class=\"cursor\" d=\"M0 {TOP}V{}\" visibility=\"hidden\"/></svg><output hidden></output></div>\n",
+            HEIGHT - BOTTOM
+        ));
+        html.push_str(&self.table());
+        html.push_str("</figure>\n");
+        Some(html)
+    }
+
+    /// Of each line its range, for who doesn't see it.
+    fn description(&self) -> String {
+        let range = |(name, values): &(&str, Vec<Option<f64>>)| {
+            let values = || values.iter().flatten().copied();
+            let (low, high) = (values().fold(f64::INFINITY, f64::min), values().fold(f64::NEG_INFINITY, f64::max));
+            (low <= high).then(|| format!("{name} from {} to {} {}", number(low), number(high), self.unit))
+        };
+        let ranges: Vec<String> = self.lines.iter().filter_map(range).collect();
+        format!("Over {}: {}. The values stand in the table below.", clock_of(self.seconds), ranges.join("; "))
+    }
+
+    fn table(&self) -> String {
+        let mut html = String::from("<details><summary>Values</summary><div class=\"scroll\"><table><thead><tr><th>at</th>");
+        for (name, _) in &self.lines {
+            write_to(&mut html, format_args!("<th>{} <small>{}</small></th>", escape(name), escape(self.unit)));
+        }
+        html.push_str("</tr></thead><tbody>\n");
+        for (i, at) in self.at.iter().enumerate() {
+            write_to(&mut html, format_args!("<tr><th>{}</th>", clock_of(*at)));
+            for (_, values) in &self.lines {
+                let value = values[i].map_or_else(|| "–".to_owned(), number);
+                write_to(&mut html, format_args!("<td>{value}</td>"));
+            }
+            html.push_str("</tr>\n");
+        }
+        html.push_str("</tbody></table></div></details>\n");
+        html
+    }
+}
+
+fn clock_of(seconds: f64) -> String {
+    clock(Duration::try_from_secs_f64(seconds).unwrap_or_default())
+}
+
+fn write_to(html: &mut String, text: std::fmt::Arguments<'_>) {
+    html.write_fmt(text).expect("a string takes everything");
+}
+
+/// Where values follow each other without a gap.
+fn runs(values: &[Option<f64>]) -> impl Iterator<Item = std::ops::Range<usize>> {
+    let mut next = 0;
+    std::iter::from_fn(move || {
+        let begin = next + values[next..].iter().position(Option::is_some)?;
+        let end = values[begin..].iter().position(Option::is_none).map_or(values.len(), |length| begin + length);
+        next = end;
+        Some(begin..end)
+    })
+}
+
+/// 1, 2 or 5 times a power of ten, not below `least`.
+fn step_of_values(least: f64) -> f64 {
+    if !least.is_normal() {
+        return 1.0;
+    }
+    let power = 10_f64.powf(least.log10().floor());
+    [1.0, 2.0, 5.0, 10.0].into_iter().map(|digit| digit * power).find(|step| *step >= least).unwrap_or(10.0 * power)
+}
+
+/// Of an axis: short.
+fn label(value: f64) -> String {
+    let short = |value: f64| {
+        let text = format!("{value:.3}");
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    };
+    match value.abs() {
+        0.0..1e4 => short(value),
+        1e4..1e6 => format!("{}k", short(value / 1e3)),
+        1e6..1e9 => format!("{}M", short(value / 1e6)),
+        _ => format!("{value:.1e}"),
+    }
+}
+
+/// As text of HTML, in an attribute as well.
+pub(super) fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            '\0' => escaped.push('\u{fffd}'),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn axes_have_round_steps_and_short_labels() {
+        for (least, expected) in [(0.0, 1.0), (0.3, 0.5), (1.0, 1.0), (1.1, 2.0), (2_100.0, 5_000.0), (60.0, 100.0)] {
+            assert!((step_of_values(least) / expected - 1.0).abs() < 1e-9, "{least}");
+        }
+        for (value, expected) in [(0.0, "0"), (0.25, "0.25"), (2_500.0, "2500"), (12_500.0, "12.5k"), (3e6, "3M")] {
+            assert_eq!(label(value), expected);
+        }
+    }
+
+    #[test]
+    fn gaps_part_a_line() {
+        let found: Vec<_> = runs(&[None, Some(1.0), Some(2.0), None, None, Some(3.0)]).collect();
+        assert_eq!(found, [1..3, 5..6]);
+        assert_eq!(runs(&[None]).count() + runs(&[]).count(), 0);
+    }
+}

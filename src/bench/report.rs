@@ -1,0 +1,570 @@
+//! A run with what it ran on and what it must reach, as JSON: Artillery's, and more beside it.
+//!
+//! `aggregate` and `intermediate` have the form of Artillery's reports, times in milliseconds. What Artillery has no
+//! place for: `phases` and `scenarios` have the form of an `intermediate`; `hdr` in each of them holds every timing as
+//! a histogram of HdrHistogram's V2 format in base64, from which reports are merged without loss; `checks` is what
+//! `ensure` asked for and how that came out; `machine`, `seed` and `generator` say where the figures come from, and
+//! `merged` says it of further runs in the same report; `server` has the metrics scraped from the server.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+
+use super::ensure::{Condition, Outcome};
+use super::stats::{INTERVAL, INTERVALS_MAX, Run, Share, Spans, Stats, Summary};
+
+/// Bytes of a report that are read.
+pub const REPORT_BYTES: usize = 256 * 1024 * 1024;
+/// Phases of a report, and scenarios.
+const SECTIONS_MAX: usize = 1_000;
+const CHECKS_MAX: usize = 1_000;
+
+/// Rates per second, and the counter of each.
+const RATES: [(&str, &str); 6] = [
+    ("http.request_rate", "http.requests"),
+    ("websocket.send_rate", "websocket.messages_sent"),
+    ("rtc.send_rate", "rtc.sent"),
+    ("rtc.receive_rate", "rtc.received"),
+    ("rtc.bytes_up_rate", "rtc.bytes_up"),
+    ("rtc.bytes_down_rate", "rtc.bytes_down"),
+];
+/// Shares from 0 to 1: which counter of which.
+const RATIOS: [(&str, &str, &str); 2] =
+    [("rtc.loss_ratio", "rtc.lost", "rtc.sent"), ("vusers.failed_ratio", "vusers.failed", "vusers.created")];
+/// Beginnings of names that are counted only once there is something to count.
+const ON_DEMAND: [&str; 4] = ["errors.", "http.codes.", "vusers.created_by_name.", "vusers.failed"];
+
+/// What the most is said of: the first that was measured.
+const MAIN_TIMINGS: [&str; 6] =
+    ["rtc.echo", "http.response_time", "rtc.age", "rtc.tick_gap", "rtc.open", "vusers.session_length"];
+
+/// One or several runs of a script, with what they must reach.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Where the figures come from: at least one.
+    pub origins: Vec<Origin>,
+    /// What was measured.
+    pub stats: Stats,
+    /// The server's own metrics, and when they were fetched after the run's begin.
+    pub scrapes: Vec<(Duration, BTreeMap<String, f64>)>,
+    checks: Vec<Condition>,
+}
+
+/// Where a run's figures come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Origin {
+    /// The file it ran.
+    pub script: String,
+    /// URL of the server.
+    pub target: String,
+    /// What everything random came from.
+    pub seed: u64,
+    /// Milliseconds since 1970.
+    pub began_at: u64,
+    /// Whether it was broken off.
+    pub interrupted: bool,
+    /// What it ran on.
+    pub machine: Machine,
+    /// What made the load.
+    pub generator: Generator,
+}
+
+/// The machine that made the load.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Machine {
+    /// Its model.
+    pub cpu: String,
+    /// As many threads as run at once.
+    pub cores: usize,
+    /// Of the operating system.
+    pub kernel: String,
+    /// All of its memory; 0 where that is unknown.
+    pub memory_bytes: u64,
+    /// Of rtcade.
+    pub version: String,
+    /// Of rtcade, where `RTCADE_COMMIT` named it to the build.
+    pub commit: Option<String>,
+}
+
+/// What made the load, and whether it could.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Generator {
+    /// Its threads.
+    pub threads: usize,
+    /// The most of its gauge `generator.cpu`.
+    pub cpu: Option<f64>,
+    /// In milliseconds: how late it was with what it meant to do.
+    pub lateness_p99: Option<f64>,
+    /// Why its figures are unfit, where they are.
+    pub overload: Option<String>,
+}
+
+/// How a run came out, the first that applies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was broken off.
+    Interrupted,
+    /// The generator was overloaded: its figures say nothing about the server.
+    Unfit,
+    /// A check failed.
+    Failed,
+    /// It reached what it must.
+    Passed,
+}
+
+impl Verdict {
+    /// Of the process that ran it.
+    #[must_use]
+    pub fn exit_status(self) -> u8 {
+        match self {
+            Verdict::Passed => 0,
+            Verdict::Failed => 1,
+            Verdict::Unfit => 4,
+            Verdict::Interrupted => 130,
+        }
+    }
+}
+
+impl Machine {
+    /// This one.
+    #[must_use]
+    pub fn this() -> Machine {
+        let line_of = |file: &str, key: &str| {
+            let text = fs::read_to_string(file).ok()?;
+            let (_, value) = text.lines().find(|line| line.starts_with(key))?.split_once(':')?;
+            Some(value.trim().to_owned())
+        };
+        let unknown = || "unknown".to_owned();
+        let memory = line_of("/proc/meminfo", "MemTotal").and_then(|kib| kib.strip_suffix(" kB")?.parse::<u64>().ok());
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").ok();
+        Machine {
+            cpu: line_of("/proc/cpuinfo", "model name").unwrap_or_else(unknown),
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            kernel: kernel.map_or_else(unknown, |release| format!("{} {}", std::env::consts::OS, release.trim())),
+            memory_bytes: memory.unwrap_or(0).saturating_mul(1024),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: option_env!("RTCADE_COMMIT").map(str::to_owned),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct File {
+    #[serde(skip_deserializing)]
+    aggregate: Section,
+    intermediate: Vec<Section>,
+    script: String,
+    target: String,
+    seed: u64,
+    began_at: u64,
+    interrupted: bool,
+    machine: Machine,
+    generator: Generator,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    merged: Vec<Origin>,
+    phases: Vec<Section>,
+    scenarios: Vec<Section>,
+    checks: Vec<Check>,
+    server: Vec<Scrape>,
+}
+
+/// A share of what was measured, in Artillery's form.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Section {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    period: Option<u64>,
+    counters: BTreeMap<String, u64>,
+    #[serde(skip_deserializing)]
+    rates: BTreeMap<String, f64>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    gauges: BTreeMap<String, f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first_counter_at: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    first_histogram_at: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_counter_at: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    last_histogram_at: Option<u64>,
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    first_metric_at: Option<u64>,
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    last_metric_at: Option<u64>,
+    #[serde(skip_deserializing)]
+    summaries: BTreeMap<String, serde_json::Value>,
+    #[serde(skip_deserializing)]
+    histograms: BTreeMap<String, serde_json::Value>,
+    hdr: BTreeMap<String, String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Check {
+    condition: String,
+    strict: bool,
+    #[serde(skip_deserializing)]
+    ok: bool,
+    #[serde(skip_deserializing)]
+    values: BTreeMap<String, Option<f64>>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Scrape {
+    /// Milliseconds since 1970.
+    at: u64,
+    metrics: BTreeMap<String, f64>,
+}
+
+impl Report {
+    /// Of a run on this machine, with what it must reach.
+    #[must_use]
+    pub fn new(run: Run, machine: Machine, checks: Vec<Condition>) -> Report {
+        let generator = Generator {
+            threads: run.threads,
+            cpu: run.stats.gauge_max("generator.cpu"),
+            lateness_p99: run.stats.summary("generator.lateness", Share::All).map(|summary| summary.p99),
+            overload: run.overload,
+        };
+        let origin = Origin {
+            script: run.script,
+            target: run.target,
+            seed: run.seed,
+            began_at: run.began_unix_ms,
+            interrupted: run.is_interrupted,
+            machine,
+            generator,
+        };
+        Report { origins: vec![origin], stats: run.stats, scrapes: run.scrapes, checks }
+    }
+
+    /// When the first of the runs began, in milliseconds since 1970.
+    #[must_use]
+    pub fn began_at(&self) -> u64 {
+        self.origins.iter().map(|origin| origin.began_at).min().unwrap_or(0)
+    }
+
+    /// Takes in another run of the same script. What happened so long after the one's begin stands beside what
+    /// happened so long after the other's.
+    ///
+    /// # Errors
+    ///
+    /// Where that has other phases or scenarios.
+    pub fn merge(&mut self, other: Report) -> Result<(), String> {
+        for (what, here, there) in [
+            ("phases", self.stats.phases(), other.stats.phases()),
+            ("scenarios", self.stats.scenarios(), other.stats.scenarios()),
+        ] {
+            if here != there {
+                return Err(format!("it ran another script: its {what} are {there:?}, not {here:?}"));
+            }
+        }
+        self.origins.extend(other.origins);
+        self.stats.merge(other.stats);
+        self.scrapes.extend(other.scrapes);
+        self.scrapes.sort_by_key(|(at, _)| *at);
+        for check in other.checks {
+            if self.checks.iter().all(|here| here.text() != check.text()) {
+                self.checks.push(check);
+            }
+        }
+        Ok(())
+    }
+
+    /// How each check came out.
+    #[must_use]
+    pub fn outcomes(&self) -> Vec<Outcome> {
+        self.checks.iter().map(|check| check.check(|name| self.metric(name))).collect()
+    }
+
+    /// How the run came out.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        if self.origins.iter().any(|origin| origin.interrupted) {
+            Verdict::Interrupted
+        } else if self.overload().is_some() {
+            Verdict::Unfit
+        } else if self.outcomes().iter().any(|outcome| outcome.is_strict && !outcome.is_ok) {
+            Verdict::Failed
+        } else {
+            Verdict::Passed
+        }
+    }
+
+    /// Why the figures are unfit, where they are.
+    #[must_use]
+    pub fn overload(&self) -> Option<&str> {
+        self.origins.iter().find_map(|origin| origin.generator.overload.as_deref())
+    }
+
+    /// A figure of all by its name, as in `rtc.echo.p99` (in milliseconds), `vusers.failed`, `rtc.send_rate` (per
+    /// second) or `rtc.loss_ratio` (from 0 to 1); of a gauge the highest. Nothing where it wasn't measured; but errors
+    /// that nobody met are 0.
+    #[must_use]
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        if let Some(count) = self.stats.count(name, Share::All) {
+            return Some(count as f64);
+        }
+        if let Some(value) = self.stats.gauge_max(name).or_else(|| self.rates(Share::All).get(name).copied()) {
+            return Some(value);
+        }
+        if let Some((timing, figure)) = name.rsplit_once('.')
+            && let Some(summary) = self.stats.summary(timing, Share::All)
+        {
+            if figure == "count" {
+                return Some(summary.count as f64);
+            }
+            let figures = summary.figures();
+            return figures.iter().find(|(name, _)| *name == figure).map(|(_, value)| *value);
+        }
+        ON_DEMAND.iter().any(|beginning| name.starts_with(beginning)).then_some(0.0)
+    }
+
+    /// The timing of which the most is said.
+    #[must_use]
+    pub fn main_timing(&self) -> Option<&'static str> {
+        MAIN_TIMINGS.into_iter().find(|timing| self.stats.summary(timing, Share::All).is_some())
+    }
+
+    /// Rates per second of all and of an interval, and shares from 0 to 1 of everything.
+    pub(super) fn rates(&self, share: Share) -> BTreeMap<String, f64> {
+        let stats = &self.stats;
+        let mut rates = BTreeMap::new();
+        let seconds = seconds_of(stats, share);
+        for (rate, counter) in RATES {
+            if let Some(count) = stats.count(counter, share)
+                && let Some(seconds) = seconds
+            {
+                rates.insert(rate.to_owned(), rounded(count as f64 / seconds));
+            }
+        }
+        for (ratio, part, whole) in RATIOS {
+            if let (Some(part), Some(whole @ 1..)) = (stats.count(part, share), stats.count(whole, share)) {
+                rates.insert(ratio.to_owned(), part as f64 / whole as f64);
+            }
+        }
+        rates
+    }
+
+    /// The whole, for files: the same text for the same content.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let Origin { script, target, seed, began_at, interrupted, machine, generator } = self.origins[0].clone();
+        let named = |share, name: &String| Section { name: Some(name.clone()), ..self.section(share) };
+        let file = File {
+            aggregate: self.section(Share::All),
+            intermediate: (0..self.stats.intervals()).map(|number| self.section(Share::Between(number, number + 1))).collect(),
+            script,
+            target,
+            seed,
+            began_at,
+            interrupted,
+            machine,
+            generator,
+            merged: self.origins[1..].to_vec(),
+            phases: (self.stats.phases().iter().enumerate()).map(|(i, name)| named(Share::Phase(i), name)).collect(),
+            scenarios: (self.stats.scenarios().iter().enumerate())
+                .map(|(i, name)| named(Share::Scenario(i), name))
+                .collect(),
+            checks: self
+                .outcomes()
+                .into_iter()
+                .map(|Outcome { condition, is_strict, is_ok, values }| Check {
+                    condition,
+                    strict: is_strict,
+                    ok: is_ok,
+                    values,
+                })
+                .collect(),
+            server: self.scrapes.iter().map(|(at, metrics)| self.scrape(*at, metrics)).collect(),
+        };
+        serde_json::to_string_pretty(&file).expect("all keys are text")
+    }
+
+    fn scrape(&self, at: Duration, metrics: &BTreeMap<String, f64>) -> Scrape {
+        let metrics = metrics.iter().filter(|(_, value)| value.is_finite());
+        let at = self.began_at().saturating_add(u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
+        Scrape { at, metrics: metrics.map(|(name, value)| (name.clone(), *value)).collect() }
+    }
+
+    fn section(&self, share: Share) -> Section {
+        let stats = &self.stats;
+        let began = self.began_at();
+        let Spans { counters, timings } = stats.spans_of(share);
+        let all = stats.spans_of(share).all();
+        let is_timed = matches!(share, Share::All | Share::Between(..));
+        let first = |span: Option<(u64, u64)>| span.filter(|_| is_timed).map(|(first, _)| began.saturating_add(first));
+        let last = |span: Option<(u64, u64)>| span.filter(|_| is_timed).map(|(_, last)| began.saturating_add(last));
+        let summaries: BTreeMap<_, _> = stats
+            .timings()
+            .filter_map(|name| Some((name.to_owned(), summary_to_json(&stats.summary(name, share)?))))
+            .collect();
+        let hdr = |name: &str| Some((name.to_owned(), STANDARD.encode(stats.packed(name, share)?)));
+        Section {
+            name: None,
+            period: match share {
+                Share::All => Some(began),
+                Share::Between(number, _) => Some(began.saturating_add(millis_of(number))),
+                Share::Phase(_) | Share::Scenario(_) => None,
+            },
+            counters: stats
+                .counters()
+                .filter_map(|name| Some((name.to_owned(), stats.count(name, share)?)))
+                .filter(|(_, count)| *count > 0 || !matches!(share, Share::Between(..)))
+                .collect(),
+            rates: self.rates(share),
+            gauges: match share {
+                Share::Between(number, _) => stats
+                    .gauges()
+                    .filter_map(|name| Some((name.to_owned(), stats.gauge_in(name, number)?)))
+                    .collect(),
+                _ => BTreeMap::new(),
+            },
+            first_counter_at: first(counters),
+            first_histogram_at: first(timings),
+            last_counter_at: last(counters),
+            last_histogram_at: last(timings),
+            first_metric_at: first(all),
+            last_metric_at: last(all),
+            histograms: summaries.clone(),
+            summaries,
+            hdr: stats.timings().filter_map(hdr).collect(),
+        }
+    }
+
+    /// Reads what [`Report::to_json`] wrote. Figures that follow from others are not read, but made anew.
+    ///
+    /// # Errors
+    ///
+    /// Where something is missing or impossible; a sentence says what and where.
+    pub fn parse(json: &str) -> Result<Report, String> {
+        if json.len() > REPORT_BYTES {
+            return Err(format!("longer than {} MiB", REPORT_BYTES >> 20));
+        }
+        let file: File =
+            serde_json::from_str(json).map_err(|error| format!("this is no report of rtcade bench: {error}"))?;
+        let names = |what: &str, sections: &[Section]| {
+            if sections.is_empty() || sections.len() > SECTIONS_MAX {
+                return Err(format!("{what}: {}, there are 1 to {SECTIONS_MAX}", sections.len()));
+            }
+            let names = sections.iter().map(|section| section.name.clone()).collect::<Option<Vec<_>>>();
+            names.ok_or_else(|| format!("{what}: one has no name"))
+        };
+        let mut stats = Stats::new(names("phases", &file.phases)?, names("scenarios", &file.scenarios)?);
+        let mut origins = vec![Origin {
+            script: file.script,
+            target: file.target,
+            seed: file.seed,
+            began_at: file.began_at,
+            interrupted: file.interrupted,
+            machine: file.machine,
+            generator: file.generator,
+        }];
+        origins.extend(file.merged);
+        let began = origins.iter().map(|origin| origin.began_at).min().unwrap_or(0);
+
+        for (i, phase) in file.phases.iter().enumerate() {
+            phase.read_into(&mut stats, Share::Phase(i)).map_err(|error| format!("phases[{i}]: {error}"))?;
+        }
+        for (i, scenario) in file.scenarios.iter().enumerate() {
+            scenario.read_into(&mut stats, Share::Scenario(i)).map_err(|error| format!("scenarios[{i}]: {error}"))?;
+        }
+        if file.intermediate.len() > INTERVALS_MAX {
+            return Err(format!("intermediate: {} of them, at most {INTERVALS_MAX}", file.intermediate.len()));
+        }
+        for (i, interval) in file.intermediate.iter().enumerate() {
+            if interval.period != Some(began.saturating_add(millis_of(i))) {
+                return Err(format!("intermediate[{i}]: its period isn't {i} × 10 s after the begin"));
+            }
+            interval
+                .read_into(&mut stats, Share::Between(i, i + 1))
+                .and_then(|()| interval.read_spans_into(&mut stats, i, began))
+                .map_err(|error| format!("intermediate[{i}]: {error}"))?;
+        }
+
+        if file.checks.len() > CHECKS_MAX {
+            return Err(format!("checks: {} of them, at most {CHECKS_MAX}", file.checks.len()));
+        }
+        let checks = file.checks.iter().enumerate().map(|(i, check)| {
+            let mut condition = Condition::parse(&check.condition).map_err(|error| format!("checks[{i}]: {error}"))?;
+            condition.is_strict = check.strict;
+            Ok(condition)
+        });
+        let scrapes = file.server.into_iter().enumerate().map(|(i, scrape)| {
+            let at = scrape.at.checked_sub(began).ok_or_else(|| format!("server[{i}]: it was before the begin"))?;
+            Ok((Duration::from_millis(at), scrape.metrics))
+        });
+        Ok(Report {
+            origins,
+            stats,
+            scrapes: scrapes.collect::<Result<_, String>>()?,
+            checks: checks.collect::<Result<_, String>>()?,
+        })
+    }
+}
+
+impl Section {
+    fn read_into(&self, stats: &mut Stats, share: Share) -> Result<(), String> {
+        for (name, count) in &self.counters {
+            stats.set_count(name, share, *count).map_err(|error| format!("counter {name}: {error}"))?;
+        }
+        for (name, base64) in &self.hdr {
+            let bytes = STANDARD.decode(base64).map_err(|error| format!("hdr of {name}: {error}"))?;
+            stats.set_packed(name, share, bytes).map_err(|error| format!("hdr of {name}: {error}"))?;
+        }
+        if let Share::Between(number, _) = share {
+            for (name, value) in &self.gauges {
+                stats.set_gauge(name, number, *value);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_spans_into(&self, stats: &mut Stats, interval: usize, began: u64) -> Result<(), String> {
+        let span = |what: &str, first: Option<u64>, last: Option<u64>| match (first, last) {
+            (None, None) => Ok(None),
+            (Some(first), Some(last)) if began <= first && first <= last => Ok(Some((first - began, last - began))),
+            _ => Err(format!("first{what}At and last{what}At are no span of time after the begin")),
+        };
+        let counters = span("Counter", self.first_counter_at, self.last_counter_at)?;
+        let timings = span("Histogram", self.first_histogram_at, self.last_histogram_at)?;
+        stats.set_spans(interval, Spans { counters, timings });
+        Ok(())
+    }
+}
+
+/// How long it was; nothing where that isn't known.
+pub(super) fn seconds_of(stats: &Stats, share: Share) -> Option<f64> {
+    let seconds = match share {
+        Share::All => stats.elapsed(),
+        Share::Between(from, to) => {
+            let (begin, end) = (Duration::from_millis(millis_of(from)), Duration::from_millis(millis_of(to)));
+            stats.elapsed().min(end).saturating_sub(begin)
+        }
+        Share::Phase(_) | Share::Scenario(_) => return None,
+    };
+    (!seconds.is_zero()).then_some(seconds.as_secs_f64())
+}
+
+pub(super) fn millis_of(interval: usize) -> u64 {
+    interval as u64 * INTERVAL.as_secs() * 1_000
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
+}
+
+fn summary_to_json(summary: &Summary) -> serde_json::Value {
+    let mut json = serde_json::Map::from_iter([("count".to_owned(), summary.count.into())]);
+    json.extend(summary.figures().map(|(name, value)| (name.to_owned(), value.into())));
+    json.into()
+}

@@ -1,0 +1,593 @@
+//! What was measured: counters, timings and gauges of a run, by interval, phase and scenario.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
+
+/// Length of the intervals by which a run is cut.
+pub const INTERVAL: Duration = Duration::from_secs(10);
+/// Intervals of a run, a week of them; what comes later counts to the last.
+pub const INTERVALS_MAX: usize = 60_480;
+/// Names of counters, and of timings; what has a further name counts as [`FURTHER_NAMES`].
+pub const NAMES_MAX: usize = 256;
+/// The name that stands for all beyond [`NAMES_MAX`].
+pub const FURTHER_NAMES: &str = "errors.of_further_names";
+
+const TOO_MANY_NAMES: &str = "more names than there may be";
+/// Longer times count as so long: 1 h, in microseconds.
+const LONGEST_US: u64 = 3_600_000_000;
+const SIGNIFICANT_DIGITS: u8 = 3;
+/// More than any run records; sums of it stay far from overflowing.
+const COUNT_MAX: u64 = 1 << 48;
+/// Bytes before the counts of a packed histogram.
+const PACKED_HEADER_BYTES: usize = 40;
+
+/// A counter of the [`Stats`] that registered it.
+#[derive(Clone, Copy, Debug)]
+pub struct Counter(usize);
+
+/// A timing of the [`Stats`] that registered it.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing(usize);
+
+/// Whose it is: the phase in which the virtual user arrived, and its scenario.
+#[derive(Clone, Copy, Debug)]
+pub struct Who {
+    /// Index of the phase.
+    pub phase: usize,
+    /// Index of the scenario.
+    pub scenario: usize,
+}
+
+/// A share of what was measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// Everything.
+    All,
+    /// Of the phase with this index.
+    Phase(usize),
+    /// Of the scenario with this index.
+    Scenario(usize),
+    /// Of the [`INTERVAL`]s with these numbers from the run's begin, the latter excluded.
+    Between(usize, usize),
+}
+
+/// What was measured, by interval of 10 s, phase and scenario; one per thread, merged at the end and for the live view.
+///
+/// Times are kept to three significant digits, from 1 µs to 1 h. A phase and a scenario hold a histogram of each
+/// timing, of 16 KiB to 190 KiB by the longest time in it; the two intervals in use do too. All other intervals are
+/// packed, a few bytes for each different time, without losing any: a merge is exact.
+#[derive(Clone, Debug)]
+pub struct Stats {
+    phases: Vec<String>,
+    scenarios: Vec<String>,
+    counter_ids: BTreeMap<String, usize>,
+    counters: Vec<Counts>,
+    timing_ids: BTreeMap<String, usize>,
+    timings: Vec<Times>,
+    gauges: BTreeMap<String, BTreeMap<usize, f64>>,
+    /// Of each interval.
+    spans: Vec<Spans>,
+}
+
+#[derive(Clone, Debug)]
+struct Counts {
+    phases: Vec<u64>,
+    scenarios: Vec<u64>,
+    intervals: Vec<u64>,
+}
+
+#[derive(Clone, Debug)]
+struct Times {
+    phases: Vec<Slot>,
+    scenarios: Vec<Slot>,
+    intervals: Vec<Slot>,
+    /// The intervals last recorded to; no other is open.
+    in_use: [usize; 2],
+}
+
+/// When the first and the last thing was recorded, in milliseconds from the run's begin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Spans {
+    pub(super) counters: Option<(u64, u64)>,
+    pub(super) timings: Option<(u64, u64)>,
+}
+
+impl Spans {
+    pub(super) fn merge(&mut self, other: Spans) {
+        self.counters = hull(self.counters, other.counters);
+        self.timings = hull(self.timings, other.timings);
+    }
+
+    pub(super) fn all(self) -> Option<(u64, u64)> {
+        hull(self.counters, self.timings)
+    }
+}
+
+fn hull(a: Option<(u64, u64)>, b: Option<(u64, u64)>) -> Option<(u64, u64)> {
+    match (a, b) {
+        (Some((first, last)), Some((other_first, other_last))) => Some((first.min(other_first), last.max(other_last))),
+        (one, other) => one.or(other),
+    }
+}
+
+/// A histogram, in the form that suits its use.
+#[derive(Clone, Debug, Default)]
+enum Slot {
+    #[default]
+    Empty,
+    Packed(Vec<u8>),
+    Open(Box<Histogram<u64>>),
+}
+
+/// A timing's figures, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Summary {
+    /// How many times were recorded.
+    pub count: u64,
+    /// The shortest.
+    pub min: f64,
+    /// The longest.
+    pub max: f64,
+    /// The mean.
+    pub mean: f64,
+    /// The median.
+    pub p50: f64,
+    /// What 75 % are not above.
+    pub p75: f64,
+    /// What 90 % are not above.
+    pub p90: f64,
+    /// What 95 % are not above.
+    pub p95: f64,
+    /// What 99 % are not above.
+    pub p99: f64,
+    /// What 99.9 % are not above.
+    pub p999: f64,
+}
+
+impl Stats {
+    /// Nothing measured yet.
+    #[must_use]
+    pub fn new(phases: Vec<String>, scenarios: Vec<String>) -> Stats {
+        Stats {
+            phases,
+            scenarios,
+            counter_ids: BTreeMap::new(),
+            counters: Vec::new(),
+            timing_ids: BTreeMap::new(),
+            timings: Vec::new(),
+            gauges: BTreeMap::new(),
+            spans: Vec::new(),
+        }
+    }
+
+    /// Registers a counter of this name, or finds it. From then on it is reported, be it 0.
+    pub fn counter(&mut self, name: &str) -> Counter {
+        let (phases, scenarios) = (self.phases.len(), self.scenarios.len());
+        let new = || Counts { phases: vec![0; phases], scenarios: vec![0; scenarios], intervals: Vec::new() };
+        Counter(register(&mut self.counter_ids, &mut self.counters, name, new))
+    }
+
+    /// Registers a timing of this name, or finds it.
+    pub fn timing(&mut self, name: &str) -> Timing {
+        let slots = |count| vec![Slot::Empty; count];
+        let (phases, scenarios) = (self.phases.len(), self.scenarios.len());
+        let new =
+            || Times { phases: slots(phases), scenarios: slots(scenarios), intervals: Vec::new(), in_use: [0; 2] };
+        Timing(register(&mut self.timing_ids, &mut self.timings, name, new))
+    }
+
+    /// Counts `count` more, `at` so long after the run's begin.
+    pub fn add(&mut self, at: Duration, who: Who, counter: Counter, count: u64) {
+        let interval = interval_of(at);
+        let counts = &mut self.counters[counter.0];
+        counts.phases[who.phase] += count;
+        counts.scenarios[who.scenario] += count;
+        *at_index(&mut counts.intervals, interval) += count;
+        let at = millis(at);
+        let span = &mut at_index(&mut self.spans, interval).counters;
+        *span = hull(*span, Some((at, at)));
+    }
+
+    /// Records that something took so long, `at` so long after the run's begin.
+    pub fn record(&mut self, at: Duration, who: Who, timing: Timing, took: Duration) {
+        let interval = interval_of(at);
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).min(LONGEST_US);
+        let times = &mut self.timings[timing.0];
+        times.phases[who.phase].record(took);
+        times.scenarios[who.scenario].record(took);
+        times.record_in_interval(interval, took);
+        let at = millis(at);
+        let span = &mut at_index(&mut self.spans, interval).timings;
+        *span = hull(*span, Some((at, at)));
+    }
+
+    /// What has a value at any time; the newest of an interval counts. Of merged ones the highest does.
+    /// What isn't finite is left out.
+    pub fn gauge(&mut self, at: Duration, name: &str, value: f64) {
+        self.set_gauge(name, interval_of(at), value);
+    }
+
+    /// Takes in what another measured in the same phases and scenarios.
+    ///
+    /// # Panics
+    ///
+    /// Where its phases or scenarios are others.
+    pub fn merge(&mut self, other: Stats) {
+        assert_eq!((&self.phases, &self.scenarios), (&other.phases, &other.scenarios), "another script");
+        let (mut counters, mut timings) = (other.counters, other.timings);
+        for (name, id) in other.counter_ids {
+            let id_here = self.counter(&name).0;
+            self.counters[id_here].merge(&mut counters[id]);
+        }
+        for (name, id) in other.timing_ids {
+            let id_here = self.timing(&name).0;
+            self.timings[id_here].merge(&mut timings[id]);
+        }
+        for (name, values) in other.gauges {
+            let here = self.gauges.entry(name).or_default();
+            for (interval, value) in values {
+                here.entry(interval).and_modify(|here| *here = here.max(value)).or_insert(value);
+            }
+        }
+        for (interval, spans) in other.spans.into_iter().enumerate() {
+            at_index(&mut self.spans, interval).merge(spans);
+        }
+    }
+
+    /// Names of the phases.
+    #[must_use]
+    pub fn phases(&self) -> &[String] {
+        &self.phases
+    }
+
+    /// Names of the scenarios.
+    #[must_use]
+    pub fn scenarios(&self) -> &[String] {
+        &self.scenarios
+    }
+
+    /// Names of the counters, sorted.
+    pub fn counters(&self) -> impl Iterator<Item = &str> {
+        self.counter_ids.keys().map(String::as_str)
+    }
+
+    /// Names of the timings, sorted; of some nothing may have been recorded.
+    pub fn timings(&self) -> impl Iterator<Item = &str> {
+        self.timing_ids.keys().map(String::as_str)
+    }
+
+    /// Names of the gauges, sorted.
+    pub fn gauges(&self) -> impl Iterator<Item = &str> {
+        self.gauges.keys().map(String::as_str)
+    }
+
+    /// How many intervals there are: those from the run's begin to the last in which something was recorded.
+    #[must_use]
+    pub fn intervals(&self) -> usize {
+        let of_gauges = self.gauges.values().filter_map(|values| values.keys().next_back()).max();
+        self.spans.len().max(of_gauges.map_or(0, |last| last + 1))
+    }
+
+    /// What was counted; nothing where no such counter is registered.
+    #[must_use]
+    pub fn count(&self, name: &str, share: Share) -> Option<u64> {
+        let counts = &self.counters[*self.counter_ids.get(name)?];
+        Some(match share {
+            Share::All => counts.phases.iter().fold(0, |sum: u64, count| sum.saturating_add(*count)),
+            Share::Phase(phase) => counts.phases[phase],
+            Share::Scenario(scenario) => counts.scenarios[scenario],
+            Share::Between(from, to) => {
+                counts.intervals.iter().take(to).skip(from).fold(0, |sum: u64, count| sum.saturating_add(*count))
+            }
+        })
+    }
+
+    /// A timing's figures; nothing where nothing of that name was recorded.
+    #[must_use]
+    pub fn summary(&self, name: &str, share: Share) -> Option<Summary> {
+        Summary::of(&self.histogram(name, share)?)
+    }
+
+    /// The gauge in an interval.
+    #[must_use]
+    pub fn gauge_in(&self, name: &str, interval: usize) -> Option<f64> {
+        self.gauges.get(name)?.get(&interval).copied()
+    }
+
+    /// The highest value that the gauge had at an interval's end.
+    #[must_use]
+    pub fn gauge_max(&self, name: &str) -> Option<f64> {
+        self.gauges.get(name)?.values().copied().max_by(f64::total_cmp)
+    }
+
+    /// From the run's begin to the last that was recorded.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        Duration::from_millis(self.spans_of(Share::All).all().map_or(0, |(_, last)| last))
+    }
+
+    fn histogram(&self, name: &str, share: Share) -> Option<Histogram<u64>> {
+        let times = &self.timings[*self.timing_ids.get(name)?];
+        let slots = match share {
+            Share::All => &times.phases[..],
+            Share::Phase(phase) => &times.phases[phase..=phase],
+            Share::Scenario(scenario) => &times.scenarios[scenario..=scenario],
+            Share::Between(from, to) => times.intervals.get(from..to.min(times.intervals.len()))?,
+        };
+        let mut all = Slot::Empty;
+        slots.iter().for_each(|slot| all.merge(slot.clone()));
+        all.into_histogram()
+    }
+
+    /// The histogram in the V2 format of HdrHistogram, the same bytes for the same content.
+    pub(super) fn packed(&self, name: &str, share: Share) -> Option<Vec<u8>> {
+        self.histogram(name, share).map(|histogram| pack(&histogram))
+    }
+
+    pub(super) fn spans_of(&self, share: Share) -> Spans {
+        let (from, to) = if let Share::Between(from, to) = share { (from, to) } else { (0, usize::MAX) };
+        self.spans.iter().take(to).skip(from).fold(Spans::default(), |mut all, spans| {
+            all.merge(*spans);
+            all
+        })
+    }
+
+    /// `share` is a phase, a scenario or one interval.
+    pub(super) fn set_count(&mut self, name: &str, share: Share, count: u64) -> Result<(), &'static str> {
+        let id = self.counter(name).0;
+        if !self.counter_ids.contains_key(name) {
+            return Err(TOO_MANY_NAMES);
+        }
+        let counts = &mut self.counters[id];
+        match share {
+            Share::All => {}
+            Share::Phase(phase) => counts.phases[phase] = count,
+            Share::Scenario(scenario) => counts.scenarios[scenario] = count,
+            Share::Between(interval, _) => *at_index(&mut counts.intervals, interval) = count,
+        }
+        Ok(())
+    }
+
+    /// The same for a histogram. The error says what is wrong with the bytes.
+    pub(super) fn set_packed(&mut self, name: &str, share: Share, bytes: Vec<u8>) -> Result<(), &'static str> {
+        unpack(&bytes)?;
+        let id = self.timing(name).0;
+        if !self.timing_ids.contains_key(name) {
+            return Err(TOO_MANY_NAMES);
+        }
+        let times = &mut self.timings[id];
+        let slot = match share {
+            Share::All => return Ok(()),
+            Share::Phase(phase) => &mut times.phases[phase],
+            Share::Scenario(scenario) => &mut times.scenarios[scenario],
+            Share::Between(interval, _) => at_index(&mut times.intervals, interval),
+        };
+        *slot = Slot::Packed(bytes);
+        Ok(())
+    }
+
+    pub(super) fn set_gauge(&mut self, name: &str, interval: usize, value: f64) {
+        if !value.is_finite() {
+            return;
+        }
+        if let Some(values) = self.gauges.get_mut(name) {
+            values.insert(interval, value);
+        } else if self.gauges.len() < NAMES_MAX {
+            self.gauges.insert(name.to_owned(), BTreeMap::from([(interval, value)]));
+        }
+    }
+
+    pub(super) fn set_spans(&mut self, interval: usize, spans: Spans) {
+        *at_index(&mut self.spans, interval) = spans;
+    }
+}
+
+impl Counts {
+    fn merge(&mut self, other: &mut Counts) {
+        for (here, other) in [
+            (&mut self.phases, &mut other.phases),
+            (&mut self.scenarios, &mut other.scenarios),
+            (&mut self.intervals, &mut other.intervals),
+        ] {
+            for (index, count) in other.drain(..).enumerate() {
+                let here = at_index(here, index);
+                *here = here.saturating_add(count);
+            }
+        }
+    }
+}
+
+impl Times {
+    fn record_in_interval(&mut self, interval: usize, took: u64) {
+        if !self.in_use.contains(&interval) {
+            let [newest, oldest] = self.in_use;
+            if let Some(slot) = self.intervals.get_mut(oldest) {
+                slot.pack();
+            }
+            self.in_use = [interval, newest];
+        }
+        at_index(&mut self.intervals, interval).record(took);
+    }
+
+    fn merge(&mut self, other: &mut Times) {
+        for (here, other) in [(&mut self.phases, &mut other.phases), (&mut self.scenarios, &mut other.scenarios)] {
+            for (here, other) in here.iter_mut().zip(other.drain(..)) {
+                here.merge(other);
+            }
+        }
+        for (interval, other) in other.intervals.drain(..).enumerate() {
+            let here = at_index(&mut self.intervals, interval);
+            here.merge(other);
+            if !self.in_use.contains(&interval) {
+                here.pack();
+            }
+        }
+    }
+}
+
+impl Slot {
+    fn record(&mut self, took: u64) {
+        self.open().record(took).expect("an hour fits a histogram that grows");
+    }
+
+    fn open(&mut self) -> &mut Histogram<u64> {
+        if !matches!(self, Slot::Open(_)) {
+            let histogram = std::mem::take(self).into_histogram().unwrap_or_else(|| {
+                let mut histogram =
+                    Histogram::new_with_bounds(1, 2, SIGNIFICANT_DIGITS).expect("the bounds are in order");
+                histogram.auto(true);
+                histogram
+            });
+            *self = Slot::Open(Box::new(histogram));
+        }
+        let Slot::Open(histogram) = self else { unreachable!("it was opened") };
+        histogram
+    }
+
+    fn merge(&mut self, other: Slot) {
+        if matches!(self, Slot::Empty) {
+            *self = other;
+        } else if let Some(other) = other.into_histogram() {
+            self.open().add(other).expect("an hour fits a histogram that grows");
+        }
+    }
+
+    fn pack(&mut self) {
+        if let Slot::Open(histogram) = self {
+            *self = Slot::Packed(pack(histogram));
+        }
+    }
+
+    fn into_histogram(self) -> Option<Histogram<u64>> {
+        match self {
+            Slot::Empty => None,
+            Slot::Packed(bytes) => Some(unpack(&bytes).expect("checked, or packed here")),
+            Slot::Open(histogram) => Some(*histogram),
+        }
+    }
+}
+
+impl Summary {
+    fn of(histogram: &Histogram<u64>) -> Option<Summary> {
+        if histogram.is_empty() {
+            return None;
+        }
+        let ms = |us: u64| us as f64 / 1e3;
+        let quantile = |quantile| ms(histogram.value_at_quantile(quantile));
+        Some(Summary {
+            count: histogram.len(),
+            min: ms(histogram.min()),
+            max: ms(histogram.max()),
+            mean: histogram.mean().round() / 1e3,
+            p50: quantile(0.5),
+            p75: quantile(0.75),
+            p90: quantile(0.9),
+            p95: quantile(0.95),
+            p99: quantile(0.99),
+            p999: quantile(0.999),
+        })
+    }
+
+    /// Each figure by its name in Artillery's reports.
+    #[must_use]
+    pub fn figures(&self) -> [(&'static str, f64); 10] {
+        [
+            ("min", self.min),
+            ("max", self.max),
+            ("mean", self.mean),
+            ("p50", self.p50),
+            ("median", self.p50),
+            ("p75", self.p75),
+            ("p90", self.p90),
+            ("p95", self.p95),
+            ("p99", self.p99),
+            ("p999", self.p999),
+        ]
+    }
+}
+
+/// How large a histogram has become in memory must not show in the bytes, so that all say the whole range.
+fn pack(histogram: &Histogram<u64>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    V2Serializer::new().serialize(histogram, &mut bytes).expect("a vector takes everything");
+    bytes[24..32].copy_from_slice(&LONGEST_US.to_be_bytes());
+    bytes
+}
+
+fn unpack(bytes: &[u8]) -> Result<Histogram<u64>, &'static str> {
+    let empty = Histogram::<u64>::new_with_bounds(1, LONGEST_US, SIGNIFICANT_DIGITS).expect("the bounds are in order");
+    let expected = pack(&empty);
+    let Some((header, counts)) = bytes.split_at_checked(PACKED_HEADER_BYTES) else {
+        return Err("a histogram that is cut off");
+    };
+    let length = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+    if header[..4] != expected[..4] || header[8..] != expected[8..PACKED_HEADER_BYTES] {
+        return Err("a histogram of another kind: expected V2, from 1 µs to 1 h, three digits");
+    }
+    if usize::try_from(length).ok() != Some(counts.len()) {
+        return Err("a histogram that is cut off");
+    }
+    const IMPOSSIBLE: &str = "a histogram with impossible counts";
+    // So a count begins that the deserializer can't negate; no possible one is that long.
+    if counts.windows(9).any(|bytes| bytes == [0xff; 9]) {
+        return Err(IMPOSSIBLE);
+    }
+    let mut histogram: Histogram<u64> = Deserializer::new().deserialize(&mut &*bytes).map_err(|_| IMPOSSIBLE)?;
+    if histogram.len() > COUNT_MAX {
+        return Err(IMPOSSIBLE);
+    }
+    histogram.auto(true);
+    Ok(histogram)
+}
+
+fn register<T>(ids: &mut BTreeMap<String, usize>, entries: &mut Vec<T>, name: &str, new: impl FnOnce() -> T) -> usize {
+    if let Some(id) = ids.get(name) {
+        return *id;
+    }
+    let name = if entries.len() + 1 < NAMES_MAX { name } else { FURTHER_NAMES };
+    *ids.entry(name.to_owned()).or_insert_with(|| {
+        entries.push(new());
+        entries.len() - 1
+    })
+}
+
+fn interval_of(at: Duration) -> usize {
+    usize::try_from(at.as_secs() / INTERVAL.as_secs()).unwrap_or(usize::MAX).min(INTERVALS_MAX - 1)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn at_index<T: Clone + Default>(values: &mut Vec<T>, index: usize) -> &mut T {
+    if values.len() <= index {
+        values.resize(index + 1, T::default());
+    }
+    &mut values[index]
+}
+
+/// A run that is over, or was broken off.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The file it ran.
+    pub script: String,
+    /// URL of the server.
+    pub target: String,
+    /// What everything random came from.
+    pub seed: u64,
+    /// When it began, in milliseconds since 1970.
+    pub began_unix_ms: u64,
+    /// Threads of the generator.
+    pub threads: usize,
+    /// What was measured.
+    pub stats: Stats,
+    /// The server's own metrics, and when they were fetched.
+    pub scrapes: Vec<(Duration, BTreeMap<String, f64>)>,
+    /// Why the generator's figures are unfit, where they are.
+    pub overload: Option<String>,
+    /// Whether it was broken off.
+    pub is_interrupted: bool,
+}

@@ -1,0 +1,245 @@
+//! What a run looks like while it goes on, and at its end, as text.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use super::compare::number;
+use super::report::Report;
+use super::stats::{INTERVAL, Share, Stats};
+
+/// Least time between two pictures.
+const REDRAW: Duration = Duration::from_millis(250);
+/// Least time over which a rate is taken.
+const RATE_OVER: Duration = Duration::from_secs(1);
+const BAR_CELLS: usize = 30;
+/// Phases in one picture.
+const PHASES_SHOWN: usize = 8;
+
+const SENT: [&str; 3] = ["rtc.sent", "websocket.messages_sent", "http.requests"];
+const RECEIVED: [&str; 3] = ["rtc.received", "websocket.messages_received", "http.responses"];
+const LIVE_TIMINGS: [&str; 3] = ["rtc.echo", "http.response_time", "rtc.age"];
+
+/// How much is shown while a run goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// A picture that is redrawn in place.
+    Live,
+    /// A line every 10 s.
+    Lines,
+    /// Nothing.
+    Quiet,
+}
+
+impl Mode {
+    /// What suits standard output.
+    #[must_use]
+    pub fn of_stdout(is_quiet: bool) -> Mode {
+        match is_quiet {
+            true => Mode::Quiet,
+            false if io::stdout().is_terminal() => Mode::Live,
+            false => Mode::Lines,
+        }
+    }
+}
+
+/// The view of a run that goes on. Who reads it may be gone; the run goes on.
+#[derive(Debug)]
+pub struct Terminal<W> {
+    out: W,
+    mode: Mode,
+    title: String,
+    phases: Vec<(String, Duration)>,
+    shown_at: Option<Duration>,
+    /// Lines of the picture that stands there.
+    lines: usize,
+    /// Where the rates are taken from: when, sent, received.
+    sample: (Duration, u64, u64),
+    rates: Option<(f64, f64)>,
+}
+
+impl<W: Write> Terminal<W> {
+    /// Of a run of these phases, in order, each with its length.
+    pub fn new(out: W, mode: Mode, title: &str, phases: Vec<(String, Duration)>) -> Terminal<W> {
+        let phases = phases.into_iter().map(|(name, duration)| (printable(&name), duration)).collect();
+        let title = printable(title);
+        let sample = (Duration::ZERO, 0, 0);
+        Terminal { out, mode, title, phases, shown_at: None, lines: 0, sample, rates: None }
+    }
+
+    /// Shows where the run is, if it is time to. `phase` is the index of the one that goes on, `active` the virtual
+    /// users of now.
+    pub fn show(&mut self, elapsed: Duration, phase: usize, active: usize, stats: &Stats) {
+        let pause = match self.mode {
+            Mode::Live => REDRAW,
+            Mode::Lines => INTERVAL,
+            Mode::Quiet => return,
+        };
+        let next = self.shown_at.map_or(if self.mode == Mode::Live { Duration::ZERO } else { pause }, |at| at + pause);
+        if elapsed < next {
+            return;
+        }
+        // The lines stand on the grid of the intervals, however late the one before came.
+        self.shown_at = Some(match self.mode {
+            Mode::Lines => Duration::from_secs(elapsed.as_secs() / INTERVAL.as_secs() * INTERVAL.as_secs()),
+            Mode::Live | Mode::Quiet => elapsed,
+        });
+        self.take_rates(elapsed, stats);
+        let text = match self.mode {
+            Mode::Lines => self.line(elapsed, phase, active, stats),
+            Mode::Live | Mode::Quiet => self.picture(elapsed, phase, active, stats),
+        };
+        let _ = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
+    }
+
+    fn take_rates(&mut self, elapsed: Duration, stats: &Stats) {
+        let (at, sent_before, received_before) = self.sample;
+        let over = elapsed.saturating_sub(at);
+        if over >= RATE_OVER {
+            let (sent, received) = (sum(stats, &SENT), sum(stats, &RECEIVED));
+            let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / over.as_secs_f64();
+            self.rates = Some((rate(sent, sent_before), rate(received, received_before)));
+            self.sample = (elapsed, sent, received);
+        }
+    }
+
+    /// Without what isn't known yet.
+    fn figures(&self, elapsed: Duration, stats: &Stats) -> Vec<String> {
+        let mut figures = Vec::new();
+        if let Some((up, down)) = self.rates {
+            figures.push(format!("{up:.0}/s up, {down:.0}/s down"));
+        }
+        if let Some(timing) = LIVE_TIMINGS.iter().find_map(|timing| of_now(stats, timing, elapsed)) {
+            figures.push(timing);
+        }
+        if let (Some(lost), Some(sent @ 1..)) = (stats.count("rtc.lost", Share::All), stats.count("rtc.sent", Share::All)) {
+            figures.push(format!("loss {:.2}%", lost as f64 / sent as f64 * 100.0));
+        }
+        figures.push(format!("errors {}", errors(stats)));
+        figures
+    }
+
+    fn line(&self, elapsed: Duration, phase: usize, active: usize, stats: &Stats) -> String {
+        let name = self.phases.get(phase).map_or("", |(name, _)| name.as_str());
+        format!("{} {name}: {active} users, {}\n", clock(elapsed), self.figures(elapsed, stats).join(", "))
+    }
+
+    fn picture(&mut self, elapsed: Duration, phase: usize, active: usize, stats: &Stats) -> String {
+        let total: Duration = self.phases.iter().map(|(_, duration)| *duration).sum();
+        let mut lines = vec![format!("{}  {} of {}", self.title, clock(elapsed), clock(total))];
+        let width = self.phases.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).min(24);
+        let first = phase.saturating_sub(PHASES_SHOWN / 2).min(self.phases.len().saturating_sub(PHASES_SHOWN));
+        let mut begin: Duration = self.phases.iter().take(first).map(|(_, duration)| *duration).sum();
+        for (name, duration) in self.phases.iter().skip(first).take(PHASES_SHOWN) {
+            let done = elapsed.saturating_sub(begin).as_secs_f64();
+            let share = if duration.is_zero() { f64::from(elapsed >= begin) } else { done / duration.as_secs_f64() };
+            let share = share.min(1.0);
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "from 0 to the bar's cells")]
+            let full = (share * BAR_CELLS as f64) as usize;
+            let name: String = name.chars().take(width).collect();
+            let bar = "█".repeat(full) + &"░".repeat(BAR_CELLS - full);
+            lines.push(format!("  {name:width$} {bar} {:3.0}%", share * 100.0));
+            begin += *duration;
+        }
+        let count = |name| stats.count(name, Share::All).unwrap_or(0);
+        let [created, completed, failed] = ["vusers.created", "vusers.completed", "vusers.failed"].map(count);
+        lines.push(format!("  users {active} active, {created} created, {completed} completed, {failed} failed"));
+        lines.extend(self.figures(elapsed, stats).into_iter().map(|figure| format!("  {figure}")));
+
+        // A line that wrapped would be two, and the next picture begin too low.
+        let mut text = String::from("\x1b[?7l");
+        if self.lines > 0 {
+            write!(text, "\x1b[{}A", self.lines).expect("a string takes everything");
+        }
+        self.lines = lines.len();
+        for line in lines {
+            write!(text, "\r\x1b[2K{line}\n").expect("a string takes everything");
+        }
+        // Of a picture that was longer.
+        text + "\x1b[J\x1b[?7h"
+    }
+}
+
+/// A timing's figures in the interval of now, or in the one before.
+fn of_now(stats: &Stats, timing: &str, elapsed: Duration) -> Option<String> {
+    let now = usize::try_from(elapsed.as_secs() / INTERVAL.as_secs()).unwrap_or(usize::MAX - 1);
+    let summary = stats.summary(timing, Share::Between(now.saturating_sub(1), now + 1))?;
+    let [p50, p95, p99] = [summary.p50, summary.p95, summary.p99].map(number);
+    Some(format!("{timing} p50 {p50} p95 {p95} p99 {p99} ms"))
+}
+
+fn sum(stats: &Stats, counters: &[&str]) -> u64 {
+    counters.iter().filter_map(|name| stats.count(name, Share::All)).fold(0, u64::saturating_add)
+}
+
+/// Errors of all kinds.
+pub(super) fn errors(stats: &Stats) -> u64 {
+    let names: Vec<&str> = stats.counters().filter(|name| name.starts_with("errors.")).collect();
+    sum(stats, &names)
+}
+
+/// As minutes and seconds, with hours where there are any.
+pub(super) fn clock(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes:02}:{seconds:02}") }
+}
+
+/// Without what a terminal would obey.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// The whole run, in a page of text.
+#[must_use]
+pub fn summary(report: &Report) -> String {
+    let stats = &report.stats;
+    let origin = &report.origins[0];
+    let mut lines = vec![format!(
+        "{} against {}: {} s, seed {}, {} {}",
+        printable(&origin.script),
+        printable(&origin.target),
+        number(stats.elapsed().as_secs_f64()),
+        origin.seed,
+        report.origins.len(),
+        if report.origins.len() == 1 { "run" } else { "runs" },
+    )];
+    let counted = stats.counters().map(|name| (printable(name), stats.count(name, Share::All).unwrap_or(0).to_string()));
+    let rates = report.rates(Share::All).into_iter().map(|(name, value)| (name, number(value)));
+    let rows: Vec<(String, String)> = counted.chain(rates).collect();
+    let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    lines.extend(rows.into_iter().map(|(name, value)| format!("  {name:width$} {value:>12}")));
+
+    let width = stats.timings().map(|name| name.chars().count()).max().unwrap_or(0);
+    let columns = |values: [String; 7]| values.map(|value| format!("{value:>10}")).join("");
+    let heads = ["count", "min", "mean", "p50", "p95", "p99", "max"].map(str::to_owned);
+    lines.push(format!("  {:width$}{}", "ms", columns(heads)));
+    for name in stats.timings() {
+        if let Some(figures) = stats.summary(name, Share::All) {
+            let [min, mean, p50, p95, p99, max] =
+                [figures.min, figures.mean, figures.p50, figures.p95, figures.p99, figures.max].map(number);
+            let figures = columns([figures.count.to_string(), min, mean, p50, p95, p99, max]);
+            lines.push(format!("  {:width$}{figures}", printable(name)));
+        }
+    }
+    for outcome in report.outcomes() {
+        let mark = match (outcome.is_ok, outcome.is_strict) {
+            (true, _) => "ok",
+            (false, true) => "FAILED",
+            (false, false) => "failed, optional",
+        };
+        let values = outcome.values.iter().map(|(name, value)| match value {
+            Some(value) => format!("{} = {}", printable(name), number(*value)),
+            None => format!("{} was not measured", printable(name)),
+        });
+        let values: Vec<String> = values.collect();
+        lines.push(format!("{mark}: {} ({})", printable(&outcome.condition), values.join(", ")));
+    }
+    if let Some(reason) = report.overload() {
+        lines.push(format!("UNFIT: the generator was overloaded: {}", printable(reason)));
+    }
+    if report.origins.iter().any(|origin| origin.interrupted) {
+        lines.push("INTERRUPTED: these are the figures until then".to_owned());
+    }
+    lines.join("\n") + "\n"
+}
