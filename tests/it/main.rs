@@ -8,6 +8,8 @@ use rtcade::sim::Simulation;
 #[cfg(feature = "driver")]
 mod admission;
 #[cfg(feature = "driver")]
+mod bench_report;
+#[cfg(feature = "driver")]
 mod bench_scripts;
 mod comeback;
 mod congestion;
