@@ -157,9 +157,16 @@ mod tests {
 
     #[test]
     fn a_summary_tells_phases_users_and_shares() {
-        let yaml = "config:\n  phases:\n    - { name: up, duration: 10, arrivalRate: 1, rampTo: 4, maxVusers: 9 }\n    - \
-                    { pause: 500ms }\n    - { duration: 1m, arrivalRate: 0.5 }\n    - { duration: 1, arrivalCount: 7 \
-                    }\nscenarios:\n  - { name: a, weight: 2, flow: [join] }\n  - { name: b, engine: ws, flow: [log: x] }";
+        let yaml = "
+config:
+  phases:
+    - { name: up, duration: 10, arrivalRate: 1, rampTo: 4, maxVusers: 9 }
+    - { pause: 500ms }
+    - { duration: 1m, arrivalRate: 0.5 }
+    - { duration: 1, arrivalCount: 7 }
+scenarios:
+  - { name: a, weight: 2, flow: [join] }
+  - { name: b, engine: ws, flow: [log: x] }";
         let script = Script::parse(yaml, &Overrides::default()).expect("it can be read");
         assert_eq!(
             summary(&script),

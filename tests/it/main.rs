@@ -9,6 +9,7 @@ use rtcade::sim::Simulation;
 mod admission;
 #[cfg(feature = "driver")]
 mod bench_report;
+#[cfg(feature = "driver")]
 mod bench_scripts;
 mod comeback;
 mod congestion;

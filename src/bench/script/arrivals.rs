@@ -184,6 +184,7 @@ mod tests {
                 Load::Pause => (0, 1),
                 Load::Count(users) => (u128::from(users) * t, length),
                 Load::Rate { from, to } => {
+                    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as given, in range")]
                     let [from, to] = [from, to].map(|rate| (rate * 1e3).round() as u128);
                     // (from × (2 length − t) + to × t) × t / (2 length), in thousandths and microseconds.
                     ((from * (2 * length - t) + to * t) * t, 2 * length * 1_000_000_000)

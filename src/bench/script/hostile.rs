@@ -34,8 +34,8 @@ fn hold(script: &Script) {
         assert!(last <= arrival.at && arrival.at <= end && arrival.phase < config.phases.len());
         last = arrival.at;
     }
-    for condition in &config.ensure.conditions {
-        let _ = condition.expression.holds(&|name| (name.len() < 9).then_some(1.0));
+    for condition in &config.ensure {
+        let _ = condition.check(|name| (name.len() < 9).then_some(1.0));
     }
     let mut left = FILLED_BYTES;
     for scenario in scenarios {

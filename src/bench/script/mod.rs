@@ -39,7 +39,7 @@
 //! | `config.rtc.netem` | what is done to datagrams each way: `loss` (percent, as `5` or `5%`), `delay`, `jitter` (at most 10 s) | nothing |
 //! | `config.ensure`, `config.plugins.ensure` | what must hold at the end: | |
 //! | … `thresholds[]` | `METRIC: NUMBER`: less than that; times are milliseconds | |
-//! | … `conditions[]` | an expression such as `rtc.echo.p99 < 80 and vusers.failed == 0`, or `expression`, `strict` | `strict`: `true` |
+//! | … `conditions[]` | an expression such as `rtc.echo.p99 < 80 and vusers.failed == 0`, or `expression`, `strict`; see [`ensure`](super::ensure) | `strict`: `true` |
 //! | … `maxErrorRate` | percent of users that may fail | |
 //! | … `min`, `max`, `median`, `p50` … `p999` | thresholds of `http.response_time` where a scenario is of `http`, else of `rtc.echo` | |
 //! | `scenarios[].name` | what reports call it; each once | `scenario N` |
@@ -62,14 +62,13 @@
 //! | `replay` (rtc) | a recording: its inputs are sent; `speed` times as fast | `speed`: 1 |
 //! | `get`, `post` (http) | a URL or path, or `url`, `headers`, and of `post` `json` | |
 //!
-//! Texts of steps are templates: `{{ name }}` is a variable, a field of the payload, or within a loop `$loopCount` (from
-//! 1) and `$loopElement`; `{{ name.field }}` is a field of a variable that is a map. `{{ $randomString(10) }}`,
+//! Texts of steps are templates: `{{ name }}` is a variable, a field of the payload, or within a loop `$loopCount`
+//! (from 1) and `$loopElement`; `{{ name.field }}` is a field of a variable that is a map. `{{ $randomString(10) }}`,
 //! `{{ $randomNumber(1, 6) }}` (both included) and `{{ $uuid }}` are drawn; `{{ $environment }}` is what `-e` names,
 //! `{{ $environment.HOME }}` (or `$env.HOME`) a variable of the process. A text that is one place and nothing else
 //! becomes the value itself: `"{{ $randomNumber(1, 6) }}"` is a number. The target may have the environment's in it.
 
 pub mod arrivals;
-mod ensure;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod hostile;
 mod payload;
@@ -86,9 +85,9 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
-pub use self::ensure::{Condition, Ensure, Expression, Threshold};
 pub use self::payload::{Order, Payload};
 pub use self::template::{Span, Template, Variables};
+use super::ensure::Condition;
 
 /// The longest duration there may be.
 pub const LONGEST: Duration = Duration::from_secs(100 * 24 * 3_600);
@@ -133,7 +132,7 @@ pub struct Overrides {
 }
 
 /// A scenario file, read and checked.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Script {
     /// What load there is.
     pub config: Config,
@@ -191,7 +190,7 @@ fn find_recordings(steps: &mut [Step], directory: &Path) -> Result<(), ScriptErr
 }
 
 /// What load there is.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// URL of the server.
     pub target: Option<String>,
@@ -202,7 +201,7 @@ pub struct Config {
     /// Of each, every user gets one value.
     pub variables: BTreeMap<String, Vec<Value>>,
     /// What must hold at the end.
-    pub ensure: Ensure,
+    pub ensure: Vec<Condition>,
     /// What is done to datagrams.
     pub netem: Netem,
     /// How long an answer may take.

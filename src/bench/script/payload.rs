@@ -106,9 +106,12 @@ pub(super) fn open(path: &Path) -> io::Result<impl Read + use<>> {
 
 /// A number where the text is one and reads the same again: `7` but not `007`.
 fn value(text: &str) -> Value {
-    match serde_json::from_str(text) {
-        Ok(value @ (Value::Bool(_) | Value::Number(_))) if value.to_string() == text => value,
-        _ => Value::String(text.to_owned()),
+    match serde_json::from_str::<Value>(text) {
+        Ok(value @ (Value::Bool(_) | Value::Number(_))) => {
+            let again = value.to_string();
+            if again == text { value } else { Value::from(text) }
+        }
+        _ => Value::from(text),
     }
 }
 

@@ -9,9 +9,10 @@ use serde_json::Value;
 
 use super::payload::Order;
 use super::{
-    Condition, Config, Engine, Ensure, Expected, FILE_BYTES, LONGEST, LOOPS, Load, MAX_RATE, Measure, Method, Netem,
-    Overrides, Pacing, Payload, Phase, STEPS, Scenario, Script, Span, Step, Template, Threshold, Times, Variables,
+    Config, Engine, Expected, FILE_BYTES, LONGEST, LOOPS, Load, MAX_RATE, Measure, Method, Netem, Overrides, Pacing,
+    Payload, Phase, STEPS, Scenario, Script, Span, Step, Template, Times, Variables,
 };
+use crate::bench::ensure::Condition;
 use crate::yaml::{Entry, Kind, Node, Place, unknown};
 
 const ENVIRONMENTS: usize = 16;
@@ -78,12 +79,12 @@ pub(super) fn script(text: &str, overrides: &Overrides) -> Result<Script, String
         }
         root.merge(over);
     }
-    let mut top = Fields::of(&root, &["config", "scenarios"])?;
-    let mut config = top.need("config")?;
+    let top = Fields::of(&root, &["config", "scenarios"])?;
+    let mut config = top.need("config")?.clone();
     let scenarios = top.need("scenarios")?;
-    let scenarios = list(&scenarios, SCENARIOS)?;
-    let environments = Fields::of(&config, &CONFIG_KEYS)?.take("environments");
-    let environments = environments.as_ref().map(map).transpose()?.unwrap_or_default();
+    let environments = Fields::of(top.need("config")?, &CONFIG_KEYS)?.get("environments");
+    let environments = environments.map(map).transpose()?.unwrap_or_default();
+    let scenarios = list(scenarios, SCENARIOS)?;
     if environments.len() > ENVIRONMENTS {
         return Err(environments[0].place.mistake(format!("there may be {ENVIRONMENTS} environments")));
     }
@@ -99,7 +100,7 @@ pub(super) fn script(text: &str, overrides: &Overrides) -> Result<Script, String
         let chosen = environments.iter().find(|environment| environment.key == *name);
         let chosen = chosen.ok_or_else(|| unknown("environment", name, &names))?.value.clone();
         config.merge(chosen);
-    } else if !environments.is_empty() && Fields::of(&config, &CONFIG_KEYS)?.take("phases").is_none() {
+    } else if !environments.is_empty() && Fields::of(&config, &CONFIG_KEYS)?.get("phases").is_none() {
         return Err(config.mistake(format!("there are no phases: -e chooses an environment ({})", names.join(", "))));
     }
     let mut reader = Reader::new(overrides, true);
@@ -167,47 +168,47 @@ impl<'a> Reader<'a> {
     }
 
     fn config(&mut self, node: &Node, scenarios: &[Node]) -> Result<Config, String> {
-        let mut fields = Fields::of(node, &CONFIG_KEYS)?;
-        let target = fields.take("target").map(|node| self.constant(&node)).transpose()?;
-        let phases = match fields.take("phases") {
-            Some(node) => list(&node, PHASES)?.iter().map(phase).collect::<Result<Vec<_>, String>>()?,
+        let fields = Fields::of(node, &CONFIG_KEYS)?;
+        let target = fields.get("target").map(|node| self.constant(node)).transpose()?;
+        let phases = match fields.get("phases") {
+            Some(node) => list(node, PHASES)?.iter().map(phase).collect::<Result<Vec<_>, String>>()?,
             None if self.is_chosen => return Err(node.mistake("phases are missing")),
             None => Vec::new(),
         };
-        let mut timeout = fields.take("timeout").map(|node| duration(&node)).transpose()?;
-        if let Some(node) = fields.take("http") {
-            let own = Fields::of(&node, &["timeout"])?.take("timeout").map(|node| duration(&node)).transpose()?;
+        let mut timeout = fields.get("timeout").map(duration).transpose()?;
+        if let Some(node) = fields.get("http") {
+            let own = Fields::of(node, &["timeout"])?.get("timeout").map(duration).transpose()?;
             timeout = own.or(timeout);
         }
         let mut netem = Netem::default();
-        if let Some(node) = fields.take("rtc")
-            && let Some(node) = Fields::of(&node, &["netem"])?.take("netem")
+        if let Some(node) = fields.get("rtc")
+            && let Some(node) = Fields::of(node, &["netem"])?.get("netem")
         {
-            netem = self::netem(&node)?;
+            netem = self::netem(node)?;
         }
         let shorthand = if has_http(scenarios) { "http.response_time" } else { "rtc.echo" };
-        let mut ensure = Ensure::default();
-        if let Some(node) = fields.take("ensure") {
-            self::ensure(&node, shorthand, &mut ensure)?;
+        let mut ensure = Vec::new();
+        if let Some(node) = fields.get("ensure") {
+            self::ensure(node, shorthand, &mut ensure)?;
         }
-        if let Some(node) = fields.take("plugins")
-            && let Some(node) = plugins(&node)?
+        if let Some(node) = fields.get("plugins")
+            && let Some(node) = plugins(node)?
         {
-            self::ensure(&node, shorthand, &mut ensure)?;
+            self::ensure(node, shorthand, &mut ensure)?;
         }
         Ok(Config {
             target: self.overrides.target.clone().or(target),
             phases,
-            payloads: self.payloads(fields.take("payload"))?,
-            variables: self.variables(fields.take("variables"))?,
+            payloads: self.payloads(fields.get("payload"))?,
+            variables: self.variables(fields.get("variables"))?,
             ensure,
             netem,
             timeout: timeout.unwrap_or(TIMEOUT),
         })
     }
 
-    fn payloads(&self, node: Option<Node>) -> Result<Vec<Payload>, String> {
-        let mut payloads = match &node {
+    fn payloads(&self, node: Option<&Node>) -> Result<Vec<Payload>, String> {
+        let mut payloads = match node {
             Some(node @ Node { kind: Kind::List(_), .. }) => {
                 list(node, PAYLOADS)?.iter().map(payload).collect::<Result<Vec<_>, String>>()?
             }
@@ -223,10 +224,10 @@ impl<'a> Reader<'a> {
         Ok(payloads)
     }
 
-    fn variables(&self, node: Option<Node>) -> Result<BTreeMap<String, Vec<Value>>, String> {
+    fn variables(&self, node: Option<&Node>) -> Result<BTreeMap<String, Vec<Value>>, String> {
         let given = self.overrides.variables.as_ref().map(|json| document(json, Some("-v"))).transpose()?;
         let mut variables = BTreeMap::new();
-        for node in [node, given].iter().flatten() {
+        for node in [node, given.as_ref()].into_iter().flatten() {
             for Entry { place, key, value } in map(node)? {
                 if !Template::parse(&format!("{{{{ {key} }}}}")).is_ok_and(|template| template.names().eq([key])) {
                     return Err(place.mistake(format!("{key:?} can't be a variable's name")));
@@ -245,12 +246,12 @@ impl<'a> Reader<'a> {
     }
 
     fn scenario(&mut self, number: usize, node: &Node) -> Result<Scenario, String> {
-        let mut fields = Fields::of(node, &["name", "weight", "engine", "flow"])?;
-        let name = fields.take("name").map(|node| text(&node).map(str::to_owned)).transpose()?;
-        let weight = fields.take("weight").map(|node| whole(&node, 0, MAX_WEIGHT)).transpose()?;
+        let fields = Fields::of(node, &["name", "weight", "engine", "flow"])?;
+        let name = fields.get("name").map(|node| text(node).map(str::to_owned)).transpose()?;
+        let weight = fields.get("weight").map(|node| whole(node, 0, MAX_WEIGHT)).transpose()?;
         let names = ENGINES.map(Engine::name);
-        let engine = match fields.take("engine") {
-            Some(node) => ENGINES[choice(&node, "engine", &names)?],
+        let engine = match fields.get("engine") {
+            Some(node) => ENGINES[choice(node, "engine", &names)?],
             None => Engine::Rtc,
         };
         let flow = fields.need("flow")?;
@@ -259,7 +260,7 @@ impl<'a> Reader<'a> {
             name: name.unwrap_or_else(|| format!("scenario {number}")),
             weight: weight.unwrap_or(1),
             engine,
-            flow: self.steps(&flow, engine, 0)?,
+            flow: self.steps(flow, engine, 0)?,
         })
     }
 
@@ -275,7 +276,7 @@ impl<'a> Reader<'a> {
         if self.steps > STEPS {
             return Err(node.mistake(format!("there may be {STEPS} steps")));
         }
-        let (mut fields, name) = step_fields(node)?;
+        let (fields, name) = step_fields(node)?;
         let (_, _, engines) = STEP_KEYS.iter().find(|(key, ..)| *key == name).expect("it was found there");
         if !engines.contains(&engine) {
             let names: Vec<&str> = engines.iter().map(|engine| engine.name()).collect();
@@ -294,24 +295,25 @@ impl<'a> Reader<'a> {
                 _ => self.has_joined = name != "leave",
             }
         }
-        let value = fields.need(name)?;
+        let nothing = Node { place: node.place, kind: Kind::Null };
+        let value = fields.get(name).unwrap_or(&nothing);
         match name {
-            "think" => self.span(&value).map(Step::Think),
-            "log" => self.template(&value).map(Step::Log),
-            "loop" => self.rounds(node, &value, fields, engine, depth),
-            "join" => self.join(&value),
-            "send" => Ok(Step::Send { value: self.value(&value)?, measure: measure(&mut fields)? }),
-            "command" => Ok(Step::Command { value: self.value(&value)?, measure: measure(&mut fields)? }),
+            "think" => self.span(value).map(Step::Think),
+            "log" => self.template(value).map(Step::Log),
+            "loop" => self.rounds(node, value, &fields, engine, depth),
+            "join" => self.join(value),
+            "send" => Ok(Step::Send { value: self.value(value)?, measure: measure(&fields)? }),
+            "command" => Ok(Step::Command { value: self.value(value)?, measure: measure(&fields)? }),
             "expect" => {
-                let within = fields.take("within").map(|node| duration(&node)).transpose()?;
-                Ok(Step::Expect { what: self.expected(&value, engine)?, within: within.unwrap_or(self.timeout) })
+                let within = fields.get("within").map(duration).transpose()?;
+                Ok(Step::Expect { what: self.expected(value, engine)?, within: within.unwrap_or(self.timeout) })
             }
             "replay" => {
-                let speed = fields.take("speed").map(|node| number(&node, 0.01, MAX_SPEED)).transpose()?;
-                Ok(Step::Replay { file: text(&value)?.into(), speed: speed.unwrap_or(1.0) })
+                let speed = fields.get("speed").map(|node| number(node, 0.01, MAX_SPEED)).transpose()?;
+                Ok(Step::Replay { file: text(value)?.into(), speed: speed.unwrap_or(1.0) })
             }
-            "get" => self.request(Method::Get, &value),
-            "post" => self.request(Method::Post, &value),
+            "get" => self.request(Method::Get, value),
+            "post" => self.request(Method::Post, value),
             _ if !matches!(value.kind, Kind::Null | Kind::Bool(true)) => Err(value.unexpected("nothing")),
             "reconnect" => Ok(Step::Reconnect),
             _ => Ok(Step::Leave),
@@ -322,24 +324,24 @@ impl<'a> Reader<'a> {
         &mut self,
         node: &Node,
         steps: &Node,
-        mut fields: Fields,
+        fields: &Fields,
         engine: Engine,
         depth: usize,
     ) -> Result<Step, String> {
-        let element = fields.take("loopElement").map(|node| text(&node).map(str::to_owned)).transpose()?;
+        let element = fields.get("loopElement").map(|node| text(node).map(str::to_owned)).transpose()?;
         let element = element.unwrap_or_else(|| "$loopElement".to_owned());
-        let times = match (fields.take("count"), fields.take("over"), fields.take("duration")) {
-            (Some(count), None, None) => Times::Count(count_of(&count)?),
-            (None, Some(over), None) => Times::Over { variable: element.clone(), values: self.over(&over)? },
-            (None, None, Some(node)) => Times::For { duration: duration_above_zero(&node)? },
+        let times = match (fields.get("count"), fields.get("over"), fields.get("duration")) {
+            (Some(count), None, None) => Times::Count(count_of(count)?),
+            (None, Some(over), None) => Times::Over { variable: element.clone(), values: self.over(over)? },
+            (None, None, Some(node)) => Times::For { duration: duration_above_zero(node)? },
             _ => return Err(node.mistake("a loop needs one of count, over, duration")),
         };
-        let fixed = match fields.take("pacing") {
-            Some(node) => choice(&node, "pacing", &["free", "fixed"])? == 1,
+        let fixed = match fields.get("pacing") {
+            Some(node) => choice(node, "pacing", &["free", "fixed"])? == 1,
             None => false,
         };
-        let pacing = match (fixed, fields.take("every")) {
-            (true, Some(every)) => Pacing::Fixed(duration_above_zero(&every)?),
+        let pacing = match (fixed, fields.get("every")) {
+            (true, Some(every)) => Pacing::Fixed(duration_above_zero(every)?),
             (false, None) => Pacing::Free,
             (true, None) => return Err(node.mistake("pacing: fixed needs \"every\", a duration")),
             (false, Some(every)) => return Err(every.mistake("\"every\" needs pacing: fixed")),
@@ -374,7 +376,7 @@ impl<'a> Reader<'a> {
     }
 
     fn join(&mut self, node: &Node) -> Result<Step, String> {
-        let mut fields = match &node.kind {
+        let fields = match &node.kind {
             Kind::Null => {
                 return Ok(Step::Join { room: None, name: None, data: Value::Null, bearer: None });
             }
@@ -384,9 +386,9 @@ impl<'a> Reader<'a> {
             }
             _ => Fields::of(node, &["room", "name", "data", "bearer"])?,
         };
-        let mut template = |name| fields.take(name).map(|node| self.template(&node)).transpose();
+        let mut template = |name| fields.get(name).map(|node| self.template(node)).transpose();
         let (room, name, bearer) = (template("room")?, template("name")?, template("bearer")?);
-        let data = fields.take("data").map(|node| self.value(&node)).transpose()?;
+        let data = fields.get("data").map(|node| self.value(node)).transpose()?;
         Ok(Step::Join { room, name, data: data.unwrap_or_default(), bearer })
     }
 
@@ -399,12 +401,12 @@ impl<'a> Reader<'a> {
                 _ => Expected::Text(None),
             });
         }
-        let mut fields = Fields::of(node, known)?;
-        match (fields.take("state"), fields.take("event"), fields.take("text")) {
+        let fields = Fields::of(node, known)?;
+        match (fields.get("state"), fields.get("event"), fields.get("text")) {
             (Some(node), None, None) if !matches!(node.kind, Kind::Null) => Err(node.unexpected("nothing")),
             (Some(_), None, None) => Ok(Expected::State),
-            (None, Some(node), None) => Ok(Expected::Event(Some(self.value(&node)?))),
-            (None, None, Some(node)) => Ok(Expected::Text(Some(self.template(&node)?))),
+            (None, Some(node), None) => Ok(Expected::Event(Some(self.value(node)?))),
+            (None, None, Some(node)) => Ok(Expected::Text(Some(self.template(node)?))),
             _ => Err(node.mistake(format!("one thing is expected at a time, of {}", known.join(", ")))),
         }
     }
@@ -414,12 +416,12 @@ impl<'a> Reader<'a> {
             return Ok(Step::Request { method, url: self.template(node)?, json: None, headers: Vec::new() });
         }
         let known: &[&str] = if method == Method::Get { &["url", "headers"] } else { &["url", "headers", "json"] };
-        let mut fields = Fields::of(node, known)?;
-        let url = self.template(&fields.need("url")?)?;
-        let json = fields.take("json").map(|node| self.value(&node)).transpose()?;
+        let fields = Fields::of(node, known)?;
+        let url = self.template(fields.need("url")?)?;
+        let json = fields.get("json").map(|node| self.value(node)).transpose()?;
         let mut headers = Vec::new();
-        if let Some(node) = fields.take("headers") {
-            for Entry { place, key, value } in map(&node)? {
+        if let Some(node) = fields.get("headers") {
+            for Entry { place, key, value } in map(node)? {
                 let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
                 if key.is_empty() || !key.chars().all(is_token) {
                     return Err(place.mistake(format!("{key:?} can't be a header's name")));
@@ -503,29 +505,27 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The entries of a map, of which each is taken once.
-struct Fields {
+/// The entries of a map, all of whose keys are known.
+struct Fields<'a> {
     place: Place,
-    entries: Vec<Entry>,
+    entries: &'a [Entry],
 }
 
-impl Fields {
-    /// All keys of the map are known.
-    fn of(node: &Node, known: &[&str]) -> Result<Fields, String> {
+impl<'a> Fields<'a> {
+    fn of(node: &'a Node, known: &[&str]) -> Result<Fields<'a>, String> {
         let entries = map(node)?;
         for entry in entries {
             check_key(entry, "key", known)?;
         }
-        Ok(Fields { place: node.place, entries: entries.to_vec() })
+        Ok(Fields { place: node.place, entries })
     }
 
-    fn take(&mut self, key: &str) -> Option<Node> {
-        let index = self.entries.iter().position(|entry| entry.key == key)?;
-        Some(self.entries.swap_remove(index).value)
+    fn get(&self, key: &str) -> Option<&'a Node> {
+        self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value)
     }
 
-    fn need(&mut self, key: &str) -> Result<Node, String> {
-        self.take(key).ok_or_else(|| self.place.mistake(format!("{key:?} is missing")))
+    fn need(&self, key: &str) -> Result<&'a Node, String> {
+        self.get(key).ok_or_else(|| self.place.mistake(format!("{key:?} is missing")))
     }
 }
 
@@ -541,13 +541,11 @@ fn check_key(entry: &Entry, what: &str, known: &[&str]) -> Result<(), String> {
 }
 
 /// A step's fields and name. Those without a value may stand alone.
-fn step_fields(node: &Node) -> Result<(Fields, &'static str), String> {
+fn step_fields(node: &Node) -> Result<(Fields<'_>, &'static str), String> {
     let names = STEP_KEYS.map(|(name, ..)| name);
     if let Kind::Text(_) = &node.kind {
         let name = names[choice(node, "step", &names)?];
-        let value = Node { place: node.place, kind: Kind::Null };
-        let entries = vec![Entry { place: node.place, key: name.to_owned(), value }];
-        return Ok((Fields { place: node.place, entries }, name));
+        return Ok((Fields { place: node.place, entries: &[] }, name));
     }
     let entries = map(node)?;
     let mut found = STEP_KEYS.iter().filter(|(name, ..)| entries.iter().any(|entry| entry.key == *name));
@@ -568,14 +566,14 @@ fn step_fields(node: &Node) -> Result<(Fields, &'static str), String> {
 
 fn phase(node: &Node) -> Result<Phase, String> {
     let known = ["name", "duration", "arrivalRate", "rampTo", "arrivalCount", "maxVusers", "pause"];
-    let mut fields = Fields::of(node, &known)?;
-    let name = fields.take("name").map(|node| text(&node).map(str::to_owned)).transpose()?;
-    let max_vusers = fields.take("maxVusers").map(|node| whole(&node, 1, u32::MAX)).transpose()?;
-    let mut rate = |name| fields.take(name).map(|node| number(&node, 0.0, MAX_RATE)).transpose();
+    let fields = Fields::of(node, &known)?;
+    let name = fields.get("name").map(|node| text(node).map(str::to_owned)).transpose()?;
+    let max_vusers = fields.get("maxVusers").map(|node| whole(node, 1, u32::MAX)).transpose()?;
+    let rate = |name| fields.get(name).map(|node| number(node, 0.0, MAX_RATE)).transpose();
     let (from, to) = (rate("arrivalRate")?, rate("rampTo")?);
-    let count = fields.take("arrivalCount").map(|node| whole(&node, 0, u32::MAX)).transpose()?;
-    let pause = fields.take("pause").map(|node| duration_above_zero(&node)).transpose()?;
-    let duration = fields.take("duration").map(|node| duration_above_zero(&node)).transpose()?;
+    let count = fields.get("arrivalCount").map(|node| whole(node, 0, u32::MAX)).transpose()?;
+    let pause = fields.get("pause").map(duration_above_zero).transpose()?;
+    let duration = fields.get("duration").map(duration_above_zero).transpose()?;
     let (load, duration) = match (from.or(to.map(|_| 0.0)), count, pause) {
         (Some(from), None, None) => (Load::Rate { from, to: to.unwrap_or(from) }, duration),
         (None, Some(count), None) => (Load::Count(count), duration),
@@ -595,19 +593,19 @@ fn phase(node: &Node) -> Result<Phase, String> {
 }
 
 fn payload(node: &Node) -> Result<Payload, String> {
-    let mut fields = Fields::of(node, &["path", "fields", "order", "skipHeader", "delimiter"])?;
+    let fields = Fields::of(node, &["path", "fields", "order", "skipHeader", "delimiter"])?;
     let path = fields.need("path")?;
     let columns = fields.need("fields")?;
-    let columns = list(&columns, 256)?.iter().map(|node| text(node).map(str::to_owned)).collect::<Result<_, _>>()?;
-    let mut payload = Payload::new(text(&path)?.into(), columns);
-    if let Some(node) = fields.take("order") {
-        payload.order = [Order::Sequence, Order::Random][choice(&node, "order", &["sequence", "random"])?];
+    let columns = list(columns, 256)?.iter().map(|node| text(node).map(str::to_owned)).collect::<Result<_, _>>()?;
+    let mut payload = Payload::new(text(path)?.into(), columns);
+    if let Some(node) = fields.get("order") {
+        payload.order = [Order::Sequence, Order::Random][choice(node, "order", &["sequence", "random"])?];
     }
-    if let Some(node) = fields.take("skipHeader") {
-        payload.has_header = flag(&node)?;
+    if let Some(node) = fields.get("skipHeader") {
+        payload.has_header = flag(node)?;
     }
-    if let Some(node) = fields.take("delimiter") {
-        match text(&node)?.as_bytes() {
+    if let Some(node) = fields.get("delimiter") {
+        match text(node)?.as_bytes() {
             [byte] if byte.is_ascii() && !b"\"\r\n".contains(byte) => payload.delimiter = *byte,
             _ => return Err(node.unexpected("one character")),
         }
@@ -616,19 +614,19 @@ fn payload(node: &Node) -> Result<Payload, String> {
 }
 
 fn netem(node: &Node) -> Result<Netem, String> {
-    let mut fields = Fields::of(node, &["loss", "delay", "jitter"])?;
-    let loss = match fields.take("loss") {
+    let fields = Fields::of(node, &["loss", "delay", "jitter"])?;
+    let loss = match fields.get("loss") {
         Some(Node { place, kind: Kind::Text(text) }) => {
             let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
             let percent = percent.filter(|percent| (0.0..=100.0).contains(percent));
             percent.ok_or_else(|| place.mistake(format!("expected percent as in 5%, and found {text:?}")))?
         }
-        Some(node) => number(&node, 0.0, 100.0)?,
+        Some(node) => number(node, 0.0, 100.0)?,
         None => 0.0,
     };
-    let mut short = |name| match fields.take(name) {
+    let short = |name| match fields.get(name) {
         Some(node) => {
-            let duration = duration(&node)?;
+            let duration = duration(node)?;
             if duration > NETEM_LONGEST {
                 return Err(
                     node.mistake(format!("at most {NETEM_LONGEST:?} are possible; milliseconds end with \"ms\""))
@@ -642,47 +640,48 @@ fn netem(node: &Node) -> Result<Netem, String> {
 }
 
 /// What the one plugin that there is has to do.
-fn plugins(node: &Node) -> Result<Option<Node>, String> {
+fn plugins(node: &Node) -> Result<Option<&Node>, String> {
     for entry in map(node)? {
         check_key(entry, "plugin", &["ensure"])?;
     }
-    Ok(Fields::of(node, &["ensure"])?.take("ensure"))
+    Ok(Fields::of(node, &["ensure"])?.get("ensure"))
 }
 
-fn ensure(node: &Node, shorthand: &str, ensure: &mut Ensure) -> Result<(), String> {
+fn ensure(node: &Node, shorthand: &str, ensure: &mut Vec<Condition>) -> Result<(), String> {
     if let Kind::Null = node.kind {
         return Ok(());
     }
     let known: Vec<&str> = ["thresholds", "conditions", "maxErrorRate"].into_iter().chain(PERCENTILES).collect();
-    let mut fields = Fields::of(node, &known)?;
-    if let Some(node) = fields.take("thresholds") {
-        for node in list(&node, STEPS)? {
+    let fields = Fields::of(node, &known)?;
+    if let Some(node) = fields.get("thresholds") {
+        for node in list(node, STEPS)? {
             for Entry { key, value, .. } in map(node)? {
-                ensure.thresholds.push(Threshold { metric: key.clone(), below: number(value, f64::MIN, f64::MAX)? });
+                ensure.push(Condition::below(key, number(value, f64::MIN, f64::MAX)?));
             }
         }
     }
-    if let Some(node) = fields.take("conditions") {
-        for node in list(&node, STEPS)? {
+    if let Some(node) = fields.get("conditions") {
+        for node in list(node, STEPS)? {
             let (expression, is_strict) = match &node.kind {
-                Kind::Text(_) => (node.clone(), None),
+                Kind::Text(_) => (node, None),
                 _ => {
-                    let mut fields = Fields::of(node, &["expression", "strict"])?;
-                    (fields.need("expression")?, fields.take("strict"))
+                    let fields = Fields::of(node, &["expression", "strict"])?;
+                    (fields.need("expression")?, fields.get("strict"))
                 }
             };
-            let is_strict = is_strict.map(|node| flag(&node)).transpose()?.unwrap_or(true);
-            let expression = text(&expression)?.parse().map_err(|sentence: String| expression.mistake(sentence))?;
-            ensure.conditions.push(Condition { expression, is_strict });
+            let is_strict = is_strict.map(flag).transpose()?.unwrap_or(true);
+            let mut condition =
+                Condition::parse(text(expression)?).map_err(|error| expression.mistake(format!("of it {error}")))?;
+            condition.is_strict = is_strict;
+            ensure.push(condition);
         }
     }
-    if let Some(node) = fields.take("maxErrorRate") {
-        ensure.max_error_rate = Some(number(&node, 0.0, 100.0)?);
+    if let Some(node) = fields.get("maxErrorRate") {
+        ensure.push(Condition::error_rate(number(node, 0.0, 100.0)?));
     }
     for name in PERCENTILES {
-        if let Some(node) = fields.take(name) {
-            let metric = format!("{shorthand}.{name}");
-            ensure.thresholds.push(Threshold { metric, below: number(&node, 0.0, f64::MAX)? });
+        if let Some(node) = fields.get(name) {
+            ensure.push(Condition::below(&format!("{shorthand}.{name}"), number(node, 0.0, f64::MAX)?));
         }
     }
     Ok(())
@@ -694,8 +693,8 @@ fn has_http(scenarios: &[Node]) -> bool {
     })
 }
 
-fn measure(fields: &mut Fields) -> Result<Option<Measure>, String> {
-    let measure = fields.take("measure").map(|node| choice(&node, "measure", &["echo"])).transpose()?;
+fn measure(fields: &Fields) -> Result<Option<Measure>, String> {
+    let measure = fields.get("measure").map(|node| choice(node, "measure", &["echo"])).transpose()?;
     Ok(measure.map(|_| Measure::Echo))
 }
 
