@@ -10,8 +10,11 @@ const WIDTH: f64 = 600.0;
 const HEIGHT: f64 = 250.0;
 const LEFT: f64 = 58.0;
 const RIGHT: f64 = 12.0;
-const TOP: f64 = 22.0;
+const TOP: f64 = 28.0;
 const BOTTOM: f64 = 30.0;
+
+/// No axis goes further; what does is no figure of a run.
+const VALUE_MAX: f64 = 1e21;
 
 /// Steps of the time axis, in seconds.
 const TIME_STEPS: [f64; 16] = [
@@ -35,6 +38,9 @@ pub(super) struct Chart<'a> {
 impl Chart<'_> {
     /// A figure of HTML; nothing where there are no values.
     pub(super) fn to_html(&self, id: &str) -> Option<String> {
+        if self.lines.iter().flat_map(|(_, values)| values.iter().flatten()).any(|value| value.abs() > VALUE_MAX) {
+            return None;
+        }
         let values = || self.lines.iter().flat_map(|(_, values)| values.iter().flatten().copied());
         values().next()?;
         let highest = values().fold(0.0, f64::max);

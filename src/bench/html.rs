@@ -146,7 +146,7 @@ impl Page<'_> {
             let of = format!(
                 "{} of {}",
                 number(count("rtc.lost") as f64),
-                number((count("rtc.lost") + count("rtc.received")) as f64)
+                number(count("rtc.lost").saturating_add(count("rtc.received")) as f64)
             );
             cards.push(card("Loss", &format!("{:.2}", loss * 100.0), "%", &of));
         }

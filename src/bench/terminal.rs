@@ -252,7 +252,7 @@ mod tests {
     use super::super::stats::Who;
     use super::*;
 
-    /// Shows a minute of a run, every 50 ms; the text, and how often something was shown.
+    /// What a minute of a run writes that is shown every 50 ms.
     fn shown(mode: Mode) -> String {
         let mut stats = Stats::new(vec!["warm".to_owned(), "hot".to_owned()], vec!["s".to_owned()]);
         let (sent, timing) = (stats.counter("rtc.sent"), stats.timing("rtc.echo"));

@@ -231,3 +231,36 @@ fn what_is_no_report_gets_one_sentence() {
     let output = bench(&directory, &["report", "missing.json"]);
     assert!(output.status.code() == Some(2) && text(&output.stderr).contains("missing.json can't be read"));
 }
+
+/// Figures that no run has can be read, and cost nothing.
+#[test]
+fn impossible_figures_make_a_page_too() {
+    fn exaggerate(value: &mut serde_json::Value, key: &str) {
+        match value {
+            serde_json::Value::Object(entries) => entries.iter_mut().for_each(|(name, value)| {
+                let key = if matches!(name.as_str(), "counters" | "metrics" | "gauges") { name } else { key };
+                match key {
+                    "counters" | "metrics" | "gauges" if value.is_number() => exaggerate(value, key),
+                    "" if name.starts_with("last") && name.ends_with("At") => *value = u64::MAX.into(),
+                    _ => exaggerate(value, key),
+                }
+            }),
+            serde_json::Value::Array(values) => values.iter_mut().for_each(|value| exaggerate(value, key)),
+            other if key == "counters" => *other = u64::MAX.into(),
+            other if key == "metrics" || key == "gauges" => {
+                let sign = if other.as_f64().unwrap_or(0.0) > 2.0 { 1.0 } else { -1.0 };
+                *other = (sign * f64::MAX).into();
+            }
+            _ => {}
+        }
+    }
+    let directory = directory("impossible");
+    let mut json = serde_json::from_str(&report(run(1, 1.0), &[]).to_json()).unwrap();
+    exaggerate(&mut json, "");
+    fs::write(directory.join("a.json"), json.to_string()).unwrap();
+    let output = bench(&directory, &["report", "a.json", "a.json", "--html", "a.html", "-o", "b.json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(fs::read_to_string(directory.join("a.html")).unwrap().contains("18,446,744"));
+    let output = bench(&directory, &["compare", "a.json", "b.json", "--fail-on", "0%"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
