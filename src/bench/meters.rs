@@ -26,6 +26,7 @@ names! {
         Sent = "rtc.sent",
         Commands = "rtc.commands",
         Received = "rtc.received",
+        ReceivedByWebsocket = "rtc.received_by_websocket",
         Lost = "rtc.lost",
         Reordered = "rtc.reordered",
         EchoesLost = "rtc.echoes_lost",
