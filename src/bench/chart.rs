@@ -1,17 +1,20 @@
 //! Line charts as SVG, each with its values as a table.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use super::compare::number;
 use super::terminal::clock;
-use std::time::Duration;
 
 const WIDTH: f64 = 600.0;
 const HEIGHT: f64 = 250.0;
 const LEFT: f64 = 58.0;
 const RIGHT: f64 = 12.0;
-const TOP: f64 = 22.0;
+const TOP: f64 = 28.0;
 const BOTTOM: f64 = 30.0;
+
+/// No axis goes further; what does is no figure of a run.
+const VALUE_MAX: f64 = 1e21;
 
 /// Steps of the time axis, in seconds.
 const TIME_STEPS: [f64; 16] = [
@@ -35,21 +38,25 @@ pub(super) struct Chart<'a> {
 impl Chart<'_> {
     /// A figure of HTML; nothing where there are no values.
     pub(super) fn to_html(&self, id: &str) -> Option<String> {
+        if self.lines.iter().flat_map(|(_, values)| values.iter().flatten()).any(|value| value.abs() > VALUE_MAX) {
+            return None;
+        }
         let values = || self.lines.iter().flat_map(|(_, values)| values.iter().flatten().copied());
         values().next()?;
         let highest = values().fold(0.0, f64::max);
-        let step = step_of_values(highest / 4.0);
+        let step = step_of_values(highest / 5.0);
         let top = (highest / step).ceil().max(1.0) * step;
         let x = |seconds: f64| LEFT + seconds / self.seconds * (WIDTH - LEFT - RIGHT);
         let y = |value: f64| HEIGHT - BOTTOM - value / top * (HEIGHT - TOP - BOTTOM);
         let (title, unit) = (escape(self.title), escape(self.unit));
 
-        let mut html = format!("<figure class=\"chart\"><figcaption>{title} <small>{unit}</small></figcaption>\n");
+        let mut html = format!("<figure class=\"chart\"><figcaption>{title}</figcaption>\n");
         if self.lines.len() > 1 {
             html.push_str("<p class=\"legend\">");
             for (i, (name, _)) in self.lines.iter().enumerate() {
                 html.push_str(&format!(
-                    "<span><svg width=\"26\" height=\"10\" aria-hidden=\"true\"><path class=\"line l{i}\" d=\"M1 5H25\"/>\
+                    "<span><svg width=\"26\" height=\"10\" aria-hidden=\"true\">\
+                     <path class=\"line l{i}\" d=\"M1 5H25\"/>\
                      </svg>{}</span> ",
                     escape(name)
                 ));
@@ -57,39 +64,52 @@ impl Chart<'_> {
             html.push_str("</p>\n");
         }
         let xs: Vec<String> = self.at.iter().map(|at| format!("{:.1}", x(*at))).collect();
-        write_to(&mut html, format_args!(
-            "<div class=\"plot\"><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-labelledby=\"{id}-t {id}-d\" \
+        write_to(
+            &mut html,
+            format_args!(
+                "<div class=\"plot\"><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" \
+                 aria-labelledby=\"{id}-t {id}-d\" \
              data-x=\"{}\"><title id=\"{id}-t\">{title}</title><desc id=\"{id}-d\">{}</desc>\n",
-            xs.join(" "),
-            escape(&self.description()),
-        ));
+                xs.join(" "),
+                escape(&self.description()),
+            ),
+        );
 
         let mut value = 0.0;
         while value <= top + step / 2.0 {
             let at = y(value);
-            write_to(&mut html, format_args!(
-                "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{}\"/><text class=\"tick\" x=\"{}\" y=\"{:.1}\" \
+            write_to(
+                &mut html,
+                format_args!(
+                    "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{}\"/><text class=\"tick\" x=\"{}\" y=\"{:.1}\" \
                  text-anchor=\"end\">{}</text>\n",
-                WIDTH - RIGHT,
-                LEFT - 8.0,
-                at + 4.0,
-                escape(&label(value)),
-            ));
+                    WIDTH - RIGHT,
+                    LEFT - 8.0,
+                    at + 4.0,
+                    escape(&label(value)),
+                ),
+            );
             value += step;
         }
-        write_to(&mut html, format_args!("<text class=\"unit\" x=\"{}\" y=\"11\" text-anchor=\"end\">{unit}</text>\n", LEFT - 8.0));
+        write_to(
+            &mut html,
+            format_args!("<text class=\"unit\" x=\"{}\" y=\"11\" text-anchor=\"end\">{unit}</text>\n", LEFT - 8.0),
+        );
         let step = TIME_STEPS.into_iter().find(|step| self.seconds / step <= TIME_TICKS_MAX);
         let step = step.unwrap_or_else(|| (self.seconds / TIME_TICKS_MAX / 86_400.0).ceil() * 86_400.0);
         let mut seconds = 0.0;
         while seconds <= self.seconds {
-            write_to(&mut html, format_args!(
-                "<path class=\"grid\" d=\"M{0:.1} {1}v4\"/><text class=\"tick\" x=\"{0:.1}\" y=\"{2}\" \
+            write_to(
+                &mut html,
+                format_args!(
+                    "<path class=\"grid\" d=\"M{0:.1} {1}v4\"/><text class=\"tick\" x=\"{0:.1}\" y=\"{2}\" \
                  text-anchor=\"middle\">{3}</text>\n",
-                x(seconds),
-                HEIGHT - BOTTOM,
-                HEIGHT - BOTTOM + 18.0,
-                clock(Duration::try_from_secs_f64(seconds).unwrap_or_default()),
-            ));
+                    x(seconds),
+                    HEIGHT - BOTTOM,
+                    HEIGHT - BOTTOM + 18.0,
+                    clock(Duration::try_from_secs_f64(seconds).unwrap_or_default()),
+                ),
+            );
             seconds += step;
         }
         for (i, (_, values)) in self.lines.iter().enumerate() {
@@ -99,16 +119,23 @@ impl Chart<'_> {
                 match &points[..] {
                     [point] => {
                         let (x, y) = point.split_once(' ').unwrap_or_default();
-                        write_to(&mut html, format_args!("<circle class=\"dot l{i}\" cx=\"{x}\" cy=\"{y}\" r=\"3.5\"/>\n"));
+                        write_to(
+                            &mut html,
+                            format_args!("<circle class=\"dot l{i}\" cx=\"{x}\" cy=\"{y}\" r=\"3.5\"/>\n"),
+                        );
                     }
                     _ => write_to(&mut html, format_args!("<path class=\"line l{i}\" d=\"M{}\"/>\n", points.join("L"))),
                 }
             }
         }
-        write_to(&mut html, format_args!(
-            "<path class=\"cursor\" d=\"M0 {TOP}V{}\" visibility=\"hidden\"/></svg><output hidden></output></div>\n",
-            HEIGHT - BOTTOM
-        ));
+        write_to(
+            &mut html,
+            format_args!(
+                "<path class=\"cursor\" d=\"M0 {TOP}V{}\" visibility=\"hidden\"/></svg>\
+                 <output hidden></output></div>\n",
+                HEIGHT - BOTTOM
+            ),
+        );
         html.push_str(&self.table());
         html.push_str("</figure>\n");
         Some(html)
@@ -126,7 +153,8 @@ impl Chart<'_> {
     }
 
     fn table(&self) -> String {
-        let mut html = String::from("<details><summary>Values</summary><div class=\"scroll\"><table><thead><tr><th>at</th>");
+        let mut html =
+            String::from("<details><summary>Values</summary><div class=\"scroll\"><table><thead><tr><th>at</th>");
         for (name, _) in &self.lines {
             write_to(&mut html, format_args!("<th>{} <small>{}</small></th>", escape(name), escape(self.unit)));
         }

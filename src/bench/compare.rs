@@ -123,3 +123,72 @@ pub(super) fn number(value: f64) -> String {
         format!("{value:.4}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::report::Machine;
+    use super::super::stats::{Run, Stats, Who};
+    use super::*;
+
+    /// Made up: of 100 users so many fail; nothing is timed where `ms` is 0.
+    fn run(ms: u64, failed: u64, sent: u64) -> Report {
+        let mut stats = Stats::new(vec!["p".to_owned()], vec!["s".to_owned()]);
+        let (at, who) = (Duration::from_secs(1), Who { phase: 0, scenario: 0 });
+        for (name, count) in [("vusers.created", 100), ("vusers.failed", failed), ("rtc.sent", sent)] {
+            let counter = stats.counter(name);
+            stats.add(at, who, counter, count);
+        }
+        if ms > 0 {
+            for name in ["rtc.echo", "vusers.session_length"] {
+                let timing = stats.timing(name);
+                stats.record(at, who, timing, Duration::from_millis(ms));
+            }
+        }
+        let run = Run {
+            script: String::new(),
+            target: String::new(),
+            seed: 0,
+            began_unix_ms: 0,
+            threads: 1,
+            stats,
+            scrapes: Vec::new(),
+            overload: None,
+            is_interrupted: false,
+        };
+        Report::new(run, Machine::this(), Vec::new())
+    }
+
+    #[test]
+    fn only_what_grows_beyond_the_tolerance_is_worse() {
+        let check = |a: Report, b: Report, tolerance, expected: &[&str]| {
+            let comparison = Comparison::new(&a, &b, tolerance);
+            let worse: Vec<_> = comparison.rows.iter().filter(|row| row.is_worse).map(|row| &row.metric).collect();
+            assert_eq!(worse, expected, "{comparison}");
+            assert_eq!(comparison.verdict() == Verdict::Failed, !expected.is_empty());
+        };
+        let echo = ["rtc.echo.p50", "rtc.echo.p95", "rtc.echo.p99"];
+        check(run(100, 1, 5), run(109, 1, 5), Some(0.1), &[]);
+        check(run(100, 1, 5), run(112, 1, 900), Some(0.1), &echo);
+        check(run(100, 1, 5), run(50, 1, 5), Some(0.0), &[]);
+        check(run(100, 0, 5), run(100, 1, 5), Some(0.1), &["vusers.failed_ratio"]);
+        check(run(100, 1, 5), run(0, 1, 5), Some(0.1), &echo);
+        check(run(0, 1, 5), run(100, 1, 5), Some(0.1), &[]);
+        check(run(100, 1, 5), run(900, 50, 5), None, &[]);
+    }
+
+    #[test]
+    fn the_table_shows_the_change() {
+        let table = Comparison::new(&run(100, 0, 1_000), &run(120, 2, 1_500), Some(0.1)).to_string();
+        let row = |metric: &str| table.lines().find(|line| line.starts_with(metric)).unwrap_or_default().to_owned();
+        for (metric, parts) in [
+            ("metric", ["a", "b", "change"]),
+            ("rtc.echo.p99", ["100", "120", "worse"]),
+            ("vusers.failed_ratio", ["0", "0.02", "new  worse"]),
+            ("rtc.sent", ["1000", "1500", "+50.0%"]),
+        ] {
+            assert!(parts.iter().all(|part| row(metric).contains(part)), "{table}");
+        }
+    }
+}

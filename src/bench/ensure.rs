@@ -4,8 +4,8 @@
 //! rtc.echo.p95 < 250 and (vusers.failed == 0 or not http.codes.500 > 3)
 //! ```
 //!
-//! Numbers, names of metrics (in single quotes where they hold other characters than letters, digits, `_`, `.` and
-//! `$`), `+ - * /`, `< <= > >= == !=` (`=` is `==`), `not`, `and`, `or`, parentheses.
+//! Numbers, names of metrics (in single quotes where they hold other characters than letters, digits, `_`, `.`, `:`
+//! and `$`), `+ - * /`, `< <= > >= == !=` (`=` is `==`), `not`, `and` (`&&`), `or` (`||`), parentheses.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -207,7 +207,7 @@ enum Token {
 }
 
 fn is_of_name(c: char) -> bool {
-    c.is_alphanumeric() || matches!(c, '_' | '.' | '$')
+    c.is_alphanumeric() || matches!(c, '_' | '.' | '$' | ':')
 }
 
 /// The tokens and their columns; the last is the end.
@@ -235,6 +235,8 @@ fn tokens(text: &str) -> Result<Vec<(Token, usize)>, ConditionError> {
             '>' => (Token::Operator(Operator::More), 1),
             '!' if follows('=') => (Token::Operator(Operator::Unequal), 2),
             '=' => (Token::Operator(Operator::Equal), if follows('=') { 2 } else { 1 }),
+            '&' if follows('&') => (Token::Operator(Operator::And), 2),
+            '|' if follows('|') => (Token::Operator(Operator::Or), 2),
             '\'' => {
                 let name: String = characters[at + 1..].iter().take_while(|c| **c != '\'').collect();
                 let length = name.chars().count() + 2;
@@ -357,6 +359,7 @@ mod tests {
             ("not (a == 1 and zero == 0)", false),
             ("not a == 1 or a == 1", true),
             ("zero or a and zero", false),
+            ("a == 1 && b.p95 > 1 || zero", true),
             ("1 + 2 * 3 == 7 and (1 + 2) * 3 == 9 and 8 / 4 / 2 == 1 and 5 - 3 - 1 == 1", true),
             ("-a < 0 and - -a > 0", true),
             ("'odd name-1' == 7", true),

@@ -1,8 +1,10 @@
 //! The load tester: thousands of virtual users who do what a script says, and what they measure.
 
+mod chart;
 pub mod compare;
 pub mod ensure;
 pub mod generator;
+pub mod html;
 pub mod report;
 pub mod script;
 pub mod stats;

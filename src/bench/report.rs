@@ -32,15 +32,19 @@ const RATES: [(&str, &str); 6] = [
     ("rtc.bytes_up_rate", "rtc.bytes_up"),
     ("rtc.bytes_down_rate", "rtc.bytes_down"),
 ];
-/// Shares from 0 to 1: which counter of which.
-const RATIOS: [(&str, &str, &str); 2] =
-    [("rtc.loss_ratio", "rtc.lost", "rtc.sent"), ("vusers.failed_ratio", "vusers.failed", "vusers.created")];
 /// Beginnings of names that are counted only once there is something to count.
 const ON_DEMAND: [&str; 4] = ["errors.", "http.codes.", "vusers.created_by_name.", "vusers.failed"];
 
 /// What the most is said of: the first that was measured.
-const MAIN_TIMINGS: [&str; 6] =
-    ["rtc.echo", "http.response_time", "rtc.age", "rtc.tick_gap", "rtc.open", "vusers.session_length"];
+const MAIN_TIMINGS: [&str; 7] = [
+    "rtc.echo",
+    "websocket.echo",
+    "http.response_time",
+    "rtc.age",
+    "rtc.tick_gap",
+    "rtc.open",
+    "vusers.session_length",
+];
 
 /// One or several runs of a script, with what they must reach.
 #[derive(Clone, Debug)]
@@ -347,11 +351,9 @@ impl Report {
                 rates.insert(rate.to_owned(), rounded(count as f64 / seconds));
             }
         }
-        for (ratio, part, whole) in RATIOS {
-            if let (Some(part), Some(whole @ 1..)) = (stats.count(part, share), stats.count(whole, share)) {
-                rates.insert(ratio.to_owned(), part as f64 / whole as f64);
-            }
-        }
+        let ratios =
+            [("rtc.loss_ratio", loss_ratio(stats, share)), ("vusers.failed_ratio", failed_ratio(stats, share))];
+        rates.extend(ratios.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
         rates
     }
 
@@ -362,7 +364,9 @@ impl Report {
         let named = |share, name: &String| Section { name: Some(name.clone()), ..self.section(share) };
         let file = File {
             aggregate: self.section(Share::All),
-            intermediate: (0..self.stats.intervals()).map(|number| self.section(Share::Between(number, number + 1))).collect(),
+            intermediate: (0..self.stats.intervals())
+                .map(|number| self.section(Share::Between(number, number + 1)))
+                .collect(),
             script,
             target,
             seed,
@@ -423,10 +427,9 @@ impl Report {
                 .collect(),
             rates: self.rates(share),
             gauges: match share {
-                Share::Between(number, _) => stats
-                    .gauges()
-                    .filter_map(|name| Some((name.to_owned(), stats.gauge_in(name, number)?)))
-                    .collect(),
+                Share::Between(number, _) => {
+                    stats.gauges().filter_map(|name| Some((name.to_owned(), stats.gauge_in(name, number)?))).collect()
+                }
                 _ => BTreeMap::new(),
             },
             first_counter_at: first(counters),
@@ -542,6 +545,19 @@ impl Section {
     }
 }
 
+/// Of the frames that should have come, those that did not, from 0 to 1.
+pub(super) fn loss_ratio(stats: &Stats, share: Share) -> Option<f64> {
+    let (lost, received) = (stats.count("rtc.lost", share)?, stats.count("rtc.received", share)?);
+    let expected = lost.saturating_add(received);
+    (expected > 0).then(|| lost as f64 / expected as f64)
+}
+
+/// Of the virtual users, those that failed, from 0 to 1.
+fn failed_ratio(stats: &Stats, share: Share) -> Option<f64> {
+    let (failed, created) = (stats.count("vusers.failed", share)?, stats.count("vusers.created", share)?);
+    (created > 0).then(|| failed as f64 / created as f64)
+}
+
 /// How long it was; nothing where that isn't known.
 pub(super) fn seconds_of(stats: &Stats, share: Share) -> Option<f64> {
     let seconds = match share {
@@ -567,4 +583,114 @@ fn summary_to_json(summary: &Summary) -> serde_json::Value {
     let mut json = serde_json::Map::from_iter([("count".to_owned(), summary.count.into())]);
     json.extend(summary.figures().map(|(name, value)| (name.to_owned(), value.into())));
     json.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::stats::Who;
+    use super::*;
+
+    /// Made up, of the seconds given.
+    fn run(seconds: impl Iterator<Item = u64>) -> Report {
+        let mut stats = Stats::new(vec!["one".to_owned(), "two".to_owned()], vec!["s".to_owned()]);
+        let counters = ["vusers.created", "vusers.failed", "rtc.lost", "rtc.received", "http.requests"];
+        let counters = counters.map(|name| stats.counter(name));
+        let timing = stats.timing("rtc.echo");
+        for second in seconds {
+            let at = Duration::from_secs(second);
+            let who = Who { phase: usize::from(second > 20), scenario: 0 };
+            for (counter, count) in counters.into_iter().zip([2, 1, 1, 3, 5]) {
+                stats.add(at, who, counter, count);
+            }
+            stats.record(at, who, timing, Duration::from_micros(second * second * 997));
+            stats.gauge(at, "generator.cpu", 0.5);
+        }
+        let run = Run {
+            script: "s.yml".to_owned(),
+            target: "http://t".to_owned(),
+            seed: u64::MAX,
+            began_unix_ms: 1_700_000_000_123,
+            threads: 1,
+            stats,
+            scrapes: vec![(Duration::from_millis(1_500), BTreeMap::from([("m".to_owned(), 0.1)]))],
+            overload: None,
+            is_interrupted: false,
+        };
+        let mut optional = Condition::below("rtc.echo.p99", 1.0);
+        optional.is_strict = false;
+        Report::new(run, Machine::this(), vec![Condition::error_rate(60.0), optional])
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let written = run(0..45).to_json();
+        let read = Report::parse(&written).expect("it was written here");
+        assert_eq!(read.to_json(), written);
+    }
+
+    #[test]
+    fn two_that_are_merged_are_as_one() {
+        let read = |report: Report| Report::parse(&report.to_json()).expect("it was written here");
+        let mut merged = read(run((0..45).filter(|second| second % 3 == 0)));
+        merged.merge(read(run((0..45).filter(|second| second % 3 != 0)))).expect("the same script");
+        merged.origins.pop();
+        merged.scrapes.pop();
+        assert_eq!(merged.to_json(), run(0..45).to_json());
+    }
+
+    #[test]
+    fn it_has_the_form_of_artillerys() {
+        let json: serde_json::Value = serde_json::from_str(&run(0..45).to_json()).expect("it is JSON");
+        let aggregate = &json["aggregate"];
+        assert_eq!(aggregate["counters"]["vusers.created"], 90);
+        assert_eq!(aggregate["firstCounterAt"], 1_700_000_000_123_u64);
+        assert_eq!(aggregate["lastHistogramAt"], 1_700_000_044_123_u64);
+        let summary = &aggregate["summaries"]["rtc.echo"];
+        for key in ["min", "max", "count", "mean", "p50", "median", "p75", "p90", "p95", "p99", "p999"] {
+            assert!(summary[key].is_number(), "{key}");
+        }
+        assert_eq!((summary, summary["count"].as_u64()), (&aggregate["histograms"]["rtc.echo"], Some(45)));
+        assert_eq!(json["intermediate"].as_array().map(Vec::len), Some(5));
+        assert_eq!(json["intermediate"][1]["period"], 1_700_000_010_123_u64);
+        assert_eq!(json["intermediate"][1]["rates"]["http.request_rate"], 5.0);
+        assert_eq!(json["phases"][1]["counters"]["vusers.created"], 48);
+        assert_eq!((&json["checks"][0]["ok"], &json["checks"][1]["ok"]), (&false.into(), &false.into()));
+    }
+
+    #[test]
+    fn metrics_have_names() {
+        let report = run(0..45);
+        for (name, expected) in [
+            ("vusers.created", Some(90.0)),
+            ("vusers.failed_ratio", Some(0.5)),
+            ("rtc.loss_ratio", Some(0.25)),
+            ("generator.cpu", Some(0.5)),
+            ("rtc.echo.count", Some(45.0)),
+            ("http.request_rate", Some(5.114)),
+            ("errors.nobody_met", Some(0.0)),
+            ("http.codes.500", Some(0.0)),
+            ("vusers.creatd", None),
+            ("rtc.echo.p98", None),
+            ("rtc.echo", None),
+        ] {
+            assert_eq!(report.metric(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn checks_decide_and_an_overload_goes_before() {
+        let mut report = run(0..45);
+        assert_eq!(report.verdict(), Verdict::Failed);
+        report.checks.remove(0);
+        assert_eq!(report.verdict(), Verdict::Passed, "the other is optional");
+        report.checks.push(Condition::below("rtc.missing.p99", 1.0));
+        assert_eq!(report.verdict(), Verdict::Failed);
+        report.origins[0].generator.overload = Some("late".to_owned());
+        assert_eq!(report.verdict(), Verdict::Unfit);
+        report.origins[0].interrupted = true;
+        assert_eq!(report.verdict(), Verdict::Interrupted);
+        let statuses =
+            [Verdict::Passed, Verdict::Failed, Verdict::Unfit, Verdict::Interrupted].map(Verdict::exit_status);
+        assert_eq!(statuses, [0, 1, 4, 130]);
+    }
 }

@@ -21,6 +21,8 @@ const LONGEST_US: u64 = 3_600_000_000;
 const SIGNIFICANT_DIGITS: u8 = 3;
 /// More than any run records; sums of it stay far from overflowing.
 const COUNT_MAX: u64 = 1 << 48;
+/// How a packed histogram begins: V2.
+const PACKED_COOKIE: [u8; 4] = [0x1c, 0x84, 0x93, 0x13];
 /// Bytes before the counts of a packed histogram.
 const PACKED_HEADER_BYTES: usize = 40;
 
@@ -174,12 +176,8 @@ impl Stats {
     pub fn timing(&mut self, name: &str) -> Timing {
         let slots = |count| vec![Slot::Empty; count];
         let (phases, scenarios) = (self.phases.len(), self.scenarios.len());
-        let new = || Times {
-            phases: slots(phases),
-            scenarios: slots(scenarios),
-            intervals: Vec::new(),
-            in_use: [0; 2],
-        };
+        let new =
+            || Times { phases: slots(phases), scenarios: slots(scenarios), intervals: Vec::new(), in_use: [0; 2] };
         Timing(register(&mut self.timing_ids, &mut self.timings, name, new))
     }
 
@@ -417,9 +415,7 @@ impl Times {
     }
 
     fn merge(&mut self, other: &mut Times) {
-        for (here, other) in
-            [(&mut self.phases, &mut other.phases), (&mut self.scenarios, &mut other.scenarios)]
-        {
+        for (here, other) in [(&mut self.phases, &mut other.phases), (&mut self.scenarios, &mut other.scenarios)] {
             for (here, other) in here.iter_mut().zip(other.drain(..)) {
                 here.merge(other);
             }
@@ -523,14 +519,22 @@ fn pack(histogram: &Histogram<u64>) -> Vec<u8> {
     bytes
 }
 
+/// What stands in the header behind the cookie and the length: no offset, digits, least and greatest value, ratio.
+fn packed_parameters() -> [u8; PACKED_HEADER_BYTES - 8] {
+    let mut parameters = [0; PACKED_HEADER_BYTES - 8];
+    parameters[4..8].copy_from_slice(&u32::from(SIGNIFICANT_DIGITS).to_be_bytes());
+    parameters[8..16].copy_from_slice(&1_u64.to_be_bytes());
+    parameters[16..24].copy_from_slice(&LONGEST_US.to_be_bytes());
+    parameters[24..].copy_from_slice(&1_f64.to_be_bytes());
+    parameters
+}
+
 fn unpack(bytes: &[u8]) -> Result<Histogram<u64>, &'static str> {
-    let empty = Histogram::<u64>::new_with_bounds(1, LONGEST_US, SIGNIFICANT_DIGITS).expect("the bounds are in order");
-    let expected = pack(&empty);
     let Some((header, counts)) = bytes.split_at_checked(PACKED_HEADER_BYTES) else {
         return Err("a histogram that is cut off");
     };
     let length = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
-    if header[..4] != expected[..4] || header[8..] != expected[8..PACKED_HEADER_BYTES] {
+    if header[..4] != PACKED_COOKIE || header[8..] != packed_parameters() {
         return Err("a histogram of another kind: expected V2, from 1 µs to 1 h, three digits");
     }
     if usize::try_from(length).ok() != Some(counts.len()) {
@@ -549,12 +553,7 @@ fn unpack(bytes: &[u8]) -> Result<Histogram<u64>, &'static str> {
     Ok(histogram)
 }
 
-fn register<T>(
-    ids: &mut BTreeMap<String, usize>,
-    entries: &mut Vec<T>,
-    name: &str,
-    new: impl FnOnce() -> T,
-) -> usize {
+fn register<T>(ids: &mut BTreeMap<String, usize>, entries: &mut Vec<T>, name: &str, new: impl FnOnce() -> T) -> usize {
     if let Some(id) = ids.get(name) {
         return *id;
     }
@@ -601,4 +600,135 @@ pub struct Run {
     pub overload: Option<String>,
     /// Whether it was broken off.
     pub is_interrupted: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const WHO: Who = Who { phase: 0, scenario: 0 };
+
+    fn one_of_each() -> Stats {
+        Stats::new(vec!["p".to_owned()], vec!["s".to_owned()])
+    }
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn percentiles_are_right_to_three_digits() {
+        let mut stats = one_of_each();
+        let timing = stats.timing("t");
+        for took in 1..=1_000 {
+            stats.record(Duration::ZERO, WHO, timing, ms(took));
+        }
+        let summary = stats.summary("t", Share::All).expect("recorded");
+        for (figure, expected) in
+            summary.figures().into_iter().zip([1.0, 1_000.0, 500.5, 500.0, 500.0, 750.0, 900.0, 950.0, 990.0, 999.0])
+        {
+            assert!((figure.1 / expected - 1.0).abs() < 1e-3, "{figure:?}, not {expected}");
+        }
+        assert_eq!(summary.count, 1_000);
+        stats.record(Duration::ZERO, WHO, timing, Duration::from_secs(1 << 40));
+        let longest = stats.summary("t", Share::All).expect("recorded").max;
+        assert!((longest / 3_600_000.0 - 1.0).abs() < 1e-3, "more than an hour is an hour: {longest}");
+    }
+
+    #[test]
+    fn what_was_measured_is_found_by_phase_scenario_and_interval() {
+        let names = |names: [&str; 2]| names.map(str::to_owned).to_vec();
+        let mut stats = Stats::new(names(["a", "b"]), names(["c", "d"]));
+        let (counter, timing) = (stats.counter("n"), stats.timing("t"));
+        for (second, phase, scenario) in [(0, 0, 0), (9, 0, 1), (10, 1, 1), (35, 1, 1), (5, 1, 0)] {
+            let (at, who) = (Duration::from_secs(second), Who { phase, scenario });
+            stats.add(at, who, counter, 2);
+            stats.record(at, who, timing, ms(second));
+        }
+        let check = |share, expected: u64| {
+            assert_eq!(stats.count("n", share), Some(2 * expected), "{share:?}");
+            assert_eq!(stats.summary("t", share).map_or(0, |summary| summary.count), expected, "{share:?}");
+        };
+        check(Share::All, 5);
+        check(Share::Phase(0), 2);
+        check(Share::Scenario(1), 3);
+        check(Share::Between(0, 1), 3);
+        check(Share::Between(1, 2), 1);
+        check(Share::Between(2, 3), 0);
+        check(Share::Between(0, 4), 5);
+        check(Share::Between(7, 9), 0);
+        assert_eq!((stats.intervals(), stats.elapsed()), (4, Duration::from_secs(35)));
+        assert_eq!((stats.count("m", Share::All), stats.summary("m", Share::All)), (None, None));
+    }
+
+    #[test]
+    fn what_has_no_end_stays_within_its_limits() {
+        let mut stats = one_of_each();
+        for name in 0..2 * NAMES_MAX as u64 {
+            let counter = stats.counter(&format!("errors.{name}"));
+            stats.add(Duration::from_secs(u64::MAX), WHO, counter, 1);
+        }
+        assert_eq!((stats.counters().count(), stats.intervals()), (NAMES_MAX, INTERVALS_MAX));
+        assert_eq!(stats.count(FURTHER_NAMES, Share::All), Some(NAMES_MAX as u64 + 1));
+    }
+
+    #[test]
+    fn gauges_keep_the_newest_and_of_threads_the_highest() {
+        let (mut a, mut b) = (one_of_each(), one_of_each());
+        a.gauge(ms(1), "g", 5.0);
+        a.gauge(ms(2), "g", 1.0);
+        a.gauge(ms(3), "g", f64::NAN);
+        assert_eq!(a.gauge_max("g"), Some(1.0));
+        b.gauge(ms(1), "g", 3.0);
+        a.merge(b);
+        assert_eq!(a.gauge_in("g", 0), Some(3.0));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn two_threads_measure_what_one_does(
+            mut records in prop::collection::vec((0..100_u64, 0..3_usize, 0..10_000_000_u64, any::<bool>()), 1..200),
+        ) {
+            // As time goes by: an interval that comes again is unpacked.
+            records.sort_by_key(|(second, ..)| *second / 3);
+            let new = || Stats::new(["a", "b", "c"].map(str::to_owned).to_vec(), vec!["s".to_owned()]);
+            let (mut one, mut left, mut right) = (new(), new(), new());
+            right.timing("not in the left one");
+            for (second, phase, us, is_left) in records {
+                for stats in [&mut one, if is_left { &mut left } else { &mut right }] {
+                    let (timing, counter) = (stats.timing("t"), stats.counter("c"));
+                    let (at, who) = (Duration::from_secs(second), Who { phase, scenario: 0 });
+                    stats.record(at, who, timing, Duration::from_micros(us));
+                    stats.add(at, who, counter, us);
+                }
+            }
+            left.merge(right);
+            let phases = (0..3).map(Share::Phase);
+            for share in phases.chain((0..10).map(|i| Share::Between(i, i + 1))).chain([Share::All]) {
+                prop_assert_eq!(one.packed("t", share), left.packed("t", share));
+                prop_assert_eq!(one.count("c", share), left.count("c", share));
+                prop_assert_eq!(one.summary("t", share), left.summary("t", share));
+            }
+            prop_assert_eq!(one.spans, left.spans);
+        }
+
+        #[test]
+        fn any_bytes_are_a_histogram_or_an_error(
+            counts in prop::collection::vec(prop_oneof![any::<u8>(), Just(0xff), Just(0x80), Just(1)], 0..60),
+        ) {
+            let mut bytes = pack(&Histogram::new(SIGNIFICANT_DIGITS).expect("three digits do"));
+            bytes.truncate(PACKED_HEADER_BYTES);
+            bytes[4..8].copy_from_slice(&u32::try_from(counts.len()).expect("short").to_be_bytes());
+            bytes.extend(counts);
+            let mut stats = one_of_each();
+            if stats.set_packed("t", Share::Phase(0), bytes).is_ok() {
+                stats.merge(stats.clone());
+                prop_assert!(stats.summary("t", Share::All).is_none_or(|summary| summary.min <= summary.max));
+            }
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use super::compare::number;
-use super::report::Report;
+use super::report::{Report, loss_ratio};
 use super::stats::{INTERVAL, Share, Stats};
 
 /// Least time between two pictures.
@@ -16,9 +16,11 @@ const BAR_CELLS: usize = 30;
 /// Phases in one picture.
 const PHASES_SHOWN: usize = 8;
 
-const SENT: [&str; 3] = ["rtc.sent", "websocket.messages_sent", "http.requests"];
-const RECEIVED: [&str; 3] = ["rtc.received", "websocket.messages_received", "http.responses"];
-const LIVE_TIMINGS: [&str; 3] = ["rtc.echo", "http.response_time", "rtc.age"];
+/// Counters of messages, requests among them.
+pub(super) const SENT: [&str; 3] = ["rtc.sent", "websocket.messages_sent", "http.requests"];
+/// See [`SENT`].
+pub(super) const RECEIVED: [&str; 3] = ["rtc.received", "websocket.messages_received", "http.responses"];
+const LIVE_TIMINGS: [&str; 4] = ["rtc.echo", "websocket.echo", "http.response_time", "rtc.age"];
 
 /// How much is shown while a run goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,8 +114,8 @@ impl<W: Write> Terminal<W> {
         if let Some(timing) = LIVE_TIMINGS.iter().find_map(|timing| of_now(stats, timing, elapsed)) {
             figures.push(timing);
         }
-        if let (Some(lost), Some(sent @ 1..)) = (stats.count("rtc.lost", Share::All), stats.count("rtc.sent", Share::All)) {
-            figures.push(format!("loss {:.2}%", lost as f64 / sent as f64 * 100.0));
+        if let Some(loss) = loss_ratio(stats, Share::All) {
+            figures.push(format!("loss {:.2}%", loss * 100.0));
         }
         figures.push(format!("errors {}", errors(stats)));
         figures
@@ -204,7 +206,8 @@ pub fn summary(report: &Report) -> String {
         report.origins.len(),
         if report.origins.len() == 1 { "run" } else { "runs" },
     )];
-    let counted = stats.counters().map(|name| (printable(name), stats.count(name, Share::All).unwrap_or(0).to_string()));
+    let counted =
+        stats.counters().map(|name| (printable(name), stats.count(name, Share::All).unwrap_or(0).to_string()));
     let rates = report.rates(Share::All).into_iter().map(|(name, value)| (name, number(value)));
     let rows: Vec<(String, String)> = counted.chain(rates).collect();
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
@@ -242,4 +245,53 @@ pub fn summary(report: &Report) -> String {
         lines.push("INTERRUPTED: these are the figures until then".to_owned());
     }
     lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::stats::Who;
+    use super::*;
+
+    /// What a minute of a run writes that is shown every 50 ms.
+    fn shown(mode: Mode) -> String {
+        let mut stats = Stats::new(vec!["warm".to_owned(), "hot".to_owned()], vec!["s".to_owned()]);
+        let (sent, timing) = (stats.counter("rtc.sent"), stats.timing("rtc.echo"));
+        let mut out = Vec::new();
+        let phases =
+            vec![("wa\x1b[2Jrm".to_owned(), Duration::from_secs(30)), ("hot".to_owned(), Duration::from_secs(30))];
+        let mut terminal = Terminal::new(&mut out, mode, "s.yml", phases);
+        for step in 0..1_200 {
+            let (at, who) = (Duration::from_millis(step * 50), Who { phase: 0, scenario: 0 });
+            stats.add(at, who, sent, 5);
+            stats.record(at, who, timing, Duration::from_millis(20));
+            terminal.show(at, usize::from(step >= 600), 7, &stats);
+        }
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn a_picture_is_redrawn_in_place() {
+        let text = shown(Mode::Live);
+        let pictures: Vec<&str> = text.split("\x1b[?7l").skip(1).collect();
+        assert_eq!(pictures.len(), 240, "four times a second");
+        for pair in pictures.windows(2) {
+            let lines = pair[0].matches('\n').count();
+            assert!(pair[1].starts_with(&format!("\x1b[{lines}A\r")), "{pair:?}");
+        }
+        let last = pictures[239];
+        for part in ["00:59 of 01:00", "100%", " 99%", "users 7 active", "100/s up", "p99 20.0 ms", "errors 0"] {
+            assert!(last.contains(part), "{part} {last}");
+        }
+        assert!(!text.contains("\x1b[2J"), "what the script says is no command");
+    }
+
+    #[test]
+    fn where_there_is_no_terminal_there_are_lines() {
+        let text = shown(Mode::Lines);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 5, "{text}");
+        assert!(lines[4].starts_with("00:50 hot: 7 users, 100/s up, 0/s down, rtc.echo p50 20.0 p95 20.0"), "{text}");
+        assert!(!text.contains('\x1b'));
+        assert_eq!(shown(Mode::Quiet), "");
+    }
 }

@@ -9,7 +9,7 @@ use std::path::{self, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::{ExitCode, complain};
+use super::{ExitCode, bench_report, complain};
 use crate::bench::script::{Config, Load, Overrides, Script, arrivals};
 
 #[derive(Debug, Subcommand)]
@@ -26,6 +26,16 @@ pub(super) enum Bench {
     Run(run::Run),
     /// Let that many users join rooms, send inputs and leave again; the exit status is that of run.
     Quick(run::Quick),
+    /// Sum up the JSON that runs wrote, and make a page with charts of it.
+    ///
+    /// The exit status is 0 where the run reached what it must, 1 where a check failed, 2 where a file can't be read, 4
+    /// where a generator was overloaded, 130 where a run was broken off.
+    Report(bench_report::ReportOf),
+    /// Compare the JSON that two runs wrote.
+    ///
+    /// The exit status is 0 where nothing is worse than it may be, 1 where something is, 2 where a file can't be read,
+    /// 4 where the figures are unfit because a generator was overloaded.
+    Compare(bench_report::Compare),
 }
 
 #[derive(Debug, Args)]
@@ -85,6 +95,8 @@ pub(super) fn run(bench: &Bench) -> ExitCode {
         Bench::Check(check) => self::check(check),
         Bench::Run(run) => run.run(),
         Bench::Quick(quick) => quick.run(),
+        Bench::Report(arguments) => bench_report::report(arguments),
+        Bench::Compare(arguments) => bench_report::compare(arguments),
     }
 }
 

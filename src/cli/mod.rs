@@ -2,6 +2,7 @@
 
 mod access;
 mod bench;
+mod bench_report;
 mod doctor;
 mod playback;
 mod replay;
@@ -491,6 +492,9 @@ mod tests {
             ("--game chess", "chess"),
             ("--verbos", "--verbos"),
             ("play", "play"),
+            ("bench report", "<FILE.json>..."),
+            ("bench compare a.json", "<B.json>"),
+            ("bench compare a.json b.json --fail-on -1%", "as in 10%"),
             ("sim --clients 65", "1..=64"),
             ("sim --seconds 0", "1..=86400"),
             ("sim --game chess", "chess"),

@@ -9,6 +9,8 @@ use rtcade::sim::Simulation;
 mod admission;
 #[cfg(all(feature = "driver", unix))]
 mod bench;
+#[cfg(feature = "driver")]
+mod bench_report;
 mod comeback;
 mod congestion;
 #[cfg(feature = "driver")]

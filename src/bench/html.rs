@@ -1,0 +1,468 @@
+//! A report as one HTML file that needs no network.
+
+use std::fmt::Write;
+
+use jiff::Timestamp;
+
+use super::chart::{Chart, escape};
+use super::compare;
+use super::ensure::Outcome;
+use super::report::{Report, Verdict, loss_ratio, millis_of, seconds_of};
+use super::stats::{Share, Stats, Summary};
+use super::terminal::{RECEIVED, SENT, clock, errors};
+
+const STYLE: &str = include_str!("report.css");
+const SCRIPT: &str = include_str!("report.js");
+
+/// Points of a line; a longer run has several intervals in each.
+const POINTS_MAX: usize = 720;
+/// What the server says of its own CPU: the metric that Prometheus' client libraries give every process.
+const SERVER_CPU: &str = "process_cpu_seconds_total";
+/// Metrics of the server that are listed.
+const METRICS_MAX: usize = 500;
+
+/// The whole report: what it was, how it came out, charts, tables. Everything in it that comes from a file is escaped.
+#[must_use]
+pub fn html(report: &Report) -> String {
+    let mut page = Page { report, stats: &report.stats, html: String::new() };
+    page.head();
+    page.verdict();
+    page.cards();
+    page.charts();
+    page.sections("Phases", report.stats.phases(), Share::Phase);
+    page.sections("Scenarios", report.stats.scenarios(), Share::Scenario);
+    page.timings();
+    page.counters();
+    page.server();
+    page.origins();
+    page.put(format_args!("<script>\n{SCRIPT}</script>\n</body>\n</html>\n"));
+    page.html
+}
+
+struct Page<'a> {
+    report: &'a Report,
+    stats: &'a Stats,
+    html: String,
+}
+
+impl Page<'_> {
+    fn put(&mut self, text: std::fmt::Arguments<'_>) {
+        self.html.write_fmt(text).expect("a string takes everything");
+    }
+
+    fn head(&mut self) {
+        let origin = &self.report.origins[0];
+        let machine = &origin.machine;
+        let script = escape(&origin.script);
+        self.put(format_args!(
+            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+             <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; \
+             script-src 'unsafe-inline'\">\n<title>{script} – rtcade bench</title>\n\
+             <style>\n{STYLE}</style>\n</head>\n<body>\n<header>\n<h1>{script}</h1>\n"
+        ));
+        let runs = match self.report.origins.len() {
+            1 => String::new(),
+            runs => format!(" · {runs} runs merged"),
+        };
+        self.put(format_args!(
+            "<p>against {} · {} · {} long · seed {}{runs}</p>\n\
+             <p>made on {}, {} cores, {}, {}; rtcade {}{}</p>\n</header>\n",
+            escape(&origin.target),
+            date(self.report.began_at()),
+            clock(self.stats.elapsed()),
+            origin.seed,
+            escape(&machine.cpu),
+            machine.cores,
+            gibibytes(machine.memory_bytes),
+            escape(&machine.kernel),
+            escape(&machine.version),
+            machine.commit.as_ref().map_or_else(String::new, |commit| format!(" ({})", escape(commit))),
+        ));
+    }
+
+    fn verdict(&mut self) {
+        let outcomes = self.report.outcomes();
+        let failed = outcomes.iter().filter(|outcome| outcome.is_strict && !outcome.is_ok).count();
+        let (class, text) = match self.report.verdict() {
+            Verdict::Interrupted => ("warn", "The run was broken off: these are its figures until then.".to_owned()),
+            Verdict::Unfit => {
+                let reason = self.report.overload().unwrap_or_default();
+                let text = "Unfit: the generator was overloaded, so these figures say nothing about the server";
+                ("bad", format!("{text}: {reason}"))
+            }
+            Verdict::Failed => ("bad", format!("{failed} of {} checks failed", outcomes.len())),
+            Verdict::Passed if outcomes.is_empty() => ("none", "Nothing was to be checked".to_owned()),
+            Verdict::Passed if outcomes.len() == 1 => ("good", "The check passed".to_owned()),
+            Verdict::Passed => ("good", format!("All {} checks passed", outcomes.len())),
+        };
+        self.put(format_args!("<p class=\"verdict {class}\">{}</p>\n", escape(&text)));
+        if outcomes.is_empty() {
+            return;
+        }
+        let rows = outcomes.iter().map(|Outcome { condition, is_strict, is_ok, values }| {
+            let outcome = match (is_ok, is_strict) {
+                (true, _) => "<b class=\"good\">passed</b>",
+                (false, true) => "<b class=\"bad\">failed</b>",
+                (false, false) => "<b class=\"warn\">failed, optional</b>",
+            };
+            let values = values.iter().map(|(name, value)| match value {
+                Some(value) => format!("{} = {}", escape(name), number(*value)),
+                None => format!("{} was not measured", escape(name)),
+            });
+            let values: Vec<String> = values.collect();
+            vec![td_of_text(&escape(condition)), td(outcome), td_of_text(&values.join(", "))]
+        });
+        self.table(&["check", "outcome", "measured"], rows.collect());
+    }
+
+    fn cards(&mut self) {
+        let stats = self.stats;
+        let count = |name| stats.count(name, Share::All).unwrap_or(0);
+        let [created, completed, failed] = ["vusers.created", "vusers.completed", "vusers.failed"].map(count);
+        let points = self.points();
+        let most = active_users(stats, &points).into_iter().flatten().fold(0.0, f64::max);
+        let mut cards = vec![card("Users", &number(created as f64), "", &format!("at most {} at once", number(most)))];
+        cards.push(card(
+            "Failed users",
+            &number(failed as f64),
+            "",
+            &format!("{} completed, {} errors", number(completed as f64), number(errors(stats) as f64)),
+        ));
+        if let Some(seconds) = seconds_of(stats, Share::All) {
+            let [sent, received] = [&SENT, &RECEIVED].map(|names| sum(stats, names, Share::All).unwrap_or(0.0));
+            let up_and_down =
+                format!("{} up, {} down", number(round(sent / seconds)), number(round(received / seconds)));
+            cards.push(card("Messages", &number(round((sent + received) / seconds)), "/s", &up_and_down));
+        }
+        if let Some(timing) = self.report.main_timing()
+            && let Some(summary) = stats.summary(timing, Share::All)
+        {
+            for (name, value) in [("p50", summary.p50), ("p95", summary.p95), ("p99", summary.p99)] {
+                cards.push(card(&format!("{timing} {name}"), &number(value), "ms", meaning(timing)));
+            }
+        }
+        if let Some(loss) = loss_ratio(stats, Share::All) {
+            let of = format!(
+                "{} of {}",
+                number(count("rtc.lost") as f64),
+                number(count("rtc.lost").saturating_add(count("rtc.received")) as f64)
+            );
+            cards.push(card("Loss", &format!("{:.2}", loss * 100.0), "%", &of));
+        }
+        self.put(format_args!("<dl class=\"cards\">\n{}</dl>\n", cards.concat()));
+    }
+
+    /// What the points of the charts stand for.
+    fn points(&self) -> Vec<Share> {
+        let intervals = self.stats.intervals();
+        let step = intervals.div_ceil(POINTS_MAX).max(1);
+        (0..intervals).step_by(step).map(|from| Share::Between(from, (from + step).min(intervals))).collect()
+    }
+
+    fn charts(&mut self) {
+        let stats = self.stats;
+        let seconds = stats.elapsed().as_secs_f64();
+        let points = self.points();
+        if seconds <= 0.0 {
+            return;
+        }
+        let middle = |share: &Share| match share {
+            Share::Between(from, to) => {
+                let [from, to] = [*from, *to].map(|interval| millis_of(interval) as f64 / 1e3);
+                f64::midpoint(from, to.min(seconds).max(from)).min(seconds)
+            }
+            _ => 0.0,
+        };
+        let at: Vec<f64> = points.iter().map(middle).collect();
+        let timing = |name: &str, figure: fn(&Summary) -> f64| -> Vec<Option<f64>> {
+            points.iter().map(|share| stats.summary(name, *share).as_ref().map(figure)).collect()
+        };
+        let per_second = |names: &[&str], scale: f64| -> Vec<Option<f64>> {
+            let rate = |share: &Share| Some(sum(stats, names, *share)? * scale / seconds_of(stats, *share)?);
+            points.iter().map(rate).collect()
+        };
+        let percentiles = |name| {
+            vec![
+                ("p50", timing(name, |summary| summary.p50)),
+                ("p95", timing(name, |summary| summary.p95)),
+                ("p99", timing(name, |summary| summary.p99)),
+            ]
+        };
+        let mut charts = Vec::new();
+        let main = self.report.main_timing();
+        if let Some(main) = main {
+            charts.push((format!("{main}: {}", meaning(main)), "ms", percentiles(main)));
+        }
+        charts.push(("Active users".to_owned(), "users", vec![("users", active_users(stats, &points))]));
+        let throughput = vec![("up", per_second(&SENT, 1.0)), ("down", per_second(&RECEIVED, 1.0))];
+        charts.push(("Messages".to_owned(), "per s", throughput));
+        let bytes = vec![
+            ("up", per_second(&["rtc.bytes_up"], 1.0 / 1024.0)),
+            ("down", per_second(&["rtc.bytes_down"], 1.0 / 1024.0)),
+        ];
+        charts.push(("Bytes".to_owned(), "KiB/s", bytes));
+        let loss = points.iter().map(|share| loss_ratio(stats, *share).map(|loss| loss * 100.0)).collect();
+        charts.push(("Loss".to_owned(), "%", vec![("loss", loss)]));
+        for name in ["rtc.age", "rtc.tick_gap"] {
+            if main != Some(name) {
+                charts.push((format!("{name}: {}", meaning(name)), "ms", percentiles(name)));
+            }
+        }
+        let lateness = percentiles("generator.lateness");
+        charts.push(("generator.lateness: how late the generator itself was".to_owned(), "ms", lateness));
+
+        let mut html = String::new();
+        for (i, (title, unit, lines)) in charts.into_iter().enumerate() {
+            let lines = lines.into_iter().filter(|(_, values)| values.iter().any(Option::is_some)).collect();
+            let chart = Chart { title: &title, unit, seconds, at: &at, lines };
+            html.push_str(&chart.to_html(&format!("chart{i}")).unwrap_or_default());
+        }
+        html.push_str(&self.server_cpu(seconds).unwrap_or_default());
+        self.put(format_args!("<h2>Over time</h2>\n<div class=\"charts\">\n{html}</div>\n"));
+    }
+
+    /// The server's CPU seconds per second, from one scrape to the next.
+    fn server_cpu(&self, seconds: f64) -> Option<String> {
+        let scrapes = &self.report.scrapes;
+        let values = scrapes.iter().filter_map(|(at, metrics)| Some((at.as_secs_f64(), *metrics.get(SERVER_CPU)?)));
+        let values: Vec<(f64, f64)> = values.filter(|(at, _)| *at <= seconds).collect();
+        let step = values.len().div_ceil(POINTS_MAX).max(1);
+        let values: Vec<_> = values.into_iter().step_by(step).collect();
+        let (at, shares): (Vec<f64>, Vec<Option<f64>>) = values
+            .windows(2)
+            .filter(|pair| pair[1].0 > pair[0].0)
+            .map(|pair| {
+                let [(begin, before), (end, after)] = [pair[0], pair[1]];
+                // Of a server that began anew nothing is known.
+                let share = (after >= before).then(|| (after - before) / (end - begin) * 100.0);
+                (f64::midpoint(begin, end), share)
+            })
+            .unzip();
+        let lines = vec![("CPU", shares)];
+        Chart { title: "CPU of the server, of one core", unit: "%", seconds, at: &at, lines }.to_html("chart-cpu")
+    }
+
+    fn sections(&mut self, title: &str, names: &[String], share: fn(usize) -> Share) {
+        let main = self.report.main_timing();
+        let mut heads = vec!["name", "users", "completed", "failed", "up", "down", "loss %"];
+        let mut what = String::new();
+        if let Some(main) = main {
+            heads.extend(["p50", "p95", "p99", "max"]);
+            what = format!(" <small>times of {} in ms</small>", escape(main));
+        }
+        let stats = self.stats;
+        let rows = names.iter().enumerate().map(|(i, name)| {
+            let share = share(i);
+            let count = |name| stats.count(name, share).map(|count| count as f64);
+            let mut cells = vec![format!("<th>{}</th>", escape(name))];
+            cells.extend(["vusers.created", "vusers.completed", "vusers.failed"].map(|name| maybe(count(name))));
+            cells.extend([&SENT, &RECEIVED].map(|names| maybe(sum(stats, names, share))));
+            cells.push(maybe(loss_ratio(stats, share).map(|loss| loss * 100.0)));
+            if let Some(main) = main {
+                let summary = stats.summary(main, share);
+                let figures: [fn(&Summary) -> f64; 4] = [|s| s.p50, |s| s.p95, |s| s.p99, |s| s.max];
+                cells.extend(figures.map(|figure| maybe(summary.as_ref().map(figure))));
+            }
+            cells
+        });
+        let rows = rows.collect();
+        self.put(format_args!("<h2>{title}{what}</h2>\n"));
+        self.table(&heads, rows);
+
+        let rows = names.iter().enumerate().flat_map(|(i, name)| {
+            stats.timings().filter_map(move |timing| {
+                let summary = stats.summary(timing, share(i))?;
+                let heads = vec![format!("<th>{}</th>", escape(name)), td(&escape(timing))];
+                Some([heads, cells_of(&summary)].concat())
+            })
+        });
+        let rows: Vec<_> = rows.collect();
+        self.html.push_str("<details><summary>All of their timings</summary>\n");
+        self.table(&[&["name", "timing"], &TIMING_HEADS[..]].concat(), rows);
+        self.html.push_str("</details>\n");
+    }
+
+    fn timings(&mut self) {
+        let row = |name: &str| {
+            let summary = self.stats.summary(name, Share::All)?;
+            Some([vec![format!("<th>{}</th>", escape(name))], cells_of(&summary)].concat())
+        };
+        let rows: Vec<_> = self.stats.timings().filter_map(row).collect();
+        self.html.push_str("<h2>Timings <small>in ms</small></h2>\n");
+        self.table(&[&["timing"], &TIMING_HEADS[..]].concat(), rows);
+    }
+
+    fn counters(&mut self) {
+        let counts = self.stats.counters().map(|name| (name.to_owned(), self.stats.count(name, Share::All)));
+        let rates = self.report.rates(Share::All).into_iter().map(|(name, value)| (name, Some(value)));
+        let rows = counts
+            .map(|(name, count)| (name, count.map(|count| count as f64)))
+            .chain(rates)
+            .map(|(name, value)| vec![format!("<th>{}</th>", escape(&name)), maybe(value)]);
+        let rows = rows.collect();
+        self.html.push_str("<h2>Counters and rates</h2>\n");
+        self.table(&["name", "value"], rows);
+    }
+
+    /// Its metrics at the beginning and at the end.
+    fn server(&mut self) {
+        let scrapes = &self.report.scrapes;
+        let (Some((_, first)), Some((_, last))) = (scrapes.first(), scrapes.last()) else { return };
+        let rows = last.iter().take(METRICS_MAX).map(|(name, value)| {
+            let before = first.get(name).copied();
+            let change = before.map(|before| value - before);
+            vec![format!("<th>{}</th>", escape(name)), maybe(before), maybe(Some(*value)), maybe(change)]
+        });
+        let rows = rows.collect();
+        self.html.push_str(
+            "<h2>The server’s own metrics</h2>\n<details><summary>At the first and the last scrape</summary>\n",
+        );
+        self.table(&["metric", "first", "last", "change"], rows);
+        self.html.push_str("</details>\n");
+    }
+
+    fn origins(&mut self) {
+        let rows = self.report.origins.iter().map(|origin| {
+            let generator = &origin.generator;
+            let state = match (&generator.overload, origin.interrupted) {
+                (Some(reason), _) => format!("overloaded: {}", escape(reason)),
+                (None, true) => "broken off".to_owned(),
+                (None, false) => "kept up".to_owned(),
+            };
+            vec![
+                format!("<th>{}</th>", escape(&origin.machine.cpu)),
+                td(&date(origin.began_at)),
+                td(&origin.seed.to_string()),
+                td(&generator.threads.to_string()),
+                maybe(generator.cpu),
+                maybe(generator.lateness_p99),
+                td(&state),
+            ]
+        });
+        let rows = rows.collect();
+        self.html.push_str("<h2>The generator</h2>\n");
+        self.table(&["machine", "began", "seed", "threads", "CPU", "lateness p99 ms", "state"], rows);
+    }
+
+    /// The cells are HTML.
+    fn table(&mut self, heads: &[&str], rows: Vec<Vec<String>>) {
+        let heads: String = heads.iter().map(|head| format!("<th>{}</th>", escape(head))).collect();
+        self.put(format_args!(
+            "<div class=\"box scroll\"><table><thead><tr>{heads}</tr></thead><tbody>\n{}</tbody></table></div>\n",
+            rows.into_iter().map(|cells| format!("<tr>{}</tr>\n", cells.concat())).collect::<String>()
+        ));
+    }
+}
+
+const TIMING_HEADS: [&str; 10] = ["count", "min", "mean", "p50", "p75", "p90", "p95", "p99", "p99.9", "max"];
+
+fn cells_of(summary: &Summary) -> Vec<String> {
+    let Summary { count, min, max, mean, p50, p75, p90, p95, p99, p999 } = *summary;
+    [count as f64, min, mean, p50, p75, p90, p95, p99, p999, max].map(|value| maybe(Some(value))).to_vec()
+}
+
+/// With commas between the thousands.
+fn number(value: f64) -> String {
+    let plain = compare::number(value);
+    let digits = plain.find('.').unwrap_or(plain.len());
+    let mut text = String::new();
+    for (i, c) in plain.char_indices() {
+        let left = digits.saturating_sub(i);
+        if c.is_ascii_digit() && left > 0 && left % 3 == 0 && text.ends_with(|c: char| c.is_ascii_digit()) {
+            text.push(',');
+        }
+        text.push(c);
+    }
+    text
+}
+
+fn td(html: &str) -> String {
+    format!("<td>{html}</td>")
+}
+
+/// The text may be long.
+fn td_of_text(html: &str) -> String {
+    format!("<td class=\"text\">{html}</td>")
+}
+
+fn maybe(value: Option<f64>) -> String {
+    td(&value.map_or_else(|| "–".to_owned(), number))
+}
+
+fn card(name: &str, value: &str, unit: &str, note: &str) -> String {
+    let [name, note] = [name, note].map(escape);
+    format!("<div><dt>{name}</dt><dd>{value} <small>{unit}</small></dd><p>{note}</p></div>\n")
+}
+
+/// What the timing says, in a few words.
+fn meaning(timing: &str) -> &'static str {
+    match timing {
+        "rtc.echo" | "websocket.echo" => "from the time to send to its echo",
+        "http.response_time" => "from request to response",
+        "rtc.age" => "how much later than the fastest a state came",
+        "rtc.tick_gap" => "from one state to the next",
+        "rtc.open" => "until the data channel was open",
+        "vusers.session_length" => "from begin to end of a user",
+        _ => "",
+    }
+}
+
+/// Nothing where none of them is counted.
+fn sum(stats: &Stats, counters: &[&str], share: Share) -> Option<f64> {
+    counters.iter().filter_map(|name| stats.count(name, share)).map(|count| count as f64).reduce(|a, b| a + b)
+}
+
+/// Who has come and not gone, at the end of each.
+fn active_users(stats: &Stats, points: &[Share]) -> Vec<Option<f64>> {
+    let mut active = 0.0;
+    let change = |share| {
+        let count = |name| stats.count(name, share).map_or(0.0, |count| count as f64);
+        Some(count("vusers.created") - count("vusers.completed") - count("vusers.failed"))
+    };
+    stats
+        .count("vusers.created", Share::All)
+        .map(|_| {
+            points
+                .iter()
+                .map(|share| {
+                    active += change(*share)?;
+                    Some(active.max(0.0))
+                })
+                .collect()
+        })
+        .unwrap_or_else(|| vec![None; points.len()])
+}
+
+fn round(value: f64) -> f64 {
+    if value >= 10.0 { value.round() } else { value }
+}
+
+fn date(unix_ms: u64) -> String {
+    let time = i64::try_from(unix_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    time.map_or_else(|| "at an unknown time".to_owned(), |time| time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
+}
+
+fn gibibytes(bytes: u64) -> String {
+    format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_parted() {
+        for (value, expected) in [
+            (0.0, "0"),
+            (999.0, "999"),
+            (1_000.0, "1,000"),
+            (-123_456.0, "-123,456"),
+            (1_234_567.0, "1,234,567"),
+            (12.34, "12.3"),
+            (0.0125, "0.0125"),
+        ] {
+            assert_eq!(number(value), expected);
+        }
+    }
+}
