@@ -465,7 +465,7 @@ impl<'s> Worker<'s> {
 
     fn handle_ready(&mut self, token: Token) {
         let Some(entry) = self.users.get_mut(token.0 / 2) else { return };
-        entry.user.handle_ready(Instant::now(), token.0 % 2 == 0, &mut self.thread);
+        entry.user.handle_ready(Instant::now(), token.0.is_multiple_of(2), &mut self.thread);
         if entry.user.has_more {
             self.again.push(token);
         }

@@ -55,7 +55,7 @@ names! {
         RoundTrip = "rtc.round_trip",
         WebsocketOpen = "websocket.open",
         WebsocketEcho = "websocket.echo",
-        ResponseTime = "http.response_time",
+        Answered = "http.response_time",
         Lateness = "generator.lateness",
     }
 }
