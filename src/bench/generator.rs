@@ -465,7 +465,7 @@ impl<'s> Worker<'s> {
 
     fn handle_ready(&mut self, token: Token) {
         let Some(entry) = self.users.get_mut(token.0 / 2) else { return };
-        entry.user.handle_ready(Instant::now(), token.0 % 2 == 0, &mut self.thread);
+        entry.user.handle_ready(Instant::now(), token.0.is_multiple_of(2), &mut self.thread);
         if entry.user.has_more {
             self.again.push(token);
         }
@@ -526,6 +526,26 @@ impl<'s> Worker<'s> {
         if entry.timer != Some(at) {
             entry.timer = Some(at);
             self.timers.push(Reverse((at, key)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generator_that_is_busy_or_late_is_no_measure() {
+        for (cpu, late_ms, is_unfit) in [(0.85, 4, false), (0.86, 4, true), (0.1, 6, true), (0.1, 0, false)] {
+            let mut stats = Stats::new(vec!["phase".to_owned()], vec!["scenario".to_owned()]);
+            let lateness = stats.timing("generator.lateness");
+            // One in a hundred does not count.
+            for number in 0..200 {
+                let late = if number == 0 { 1_000 } else { late_ms };
+                let who = Who { phase: 0, scenario: 0 };
+                stats.record(Duration::ZERO, who, lateness, Duration::from_millis(late));
+            }
+            assert_eq!(overload(cpu, &stats).is_some(), is_unfit, "{cpu} {late_ms}");
         }
     }
 }

@@ -26,6 +26,7 @@ names! {
         Sent = "rtc.sent",
         Commands = "rtc.commands",
         Received = "rtc.received",
+        ReceivedByWebsocket = "rtc.received_by_websocket",
         Lost = "rtc.lost",
         Reordered = "rtc.reordered",
         EchoesLost = "rtc.echoes_lost",
@@ -54,7 +55,7 @@ names! {
         RoundTrip = "rtc.round_trip",
         WebsocketOpen = "websocket.open",
         WebsocketEcho = "websocket.echo",
-        ResponseTime = "http.response_time",
+        Answered = "http.response_time",
         Lateness = "generator.lateness",
     }
 }

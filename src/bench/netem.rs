@@ -73,3 +73,38 @@ impl Path {
         self.queue.first_key_value().map(|(&(at, _), _)| at)
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a time to count from")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_lost_and_the_rest_late_the_same_for_one_seed() {
+        let begun = Instant::now();
+        let ms = Duration::from_millis;
+        let netem = Netem { loss: 0.05, delay: ms(20), jitter: ms(10) };
+        let arrivals = |user| {
+            let mut path = Path::new(&netem, user, 7).expect("it does something");
+            let remote = ([127, 0, 0, 1], 9).into();
+            let mut arrived = Vec::new();
+            for number in 0..4_000_u32 {
+                let datagram = Datagram { direction: Direction::Up, remote, bytes: number.to_be_bytes().to_vec() };
+                path.send(begun + ms(number.into()), datagram);
+            }
+            while let Some(at) = path.poll_timeout() {
+                assert_eq!(path.poll(at - ms(1)), None, "not before its time");
+                let bytes = path.poll(at).expect("it is time").bytes;
+                let number = u32::from_be_bytes(bytes.try_into().expect("four"));
+                assert!((ms(20)..=ms(30)).contains(&(at - begun - ms(number.into()))));
+                arrived.push((at, number));
+            }
+            arrived
+        };
+        let one = arrivals(1);
+        // Five standard deviations of 4,000 draws: 5 × √(4,000 × 0.05 × 0.95) is 69.
+        assert!((4_000 - one.len()).abs_diff(200) <= 69, "{}", one.len());
+        assert!(one == arrivals(1) && one != arrivals(2));
+        assert!(Path::new(&Netem::default(), 1, 7).is_none());
+    }
+}

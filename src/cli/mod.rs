@@ -72,7 +72,7 @@ enum ShippedCommand {
     Sim(sim::Sim),
     /// Put a server under load, as scenario files say that read like Artillery's.
     #[command(subcommand)]
-    Bench(bench::Bench),
+    Bench(Box<bench::Bench>),
 }
 
 /// A program that brings its own game has no commands of its own.

@@ -7,6 +7,8 @@ use rtcade::sim::Simulation;
 
 #[cfg(feature = "driver")]
 mod admission;
+#[cfg(all(feature = "driver", unix))]
+mod bench;
 #[cfg(feature = "driver")]
 mod bench_report;
 #[cfg(feature = "driver")]

@@ -156,7 +156,7 @@ impl Http {
                     thread.add(mark, Count::Responses, 1);
                     thread.add(mark, Count::Downloaded, length as u64);
                     thread.meters.count(mark.at, mark.who, &format!("http.codes.{status}"));
-                    thread.record(mark, Time::ResponseTime, now.saturating_duration_since(intended));
+                    thread.record(mark, Time::Answered, now.saturating_duration_since(intended));
                     happened.push(Happened::Done);
                     is_closed |= !keeps;
                 }

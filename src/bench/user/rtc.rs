@@ -12,7 +12,8 @@
 //!   beginning of its tick: (receipt − tick × tick length) − the least of this user so far. So the fastest one counts
 //!   as 0, and a constant delay does not show.
 //! - `rtc.tick_gap`: between a state or tick and the one before it.
-//! - `rtc.lost`: gaps in the sequence numbers of frames that are still there after [`GRACE`]. `rtc.reordered`: frames
+//! - `rtc.received`: frames over the data channel; `rtc.received_by_websocket` those of the same lane that came while
+//!   there was none. `rtc.lost`: gaps in the sequence numbers of frames that are still there after [`GRACE`]. `rtc.reordered`: frames
 //!   that came after a newer one.
 //! - `rtc.reconnect`: from the loss of the websocket until the session goes on; in it is what the client waits before it
 //!   tries.
@@ -211,6 +212,7 @@ impl Rtc {
     ) -> bool {
         let (client, is_leaving) = (&mut self.client, self.is_leaving);
         let mut bytes_down = 0;
+        let mut frames = 0;
         let has_more = self.websocket.handle_ready(|brought| match brought {
             Brought::Open => {}
             Brought::Text(text) => {
@@ -219,7 +221,9 @@ impl Rtc {
             }
             Brought::Binary(bytes) => {
                 bytes_down += bytes.len();
+                let before = client.stats().frames;
                 client.handle_binary(now, &bytes);
+                frames += client.stats().frames - before;
             }
             Brought::Closed { .. } if is_leaving => happened.push(Happened::Gone),
             Brought::Closed { code, reason, error } => {
@@ -229,6 +233,10 @@ impl Rtc {
                 client.handle_disconnect(now, code, &reason);
             }
         });
+        if frames > 0 {
+            thread.add(mark, Count::ReceivedByWebsocket, frames);
+            self.counted.frames += frames;
+        }
         thread.add(mark, Count::BytesDown, bytes_down as u64);
         self.settle(now, mark, thread, happened);
         has_more

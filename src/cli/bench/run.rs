@@ -1,9 +1,8 @@
 //! `rtcade bench run` and `rtcade bench quick`: what plays a script.
 
-use std::fs;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,7 +15,7 @@ use crate::bench::generator::{self, Options, Unreachable};
 use crate::bench::report::{Machine, Report};
 use crate::bench::script::{Overrides, Script};
 use crate::bench::terminal::{Mode, Terminal, summary};
-use crate::cli::{ExitCode, complain, raise_file_limit};
+use crate::cli::{ExitCode, bench_report, complain, raise_file_limit};
 use crate::limits;
 
 /// Users of `quick` per room, about.
@@ -177,8 +176,7 @@ impl Play {
             // Who would read it may be gone; the files are written all the same.
             let _ = io::stdout().write_all(summary(&report).as_bytes());
         }
-        let written =
-            write(self.output.as_deref(), || report.to_json()).and_then(|()| write(self.html.as_deref(), String::new));
+        let written = bench_report::write(&report, self.output.as_deref(), self.html.as_deref());
         match written {
             Ok(()) => ExitCode::from(report.verdict().exit_status()),
             Err(sentence) => fail(1, &sentence),
@@ -189,11 +187,6 @@ impl Play {
 fn fail(status: u8, sentence: &str) -> ExitCode {
     complain(sentence);
     ExitCode::from(status)
-}
-
-fn write(path: Option<&Path>, text: impl FnOnce() -> String) -> Result<(), String> {
-    let Some(path) = path else { return Ok(()) };
-    fs::write(path, text()).map_err(|error| format!("{} can't be written: {error}", path.display()))
 }
 
 fn checks(script: &Script) -> Result<Vec<Condition>, String> {

@@ -1,0 +1,248 @@
+//! The load generator against real servers: what it counts, and that it hides no stall.
+
+#![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "servers of real time stand at the other end")]
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::ops::ControlFlow;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rtcade::bench::generator::{self, Options, Progress, Unreachable};
+use rtcade::bench::script::{Overrides, Script};
+use rtcade::bench::stats::{Run, Share};
+
+use super::driver::PATIENCE;
+
+const STALL: Duration = Duration::from_secs(1);
+
+/// The program, as a server.
+struct Server {
+    process: Child,
+    url: String,
+}
+
+impl Server {
+    fn start(game: &str) -> Server {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_rtcade"))
+            .args(["--listen", "127.0.0.1:0", "--game", game])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let url = line.split_whitespace().next_back().unwrap().to_owned();
+        assert!(url.starts_with("http://127.0.0.1:"), "{line}");
+        Server { process, url }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn signal(process: &Child, name: &str) {
+    let status = Command::new("kill").args([name, &process.id().to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
+fn options(target: &str) -> Options {
+    Options { name: "test".to_owned(), target: target.to_owned(), threads: 2, seed: 7, solo: false, scrape: None }
+}
+
+fn run(yaml: &str, target: &str, mut progress: impl FnMut(&Progress<'_>)) -> Run {
+    let script = Script::parse(yaml, &Overrides::default()).unwrap();
+    let begun = Instant::now();
+    let run = generator::run(&script, &options(target), &mut |now| {
+        progress(now);
+        if begun.elapsed() > 3 * PATIENCE { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    let run = run.unwrap();
+    assert!(!run.is_interrupted, "{:?}", counts(&run));
+    run
+}
+
+fn counts(run: &Run) -> Vec<(String, u64)> {
+    run.stats.counters().map(|name| (name.to_owned(), run.stats.count(name, Share::All).unwrap())).collect()
+}
+
+fn count(run: &Run, name: &str) -> u64 {
+    run.stats.count(name, Share::All).unwrap_or_default()
+}
+
+#[test]
+fn users_do_what_the_script_says_on_either_game() {
+    for game in ["relay", "arena"] {
+        let server = Server::start(game);
+        let yaml = "
+config:
+  phases: [{ duration: 1, arrivalCount: 10 }]
+scenarios:
+  - name: player
+    flow:
+      - join: { room: lobby }
+      - expect: state
+      - loop:
+          - send: [1, 2, false]
+            measure: echo
+          - think: 0.05
+        count: 20
+      - command: { a: 1 }
+      - think: 0.5
+      - leave
+";
+        let run = run(yaml, &server.url, |_| ());
+        let expected = [
+            ("vusers.created", 10),
+            ("vusers.created_by_name.player", 10),
+            ("vusers.completed", 10),
+            ("vusers.failed", 0),
+            ("rtc.sent", 200),
+            ("rtc.commands", 10),
+            ("rtc.echoes_lost", 0),
+        ];
+        for (name, expected) in expected {
+            assert_eq!(count(&run, name), expected, "{game}: {name} of {:?}", counts(&run));
+        }
+        let times = |name| run.stats.summary(name, Share::All).map_or(0, |summary| summary.count);
+        assert_eq!((times("rtc.echo"), times("rtc.signal"), times("rtc.open")), (200, 10, 10), "{game}");
+        assert!(times("rtc.age") >= 200 && times("rtc.tick_gap") >= 200, "{game}");
+        assert!(run.scrapes.iter().any(|(_, metrics)| metrics.contains_key("rtcade_players")), "{game}");
+    }
+}
+
+/// Of 80 messages, 20 a second, a second's worth meets a server that stands still. Who waited for an echo before the
+/// next would have one that is late.
+fn assert_the_stall_shows(run: &Run, timing: &str) {
+    let echo = run.stats.summary(timing, Share::All).expect("measured");
+    assert_eq!(echo.count, 4 * 80, "{:?}", counts(run));
+    assert!(echo.max >= 950.0 && echo.p99 >= 850.0 && echo.p90 >= 400.0, "{echo:?}");
+}
+
+#[test]
+fn a_server_that_stands_still_shows_in_each_message_that_was_due() {
+    let server = Server::start("relay");
+    let yaml = "
+config:
+  phases: [{ duration: 0.1, arrivalCount: 4 }]
+scenarios:
+  - flow:
+      - join: lobby
+      - loop: [{ send: 1, measure: echo }]
+        count: 80
+        pacing: fixed
+        every: 50ms
+      - think: 1
+";
+    let mut stopped = None;
+    let mut goes_on = false;
+    let run = run(yaml, &server.url, |progress| match stopped {
+        None if progress.elapsed > STALL => {
+            signal(&server.process, "-STOP");
+            stopped = Some(Instant::now());
+        }
+        Some(since) if !goes_on && since.elapsed() > STALL => {
+            signal(&server.process, "-CONT");
+            goes_on = true;
+        }
+        _ => {}
+    });
+    assert_the_stall_shows(&run, "rtc.echo");
+}
+
+#[test]
+fn a_websocket_server_that_stands_still_does_too() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = format!("ws://{}/", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            // The connection that only asks whether somebody is there.
+            let Ok(mut socket) = tungstenite::accept(stream.unwrap()) else { continue };
+            thread::spawn(move || {
+                for number in 1.. {
+                    let Ok(message) = socket.read() else { return };
+                    if number == 20 {
+                        thread::sleep(STALL);
+                    }
+                    if socket.send(message).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let yaml = "
+config:
+  phases: [{ duration: 0.1, arrivalCount: 4 }]
+scenarios:
+  - engine: ws
+    flow:
+      - loop: [{ send: \"{{ $loopCount }}\", measure: echo }]
+        count: 80
+        pacing: fixed
+        every: 50ms
+      - think: 1
+";
+    let run = run(yaml, &target, |_| ());
+    assert_the_stall_shows(&run, "websocket.echo");
+    assert_eq!((count(&run, "vusers.completed"), count(&run, "websocket.messages_sent")), (4, 320));
+}
+
+#[test]
+fn the_loss_that_is_set_is_the_loss_that_is_reported() {
+    let server = Server::start("relay");
+    let yaml = "
+config:
+  rtc: { netem: { loss: 5, delay: 5ms } }
+  timeout: 20
+  phases: [{ duration: 1, arrivalCount: 24 }]
+scenarios:
+  - flow:
+      - join: \"room-{{ $randomNumber(1, 6) }}\"
+      - loop: [{ send: 1 }]
+        count: 80
+        pacing: fixed
+        every: 100ms
+";
+    let run = run(yaml, &server.url, |_| ());
+    let (lost, received) = (count(&run, "rtc.lost"), count(&run, "rtc.received"));
+    #[expect(clippy::cast_precision_loss, reason = "some thousands")]
+    let (lost, all) = (lost as f64, (lost + received) as f64);
+    assert!(all > 3_000.0, "{:?}", counts(&run));
+    // Of so many, each lost by itself, 5 %: a sample is off by more than five standard deviations once in a million.
+    let deviation = (0.05 * 0.95 / all).sqrt();
+    assert!((lost / all - 0.05).abs() < 5.0 * deviation, "{lost} of {all}, deviation {deviation}");
+}
+
+#[test]
+fn what_was_measured_is_written_where_a_run_is_interrupted() {
+    let server = Server::start("relay");
+    let directory = std::env::temp_dir().join(format!("rtcade-bench-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let out = directory.join("out.json");
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_rtcade"))
+        .args(["bench", "quick", &server.url, "--clients", "3", "--seconds", "60", "-q", "-o"])
+        .arg(&out)
+        .spawn()
+        .unwrap();
+    thread::sleep(2 * STALL);
+    signal(&bench, "-INT");
+    assert_eq!(bench.wait().unwrap().code(), Some(130));
+    let report = std::fs::read_to_string(&out).unwrap();
+    assert!(report.contains("rtc.sent"), "{report}");
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn a_server_that_is_not_there_is_said_to_be() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let yaml = "{ config: { phases: [{ duration: 1, arrivalCount: 1 }] }, scenarios: [{ flow: [join] }] }";
+    let script = Script::parse(yaml, &Overrides::default()).unwrap();
+    let run = |target: &str| generator::run(&script, &options(target), &mut |_| ControlFlow::Continue(()));
+    assert!(matches!(run(&format!("http://{address}")), Err(Unreachable::Server { .. })));
+    assert!(matches!(run("https://127.0.0.1:1"), Err(Unreachable::Target(_))));
+}
