@@ -10,7 +10,6 @@ use clap::Args;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::Changes;
-use crate::bench::ensure::Condition;
 use crate::bench::generator::{self, Options, Unreachable};
 use crate::bench::report::{Machine, Report};
 use crate::bench::script::{Overrides, Script};
@@ -141,10 +140,7 @@ impl Play {
         let Some(target) = script.config.target.clone() else {
             return fail(BAD_SCRIPT, &format!("{name}: it names no target, and -t does neither"));
         };
-        let checks = match checks(script) {
-            Ok(checks) => checks,
-            Err(sentence) => return fail(BAD_SCRIPT, &format!("{name}: {sentence}")),
-        };
+        let checks = script.config.ensure.clone();
         if let Err(sentence) = raise_file_limit() {
             return fail(1, &sentence);
         }
@@ -187,20 +183,6 @@ impl Play {
 fn fail(status: u8, sentence: &str) -> ExitCode {
     complain(sentence);
     ExitCode::from(status)
-}
-
-fn checks(script: &Script) -> Result<Vec<Condition>, String> {
-    let ensure = &script.config.ensure;
-    let mut checks: Vec<Condition> =
-        ensure.thresholds.iter().map(|threshold| Condition::below(&threshold.metric, threshold.below)).collect();
-    for condition in &ensure.conditions {
-        let text = condition.expression.text();
-        let mut check = Condition::parse(text).map_err(|error| format!("{text:?}, {error}"))?;
-        check.is_strict = condition.is_strict;
-        checks.push(check);
-    }
-    checks.extend(ensure.max_error_rate.map(Condition::error_rate));
-    Ok(checks)
 }
 
 /// Set by SIGINT and SIGTERM; the next one ends the process at once.
