@@ -1,11 +1,11 @@
 //! Runs a script: its users, spread over threads with one event loop each, and what comes of them.
 //!
-//! **Time.** A user arrives, and each of their steps is due, at an *intended* time, which the script alone decides: what
-//! follows a `think` or a turn of a paced loop is due so long after the step before was, and not after the generator got
-//! round to it. Only what waits for the server (`join`, `expect`, `reconnect`, `leave`, a request) is followed by a step
-//! that is due when the wait is over. Latency is measured from the intended time. So where the server or the generator
-//! stands still for a second, everything that was due in that second shows how late it was, although it was sent
-//! afterwards.
+//! **Time.** A user arrives, and each of their steps is due, at an *intended* time, which the script alone decides:
+//! what follows a `think` or a turn of a paced loop is due so long after the step before was, and not after the
+//! generator got round to it. Only what waits for the server (`join`, `expect`, `reconnect`, `leave`, a request) is
+//! followed by a step that is due when the wait is over. Latency is measured from the intended time. So where the
+//! server or the generator stands still for a second, everything that was due in that second shows how late it was,
+//! although it was sent afterwards.
 //!
 //! **The generator's own health.** `generator.lateness` is how late users arrived, and their timed steps were taken;
 //! `generator.cpu` the share of the CPU time that its threads could have had. Past [`CPU_MOST`] over the run or

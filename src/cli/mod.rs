@@ -494,7 +494,7 @@ mod tests {
             ("play", "play"),
             ("bench report", "<FILE.json>..."),
             ("bench compare a.json", "<B.json>"),
-            ("bench compare a.json b.json --fail-on -1%", "as in 10%"),
+            ("bench compare a.json b.json --fail-on=-1%", "as in 10%"),
             ("sim --clients 65", "1..=64"),
             ("sim --seconds 0", "1..=86400"),
             ("sim --game chess", "chess"),

@@ -13,10 +13,10 @@
 //!   as 0, and a constant delay does not show.
 //! - `rtc.tick_gap`: between a state or tick and the one before it.
 //! - `rtc.received`: frames over the data channel; `rtc.received_by_websocket` those of the same lane that came while
-//!   there was none. `rtc.lost`: gaps in the sequence numbers of frames that are still there after [`GRACE`]. `rtc.reordered`: frames
-//!   that came after a newer one.
-//! - `rtc.reconnect`: from the loss of the websocket until the session goes on; in it is what the client waits before it
-//!   tries.
+//!   there was none. `rtc.lost`: gaps in the sequence numbers of frames that are still there after [`GRACE`].
+//!   `rtc.reordered`: frames that came after a newer one.
+//! - `rtc.reconnect`: from the loss of the websocket until the session goes on; in it is what the client waits before
+//!   it tries.
 //! - `rtc.bytes_up`, `rtc.bytes_down`: bytes of datagrams and of websocket messages, without the headers of either.
 
 use std::collections::VecDeque;
