@@ -30,7 +30,7 @@ export const SOCKET_BACKLOG = 64 * 1024;
 export const SIGNALING_TIMEOUT = 10_000;
 export const STAGE_TIMEOUT = { ice: 8_000, dtls: 8_000, channel: 5_000 };
 
-/** A websocket that has brought nothing for so long is dead: three heartbeats. */
+/** A websocket that has brought nothing for so long is dead: four heartbeats were due. */
 export const SOCKET_SILENCE = 5_000;
 /** One that a page finds so when it wakes is not waited for. */
 export const SOCKET_STALE = 2_000;

@@ -199,7 +199,7 @@ const INPUT_REPEAT: Duration = Duration::from_millis(50);
 /// Time after which missed ticks are asked for again.
 const TICKS_REPEAT: Duration = Duration::from_secs(1);
 
-/// A websocket that has brought nothing for so long is dead: three heartbeats.
+/// A websocket that has brought nothing for so long is dead: four heartbeats were due.
 const WEBSOCKET_SILENCE: Duration = Duration::from_secs(5);
 
 /// The native client.
