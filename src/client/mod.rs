@@ -24,7 +24,7 @@ use self::comeback::Comeback;
 use self::reliable::ReliableLane;
 use self::session::{Offer, Ticket, Websocket};
 use crate::limits;
-use crate::peer::{self, Identity, LocalId, Outbox, Peer, Sent, Transmit};
+use crate::peer::{self, Identity, LocalId, Outbox, Peer, Sent, Stages, Transmit};
 use crate::wire::Inflater;
 use crate::wire::codes::Leave;
 use crate::wire::frame::{self, Direction, Frame, Header, Kind, Reassembler, Transport};
@@ -185,6 +185,8 @@ pub struct Stats {
     pub missing: u64,
     /// Frames that came after one with a newer sequence number.
     pub late_frames: u64,
+    /// Frames that came once more; they are none of the others, and nothing comes of them.
+    pub duplicate_frames: u64,
     /// States that came after a newer one.
     pub stale_states: u64,
     /// Frames that could not be read.
@@ -236,6 +238,8 @@ pub struct Client {
     tick_length: Option<Duration>,
     newest_state: Option<u32>,
     newest_seq: Option<u16>,
+    /// Of the 64 frames up to the newest, those that came: bit n is that of n frames before it.
+    seen: u64,
     next_tick: Option<u32>,
     ticks: BTreeMap<u32, Vec<FannedOut>>,
     asked_for_ticks: Option<Instant>,
@@ -283,6 +287,7 @@ impl Client {
             tick_length: None,
             newest_state: None,
             newest_seq: None,
+            seen: 0,
             next_tick: None,
             ticks: BTreeMap::new(),
             asked_for_ticks: None,
@@ -325,6 +330,12 @@ impl Client {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.peer.as_ref().is_some_and(Peer::is_open)
+    }
+
+    /// How far the data channel came, and when; of a new one from the begin.
+    #[must_use]
+    pub fn stages(&self) -> Stages {
+        self.peer.as_ref().map(Peer::stages).unwrap_or_default()
     }
 
     /// The length of the room's ticks, once it has let the player in.
@@ -598,7 +609,9 @@ impl Client {
                 frame.body.to_vec()
             }
             Header::Unreliable { seq, ack, .. } => {
-                self.count_frame(seq);
+                if !self.count_frame(seq) {
+                    return Some(());
+                }
                 self.acknowledge(ack);
                 let Some(body) = self.reassembler.push(&frame) else { return Some(()) };
                 body
@@ -665,19 +678,26 @@ impl Client {
         Some(())
     }
 
-    fn count_frame(&mut self, seq: u16) {
-        self.stats.frames += 1;
-        match self.newest_seq {
-            Some(newest) if frame::is_newer(seq, newest) => {
-                self.stats.missing += u64::from(seq.wrapping_sub(newest) - 1);
-                self.newest_seq = Some(seq);
+    /// Whether it comes for the first time, as far as that is remembered.
+    fn count_frame(&mut self, seq: u16) -> bool {
+        let newest = *self.newest_seq.get_or_insert_with(|| seq.wrapping_sub(1));
+        if frame::is_newer(seq, newest) {
+            let ahead = seq.wrapping_sub(newest);
+            self.stats.missing += u64::from(ahead - 1);
+            self.seen = self.seen.checked_shl(ahead.into()).unwrap_or(0) | 1;
+            self.newest_seq = Some(seq);
+        } else {
+            let bit = 1_u64.checked_shl(newest.wrapping_sub(seq).into()).unwrap_or(0);
+            if self.seen & bit != 0 {
+                self.stats.duplicate_frames += 1;
+                return false;
             }
-            Some(_) => {
-                self.stats.missing = self.stats.missing.saturating_sub(1);
-                self.stats.late_frames += 1;
-            }
-            None => self.newest_seq = Some(seq),
+            self.seen |= bit;
+            self.stats.missing = self.stats.missing.saturating_sub(1);
+            self.stats.late_frames += 1;
         }
+        self.stats.frames += 1;
+        true
     }
 
     fn acknowledge(&mut self, consumed: u16) {
@@ -719,5 +739,33 @@ impl Client {
         }
         self.asked_for_ticks = Some(self.now);
         self.send_reliable(Kind::Ticks, &msgpack::encode_range(next, known - 1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_counts_once_and_a_gap_until_it_closes() {
+        #[expect(clippy::disallowed_methods, reason = "an Instant can't be made otherwise; only differences matter")]
+        let now = Instant::now();
+        let config = Config {
+            seed: [1; 32],
+            room: None,
+            name: String::new(),
+            data: serde_json::Value::Null,
+            bearer: None,
+            locals: Vec::new(),
+            slow_path: false,
+        };
+        let mut client = Client::new(config, now);
+        // Around the end of what 16 bits count: two come twice, 1 comes late, 3 and those from 6 to 105 never.
+        let come = [0xfffe, 0xffff, 0xffff, 0, 2, 1, 2, 4, 5, 106, 5, 106];
+        let is_first: Vec<bool> = come.into_iter().map(|seq| client.count_frame(seq)).collect();
+        let expected = [true, true, false, true, true, true, false, true, true, true, true, false];
+        assert_eq!(is_first, expected, "5 is longer ago than what is remembered");
+        let Stats { frames, missing, late_frames, duplicate_frames, .. } = client.stats();
+        assert_eq!((frames, missing, late_frames, duplicate_frames), (9, 100, 2, 3));
     }
 }

@@ -341,6 +341,7 @@ impl Client {
         self.reliable = ReliableLane::new(0, 1);
         self.next_seq = 0;
         self.newest_seq = None;
+        self.seen = 0;
         self.newest_state = None;
         self.reassembler = Reassembler::default();
         self.unacknowledged.clear();

@@ -66,6 +66,7 @@ mod parameter {
 /// Payload protocol identifiers: RFC 8831 §8.
 mod ppid {
     pub(super) const DCEP: u32 = 50;
+    pub(super) const STRING: u32 = 51;
     pub(super) const BINARY: u32 = 53;
 }
 
@@ -173,6 +174,7 @@ pub(super) struct Lane {
     repeat_cookie_ack: bool,
     stream: Option<u16>,
     reports_gaps: bool,
+    takes_text: bool,
     dropped: Dropped,
 }
 
@@ -200,6 +202,7 @@ impl Lane {
             repeat_cookie_ack: false,
             stream: None,
             reports_gaps: role == Role::Active,
+            takes_text: false,
             dropped: Dropped::default(),
         }
     }
@@ -216,6 +219,11 @@ impl Lane {
     /// Makes its SACKs tell what is missing, as the active end's do.
     pub(super) fn report_gaps(&mut self) {
         self.reports_gaps = true;
+    }
+
+    /// Messages of text are messages too, and not foreign.
+    pub(super) fn take_text(&mut self) {
+        self.takes_text = true;
     }
 
     pub(super) fn dropped(&self) -> Dropped {
@@ -256,13 +264,22 @@ impl Lane {
 
     /// Writes a message as one packet; `false` where the channel isn't open.
     pub(super) fn write_message(&mut self, now: Instant, payload: &[u8], out: &mut Vec<u8>) -> bool {
+        self.write_payload(now, ppid::BINARY, payload, out)
+    }
+
+    /// The same for a message of text.
+    pub(super) fn write_text(&mut self, now: Instant, text: &str, out: &mut Vec<u8>) -> bool {
+        self.write_payload(now, ppid::STRING, text.as_bytes(), out)
+    }
+
+    fn write_payload(&mut self, now: Instant, ppid: u32, payload: &[u8], out: &mut Vec<u8>) -> bool {
         debug_assert!(payload.len() <= limits::FRAME_BYTES && !payload.is_empty());
         if !self.is_open() {
             return false;
         }
         self.begin(out);
         self.control_chunks(out, limits::FRAME_BYTES - payload.len());
-        self.data_chunk(now, out, self.stream.unwrap_or(0), ppid::BINARY, payload);
+        self.data_chunk(now, out, self.stream.unwrap_or(0), ppid, payload);
         finish(out);
         true
     }
@@ -466,11 +483,15 @@ impl Lane {
             self.dropped.fragment += 1;
         } else if ppid == ppid::DCEP {
             self.handle_dcep(stream, payload, replies, arrivals);
-        } else if ppid == ppid::BINARY && *self.stream.get_or_insert(stream) == stream {
+        } else if self.takes(ppid) && *self.stream.get_or_insert(stream) == stream {
             arrivals.push(Arrival::Message(payload.to_vec()));
         } else {
             self.dropped.foreign += 1;
         }
+    }
+
+    fn takes(&self, ppid: u32) -> bool {
+        ppid == ppid::BINARY || (ppid == ppid::STRING && self.takes_text)
     }
 
     fn handle_dcep(&mut self, stream: u16, message: &[u8], replies: &mut Replies, arrivals: &mut Vec<Arrival>) {

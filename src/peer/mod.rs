@@ -155,6 +155,15 @@ pub struct Path {
     pub received_loss_permille: u16,
 }
 
+/// When a peer came how far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stages {
+    /// ICE had a path.
+    pub ice: Option<Instant>,
+    /// The DTLS handshake was done.
+    pub dtls: Option<Instant>,
+}
+
 /// What a STUN message did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stun {
@@ -232,7 +241,7 @@ pub struct Peer {
     introductions: u16,
     locals: Vec<SocketAddr>,
     current: Option<SocketAddr>,
-    connected: bool,
+    stages: Stages,
     closed: bool,
     open_before: Instant,
     /// Until something has come from the other end.
@@ -353,7 +362,7 @@ impl Peer {
             introductions: 0,
             locals: Vec::new(),
             current: None,
-            connected: false,
+            stages: Stages::default(),
             closed: false,
             open_before: now + limits::PEER_OPEN_TIMEOUT,
             reach_before: None,
@@ -389,10 +398,21 @@ impl Peer {
         self.lane.report_gaps();
     }
 
+    /// Takes text messages too, as [`Peer::send_text`] sends them: servers other than rtcade speak so.
+    pub fn take_text(&mut self) {
+        self.lane.take_text();
+    }
+
     /// Whether frames can be sent.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.lane.is_open() && !self.closed
+    }
+
+    /// How far it came, and when.
+    #[must_use]
+    pub fn stages(&self) -> Stages {
+        self.stages
     }
 
     /// When a packet came last.
@@ -477,7 +497,7 @@ impl Peer {
         }
         self.handle_datagram(now, local, source, bytes, outbox);
         let moves = wants_this_address && self.current.is_some_and(|current| current != source);
-        if moves && self.role == Role::Passive && self.connected {
+        if moves && self.role == Role::Passive && self.stages.dtls.is_some() {
             self.move_to(now, source, outbox);
         }
         Stun::Accepted
@@ -560,12 +580,27 @@ impl Peer {
         self.drain(now, outbox);
     }
 
-    /// Sends a frame now or never.
+    /// Sends a frame of at most [`limits::FRAME_BYTES`] now or never.
     pub fn send(&mut self, now: Instant, frame: &[u8], outbox: &mut Outbox) -> Sent {
+        self.send_message(now, frame.len(), outbox, |lane, packet| lane.write_message(now, frame, packet))
+    }
+
+    /// The same for a text.
+    pub fn send_text(&mut self, now: Instant, text: &str, outbox: &mut Outbox) -> Sent {
+        self.send_message(now, text.len(), outbox, |lane, packet| lane.write_text(now, text, packet))
+    }
+
+    fn send_message(
+        &mut self,
+        now: Instant,
+        bytes: usize,
+        outbox: &mut Outbox,
+        write: impl FnOnce(&mut Lane, &mut Vec<u8>) -> bool,
+    ) -> Sent {
         let mut packet = std::mem::take(&mut outbox.packet);
         let before = outbox.waiting.len();
-        let may_send = !self.closed && self.downlink.take_left(now, u32::try_from(frame.len()).unwrap_or(u32::MAX));
-        if may_send && self.lane.write_message(now, frame, &mut packet) {
+        let may_send = !self.closed && self.downlink.take_left(now, u32::try_from(bytes).unwrap_or(u32::MAX));
+        if may_send && write(&mut self.lane, &mut packet) {
             self.uplink.handle_sent();
             self.send_packet(now, &packet, outbox);
         }
@@ -582,7 +617,7 @@ impl Peer {
         if self.lane.write_abort(&mut packet) {
             self.send_packet(now, &packet, outbox);
         }
-        if self.connected && self.rtc.close().is_ok() {
+        if self.stages.dtls.is_some() && self.rtc.close().is_ok() {
             self.poll_rtc(now, outbox);
         }
         self.closed = true;
@@ -795,8 +830,12 @@ impl Peer {
 
     fn handle_rtc_event(&mut self, now: Instant, event: &str0m::Event, outbox: &mut Outbox) {
         let closed = match event {
+            str0m::Event::IceConnectionStateChange(IceConnectionState::Connected | IceConnectionState::Completed) => {
+                self.stages.ice.get_or_insert(now);
+                return;
+            }
             str0m::Event::Connected => {
-                self.connected = true;
+                self.stages.dtls = Some(now);
                 if self.role == Role::Active {
                     self.handshake(now, RETRY, outbox);
                 }
