@@ -1,19 +1,16 @@
-//! A client of an HTTP/1.1 server (RFC 9112), over one connection that is kept for request after request.
-//!
-//! `http.response_time` is measured from the intended time of the step to the last byte of the response.
+//! A client of an HTTP/1.1 server (RFC 9112) that never blocks.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
-use std::time::Instant;
+use std::net::SocketAddr;
 
-use mio::Token;
 use mio::net::TcpStream;
+use mio::{Registry, Token};
 use serde_json::Value;
 
-use super::{Happened, Mark, Thread};
-use crate::bench::meters::{Count, Time};
-use crate::bench::script::Method;
-use crate::bench::websocket::{dial, error_name, is_connected};
+use super::script::Method;
+use super::websocket::{dial, error_name, is_connected};
 
 /// Bytes of a response, its body included.
 const RESPONSE_BYTES: usize = 16 * 1024 * 1024;
@@ -28,6 +25,13 @@ pub(super) struct Request {
     pub(super) headers: Vec<(String, String)>,
 }
 
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Response {
+    pub(super) status: u16,
+    pub(super) body: Vec<u8>,
+}
+
+/// A connection that is kept for request after request, each answered before the next is asked.
 pub(super) struct Http {
     token: Token,
     stream: Option<TcpStream>,
@@ -36,73 +40,61 @@ pub(super) struct Http {
     request: Vec<u8>,
     written: usize,
     response: Vec<u8>,
-    /// When the request was due, until it is answered.
-    intended: Option<Instant>,
+    is_asking: bool,
 }
 
 /// What is known of a response.
 #[derive(Debug, PartialEq, Eq)]
-enum Parsed {
+enum Parsed<'b> {
     Partial,
-    Whole { status: u16, length: usize, keeps: bool },
+    Whole { status: u16, body: Cow<'b, [u8]>, keeps: bool },
 }
 
 impl Http {
+    /// One that connects when it is first asked.
     pub(super) fn new(token: Token) -> Http {
         Http {
-            token: Token(token.0 + 1),
+            token,
             stream: None,
             is_connected: false,
             request: Vec::new(),
             written: 0,
             response: Vec::new(),
-            intended: None,
+            is_asking: false,
         }
     }
 
-    /// Sends a request that was due at `intended`.
+    /// Sends a request to the server that is called `authority`.
     pub(super) fn ask(
         &mut self,
-        intended: Instant,
+        registry: &Registry,
+        address: SocketAddr,
+        authority: &str,
         request: &Request,
-        mark: Mark,
-        thread: &mut Thread<'_>,
-        happened: &mut Vec<Happened>,
     ) -> Result<(), &'static str> {
-        self.request = request.encode(&thread.target.authority)?;
+        self.request = request.encode(authority)?;
         self.written = 0;
         self.response.clear();
-        self.intended = Some(intended);
-        thread.add(mark, Count::Requests, 1);
+        self.is_asking = true;
         if self.stream.is_none() {
-            let stream = dial(&thread.registry, self.token, thread.target.address);
-            self.stream = Some(stream.map_err(|error| error_name(&error))?);
+            self.stream = Some(dial(registry, self.token, address).map_err(|error| error_name(&error))?);
             self.is_connected = false;
             return Ok(());
         }
-        if let Err(error) = self.write() {
-            happened.push(Happened::Failed(error_name(&error).to_owned()));
-        }
-        Ok(())
+        self.write().map_err(|error| error_name(&error))
     }
 
-    /// True where more may wait.
-    pub(super) fn handle_ready(
-        &mut self,
-        now: Instant,
-        mark: Mark,
-        thread: &mut Thread<'_>,
-        happened: &mut Vec<Happened>,
-    ) -> bool {
-        let result = self.write().and_then(|()| self.read(now, mark, thread, happened));
-        result.unwrap_or_else(|error| {
-            self.stream = None;
-            // An idle connection may be closed; the next request opens another.
-            if self.intended.take().is_some() {
-                happened.push(Happened::Failed(error_name(&error).to_owned()));
+    /// Goes on with what the socket takes and brings: the response, once it is whole, and whether more may wait.
+    pub(super) fn handle_ready(&mut self, buffer: &mut [u8]) -> (Result<Option<Response>, &'static str>, bool) {
+        match self.write().and_then(|()| self.read(buffer)) {
+            Ok((response, has_more)) => (Ok(response), has_more),
+            Err(error) => {
+                self.stream = None;
+                // An idle connection may be closed; the next request opens another.
+                let failed = std::mem::take(&mut self.is_asking);
+                (if failed { Err(error_name(&error)) } else { Ok(None) }, false)
             }
-            false
-        })
+        }
     }
 
     fn write(&mut self) -> io::Result<()> {
@@ -121,24 +113,18 @@ impl Http {
         Ok(())
     }
 
-    fn read(
-        &mut self,
-        now: Instant,
-        mark: Mark,
-        thread: &mut Thread<'_>,
-        happened: &mut Vec<Happened>,
-    ) -> io::Result<bool> {
-        let Some(stream) = self.stream.as_mut().filter(|_| self.is_connected) else { return Ok(false) };
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<(Option<Response>, bool)> {
+        let Some(stream) = self.stream.as_mut().filter(|_| self.is_connected) else { return Ok((None, false)) };
         let mut is_closed = false;
         let mut has_more = true;
         for _ in 0..READS_PER_TURN {
-            match stream.read(&mut thread.buffer) {
+            match stream.read(buffer) {
                 Ok(0) => {
                     is_closed = true;
                     has_more = false;
                     break;
                 }
-                Ok(count) => self.response.extend_from_slice(&thread.buffer[..count]),
+                Ok(count) => self.response.extend_from_slice(&buffer[..count]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     has_more = false;
                     break;
@@ -149,16 +135,13 @@ impl Http {
         if self.response.len() > RESPONSE_BYTES {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        if let Some(intended) = self.intended {
+        let mut response = None;
+        if self.is_asking {
             match parse(&self.response, is_closed)? {
-                Parsed::Whole { status, length, keeps } => {
-                    self.intended = None;
-                    thread.add(mark, Count::Responses, 1);
-                    thread.add(mark, Count::Downloaded, length as u64);
-                    thread.meters.count(mark.at, mark.who, &format!("http.codes.{status}"));
-                    thread.record(mark, Time::Answered, now.saturating_duration_since(intended));
-                    happened.push(Happened::Done);
+                Parsed::Whole { status, body, keeps } => {
+                    self.is_asking = false;
                     is_closed |= !keeps;
+                    response = Some(Response { status, body: body.into_owned() });
                 }
                 Parsed::Partial if is_closed => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Parsed::Partial => {}
@@ -168,7 +151,7 @@ impl Http {
             self.stream = None;
             has_more = false;
         }
-        Ok(has_more)
+        Ok((response, has_more))
     }
 }
 
@@ -206,7 +189,7 @@ impl Request {
 }
 
 /// Reads a response, of which there may be more to come unless the connection `is_closed`.
-fn parse(bytes: &[u8], is_closed: bool) -> io::Result<Parsed> {
+fn parse(bytes: &[u8], is_closed: bool) -> io::Result<Parsed<'_>> {
     let invalid = || io::Error::from(io::ErrorKind::InvalidData);
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut response = httparse::Response::new(&mut headers);
@@ -224,26 +207,26 @@ fn parse(bytes: &[u8], is_closed: bool) -> io::Result<Parsed> {
     let has_token = |name, token| field(name).is_some_and(|value| value.to_ascii_lowercase().contains(token));
     let keeps = response.version == Some(1) && !has_token("connection", "close");
     let body = &bytes[head..];
-    let length = if matches!(status, 204 | 304) {
-        Some(0)
+    let body = if matches!(status, 204 | 304) {
+        Some(Cow::Borrowed(&body[..0]))
     } else if has_token("transfer-encoding", "chunked") {
-        chunked_length(body)?
+        chunked(body)?.map(Cow::Owned)
     } else if let Some(length) = field("content-length") {
         let length: usize = length.trim().parse().map_err(|_| invalid())?;
-        (body.len() >= length).then_some(length)
+        body.get(..length).map(Cow::Borrowed)
     } else {
         return Ok(if is_closed {
-            Parsed::Whole { status, length: body.len(), keeps: false }
+            Parsed::Whole { status, body: Cow::Borrowed(body), keeps: false }
         } else {
             Parsed::Partial
         });
     };
-    Ok(length.map_or(Parsed::Partial, |length| Parsed::Whole { status, length, keeps }))
+    Ok(body.map_or(Parsed::Partial, |body| Parsed::Whole { status, body, keeps }))
 }
 
-/// Bytes of a body in chunks (RFC 9112 §7.1), once all are there.
-fn chunked_length(mut bytes: &[u8]) -> io::Result<Option<usize>> {
-    let mut length = 0_usize;
+/// A body that comes in chunks (RFC 9112 §7.1), once all are there.
+fn chunked(mut bytes: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    let mut body = Vec::new();
     loop {
         let parsed = httparse::parse_chunk_size(bytes).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
         let httparse::Status::Complete((head, size)) = parsed else { return Ok(None) };
@@ -253,13 +236,13 @@ fn chunked_length(mut bytes: &[u8]) -> io::Result<Option<usize>> {
             // Trailers end with an empty line.
             let end = &bytes[head..];
             let is_whole = end.starts_with(b"\r\n") || end.windows(4).any(|four| four == b"\r\n\r\n");
-            return Ok(is_whole.then_some(length));
+            return Ok(is_whole.then_some(body));
         }
-        length += size;
-        match bytes.get(head + size + 2..) {
-            Some(rest) => bytes = rest,
-            None => return Ok(None),
-        }
+        let (Some(chunk), Some(rest)) = (bytes.get(head..head + size), bytes.get(head + size + 2..)) else {
+            return Ok(None);
+        };
+        body.extend_from_slice(chunk);
+        bytes = rest;
     }
 }
 
@@ -269,17 +252,21 @@ mod tests {
 
     #[test]
     fn a_response_is_whole_when_all_of_its_body_is_there() {
-        let whole = |status, length, keeps| Parsed::Whole { status, length, keeps };
+        let whole = |status, body: &'static str, keeps| Parsed::Whole { status, body: body.as_bytes().into(), keeps };
         for (text, is_closed, expected) in [
-            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", false, whole(200, 2, true)),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", false, whole(200, "ok", true)),
             ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok", false, Parsed::Partial),
             ("HTTP/1.1 200 OK\r\nContent-Le", false, Parsed::Partial),
             ("HTTP/1.1 404 No\r\nConnection: close\r\n\r\n", false, Parsed::Partial),
-            ("HTTP/1.1 404 No\r\nConnection: close\r\n\r\nno", true, whole(404, 2, false)),
-            ("HTTP/1.1 204 No\r\n\r\n", false, whole(204, 0, true)),
-            ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", false, whole(200, 0, false)),
-            ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", false, whole(200, 0, true)),
-            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n", false, whole(200, 2, true)),
+            ("HTTP/1.1 404 No\r\nConnection: close\r\n\r\nno", true, whole(404, "no", false)),
+            ("HTTP/1.1 204 No\r\n\r\n", false, whole(204, "", true)),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", false, whole(200, "", false)),
+            ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", false, whole(200, "", true)),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\no-\r\n1\r\nk\r\n0\r\n\r\n",
+                false,
+                whole(200, "o-k", true),
+            ),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n", false, Parsed::Partial),
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n", false, Parsed::Partial),
         ] {

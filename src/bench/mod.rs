@@ -10,6 +10,7 @@ pub mod stats;
 pub mod terminal;
 
 mod chart;
+mod http;
 mod meters;
 mod netem;
 mod scrape;

@@ -2,6 +2,7 @@
 
 mod http;
 mod rtc;
+mod udp;
 mod ws;
 
 use std::net::{IpAddr, SocketAddr};
@@ -13,6 +14,7 @@ use serde_json::Value;
 use self::http::Http;
 use self::rtc::Rtc;
 use self::ws::Ws;
+use super::http::Request;
 use super::meters::{Count, Meters, Time};
 use super::script::{Engine, Expected, Pacing, Script, Step, Times, Variables};
 use super::stats::Who;
@@ -45,24 +47,46 @@ pub(super) struct Thread<'s> {
     pub(super) buffer: Box<[u8]>,
 }
 
-/// Of whom something is measured, and when.
-#[derive(Clone, Copy)]
-struct Mark {
-    at: Duration,
-    who: Who,
+impl Thread<'_> {
+    /// Asks the target.
+    fn ask(&self, http: &mut super::http::Http, request: &Request) -> Result<(), &'static str> {
+        http.ask(&self.registry, self.target.address, &self.target.authority, request)
+    }
 }
 
-impl Thread<'_> {
-    fn mark(&self, now: Instant, who: Who) -> Mark {
-        Mark { at: now.saturating_duration_since(self.begun), who }
+/// A user's turn: the time of it, and where what is measured and what happens go.
+struct Turn<'t, 's> {
+    now: Instant,
+    who: Who,
+    thread: &'t mut Thread<'s>,
+    happened: &'t mut Vec<Happened>,
+}
+
+impl Turn<'_, '_> {
+    fn at(&self) -> Duration {
+        self.now.saturating_duration_since(self.thread.begun)
     }
 
-    fn add(&mut self, mark: Mark, what: Count, count: u64) {
-        self.meters.add(mark.at, mark.who, what, count);
+    fn add(&mut self, what: Count, count: u64) {
+        self.thread.meters.add(self.at(), self.who, what, count);
     }
 
-    fn record(&mut self, mark: Mark, what: Time, took: Duration) {
-        self.meters.record(mark.at, mark.who, what, took);
+    fn record(&mut self, what: Time, took: Duration) {
+        self.thread.meters.record(self.at(), self.who, what, took);
+    }
+
+    /// Records the time since then.
+    fn record_since(&mut self, what: Time, then: Instant) {
+        self.record(what, self.now.saturating_duration_since(then));
+    }
+
+    /// Counts one more of what has a name of its own.
+    fn count(&mut self, name: &str) {
+        self.thread.meters.count(self.at(), self.who, name);
+    }
+
+    fn tell(&mut self, happened: Happened) {
+        self.happened.push(happened);
     }
 }
 
@@ -146,9 +170,10 @@ impl<'s> User<'s> {
     /// Somebody who is to begin at `due`. `token` is that of their UDP socket, and the next one that of the TCP socket.
     pub(super) fn new(number: u64, who: Who, due: Instant, token: Token, thread: &mut Thread<'s>) -> User<'s> {
         let scenario = &thread.script.scenarios[who.scenario];
-        let mark = thread.mark(due, who);
-        thread.add(mark, Count::Created, 1);
-        thread.meters.count(mark.at, who, &format!("vusers.created_by_name.{}", scenario.name));
+        let mut happened = Vec::new();
+        let mut turn = Turn { now: due, who, thread, happened: &mut happened };
+        turn.add(Count::Created, 1);
+        turn.count(&format!("vusers.created_by_name.{}", scenario.name));
         User {
             number,
             token,
@@ -162,7 +187,7 @@ impl<'s> User<'s> {
             due,
             is_timed: true,
             outcome: None,
-            happened: Vec::new(),
+            happened,
             has_more: false,
         }
     }
@@ -192,12 +217,12 @@ impl<'s> User<'s> {
 
     /// Something can be read from, or written to, the socket of that token.
     pub(super) fn handle_ready(&mut self, now: Instant, is_udp: bool, thread: &mut Thread<'s>) {
-        let mark = thread.mark(now, self.who);
+        let turn = &mut Turn { now, who: self.who, thread, happened: &mut self.happened };
         self.has_more = match &mut self.connection {
-            Connection::Rtc(rtc) if is_udp => rtc.handle_datagrams(now, mark, thread, &mut self.happened),
-            Connection::Rtc(rtc) => rtc.handle_websocket(now, mark, thread, &mut self.happened),
-            Connection::Ws(ws) => ws.handle_ready(now, mark, thread, &mut self.happened),
-            Connection::Http(http) => http.handle_ready(now, mark, thread, &mut self.happened),
+            Connection::Rtc(rtc) if is_udp => rtc.handle_datagrams(turn),
+            Connection::Rtc(rtc) => rtc.handle_websocket(turn),
+            Connection::Ws(ws) => ws.handle_ready(turn),
+            Connection::Http(http) => http.handle_ready(turn),
             Connection::None => false,
         };
         self.advance(now, thread);
@@ -206,8 +231,7 @@ impl<'s> User<'s> {
     /// Time has come for whatever [`User::poll_timeout`] named.
     pub(super) fn handle_timeout(&mut self, now: Instant, thread: &mut Thread<'s>) {
         if let Connection::Rtc(rtc) = &mut self.connection {
-            let mark = thread.mark(now, self.who);
-            rtc.handle_timeout(now, mark, thread, &mut self.happened);
+            rtc.handle_timeout(&mut Turn { now, who: self.who, thread, happened: &mut self.happened });
         }
         self.advance(now, thread);
     }
@@ -218,6 +242,10 @@ impl<'s> User<'s> {
             self.say_goodbye(now, thread);
         }
         self.connection = Connection::None;
+    }
+
+    fn turn<'t>(&'t mut self, now: Instant, thread: &'t mut Thread<'s>) -> Turn<'t, 's> {
+        Turn { now, who: self.who, thread, happened: &mut self.happened }
     }
 
     fn advance(&mut self, now: Instant, thread: &mut Thread<'s>) {
@@ -237,8 +265,8 @@ impl<'s> User<'s> {
                 }
             }
             if std::mem::take(&mut self.is_timed) {
-                let mark = thread.mark(now, self.who);
-                thread.record(mark, Time::Lateness, now.saturating_duration_since(self.due));
+                let due = self.due;
+                self.turn(now, thread).record_since(Time::Lateness, due);
             }
             match self.next_step(now) {
                 Some(step) => self.take_step(now, step, thread),
@@ -345,9 +373,9 @@ impl<'s> User<'s> {
     }
 
     fn take_step_of_engine(&mut self, now: Instant, step: &'s Step, thread: &mut Thread<'s>) {
-        let mark = thread.mark(now, self.who);
         let until = self.due.max(now) + thread.script.config.timeout;
         self.connect_websocket(now, thread);
+        let turn = &mut Turn { now, who: self.who, thread, happened: &mut self.happened };
         let taken = match (step, &mut self.connection) {
             (Step::Join { room, name, data, bearer }, Connection::None) if matches!(self.engine, Engine::Rtc) => {
                 let name = name.as_ref().map(|name| self.variables.fill(name));
@@ -358,22 +386,22 @@ impl<'s> User<'s> {
                     bearer: bearer.as_ref().map(|bearer| self.variables.fill(bearer)),
                 };
                 self.wait = Wait::Engine { until };
-                Rtc::join(now, self.due, self.number, self.token, join, thread)
+                Rtc::join(self.due, self.number, self.token, join, turn)
                     .map(|rtc| self.connection = Connection::Rtc(Box::new(rtc)))
             }
             (Step::Send { value, measure }, Connection::Rtc(rtc)) => {
                 let value = self.variables.fill_value(value);
                 let intended = measure.is_some().then_some(self.due);
-                rtc.send(now, &value, intended, mark, thread, &mut self.happened)
+                rtc.send(&value, intended, turn)
             }
             (Step::Command { value, measure }, Connection::Rtc(rtc)) => {
                 let value = self.variables.fill_value(value);
                 let intended = measure.is_some().then_some(self.due);
-                rtc.command(now, value, intended, mark, thread, &mut self.happened)
+                rtc.command(value, intended, turn)
             }
             (Step::Reconnect, Connection::Rtc(rtc)) => {
                 self.wait = Wait::Engine { until };
-                rtc.reconnect(now, self.due, mark, thread, &mut self.happened);
+                rtc.reconnect(self.due, turn);
                 Ok(())
             }
             (Step::Send { value, measure }, Connection::Ws(ws)) => {
@@ -381,7 +409,7 @@ impl<'s> User<'s> {
                     Value::String(text) => text,
                     value => value.to_string(),
                 };
-                ws.send(text, measure.is_some().then_some(self.due), mark, thread);
+                ws.send(text, measure.is_some().then_some(self.due), turn);
                 Ok(())
             }
             (Step::Reconnect, Connection::Ws(_)) => {
@@ -390,14 +418,14 @@ impl<'s> User<'s> {
                 Ok(())
             }
             (Step::Request { method, url, json, headers }, Connection::Http(http)) => {
-                let request = http::Request {
+                let request = Request {
                     method: *method,
                     url: self.variables.fill(url),
                     json: json.as_ref().map(|json| self.variables.fill_value(json)),
                     headers: headers.iter().map(|(name, value)| (name.clone(), self.variables.fill(value))).collect(),
                 };
                 self.wait = Wait::Engine { until };
-                http.ask(self.due, &request, mark, thread, &mut self.happened)
+                http.ask(self.due, &request, turn)
             }
             (Step::Replay { .. }, _) => Err("replay_is_not_there_yet"),
             _ if matches!(self.engine, Engine::Geckos) => Err("the_engine_geckos_is_not_there_yet"),
@@ -418,16 +446,16 @@ impl<'s> User<'s> {
                 Ok(ws) => self.connection = Connection::Ws(Box::new(ws)),
                 Err(name) => self.fail(now, name, thread),
             },
-            Engine::Http => self.connection = Connection::Http(Box::new(Http::new(self.token))),
+            Engine::Http => self.connection = Connection::Http(Box::new(Http::new(self.due, self.token))),
             Engine::Rtc | Engine::Geckos => {}
         }
     }
 
     fn say_goodbye(&mut self, now: Instant, thread: &mut Thread<'s>) {
-        let mark = thread.mark(now, self.who);
+        let turn = &mut Turn { now, who: self.who, thread, happened: &mut self.happened };
         match &mut self.connection {
             Connection::Rtc(rtc) => {
-                rtc.leave(now, mark, thread, &mut self.happened);
+                rtc.leave(turn);
                 self.wait = Wait::Goodbye { until: now + GOODBYE };
             }
             Connection::Ws(ws) => {
@@ -449,20 +477,20 @@ impl<'s> User<'s> {
     }
 
     fn fail(&mut self, now: Instant, name: &str, thread: &mut Thread<'s>) {
-        let mark = thread.mark(now, self.who);
-        thread.meters.count(mark.at, self.who, &format!("errors.{name}"));
+        self.turn(now, thread).count(&format!("errors.{name}"));
         self.finish(now, Outcome::Failed, thread);
         self.say_goodbye(now, thread);
     }
 
     fn finish(&mut self, now: Instant, outcome: Outcome, thread: &mut Thread<'s>) {
-        let mark = thread.mark(now, self.who);
+        let born = self.born;
+        let mut turn = self.turn(now, thread);
         match outcome {
             Outcome::Completed => {
-                thread.add(mark, Count::Completed, 1);
-                thread.record(mark, Time::SessionLength, now.saturating_duration_since(self.born));
+                turn.add(Count::Completed, 1);
+                turn.record_since(Time::SessionLength, born);
             }
-            Outcome::Failed => thread.add(mark, Count::Failed, 1),
+            Outcome::Failed => turn.add(Count::Failed, 1),
         }
         self.outcome = Some(outcome);
     }

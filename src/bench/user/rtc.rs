@@ -3,7 +3,8 @@
 //! What is measured, all times at the user, from the [intended time](crate::bench::generator) of the step where one has
 //! begun it:
 //!
-//! - `rtc.signal`: until the room has let the user in. `rtc.open`: until the data channel is open.
+//! - `rtc.signal`: until the room has let the user in. `rtc.ice`: until ICE had a path for the data channel. `rtc.dtls`:
+//!   until its handshake was done. `rtc.open`: until it is open.
 //! - `rtc.echo`, of inputs to be measured: until the user knows that the game has had the input. Where the room fans
 //!   inputs out, that is the own input in a tick; elsewhere the acknowledgement that comes with any frame. Of commands:
 //!   until an event of the same value. What has not come back after [`GRACE`] or at the end counts as
@@ -11,31 +12,31 @@
 //! - `rtc.age`, of states and ticks: how much later they came than the one that came earliest, each measured from the
 //!   beginning of its tick: (receipt − tick × tick length) − the least of this user so far. So the fastest one counts
 //!   as 0, and a constant delay does not show.
+//! - `rtc.jitter`, of states and ticks: by how much one took longer, or less long, than the one before it, each measured
+//!   as above (as in RFC 3550 §6.4.1, before it is smoothed).
 //! - `rtc.tick_gap`: between a state or tick and the one before it.
 //! - `rtc.received`: frames over the data channel; `rtc.received_by_websocket` those of the same lane that came while
 //!   there was none. `rtc.lost`: gaps in the sequence numbers of frames that are still there after [`GRACE`].
-//!   `rtc.reordered`: frames that came after a newer one.
+//!   `rtc.reordered`: frames that came after a newer one. `rtc.duplicates`: frames that came again, and count as nothing
+//!   else.
 //! - `rtc.reconnect`: from the loss of the websocket until the session goes on; in it is what the client waits before
 //!   it tries.
 //! - `rtc.bytes_up`, `rtc.bytes_down`: bytes of datagrams and of websocket messages, without the headers of either.
 
 use std::collections::VecDeque;
-use std::io;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use mio::net::UdpSocket;
-use mio::{Interest, Token};
+use mio::Token;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
-use super::{Happened, Mark, Thread};
+use super::udp::Udp;
+use super::{Happened, Turn};
 use crate::bench::meters::{Count, Time};
-use crate::bench::netem::{Datagram, Direction, Path};
-use crate::bench::websocket::{Brought, WebSocket, error_name};
+use crate::bench::websocket::{Brought, WebSocket};
 use crate::client::{Client, Config, Event, Message, Stats, Status};
-use crate::peer::LocalId;
+use crate::peer::{LocalId, Stages};
 use crate::wire::msgpack::SendError;
 
 /// How late something may come before it counts as lost.
@@ -43,8 +44,6 @@ const GRACE: Duration = Duration::from_secs(2);
 /// How often it is looked what was lost.
 const LOSS_INTERVAL: Duration = Duration::from_millis(500);
 const LOSS_SNAPSHOTS: usize = (GRACE.as_millis() / LOSS_INTERVAL.as_millis()) as usize;
-/// Datagrams taken in one go, before others have their turn.
-const DATAGRAMS_PER_TURN: usize = 64;
 /// Measured inputs or commands that are on their way.
 const ECHOES: usize = 4096;
 
@@ -67,13 +66,13 @@ struct Echo<T> {
 
 pub(super) struct Rtc {
     client: Client,
-    udp: UdpSocket,
+    udp: Udp,
     websocket: WebSocket,
     websocket_token: Token,
     url: String,
-    path: Option<Path>,
     joined_at: Instant,
     player: Option<u32>,
+    stages: Stages,
     has_told_open: bool,
     is_leaving: bool,
     inputs: VecDeque<Echo<u32>>,
@@ -83,6 +82,7 @@ pub(super) struct Rtc {
     fans_out: bool,
     newest_tick_at: Option<Instant>,
     least_transit: Option<f64>,
+    last_transit: Option<f64>,
     losses: Losses,
     counted: Stats,
     lost_at: Option<Instant>,
@@ -91,18 +91,15 @@ pub(super) struct Rtc {
 impl Rtc {
     /// Begins to join; `intended` is when that was due.
     pub(super) fn join(
-        now: Instant,
         intended: Instant,
         number: u64,
         token: Token,
         join: Join,
-        thread: &mut Thread<'_>,
+        turn: &mut Turn<'_, '_>,
     ) -> Result<Rtc, &'static str> {
-        let target = thread.target;
-        let name = |error: io::Error| error_name(&error);
-        let mut udp = UdpSocket::bind(SocketAddr::new(target.local, 0)).map_err(name)?;
-        thread.registry.register(&mut udp, token, Interest::READABLE).map_err(name)?;
-        let mut rng = ChaCha8Rng::seed_from_u64(thread.seed);
+        let target = turn.thread.target;
+        let udp = Udp::bind(number, token, turn)?;
+        let mut rng = ChaCha8Rng::seed_from_u64(turn.thread.seed);
         rng.set_stream(number);
         let mut seed = [0; 32];
         rng.fill_bytes(&mut seed);
@@ -111,25 +108,25 @@ impl Rtc {
             _ => format!("ws://{}{}", target.authority, target.path),
         };
         let websocket_token = Token(token.0 + 1);
-        let websocket = WebSocket::connect(&thread.registry, websocket_token, target.address, &url)?;
+        let websocket = WebSocket::connect(&turn.thread.registry, websocket_token, target.address, &url)?;
         let config = Config {
             seed,
             room: join.room,
             name: join.name,
             data: join.data,
             bearer: join.bearer,
-            locals: vec![udp.local_addr().map_err(name)?],
+            locals: vec![udp.local_addr()?],
             slow_path: false,
         };
         let mut rtc = Rtc {
-            client: Client::new(config, now),
+            client: Client::new(config, turn.now),
             udp,
             websocket,
             websocket_token,
             url,
-            path: Path::new(&thread.script.config.netem, number, thread.seed),
             joined_at: intended,
             player: None,
+            stages: Stages::default(),
             has_told_open: false,
             is_leaving: false,
             inputs: VecDeque::new(),
@@ -139,77 +136,37 @@ impl Rtc {
             fans_out: false,
             newest_tick_at: None,
             least_transit: None,
-            losses: Losses::new(now),
+            last_transit: None,
+            losses: Losses::new(turn.now),
             counted: Stats::default(),
             lost_at: None,
         };
-        let mut bytes_up = 0;
-        rtc.send_messages(&mut bytes_up);
+        rtc.settle(turn);
         Ok(rtc)
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let path = self.path.as_ref().and_then(Path::poll_timeout);
         let losses = (!self.is_leaving).then_some(self.losses.next);
-        [self.client.poll_timeout(), path, losses].into_iter().flatten().min()
+        [self.client.poll_timeout(), self.udp.poll_timeout(), losses].into_iter().flatten().min()
     }
 
-    pub(super) fn handle_timeout(
-        &mut self,
-        now: Instant,
-        mark: Mark,
-        thread: &mut Thread<'_>,
-        happened: &mut Vec<Happened>,
-    ) {
-        if self.client.poll_timeout().is_some_and(|at| at <= now) {
-            self.client.handle_timeout(now);
+    pub(super) fn handle_timeout(&mut self, turn: &mut Turn<'_, '_>) {
+        if self.client.poll_timeout().is_some_and(|at| at <= turn.now) {
+            self.client.handle_timeout(turn.now);
         }
-        self.settle(now, mark, thread, happened);
+        self.settle(turn);
     }
 
     /// True where more datagrams may wait.
-    pub(super) fn handle_datagrams(
-        &mut self,
-        now: Instant,
-        mark: Mark,
-        thread: &mut Thread<'_>,
-        happened: &mut Vec<Happened>,
-    ) -> bool {
-        let mut has_more = true;
-        let mut bytes_down = 0;
-        for _ in 0..DATAGRAMS_PER_TURN {
-            match self.udp.recv_from(&mut thread.buffer) {
-                Ok((length, remote)) => {
-                    bytes_down += length;
-                    let bytes = &thread.buffer[..length];
-                    match &mut self.path {
-                        Some(path) => {
-                            path.send(now, Datagram { direction: Direction::Down, remote, bytes: bytes.to_vec() });
-                        }
-                        None => self.client.handle_datagram(now, LOCAL, remote, bytes),
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    has_more = false;
-                    break;
-                }
-                // What an ICMP message says of one candidate is no matter of the others.
-                Err(_) => {}
-            }
-        }
-        thread.add(mark, Count::BytesDown, bytes_down as u64);
-        self.settle(now, mark, thread, happened);
+    pub(super) fn handle_datagrams(&mut self, turn: &mut Turn<'_, '_>) -> bool {
+        let (now, client) = (turn.now, &mut self.client);
+        let has_more = self.udp.receive(turn, |remote, bytes| client.handle_datagram(now, LOCAL, remote, bytes));
+        self.settle(turn);
         has_more
     }
 
     /// True where more messages may wait.
-    pub(super) fn handle_websocket(
-        &mut self,
-        now: Instant,
-        mark: Mark,
-        thread: &mut Thread<'_>,
-        happened: &mut Vec<Happened>,
-    ) -> bool {
+    pub(super) fn handle_websocket(&mut self, turn: &mut Turn<'_, '_>) -> bool {
         let (client, is_leaving) = (&mut self.client, self.is_leaving);
         let mut bytes_down = 0;
         let mut frames = 0;
@@ -217,148 +174,115 @@ impl Rtc {
             Brought::Open => {}
             Brought::Text(text) => {
                 bytes_down += text.len();
-                client.handle_text(now, &text);
+                client.handle_text(turn.now, &text);
             }
             Brought::Binary(bytes) => {
                 bytes_down += bytes.len();
                 let before = client.stats().frames;
-                client.handle_binary(now, &bytes);
+                client.handle_binary(turn.now, &bytes);
                 frames += client.stats().frames - before;
             }
-            Brought::Closed { .. } if is_leaving => happened.push(Happened::Gone),
+            Brought::Closed { .. } if is_leaving => turn.tell(Happened::Gone),
             Brought::Closed { code, reason, error } => {
                 if client.status() == Status::Signaling && code == 1006 {
-                    happened.push(Happened::Failed(error.to_owned()));
+                    turn.tell(Happened::Failed(error.to_owned()));
                 }
-                client.handle_disconnect(now, code, &reason);
+                client.handle_disconnect(turn.now, code, &reason);
             }
         });
         if frames > 0 {
-            thread.add(mark, Count::ReceivedByWebsocket, frames);
+            turn.add(Count::ReceivedByWebsocket, frames);
             self.counted.frames += frames;
         }
-        thread.add(mark, Count::BytesDown, bytes_down as u64);
-        self.settle(now, mark, thread, happened);
+        turn.add(Count::BytesDown, bytes_down as u64);
+        self.settle(turn);
         has_more
     }
 
     /// Sends an input, measured from `intended` where that is given.
     pub(super) fn send(
         &mut self,
-        now: Instant,
         value: &Value,
         intended: Option<Instant>,
-        mark: Mark,
-        thread: &mut Thread<'_>,
-        happened: &mut Vec<Happened>,
+        turn: &mut Turn<'_, '_>,
     ) -> Result<(), &'static str> {
-        let number = self.client.send(now, value).map_err(send_error)?;
+        let number = self.client.send(turn.now, value).map_err(send_error)?;
         self.newest_input = number;
         self.unacknowledged = self.client.unacknowledged();
         if let Some(intended) = intended {
-            self.note_lost_echoes(self.inputs.len() >= ECHOES, mark, thread);
+            self.note_lost_echoes(self.inputs.len() >= ECHOES, turn);
             self.inputs.push_back(Echo { what: number, intended, is_counted_lost: false });
         }
-        thread.add(mark, Count::Sent, 1);
-        self.settle(now, mark, thread, happened);
+        turn.add(Count::Sent, 1);
+        self.settle(turn);
         Ok(())
     }
 
     /// Sends a command, measured from `intended` where that is given.
     pub(super) fn command(
         &mut self,
-        now: Instant,
         value: Value,
         intended: Option<Instant>,
-        mark: Mark,
-        thread: &mut Thread<'_>,
-        happened: &mut Vec<Happened>,
+        turn: &mut Turn<'_, '_>,
     ) -> Result<(), &'static str> {
-        self.client.command(now, &value).map_err(send_error)?;
+        self.client.command(turn.now, &value).map_err(send_error)?;
         if let Some(intended) = intended.filter(|_| self.commands.len() < ECHOES) {
             self.commands.push_back(Echo { what: value, intended, is_counted_lost: false });
         }
-        thread.add(mark, Count::Commands, 1);
-        self.settle(now, mark, thread, happened);
+        turn.add(Count::Commands, 1);
+        self.settle(turn);
         Ok(())
     }
 
     /// Breaks the websocket off, as a network that changes does; the client comes back by itself.
-    pub(super) fn reconnect(
-        &mut self,
-        now: Instant,
-        intended: Instant,
-        mark: Mark,
-        thread: &mut Thread<'_>,
-        happened: &mut Vec<Happened>,
-    ) {
+    pub(super) fn reconnect(&mut self, intended: Instant, turn: &mut Turn<'_, '_>) {
         self.lost_at = Some(intended);
         self.websocket = WebSocket::none();
-        self.client.handle_disconnect(now, 1006, "The load test broke it off.");
-        self.settle(now, mark, thread, happened);
+        self.client.handle_disconnect(turn.now, 1006, "The load test broke it off.");
+        self.settle(turn);
     }
 
-    pub(super) fn leave(&mut self, now: Instant, mark: Mark, thread: &mut Thread<'_>, happened: &mut Vec<Happened>) {
+    pub(super) fn leave(&mut self, turn: &mut Turn<'_, '_>) {
         if std::mem::replace(&mut self.is_leaving, true) {
             return;
         }
         let lost = self.losses.settle(self.client.stats().missing);
-        thread.add(mark, Count::Lost, lost);
-        let is_late = |intended: Instant| now >= intended + GRACE;
+        turn.add(Count::Lost, lost);
+        let is_late = |intended: Instant| turn.now >= intended + GRACE;
         let waiting = self.inputs.iter().filter(|echo| !echo.is_counted_lost && is_late(echo.intended)).count()
             + self.commands.iter().filter(|echo| !echo.is_counted_lost && is_late(echo.intended)).count();
-        thread.add(mark, Count::EchoesLost, waiting as u64);
-        self.client.leave(now);
-        self.settle(now, mark, thread, happened);
+        turn.add(Count::EchoesLost, waiting as u64);
+        self.client.leave(turn.now);
+        self.settle(turn);
         if self.websocket.is_closed() {
-            happened.push(Happened::Gone);
+            turn.tell(Happened::Gone);
         }
     }
 
     /// Brings out what waits in the client.
-    fn settle(&mut self, now: Instant, mark: Mark, thread: &mut Thread<'_>, happened: &mut Vec<Happened>) {
-        let mut bytes_up = 0;
-        self.pass_datagrams(now, &mut bytes_up);
+    fn settle(&mut self, turn: &mut Turn<'_, '_>) {
+        let (now, client) = (turn.now, &mut self.client);
+        self.udp.pass(now, |remote, bytes| client.handle_datagram(now, LOCAL, remote, bytes));
         while let Some(event) = self.client.poll_event() {
-            self.note(now, event, mark, thread, happened);
+            self.note(event, turn);
         }
-        self.note_acknowledgements(now, mark, thread);
-        self.note_stats(now, mark, thread);
+        self.note_acknowledgements(turn);
+        self.note_stats(turn);
+        let mut bytes_up = 0;
         if self.send_messages(&mut bytes_up) {
-            match WebSocket::connect(&thread.registry, self.websocket_token, thread.target.address, &self.url) {
+            match WebSocket::connect(&turn.thread.registry, self.websocket_token, turn.thread.target.address, &self.url)
+            {
                 Ok(websocket) => self.websocket = websocket,
-                Err(_) => self.client.handle_disconnect(now, 1006, "The socket could not be opened."),
+                Err(_) => self.client.handle_disconnect(turn.now, 1006, "The socket could not be opened."),
             }
             self.send_messages(&mut bytes_up);
         }
         while let Some(transmit) = self.client.poll_transmit() {
-            let (bytes, remote) = (transmit.bytes, transmit.destination);
-            match &mut self.path {
-                Some(path) => path.send(now, Datagram { direction: Direction::Up, remote, bytes: bytes.to_vec() }),
-                None => send_datagram(&self.udp, bytes, remote, &mut bytes_up),
-            }
+            self.udp.send(now, transmit.destination, transmit.bytes);
         }
-        if let Some(path) = &mut self.path {
-            // What comes down at once is taken with the next deadline, which has passed.
-            while path.is_next(Direction::Up, now)
-                && let Some(datagram) = path.poll(now)
-            {
-                send_datagram(&self.udp, &datagram.bytes, datagram.remote, &mut bytes_up);
-            }
-        }
+        bytes_up += self.udp.take_bytes_up();
         if bytes_up > 0 {
-            thread.add(mark, Count::BytesUp, bytes_up as u64);
-        }
-    }
-
-    /// Lets what has come through the worse network go on.
-    fn pass_datagrams(&mut self, now: Instant, bytes_up: &mut usize) {
-        let Some(path) = &mut self.path else { return };
-        while let Some(Datagram { direction, remote, bytes }) = path.poll(now) {
-            match direction {
-                Direction::Up => send_datagram(&self.udp, &bytes, remote, bytes_up),
-                Direction::Down => self.client.handle_datagram(now, LOCAL, remote, &bytes),
-            }
+            turn.add(Count::BytesUp, bytes_up as u64);
         }
     }
 
@@ -381,65 +305,65 @@ impl Rtc {
         false
     }
 
-    fn note(&mut self, now: Instant, event: Event, mark: Mark, thread: &mut Thread<'_>, happened: &mut Vec<Happened>) {
-        let since = |then: Instant| now.saturating_duration_since(then);
+    fn note(&mut self, event: Event, turn: &mut Turn<'_, '_>) {
         match event {
             Event::Joined { player, .. } => {
                 if self.player.replace(player).is_none() {
-                    thread.record(mark, Time::Signal, since(self.joined_at));
+                    turn.record_since(Time::Signal, self.joined_at);
                 } else {
                     // It is another session: nothing of the old one comes back.
-                    self.lose_all_echoes(mark, thread);
+                    self.lose_all_echoes(turn);
                     self.least_transit = None;
-                    self.note_return(now, mark, thread, happened);
+                    self.last_transit = None;
+                    self.note_return(turn);
                 }
                 self.newest_tick_at = None;
             }
-            Event::Resumed => self.note_return(now, mark, thread, happened),
+            Event::Resumed => self.note_return(turn),
             Event::Open => {
                 if !std::mem::replace(&mut self.has_told_open, true) {
-                    thread.record(mark, Time::Open, since(self.joined_at));
-                    happened.push(Happened::Done);
+                    turn.record_since(Time::Open, self.joined_at);
+                    turn.tell(Happened::Done);
                 }
             }
             Event::ChannelClosed { message } => {
                 log::debug!("a data channel closed: {message}");
-                thread.add(mark, Count::ChannelsClosed, 1);
+                turn.add(Count::ChannelsClosed, 1);
                 // Frames go over the websocket.
                 if !std::mem::replace(&mut self.has_told_open, true) {
-                    happened.push(Happened::Done);
+                    turn.tell(Happened::Done);
                 }
             }
             Event::Dropped => {
                 if self.lost_at.is_none() {
-                    thread.add(mark, Count::Dropped, 1);
-                    self.lost_at = Some(now);
+                    turn.add(Count::Dropped, 1);
+                    self.lost_at = Some(turn.now);
                 }
             }
             Event::Refused { code, message } => {
                 log::debug!("a room refused a user: {message}");
-                happened.push(Happened::Failed(format!("refused.{}", plain(&code))));
+                turn.tell(Happened::Failed(format!("refused.{}", plain(&code))));
             }
             Event::Closed { .. } if self.is_leaving => {}
             Event::Closed { code, reason } => {
                 log::debug!("a server let go of a user: {reason}");
-                happened.push(Happened::Failed(format!("closed.{code}")));
+                turn.tell(Happened::Failed(format!("closed.{code}")));
             }
             Event::State { tick, .. } => {
-                self.note_tick(now, tick, mark, thread);
-                happened.push(Happened::State);
+                self.note_tick(tick, turn);
+                turn.tell(Happened::State);
             }
             Event::Tick { tick, inputs } => {
                 self.fans_out = true;
-                self.note_tick(now, tick, mark, thread);
+                self.note_tick(tick, turn);
                 let player = self.player;
                 for input in inputs.iter().filter(|input| Some(input.player) == player) {
                     while let Some(echo) = self.inputs.pop_front_if(|echo| echo.what < input.number) {
-                        thread.add(mark, Count::EchoesLost, u64::from(!echo.is_counted_lost));
+                        turn.add(Count::EchoesLost, u64::from(!echo.is_counted_lost));
                     }
-                    self.note_inputs_until(input.number, now, mark, thread);
+                    self.note_inputs_until(input.number, turn);
                 }
-                happened.push(Happened::State);
+                turn.tell(Happened::State);
             }
             Event::Event { value, .. } => {
                 if !self.commands.is_empty()
@@ -447,90 +371,110 @@ impl Rtc {
                     && let Some(index) = self.commands.iter().position(|echo| echo.what == value)
                     && let Some(echo) = self.commands.remove(index)
                 {
-                    thread.record(mark, Time::Echo, since(echo.intended));
+                    turn.record_since(Time::Echo, echo.intended);
                 }
-                happened.push(Happened::Event(value));
+                turn.tell(Happened::Event(value));
             }
             Event::TicksLost { .. } | Event::PlayerJoined { .. } | Event::PlayerLeft { .. } => {}
         }
     }
 
-    fn note_return(&mut self, now: Instant, mark: Mark, thread: &mut Thread<'_>, happened: &mut Vec<Happened>) {
+    fn note_return(&mut self, turn: &mut Turn<'_, '_>) {
         if let Some(lost_at) = self.lost_at.take() {
-            thread.record(mark, Time::Reconnect, now.saturating_duration_since(lost_at));
-            happened.push(Happened::Done);
+            turn.record_since(Time::Reconnect, lost_at);
+            turn.tell(Happened::Done);
         }
     }
 
-    fn note_tick(&mut self, now: Instant, tick: u32, mark: Mark, thread: &mut Thread<'_>) {
-        if let Some(last) = self.newest_tick_at.replace(now) {
-            thread.record(mark, Time::TickGap, now.saturating_duration_since(last));
+    fn note_tick(&mut self, tick: u32, turn: &mut Turn<'_, '_>) {
+        if let Some(last) = self.newest_tick_at.replace(turn.now) {
+            turn.record_since(Time::TickGap, last);
         }
         let Some(length) = self.client.tick_length() else { return };
         let began = length.as_secs_f64() * f64::from(tick);
-        let transit = now.saturating_duration_since(thread.begun).as_secs_f64() - began;
+        let transit = turn.now.saturating_duration_since(turn.thread.begun).as_secs_f64() - began;
+        if let Some(last) = self.last_transit.replace(transit) {
+            turn.record(Time::Jitter, Duration::from_secs_f64((transit - last).abs()));
+        }
         let least = self.least_transit.map_or(transit, |least| least.min(transit));
         self.least_transit = Some(least);
-        thread.record(mark, Time::Age, Duration::from_secs_f64((transit - least).max(0.0)));
+        turn.record(Time::Age, Duration::from_secs_f64((transit - least).max(0.0)));
     }
 
     /// Acknowledgements are known by how much less there is to acknowledge.
-    fn note_acknowledgements(&mut self, now: Instant, mark: Mark, thread: &mut Thread<'_>) {
+    fn note_acknowledgements(&mut self, turn: &mut Turn<'_, '_>) {
         let left = self.client.unacknowledged();
         if left < self.unacknowledged && !self.fans_out {
             let consumed = self.newest_input.saturating_sub(u32::try_from(left).unwrap_or(u32::MAX));
-            self.note_inputs_until(consumed, now, mark, thread);
+            self.note_inputs_until(consumed, turn);
         }
         self.unacknowledged = left;
     }
 
-    fn note_inputs_until(&mut self, newest: u32, now: Instant, mark: Mark, thread: &mut Thread<'_>) {
+    fn note_stages(&mut self, turn: &mut Turn<'_, '_>) {
+        if self.has_told_open && self.stages.dtls.is_some() {
+            return;
+        }
+        let Stages { ice, dtls } = self.client.stages();
+        for (what, told, at) in [(Time::Ice, &mut self.stages.ice, ice), (Time::Dtls, &mut self.stages.dtls, dtls)] {
+            if let (None, Some(at)) = (&told, at) {
+                turn.record(what, at.saturating_duration_since(self.joined_at));
+                *told = Some(at);
+            }
+        }
+    }
+
+    fn note_inputs_until(&mut self, newest: u32, turn: &mut Turn<'_, '_>) {
         while let Some(echo) = self.inputs.pop_front_if(|echo| echo.what <= newest) {
-            thread.record(mark, Time::Echo, now.saturating_duration_since(echo.intended));
+            turn.record_since(Time::Echo, echo.intended);
         }
     }
 
     /// The oldest gives way where too many wait.
-    fn note_lost_echoes(&mut self, is_full: bool, mark: Mark, thread: &mut Thread<'_>) {
+    fn note_lost_echoes(&mut self, is_full: bool, turn: &mut Turn<'_, '_>) {
         if is_full && self.inputs.pop_front().is_some_and(|echo| !echo.is_counted_lost) {
-            thread.add(mark, Count::EchoesLost, 1);
+            turn.add(Count::EchoesLost, 1);
         }
     }
 
-    fn lose_all_echoes(&mut self, mark: Mark, thread: &mut Thread<'_>) {
+    fn lose_all_echoes(&mut self, turn: &mut Turn<'_, '_>) {
         let inputs = self.inputs.drain(..).filter(|echo| !echo.is_counted_lost).count();
         let commands = self.commands.drain(..).filter(|echo| !echo.is_counted_lost).count();
-        thread.add(mark, Count::EchoesLost, (inputs + commands) as u64);
+        turn.add(Count::EchoesLost, (inputs + commands) as u64);
         self.newest_input = 0;
         self.unacknowledged = 0;
     }
 
-    fn note_stats(&mut self, now: Instant, mark: Mark, thread: &mut Thread<'_>) {
+    fn note_stats(&mut self, turn: &mut Turn<'_, '_>) {
         let stats = self.client.stats();
         let told = std::mem::replace(&mut self.counted, stats);
         if stats.frames > told.frames {
-            thread.add(mark, Count::Received, stats.frames - told.frames);
+            turn.add(Count::Received, stats.frames - told.frames);
         }
         if stats.late_frames > told.late_frames {
-            thread.add(mark, Count::Reordered, stats.late_frames - told.late_frames);
+            turn.add(Count::Reordered, stats.late_frames - told.late_frames);
         }
+        if stats.duplicate_frames > told.duplicate_frames {
+            turn.add(Count::Duplicates, stats.duplicate_frames - told.duplicate_frames);
+        }
+        self.note_stages(turn);
         #[expect(clippy::float_cmp, reason = "it is the same until another is measured")]
         if stats.rtt_ms != told.rtt_ms {
             let took = Duration::try_from_secs_f64(stats.rtt_ms / 1_000.0).unwrap_or_default();
-            thread.record(mark, Time::RoundTrip, took);
+            turn.record(Time::RoundTrip, took);
         }
-        if now >= self.losses.next && !self.is_leaving {
-            let lost = self.losses.note(now, stats.missing);
-            thread.add(mark, Count::Lost, lost);
+        if turn.now >= self.losses.next && !self.is_leaving {
+            let lost = self.losses.note(turn.now, stats.missing);
+            turn.add(Count::Lost, lost);
             let mut late = 0;
             let intended = self.inputs.iter_mut().map(|echo| (echo.intended, &mut echo.is_counted_lost));
             let of_commands = self.commands.iter_mut().map(|echo| (echo.intended, &mut echo.is_counted_lost));
             for (intended, is_counted_lost) in intended.chain(of_commands) {
-                if now >= intended + GRACE && !std::mem::replace(is_counted_lost, true) {
+                if turn.now >= intended + GRACE && !std::mem::replace(is_counted_lost, true) {
                     late += 1;
                 }
             }
-            thread.add(mark, Count::EchoesLost, late);
+            turn.add(Count::EchoesLost, late);
         }
     }
 }
@@ -570,13 +514,6 @@ impl Losses {
         let more = lost.saturating_sub(self.told);
         self.told += more;
         more
-    }
-}
-
-fn send_datagram(udp: &UdpSocket, bytes: &[u8], remote: SocketAddr, bytes_up: &mut usize) {
-    // Not every address that the server names has a route.
-    if udp.send_to(bytes, remote).is_ok() {
-        *bytes_up += bytes.len();
     }
 }
 

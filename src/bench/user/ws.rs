@@ -9,7 +9,7 @@ use std::time::Instant;
 use mio::Token;
 use tungstenite::Message;
 
-use super::{Happened, Mark, Thread};
+use super::{Happened, Thread, Turn};
 use crate::bench::meters::{Count, Time};
 use crate::bench::websocket::{Brought, WebSocket};
 
@@ -34,35 +34,29 @@ impl Ws {
     }
 
     /// True where more may wait.
-    pub(super) fn handle_ready(
-        &mut self,
-        now: Instant,
-        mark: Mark,
-        thread: &mut Thread<'_>,
-        happened: &mut Vec<Happened>,
-    ) -> bool {
+    pub(super) fn handle_ready(&mut self, turn: &mut Turn<'_, '_>) -> bool {
         let Ws { websocket, intended, is_leaving, echoes } = self;
         websocket.handle_ready(|brought| match brought {
             Brought::Open => {
-                thread.record(mark, Time::WebsocketOpen, now.saturating_duration_since(*intended));
+                turn.record_since(Time::WebsocketOpen, *intended);
             }
             Brought::Text(text) => {
-                thread.add(mark, Count::MessagesReceived, 1);
+                turn.add(Count::MessagesReceived, 1);
                 if let Some(index) = echoes.iter().position(|(sent, _)| *sent == text.as_str())
                     && let Some((_, intended)) = echoes.remove(index)
                 {
-                    thread.record(mark, Time::WebsocketEcho, now.saturating_duration_since(intended));
+                    turn.record_since(Time::WebsocketEcho, intended);
                 }
-                happened.push(Happened::Text(text.to_string()));
+                turn.tell(Happened::Text(text.to_string()));
             }
-            Brought::Binary(_) => thread.add(mark, Count::MessagesReceived, 1),
-            Brought::Closed { .. } if *is_leaving => happened.push(Happened::Gone),
-            Brought::Closed { error, .. } => happened.push(Happened::Failed(error.to_owned())),
+            Brought::Binary(_) => turn.add(Count::MessagesReceived, 1),
+            Brought::Closed { .. } if *is_leaving => turn.tell(Happened::Gone),
+            Brought::Closed { error, .. } => turn.tell(Happened::Failed(error.to_owned())),
         })
     }
 
     /// Sends a message, measured from `intended` where that is given.
-    pub(super) fn send(&mut self, text: String, intended: Option<Instant>, mark: Mark, thread: &mut Thread<'_>) {
+    pub(super) fn send(&mut self, text: String, intended: Option<Instant>, turn: &mut Turn<'_, '_>) {
         if let Some(intended) = intended {
             if self.echoes.len() >= ECHOES {
                 self.echoes.pop_front();
@@ -71,7 +65,7 @@ impl Ws {
         }
         self.websocket.send(Message::text(text));
         self.websocket.flush();
-        thread.add(mark, Count::MessagesSent, 1);
+        turn.add(Count::MessagesSent, 1);
     }
 
     pub(super) fn leave(&mut self) {
