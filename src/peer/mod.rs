@@ -38,6 +38,8 @@ pub use lane::Dropped;
 pub(crate) use lane::hostile;
 pub(crate) use pace::RoundTrip;
 pub use sdp::SdpError;
+#[cfg(feature = "driver")]
+pub(crate) use sdp::host_candidates;
 
 /// A local UDP address, numbered by the caller from 0, below [`limits::LOCAL_ADDRESSES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

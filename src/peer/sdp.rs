@@ -107,12 +107,7 @@ impl Description {
                 Some(port) => port.parse().map_err(|_| SdpError("The a=sctp-port of the SDP is no port."))?,
                 None => SCTP_PORT,
             },
-            candidates: sdp
-                .lines()
-                .filter_map(|line| line.strip_prefix("a=candidate:"))
-                .filter_map(parse_candidate)
-                .take(limits::CANDIDATES_ADVERTISED)
-                .collect(),
+            candidates: host_candidates(sdp).collect(),
         })
     }
 
@@ -181,6 +176,12 @@ fn parse_sha256(value: &str) -> Option<[u8; 32]> {
         *byte = u8::from_str_radix(digits, 16).ok()?;
     }
     bytes.next().is_none().then_some(fingerprint)
+}
+
+/// The UDP host candidates of an SDP, or of its attributes alone; as many as anybody may advertise.
+pub(crate) fn host_candidates(sdp: &str) -> impl Iterator<Item = SocketAddr> {
+    let candidates = sdp.lines().filter_map(|line| line.strip_prefix("a=candidate:")).filter_map(parse_candidate);
+    candidates.take(limits::CANDIDATES_ADVERTISED)
 }
 
 /// RFC 8839 §5.1. A name (mDNS) is no address: that peer is learnt from its checks.

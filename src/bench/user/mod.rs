@@ -1,5 +1,6 @@
 //! A virtual user: runs the steps of a scenario, one after the other.
 
+mod geckos;
 mod http;
 mod rtc;
 mod udp;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use mio::{Registry, Token};
 use serde_json::Value;
 
+use self::geckos::Geckos;
 use self::http::Http;
 use self::rtc::Rtc;
 use self::ws::Ws;
@@ -23,6 +25,9 @@ use super::stats::Who;
 const STEPS_PER_TURN: usize = 64;
 /// How long somebody who has left waits for the server to say goodbye too.
 const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Measured messages of a user that are on their way; the oldest gives way to the next.
+const ECHOES: usize = 4096;
 
 /// Where the server is.
 #[derive(Clone, Debug)]
@@ -136,6 +141,7 @@ enum Connection {
     Rtc(Box<Rtc>),
     Ws(Box<Ws>),
     Http(Box<Http>),
+    Geckos(Box<Geckos>),
     None,
 }
 
@@ -200,7 +206,8 @@ impl<'s> User<'s> {
         };
         let connection = match &self.connection {
             Connection::Rtc(rtc) => rtc.poll_timeout(),
-            _ => None,
+            Connection::Geckos(geckos) => geckos.poll_timeout(),
+            Connection::Ws(_) | Connection::Http(_) | Connection::None => None,
         };
         connection.map_or(wait, |at| at.min(wait))
     }
@@ -223,6 +230,8 @@ impl<'s> User<'s> {
             Connection::Rtc(rtc) => rtc.handle_websocket(turn),
             Connection::Ws(ws) => ws.handle_ready(turn),
             Connection::Http(http) => http.handle_ready(turn),
+            Connection::Geckos(geckos) if is_udp => geckos.handle_datagrams(turn),
+            Connection::Geckos(geckos) => geckos.handle_http(turn),
             Connection::None => false,
         };
         self.advance(now, thread);
@@ -230,8 +239,11 @@ impl<'s> User<'s> {
 
     /// Time has come for whatever [`User::poll_timeout`] named.
     pub(super) fn handle_timeout(&mut self, now: Instant, thread: &mut Thread<'s>) {
-        if let Connection::Rtc(rtc) = &mut self.connection {
-            rtc.handle_timeout(&mut Turn { now, who: self.who, thread, happened: &mut self.happened });
+        let turn = &mut Turn { now, who: self.who, thread, happened: &mut self.happened };
+        match &mut self.connection {
+            Connection::Rtc(rtc) => rtc.handle_timeout(turn),
+            Connection::Geckos(geckos) => geckos.handle_timeout(turn),
+            Connection::Ws(_) | Connection::Http(_) | Connection::None => {}
         }
         self.advance(now, thread);
     }
@@ -364,17 +376,24 @@ impl<'s> User<'s> {
                     Expected::Text(Some(template)) => Some(Value::String(self.variables.fill(template))),
                     _ => None,
                 };
-                self.connect_websocket(now, thread);
-                self.wait = Wait::Expect { what, wanted, until: self.due + *within };
+                if self.connect(now, thread) {
+                    self.wait = Wait::Expect { what, wanted, until: self.due + *within };
+                }
             }
             Step::Leave => self.say_goodbye(now, thread),
+            Step::Reconnect if matches!(self.connection, Connection::Ws(_) | Connection::Geckos(_)) => {
+                self.connection = Connection::None;
+                self.begin_to_connect(now, thread);
+            }
             _ => self.take_step_of_engine(now, step, thread),
         }
     }
 
     fn take_step_of_engine(&mut self, now: Instant, step: &'s Step, thread: &mut Thread<'s>) {
+        if !self.connect(now, thread) {
+            return;
+        }
         let until = self.due.max(now) + thread.script.config.timeout;
-        self.connect_websocket(now, thread);
         let turn = &mut Turn { now, who: self.who, thread, happened: &mut self.happened };
         let taken = match (step, &mut self.connection) {
             (Step::Join { room, name, data, bearer }, Connection::None) if matches!(self.engine, Engine::Rtc) => {
@@ -405,17 +424,13 @@ impl<'s> User<'s> {
                 Ok(())
             }
             (Step::Send { value, measure }, Connection::Ws(ws)) => {
-                let text = match self.variables.fill_value(value) {
-                    Value::String(text) => text,
-                    value => value.to_string(),
-                };
+                let text = text_of(self.variables.fill_value(value));
                 ws.send(text, measure.is_some().then_some(self.due), turn);
                 Ok(())
             }
-            (Step::Reconnect, Connection::Ws(_)) => {
-                self.connection = Connection::None;
-                self.connect_websocket(now, thread);
-                Ok(())
+            (Step::Send { value, measure }, Connection::Geckos(geckos)) => {
+                let text = text_of(self.variables.fill_value(value));
+                geckos.send(text, measure.is_some().then_some(self.due), turn)
             }
             (Step::Request { method, url, json, headers }, Connection::Http(http)) => {
                 let request = Request {
@@ -428,7 +443,6 @@ impl<'s> User<'s> {
                 http.ask(self.due, &request, turn)
             }
             (Step::Replay { .. }, _) => Err("replay_is_not_there_yet"),
-            _ if matches!(self.engine, Engine::Geckos) => Err("the_engine_geckos_is_not_there_yet"),
             _ => Err("not_joined"),
         };
         if let Err(name) = taken {
@@ -436,19 +450,43 @@ impl<'s> User<'s> {
         }
     }
 
-    /// Those who speak only websocket or HTTP have no step to join: they connect with the first that needs it.
-    fn connect_websocket(&mut self, now: Instant, thread: &mut Thread<'s>) {
-        if !matches!(self.connection, Connection::None) {
-            return;
+    /// All but players of rtcade have no step to join: they connect with the first that needs it. Whether that can be
+    /// taken; where it has to wait for the connection it is the next again.
+    fn connect(&mut self, now: Instant, thread: &mut Thread<'s>) -> bool {
+        if !matches!(self.connection, Connection::None) || self.engine == Engine::Rtc {
+            return true;
         }
-        match self.engine {
-            Engine::Ws => match Ws::connect(self.due, self.token, thread) {
-                Ok(ws) => self.connection = Connection::Ws(Box::new(ws)),
-                Err(name) => self.fail(now, name, thread),
-            },
-            Engine::Http => self.connection = Connection::Http(Box::new(Http::new(self.due, self.token))),
-            Engine::Rtc | Engine::Geckos => {}
+        let is_connected = self.begin_to_connect(now, thread);
+        if let Some(level) = self.levels.last_mut().filter(|_| !is_connected) {
+            level.next -= 1;
         }
+        is_connected
+    }
+
+    /// Whether messages can be given to the connection at once.
+    fn begin_to_connect(&mut self, now: Instant, thread: &mut Thread<'s>) -> bool {
+        let (due, token, number) = (self.due, self.token, self.number);
+        let turn = &mut Turn { now, who: self.who, thread, happened: &mut self.happened };
+        let connected = match self.engine {
+            Engine::Rtc => return false,
+            Engine::Http => Ok(Connection::Http(Box::new(Http::new(due, token)))),
+            Engine::Ws => Ws::connect(due, token, turn.thread).map(|ws| Connection::Ws(Box::new(ws))),
+            Engine::Geckos => {
+                Geckos::connect(due, number, token, turn).map(|geckos| Connection::Geckos(Box::new(geckos)))
+            }
+        };
+        match connected {
+            Ok(connection) => self.connection = connection,
+            Err(name) => {
+                self.fail(now, name, thread);
+                return false;
+            }
+        }
+        if matches!(self.engine, Engine::Geckos) {
+            self.wait = Wait::Engine { until: due.max(now) + thread.script.config.timeout };
+            return false;
+        }
+        true
     }
 
     fn say_goodbye(&mut self, now: Instant, thread: &mut Thread<'s>) {
@@ -464,6 +502,10 @@ impl<'s> User<'s> {
                 if ws.is_closed() {
                     self.happened.push(Happened::Gone);
                 }
+            }
+            Connection::Geckos(geckos) => {
+                geckos.leave(turn);
+                self.wait = Wait::Goodbye { until: now + GOODBYE };
             }
             Connection::Http(_) | Connection::None => self.connection = Connection::None,
         }
@@ -511,5 +553,13 @@ impl Repeat<'_> {
             }
             Times::For { duration } => due < self.began + *duration,
         }
+    }
+}
+
+/// A message, where the server takes text.
+fn text_of(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        value => value.to_string(),
     }
 }

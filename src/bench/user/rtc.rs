@@ -32,7 +32,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
 use super::udp::Udp;
-use super::{Happened, Turn};
+use super::{ECHOES, Happened, Turn};
 use crate::bench::meters::{Count, Time};
 use crate::bench::websocket::{Brought, WebSocket};
 use crate::client::{Client, Config, Event, Message, Stats, Status};
@@ -44,8 +44,6 @@ const GRACE: Duration = Duration::from_secs(2);
 /// How often it is looked what was lost.
 const LOSS_INTERVAL: Duration = Duration::from_millis(500);
 const LOSS_SNAPSHOTS: usize = (GRACE.as_millis() / LOSS_INTERVAL.as_millis()) as usize;
-/// Measured inputs or commands that are on their way.
-const ECHOES: usize = 4096;
 
 const LOCAL: LocalId = LocalId(0);
 

@@ -9,12 +9,9 @@ use std::time::Instant;
 use mio::Token;
 use tungstenite::Message;
 
-use super::{Happened, Thread, Turn};
+use super::{ECHOES, Happened, Thread, Turn};
 use crate::bench::meters::{Count, Time};
 use crate::bench::websocket::{Brought, WebSocket};
-
-/// Measured messages that are on their way; the oldest gives way to the next.
-const ECHOES: usize = 4096;
 
 pub(super) struct Ws {
     websocket: WebSocket,
