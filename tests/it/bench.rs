@@ -18,13 +18,13 @@ use super::driver::PATIENCE;
 const STALL: Duration = Duration::from_secs(1);
 
 /// The program, as a server.
-struct Server {
+pub(super) struct Server {
     process: Child,
-    url: String,
+    pub(super) url: String,
 }
 
 impl Server {
-    fn start(game: &str) -> Server {
+    pub(super) fn start(game: &str) -> Server {
         let mut process = Command::new(env!("CARGO_BIN_EXE_rtcade"))
             .args(["--listen", "127.0.0.1:0", "--game", game])
             .stdout(Stdio::piped())
@@ -54,7 +54,7 @@ fn options(target: &str) -> Options {
     Options { name: "test".to_owned(), target: target.to_owned(), threads: 2, seed: 7, solo: false, scrape: None }
 }
 
-fn run(yaml: &str, target: &str, mut progress: impl FnMut(&Progress<'_>)) -> Run {
+pub(super) fn run(yaml: &str, target: &str, mut progress: impl FnMut(&Progress<'_>)) -> Run {
     let script = Script::parse(yaml, &Overrides::default()).unwrap();
     let begun = Instant::now();
     let run = generator::run(&script, &options(target), &mut |now| {
@@ -66,11 +66,11 @@ fn run(yaml: &str, target: &str, mut progress: impl FnMut(&Progress<'_>)) -> Run
     run
 }
 
-fn counts(run: &Run) -> Vec<(String, u64)> {
+pub(super) fn counts(run: &Run) -> Vec<(String, u64)> {
     run.stats.counters().map(|name| (name.to_owned(), run.stats.count(name, Share::All).unwrap())).collect()
 }
 
-fn count(run: &Run, name: &str) -> u64 {
+pub(super) fn count(run: &Run, name: &str) -> u64 {
     run.stats.count(name, Share::All).unwrap_or_default()
 }
 

@@ -13,6 +13,8 @@ mod bench;
 mod bench_report;
 #[cfg(feature = "driver")]
 mod bench_scripts;
+#[cfg(all(feature = "driver", unix))]
+mod bench_steps;
 mod comeback;
 mod congestion;
 #[cfg(feature = "driver")]

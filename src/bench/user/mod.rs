@@ -286,7 +286,7 @@ impl<'s> User<'s> {
                     self.finish(now, Outcome::Completed, thread);
                     return self.say_goodbye(now, thread);
                 }
-                // A loop has to wait for its next turn.
+                // A loop has to wait for its next turn, or for the end of the last.
                 None => {}
             }
             for happened in std::mem::take(&mut self.happened) {
@@ -324,7 +324,7 @@ impl<'s> User<'s> {
         }
     }
 
-    /// The next step; `None` where the flow is over, or a loop's next turn has to wait.
+    /// The next step; `None` where the flow is over, or the end of a loop's turn has to come first.
     fn next_step(&mut self, now: Instant) -> Option<&'s Step> {
         loop {
             let level = self.levels.last_mut()?;
@@ -347,11 +347,11 @@ impl<'s> User<'s> {
             repeat.turn_began = self.due;
             if !level.steps.is_empty() && repeat.begin_turn(at, &mut self.variables) {
                 level.next = 0;
-                if self.is_timed {
-                    return None;
-                }
             } else {
                 self.levels.pop();
+            }
+            if self.is_timed {
+                return None;
             }
         }
     }
