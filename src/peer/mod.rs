@@ -5,6 +5,7 @@
 //! takes in what arrived and an [`Outbox`] what is to be sent, [`Peer::poll_event`] tells what happened, and
 //! [`Peer::poll_timeout`] when to come again.
 
+mod address;
 mod dtls;
 mod lane;
 mod pace;
@@ -27,6 +28,7 @@ use str0m::{Candidate, IceConnectionState, Input, Output, Rtc};
 
 use crate::limits;
 use crate::rate::Allowance;
+use address::Address;
 use dtls::DtlsHandle;
 use lane::{Arrival, Lane, Role};
 use sdp::{Description, Setup};
@@ -173,33 +175,6 @@ pub enum Stun {
     Accepted,
     /// It was not this peer's.
     Refused,
-}
-
-struct Address {
-    local: LocalId,
-    remote: SocketAddr,
-    received_bytes: u64,
-    sent_bytes: u64,
-    nonce: u64,
-    proven: bool,
-    /// What ICE knows a client's address as.
-    candidate: Option<Candidate>,
-}
-
-impl Address {
-    fn new(local: LocalId, remote: SocketAddr, nonce: u64) -> Address {
-        Address { local, remote, received_bytes: 0, sent_bytes: 0, nonce, proven: false, candidate: None }
-    }
-
-    /// Whether so many bytes may go there, and counts them: few until the address has proven itself.
-    fn may_send(&mut self, bytes: usize) -> bool {
-        let sent = self.sent_bytes + bytes as u64;
-        let may = self.proven || sent <= self.received_bytes * limits::UNPROVEN_AMPLIFICATION;
-        if may {
-            self.sent_bytes = sent;
-        }
-        may
-    }
 }
 
 /// First byte of a DTLS record of application data (RFC 6347 §4.1).
