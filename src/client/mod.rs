@@ -204,6 +204,8 @@ const TICKS_REPEAT: Duration = Duration::from_secs(1);
 /// A websocket that has brought nothing for so long is dead: four heartbeats were due.
 const WEBSOCKET_SILENCE: Duration = Duration::from_secs(5);
 
+const COMMAND_BYTES: usize = limits::RELIABLE_UP_BYTES - limits::RELIABLE_HEADER_BYTES;
+
 /// The native client.
 pub struct Client {
     config: Config,
@@ -418,8 +420,21 @@ impl Client {
     /// # Errors
     /// Past [`limits::INPUT_BYTES`] encoded, or where it can't be encoded.
     pub fn send(&mut self, now: Instant, input: &impl Serialize) -> Result<u32, SendError> {
-        self.now = now;
         let value = msgpack::encode(input, limits::INPUT_BYTES)?;
+        Ok(self.send_value(now, value))
+    }
+
+    /// Sends an input that is one msgpack value already.
+    ///
+    /// # Errors
+    /// Past [`limits::INPUT_BYTES`], or where it is none.
+    pub fn send_encoded(&mut self, now: Instant, input: &[u8]) -> Result<u32, SendError> {
+        msgpack::check_encoded(input, limits::INPUT_BYTES)?;
+        Ok(self.send_value(now, input.to_vec()))
+    }
+
+    fn send_value(&mut self, now: Instant, value: Vec<u8>) -> u32 {
+        self.now = now;
         let number = self.next_input;
         self.next_input += 1;
         if self.unacknowledged.len() == limits::INPUT_WINDOW {
@@ -430,7 +445,7 @@ impl Client {
         if self.is_in() && self.input_packet_at().is_some_and(|at| at <= now) {
             self.send_inputs();
         }
-        Ok(number)
+        number
     }
 
     /// Sends a command: it reaches the game, in order, over as many websockets as that takes. A session that the server
@@ -440,12 +455,25 @@ impl Client {
     /// Past [`limits::RELIABLE_UP_BYTES`] with its header, where it can't be encoded, or where
     /// [`limits::UNACKNOWLEDGED_BYTES`] wait for the server already.
     pub fn command(&mut self, now: Instant, command: &impl Serialize) -> Result<(), SendError> {
+        let body = msgpack::encode(command, COMMAND_BYTES)?;
+        self.command_value(now, &body)
+    }
+
+    /// Sends a command that is one msgpack value already.
+    ///
+    /// # Errors
+    /// As [`Client::command`] has them, and where it is none.
+    pub fn command_encoded(&mut self, now: Instant, command: &[u8]) -> Result<(), SendError> {
+        msgpack::check_encoded(command, COMMAND_BYTES)?;
+        self.command_value(now, command)
+    }
+
+    fn command_value(&mut self, now: Instant, body: &[u8]) -> Result<(), SendError> {
         self.now = now;
-        let body = msgpack::encode(command, limits::RELIABLE_UP_BYTES - limits::RELIABLE_HEADER_BYTES)?;
         if !self.reliable.has_room_for(body.len()) {
             return Err(SendError::Backlog);
         }
-        self.send_reliable(Kind::Command, &body);
+        self.send_reliable(Kind::Command, body);
         Ok(())
     }
 

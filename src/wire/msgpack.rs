@@ -368,14 +368,25 @@ fn encode_after(mut body: Vec<u8>, value: &impl Serialize, limit: usize) -> Resu
     let start = body.len();
     let mut serializer = rmp_serde::Serializer::new(&mut body).with_struct_map();
     value.serialize(&mut serializer).map_err(|error| SendError::Unencodable(error.to_string()))?;
-    let bytes = body.len() - start;
+    check_encoded(&body[start..], limit)?;
+    Ok(body)
+}
+
+/// Whether it is one msgpack value that can be sent.
+///
+/// # Errors
+/// As [`encode`].
+pub fn check_encoded(value: &[u8], limit: usize) -> Result<(), SendError> {
+    let bytes = value.len();
     if bytes > limit {
         return Err(SendError::TooLarge { bytes, limit });
     }
     // Whatever fits the reliable lane may have as many items as it has bytes; the receiver is a browser.
-    measure_within(&body[start..], limit, limits::MSGPACK_DEPTH)
-        .map_err(|error| SendError::Unencodable(error.to_string()))?;
-    Ok(body)
+    match measure_within(value, limit, limits::MSGPACK_DEPTH) {
+        Ok(length) if length == bytes => Ok(()),
+        Ok(_) => Err(SendError::Unencodable(Malformed::Trailing.to_string())),
+        Err(error) => Err(SendError::Unencodable(error.to_string())),
+    }
 }
 
 /// Writing into a vector can't fail.

@@ -19,14 +19,19 @@ const STALL: Duration = Duration::from_secs(1);
 
 /// The program, as a server.
 pub(super) struct Server {
-    process: Child,
+    pub(super) process: Child,
     pub(super) url: String,
 }
 
 impl Server {
     pub(super) fn start(game: &str) -> Server {
+        Server::start_with(game, &[])
+    }
+
+    pub(super) fn start_with(game: &str, arguments: &[&str]) -> Server {
         let mut process = Command::new(env!("CARGO_BIN_EXE_rtcade"))
             .args(["--listen", "127.0.0.1:0", "--game", game])
+            .args(arguments)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -45,7 +50,7 @@ impl Drop for Server {
     }
 }
 
-fn signal(process: &Child, name: &str) {
+pub(super) fn signal(process: &Child, name: &str) {
     let status = Command::new("kill").args([name, &process.id().to_string()]).status().unwrap();
     assert!(status.success());
 }
@@ -54,10 +59,13 @@ fn options(target: &str) -> Options {
     Options { name: "test".to_owned(), target: target.to_owned(), threads: 2, seed: 7, solo: false, scrape: None }
 }
 
-pub(super) fn run(yaml: &str, target: &str, mut progress: impl FnMut(&Progress<'_>)) -> Run {
-    let script = Script::parse(yaml, &Overrides::default()).unwrap();
+pub(super) fn run(yaml: &str, target: &str, progress: impl FnMut(&Progress<'_>)) -> Run {
+    play(&Script::parse(yaml, &Overrides::default()).unwrap(), target, progress)
+}
+
+pub(super) fn play(script: &Script, target: &str, mut progress: impl FnMut(&Progress<'_>)) -> Run {
     let begun = Instant::now();
-    let run = generator::run(&script, &options(target), &mut |now| {
+    let run = generator::run(script, &options(target), &mut |now| {
         progress(now);
         if begun.elapsed() > 3 * PATIENCE { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });

@@ -2,10 +2,18 @@
 
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "servers of real time stand at the other end")]
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::net::TcpListener;
+use std::path::Path;
 use std::thread;
 
-use super::bench::{count, counts, run};
+use rtcade::bench::script::{Overrides, Script};
+use rtcade::bench::stats::Share;
+use rtcade::journal::{Entry, Journal};
+use rtcade::room::Input;
+
+use super::bench::{Server, count, counts, play, run, signal};
 
 /// A websocket server that says again what it is told: its URL.
 fn echo_server() -> String {
@@ -46,4 +54,62 @@ scenarios:
 ";
     let run = run(yaml, &echo_server(), |_| ());
     assert_eq!((count(&run, "vusers.completed"), count(&run, "errors.expect")), (5, 0), "{:?}", counts(&run));
+}
+
+/// What each player of a recording sent, in order, by the number they had.
+fn sent_in(journal: &[u8]) -> Vec<Vec<(bool, Vec<u8>)>> {
+    let mut sent: BTreeMap<u32, Vec<(bool, Vec<u8>)>> = BTreeMap::new();
+    for entry in Journal::parse(journal).unwrap().entries() {
+        match entry.unwrap() {
+            Entry::Told(Input::Input { player, value, .. }) => sent.entry(player.0).or_default().push((false, value)),
+            Entry::Told(Input::Command { player, value }) => sent.entry(player.0).or_default().push((true, value)),
+            _ => {}
+        }
+    }
+    sent.into_values().collect()
+}
+
+#[test]
+fn users_play_what_the_players_of_a_recording_played() {
+    let recorded = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/journals/arena.journal");
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-replay");
+    let _ = fs::remove_dir_all(&directory);
+    fs::create_dir_all(&directory).unwrap();
+    let script = directory.join("replay.yml");
+    let yaml = format!(
+        "
+config:
+  phases: [{{ duration: 1, arrivalCount: 4 }}]
+scenarios:
+  - flow:
+      - join: again
+      - replay: {recorded}
+        speed: 2
+        measure: echo
+      - think: 0.5
+"
+    );
+    fs::write(&script, yaml).unwrap();
+    let mut server = Server::start_with("arena", &["--record", directory.to_str().unwrap()]);
+    let script = Script::read(&script, &Overrides::default()).unwrap();
+    let run = play(&script, &server.url, |_| ());
+    signal(&server.process, "-TERM");
+    server.process.wait().unwrap();
+
+    let before = sent_in(&fs::read(recorded).unwrap());
+    let inputs = before.iter().flatten().filter(|(is_command, _)| !is_command).count() as u64;
+    let commands = before.iter().flatten().count() as u64 - inputs;
+    assert_eq!((before.len(), count(&run, "vusers.completed")), (4, 4), "{:?}", counts(&run));
+    assert_eq!((count(&run, "rtc.sent"), count(&run, "rtc.commands")), (inputs, commands));
+    let echoes = run.stats.summary("rtc.echo", Share::All).map_or(0, |summary| summary.count);
+    assert_eq!(echoes, inputs);
+
+    let again = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path());
+    let again: Vec<_> = again.filter(|path| path.extension().is_some_and(|end| end == "journal")).collect();
+    let [again] = again.as_slice() else { panic!("one room was recorded: {again:?}") };
+    let again = sent_in(&fs::read(again).unwrap());
+    assert_eq!(again.len(), 4);
+    for sent in before {
+        assert!(again.contains(&sent), "somebody sent the same, in the same order");
+    }
 }

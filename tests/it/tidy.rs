@@ -29,7 +29,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("sim", &["limits", "time", "wire", "game", "room", "journal", "peer", "endpoint", "server", "client", "yaml"]),
     ("driver", &["limits", "rate", "auth", "time", "wire", "game", "hooks", "journal", "endpoint", "server"]),
     ("games", &["limits", "game"]),
-    ("bench", &["limits", "time", "wire", "game", "peer", "client", "driver", "yaml"]),
+    ("bench", &["limits", "time", "wire", "game", "room", "journal", "peer", "client", "driver", "yaml"]),
     (
         "cli",
         &[

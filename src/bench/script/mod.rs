@@ -54,12 +54,13 @@
 //! | `join` (rtc, first) | a room, or `room`, `name`, `data` (for the game), `bearer` (a token) | `room`: the target's |
 //! | `send` (rtc, ws, geckos) | an input of the game; for ws and geckos a message, where it is no text as JSON | |
 //! | `command` (rtc) | a command of the game | |
-//! | … `measure: echo` | takes the time until the server has answered it | |
+//! | … `measure: echo` | takes the time until the server has answered it; of a `replay`, of its inputs | |
 //! | `expect` (rtc) | `state`, `event`, or `event: VALUE` | |
 //! | `expect` (ws, geckos) | `text`, or `text: TEXT` | |
 //! | … `within` | how long that may take | the timeout |
 //! | `reconnect`, `leave` (all but http) | breaks the connection and comes back; goes | |
-//! | `replay` (rtc) | a recording: its inputs are sent; `speed` times as fast | `speed`: 1 |
+//! | `replay` (rtc) | a recording (of `rtcade --record`): inputs and commands of one of its players are sent when they were, counted from that player's coming. The nth user plays the nth player who sent anything, and again from the first | |
+//! | … `speed` | so many times as fast, 0.01 to 1,000; a room takes 8 inputs of a player per tick | 1 |
 //! | `get`, `post` (http) | a URL or path, or `url`, `headers`, and of `post` `json` | |
 //!
 //! Texts of steps are templates: `{{ name }}` is a variable, a field of the payload, or within a loop `$loopCount`
@@ -73,6 +74,7 @@ pub mod arrivals;
 pub(crate) mod hostile;
 mod payload;
 mod read;
+mod recording;
 mod template;
 
 use std::collections::BTreeMap;
@@ -86,6 +88,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
 pub use self::payload::{Order, Payload};
+pub use self::recording::{Recording, Said};
 pub use self::template::{Span, Template, Variables};
 use super::ensure::Condition;
 
@@ -141,16 +144,14 @@ pub struct Script {
 }
 
 impl Script {
-    /// Reads a file, and those it names: payloads are loaded, recordings must be there.
+    /// Reads a file, and those it names: payloads and recordings.
     ///
     /// # Errors
     /// As [`Script::parse`] has them, and where a file can't be read.
     pub fn read(path: &Path, overrides: &Overrides) -> Result<Script, ScriptError> {
-        let file = payload::open(path).map_err(|error| ScriptError(format!("it can't be read: {error}")))?;
         let mut text = String::new();
-        let limit = u64::try_from(FILE_BYTES).unwrap_or(u64::MAX).saturating_add(1);
-        file.take(limit)
-            .read_to_string(&mut text)
+        payload::open(path, FILE_BYTES as u64)
+            .and_then(|mut file| file.read_to_string(&mut text))
             .map_err(|error| ScriptError(format!("it can't be read: {error}")))?;
         let mut script = Script::parse(&text, overrides)?;
         let directory = path.parent().unwrap_or(Path::new(""));
@@ -158,12 +159,12 @@ impl Script {
             payload.load(directory).map_err(ScriptError)?;
         }
         for scenario in &mut script.scenarios {
-            find_recordings(&mut scenario.flow, directory)?;
+            load_recordings(&mut scenario.flow, directory).map_err(ScriptError)?;
         }
         Ok(script)
     }
 
-    /// Reads the text of a file and no other file: payloads have no rows.
+    /// Reads the text of a file and no other file: payloads have no rows, and recordings nobody in them.
     ///
     /// # Errors
     /// Where something is unknown, missing or out of range, or it is no YAML: with line and column, and what comes
@@ -173,16 +174,11 @@ impl Script {
     }
 }
 
-fn find_recordings(steps: &mut [Step], directory: &Path) -> Result<(), ScriptError> {
+fn load_recordings(steps: &mut [Step], directory: &Path) -> Result<(), String> {
     for step in steps {
         match step {
-            Step::Replay { file, .. } => {
-                *file = directory.join(&file);
-                if !file.is_file() {
-                    return Err(ScriptError(format!("there is no recording {}", file.display())));
-                }
-            }
-            Step::Loop { steps, .. } => find_recordings(steps, directory)?,
+            Step::Replay { recording, .. } => recording.load(directory)?,
+            Step::Loop { steps, .. } => load_recordings(steps, directory)?,
             _ => {}
         }
     }
@@ -368,12 +364,14 @@ pub enum Step {
         /// Names and values.
         headers: Vec<(String, Template)>,
     },
-    /// Sends the inputs of a recording.
+    /// Sends what one player of a recording sent.
     Replay {
         /// The recording.
-        file: PathBuf,
+        recording: Recording,
         /// How many times as fast; above zero.
         speed: f64,
+        /// What is measured of the inputs.
+        measure: Option<Measure>,
     },
 }
 

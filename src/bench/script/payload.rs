@@ -53,7 +53,7 @@ impl Payload {
     pub(super) fn load(&mut self, directory: &Path) -> Result<(), String> {
         self.path = directory.join(&self.path);
         let name = self.path.display().to_string();
-        let file = open(&self.path).map_err(|error| format!("{name} can't be read: {error}"))?;
+        let file = open(&self.path, FILE_BYTES).map_err(|error| format!("{name} can't be read: {error}"))?;
         self.take(file).map_err(|sentence| format!("{name}: {sentence}"))
     }
 
@@ -93,15 +93,15 @@ impl Payload {
 }
 
 /// A file that ends: reading a pipe or a device might not.
-pub(super) fn open(path: &Path) -> io::Result<impl Read + use<>> {
+pub(super) fn open(path: &Path, most_bytes: u64) -> io::Result<impl Read + use<>> {
     let metadata = path.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::other("it is no file"));
     }
-    if metadata.len() > FILE_BYTES {
-        return Err(io::Error::other(format!("it has {} bytes, and {FILE_BYTES} are allowed", metadata.len())));
+    if metadata.len() > most_bytes {
+        return Err(io::Error::other(format!("it has {} bytes, and {most_bytes} are allowed", metadata.len())));
     }
-    Ok(File::open(path)?.take(FILE_BYTES))
+    Ok(File::open(path)?.take(most_bytes))
 }
 
 /// A number where the text is one and reads the same again: `7` but not `007`.

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::payload::Order;
 use super::{
     Config, Engine, Expected, FILE_BYTES, LONGEST, LOOPS, Load, MAX_RATE, Measure, Method, Netem, Overrides, Pacing,
-    Payload, Phase, STEPS, Scenario, Script, Span, Step, Template, Times, Variables,
+    Payload, Phase, Recording, STEPS, Scenario, Script, Span, Step, Template, Times, Variables,
 };
 use crate::bench::ensure::Condition;
 use crate::yaml::{Entry, Kind, Node, Place, unknown};
@@ -64,7 +64,7 @@ const STEP_KEYS: [(&str, &[&str], &[Engine]); 12] = [
     ("leave", &[], &[Engine::Rtc, Engine::Ws, Engine::Geckos]),
     ("get", &[], &[Engine::Http]),
     ("post", &[], &[Engine::Http]),
-    ("replay", &["speed"], &[Engine::Rtc]),
+    ("replay", &["speed", "measure"], &[Engine::Rtc]),
 ];
 const PERCENTILES: [&str; 9] = ["min", "max", "median", "p50", "p75", "p90", "p95", "p99", "p999"];
 /// What the process's environment is called.
@@ -310,7 +310,8 @@ impl<'a> Reader<'a> {
             }
             "replay" => {
                 let speed = fields.get("speed").map(|node| number(node, 0.01, MAX_SPEED)).transpose()?;
-                Ok(Step::Replay { file: text(value)?.into(), speed: speed.unwrap_or(1.0) })
+                let recording = Recording::new(text(value)?.into());
+                Ok(Step::Replay { recording, speed: speed.unwrap_or(1.0), measure: measure(&fields)? })
             }
             "get" => self.request(Method::Get, value),
             "post" => self.request(Method::Post, value),

@@ -91,7 +91,7 @@ fn every_step_is_read() {
             pacing: Pacing::Free,
             steps: vec![think(Span::Fixed(ms(1_000)))],
         },
-        Step::Replay { file: "a.journal".into(), speed: 4.0 },
+        Step::Replay { recording: Recording::new("a.journal".into()), speed: 4.0, measure: None },
         Step::Leave,
     ];
     for (step, expected) in flow.iter().zip(&expected) {
@@ -443,11 +443,18 @@ fn files_beside_the_script_are_found() {
     let read = || Script::read(&path, &Overrides::default());
     assert!(read().unwrap_err().to_string().contains("u.csv can't be read"));
     std::fs::write(directory.join("u.csv"), "user\nAnn\n").unwrap();
-    assert!(read().unwrap_err().to_string().starts_with("there is no recording "));
+    assert!(read().unwrap_err().to_string().contains("a.journal can't be read: "));
     std::fs::write(directory.join("a.journal"), "").unwrap();
+    let error = read().unwrap_err().to_string();
+    assert!(error.ends_with("a.journal can't be played: at byte 0: this is no recording of a room"), "{error}");
+    let recorded = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/journals/arena.journal");
+    std::fs::copy(recorded, directory.join("a.journal")).unwrap();
     let script = read().unwrap();
     let Step::Loop { steps, .. } = &script.scenarios[0].flow[2] else { panic!("it is a loop") };
-    assert_eq!(*steps, [Step::Replay { file: directory.join("a.journal"), speed: 1.0 }]);
+    let Step::Replay { recording, .. } = &steps[0] else { panic!("it replays") };
+    assert_eq!(recording.players(), 4);
+    assert_eq!(recording.said_by(1), recording.said_by(5));
+    assert!(recording.said_by(1) != recording.said_by(2));
     let Step::Log(template) = &script.scenarios[0].flow[1] else { panic!("it logs") };
     assert_eq!(script.config.variables_of(7, 7).fill(template), "Ann");
     let elsewhere = Overrides { payload: Some(directory.join("none.csv")), ..Overrides::default() };

@@ -18,7 +18,7 @@ use self::rtc::Rtc;
 use self::ws::Ws;
 use super::http::Request;
 use super::meters::{Count, Meters, Time};
-use super::script::{Engine, Expected, Pacing, Script, Step, Times, Variables};
+use super::script::{Engine, Expected, Pacing, Said, Script, Step, Times, Variables};
 use super::stats::Who;
 
 /// Steps taken in one go, before others have their turn.
@@ -137,6 +137,22 @@ struct Repeat<'s> {
     turns: u64,
 }
 
+/// What a player of a recording said, and is said again.
+struct Recital<'s> {
+    left: &'s [Said],
+    speed: f64,
+    is_measured: bool,
+    /// Intended.
+    began: Instant,
+}
+
+impl Recital<'_> {
+    /// When the next of it is due.
+    fn next_at(&self) -> Option<Instant> {
+        self.left.first().map(|said| self.began + said.at.div_f64(self.speed))
+    }
+}
+
 enum Connection {
     Rtc(Box<Rtc>),
     Ws(Box<Ws>),
@@ -161,6 +177,7 @@ pub(super) struct User<'s> {
     engine: Engine,
     connection: Connection,
     levels: Vec<Level<'s>>,
+    recital: Option<Recital<'s>>,
     wait: Wait<'s>,
     /// When the next step is to be taken by the schedule.
     due: Instant,
@@ -189,6 +206,7 @@ impl<'s> User<'s> {
             engine: scenario.engine,
             connection: Connection::None,
             levels: vec![Level { steps: &scenario.flow, next: 0, repeat: None }],
+            recital: None,
             wait: Wait::None,
             due,
             is_timed: true,
@@ -280,8 +298,10 @@ impl<'s> User<'s> {
                 let due = self.due;
                 self.turn(now, thread).record_since(Time::Lateness, due);
             }
-            match self.next_step(now) {
+            let step = if self.recital.is_none() { self.next_step(now) } else { None };
+            match step {
                 Some(step) => self.take_step(now, step, thread),
+                None if self.recital.is_some() => self.recite(now, thread),
                 None if self.levels.is_empty() => {
                     self.finish(now, Outcome::Completed, thread);
                     return self.say_goodbye(now, thread);
@@ -381,11 +401,43 @@ impl<'s> User<'s> {
                 }
             }
             Step::Leave => self.say_goodbye(now, thread),
+            Step::Replay { recording, speed, measure } => {
+                let left = recording.said_by(self.number);
+                self.recital = Some(Recital { left, speed: *speed, is_measured: measure.is_some(), began: self.due });
+                self.wait_to_recite();
+            }
             Step::Reconnect if matches!(self.connection, Connection::Ws(_) | Connection::Geckos(_)) => {
                 self.connection = Connection::None;
                 self.begin_to_connect(now, thread);
             }
             _ => self.take_step_of_engine(now, step, thread),
+        }
+    }
+
+    /// Says the next of what was recorded.
+    fn recite(&mut self, now: Instant, thread: &mut Thread<'s>) {
+        let turn = &mut Turn { now, who: self.who, thread, happened: &mut self.happened };
+        let said = match (&mut self.recital, &mut self.connection) {
+            (Some(recital), Connection::Rtc(rtc)) => match recital.left.split_off_first() {
+                Some(said) => rtc.say_again(said, recital.is_measured.then_some(self.due), turn),
+                None => Ok(()),
+            },
+            _ => Err("not_joined"),
+        };
+        match said {
+            Ok(()) => self.wait_to_recite(),
+            Err(name) => self.fail(now, name, thread),
+        }
+    }
+
+    /// Until the next is due, or the next step where there is none.
+    fn wait_to_recite(&mut self) {
+        match self.recital.as_ref().and_then(Recital::next_at) {
+            Some(at) => {
+                self.due = at;
+                self.is_timed = true;
+            }
+            None => self.recital = None,
         }
     }
 
@@ -442,7 +494,6 @@ impl<'s> User<'s> {
                 self.wait = Wait::Engine { until };
                 http.ask(self.due, &request, turn)
             }
-            (Step::Replay { .. }, _) => Err("replay_is_not_there_yet"),
             _ => Err("not_joined"),
         };
         if let Err(name) = taken {

@@ -3,8 +3,8 @@
 //! What is measured, all times at the user, from the [intended time](crate::bench::generator) of the step where one has
 //! begun it:
 //!
-//! - `rtc.signal`: until the room has let the user in. `rtc.ice`: until ICE had a path for the data channel. `rtc.dtls`:
-//!   until its handshake was done. `rtc.open`: until it is open.
+//! - `rtc.signal`: until the room has let the user in. `rtc.ice`: until ICE had a path for the data channel.
+//!   `rtc.dtls`: until its handshake was done. `rtc.open`: until it is open.
 //! - `rtc.echo`, of inputs to be measured: until the user knows that the game has had the input. Where the room fans
 //!   inputs out, that is the own input in a tick; elsewhere the acknowledgement that comes with any frame. Of commands:
 //!   until an event of the same value. What has not come back after [`GRACE`] or at the end counts as
@@ -12,13 +12,13 @@
 //! - `rtc.age`, of states and ticks: how much later they came than the one that came earliest, each measured from the
 //!   beginning of its tick: (receipt − tick × tick length) − the least of this user so far. So the fastest one counts
 //!   as 0, and a constant delay does not show.
-//! - `rtc.jitter`, of states and ticks: by how much one took longer, or less long, than the one before it, each measured
-//!   as above (as in RFC 3550 §6.4.1, before it is smoothed).
+//! - `rtc.jitter`, of states and ticks: by how much one took longer, or less long, than the one before it, each
+//!   measured as above (as in RFC 3550 §6.4.1, before it is smoothed).
 //! - `rtc.tick_gap`: between a state or tick and the one before it.
 //! - `rtc.received`: frames over the data channel; `rtc.received_by_websocket` those of the same lane that came while
 //!   there was none. `rtc.lost`: gaps in the sequence numbers of frames that are still there after [`GRACE`].
-//!   `rtc.reordered`: frames that came after a newer one. `rtc.duplicates`: frames that came again, and count as nothing
-//!   else.
+//!   `rtc.reordered`: frames that came after a newer one. `rtc.duplicates`: frames that came again, and count as
+//!   nothing else.
 //! - `rtc.reconnect`: from the loss of the websocket until the session goes on; in it is what the client waits before
 //!   it tries.
 //! - `rtc.bytes_up`, `rtc.bytes_down`: bytes of datagrams and of websocket messages, without the headers of either.
@@ -34,6 +34,7 @@ use serde_json::Value;
 use super::udp::Udp;
 use super::{ECHOES, Happened, Turn};
 use crate::bench::meters::{Count, Time};
+use crate::bench::script::Said;
 use crate::bench::websocket::{Brought, WebSocket};
 use crate::client::{Client, Config, Event, Message, Stats, Status};
 use crate::peer::{LocalId, Stages};
@@ -205,14 +206,7 @@ impl Rtc {
         turn: &mut Turn<'_, '_>,
     ) -> Result<(), &'static str> {
         let number = self.client.send(turn.now, value).map_err(send_error)?;
-        self.newest_input = number;
-        self.unacknowledged = self.client.unacknowledged();
-        if let Some(intended) = intended {
-            self.note_lost_echoes(self.inputs.len() >= ECHOES, turn);
-            self.inputs.push_back(Echo { what: number, intended, is_counted_lost: false });
-        }
-        turn.add(Count::Sent, 1);
-        self.settle(turn);
+        self.note_sent(number, intended, turn);
         Ok(())
     }
 
@@ -230,6 +224,35 @@ impl Rtc {
         turn.add(Count::Commands, 1);
         self.settle(turn);
         Ok(())
+    }
+
+    /// Sends what a player of a recording did; of an input, measured from `intended` where that is given.
+    pub(super) fn say_again(
+        &mut self,
+        said: &Said,
+        intended: Option<Instant>,
+        turn: &mut Turn<'_, '_>,
+    ) -> Result<(), &'static str> {
+        if said.is_command {
+            self.client.command_encoded(turn.now, &said.value).map_err(send_error)?;
+            turn.add(Count::Commands, 1);
+            self.settle(turn);
+        } else {
+            let number = self.client.send_encoded(turn.now, &said.value).map_err(send_error)?;
+            self.note_sent(number, intended, turn);
+        }
+        Ok(())
+    }
+
+    fn note_sent(&mut self, number: u32, intended: Option<Instant>, turn: &mut Turn<'_, '_>) {
+        self.newest_input = number;
+        self.unacknowledged = self.client.unacknowledged();
+        if let Some(intended) = intended {
+            self.note_lost_echoes(self.inputs.len() >= ECHOES, turn);
+            self.inputs.push_back(Echo { what: number, intended, is_counted_lost: false });
+        }
+        turn.add(Count::Sent, 1);
+        self.settle(turn);
     }
 
     /// Breaks the websocket off, as a network that changes does; the client comes back by itself.
