@@ -113,3 +113,30 @@ scenarios:
         assert!(again.contains(&sent), "somebody sent the same, in the same order");
     }
 }
+
+#[test]
+fn who_reconnects_goes_on_as_the_same_player() {
+    let server = Server::start("relay");
+    let yaml = "
+config:
+  phases: [{ duration: 1, arrivalCount: 6 }]
+scenarios:
+  - flow:
+      - join: lobby
+      - loop:
+          - send: 1
+            measure: echo
+          - reconnect
+          - send: 2
+            measure: echo
+          - expect: state
+        count: 2
+      - think: 0.5
+";
+    let run = run(yaml, &server.url, |_| ());
+    for (name, expected) in [("vusers.completed", 6), ("rtc.sent", 24), ("rtc.echoes_lost", 0), ("rtc.dropped", 0)] {
+        assert_eq!(count(&run, name), expected, "{name}: {:?}", counts(&run));
+    }
+    let times = |name| run.stats.summary(name, Share::All).map_or(0, |summary| summary.count);
+    assert_eq!((times("rtc.reconnect"), times("rtc.signal"), times("rtc.echo")), (12, 6, 24), "{:?}", counts(&run));
+}
