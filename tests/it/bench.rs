@@ -2,9 +2,10 @@
 
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "servers of real time stand at the other end")]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -243,6 +244,40 @@ fn what_was_measured_is_written_where_a_run_is_interrupted() {
     let report = std::fs::read_to_string(&out).unwrap();
     assert!(report.contains("rtc.sent"), "{report}");
     std::fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn a_generator_that_stood_still_says_that_its_figures_are_unfit() {
+    let server = Server::start("relay");
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-overload");
+    std::fs::create_dir_all(&directory).unwrap();
+    let (script, out) = (directory.join("script.yml"), directory.join("out.json"));
+    let yaml = "
+config:
+  phases: [{ duration: 0.1, arrivalCount: 4 }]
+scenarios:
+  - flow:
+      - join: lobby
+      - loop: [{ send: 1, measure: echo }]
+        count: 60
+        pacing: fixed
+        every: 50ms
+";
+    std::fs::write(&script, yaml).unwrap();
+    let mut bench = Command::new(env!("CARGO_BIN_EXE_rtcade"))
+        .args(["bench", "run", script.to_str().unwrap(), "-t", &server.url, "-o", out.to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    thread::sleep(STALL);
+    signal(&bench, "-STOP");
+    thread::sleep(STALL);
+    signal(&bench, "-CONT");
+    let mut said = String::new();
+    bench.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!(bench.wait().unwrap().code(), Some(4), "{said}");
+    assert!(said.contains("UNFIT: the generator was overloaded: The generator took steps "), "{said}");
+    assert!(std::fs::read_to_string(&out).unwrap().contains("\"overload\": \"The generator took steps "));
 }
 
 #[test]
