@@ -1,23 +1,11 @@
 // Runs every server on the one task, one after the other, and writes what was measured to results.json.
 // `run.sh` prepares what it needs.
-import { execFileSync, spawn } from "node:child_process";
+import { execFileSync } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
-
-const here = import.meta.dirname;
-const binaries = path.join(process.env.CARGO_TARGET_DIR, "release");
-const binary = (name) => path.join(binaries, name);
-const script = (name) => path.join(here, "servers", name);
-
-const SERVERS = {
-  rtcade: { protocol: "rtcade", command: [binary("rtcade_server")] },
-  geckos: { protocol: "geckos", command: [process.execPath, script("geckos.mjs")] },
-  str0m: { protocol: "offer", command: [binary("str0m_server")] },
-  ws: { protocol: "websocket", command: [process.execPath, script("ws.mjs")] },
-  bun: { protocol: "websocket", command: [path.join(here, "node_modules/.bin/bun"), script("bun.mjs")] },
-};
+import { SERVERS, binary, here, ready, start, stop, withServer } from "./processes.mjs";
 
 const flag = (name) => process.argv.find((argument) => argument.startsWith(`--${name}=`))?.split("=")[1];
 const quick = process.argv.includes("--quick");
@@ -32,41 +20,6 @@ const OUTAGE = { outage_ms: 2000, delay_ms: 25, seed: 7 };
 const ADDRESS = { server: "10.77.0.1", clients: "10.77.0.2", cutOff: "10.77.0.3" };
 
 const end = Date.now() + plan.minutes * 60_000;
-let port = 21_000 + (process.pid % 1000) * 16;
-const children = new Set();
-
-function start(command, options = {}) {
-  const child = spawn(command[0], command.slice(1), { stdio: ["ignore", "pipe", "pipe"], ...options });
-  children.add(child);
-  child.once("exit", () => children.delete(child));
-  child.once("error", () => children.delete(child));
-  child.tail = "";
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.on("data", (data) => (child.tail = (child.tail + data).slice(-2000)));
-  }
-  return child;
-}
-
-/** Waits for the first thing a child says. */
-async function ready(child) {
-  const said = new Promise((resolve) => [child.stdout, child.stderr].forEach((out) => out.once("data", resolve)));
-  const failed = Promise.race([once(child, "exit"), once(child, "error")]).then(() => {
-    throw new Error(`${child.spawnfile} ended: ${child.tail}`);
-  });
-  const late = new Promise((_, reject) => setTimeout(reject, 15_000, new Error(`${child.spawnfile} is silent`)).unref());
-  await Promise.race([said, failed, late]);
-  failed.catch(() => {});
-}
-
-async function stop(child) {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const exit = once(child, "exit");
-  child.kill("SIGTERM");
-  const hard = setTimeout(() => child.kill("SIGKILL"), 3_000);
-  await exit;
-  clearTimeout(hard);
-}
-
 /** What the load generator says, if it says so in time. */
 async function load(prefix, scenario, flags, seconds) {
   const text = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, String(value)]);
@@ -78,19 +31,6 @@ async function load(prefix, scenario, flags, seconds) {
   clearTimeout(hard);
   if (code !== 0) throw new Error(child.tail.trim() || "the load generator ran out of time");
   return JSON.parse(json);
-}
-
-/** One server, for as long as `use` needs it. */
-async function withServer(name, prefix, host, tickMs, use) {
-  const { protocol, command } = SERVERS[name];
-  const address = `${host}:${++port}`;
-  const server = start([...prefix, ...command, "--listen", address, "--tick-ms", String(tickMs)]);
-  try {
-    await ready(server);
-    return await use({ protocol, server: address, pid: server.pid, "tick-ms": tickMs });
-  } finally {
-    await stop(server);
-  }
 }
 
 /** Two network namespaces and the link between them. */
@@ -192,9 +132,6 @@ async function throughLink(list, key, link, scenario, flags, seconds) {
 function shorten({ example, ...result }) {
   return example ? { ...result, example: example.filter(([came]) => came < 10_000) } : result;
 }
-
-process.once("exit", () => children.forEach((child) => child.kill("SIGKILL")));
-for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(1));
 
 // The few minutes that matter most come first.
 for (const delay_ms of LOSS.delays_ms) {

@@ -1,11 +1,11 @@
 // The task on Bun's websocket server, which is uWebSockets; plaintext.
-import { options, run, sit } from "./task.mjs";
+import { metrics, options, run, sit } from "./task.mjs";
 
 const { host, port, tickMs } = options();
 const server = Bun.serve({
   hostname: host,
   port,
-  fetch: (request, server) => (server.upgrade(request, { data: {} }) ? undefined : new Response(null, { status: 400 })),
+  fetch: (request, server) => (server.upgrade(request, { data: {} }) ? undefined : new Response(metrics())),
   websocket: {
     perMessageDeflate: false,
     open(socket) {

@@ -14,8 +14,9 @@ class Room {
     this.name = name;
   }
 
-  /** Takes the input of a player: its last bytes stand for where they are. */
-  set(seat, input) {
+  /** Takes the input of a player, bytes or a text: its last bytes stand for where they are. */
+  set(seat, data) {
+    const input = Buffer.from(data);
     this.#state.set(input.subarray(input.length - PLAYER_BYTES), STAMP_BYTES + seat * PLAYER_BYTES);
   }
 
@@ -49,6 +50,12 @@ export function run(tickMs, send) {
     setTimeout(tick, next - now);
   };
   setTimeout(tick, tickMs);
+}
+
+/** The server's own CPU time, as Prometheus reads it. */
+export function metrics() {
+  const { user, system } = process.cpuUsage();
+  return `# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total ${(user + system) / 1e6}\n`;
 }
 
 /** `--listen ADDRESS:PORT --tick-ms MS` */

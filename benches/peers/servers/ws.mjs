@@ -1,9 +1,12 @@
 // The task on ws, plaintext.
+import http from "node:http";
 import { WebSocketServer } from "ws";
-import { options, run, sit } from "./task.mjs";
+import { metrics, options, run, sit } from "./task.mjs";
 
 const { host, port, tickMs } = options();
-const server = new WebSocketServer({ host, port, perMessageDeflate: false }, () => console.log("ready"));
+const web = http.createServer((_, response) => response.end(metrics()));
+const server = new WebSocketServer({ server: web, perMessageDeflate: false });
+web.listen(port, host, () => console.log("ready"));
 server.on("connection", (socket) => {
   const { input, leave } = sit(socket);
   socket.on("message", input);
