@@ -153,7 +153,7 @@ impl Endpoint {
         }
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn is_open(&self, key: PeerKey) -> bool {
         self.entry(key).is_some_and(|entry| entry.peer.is_open())
     }
