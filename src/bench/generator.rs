@@ -26,8 +26,6 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::{Events, Poll, Token};
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use slab::Slab;
@@ -39,6 +37,7 @@ use super::script::arrivals::{Arrival, arrivals};
 use super::script::{Phase, Script};
 use super::stats::{INTERVAL, Run, Share, Stats, Who};
 use super::user::{Target, Thread, User};
+use crate::driver::metrics::cpu_time;
 
 /// Share of the CPU time of its threads past which the generator measures itself.
 pub const CPU_MOST: f64 = 0.85;
@@ -272,14 +271,8 @@ struct Cpu {
 
 impl Cpu {
     fn new(begun: Instant, threads: usize) -> Cpu {
-        let used = Cpu::used();
+        let used = cpu_time();
         Cpu { threads, begun, used_before: used, noted_at: begun, noted: used }
-    }
-
-    fn used() -> Duration {
-        let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return Duration::ZERO };
-        let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
-        Duration::from_micros(u64::try_from(micros).unwrap_or_default())
     }
 
     fn share(&self, used: Duration, of: Duration) -> f64 {
@@ -297,7 +290,7 @@ impl Cpu {
     }
 
     fn record(&mut self, now: Instant, stats: &mut Stats) {
-        let used = Cpu::used();
+        let used = cpu_time();
         let share = self.share(used.saturating_sub(self.noted), now - self.noted_at);
         // It belongs to the interval that has ended.
         let at = (now - self.begun).saturating_sub(Duration::from_secs(1));
