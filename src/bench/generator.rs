@@ -202,6 +202,7 @@ pub fn run(
         seed: options.seed,
         began_unix_ms: u64::try_from(began_unix_ms).unwrap_or(u64::MAX),
         threads,
+        phase_durations: durations,
         stats: all,
         scrapes,
         overload,

@@ -574,7 +574,7 @@ fn interval_of(at: Duration) -> usize {
     usize::try_from(at.as_secs() / INTERVAL.as_secs()).unwrap_or(usize::MAX).min(INTERVALS_MAX - 1)
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -598,6 +598,8 @@ pub struct Run {
     pub began_unix_ms: u64,
     /// Threads of the generator.
     pub threads: usize,
+    /// How long each phase lasts.
+    pub phase_durations: Vec<Duration>,
     /// What was measured.
     pub stats: Stats,
     /// The server's own metrics, and when they were fetched.
