@@ -349,7 +349,9 @@ impl Report {
     /// Microseconds of the server's CPU per message that users received.
     pub(super) fn cpu_per_message(&self, share: Share) -> Option<f64> {
         let messages = sum(&self.stats, &RECEIVED, share).filter(|messages| *messages > 0)?;
-        let (from, to) = span_of(&self.stats, share)?;
+        // The last message may have come long before the last scrape, between two.
+        let end = self.scrapes.last().map_or(Duration::ZERO, |(at, _)| *at).max(self.stats.elapsed());
+        let (from, to) = span_of(share, end)?;
         let seconds = growth(&self.server_cpu(from, to), from.as_secs_f64(), to.as_secs_f64())?;
         Some(seconds * 1e6 / messages as f64).filter(|micros| micros.is_finite())
     }
@@ -662,13 +664,13 @@ fn growth(known: &[(f64, f64)], from: f64, to: f64) -> Option<f64> {
     (covered >= MOST * (to - from)).then(|| growth * (to - from) / covered)
 }
 
-/// When it began and ended; nothing where that isn't known, or is the same.
-fn span_of(stats: &Stats, share: Share) -> Option<(Duration, Duration)> {
+/// When it began and ended, of a run that ended then; nothing where that isn't known, or is the same.
+fn span_of(share: Share, end_of_run: Duration) -> Option<(Duration, Duration)> {
     let (begin, end) = match share {
-        Share::All => (Duration::ZERO, stats.elapsed()),
+        Share::All => (Duration::ZERO, end_of_run),
         Share::Between(from, to) => {
             let (begin, end) = (Duration::from_millis(millis_of(from)), Duration::from_millis(millis_of(to)));
-            (begin, stats.elapsed().min(end))
+            (begin, end_of_run.min(end))
         }
         Share::Phase(_) | Share::Scenario(_) => return None,
     };
@@ -677,7 +679,7 @@ fn span_of(stats: &Stats, share: Share) -> Option<(Duration, Duration)> {
 
 /// How long it was; nothing where that isn't known.
 pub(super) fn seconds_of(stats: &Stats, share: Share) -> Option<f64> {
-    span_of(stats, share).map(|(begin, end)| (end - begin).as_secs_f64())
+    span_of(share, stats.elapsed()).map(|(begin, end)| (end - begin).as_secs_f64())
 }
 
 pub(super) fn millis_of(interval: usize) -> u64 {
@@ -764,6 +766,8 @@ mod tests {
         check("at the ends", &at_the_ends, some([1_000.0, 2_000.0, 0.0, 900.0]), Some(975.0));
         let between = [(0, 0.0), (15, 3.0), (25, 8.0), (40, 8.0)];
         check("between", &between, some([2_000.0, 3_500.0, 2_500.0, 0.0]), Some(2_000.0));
+        let idle = [(0, 0.0), (10, 1.0), (20, 2.0), (30, 3.0), (50, 5.0)];
+        check("idle at the end", &idle, some([1_000.0; 4]), Some(1_250.0));
         let restart = [(0, 5.0), (10, 6.0), (20, 1.0), (30, 2.0), (39, 2.9)];
         check("restart", &restart, [Some(1_000.0), None, Some(1_000.0), Some(900.0)], None);
         let gap = [(0, 0.0), (10, 1.0), (39, 3.9)];
