@@ -22,6 +22,19 @@ const TIME_STEPS: [f64; 16] = [
 ];
 const TIME_TICKS_MAX: f64 = 8.0;
 
+/// Room of a character in a name of a phase, widely measured.
+const CHARACTER_WIDTH: f64 = 7.5;
+const WIDE_CHARACTER_WIDTH: f64 = 13.0;
+/// Least distance between the lines of two phases.
+const PHASE_WIDTH_LEAST: f64 = 3.0;
+
+/// A part of a run, in seconds.
+pub(super) struct Phase<'a> {
+    pub(super) name: &'a str,
+    pub(super) begin: f64,
+    pub(super) end: f64,
+}
+
 /// Values over the time of a run.
 pub(super) struct Chart<'a> {
     pub(super) title: &'a str,
@@ -29,6 +42,8 @@ pub(super) struct Chart<'a> {
     pub(super) unit: &'a str,
     /// Length of the run in seconds.
     pub(super) seconds: f64,
+    /// In order.
+    pub(super) phases: &'a [Phase<'a>],
     /// Where the values stand, in seconds.
     pub(super) at: &'a [f64],
     /// By name; as many values as places.
@@ -112,6 +127,7 @@ impl Chart<'_> {
             );
             seconds += step;
         }
+        self.mark_phases(&mut html, x);
         for (i, (_, values)) in self.lines.iter().enumerate() {
             for run in runs(values) {
                 let points: Vec<String> =
@@ -141,6 +157,40 @@ impl Chart<'_> {
         Some(html)
     }
 
+    /// A line where each phase begins and the last ends, and of each the name above, where there is room for it.
+    fn mark_phases(&self, html: &mut String, x: impl Fn(f64) -> f64) {
+        let phases = || self.phases.iter().filter(|phase| phase.begin < phase.end && phase.begin < self.seconds);
+        let mut last = LEFT;
+        for at in phases().map(|phase| phase.begin).chain(phases().next_back().map(|phase| phase.end)) {
+            let at = x(at);
+            if at >= last + PHASE_WIDTH_LEAST && at < WIDTH - RIGHT {
+                write_to(html, format_args!("<path class=\"phase\" d=\"M{at:.1} 4V{}\"/>\n", HEIGHT - BOTTOM));
+                last = at;
+            }
+        }
+        for phase in phases() {
+            let begin = x(phase.begin) + 5.0;
+            let room = x(phase.end.min(self.seconds)) - begin;
+            let width = |c: char| if c.is_ascii() { CHARACTER_WIDTH } else { WIDE_CHARACTER_WIDTH };
+            if phase.name.chars().map(width).sum::<f64>() <= room {
+                // What is wider all the same is cut off.
+                write_to(
+                    html,
+                    format_args!(
+                        "<svg x=\"{begin:.1}\" y=\"0\" width=\"{room:.1}\" height=\"{TOP}\">\
+                         <text class=\"phase-name\" y=\"15\">{}</text></svg>\n",
+                        escape(phase.name)
+                    ),
+                );
+            }
+        }
+    }
+
+    /// The name of the phase in which it is.
+    fn phase_at(&self, at: f64) -> Option<&str> {
+        self.phases.iter().find(|phase| phase.begin <= at && at < phase.end).map(|phase| phase.name)
+    }
+
     /// Of each line its range, for who doesn't see it.
     fn description(&self) -> String {
         let range = |(name, values): &(&str, Vec<Option<f64>>)| {
@@ -155,12 +205,20 @@ impl Chart<'_> {
     fn table(&self) -> String {
         let mut html =
             String::from("<details><summary>Values</summary><div class=\"scroll\"><table><thead><tr><th>at</th>");
+        let has_phases = self.at.iter().any(|at| self.phase_at(*at).is_some());
+        if has_phases {
+            html.push_str("<th>phase</th>");
+        }
         for (name, _) in &self.lines {
             write_to(&mut html, format_args!("<th>{} <small>{}</small></th>", escape(name), escape(self.unit)));
         }
         html.push_str("</tr></thead><tbody>\n");
         for (i, at) in self.at.iter().enumerate() {
             write_to(&mut html, format_args!("<tr><th>{}</th>", clock_of(*at)));
+            if has_phases {
+                let name = self.phase_at(*at).map_or_else(|| "–".to_owned(), escape);
+                write_to(&mut html, format_args!("<td>{name}</td>"));
+            }
             for (_, values) in &self.lines {
                 let value = values[i].map_or_else(|| "–".to_owned(), number);
                 write_to(&mut html, format_args!("<td>{value}</td>"));
@@ -243,6 +301,31 @@ mod tests {
         for (value, expected) in [(0.0, "0"), (0.25, "0.25"), (2_500.0, "2500"), (12_500.0, "12.5k"), (3e6, "3M")] {
             assert_eq!(label(value), expected);
         }
+    }
+
+    #[test]
+    fn names_of_phases_stand_where_they_fit() {
+        let phase = |name, begin, end| Phase { name, begin, end };
+        let phases = [
+            phase("none", 0.0, 0.0),
+            phase("<a>", 0.0, 10.0),
+            phase("too long for a second", 10.0, 11.0),
+            phase("hold", 11.0, 50.0),
+            phase("b", 50.0, 50.1),
+            phase("c", 50.1, 60.0),
+            phase("after it was broken off", 80.0, 900.0),
+        ];
+        let lines = vec![("x", vec![Some(1.0), None])];
+        let chart = Chart { title: "t", unit: "u", seconds: 70.0, phases: &phases, at: &[5.0, 65.0], lines };
+        let html = chart.to_html("id").expect("it has a value");
+        let name = |part: &str| part.split_once("</text>").expect("it is closed").0.to_owned();
+        let names: Vec<String> = html.split("class=\"phase-name\" y=\"15\">").skip(1).map(name).collect();
+        assert_eq!(names, ["&lt;a&gt;", "hold", "c"]);
+        assert_eq!(html.matches("class=\"phase\"").count(), 4, "10, 11, 50, 60: {html}");
+        assert!(
+            html.contains("<th>00:05</th><td>&lt;a&gt;</td>") && html.contains("<th>01:05</th><td>–</td>"),
+            "{html}"
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::report::{Report, Verdict};
+use super::report::{CPU_PER_MESSAGE, Report, Verdict};
 
 /// What of a timing is compared.
 const FIGURES: [&str; 3] = ["p50", "p95", "p99"];
@@ -37,8 +37,9 @@ pub struct Row {
 }
 
 impl Comparison {
-    /// Of two reports. Timings, the share of errors and that of losses may grow by the share `tolerance` (0.1 is 10 %);
-    /// what was measured before must be measured again. Nothing is called worse without a tolerance.
+    /// Of two reports. Timings, the share of errors, that of losses and the server's CPU time per message may grow by
+    /// the share `tolerance` (0.1 is 10 %); what was measured before must be measured again. Nothing is called worse
+    /// without a tolerance.
     #[must_use]
     pub fn new(a: &Report, b: &Report, tolerance: Option<f64>) -> Comparison {
         let timings: BTreeSet<&str> = a.stats.timings().chain(b.stats.timings()).collect();
@@ -64,6 +65,8 @@ impl Comparison {
         for ratio in RATIOS {
             row(ratio.to_owned(), true);
         }
+        // Of merged runs nobody knows it.
+        row(CPU_PER_MESSAGE.to_owned(), [a, b].iter().all(|report| report.origins.len() == 1));
         let errors: BTreeSet<&str> =
             a.stats.counters().chain(b.stats.counters()).filter(|name| name.starts_with("errors.")).collect();
         for counter in COUNTERS.into_iter().chain(errors) {
@@ -152,6 +155,7 @@ mod tests {
             seed: 0,
             began_unix_ms: 0,
             threads: 1,
+            phase_durations: vec![Duration::from_secs(1)],
             stats,
             scrapes: Vec::new(),
             overload: None,
@@ -176,6 +180,26 @@ mod tests {
         check(run(100, 1, 5), run(0, 1, 5), Some(0.1), &echo);
         check(run(0, 1, 5), run(100, 1, 5), Some(0.1), &[]);
         check(run(100, 1, 5), run(900, 50, 5), None, &[]);
+    }
+
+    #[test]
+    fn more_cpu_per_message_is_worse() {
+        let with_cpu = |seconds: f64| {
+            let mut report = run(100, 1, 5);
+            let counter = report.stats.counter("rtc.received");
+            report.stats.add(Duration::from_secs(10), Who { phase: 0, scenario: 0 }, counter, 1_000);
+            let scrape =
+                |(at, used)| (Duration::from_secs(at), [("process_cpu_seconds_total".to_owned(), used)].into());
+            report.scrapes = [(0, 0.0), (10, seconds)].map(scrape).to_vec();
+            report
+        };
+        let judged = |a: Report, b: Report| Comparison::new(&a, &b, Some(0.1)).verdict();
+        assert_eq!(judged(with_cpu(1.0), with_cpu(1.09)), Verdict::Passed);
+        assert_eq!(judged(with_cpu(1.0), with_cpu(1.11)), Verdict::Failed);
+        assert_eq!(judged(with_cpu(1.0), with_cpu(0.2)), Verdict::Passed);
+        let mut merged = with_cpu(1.0);
+        merged.merge(with_cpu(1.0)).expect("the same script");
+        assert_eq!(judged(with_cpu(1.0), merged), Verdict::Passed, "it isn't known");
     }
 
     #[test]

@@ -26,19 +26,18 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::{Events, Poll, Token};
-use nix::sys::resource::{UsageWho, getrusage};
-use nix::sys::time::TimeValLike;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use slab::Slab;
 use tungstenite::http::Uri;
 
-use super::meters::{Count, Meters};
+use super::meters::{ACTIVE, Count, Meters};
 use super::scrape;
 use super::script::arrivals::{Arrival, arrivals};
 use super::script::{Phase, Script};
 use super::stats::{INTERVAL, Run, Share, Stats, Who};
 use super::user::{Target, Thread, User};
+use crate::driver::metrics::cpu_time;
 
 /// Share of the CPU time of its threads past which the generator measures itself.
 pub const CPU_MOST: f64 = 0.85;
@@ -185,6 +184,8 @@ pub fn run(
             cpu.note(now, &mut all);
             let phase = ends.iter().position(|end| elapsed < *end).unwrap_or(ends.len().saturating_sub(1));
             let active = shared.active.load(Ordering::Relaxed);
+            // In an interval in which nobody comes or goes they are as many all the time.
+            all.raise_gauge(elapsed, ACTIVE, active as f64);
             if progress(&Progress { elapsed, phase, active, stats: &all }).is_break() {
                 is_interrupted = true;
                 shared.is_stopped.store(true, Ordering::Relaxed);
@@ -201,6 +202,7 @@ pub fn run(
         seed: options.seed,
         began_unix_ms: u64::try_from(began_unix_ms).unwrap_or(u64::MAX),
         threads,
+        phase_durations: durations,
         stats: all,
         scrapes,
         overload,
@@ -272,14 +274,8 @@ struct Cpu {
 
 impl Cpu {
     fn new(begun: Instant, threads: usize) -> Cpu {
-        let used = Cpu::used();
+        let used = cpu_time();
         Cpu { threads, begun, used_before: used, noted_at: begun, noted: used }
-    }
-
-    fn used() -> Duration {
-        let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return Duration::ZERO };
-        let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
-        Duration::from_micros(u64::try_from(micros).unwrap_or_default())
     }
 
     fn share(&self, used: Duration, of: Duration) -> f64 {
@@ -297,7 +293,7 @@ impl Cpu {
     }
 
     fn record(&mut self, now: Instant, stats: &mut Stats) {
-        let used = Cpu::used();
+        let used = cpu_time();
         let share = self.share(used.saturating_sub(self.noted), now - self.noted_at);
         // It belongs to the interval that has ended.
         let at = (now - self.begun).saturating_sub(Duration::from_secs(1));
@@ -344,6 +340,12 @@ struct Shared<'s> {
 }
 
 impl Shared<'_> {
+    /// One user fewer. How many they were is noted too: an interval may begin with the most that it has.
+    fn let_go(&self, meters: &mut Meters) {
+        let active = self.active.fetch_sub(1, Ordering::Relaxed);
+        meters.note_active(self.begun.elapsed(), active);
+    }
+
     /// The scenario of a user, by the weights.
     fn scenario_of(&self, user: u64) -> usize {
         let weights = self.script.scenarios.iter().map(|scenario| u64::from(scenario.weight));
@@ -451,7 +453,7 @@ impl<'s> Worker<'s> {
         for (_, entry) in &mut self.users {
             entry.user.stop(now, &mut self.thread);
             if entry.is_active {
-                self.shared.active.fetch_sub(1, Ordering::Relaxed);
+                self.shared.let_go(&mut self.thread.meters);
             }
         }
         let _ = sender.send(self.thread.meters.take());
@@ -481,11 +483,12 @@ impl<'s> Worker<'s> {
             };
             let who = Who { phase: arrival.phase, scenario: self.shared.scenario_of(number) };
             let most = self.shared.script.config.phases[arrival.phase].max_vusers.unwrap_or(u32::MAX);
-            let is_full = |active: usize| (active < most as usize).then_some(active + 1);
-            if self.shared.active.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_full).is_err() {
+            let one_more = |active: usize| (active < most as usize).then_some(active + 1);
+            let Ok(active) = self.shared.active.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more) else {
                 self.thread.meters.add(arrival.at, who, Count::Skipped, 1);
                 continue;
-            }
+            };
+            self.thread.meters.note_active(now - self.shared.begun, active + 1);
             let due = self.shared.begun + arrival.at;
             let slot = self.users.vacant_entry();
             let key = slot.key();
@@ -516,7 +519,7 @@ impl<'s> Worker<'s> {
         let Some(entry) = self.users.get_mut(key) else { return };
         if entry.is_active && entry.user.is_over() {
             entry.is_active = false;
-            self.shared.active.fetch_sub(1, Ordering::Relaxed);
+            self.shared.let_go(&mut self.thread.meters);
         }
         if entry.user.is_gone() {
             self.users.remove(key);

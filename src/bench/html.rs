@@ -1,23 +1,23 @@
 //! A report as one HTML file that needs no network.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::chart::{Chart, escape};
+use super::chart::{Chart, Phase, escape};
 use super::compare;
 use super::ensure::Outcome;
-use super::report::{Report, Verdict, loss_ratio, millis_of, seconds_of};
+use super::meters::ACTIVE;
+use super::report::{RECEIVED, Report, SENT, Verdict, loss_ratio, millis_of, seconds_of, sum};
 use super::stats::{Share, Stats, Summary};
-use super::terminal::{RECEIVED, SENT, clock, errors};
+use super::terminal::{clock, errors};
 
 const STYLE: &str = include_str!("report.css");
 const SCRIPT: &str = include_str!("report.js");
 
 /// Points of a line; a longer run has several intervals in each.
 const POINTS_MAX: usize = 720;
-/// What the server says of its own CPU: the metric that Prometheus' client libraries give every process.
-const SERVER_CPU: &str = "process_cpu_seconds_total";
 /// Metrics of the server that are listed.
 const METRICS_MAX: usize = 500;
 
@@ -120,9 +120,9 @@ impl Page<'_> {
         let stats = self.stats;
         let count = |name| stats.count(name, Share::All).unwrap_or(0);
         let [created, completed, failed] = ["vusers.created", "vusers.completed", "vusers.failed"].map(count);
-        let points = self.points();
-        let most = active_users(stats, &points).into_iter().flatten().fold(0.0, f64::max);
-        let mut cards = vec![card("Users", &number(created as f64), "", &format!("at most {} at once", number(most)))];
+        let of_one = if self.report.origins.len() > 1 { " in one run" } else { "" };
+        let most = stats.gauge_max(ACTIVE).map(|most| format!("at most {} at once{of_one}", number(most)));
+        let mut cards = vec![card("Users", &number(created as f64), "", &most.unwrap_or_default())];
         cards.push(card(
             "Failed users",
             &number(failed as f64),
@@ -130,7 +130,8 @@ impl Page<'_> {
             &format!("{} completed, {} errors", number(completed as f64), number(errors(stats) as f64)),
         ));
         if let Some(seconds) = seconds_of(stats, Share::All) {
-            let [sent, received] = [&SENT, &RECEIVED].map(|names| sum(stats, names, Share::All).unwrap_or(0.0));
+            let [sent, received] =
+                [&SENT[..], &RECEIVED].map(|names| sum(stats, names, Share::All).unwrap_or_default() as f64);
             let up_and_down =
                 format!("{} up, {} down", number(round(sent / seconds)), number(round(received / seconds)));
             cards.push(card("Messages", &number(round((sent + received) / seconds)), "/s", &up_and_down));
@@ -150,6 +151,9 @@ impl Page<'_> {
             );
             cards.push(card("Loss", &format!("{:.2}", loss * 100.0), "%", &of));
         }
+        if let Some(micros) = self.report.cpu_per_message(Share::All) {
+            cards.push(card("Server CPU", &number(micros), "µs", "per message received"));
+        }
         self.put(format_args!("<dl class=\"cards\">\n{}</dl>\n", cards.concat()));
     }
 
@@ -162,11 +166,22 @@ impl Page<'_> {
 
     fn charts(&mut self) {
         let stats = self.stats;
-        let seconds = stats.elapsed().as_secs_f64();
+        let phases: Vec<Phase<'_>> = (self.report.phases())
+            .map(|(name, begin, end)| Phase { name, begin: begin.as_secs_f64(), end: end.as_secs_f64() })
+            .collect();
+        // In a phase at the end in which nobody comes nothing may have been measured.
+        let is_whole = self.report.origins.iter().all(|origin| !origin.interrupted);
+        let planned = phases.last().filter(|_| is_whole).map_or(0.0, |last| last.end);
+        let seconds = stats.elapsed().as_secs_f64().max(planned);
         let points = self.points();
-        if seconds <= 0.0 {
-            return;
-        }
+        let step = match points[..] {
+            [Share::Between(_, step), _, ..] if seconds > 0.0 => step,
+            _ => {
+                let text = "The run was too short for charts: they have a point for every 10 s.";
+                self.put(format_args!("<h2>Over time</h2>\n<p class=\"soft\">{text}</p>\n"));
+                return;
+            }
+        };
         let middle = |share: &Share| match share {
             Share::Between(from, to) => {
                 let [from, to] = [*from, *to].map(|interval| millis_of(interval) as f64 / 1e3);
@@ -179,7 +194,7 @@ impl Page<'_> {
             points.iter().map(|share| stats.summary(name, *share).as_ref().map(figure)).collect()
         };
         let per_second = |names: &[&str], scale: f64| -> Vec<Option<f64>> {
-            let rate = |share: &Share| Some(sum(stats, names, *share)? * scale / seconds_of(stats, *share)?);
+            let rate = |share: &Share| Some(sum(stats, names, *share)? as f64 * scale / seconds_of(stats, *share)?);
             points.iter().map(rate).collect()
         };
         let percentiles = |name| {
@@ -194,7 +209,8 @@ impl Page<'_> {
         if let Some(main) = main {
             charts.push((format!("{main}: {}", meaning(main)), "ms", percentiles(main)));
         }
-        charts.push(("Active users".to_owned(), "users", vec![("users", active_users(stats, &points))]));
+        let most = points.iter().map(|share| active_users(stats, *share)).collect();
+        charts.push(("Active users: the most at once".to_owned(), "users", vec![("users", most)]));
         let throughput = vec![("up", per_second(&SENT, 1.0)), ("down", per_second(&RECEIVED, 1.0))];
         charts.push(("Messages".to_owned(), "per s", throughput));
         let bytes = vec![
@@ -210,28 +226,31 @@ impl Page<'_> {
             }
         }
         let lateness = percentiles("generator.lateness");
+        let cpu = points.iter().map(|share| self.report.cpu_per_message(*share)).collect();
+        charts.push(("CPU of the server per message that users received".to_owned(), "µs", vec![("CPU", cpu)]));
         charts.push(("generator.lateness: how late the generator itself was".to_owned(), "ms", lateness));
 
         let mut html = String::new();
         for (i, (title, unit, lines)) in charts.into_iter().enumerate() {
             let lines = lines.into_iter().filter(|(_, values)| values.iter().any(Option::is_some)).collect();
-            let chart = Chart { title: &title, unit, seconds, at: &at, lines };
+            let chart = Chart { title: &title, unit, seconds, phases: &phases, at: &at, lines };
             html.push_str(&chart.to_html(&format!("chart{i}")).unwrap_or_default());
         }
-        html.push_str(&self.server_cpu(seconds).unwrap_or_default());
-        self.put(format_args!("<h2>Over time</h2>\n<div class=\"charts\">\n{html}</div>\n"));
+        html.push_str(&self.server_cpu(seconds, &phases).unwrap_or_default());
+        let step = millis_of(step) / 1_000;
+        self.put(format_args!(
+            "<h2>Over time <small>a point for every {step} s</small></h2>\n<div class=\"charts\">\n{html}</div>\n"
+        ));
     }
 
     /// The server's CPU seconds per second, from one scrape to the next.
-    fn server_cpu(&self, seconds: f64) -> Option<String> {
-        let scrapes = &self.report.scrapes;
-        let values = scrapes.iter().filter_map(|(at, metrics)| Some((at.as_secs_f64(), *metrics.get(SERVER_CPU)?)));
-        let values: Vec<(f64, f64)> = values.filter(|(at, _)| *at <= seconds).collect();
+    fn server_cpu(&self, seconds: f64, phases: &[Phase<'_>]) -> Option<String> {
+        let values = self.report.server_cpu(Duration::ZERO, Duration::try_from_secs_f64(seconds).ok()?);
         let step = values.len().div_ceil(POINTS_MAX).max(1);
         let values: Vec<_> = values.into_iter().step_by(step).collect();
         let (at, shares): (Vec<f64>, Vec<Option<f64>>) = values
             .windows(2)
-            .filter(|pair| pair[1].0 > pair[0].0)
+            .filter(|pair| pair[1].0 > pair[0].0 && f64::midpoint(pair[0].0, pair[1].0) <= seconds)
             .map(|pair| {
                 let [(begin, before), (end, after)] = [pair[0], pair[1]];
                 // Of a server that began anew nothing is known.
@@ -240,24 +259,35 @@ impl Page<'_> {
             })
             .unzip();
         let lines = vec![("CPU", shares)];
-        Chart { title: "CPU of the server, of one core", unit: "%", seconds, at: &at, lines }.to_html("chart-cpu")
+        let chart = Chart { title: "CPU of the server, of one core", unit: "%", seconds, phases, at: &at, lines };
+        chart.to_html("chart-cpu")
     }
 
     fn sections(&mut self, title: &str, names: &[String], share: fn(usize) -> Share) {
         let main = self.report.main_timing();
-        let mut heads = vec!["name", "users", "completed", "failed", "up", "down", "loss %"];
+        let mut heads = vec!["name"];
+        let is_of_phases = matches!(share(0), Share::Phase(_));
+        if is_of_phases {
+            heads.extend(["begins", "ends"]);
+        }
+        heads.extend(["users", "completed", "failed", "up", "down", "loss %"]);
         let mut what = String::new();
         if let Some(main) = main {
             heads.extend(["p50", "p95", "p99", "max"]);
             what = format!(" <small>times of {} in ms</small>", escape(main));
         }
         let stats = self.stats;
+        let times: Vec<_> = self.report.phases().map(|(_, begin, end)| [begin, end].map(clock)).collect();
         let rows = names.iter().enumerate().map(|(i, name)| {
             let share = share(i);
-            let count = |name| stats.count(name, share).map(|count| count as f64);
+            let created = stats.count("vusers.created", share);
+            // What nobody did isn't counted at all.
+            let count = |name| Some(stats.count(name, share).or(created.map(|_| 0))? as f64);
             let mut cells = vec![format!("<th>{}</th>", escape(name))];
+            cells.extend(times.get(i).filter(|_| is_of_phases).into_iter().flatten().map(|time| td(time)));
             cells.extend(["vusers.created", "vusers.completed", "vusers.failed"].map(|name| maybe(count(name))));
-            cells.extend([&SENT, &RECEIVED].map(|names| maybe(sum(stats, names, share))));
+            let messages = |names| sum(stats, names, share).map(|count| count as f64);
+            cells.extend([&SENT[..], &RECEIVED].map(|names| maybe(messages(names))));
             cells.push(maybe(loss_ratio(stats, share).map(|loss| loss * 100.0)));
             if let Some(main) = main {
                 let summary = stats.summary(main, share);
@@ -294,19 +324,25 @@ impl Page<'_> {
     }
 
     fn counters(&mut self) {
-        let counts = self.stats.counters().map(|name| (name.to_owned(), self.stats.count(name, Share::All)));
-        let rates = self.report.rates(Share::All).into_iter().map(|(name, value)| (name, Some(value)));
-        let rows = counts
-            .map(|(name, count)| (name, count.map(|count| count as f64)))
-            .chain(rates)
-            .map(|(name, value)| vec![format!("<th>{}</th>", escape(&name)), maybe(value)]);
-        let rows = rows.collect();
-        self.html.push_str("<h2>Counters and rates</h2>\n");
-        self.table(&["name", "value"], rows);
+        let row = |(name, value): (String, f64)| vec![format!("<th>{}</th>", escape(&name)), maybe(Some(value))];
+        let stats = self.stats;
+        let counts = stats.counters().filter_map(|name| Some((name.to_owned(), stats.count(name, Share::All)? as f64)));
+        let counts = counts.map(row).collect();
+        let most = stats.gauges().filter_map(|name| Some((format!("{name} (most)"), stats.gauge_max(name)?)));
+        let rates = self.report.rates(Share::All).into_iter().chain(most).map(row).collect();
+        self.html.push_str("<div class=\"pair\">\n<div><h2>Counters</h2>\n");
+        self.table(&["name", "count"], counts);
+        self.html.push_str("</div>\n<div><h2>Rates and gauges</h2>\n");
+        self.table(&["name", "value"], rates);
+        self.html.push_str("</div>\n</div>\n");
     }
 
     /// Its metrics at the beginning and at the end.
     fn server(&mut self) {
+        if self.report.origins.len() > 1 {
+            // Of which run a scrape is isn't known.
+            return;
+        }
         let scrapes = &self.report.scrapes;
         let (Some((_, first)), Some((_, last))) = (scrapes.first(), scrapes.last()) else { return };
         let rows = last.iter().take(METRICS_MAX).map(|(name, value)| {
@@ -408,30 +444,10 @@ fn meaning(timing: &str) -> &'static str {
     }
 }
 
-/// Nothing where none of them is counted.
-fn sum(stats: &Stats, counters: &[&str], share: Share) -> Option<f64> {
-    counters.iter().filter_map(|name| stats.count(name, share)).map(|count| count as f64).reduce(|a, b| a + b)
-}
-
-/// Who has come and not gone, at the end of each.
-fn active_users(stats: &Stats, points: &[Share]) -> Vec<Option<f64>> {
-    let mut active = 0.0;
-    let change = |share| {
-        let count = |name| stats.count(name, share).map_or(0.0, |count| count as f64);
-        Some(count("vusers.created") - count("vusers.completed") - count("vusers.failed"))
-    };
-    stats
-        .count("vusers.created", Share::All)
-        .map(|_| {
-            points
-                .iter()
-                .map(|share| {
-                    active += change(*share)?;
-                    Some(active.max(0.0))
-                })
-                .collect()
-        })
-        .unwrap_or_else(|| vec![None; points.len()])
+/// The most that were there at once.
+fn active_users(stats: &Stats, share: Share) -> Option<f64> {
+    let Share::Between(from, to) = share else { return None };
+    (from..to).filter_map(|interval| stats.gauge_in(ACTIVE, interval)).reduce(f64::max)
 }
 
 fn round(value: f64) -> f64 {

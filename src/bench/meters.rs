@@ -64,6 +64,9 @@ names! {
     }
 }
 
+/// Gauge of the users whose flow is not over: the most of each interval.
+pub(super) const ACTIVE: &str = "vusers.active";
+
 /// Names come out of [`Stats`] once: what is counted often is not looked up.
 pub(super) struct Meters {
     stats: Stats,
@@ -96,6 +99,11 @@ impl Meters {
     pub(super) fn count(&mut self, at: Duration, who: Who, name: &str) {
         let counter = self.stats.counter(name);
         self.stats.add(at, who, counter, 1);
+    }
+
+    /// How many users of all threads are active now. An interval keeps the most.
+    pub(super) fn note_active(&mut self, at: Duration, active: usize) {
+        self.stats.raise_gauge(at, ACTIVE, active as f64);
     }
 
     /// What was measured since the last call.

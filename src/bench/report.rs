@@ -4,7 +4,14 @@
 //! place for: `phases` and `scenarios` have the form of an `intermediate`; `hdr` in each of them holds every timing as
 //! a histogram of HdrHistogram's V2 format in base64, from which reports are merged without loss; `checks` is what
 //! `ensure` asked for and how that came out; `machine`, `seed` and `generator` say where the figures come from, and
-//! `merged` says it of further runs in the same report; `server` has the metrics scraped from the server.
+//! `merged` says it of further runs in the same report; `server` has the metrics scraped from the server. A phase has
+//! `beginsAt`, and `duration` in seconds. Gauges are `vusers.active`, the most users at once in an `intermediate`, and
+//! `generator.cpu`.
+//!
+//! `rates` has `server.cpu_us_per_message` where one of these metrics is `process_cpu_seconds_total`: microseconds of
+//! the server's CPU per message that users received. What the counter was at an interval's ends is interpolated
+//! between the scrapes. It is missing where they cover less than four fifths of the interval, where the counter fell
+//! because the server began anew, and where several runs are in the report.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,7 +22,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use super::ensure::{Condition, Outcome};
-use super::stats::{INTERVAL, INTERVALS_MAX, Run, Share, Spans, Stats, Summary};
+use super::script::LONGEST;
+use super::stats::{INTERVAL, INTERVALS_MAX, Run, Share, Spans, Stats, Summary, millis};
 
 /// Bytes of a report that are read.
 pub const REPORT_BYTES: usize = 256 * 1024 * 1024;
@@ -32,6 +40,21 @@ const RATES: [(&str, &str); 6] = [
     ("rtc.bytes_up_rate", "rtc.bytes_up"),
     ("rtc.bytes_down_rate", "rtc.bytes_down"),
 ];
+/// Counters of messages, requests among them.
+pub(super) const SENT: [&str; 3] = ["rtc.sent", "websocket.messages_sent", "http.requests"];
+/// See [`SENT`].
+pub(super) const RECEIVED: [&str; 4] =
+    ["rtc.received", "rtc.received_by_websocket", "websocket.messages_received", "http.responses"];
+
+/// The rate of the server's CPU time.
+pub(super) const CPU_PER_MESSAGE: &str = "server.cpu_us_per_message";
+/// What the server says of its own CPU: the metric that Prometheus' client libraries give every process.
+const SERVER_CPU: &str = "process_cpu_seconds_total";
+/// Between scrapes that are further apart nothing is interpolated.
+const SCRAPES_APART: Duration = Duration::from_secs(2 * INTERVAL.as_secs());
+/// How much of a time scrapes must cover, and how much of a longer time between two must lie in it.
+const MOST: f64 = 0.8;
+
 /// Beginnings of names that are counted only once there is something to count.
 const ON_DEMAND: [&str; 4] = ["errors.", "http.codes.", "vusers.created_by_name.", "vusers.failed"];
 
@@ -51,9 +74,11 @@ const MAIN_TIMINGS: [&str; 7] = [
 pub struct Report {
     /// Where the figures come from: at least one.
     pub origins: Vec<Origin>,
+    /// How long each phase lasts.
+    pub phase_durations: Vec<Duration>,
     /// What was measured.
     pub stats: Stats,
-    /// The server's own metrics, and when they were fetched after the run's begin.
+    /// The server's own metrics, and when they were fetched after the run's begin; in order.
     pub scrapes: Vec<(Duration, BTreeMap<String, f64>)>,
     checks: Vec<Condition>,
 }
@@ -188,6 +213,11 @@ struct Section {
     name: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     period: Option<u64>,
+    #[serde(skip_deserializing, skip_serializing_if = "Option::is_none")]
+    begins_at: Option<u64>,
+    /// In seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    duration: Option<f64>,
     counters: BTreeMap<String, u64>,
     #[serde(skip_deserializing)]
     rates: BTreeMap<String, f64>,
@@ -248,7 +278,13 @@ impl Report {
             machine,
             generator,
         };
-        Report { origins: vec![origin], stats: run.stats, scrapes: run.scrapes, checks }
+        Report {
+            origins: vec![origin],
+            phase_durations: run.phase_durations,
+            stats: run.stats,
+            scrapes: run.scrapes,
+            checks,
+        }
     }
 
     /// When the first of the runs began, in milliseconds since 1970.
@@ -262,7 +298,7 @@ impl Report {
     ///
     /// # Errors
     ///
-    /// Where that has other phases or scenarios.
+    /// Where that has other phases or scenarios, or phases of other lengths.
     pub fn merge(&mut self, other: Report) -> Result<(), String> {
         for (what, here, there) in [
             ("phases", self.stats.phases(), other.stats.phases()),
@@ -271,6 +307,10 @@ impl Report {
             if here != there {
                 return Err(format!("it ran another script: its {what} are {there:?}, not {here:?}"));
             }
+        }
+        if self.phase_durations != other.phase_durations {
+            let (here, there) = (&self.phase_durations, &other.phase_durations);
+            return Err(format!("it ran another script: its phases take {there:?}, not {here:?}"));
         }
         self.origins.extend(other.origins);
         self.stats.merge(other.stats);
@@ -282,6 +322,38 @@ impl Report {
             }
         }
         Ok(())
+    }
+
+    /// The phases in order: the name, the begin and the end of each.
+    pub(super) fn phases(&self) -> impl Iterator<Item = (&str, Duration, Duration)> {
+        let mut end = Duration::ZERO;
+        self.stats.phases().iter().zip(&self.phase_durations).map(move |(name, duration)| {
+            let begin = end;
+            end += *duration;
+            (name.as_str(), begin, end)
+        })
+    }
+
+    /// The CPU seconds of the server, and when they were scraped, `from` one time to the other and so long around them
+    /// that they can be interpolated. Nothing where there are several runs: their scrapes stand among each other.
+    pub(super) fn server_cpu(&self, from: Duration, to: Duration) -> Vec<(f64, f64)> {
+        if self.origins.len() > 1 {
+            return Vec::new();
+        }
+        let (from, to) = (from.saturating_sub(SCRAPES_APART), to.saturating_add(SCRAPES_APART));
+        let begin = self.scrapes.partition_point(|(at, _)| *at < from);
+        let scrapes = self.scrapes[begin..].iter().take_while(|(at, _)| *at <= to);
+        scrapes.filter_map(|(at, metrics)| Some((at.as_secs_f64(), *metrics.get(SERVER_CPU)?))).collect()
+    }
+
+    /// Microseconds of the server's CPU per message that users received.
+    pub(super) fn cpu_per_message(&self, share: Share) -> Option<f64> {
+        let messages = sum(&self.stats, &RECEIVED, share).filter(|messages| *messages > 0)?;
+        // The last message may have come long before the last scrape, between two.
+        let end = self.scrapes.last().map_or(Duration::ZERO, |(at, _)| *at).max(self.stats.elapsed());
+        let (from, to) = span_of(share, end)?;
+        let seconds = growth(&self.server_cpu(from, to), from.as_secs_f64(), to.as_secs_f64())?;
+        Some(seconds * 1e6 / messages as f64).filter(|micros| micros.is_finite())
     }
 
     /// How each check came out.
@@ -339,7 +411,8 @@ impl Report {
         MAIN_TIMINGS.into_iter().find(|timing| self.stats.summary(timing, Share::All).is_some())
     }
 
-    /// Rates per second of all and of an interval, and shares from 0 to 1 of everything.
+    /// Rates per second of all and of an interval, the server's CPU time per message of them, and shares from 0 to 1 of
+    /// everything.
     pub(super) fn rates(&self, share: Share) -> BTreeMap<String, f64> {
         let stats = &self.stats;
         let mut rates = BTreeMap::new();
@@ -354,6 +427,7 @@ impl Report {
         let ratios =
             [("rtc.loss_ratio", loss_ratio(stats, share)), ("vusers.failed_ratio", failed_ratio(stats, share))];
         rates.extend(ratios.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+        rates.extend(self.cpu_per_message(share).map(|micros| (CPU_PER_MESSAGE.to_owned(), rounded(micros))));
         rates
     }
 
@@ -361,7 +435,12 @@ impl Report {
     #[must_use]
     pub fn to_json(&self) -> String {
         let Origin { script, target, seed, began_at, interrupted, machine, generator } = self.origins[0].clone();
-        let named = |share, name: &String| Section { name: Some(name.clone()), ..self.section(share) };
+        let named = |share, name: &str| Section { name: Some(name.to_owned()), ..self.section(share) };
+        let phase = |(i, (name, begin, end)): (usize, (&str, Duration, Duration))| Section {
+            begins_at: Some(self.began_at().saturating_add(millis(begin))),
+            duration: Some((end - begin).as_secs_f64()),
+            ..named(Share::Phase(i), name)
+        };
         let file = File {
             aggregate: self.section(Share::All),
             intermediate: (0..self.stats.intervals())
@@ -375,7 +454,7 @@ impl Report {
             machine,
             generator,
             merged: self.origins[1..].to_vec(),
-            phases: (self.stats.phases().iter().enumerate()).map(|(i, name)| named(Share::Phase(i), name)).collect(),
+            phases: self.phases().enumerate().map(phase).collect(),
             scenarios: (self.stats.scenarios().iter().enumerate())
                 .map(|(i, name)| named(Share::Scenario(i), name))
                 .collect(),
@@ -396,7 +475,7 @@ impl Report {
 
     fn scrape(&self, at: Duration, metrics: &BTreeMap<String, f64>) -> Scrape {
         let metrics = metrics.iter().filter(|(_, value)| value.is_finite());
-        let at = self.began_at().saturating_add(u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
+        let at = self.began_at().saturating_add(millis(at));
         Scrape { at, metrics: metrics.map(|(name, value)| (name.clone(), *value)).collect() }
     }
 
@@ -415,6 +494,8 @@ impl Report {
         let hdr = |name: &str| Some((name.to_owned(), STANDARD.encode(stats.packed(name, share)?)));
         Section {
             name: None,
+            begins_at: None,
+            duration: None,
             period: match share {
                 Share::All => Some(began),
                 Share::Between(number, _) => Some(began.saturating_add(millis_of(number))),
@@ -475,7 +556,11 @@ impl Report {
         origins.extend(file.merged);
         let began = origins.iter().map(|origin| origin.began_at).min().unwrap_or(0);
 
+        let mut phase_durations = Vec::with_capacity(file.phases.len());
         for (i, phase) in file.phases.iter().enumerate() {
+            let duration = phase.duration.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+            let duration = duration.filter(|duration| *duration <= LONGEST);
+            phase_durations.push(duration.ok_or_else(|| format!("phases[{i}]: it has no duration"))?);
             phase.read_into(&mut stats, Share::Phase(i)).map_err(|error| format!("phases[{i}]: {error}"))?;
         }
         for (i, scenario) in file.scenarios.iter().enumerate() {
@@ -506,12 +591,9 @@ impl Report {
             let at = scrape.at.checked_sub(began).ok_or_else(|| format!("server[{i}]: it was before the begin"))?;
             Ok((Duration::from_millis(at), scrape.metrics))
         });
-        Ok(Report {
-            origins,
-            stats,
-            scrapes: scrapes.collect::<Result<_, String>>()?,
-            checks: checks.collect::<Result<_, String>>()?,
-        })
+        let mut scrapes = scrapes.collect::<Result<Vec<_>, String>>()?;
+        scrapes.sort_by_key(|(at, _)| *at);
+        Ok(Report { origins, phase_durations, stats, scrapes, checks: checks.collect::<Result<_, String>>()? })
     }
 }
 
@@ -558,17 +640,46 @@ fn failed_ratio(stats: &Stats, share: Share) -> Option<f64> {
     (created > 0).then(|| failed as f64 / created as f64)
 }
 
-/// How long it was; nothing where that isn't known.
-pub(super) fn seconds_of(stats: &Stats, share: Share) -> Option<f64> {
-    let seconds = match share {
-        Share::All => stats.elapsed(),
+/// Nothing where none of them is counted.
+pub(super) fn sum(stats: &Stats, counters: &[&str], share: Share) -> Option<u64> {
+    counters.iter().filter_map(|name| stats.count(name, share)).reduce(u64::saturating_add)
+}
+
+/// What a counter grew by between two times, of which it is known now and then what it was. Nothing where it fell.
+fn growth(known: &[(f64, f64)], from: f64, to: f64) -> Option<f64> {
+    let (mut growth, mut covered) = (0.0, 0.0);
+    for pair in known.windows(2) {
+        let [(begin, before), (end, after)] = [pair[0], pair[1]];
+        let common = end.min(to) - begin.max(from);
+        let is_vague = end - begin > SCRAPES_APART.as_secs_f64() && common < MOST * (end - begin);
+        if common <= 0.0 || is_vague {
+            continue;
+        }
+        if after < before {
+            return None;
+        }
+        growth += (after - before) * common / (end - begin);
+        covered += common;
+    }
+    (covered >= MOST * (to - from)).then(|| growth * (to - from) / covered)
+}
+
+/// When it began and ended, of a run that ended then; nothing where that isn't known, or is the same.
+fn span_of(share: Share, end_of_run: Duration) -> Option<(Duration, Duration)> {
+    let (begin, end) = match share {
+        Share::All => (Duration::ZERO, end_of_run),
         Share::Between(from, to) => {
             let (begin, end) = (Duration::from_millis(millis_of(from)), Duration::from_millis(millis_of(to)));
-            stats.elapsed().min(end).saturating_sub(begin)
+            (begin, end_of_run.min(end))
         }
         Share::Phase(_) | Share::Scenario(_) => return None,
     };
-    (!seconds.is_zero()).then_some(seconds.as_secs_f64())
+    (begin < end).then_some((begin, end))
+}
+
+/// How long it was; nothing where that isn't known.
+pub(super) fn seconds_of(stats: &Stats, share: Share) -> Option<f64> {
+    span_of(share, stats.elapsed()).map(|(begin, end)| (end - begin).as_secs_f64())
 }
 
 pub(super) fn millis_of(interval: usize) -> u64 {
@@ -590,6 +701,22 @@ mod tests {
     use super::super::stats::Who;
     use super::*;
 
+    fn report(stats: Stats, scrapes: Vec<(Duration, BTreeMap<String, f64>)>, checks: Vec<Condition>) -> Report {
+        let run = Run {
+            script: "s.yml".to_owned(),
+            target: "http://t".to_owned(),
+            seed: u64::MAX,
+            began_unix_ms: 1_700_000_000_123,
+            threads: 1,
+            phase_durations: vec![Duration::from_secs(20), Duration::from_millis(25_100)],
+            stats,
+            scrapes,
+            overload: None,
+            is_interrupted: false,
+        };
+        Report::new(run, Machine::this(), checks)
+    }
+
     /// Made up, of the seconds given.
     fn run(seconds: impl Iterator<Item = u64>) -> Report {
         let mut stats = Stats::new(vec!["one".to_owned(), "two".to_owned()], vec!["s".to_owned()]);
@@ -605,20 +732,53 @@ mod tests {
             stats.record(at, who, timing, Duration::from_micros(second * second * 997));
             stats.gauge(at, "generator.cpu", 0.5);
         }
-        let run = Run {
-            script: "s.yml".to_owned(),
-            target: "http://t".to_owned(),
-            seed: u64::MAX,
-            began_unix_ms: 1_700_000_000_123,
-            threads: 1,
-            stats,
-            scrapes: vec![(Duration::from_millis(1_500), BTreeMap::from([("m".to_owned(), 0.1)]))],
-            overload: None,
-            is_interrupted: false,
-        };
+        let scrapes = vec![(Duration::from_millis(1_500), BTreeMap::from([("m".to_owned(), 0.1)]))];
         let mut optional = Condition::below("rtc.echo.p99", 1.0);
         optional.is_strict = false;
-        Report::new(run, Machine::this(), vec![Condition::error_rate(60.0), optional])
+        report(stats, scrapes, vec![Condition::error_rate(60.0), optional])
+    }
+
+    /// In each of 40 seconds users receive 100 messages; the server has used so much CPU at these seconds.
+    fn run_with_cpu(used: &[(u64, f64)]) -> Report {
+        let mut stats = Stats::new(vec!["one".to_owned(), "two".to_owned()], vec!["s".to_owned()]);
+        for name in RECEIVED {
+            let counter = stats.counter(name);
+            for second in 0..40 {
+                stats.add(Duration::from_secs(second), Who { phase: 0, scenario: 0 }, counter, 25);
+            }
+        }
+        let scrape = |(second, used): &(u64, f64)| {
+            (Duration::from_secs(*second), BTreeMap::from([(SERVER_CPU.to_owned(), *used)]))
+        };
+        report(stats, used.iter().map(scrape).collect(), Vec::new())
+    }
+
+    #[test]
+    fn cpu_per_message_is_interpolated_between_scrapes() {
+        let check = |what: &str, used: &[(u64, f64)], intervals: [Option<f64>; 4], all: Option<f64>| {
+            let report = run_with_cpu(used);
+            let found = [0, 1, 2, 3].map(|i| report.rates(Share::Between(i, i + 1)).get(CPU_PER_MESSAGE).copied());
+            // The last message came after 39 s.
+            assert_eq!((found, report.metric("server.cpu_us_per_message")), (intervals, all), "{what}");
+        };
+        let some = |micros: [f64; 4]| micros.map(Some);
+        let at_the_ends = [(0, 1.0), (10, 2.0), (20, 4.0), (30, 4.0), (39, 4.9)];
+        check("at the ends", &at_the_ends, some([1_000.0, 2_000.0, 0.0, 900.0]), Some(975.0));
+        let between = [(0, 0.0), (15, 3.0), (25, 8.0), (40, 8.0)];
+        check("between", &between, some([2_000.0, 3_500.0, 2_500.0, 0.0]), Some(2_000.0));
+        let idle = [(0, 0.0), (10, 1.0), (20, 2.0), (30, 3.0), (50, 5.0)];
+        check("idle at the end", &idle, some([1_000.0; 4]), Some(1_250.0));
+        let restart = [(0, 5.0), (10, 6.0), (20, 1.0), (30, 2.0), (39, 2.9)];
+        check("restart", &restart, [Some(1_000.0), None, Some(1_000.0), Some(900.0)], None);
+        let gap = [(0, 0.0), (10, 1.0), (39, 3.9)];
+        check("gap", &gap, [Some(1_000.0), None, None, None], Some(975.0));
+        check("late", &[(2, 0.2), (10, 1.0), (20, 2.0)], [Some(1_000.0), Some(1_000.0), None, None], None);
+        check("too late", &[(3, 0.3), (10, 1.0), (20, 2.0)], [None, Some(1_000.0), None, None], None);
+        check("one", &[(5, 0.3)], [None; 4], None);
+
+        let mut merged = run_with_cpu(&at_the_ends);
+        merged.merge(run_with_cpu(&at_the_ends)).expect("the same script");
+        assert_eq!(merged.metric("server.cpu_us_per_message"), None);
     }
 
     #[test]
@@ -639,6 +799,13 @@ mod tests {
     }
 
     #[test]
+    fn phases_of_other_lengths_are_of_another_script() {
+        let mut other = run(0..45);
+        other.phase_durations[1] = Duration::from_secs(26);
+        assert!(run(0..45).merge(other).is_err_and(|sentence| sentence.contains("its phases take [20s, 26s]")));
+    }
+
+    #[test]
     fn it_has_the_form_of_artillerys() {
         let json: serde_json::Value = serde_json::from_str(&run(0..45).to_json()).expect("it is JSON");
         let aggregate = &json["aggregate"];
@@ -654,6 +821,8 @@ mod tests {
         assert_eq!(json["intermediate"][1]["period"], 1_700_000_010_123_u64);
         assert_eq!(json["intermediate"][1]["rates"]["http.request_rate"], 5.0);
         assert_eq!(json["phases"][1]["counters"]["vusers.created"], 48);
+        assert_eq!(json["phases"][1]["beginsAt"], 1_700_000_020_123_u64);
+        assert_eq!(json["phases"][1]["duration"], 25.1);
         assert_eq!((&json["checks"][0]["ok"], &json["checks"][1]["ok"]), (&false.into(), &false.into()));
     }
 

@@ -212,6 +212,12 @@ impl Stats {
         self.set_gauge(name, interval_of(at), value);
     }
 
+    /// The same, but the highest of an interval counts.
+    pub fn raise_gauge(&mut self, at: Duration, name: &str, value: f64) {
+        let highest = self.gauge_in(name, interval_of(at)).map_or(value, |before| before.max(value));
+        self.gauge(at, name, highest);
+    }
+
     /// Takes in what another measured in the same phases and scenarios.
     ///
     /// # Panics
@@ -299,7 +305,7 @@ impl Stats {
         self.gauges.get(name)?.get(&interval).copied()
     }
 
-    /// The highest value that the gauge had at an interval's end.
+    /// The highest value that the gauge has in any interval.
     #[must_use]
     pub fn gauge_max(&self, name: &str) -> Option<f64> {
         self.gauges.get(name)?.values().copied().max_by(f64::total_cmp)
@@ -568,7 +574,7 @@ fn interval_of(at: Duration) -> usize {
     usize::try_from(at.as_secs() / INTERVAL.as_secs()).unwrap_or(usize::MAX).min(INTERVALS_MAX - 1)
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -592,6 +598,8 @@ pub struct Run {
     pub began_unix_ms: u64,
     /// Threads of the generator.
     pub threads: usize,
+    /// How long each phase lasts.
+    pub phase_durations: Vec<Duration>,
     /// What was measured.
     pub stats: Stats,
     /// The server's own metrics, and when they were fetched.
@@ -675,7 +683,7 @@ mod tests {
     }
 
     #[test]
-    fn gauges_keep_the_newest_and_of_threads_the_highest() {
+    fn gauges_keep_the_newest_or_the_highest_and_of_threads_the_highest() {
         let (mut a, mut b) = (one_of_each(), one_of_each());
         a.gauge(ms(1), "g", 5.0);
         a.gauge(ms(2), "g", 1.0);
@@ -684,6 +692,10 @@ mod tests {
         b.gauge(ms(1), "g", 3.0);
         a.merge(b);
         assert_eq!(a.gauge_in("g", 0), Some(3.0));
+        for (at, value) in [(ms(4), 2.0), (ms(5), 7.0), (ms(6), 6.0), (INTERVAL, 1.0)] {
+            a.raise_gauge(at, "g", value);
+        }
+        assert_eq!((a.gauge_in("g", 0), a.gauge_in("g", 1)), (Some(7.0), Some(1.0)));
     }
 
     proptest! {

@@ -5,7 +5,8 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use super::compare::number;
-use super::report::{Report, loss_ratio};
+use super::meters::ACTIVE;
+use super::report::{RECEIVED, Report, SENT, loss_ratio, sum};
 use super::stats::{INTERVAL, Share, Stats};
 
 /// Least time between two pictures.
@@ -16,10 +17,6 @@ const BAR_CELLS: usize = 30;
 /// Phases in one picture.
 const PHASES_SHOWN: usize = 8;
 
-/// Counters of messages, requests among them.
-pub(super) const SENT: [&str; 3] = ["rtc.sent", "websocket.messages_sent", "http.requests"];
-/// See [`SENT`].
-pub(super) const RECEIVED: [&str; 3] = ["rtc.received", "websocket.messages_received", "http.responses"];
 const LIVE_TIMINGS: [&str; 4] = ["rtc.echo", "websocket.echo", "http.response_time", "rtc.age"];
 
 /// How much is shown while a run goes on.
@@ -98,7 +95,8 @@ impl<W: Write> Terminal<W> {
         let (at, sent_before, received_before) = self.sample;
         let over = elapsed.saturating_sub(at);
         if over >= RATE_OVER {
-            let (sent, received) = (sum(stats, &SENT), sum(stats, &RECEIVED));
+            let [sent, received] =
+                [&SENT[..], &RECEIVED].map(|names| sum(stats, names, Share::All).unwrap_or_default());
             let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / over.as_secs_f64();
             self.rates = Some((rate(sent, sent_before), rate(received, received_before)));
             self.sample = (elapsed, sent, received);
@@ -128,7 +126,8 @@ impl<W: Write> Terminal<W> {
 
     fn picture(&mut self, elapsed: Duration, phase: usize, active: usize, stats: &Stats) -> String {
         let total: Duration = self.phases.iter().map(|(_, duration)| *duration).sum();
-        let mut lines = vec![format!("{}  {} of {}", self.title, clock(elapsed), clock(total))];
+        let rest = if elapsed > total && active > 0 { ", until the last users are through" } else { "" };
+        let mut lines = vec![format!("{}  {} of {}{rest}", self.title, clock(elapsed), clock(total))];
         let width = self.phases.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).min(24);
         let first = phase.saturating_sub(PHASES_SHOWN / 2).min(self.phases.len().saturating_sub(PHASES_SHOWN));
         let mut begin: Duration = self.phases.iter().take(first).map(|(_, duration)| *duration).sum();
@@ -145,7 +144,12 @@ impl<W: Write> Terminal<W> {
         }
         let count = |name| stats.count(name, Share::All).unwrap_or(0);
         let [created, completed, failed] = ["vusers.created", "vusers.completed", "vusers.failed"].map(count);
-        lines.push(format!("  users {active} active, {created} created, {completed} completed, {failed} failed"));
+        let most = stats.gauge_max(ACTIVE).map(|most| format!(" (at most {most})")).unwrap_or_default();
+        let skipped = stats.count("vusers.skipped", Share::All).map(|skipped| format!(", {skipped} skipped"));
+        lines.push(format!(
+            "  users {active} active{most}, {created} created, {completed} completed, {failed} failed{}",
+            skipped.unwrap_or_default()
+        ));
         lines.extend(self.figures(elapsed, stats).into_iter().map(|figure| format!("  {figure}")));
 
         // A line that wrapped would be two, and the next picture begin too low.
@@ -170,14 +174,10 @@ fn of_now(stats: &Stats, timing: &str, elapsed: Duration) -> Option<String> {
     Some(format!("{timing} p50 {p50} p95 {p95} p99 {p99} ms"))
 }
 
-fn sum(stats: &Stats, counters: &[&str]) -> u64 {
-    counters.iter().filter_map(|name| stats.count(name, Share::All)).fold(0, u64::saturating_add)
-}
-
 /// Errors of all kinds.
 pub(super) fn errors(stats: &Stats) -> u64 {
     let names: Vec<&str> = stats.counters().filter(|name| name.starts_with("errors.")).collect();
-    sum(stats, &names)
+    sum(stats, &names, Share::All).unwrap_or_default()
 }
 
 /// As minutes and seconds, with hours where there are any.
@@ -208,7 +208,8 @@ pub fn summary(report: &Report) -> String {
     )];
     let counted =
         stats.counters().map(|name| (printable(name), stats.count(name, Share::All).unwrap_or(0).to_string()));
-    let rates = report.rates(Share::All).into_iter().map(|(name, value)| (name, number(value)));
+    let most = stats.gauges().filter_map(|name| Some((format!("{} (most)", printable(name)), stats.gauge_max(name)?)));
+    let rates = report.rates(Share::All).into_iter().chain(most).map(|(name, value)| (name, number(value)));
     let rows: Vec<(String, String)> = counted.chain(rates).collect();
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     lines.extend(rows.into_iter().map(|(name, value)| format!("  {name:width$} {value:>12}")));
@@ -264,6 +265,7 @@ mod tests {
             let (at, who) = (Duration::from_millis(step * 50), Who { phase: 0, scenario: 0 });
             stats.add(at, who, sent, 5);
             stats.record(at, who, timing, Duration::from_millis(20));
+            stats.raise_gauge(at, ACTIVE, if step == 5 { 9.0 } else { 7.0 });
             terminal.show(at, usize::from(step >= 600), 7, &stats);
         }
         String::from_utf8(out).expect("text")
@@ -279,7 +281,9 @@ mod tests {
             assert!(pair[1].starts_with(&format!("\x1b[{lines}A\r")), "{pair:?}");
         }
         let last = pictures[239];
-        for part in ["00:59 of 01:00", "100%", " 99%", "users 7 active", "100/s up", "p99 20.0 ms", "errors 0"] {
+        for part in
+            ["00:59 of 01:00", "100%", " 99%", "users 7 active (at most 9)", "100/s up", "p99 20.0 ms", "errors 0"]
+        {
             assert!(last.contains(part), "{part} {last}");
         }
         assert!(!text.contains("\x1b[2J"), "what the script says is no command");

@@ -1,7 +1,10 @@
 //! The figures of a running server, in the text format that Prometheus reads.
 
 use std::fmt::Write;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 
 use super::doctor::Premises;
 use super::recorder::Recordings;
@@ -13,6 +16,13 @@ use crate::server::Server;
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
+
+/// What this process has used, in user and system mode; zero where the operating system doesn't say.
+pub(crate) fn cpu_time() -> Duration {
+    let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return Duration::ZERO };
+    let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    Duration::from_micros(u64::try_from(micros).unwrap_or_default())
+}
 
 struct Text(String);
 
@@ -162,6 +172,11 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
         let early = "Recordings that ended before their rooms.";
         text.counter("recordings_ended_early_total", early, recordings.ended_early);
     }
+
+    // It has the name that it has for every process.
+    text.line(format_args!("# HELP process_cpu_seconds_total CPU time that the process used, user and system."));
+    text.line(format_args!("# TYPE process_cpu_seconds_total counter"));
+    text.line(format_args!("process_cpu_seconds_total {}", cpu_time().as_secs_f64()));
     text.0
 }
 

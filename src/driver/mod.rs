@@ -12,7 +12,7 @@ pub(crate) mod doctor;
 mod door;
 mod gate;
 mod http;
-mod metrics;
+pub(crate) mod metrics;
 mod recorder;
 mod site;
 mod tcp;

@@ -228,6 +228,60 @@ scenarios:
 }
 
 #[test]
+fn no_more_users_are_let_in_than_may_be_there_at_once() {
+    let server = Server::start("relay");
+    let yaml = "
+config:
+  phases: [{ duration: 1, arrivalCount: 40, maxVusers: 7 }]
+scenarios: [{ flow: [{ join: lobby }, { think: 6 }] }]
+";
+    let mut most = 0;
+    let run = run(yaml, &server.url, |progress| most = most.max(progress.active));
+    let [created, skipped, completed] =
+        ["vusers.created", "vusers.skipped", "vusers.completed"].map(|name| count(&run, name));
+    assert_eq!((created, skipped, completed), (7, 33, 7), "{:?}", counts(&run));
+    assert_eq!((run.stats.gauge_max("vusers.active"), most), (Some(7.0), 7));
+}
+
+/// Who comes in the first interval leaves in the second, in which nobody comes.
+#[test]
+fn a_run_writes_its_report_and_its_page() {
+    let server = Server::start("relay");
+    let directory = std::env::temp_dir().join(format!("rtcade-bench-page-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let yaml = "
+config:
+  phases: [{ name: come & go, duration: 1, arrivalCount: 9 }, { pause: 9 }, { name: end, pause: 2.5 }]
+  ensure: { conditions: [vusers.active == 9 and server.cpu_us_per_message > 0] }
+scenarios: [{ flow: [{ join: lobby }, { send: 1 }, { think: 10 }] }]
+";
+    let path = |name: &str| directory.join(name);
+    std::fs::write(path("s.yml"), yaml).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_rtcade"))
+        .args(["bench", "run", "s.yml", "-t", &server.url, "--threads", "2", "-o", "o.json", "--html", "o.html"])
+        .current_dir(&directory)
+        .output()
+        .unwrap();
+    // Where other tests have the cores, the generator may be late.
+    assert!(matches!(output.status.code(), Some(0 | 4)), "{output:?}");
+    let json = std::fs::read_to_string(path("o.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let actives: Vec<_> = [0, 1].map(|i| report["intermediate"][i]["gauges"]["vusers.active"].as_f64()).into();
+    assert_eq!(actives, [Some(9.0); 2], "{json}");
+    assert_eq!(report["checks"][0]["ok"], true, "{json}");
+    assert!(report["aggregate"]["rates"]["server.cpu_us_per_message"].as_f64().unwrap() > 0.0);
+    let phases: Vec<_> = [0, 1, 2].map(|i| &report["phases"][i]).into();
+    let begins = |i: usize| phases[i]["beginsAt"].as_u64().unwrap() - report["beganAt"].as_u64().unwrap();
+    assert_eq!([begins(0), begins(1), begins(2)], [0, 1_000, 10_000]);
+    assert_eq!((&phases[1]["name"], &phases[2]["duration"]), (&"phase 2".into(), &2.5.into()));
+    let page = std::fs::read_to_string(path("o.html")).unwrap();
+    for part in ["at most 9 at once", "come &amp; go", "CPU of the server per message"] {
+        assert!(page.contains(part), "{part}");
+    }
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
 fn what_was_measured_is_written_where_a_run_is_interrupted() {
     let server = Server::start("relay");
     let directory = std::env::temp_dir().join(format!("rtcade-bench-{}", std::process::id()));

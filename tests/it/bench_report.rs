@@ -78,6 +78,7 @@ fn run(seed: u64, ms: f64) -> Run {
         }
         stats.record(at, who, open, Duration::from_millis(rng.next_u64() % 50 + 80));
         stats.gauge(at, "generator.cpu", 0.4);
+        stats.raise_gauge(at, "vusers.active", if second == 77 { 777.0 } else { 7.0 });
     }
     let scrape = |second: u64| {
         let cpu = f64::from(u32::try_from(second).unwrap());
@@ -91,6 +92,7 @@ fn run(seed: u64, ms: f64) -> Run {
         seed,
         began_unix_ms: 1_700_000_000_000,
         threads: 2,
+        phase_durations: [30, 90].map(Duration::from_secs).to_vec(),
         stats,
         scrapes: (0..SECONDS).step_by(5).map(scrape).collect::<Vec<(Duration, BTreeMap<String, f64>)>>(),
         overload: None,
@@ -134,6 +136,17 @@ fn a_page_is_made_of_a_report() {
     for needed in ["rtc.echo", "Active users", "CPU of the server", "made-up.yml", "2 of 3 checks failed", "<desc"] {
         assert!(page.contains(needed), "{needed}");
     }
+    assert!(page.contains("<p>at most 777 at once</p>"));
+    let charts = page.matches("<figure").count();
+    for (mark, each) in [
+        // One line: where the second begins. The first begins, and the second ends, with the run.
+        ("<path class=\"phase\"", 1),
+        ("<text class=\"phase-name\" y=\"15\">warm up</text>", 1),
+        ("<text class=\"phase-name\" y=\"15\">ramp &amp; hold &lt;b&gt;</text>", 1),
+    ] {
+        assert_eq!(page.matches(mark).count(), charts * each, "{mark}");
+    }
+    assert!(page.contains("<tr><th>00:35</th><td>ramp &amp; hold &lt;b&gt;</td>"), "the value says its phase");
     for named in ["a made-up CPU &lt;x&gt;", "ramp &amp; hold &lt;b&gt;", "?a=1&amp;b=&lt;script&gt;"] {
         assert!(page.contains(named), "{named}");
     }
@@ -162,7 +175,8 @@ fn reports_of_one_script_become_one() {
     assert_eq!((both["seed"].clone(), both["merged"][0]["seed"].clone()), (1.into(), 2.into()));
     assert_eq!(both["checks"].as_array().unwrap().len(), 1);
 
-    let other = Run { stats: Stats::new(vec!["x".to_owned()], vec!["y".to_owned()]), ..run(3, 1.0) };
+    let stats = Stats::new(vec!["x".to_owned()], vec!["y".to_owned()]);
+    let other = Run { stats, phase_durations: vec![Duration::ZERO], ..run(3, 1.0) };
     fs::write(directory.join("other.json"), report(other, &[]).to_json()).unwrap();
     let output = bench(&directory, &["report", "a.json", "other.json"]);
     assert_eq!(output.status.code(), Some(2));
@@ -227,6 +241,7 @@ fn what_is_no_report_gets_one_sentence() {
     check(&valid.replace("HISTEwAA", "HISTEwBB"), "hdr of ");
     check(&valid.replace("HISTEw", "HISUEw"), "a histogram of another kind");
     check(&valid.replacen("\"period\": 1700000010000", "\"period\": 1700000010001", 1), "intermediate[1]: its period");
+    check(&valid.replace("\"duration\": 90.0", "\"duration\": 1e300"), "phases[1]: it has no duration");
     check(&valid.replace("\"errors.timeout\": 2", "\"errors.timeout\": -2"), "line ");
     let output = bench(&directory, &["report", "missing.json"]);
     assert!(output.status.code() == Some(2) && text(&output.stderr).contains("missing.json can't be read"));
