@@ -16,9 +16,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::fmt;
 use std::io;
-use std::net::ToSocketAddrs;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -29,14 +27,15 @@ use mio::{Events, Poll, Token};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use slab::Slab;
-use tungstenite::http::Uri;
 
 use super::meters::{ACTIVE, Count, Meters};
 use super::scrape;
 use super::script::arrivals::{Arrival, arrivals};
 use super::script::{Phase, Script};
 use super::stats::{INTERVAL, Run, Share, Stats, Who};
-use super::user::{Target, Thread, User};
+use super::target::Target;
+pub use super::target::Unreachable;
+use super::user::{Thread, User};
 use crate::driver::metrics::cpu_time;
 
 /// Share of the CPU time of its threads past which the generator measures itself.
@@ -44,8 +43,6 @@ pub const CPU_MOST: f64 = 0.85;
 /// How late its 99th percentile may be.
 pub const LATENESS_MOST: Duration = Duration::from_millis(5);
 
-/// How long the server may take to accept a connection before anything begins.
-const REACH_PATIENCE: Duration = Duration::from_secs(5);
 /// How often what was measured is handed over, and the caller told.
 const HANDOVER: Duration = Duration::from_millis(500);
 const EVENTS: usize = 1024;
@@ -59,8 +56,10 @@ const THREADS: usize = 256;
 pub struct Options {
     /// What the script is called in reports.
     pub name: String,
-    /// URL of the server, as in `http://127.0.0.1:8080` or `ws://127.0.0.1:8080/chat`.
+    /// URL of the server, as in `http://127.0.0.1:8080` or `wss://example.com/chat`.
     pub target: String,
+    /// Whether any certificate is taken, and not just those that the operating system trusts.
+    pub insecure: bool,
     /// Event loops, each with a thread; at least one.
     pub threads: usize,
     /// All that is random comes of it.
@@ -92,36 +91,6 @@ pub struct Progress<'a> {
     pub stats: &'a Stats,
 }
 
-/// Why nothing was run.
-#[derive(Debug)]
-pub enum Unreachable {
-    /// The target is no URL that the generator speaks; a sentence.
-    Target(String),
-    /// The server didn't accept a connection.
-    Server {
-        /// As it was tried.
-        target: String,
-        /// What the operating system said.
-        error: io::Error,
-    },
-    /// The operating system has no event queue, or no thread, for the generator.
-    Generator(io::Error),
-}
-
-impl fmt::Display for Unreachable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Unreachable::Target(sentence) => f.write_str(sentence),
-            Unreachable::Server { target, error } => write!(f, "{target} can't be reached: {error}"),
-            Unreachable::Generator(error) => {
-                write!(f, "the operating system refused what the generator needs: {error}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for Unreachable {}
-
 /// Runs `script` to its end, or until `progress`, which is asked twice a second, breaks it off.
 ///
 /// # Errors
@@ -131,7 +100,8 @@ pub fn run(
     options: &Options,
     progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Run, Unreachable> {
-    let target = reach(&options.target)?;
+    let insecure = options.insecure || script.config.insecure;
+    let target = Target::reach(&options.target, insecure)?;
     let (phases, durations): (Vec<String>, Vec<Duration>) = phases(script, options.solo).into_iter().unzip();
     let scenarios: Vec<String> = script.scenarios.iter().map(|scenario| scenario.name.clone()).collect();
     let ends = ends(&durations);
@@ -151,7 +121,7 @@ pub fn run(
     for _ in 0..threads {
         polls.push(Poll::new().map_err(Unreachable::Generator)?);
     }
-    let metrics = options.scrape.clone().unwrap_or_else(|| format!("http://{}/metrics", target.authority));
+    let metrics = options.scrape.clone().unwrap_or_else(|| target.metrics());
     let mut all = Stats::new(phases.clone(), scenarios.clone());
     let mut is_interrupted = false;
     let mut cpu = Cpu::new(shared.begun, threads);
@@ -166,7 +136,7 @@ pub fn run(
         let (ended, ends_scrape) = mpsc::channel();
         let scraper = scope.spawn({
             let begun = shared.begun;
-            move || scrape::collect(&metrics, begun, &ends_scrape)
+            move || scrape::collect(&metrics, insecure, begun, &ends_scrape)
         });
         let mut told = Instant::now();
         loop {
@@ -228,39 +198,6 @@ fn ends(durations: &[Duration]) -> Vec<Duration> {
         end
     };
     durations.iter().map(add).collect()
-}
-
-/// Finds the server, and whether it accepts a connection.
-fn reach(text: &str) -> Result<Target, Unreachable> {
-    let sentence = |what: &str| Unreachable::Target(format!("{text}: {what}"));
-    let no_url = || sentence("expected a URL, as in http://127.0.0.1:8080");
-    let uri: Uri = text.parse().map_err(|_| no_url())?;
-    match uri.scheme_str() {
-        Some("http" | "ws") => {}
-        Some("https" | "wss") => {
-            let sentence = sentence("this program speaks no TLS: name the server behind its proxy");
-            return Err(sentence);
-        }
-        _ => return Err(no_url()),
-    }
-    let authority = uri.authority().ok_or_else(no_url)?;
-    let host = authority.host().trim_matches(['[', ']']);
-    let unreachable = |error| Unreachable::Server { target: text.to_owned(), error };
-    let addresses = (host, authority.port_u16().unwrap_or(80)).to_socket_addrs().map_err(unreachable)?;
-    let mut failure = io::Error::new(io::ErrorKind::NotFound, "its name has no address");
-    for address in addresses {
-        #[expect(clippy::disallowed_types, reason = "before the event loops begin")]
-        match std::net::TcpStream::connect_timeout(&address, REACH_PATIENCE).and_then(|tcp| tcp.local_addr()) {
-            Ok(local) => {
-                let path = uri.path_and_query().map_or("/", |path| path.as_str());
-                let path = if path.is_empty() { "/" } else { path };
-                let (authority, path) = (authority.to_string(), path.to_owned());
-                return Ok(Target { authority, path, address, local: local.ip() });
-            }
-            Err(error) => failure = error,
-        }
-    }
-    Err(unreachable(failure))
 }
 
 /// CPU time of the process.

@@ -3,14 +3,13 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
 
 use mio::net::TcpStream;
 use mio::{Registry, Token};
 use serde_json::Value;
 
 use super::script::Method;
-use super::websocket::{dial, error_name, is_connected};
+use super::target::{Stream, Target, error_name};
 
 /// Bytes of a response, its body included.
 const RESPONSE_BYTES: usize = 16 * 1024 * 1024;
@@ -34,7 +33,7 @@ pub(super) struct Response {
 /// A connection that is kept for request after request, each answered before the next is asked.
 pub(super) struct Http {
     token: Token,
-    stream: Option<TcpStream>,
+    stream: Option<Stream<TcpStream>>,
     is_connected: bool,
     /// Of the request, and how many have left.
     request: Vec<u8>,
@@ -64,20 +63,14 @@ impl Http {
         }
     }
 
-    /// Sends a request to the server that is called `authority`.
-    pub(super) fn ask(
-        &mut self,
-        registry: &Registry,
-        address: SocketAddr,
-        authority: &str,
-        request: &Request,
-    ) -> Result<(), &'static str> {
-        self.request = request.encode(authority)?;
+    /// Sends a request.
+    pub(super) fn ask(&mut self, registry: &Registry, target: &Target, request: &Request) -> Result<(), &'static str> {
+        self.request = request.encode(&target.authority)?;
         self.written = 0;
         self.response.clear();
         self.is_asking = true;
         if self.stream.is_none() {
-            self.stream = Some(dial(registry, self.token, address).map_err(|error| error_name(&error))?);
+            self.stream = Some(target.dial(registry, self.token).map_err(|error| error_name(&error))?);
             self.is_connected = false;
             return Ok(());
         }
@@ -100,7 +93,7 @@ impl Http {
     fn write(&mut self) -> io::Result<()> {
         let Some(stream) = &mut self.stream else { return Ok(()) };
         if !self.is_connected {
-            self.is_connected = is_connected(stream)?;
+            self.is_connected = stream.is_connected()?;
         }
         while self.is_connected && self.written < self.request.len() {
             match stream.write(&self.request[self.written..]) {
@@ -157,7 +150,7 @@ impl Http {
 
 impl Request {
     fn encode(&self, authority: &str) -> Result<Vec<u8>, &'static str> {
-        let path = match self.url.strip_prefix("http://") {
+        let path = match self.url.strip_prefix("http://").or_else(|| self.url.strip_prefix("https://")) {
             Some(rest) => rest.strip_prefix(authority).ok_or("another_server")?,
             None => &self.url,
         };

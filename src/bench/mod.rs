@@ -14,5 +14,6 @@ mod http;
 mod meters;
 mod netem;
 mod scrape;
+mod target;
 mod user;
 mod websocket;

@@ -1,16 +1,14 @@
 //! The server's own metrics, fetched now and then while users play.
 
-#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "a thread of its own that may block")]
+#![expect(clippy::disallowed_methods, reason = "a thread of its own that may block")]
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use tungstenite::http::Uri;
-
 use super::stats::INTERVAL;
+use super::target;
 
 /// For a connection, and for a response.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -21,11 +19,16 @@ const METRICS: usize = 10_000;
 
 /// Fetches once an interval and at the end, which has come when the other end of `ended` is dropped. A server that has
 /// no such page just has none of its metrics in the report.
-pub(super) fn collect(url: &str, begun: Instant, ended: &Receiver<()>) -> Vec<(Duration, BTreeMap<String, f64>)> {
+pub(super) fn collect(
+    url: &str,
+    insecure: bool,
+    begun: Instant,
+    ended: &Receiver<()>,
+) -> Vec<(Duration, BTreeMap<String, f64>)> {
     let mut scrapes = Vec::new();
     loop {
         let at = begun.elapsed();
-        match fetch(url) {
+        match fetch(url, insecure) {
             Ok(metrics) if !metrics.is_empty() => scrapes.push((at, metrics)),
             Ok(_) => log::debug!("there are no metrics at {url}"),
             Err(error) => log::debug!("the metrics at {url} can't be read: {error}"),
@@ -36,27 +39,17 @@ pub(super) fn collect(url: &str, begun: Instant, ended: &Receiver<()>) -> Vec<(D
             _ if begun.elapsed() < at + Duration::from_secs(1) => return scrapes,
             _ => {
                 let at = begun.elapsed();
-                scrapes.extend(fetch(url).ok().filter(|metrics| !metrics.is_empty()).map(|metrics| (at, metrics)));
+                scrapes.extend(
+                    fetch(url, insecure).ok().filter(|metrics| !metrics.is_empty()).map(|metrics| (at, metrics)),
+                );
                 return scrapes;
             }
         }
     }
 }
 
-fn fetch(url: &str) -> io::Result<BTreeMap<String, f64>> {
-    let invalid = |_| io::Error::from(io::ErrorKind::InvalidInput);
-    let uri: Uri = url.parse().map_err(invalid)?;
-    let authority = uri.authority().ok_or(io::ErrorKind::InvalidInput)?;
-    let host = authority.host().trim_matches(['[', ']']);
-    let mut addresses = (host, authority.port_u16().unwrap_or(80)).to_socket_addrs()?;
-    let address = addresses.next().ok_or(io::ErrorKind::NotFound)?;
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\n\r\n").as_bytes())?;
-    let mut response = Vec::new();
-    stream.take(RESPONSE_BYTES).read_to_end(&mut response)?;
+fn fetch(url: &str, insecure: bool) -> io::Result<BTreeMap<String, f64>> {
+    let response = target::get(url, insecure, PATIENCE, RESPONSE_BYTES)?;
     let response = String::from_utf8_lossy(&response);
     match response.split_once("\r\n\r\n") {
         Some((head, body)) if head.split(' ').nth(1) == Some("200") => Ok(parse(body)),

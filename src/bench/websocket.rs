@@ -2,15 +2,16 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 
 use mio::net::TcpStream;
-use mio::{Interest, Registry, Token};
+use mio::{Registry, Token};
 use tungstenite::client::IntoClientRequest;
 use tungstenite::handshake::client::{ClientHandshake, Request};
 use tungstenite::handshake::{HandshakeError, MidHandshake};
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Bytes, Message, Utf8Bytes};
+
+use super::target::{Stream, Target, error_name};
 
 /// Messages taken in one go, before others have their turn.
 const MESSAGES_PER_TURN: usize = 64;
@@ -26,9 +27,9 @@ pub(super) enum Brought {
 }
 
 enum State {
-    Connecting { stream: TcpStream, request: Box<Request> },
-    Handshaking(Box<MidHandshake<ClientHandshake<TcpStream>>>),
-    Open(Box<tungstenite::WebSocket<TcpStream>>),
+    Connecting { stream: Stream<TcpStream>, request: Box<Request> },
+    Handshaking(Box<MidHandshake<ClientHandshake<Stream<TcpStream>>>>),
+    Open(Box<tungstenite::WebSocket<Stream<TcpStream>>>),
     Closed,
 }
 
@@ -43,11 +44,11 @@ impl WebSocket {
     pub(super) fn connect(
         registry: &Registry,
         token: Token,
-        address: SocketAddr,
+        target: &Target,
         url: &str,
     ) -> Result<WebSocket, &'static str> {
         let request = Box::new(url.into_client_request().map_err(|_| "EURL")?);
-        let stream = dial(registry, token, address).map_err(|error| error_name(&error))?;
+        let stream = target.dial(registry, token).map_err(|error| error_name(&error))?;
         Ok(WebSocket { state: State::Connecting { stream, request }, waiting: VecDeque::new() })
     }
 
@@ -95,7 +96,7 @@ impl WebSocket {
                 return Ok(true);
             }
             State::Connecting { stream, request } => {
-                if !is_connected(&stream)? {
+                if !stream.is_connected()? {
                     self.state = State::Connecting { stream, request };
                     return Ok(false);
                 }
@@ -152,43 +153,6 @@ impl WebSocket {
             }
         }
         Ok(true)
-    }
-}
-
-/// Begins to connect.
-pub(super) fn dial(registry: &Registry, token: Token, address: SocketAddr) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect(address)?;
-    registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-    Ok(stream)
-}
-
-/// Whether a socket that was to connect has.
-pub(super) fn is_connected(stream: &TcpStream) -> io::Result<bool> {
-    if let Some(error) = stream.take_error()? {
-        return Err(error);
-    }
-    match stream.peer_addr() {
-        // A small message should not wait for another.
-        Ok(_) => stream.set_nodelay(true).map(|()| true),
-        Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// What reports call an error of a socket: Node's names, as in Artillery's.
-pub(super) fn error_name(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "ECONNREFUSED",
-        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::UnexpectedEof => {
-            "ECONNRESET"
-        }
-        io::ErrorKind::BrokenPipe => "EPIPE",
-        io::ErrorKind::TimedOut => "ETIMEDOUT",
-        io::ErrorKind::HostUnreachable => "EHOSTUNREACH",
-        io::ErrorKind::NetworkUnreachable => "ENETUNREACH",
-        io::ErrorKind::AddrNotAvailable => "EADDRNOTAVAIL",
-        _ if error.raw_os_error() == Some(nix::errno::Errno::EMFILE as i32) => "EMFILE",
-        _ => "EIO",
     }
 }
 

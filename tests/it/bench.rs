@@ -56,8 +56,16 @@ pub(super) fn signal(process: &Child, name: &str) {
     assert!(status.success());
 }
 
-fn options(target: &str) -> Options {
-    Options { name: "test".to_owned(), target: target.to_owned(), threads: 2, seed: 7, solo: false, scrape: None }
+pub(super) fn options(target: &str) -> Options {
+    Options {
+        name: "test".to_owned(),
+        target: target.to_owned(),
+        insecure: false,
+        threads: 2,
+        seed: 7,
+        solo: false,
+        scrape: None,
+    }
 }
 
 pub(super) fn run(yaml: &str, target: &str, progress: impl FnMut(&Progress<'_>)) -> Run {
@@ -341,5 +349,6 @@ fn a_server_that_is_not_there_is_said_to_be() {
     let script = Script::parse(yaml, &Overrides::default()).unwrap();
     let run = |target: &str| generator::run(&script, &options(target), &mut |_| ControlFlow::Continue(()));
     assert!(matches!(run(&format!("http://{address}")), Err(Unreachable::Server { .. })));
-    assert!(matches!(run("https://127.0.0.1:1"), Err(Unreachable::Target(_))));
+    assert!(matches!(run(&format!("https://{address}")), Err(Unreachable::Server { .. })));
+    assert!(matches!(run("ftp://127.0.0.1:1"), Err(Unreachable::Target(_))));
 }

@@ -15,6 +15,8 @@ mod bench_report;
 mod bench_scripts;
 #[cfg(all(feature = "driver", unix))]
 mod bench_steps;
+#[cfg(all(feature = "driver", unix))]
+mod bench_tls;
 mod comeback;
 mod congestion;
 #[cfg(feature = "driver")]

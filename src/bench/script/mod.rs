@@ -36,6 +36,7 @@
 //! | … `skipHeader` | whether the first line is no row | `false` |
 //! | … `delimiter` | one character of ASCII | `,` |
 //! | `config.timeout`, `config.http.timeout` | how long an answer may take | 10 s |
+//! | `config.tls.rejectUnauthorized` | `false` takes any certificate of the server, as `-k` does | `true` |
 //! | `config.rtc.netem` | what is done to datagrams each way: `loss` (percent, as `5` or `5%`), `delay`, `jitter` (at most 10 s) | nothing |
 //! | `config.ensure`, `config.plugins.ensure` | what must hold at the end: | |
 //! | … `thresholds[]` | `METRIC: NUMBER`: less than that; times are milliseconds | |
@@ -200,6 +201,8 @@ pub struct Config {
     pub ensure: Vec<Condition>,
     /// What is done to datagrams.
     pub netem: Netem,
+    /// Whether any certificate of the server is taken.
+    pub insecure: bool,
     /// How long an answer may take.
     pub timeout: Duration,
 }

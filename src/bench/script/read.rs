@@ -30,7 +30,7 @@ const MAX_SPEED: f64 = 1_000.0;
 const NO_JAVASCRIPT: &str = "no JavaScript is run here: values come from config.variables, config.payload and places \
                              such as {{ $randomString(10) }}, and what needs more is a program with rtcade::client";
 /// Keys of Artillery's that are not here, and what is instead.
-const REFUSED: [(&str, &str); 15] = [
+const REFUSED: [(&str, &str); 14] = [
     ("processor", NO_JAVASCRIPT),
     ("function", NO_JAVASCRIPT),
     ("beforeRequest", NO_JAVASCRIPT),
@@ -44,12 +44,11 @@ const REFUSED: [(&str, &str); 15] = [
     ("after", "there are no steps after all users: put them into a scenario"),
     ("capture", "answers are not captured: config.payload gives users what they need"),
     ("match", "answers are not compared: config.ensure says what must hold"),
-    ("tls", "-k on the command line takes any certificate"),
     ("connect", "users connect to config.target when they come, and with join where the engine is rtc"),
 ];
 
-const CONFIG_KEYS: [&str; 10] =
-    ["target", "environments", "phases", "payload", "variables", "plugins", "ensure", "http", "timeout", "rtc"];
+const CONFIG_KEYS: [&str; 11] =
+    ["target", "environments", "phases", "payload", "variables", "plugins", "ensure", "http", "timeout", "rtc", "tls"];
 const ENGINES: [Engine; 4] = [Engine::Rtc, Engine::Ws, Engine::Http, Engine::Geckos];
 /// Steps, the keys that may stand beside each, and the engines that have it.
 const STEP_KEYS: [(&str, &[&str], &[Engine]); 12] = [
@@ -186,6 +185,10 @@ impl<'a> Reader<'a> {
         {
             netem = self::netem(node)?;
         }
+        let rejects = match fields.get("tls") {
+            Some(node) => Fields::of(node, &["rejectUnauthorized"])?.get("rejectUnauthorized").map(flag).transpose()?,
+            None => None,
+        };
         let shorthand = if has_http(scenarios) { "http.response_time" } else { "rtc.echo" };
         let mut ensure = Vec::new();
         if let Some(node) = fields.get("ensure") {
@@ -203,6 +206,7 @@ impl<'a> Reader<'a> {
             variables: self.variables(fields.get("variables"))?,
             ensure,
             netem,
+            insecure: rejects == Some(false),
             timeout: timeout.unwrap_or(TIMEOUT),
         })
     }

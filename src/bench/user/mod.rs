@@ -6,7 +6,6 @@ mod rtc;
 mod udp;
 mod ws;
 
-use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::{Registry, Token};
@@ -20,6 +19,7 @@ use super::http::Request;
 use super::meters::{Count, Meters, Time};
 use super::script::{Engine, Expected, Pacing, Said, Script, Step, Times, Variables};
 use super::stats::Who;
+use super::target::Target;
 
 /// Steps taken in one go, before others have their turn.
 const STEPS_PER_TURN: usize = 64;
@@ -28,17 +28,6 @@ const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Measured messages of a user that are on their way; the oldest gives way to the next.
 const ECHOES: usize = 4096;
-
-/// Where the server is.
-#[derive(Clone, Debug)]
-pub(super) struct Target {
-    /// Host and port, as the URL has them.
-    pub(super) authority: String,
-    pub(super) path: String,
-    pub(super) address: SocketAddr,
-    /// By which of this machine's addresses it is reached.
-    pub(super) local: IpAddr,
-}
 
 /// What the users of one thread share.
 pub(super) struct Thread<'s> {
@@ -55,7 +44,7 @@ pub(super) struct Thread<'s> {
 impl Thread<'_> {
     /// Asks the target.
     fn ask(&self, http: &mut super::http::Http, request: &Request) -> Result<(), &'static str> {
-        http.ask(&self.registry, self.target.address, &self.target.authority, request)
+        http.ask(&self.registry, self.target, request)
     }
 }
 

@@ -107,7 +107,7 @@ impl Rtc {
             _ => format!("ws://{}{}", target.authority, target.path),
         };
         let websocket_token = Token(token.0 + 1);
-        let websocket = WebSocket::connect(&turn.thread.registry, websocket_token, target.address, &url)?;
+        let websocket = WebSocket::connect(&turn.thread.registry, websocket_token, target, &url)?;
         let config = Config {
             seed,
             room: join.room,
@@ -291,8 +291,7 @@ impl Rtc {
         self.note_stats(turn);
         let mut bytes_up = 0;
         if self.send_messages(&mut bytes_up) {
-            match WebSocket::connect(&turn.thread.registry, self.websocket_token, turn.thread.target.address, &self.url)
-            {
+            match WebSocket::connect(&turn.thread.registry, self.websocket_token, turn.thread.target, &self.url) {
                 Ok(websocket) => self.websocket = websocket,
                 Err(_) => self.client.handle_disconnect(turn.now, 1006, "The socket could not be opened."),
             }

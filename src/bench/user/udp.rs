@@ -9,7 +9,7 @@ use mio::{Interest, Token};
 use super::Turn;
 use crate::bench::meters::Count;
 use crate::bench::netem::{Datagram, Direction, Path};
-use crate::bench::websocket::error_name;
+use crate::bench::target::error_name;
 
 /// Datagrams taken in one go, before others have their turn.
 const DATAGRAMS_PER_TURN: usize = 64;

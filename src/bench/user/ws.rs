@@ -26,7 +26,7 @@ impl Ws {
         let target = thread.target;
         let url = format!("ws://{}{}", target.authority, target.path);
         let token = Token(token.0 + 1);
-        let websocket = WebSocket::connect(&thread.registry, token, target.address, &url)?;
+        let websocket = WebSocket::connect(&thread.registry, token, target, &url)?;
         Ok(Ws { websocket, intended, is_leaving: false, echoes: VecDeque::new() })
     }
 

@@ -67,7 +67,7 @@ struct Play {
     /// Say nothing but what goes wrong.
     #[arg(short, long)]
     quiet: bool,
-    /// Taken and passed over: this program speaks no TLS, so there is nothing to trust.
+    /// Take any certificate, and not just those that the operating system trusts.
     #[arg(short = 'k', long)]
     insecure: bool,
     /// Event loops, each with a thread; without, one for each core but one.
@@ -151,6 +151,7 @@ impl Play {
         let options = Options {
             name: name.to_owned(),
             target,
+            insecure: self.insecure,
             threads: self.threads.map_or_else(Options::default_threads, usize::from),
             seed: self.seed.unwrap_or_else(|| getrandom::u64().unwrap_or_default()),
             solo,
