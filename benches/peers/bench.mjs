@@ -28,7 +28,7 @@ async function play(scenario, clients, url) {
   const config = { phases: phases(clients) };
   const arguments_ = ["bench", "run", path.join(here, "task.yml"), "-t", url, "--scenario-name", scenario];
   arguments_.push("-p", rooms, "--overrides", JSON.stringify({ config }), "-o", output, "-q", "--seed", SEED);
-  const child = start([binary("rtcade_server"), ...arguments_.map(String)]);
+  const child = start([binary("rtcade"), ...arguments_.map(String)]);
   const [code] = await once(child, "close");
   if (![0, 1, 4].includes(code)) throw new Error(child.tail.trim() || `status ${code}`);
   return JSON.parse(readFileSync(output, "utf8"));

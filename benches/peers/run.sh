@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # rtcade and other servers side by side: installs, builds, runs all of it, and writes results.json and comparison.svg.
-# With --quick: a few minutes instead of about twenty, to quick.json, which is not kept.
+# With --quick: a few minutes instead of about twenty, to quick.json, which is not kept. With --bench: the task by
+# `rtcade bench` instead, against all that it speaks to, about fifteen minutes, to bench.json.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -24,6 +25,11 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
 cargo build --locked --release
 [[ node_modules/.package-lock.json -nt package-lock.json ]] || npm ci
 ulimit -n "$(ulimit -Hn)"
+
+if [[ " $* " == *" --bench "* ]]; then
+    cargo build --locked --release --manifest-path ../../Cargo.toml --bin rtcade
+    exec node bench.mjs
+fi
 
 results=results.json
 [[ " $* " == *" --quick "* ]] && results=quick.json

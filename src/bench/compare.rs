@@ -132,12 +132,12 @@ mod tests {
     use std::time::Duration;
 
     use super::super::report::Machine;
-    use super::super::stats::{Run, Stats, Who};
+    use super::super::stats::{INTERVAL, Run, Stats, Who};
     use super::*;
 
     /// Made up: of 100 users so many fail; nothing is timed where `ms` is 0.
     fn run(ms: u64, failed: u64, sent: u64) -> Report {
-        let mut stats = Stats::new(vec!["p".to_owned()], vec!["s".to_owned()]);
+        let mut stats = Stats::new(INTERVAL, vec!["p".to_owned()], vec!["s".to_owned()]);
         let (at, who) = (Duration::from_secs(1), Who { phase: 0, scenario: 0 });
         for (name, count) in [("vusers.created", 100), ("vusers.failed", failed), ("rtc.sent", sent)] {
             let counter = stats.counter(name);

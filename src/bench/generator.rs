@@ -32,7 +32,7 @@ use super::meters::{ACTIVE, Count, Meters};
 use super::scrape;
 use super::script::arrivals::{Arrival, arrivals};
 use super::script::{Phase, Script};
-use super::stats::{INTERVAL, Run, Share, Stats, Who};
+use super::stats::{INTERVAL, Run, SHORT_INTERVAL, SHORT_RUN, Share, Stats, Who};
 use super::target::Target;
 pub use super::target::Unreachable;
 use super::user::{Thread, User};
@@ -105,6 +105,7 @@ pub fn run(
     let (phases, durations): (Vec<String>, Vec<Duration>) = phases(script, options.solo).into_iter().unzip();
     let scenarios: Vec<String> = script.scenarios.iter().map(|scenario| scenario.name.clone()).collect();
     let ends = ends(&durations);
+    let planned = ends.last().copied().unwrap_or_default();
     let threads = options.threads.clamp(1, THREADS);
     let began_unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let shared = Shared {
@@ -112,7 +113,7 @@ pub fn run(
         target: &target,
         options,
         begun: Instant::now(),
-        ends: ends.last().copied().unwrap_or_default(),
+        ends: planned,
         threads,
         is_stopped: AtomicBool::new(false),
         active: AtomicUsize::new(0),
@@ -122,21 +123,22 @@ pub fn run(
         polls.push(Poll::new().map_err(Unreachable::Generator)?);
     }
     let metrics = options.scrape.clone().unwrap_or_else(|| target.metrics());
-    let mut all = Stats::new(phases.clone(), scenarios.clone());
+    let interval = if planned <= SHORT_RUN { SHORT_INTERVAL } else { INTERVAL };
+    let mut all = Stats::new(interval, phases, scenarios);
     let mut is_interrupted = false;
     let mut cpu = Cpu::new(shared.begun, threads);
     let scrapes = thread::scope(|scope| {
         let (sender, receiver) = mpsc::channel();
         for (index, poll) in polls.into_iter().enumerate() {
             let (shared, sender) = (&shared, sender.clone());
-            let meters = Meters::new(phases.clone(), scenarios.clone());
+            let meters = Meters::new(all.of_same_run());
             scope.spawn(move || Worker::new(shared, index, poll, meters).run(&sender));
         }
         drop(sender);
         let (ended, ends_scrape) = mpsc::channel();
         let scraper = scope.spawn({
             let begun = shared.begun;
-            move || scrape::collect(&metrics, insecure, begun, &ends_scrape)
+            move || scrape::collect(&metrics, insecure, begun, interval, &ends_scrape)
         });
         let mut told = Instant::now();
         loop {
@@ -224,7 +226,7 @@ impl Cpu {
     /// Notes the share of each interval when it is over.
     fn note(&mut self, now: Instant, stats: &mut Stats) {
         let interval = now - self.noted_at;
-        if interval >= INTERVAL {
+        if interval >= stats.interval() {
             self.record(now, stats);
         }
     }
@@ -233,7 +235,7 @@ impl Cpu {
         let used = cpu_time();
         let share = self.share(used.saturating_sub(self.noted), now - self.noted_at);
         // It belongs to the interval that has ended.
-        let at = (now - self.begun).saturating_sub(Duration::from_secs(1));
+        let at = (now - self.begun).saturating_sub((now - self.noted_at) / 2);
         stats.gauge(at, "generator.cpu", share);
         (self.noted_at, self.noted) = (now, used);
     }
@@ -477,7 +479,7 @@ mod tests {
     #[test]
     fn a_generator_that_is_busy_or_late_is_no_measure() {
         for (cpu, late_ms, is_unfit) in [(0.85, 4, false), (0.86, 4, true), (0.1, 6, true), (0.1, 0, false)] {
-            let mut stats = Stats::new(vec!["phase".to_owned()], vec!["scenario".to_owned()]);
+            let mut stats = Stats::new(INTERVAL, vec!["phase".to_owned()], vec!["scenario".to_owned()]);
             let lateness = stats.timing("generator.lateness");
             // One in a hundred does not count.
             for number in 0..200 {

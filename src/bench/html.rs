@@ -9,7 +9,7 @@ use super::chart::{Chart, Phase, escape};
 use super::compare;
 use super::ensure::Outcome;
 use super::meters::ACTIVE;
-use super::report::{RECEIVED, Report, SENT, Verdict, loss_ratio, millis_of, seconds_of, sum};
+use super::report::{RECEIVED, Report, SENT, Verdict, loss_ratio, seconds_of, sum};
 use super::stats::{Share, Stats, Summary};
 use super::terminal::{clock, errors};
 
@@ -177,14 +177,15 @@ impl Page<'_> {
         let step = match points[..] {
             [Share::Between(_, step), _, ..] if seconds > 0.0 => step,
             _ => {
-                let text = "The run was too short for charts: they have a point for every 10 s.";
+                let step = stats.interval().as_secs();
+                let text = format!("The run was too short for charts: they have a point for every {step} s.");
                 self.put(format_args!("<h2>Over time</h2>\n<p class=\"soft\">{text}</p>\n"));
                 return;
             }
         };
         let middle = |share: &Share| match share {
             Share::Between(from, to) => {
-                let [from, to] = [*from, *to].map(|interval| millis_of(interval) as f64 / 1e3);
+                let [from, to] = [*from, *to].map(|interval| stats.begin_of(interval).as_secs_f64());
                 f64::midpoint(from, to.min(seconds).max(from)).min(seconds)
             }
             _ => 0.0,
@@ -237,7 +238,7 @@ impl Page<'_> {
             html.push_str(&chart.to_html(&format!("chart{i}")).unwrap_or_default());
         }
         html.push_str(&self.server_cpu(seconds, &phases).unwrap_or_default());
-        let step = millis_of(step) / 1_000;
+        let step = stats.begin_of(step).as_secs();
         self.put(format_args!(
             "<h2>Over time <small>a point for every {step} s</small></h2>\n<div class=\"charts\">\n{html}</div>\n"
         ));

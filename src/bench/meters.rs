@@ -75,12 +75,9 @@ pub(super) struct Meters {
 }
 
 impl Meters {
-    pub(super) fn new(phases: Vec<String>, scenarios: Vec<String>) -> Meters {
-        Meters {
-            stats: Stats::new(phases, scenarios),
-            counters: [None; Count::NAMES.len()],
-            timings: [None; Time::NAMES.len()],
-        }
+    /// What is measured goes to `stats`, which are empty.
+    pub(super) fn new(stats: Stats) -> Meters {
+        Meters { stats, counters: [None; Count::NAMES.len()], timings: [None; Time::NAMES.len()] }
     }
 
     pub(super) fn add(&mut self, at: Duration, who: Who, what: Count, count: u64) {
@@ -108,7 +105,7 @@ impl Meters {
 
     /// What was measured since the last call.
     pub(super) fn take(&mut self) -> Stats {
-        let (phases, scenarios) = (self.stats.phases().to_vec(), self.stats.scenarios().to_vec());
-        std::mem::replace(self, Meters::new(phases, scenarios)).stats
+        let empty = self.stats.of_same_run();
+        std::mem::replace(self, Meters::new(empty)).stats
     }
 }

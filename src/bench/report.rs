@@ -1,12 +1,12 @@
 //! A run with what it ran on and what it must reach, as JSON: Artillery's, and more beside it.
 //!
-//! `aggregate` and `intermediate` have the form of Artillery's reports, times in milliseconds. What Artillery has no
-//! place for: `phases` and `scenarios` have the form of an `intermediate`; `hdr` in each of them holds every timing as
-//! a histogram of HdrHistogram's V2 format in base64, from which reports are merged without loss; `checks` is what
-//! `ensure` asked for and how that came out; `machine`, `seed` and `generator` say where the figures come from, and
-//! `merged` says it of further runs in the same report; `server` has the metrics scraped from the server. A phase has
-//! `beginsAt`, and `duration` in seconds. Gauges are `vusers.active`, the most users at once in an `intermediate`, and
-//! `generator.cpu`.
+//! `aggregate` and `intermediate` have the form of Artillery's reports, times in milliseconds; of runs of at most three
+//! minutes there is an `intermediate` for each second, of others one for 10 s. What Artillery has no place for:
+//! `phases` and `scenarios` have the form of an `intermediate`; `hdr` in each of them holds every timing as a histogram
+//! of HdrHistogram's V2 format in base64, from which reports are merged without loss; `checks` is what `ensure` asked
+//! for and how that came out; `machine`, `seed` and `generator` say where the figures come from, and `merged` says it
+//! of further runs in the same report; `server` has the metrics scraped from the server. A phase has `beginsAt`, and
+//! `duration` in seconds. Gauges are `vusers.active`, the most users at once in an `intermediate`, and `generator.cpu`.
 //!
 //! `rates` has `server.cpu_us_per_message` where one of these metrics is `process_cpu_seconds_total`: microseconds of
 //! the server's CPU per message that users received. What the counter was at an interval's ends is interpolated
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ensure::{Condition, Outcome};
 use super::script::LONGEST;
-use super::stats::{INTERVAL, INTERVALS_MAX, Run, Share, Spans, Stats, Summary, millis};
+use super::stats::{INTERVAL, INTERVALS_MAX, Run, SHORT_INTERVAL, Share, Spans, Stats, Summary, millis};
 
 /// Bytes of a report that are read.
 pub const REPORT_BYTES: usize = 256 * 1024 * 1024;
@@ -189,6 +189,7 @@ impl Machine {
 struct File {
     #[serde(skip_deserializing)]
     aggregate: Section,
+    interval_ms: u64,
     intermediate: Vec<Section>,
     script: String,
     target: String,
@@ -351,7 +352,7 @@ impl Report {
         let messages = sum(&self.stats, &RECEIVED, share).filter(|messages| *messages > 0)?;
         // The last message may have come long before the last scrape, between two.
         let end = self.scrapes.last().map_or(Duration::ZERO, |(at, _)| *at).max(self.stats.elapsed());
-        let (from, to) = span_of(share, end)?;
+        let (from, to) = span_of(&self.stats, share, end)?;
         let seconds = growth(&self.server_cpu(from, to), from.as_secs_f64(), to.as_secs_f64())?;
         Some(seconds * 1e6 / messages as f64).filter(|micros| micros.is_finite())
     }
@@ -443,6 +444,7 @@ impl Report {
         };
         let file = File {
             aggregate: self.section(Share::All),
+            interval_ms: millis(self.stats.interval()),
             intermediate: (0..self.stats.intervals())
                 .map(|number| self.section(Share::Between(number, number + 1)))
                 .collect(),
@@ -498,7 +500,7 @@ impl Report {
             duration: None,
             period: match share {
                 Share::All => Some(began),
-                Share::Between(number, _) => Some(began.saturating_add(millis_of(number))),
+                Share::Between(number, _) => Some(began.saturating_add(millis(stats.begin_of(number)))),
                 Share::Phase(_) | Share::Scenario(_) => None,
             },
             counters: stats
@@ -543,7 +545,9 @@ impl Report {
             let names = sections.iter().map(|section| section.name.clone()).collect::<Option<Vec<_>>>();
             names.ok_or_else(|| format!("{what}: one has no name"))
         };
-        let mut stats = Stats::new(names("phases", &file.phases)?, names("scenarios", &file.scenarios)?);
+        let interval = [INTERVAL, SHORT_INTERVAL].into_iter().find(|one| millis(*one) == file.interval_ms);
+        let interval = interval.ok_or_else(|| format!("intervalMs: {} is no length of intervals", file.interval_ms))?;
+        let mut stats = Stats::new(interval, names("phases", &file.phases)?, names("scenarios", &file.scenarios)?);
         let mut origins = vec![Origin {
             script: file.script,
             target: file.target,
@@ -570,8 +574,8 @@ impl Report {
             return Err(format!("intermediate: {} of them, at most {INTERVALS_MAX}", file.intermediate.len()));
         }
         for (i, interval) in file.intermediate.iter().enumerate() {
-            if interval.period != Some(began.saturating_add(millis_of(i))) {
-                return Err(format!("intermediate[{i}]: its period isn't {i} × 10 s after the begin"));
+            if interval.period != Some(began.saturating_add(millis(stats.begin_of(i)))) {
+                return Err(format!("intermediate[{i}]: its period isn't {i} intervals after the begin"));
             }
             interval
                 .read_into(&mut stats, Share::Between(i, i + 1))
@@ -665,13 +669,10 @@ fn growth(known: &[(f64, f64)], from: f64, to: f64) -> Option<f64> {
 }
 
 /// When it began and ended, of a run that ended then; nothing where that isn't known, or is the same.
-fn span_of(share: Share, end_of_run: Duration) -> Option<(Duration, Duration)> {
+fn span_of(stats: &Stats, share: Share, end_of_run: Duration) -> Option<(Duration, Duration)> {
     let (begin, end) = match share {
         Share::All => (Duration::ZERO, end_of_run),
-        Share::Between(from, to) => {
-            let (begin, end) = (Duration::from_millis(millis_of(from)), Duration::from_millis(millis_of(to)));
-            (begin, end_of_run.min(end))
-        }
+        Share::Between(from, to) => (stats.begin_of(from), end_of_run.min(stats.begin_of(to))),
         Share::Phase(_) | Share::Scenario(_) => return None,
     };
     (begin < end).then_some((begin, end))
@@ -679,11 +680,7 @@ fn span_of(share: Share, end_of_run: Duration) -> Option<(Duration, Duration)> {
 
 /// How long it was; nothing where that isn't known.
 pub(super) fn seconds_of(stats: &Stats, share: Share) -> Option<f64> {
-    span_of(share, stats.elapsed()).map(|(begin, end)| (end - begin).as_secs_f64())
-}
-
-pub(super) fn millis_of(interval: usize) -> u64 {
-    interval as u64 * INTERVAL.as_secs() * 1_000
+    span_of(stats, share, stats.elapsed()).map(|(begin, end)| (end - begin).as_secs_f64())
 }
 
 fn rounded(value: f64) -> f64 {
@@ -719,7 +716,7 @@ mod tests {
 
     /// Made up, of the seconds given.
     fn run(seconds: impl Iterator<Item = u64>) -> Report {
-        let mut stats = Stats::new(vec!["one".to_owned(), "two".to_owned()], vec!["s".to_owned()]);
+        let mut stats = Stats::new(INTERVAL, vec!["one".to_owned(), "two".to_owned()], vec!["s".to_owned()]);
         let counters = ["vusers.created", "vusers.failed", "rtc.lost", "rtc.received", "http.requests"];
         let counters = counters.map(|name| stats.counter(name));
         let timing = stats.timing("rtc.echo");
@@ -740,7 +737,7 @@ mod tests {
 
     /// In each of 40 seconds users receive 100 messages; the server has used so much CPU at these seconds.
     fn run_with_cpu(used: &[(u64, f64)]) -> Report {
-        let mut stats = Stats::new(vec!["one".to_owned(), "two".to_owned()], vec!["s".to_owned()]);
+        let mut stats = Stats::new(INTERVAL, vec!["one".to_owned(), "two".to_owned()], vec!["s".to_owned()]);
         for name in RECEIVED {
             let counter = stats.counter(name);
             for second in 0..40 {

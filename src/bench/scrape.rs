@@ -7,7 +7,6 @@ use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use super::stats::INTERVAL;
 use super::target;
 
 /// For a connection, and for a response.
@@ -23,6 +22,7 @@ pub(super) fn collect(
     url: &str,
     insecure: bool,
     begun: Instant,
+    interval: Duration,
     ended: &Receiver<()>,
 ) -> Vec<(Duration, BTreeMap<String, f64>)> {
     let mut scrapes = Vec::new();
@@ -33,7 +33,8 @@ pub(super) fn collect(
             Ok(_) => log::debug!("there are no metrics at {url}"),
             Err(error) => log::debug!("the metrics at {url} can't be read: {error}"),
         }
-        let next = begun + INTERVAL * u32::try_from(at.as_secs() / INTERVAL.as_secs() + 1).unwrap_or(u32::MAX);
+        let passed = u32::try_from(at.as_millis() / interval.as_millis()).unwrap_or(u32::MAX);
+        let next = begun + interval.saturating_mul(passed.saturating_add(1));
         match ended.recv_timeout(next.saturating_duration_since(Instant::now())) {
             Err(RecvTimeoutError::Timeout) => {}
             _ if begun.elapsed() < at + Duration::from_secs(1) => return scrapes,

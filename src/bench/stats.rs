@@ -6,8 +6,12 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
 
-/// Length of the intervals by which a run is cut.
+/// Length of the intervals by which a run is cut, as in Artillery's reports.
 pub const INTERVAL: Duration = Duration::from_secs(10);
+/// That of a short run's, whose charts would have a point or two.
+pub const SHORT_INTERVAL: Duration = Duration::from_secs(1);
+/// What is planned for no longer is a short run.
+pub const SHORT_RUN: Duration = Duration::from_secs(180);
 /// Intervals of a run, a week of them; what comes later counts to the last.
 pub const INTERVALS_MAX: usize = 60_480;
 /// Names of counters, and of timings; what has a further name counts as [`FURTHER_NAMES`].
@@ -52,17 +56,18 @@ pub enum Share {
     Phase(usize),
     /// Of the scenario with this index.
     Scenario(usize),
-    /// Of the [`INTERVAL`]s with these numbers from the run's begin, the latter excluded.
+    /// Of the intervals with these numbers from the run's begin, the latter excluded.
     Between(usize, usize),
 }
 
-/// What was measured, by interval of 10 s, phase and scenario; one per thread, merged at the end and for the live view.
+/// What was measured, by interval, phase and scenario; one per thread, merged at the end and for the live view.
 ///
 /// Times are kept to three significant digits, from 1 µs to 1 h. A phase and a scenario hold a histogram of each
 /// timing, of 16 KiB to 190 KiB by the longest time in it; the two intervals in use do too. All other intervals are
 /// packed, a few bytes for each different time, without losing any: a merge is exact.
 #[derive(Clone, Debug)]
 pub struct Stats {
+    interval: Duration,
     phases: Vec<String>,
     scenarios: Vec<String>,
     counter_ids: BTreeMap<String, usize>,
@@ -150,10 +155,11 @@ pub struct Summary {
 }
 
 impl Stats {
-    /// Nothing measured yet.
+    /// Nothing measured yet, by intervals of that length: [`INTERVAL`] or [`SHORT_INTERVAL`].
     #[must_use]
-    pub fn new(phases: Vec<String>, scenarios: Vec<String>) -> Stats {
+    pub fn new(interval: Duration, phases: Vec<String>, scenarios: Vec<String>) -> Stats {
         Stats {
+            interval: interval.max(SHORT_INTERVAL),
             phases,
             scenarios,
             counter_ids: BTreeMap::new(),
@@ -163,6 +169,12 @@ impl Stats {
             gauges: BTreeMap::new(),
             spans: Vec::new(),
         }
+    }
+
+    /// Nothing measured yet of the same run.
+    #[must_use]
+    pub fn of_same_run(&self) -> Stats {
+        Stats::new(self.interval, self.phases.clone(), self.scenarios.clone())
     }
 
     /// Registers a counter of this name, or finds it. From then on it is reported, be it 0.
@@ -183,7 +195,7 @@ impl Stats {
 
     /// Counts `count` more, `at` so long after the run's begin.
     pub fn add(&mut self, at: Duration, who: Who, counter: Counter, count: u64) {
-        let interval = interval_of(at);
+        let interval = self.interval_of(at);
         let counts = &mut self.counters[counter.0];
         counts.phases[who.phase] += count;
         counts.scenarios[who.scenario] += count;
@@ -195,7 +207,7 @@ impl Stats {
 
     /// Records that something took so long, `at` so long after the run's begin.
     pub fn record(&mut self, at: Duration, who: Who, timing: Timing, took: Duration) {
-        let interval = interval_of(at);
+        let interval = self.interval_of(at);
         let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).min(LONGEST_US);
         let times = &mut self.timings[timing.0];
         times.phases[who.phase].record(took);
@@ -209,12 +221,12 @@ impl Stats {
     /// What has a value at any time; the newest of an interval counts. Of merged ones the highest does.
     /// What isn't finite is left out.
     pub fn gauge(&mut self, at: Duration, name: &str, value: f64) {
-        self.set_gauge(name, interval_of(at), value);
+        self.set_gauge(name, self.interval_of(at), value);
     }
 
     /// The same, but the highest of an interval counts.
     pub fn raise_gauge(&mut self, at: Duration, name: &str, value: f64) {
-        let highest = self.gauge_in(name, interval_of(at)).map_or(value, |before| before.max(value));
+        let highest = self.gauge_in(name, self.interval_of(at)).map_or(value, |before| before.max(value));
         self.gauge(at, name, highest);
     }
 
@@ -222,9 +234,10 @@ impl Stats {
     ///
     /// # Panics
     ///
-    /// Where its phases or scenarios are others.
+    /// Where its phases, scenarios or intervals are others.
     pub fn merge(&mut self, other: Stats) {
         assert_eq!((&self.phases, &self.scenarios), (&other.phases, &other.scenarios), "another script");
+        assert_eq!(self.interval, other.interval, "of one script all intervals are alike");
         let (mut counters, mut timings) = (other.counters, other.timings);
         for (name, id) in other.counter_ids {
             let id_here = self.counter(&name).0;
@@ -243,6 +256,24 @@ impl Stats {
         for (interval, spans) in other.spans.into_iter().enumerate() {
             at_index(&mut self.spans, interval).merge(spans);
         }
+    }
+
+    /// Length of the intervals.
+    #[must_use]
+    pub fn interval(&self) -> Duration {
+        self.interval
+    }
+
+    /// When an interval begins, so long after the run's begin; the last one there may be, for those beyond.
+    #[must_use]
+    pub fn begin_of(&self, interval: usize) -> Duration {
+        self.interval.saturating_mul(u32::try_from(interval.min(INTERVALS_MAX)).unwrap_or(u32::MAX))
+    }
+
+    /// The interval in which that time after the run's begin is.
+    #[must_use]
+    pub fn interval_of(&self, at: Duration) -> usize {
+        usize::try_from(at.as_millis() / self.interval.as_millis()).unwrap_or(usize::MAX).min(INTERVALS_MAX - 1)
     }
 
     /// Names of the phases.
@@ -570,10 +601,6 @@ fn register<T>(ids: &mut BTreeMap<String, usize>, entries: &mut Vec<T>, name: &s
     })
 }
 
-fn interval_of(at: Duration) -> usize {
-    usize::try_from(at.as_secs() / INTERVAL.as_secs()).unwrap_or(usize::MAX).min(INTERVALS_MAX - 1)
-}
-
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -619,7 +646,7 @@ mod tests {
     const WHO: Who = Who { phase: 0, scenario: 0 };
 
     fn one_of_each() -> Stats {
-        Stats::new(vec!["p".to_owned()], vec!["s".to_owned()])
+        Stats::new(INTERVAL, vec!["p".to_owned()], vec!["s".to_owned()])
     }
 
     fn ms(ms: u64) -> Duration {
@@ -648,7 +675,7 @@ mod tests {
     #[test]
     fn what_was_measured_is_found_by_phase_scenario_and_interval() {
         let names = |names: [&str; 2]| names.map(str::to_owned).to_vec();
-        let mut stats = Stats::new(names(["a", "b"]), names(["c", "d"]));
+        let mut stats = Stats::new(INTERVAL, names(["a", "b"]), names(["c", "d"]));
         let (counter, timing) = (stats.counter("n"), stats.timing("t"));
         for (second, phase, scenario) in [(0, 0, 0), (9, 0, 1), (10, 1, 1), (35, 1, 1), (5, 1, 0)] {
             let (at, who) = (Duration::from_secs(second), Who { phase, scenario });
@@ -707,7 +734,7 @@ mod tests {
         ) {
             // As time goes by: an interval that comes again is unpacked.
             records.sort_by_key(|(second, ..)| *second / 3);
-            let new = || Stats::new(["a", "b", "c"].map(str::to_owned).to_vec(), vec!["s".to_owned()]);
+            let new = || Stats::new(INTERVAL, ["a", "b", "c"].map(str::to_owned).to_vec(), vec!["s".to_owned()]);
             let (mut one, mut left, mut right) = (new(), new(), new());
             right.timing("not in the left one");
             for (second, phase, us, is_left) in records {

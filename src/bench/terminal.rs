@@ -7,12 +7,15 @@ use std::time::Duration;
 use super::compare::number;
 use super::meters::ACTIVE;
 use super::report::{RECEIVED, Report, SENT, loss_ratio, sum};
-use super::stats::{INTERVAL, Share, Stats};
+use super::stats::{Share, Stats};
 
 /// Least time between two pictures.
 const REDRAW: Duration = Duration::from_millis(250);
 /// Least time over which a rate is taken.
 const RATE_OVER: Duration = Duration::from_secs(1);
+const LINES_APART: Duration = Duration::from_secs(10);
+/// How far back what is said of now may reach, in whole intervals.
+const OF_NOW: Duration = Duration::from_secs(10);
 const BAR_CELLS: usize = 30;
 /// Phases in one picture.
 const PHASES_SHOWN: usize = 8;
@@ -71,7 +74,7 @@ impl<W: Write> Terminal<W> {
     pub fn show(&mut self, elapsed: Duration, phase: usize, active: usize, stats: &Stats) {
         let pause = match self.mode {
             Mode::Live => REDRAW,
-            Mode::Lines => INTERVAL,
+            Mode::Lines => LINES_APART,
             Mode::Quiet => return,
         };
         let next = self.shown_at.map_or(if self.mode == Mode::Live { Duration::ZERO } else { pause }, |at| at + pause);
@@ -80,7 +83,7 @@ impl<W: Write> Terminal<W> {
         }
         // The lines stand on the grid of the intervals, however late the one before came.
         self.shown_at = Some(match self.mode {
-            Mode::Lines => Duration::from_secs(elapsed.as_secs() / INTERVAL.as_secs() * INTERVAL.as_secs()),
+            Mode::Lines => Duration::from_secs(elapsed.as_secs() / LINES_APART.as_secs() * LINES_APART.as_secs()),
             Mode::Live | Mode::Quiet => elapsed,
         });
         self.take_rates(elapsed, stats);
@@ -166,10 +169,10 @@ impl<W: Write> Terminal<W> {
     }
 }
 
-/// A timing's figures in the interval of now, or in the one before.
+/// A timing's figures of the last seconds.
 fn of_now(stats: &Stats, timing: &str, elapsed: Duration) -> Option<String> {
-    let now = usize::try_from(elapsed.as_secs() / INTERVAL.as_secs()).unwrap_or(usize::MAX - 1);
-    let summary = stats.summary(timing, Share::Between(now.saturating_sub(1), now + 1))?;
+    let [from, now] = [elapsed.saturating_sub(OF_NOW), elapsed].map(|at| stats.interval_of(at));
+    let summary = stats.summary(timing, Share::Between(from, now + 1))?;
     let [p50, p95, p99] = [summary.p50, summary.p95, summary.p99].map(number);
     Some(format!("{timing} p50 {p50} p95 {p95} p99 {p99} ms"))
 }
@@ -250,12 +253,12 @@ pub fn summary(report: &Report) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::stats::Who;
+    use super::super::stats::{INTERVAL, Who};
     use super::*;
 
     /// What a minute of a run writes that is shown every 50 ms.
     fn shown(mode: Mode) -> String {
-        let mut stats = Stats::new(vec!["warm".to_owned(), "hot".to_owned()], vec!["s".to_owned()]);
+        let mut stats = Stats::new(INTERVAL, vec!["warm".to_owned(), "hot".to_owned()], vec!["s".to_owned()]);
         let (sent, timing) = (stats.counter("rtc.sent"), stats.timing("rtc.echo"));
         let mut out = Vec::new();
         let phases =

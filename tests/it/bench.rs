@@ -251,7 +251,7 @@ scenarios: [{ flow: [{ join: lobby }, { think: 6 }] }]
     assert_eq!((run.stats.gauge_max("vusers.active"), most), (Some(7.0), 7));
 }
 
-/// Who comes in the first interval leaves in the second, in which nobody comes.
+/// Who comes in the first interval leaves in the third; in the second nobody comes or goes.
 #[test]
 fn a_run_writes_its_report_and_its_page() {
     let server = Server::start("relay");
@@ -259,9 +259,9 @@ fn a_run_writes_its_report_and_its_page() {
     std::fs::create_dir_all(&directory).unwrap();
     let yaml = "
 config:
-  phases: [{ name: come & go, duration: 1, arrivalCount: 9 }, { pause: 9 }, { name: end, pause: 2.5 }]
+  phases: [{ name: come & go, duration: 0.5, arrivalCount: 9 }, { pause: 1.5 }, { name: end, pause: 1.5 }]
   ensure: { conditions: [vusers.active == 9 and server.cpu_us_per_message > 0] }
-scenarios: [{ flow: [{ join: lobby }, { send: 1 }, { think: 10 }] }]
+scenarios: [{ flow: [{ join: lobby }, { send: 1 }, { think: 2 }] }]
 ";
     let path = |name: &str| directory.join(name);
     std::fs::write(path("s.yml"), yaml).unwrap();
@@ -274,14 +274,14 @@ scenarios: [{ flow: [{ join: lobby }, { send: 1 }, { think: 10 }] }]
     assert!(matches!(output.status.code(), Some(0 | 4)), "{output:?}");
     let json = std::fs::read_to_string(path("o.json")).unwrap();
     let report: serde_json::Value = serde_json::from_str(&json).unwrap();
-    let actives: Vec<_> = [0, 1].map(|i| report["intermediate"][i]["gauges"]["vusers.active"].as_f64()).into();
-    assert_eq!(actives, [Some(9.0); 2], "{json}");
+    let actives: Vec<_> = [0, 1, 2].map(|i| report["intermediate"][i]["gauges"]["vusers.active"].as_f64()).into();
+    assert_eq!(actives, [Some(9.0); 3], "{json}");
     assert_eq!(report["checks"][0]["ok"], true, "{json}");
     assert!(report["aggregate"]["rates"]["server.cpu_us_per_message"].as_f64().unwrap() > 0.0);
     let phases: Vec<_> = [0, 1, 2].map(|i| &report["phases"][i]).into();
     let begins = |i: usize| phases[i]["beginsAt"].as_u64().unwrap() - report["beganAt"].as_u64().unwrap();
-    assert_eq!([begins(0), begins(1), begins(2)], [0, 1_000, 10_000]);
-    assert_eq!((&phases[1]["name"], &phases[2]["duration"]), (&"phase 2".into(), &2.5.into()));
+    assert_eq!([begins(0), begins(1), begins(2)], [0, 500, 2_000]);
+    assert_eq!((&phases[1]["name"], &phases[2]["duration"]), (&"phase 2".into(), &1.5.into()));
     let page = std::fs::read_to_string(path("o.html")).unwrap();
     for part in ["at most 9 at once", "come &amp; go", "CPU of the server per message"] {
         assert!(page.contains(part), "{part}");

@@ -10,7 +10,7 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rtcade::bench::ensure::Condition;
 use rtcade::bench::report::{Machine, Report};
-use rtcade::bench::stats::{Run, Stats, Who};
+use rtcade::bench::stats::{INTERVAL, Run, Stats, Who};
 
 const SECONDS: u64 = 120;
 
@@ -29,7 +29,7 @@ fn machine() -> Machine {
 fn run(seed: u64, ms: f64) -> Run {
     let phases = ["warm up", "ramp & hold <b>"].map(str::to_owned);
     let scenarios = ["players", "watchers"].map(str::to_owned);
-    let mut stats = Stats::new(phases.to_vec(), scenarios.to_vec());
+    let mut stats = Stats::new(INTERVAL, phases.to_vec(), scenarios.to_vec());
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let counters = [
         "vusers.created",
@@ -175,7 +175,7 @@ fn reports_of_one_script_become_one() {
     assert_eq!((both["seed"].clone(), both["merged"][0]["seed"].clone()), (1.into(), 2.into()));
     assert_eq!(both["checks"].as_array().unwrap().len(), 1);
 
-    let stats = Stats::new(vec!["x".to_owned()], vec!["y".to_owned()]);
+    let stats = Stats::new(INTERVAL, vec!["x".to_owned()], vec!["y".to_owned()]);
     let other = Run { stats, phase_durations: vec![Duration::ZERO], ..run(3, 1.0) };
     fs::write(directory.join("other.json"), report(other, &[]).to_json()).unwrap();
     let output = bench(&directory, &["report", "a.json", "other.json"]);
