@@ -114,11 +114,13 @@ impl Chart<'_> {
         let step = step.unwrap_or_else(|| (self.seconds / TIME_TICKS_MAX / 86_400.0).ceil() * 86_400.0);
         let mut seconds = 0.0;
         while seconds <= self.seconds {
+            // What stands at the edge would be cut off by half.
+            let anchor = if x(seconds) + 2.0 * RIGHT > WIDTH { "end" } else { "middle" };
             write_to(
                 &mut html,
                 format_args!(
                     "<path class=\"grid\" d=\"M{0:.1} {1}v4\"/><text class=\"tick\" x=\"{0:.1}\" y=\"{2}\" \
-                 text-anchor=\"middle\">{3}</text>\n",
+                 text-anchor=\"{anchor}\">{3}</text>\n",
                     x(seconds),
                     HEIGHT - BOTTOM,
                     HEIGHT - BOTTOM + 18.0,
