@@ -510,7 +510,7 @@ impl<G: Game> Server<G> {
                         Stage::Arrived => {
                             self.close_connection(index, Leave::Timeout.close_code(), "Nobody joined in time.");
                         }
-                        Stage::Joined(session) => self.send_heartbeat(now, index, session),
+                        Stage::Joined(session) => self.send_heartbeat(now, at, index, session),
                         Stage::Joining { .. } | Stage::Gone => {}
                     }
                 }

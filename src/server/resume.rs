@@ -94,7 +94,10 @@ impl<G: Game> Server<G> {
     }
 
     /// Asks whether anybody is there, and says what was received; who has not answered for long is not.
-    pub(super) fn send_heartbeat(&mut self, now: Instant, index: usize, session: usize) {
+    ///
+    /// The next is counted from when this one was due: those that a delay has brought together part again, or each delay
+    /// would leave more of them in one turn.
+    pub(super) fn send_heartbeat(&mut self, now: Instant, due: Instant, index: usize, session: usize) {
         let connection = &mut self.connections[index];
         if connection.closing {
             return;
@@ -107,7 +110,9 @@ impl<G: Game> Server<G> {
         connection.unanswered_pings += 1;
         self.acknowledge(session, true);
         self.push(index, Signal::Ping);
-        self.set_deadline(index, now + limits::HEARTBEAT_INTERVAL);
+        let missed = (now - due).as_micros() / limits::HEARTBEAT_INTERVAL.as_micros();
+        let passed = u32::try_from(missed).unwrap_or(u32::MAX).saturating_add(1);
+        self.set_deadline(index, due + limits::HEARTBEAT_INTERVAL * passed);
     }
 
     /// A connection carries nothing any more. Its player may come back within `grace`, or else is gone for `reason`.

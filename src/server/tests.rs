@@ -60,6 +60,8 @@ struct Hall {
     now: Instant,
     identity: Identity,
     players: Vec<Player>,
+    /// Whose websocket was asked whether anybody is there, and when.
+    pings: Vec<(usize, Duration)>,
 }
 
 impl Hall {
@@ -79,7 +81,7 @@ impl Hall {
             slow_path: false,
         };
         let server = Server::new(config, now, |_| Ok(Count::default()));
-        Hall { server, start: now, now, identity: Identity::generate(), players: Vec::new() }
+        Hall { server, start: now, now, identity: Identity::generate(), players: Vec::new(), pings: Vec::new() }
     }
 
     /// A player whose data channel is open.
@@ -186,7 +188,10 @@ impl Hall {
                 }
             }
         }
-        pongs.into_iter().for_each(|id| self.server.handle_pong(now, id));
+        for id in pongs {
+            self.pings.push((usize::try_from(id.0).unwrap(), now - self.start));
+            self.server.handle_pong(now, id);
+        }
         for player in &mut self.players {
             while let Some(event) = player.peer.poll_event() {
                 if let Event::Data(frame) = event {
@@ -410,4 +415,22 @@ fn a_channel_that_brings_nothing_is_passed_by_until_it_does() {
     all.sort_unstable();
     all.dedup();
     assert_eq!(all.len(), count, "no state went over both");
+}
+
+/// Or each delay would leave more of them due in one turn, until all are.
+#[test]
+fn heartbeats_that_a_delay_has_brought_together_part_again() {
+    let mut hall = Hall::new();
+    let players = [hall.join("late"), hall.join("late")];
+    hall.now += limits::HEARTBEAT_INTERVAL;
+    hall.run(MS, |_| {});
+    let late = hall.now - hall.start;
+    assert!(players.iter().all(|player| hall.pings.contains(&(*player, late))), "both were due: {:?}", hall.pings);
+    hall.run(limits::HEARTBEAT_INTERVAL * 2, |_| {});
+    let [one, other] = players.map(|player| {
+        let of = hall.pings.iter().filter(|(of, at)| *of == player && *at > late);
+        of.map(|(_, at)| *at).collect::<Vec<_>>()
+    });
+    assert!(one.len() >= 2 && other.len() >= 2, "{:?}", hall.pings);
+    assert!(one.iter().all(|at| !other.contains(at)), "{:?}", hall.pings);
 }

@@ -515,7 +515,8 @@ impl Losses {
 
     /// How many more are lost for certain: gaps that were there all the time since [`GRACE`] ago.
     fn note(&mut self, now: Instant, missing: u64) -> u64 {
-        self.next = now + LOSS_INTERVAL;
+        // On a grid of its own: users who were late together would be from then on.
+        self.next = (self.next + LOSS_INTERVAL).max(now);
         self.snapshots.push_back(missing);
         if self.snapshots.len() <= LOSS_SNAPSHOTS {
             return 0;
