@@ -35,6 +35,7 @@ use super::script::{Phase, Script};
 use super::stats::{INTERVAL, Run, SHORT_INTERVAL, SHORT_RUN, Share, Stats, Who};
 use super::target::Target;
 pub use super::target::Unreachable;
+use super::tls::Trust;
 use super::user::{Thread, User};
 use crate::driver::metrics::cpu_time;
 
@@ -43,6 +44,8 @@ pub const CPU_MOST: f64 = 0.85;
 /// How late its 99th percentile may be.
 pub const LATENESS_MOST: Duration = Duration::from_millis(5);
 
+/// How long the server may take to accept a connection, or to answer of TLS, before anything begins.
+const REACH_PATIENCE: Duration = Duration::from_secs(5);
 /// How often what was measured is handed over, and the caller told.
 const HANDOVER: Duration = Duration::from_millis(500);
 const EVENTS: usize = 1024;
@@ -58,7 +61,7 @@ pub struct Options {
     pub name: String,
     /// URL of the server, as in `http://127.0.0.1:8080` or `wss://example.com/chat`.
     pub target: String,
-    /// Whether any certificate is taken, and not just those that the operating system trusts.
+    /// Whether any certificate of the server's is taken, as it is where the script says so.
     pub insecure: bool,
     /// Event loops, each with a thread; at least one.
     pub threads: usize,
@@ -89,6 +92,8 @@ pub struct Progress<'a> {
     pub active: usize,
     /// What was measured, up to half a second ago.
     pub stats: &'a Stats,
+    /// What users said since the last time, by their steps `log`; of more than can be read some.
+    pub said: &'a [String],
 }
 
 /// Runs `script` to its end, or until `progress`, which is asked twice a second, breaks it off.
@@ -100,8 +105,8 @@ pub fn run(
     options: &Options,
     progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Run, Unreachable> {
-    let insecure = options.insecure || script.config.insecure;
-    let target = Target::reach(&options.target, insecure)?;
+    let trust = Trust::new(options.insecure || script.config.insecure);
+    let (target, _) = Target::connect(&options.target, &trust, REACH_PATIENCE)?;
     let (phases, durations): (Vec<String>, Vec<Duration>) = phases(script, options.solo).into_iter().unzip();
     let scenarios: Vec<String> = script.scenarios.iter().map(|scenario| scenario.name.clone()).collect();
     let ends = ends(&durations);
@@ -122,7 +127,7 @@ pub fn run(
     for _ in 0..threads {
         polls.push(Poll::new().map_err(Unreachable::Generator)?);
     }
-    let metrics = options.scrape.clone().unwrap_or_else(|| target.metrics());
+    let metrics = options.scrape.clone().unwrap_or_else(|| target.url("http", "/metrics"));
     let interval = if planned <= SHORT_RUN { SHORT_INTERVAL } else { INTERVAL };
     let mut all = Stats::new(interval, phases, scenarios);
     let mut is_interrupted = false;
@@ -137,18 +142,23 @@ pub fn run(
         drop(sender);
         let (ended, ends_scrape) = mpsc::channel();
         let scraper = scope.spawn({
-            let begun = shared.begun;
-            move || scrape::collect(&metrics, insecure, begun, interval, &ends_scrape)
+            let (begun, trust) = (shared.begun, &trust);
+            move || scrape::collect(&metrics, trust, begun, interval, &ends_scrape)
         });
         let mut told = Instant::now();
-        loop {
+        let mut said = Vec::new();
+        let mut is_over = false;
+        while !is_over {
             match receiver.recv_timeout(HANDOVER) {
-                Ok(stats) => all.merge(stats),
+                Ok((stats, more)) => {
+                    all.merge(stats);
+                    said.extend(more);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Disconnected) => is_over = true,
             }
             let now = Instant::now();
-            if now - told < HANDOVER {
+            if now - told < HANDOVER && !is_over {
                 continue;
             }
             told = now;
@@ -158,7 +168,9 @@ pub fn run(
             let active = shared.active.load(Ordering::Relaxed);
             // In an interval in which nobody comes or goes they are as many all the time.
             all.raise_gauge(elapsed, ACTIVE, active as f64);
-            if progress(&Progress { elapsed, phase, active, stats: &all }).is_break() {
+            let is_broken_off = progress(&Progress { elapsed, phase, active, stats: &all, said: &said }).is_break();
+            said.clear();
+            if is_broken_off && !is_over {
                 is_interrupted = true;
                 shared.is_stopped.store(true, Ordering::Relaxed);
             }
@@ -178,6 +190,7 @@ pub fn run(
         stats: all,
         scrapes,
         overload,
+        generator_cpu: share,
         is_interrupted,
     })
 }
@@ -342,6 +355,7 @@ impl<'s> Worker<'s> {
                 registry,
                 meters,
                 buffer: vec![0; BUFFER_BYTES].into(),
+                said: Vec::new(),
             },
             poll,
             users: Slab::new(),
@@ -351,7 +365,7 @@ impl<'s> Worker<'s> {
         }
     }
 
-    fn run(mut self, sender: &Sender<Stats>) {
+    fn run(mut self, sender: &Sender<(Stats, Vec<String>)>) {
         let mut events = Events::with_capacity(EVENTS);
         let mut hand_over = self.shared.begun + HANDOVER;
         let end = self.shared.begun + self.shared.ends;
@@ -385,7 +399,7 @@ impl<'s> Worker<'s> {
             if now >= hand_over {
                 hand_over = now + HANDOVER;
                 // Who doesn't listen any more has broken the run off.
-                let _ = sender.send(self.thread.meters.take());
+                let _ = sender.send(self.hand_over());
             }
         }
         let now = Instant::now();
@@ -395,7 +409,11 @@ impl<'s> Worker<'s> {
                 self.shared.let_go(&mut self.thread.meters);
             }
         }
-        let _ = sender.send(self.thread.meters.take());
+        let _ = sender.send(self.hand_over());
+    }
+
+    fn hand_over(&mut self) -> (Stats, Vec<String>) {
+        (self.thread.meters.take(), std::mem::take(&mut self.thread.said))
     }
 
     fn wake_at(&mut self, hand_over: Instant) -> Instant {

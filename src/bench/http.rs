@@ -9,7 +9,8 @@ use mio::{Registry, Token};
 use serde_json::Value;
 
 use super::script::Method;
-use super::target::{Stream, Target, error_name};
+use super::target::{Target, error_name, is_connected};
+use super::tls::Stream;
 
 /// Bytes of a response, its body included.
 const RESPONSE_BYTES: usize = 16 * 1024 * 1024;
@@ -65,7 +66,7 @@ impl Http {
 
     /// Sends a request.
     pub(super) fn ask(&mut self, registry: &Registry, target: &Target, request: &Request) -> Result<(), &'static str> {
-        self.request = request.encode(&target.authority)?;
+        self.request = request.encode(target)?;
         self.written = 0;
         self.response.clear();
         self.is_asking = true;
@@ -93,7 +94,7 @@ impl Http {
     fn write(&mut self) -> io::Result<()> {
         let Some(stream) = &mut self.stream else { return Ok(()) };
         if !self.is_connected {
-            self.is_connected = stream.is_connected()?;
+            self.is_connected = is_connected(stream)?;
         }
         while self.is_connected && self.written < self.request.len() {
             match stream.write(&self.request[self.written..]) {
@@ -149,9 +150,11 @@ impl Http {
 }
 
 impl Request {
-    fn encode(&self, authority: &str) -> Result<Vec<u8>, &'static str> {
-        let path = match self.url.strip_prefix("http://").or_else(|| self.url.strip_prefix("https://")) {
-            Some(rest) => rest.strip_prefix(authority).ok_or("another_server")?,
+    fn encode(&self, target: &Target) -> Result<Vec<u8>, &'static str> {
+        let is_whole = self.url.starts_with("http://") || self.url.starts_with("https://");
+        let path = match self.url.strip_prefix(&target.url("http", "")) {
+            Some(path) => path,
+            None if is_whole => return Err("another_server"),
             None => &self.url,
         };
         let path = if path.is_empty() { "/" } else { path };
@@ -163,7 +166,7 @@ impl Request {
             Method::Get => "GET",
             Method::Post => "POST",
         };
-        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {authority}\r\n");
+        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", target.authority);
         for (name, value) in &self.headers {
             if !is_plain(name) || !is_plain(value) {
                 return Err("EHEADER");

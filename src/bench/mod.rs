@@ -15,5 +15,6 @@ mod meters;
 mod netem;
 mod scrape;
 mod target;
+mod tls;
 mod user;
 mod websocket;

@@ -3,11 +3,12 @@
 #![expect(clippy::disallowed_methods, reason = "a thread of its own that may block")]
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read, Write};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use super::target;
+use super::target::Target;
+use super::tls::Trust;
 
 /// For a connection, and for a response.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -20,7 +21,7 @@ const METRICS: usize = 10_000;
 /// no such page just has none of its metrics in the report.
 pub(super) fn collect(
     url: &str,
-    insecure: bool,
+    trust: &Trust,
     begun: Instant,
     interval: Duration,
     ended: &Receiver<()>,
@@ -28,7 +29,7 @@ pub(super) fn collect(
     let mut scrapes = Vec::new();
     loop {
         let at = begun.elapsed();
-        match fetch(url, insecure) {
+        match fetch(url, trust) {
             Ok(metrics) if !metrics.is_empty() => scrapes.push((at, metrics)),
             Ok(_) => log::debug!("there are no metrics at {url}"),
             Err(error) => log::debug!("the metrics at {url} can't be read: {error}"),
@@ -40,17 +41,20 @@ pub(super) fn collect(
             _ if begun.elapsed() < at + Duration::from_secs(1) => return scrapes,
             _ => {
                 let at = begun.elapsed();
-                scrapes.extend(
-                    fetch(url, insecure).ok().filter(|metrics| !metrics.is_empty()).map(|metrics| (at, metrics)),
-                );
+                scrapes
+                    .extend(fetch(url, trust).ok().filter(|metrics| !metrics.is_empty()).map(|metrics| (at, metrics)));
                 return scrapes;
             }
         }
     }
 }
 
-fn fetch(url: &str, insecure: bool) -> io::Result<BTreeMap<String, f64>> {
-    let response = target::get(url, insecure, PATIENCE, RESPONSE_BYTES)?;
+fn fetch(url: &str, trust: &Trust) -> io::Result<BTreeMap<String, f64>> {
+    let (Target { authority, path, .. }, mut stream) =
+        Target::connect(url, trust, PATIENCE).map_err(io::Error::other)?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\n\r\n").as_bytes())?;
+    let mut response = Vec::new();
+    stream.take(RESPONSE_BYTES).read_to_end(&mut response)?;
     let response = String::from_utf8_lossy(&response);
     match response.split_once("\r\n\r\n") {
         Some((head, body)) if head.split(' ').nth(1) == Some("200") => Ok(parse(body)),

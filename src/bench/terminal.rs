@@ -94,6 +94,19 @@ impl<W: Write> Terminal<W> {
         let _ = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
     }
 
+    /// Shows what a user says, above the picture if there is one.
+    pub fn say(&mut self, text: &str) {
+        let text = printable(text);
+        let text = match self.mode {
+            Mode::Quiet => return,
+            Mode::Live if self.lines > 0 => format!("\x1b[{}A\r\x1b[J{text}\n", self.lines),
+            Mode::Live | Mode::Lines => format!("{text}\n"),
+        };
+        // The next picture begins anew, at once.
+        (self.lines, self.shown_at) = (0, self.shown_at.filter(|_| self.mode != Mode::Live));
+        let _ = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
+    }
+
     fn take_rates(&mut self, elapsed: Duration, stats: &Stats) {
         let (at, sent_before, received_before) = self.sample;
         let over = elapsed.saturating_sub(at);
@@ -290,6 +303,25 @@ mod tests {
             assert!(last.contains(part), "{part} {last}");
         }
         assert!(!text.contains("\x1b[2J"), "what the script says is no command");
+    }
+
+    #[test]
+    fn what_users_say_stands_above_the_picture() {
+        let stats = Stats::new(INTERVAL, vec!["p".to_owned()], vec!["s".to_owned()]);
+        let said = |mode| {
+            let mut out = Vec::new();
+            let mut terminal = Terminal::new(&mut out, mode, "s.yml", vec![("p".to_owned(), Duration::from_secs(9))]);
+            terminal.show(Duration::ZERO, 0, 1, &stats);
+            terminal.say("hel\x1blo");
+            terminal.show(Duration::from_millis(1), 0, 1, &stats);
+            String::from_utf8(out).expect("text")
+        };
+        let (before, after) = (said(Mode::Live), said(Mode::Lines));
+        let [first, rest] = before.split("hel\u{fffd}lo\n").collect::<Vec<_>>()[..] else { panic!("{before}") };
+        let lines = first.matches('\n').count();
+        assert!(first.ends_with(&format!("\x1b[{lines}A\r\x1b[J")), "over the picture: {first:?}");
+        assert!(rest.contains("s.yml") && !rest.contains("A\r"), "and another below: {rest:?}");
+        assert_eq!((after.as_str(), said(Mode::Quiet).as_str()), ("hel\u{fffd}lo\n", ""));
     }
 
     #[test]

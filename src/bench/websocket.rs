@@ -11,7 +11,8 @@ use tungstenite::handshake::{HandshakeError, MidHandshake};
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Bytes, Message, Utf8Bytes};
 
-use super::target::{Stream, Target, error_name};
+use super::target::{Target, error_name, is_connected};
+use super::tls::Stream;
 
 /// Messages taken in one go, before others have their turn.
 const MESSAGES_PER_TURN: usize = 64;
@@ -40,7 +41,7 @@ pub(super) struct WebSocket {
 }
 
 impl WebSocket {
-    /// Begins to connect; `url` as in `ws://host/path`.
+    /// Begins to connect; `url` is one of the target's.
     pub(super) fn connect(
         registry: &Registry,
         token: Token,
@@ -96,7 +97,7 @@ impl WebSocket {
                 return Ok(true);
             }
             State::Connecting { stream, request } => {
-                if !stream.is_connected()? {
+                if !is_connected(&stream)? {
                     self.state = State::Connecting { stream, request };
                     return Ok(false);
                 }

@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "servers of real time stand at the other end")]
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -42,6 +42,10 @@ impl Server {
         assert!(url.starts_with("http://127.0.0.1:"), "{line}");
         Server { process, url }
     }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.url.trim_start_matches("http://").trim_end_matches('/').parse().unwrap()
+    }
 }
 
 impl Drop for Server {
@@ -69,12 +73,16 @@ pub(super) fn options(target: &str) -> Options {
 }
 
 pub(super) fn run(yaml: &str, target: &str, progress: impl FnMut(&Progress<'_>)) -> Run {
-    play(&Script::parse(yaml, &Overrides::default()).unwrap(), target, progress)
+    run_with(yaml, &options(target), progress)
 }
 
-pub(super) fn play(script: &Script, target: &str, mut progress: impl FnMut(&Progress<'_>)) -> Run {
+pub(super) fn run_with(yaml: &str, options: &Options, progress: impl FnMut(&Progress<'_>)) -> Run {
+    play(&Script::parse(yaml, &Overrides::default()).unwrap(), options, progress)
+}
+
+pub(super) fn play(script: &Script, options: &Options, mut progress: impl FnMut(&Progress<'_>)) -> Run {
     let begun = Instant::now();
-    let run = generator::run(script, &options(target), &mut |now| {
+    let run = generator::run(script, options, &mut |now| {
         progress(now);
         if begun.elapsed() > 3 * PATIENCE { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 
 use rtcade::bench::script::{Overrides, Script};
@@ -13,7 +14,7 @@ use rtcade::bench::stats::Share;
 use rtcade::journal::{Entry, Journal};
 use rtcade::room::Input;
 
-use super::bench::{Server, count, counts, play, run, signal};
+use super::bench::{Server, count, counts, options, play, run, signal};
 
 /// A websocket server that says again what it is told: its URL.
 fn echo_server() -> String {
@@ -92,7 +93,7 @@ scenarios:
     fs::write(&script, yaml).unwrap();
     let mut server = Server::start_with("arena", &["--record", directory.to_str().unwrap()]);
     let script = Script::read(&script, &Overrides::default()).unwrap();
-    let run = play(&script, &server.url, |_| ());
+    let run = play(&script, &options(&server.url), |_| ());
     signal(&server.process, "-TERM");
     server.process.wait().unwrap();
 
@@ -139,4 +140,25 @@ scenarios:
     }
     let times = |name| run.stats.summary(name, Share::All).map_or(0, |summary| summary.count);
     assert_eq!((times("rtc.reconnect"), times("rtc.signal"), times("rtc.echo")), (12, 6, 24), "{:?}", counts(&run));
+}
+
+#[test]
+fn what_users_log_is_shown() {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-log");
+    fs::create_dir_all(&directory).unwrap();
+    let script = directory.join("log.yml");
+    let yaml = "
+config: { phases: [{ duration: 0.5, arrivalCount: 3 }], variables: { who: [Ann] } }
+scenarios:
+  - engine: ws
+    flow: [log: \"{{ who }} is here\"]
+";
+    fs::write(&script, yaml).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_rtcade"))
+        .args(["bench", "run", script.to_str().unwrap(), "-t", &echo_server()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let logged: Vec<&str> = said.lines().filter(|line| line.ends_with(": Ann is here")).collect();
+    assert_eq!(logged, ["user 0: Ann is here", "user 1: Ann is here", "user 2: Ann is here"], "{said}");
 }

@@ -87,6 +87,7 @@ const FOREIGN: &[(&[&str], &[&str], &str)] = &[
             "mio",
             "tungstenite",
             "httparse",
+            "rustls",
             "socket2",
             "quinn_udp",
             "rustix",

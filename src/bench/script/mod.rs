@@ -45,7 +45,7 @@
 //! | … `min`, `max`, `median`, `p50` … `p999` | thresholds of `http.response_time` where a scenario is of `http`, else of `rtc.echo` | |
 //! | `scenarios[].name` | what reports call it; each once | `scenario N` |
 //! | `scenarios[].weight` | its share of the users | 1 |
-//! | `scenarios[].engine` | `rtc` (a player of rtcade), `ws` (text messages), `http`, `geckos` | `rtc`: that is what this tool is for |
+//! | `scenarios[].engine` | `rtc` (a player of rtcade), `ws` (text messages over a websocket), `http`, `geckos` (a client of geckos.io 3); all but `rtc` connect with the first step that needs it | `rtc`: that is what this tool is for |
 //! | `scenarios[].flow[]` | steps: | an error |
 //! | `think` | a duration, a template of one, or a range of two: `500ms-2s` | |
 //! | `log` | a text for the terminal | |
@@ -53,7 +53,7 @@
 //! | … `over` | a list, or the name of a variable: its list; `loopElement` names the variable that gets each | `$loopElement` |
 //! | … `pacing: fixed`, `every` | each round begins so long after the one before it, however long that took | one after the other |
 //! | `join` (rtc, first) | a room, or `room`, `name`, `data` (for the game), `bearer` (a token) | `room`: the target's |
-//! | `send` (rtc, ws, geckos) | an input of the game; for ws and geckos a message, where it is no text as JSON | |
+//! | `send` (rtc, ws, geckos) | an input of the game; for ws and geckos a message, where it is no text as JSON. For geckos.io `{ chat: hi }` is the event `chat`, and a text a raw message | |
 //! | `command` (rtc) | a command of the game | |
 //! | … `measure: echo` | takes the time until the server has answered it; of a `replay`, of its inputs | |
 //! | `expect` (rtc) | `state`, `event`, or `event: VALUE` | |

@@ -250,7 +250,7 @@ fn a_mistake_in_config_is_named_with_its_place() {
     for (config, expected) in [
         ("  targte: a\n", "line 3, column 3: there is no key \"targte\"; is it \"target\"? Known are target, "),
         ("  processor: ./a.js\n", "line 3, column 3: there is no key \"processor\": no JavaScript is run here"),
-        ("  tls: { rejectUnauthorised: false }\n", "line 3, column 10: there is no key \"rejectUnauthorised\"; is it"),
+        ("  tls: { ca: a.pem }\n", "line 3, column 10: there is no key \"ca\"; known are rejectUnauthorized"),
         ("  plugins: { expect: {} }\n", "line 3, column 14: there is no plugin \"expect\"; known are ensure"),
         ("  phases: []\n", "line 2, column 11: there is nothing in the list"),
         ("  phases: [{ duration: 1 }]\n", "line 2, column 12: a phase needs one of arrivalRate"),

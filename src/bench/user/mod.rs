@@ -23,6 +23,8 @@ use super::target::Target;
 
 /// Steps taken in one go, before others have their turn.
 const STEPS_PER_TURN: usize = 64;
+/// Texts of a thread for whoever runs the test, from one handover to the next; nobody reads more.
+const SAID: usize = 100;
 /// How long somebody who has left waits for the server to say goodbye too.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -39,6 +41,8 @@ pub(super) struct Thread<'s> {
     pub(super) meters: Meters,
     /// For what is received.
     pub(super) buffer: Box<[u8]>,
+    /// What users said to whoever runs the test, since it was last handed over.
+    pub(super) said: Vec<String>,
 }
 
 impl Thread<'_> {
@@ -372,7 +376,10 @@ impl<'s> User<'s> {
                 self.due += span;
                 self.is_timed = true;
             }
-            Step::Log(template) => log::info!("user {}: {}", self.number, self.variables.fill(template)),
+            Step::Log(template) if thread.said.len() < SAID => {
+                thread.said.push(format!("user {}: {}", self.number, self.variables.fill(template)));
+            }
+            Step::Log(_) => {}
             Step::Loop { times, pacing, steps } => {
                 let repeat = Repeat { times, pacing, began: self.due, turn_began: self.due, turns: 0 };
                 if repeat.begin_turn(self.due, &mut self.variables) {

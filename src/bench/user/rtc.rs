@@ -103,8 +103,8 @@ impl Rtc {
         let mut seed = [0; 32];
         rng.fill_bytes(&mut seed);
         let url = match &join.room {
-            Some(room) if target.path == "/" => format!("ws://{}/r/{room}", target.authority),
-            _ => format!("ws://{}{}", target.authority, target.path),
+            Some(room) if target.path == "/" => target.url("ws", &format!("/r/{room}")),
+            _ => target.url("ws", &target.path),
         };
         let websocket_token = Token(token.0 + 1);
         let websocket = WebSocket::connect(&turn.thread.registry, websocket_token, target, &url)?;

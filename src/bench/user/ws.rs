@@ -24,7 +24,7 @@ impl Ws {
     /// Begins to connect; `intended` is when that was due.
     pub(super) fn connect(intended: Instant, token: Token, thread: &mut Thread<'_>) -> Result<Ws, &'static str> {
         let target = thread.target;
-        let url = format!("ws://{}{}", target.authority, target.path);
+        let url = target.url("ws", &target.path);
         let token = Token(token.0 + 1);
         let websocket = WebSocket::connect(&thread.registry, token, target, &url)?;
         Ok(Ws { websocket, intended, is_leaving: false, echoes: VecDeque::new() })

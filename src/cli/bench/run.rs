@@ -67,7 +67,7 @@ struct Play {
     /// Say nothing but what goes wrong.
     #[arg(short, long)]
     quiet: bool,
-    /// Take any certificate, and not just those that the operating system trusts.
+    /// Take any certificate of the server's, whoever has signed it.
     #[arg(short = 'k', long)]
     insecure: bool,
     /// Event loops, each with a thread; without, one for each core but one.
@@ -160,6 +160,7 @@ impl Play {
         let phases = generator::phases(script, solo);
         let mut terminal = Terminal::new(io::stdout(), Mode::of_stdout(self.quiet), name, phases);
         let ran = generator::run(script, &options, &mut |progress| {
+            progress.said.iter().for_each(|text| terminal.say(text));
             terminal.show(progress.elapsed, progress.phase, progress.active, progress.stats);
             if is_interrupted.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
