@@ -1,5 +1,5 @@
 // The task of task.yml by `rtcade bench`, against every server that it speaks to, one after the other: bench.json, and
-// a table of it. `run.sh --bench` prepares what it needs.
+// a table of it. `run.sh --bench` prepares what it needs; with --only=rtcade,ws the others stay as they were.
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
@@ -10,12 +10,13 @@ const SCENARIOS = { rtcade: "rtcade", ws: "ws", bun: "ws", geckos: "geckos" };
 const CLIENTS = [50, 200, 500];
 const TICK_MS = 33;
 const ROOM_PLAYERS = 10;
-/** A second for each 50 who join, in whole intervals of a report, and four such intervals in which all play. */
+/** They join at 50 a second, and all play from the settling on until somebody has played for as long as task.yml says. */
 const phases = (clients) => {
-  const join = Math.ceil(clients / 50 / 10) * 10;
-  return [{ name: "join", duration: join, arrivalCount: clients }, { name: "play", pause: 45 }];
+  const join = Math.ceil(clients / 50);
+  return [{ name: "join", duration: join, arrivalCount: clients }, { name: "play", pause: 50 }];
 };
-const PLAYED = { from: 1, to: 4 };
+const SETTLE_MS = 5_000;
+const PLAY_MS = 30_000;
 const SEED = 7;
 
 const directory = mkdtempSync(path.join(os.tmpdir(), "rtcade-peers-"));
@@ -36,14 +37,14 @@ async function play(scenario, clients, url) {
 
 /** Of the time in which all play. */
 function figures(report, clients) {
-  const begin = phases(clients)[0].duration / 10;
-  const played = report.intermediate.slice(begin + PLAYED.from - 1, begin + PLAYED.to);
-  const sum = (name) => played.reduce((all, { counters }) => all + (counters[name] ?? 0), 0);
-  const received = sum("rtc.received") + sum("websocket.messages_received");
-  const cpu = played.map(({ rates }) => rates["server.cpu_us_per_message"]);
-  const counts = played.map(({ counters }) => (counters["rtc.received"] ?? 0) + (counters["websocket.messages_received"] ?? 0));
-  const spent = cpu.reduce((all, us, n) => all + us * counts[n], 0);
-  const seconds = played.length * 10;
+  const from = report.beganAt + phases(clients)[0].duration * 1000 + SETTLE_MS;
+  const played = report.intermediate.filter(({ period }) => from <= period && period + report.intervalMs <= from + PLAY_MS);
+  const count = ({ counters }) => (counters["rtc.received"] ?? 0) + (counters["websocket.messages_received"] ?? 0);
+  // rtcade's clients receive pings too, which are no messages of the task.
+  const messages = (interval) => interval.summaries["rtc.age"]?.count ?? count(interval);
+  const received = played.reduce((all, interval) => all + messages(interval), 0);
+  const spent = played.reduce((all, interval) => all + interval.rates["server.cpu_us_per_message"] * count(interval), 0);
+  const seconds = (played.length * report.intervalMs) / 1000;
   return {
     joined: report.aggregate.counters["vusers.created"] - (report.aggregate.counters["vusers.failed"] ?? 0),
     us_per_message: spent / received,
@@ -55,15 +56,23 @@ function figures(report, clients) {
   };
 }
 
+const output = path.join(here, "bench.json");
+const only = process.argv.find((argument) => argument.startsWith("--only="))?.slice("--only=".length).split(",");
+const before = only ? JSON.parse(readFileSync(output, "utf8")) : [];
 const results = [];
 for (const clients of CLIENTS) {
   for (const [server, scenario] of Object.entries(SCENARIOS)) {
+    const kept = before.find((result) => result.server === server && result.clients === clients);
+    if (only && !only.includes(server) && kept) {
+      results.push(kept);
+      continue;
+    }
     const result = await withServer(server, [], "127.0.0.1", TICK_MS, ({ server: address }) =>
       play(scenario, clients, `${scenario === "ws" ? "ws" : "http"}://${address}`)
         .then((report) => ({ ...figures(report, clients), machine: report.machine })));
     results.push({ server, clients, ...result });
     console.error(`${server} ${clients}: ${result.us_per_message.toFixed(1)} µs`);
-    writeFileSync(path.join(here, "bench.json"), `${JSON.stringify(results, null, 1)}\n`);
+    writeFileSync(output, `${JSON.stringify(results, null, 1)}\n`);
   }
 }
 

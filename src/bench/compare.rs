@@ -159,6 +159,7 @@ mod tests {
             stats,
             scrapes: Vec::new(),
             overload: None,
+            generator_cpu: 0.5,
             is_interrupted: false,
         };
         Report::new(run, Machine::this(), Vec::new())

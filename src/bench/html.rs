@@ -372,7 +372,7 @@ impl Page<'_> {
                 td(&date(origin.began_at)),
                 td(&origin.seed.to_string()),
                 td(&generator.threads.to_string()),
-                maybe(generator.cpu),
+                maybe(Some(generator.cpu)),
                 maybe(generator.lateness_p99),
                 td(&state),
             ]

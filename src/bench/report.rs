@@ -127,8 +127,8 @@ pub struct Machine {
 pub struct Generator {
     /// Its threads.
     pub threads: usize,
-    /// The most of its gauge `generator.cpu`.
-    pub cpu: Option<f64>,
+    /// The share of the CPU time of its threads that it used.
+    pub cpu: f64,
     /// In milliseconds: how late it was with what it meant to do.
     pub lateness_p99: Option<f64>,
     /// Why its figures are unfit, where they are.
@@ -266,7 +266,7 @@ impl Report {
     pub fn new(run: Run, machine: Machine, checks: Vec<Condition>) -> Report {
         let generator = Generator {
             threads: run.threads,
-            cpu: run.stats.gauge_max("generator.cpu"),
+            cpu: rounded(run.generator_cpu),
             lateness_p99: run.stats.summary("generator.lateness", Share::All).map(|summary| summary.p99),
             overload: run.overload,
         };
@@ -709,6 +709,7 @@ mod tests {
             stats,
             scrapes,
             overload: None,
+            generator_cpu: 0.5,
             is_interrupted: false,
         };
         Report::new(run, Machine::this(), checks)

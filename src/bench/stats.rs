@@ -633,6 +633,8 @@ pub struct Run {
     pub scrapes: Vec<(Duration, BTreeMap<String, f64>)>,
     /// Why the generator's figures are unfit, where they are.
     pub overload: Option<String>,
+    /// The share of the CPU time of its threads that the generator used.
+    pub generator_cpu: f64,
     /// Whether it was broken off.
     pub is_interrupted: bool,
 }

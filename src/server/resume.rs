@@ -95,8 +95,8 @@ impl<G: Game> Server<G> {
 
     /// Asks whether anybody is there, and says what was received; who has not answered for long is not.
     ///
-    /// The next is counted from when this one was due: those that a delay has brought together part again, or each delay
-    /// would leave more of them in one turn.
+    /// The next is counted from when this one was due: those that a delay has brought together part again, or each
+    /// delay would leave more of them in one turn.
     pub(super) fn send_heartbeat(&mut self, now: Instant, due: Instant, index: usize, session: usize) {
         let connection = &mut self.connections[index];
         if connection.closing {

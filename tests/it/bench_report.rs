@@ -96,6 +96,7 @@ fn run(seed: u64, ms: f64) -> Run {
         stats,
         scrapes: (0..SECONDS).step_by(5).map(scrape).collect::<Vec<(Duration, BTreeMap<String, f64>)>>(),
         overload: None,
+        generator_cpu: 0.4,
         is_interrupted: false,
     }
 }
