@@ -66,6 +66,9 @@ fn hash(token: &str) -> Hash {
     hash
 }
 
+/// How much sooner than after [`limits::HEARTBEAT_INTERVAL`] the next heartbeat may follow one that was late.
+const HEARTBEAT_HASTE: Duration = Duration::from_millis(150);
+
 impl<G: Game> Server<G> {
     /// A connection has brought a message: who sent it is there, and has had the reply that it answers.
     pub(super) fn note_message(&mut self, now: Instant, index: usize) {
@@ -96,7 +99,7 @@ impl<G: Game> Server<G> {
     /// Asks whether anybody is there, and says what was received; who has not answered for long is not.
     ///
     /// The next is counted from when this one was due: those that a delay has brought together part again, or each
-    /// delay would leave more of them in one turn.
+    /// delay would leave more of them in one turn. But it leaves the answer to this one its time.
     pub(super) fn send_heartbeat(&mut self, now: Instant, due: Instant, index: usize, session: usize) {
         let connection = &mut self.connections[index];
         if connection.closing {
@@ -110,9 +113,9 @@ impl<G: Game> Server<G> {
         connection.unanswered_pings += 1;
         self.acknowledge(session, true);
         self.push(index, Signal::Ping);
-        let missed = (now - due).as_micros() / limits::HEARTBEAT_INTERVAL.as_micros();
-        let passed = u32::try_from(missed).unwrap_or(u32::MAX).saturating_add(1);
-        self.set_deadline(index, due + limits::HEARTBEAT_INTERVAL * passed);
+        let late = now - due + limits::HEARTBEAT_INTERVAL - HEARTBEAT_HASTE;
+        let missed = u32::try_from(late.as_micros() / limits::HEARTBEAT_INTERVAL.as_micros()).unwrap_or(u32::MAX);
+        self.set_deadline(index, due + limits::HEARTBEAT_INTERVAL * missed.saturating_add(1));
     }
 
     /// A connection carries nothing any more. Its player may come back within `grace`, or else is gone for `reason`.

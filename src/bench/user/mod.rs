@@ -90,7 +90,7 @@ impl Turn<'_, '_> {
 
 /// What an engine has to say to the steps.
 enum Happened {
-    /// What [`Wait::In`], [`Wait::Back`] or [`Wait::Response`] waits for.
+    /// What [`Wait::Engine`] waits for.
     Done,
     State,
     /// One msgpack value.
