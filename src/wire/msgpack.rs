@@ -725,6 +725,11 @@ mod tests {
         let deep = |depth: usize| (1..depth).fold(json!([]), |inside, _| json!([inside]));
         assert!(encode(&deep(16), 512).is_ok());
         assert!(matches!(encode(&deep(17), 512), Err(SendError::Unencodable(_))));
+        assert!(check_encoded(&[0x92, 1, 2], 3).is_ok());
+        assert_eq!(check_encoded(&[0x92, 1, 2], 2), Err(SendError::TooLarge { bytes: 3, limit: 2 }));
+        for value in [&[][..], &[1, 2], &[0x92, 1]] {
+            assert!(matches!(check_encoded(value, 9), Err(SendError::Unencodable(_))), "{value:?}");
+        }
         assert!(encode(&json!({ "a": 1 }), 512).is_ok_and(|body| decode::<Value>(&body) == Ok(json!({ "a": 1 }))));
     }
 

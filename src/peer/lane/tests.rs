@@ -479,6 +479,19 @@ fn only_a_channel_without_guarantees_is_acknowledged() {
 }
 
 #[test]
+fn text_is_a_message_where_it_is_asked_for() {
+    let mut wire = Wire::open([1, 1]);
+    wire.ends.iter_mut().for_each(Lane::take_text);
+    let mut packet = Vec::new();
+    assert!(wire.ends[ACTIVE].write_text(start(), "hello", &mut packet));
+    let mut arrivals = Vec::new();
+    wire.ends[PASSIVE].handle_packet(start(), &packet, &mut Vec::new(), &mut arrivals);
+    assert_eq!(arrivals, [Arrival::Message(b"hello".to_vec())]);
+    let ppid = ppid::STRING.to_be_bytes();
+    assert!(packet.windows(9).any(|bytes| bytes == [&ppid[..], b"hello"].concat()), "as a string: RFC 8831 §6.6");
+}
+
+#[test]
 fn what_is_no_message_of_this_channel_is_counted_and_dropped() {
     fn check(name: &str, told: Vec<u8>, expected: Dropped) {
         let mut wire = Wire::open([1, 1]);
@@ -494,7 +507,7 @@ fn what_is_no_message_of_this_channel_is_counted_and_dropped() {
     let fragment = Dropped { fragment: 1, ..Dropped::default() };
     let malformed = Dropped { malformed: 1, ..Dropped::default() };
     check("another stream", told(data(2, 7, 5, ppid::BINARY, b"x")), foreign);
-    check("text", told(data(2, 7, 4, 51, b"x")), foreign);
+    check("text", told(data(2, 7, 4, ppid::STRING, b"x")), foreign);
     check("a channel on another stream", told(data(2, 3, 5, ppid::DCEP, b"\x03\x81\0\0\0\0\0\0\0\0\0\0")), foreign);
     for flags in [0b100, 0b101, 0b110, 0] {
         check("a fragment", told(data(2, flags, 4, ppid::BINARY, b"x")), fragment);
