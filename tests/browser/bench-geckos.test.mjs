@@ -72,8 +72,10 @@ test("users of the engine geckos play on a geckos.io server", async () => {
   const { counters, summaries } = JSON.parse(await readFile(output, "utf8")).aggregate;
   assert.equal(counters["vusers.completed"], USERS, JSON.stringify(counters));
   assert.equal(counters["rtc.sent"], USERS * (ROUNDS + 2));
-  assert.equal(counters["rtc.received"], USERS * (ROUNDS + 2));
-  assert.equal(summaries["rtc.echo"].count, USERS * (ROUNDS + 1));
+  // The channels are unreliable, though hardly anything gets lost within a machine.
+  const received = counters["rtc.received"];
+  assert.ok(received <= USERS * (ROUNDS + 2) && received > USERS * ROUNDS, `${received} received`);
+  assert.equal(summaries["rtc.echo"].count, received - USERS, "all but the answers to the event");
   for (const stage of ["signal", "ice", "dtls", "open"]) {
     assert.equal(summaries[`rtc.${stage}`].count, 2 * USERS, stage);
   }
