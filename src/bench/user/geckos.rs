@@ -12,8 +12,6 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use mio::Token;
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
 use serde_json::Value;
 use str0m::ice::{StunMessage, TransId};
@@ -242,10 +240,7 @@ impl Geckos {
     }
 
     fn answer(&self, id: String, offer: &str, turn: &Turn<'_, '_>) -> Result<(Channel, String), &'static str> {
-        let mut rng = ChaCha8Rng::seed_from_u64(turn.thread.seed);
-        rng.set_stream(self.number);
-        let mut seed = [0; 32];
-        rng.fill_bytes(&mut seed);
+        let seed = turn.thread.seed_of(self.number);
         let ufrag = format!("user{}", self.number);
         let check = binding_request(offer, &ufrag).ok_or("bad_sdp")?;
         let locals = vec![self.udp.local_addr()?];

@@ -9,6 +9,8 @@ mod ws;
 use std::time::{Duration, Instant};
 
 use mio::{Registry, Token};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
 use self::geckos::Geckos;
@@ -46,6 +48,13 @@ pub(super) struct Thread<'s> {
 }
 
 impl Thread<'_> {
+    /// From which a user's client takes its credentials.
+    fn seed_of(&self, user: u64) -> [u8; 32] {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        rng.set_stream(user);
+        rng.random()
+    }
+
     /// Asks the target.
     fn ask(&self, http: &mut super::http::Http, request: &Request) -> Result<(), &'static str> {
         http.ask(&self.registry, self.target, request)

@@ -27,8 +27,6 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use mio::Token;
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
 use super::udp::Udp;
@@ -98,10 +96,6 @@ impl Rtc {
     ) -> Result<Rtc, &'static str> {
         let target = turn.thread.target;
         let udp = Udp::bind(number, token, turn)?;
-        let mut rng = ChaCha8Rng::seed_from_u64(turn.thread.seed);
-        rng.set_stream(number);
-        let mut seed = [0; 32];
-        rng.fill_bytes(&mut seed);
         let url = match &join.room {
             Some(room) if target.path == "/" => target.url("ws", &format!("/r/{room}")),
             _ => target.url("ws", &target.path),
@@ -109,7 +103,7 @@ impl Rtc {
         let websocket_token = Token(token.0 + 1);
         let websocket = WebSocket::connect(&turn.thread.registry, websocket_token, target, &url)?;
         let config = Config {
-            seed,
+            seed: turn.thread.seed_of(number),
             room: join.room,
             name: join.name,
             data: join.data,
@@ -284,6 +278,7 @@ impl Rtc {
     fn settle(&mut self, turn: &mut Turn<'_, '_>) {
         let (now, client) = (turn.now, &mut self.client);
         self.udp.pass(now, |remote, bytes| client.handle_datagram(now, LOCAL, remote, bytes));
+        self.note_stages(turn);
         while let Some(event) = self.client.poll_event() {
             self.note(event, turn);
         }
@@ -431,8 +426,9 @@ impl Rtc {
         self.unacknowledged = left;
     }
 
+    /// Of the first channel: of those that are offered later nobody has intended the time.
     fn note_stages(&mut self, turn: &mut Turn<'_, '_>) {
-        if self.has_told_open && self.stages.dtls.is_some() {
+        if self.has_told_open {
             return;
         }
         let Stages { ice, dtls } = self.client.stages();
@@ -477,7 +473,6 @@ impl Rtc {
         if stats.duplicate_frames > told.duplicate_frames {
             turn.add(Count::Duplicates, stats.duplicate_frames - told.duplicate_frames);
         }
-        self.note_stages(turn);
         #[expect(clippy::float_cmp, reason = "it is the same until another is measured")]
         if stats.rtt_ms != told.rtt_ms {
             let took = Duration::try_from_secs_f64(stats.rtt_ms / 1_000.0).unwrap_or_default();
