@@ -35,6 +35,11 @@ pub const RELIABLE_EVENT_BYTES: usize = RELIABLE_DOWN_BYTES - BODY_PREFIX_BYTES;
 pub const RELIABLE_UP_BYTES: usize = 16 * 1024;
 /// Bytes of reliable messages and signaling that may wait for one player's slow socket; past it the player is closed.
 pub const RELIABLE_QUEUE_BYTES: usize = 4 * 1024 * 1024;
+/// The same for a connection that has not joined, whose replies are short.
+pub const UNJOINED_QUEUE_BYTES: usize = 64 * 1024;
+/// The same for all connections of one address (of IPv6, one /64), this machine's own excepted. Past it those are closed
+/// that hold more than [`RELAY_QUEUE_BYTES`].
+pub const QUEUED_BYTES_PER_ADDRESS: usize = 64 * 1024 * 1024;
 
 /// Unreliable bodies that wait for one player's websocket; past it the oldest is dropped. Of states, one.
 pub const WEBSOCKET_FRAMES: usize = 8;

@@ -1,6 +1,7 @@
 //! A player's frames: what arrives becomes inputs for the room, what the room says becomes frames.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::game::Link;
@@ -78,12 +79,49 @@ impl From<InflateError> for BadFrame {
     }
 }
 
+/// A body that may be for many players: its bytes are shared, the header alone is each player's own.
+#[derive(Clone, Debug)]
+pub(crate) struct Body {
+    pub(crate) kind: Kind,
+    pub(crate) deflated: bool,
+    pub(crate) bytes: Rc<[u8]>,
+}
+
+impl Body {
+    pub(crate) fn plain(kind: Kind, bytes: Vec<u8>) -> Body {
+        Body { kind, deflated: false, bytes: bytes.into() }
+    }
+}
+
+/// A numbered reliable frame, which is encoded only as a websocket takes it.
+#[derive(Clone, Debug)]
+pub(crate) struct ReliableFrame {
+    seq: u32,
+    tick: u32,
+    body: Body,
+}
+
+impl ReliableFrame {
+    /// Bytes of the frame as it travels.
+    pub(crate) fn len(&self) -> usize {
+        limits::RELIABLE_HEADER_BYTES + self.body.bytes.len()
+    }
+
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let ReliableFrame { seq, tick, body: Body { kind, deflated, bytes: body } } = self;
+        let header = Header::Reliable { seq: *seq, tick: *tick };
+        let mut bytes = Vec::with_capacity(self.len());
+        Frame { kind: *kind, deflated: *deflated, header, body }.encode(&mut bytes);
+        bytes
+    }
+}
+
 /// The state of one player's two lanes, both ways.
 pub(crate) struct Frames {
     next_seq: u16,
     next_reliable_seq: u32,
-    /// Reliable frames that the player has not acknowledged, by their numbers.
-    unacknowledged: VecDeque<(u32, Vec<u8>)>,
+    /// Reliable frames that the player has not acknowledged.
+    unacknowledged: VecDeque<ReliableFrame>,
     unacknowledged_bytes: usize,
     /// Bytes of reliable frames, both ways, since the player was told what was received.
     unreported_bytes: usize,
@@ -209,40 +247,37 @@ impl Frames {
     }
 
     /// The reliable frame of a body.
-    pub(crate) fn write_reliable(&mut self, kind: Kind, deflated: bool, body: &[u8], tick: u32) -> Vec<u8> {
-        let seq = self.next_reliable_seq;
-        let header = Header::Reliable { seq, tick };
+    pub(crate) fn number_reliable(&mut self, body: Body, tick: u32) -> ReliableFrame {
+        let frame = ReliableFrame { seq: self.next_reliable_seq, tick, body };
         self.next_reliable_seq = self.next_reliable_seq.wrapping_add(1);
-        let mut bytes = Vec::with_capacity(limits::RELIABLE_HEADER_BYTES + body.len());
-        Frame { kind, deflated, header, body }.encode(&mut bytes);
-        self.unacknowledged_bytes += bytes.len();
-        self.unreported_bytes += bytes.len();
-        self.unacknowledged.push_back((seq, bytes.clone()));
+        self.unacknowledged_bytes += frame.len();
+        self.unreported_bytes += frame.len();
+        self.unacknowledged.push_back(frame.clone());
         while self.unacknowledged_bytes > limits::UNACKNOWLEDGED_BYTES {
             self.forget_oldest();
         }
-        bytes
+        frame
     }
 
     fn forget_oldest(&mut self) {
-        if let Some((_, bytes)) = self.unacknowledged.pop_front() {
-            self.unacknowledged_bytes -= bytes.len();
+        if let Some(frame) = self.unacknowledged.pop_front() {
+            self.unacknowledged_bytes -= frame.len();
         }
     }
 
     fn acknowledge(&mut self, newest: u32) {
-        while self.unacknowledged.front().is_some_and(|&(seq, _)| seq <= newest) {
+        while self.unacknowledged.front().is_some_and(|frame| frame.seq <= newest) {
             self.forget_oldest();
         }
     }
 
     /// The reliable frames that a player who has those up to `newest` still misses; `None` where they are no longer
     /// there.
-    pub(crate) fn missed_since(&mut self, newest: u32) -> Option<Vec<Vec<u8>>> {
+    pub(crate) fn missed_since(&mut self, newest: u32) -> Option<Vec<ReliableFrame>> {
         self.acknowledge(newest);
-        let oldest = self.unacknowledged.front().map_or(self.next_reliable_seq, |&(seq, _)| seq);
+        let oldest = self.unacknowledged.front().map_or(self.next_reliable_seq, |frame| frame.seq);
         let has_all = newest.checked_add(1) == Some(oldest);
-        has_all.then(|| self.unacknowledged.iter().map(|(_, bytes)| bytes.clone()).collect())
+        has_all.then(|| self.unacknowledged.iter().cloned().collect())
     }
 
     /// The number of the newest reliable frame that was made.
@@ -405,7 +440,7 @@ mod tests {
         }
         assert_eq!(seqs, [(u16::MAX, 5, Some(0)), (0, 5, Some(1)), (1, 5, Some(2)), (2, 5, None)]);
         for expected in [1, 2] {
-            let bytes = frames.write_reliable(Kind::ReliableEvent, false, &[1], 9);
+            let bytes = frames.number_reliable(Body::plain(Kind::ReliableEvent, vec![1]), 9).encode();
             let frame = Frame::parse(&bytes, Direction::Down, Transport::WebSocket).unwrap();
             assert_eq!(frame.header, Header::Reliable { seq: expected, tick: 9 });
         }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Server;
+use super::{ConnectionKey, Server};
 use crate::game::Game;
 use crate::limits;
 use crate::rate::{Limit, Pace, Paces};
@@ -27,9 +27,10 @@ impl Admission {
 impl<G: Game> Server<G> {
     /// Counts an attempt to come in against the address that it comes from: a connection's first attempt, and each
     /// guess of a session. Tests come from this machine, and proxies that don't say for whom.
-    pub(super) fn admit_address(&mut self, now: Instant, index: usize, is_guess: bool) -> Result<(), Fault> {
-        let is_counted = std::mem::replace(&mut self.connections[index].is_counted, true);
-        let remote = self.connections[index].connect.remote.ip().to_canonical();
+    pub(super) fn admit_address(&mut self, now: Instant, key: ConnectionKey, is_guess: bool) -> Result<(), Fault> {
+        let Some(connection) = self.connections.get_mut(key) else { return Ok(()) };
+        let is_counted = std::mem::replace(&mut connection.is_counted, true);
+        let remote = connection.connect.remote.ip();
         if remote.is_loopback() || (is_counted && !is_guess) {
             return Ok(());
         }
@@ -38,7 +39,7 @@ impl<G: Game> Server<G> {
     }
 
     /// Takes one of the server's places at this time, of which only those use one who may come in otherwise.
-    pub(super) fn admit(&mut self, now: Instant) -> Result<(), Fault> {
+    pub(super) fn admit(&mut self, now: Instant, _key: ConnectionKey) -> Result<(), Fault> {
         let taken = self.admission.of_server.take(now - self.started, &OF_SERVER);
         taken.map_err(|wait| too_many("Too many players come at once.", wait))
     }

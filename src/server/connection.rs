@@ -1,16 +1,21 @@
-//! Connections: who is at the other end, and what waits to be sent there.
+//! Websocket connections: what each holds in a room, and what waits to be sent over it.
+//!
+//! A connection ends in two steps. [`Server::close_connection`] asks its other end to go; from then on it holds nothing
+//! and takes nothing. [`Server::forget_connection`] strikes it off the books when the caller has seen it go.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::{Connect, ConnectionId, Server, Signal};
+use super::session::Fate;
+use super::{Connect, ConnectionId, ConnectionKey, Disconnect, RoomKey, Server, SessionKey, Signal, Timer};
 use crate::game::{Game, PlayerId};
 use crate::limits;
+use crate::player::{Body, ReliableFrame};
 use crate::rate::Allowance;
-use crate::wire::codes::Leave;
+use crate::wire::codes::{CLOSE_REFUSED, ErrorCode, Leave};
 use crate::wire::frame::Kind;
 use crate::wire::signaling::{self, Fault, ReplyTo};
 
@@ -19,38 +24,129 @@ pub(super) struct Connection {
     pub(super) connect: Connect,
     pub(super) opened: Instant,
     pub(super) stage: Stage,
-    pub(super) outgoing: VecDeque<Signal>,
-    pub(super) outgoing_bytes: usize,
-    pub(super) unreliable: VecDeque<SharedBody>,
-    pub(super) announced: bool,
+    pub(super) queue: Queue,
+    /// Whether the caller has been told of the queue since it was empty.
+    announced: bool,
     pub(super) closing: bool,
+    /// Whether it counts among those of its address that have not joined.
     pub(super) is_unjoined: bool,
-    /// Whether it has tried to come in.
+    /// Whether its first attempt to join was counted against its address.
     pub(super) is_counted: bool,
-    pub(super) unanswered_pings: u8,
+    unanswered_pings: u8,
     /// When something came over it last.
     pub(super) heard: Instant,
-    /// When it was last asked whether it is alive because a data channel was silent.
+    /// When it was last pinged because a data channel was silent.
     pub(super) asked: Instant,
     pub(super) allowance: Allowance,
-    pub(super) deadline: Option<Instant>,
+    deadline: Option<Instant>,
 }
 
+/// What a connection holds.
 pub(super) enum Stage {
     Arrived,
-    Joining {
-        room: usize,
-        player: PlayerId,
-        user_id: Option<String>,
-        name: String,
-        attached: serde_json::Value,
-        offer: Option<String>,
-        reply_to: ReplyTo,
-    },
+    Joining(Box<Joining>),
     /// The session that it carries.
-    Joined(usize),
+    Joined(SessionKey),
     Gone,
 }
+
+/// A request to join that waits for the game's decision.
+pub(super) struct Joining {
+    pub(super) room: RoomKey,
+    pub(super) player: PlayerId,
+    pub(super) user_id: Option<String>,
+    pub(super) name: String,
+    pub(super) attached: serde_json::Value,
+    pub(super) offer: Option<String>,
+    pub(super) reply_to: ReplyTo,
+}
+
+/// A message that waits for its websocket. What is shared with other players is encoded when it leaves.
+pub(super) enum Waiting {
+    Text(Rc<str>),
+    Frame(ReliableFrame),
+    /// A frame of this player's alone.
+    Bytes(Vec<u8>),
+    Ping,
+    Close {
+        code: u16,
+        reason: String,
+    },
+}
+
+impl Waiting {
+    fn bytes(&self) -> usize {
+        match self {
+            Waiting::Text(text) => text.len(),
+            Waiting::Frame(frame) => frame.len(),
+            Waiting::Bytes(bytes) => bytes.len(),
+            Waiting::Ping => 0,
+            Waiting::Close { reason, .. } => reason.len(),
+        }
+    }
+
+    fn into_signal(self) -> Signal {
+        match self {
+            Waiting::Text(text) => Signal::Text((*text).to_owned()),
+            Waiting::Frame(frame) => Signal::Binary(frame.encode()),
+            Waiting::Bytes(bytes) => Signal::Binary(bytes),
+            Waiting::Ping => Signal::Ping,
+            Waiting::Close { code, reason } => Signal::Close { code, reason },
+        }
+    }
+}
+
+/// What waits for one websocket: messages that must arrive, in order, and behind them a few unreliable bodies.
+#[derive(Default)]
+pub(super) struct Queue {
+    waiting: VecDeque<Waiting>,
+    bytes: usize,
+    unreliable: VecDeque<Body>,
+}
+
+impl Queue {
+    /// Bytes of the messages that must arrive.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn push(&mut self, message: Waiting) {
+        self.bytes += message.bytes();
+        self.waiting.push_back(message);
+    }
+
+    fn pop(&mut self) -> Option<Waiting> {
+        let message = self.waiting.pop_front()?;
+        self.bytes -= message.bytes();
+        Some(message)
+    }
+
+    fn clear(&mut self) {
+        *self = Queue::default();
+    }
+
+    /// Adds a body in the place of what it makes old: a state replaces the state before it. How many were dropped.
+    fn push_unreliable(&mut self, body: Body) -> usize {
+        let before = self.unreliable.len();
+        if body.kind == Kind::State {
+            self.unreliable.retain(|waiting| waiting.kind != Kind::State);
+        } else if before >= limits::WEBSOCKET_FRAMES {
+            self.unreliable.pop_front();
+        }
+        let dropped = before - self.unreliable.len();
+        self.unreliable.push_back(body);
+        dropped
+    }
+
+    pub(super) fn clear_unreliable(&mut self) {
+        self.unreliable.clear();
+    }
+}
+
+/// Bytes of the reason in a close frame (RFC 6455 §5.5, less the code).
+const CLOSE_REASON_BYTES: usize = 123;
+/// How much sooner than after [`limits::HEARTBEAT_INTERVAL`] the next heartbeat may follow one that was late.
+const HEARTBEAT_HASTE: Duration = Duration::from_millis(150);
 
 impl Connection {
     pub(super) fn note_alive(&mut self, now: Instant) {
@@ -59,75 +155,197 @@ impl Connection {
     }
 }
 
-/// A body that waits for a websocket to take it. Its header is written when it leaves, so that a state which is
-/// replaced meanwhile leaves no gap in the sequence.
-#[derive(Clone)]
-pub(super) struct SharedBody {
-    pub(super) kind: Kind,
-    pub(super) deflated: bool,
-    pub(super) bytes: Rc<[u8]>,
-}
-
-/// Bytes of the reason in a close frame (RFC 6455 §5.5, less the code).
-pub(super) const CLOSE_REASON_BYTES: usize = 123;
-
-impl SharedBody {
-    pub(super) fn plain(kind: Kind, bytes: Vec<u8>) -> SharedBody {
-        SharedBody { kind, deflated: false, bytes: bytes.into() }
-    }
-}
-
-pub(super) fn announce(connection: &mut Connection, ready: &mut VecDeque<ConnectionId>) {
-    if !std::mem::replace(&mut connection.announced, true) {
-        ready.push_back(connection.id);
-    }
-}
-
-pub(super) fn signal_bytes(signal: &Signal) -> usize {
-    match signal {
-        Signal::Text(text) => text.len(),
-        Signal::Binary(bytes) => bytes.len(),
-        Signal::Ping => 0,
-        Signal::Close { reason, .. } => reason.len(),
-    }
-}
-
 impl<G: Game> Server<G> {
-    pub(super) fn grant(&mut self, index: usize, reply_to: &ReplyTo, data: &impl Serialize) {
-        let text = signaling::granted(reply_to, data);
-        self.push(index, Signal::Text(text));
+    pub(super) fn open_connection(&mut self, now: Instant, id: ConnectionId, mut connect: Connect) {
+        // The caller has reused the name of a connection without a word on its end.
+        self.forget_connection(now, id, Disconnect::Lost);
+        connect.remote.set_ip(connect.remote.ip().to_canonical());
+        let remote = connect.remote.ip();
+        let key = self.connections.insert(Connection {
+            id,
+            connect,
+            opened: now,
+            stage: Stage::Arrived,
+            queue: Queue::default(),
+            announced: false,
+            closing: false,
+            is_unjoined: true,
+            is_counted: false,
+            unanswered_pings: 0,
+            heard: now,
+            asked: now,
+            allowance: Allowance::new(limits::SIGNALS_PER_SECOND, now),
+            deadline: None,
+        });
+        self.by_id.insert(id, key);
+        self.set_deadline(key, now + limits::JOIN_TIMEOUT);
+        let is_full = self.addresses.handle_connect(remote);
+        if self.stopping {
+            self.close_connection(now, key, Leave::Shutdown.close_code(), "The server is stopping.");
+        } else if is_full {
+            self.close_connection(now, key, CLOSE_REFUSED, ErrorCode::RateLimited.as_str());
+        }
     }
 
-    pub(super) fn refuse(&mut self, index: usize, reply_to: &ReplyTo, fault: &Fault) {
-        self.counters.refused_requests += 1;
-        self.push(index, Signal::Text(signaling::refused(reply_to, fault)));
-    }
-
-    pub(super) fn close_connection(&mut self, index: usize, code: u16, reason: &str) {
+    /// Closes a websocket from this end. What it still holds ends, and nothing follows on it.
+    pub(super) fn close_connection(&mut self, now: Instant, key: ConnectionKey, code: u16, reason: &str) {
+        let Some(connection) = self.connections.get_mut(key).filter(|connection| !connection.closing) else { return };
+        let held = std::mem::replace(&mut connection.stage, Stage::Gone);
         let reason = reason[..reason.floor_char_boundary(CLOSE_REASON_BYTES)].to_owned();
-        self.push(index, Signal::Close { code, reason });
+        self.push(key, Waiting::Close { code, reason });
+        self.release(now, held, Fate::Over(Leave::Closed));
     }
 
-    /// Queues a message that must arrive. A socket that takes nothing for so long that its queue is full is closed.
-    pub(super) fn push(&mut self, index: usize, signal: Signal) {
-        let connection = &mut self.connections[index];
+    /// A websocket is gone, whichever end closed it.
+    pub(super) fn forget_connection(&mut self, now: Instant, id: ConnectionId, how: Disconnect) {
+        let Some(key) = self.by_id.remove(&id) else { return };
+        let Some(gone) = self.connections.remove(key) else { return };
+        if let Some(deadline) = gone.deadline {
+            self.timers.remove(&(deadline, Timer::Connection(key)));
+        }
+        self.addresses.handle_disconnect(gone.connect.remote.ip(), gone.is_unjoined, gone.queue.bytes());
+        let fate = match how {
+            Disconnect::Goodbye => Fate::Over(Leave::Left),
+            Disconnect::Broken => Fate::Over(Leave::Closed),
+            Disconnect::Away => Fate::MayReturn { within: limits::RELOAD_GRACE, or: Leave::Left },
+            Disconnect::Lost => Fate::MayReturn { within: self.config.grace, or: Leave::Closed },
+        };
+        self.release(now, gone.stage, fate);
+    }
+
+    /// Ends the connections whose queue has outgrown its limit since the last call.
+    pub(super) fn end_overfull(&mut self, now: Instant) {
+        while let Some(key) = self.overfull.pop() {
+            if let Some(connection) = self.connections.get_mut(key) {
+                let held = std::mem::replace(&mut connection.stage, Stage::Gone);
+                self.release(now, held, Fate::Over(Leave::Timeout));
+            }
+        }
+    }
+
+    pub(super) fn grant(&mut self, key: ConnectionKey, reply_to: &ReplyTo, data: &impl Serialize) {
+        self.push_text(key, signaling::granted(reply_to, data).into());
+    }
+
+    pub(super) fn refuse(&mut self, key: ConnectionKey, reply_to: &ReplyTo, fault: &Fault) {
+        self.counters.refused_requests += 1;
+        self.push_text(key, signaling::refused(reply_to, fault).into());
+    }
+
+    pub(super) fn push_text(&mut self, key: ConnectionKey, text: Rc<str>) {
+        self.push(key, Waiting::Text(text));
+    }
+
+    /// Queues a message that must arrive. A socket that takes nothing for so long that its queue is full is closed; what
+    /// it held ends when the call of the caller does.
+    pub(super) fn push(&mut self, key: ConnectionKey, message: Waiting) {
+        let Some(connection) = self.connections.get_mut(key).filter(|connection| !connection.closing) else { return };
+        let remote = connection.connect.remote.ip();
+        let before = connection.queue.bytes();
+        connection.closing = matches!(message, Waiting::Close { .. });
+        connection.queue.push(message);
+        let limit = if connection.is_unjoined { limits::UNJOINED_QUEUE_BYTES } else { limits::RELIABLE_QUEUE_BYTES };
+        let bytes = connection.queue.bytes();
+        if bytes > limit || !self.addresses.may_queue(remote, bytes, bytes - before) {
+            self.counters.overfull_connections += 1;
+            connection.queue.clear();
+            let reason = "Your connection can't keep up.".to_owned();
+            connection.queue.push(Waiting::Close { code: Leave::Timeout.close_code(), reason });
+            connection.closing = true;
+            self.overfull.push(key);
+        }
         if connection.closing {
+            connection.queue.clear_unreliable();
+        }
+        self.addresses.handle_queued(remote, before, connection.queue.bytes());
+        announce(connection, &mut self.ready);
+    }
+
+    /// Queues a body that grows old: of states, one waits at a time.
+    pub(super) fn push_unreliable(&mut self, key: ConnectionKey, body: &Body) {
+        let Some(connection) = self.connections.get_mut(key).filter(|connection| !connection.closing) else { return };
+        self.counters.dropped_frames += connection.queue.push_unreliable(body.clone()) as u64;
+        announce(connection, &mut self.ready);
+    }
+
+    pub(super) fn pop_signal(&mut self, id: ConnectionId) -> Option<Signal> {
+        let key = *self.by_id.get(&id)?;
+        let queue = &mut self.connections.get_mut(key)?.queue;
+        if queue.waiting.is_empty()
+            && let Some(body) = queue.unreliable.pop_front()
+        {
+            self.write_unreliable(key, &body);
+        }
+        let connection = self.connections.get_mut(key)?;
+        let before = connection.queue.bytes();
+        let Some(message) = connection.queue.pop() else {
+            connection.announced = false;
+            return None;
+        };
+        self.addresses.handle_queued(connection.connect.remote.ip(), before, connection.queue.bytes());
+        Some(message.into_signal())
+    }
+
+    /// The frames of an unreliable body, whose header is written as they leave: a state that is replaced meanwhile
+    /// leaves no gap in the sequence.
+    fn write_unreliable(&mut self, key: ConnectionKey, body: &Body) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Stage::Joined(session) = connection.stage else { return };
+        let Some(session) = self.sessions.get_mut(session) else { return };
+        let consumed = self.rooms.get(session.room).map_or(0, |hosted| hosted.room.consumed(session.player));
+        let before = connection.queue.bytes();
+        let queue = &mut connection.queue;
+        session.frames.write_unreliable(body.kind, body.deflated, &body.bytes, consumed, &mut self.frame, |frame| {
+            queue.push(Waiting::Bytes(frame.to_vec()));
+        });
+        self.addresses.handle_queued(connection.connect.remote.ip(), before, connection.queue.bytes());
+    }
+
+    pub(super) fn set_deadline(&mut self, key: ConnectionKey, deadline: Instant) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if let Some(old) = connection.deadline.replace(deadline) {
+            self.timers.remove(&(old, Timer::Connection(key)));
+        }
+        self.timers.insert((deadline, Timer::Connection(key)));
+    }
+
+    /// The deadline of a connection has come, which was due at `due`.
+    pub(super) fn handle_connection_timeout(&mut self, now: Instant, due: Instant, key: ConnectionKey) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.deadline = None;
+        match connection.stage {
+            Stage::Arrived => {
+                self.close_connection(now, key, Leave::Timeout.close_code(), "Nobody joined in time.");
+            }
+            Stage::Joined(session) => self.send_heartbeat(now, due, key, session),
+            Stage::Joining(_) | Stage::Gone => {}
+        }
+    }
+
+    /// Asks whether the other end is there, and tells what was received; one that has not answered for long is lost.
+    ///
+    /// The next is counted from when this one was due: those that a delay has brought together part again, or each
+    /// delay would leave more of them in one turn. But it leaves the answer to this one its time.
+    fn send_heartbeat(&mut self, now: Instant, due: Instant, key: ConnectionKey, session: SessionKey) {
+        let grace = self.config.grace;
+        let Some(connection) = self.connections.get_mut(key).filter(|connection| !connection.closing) else { return };
+        if connection.unanswered_pings == limits::HEARTBEATS_UNANSWERED {
+            let held = std::mem::replace(&mut connection.stage, Stage::Gone);
+            self.release(now, held, Fate::MayReturn { within: grace, or: Leave::Timeout });
+            self.close_connection(now, key, Leave::Timeout.close_code(), "Nothing was heard of you.");
             return;
         }
-        connection.closing = matches!(signal, Signal::Close { .. });
-        connection.outgoing_bytes += signal_bytes(&signal);
-        connection.outgoing.push_back(signal);
-        if connection.outgoing_bytes > limits::RELIABLE_QUEUE_BYTES {
-            connection.outgoing.clear();
-            connection.outgoing_bytes = 0;
-            let reason = "Your connection can't keep up.".to_owned();
-            connection.outgoing.push_back(Signal::Close { code: Leave::Timeout.close_code(), reason });
-            connection.closing = true;
-            self.overfull.push(index);
-        }
-        if connection.closing {
-            connection.unreliable.clear();
-        }
-        announce(connection, &mut self.ready);
+        connection.unanswered_pings += 1;
+        self.acknowledge(session, true);
+        self.push(key, Waiting::Ping);
+        let late = now - due + limits::HEARTBEAT_INTERVAL - HEARTBEAT_HASTE;
+        let missed = u32::try_from(late.as_micros() / limits::HEARTBEAT_INTERVAL.as_micros()).unwrap_or(u32::MAX);
+        self.set_deadline(key, due + limits::HEARTBEAT_INTERVAL * missed.saturating_add(1));
+    }
+}
+
+fn announce(connection: &mut Connection, ready: &mut VecDeque<ConnectionId>) {
+    if !std::mem::replace(&mut connection.announced, true) {
+        ready.push_back(connection.id);
     }
 }

@@ -44,11 +44,10 @@ impl<G: Game> Server<G> {
         if bytes.len() > limits::EXTERNAL_BYTES {
             return Err(ExternalError::TooLarge);
         }
-        let Some(&room) = self.by_name.get(room) else {
+        let Some(hosted) = self.by_name.get(room).and_then(|&room| self.rooms.get_mut(room)) else {
             self.counters.lost_externals += 1;
             return Err(ExternalError::NoSuchRoom);
         };
-        let hosted = &mut self.rooms[room];
         if hosted.room.externals() >= limits::EXTERNAL_BACKLOG {
             return Err(ExternalError::Full);
         }

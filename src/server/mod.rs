@@ -3,13 +3,19 @@
 //! The caller tells it the time and what arrived (`handle_*`), then polls it for what is to be sent (`poll_*`) and for
 //! when to come again. It never blocks and never fails: what goes wrong costs its sender, and is counted.
 
+mod addresses;
 mod admission;
+mod channel;
 mod connection;
+mod delivery;
 mod external;
-mod hosting;
+mod join;
+mod presence;
 mod relay;
 mod resume;
+mod rooms;
 mod session;
+mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -19,21 +25,21 @@ use std::time::{Duration, Instant};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use serde::Serialize;
-use slab::Slab;
+use slotmap::SlotMap;
 
+use self::addresses::Addresses;
 use self::admission::Admission;
-use self::connection::{Connection, Stage, signal_bytes};
+use self::connection::{Connection, Stage};
 pub use self::external::ExternalError;
-use self::hosting::HostedRoom;
-use self::session::Session;
+use self::rooms::HostedRoom;
+use self::session::{Fate, Session};
 use crate::auth::Keys;
 use crate::endpoint::{Dropped, Endpoint, LocalId, PeerKey, Transmit, Unroutable};
 use crate::game::{Game, Link, Refusal, RoomInfo};
 use crate::hooks::{Guarded, Hooks};
 use crate::journal;
 use crate::limits;
-use crate::rate::{Allowance, network};
-use crate::wire::codes::{CLOSE_REFUSED, ErrorCode, Leave};
+use crate::wire::codes::{ErrorCode, Leave};
 use crate::wire::frame::Transport;
 use crate::wire::signaling::{self, Fault, Request, RoomName};
 use crate::wire::{Deflater, Inflater};
@@ -157,6 +163,8 @@ pub struct Counters {
     pub missed_ticks: u64,
     /// Rooms that closed because their game failed.
     pub failed_rooms: u64,
+    /// Connections that were closed because they took too little of what was for them.
+    pub overfull_connections: u64,
     /// Messages from outside for rooms that weren't there.
     pub lost_externals: u64,
     /// Calls of [`Hooks`] that failed.
@@ -186,6 +194,8 @@ pub struct Gauges {
     pub rooms: usize,
     /// Peers: data channels, open or opening.
     pub peers: usize,
+    /// Bytes that wait for websockets to take them.
+    pub queued_bytes: usize,
 }
 
 /// Players by what carries the states that they are told.
@@ -199,22 +209,22 @@ pub struct Transports {
     pub away: usize,
 }
 
+// Keys of what is gone never mean what has its place now: whoever kept one finds nothing.
+slotmap::new_key_type! {
+    struct ConnectionKey;
+    struct SessionKey;
+    struct RoomKey;
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
-    Room(usize),
-    Connection(usize),
-    Session(usize),
+    Room(RoomKey),
+    Connection(ConnectionKey),
+    Session(SessionKey),
 }
 
 type Recordings = Box<dyn FnMut(&journal::Header) -> journal::Sink>;
 type Factory<G> = Box<dyn FnMut(&RoomInfo) -> Result<G, Refusal>>;
-
-/// Connections of one address.
-#[derive(Default)]
-struct Network {
-    connections: usize,
-    unjoined: usize,
-}
 
 /// The whole server, sans-IO.
 pub struct Server<G: Game> {
@@ -223,22 +233,25 @@ pub struct Server<G: Game> {
     recordings: Option<Recordings>,
     hooks: Guarded,
     started: Instant,
+    /// What the clock of the world showed when.
+    unix_time: (Instant, Duration),
     rng: ChaCha20Rng,
     endpoint: Endpoint,
-    connections: Slab<Connection>,
-    by_id: BTreeMap<ConnectionId, usize>,
-    by_network: BTreeMap<IpAddr, Network>,
+    connections: SlotMap<ConnectionKey, Connection>,
+    by_id: BTreeMap<ConnectionId, ConnectionKey>,
+    addresses: Addresses,
     admission: Admission,
-    sessions: Slab<Session>,
-    by_socket_id: BTreeMap<String, usize>,
-    by_peer: BTreeMap<PeerKey, usize>,
-    rooms: Slab<HostedRoom<G>>,
-    by_name: BTreeMap<RoomName, usize>,
+    sessions: SlotMap<SessionKey, Session>,
+    by_socket_id: BTreeMap<String, SessionKey>,
+    by_peer: BTreeMap<PeerKey, SessionKey>,
+    rooms: SlotMap<RoomKey, HostedRoom<G>>,
+    by_name: BTreeMap<RoomName, RoomKey>,
     rooms_made: u32,
     first_player: u32,
     timers: BTreeSet<(Instant, Timer)>,
     ready: VecDeque<ConnectionId>,
-    overfull: Vec<usize>,
+    /// Connections whose queue has outgrown its limit, and which are still to be ended.
+    overfull: Vec<ConnectionKey>,
     deflater: Deflater,
     inflater: Inflater,
     deflated: Vec<u8>,
@@ -261,7 +274,7 @@ impl<G: Game> Server<G> {
         assert!(limits::TICK_MS_RANGE.contains(&tick_ms), "a tick has {:?} ms", limits::TICK_MS_RANGE);
         assert!((1..=limits::PLAYERS_PER_ROOM_MAX).contains(&config.max_players), "too many players per room");
         let mut rng = ChaCha20Rng::from_seed(config.seed);
-        let slow_path = config.slow_path;
+        let (slow_path, config_unix_time) = (config.slow_path, config.unix_time);
         let admission = Admission::new(config.seed);
         let mut endpoint_seed = [0; 32];
         rng.fill_bytes(&mut endpoint_seed);
@@ -271,16 +284,17 @@ impl<G: Game> Server<G> {
             recordings: None,
             hooks: Guarded::new(Box::new(())),
             started: now,
+            unix_time: (now, config_unix_time),
             rng,
             endpoint: Endpoint::new(endpoint_seed, slow_path),
-            connections: Slab::new(),
+            connections: SlotMap::with_key(),
             by_id: BTreeMap::new(),
-            by_network: BTreeMap::new(),
+            addresses: Addresses::default(),
             admission,
-            sessions: Slab::new(),
+            sessions: SlotMap::with_key(),
             by_socket_id: BTreeMap::new(),
             by_peer: BTreeMap::new(),
-            rooms: Slab::new(),
+            rooms: SlotMap::with_key(),
             by_name: BTreeMap::new(),
             rooms_made: 0,
             first_player: 1,
@@ -338,7 +352,7 @@ impl<G: Game> Server<G> {
     /// What has been counted.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        let overflowed: u64 = self.rooms.iter().map(|(_, hosted)| hosted.room.overflowed()).sum();
+        let overflowed: u64 = self.rooms.values().map(|hosted| hosted.room.overflowed()).sum();
         Counters {
             unroutable: self.endpoint.unroutable(),
             peers: self.endpoint.dropped(),
@@ -356,182 +370,104 @@ impl<G: Game> Server<G> {
             players: self.sessions.len(),
             rooms: self.rooms.len(),
             peers: self.endpoint.peers(),
+            queued_bytes: self.addresses.queued_bytes(),
         }
     }
 
     /// How many players are told states over what.
     #[must_use]
     pub fn transports(&self, now: Instant) -> Transports {
-        let mut transports = Transports::default();
-        for (index, session) in &self.sessions {
-            match (self.channel(now, index), session.connection) {
-                (Some(_), _) => transports.webrtc += 1,
-                (None, Some(_)) => transports.websocket += 1,
-                (None, None) => transports.away += 1,
-            }
-        }
-        transports
+        self.count_transports(now)
     }
 
     /// How each player is connected, as their game was told last.
     pub fn links(&self) -> impl Iterator<Item = Link> + '_ {
-        self.sessions.iter().map(|(_, session)| session.link)
+        self.sessions.values().map(|session| session.link)
     }
 
     /// A websocket has opened.
     pub fn handle_connect(&mut self, now: Instant, connection: ConnectionId, connect: Connect) {
-        let deadline = now + limits::JOIN_TIMEOUT;
-        let remote = connect.remote.ip();
-        let index = self.connections.insert(Connection {
-            id: connection,
-            connect,
-            opened: now,
-            stage: Stage::Arrived,
-            outgoing: VecDeque::new(),
-            outgoing_bytes: 0,
-            unreliable: VecDeque::new(),
-            announced: false,
-            closing: false,
-            is_unjoined: true,
-            is_counted: false,
-            unanswered_pings: 0,
-            heard: now,
-            asked: now,
-            allowance: Allowance::new(limits::SIGNALS_PER_SECOND, now),
-            deadline: Some(deadline),
-        });
-        self.by_id.insert(connection, index);
-        self.timers.insert((deadline, Timer::Connection(index)));
-        let here = self.by_network.entry(network(remote)).or_default();
-        here.connections += 1;
-        here.unjoined += 1;
-        let is_full =
-            here.unjoined > limits::UNJOINED_PER_ADDRESS || here.connections > limits::CONNECTIONS_PER_ADDRESS;
-        // Proxies and tests come from this machine.
-        if is_full && !remote.is_loopback() {
-            self.close_connection(index, CLOSE_REFUSED, ErrorCode::RateLimited.as_str());
-        }
-        if self.stopping {
-            self.close_connection(index, Leave::Shutdown.close_code(), "The server is stopping.");
-        }
+        self.turn(now, |server| server.open_connection(now, connection, connect));
     }
 
     /// A text message has arrived on a websocket.
     pub fn handle_text(&mut self, now: Instant, connection: ConnectionId, text: &str) {
-        let Some(index) = self.index_of(connection) else { return };
-        self.note_message(now, index);
-        let (reply_to, request) = signaling::parse(text);
-        if !self.connections[index].allowance.take(now) {
-            if self.connections[index].allowance.is_flooded() {
-                self.put_out(now, index, Leave::Flood, "You sent too many requests.");
-                return;
+        self.turn(now, |server| {
+            if let Some(key) = server.live_connection(connection) {
+                server.note_message(now, key);
+                server.handle_request(now, key, text);
             }
-            let fault = Fault::new(ErrorCode::RateLimited, "Too many requests; wait a second.");
-            self.refuse(index, &reply_to, &fault);
-            return;
-        }
-        match request {
-            Ok(Request::Join(join)) => self.handle_join(now, index, reply_to, join),
-            Ok(Request::Reconnect(request)) => self.handle_reconnect(now, index, &reply_to, &request),
-            Ok(Request::ExchangeSdp { to, sdp }) => self.handle_exchange_sdp(now, index, &reply_to, &to, &sdp),
-            Ok(Request::ExchangeCandidate { to, candidate }) => {
-                self.handle_exchange_candidate(now, index, &reply_to, &to, &candidate);
-            }
-            Ok(Request::OrientationChange(change)) => self.handle_orientation_change(now, index, &reply_to, &change),
-            Ok(Request::Leave) => {
-                self.grant(index, &reply_to, &serde_json::Map::new());
-                self.put_out(now, index, Leave::Left, "");
-            }
-            Err(fault) => self.refuse(index, &reply_to, &fault),
-        }
-        self.settle(now);
+        });
     }
 
     /// A binary message has arrived on a websocket.
     pub fn handle_binary(&mut self, now: Instant, connection: ConnectionId, bytes: &[u8]) {
-        let Some(index) = self.index_of(connection) else { return };
-        self.note_message(now, index);
-        if let Stage::Joined(session) = self.connections[index].stage {
-            self.handle_frame(now, session, bytes, Transport::WebSocket);
-        }
-        self.settle(now);
+        self.turn(now, |server| {
+            if let Some(key) = server.live_connection(connection) {
+                server.note_message(now, key);
+                if let Ok(session) = server.session_of(key) {
+                    server.handle_frame(now, session, bytes, Transport::WebSocket);
+                }
+            }
+        });
     }
 
     /// The other end of a websocket has answered a [`Signal::Ping`].
     pub fn handle_pong(&mut self, now: Instant, connection: ConnectionId) {
-        if let Some(index) = self.index_of(connection) {
-            self.connections[index].note_alive(now);
-        }
+        self.turn(now, |server| {
+            let key = server.live_connection(connection);
+            if let Some(connection) = key.and_then(|key| server.connections.get_mut(key)) {
+                connection.note_alive(now);
+            }
+        });
     }
 
     /// A websocket is gone.
     pub fn handle_disconnect(&mut self, now: Instant, connection: ConnectionId, how: Disconnect) {
-        let Some(index) = self.by_id.remove(&connection) else { return };
-        match how {
-            Disconnect::Goodbye => self.leave_room(now, index, Leave::Left),
-            Disconnect::Broken => self.leave_room(now, index, Leave::Closed),
-            Disconnect::Away => self.lose_connection(now, index, Leave::Left, limits::RELOAD_GRACE),
-            Disconnect::Lost => self.lose_connection(now, index, Leave::Closed, self.config.grace),
-        }
-        self.count_as_joined(index);
-        let gone = self.connections.remove(index);
-        let network = network(gone.connect.remote.ip());
-        if let Some(here) = self.by_network.get_mut(&network) {
-            here.connections -= 1;
-            if here.connections == 0 {
-                self.by_network.remove(&network);
-            }
-        }
-        if let Some(deadline) = gone.deadline {
-            self.timers.remove(&(deadline, Timer::Connection(index)));
-        }
-        self.settle(now);
+        self.turn(now, |server| server.forget_connection(now, connection, how));
     }
 
     /// A datagram has arrived at the socket `local` from `source`. Cannot fail: what can't be used is counted.
     pub fn handle_datagram(&mut self, now: Instant, local: LocalId, source: SocketAddr, bytes: &[u8]) {
-        self.endpoint.handle_datagram(now, local, source, bytes);
-        self.settle(now);
+        self.turn(now, |server| server.endpoint.handle_datagram(now, local, source, bytes));
     }
 
     /// Time has come for whatever [`Server::poll_timeout`] named.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.endpoint.handle_timeout(now);
-        while let Some(&(at, timer)) = self.timers.first() {
-            if at > now {
-                break;
-            }
-            self.timers.pop_first();
-            match timer {
-                Timer::Room(index) => self.tick_room(now, index),
-                Timer::Connection(index) => {
-                    self.connections[index].deadline = None;
-                    match self.connections[index].stage {
-                        Stage::Arrived => {
-                            self.close_connection(index, Leave::Timeout.close_code(), "Nobody joined in time.");
-                        }
-                        Stage::Joined(session) => self.send_heartbeat(now, at, index, session),
-                        Stage::Joining { .. } | Stage::Gone => {}
-                    }
+        self.turn(now, |server| {
+            server.endpoint.handle_timeout(now);
+            while let Some((due, timer)) = server.timers.first().copied().filter(|&(due, _)| due <= now) {
+                server.timers.pop_first();
+                match timer {
+                    Timer::Room(key) => server.tick_room(now, key),
+                    Timer::Connection(key) => server.handle_connection_timeout(now, due, key),
+                    Timer::Session(key) => server.end_grace(now, key),
                 }
-                Timer::Session(session) => self.end_grace(now, session),
             }
-        }
-        self.settle(now);
+        });
     }
 
-    /// The server stops: every player is told and every websocket closed.
+    /// The server stops: every player is told, every game hears of each in a last tick of its room, and every websocket
+    /// is closed.
     pub fn handle_shutdown(&mut self, now: Instant) {
-        self.stopping = true;
-        let indices: Vec<usize> = self.connections.iter().map(|(index, _)| index).collect();
-        for index in indices {
-            self.put_out(now, index, Leave::Shutdown, "The server is stopping.");
-        }
-        let away: Vec<usize> = self.sessions.iter().map(|(session, _)| session).collect();
-        for session in away {
-            self.end_session(now, session, Leave::Shutdown, "The server is stopping.");
-        }
-        self.settle(now);
+        self.turn(now, |server| {
+            server.stopping = true;
+            let sentence = "The server is stopping.";
+            let rooms: Vec<RoomKey> = server.rooms.keys().collect();
+            for room in rooms {
+                server.end_room(now, room, Leave::Shutdown, sentence);
+            }
+            let connections: Vec<ConnectionKey> = server.connections.keys().collect();
+            for connection in connections {
+                server.close_connection(now, connection, Leave::Shutdown.close_code(), sentence);
+            }
+        });
+    }
+
+    /// The clock of the world shows `unix_time` (time since 1970) now. Told each second, tokens are judged rightly after
+    /// the clock was set, and after the machine has slept.
+    pub fn handle_unix_time(&mut self, now: Instant, unix_time: Duration) {
+        self.unix_time = (now, unix_time);
     }
 
     /// The next datagram to send. Lent until the next call.
@@ -539,8 +475,9 @@ impl<G: Game> Server<G> {
         self.endpoint.poll_transmit()
     }
 
-    /// A connection for which something waits in [`Server::poll_signal`]. Each is named once; again only when it has
-    /// been polled until there was nothing.
+    /// A connection for which something waits in [`Server::poll_signal`]. This is edge-triggered: each is named once,
+    /// and again only when it has been polled until there was nothing and something new has come. A caller whose
+    /// socket takes no more remembers the connection, and polls it again when the socket does.
     pub fn poll_signal_ready(&mut self) -> Option<ConnectionId> {
         self.ready.pop_front()
     }
@@ -548,20 +485,7 @@ impl<G: Game> Server<G> {
     /// The next message for a websocket. Poll it only while that socket takes more: what waits here is kept short
     /// (one state at most), what waits in a socket grows old.
     pub fn poll_signal(&mut self, connection: ConnectionId) -> Option<Signal> {
-        let index = *self.by_id.get(&connection)?;
-        let connection = &mut self.connections[index];
-        if connection.outgoing.is_empty()
-            && let Some(body) = connection.unreliable.pop_front()
-        {
-            self.write_unreliable(index, &body);
-        }
-        let connection = &mut self.connections[index];
-        let Some(signal) = connection.outgoing.pop_front() else {
-            connection.announced = false;
-            return None;
-        };
-        connection.outgoing_bytes = connection.outgoing_bytes.saturating_sub(signal_bytes(&signal));
-        Some(signal)
+        self.pop_signal(connection)
     }
 
     /// When to call [`Server::handle_timeout`].
@@ -571,18 +495,67 @@ impl<G: Game> Server<G> {
         [own, self.endpoint.poll_timeout()].into_iter().flatten().min()
     }
 
-    fn index_of(&self, connection: ConnectionId) -> Option<usize> {
-        let index = *self.by_id.get(&connection)?;
-        (!self.connections[index].closing).then_some(index)
-    }
-
-    /// Takes up what the last call has set going.
-    fn settle(&mut self, now: Instant) {
+    /// One call of the caller's: what it does, and then all that follows from it. Every `handle_*` that can end
+    /// something is a turn, and so leaves nothing half-ended behind.
+    fn turn(&mut self, now: Instant, act: impl FnOnce(&mut Self)) {
+        act(self);
         while let Some((peer, event)) = self.endpoint.poll_event() {
             self.handle_peer_event(now, peer, event);
         }
-        while let Some(index) = self.overfull.pop() {
-            self.leave_room(now, index, Leave::Timeout);
+        self.end_overfull(now);
+    }
+
+    fn live_connection(&self, id: ConnectionId) -> Option<ConnectionKey> {
+        let key = *self.by_id.get(&id)?;
+        self.connections.get(key).filter(|connection| !connection.closing).map(|_| key)
+    }
+
+    fn unix_time(&self, now: Instant) -> Duration {
+        let (told, unix_time) = self.unix_time;
+        unix_time + now.saturating_duration_since(told)
+    }
+
+    fn handle_request(&mut self, now: Instant, key: ConnectionKey, text: &str) {
+        let (reply_to, request) = signaling::parse(text);
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if !connection.allowance.take(now) {
+            if connection.allowance.is_flooded() {
+                self.put_out(now, key, Leave::Flood, "You sent too many requests.");
+            } else {
+                let fault = Fault::new(ErrorCode::RateLimited, "Too many requests; wait a second.");
+                self.refuse(key, &reply_to, &fault);
+            }
+            return;
+        }
+        match request {
+            Ok(Request::Join(join)) => self.handle_join(now, key, &reply_to, join),
+            Ok(Request::Reconnect(request)) => self.handle_reconnect(now, key, &reply_to, &request),
+            Ok(Request::ExchangeSdp { to, sdp }) => self.handle_exchange_sdp(now, key, &reply_to, &to, &sdp),
+            Ok(Request::ExchangeCandidate { to, candidate }) => {
+                self.handle_exchange_candidate(now, key, &reply_to, &to, &candidate);
+            }
+            Ok(Request::OrientationChange(change)) => self.handle_orientation_change(now, key, &reply_to, &change),
+            Ok(Request::Leave) => {
+                self.grant(key, &reply_to, &serde_json::Map::new());
+                self.put_out(now, key, Leave::Left, "");
+            }
+            Err(fault) => self.refuse(key, &reply_to, &fault),
+        }
+    }
+
+    /// Ends what a connection holds for `reason`, and closes it.
+    fn put_out(&mut self, now: Instant, key: ConnectionKey, reason: Leave, sentence: &str) {
+        match self.session_of(key) {
+            Ok(session) => self.end_session(now, session, reason, sentence),
+            Err(_) => {
+                let held = self
+                    .connections
+                    .get_mut(key)
+                    .map(|connection| std::mem::replace(&mut connection.stage, Stage::Gone));
+                self.release(now, held.unwrap_or(Stage::Gone), Fate::Over(reason));
+                let text = if sentence.is_empty() { reason.as_str() } else { sentence };
+                self.close_connection(now, key, reason.close_code(), text);
+            }
         }
     }
 }

@@ -23,6 +23,7 @@ mod congestion;
 mod doctor;
 #[cfg(feature = "driver")]
 mod driver;
+mod endings;
 mod external;
 mod hooks;
 mod journals;

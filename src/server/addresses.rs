@@ -1,0 +1,67 @@
+//! What each remote address has open here: connections, and bytes that wait for them.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::limits;
+use crate::rate::network;
+
+/// The books, by network: for IPv6 a /64 is one. Loopback has no limit of its own, because tests and proxies that name
+/// nobody come from there.
+#[derive(Default)]
+pub(super) struct Addresses(BTreeMap<IpAddr, Address>);
+
+#[derive(Default)]
+struct Address {
+    connections: usize,
+    unjoined: usize,
+    queued_bytes: usize,
+}
+
+impl Addresses {
+    /// Counts a connection: whether it is one too many.
+    pub(super) fn handle_connect(&mut self, remote: IpAddr) -> bool {
+        let here = self.0.entry(network(remote)).or_default();
+        here.connections += 1;
+        here.unjoined += 1;
+        let is_full =
+            here.unjoined > limits::UNJOINED_PER_ADDRESS || here.connections > limits::CONNECTIONS_PER_ADDRESS;
+        is_full && !remote.is_loopback()
+    }
+
+    pub(super) fn handle_joined(&mut self, remote: IpAddr) {
+        if let Some(here) = self.0.get_mut(&network(remote)) {
+            here.unjoined -= 1;
+        }
+    }
+
+    pub(super) fn handle_disconnect(&mut self, remote: IpAddr, was_unjoined: bool, queued_bytes: usize) {
+        let network = network(remote);
+        let Some(here) = self.0.get_mut(&network) else { return };
+        here.connections -= 1;
+        here.unjoined -= usize::from(was_unjoined);
+        here.queued_bytes -= queued_bytes;
+        if here.connections == 0 {
+            self.0.remove(&network);
+        }
+    }
+
+    /// Whether `more` bytes may wait for a connection of this address, which make `bytes` of it. Where those of the
+    /// address are too many, the connections that hold more than their share give way, and no others.
+    pub(super) fn may_queue(&self, remote: IpAddr, bytes: usize, more: usize) -> bool {
+        let here = self.0.get(&network(remote)).map_or(0, |here| here.queued_bytes);
+        remote.is_loopback() || bytes <= limits::RELAY_QUEUE_BYTES || here + more <= limits::QUEUED_BYTES_PER_ADDRESS
+    }
+
+    /// Of a connection of this address, `after` bytes wait instead of `before`.
+    pub(super) fn handle_queued(&mut self, remote: IpAddr, before: usize, after: usize) {
+        if let Some(here) = self.0.get_mut(&network(remote)) {
+            here.queued_bytes = here.queued_bytes - before + after;
+        }
+    }
+
+    /// Bytes that wait for all connections.
+    pub(super) fn queued_bytes(&self) -> usize {
+        self.0.values().map(|here| here.queued_bytes).sum()
+    }
+}

@@ -1,0 +1,167 @@
+//! Data channels: how a player's is offered and answered, what becomes of it, and when it carries what the player is
+//! told.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::connection::Waiting;
+use super::session::Session;
+use super::{ConnectionKey, Server, SessionKey, Transports};
+use crate::endpoint::PeerKey;
+use crate::game::Game;
+use crate::limits;
+use crate::peer::{self, Closed};
+use crate::wire::codes::{ErrorCode, Leave};
+use crate::wire::frame::Transport;
+use crate::wire::signaling::{self, Fault, ReplyTo};
+
+impl<G: Game> Server<G> {
+    pub(super) fn handle_exchange_sdp(
+        &mut self,
+        now: Instant,
+        key: ConnectionKey,
+        reply_to: &ReplyTo,
+        to: &str,
+        offer: &str,
+    ) {
+        #[derive(Serialize)]
+        struct Answer {
+            sdp: String,
+        }
+        if to != "server" {
+            self.relay_sdp(now, key, reply_to, to, offer);
+            return;
+        }
+        match self.session_of(key).and_then(|session| self.answer(now, session, offer)) {
+            Ok(sdp) => self.grant(key, reply_to, &Answer { sdp }),
+            Err(fault) => self.refuse(key, reply_to, &fault),
+        }
+    }
+
+    /// Answers an offer of a player; a peer that they had is closed.
+    pub(super) fn answer(&mut self, now: Instant, key: SessionKey, offer: &str) -> Result<String, Fault> {
+        let session = self.sessions.get_mut(key);
+        let Some((session, carrier)) = session.and_then(|session| {
+            let carrier = self.connections.get(session.connection?)?;
+            Some((session, carrier))
+        }) else {
+            return Err(Fault::new(ErrorCode::BadRequest, "Join first."));
+        };
+        let candidates = candidates(&self.config, carrier.connect.local);
+        let (peer, sdp) = self
+            .endpoint
+            .answer(now, offer, candidates)
+            .map_err(|error| Fault::new(ErrorCode::BadSdp, error.to_string()))?;
+        if let Some(old) = session.peer.replace(peer) {
+            self.by_peer.remove(&old);
+            self.endpoint.close(now, old);
+        }
+        self.by_peer.insert(peer, key);
+        Ok(sdp)
+    }
+
+    /// What a player whose websocket came in on `local` is told: public addresses where they are given, else that
+    /// address, then the others.
+    pub(crate) fn candidates(&self, local: IpAddr) -> Vec<SocketAddr> {
+        candidates(&self.config, local)
+    }
+
+    pub(super) fn handle_peer_event(&mut self, now: Instant, peer: PeerKey, event: peer::Event) {
+        let Some(&key) = self.by_peer.get(&peer) else { return };
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let carrier = session.connection;
+        match event {
+            // What waits for the websocket would arrive after newer frames of the channel.
+            peer::Event::Open => {
+                if let Some(connection) = carrier.and_then(|key| self.connections.get_mut(key)) {
+                    connection.queue.clear_unreliable();
+                }
+            }
+            peer::Event::Data(frame) => self.handle_frame(now, key, &frame, Transport::DataChannel),
+            peer::Event::Closed(why) => {
+                self.by_peer.remove(&peer);
+                session.peer = None;
+                if let Some(carrier) = carrier {
+                    let text = signaling::event("eventChannelClosed", &channel_fault(why));
+                    self.push_text(carrier, text.into());
+                }
+                if why == Closed::Flood {
+                    self.end_session(now, key, Leave::Flood, "Your data channel sent too many packets.");
+                }
+            }
+        }
+    }
+
+    /// The data channel of a session, where it is open and better than the websocket: one that is silent is passed by
+    /// once the websocket was heard meanwhile. Where neither is, what would wait in the websocket would arrive late.
+    pub(super) fn channel(&self, now: Instant, session: &Session) -> Option<PeerKey> {
+        let heard = self.endpoint.heard_at(session.peer?)?;
+        let is_passed_by = now >= heard + limits::CHANNEL_SILENCE
+            && session.connection.and_then(|key| self.connections.get(key)).is_some_and(|connection| {
+                let websocket = connection.heard;
+                websocket >= heard + limits::CHANNEL_SILENCE / 2 && now < websocket + 2 * limits::HEARTBEAT_INTERVAL
+            });
+        session.peer.filter(|_| !is_passed_by)
+    }
+
+    /// Asks whether the websocket is alive, where the data channel falls silent.
+    pub(super) fn doubt_channel(&mut self, now: Instant, key: SessionKey, peer: PeerKey) {
+        let Some(doubted) = self.endpoint.heard_at(peer).map(|heard| heard + limits::CHANNEL_SILENCE / 2) else {
+            return;
+        };
+        let carrier = self.sessions.get(key).and_then(|session| session.connection);
+        let Some(carrier) = carrier.filter(|_| now >= doubted) else { return };
+        let Some(websocket) = self.connections.get_mut(carrier) else { return };
+        if websocket.asked < doubted && !websocket.closing {
+            websocket.asked = now;
+            self.push(carrier, Waiting::Ping);
+        }
+    }
+
+    pub(super) fn count_transports(&self, now: Instant) -> Transports {
+        let mut transports = Transports::default();
+        for session in self.sessions.values() {
+            match (self.channel(now, session), session.connection) {
+                (Some(_), _) => transports.webrtc += 1,
+                (None, Some(_)) => transports.websocket += 1,
+                (None, None) => transports.away += 1,
+            }
+        }
+        transports
+    }
+}
+
+fn candidates(config: &super::Config, local: IpAddr) -> Vec<SocketAddr> {
+    let mut candidates = config.public.clone();
+    if candidates.is_empty() {
+        let local = local.to_canonical();
+        let interfaces = &config.interfaces;
+        let reaches_udp = |of: IpAddr| of == local || (of.is_loopback() && local.is_loopback());
+        let has_udp = interfaces.is_empty() || interfaces.iter().any(|&interface| reaches_udp(interface));
+        let first = std::iter::once(local).filter(|_| has_udp);
+        // A player who came by loopback may have come through a proxy on this machine, and be elsewhere; a player who
+        // came from elsewhere is not on this machine.
+        let rest = interfaces.iter().copied().filter(|ip| local.is_loopback() || !ip.is_loopback());
+        for ip in first.chain(rest).filter(|ip| !ip.is_unspecified()) {
+            let address = SocketAddr::new(ip, config.udp_port);
+            if !candidates.contains(&address) {
+                candidates.push(address);
+            }
+        }
+    }
+    candidates.truncate(limits::CANDIDATES_ADVERTISED);
+    candidates
+}
+
+pub(super) fn channel_fault(why: Closed) -> Fault {
+    let code = match why {
+        Closed::ReliableChannel => ErrorCode::ChannelMustBeUnreliable,
+        Closed::NeverOpened => ErrorCode::BadSdp,
+        Closed::Lost | Closed::ByPeer => ErrorCode::NoSuchSession,
+        Closed::TooManyAddresses | Closed::Flood => ErrorCode::RateLimited,
+        Closed::Failed => ErrorCode::Internal,
+    };
+    Fault::new(code, why.to_string())
+}

@@ -1,0 +1,200 @@
+//! Frames: what a player's bring to the room, and how what the room says reaches each of its players.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::connection::Waiting;
+use super::rooms::Member;
+use super::session::Session;
+use super::{RoomKey, Server, SessionKey};
+use crate::game::{Game, Link, Target};
+use crate::peer::{Path, Sent};
+use crate::player::{Arrived, Body, NotTaken};
+use crate::room;
+use crate::wire::codes::Leave;
+use crate::wire::frame::{Kind, Transport};
+use crate::wire::msgpack;
+
+/// Whether what a room says is worth deflating: mostly it is as it was before, and trying in vain costs time.
+#[derive(Default)]
+pub(super) struct Habit {
+    left_out: u32,
+    next: u32,
+}
+
+impl Habit {
+    const LEFT_OUT_MAX: u32 = 31;
+
+    fn is_due(&self) -> bool {
+        self.next == 0
+    }
+
+    fn note(&mut self, deflated: bool) {
+        if deflated {
+            *self = Habit::default();
+        } else if let Some(next) = self.next.checked_sub(1) {
+            self.next = next;
+        } else {
+            self.left_out = (self.left_out * 2 + 1).min(Habit::LEFT_OUT_MAX);
+            self.next = self.left_out;
+        }
+    }
+}
+
+impl<G: Game> Server<G> {
+    pub(super) fn handle_frame(&mut self, now: Instant, key: SessionKey, bytes: &[u8], transport: Transport) {
+        let clock_ms = self.clock_ms(now);
+        let Some(Session { room, player, frames, .. }) = self.sessions.get_mut(key) else { return };
+        let (room, player) = (*room, *player);
+        let mut arrived = Vec::new();
+        let handled = frames.handle_frame(now, clock_ms, bytes, transport, &mut self.inflater, &mut arrived);
+        for arrived in arrived {
+            let Some(hosted) = self.rooms.get_mut(room) else { return };
+            let room_input = match arrived {
+                Arrived::Input { number, value } => room::Input::Input { player, number, value },
+                Arrived::Command(value) => room::Input::Command { player, value },
+                Arrived::Ticks { first, last } => room::Input::Ticks { player, first, last },
+                Arrived::Ping { clock_ms: pinged, padding } => {
+                    let body = msgpack::encode_pong(pinged, clock_ms, hosted.last_tick, &padding);
+                    self.send_unreliable(now, key, &Body::plain(Kind::Pong, body));
+                    continue;
+                }
+            };
+            hosted.handle_input(room_input);
+        }
+        match handled {
+            Ok(()) => self.acknowledge(key, false),
+            Err(NotTaken::Bad(error)) => {
+                self.counters.bad_frames += 1;
+                self.end_session(now, key, Leave::BadFrame, &format!("A frame can't be read: {error}."));
+            }
+            Err(NotTaken::TooMany) => self.counters.excess_frames += 1,
+            Err(NotTaken::Flood) => self.end_session(now, key, Leave::Flood, "You sent too many frames."),
+        }
+    }
+
+    pub(super) fn clock_ms(&self, now: Instant) -> f64 {
+        (now - self.started).as_secs_f64() * 1000.0
+    }
+
+    /// Measures the links of a room's players, each once a second, and tells the game.
+    pub(super) fn measure_links(&mut self, now: Instant, room: RoomKey) {
+        let clock_ms = self.clock_ms(now);
+        for (player, key) in self.playing(room) {
+            let Some(session) = self.sessions.get_mut(key) else { continue };
+            if session.frames.poll_ping(now) {
+                let path = session.peer.and_then(|peer| self.endpoint.measure_path(peer));
+                let link = path.map_or_else(|| session.frames.link(), link_of);
+                session.link = link;
+                if let Some(hosted) = self.rooms.get_mut(room) {
+                    hosted.handle_input(room::Input::Link { player, link });
+                }
+                let body = msgpack::encode_clock(clock_ms);
+                self.send_unreliable(now, key, &Body::plain(Kind::Ping, body));
+            }
+        }
+    }
+
+    /// Encoded once, deflated once, shared by all; only the header is each player's own. What goes to one player is not
+    /// deflated: done for each of many, it would take the time of the tick.
+    pub(super) fn fan_out(&mut self, now: Instant, room: RoomKey, to: Target, kind: Kind, body: Vec<u8>) {
+        let Some(hosted) = self.rooms.get_mut(room) else { return };
+        if let Target::One(player) = to {
+            if let Some(&Member::Playing(key)) = hosted.members.get(&player) {
+                self.send_body(now, key, &Body::plain(kind, body));
+            }
+            return;
+        }
+        let habit = &mut hosted.deflating;
+        let deflated = habit.is_due() && self.deflater.deflate(&body, &mut self.deflated);
+        habit.note(deflated);
+        let bytes: Rc<[u8]> = if deflated { self.deflated.as_slice().into() } else { body.into() };
+        let shared = Body { kind, deflated, bytes };
+        for (_, key) in self.playing(room).into_iter().filter(|&(player, _)| to.includes(player)) {
+            self.send_body(now, key, &shared);
+        }
+    }
+
+    fn send_body(&mut self, now: Instant, key: SessionKey, body: &Body) {
+        if body.kind.is_reliable() {
+            self.send_reliable(key, body);
+        } else {
+            self.send_unreliable(now, key, body);
+        }
+    }
+
+    /// Over the data channel, or else over the websocket, there at most one state at a time.
+    fn send_unreliable(&mut self, now: Instant, key: SessionKey, body: &Body) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let Some(peer) = self.channel(now, session) else {
+            if let Some(carrier) = session.connection {
+                self.push_unreliable(carrier, body);
+            }
+            return;
+        };
+        self.doubt_channel(now, key, peer);
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Some(hosted) = self.rooms.get(session.room) else { return };
+        let is_of_tick = matches!(body.kind, Kind::State | Kind::Tick | Kind::Event);
+        if is_of_tick && !self.endpoint.takes_tick(now, peer, hosted.last_tick) {
+            self.counters.held_back += 1;
+            return;
+        }
+        let consumed = hosted.room.consumed(session.player);
+        let (endpoint, dropped) = (&mut self.endpoint, &mut self.counters.dropped_frames);
+        session.frames.write_unreliable(body.kind, body.deflated, &body.bytes, consumed, &mut self.frame, |frame| {
+            *dropped += u64::from(endpoint.send(now, peer, frame) == Sent::Dropped);
+        });
+    }
+
+    fn send_reliable(&mut self, key: SessionKey, body: &Body) {
+        let Some(Session { room, frames, connection, .. }) = self.sessions.get_mut(key) else { return };
+        let Some(hosted) = self.rooms.get(*room) else { return };
+        let frame = frames.number_reliable(body.clone(), hosted.last_tick);
+        if let Some(carrier) = *connection {
+            self.push(carrier, Waiting::Frame(frame));
+            self.acknowledge(key, false);
+        }
+    }
+
+    /// Tells a player which of their reliable frames were received, and asks for the like.
+    pub(super) fn acknowledge(&mut self, key: SessionKey, is_due: bool) {
+        let Some(Session { room, frames, connection, .. }) = self.sessions.get_mut(key) else { return };
+        let (Some(carrier), Some(hosted)) = (*connection, self.rooms.get(*room)) else { return };
+        if is_due || frames.needs_ack() {
+            let frame = frames.write_ack(hosted.last_tick);
+            self.push(carrier, Waiting::Bytes(frame));
+        }
+    }
+}
+
+fn link_of(path: Path) -> Link {
+    Link {
+        rtt_us: path.rtt_us,
+        jitter_us: path.jitter_us,
+        loss_down_permille: path.sent_loss_permille,
+        loss_up_permille: path.received_loss_permille,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_never_deflates_is_tried_seldom_and_what_does_every_time() {
+        let tries = |habit: &mut Habit, bodies: u32, shrinks: bool| {
+            let due = (0..bodies).filter(|_| {
+                let is_due = habit.is_due();
+                habit.note(is_due && shrinks);
+                is_due
+            });
+            due.count()
+        };
+        let mut habit = Habit::default();
+        assert_eq!(tries(&mut habit, 100, true), 100);
+        assert_eq!(tries(&mut habit, 200, false), 10);
+        assert!(tries(&mut habit, 100, true) >= 100 - Habit::LEFT_OUT_MAX as usize);
+        assert_eq!(tries(&mut habit, 100, true), 100);
+    }
+}

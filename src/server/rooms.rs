@@ -1,0 +1,228 @@
+//! Rooms: how they are made, when they tick, and how they end.
+//!
+//! A room ends in one way, [`Server::end_room`]: everybody in it goes, and its game is told of each before it goes, too.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use rand::Rng;
+
+use super::delivery::Habit;
+use super::{ConnectionKey, RoomKey, Server, SessionKey, Timer};
+use crate::game::{Game, PlayerId, RoomInfo, Tick};
+use crate::journal::{Header, Recorder};
+use crate::limits;
+use crate::room::{self, Room};
+use crate::wire::codes::{ErrorCode, Leave};
+use crate::wire::signaling::{Fault, RoomName, SessionInfo};
+
+pub(super) struct HostedRoom<G: Game> {
+    pub(super) name: RoomName,
+    pub(super) room: Room<G>,
+    recorder: Option<Recorder>,
+    pub(super) members: BTreeMap<PlayerId, Member>,
+    /// Who is shown as the players, where those aren't the members.
+    pub(super) cast: Option<BTreeMap<PlayerId, SessionInfo>>,
+    start: Instant,
+    pub(super) last_tick: u32,
+    deadline: Instant,
+    pub(super) empty_since: Option<Instant>,
+    pub(super) users_changed: bool,
+    pub(super) users_told: Option<Instant>,
+    pub(super) deflating: Habit,
+}
+
+/// Somebody of a room.
+#[derive(Clone, Copy)]
+pub(super) enum Member {
+    /// Asks to come in, over this connection.
+    Joining(ConnectionKey),
+    /// Plays, in this session.
+    Playing(SessionKey),
+}
+
+impl<G: Game> HostedRoom<G> {
+    /// Tells the room something, and its recording before.
+    pub(super) fn handle_input(&mut self, input: room::Input) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.note_input(&input);
+        }
+        self.room.handle_input(input);
+    }
+
+    /// The next thing that the room has to say in this tick; `None` ends the tick.
+    fn poll_output(&mut self) -> Option<room::Output> {
+        let output = self.room.poll_output();
+        match (&mut self.recorder, &output) {
+            (Some(recorder), Some(output)) => recorder.note_output(output),
+            (Some(recorder), None) => recorder.end_tick(&self.room),
+            (None, _) => {}
+        }
+        output
+    }
+
+    /// The index in the room's time grid at `now`.
+    fn tick_at(&self, now: Instant, length: Duration) -> u32 {
+        let age = now.saturating_duration_since(self.start);
+        u32::try_from(age.as_nanos() / length.as_nanos()).unwrap_or(u32::MAX)
+    }
+}
+
+impl<G: Game> Server<G> {
+    pub(super) fn make_room(
+        &mut self,
+        now: Instant,
+        name: RoomName,
+        data: &serde_json::Value,
+    ) -> Result<RoomKey, Fault> {
+        if self.rooms.len() >= limits::ROOMS {
+            return Err(Fault::new(ErrorCode::RoomFull, "The server has no place for another room."));
+        }
+        let mut info = RoomInfo::new(name.as_str(), self.rng.next_u64());
+        info.tick = self.config.tick;
+        info.data = data.clone();
+        let game = catch_unwind(AssertUnwindSafe(|| (self.factory)(&info)))
+            .map_err(|_| Fault::new(ErrorCode::Internal, "The room can't be made: its game failed."))?
+            .map_err(|refusal| Fault::new(ErrorCode::Refused, refusal.to_string()))?;
+        let start = self.phase_start(now);
+        let mut room = Room::new(&info, game, self.config.max_players);
+        room.number_players_from(self.first_player);
+        let deadline = start + self.config.tick;
+        let recorder = self.start_recording(&info, start);
+        let key = self.rooms.insert(HostedRoom {
+            name: name.clone(),
+            room,
+            recorder,
+            members: BTreeMap::new(),
+            cast: None,
+            start,
+            last_tick: 0,
+            deadline,
+            empty_since: None,
+            users_changed: false,
+            users_told: None,
+            deflating: Habit::default(),
+        });
+        self.by_name.insert(name, key);
+        self.timers.insert((deadline, Timer::Room(key)));
+        Ok(key)
+    }
+
+    fn start_recording(&mut self, info: &RoomInfo, start: Instant) -> Option<Recorder> {
+        let open = self.recordings.as_mut()?;
+        let into_grid = (start - self.started).as_nanos() % self.config.tick.as_nanos();
+        let phase = Duration::from_nanos(u64::try_from(into_grid).unwrap_or_default());
+        let header = Header::new::<G>(info, self.config.max_players, phase);
+        let sink = open(&header);
+        Some(Recorder::new(&header, sink))
+    }
+
+    /// The last point before `now` of the time grid of the next phase slot: rooms are spread over the slots, so that
+    /// no turn of the loop carries the burst of all of them.
+    fn phase_start(&mut self, now: Instant) -> Instant {
+        let slot = self.rooms_made % limits::PHASE_SLOTS;
+        self.rooms_made = self.rooms_made.wrapping_add(1);
+        let tick = self.config.tick;
+        let origin = self.started + tick * slot / limits::PHASE_SLOTS;
+        let past = now.saturating_duration_since(origin);
+        let into = Duration::from_nanos(u64::try_from(past.as_nanos() % tick.as_nanos()).unwrap_or_default());
+        (now - into).max(origin)
+    }
+
+    pub(super) fn tick_room(&mut self, now: Instant, key: RoomKey) {
+        let length = self.config.tick;
+        let Some(hosted) = self.rooms.get_mut(key) else { return };
+        let number = hosted.tick_at(now, length);
+        let missed = number.saturating_sub(hosted.last_tick).saturating_sub(1);
+        self.counters.missed_ticks += u64::from(missed);
+        hosted.deadline = (hosted.start + length * number.saturating_add(1)).max(now + Duration::from_millis(1));
+        self.timers.insert((hosted.deadline, Timer::Room(key)));
+        self.measure_links(now, key);
+        self.run_tick(now, key, Tick { number, missed });
+        if !self.end_if_empty(now, key) {
+            self.tell_users(now, key);
+        }
+    }
+
+    fn run_tick(&mut self, now: Instant, key: RoomKey, tick: Tick) {
+        let Some(hosted) = self.rooms.get_mut(key) else { return };
+        hosted.last_tick = tick.number;
+        hosted.handle_input(room::Input::Tick(tick));
+        self.show_cast(key);
+        while let Some(output) = self.rooms.get_mut(key).and_then(HostedRoom::poll_output) {
+            self.handle_room_output(now, key, output);
+        }
+    }
+
+    fn handle_room_output(&mut self, now: Instant, key: RoomKey, output: room::Output) {
+        match output {
+            room::Output::Joined { player, welcome } => self.handle_joined(now, key, player, welcome),
+            room::Output::Refused { player, code, message } => {
+                self.handle_refused(now, key, player, &Fault::new(code, message));
+            }
+            room::Output::Left { player, reason, message } => {
+                self.end_member(now, key, player, reason, &message);
+            }
+            room::Output::Body { to, kind, body } => self.fan_out(now, key, to, kind, body),
+            room::Output::Closed => {
+                self.counters.failed_rooms += 1;
+                if let Some(hosted) = self.rooms.get_mut(key) {
+                    log::error!("room {} closed: its game failed", hosted.name);
+                    // The end of the tick belongs on the recording.
+                    while hosted.poll_output().is_some() {}
+                }
+                self.end_room(now, key, Leave::RoomClosed, "The room closed because its game failed.");
+            }
+        }
+    }
+
+    /// A member of a room is out, whatever they have come to. Members who left by themselves are none any more.
+    fn end_member(&mut self, now: Instant, key: RoomKey, player: PlayerId, reason: Leave, sentence: &str) {
+        match self.rooms.get(key).and_then(|hosted| hosted.members.get(&player)) {
+            Some(Member::Joining(_)) => {
+                self.handle_refused(now, key, player, &Fault::new(ErrorCode::Internal, sentence));
+            }
+            Some(&Member::Playing(session)) => self.end_session(now, session, reason, sentence),
+            None => {}
+        }
+    }
+
+    /// Whether the room was empty for long enough, and ended.
+    fn end_if_empty(&mut self, now: Instant, key: RoomKey) -> bool {
+        let Some(hosted) = self.rooms.get_mut(key) else { return true };
+        if !hosted.room.is_empty() || !hosted.members.is_empty() {
+            hosted.empty_since = None;
+            return false;
+        }
+        let since = *hosted.empty_since.get_or_insert(now);
+        // One that was hardly used is hardly missed; else rooms could be made faster than they go.
+        if now - since < limits::EMPTY_ROOM_LINGER.min(since.saturating_duration_since(hosted.start)) {
+            return false;
+        }
+        self.end_room(now, key, Leave::RoomClosed, "");
+        true
+    }
+
+    /// Ends a room: everybody in it goes for `reason` and is told `sentence`; then the game, where it has not failed, is
+    /// told in a last tick; then it goes, with its recording.
+    pub(super) fn end_room(&mut self, now: Instant, key: RoomKey, reason: Leave, sentence: &str) {
+        let Some(hosted) = self.rooms.get(key) else { return };
+        let members: Vec<PlayerId> = hosted.members.keys().copied().collect();
+        for player in members {
+            self.end_member(now, key, player, reason, sentence);
+        }
+        let Some(hosted) = self.rooms.get(key) else { return };
+        if hosted.room.game().is_some() && !hosted.room.is_empty() {
+            let number = hosted.tick_at(now, self.config.tick).max(hosted.last_tick.saturating_add(1));
+            let missed = number - hosted.last_tick - 1;
+            self.run_tick(now, key, Tick { number, missed });
+        }
+        let Some(hosted) = self.rooms.remove(key) else { return };
+        self.by_name.remove(&hosted.name);
+        self.timers.remove(&(hosted.deadline, Timer::Room(key)));
+        self.counters.overflowed_inputs += hosted.room.overflowed();
+        // A game that panics when it goes takes nobody along.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(hosted.room)));
+    }
+}

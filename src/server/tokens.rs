@@ -1,0 +1,55 @@
+//! What proves that somebody is the player of a session.
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest::{SHA256, digest};
+use rand::Rng;
+use rand_chacha::ChaCha20Rng;
+
+type Hash = [u8; 32];
+
+/// The tokens of a session: of each the hash alone.
+///
+/// A token is good for one return, on which there is a new one. The old one stays good until something was heard of a
+/// player who has had the reply: it might have been lost with the next websocket.
+pub(super) struct Tokens {
+    current: Hash,
+    previous: Option<Hash>,
+}
+
+impl Tokens {
+    /// The first token of a session.
+    pub(super) fn generate(rng: &mut ChaCha20Rng) -> (Tokens, String) {
+        let (current, token) = new_token(rng);
+        (Tokens { current, previous: None }, token)
+    }
+
+    pub(super) fn accept(&self, token: &str) -> bool {
+        let hash = hash(token);
+        let is = |known: &Hash| verify_slices_are_equal(known, &hash).is_ok();
+        // Both are compared, whichever it is.
+        is(&self.current) | self.previous.as_ref().is_some_and(is)
+    }
+
+    /// The next token; the one that was shown stays good for now.
+    pub(super) fn rotate(&mut self, shown: &str, rng: &mut ChaCha20Rng) -> String {
+        let (current, token) = new_token(rng);
+        self.current = current;
+        self.previous = Some(hash(shown));
+        token
+    }
+
+    pub(super) fn forget_previous(&mut self) {
+        self.previous = None;
+    }
+}
+
+fn new_token(rng: &mut ChaCha20Rng) -> (Hash, String) {
+    let token = format!("{:016x}{:016x}", rng.next_u64(), rng.next_u64());
+    (hash(&token), token)
+}
+
+fn hash(token: &str) -> Hash {
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+    hash
+}
