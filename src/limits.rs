@@ -37,8 +37,8 @@ pub const RELIABLE_UP_BYTES: usize = 16 * 1024;
 pub const RELIABLE_QUEUE_BYTES: usize = 4 * 1024 * 1024;
 /// The same for a connection that has not joined, whose replies are short.
 pub const UNJOINED_QUEUE_BYTES: usize = 64 * 1024;
-/// The same for all connections of one address (of IPv6, one /64), this machine's own excepted. Past it those are closed
-/// that hold more than [`RELAY_QUEUE_BYTES`].
+/// The same for all connections of one address (of IPv6, one /64), this machine's own excepted. Past it those are
+/// closed that hold more than [`RELAY_QUEUE_BYTES`].
 pub const QUEUED_BYTES_PER_ADDRESS: usize = 64 * 1024 * 1024;
 
 /// Unreliable bodies that wait for one player's websocket; past it the oldest is dropped. Of states, one.
@@ -102,9 +102,17 @@ pub const CANDIDATE_BYTES: usize = 1024;
 pub const ORIENTATION_BYTES: usize = 512;
 /// Nesting of either.
 pub const RELAYED_DEPTH: usize = 8;
-/// Messages that one player may have relayed to others per second, with a burst of the same number; one for everybody
-/// in the room counts for each of them.
-pub const RELAYED_PER_SECOND: u32 = 2_048;
+/// Bytes that one player may have relayed to others per second, with a burst of the same number; a message for
+/// everybody in the room counts for each of them. A message that is larger than what is left is granted while anything
+/// is, and the rest is owed: so a message may reach the largest room.
+pub const RELAYED_BYTES_PER_SECOND: u32 = 256 * 1024;
+/// The same for all players of one room.
+pub const RELAYED_BYTES_PER_ROOM_PER_SECOND: u32 = 1024 * 1024;
+/// The same for all players of one address (of IPv6, one /64), this machine's own excepted.
+pub const RELAYED_BYTES_PER_ADDRESS_PER_SECOND: u32 = 1024 * 1024;
+/// Bytes that tell the players of one room who comes and goes, per second, with a burst of the same number. Past it the
+/// news waits, and a player who comes and goes meanwhile is never told of.
+pub const PRESENCE_BYTES_PER_SECOND: u32 = 2 * 1024 * 1024;
 /// Bytes that may wait for a player's slow socket where another player's message is still added; past it that one is
 /// refused. Far below [`RELIABLE_QUEUE_BYTES`], so that nobody is closed for what others send them.
 pub const RELAY_QUEUE_BYTES: usize = 64 * 1024;
@@ -137,7 +145,7 @@ pub const JOINS_AT_ONCE: u32 = 256;
 pub const JOINS_PER_ADDRESS_PER_SECOND: u32 = 10;
 /// How many of them may come at once.
 pub const JOINS_PER_ADDRESS_AT_ONCE: u32 = 64;
-/// Longest time after which somebody is told to come back; past it times are given twice.
+/// Longest time after which a refused player is told to come back; past it times are given twice.
 pub const JOIN_RETRY: Duration = Duration::from_secs(30);
 /// Addresses whose joins are counted; past it the one that joined least is forgotten.
 pub const JOINING_ADDRESSES: usize = 8_192;
@@ -218,7 +226,8 @@ const _: () = assert!(
     "the largest state of every tick fits"
 );
 const _: () = assert!(SDP_BYTES < RELIABLE_UP_BYTES);
-const _: () = assert!(RELAYED_PER_SECOND as usize >= PLAYERS_PER_ROOM_MAX, "the largest room can be told something");
+const _: () =
+    assert!(RELAYED_BYTES_PER_ROOM_PER_SECOND >= 2 * RELAYED_BYTES_PER_SECOND, "nobody has a room's share alone");
 const _: () =
     assert!(RELAY_QUEUE_BYTES + 8 * RELIABLE_UP_BYTES < RELIABLE_QUEUE_BYTES, "the game has most of the queue");
 const _: () = assert!(JOINS_PER_ADDRESS_AT_ONCE as usize >= UNJOINED_PER_ADDRESS, "who may wait may join");

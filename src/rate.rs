@@ -72,62 +72,126 @@ impl Allowance {
     }
 }
 
-/// How often something may be done, and how those who come too early are spread.
+/// A token bucket that holds a second's worth, and lends: what is asked for while anything is left is granted whole,
+/// and the rest is owed. So a small bucket grants a large message, and then nothing for long.
+pub(crate) struct Credit {
+    per_second: u32,
+    left: f64,
+    filled: Instant,
+}
+
+impl Credit {
+    pub(crate) fn new(per_second: u32, now: Instant) -> Credit {
+        Credit { per_second, left: per_second.into(), filled: now }
+    }
+
+    /// Whether anything is left.
+    pub(crate) fn has_left(&mut self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.filled).as_secs_f64();
+        self.left = (self.left + passed * f64::from(self.per_second)).min(self.per_second.into());
+        self.filled = now;
+        self.left > 0.0
+    }
+
+    pub(crate) fn charge(&mut self, amount: usize) {
+        self.left -= amount as f64;
+    }
+}
+
+/// How often something may be done.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limit {
     interval: Duration,
     at_once: u32,
-    /// Nobody is told to wait for longer.
-    longest_wait: Duration,
 }
 
 impl Limit {
-    pub(crate) const fn new(per_second: u32, at_once: u32, longest_wait: Duration) -> Limit {
-        Limit { interval: Duration::from_nanos(1_000_000_000 / per_second as u64), at_once, longest_wait }
+    pub(crate) const fn new(per_second: u32, at_once: u32) -> Limit {
+        Limit { interval: Duration::from_nanos(1_000_000_000 / per_second as u64), at_once }
     }
 
     /// The time between two of those who were told to wait: a fifth of the places is left to those who come unasked,
     /// and to those who are late.
-    fn slot(&self) -> Duration {
+    pub(crate) fn slot(&self) -> Duration {
         self.interval * 5 / 4
     }
 }
 
-/// What has been used of a [`Limit`], in two points of time: it needs neither a timer nor a list of those who wait.
-/// All times are those since the server's start.
+/// What has been used of a [`Limit`]: the time when all of it will have been earned. All times are those since the
+/// server's start.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Pace {
-    /// When all that was used will have been earned.
-    used_until: Duration,
-    /// The last time that somebody was told to come back.
-    told: Duration,
-}
+pub(crate) struct Pace(Duration);
 
 impl Pace {
-    /// Uses one, or says after which time to come again: each who is refused gets a time of their own, until these
-    /// reach the longest wait and begin anew.
-    pub(crate) fn take(&mut self, now: Duration, limit: &Limit) -> Result<(), Duration> {
-        let used_until = self.used_until.max(now) + limit.interval;
-        if used_until <= now + limit.interval * limit.at_once {
-            self.used_until = used_until;
-            return Ok(());
+    /// Uses one; `false` where none is left.
+    pub(crate) fn take(&mut self, now: Duration, limit: &Limit) -> bool {
+        let is_left = self.left(now, limit) >= 1.0;
+        if is_left {
+            self.0 = self.0.max(now) + limit.interval;
         }
-        let next = self.told.max(now) + limit.slot();
-        self.told = if next <= now + limit.longest_wait { next } else { now + limit.slot() };
-        Err(self.told - now)
+        is_left
+    }
+
+    /// How many are left.
+    pub(crate) fn left(&self, now: Duration, limit: &Limit) -> f64 {
+        let used = self.0.saturating_sub(now).as_secs_f64() / limit.interval.as_secs_f64();
+        f64::from(limit.at_once) - used
     }
 }
 
-/// The paces of many addresses, in a table that never grows: whoever attacks, it has [`limits::JOINING_ADDRESSES`]
-/// places, each of which is in one of so many sets. The set of an address follows from a hash that nobody can foresee.
+/// The times at which those are told to come again who came too early, one after the other.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Waits(Duration);
+
+impl Waits {
+    /// The next wait, a slot after the last one that was told, until these reach the longest and begin anew.
+    pub(crate) fn next(&mut self, now: Duration, slot: Duration, longest: Duration) -> Duration {
+        let next = self.0.max(now) + slot;
+        self.0 = if next <= now + longest { next } else { now + slot };
+        self.0 - now
+    }
+
+    /// Whether a time was told that has yet to come.
+    pub(crate) fn is_pending(&self, now: Duration) -> bool {
+        self.0 > now
+    }
+
+    /// The next wait is told as if this one had been the last.
+    pub(crate) fn begin(&mut self, now: Duration, wait: Duration) {
+        self.0 = now + wait;
+    }
+}
+
+/// How often something was done lately: each counts less and less, and after [`Recent::MEMORY`] a third.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Recent {
+    count: f64,
+    at: Duration,
+}
+
+impl Recent {
+    const MEMORY: Duration = Duration::from_secs(10);
+
+    pub(crate) fn count(&self, now: Duration) -> f64 {
+        let passed = now.saturating_sub(self.at);
+        self.count * (-passed.as_secs_f64() / Recent::MEMORY.as_secs_f64()).exp()
+    }
+
+    pub(crate) fn add(&mut self, now: Duration) {
+        *self = Recent { count: self.count(now) + 1.0, at: now };
+    }
+}
+
+/// What many addresses have used, in a table that never grows: whoever attacks, it has
+/// [`limits::JOINING_ADDRESSES`] places, each of which is in one of so many sets. The set of an address follows from a
+/// hash that nobody can foresee.
 ///
 /// Where all places of a set are taken, the address that has used least in it is forgotten: it begins with nothing used
 /// when it comes again. So an attack from very many addresses makes the limit of one address lenient, never stricter
 /// for somebody else, and those who are past their limit are forgotten last; the limit of all together still holds.
 ///
 /// [`limits::JOINING_ADDRESSES`]: crate::limits::JOINING_ADDRESSES
-pub(crate) struct Paces {
-    limit: Limit,
+pub(crate) struct Places {
     key: [u8; 32],
     sets: Box<[[Place; SET_PLACES]]>,
 }
@@ -136,31 +200,35 @@ const SET_PLACES: usize = 8;
 
 /// Two addresses of one hash would share a place; of 64 bits that nobody can foresee none are met.
 #[derive(Clone, Copy, Debug, Default)]
-struct Place {
+pub(crate) struct Place {
     hash: u64,
-    pace: Pace,
+    /// What it has used of its own limit.
+    pub(crate) pace: Pace,
+    /// What it has used of what all share.
+    pub(crate) recent: Recent,
+    pub(crate) waits: Waits,
 }
 
-impl Paces {
+impl Places {
     /// Has `places` places, rounded down to whole sets; `key` is secret.
-    pub(crate) fn new(limit: Limit, places: usize, key: [u8; 32]) -> Paces {
+    pub(crate) fn new(places: usize, key: [u8; 32]) -> Places {
         let sets = vec![[Place::default(); SET_PLACES]; (places / SET_PLACES).max(1)];
-        Paces { limit, key, sets: sets.into() }
+        Places { key, sets: sets.into() }
     }
 
-    /// Uses one of the network of `ip`, or says after which time to come again.
-    pub(crate) fn take(&mut self, now: Duration, ip: IpAddr) -> Result<(), Duration> {
+    /// The place of the network of `ip`.
+    pub(crate) fn of(&mut self, ip: IpAddr) -> &mut Place {
         let hash = self.hash(network(ip));
         let set = usize::try_from(hash % self.sets.len() as u64).unwrap_or_default();
         let places = &mut self.sets[set];
         let known = places.iter().position(|place| place.hash == hash);
-        let least = || (0..SET_PLACES).min_by_key(|&place| places[place].pace.used_until).unwrap_or_default();
+        let least = || (0..SET_PLACES).min_by_key(|&place| places[place].pace.0).unwrap_or_default();
         let index = known.unwrap_or_else(least);
         let place = &mut places[index];
         if place.hash != hash {
-            *place = Place { hash, pace: Pace::default() };
+            *place = Place { hash, ..Place::default() };
         }
-        place.pace.take(now, &self.limit)
+        place
     }
 
     fn hash(&self, network: IpAddr) -> u64 {
@@ -210,19 +278,20 @@ mod tests {
         assert!((0..100u32).all(|i| even.take(start + Duration::from_millis(100) * i)));
     }
 
-    const LIMIT: Limit = Limit::new(10, 4, Duration::from_secs(2));
+    const LIMIT: Limit = Limit::new(10, 4);
+    const LONGEST: Duration = Duration::from_secs(2);
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn who_is_too_early_gets_a_time_of_their_own_and_a_place_then() {
-        let mut pace = Pace::default();
+    fn a_wait_is_told_once_and_ends_with_a_place() {
+        let (mut pace, mut waits) = (Pace::default(), Waits::default());
         let start = Duration::from_secs(5);
-        assert_eq!((0..4).filter(|_| pace.take(start, &LIMIT).is_ok()).count(), 4);
-        let waits: Vec<Duration> = (0..16).map(|_| pace.take(start, &LIMIT).unwrap_err()).collect();
-        assert!(waits.iter().zip(1..).all(|(&wait, slot)| wait == 125 * MS * slot), "{waits:?}");
-        assert_eq!(pace.take(start, &LIMIT), Err(125 * MS), "past the longest wait times begin anew");
-        for wait in waits {
-            assert_eq!(pace.take(start + wait, &LIMIT), Ok(()), "after {wait:?}");
+        assert_eq!((0..6).filter(|_| pace.take(start, &LIMIT)).count(), 4);
+        let told: Vec<Duration> = (0..16).map(|_| waits.next(start, LIMIT.slot(), LONGEST)).collect();
+        assert!(told.iter().zip(1..).all(|(&wait, slot)| wait == 125 * MS * slot), "{told:?}");
+        assert_eq!(waits.next(start, LIMIT.slot(), LONGEST), 125 * MS, "past the longest wait times begin anew");
+        for wait in told {
+            assert!(pace.take(start + wait, &LIMIT), "after {wait:?}");
         }
     }
 
@@ -230,52 +299,69 @@ mod tests {
     fn no_second_has_more_than_the_limit() {
         let mut pace = Pace::default();
         let at = |ms: u32| MS * ms;
-        let taken: Vec<u32> = (0..5_000).filter(|&ms| pace.take(at(ms), &LIMIT).is_ok()).collect();
+        let taken: Vec<u32> = (0..5_000).filter(|&ms| pace.take(at(ms), &LIMIT)).collect();
         assert_eq!(taken.len(), 4 + 49);
         assert!(taken.iter().all(|&from| taken.iter().filter(|&&ms| (from..from + 1_000).contains(&ms)).count() <= 14));
-        assert_eq!(
-            (0..10).filter(|_| pace.take(at(9_000), &LIMIT).is_ok()).count(),
-            4,
-            "what is not used is not saved"
-        );
+        assert_eq!((0..10).filter(|_| pace.take(at(9_000), &LIMIT)).count(), 4, "what is not used is not saved");
+    }
+
+    #[test]
+    fn credit_grants_a_large_amount_whole_and_then_nothing_until_it_is_paid_back() {
+        #[expect(clippy::disallowed_methods, reason = "an Instant can't be made otherwise; only differences matter")]
+        let start = Instant::now();
+        let mut credit = Credit::new(100, start);
+        assert!(credit.has_left(start));
+        credit.charge(350);
+        assert!(!credit.has_left(start + Duration::from_millis(2_499)));
+        assert!(credit.has_left(start + Duration::from_millis(2_501)));
+        let later = start + Duration::from_secs(100);
+        assert!(credit.has_left(later));
+        credit.charge(99);
+        assert!(credit.has_left(later), "no more than a second's worth is saved");
+        credit.charge(1);
+        assert!(!credit.has_left(later));
     }
 
     fn ip(network: u32) -> IpAddr {
         std::net::Ipv4Addr::from(network).into()
     }
 
+    fn take(places: &mut Places, now: Duration, ip: IpAddr) -> bool {
+        places.of(ip).pace.take(now, &LIMIT)
+    }
+
     #[test]
     fn each_network_has_its_own_pace_until_the_table_is_full() {
-        let mut paces = Paces::new(LIMIT, 1_024, [7; 32]);
+        let mut places = Places::new(1_024, [7; 32]);
         let now = Duration::from_secs(5);
         let ipv6 = |text: &str| text.parse::<IpAddr>().unwrap();
-        let ours: Vec<bool> = (0..8).map(|n| paces.take(now, ipv6(&format!("2001:db8::{n:x}"))).is_ok()).collect();
+        let ours: Vec<bool> = (0..8).map(|n| take(&mut places, now, ipv6(&format!("2001:db8::{n:x}")))).collect();
         assert_eq!(ours, [true, true, true, true, false, false, false, false], "a /64 is one network");
-        assert_eq!(paces.take(now, ipv6("2001:db8:0:1::1")), Ok(()));
-        assert!((0..4).all(|_| paces.take(now, ip(1)).is_ok()));
-        assert_eq!(paces.take(now, "::ffff:0.0.0.1".parse().unwrap()), Err(125 * MS), "IPv4 in either form");
+        assert!(take(&mut places, now, ipv6("2001:db8:0:1::1")));
+        assert!((0..4).all(|_| take(&mut places, now, ip(1))));
+        assert!(!take(&mut places, now, "::ffff:0.0.0.1".parse().unwrap()), "IPv4 in either form");
         // An eighth of what there is room for.
-        assert!((100..228).all(|network| (0..4).all(|_| paces.take(now, ip(network)).is_ok())));
+        assert!((100..228).all(|network| (0..4).all(|_| take(&mut places, now, ip(network)))));
     }
 
     #[test]
     fn a_flood_from_everywhere_forgets_who_used_least_and_refuses_nobody_else() {
-        let mut paces = Paces::new(LIMIT, 64, [7; 32]);
+        let mut places = Places::new(64, [7; 32]);
         let now = Duration::from_secs(5);
-        assert_eq!((0..5).filter(|_| paces.take(now, ip(1)).is_ok()).count(), 4);
+        assert_eq!((0..5).filter(|_| take(&mut places, now, ip(1))).count(), 4);
         for network in 1_000..101_000 {
-            assert_eq!(paces.take(now, ip(network)), Ok(()));
+            assert!(take(&mut places, now, ip(network)));
         }
-        assert_eq!(paces.sets.len() * SET_PLACES, 64, "the table is as large as it was");
-        assert!(paces.take(now, ip(1)).is_err(), "who is past the limit is remembered");
-        assert_eq!(paces.take(now + Duration::from_secs(1), ip(1)), Ok(()), "until it has passed");
+        assert_eq!(places.sets.len() * SET_PLACES, 64, "the table is as large as it was");
+        assert!(!take(&mut places, now, ip(1)), "an address that is past the limit is remembered");
+        assert!(take(&mut places, now + Duration::from_secs(1), ip(1)), "until it has passed");
     }
 
     #[test]
     fn another_key_is_another_table() {
         let sets = |key: u8| {
-            let paces = Paces::new(LIMIT, 1_024, [key; 32]);
-            (0..32).map(|network| paces.hash(ip(network)) % 128).collect::<Vec<_>>()
+            let places = Places::new(1_024, [key; 32]);
+            (0..32).map(|network| places.hash(ip(network)) % 128).collect::<Vec<_>>()
         };
         assert_ne!(sets(1), sets(2));
     }

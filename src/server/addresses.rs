@@ -1,27 +1,33 @@
-//! What each remote address has open here: connections, and bytes that wait for them.
+//! What each remote address has here: connections, bytes that wait for them, and what its players send each other.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Instant;
 
 use crate::limits;
-use crate::rate::network;
+use crate::rate::{Credit, network};
 
 /// The books, by network: for IPv6 a /64 is one. Loopback has no limit of its own, because tests and proxies that name
 /// nobody come from there.
 #[derive(Default)]
 pub(super) struct Addresses(BTreeMap<IpAddr, Address>);
 
-#[derive(Default)]
 struct Address {
     connections: usize,
     unjoined: usize,
     queued_bytes: usize,
+    relayed: Credit,
 }
 
 impl Addresses {
     /// Counts a connection: whether it is one too many.
-    pub(super) fn handle_connect(&mut self, remote: IpAddr) -> bool {
-        let here = self.0.entry(network(remote)).or_default();
+    pub(super) fn handle_connect(&mut self, now: Instant, remote: IpAddr) -> bool {
+        let here = self.0.entry(network(remote)).or_insert_with(|| Address {
+            connections: 0,
+            unjoined: 0,
+            queued_bytes: 0,
+            relayed: Credit::new(limits::RELAYED_BYTES_PER_ADDRESS_PER_SECOND, now),
+        });
         here.connections += 1;
         here.unjoined += 1;
         let is_full =
@@ -58,6 +64,11 @@ impl Addresses {
         if let Some(here) = self.0.get_mut(&network(remote)) {
             here.queued_bytes = here.queued_bytes - before + after;
         }
+    }
+
+    /// What the players of this address may still have relayed.
+    pub(super) fn relayed(&mut self, remote: IpAddr) -> Option<&mut Credit> {
+        self.0.get_mut(&network(remote)).filter(|_| !remote.is_loopback()).map(|here| &mut here.relayed)
     }
 
     /// Bytes that wait for all connections.

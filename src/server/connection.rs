@@ -179,7 +179,7 @@ impl<G: Game> Server<G> {
         });
         self.by_id.insert(id, key);
         self.set_deadline(key, now + limits::JOIN_TIMEOUT);
-        let is_full = self.addresses.handle_connect(remote);
+        let is_full = self.addresses.handle_connect(now, remote);
         if self.stopping {
             self.close_connection(now, key, Leave::Shutdown.close_code(), "The server is stopping.");
         } else if is_full {
@@ -236,8 +236,8 @@ impl<G: Game> Server<G> {
         self.push(key, Waiting::Text(text));
     }
 
-    /// Queues a message that must arrive. A socket that takes nothing for so long that its queue is full is closed; what
-    /// it held ends when the call of the caller does.
+    /// Queues a message that must arrive. A socket that takes nothing for so long that its queue is full is closed;
+    /// what it held ends when the call of the caller does.
     pub(super) fn push(&mut self, key: ConnectionKey, message: Waiting) {
         let Some(connection) = self.connections.get_mut(key).filter(|connection| !connection.closing) else { return };
         let remote = connection.connect.remote.ip();

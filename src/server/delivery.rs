@@ -11,33 +11,34 @@ use crate::game::{Game, Link, Target};
 use crate::peer::{Path, Sent};
 use crate::player::{Arrived, Body, NotTaken};
 use crate::room;
+use crate::wire::Deflater;
 use crate::wire::codes::Leave;
 use crate::wire::frame::{Kind, Transport};
 use crate::wire::msgpack;
 
-/// Whether what a room says is worth deflating: mostly it is as it was before, and trying in vain costs time.
-#[derive(Default)]
+/// Whether bodies of one kind are worth deflating: mostly they are as they were before, and trying in vain costs time.
+#[derive(Clone, Copy, Default)]
 pub(super) struct Habit {
     left_out: u32,
     next: u32,
 }
 
+/// A room's habits, by the number of the kind.
+pub(super) type Habits = [Habit; 16];
+
 impl Habit {
     const LEFT_OUT_MAX: u32 = 31;
 
-    fn is_due(&self) -> bool {
-        self.next == 0
-    }
-
-    fn note(&mut self, deflated: bool) {
-        if deflated {
-            *self = Habit::default();
-        } else if let Some(next) = self.next.checked_sub(1) {
+    /// Whether a body was deflated by `deflate`, which is tried where that has helped lately.
+    fn deflate(&mut self, deflate: impl FnOnce() -> bool) -> bool {
+        if let Some(next) = self.next.checked_sub(1) {
             self.next = next;
-        } else {
-            self.left_out = (self.left_out * 2 + 1).min(Habit::LEFT_OUT_MAX);
-            self.next = self.left_out;
+            return false;
         }
+        let deflated = deflate();
+        self.left_out = if deflated { 0 } else { (self.left_out * 2 + 1).min(Habit::LEFT_OUT_MAX) };
+        self.next = self.left_out;
+        deflated
     }
 }
 
@@ -105,9 +106,10 @@ impl<G: Game> Server<G> {
             }
             return;
         }
-        let habit = &mut hosted.deflating;
-        let deflated = habit.is_due() && self.deflater.deflate(&body, &mut self.deflated);
-        habit.note(deflated);
+        let habit = &mut hosted.deflating[kind as usize];
+        // A body that is too small to try tells nothing of larger ones.
+        let deflated =
+            Deflater::is_worth_trying(body.len()) && habit.deflate(|| self.deflater.deflate(&body, &mut self.deflated));
         let bytes: Rc<[u8]> = if deflated { self.deflated.as_slice().into() } else { body.into() };
         let shared = Body { kind, deflated, bytes };
         for (_, key) in self.playing(room).into_iter().filter(|&(player, _)| to.includes(player)) {
@@ -184,17 +186,19 @@ mod tests {
     #[test]
     fn what_never_deflates_is_tried_seldom_and_what_does_every_time() {
         let tries = |habit: &mut Habit, bodies: u32, shrinks: bool| {
-            let due = (0..bodies).filter(|_| {
-                let is_due = habit.is_due();
-                habit.note(is_due && shrinks);
-                is_due
-            });
-            due.count()
+            let mut tries = 0;
+            for _ in 0..bodies {
+                habit.deflate(|| {
+                    tries += 1;
+                    shrinks
+                });
+            }
+            tries
         };
         let mut habit = Habit::default();
         assert_eq!(tries(&mut habit, 100, true), 100);
         assert_eq!(tries(&mut habit, 200, false), 10);
-        assert!(tries(&mut habit, 100, true) >= 100 - Habit::LEFT_OUT_MAX as usize);
+        assert!(tries(&mut habit, 100, true) >= 100 - Habit::LEFT_OUT_MAX);
         assert_eq!(tries(&mut habit, 100, true), 100);
     }
 }

@@ -14,7 +14,7 @@ use crate::game::{Game, Join, Link, PlayerId};
 use crate::hooks::Arrival;
 use crate::limits;
 use crate::player::Frames;
-use crate::rate::Allowance;
+use crate::rate::Credit;
 use crate::room;
 use crate::wire::codes::{CLOSE_REFUSED, ErrorCode};
 use crate::wire::signaling::{self, Fault, JoinReply, JoinRequest, ReplyTo, Return, RoomName, SessionInfo};
@@ -124,7 +124,7 @@ impl<G: Game> Server<G> {
             away: None,
             peer: None,
             link: Link::default(),
-            relayed: Allowance::new(limits::RELAYED_PER_SECOND, now),
+            relayed: Credit::new(limits::RELAYED_BYTES_PER_SECOND, now),
         });
         self.by_socket_id.insert(socket_id, session);
         if let Some(hosted) = self.rooms.get_mut(room) {
@@ -132,7 +132,7 @@ impl<G: Game> Server<G> {
         }
         self.attach(now, session, carrier);
         self.tell_joined(now, session, &reply_to, &resume, offer.as_deref(), None);
-        self.tell_presence(room, &info, None);
+        self.tell_presence(now, room, &info, None);
         self.tell_hooks(session, "joined", |hooks, visitor| hooks.joined(visitor));
     }
 
@@ -191,7 +191,9 @@ impl<G: Game> Server<G> {
             sdp,
             sdp_error,
         };
+        let room = *room;
         let text = signaling::granted(reply_to, &reply);
         self.push_text(carrier, text.into());
+        self.tell_users(room, carrier);
     }
 }

@@ -464,8 +464,8 @@ impl<G: Game> Server<G> {
         });
     }
 
-    /// The clock of the world shows `unix_time` (time since 1970) now. Told each second, tokens are judged rightly after
-    /// the clock was set, and after the machine has slept.
+    /// The clock of the world shows `unix_time` (time since 1970) now. Told each second, it lets tokens be judged
+    /// rightly after that clock was set, and after the machine has slept.
     pub fn handle_unix_time(&mut self, now: Instant, unix_time: Duration) {
         self.unix_time = (now, unix_time);
     }

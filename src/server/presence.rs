@@ -1,13 +1,44 @@
 //! Presence: who is shown as being in a room, and how the others are told.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::rooms::Member;
-use super::{RoomKey, Server, SessionKey};
+use super::{ConnectionKey, RoomKey, Server, SessionKey};
 use crate::game::{Game, PlayerId};
+use crate::limits;
+use crate::rate::Credit;
 use crate::wire::codes::Leave;
 use crate::wire::signaling::{self, Presence, RoomUsers, SessionInfo};
+
+/// What the players of a room are still to be told: who has come, and who has gone and why.
+pub(super) struct News {
+    waiting: VecDeque<(SessionInfo, Option<Leave>)>,
+    credit: Credit,
+}
+
+impl News {
+    pub(super) fn new(now: Instant) -> News {
+        News { waiting: VecDeque::new(), credit: Credit::new(limits::PRESENCE_BYTES_PER_SECOND, now) }
+    }
+
+    /// A player who goes before anybody was told of their coming is never told of.
+    fn add(&mut self, info: &SessionInfo, reason: Option<Leave>) {
+        let untold = self.waiting.iter().position(|(of, gone)| of.player == info.player && gone.is_none());
+        match untold.filter(|_| reason.is_some()) {
+            Some(untold) => drop(self.waiting.remove(untold)),
+            None => self.waiting.push_back((info.clone(), reason)),
+        }
+    }
+
+    fn next(&mut self, now: Instant) -> Option<(SessionInfo, Option<Leave>)> {
+        if self.waiting.is_empty() || !self.credit.has_left(now) {
+            return None;
+        }
+        self.waiting.pop_front()
+    }
+}
 
 impl<G: Game> Server<G> {
     /// The players of a room, and their sessions.
@@ -29,7 +60,7 @@ impl<G: Game> Server<G> {
     }
 
     /// Takes over a changed cast, and tells the members who of it has come and gone.
-    pub(super) fn show_cast(&mut self, room: RoomKey) {
+    pub(super) fn show_cast(&mut self, now: Instant, room: RoomKey) {
         let Some(hosted) = self.rooms.get_mut(room) else { return };
         let Some(mut names) = hosted.room.poll_cast() else { return };
         let mut cast = hosted.cast.take().unwrap_or_default();
@@ -45,47 +76,47 @@ impl<G: Game> Server<G> {
         cast.extend(come.iter().map(|info| (PlayerId(info.player), info.clone())));
         hosted.cast = Some(cast);
         for (_, info) in gone {
-            self.tell_change(room, &info, Some(Leave::Left));
+            hosted.news.add(&info, Some(Leave::Left));
         }
         for info in come {
-            self.tell_change(room, &info, None);
+            hosted.news.add(&info, None);
         }
+        self.tell_news(now, room);
     }
 
     /// Tells the others that a player has come, or gone.
-    pub(super) fn tell_presence(&mut self, room: RoomKey, info: &SessionInfo, reason: Option<Leave>) {
+    pub(super) fn tell_presence(&mut self, now: Instant, room: RoomKey, info: &SessionInfo, reason: Option<Leave>) {
         if let Some(hosted) = self.rooms.get_mut(room).filter(|hosted| hosted.cast.is_none()) {
-            hosted.users_changed = true;
-            self.tell_change(room, info, reason);
+            hosted.news.add(info, reason);
+            self.tell_news(now, room);
         }
     }
 
-    fn tell_change(&mut self, room: RoomKey, info: &SessionInfo, reason: Option<Leave>) {
-        let room_size = self.shown(room).len();
-        let name = if reason.is_some() { "eventLeave" } else { "eventJoin" };
-        let text = signaling::event(name, &Presence { session: info, room_size, reason });
-        self.tell_room(room, Some(PlayerId(info.player)), &text.into());
-    }
-
-    pub(super) fn tell_users(&mut self, now: Instant, room: RoomKey) {
-        let Some(hosted) = self.rooms.get_mut(room) else { return };
-        let recently = hosted.users_told.is_some_and(|told| now - told < Duration::from_secs(1));
-        if !hosted.users_changed || recently {
-            return;
-        }
-        hosted.users_changed = false;
-        hosted.users_told = Some(now);
-        let sessions = self.shown(room);
-        let text = signaling::event("eventRoomUsers", &RoomUsers { room_size: sessions.len(), sessions });
-        self.tell_room(room, None, &text.into());
-    }
-
-    fn tell_room(&mut self, room: RoomKey, except: Option<PlayerId>, text: &Rc<str>) {
-        for (player, key) in self.playing(room) {
-            let carrier = self.sessions.get(key).and_then(|session| session.connection);
-            if let Some(carrier) = carrier.filter(|_| Some(player) != except) {
+    /// Tells the players of a room as much of what is new as they may be told at this time.
+    pub(super) fn tell_news(&mut self, now: Instant, room: RoomKey) {
+        while let Some((info, reason)) = self.rooms.get_mut(room).and_then(|hosted| hosted.news.next(now)) {
+            let room_size = self.shown(room).len();
+            let name = if reason.is_some() { "eventLeave" } else { "eventJoin" };
+            let text: Rc<str> = signaling::event(name, &Presence { session: &info, room_size, reason }).into();
+            let carriers: Vec<ConnectionKey> = self
+                .playing(room)
+                .into_iter()
+                .filter(|&(player, _)| player != PlayerId(info.player))
+                .filter_map(|(_, key)| self.sessions.get(key)?.connection)
+                .collect();
+            if let Some(hosted) = self.rooms.get_mut(room) {
+                hosted.news.credit.charge(text.len() * carriers.len());
+            }
+            for carrier in carriers {
                 self.push_text(carrier, text.clone());
             }
         }
+    }
+
+    /// Tells a player who has come in, or back, who else is there.
+    pub(super) fn tell_users(&mut self, room: RoomKey, carrier: ConnectionKey) {
+        let sessions = self.shown(room);
+        let text = signaling::event("eventRoomUsers", &RoomUsers { room_size: sessions.len(), sessions });
+        self.push_text(carrier, text.into());
     }
 }

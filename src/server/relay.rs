@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{ConnectionKey, Server, SessionKey};
 use crate::game::Game;
 use crate::limits;
+use crate::rate::Credit;
 use crate::wire::codes::ErrorCode;
 use crate::wire::signaling::{self, Fault, Orientation, Relayed, ReplyTo};
 
@@ -70,8 +71,8 @@ impl<G: Game> Server<G> {
         let carrier = receiver.connection.ok_or_else(|| {
             Fault::new(ErrorCode::NoSuchPlayer, "The player's connection is lost at the moment; they may come back.")
         })?;
-        let text = signaling::event(event, &Relayed::new(&from.info, data)).into();
-        self.take_relayed(now, sender, 1)?;
+        let text: Rc<str> = signaling::event(event, &Relayed::new(&from.info, data)).into();
+        self.charge_relayed(now, key, sender, text.len())?;
         if !self.push_relayed(carrier, &text) {
             let sentence = "The player's connection takes no more at the moment; try again.";
             return Err(Fault::new(ErrorCode::RateLimited, sentence));
@@ -88,24 +89,44 @@ impl<G: Game> Server<G> {
     ) -> Result<(), Fault> {
         let sender = self.session_of(key)?;
         let Some(from) = self.sessions.get(sender) else { return Ok(()) };
-        let text = signaling::event(event, &Relayed::new(&from.info, data)).into();
+        let text: Rc<str> = signaling::event(event, &Relayed::new(&from.info, data)).into();
         let carriers: Vec<ConnectionKey> = self
             .playing(from.room)
             .into_iter()
             .filter(|&(_, session)| session != sender)
             .filter_map(|(_, session)| self.sessions.get(session)?.connection)
             .collect();
-        self.take_relayed(now, sender, u32::try_from(carriers.len()).unwrap_or(u32::MAX))?;
+        self.charge_relayed(now, key, sender, text.len() * carriers.len())?;
         for carrier in carriers {
             self.push_relayed(carrier, &text);
         }
         Ok(())
     }
 
-    fn take_relayed(&mut self, now: Instant, sender: SessionKey, count: u32) -> Result<(), Fault> {
-        let is_left = self.sessions.get_mut(sender).is_some_and(|session| session.relayed.take_left(now, count));
-        let too_much = || Fault::new(ErrorCode::RateLimited, "Too much for the other players; wait a second.");
-        is_left.then_some(()).ok_or_else(too_much)
+    /// Charges what a message makes the server send to the sender, their room and their address, where each has
+    /// something left.
+    fn charge_relayed(
+        &mut self,
+        now: Instant,
+        key: ConnectionKey,
+        sender: SessionKey,
+        bytes: usize,
+    ) -> Result<(), Fault> {
+        let refusal = |sentence| Err(Fault::new(ErrorCode::RateLimited, sentence));
+        let Some(session) = self.sessions.get_mut(sender) else { return Ok(()) };
+        let Some(hosted) = self.rooms.get_mut(session.room) else { return Ok(()) };
+        let address = self.connections.get(key).and_then(|from| self.addresses.relayed(from.connect.remote.ip()));
+        if !session.relayed.has_left(now) {
+            return refusal("Too much for the other players; wait a second.");
+        }
+        let of_all = [Some(&mut hosted.relayed), address];
+        let mut of_all: Vec<&mut Credit> = of_all.into_iter().flatten().collect();
+        if !of_all.iter_mut().all(|credit| credit.has_left(now)) {
+            return refusal("The players of your room, or of your address, send each other too much; wait a second.");
+        }
+        session.relayed.charge(bytes);
+        of_all.into_iter().for_each(|credit| credit.charge(bytes));
+        Ok(())
     }
 
     /// Whether the connection takes a message from another player.

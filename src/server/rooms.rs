@@ -1,6 +1,6 @@
 //! Rooms: how they are made, when they tick, and how they end.
 //!
-//! A room ends in one way, [`Server::end_room`]: everybody in it goes, and its game is told of each before it goes, too.
+//! A room ends in one way, [`Server::end_room`]: everybody in it goes, its game is told of each, and then it goes, too.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use rand::Rng;
 
-use super::delivery::Habit;
+use super::delivery::Habits;
+use super::presence::News;
 use super::{ConnectionKey, RoomKey, Server, SessionKey, Timer};
 use crate::game::{Game, PlayerId, RoomInfo, Tick};
 use crate::journal::{Header, Recorder};
 use crate::limits;
+use crate::rate::Credit;
 use crate::room::{self, Room};
 use crate::wire::codes::{ErrorCode, Leave};
 use crate::wire::signaling::{Fault, RoomName, SessionInfo};
@@ -28,9 +30,11 @@ pub(super) struct HostedRoom<G: Game> {
     pub(super) last_tick: u32,
     deadline: Instant,
     pub(super) empty_since: Option<Instant>,
-    pub(super) users_changed: bool,
-    pub(super) users_told: Option<Instant>,
-    pub(super) deflating: Habit,
+    /// Who has come and gone, and is still to be told.
+    pub(super) news: News,
+    /// For what its players send each other.
+    pub(super) relayed: Credit,
+    pub(super) deflating: Habits,
 }
 
 /// Somebody of a room.
@@ -100,9 +104,9 @@ impl<G: Game> Server<G> {
             last_tick: 0,
             deadline,
             empty_since: None,
-            users_changed: false,
-            users_told: None,
-            deflating: Habit::default(),
+            news: News::new(now),
+            relayed: Credit::new(limits::RELAYED_BYTES_PER_ROOM_PER_SECOND, now),
+            deflating: Habits::default(),
         });
         self.by_name.insert(name, key);
         self.timers.insert((deadline, Timer::Room(key)));
@@ -141,7 +145,7 @@ impl<G: Game> Server<G> {
         self.measure_links(now, key);
         self.run_tick(now, key, Tick { number, missed });
         if !self.end_if_empty(now, key) {
-            self.tell_users(now, key);
+            self.tell_news(now, key);
         }
     }
 
@@ -149,7 +153,7 @@ impl<G: Game> Server<G> {
         let Some(hosted) = self.rooms.get_mut(key) else { return };
         hosted.last_tick = tick.number;
         hosted.handle_input(room::Input::Tick(tick));
-        self.show_cast(key);
+        self.show_cast(now, key);
         while let Some(output) = self.rooms.get_mut(key).and_then(HostedRoom::poll_output) {
             self.handle_room_output(now, key, output);
         }
@@ -204,7 +208,7 @@ impl<G: Game> Server<G> {
         true
     }
 
-    /// Ends a room: everybody in it goes for `reason` and is told `sentence`; then the game, where it has not failed, is
+    /// Ends a room: everybody in it goes for `reason` and is told `sentence`; the game, where it has not failed, is
     /// told in a last tick; then it goes, with its recording.
     pub(super) fn end_room(&mut self, now: Instant, key: RoomKey, reason: Leave, sentence: &str) {
         let Some(hosted) = self.rooms.get(key) else { return };

@@ -13,7 +13,7 @@ use crate::game::{Game, Link, PlayerId};
 use crate::hooks::{Hooks, Visitor};
 use crate::limits;
 use crate::player::Frames;
-use crate::rate::Allowance;
+use crate::rate::Credit;
 use crate::room;
 use crate::wire::codes::{ErrorCode, Leave};
 use crate::wire::signaling::{Fault, SessionInfo};
@@ -35,7 +35,7 @@ pub(super) struct Session {
     pub(super) peer: Option<PeerKey>,
     pub(super) link: Link,
     /// For what goes to other players.
-    pub(super) relayed: Allowance,
+    pub(super) relayed: Credit,
 }
 
 /// What becomes of a player whose connection has ended.
@@ -85,7 +85,7 @@ impl<G: Game> Server<G> {
         self.withdraw(room, player, reason);
         // Where all go, nobody is left to be told of each.
         if !matches!(reason, Leave::RoomClosed | Leave::Shutdown) {
-            self.tell_presence(room, &info, Some(reason));
+            self.tell_presence(now, room, &info, Some(reason));
         }
         if let Some(connection) = connection {
             if let Some(carrier) = self.connections.get_mut(connection) {

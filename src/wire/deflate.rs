@@ -13,9 +13,15 @@ impl Deflater {
         Deflater(Compress::new(Compression::fast(), false))
     }
 
+    /// Whether a body of so many bytes is large enough to be worth a try.
+    #[must_use]
+    pub fn is_worth_trying(bytes: usize) -> bool {
+        bytes >= WORTH_BYTES
+    }
+
     /// Deflates `body` into `out` if that makes it smaller; else says `false`, and `out` is of no use.
     pub fn deflate(&mut self, body: &[u8], out: &mut Vec<u8>) -> bool {
-        if body.len() < WORTH_BYTES {
+        if !Deflater::is_worth_trying(body.len()) {
             return false;
         }
         self.0.reset();

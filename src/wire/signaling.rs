@@ -16,9 +16,9 @@
 //!
 //! | event | data |
 //! |---|---|
-//! | `eventJoin` | `player`, `socketId`, `userId`, `name`, `roomSize` |
+//! | `eventJoin` | `player`, `socketId`, `userId`, `name`, `roomSize`; told later, or not at all of a player who is gone again, where so many come and go that it would take [`limits::PRESENCE_BYTES_PER_SECOND`] |
 //! | `eventLeave` | the same and `reason` |
-//! | `eventRoomUsers` | `roomSize`, `sessions`; at most once a second |
+//! | `eventRoomUsers` | `roomSize`, `sessions`: everybody in the room, told to a player behind the reply to `join` or `reconnect` |
 //! | `eventExchangeSdp` | `from` (`socketId`, `userId`: another player of the room), `sdp` |
 //! | `eventExchangeCandidate` | `from`, `candidate` |
 //! | `eventOrientationChange` | `from`, `orientation`, `camera` |

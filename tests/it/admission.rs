@@ -669,3 +669,35 @@ mod program {
         }
     }
 }
+
+/// A machine that has slept, or whose clock was set after the server had started, shows another time than the server has
+/// counted.
+#[test]
+fn tokens_are_judged_by_the_clock_of_the_world_as_it_was_told_last() {
+    let keys = Keys::parse(&set(&[secret("a", 1)]), AUDIENCE).unwrap();
+    let started = Duration::from_secs(1_000_000);
+    let mut sim = Simulation::with_config(
+        1,
+        |config| {
+            config.keys = Some(std::rc::Rc::new(keys));
+            config.unix_time = started;
+        },
+        |_| Ok(Relay),
+    );
+    let bearer = token(&json!({ "alg": "HS256", "kid": "a" }), &claims(started.as_secs()), hs256(&[1; 32]));
+    let mut join = |number: u64, sleeps: Duration| {
+        let (now, id) = (sim.now(), ConnectionId(number));
+        sim.server.handle_unix_time(now, started + sim.elapsed() + sleeps);
+        let remote = ([10, 7, 0, 1], 40_000).into();
+        let connect = Connect { room: RoomName::parse("lobby"), remote, local: SERVER.ip(), headers: Vec::new() };
+        sim.server.handle_connect(now, id, connect);
+        let request = json!({ "a": "join", "d": { "bearer": bearer } });
+        sim.server.handle_text(now, id, &request.to_string());
+        sim.run(100 * MS);
+        let Some(Signal::Text(reply)) = sim.server.poll_signal(id) else { panic!("no reply") };
+        serde_json::from_str::<Value>(&reply).unwrap()["e"].as_str().map(str::to_owned)
+    };
+    assert_eq!(join(1, Duration::ZERO), None);
+    assert_eq!(join(2, Duration::from_secs(2 * HOUR)).as_deref(), Some("expired"));
+    assert_eq!(join(3, Duration::ZERO), None);
+}

@@ -19,6 +19,7 @@ mod bench_steps;
 mod bench_tls;
 mod comeback;
 mod congestion;
+mod crowds;
 #[cfg(feature = "driver")]
 mod doctor;
 #[cfg(feature = "driver")]

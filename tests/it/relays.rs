@@ -206,9 +206,9 @@ fn a_slow_player_is_not_put_out_by_what_others_send() {
 }
 
 #[test]
-fn what_is_relayed_has_limits_of_size_and_number() {
+fn what_is_relayed_has_limits_of_size() {
     let mut players = Players::new();
-    let (ada, ada_id) = players.join("limits", 1);
+    let (_, ada_id) = players.join("limits", 1);
     let (bob, _) = players.join("limits", 2);
     let text = |bytes: usize| "x".repeat(bytes);
     let candidate = |bytes| json!({ "a": "exchangeCandidate", "d": { "to": ada_id, "candidate": text(bytes) } });
@@ -223,20 +223,41 @@ fn what_is_relayed_has_limits_of_size_and_number() {
     ] {
         assert_eq!(players.code(bob, &request).as_deref(), expected);
     }
+}
 
-    let full = u8::try_from(limits::PLAYERS_PER_ROOM).unwrap();
-    let everybody: Vec<_> = (3..=full).map(|number| players.join("limits", number).0).collect();
-    let others = u32::from(full) - 1;
-    for &player in everybody.iter().chain([&ada, &bob]) {
-        players.hear(player);
+/// What `sender` may have told to the others until it is refused: how many messages.
+fn told_until_refused(players: &mut Players, sender: ConnectionId, others: &[ConnectionId]) -> usize {
+    let mut told = 0;
+    while players.code(sender, &orientation()).is_none() {
+        told += 1;
+        others.iter().for_each(|&other| drop(players.hear(other)));
+    }
+    told
+}
+
+#[test]
+fn what_is_told_to_all_is_limited_in_bytes_by_player_by_room_and_by_address() {
+    let mut players = Players::new();
+    let mut rooms: [Vec<ConnectionId>; 2] = Default::default();
+    for (number, room) in (1..=128).map(|number| (number, usize::from(number > 64))) {
+        rooms[room].push(players.join(["one", "other"][room], number).0);
+        rooms.iter().flatten().for_each(|&player| drop(players.hear(player)));
     }
     players.0.run(Duration::from_secs(1));
-    for _ in 0..limits::RELAYED_PER_SECOND / others {
-        assert_eq!(players.code(ada, &orientation()), None);
-    }
-    assert_eq!(players.code(ada, &orientation()).as_deref(), Some("rate_limited"));
-    assert_eq!(players.code(bob, &orientation()), None, "each has an allowance of their own");
-    for player in everybody {
-        players.hear(player);
-    }
+    let [ada, bob, ..] = rooms[0][..] else { panic!("there are 64") };
+    rooms[0].iter().for_each(|&player| drop(players.hear(player)));
+    assert_eq!(players.code(ada, &orientation()), None);
+    let text = players.hear(bob).into_iter().find(|text| text["a"] == "eventOrientationChange").unwrap();
+    let bytes = text.to_string().len() * 63;
+    players.0.run(Duration::from_secs(1));
+
+    let most = |limit: u32| (limit as usize).div_ceil(bytes);
+    assert_eq!(told_until_refused(&mut players, ada, &rooms[0]), most(limits::RELAYED_BYTES_PER_SECOND));
+    assert!(told_until_refused(&mut players, bob, &rooms[0]) > 0, "each has an allowance of their own");
+    let told: usize = rooms[0][2..].iter().map(|&player| told_until_refused(&mut players, player, &rooms[0])).sum();
+    let (room, player) = (most(limits::RELAYED_BYTES_PER_ROOM_PER_SECOND), most(limits::RELAYED_BYTES_PER_SECOND));
+    assert!((room - 2 * player - 2..=room - 2 * player + 2).contains(&told), "{told} of {room}");
+    let elsewhere = rooms[1][0];
+    let told = told_until_refused(&mut players, elsewhere, &rooms[1]);
+    assert_eq!(told, player, "another room of other addresses has its own");
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rtcade::game::{Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, Target, Tick, Welcome};
 use rtcade::limits;
+use rtcade::rand::RngExt;
 use rtcade::server::{Connect, ConnectionId, Disconnect, Server, Signal};
 use rtcade::sim::{SERVER, Simulation};
 use rtcade::wire::Inflater;
@@ -28,7 +29,7 @@ impl Game for Diary {
     type Input = u32;
     type Command = u32;
     type State = u32;
-    /// The command, and bytes to make it longer where it is [`LONG`].
+    /// The command, and noise to make it longer where it is [`LONG`].
     type Event = (u32, String);
 
     fn join(&mut self, _: &mut Context<Diary>, player: PlayerId, join: &Join) -> Result<Welcome, Refusal> {
@@ -57,7 +58,9 @@ impl Game for Diary {
             match *command {
                 666 => ctx.kick(*player, "as you wish"),
                 number => {
-                    let padding = "x".repeat(if number == LONG { 10_000 } else { 0 });
+                    let padding =
+                        (0..if number == LONG { 10_000 } else { 0 }).map(|_| ctx.rng().random_range(' '..='~'));
+                    let padding = padding.collect();
                     ctx.event(Target::All, &(number, padding), Lane::Reliable).unwrap();
                 }
             }
@@ -372,9 +375,10 @@ fn who_has_missed_more_than_is_kept_begins_anew() {
     page.disconnect(first, Disconnect::Lost);
     let mut missed = 0;
     while missed <= limits::UNACKNOWLEDGED_BYTES {
-        let seq = u32::try_from(missed / 10_000).unwrap() + 1;
+        let seq = u32::try_from(missed / 8_000).unwrap() + 1;
         page.command(other, seq, LONG);
-        missed += 10_000;
+        // What is left of it deflated.
+        missed += 8_000;
         let heard = page.run(other, 100 * MS);
         assert_eq!(heard.events, [(seq, LONG)]);
     }

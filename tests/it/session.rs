@@ -180,7 +180,7 @@ fn players_are_told_of_each_other() {
     assert_eq!((&joined["player"], &joined["name"]), (&2.into(), &"Bob".into()));
     assert_eq!(joined["roomSize"], 2);
     assert!(sim[bob].heard("eventJoin").is_none(), "nobody is told of their own coming");
-    assert_eq!(sim[ada].heard("eventRoomUsers").unwrap()["d"]["sessions"].as_array().unwrap().len(), 2);
+    assert_eq!(sim[bob].heard("eventRoomUsers").unwrap()["d"]["sessions"].as_array().unwrap().len(), 2);
     sim.leave(bob);
     sim.run(Duration::from_secs(2));
     let left = &sim[ada].heard("eventLeave").unwrap()["d"];
