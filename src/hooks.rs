@@ -7,6 +7,7 @@
 //!
 //! [`Join::attached`]: crate::game::Join::attached
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -21,7 +22,7 @@ use crate::wire::signaling::Fault;
 /// lets everybody in and does nothing.
 ///
 /// They are called on the thread of all rooms, and have to return at once: what takes time belongs into a thread of
-/// its own. What has to be known before a player may join can stand in their token ([`crate::auth`]).
+/// its own, which may decide later ([`Decision::Later`]).
 ///
 /// One that panics is counted and logged; a player whom it was to accept is not let in.
 ///
@@ -30,16 +31,17 @@ use crate::wire::signaling::Fault;
 /// # mod program {
 /// use rtcade::game::{Leave, Refusal};
 /// use rtcade::games::Arena;
-/// use rtcade::hooks::{Arrival, Hooks, Visitor};
-/// use serde_json::{Value, json};
+/// use rtcade::hooks::{Arrival, Decision, Hooks, Visitor};
+/// use serde_json::json;
 ///
 /// struct Door;
 ///
 /// impl Hooks for Door {
-///     fn accept(&mut self, arrival: &Arrival) -> Result<Value, Refusal> {
+///     fn accept(&mut self, arrival: &Arrival) -> Decision {
 ///         match arrival.header("accept-language") {
-///             Some(language) => Ok(json!({ "language": language })), // the game has it in `join.attached`
-///             None => Err(Refusal::new("Play with a browser, please.")),
+///             // The game has it in `join.attached`.
+///             Some(language) => Decision::Accept(json!({ "language": language })),
+///             None => Decision::Refuse(Refusal::new("Play with a browser, please.")),
 ///         }
 ///     }
 ///
@@ -55,14 +57,10 @@ use crate::wire::signaling::Fault;
 /// # fn main() {}
 /// ```
 pub trait Hooks {
-    /// Somebody asks to join; their token, where the server wants one, is good. What is returned reaches the game as
-    /// [`Join::attached`](crate::game::Join::attached): at most 4 KiB as JSON, or else the player is not let in. The
-    /// room may not exist yet, and it or its game may still refuse.
-    ///
-    /// # Errors
-    /// The refusal reaches the player with code `refused` and its sentence.
-    fn accept(&mut self, _arrival: &Arrival<'_>) -> Result<Value, Refusal> {
-        Ok(Value::Null)
+    /// Somebody asks to join; their token, where the server wants one, is good. The room may not exist yet, and it or
+    /// its game may still refuse.
+    fn accept(&mut self, _arrival: &Arrival<'_>) -> Decision {
+        Decision::Accept(Value::Null)
     }
 
     /// A player is in.
@@ -81,10 +79,38 @@ pub trait Hooks {
 /// No hooks.
 impl Hooks for () {}
 
+/// Whether somebody may join.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Decision {
+    /// They may. The value reaches the game as [`Join::attached`](crate::game::Join::attached): at most
+    /// [`limits::ATTACHED_BYTES`] as JSON, or else they are not let in.
+    Accept(Value),
+    /// They may not. The refusal reaches them with code `refused` and its sentence.
+    Refuse(Refusal),
+    /// It is told later, by the name of the arrival: to [`Server::handle_decision`], or from any thread to
+    /// `driver::Handle::decide`. They wait for [`limits::DECISION_TIMEOUT`], and are refused then.
+    ///
+    /// [`Server::handle_decision`]: crate::server::Server::handle_decision
+    Later,
+}
+
+/// Names somebody who asks to join, and nobody else ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ArrivalId(pub(crate) u64);
+
+impl fmt::Display for ArrivalId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// Somebody who asks to join.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Arrival<'a> {
+    /// Their name for a decision that comes later.
+    pub id: ArrivalId,
     /// Where they come from.
     pub remote: SocketAddr,
     /// Of the HTTP request that opened their websocket, in its order, as [`Connect`](crate::server::Connect) has them.
@@ -100,17 +126,6 @@ pub struct Arrival<'a> {
 }
 
 impl<'a> Arrival<'a> {
-    pub(crate) fn new(
-        remote: SocketAddr,
-        headers: &'a [(String, String)],
-        room: &'a str,
-        name: &'a str,
-        data: &'a Value,
-        identity: Option<&'a Identity>,
-    ) -> Arrival<'a> {
-        Arrival { remote, headers, room, name, data, identity }
-    }
-
     /// The first header of that name, which is in lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&'a str> {
@@ -157,22 +172,38 @@ impl Guarded {
         Guarded { hooks, failed: 0 }
     }
 
-    /// How often one panicked, or attached too much.
+    /// How often one panicked, attached too much, or decided too late.
     pub(crate) fn failed(&self) -> u64 {
         self.failed
     }
 
-    pub(crate) fn accept(&mut self, arrival: &Arrival<'_>) -> Result<Value, Fault> {
-        let failed = || Fault::new(ErrorCode::Internal, "The server can't say whether you may join.");
-        let accepted = self.call("accept", |hooks| hooks.accept(arrival)).ok_or_else(failed)?;
-        let attached = accepted.map_err(|refusal| Fault::new(ErrorCode::Refused, refusal.to_string()))?;
+    /// What is attached to a player who may join; `None` where that is decided later.
+    pub(crate) fn accept(&mut self, arrival: &Arrival<'_>) -> Result<Option<Value>, Fault> {
+        let decision = self.call("accept", |hooks| hooks.accept(arrival)).ok_or_else(undecided)?;
+        self.take(decision)
+    }
+
+    /// Takes a decision within its limit.
+    pub(crate) fn take(&mut self, decision: Decision) -> Result<Option<Value>, Fault> {
+        let attached = match decision {
+            Decision::Accept(attached) => attached,
+            Decision::Refuse(refusal) => return Err(Fault::new(ErrorCode::Refused, refusal.to_string())),
+            Decision::Later => return Ok(None),
+        };
         let bytes = attached.to_string().len();
         if bytes > limits::ATTACHED_BYTES {
             self.failed += 1;
             log::error!("the hook accept attached {bytes} bytes, the limit is {}", limits::ATTACHED_BYTES);
-            return Err(failed());
+            return Err(undecided());
         }
-        Ok(attached)
+        Ok(Some(attached))
+    }
+
+    /// Counts a decision that did not come in time.
+    pub(crate) fn give_up(&mut self) -> Fault {
+        self.failed += 1;
+        log::error!("the hook accept decided nothing within {:?}", limits::DECISION_TIMEOUT);
+        undecided()
     }
 
     /// Calls a hook; nothing where it panics.
@@ -184,4 +215,8 @@ impl Guarded {
         }
         returned
     }
+}
+
+fn undecided() -> Fault {
+    Fault::new(ErrorCode::Internal, "The server can't say whether you may join.")
 }

@@ -52,10 +52,16 @@
 //! ╚═══════╤═══════════════════════════════════════════════════════╝
 //!         │ handle_datagram · handle_text · handle_timeout      ▲ poll_transmit · poll_signal
 //!         ▼                                                     │ poll_timeout
-//! ┌─ server/     Server<G>  ────────────────────────────────────┴─┐
-//! │  session.rs    who joins, offers, leaves                      │
-//! │  endpoint.rs   routes datagrams to peers, timers              │   std::time::Instant,
-//! │    peer/       Peer: str0m's ICE and DTLS + the lane          │   schedule-deterministic
+//! ┌─ server/     Server<G>: every handle_* is one turn ─────────┴─┐
+//! │  connection.rs a websocket: what it holds, what waits for it  │
+//! │  addresses.rs, admission.rs   what an address may have, take  │
+//! │  join.rs, resume.rs, tokens.rs   coming in, and back          │
+//! │  session.rs    a player's stay, and the one way it ends       │
+//! │  channel.rs    data channels: offered, answered, passed by    │   std::time::Instant,
+//! │  delivery.rs   frames in, bodies out   presence.rs  relay.rs  │   schedule-deterministic
+//! │  rooms.rs      made, ticked, and the one way they end         │
+//! │  endpoint.rs   routes datagrams to peers, timers              │
+//! │    peer/       Peer: str0m's ICE and DTLS + the lane          │
 //! │  player.rs     frames ↔ inputs: inflate, dedupe, ack, ping    │
 //! │ - - - - - - - - - room::Input ↓ - - - - - room::Output ↑ - - -│
 //! │  room.rs       Room<G>: players, batch, tick, bodies          │   ticks only, bit-exact
@@ -75,8 +81,18 @@
 //!
 //! **The rules of driving it.** After any `handle_*`, poll until there is nothing: [`server::Server::poll_transmit`],
 //! then [`server::Server::poll_signal_ready`] and, for each connection it names whose socket takes more,
-//! [`server::Server::poll_signal`]; then sleep no longer than [`server::Server::poll_timeout`]. Nothing of the game
-//! runs outside a tick, so a `handle_*` is cheap.
+//! [`server::Server::poll_signal`]; then sleep no longer than [`server::Server::poll_timeout`]. A connection is named
+//! once: the caller remembers one whose socket takes no more. Nothing of a game but its making runs outside a tick, so
+//! a `handle_*` is cheap.
+//!
+//! **Ends.** A connection, a session and a room each end in one way, which stands at the top of its file, and from
+//! which all else follows: the game is told, the others, the hooks; names, timers and peers are given up. Their keys
+//! have generations: one that is kept past the end finds nothing. What ends because of something else, a slow socket
+//! say, ends within the same turn, so that no `handle_*` leaves anything half-ended behind.
+//!
+//! **Fair shares.** What strangers can ask for is limited by connection, by address and in all: connections, joins,
+//! relayed messages, bytes that wait. Where all of it is asked for, those who took least get theirs first
+//! (`src/server/admission.rs`).
 //!
 //! **Time.** A room's ticks stand on an absolute grid from its making. A late room runs once, counts what it missed,
 //! and goes on; it never spirals. Rooms sit in eight phases of the tick, so that no turn carries the burst of all of

@@ -176,6 +176,8 @@ pub const TICK_MS: u32 = 33;
 pub const TICK_MS_RANGE: std::ops::RangeInclusive<u32> = 5..=1_000;
 /// How long a websocket may stay without joining.
 pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a player waits for a decision that [`Hooks::accept`](crate::hooks::Hooks::accept) has put off.
+pub const DECISION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a peer may take from its offer to an open channel.
 pub const PEER_OPEN_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the end that offers waits for anything at all from the other end: where UDP is blocked, nothing comes.

@@ -1,14 +1,22 @@
-//! The door by which other threads reach rooms: a bounded queue to the loop.
+//! The door by which other threads reach the server: a bounded queue to the loop.
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::time::Instant;
 
 use crate::game::Game;
+use crate::hooks::{ArrivalId, Decision};
 use crate::limits;
-use crate::server::{ExternalError, Server};
+use crate::server::{ExternalError, RoomStatus, Server};
 use crate::wire::signaling::RoomName;
 
-type Message = (RoomName, Vec<u8>);
+/// What a thread has for the server.
+pub(super) enum Message {
+    External { room: RoomName, bytes: Vec<u8> },
+    Decision { arrival: ArrivalId, decision: Decision },
+    CloseRoom { room: RoomName, sentence: String },
+    Rooms(SyncSender<Vec<RoomStatus>>),
+}
 
 /// The end of the threads.
 #[derive(Clone, Debug)]
@@ -18,7 +26,7 @@ pub(super) struct Outside(SyncSender<Message>);
 pub(super) struct Inside {
     queue: Receiver<Message>,
     /// What the rooms have no place for before their next tick.
-    waiting: VecDeque<Message>,
+    waiting: VecDeque<(RoomName, Vec<u8>)>,
 }
 
 pub(super) fn door() -> (Outside, Inside) {
@@ -27,12 +35,13 @@ pub(super) fn door() -> (Outside, Inside) {
 }
 
 impl Outside {
-    pub(super) fn send(&self, room: &str, bytes: Vec<u8>) -> Result<(), ExternalError> {
-        let room = RoomName::parse(room).ok_or(ExternalError::NoSuchRoom)?;
-        if bytes.len() > limits::EXTERNAL_BYTES {
+    pub(super) fn send(&self, message: Message) -> Result<(), ExternalError> {
+        if let Message::External { bytes, .. } = &message
+            && bytes.len() > limits::EXTERNAL_BYTES
+        {
             return Err(ExternalError::TooLarge);
         }
-        self.0.try_send((room, bytes)).map_err(|error| match error {
+        self.0.try_send(message).map_err(|error| match error {
             TrySendError::Full(_) => ExternalError::Full,
             TrySendError::Disconnected(_) => ExternalError::Stopped,
         })
@@ -40,10 +49,18 @@ impl Outside {
 }
 
 impl Inside {
-    /// Tells the rooms what they have place for; the order of what is for one room stays.
-    pub(super) fn deliver<G: Game>(&mut self, server: &mut Server<G>) {
+    /// Hands on what has come, to rooms as far as they have place for it; the order of what is for one room stays.
+    pub(super) fn deliver<G: Game>(&mut self, now: Instant, server: &mut Server<G>) {
         let place = limits::EXTERNAL_QUEUE - self.waiting.len();
-        self.waiting.extend(self.queue.try_iter().take(place));
+        for message in self.queue.try_iter().take(place) {
+            match message {
+                Message::External { room, bytes } => self.waiting.push_back((room, bytes)),
+                Message::Decision { arrival, decision } => server.handle_decision(now, arrival, decision),
+                Message::CloseRoom { room, sentence } => server.handle_close_room(now, &room, &sentence),
+                // An asker that no longer waits is told nothing.
+                Message::Rooms(asker) => drop(asker.try_send(server.rooms().collect())),
+            }
+        }
         self.waiting.retain(|(room, bytes)| match server.handle_external(room, bytes) {
             Ok(()) => false,
             Err(ExternalError::Full) => true,

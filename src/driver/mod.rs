@@ -27,6 +27,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -36,7 +37,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
 use self::doctor::Premises;
-use self::door::{Inside, Outside, door};
+use self::door::{Inside, Message, Outside, door};
 use self::gate::Gate;
 pub use self::gate::Origin;
 use self::metrics::Sources;
@@ -46,9 +47,10 @@ use self::tcp::{CLOSE_TIMEOUT, Connections};
 use self::udp::Udp;
 use crate::auth::Keys;
 use crate::game::{Game, Refusal, RoomInfo};
-use crate::hooks::Hooks;
+use crate::hooks::{ArrivalId, Decision, Hooks};
 use crate::limits;
-use crate::server::{Config, ExternalError, Server};
+use crate::server::{Config, ExternalError, RoomStatus, Server};
+use crate::wire::signaling::RoomName;
 
 /// Datagrams taken from one socket in one turn of the loop.
 const TURN_DATAGRAMS: usize = 512;
@@ -253,7 +255,43 @@ impl Handle {
     /// What is too large, and what names no room that could be; [`ExternalError::Full`] where rooms don't
     /// keep up, then it may be sent again after a tick; [`ExternalError::Stopped`] where the driver is gone.
     pub fn external(&self, room: &str, bytes: impl Into<Vec<u8>>) -> Result<(), ExternalError> {
-        self.outside.send(room, bytes.into())?;
+        let room = RoomName::parse(room).ok_or(ExternalError::NoSuchRoom)?;
+        self.send(Message::External { room, bytes: bytes.into() })
+    }
+
+    /// Decides on somebody whose decision a hook has put off ([`Decision::Later`]). Nothing comes of it where they are
+    /// gone meanwhile, or were decided on before. Never waits.
+    ///
+    /// # Errors
+    /// As [`Handle::external`]; where the queue is full the decision may be sent again.
+    pub fn decide(&self, arrival: ArrivalId, decision: Decision) -> Result<(), ExternalError> {
+        self.send(Message::Decision { arrival, decision })
+    }
+
+    /// Closes a room, where there is one of that name: its players are told `sentence` and gone, its game is told of
+    /// each in a last tick ([`Game::leave`]), and whoever comes next finds a new room. Never waits.
+    ///
+    /// # Errors
+    /// As [`Handle::external`].
+    pub fn close_room(&self, room: &str, sentence: impl Into<String>) -> Result<(), ExternalError> {
+        let room = RoomName::parse(room).ok_or(ExternalError::NoSuchRoom)?;
+        self.send(Message::CloseRoom { room, sentence: sentence.into() })
+    }
+
+    /// Asks for all rooms, by name. They are received after the loop's next turn, or an error where the driver ends
+    /// before; on the thread of the loop (in a game or a hook) receiving them would wait for ever.
+    ///
+    /// # Errors
+    /// As [`Handle::external`].
+    pub fn rooms(&self) -> Result<Receiver<Vec<RoomStatus>>, ExternalError> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        self.send(Message::Rooms(sender))?;
+        Ok(receiver)
+    }
+
+    fn send(&self, message: Message) -> Result<(), ExternalError> {
+        self.outside.send(message)?;
+        // Failing means that the driver is gone.
         let _ = self.waker.wake();
         Ok(())
     }
@@ -472,7 +510,7 @@ impl<G: Game> Driver<G> {
                 }
                 None => self.take_in(now, TURN_DATAGRAMS),
             }
-            self.inside.deliver(&mut self.server);
+            self.inside.deliver(now, &mut self.server);
             self.connections.handle_timeout(now, &mut self.server);
             if self.server.poll_timeout().is_some_and(|deadline| deadline <= now) {
                 self.server.handle_timeout(now);

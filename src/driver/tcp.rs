@@ -387,7 +387,7 @@ impl Connection {
                 Ok(Some(request)) => {
                     let live = |what| match what {
                         Live::Rooms => {
-                            let rooms: Vec<_> = server.rooms().collect();
+                            let rooms: Vec<_> = server.rooms().filter(|room| room.listed).collect();
                             serde_json::to_vec(&rooms).expect("names and numbers are JSON")
                         }
                         Live::Metrics => metrics::text(now, server, sources, admission.gate.refused()).into_bytes(),

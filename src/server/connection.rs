@@ -11,13 +11,13 @@ use serde::Serialize;
 
 use super::session::Fate;
 use super::{Connect, ConnectionId, ConnectionKey, Disconnect, RoomKey, Server, SessionKey, Signal, Timer};
-use crate::game::{Game, PlayerId};
+use crate::game::{Game, Identity, PlayerId};
 use crate::limits;
 use crate::player::{Body, ReliableFrame};
 use crate::rate::Allowance;
 use crate::wire::codes::{CLOSE_REFUSED, ErrorCode, Leave};
 use crate::wire::frame::Kind;
-use crate::wire::signaling::{self, Fault, ReplyTo};
+use crate::wire::signaling::{self, Fault, ReplyTo, RoomName};
 
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
@@ -44,13 +44,26 @@ pub(super) struct Connection {
 /// What a connection holds.
 pub(super) enum Stage {
     Arrived,
+    /// A request that waits for the decision of a hook.
+    Asking(Box<Asking>),
+    /// A request that waits for the decision of the game.
     Joining(Box<Joining>),
     /// The session that it carries.
     Joined(SessionKey),
     Gone,
 }
 
-/// A request to join that waits for the game's decision.
+/// A request to join that the server has checked.
+pub(super) struct Asking {
+    pub(super) room: RoomName,
+    pub(super) identity: Option<Identity>,
+    pub(super) name: String,
+    pub(super) data: serde_json::Value,
+    pub(super) offer: Option<String>,
+    pub(super) reply_to: ReplyTo,
+}
+
+/// What is left of it once the room has it.
 pub(super) struct Joining {
     pub(super) room: RoomKey,
     pub(super) player: PlayerId,
@@ -317,6 +330,7 @@ impl<G: Game> Server<G> {
             Stage::Arrived => {
                 self.close_connection(now, key, Leave::Timeout.close_code(), "Nobody joined in time.");
             }
+            Stage::Asking(_) => self.give_up_decision(now, key),
             Stage::Joined(session) => self.send_heartbeat(now, due, key, session),
             Stage::Joining(_) | Stage::Gone => {}
         }

@@ -1,17 +1,18 @@
-//! Joining: a request passes the address's pace, the token, the server's pace and the hooks, and then waits for the
-//! game's decision in the next tick of its room.
+//! Joining: a request passes the address's pace, the token and the server's pace, then the hooks decide, at once or
+//! later, and then the game in the next tick of its room.
 
 use std::time::Instant;
 
 use rand::Rng;
+use slotmap::{Key, KeyData};
 
-use super::connection::{Joining, Stage};
+use super::connection::{Asking, Joining, Stage};
 use super::rooms::Member;
 use super::session::Session;
 use super::tokens::Tokens;
 use super::{ConnectionKey, RoomKey, Server, SessionKey};
 use crate::game::{Game, Join, Link, PlayerId};
-use crate::hooks::Arrival;
+use crate::hooks::{Arrival, ArrivalId, Decision};
 use crate::limits;
 use crate::player::Frames;
 use crate::rate::Credit;
@@ -20,64 +21,125 @@ use crate::wire::codes::{CLOSE_REFUSED, ErrorCode};
 use crate::wire::signaling::{self, Fault, JoinReply, JoinRequest, ReplyTo, Return, RoomName, SessionInfo};
 
 impl<G: Game> Server<G> {
-    pub(super) fn handle_join(&mut self, now: Instant, key: ConnectionKey, reply_to: &ReplyTo, join: JoinRequest) {
-        let Err(fault) = self.ask_room(now, key, reply_to, join) else { return };
+    pub(super) fn handle_join(&mut self, now: Instant, key: ConnectionKey, reply_to: ReplyTo, join: JoinRequest) {
+        let asked = self.check_join(now, key, &reply_to, join).and_then(|asking| self.ask_hooks(now, key, asking));
+        if let Err(fault) = asked {
+            self.refuse_join(now, key, &reply_to, &fault);
+        }
+    }
+
+    fn refuse_join(&mut self, now: Instant, key: ConnectionKey, reply_to: &ReplyTo, fault: &Fault) {
         self.count_refused_join(fault.code);
-        self.refuse(key, reply_to, &fault);
-        // A player who is in stays in; for others there is nothing to wait for.
+        self.refuse(key, reply_to, fault);
+        // A player who is in stays in, and so does one who has asked already; for others there is nothing to wait for.
         let stage = self.connections.get(key).map(|connection| &connection.stage);
-        if !matches!(stage, Some(Stage::Joined(_) | Stage::Joining(_))) {
+        if matches!(stage, Some(Stage::Arrived | Stage::Gone)) {
             self.close_connection(now, key, CLOSE_REFUSED, fault.code.as_str());
         }
     }
 
-    fn ask_room(
+    fn check_join(
         &mut self,
         now: Instant,
         key: ConnectionKey,
         reply_to: &ReplyTo,
         join: JoinRequest,
-    ) -> Result<(), Fault> {
+    ) -> Result<Asking, Fault> {
         self.expect_arrived(key)?;
         self.admit_address(now, key, false)?;
         signaling::check_version(&join.version)?;
-        let name = self.room_of_request(key, join.room_id.as_deref())?;
+        let room = self.room_of_request(key, join.room_id.as_deref())?;
         let identity = match &self.config.keys {
-            Some(keys) => Some(keys.verify(join.bearer.as_str(), name.as_str(), self.unix_time(now))?),
+            Some(keys) => Some(keys.verify(join.bearer.as_str(), room.as_str(), self.unix_time(now))?),
             None => None,
         };
         self.admit(now, key)?;
-        let user_id = identity.as_ref().map(|identity| identity.subject.clone());
-        let shown = signaling::shown_name(join.name.as_deref());
+        let name = signaling::shown_name(join.name.as_deref());
+        Ok(Asking { room, identity, name, data: join.data, offer: join.sdp, reply_to: reply_to.clone() })
+    }
+
+    /// Asks the hooks, and the game where they accept at once.
+    fn ask_hooks(&mut self, now: Instant, key: ConnectionKey, asking: Asking) -> Result<(), Fault> {
         let Some(connection) = self.connections.get_mut(key) else { return Ok(()) };
         let headers = std::mem::take(&mut connection.connect.headers);
-        let remote = connection.connect.remote;
-        let arrival = Arrival::new(remote, &headers, name.as_str(), &shown, &join.data, identity.as_ref());
-        let attached = self.hooks.accept(&arrival)?;
+        let arrival = Arrival {
+            id: ArrivalId(key.data().as_ffi()),
+            remote: connection.connect.remote,
+            headers: &headers,
+            room: asking.room.as_str(),
+            name: &asking.name,
+            data: &asking.data,
+            identity: asking.identity.as_ref(),
+        };
+        match self.hooks.accept(&arrival)? {
+            Some(attached) => self.ask_game(now, key, asking, attached),
+            None => {
+                connection.stage = Stage::Asking(Box::new(asking));
+                self.set_deadline(key, now + limits::DECISION_TIMEOUT);
+                Ok(())
+            }
+        }
+    }
+
+    /// A hook has decided on an arrival that it had put off; the arrival may be gone.
+    pub(super) fn take_decision(&mut self, now: Instant, arrival: ArrivalId, decision: Decision) {
+        let key = ConnectionKey::from(KeyData::from_ffi(arrival.0));
+        let decided = match self.hooks.take(decision) {
+            Ok(None) => return,
+            Ok(Some(attached)) => Ok(attached),
+            Err(fault) => Err(fault),
+        };
+        let Some(asking) = self.take_asking(key) else { return };
+        let reply_to = asking.reply_to.clone();
+        if let Err(fault) = decided.and_then(|attached| self.ask_game(now, key, *asking, attached)) {
+            self.refuse_join(now, key, &reply_to, &fault);
+        }
+    }
+
+    /// A hook has decided nothing in time.
+    pub(super) fn give_up_decision(&mut self, now: Instant, key: ConnectionKey) {
+        let Some(asking) = self.take_asking(key) else { return };
+        let fault = self.hooks.give_up();
+        self.refuse_join(now, key, &asking.reply_to, &fault);
+    }
+
+    fn take_asking(&mut self, key: ConnectionKey) -> Option<Box<Asking>> {
+        let stage = &mut self.connections.get_mut(key)?.stage;
+        match std::mem::replace(stage, Stage::Gone) {
+            Stage::Asking(asking) => Some(asking),
+            other => {
+                *stage = other;
+                None
+            }
+        }
+    }
+
+    /// Brings a request before the game of its room, which is made where there is none.
+    fn ask_game(
+        &mut self,
+        now: Instant,
+        key: ConnectionKey,
+        asking: Asking,
+        attached: serde_json::Value,
+    ) -> Result<(), Fault> {
+        let Asking { room: name, identity, name: shown, data, offer, reply_to } = asking;
         let room = match self.by_name.get(&name) {
             Some(&room) => room,
-            None => self.make_room(now, name, &join.data)?,
+            None => self.make_room(now, name, &data)?,
         };
         let Some(hosted) = self.rooms.get_mut(room) else { return Ok(()) };
+        let Some(connection) = self.connections.get_mut(key) else { return Ok(()) };
         let player = hosted.room.next_player();
-        let mut player_join = Join::new(&shown);
-        player_join.data = join.data;
-        player_join.identity = identity;
-        player_join.attached = attached.clone();
-        hosted.handle_input(room::Input::Join { player, join: player_join });
+        let user_id = identity.as_ref().map(|identity| identity.subject.clone());
+        let mut join = Join::new(&shown);
+        join.data = data;
+        join.identity = identity;
+        join.attached = attached.clone();
+        hosted.handle_input(room::Input::Join { player, join });
         hosted.members.insert(player, Member::Joining(key));
         hosted.empty_since = None;
-        if let Some(connection) = self.connections.get_mut(key) {
-            connection.stage = Stage::Joining(Box::new(Joining {
-                room,
-                player,
-                user_id,
-                name: shown,
-                attached,
-                offer: join.sdp,
-                reply_to: reply_to.clone(),
-            }));
-        }
+        let joining = Joining { room, player, user_id, name: shown, attached, offer, reply_to };
+        connection.stage = Stage::Joining(Box::new(joining));
         Ok(())
     }
 

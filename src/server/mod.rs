@@ -36,7 +36,7 @@ use self::session::{Fate, Session};
 use crate::auth::Keys;
 use crate::endpoint::{Dropped, Endpoint, LocalId, PeerKey, Transmit, Unroutable};
 use crate::game::{Game, Link, Refusal, RoomInfo};
-use crate::hooks::{Guarded, Hooks};
+use crate::hooks::{ArrivalId, Decision, Guarded, Hooks};
 use crate::journal;
 use crate::limits;
 use crate::wire::codes::{ErrorCode, Leave};
@@ -120,8 +120,9 @@ pub enum Disconnect {
 }
 
 /// A room as `/rooms` lists it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct RoomStatus {
     /// Its name.
     pub name: String,
@@ -133,6 +134,9 @@ pub struct RoomStatus {
     pub locked: bool,
     /// The tick that ran last.
     pub tick: u32,
+    /// Whether its game shows it on `/rooms`.
+    #[serde(skip)]
+    pub listed: bool,
 }
 
 /// What has been counted since the server was made.
@@ -330,17 +334,16 @@ impl<G: Game> Server<G> {
         self.config.interfaces = interfaces;
     }
 
-    /// The rooms that their games list, by name.
+    /// All rooms, by name.
     pub fn rooms(&self) -> impl Iterator<Item = RoomStatus> + '_ {
-        self.by_name.values().filter_map(|&room| self.rooms.get(room)).filter(|hosted| hosted.room.is_listed()).map(
-            |hosted| RoomStatus {
-                name: hosted.name.to_string(),
-                players: hosted.room.players().len(),
-                max_players: self.config.max_players,
-                locked: hosted.room.is_locked(),
-                tick: hosted.last_tick,
-            },
-        )
+        self.by_name.values().filter_map(|&room| self.rooms.get(room)).map(|hosted| RoomStatus {
+            name: hosted.name.to_string(),
+            players: hosted.room.players().len(),
+            max_players: self.config.max_players,
+            locked: hosted.room.is_locked(),
+            tick: hosted.last_tick,
+            listed: hosted.room.is_listed(),
+        })
     }
 
     /// The game of a room, for tests and tools.
@@ -464,6 +467,22 @@ impl<G: Game> Server<G> {
         });
     }
 
+    /// A hook has decided on somebody whose decision it had put off ([`Decision::Later`]). Nothing comes of it where
+    /// they are gone, or were decided on before.
+    pub fn handle_decision(&mut self, now: Instant, arrival: ArrivalId, decision: Decision) {
+        self.turn(now, |server| server.take_decision(now, arrival, decision));
+    }
+
+    /// Closes a room, which need not be there: everybody in it is told `sentence` and gone for
+    /// [`Leave::RoomClosed`], its game is told of each in a last tick, and whoever comes next finds a new room.
+    pub fn handle_close_room(&mut self, now: Instant, room: &RoomName, sentence: &str) {
+        self.turn(now, |server| {
+            if let Some(&room) = server.by_name.get(room) {
+                server.end_room(now, room, Leave::RoomClosed, sentence);
+            }
+        });
+    }
+
     /// The clock of the world shows `unix_time` (time since 1970) now. Told each second, it lets tokens be judged
     /// rightly after that clock was set, and after the machine has slept.
     pub fn handle_unix_time(&mut self, now: Instant, unix_time: Duration) {
@@ -528,7 +547,7 @@ impl<G: Game> Server<G> {
             return;
         }
         match request {
-            Ok(Request::Join(join)) => self.handle_join(now, key, &reply_to, join),
+            Ok(Request::Join(join)) => self.handle_join(now, key, reply_to, join),
             Ok(Request::Reconnect(request)) => self.handle_reconnect(now, key, &reply_to, &request),
             Ok(Request::ExchangeSdp { to, sdp }) => self.handle_exchange_sdp(now, key, &reply_to, &to, &sdp),
             Ok(Request::ExchangeCandidate { to, candidate }) => {

@@ -56,7 +56,7 @@ impl<G: Game> Server<G> {
             (Stage::Joining(joining), Fate::Over(reason) | Fate::MayReturn { or: reason, .. }) => {
                 self.withdraw(joining.room, joining.player, reason);
             }
-            (Stage::Arrived | Stage::Gone, _) => {}
+            (Stage::Arrived | Stage::Asking(_) | Stage::Gone, _) => {}
         }
     }
 

@@ -157,6 +157,25 @@ fn each_player_leaves_the_game_once_when_the_server_stops() {
 }
 
 #[test]
+fn a_room_that_is_closed_tells_everybody_and_makes_place_for_a_new_one() {
+    let mut hall = Hall::new();
+    let (there, away) = (hall.join(1), hall.join(2));
+    let now = hall.now();
+    hall.server().handle_disconnect(now, away, Disconnect::Lost);
+    let room = RoomName::parse("hall").unwrap();
+    hall.server().handle_close_room(now, &room, "The match is over.");
+    assert_eq!(*hall.left.0.borrow(), [(PlayerId(1), Leave::RoomClosed), (PlayerId(2), Leave::RoomClosed)]);
+    assert_eq!(hall.server().rooms().count(), 0);
+    let last = std::iter::from_fn(|| hall.server().poll_signal(there)).last();
+    let closed = Signal::Close { code: Leave::RoomClosed.close_code(), reason: "The match is over.".to_owned() };
+    assert_eq!(last, Some(closed));
+    hall.server().handle_close_room(now, &room, "There is none.");
+    hall.join(3);
+    let rooms: Vec<_> = hall.server().rooms().collect();
+    assert_eq!((rooms.len(), rooms[0].players, rooms[0].listed), (1, 1, false));
+}
+
+#[test]
 fn a_connection_whose_name_is_used_again_is_gone() {
     let mut hall = Hall::new();
     hall.join(1);

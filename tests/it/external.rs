@@ -206,6 +206,16 @@ mod threads {
             next[usize::from(number)] += 1;
         }
         threads.into_iter().for_each(|thread| thread.join().unwrap());
+
+        let rooms = || handle.rooms().unwrap().recv_timeout(PATIENCE).unwrap();
+        assert_eq!(rooms().iter().map(|room| (room.name.as_str(), room.players)).collect::<Vec<_>>(), [("busy", 1)]);
+        handle.close_room("busy", "The match is over.").unwrap();
+        let closed = std::iter::from_fn(|| websocket.read().ok()).find_map(|message| match message {
+            tungstenite::Message::Close(Some(frame)) => Some((u16::from(frame.code), frame.reason.to_string())),
+            _ => None,
+        });
+        assert_eq!(closed, Some((Leave::RoomClosed.close_code(), "The match is over.".to_owned())));
+        assert_eq!(rooms(), []);
         server.stop();
         assert_eq!(handle.external("busy", *b"late"), Err(ExternalError::Stopped));
     }

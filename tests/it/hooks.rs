@@ -7,7 +7,7 @@ use std::time::Duration;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rtcade::auth::Keys;
 use rtcade::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
-use rtcade::hooks::{Arrival, Hooks, Visitor};
+use rtcade::hooks::{Arrival, ArrivalId, Decision, Hooks, Visitor};
 use rtcade::journal::{Journal, Replay, Verdict};
 use rtcade::limits;
 use rtcade::server::{Connect, ConnectionId, Disconnect, Signal};
@@ -55,16 +55,16 @@ impl Notes {
 }
 
 impl Hooks for Notes {
-    fn accept(&mut self, arrival: &Arrival<'_>) -> Result<Value, Refusal> {
+    fn accept(&mut self, arrival: &Arrival<'_>) -> Decision {
         let identity = arrival.identity.map(|identity| (identity.subject.as_str(), &identity.claims["level"]));
         self.0.borrow_mut().push(format!("accept {} {} {identity:?}", arrival.room, arrival.remote));
         match arrival.name {
             "accept" => panic!("as it was told to"),
-            "Mallory" => Err(Refusal::new("Not you.")),
-            _ => match arrival.data["attach"].as_u64() {
-                Some(bytes) => Ok("x".repeat(usize::try_from(bytes).unwrap() - 2).into()),
-                None => Ok(arrival.header("cookie").map_or(Value::Null, |cookie| json!({ "cookie": cookie }))),
-            },
+            "Mallory" => Decision::Refuse(Refusal::new("Not you.")),
+            _ => Decision::Accept(match arrival.data["attach"].as_u64() {
+                Some(bytes) => "x".repeat(usize::try_from(bytes).unwrap() - 2).into(),
+                None => arrival.header("cookie").map_or(Value::Null, |cookie| json!({ "cookie": cookie })),
+            }),
         }
     }
 
@@ -272,6 +272,74 @@ fn a_replay_without_hooks_says_what_was_said_with_them() {
     }
 }
 
+/// Puts every decision off.
+struct Later(Rc<RefCell<Vec<ArrivalId>>>);
+
+impl Hooks for Later {
+    fn accept(&mut self, arrival: &Arrival<'_>) -> Decision {
+        self.0.borrow_mut().push(arrival.id);
+        Decision::Later
+    }
+}
+
+#[test]
+fn a_decision_may_come_later_and_then_comes_once() {
+    let mut hall = Hall::new(None);
+    let asked = Rc::default();
+    hall.sim.server.set_hooks(Later(Rc::clone(&asked)));
+    let request = json!({ "a": "join", "d": { "roomId": "hall", "name": "Ada" } }).to_string();
+    let mut ask = |hall: &mut Hall| {
+        let connection = hall.connect(&[]);
+        hall.sim.server.handle_text(hall.sim.now(), connection, &request);
+        hall.sim.run(TICK);
+        assert!(hall.sim.server.poll_signal(connection).is_none(), "nothing is decided");
+        let arrival: ArrivalId = asked.borrow_mut().pop().unwrap();
+        (connection, arrival)
+    };
+    let decide = |hall: &mut Hall, arrival, decision| {
+        hall.sim.server.handle_decision(hall.sim.now(), arrival, decision);
+        hall.sim.run(2 * TICK);
+    };
+    let replies = |hall: &mut Hall, connection| {
+        let signals = std::iter::from_fn(|| hall.sim.server.poll_signal(connection));
+        let replies = signals.filter_map(|signal| match signal {
+            Signal::Text(text) => Some(serde_json::from_str::<Value>(&text).unwrap()),
+            _ => None,
+        });
+        replies.filter(|reply| reply["a"] == "joinR").collect::<Vec<_>>()
+    };
+    let welcome = json!({ "level": 7 });
+    let (first, arrival) = ask(&mut hall);
+    decide(&mut hall, arrival, Decision::Later);
+    assert_eq!(replies(&mut hall, first), [] as [Value; 0], "nothing is decided yet");
+    for decision in [Decision::Accept(welcome.clone()), Decision::Refuse(Refusal::new("Too late."))] {
+        decide(&mut hall, arrival, decision);
+    }
+    let [reply] = &replies(&mut hall, first)[..] else { panic!("one reply") };
+    assert_eq!(reply["d"]["welcome"], welcome);
+
+    let refusals = [
+        (Decision::Refuse(Refusal::new("Not you.")), "refused"),
+        (Decision::Accept("x".repeat(limits::ATTACHED_BYTES).into()), "internal"),
+    ];
+    for (decision, code) in refusals {
+        let (connection, arrival) = ask(&mut hall);
+        decide(&mut hall, arrival, decision);
+        assert_eq!(replies(&mut hall, connection)[0]["e"], code);
+    }
+    // The one who asked is gone, and another has the place of their connection.
+    let (gone, arrival) = ask(&mut hall);
+    hall.disconnect(gone, Disconnect::Lost);
+    let (other, _) = ask(&mut hall);
+    decide(&mut hall, arrival, Decision::Accept(Value::Null));
+    assert_eq!(replies(&mut hall, other), [] as [Value; 0]);
+    // Nobody decides.
+    let before = hall.sim.server.counters().failed_hooks;
+    hall.sim.run(limits::DECISION_TIMEOUT);
+    assert_eq!(replies(&mut hall, other)[0]["e"], "internal");
+    assert_eq!(hall.sim.server.counters().failed_hooks, before + 1);
+}
+
 #[cfg(feature = "driver")]
 #[expect(clippy::disallowed_types, reason = "the other end of the socket is here")]
 #[test]
@@ -286,10 +354,10 @@ fn headers_and_address_come_from_the_request_that_opened_the_websocket() {
     struct Forward(mpsc::Sender<(String, Option<String>)>);
 
     impl Hooks for Forward {
-        fn accept(&mut self, arrival: &Arrival<'_>) -> Result<Value, Refusal> {
+        fn accept(&mut self, arrival: &Arrival<'_>) -> Decision {
             let cookie = arrival.header("cookie").map(str::to_owned);
             self.0.send((arrival.remote.to_string(), cookie)).unwrap();
-            Ok(Value::Null)
+            Decision::Accept(Value::Null)
         }
     }
 
