@@ -177,6 +177,8 @@ pub const RELOAD_GRACE: Duration = Duration::from_millis(1_500);
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(1_200);
 /// Pings that may stay unanswered; with the next one due the websocket is lost.
 pub const HEARTBEATS_UNANSWERED: u8 = 3;
+/// Pings of one websocket whose answers are recognised: the newest.
+pub const PINGS_REMEMBERED: usize = 8;
 /// An open data channel on which nothing was heard for so long is passed by until it brings something: what a player is
 /// told goes over the websocket.
 pub const CHANNEL_SILENCE: Duration = Duration::from_millis(1_500);
@@ -221,6 +223,10 @@ const _: () = assert!(COMMAND_BACKLOG > FRAMES_PER_SECOND as usize, "who keeps t
 const _: () = assert!(
     HEARTBEAT_INTERVAL.as_millis() * (1 + HEARTBEATS_UNANSWERED as u128) <= 5_000,
     "who vanishes without a word is missed within 5 s"
+);
+const _: () = assert!(
+    PINGS_REMEMBERED > 2 * HEARTBEATS_UNANSWERED as usize,
+    "the answer to each heartbeat is recognised, and to a ping between any two"
 );
 const _: () = assert!(CHANNEL_SILENCE.as_millis() > PING_INTERVAL.as_millis(), "a ping's answer breaks the silence");
 const _: () = assert!(UPLINK_PACKETS_PER_SECOND >= 2 * FRAMES_PER_SECOND, "the limit of frames is met first");

@@ -481,7 +481,7 @@ impl Connection {
                     turn = if websocket.is_exhausted() { Turn::More } else { Turn::Done };
                     break;
                 }
-                Received::Pong => server.handle_pong(now, self.id),
+                Received::Pong(payload) => server.handle_pong(now, self.id, &payload),
                 Received::Goodbye(how) => {
                     server.handle_disconnect(now, self.id, how);
                     return (self.close(websocket, now), Turn::More);
@@ -578,7 +578,7 @@ fn finish_closing(mut websocket: Websocket<TcpStream>) -> (State, Turn) {
             Received::Gone | Received::Violation(_) => return (State::Gone, Turn::Done),
             Received::Blocked if !websocket.is_exhausted() => return (State::Closing(websocket), Turn::Done),
             Received::Blocked => break,
-            Received::Text(_) | Received::Binary(_) | Received::Control | Received::Pong | Received::Goodbye(_) => {}
+            Received::Text(_) | Received::Binary(_) | Received::Control | Received::Pong(_) | Received::Goodbye(_) => {}
         }
     }
     (State::Closing(websocket), Turn::More)

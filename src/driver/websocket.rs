@@ -26,8 +26,8 @@ pub(super) enum Received {
     Binary(Bytes),
     /// Nothing that concerns anybody.
     Control,
-    /// The answer to a ping.
-    Pong,
+    /// A pong with this payload.
+    Pong(Bytes),
     /// The other end says goodbye, and whether it may come back. The answer is on its way.
     Goodbye(Disconnect),
     /// Nothing more for now: the socket is empty, or the allowance used up.
@@ -139,7 +139,7 @@ impl<S: Read + Write> Websocket<S> {
                 Some(CloseCode::Away) => Disconnect::Away,
                 _ => Disconnect::Lost,
             }),
-            Ok(Message::Pong(_)) => Received::Pong,
+            Ok(Message::Pong(payload)) => Received::Pong(payload),
             Ok(Message::Ping(_) | Message::Frame(_)) => Received::Control,
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Received::Blocked,
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::Interrupted => Received::Control,
@@ -157,7 +157,7 @@ impl<S: Read + Write> Websocket<S> {
         let message = match signal {
             Signal::Text(text) => Message::Text(text.into()),
             Signal::Binary(bytes) => Message::Binary(bytes.into()),
-            Signal::Ping => Message::Ping(Bytes::new()),
+            Signal::Ping(payload) => Message::Ping(Bytes::copy_from_slice(&payload.to_be_bytes())),
             Signal::Close { code, reason } => return self.close(code.into(), &reason),
         };
         let result = self.inner.write(message);

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Instant;
 
+use rand::Rng;
 use serde::Serialize;
 
 use super::{Connect, ConnectionId, Server, Signal};
@@ -28,6 +29,8 @@ pub(super) struct Connection {
     /// Whether it has tried to come in.
     pub(super) is_counted: bool,
     pub(super) unanswered_pings: u8,
+    /// Payloads of the pings that were not answered, the oldest first.
+    pub(super) pings: VecDeque<u64>,
     /// When something came over it last.
     pub(super) heard: Instant,
     /// When it was last asked whether it is alive because a data channel was silent.
@@ -56,6 +59,15 @@ impl Connection {
     pub(super) fn note_alive(&mut self, now: Instant) {
         self.unanswered_pings = 0;
         self.heard = now;
+    }
+
+    /// An answer stands for the pings before it too (RFC 6455 §5.5.3), and counts once.
+    pub(super) fn handle_pong(&mut self, now: Instant, payload: &[u8]) {
+        let Ok(payload) = payload.try_into().map(u64::from_be_bytes) else { return };
+        if let Some(answered) = self.pings.iter().position(|&ping| ping == payload) {
+            self.pings.drain(..=answered);
+            self.note_alive(now);
+        }
     }
 }
 
@@ -87,7 +99,7 @@ pub(super) fn signal_bytes(signal: &Signal) -> usize {
     match signal {
         Signal::Text(text) => text.len(),
         Signal::Binary(bytes) => bytes.len(),
-        Signal::Ping => 0,
+        Signal::Ping(_) => size_of::<u64>(),
         Signal::Close { reason, .. } => reason.len(),
     }
 }
@@ -106,6 +118,17 @@ impl<G: Game> Server<G> {
     pub(super) fn close_connection(&mut self, index: usize, code: u16, reason: &str) {
         let reason = reason[..reason.floor_char_boundary(CLOSE_REASON_BYTES)].to_owned();
         self.push(index, Signal::Close { code, reason });
+    }
+
+    /// Asks whether the other end reads: only who has read the payload can return it.
+    pub(super) fn ping(&mut self, index: usize) {
+        let payload = self.rng.next_u64();
+        let pings = &mut self.connections[index].pings;
+        if pings.len() == limits::PINGS_REMEMBERED {
+            pings.pop_front();
+        }
+        pings.push_back(payload);
+        self.push(index, Signal::Ping(payload));
     }
 
     /// Queues a message that must arrive. A socket that takes nothing for so long that its queue is full is closed.

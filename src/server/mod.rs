@@ -89,8 +89,9 @@ pub enum Signal {
     Text(String),
     /// A game frame.
     Binary(Vec<u8>),
-    /// A ping (RFC 6455 §5.5.2): the other end answers by itself, and then [`Server::handle_pong`] is due.
-    Ping,
+    /// A ping (RFC 6455 §5.5.2) with this payload, 8 bytes in network order: the other end answers by itself, and then
+    /// [`Server::handle_pong`] is due.
+    Ping(u64),
     /// Close the connection with this code and reason; nothing follows.
     Close {
         /// RFC 6455 §7.4.
@@ -395,6 +396,7 @@ impl<G: Game> Server<G> {
             is_unjoined: true,
             is_counted: false,
             unanswered_pings: 0,
+            pings: VecDeque::new(),
             heard: now,
             asked: now,
             allowance: Allowance::new(limits::SIGNALS_PER_SECOND, now),
@@ -457,10 +459,11 @@ impl<G: Game> Server<G> {
         self.settle(now);
     }
 
-    /// The other end of a websocket has answered a [`Signal::Ping`].
-    pub fn handle_pong(&mut self, now: Instant, connection: ConnectionId) {
+    /// A pong has arrived on a websocket. It shows that the other end reads only where its payload is that of a
+    /// [`Signal::Ping`]; RFC 6455 §5.5.3 allows others too, which change nothing.
+    pub fn handle_pong(&mut self, now: Instant, connection: ConnectionId, payload: &[u8]) {
         if let Some(index) = self.index_of(connection) {
-            self.connections[index].note_alive(now);
+            self.connections[index].handle_pong(now, payload);
         }
     }
 

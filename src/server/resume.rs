@@ -112,7 +112,7 @@ impl<G: Game> Server<G> {
         }
         connection.unanswered_pings += 1;
         self.acknowledge(session, true);
-        self.push(index, Signal::Ping);
+        self.ping(index);
         let late = now - due + limits::HEARTBEAT_INTERVAL - HEARTBEAT_HASTE;
         let missed = u32::try_from(late.as_micros() / limits::HEARTBEAT_INTERVAL.as_micros()).unwrap_or(u32::MAX);
         self.set_deadline(index, due + limits::HEARTBEAT_INTERVAL * missed.saturating_add(1));

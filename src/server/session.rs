@@ -415,7 +415,7 @@ impl<G: Game> Server<G> {
         let websocket = &mut self.connections[index];
         if websocket.asked < doubted && !websocket.closing {
             websocket.asked = now;
-            self.push(index, Signal::Ping);
+            self.ping(index);
         }
     }
 
