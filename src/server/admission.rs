@@ -29,7 +29,7 @@ impl<G: Game> Server<G> {
     /// guess of a session. Tests come from this machine, and proxies that don't say for whom.
     pub(super) fn admit_address(&mut self, now: Instant, index: usize, is_guess: bool) -> Result<(), Fault> {
         let is_counted = std::mem::replace(&mut self.connections[index].is_counted, true);
-        let remote = self.connections[index].connect.remote.ip().to_canonical();
+        let remote = self.connections[index].connect.remote.ip();
         if remote.is_loopback() || (is_counted && !is_guess) {
             return Ok(());
         }

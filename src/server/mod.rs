@@ -32,7 +32,7 @@ use crate::game::{Game, Link, Refusal, RoomInfo};
 use crate::hooks::{Guarded, Hooks};
 use crate::journal;
 use crate::limits;
-use crate::rate::{Allowance, network};
+use crate::rate::{Allowance, canonical, network};
 use crate::wire::codes::{CLOSE_REFUSED, ErrorCode, Leave};
 use crate::wire::frame::Transport;
 use crate::wire::signaling::{self, Fault, Request, RoomName};
@@ -380,7 +380,8 @@ impl<G: Game> Server<G> {
     }
 
     /// A websocket has opened.
-    pub fn handle_connect(&mut self, now: Instant, connection: ConnectionId, connect: Connect) {
+    pub fn handle_connect(&mut self, now: Instant, connection: ConnectionId, mut connect: Connect) {
+        connect.remote = canonical(connect.remote);
         let deadline = now + limits::JOIN_TIMEOUT;
         let remote = connect.remote.ip();
         let index = self.connections.insert(Connection {

@@ -692,8 +692,10 @@ fn a_socket_that_takes_nothing_is_given_up() {
         commands += 1;
         let letters: String = (0..15_000).map(|_| char::from(b'0' + (rng.next_u32() % 64) as u8)).collect();
         sim.command(ada, &letters);
-        // It is there, and takes nothing.
-        sim.server.handle_text(sim.now(), ConnectionId(1000), "");
+        if commands % 20 == 0 {
+            // It is there, and takes nothing.
+            sim.server.handle_text(sim.now(), ConnectionId(1000), "");
+        }
         sim.run(Duration::from_millis(100));
         assert!(commands * 15_000 < 2 * limits::RELIABLE_QUEUE_BYTES, "the queue has a limit");
     }
