@@ -2,23 +2,25 @@
 //!
 //! The server is given keys, a JWK set (RFC 7517) whose keys are all of one algorithm: HS256 (`"kty": "oct"`), whose
 //! keys sign as well, or EdDSA (`"kty": "OKP", "crv": "Ed25519"`), of which it needs the public halves alone. A token
-//! names its key by `kid`, so that a new key can stand beside the old one until the last token of that has expired.
+//! names its key by `kid`, so that a new key can stand beside the old one until the last token of that has expired. Keys
+//! for something else, by their `kty`, `crv`, `alg`, `use` or `key_ops`, are ignored ([`Keys::ignored`]).
 //!
 //! A token has `exp`, `aud` (that of the server), `sub` (the player, as the game gets to know them and others see them,
 //! in at most [`limits::SUBJECT_BYTES`]) and `room`: the name of the room that it is good for, or `*`. `nbf` is heeded
-//! where it is there. Clocks may differ by [`LEEWAY`].
+//! where it is there. Clocks may differ by [`LEEWAY`]. A token with a `crit` header is refused (RFC 7515 §4.1.11): this
+//! server knows no extension.
 
 use std::fmt;
 use std::time::Duration;
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
-use aws_lc_rs::signature::Ed25519KeyPair;
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, ParsedPublicKey};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use jsonwebtoken::errors::{Error, ErrorKind};
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, JwkSet};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::Deserialize;
-use serde_json::json;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
 
 use crate::game::Identity;
 use crate::limits;
@@ -36,6 +38,7 @@ const HMAC_KEY_BYTES: usize = 32;
 pub struct Keys {
     keys: Vec<(Option<String>, DecodingKey)>,
     validation: Validation,
+    ignored: Vec<String>,
 }
 
 /// Shows no key.
@@ -59,59 +62,164 @@ impl fmt::Display for KeysError {
 impl std::error::Error for KeysError {}
 
 #[derive(Deserialize)]
+#[serde(try_from = "Map<String, Value>")]
 struct Claims {
     exp: f64,
-    #[serde(default)]
     nbf: f64,
     sub: String,
     room: String,
-    #[serde(flatten)]
-    others: serde_json::Map<String, serde_json::Value>,
+    others: Map<String, Value>,
+}
+
+impl TryFrom<Map<String, Value>> for Claims {
+    type Error = String;
+
+    fn try_from(mut claims: Map<String, Value>) -> Result<Claims, String> {
+        let lacks = |name: &str| format!("The bearer token has no {name}.");
+        Ok(Claims {
+            exp: take(&mut claims, "exp", "number")?.ok_or_else(|| lacks("exp"))?,
+            nbf: take(&mut claims, "nbf", "number")?.unwrap_or_default(),
+            sub: take(&mut claims, "sub", "text")?.ok_or_else(|| lacks("sub"))?,
+            room: take(&mut claims, "room", "text")?.ok_or_else(|| lacks("room"))?,
+            others: claims,
+        })
+    }
+}
+
+/// A key of a JWK set (RFC 7517 §4), as far as it matters here.
+#[derive(Deserialize)]
+struct Jwk {
+    kty: String,
+    #[serde(rename = "use")]
+    usage: Option<String>,
+    key_ops: Option<Vec<String>>,
+    alg: Option<String>,
+    kid: Option<String>,
+    crv: Option<String>,
+    k: Option<String>,
+    x: Option<String>,
+    d: Option<String>,
+}
+
+impl Jwk {
+    /// Its algorithm, or why it isn't for the tokens of this server.
+    fn algorithm(&self) -> Result<Algorithm, String> {
+        let (algorithm, names) = match (self.kty.as_str(), self.crv.as_deref()) {
+            ("oct", _) => (Algorithm::HS256, &["HS256"][..]),
+            // RFC 8037 §3.1 and RFC 9864 §2.2 have two names for the same.
+            ("OKP", Some("Ed25519")) => (Algorithm::EdDSA, &["EdDSA", "Ed25519"][..]),
+            (_, crv) => return Err(format!("its crv is {}, not Ed25519", crv.unwrap_or("missing"))),
+        };
+        if let Some(alg) = self.alg.as_deref().filter(|alg| !names.contains(alg)) {
+            return Err(format!("its alg is {alg}, not {}", names[0]));
+        }
+        if let Some(usage) = self.usage.as_deref().filter(|usage| *usage != "sig") {
+            return Err(format!("its use is {usage}, not sig"));
+        }
+        let is_of_signatures = |operation: &String| matches!(operation.as_str(), "sign" | "verify");
+        if self.key_ops.as_ref().is_some_and(|operations| !operations.iter().any(is_of_signatures)) {
+            return Err("its key_ops have neither sign nor verify".to_owned());
+        }
+        Ok(algorithm)
+    }
+
+    /// The secret, or the public half.
+    fn verifying_bytes(&self, algorithm: Algorithm) -> Result<Vec<u8>, String> {
+        let name = if algorithm == Algorithm::HS256 { "k" } else { "x" };
+        let text = if algorithm == Algorithm::HS256 { &self.k } else { &self.x };
+        let text = text.as_ref().ok_or_else(|| format!("has no {name}"))?;
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| format!("has a {name} that is not base64url"))?;
+        if algorithm == Algorithm::HS256 && bytes.len() < HMAC_KEY_BYTES {
+            return Err(format!("has less than {HMAC_KEY_BYTES} bytes"));
+        }
+        if algorithm == Algorithm::EdDSA && ParsedPublicKey::new(&ED25519, &bytes).is_err() {
+            return Err("has an x that is no public key of Ed25519".to_owned());
+        }
+        Ok(bytes)
+    }
+}
+
+/// A JWK set whose keys can be told apart, and are all of one algorithm.
+struct KeySet {
+    algorithm: Algorithm,
+    keys: Vec<(Jwk, Vec<u8>)>,
+    ignored: Vec<String>,
+}
+
+impl KeySet {
+    fn parse(text: &str) -> Result<KeySet, KeysError> {
+        #[derive(Deserialize)]
+        struct Set {
+            keys: Vec<Map<String, Value>>,
+        }
+        // RFC 8259 §8.1 lets parsers ignore a byte order mark.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let set: Set = serde_json::from_str(text).map_err(|why| {
+            // Its words might hold a key.
+            KeysError(format!("This is no JWK set (RFC 7517 §5): line {}, column {}.", why.line(), why.column()))
+        })?;
+        let mut keys: Vec<(Jwk, Vec<u8>)> = Vec::new();
+        let mut ignored = Vec::new();
+        let mut algorithm = None;
+        for members in set.keys {
+            let name = members.get("kid").and_then(Value::as_str).unwrap_or("without kid").to_owned();
+            let error = |what: &str| KeysError(format!("The key {name} {what}."));
+            if let Some(kty) = members.get("kty").and_then(Value::as_str).filter(|kty| !matches!(*kty, "oct" | "OKP")) {
+                ignored.push(format!("The key {name} is ignored: its kty is {kty}, neither oct nor OKP."));
+                continue;
+            }
+            let jwk: Jwk = match serde_json::from_value(Value::Object(members)) {
+                Ok(jwk) => jwk,
+                Err(_) => return Err(error("has no kty, or a part of another type than RFC 7517 §4 says")),
+            };
+            let of_key = match jwk.algorithm() {
+                Ok(of_key) => of_key,
+                Err(why) => {
+                    ignored.push(format!("The key {name} is ignored: {why}."));
+                    continue;
+                }
+            };
+            if *algorithm.get_or_insert(of_key) != of_key {
+                return Err(KeysError("The keys are of several algorithms; one only is safe.".to_owned()));
+            }
+            let bytes = jwk.verifying_bytes(of_key).map_err(|what| error(&what))?;
+            if keys.iter().any(|(other, _)| other.kid == jwk.kid) {
+                return Err(KeysError(format!("Two keys are {name}.")));
+            }
+            keys.push((jwk, bytes));
+        }
+        let why = || ignored.iter().map(|sentence| format!(" {sentence}")).collect::<String>();
+        let algorithm =
+            algorithm.ok_or_else(|| KeysError(format!("There is no key in the set for tokens.{}", why())))?;
+        Ok(KeySet { algorithm, keys, ignored })
+    }
 }
 
 impl Keys {
     /// Reads a JWK set; tokens are to be for `audience`.
     ///
     /// # Errors
-    /// Where it isn't one, has no key, keys of several algorithms or of another than HS256 and EdDSA, a short one, or
-    /// two that can't be told apart.
+    /// Where it isn't one, has no key for tokens, keys of several algorithms, one that is short or no key, or two that
+    /// can't be told apart.
     pub fn parse(jwk_set: &str, audience: &str) -> Result<Keys, KeysError> {
-        let error = |sentence: String| KeysError(sentence);
-        let set: JwkSet = serde_json::from_str(jwk_set).map_err(|why| {
-            // Its words might hold a key.
-            error(format!("This is no JWK set (RFC 7517 §5): line {}, column {}.", why.line(), why.column()))
-        })?;
-        let mut keys: Vec<(Option<String>, DecodingKey)> = Vec::new();
-        let mut algorithm = None;
-        for jwk in &set.keys {
-            let id = jwk.common.key_id.clone();
-            let name = id.as_deref().unwrap_or("without kid").to_owned();
-            let of_key = match &jwk.algorithm {
-                AlgorithmParameters::OctetKey(_) => Algorithm::HS256,
-                AlgorithmParameters::OctetKeyPair(pair) if pair.curve == EllipticCurve::Ed25519 => Algorithm::EdDSA,
-                _ => return Err(error(format!("The key {name} is neither of HS256 nor of EdDSA."))),
-            };
-            if *algorithm.get_or_insert(of_key) != of_key {
-                return Err(error("The keys are of several algorithms; one only is safe.".to_owned()));
-            }
-            let key =
-                DecodingKey::from_jwk(jwk).map_err(|why| error(format!("The key {name} can't be read: {why}")))?;
-            let is_short = key.try_get_as_bytes().is_ok_and(|bytes| bytes.len() < HMAC_KEY_BYTES);
-            if is_short {
-                return Err(error(format!("The key {name} has less than {HMAC_KEY_BYTES} bytes.")));
-            }
-            if keys.iter().any(|(other, _)| *other == id) {
-                return Err(error(format!("Two keys are {name}.")));
-            }
-            keys.push((id, key));
-        }
-        let algorithm = algorithm.ok_or_else(|| error("There is no key in the set.".to_owned()))?;
+        let KeySet { algorithm, keys, ignored } = KeySet::parse(jwk_set)?;
+        let decoding = |(jwk, bytes): (Jwk, Vec<u8>)| match algorithm {
+            Algorithm::HS256 => (jwk.kid, DecodingKey::from_secret(&bytes)),
+            _ => (jwk.kid, DecodingKey::from_ed_der(&bytes)),
+        };
+        let keys = keys.into_iter().map(decoding).collect();
         let mut validation = Validation::new(algorithm);
-        // Both are checked here, by the time that the server is told.
+        // Checked here, by the time that the server is told.
         validation.validate_exp = false;
-        validation.required_spec_claims = ["aud", "sub"].map(str::to_owned).into_iter().collect();
+        validation.required_spec_claims = std::iter::once("aud".to_owned()).collect();
         validation.set_audience(&[audience]);
-        Ok(Keys { keys, validation })
+        Ok(Keys { keys, validation, ignored })
+    }
+
+    /// A sentence on each key of the set that is for something else than the tokens of this server (RFC 7517 §5 has such
+    /// keys ignored).
+    pub fn ignored(&self) -> impl Iterator<Item = &str> {
+        self.ignored.iter().map(String::as_str)
     }
 
     /// Who bears this token, if it is good for `room` at `unix_time`.
@@ -119,13 +227,17 @@ impl Keys {
         let refuse = |sentence: &str| Fault::new(ErrorCode::Unauthorized, sentence);
         let bearer = bearer.ok_or_else(|| refuse("This server lets nobody in without a bearer token."))?;
         let header = jsonwebtoken::decode_header(bearer).map_err(|_| refuse("The bearer token can't be read."))?;
+        if header.crit.is_some() {
+            return Err(refuse("The bearer token has a crit header: this server knows no extension."));
+        }
         let key = match &header.kid {
             Some(_) => self.keys.iter().find(|(id, _)| *id == header.kid),
             None => self.keys.first().filter(|_| self.keys.len() == 1),
         };
         let (_, key) = key.ok_or_else(|| refuse("The bearer token is of a key that this server doesn't have."))?;
         let claims = jsonwebtoken::decode::<Claims>(bearer, key, &self.validation);
-        let Claims { exp, nbf, sub, room: good_for, others } = claims.map_err(|error| refuse(sentence(&error)))?.claims;
+        let Claims { exp, nbf, sub, room: good_for, others } =
+            claims.map_err(|error| refuse(&sentence(&error)))?.claims;
         let (now, leeway) = (unix_time.as_secs_f64(), LEEWAY.as_secs_f64());
         if exp + leeway <= now {
             return Err(Fault::new(ErrorCode::Expired, "The bearer token has expired."));
@@ -155,31 +267,18 @@ impl SigningKey {
     /// # Errors
     /// Where [`Keys::parse`] has one, there is no such key, it is not clear which, or the key can't sign.
     pub fn parse(jwk_set: &str, audience: &str, id: Option<&str>) -> Result<SigningKey, KeysError> {
-        #[derive(Deserialize)]
-        struct Jwk {
-            kid: Option<String>,
-            k: Option<String>,
-            x: Option<String>,
-            d: Option<String>,
-        }
-        #[derive(Deserialize)]
-        struct Set {
-            keys: Vec<Jwk>,
-        }
         let error = |sentence: &str| KeysError(sentence.to_owned());
-        let algorithm = Keys::parse(jwk_set, audience)?.validation.algorithms[0];
-        let Set { mut keys } = serde_json::from_str(jwk_set).map_err(|_| error("A part of a key is no text."))?;
+        let KeySet { algorithm, mut keys, .. } = KeySet::parse(jwk_set)?;
         match id {
-            Some(id) => keys.retain(|jwk| jwk.kid.as_deref() == Some(id)),
+            Some(id) => keys.retain(|(jwk, _)| jwk.kid.as_deref() == Some(id)),
             None if keys.len() > 1 => return Err(error("The set has several keys: say which is to sign.")),
             None => {}
         }
-        let jwk = keys.pop().ok_or_else(|| error("The set has no key of that name."))?;
-        let read = |text: Option<String>| text.and_then(|text| BASE64_URL_SAFE_NO_PAD.decode(text).ok());
+        let (jwk, bytes) = keys.pop().ok_or_else(|| error("The set has no key of that name."))?;
         let key = match algorithm {
-            Algorithm::HS256 => read(jwk.k).map(|secret| EncodingKey::from_secret(&secret)),
-            _ => read(jwk.d).zip(read(jwk.x)).and_then(|(seed, public)| {
-                let pair = Ed25519KeyPair::from_seed_and_public_key(&seed, &public).ok()?;
+            Algorithm::HS256 => Some(EncodingKey::from_secret(&bytes)),
+            _ => jwk.d.and_then(|seed| BASE64_URL_SAFE_NO_PAD.decode(seed).ok()).and_then(|seed| {
+                let pair = Ed25519KeyPair::from_seed_and_public_key(&seed, &bytes).ok()?;
                 let document: Pkcs8V1Der<'_> = pair.as_der().ok()?;
                 Some(EncodingKey::from_ed_der(document.as_ref()))
             }),
@@ -218,16 +317,23 @@ fn check_subject(subject: &str) -> Result<(), String> {
     Err(format!("The sub of a token has 1 to {most} bytes without control characters."))
 }
 
-fn sentence(error: &Error) -> &'static str {
-    match error.kind() {
+/// Takes a claim out, if it is there; it has to be a number or a text, as `kind` says.
+fn take<T: DeserializeOwned>(claims: &mut Map<String, Value>, name: &str, kind: &str) -> Result<Option<T>, String> {
+    let Some(value) = claims.remove(name) else { return Ok(None) };
+    serde_json::from_value(value).map(Some).map_err(|_| format!("The {name} of the bearer token is no {kind}."))
+}
+
+fn sentence(error: &Error) -> String {
+    let sentence = match error.kind() {
         ErrorKind::InvalidAudience => "The bearer token is for another server.",
         ErrorKind::InvalidAlgorithm => "The bearer token is of another algorithm.",
         ErrorKind::InvalidSignature => "The bearer token is not signed by who may.",
-        ErrorKind::MissingRequiredClaim(_) | ErrorKind::Json(_) => {
-            "The bearer token lacks one of exp, aud, sub and room, or has it of another type."
-        }
+        ErrorKind::MissingRequiredClaim(_) => "The bearer token has no aud, or one that is no text.",
+        // It is of no place in the text, so it is of the claims.
+        ErrorKind::Json(why) if why.line() == 0 => return why.to_string(),
         _ => "The bearer token can't be read.",
-    }
+    };
+    sentence.to_owned()
 }
 
 #[cfg(test)]

@@ -135,6 +135,24 @@ pub const CONNECTIONS: usize = 8_192;
 pub const CONNECTIONS_PER_ADDRESS: usize = 512;
 /// Of those, and of plain HTTP connections, the ones that have not joined.
 pub const UNJOINED_PER_ADDRESS: usize = 64;
+/// TCP work that one turn of the driver's loop does for all connections together, in bytes that are read and written
+/// and their equivalents below. What is left waits for the next turn, behind the ticks that are due by then: some 0.2 ms.
+pub const TURN_WORK: usize = 256 * 1024;
+/// Of that, what one connection gets before the others that are ready have had theirs.
+pub const TURN_SHARE: usize = 32 * 1024;
+/// What a read or a write on a TCP socket costs beside its bytes.
+pub const CALL_WORK: usize = 2 * 1024;
+/// What a websocket frame costs beside its bytes, those that make no message included.
+pub const WEBSOCKET_FRAME_WORK: usize = 512;
+/// What an HTTP request, a signaling message, a new connection or the end of one costs beside its bytes.
+pub const REQUEST_WORK: usize = 16 * 1024;
+/// TCP connections accepted in one turn of the loop from each listening socket.
+pub const TURN_ACCEPTS: usize = 4;
+/// Websocket frames of any kind (RFC 6455 §5.2) that one connection may send per second, with a burst of the same
+/// number: pings, pongs and fragments without content included. Who sends as many again on top is closed.
+pub const WEBSOCKET_FRAMES_PER_SECOND: u32 = 500;
+/// Bytes of a file that are in memory at once for one connection.
+pub const FILE_CHUNK_BYTES: usize = 16 * 1024;
 /// Joins of one server per second, and returns of players whose websocket was lost. Past it each is told when to come
 /// back, so that after a restart all come one after the other.
 pub const JOINS_PER_SECOND: u32 = 100;
@@ -192,6 +210,8 @@ pub const RELOAD_GRACE: Duration = Duration::from_millis(1_500);
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(1_200);
 /// Pings that may stay unanswered; with the next one due the websocket is lost.
 pub const HEARTBEATS_UNANSWERED: u8 = 3;
+/// Pings of one websocket whose answers are recognised: the newest.
+pub const PINGS_REMEMBERED: usize = 8;
 /// An open data channel on which nothing was heard for so long is passed by until it brings something: what a player is
 /// told goes over the websocket.
 pub const CHANNEL_SILENCE: Duration = Duration::from_millis(1_500);
@@ -233,10 +253,20 @@ const _: () =
 const _: () =
     assert!(RELAY_QUEUE_BYTES + 8 * RELIABLE_UP_BYTES < RELIABLE_QUEUE_BYTES, "the game has most of the queue");
 const _: () = assert!(JOINS_PER_ADDRESS_AT_ONCE as usize >= UNJOINED_PER_ADDRESS, "who may wait may join");
+const _: () = assert!(TURN_SHARE <= TURN_WORK && REQUEST_WORK + CALL_WORK <= TURN_SHARE, "a share serves a request");
+const _: () = assert!(2 * TURN_ACCEPTS * REQUEST_WORK <= TURN_WORK / 2, "two listening sockets leave half of a turn");
+const _: () = assert!(
+    WEBSOCKET_FRAMES_PER_SECOND >= FRAMES_PER_SECOND + SIGNALS_PER_SECOND + 100,
+    "who keeps to the limits of messages keeps to that of frames, pongs and fragments of long messages included"
+);
 const _: () = assert!(COMMAND_BACKLOG > FRAMES_PER_SECOND as usize, "who keeps to the limit of frames is not put out");
 const _: () = assert!(
     HEARTBEAT_INTERVAL.as_millis() * (1 + HEARTBEATS_UNANSWERED as u128) <= 5_000,
     "who vanishes without a word is missed within 5 s"
+);
+const _: () = assert!(
+    PINGS_REMEMBERED > 2 * HEARTBEATS_UNANSWERED as usize,
+    "the answer to each heartbeat is recognised, and to a ping between any two"
 );
 const _: () = assert!(CHANNEL_SILENCE.as_millis() > PING_INTERVAL.as_millis(), "a ping's answer breaks the silence");
 const _: () = assert!(UPLINK_PACKETS_PER_SECOND >= 2 * FRAMES_PER_SECOND, "the limit of frames is met first");

@@ -1,11 +1,12 @@
 //! How often somebody may do something, and who counts as one.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
 /// A token bucket that holds a second's worth and fills evenly.
+#[derive(Debug)]
 pub(crate) struct Allowance {
     per_second: u32,
     interval: Duration,
@@ -242,6 +243,12 @@ impl Places {
         let digest = digest(&SHA256, &bytes);
         digest.as_ref().iter().take(8).fold(0, |hash, &byte| hash << 8 | u64::from(byte))
     }
+}
+
+/// The one form of an address that everything else goes by: of an IPv4 address that is written as IPv6
+/// (`::ffff:127.0.0.1`, RFC 4291 §2.5.5.2) that of IPv4. What takes an address from outside brings it into this form.
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// What counts as one address: for IPv6 the /64 that one customer has.

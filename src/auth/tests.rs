@@ -1,7 +1,5 @@
-use aws_lc_rs::signature::KeyPair;
-use serde_json::Value;
-
 use super::*;
+use aws_lc_rs::signature::KeyPair;
 
 /// 2026-11-21.
 const NOW: u64 = 1_795_219_200;
@@ -67,6 +65,7 @@ fn a_token_says_who_its_bearer_is_where_everything_in_it_is_right() {
     check("aud", json!("elsewhere"), Err(Unauthorized));
     check("aud", json!([]), Err(Unauthorized));
     check("aud", Value::Null, Err(Unauthorized));
+    check("nbf", json!("tomorrow"), Err(Unauthorized));
     check("sub", json!(7), Err(Unauthorized));
     check("sub", Value::Null, Err(Unauthorized));
     check("sub", json!("a".repeat(limits::SUBJECT_BYTES)), Ok(()));
@@ -145,10 +144,91 @@ fn keys_that_are_not_safe_are_refused_with_a_sentence() {
     check(&[secret("a", 1), secret("a", 2)], "Two keys are a");
     let public = json!({ "kty": "OKP", "crv": "Ed25519", "kid": "e", "x": base64(&[7; 32]) });
     check(&[secret("a", 1), public], "several algorithms");
-    check(&[json!({ "kty": "RSA", "kid": "r", "n": "AQAB", "e": "AQAB" })], "neither of HS256 nor of EdDSA");
-    check(&[json!({ "kty": "oct", "kid": "a", "k": "!" })], "can't be read");
+    check(&[json!({ "kty": "oct", "kid": "a", "k": "!" })], "The key a has a k that is not base64url");
+    check(&[json!({ "kty": "oct", "kid": "a" })], "The key a has no k");
+    check(&[json!({ "kty": "oct", "kid": "a", "k": 7 })], "The key a has no kty, or a part of another type");
+    check(&[json!({ "kid": "a" })], "The key a has no kty");
+    let ed25519 = |x: &[u8]| json!({ "kty": "OKP", "crv": "Ed25519", "kid": "e", "x": base64(x) });
+    for x in [&[][..], &[7; 31], &[7; 33]] {
+        check(&[ed25519(x)], "The key e has an x that is no public key of Ed25519");
+    }
     let error = Keys::parse("{", "game.example").unwrap_err().to_string();
     assert!(error.starts_with("This is no JWK set"), "{error}");
+}
+
+#[test]
+fn a_token_with_a_critical_header_is_refused() {
+    let keys = keys(&[secret("a", 1)]).unwrap();
+    for crit in [&[][..], &["exp"], &["b64"], &["no-such-extension"]] {
+        let mut header = Header::new(Algorithm::HS256);
+        header.crit = Some(crit.iter().map(ToString::to_string).collect());
+        let bearer = jsonwebtoken::encode(&header, &claims(), &EncodingKey::from_secret(&[1; 32])).unwrap();
+        let fault = keys.verify(Some(&bearer), ROOM, Duration::from_secs(NOW)).unwrap_err();
+        assert!(fault.code == ErrorCode::Unauthorized && fault.message.contains("crit"), "{crit:?}: {fault:?}");
+    }
+}
+
+#[test]
+fn each_claim_that_is_missing_or_of_another_type_is_named() {
+    let keys = keys(&[secret("a", 1)]).unwrap();
+    let others: &[&str] = &["exp", "nbf", "aud", "sub", "room"];
+    for name in others {
+        for value in [json!([7]), json!({}), json!(true), json!(null)] {
+            let mut claims = claims();
+            claims[name] = value;
+            let fault = keys.verify(Some(&signed(Some("a"), 1, &claims)), ROOM, Duration::from_secs(NOW)).unwrap_err();
+            let words: Vec<&str> = fault.message.split(|c: char| !c.is_alphanumeric()).collect();
+            let named: Vec<_> = others.iter().filter(|other| words.contains(other)).collect();
+            assert_eq!(named, [name], "{claims}: {}", fault.message);
+        }
+    }
+}
+
+#[test]
+fn keys_for_something_else_are_ignored_and_said_to_be() {
+    let good = secret("good", 1);
+    let with = |member: &str, value: Value| {
+        let mut key = secret("other", 2);
+        key[member] = value;
+        key
+    };
+    let x = base64(&[7; 32]);
+    for (other, why) in [
+        (json!({ "kty": "RSA", "kid": "other", "n": "AQAB", "e": "AQAB" }), "its kty is RSA, neither oct nor OKP"),
+        (json!({ "kty": "EC", "kid": "other", "crv": "P-256", "x": x, "y": x }), "its kty is EC, neither oct nor OKP"),
+        (json!({ "kty": "ML-DSA", "kid": "other", "pub": x, "x": [7] }), "its kty is ML-DSA, neither oct nor OKP"),
+        (json!({ "kty": "OKP", "kid": "other", "crv": "X25519", "x": x }), "its crv is X25519, not Ed25519"),
+        (
+            json!({ "kty": "OKP", "kid": "other", "crv": "Ed25519", "alg": "ES256", "x": x }),
+            "its alg is ES256, not EdDSA",
+        ),
+        (with("alg", json!("HS512")), "its alg is HS512, not HS256"),
+        (with("use", json!("enc")), "its use is enc, not sig"),
+        (with("key_ops", json!(["encrypt", "wrapKey"])), "its key_ops have neither sign nor verify"),
+    ] {
+        for set in [[good.clone(), other.clone()], [other.clone(), good.clone()]] {
+            let both = keys(&set).unwrap();
+            assert_eq!(both.ignored().collect::<Vec<_>>(), [format!("The key other is ignored: {why}.")]);
+            assert!(verify(&both, &signed(Some("good"), 1, &claims())).is_ok());
+            assert_eq!(verify(&both, &signed(Some("other"), 2, &claims())), Err(ErrorCode::Unauthorized), "{other}");
+        }
+        let error = keys(std::slice::from_ref(&other)).unwrap_err().to_string();
+        assert!(error.starts_with("There is no key in the set for tokens.") && error.contains(why), "{error}");
+        let set = json!({ "keys": [good, other] }).to_string();
+        assert!(SigningKey::parse(&set, "game.example", Some("other")).is_err(), "nor does it sign");
+    }
+    for right in [("alg", json!("HS256")), ("use", json!("sig")), ("key_ops", json!(["sign"]))] {
+        let keys = keys(&[with(right.0, right.1)]).unwrap();
+        assert_eq!(keys.ignored().count(), 0);
+        assert!(verify(&keys, &signed(Some("other"), 2, &claims())).is_ok());
+    }
+}
+
+#[test]
+fn a_set_may_begin_with_a_byte_order_mark() {
+    let set = format!("\u{feff}{}", json!({ "keys": [secret("a", 1)] }));
+    assert!(verify(&Keys::parse(&set, "game.example").unwrap(), &signed(Some("a"), 1, &claims())).is_ok());
+    assert!(SigningKey::parse(&set, "game.example", None).is_ok());
 }
 
 #[test]

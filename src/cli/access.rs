@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::Args;
 use ipnet::IpNet;
 
+use super::complain;
 use crate::auth::Keys;
 use crate::driver::{Options, Origin};
 
@@ -18,7 +19,8 @@ const KEYS: &str = "RTCADE_KEYS";
 pub(super) struct Access {
     #[command(flatten)]
     key_set: KeySet,
-    /// Origin whose pages may play, instead of the server's own; may be repeated.
+    /// Origin whose pages may play, instead of the server's own; needed where those have a name in a private network; may
+    /// be repeated.
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     pub(super) origin: Vec<Origin>,
     /// Reverse proxy whose X-Forwarded-For, -Host and -Proto are believed; may be repeated.
@@ -54,6 +56,7 @@ impl Access {
             Some((set, audience)) => Some(Keys::parse(&set, audience).map_err(|error| error.to_string())?),
             None => None,
         };
+        keys.iter().flat_map(Keys::ignored).for_each(complain);
         Ok(Options { keys, origins: self.origin, trusted_proxies: self.trusted_proxy, ..options })
     }
 }

@@ -10,10 +10,11 @@ use clap::{Arg, Args};
 use serde::Deserialize;
 use serde_json::json;
 use tungstenite::http::Uri;
-use tungstenite::{Message, WebSocket};
+use tungstenite::{ClientRequestBuilder, Message, WebSocket};
 
 use super::{ExitCode, Network, complain, log_at};
 use crate::auth;
+use crate::driver::Origin;
 use crate::driver::doctor::{Finding, Report, Verdict, examine};
 use crate::limits;
 use crate::peer::{self, Identity, LocalId, Outbox, Peer};
@@ -28,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const CHANNEL_PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of a response.
 const RESPONSE_BYTES: u64 = 64 * 1024;
+/// The check that pages of the server itself may play on it.
+const PAGES: &str = "pages";
 const PINGS: u32 = 10;
 const PING_PAUSE: Duration = Duration::from_millis(100);
 /// Pings of one size, before it is taken not to pass.
@@ -150,7 +153,14 @@ fn examine_server(target: &Target, bearer: Option<&str>, sheet: &mut Sheet) -> i
         sheet.note(&Finding { check: format!("server: {}", found.check), ..found })?;
     }
     sheet.note(&clock(skew_ms))?;
-    match Visit::join(target, bearer, address) {
+    let mut joined = Visit::join(target, bearer, address, Origin::parse(&format!("http://{}", target.authority)));
+    if let Err(found) = &joined
+        && found.check == PAGES
+    {
+        sheet.note(found)?;
+        joined = Visit::join(target, bearer, address, None);
+    }
+    match joined {
         Ok((visit, answer)) => {
             sheet.note(&Finding::ok("websocket", "It opens, and a room lets players in."))?;
             visit.examine_channel(&answer, address, sheet)
@@ -260,8 +270,13 @@ struct Visit {
 }
 
 impl Visit {
-    /// Joins with an offer; also the answer to it.
-    fn join(target: &Target, bearer: Option<&str>, address: SocketAddr) -> Result<(Visit, String), Finding> {
+    /// Joins with an offer, as a page of this origin does if one is given; also the answer to the offer.
+    fn join(
+        target: &Target,
+        bearer: Option<&str>,
+        address: SocketAddr,
+        origin: Option<Origin>,
+    ) -> Result<(Visit, String), Finding> {
         let blocked = |error: &dyn std::fmt::Display| {
             let remedy = "A proxy before the server must pass `Upgrade: websocket` on to it.";
             Finding::fail("websocket", format!("It doesn't open: {error}."), remedy)
@@ -272,8 +287,11 @@ impl Visit {
         getrandom::fill(&mut seed).map_err(|error| blocked(&error))?;
         let fresh = || format!("doctor-{:08x}", u32::from_le_bytes([seed[0], seed[1], seed[2], seed[3]]));
         let room = target.room.clone().unwrap_or_else(fresh);
-        let url = format!("ws://{}/r/{room}", target.authority);
-        let (mut websocket, _) = tungstenite::client(url, tcp).map_err(|error| blocked(&error))?;
+        let url: Uri = format!("ws://{}/r/{room}", target.authority).parse().map_err(|error| blocked(&error))?;
+        let request = origin
+            .into_iter()
+            .fold(ClientRequestBuilder::new(url), |request, origin| request.with_header("Origin", origin.to_string()));
+        let (mut websocket, _) = tungstenite::client(request, tcp).map_err(|error| blocked(&error))?;
 
         let started = Instant::now();
         let (peer, offer) = Peer::offer(started, &Identity::generate(), seed);
@@ -524,6 +542,9 @@ fn reply(websocket: &mut WebSocket<TcpStream>, has_bearer: bool) -> Result<Strin
         let reply: Reply = serde_json::from_str(&text).map_err(|error| silent(&error))?;
         if reply.a != "joinR" {
             continue;
+        }
+        if !reply.s && reply.e == ErrorCode::Origin.as_str() {
+            return Err(Finding::warn(PAGES, reply.m, "Pages that stand elsewhere are another matter."));
         }
         let of_token = [ErrorCode::Unauthorized, ErrorCode::Expired].iter().any(|code| code.as_str() == reply.e);
         if !reply.s && of_token {

@@ -118,7 +118,7 @@ fn is_link_local(ip: IpAddr) -> bool {
 
 /// Whether the address is reached from the same machine or network only.
 pub(super) fn is_private(ip: IpAddr) -> bool {
-    match ip {
+    match ip.to_canonical() {
         IpAddr::V4(ip) => {
             let shared = ip.octets()[0] == 100 && ip.octets()[1] & 0b1100_0000 == 64;
             ip.is_private() || ip.is_loopback() || ip.is_link_local() || shared
@@ -195,6 +195,8 @@ mod tests {
             ("203.0.113.7", false),
             ("::1", true),
             ("fd00::1", true),
+            ("::ffff:10.1.2.3", true),
+            ("::ffff:203.0.113.7", false),
             ("2001:db8::1", false),
         ] {
             assert_eq!(is_private(ip.parse().expect("an address")), private, "{ip}");

@@ -1,11 +1,23 @@
 //! Which pages may open a websocket, and whose word is taken for where it comes from.
+//!
+//! Pages of the server itself may. But a browser knows the server by a name alone: a page of `evil.example`, whose owner
+//! has that name point to `127.0.0.1` or `192.168.1.5` once the page is loaded (DNS rebinding), is for the browser of
+//! somebody there a page of the server, and `Host` and `Origin` agree. It reaches servers that its owner can't. So where
+//! a connection comes from a private address to a private address, the name has to be one that can't point elsewhere: an
+//! IP address, or `localhost` (RFC 6761 §6.3). All other names are to be named, with `--origin`. A server that is told a
+//! public address of its own with `--public-addr` is anybody's to reach, and goes by any name.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-use super::http::{Response, Status, Upgrade};
+use super::bind::is_private;
+use super::http::Upgrade;
+use crate::rate::canonical;
+use crate::wire::codes::ErrorCode;
+use crate::wire::signaling::Fault;
 
 /// Least time between two log lines about pages that may not play here.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
@@ -50,6 +62,16 @@ impl Origin {
         }))
     }
 
+    /// Whether its host is an IP address or this machine: no name that its owner could have point elsewhere.
+    fn is_literal(&self) -> bool {
+        let authority = self.0.split_once("://").map_or("", |(_, authority)| authority);
+        let host =
+            authority.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')).map_or(authority, |(host, _)| host);
+        host.starts_with('[')
+            || host.parse::<Ipv4Addr>().is_ok()
+            || host.rsplit('.').next().is_some_and(|last| last == "localhost")
+    }
+
     /// Whether this is where the page of a server stands whose requests are for `authority`.
     fn is_of(&self, authority: &str, scheme: Option<&str>) -> bool {
         let Some((own, _)) = self.0.split_once("://") else { return false };
@@ -63,19 +85,29 @@ impl Origin {
     }
 }
 
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// What a server knows of pages and proxies.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     /// Whose pages may play; none where those of the server itself may.
     origins: Vec<Origin>,
     proxies: Vec<IpNet>,
+    /// Whether it has an address that anybody reaches.
+    is_public: bool,
     refused: u64,
     logged: Option<Instant>,
 }
 
 impl Gate {
-    pub(super) fn new(origins: Vec<Origin>, proxies: Vec<IpNet>) -> Gate {
-        Gate { origins, proxies, refused: 0, logged: None }
+    /// `public` are the addresses that the server is told to be reached at.
+    pub(super) fn new(origins: Vec<Origin>, proxies: Vec<IpNet>, public: &[SocketAddr]) -> Gate {
+        let is_public = public.iter().any(|address| !is_private(address.ip()));
+        Gate { origins, proxies, is_public, refused: 0, logged: None }
     }
 
     /// Websockets that were refused because of their page.
@@ -85,43 +117,52 @@ impl Gate {
 
     /// Whether it is the address of a proxy, which brings many people.
     pub(super) fn is_proxy(&self, ip: IpAddr) -> bool {
-        let ip = ip.to_canonical();
         self.proxies.iter().any(|proxies| proxies.contains(&ip))
     }
 
-    /// Where a websocket really comes from that a connection from `remote` asks for, or what to answer.
+    /// Where a websocket really comes from that a connection from `remote` to `local` asks for, or what to tell its page.
     pub(super) fn check(
         &mut self,
         now: Instant,
         upgrade: &Upgrade,
         remote: SocketAddr,
-    ) -> Result<SocketAddr, Response> {
-        if self.may_play(upgrade, remote.ip()) {
-            return Ok(self.player(remote, upgrade.forwarded_for.as_deref()));
+        local: Option<IpAddr>,
+    ) -> Result<SocketAddr, Fault> {
+        let player = self.player(remote, upgrade.forwarded_for.as_deref());
+        let Some(text) = &upgrade.origin else {
+            // What is not a browser says nothing of pages, and could say anything.
+            return Ok(player);
+        };
+        let origin = Origin::parse(text).filter(|origin| origin.0 == *text);
+        let is_inside = !self.is_public && is_private(player.ip()) && local.is_none_or(is_private);
+        if origin.as_ref().is_some_and(|origin| self.may_play(origin, upgrade, remote.ip(), is_inside)) {
+            return Ok(player);
         }
         self.refused += 1;
         if self.logged.is_none_or(|logged| now >= logged + LOG_INTERVAL) {
             self.logged = Some(now);
-            let origin: String = upgrade.origin.iter().flat_map(|origin| origin.chars()).take(LOGGED_CHARS).collect();
-            log::warn!("{remote}: pages of {origin:?} may not play here, unless --origin names them");
+            let text: String = text.chars().take(LOGGED_CHARS).collect();
+            let (remedy, host) = (origin.as_ref().map_or(String::new(), remedy), upgrade.host.get(..LOGGED_CHARS));
+            let host = host.unwrap_or(&upgrade.host);
+            log::warn!("{player}: pages of {text:?} may not play here (Host is {host:?}){remedy}");
         }
-        let sentence = "origin: Pages of this origin may not play here, unless the server's --origin names it.";
-        Err(Response::sentence(Status::Forbidden, sentence))
+        let sentence = match &origin {
+            Some(origin) => format!("Pages of {origin} may not play on this server{}.", remedy(origin)),
+            None => "Pages without an address of their own, such as files, may not play on this server.".to_owned(),
+        };
+        Err(Fault::new(ErrorCode::Origin, sentence))
     }
 
-    /// What is not a browser says nothing of pages, and could say anything.
-    fn may_play(&self, upgrade: &Upgrade, remote: IpAddr) -> bool {
-        let Some(text) = &upgrade.origin else { return true };
-        let Some(origin) = Origin::parse(text).filter(|origin| origin.0 == *text) else { return false };
+    fn may_play(&self, origin: &Origin, upgrade: &Upgrade, remote: IpAddr, is_inside: bool) -> bool {
         if !self.origins.is_empty() {
-            return self.origins.contains(&origin);
+            return self.origins.contains(origin);
         }
         let first = |list: &'_ Option<String>| -> Option<String> {
             let list = list.as_ref().filter(|_| self.is_proxy(remote))?;
             Some(list.split(',').next()?.trim().to_ascii_lowercase())
         };
         let host = first(&upgrade.forwarded_host).unwrap_or_else(|| upgrade.host.clone());
-        origin.is_of(&host, first(&upgrade.forwarded_proto).as_deref())
+        origin.is_of(&host, first(&upgrade.forwarded_proto).as_deref()) && (!is_inside || origin.is_literal())
     }
 
     /// The address that stands furthest to the right in `X-Forwarded-For` and is no proxy's: each proxy appends whom it
@@ -136,12 +177,15 @@ impl Gate {
     }
 }
 
+fn remedy(origin: &Origin) -> String {
+    format!(": to let them, start it with --origin {origin}")
+}
+
 /// An address with or without a port, which is 0 then.
 fn address(text: &str) -> Option<SocketAddr> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let without_port = bare.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0));
-    let address: SocketAddr = without_port.or_else(|_| text.parse()).ok()?;
-    Some(SocketAddr::new(address.ip().to_canonical(), address.port()))
+    without_port.or_else(|_| text.parse()).ok().map(canonical)
 }
 
 #[cfg(test)]
@@ -150,7 +194,7 @@ mod tests {
 
     fn gate(origins: &[&str], proxies: &[&str]) -> Gate {
         let origins = origins.iter().map(|origin| Origin::parse(origin).expect("an origin")).collect();
-        Gate::new(origins, proxies.iter().map(|proxy| proxy.parse().expect("a prefix")).collect())
+        Gate::new(origins, proxies.iter().map(|proxy| proxy.parse().expect("a prefix")).collect(), &[])
     }
 
     #[test]
@@ -195,7 +239,8 @@ mod tests {
     #[test]
     fn a_proxy_is_believed_where_it_is_known() {
         let check = |proxies: &[&str], remote: &str, forwarded: Option<&str>, expected: &str| {
-            let player = gate(&[], proxies).player(remote.parse().expect("an address"), forwarded);
+            let remote: SocketAddr = remote.parse().expect("an address");
+            let player = gate(&[], proxies).player(canonical(remote), forwarded);
             assert_eq!(player.to_string(), expected, "{forwarded:?} from {remote} with {proxies:?}");
         };
         let chain = Some("6.6.6.6, 198.51.100.7, 10.0.0.9");
@@ -221,6 +266,45 @@ mod tests {
         }
     }
 
+    /// Whether the gate lets a connection between these addresses in.
+    fn ask(mut gate: Gate, upgrade: &Upgrade, remote: &str, local: &str) -> bool {
+        let now = Instant::now();
+        let remote = SocketAddr::new(remote.parse().expect("an address"), 9);
+        gate.check(now, upgrade, remote, Some(local.parse().expect("an address"))).is_ok()
+    }
+
+    #[test]
+    fn a_name_that_others_own_is_no_name_of_a_private_server() {
+        let opens = |gate: Gate, host: &str, remote: &str, local: &str| {
+            let origin = Some(format!("http://{host}"));
+            ask(gate, &Upgrade { host: host.to_owned(), origin, ..Upgrade::default() }, remote, local)
+        };
+        let plain = || gate(&[], &[]);
+        for (remote, local) in [
+            ("127.0.0.1", "127.0.0.1"),
+            ("192.168.1.7", "192.168.1.5"),
+            ("::1", "::1"),
+            ("fd00::7", "fd00::5"),
+            ("::ffff:127.0.0.1", "::ffff:127.0.0.1"),
+        ] {
+            for name in ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", "box"]
+            {
+                assert!(!opens(plain(), name, remote, local), "{name} from {remote} to {local}");
+            }
+            for name in ["localhost:8080", "game.localhost", "192.168.1.5:8080", "127.0.0.1", "[::1]:8080", "[fd00::5]"]
+            {
+                assert!(opens(plain(), name, remote, local), "{name} from {remote} to {local}");
+            }
+        }
+        let name = "play.example:8080";
+        assert!(opens(plain(), name, "198.51.100.7", "192.168.1.5"), "a router forwards it");
+        assert!(opens(plain(), name, "203.0.113.5", "203.0.113.5"), "it has a public address");
+        assert!(opens(gate(&["http://play.example:8080"], &[]), name, "127.0.0.1", "127.0.0.1"), "it is named");
+        let told = |public: &str| Gate::new(Vec::new(), Vec::new(), &[public.parse().expect("an address")]);
+        assert!(opens(told("203.0.113.5:0"), name, "127.0.0.1", "127.0.0.1"), "it is public");
+        assert!(!opens(told("192.168.1.5:0"), name, "127.0.0.1", "127.0.0.1"));
+    }
+
     #[test]
     fn behind_a_known_proxy_the_page_is_where_the_proxy_says() {
         let check = |remote: &str, host: &str, proto: &str, expected: bool| {
@@ -229,9 +313,10 @@ mod tests {
                 origin: Some("https://example.com".to_owned()),
                 forwarded_host: Some(host.to_owned()),
                 forwarded_proto: Some(proto.to_owned()),
+                forwarded_for: Some("198.51.100.7".to_owned()),
                 ..Upgrade::default()
             };
-            let is_allowed = gate(&[], &["10.0.0.1/32"]).may_play(&upgrade, remote.parse().expect("an address"));
+            let is_allowed = ask(gate(&[], &["10.0.0.1/32"]), &upgrade, remote, "10.0.0.9");
             assert_eq!(is_allowed, expected, "{proto}://{host} by {remote}");
         };
         check("10.0.0.1", "example.com", "https", true);

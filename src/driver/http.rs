@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use tungstenite::handshake::derive_accept_key;
 
+use crate::limits::FILE_CHUNK_BYTES;
+
 /// Bytes of a request's head, its blank line included.
 pub(super) const HEAD_BYTES: usize = 8 * 1024;
 /// Header fields of a request.
 pub(super) const HEADERS: usize = 64;
 /// From when a connection is open, or its last response sent, to the end of the next head.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes of a file that are in memory at once.
-const FILE_CHUNK_BYTES: u64 = 64 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Status {
@@ -25,7 +25,6 @@ pub(super) enum Status {
     Found = 302,
     NotModified = 304,
     BadRequest = 400,
-    Forbidden = 403,
     NotFound = 404,
     MethodNotAllowed = 405,
     RequestTimeout = 408,
@@ -46,7 +45,6 @@ impl Status {
             Status::Found => "Found",
             Status::NotModified => "Not Modified",
             Status::BadRequest => "Bad Request",
-            Status::Forbidden => "Forbidden",
             Status::NotFound => "Not Found",
             Status::MethodNotAllowed => "Method Not Allowed",
             Status::RequestTimeout => "Request Timeout",
@@ -392,7 +390,6 @@ impl Outgoing {
             match socket.write(&self.chunk[self.sent..]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => self.sent += written,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
@@ -402,7 +399,7 @@ impl Outgoing {
             Body::File(_, 0) => Cow::Borrowed(&[]),
             Body::File(file, left) => {
                 let mut chunk = Vec::new();
-                let length = file.take((*left).min(FILE_CHUNK_BYTES)).read_to_end(&mut chunk)? as u64;
+                let length = file.take((*left).min(FILE_CHUNK_BYTES as u64)).read_to_end(&mut chunk)? as u64;
                 if length == 0 {
                     // It is shorter now than its length that has been sent already.
                     return Err(io::ErrorKind::UnexpectedEof.into());

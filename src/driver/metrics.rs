@@ -6,14 +6,11 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
-use super::doctor::Premises;
 use super::recorder::Recordings;
 use super::udp::Udp;
+use super::websocket::Closed;
 use crate::game::{Game, Link};
 use crate::server::Server;
-
-/// Media type of the text format, as Prometheus asks for it.
-pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
 
@@ -79,15 +76,22 @@ impl Text {
     }
 }
 
-/// Where figures come from that the server itself doesn't know.
-pub(super) struct Sources<'a> {
-    pub(super) udp: &'a mut Udp,
-    pub(super) recordings: Option<&'a Recordings>,
-    pub(super) premises: &'a Premises,
+/// What was counted of TCP connections.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tcp {
+    /// Websockets that were refused because of their page.
+    pub(super) refused_pages: u64,
+    pub(super) closed: Closed,
 }
 
 /// All figures of now.
-pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sources<'_>, refused_pages: u64) -> String {
+pub(super) fn text<G: Game>(
+    now: Instant,
+    server: &Server<G>,
+    udp: &mut Udp,
+    recordings: Option<&Recordings>,
+    tcp: Tcp,
+) -> String {
     let mut text = Text(String::with_capacity(8 * 1024));
     let gauges = server.gauges();
     text.gauge("connections", "Websockets.", gauges.connections);
@@ -121,7 +125,24 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
     text.counters(
         "joins_refused_total",
         "Players who were not let in.",
-        &[("pace", refused.pace), ("token", refused.token), ("session", refused.session), ("origin", refused_pages)],
+        &[
+            ("pace", refused.pace),
+            ("token", refused.token),
+            ("session", refused.session),
+            ("origin", tcp.refused_pages),
+        ],
+    );
+    let closed = tcp.closed;
+    text.counters(
+        "websockets_closed_total",
+        "Websockets closed for what they sent or did not take.",
+        &[
+            ("too_large", closed.too_large),
+            ("not_utf8", closed.not_utf8),
+            ("protocol", closed.protocol),
+            ("flood", closed.flood),
+            ("stalled", closed.stalled),
+        ],
     );
     text.counter("inputs_overflowed_total", "Inputs faster than a room takes them.", counters.overflowed_inputs);
     text.counters(
@@ -152,7 +173,7 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
         "Datagrams that no peer took.",
         &[("unknown", unroutable.unknown), ("stun", unroutable.stun), ("dtls", unroutable.dtls)],
     );
-    let datagrams = sources.udp.counters();
+    let datagrams = udp.counters();
     text.counters(
         "datagrams_total",
         "Datagrams by what became of them.",
@@ -166,7 +187,7 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
         ],
     );
 
-    if let Some(recordings) = sources.recordings.map(Recordings::figures) {
+    if let Some(recordings) = recordings.map(Recordings::figures) {
         text.gauge("recordings", "Rooms that are being recorded.", recordings.running);
         text.counter("recorded_bytes_total", "Bytes of recordings written.", recordings.written_bytes);
         let early = "Recordings that ended before their rooms.";

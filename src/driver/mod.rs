@@ -1,9 +1,10 @@
 //! The driver: one thread, one event loop, sockets, clock and files around the sans-IO [`Server`]. Recordings, where
 //! there are any, are written by a thread of their own.
 //!
-//! Each turn of the loop, in the order of Redis's `ae.c`: sleep until the soonest deadline, read the clock once, take
-//! in what the sockets have (each within a budget), run timeouts and ticks, send. Readiness is edge-triggered, so a
-//! socket that was not drained is remembered and the next sleep is none.
+//! Each turn of the loop: sleep until the soonest deadline, read the clock once, take in datagrams, run timeouts and
+//! ticks, send datagrams; then as much of the TCP work as one turn may do ([`limits::TURN_WORK`]), so that nobody's
+//! requests hold up a tick for longer than that. Readiness is edge-triggered, so a socket that was not drained is
+//! remembered and the next sleep is none.
 
 #![expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
 
@@ -12,6 +13,8 @@ pub(crate) mod doctor;
 mod door;
 mod gate;
 mod http;
+mod live;
+mod metered;
 pub(crate) mod metrics;
 mod recorder;
 mod site;
@@ -40,10 +43,11 @@ use self::doctor::Premises;
 use self::door::{Inside, Message, Outside, door};
 use self::gate::Gate;
 pub use self::gate::Origin;
-use self::metrics::Sources;
+use self::live::Sources;
+use self::metered::Budget;
 use self::recorder::Recordings;
 use self::site::Site;
-use self::tcp::{CLOSE_TIMEOUT, Connections};
+use self::tcp::{CLOSE_TIMEOUT, Connections, Context};
 use self::udp::Udp;
 use crate::auth::Keys;
 use crate::game::{Game, Refusal, RoomInfo};
@@ -57,8 +61,6 @@ const TURN_DATAGRAMS: usize = 512;
 /// Least time between two turns of the loop, unless something is due: what arrives meanwhile waits for a tick anyway,
 /// and a wake for each datagram alone would cost more than the datagram.
 const TURN_INTERVAL: Duration = Duration::from_millis(1);
-/// Connections accepted in one turn of the loop.
-const TURN_ACCEPTS: usize = 64;
 /// Events taken from the OS at once.
 const EVENTS: usize = 1024;
 /// How often at most events are taken again before timers run, where the process had been stopped.
@@ -68,6 +70,8 @@ const LATE_ROUNDS: usize = 16;
 const LATE_ROUND_DATAGRAMS: usize = 64 * 1024 / LATE_ROUNDS;
 /// Least time between two looks at which addresses this machine has.
 const INTERFACES_INTERVAL: Duration = Duration::from_secs(1);
+/// Time between two looks at the clock of the world, which may be set at any time.
+const WORLD_CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 /// When to accept again where the OS refused to: it has no file descriptor left, say.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Least time between two log lines about that.
@@ -100,7 +104,9 @@ pub struct Options {
     pub record: Option<Record>,
     /// Only who bears a token signed with one of these may join; without keys, everybody.
     pub keys: Option<Keys>,
-    /// Whose pages may open websockets: none for those of the server itself. What is not a browser always may.
+    /// Whose pages may open websockets: none for those of the server itself. Where a connection comes from a private
+    /// address to a private address, and no public address was given, those are the ones under an IP address or
+    /// `localhost`: any other name could have been made to point here by who owns it. What is not a browser always may.
     pub origins: Vec<Origin>,
     /// The reverse proxies whose `X-Forwarded-For`, `X-Forwarded-Host` and `X-Forwarded-Proto` are believed.
     pub trusted_proxies: Vec<IpNet>,
@@ -329,6 +335,7 @@ pub struct Driver<G: Game> {
     bound: Vec<IpAddr>,
     interfaces: Vec<IpAddr>,
     interfaces_read: Instant,
+    world_clock_read: Instant,
     premises: Premises,
     /// Dropped after the server, which ends its recordings first.
     recordings: Option<Recordings>,
@@ -403,6 +410,7 @@ impl<G: Game> Driver<G> {
             unix_time: unix_time(),
             slow_path: false,
         };
+        let gate = Gate::new(options.origins, options.trusted_proxies, &options.public_addresses);
         let mut server = Server::new(config, now, factory);
         let recordings = match options.record {
             Some(record) => {
@@ -418,7 +426,7 @@ impl<G: Game> Driver<G> {
             poll,
             listeners,
             udp,
-            connections: Connections::new(CONNECTIONS, Gate::new(options.origins, options.trusted_proxies)),
+            connections: Connections::new(CONNECTIONS, gate),
             site,
             signals: None,
             handle: Handle { outside, waker, requests: Arc::default() },
@@ -430,6 +438,7 @@ impl<G: Game> Driver<G> {
             bound,
             interfaces,
             interfaces_read: now,
+            world_clock_read: now,
             premises,
             recordings,
         })
@@ -503,19 +512,11 @@ impl<G: Game> Driver<G> {
             let now = Instant::now();
             next_turn = now + TURN_INTERVAL;
             self.stop_if_asked(now);
-            match gap(now, deadline) {
-                Some(gap) => {
-                    log::info!("{} ms late: what has arrived goes before timeouts", gap.as_millis());
-                    self.drain(&mut events, full, now)?;
-                }
-                None => self.take_in(now, TURN_DATAGRAMS),
+            if let Some(gap) = gap(now, deadline) {
+                log::info!("{} ms late: what has arrived goes before timeouts", gap.as_millis());
+                self.drain(&mut events, full, now)?;
             }
-            self.inside.deliver(now, &mut self.server);
-            self.connections.handle_timeout(now, &mut self.server);
-            if self.server.poll_timeout().is_some_and(|deadline| deadline <= now) {
-                self.server.handle_timeout(now);
-            }
-            self.flush(now);
+            self.turn(now);
             if self.is_stopped(now) {
                 log::info!("stopped: {:?}", self.udp.counters());
                 return Ok(());
@@ -581,40 +582,58 @@ impl<G: Game> Driver<G> {
         }
     }
 
-    /// Takes in what the sockets have: of datagrams about so many each.
-    fn take_in(&mut self, now: Instant, datagrams: usize) {
+    /// One turn: ticks run behind the datagrams that have arrived, and before any TCP work.
+    fn turn(&mut self, now: Instant) {
+        if now >= self.world_clock_read + WORLD_CLOCK_INTERVAL {
+            self.world_clock_read = now;
+            self.server.handle_unix_time(now, unix_time());
+        }
+        self.take_in_datagrams(now, TURN_DATAGRAMS);
+        self.inside.deliver(now, &mut self.server);
+        if self.server.poll_timeout().is_some_and(|deadline| deadline <= now) {
+            self.server.handle_timeout(now);
+        }
+        self.send_datagrams();
+        let mut budget = Budget::of_turn();
+        self.connections.handle_timeout(now, &mut self.server, &mut budget);
+        self.serve_connections(now, budget);
+        // What came over TCP may have made some to send.
+        self.send_datagrams();
+    }
+
+    /// Takes in about so many of each socket.
+    fn take_in_datagrams(&mut self, now: Instant, count: usize) {
+        let server = &mut self.server;
+        self.udp.receive(now, count, |local, source, bytes| server.handle_datagram(now, local, source, bytes));
+    }
+
+    /// Does TCP work within the budget: for new connections, then for those with something to do.
+    fn serve_connections(&mut self, now: Instant, mut budget: Budget) {
         if self.connections.is_ready() {
             self.read_interfaces(now);
         }
-        let server = &mut self.server;
-        self.udp.receive(now, datagrams, |local, source, bytes| server.handle_datagram(now, local, source, bytes));
         for listener in &mut self.listeners {
             listener.accept(now, |socket, remote| {
+                budget.spend(limits::REQUEST_WORK);
                 self.connections.handle_accepted(now, self.poll.registry(), socket, remote);
             });
         }
-        let recordings = self.recordings.as_ref();
-        let mut sources = Sources { udp: &mut self.udp, recordings, premises: &self.premises };
-        self.connections.handle_ready(now, &mut self.server, &self.site, &mut sources);
+        let sources = Sources { udp: &mut self.udp, recordings: self.recordings.as_ref(), premises: &self.premises };
+        let mut context = Context { now, server: &mut self.server, site: &self.site, sources };
+        self.connections.handle_ready(&mut context, &mut budget);
     }
 
     /// Takes in what has arrived while the process was stopped: else everybody who could not be heard would time out.
     fn drain(&mut self, events: &mut Events, mut full: bool, now: Instant) -> io::Result<()> {
         for _ in 0..LATE_ROUNDS {
-            self.take_in(now, LATE_ROUND_DATAGRAMS);
+            self.take_in_datagrams(now, LATE_ROUND_DATAGRAMS);
+            self.serve_connections(now, Budget::of_turn());
             if !full && !self.is_busy() {
                 break;
             }
             full = self.wait(events, Some(Duration::ZERO))?;
         }
         Ok(())
-    }
-
-    fn flush(&mut self, now: Instant) {
-        self.send_datagrams();
-        self.connections.flush(now, &mut self.server);
-        // A websocket that closed may have made more to send.
-        self.send_datagrams();
     }
 
     fn send_datagrams(&mut self) {
@@ -649,7 +668,7 @@ impl Listener {
             return;
         }
         self.retry = None;
-        for _ in 0..TURN_ACCEPTS {
+        for _ in 0..limits::TURN_ACCEPTS {
             if !self.readable {
                 return;
             }
@@ -696,17 +715,4 @@ pub(crate) fn are_private(addresses: &[IpAddr]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stopped_process_is_told_from_a_busy_one() {
-        let now = Instant::now();
-        let gap_after = |late| gap(now + late, Some(now));
-        let more = limits::CLOCK_GAP + Duration::from_nanos(1);
-        assert_eq!(gap(now, None), None);
-        assert_eq!(gap(now, Some(now + more)), None);
-        assert_eq!(gap_after(limits::CLOCK_GAP), None);
-        assert_eq!(gap_after(more), Some(more));
-    }
-}
+mod tests;

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, Thread};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -33,9 +33,21 @@ const EXTENSION: &str = ".journal";
 /// The loop's end: opens recordings, and waits for the last bytes when it is dropped.
 pub(super) struct Recordings {
     shared: Arc<Shared>,
-    writer: Thread,
+    writer: Option<JoinHandle<()>>,
     /// Disconnected when the writer has ended.
     ended: mpsc::Receiver<Infallible>,
+}
+
+/// Held by the writer's thread: when it is dropped nothing more is written, however that came about.
+struct Alive {
+    shared: Arc<Shared>,
+    _ended: mpsc::Sender<Infallible>,
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.shared.has_ended.store(true, Ordering::Release);
+    }
 }
 
 /// What the loop and the writer share. Neither holds a lock while it waits for anything.
@@ -44,6 +56,8 @@ struct Shared {
     waiting_bytes: AtomicUsize,
     waiting_bytes_max: usize,
     stopping: AtomicBool,
+    /// Whether the writer's thread is gone.
+    has_ended: AtomicBool,
     running: AtomicUsize,
     written_bytes: AtomicU64,
     ended_early: AtomicU64,
@@ -78,20 +92,24 @@ impl Recordings {
     pub(super) fn start(record: &Record) -> io::Result<Recordings> {
         let shared = Arc::new(Shared::new(limits::RECORDING_QUEUE_BYTES));
         let mut writer = Writer::new(record, Arc::clone(&shared))?;
-        let (alive, ended) = mpsc::channel();
-        let thread = thread::Builder::new().name("recorder".to_owned()).spawn(move || {
-            let _alive: mpsc::Sender<Infallible> = alive;
+        Recordings::spawn(shared, move |shared| {
             loop {
                 // Asked before, so that what had been left by then is written.
-                let is_last = writer.shared.stopping.load(Ordering::Acquire);
+                let is_last = shared.stopping.load(Ordering::Acquire);
                 writer.write_waiting();
                 if is_last {
                     return;
                 }
                 thread::park_timeout(INTERVAL);
             }
-        })?;
-        Ok(Recordings { shared, writer: thread.thread().clone(), ended })
+        })
+    }
+
+    fn spawn(shared: Arc<Shared>, write: impl FnOnce(&Shared) + Send + 'static) -> io::Result<Recordings> {
+        let (sender, ended) = mpsc::channel();
+        let alive = Alive { shared: Arc::clone(&shared), _ended: sender };
+        let thread = thread::Builder::new().name("recorder".to_owned()).spawn(move || write(&alive.shared))?;
+        Ok(Recordings { shared, writer: Some(thread), ended })
     }
 
     /// What opens the recording of each room.
@@ -108,9 +126,12 @@ impl Recordings {
 impl Drop for Recordings {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::Release);
-        self.writer.unpark();
+        let Some(writer) = self.writer.take() else { return };
+        writer.thread().unpark();
         if let Err(RecvTimeoutError::Timeout) = self.ended.recv_timeout(FLUSH_TIMEOUT) {
             log::warn!("the disk is too slow: the ends of recordings are not on it");
+        } else if writer.join().is_err() {
+            log::error!("the thread that writes recordings had failed: their ends are not on the disk");
         }
     }
 }
@@ -122,6 +143,7 @@ impl Shared {
             waiting_bytes: AtomicUsize::new(0),
             waiting_bytes_max,
             stopping: AtomicBool::new(false),
+            has_ended: AtomicBool::new(false),
             running: AtomicUsize::new(0),
             written_bytes: AtomicU64::new(0),
             ended_early: AtomicU64::new(0),
@@ -134,6 +156,17 @@ impl Shared {
         lock(&self.opened).push(Arc::clone(&recording));
         let source = Source { shared: Arc::clone(self), recording };
         Box::new(move |block| source.leave(block))
+    }
+
+    /// Why so many bytes more can't be left, if they can't.
+    fn obstacle(&self, bytes: usize) -> Option<&'static str> {
+        if self.has_ended.load(Ordering::Acquire) {
+            Some("the thread that writes recordings has failed")
+        } else if self.waiting_bytes.load(Ordering::Relaxed).saturating_add(bytes) > self.waiting_bytes_max {
+            Some("the disk is too slow")
+        } else {
+            None
+        }
     }
 
     fn figures(&self) -> Figures {
@@ -157,12 +190,15 @@ impl Source {
         if inbox.cut {
             return;
         }
-        let waiting_bytes = self.shared.waiting_bytes.load(Ordering::Relaxed) + block.len();
-        if waiting_bytes > self.shared.waiting_bytes_max {
+        if let Some(why) = self.shared.obstacle(block.len()) {
             inbox.cut = true;
+            if self.shared.has_ended.load(Ordering::Acquire) {
+                self.shared.waiting_bytes.fetch_sub(inbox.waiting.len(), Ordering::Relaxed);
+                inbox.waiting = Vec::new();
+            }
             drop(inbox);
             self.shared.ended_early.fetch_add(1, Ordering::Relaxed);
-            log::warn!("the recording of room {} ends early: the disk is too slow", self.recording.room);
+            log::warn!("the recording of room {} ends early: {why}", self.recording.room);
             return;
         }
         self.shared.waiting_bytes.fetch_add(block.len(), Ordering::Relaxed);
@@ -573,6 +609,32 @@ mod tests {
         c(&[0; 2_000]);
         assert_eq!(writer.shared.figures(), Figures { running: 1, written_bytes: 110, ended_early: 2 });
         assert_eq!(writer.shared.waiting_bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_thread_that_failed_is_no_slow_disk_and_ends_recordings_alone() {
+        let shared = Arc::new(Shared::new(1_000));
+        let (fail, told) = mpsc::channel::<()>();
+        let recordings = Recordings::spawn(Arc::clone(&shared), move |shared| {
+            let _held = shared.opened.lock();
+            let _ = told.recv();
+            panic!("of the test's own will");
+        })
+        .expect("spawned");
+        assert_eq!(shared.obstacle(1_001), Some("the disk is too slow"));
+        assert_eq!(shared.obstacle(1_000), None);
+        drop(fail);
+        while let Err(mpsc::TryRecvError::Empty) = recordings.ended.try_recv() {
+            thread::yield_now();
+        }
+        assert_eq!(shared.obstacle(0), Some("the thread that writes recordings has failed"));
+        let mut sink = recordings.opener()(&header("a"));
+        for _ in 0..100 {
+            sink(&[0; 100]);
+        }
+        assert_eq!(recordings.figures(), Figures { running: 0, written_bytes: 0, ended_early: 1 });
+        assert_eq!(shared.waiting_bytes.load(Ordering::Relaxed), 0, "what nobody writes is not kept");
+        drop((sink, recordings));
     }
 
     #[test]

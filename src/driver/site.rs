@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use super::http::{Body, Request, Response, Status, Upgrade};
-use super::metrics;
 use crate::wire::signaling::RoomName;
 
 const ICON: &str = concat!(
@@ -18,6 +17,8 @@ const CLIENT: &str = include_str!("../../client-js/dist/rtcade.js");
 const DOCTOR: &str = include_str!("../../client-js/pages/doctor/index.html");
 const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
+/// The text format of Prometheus, as that asks for it.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// What a request gets.
@@ -95,9 +96,7 @@ impl Site {
             (None, "/rooms") => Response::new(Status::Ok, JSON, Body::Bytes(live(Live::Rooms).into())),
             (None, "/doctor") => embedded(DOCTOR, HTML, request),
             (None, "/doctor.json") => Response::new(Status::Ok, JSON, Body::Bytes(live(Live::Doctor).into())),
-            (None, "/metrics") => {
-                Response::new(Status::Ok, metrics::CONTENT_TYPE, Body::Bytes(live(Live::Metrics).into()))
-            }
+            (None, "/metrics") => Response::new(Status::Ok, METRICS, Body::Bytes(live(Live::Metrics).into())),
             (None, "/api") => Response::sentence(Status::UpgradeRequired, "Open a websocket here."),
             // Browsers ask for it unasked, and complain where there is none.
             (None, "/favicon.ico") if !self.has_icon() => embedded(ICON, "image/svg+xml", request),

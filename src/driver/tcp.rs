@@ -11,22 +11,19 @@ use slab::Slab;
 use socket2::{SockRef, TcpKeepalive};
 
 use super::gate::Gate;
-use super::http::{Malformed, Outgoing, Reader, Response, Status};
-use super::metrics::{self, Sources};
-use super::site::{Answer, Live, Site};
-use super::websocket::{Gone, Received, Websocket};
+use super::http::{Malformed, Outgoing, Reader, Request, Response, Status};
+use super::live::Sources;
+use super::metered::{Budget, Metered};
+use super::metrics::Tcp;
+use super::site::{Answer, Site};
+use super::websocket::{Closed, Gone, Received, Websocket};
 use crate::game::Game;
-use crate::limits::{CONNECTIONS, UNJOINED_PER_ADDRESS};
-use crate::rate::network;
+use crate::limits::{CALL_WORK, CONNECTIONS, REQUEST_WORK, UNJOINED_PER_ADDRESS};
+use crate::rate::{canonical, network};
 use crate::server::{Connect, ConnectionId, Disconnect, Server, Signal};
-use crate::wire::signaling::RoomName;
+use crate::wire::codes::CLOSE_REFUSED;
+use crate::wire::signaling::{self, Fault, RoomName};
 
-/// Bytes read from one connection in one turn of the loop.
-const TURN_BYTES: usize = 32 * 1024;
-/// Websocket messages of one connection in one turn of the loop.
-const TURN_MESSAGES: usize = 64;
-/// Reads and writes of one HTTP connection in one turn of the loop.
-const TURN_STEPS: usize = 16;
 /// How long a chunk of a response may take, and how long a websocket may take no byte of what waits for it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// From this end's goodbye to the end of the connection.
@@ -114,6 +111,8 @@ struct Connection {
     scheduled: Option<Instant>,
     /// Whether it stands in `Connections::ready`.
     queued: bool,
+    /// Whether the core has messages for it.
+    signalled: bool,
 }
 
 enum State {
@@ -124,12 +123,23 @@ enum State {
     Closing(Websocket<TcpStream>),
     /// The last bytes are sent. What still arrives is thrown away: closing a socket with unread bytes would make the
     /// other end lose what it has not read yet.
-    Lingering(TcpStream),
+    Lingering(Metered<TcpStream>),
     Gone,
 }
 
+impl State {
+    fn socket(&mut self) -> Option<&mut Metered<TcpStream>> {
+        match self {
+            State::Http(http) => Some(&mut http.socket),
+            State::Open(websocket) | State::Closing(websocket) => Some(websocket.socket()),
+            State::Lingering(socket) => Some(socket),
+            State::Gone => None,
+        }
+    }
+}
+
 struct Http {
-    socket: TcpStream,
+    socket: Metered<TcpStream>,
     reader: Reader,
     outgoing: Option<Outgoing>,
     next: Next,
@@ -144,14 +154,31 @@ enum Next {
         remote: SocketAddr,
         headers: Vec<(String, String)>,
     },
+    /// A websocket that is closed at once: browsers show a page nothing of a refusal before it opens.
+    Refusal(Fault),
     Close,
 }
 
-/// Whether a connection has more to do in the next turn.
+/// Whether a connection has more to do without waiting for its socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
     Done,
     More,
+}
+
+impl Turn {
+    /// After a socket would have blocked, or seemed to because its share was used up.
+    fn after(socket: &Metered<TcpStream>) -> Turn {
+        if socket.is_exhausted() { Turn::More } else { Turn::Done }
+    }
+}
+
+/// What a connection works with beside its socket.
+pub(super) struct Context<'a, G: Game> {
+    pub(super) now: Instant,
+    pub(super) server: &'a mut Server<G>,
+    pub(super) site: &'a Site,
+    pub(super) sources: Sources<'a>,
 }
 
 /// All TCP connections of a server.
@@ -161,7 +188,9 @@ pub(super) struct Connections {
     first_token: usize,
     opened: u32,
     admission: Admission,
+    closed: Closed,
     deadlines: BTreeSet<(Instant, usize)>,
+    /// Those with something to do, in the order of their turns.
     ready: VecDeque<usize>,
 }
 
@@ -172,6 +201,7 @@ impl Connections {
             first_token,
             opened: 0,
             admission: Admission { gate, ..Admission::default() },
+            closed: Closed::default(),
             deadlines: BTreeSet::new(),
             ready: VecDeque::new(),
         }
@@ -181,7 +211,12 @@ impl Connections {
         self.slots.is_empty()
     }
 
-    /// Whether a connection has more to do than its share of the last turn.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether a connection has more to do than there was time for.
     pub(super) fn is_ready(&self) -> bool {
         !self.ready.is_empty()
     }
@@ -192,6 +227,7 @@ impl Connections {
 
     /// Takes in a connection that has been accepted, or tells it why not.
     pub(super) fn handle_accepted(&mut self, now: Instant, registry: &Registry, socket: TcpStream, remote: SocketAddr) {
+        let remote = canonical(remote);
         let (admitted, refusal) = match self.admission.admit(remote.ip()) {
             Ok(admitted) => (admitted, None),
             Err(status) => match self.admission.admit_refused() {
@@ -202,6 +238,7 @@ impl Connections {
         // Small messages leave at once. A connection that dies in the mean time is found out by its reader.
         let _ = socket.set_nodelay(true);
         let _ = SockRef::from(&socket).set_tcp_keepalive(&KEEPALIVE);
+        let socket = Metered::new(socket);
         let mut http = Http { socket, reader: Reader::new(now), outgoing: None, next: Next::Request };
         if let Some(status) = refusal {
             log::debug!("{remote}: refused, too many connections");
@@ -216,7 +253,7 @@ impl Connections {
         let entry = self.slots.vacant_entry();
         let slot = entry.key();
         let token = Token(self.first_token + slot);
-        if let Err(error) = registry.register(&mut http.socket, token, Interest::READABLE | Interest::WRITABLE) {
+        if let Err(error) = registry.register(http.socket.get_mut(), token, Interest::READABLE | Interest::WRITABLE) {
             log::warn!("{remote}: {error}");
             self.admission.release(admitted);
             return;
@@ -225,7 +262,16 @@ impl Connections {
         let id = ConnectionId(u64::from(self.opened) << 32 | slot as u64);
         let deadline = Some(http.reader.poll_timeout());
         let state = State::Http(http);
-        entry.insert(Connection { id, remote, admitted, state, deadline, scheduled: None, queued: false });
+        entry.insert(Connection {
+            id,
+            remote,
+            admitted,
+            state,
+            deadline,
+            scheduled: None,
+            queued: false,
+            signalled: false,
+        });
         self.schedule(slot);
         self.queue(slot);
     }
@@ -244,42 +290,47 @@ impl Connections {
         }
     }
 
-    /// Gives every ready connection its share of a turn.
-    pub(super) fn handle_ready<G: Game>(
-        &mut self,
-        now: Instant,
-        server: &mut Server<G>,
-        site: &Site,
-        sources: &mut Sources<'_>,
-    ) {
-        for _ in 0..self.ready.len() {
-            let Some(slot) = self.ready.pop_front() else { break };
+    /// Gives the connections that have something to do their shares, one after the other, until the budget is spent: the
+    /// next turn goes on where this one stops.
+    pub(super) fn handle_ready<G: Game>(&mut self, context: &mut Context<'_, G>, budget: &mut Budget) {
+        self.note_signals(context.server);
+        while !budget.is_spent()
+            && let Some(slot) = self.ready.pop_front()
+        {
             let Some(connection) = self.slots.get_mut(slot) else { continue };
             connection.queued = false;
-            let turn = connection.handle_ready(now, server, site, sources, &mut self.admission);
+            if let Some(socket) = connection.state.socket() {
+                socket.allow(budget.share());
+            }
+            let turn = connection.handle_ready(context, &mut self.admission, &mut self.closed);
+            let spent = connection.state.socket().map_or(REQUEST_WORK, |socket| socket.spent());
+            budget.spend(spent.max(CALL_WORK));
             self.settle(slot, turn);
+            self.note_signals(context.server);
         }
     }
 
-    /// Ends what has run out of time.
-    pub(super) fn handle_timeout<G: Game>(&mut self, now: Instant, server: &mut Server<G>) {
-        while let Some((deadline, slot)) = self.deadlines.first().copied()
+    /// Ends what has run out of time, within the budget.
+    pub(super) fn handle_timeout<G: Game>(&mut self, now: Instant, server: &mut Server<G>, budget: &mut Budget) {
+        while !budget.is_spent()
+            && let Some((deadline, slot)) = self.deadlines.first().copied()
             && deadline <= now
         {
+            budget.spend(REQUEST_WORK);
             let connection = &mut self.slots[slot];
-            connection.handle_timeout(now, server);
+            connection.handle_timeout(now, server, &mut self.closed);
             // Its answer, if any, goes out with the connection's next share.
             self.settle(slot, Turn::More);
         }
     }
 
-    /// Hands the core's messages to websockets that take them.
-    pub(super) fn flush<G: Game>(&mut self, now: Instant, server: &mut Server<G>) {
+    /// Queues the connections that the core has messages for.
+    fn note_signals<G: Game>(&mut self, server: &mut Server<G>) {
         while let Some(id) = server.poll_signal_ready() {
             let Ok(slot) = usize::try_from(id.0 & u64::from(u32::MAX)) else { continue };
             let Some(connection) = self.slots.get_mut(slot).filter(|connection| connection.id == id) else { continue };
-            connection.send_signals(now, server);
-            self.settle(slot, Turn::Done);
+            connection.signalled = true;
+            self.queue(slot);
         }
     }
 
@@ -330,16 +381,14 @@ impl Connections {
 impl Connection {
     fn handle_ready<G: Game>(
         &mut self,
-        now: Instant,
-        server: &mut Server<G>,
-        site: &Site,
-        sources: &mut Sources<'_>,
+        context: &mut Context<'_, G>,
         admission: &mut Admission,
+        closed: &mut Closed,
     ) -> Turn {
         let (state, turn) = match std::mem::replace(&mut self.state, State::Gone) {
-            State::Http(http) => self.serve(http, now, server, site, sources, admission),
-            State::Open(websocket) => self.receive(websocket, now, server),
-            State::Closing(websocket) => finish_closing(websocket),
+            State::Http(http) => self.serve(http, context, admission, closed),
+            State::Open(websocket) => self.exchange(websocket, context, closed),
+            State::Closing(websocket) => finish_closing(websocket, context.now),
             State::Lingering(socket) => discard(socket),
             State::Gone => (State::Gone, Turn::Done),
         };
@@ -347,23 +396,19 @@ impl Connection {
         turn
     }
 
+    /// Answers one request after the other. Nothing is read while a response waits for the socket.
     fn serve<G: Game>(
         &mut self,
         mut http: Http,
-        now: Instant,
-        server: &mut Server<G>,
-        site: &Site,
-        sources: &mut Sources<'_>,
+        context: &mut Context<'_, G>,
         admission: &mut Admission,
+        closed: &Closed,
     ) -> (State, Turn) {
-        for _ in 0..TURN_STEPS {
+        let now = context.now;
+        while !http.socket.is_exhausted() {
             if let Some(outgoing) = &mut http.outgoing {
                 match outgoing.write(&mut http.socket) {
-                    // One chunk a turn: a file that goes out as fast as it is read must not hold up the rooms' ticks.
-                    Ok(false) => {
-                        self.deadline = Some(now + WRITE_TIMEOUT);
-                        return (State::Http(http), Turn::More);
-                    }
+                    Ok(false) => self.deadline = Some(now + WRITE_TIMEOUT),
                     Ok(true) => {
                         http.outgoing = None;
                         match std::mem::replace(&mut http.next, Next::Request) {
@@ -373,48 +418,21 @@ impl Connection {
                             }
                             Next::Websocket { room, remote, headers } => {
                                 self.remote = remote;
-                                return (self.open(http, room, headers, now, server, admission), Turn::More);
+                                return (self.open(http, room, headers, context, admission), Turn::More);
                             }
+                            Next::Refusal(fault) => return (self.refuse_page(http, &fault, now), Turn::More),
                             Next::Close => return (self.linger(http.socket, now), Turn::More),
                         }
                     }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return (State::Http(http), Turn::Done),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(_) => return (State::Gone, Turn::Done),
                 }
                 continue;
             }
             match http.reader.poll_request() {
                 Ok(Some(request)) => {
-                    let live = |what| match what {
-                        Live::Rooms => {
-                            let rooms: Vec<_> = server.rooms().filter(|room| room.listed).collect();
-                            serde_json::to_vec(&rooms).expect("names and numbers are JSON")
-                        }
-                        Live::Metrics => metrics::text(now, server, sources, admission.gate.refused()).into_bytes(),
-                        Live::Doctor => {
-                            let local = http.socket.local_addr().map(|address| address.ip());
-                            let advertised = local.map(|local| server.candidates(local)).unwrap_or_default();
-                            let report = sources.premises.report(&advertised);
-                            serde_json::to_vec(&report).expect("sentences and numbers are JSON")
-                        }
-                    };
-                    match site.answer(&request, live) {
-                        Answer::Response(response) => {
-                            log::trace!("{}: {:?} {}", self.remote, request.path, response.status as u16);
-                            http.outgoing = Some(response.into_outgoing(request.head, request.keep_alive));
-                            http.next = if request.keep_alive { Next::Request } else { Next::Close };
-                        }
-                        Answer::Websocket { upgrade, room } => match admission.gate.check(now, &upgrade, self.remote) {
-                            Ok(remote) => {
-                                http.outgoing = Some(Outgoing::switching_protocols(&upgrade.accept_key));
-                                http.next = Next::Websocket { room, remote, headers: upgrade.headers };
-                            }
-                            Err(refusal) => {
-                                http.outgoing = Some(refusal.into_outgoing(false, request.keep_alive));
-                                http.next = if request.keep_alive { Next::Request } else { Next::Close };
-                            }
-                        },
-                    }
+                    http.socket.charge(REQUEST_WORK);
+                    self.answer(&mut http, &request, context, admission, closed);
                     self.deadline = Some(now + WRITE_TIMEOUT);
                 }
                 Ok(None) => {
@@ -423,17 +441,44 @@ impl Connection {
                     match http.socket.read(&mut buffer[..length]) {
                         Ok(0) => return (State::Gone, Turn::Done),
                         Ok(read) => http.reader.handle_bytes(&buffer[..read]),
-                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                            return (State::Http(http), Turn::Done);
-                        }
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                         Err(_) => return (State::Gone, Turn::Done),
                     }
                 }
                 Err(malformed) => self.refuse(&mut http, malformed, now),
             }
         }
-        (State::Http(http), Turn::More)
+        let turn = Turn::after(&http.socket);
+        (State::Http(http), turn)
+    }
+
+    fn answer<G: Game>(
+        &mut self,
+        http: &mut Http,
+        request: &Request,
+        context: &mut Context<'_, G>,
+        admission: &mut Admission,
+        closed: &Closed,
+    ) {
+        let local = http.socket.get_ref().local_addr().ok().map(|local| local.ip());
+        let Context { now, server, site, sources } = context;
+        let tcp = Tcp { refused_pages: admission.gate.refused(), closed: *closed };
+        let live = |what| sources.answer(what, *now, server, local, tcp);
+        let next = if request.keep_alive { Next::Request } else { Next::Close };
+        (http.outgoing, http.next) = match site.answer(request, live) {
+            Answer::Response(response) => {
+                log::trace!("{}: {:?} {}", self.remote, request.path, response.status as u16);
+                (Some(response.into_outgoing(request.head, request.keep_alive)), next)
+            }
+            Answer::Websocket { upgrade, room } => {
+                let switching = Outgoing::switching_protocols(&upgrade.accept_key);
+                let next = match admission.gate.check(*now, &upgrade, self.remote, local) {
+                    Ok(remote) => Next::Websocket { room, remote, headers: upgrade.headers },
+                    Err(fault) => Next::Refusal(fault),
+                };
+                (Some(switching), next)
+            }
+        };
     }
 
     fn refuse(&mut self, http: &mut Http, malformed: Malformed, now: Instant) {
@@ -449,88 +494,104 @@ impl Connection {
         http: Http,
         room: Option<RoomName>,
         headers: Vec<(String, String)>,
-        now: Instant,
-        server: &mut Server<G>,
+        context: &mut Context<'_, G>,
         admission: &mut Admission,
     ) -> State {
-        let Ok(local) = http.socket.local_addr() else { return State::Gone };
+        let Ok(local) = http.socket.get_ref().local_addr() else { return State::Gone };
         admission.upgrade(&mut self.admitted);
         self.deadline = None;
-        server.handle_connect(now, self.id, Connect { room, remote: self.remote, local: local.ip(), headers });
-        State::Open(Websocket::new(http.socket, http.reader.into_rest()))
+        let connect = Connect { room, remote: self.remote, local: local.ip(), headers };
+        context.server.handle_connect(context.now, self.id, connect);
+        State::Open(Websocket::new(context.now, http.socket, http.reader.into_rest()))
     }
 
-    fn receive<G: Game>(
+    /// Says in the words of signaling why a page may not play. It counts as unjoined until it is gone.
+    fn refuse_page(&mut self, http: Http, fault: &Fault, now: Instant) -> State {
+        let mut websocket = Websocket::new(now, http.socket, http.reader.into_rest());
+        let code = fault.code.as_str().to_owned();
+        let written = websocket
+            .write(Signal::Text(signaling::refused_join(fault)))
+            .and_then(|()| websocket.write(Signal::Close { code: CLOSE_REFUSED, reason: code }));
+        if written.is_ok() { self.close(websocket, now) } else { State::Gone }
+    }
+
+    /// Sends what the core has, then takes what the other end has sent.
+    fn exchange<G: Game>(
         &mut self,
         mut websocket: Websocket<TcpStream>,
-        now: Instant,
-        server: &mut Server<G>,
+        context: &mut Context<'_, G>,
+        closed: &mut Closed,
     ) -> (State, Turn) {
-        let was_blocked = websocket.is_blocked();
-        if websocket.flush().is_err() {
-            return self.lose(now, server);
+        let now = context.now;
+        match self.send_signals(&mut websocket, context) {
+            Ok(Sent::All) => {}
+            Ok(Sent::Close) => return (self.close(websocket, now), Turn::More),
+            Err(Gone) => return self.lose(now, context.server),
         }
-        websocket.allow(TURN_BYTES);
-        let mut turn = Turn::More;
-        for _ in 0..TURN_MESSAGES {
-            match websocket.read() {
-                Received::Text(text) => server.handle_text(now, self.id, &text),
-                Received::Binary(bytes) => server.handle_binary(now, self.id, &bytes),
-                Received::Control => {}
-                Received::Blocked => {
-                    turn = if websocket.is_exhausted() { Turn::More } else { Turn::Done };
-                    break;
+        while !websocket.socket().is_exhausted() {
+            match websocket.read(now) {
+                Received::Text(text) => {
+                    websocket.socket().charge(REQUEST_WORK);
+                    context.server.handle_text(now, self.id, &text);
                 }
-                Received::Pong => server.handle_pong(now, self.id),
+                Received::Binary(bytes) => context.server.handle_binary(now, self.id, &bytes),
+                Received::Control => {}
+                Received::Blocked => break,
+                Received::Pong(payload) => context.server.handle_pong(now, self.id, &payload),
                 Received::Goodbye(how) => {
-                    server.handle_disconnect(now, self.id, how);
+                    context.server.handle_disconnect(now, self.id, how);
                     return (self.close(websocket, now), Turn::More);
                 }
                 Received::Violation(violation) => {
                     log::debug!("{}: closed: {violation:?}", self.remote);
-                    server.handle_disconnect(now, self.id, Disconnect::Broken);
+                    closed.count(violation);
+                    context.server.handle_disconnect(now, self.id, Disconnect::Broken);
                     return match websocket.fail(violation) {
-                        Ok(()) if !websocket.is_blocked() => (self.linger(websocket.into_socket(), now), Turn::More),
+                        Ok(()) if !websocket.has_waiting() => (self.linger(websocket.into_socket(), now), Turn::More),
                         _ => (State::Gone, Turn::Done),
                     };
                 }
-                Received::Gone => return self.lose(now, server),
+                Received::Gone => return self.lose(now, context.server),
             }
         }
-        self.state = State::Open(websocket);
-        if was_blocked {
-            self.send_signals(now, server);
-        }
-        (std::mem::replace(&mut self.state, State::Gone), turn)
+        let turn = Turn::after(websocket.socket());
+        self.note_progress(&mut websocket, now);
+        (State::Open(websocket), turn)
     }
 
-    /// Sends what the core has for this websocket, until the socket takes no more.
-    fn send_signals<G: Game>(&mut self, now: Instant, server: &mut Server<G>) {
-        let State::Open(websocket) = &mut self.state else { return };
-        if !websocket.is_blocked() {
-            self.deadline = None;
-        }
-        while websocket.is_writable() {
-            let Some(signal) = server.poll_signal(self.id) else { return };
+    /// Sends what waits and what the core has for this websocket, until the socket takes no more.
+    fn send_signals<G: Game>(
+        &mut self,
+        websocket: &mut Websocket<TcpStream>,
+        context: &mut Context<'_, G>,
+    ) -> Result<Sent, Gone> {
+        websocket.flush()?;
+        while self.signalled && websocket.is_writable() {
+            let Some(signal) = context.server.poll_signal(self.id) else {
+                self.signalled = false;
+                break;
+            };
             let closes = matches!(signal, Signal::Close { .. });
-            if let Err(Gone) = websocket.write(signal) {
-                self.state = self.lose(now, server).0;
-                return;
-            }
+            websocket.write(signal)?;
             if closes {
-                server.handle_disconnect(now, self.id, Disconnect::Goodbye);
-                if let State::Open(websocket) = std::mem::replace(&mut self.state, State::Gone) {
-                    self.state = self.close(websocket, now);
-                }
-                return;
+                context.server.handle_disconnect(context.now, self.id, Disconnect::Goodbye);
+                return Ok(Sent::Close);
             }
         }
-        if websocket.take_progress() || self.deadline.is_none() {
+        Ok(Sent::All)
+    }
+
+    /// A websocket may be slow, but not take nothing for long.
+    fn note_progress(&mut self, websocket: &mut Websocket<TcpStream>, now: Instant) {
+        let has_progressed = websocket.socket().take_progress();
+        if !websocket.has_waiting() {
+            self.deadline = None;
+        } else if has_progressed || self.deadline.is_none() {
             self.deadline = Some(now + WRITE_TIMEOUT);
         }
     }
 
-    fn handle_timeout<G: Game>(&mut self, now: Instant, server: &mut Server<G>) {
+    fn handle_timeout<G: Game>(&mut self, now: Instant, server: &mut Server<G>, closed: &mut Closed) {
         self.deadline = None;
         self.state = match std::mem::replace(&mut self.state, State::Gone) {
             State::Http(mut http) if http.outgoing.is_none() => match http.reader.handle_timeout() {
@@ -542,6 +603,7 @@ impl Connection {
             },
             State::Open(_) => {
                 log::debug!("{}: took nothing for {} seconds", self.remote, WRITE_TIMEOUT.as_secs());
+                closed.stalled += 1;
                 self.lose(now, server).0
             }
             _ => State::Gone,
@@ -559,41 +621,47 @@ impl Connection {
         State::Closing(websocket)
     }
 
-    fn linger(&mut self, socket: TcpStream, now: Instant) -> State {
+    fn linger(&mut self, socket: Metered<TcpStream>, now: Instant) -> State {
         self.deadline = Some(now + CLOSE_TIMEOUT);
-        match socket.shutdown(Shutdown::Write) {
+        match socket.get_ref().shutdown(Shutdown::Write) {
             Ok(()) => State::Lingering(socket),
             Err(_) => State::Gone,
         }
     }
 }
 
-fn finish_closing(mut websocket: Websocket<TcpStream>) -> (State, Turn) {
+/// Whether what was sent ends the connection.
+enum Sent {
+    All,
+    Close,
+}
+
+fn finish_closing(mut websocket: Websocket<TcpStream>, now: Instant) -> (State, Turn) {
     if websocket.flush().is_err() {
         return (State::Gone, Turn::Done);
     }
-    websocket.allow(TURN_BYTES);
-    for _ in 0..TURN_MESSAGES {
-        match websocket.read() {
+    while !websocket.socket().is_exhausted() {
+        match websocket.read(now) {
             Received::Gone | Received::Violation(_) => return (State::Gone, Turn::Done),
-            Received::Blocked if !websocket.is_exhausted() => return (State::Closing(websocket), Turn::Done),
             Received::Blocked => break,
-            Received::Text(_) | Received::Binary(_) | Received::Control | Received::Pong | Received::Goodbye(_) => {}
+            Received::Text(_) | Received::Binary(_) | Received::Control | Received::Pong(_) | Received::Goodbye(_) => {}
         }
     }
-    (State::Closing(websocket), Turn::More)
+    let turn = Turn::after(websocket.socket());
+    (State::Closing(websocket), turn)
 }
 
-fn discard(mut socket: TcpStream) -> (State, Turn) {
+fn discard(mut socket: Metered<TcpStream>) -> (State, Turn) {
     let mut buffer = [0; 2048];
-    for _ in 0..TURN_STEPS {
+    while !socket.is_exhausted() {
         match socket.read(&mut buffer) {
             Ok(1..) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return (State::Lingering(socket), Turn::Done),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Ok(0) | Err(_) => return (State::Gone, Turn::Done),
         }
     }
-    (State::Lingering(socket), Turn::More)
+    let turn = Turn::after(&socket);
+    (State::Lingering(socket), turn)
 }
 
 #[cfg(test)]

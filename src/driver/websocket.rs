@@ -1,20 +1,36 @@
 //! One websocket on a non-blocking socket: at most one message waits in it, the rest stays in the server's core.
+//!
+//! While bytes wait for the socket nothing is read from it. So the other end can't ask for more than it takes, and of
+//! the answers to its pings one waits at most (RFC 6455 §5.5.3 has an endpoint answer the most recent ping only).
 
 use std::io::{self, Read, Write};
+use std::time::Instant;
 
 use tungstenite::error::CapacityError;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tungstenite::{Bytes, Error, Message, Utf8Bytes, WebSocket};
 
-use crate::limits::{RELIABLE_DOWN_BYTES, RELIABLE_HEADER_BYTES, RELIABLE_UP_BYTES};
+use super::metered::Metered;
+use crate::limits::{
+    CALL_WORK, RELIABLE_DOWN_BYTES, RELIABLE_HEADER_BYTES, RELIABLE_UP_BYTES, WEBSOCKET_FRAME_WORK,
+    WEBSOCKET_FRAMES_PER_SECOND,
+};
+use crate::rate::Allowance;
 use crate::server::{Disconnect, Signal};
+use crate::wire::codes::Leave;
 
 /// Bytes of one message from a client, its header included.
 pub(super) const MESSAGE_BYTES: usize = RELIABLE_UP_BYTES + RELIABLE_HEADER_BYTES;
 /// What a reply to `join` holds besides its welcome: 1,024 players of at most 520 bytes each, an SDP with its line ends
 /// escaped; and the frame header, a pong and a close.
 const AROUND_WELCOME_BYTES: usize = 640 * 1024;
+/// Bytes read at once; also what the buffer of a websocket holds that has sent nothing longer.
+const READ_BUFFER_BYTES: usize = 2 * 1024;
+/// Bytes of the longest control frame from this end (RFC 6455 §5.5).
+const CONTROL_FRAME_BYTES: usize = 2 + 125;
+/// Bytes of the longest header: two, a long length and a mask (RFC 6455 §5.2).
+const FRAME_HEADER_BYTES: usize = 2 + 8 + 4;
 const WRITE_BUFFER_BYTES: usize = RELIABLE_DOWN_BYTES + AROUND_WELCOME_BYTES;
 /// Bytes of a close frame's reason (RFC 6455 §5.5).
 const CLOSE_REASON_BYTES: usize = 123;
@@ -26,11 +42,11 @@ pub(super) enum Received {
     Binary(Bytes),
     /// Nothing that concerns anybody.
     Control,
-    /// The answer to a ping.
-    Pong,
+    /// A pong with this payload.
+    Pong(Bytes),
     /// The other end says goodbye, and whether it may come back. The answer is on its way.
     Goodbye(Disconnect),
-    /// Nothing more for now: the socket is empty, or the allowance used up.
+    /// Nothing more for now: the socket is empty, bytes wait to be sent, or the share is used up.
     Blocked,
     /// The other end broke the protocol or a limit: it is told so in [`Websocket::fail`].
     Violation(Violation),
@@ -44,39 +60,105 @@ pub(super) enum Violation {
     TooLarge,
     NotUtf8,
     Protocol,
+    /// More frames than [`WEBSOCKET_FRAMES_PER_SECOND`] allows.
+    Flood,
+}
+
+/// Websockets that were closed from this end without the core's doing, by why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Closed {
+    pub(super) too_large: u64,
+    pub(super) not_utf8: u64,
+    pub(super) protocol: u64,
+    pub(super) flood: u64,
+    /// Their socket took nothing for too long.
+    pub(super) stalled: u64,
+}
+
+impl Closed {
+    pub(super) fn count(&mut self, violation: Violation) {
+        *match violation {
+            Violation::TooLarge => &mut self.too_large,
+            Violation::NotUtf8 => &mut self.not_utf8,
+            Violation::Protocol => &mut self.protocol,
+            Violation::Flood => &mut self.flood,
+        } += 1;
+    }
 }
 
 /// The connection is gone.
 #[derive(Debug)]
 pub(super) struct Gone;
 
-/// A socket of which no more than an allowance is read in one turn of the loop. (An endless run of empty fragments
-/// would otherwise keep tungstenite reading.)
-#[derive(Debug)]
-pub(super) struct Metered<S> {
-    pub(super) socket: S,
-    allowance: usize,
-    /// Whether bytes were written since [`Websocket::take_progress`].
-    wrote: bool,
+/// Finds the frames in a stream of bytes by their headers (RFC 6455 §5.2): those too that make no message.
+#[derive(Debug, Default)]
+struct FrameCounter {
+    /// A header that is not complete yet, as far as it has come.
+    header: [u8; FRAME_HEADER_BYTES],
+    length: usize,
+    /// Bytes of payload that are still to come.
+    payload: u64,
+    /// Headers since [`FrameCounter::take`].
+    frames: u32,
 }
 
-impl<S: Read> Read for Metered<S> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.allowance == 0 {
-            return Err(io::ErrorKind::WouldBlock.into());
+impl FrameCounter {
+    fn read(&mut self, mut bytes: &[u8]) {
+        while let Some(&byte) = bytes.first() {
+            if self.payload > 0 {
+                let skipped = bytes.len().min(usize::try_from(self.payload).unwrap_or(usize::MAX));
+                self.payload -= skipped as u64;
+                bytes = &bytes[skipped..];
+                continue;
+            }
+            self.header[self.length] = byte;
+            self.length += 1;
+            bytes = &bytes[1..];
+            if let Some(payload) = payload_length(&self.header[..self.length]) {
+                (self.length, self.payload) = (0, payload);
+                self.frames += 1;
+            }
         }
-        let length = buffer.len().min(self.allowance);
-        let read = self.socket.read(&mut buffer[..length])?;
-        self.allowance -= read;
+    }
+
+    fn take(&mut self) -> u32 {
+        std::mem::take(&mut self.frames)
+    }
+}
+
+/// The length in a frame's header, once that is complete.
+fn payload_length(header: &[u8]) -> Option<u64> {
+    let [_, second, rest @ ..] = header else { return None };
+    let short = second & 0x7f;
+    let extended = match short {
+        126 => 2,
+        127 => 8,
+        _ => 0,
+    };
+    let mask = if second & 0x80 == 0 { 0 } else { 4 };
+    let complete = rest.len() >= extended + mask;
+    let long = || rest[..extended].iter().fold(0, |length, &byte| length << 8 | u64::from(byte));
+    complete.then(|| if extended == 0 { short.into() } else { long() })
+}
+
+/// What a websocket reads from and writes to.
+#[derive(Debug)]
+struct Stream<S> {
+    socket: Metered<S>,
+    counter: FrameCounter,
+}
+
+impl<S: Read> Read for Stream<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.socket.read(buffer)?;
+        self.counter.read(&buffer[..read]);
         Ok(read)
     }
 }
 
-impl<S: Write> Write for Metered<S> {
+impl<S: Write> Write for Stream<S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.socket.write(bytes)?;
-        self.wrote |= written > 0;
-        Ok(written)
+        self.socket.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -86,51 +168,56 @@ impl<S: Write> Write for Metered<S> {
 
 #[derive(Debug)]
 pub(super) struct Websocket<S> {
-    inner: WebSocket<Metered<S>>,
-    /// Whether the socket has refused bytes that wait in `inner`.
-    blocked: bool,
+    inner: WebSocket<Stream<S>>,
+    frames: Allowance,
 }
 
 impl<S: Read + Write> Websocket<S> {
     /// A websocket whose opening handshake is done; `rest` is what has arrived behind it.
-    pub(super) fn new(socket: S, rest: Vec<u8>) -> Websocket<S> {
+    pub(super) fn new(now: Instant, socket: Metered<S>, rest: Vec<u8>) -> Websocket<S> {
         let config = WebSocketConfig::default()
-            .read_buffer_size(2048)
+            .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0)
             .max_write_buffer_size(WRITE_BUFFER_BYTES)
             .max_message_size(Some(MESSAGE_BYTES))
             .max_frame_size(Some(MESSAGE_BYTES));
-        let socket = Metered { socket, allowance: 0, wrote: false };
-        let inner = WebSocket::from_partially_read(socket, rest, Role::Server, Some(config));
-        Websocket { inner, blocked: false }
+        let mut counter = FrameCounter::default();
+        counter.read(&rest);
+        let stream = Stream { socket, counter };
+        let inner = WebSocket::from_partially_read(stream, rest, Role::Server, Some(config));
+        Websocket { inner, frames: Allowance::new(WEBSOCKET_FRAMES_PER_SECOND, now) }
     }
 
-    /// How many bytes may be read until the next call.
-    pub(super) fn allow(&mut self, bytes: usize) {
-        self.inner.get_mut().allowance = bytes;
-    }
-
-    /// Whether reading has stopped at the allowance, so that the socket may hold more.
-    pub(super) fn is_exhausted(&self) -> bool {
-        self.inner.get_ref().allowance == 0
+    pub(super) fn socket(&mut self) -> &mut Metered<S> {
+        &mut self.inner.get_mut().socket
     }
 
     /// Whether a message would go out now instead of waiting.
     pub(super) fn is_writable(&self) -> bool {
-        !self.blocked && self.inner.can_write()
+        let socket = &self.inner.get_ref().socket;
+        self.inner.can_write() && !socket.has_waiting() && !socket.is_exhausted()
     }
 
-    /// Whether bytes wait for the socket.
-    pub(super) fn is_blocked(&self) -> bool {
-        self.blocked
+    /// Whether bytes wait to be sent.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.inner.get_ref().socket.has_waiting()
     }
 
-    /// Whether the socket has taken bytes since the last call.
-    pub(super) fn take_progress(&mut self) -> bool {
-        std::mem::take(&mut self.inner.get_mut().wrote)
+    pub(super) fn read(&mut self, now: Instant) -> Received {
+        if self.has_waiting() {
+            return Received::Blocked;
+        }
+        let received = self.read_message();
+        let stream = self.inner.get_mut();
+        let frames = stream.counter.take();
+        stream.socket.charge(frames as usize * WEBSOCKET_FRAME_WORK);
+        if frames > 0 && !self.frames.take_many(now, frames) && self.frames.is_flooded() {
+            return Received::Violation(Violation::Flood);
+        }
+        received
     }
 
-    pub(super) fn read(&mut self) -> Received {
+    fn read_message(&mut self) -> Received {
         match self.inner.read() {
             Ok(Message::Text(text)) => Received::Text(text),
             Ok(Message::Binary(bytes)) => Received::Binary(bytes),
@@ -139,10 +226,9 @@ impl<S: Read + Write> Websocket<S> {
                 Some(CloseCode::Away) => Disconnect::Away,
                 _ => Disconnect::Lost,
             }),
-            Ok(Message::Pong(_)) => Received::Pong,
+            Ok(Message::Pong(payload)) => Received::Pong(payload),
             Ok(Message::Ping(_) | Message::Frame(_)) => Received::Control,
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Received::Blocked,
-            Err(Error::Io(error)) if error.kind() == io::ErrorKind::Interrupted => Received::Control,
             Err(Error::Capacity(CapacityError::MessageTooLong { .. })) => Received::Violation(Violation::TooLarge),
             Err(Error::Utf8(_)) => Received::Violation(Violation::NotUtf8),
             Err(Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake)) => Received::Gone,
@@ -151,24 +237,22 @@ impl<S: Read + Write> Websocket<S> {
         }
     }
 
-    /// Sends a message, or as much of it as the socket takes; the rest goes with [`Websocket::flush`].
+    /// Sends a message, or as much of it as the socket takes; the rest goes with [`Websocket::flush`]. What is written
+    /// while something waits is added to it: only a last message may be.
     pub(super) fn write(&mut self, signal: Signal) -> Result<(), Gone> {
-        debug_assert!(self.is_writable(), "the caller writes to a flushed websocket only");
         let message = match signal {
             Signal::Text(text) => Message::Text(text.into()),
             Signal::Binary(bytes) => Message::Binary(bytes.into()),
-            Signal::Ping => Message::Ping(Bytes::new()),
+            Signal::Ping(payload) => Message::Ping(Bytes::copy_from_slice(&payload.to_be_bytes())),
             Signal::Close { code, reason } => return self.close(code.into(), &reason),
         };
-        let result = self.inner.write(message);
-        self.settle(result)
+        settle(self.inner.write(message))
     }
 
     /// Says goodbye: the closing is complete when [`Websocket::read`] is [`Received::Gone`].
     fn close(&mut self, code: CloseCode, reason: &str) -> Result<(), Gone> {
         let reason = &reason[..reason.floor_char_boundary(CLOSE_REASON_BYTES)];
-        let result = self.inner.close(Some(CloseFrame { code, reason: reason.into() }));
-        self.settle(result)
+        settle(self.inner.close(Some(CloseFrame { code, reason: reason.into() })))
     }
 
     /// Tells the other end what it did wrong. What it sends cannot be read any more.
@@ -177,29 +261,30 @@ impl<S: Read + Write> Websocket<S> {
             Violation::TooLarge => (CloseCode::Size, "a message may have 16 KiB"),
             Violation::NotUtf8 => (CloseCode::Invalid, "a text message is UTF-8"),
             Violation::Protocol => (CloseCode::Protocol, "this is not the websocket protocol"),
+            Violation::Flood => (Leave::Flood.close_code().into(), "You sent too many websocket frames."),
         };
+        self.socket().grant(2 * (CALL_WORK + CONTROL_FRAME_BYTES));
+        // A pong that waits goes before the goodbye, and not behind it.
+        self.flush()?;
         self.close(code, reason)
     }
 
     /// Sends what waits.
     pub(super) fn flush(&mut self) -> Result<(), Gone> {
-        let result = self.inner.flush();
-        self.settle(result)
+        settle(self.inner.flush())
     }
 
-    fn settle(&mut self, result: Result<(), Error>) -> Result<(), Gone> {
-        match result {
-            Ok(()) => self.blocked = false,
-            Err(Error::Io(error)) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                self.blocked = true;
-            }
-            Err(_) => return Err(Gone),
-        }
-        Ok(())
-    }
-
-    pub(super) fn into_socket(self) -> S {
+    pub(super) fn into_socket(self) -> Metered<S> {
         self.inner.into_inner().socket
+    }
+}
+
+/// What would block is sent later.
+fn settle(result: Result<(), Error>) -> Result<(), Gone> {
+    match result {
+        Ok(()) => Ok(()),
+        Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        Err(_) => Err(Gone),
     }
 }
 
@@ -261,13 +346,17 @@ mod tests {
 
     fn websocket(arrived: Vec<u8>, takes: usize) -> Websocket<Socket> {
         let socket = Socket { arrived: io::Cursor::new(arrived), sent: Vec::new(), takes };
-        let mut websocket = Websocket::new(socket, Vec::new());
-        websocket.allow(usize::MAX);
+        let mut websocket = Websocket::new(Instant::now(), Metered::new(socket), Vec::new());
+        websocket.socket().allow(usize::MAX);
         websocket
     }
 
+    fn read(websocket: &mut Websocket<Socket>) -> Received {
+        websocket.read(Instant::now())
+    }
+
     fn socket(websocket: &Websocket<Socket>) -> &Socket {
-        &websocket.inner.get_ref().socket
+        websocket.inner.get_ref().socket.get_ref()
     }
 
     fn text(text: &str) -> Signal {
@@ -277,31 +366,31 @@ mod tests {
     #[test]
     fn messages_arrive_from_both_sides_of_the_handshake() {
         let socket = Socket { arrived: io::Cursor::new(frame(0x82, b"two")), ..Socket::default() };
-        let mut websocket = Websocket::new(socket, frame(0x81, b"one"));
-        websocket.allow(1_000);
-        assert_eq!(websocket.read(), Received::Text("one".into()));
-        assert_eq!(websocket.read(), Received::Binary(Bytes::from_static(b"two")));
-        assert_eq!(websocket.read(), Received::Blocked);
+        let mut websocket = Websocket::new(Instant::now(), Metered::new(socket), frame(0x81, b"one"));
+        websocket.socket().allow(usize::MAX);
+        assert_eq!(read(&mut websocket), Received::Text("one".into()));
+        assert_eq!(read(&mut websocket), Received::Binary(Bytes::from_static(b"two")));
+        assert_eq!(read(&mut websocket), Received::Blocked);
     }
 
     #[test]
     fn a_message_has_a_limit_whole_or_in_fragments() {
         let largest = vec![0; MESSAGE_BYTES];
         let larger = vec![0; MESSAGE_BYTES + 1];
-        assert_eq!(websocket(frame(0x82, &largest), 0).read(), Received::Binary(largest.clone().into()));
-        assert_eq!(websocket(frame(0x82, &larger), 0).read(), Received::Violation(Violation::TooLarge));
+        assert_eq!(read(&mut websocket(frame(0x82, &largest), 0)), Received::Binary(largest.clone().into()));
+        assert_eq!(read(&mut websocket(frame(0x82, &larger), 0)), Received::Violation(Violation::TooLarge));
         let fragments = [frame(0x02, &largest), frame(0x80, &[0])].concat();
         let mut websocket = websocket(fragments, 1_000);
-        assert_eq!(websocket.read(), Received::Violation(Violation::TooLarge));
+        assert_eq!(read(&mut websocket), Received::Violation(Violation::TooLarge));
         websocket.fail(Violation::TooLarge).expect("still there");
         assert_eq!(socket(&websocket).sent[..4], [0x88, 27, 0x03, 0xf1], "close frame, 1009");
     }
 
     #[test]
     fn what_is_no_websocket_is_a_violation() {
-        assert_eq!(websocket(frame(0x81, b"\xff"), 0).read(), Received::Violation(Violation::NotUtf8));
-        assert_eq!(websocket(vec![0x81, 1, b'a'], 0).read(), Received::Violation(Violation::Protocol));
-        assert_eq!(websocket(frame(0xf1, b"a"), 0).read(), Received::Violation(Violation::Protocol));
+        assert_eq!(read(&mut websocket(frame(0x81, b"\xff"), 0)), Received::Violation(Violation::NotUtf8));
+        assert_eq!(read(&mut websocket(vec![0x81, 1, b'a'], 0)), Received::Violation(Violation::Protocol));
+        assert_eq!(read(&mut websocket(frame(0xf1, b"a"), 0)), Received::Violation(Violation::Protocol));
     }
 
     #[test]
@@ -309,32 +398,30 @@ mod tests {
         use Disconnect::{Away, Goodbye, Lost};
         for (code, how) in [(1000_u16, Goodbye), (1001, Away), (1002, Lost), (4000, Lost)] {
             let mut websocket = websocket(frame(0x88, &code.to_be_bytes()), 1_000);
-            assert_eq!(websocket.read(), Received::Goodbye(how), "{code}");
-            assert_eq!(websocket.read(), Received::Gone, "{code}");
+            assert_eq!(read(&mut websocket), Received::Goodbye(how), "{code}");
+            assert_eq!(read(&mut websocket), Received::Gone, "{code}");
             assert_eq!(socket(&websocket).sent[2..4], code.to_be_bytes(), "the code goes back");
         }
-        assert_eq!(websocket(frame(0x88, b""), 1_000).read(), Received::Goodbye(Lost));
+        assert_eq!(read(&mut websocket(frame(0x88, b""), 1_000)), Received::Goodbye(Lost));
     }
 
     #[test]
     fn a_full_socket_blocks_and_loses_nothing() {
         let mut websocket = websocket(Vec::new(), 3);
         websocket.write(text("0123456789")).expect("still there");
-        assert!(websocket.is_blocked() && !websocket.is_writable());
-        assert!(websocket.take_progress(), "three bytes");
+        assert!(websocket.has_waiting() && !websocket.is_writable());
+        assert!(websocket.socket().take_progress(), "three bytes");
         websocket.flush().expect("still there");
-        assert!(!websocket.take_progress());
-        websocket.inner.get_mut().socket.takes = 1_000;
+        assert!(!websocket.socket().take_progress());
+        websocket.socket().get_mut().takes = 1_000;
         websocket.flush().expect("still there");
         assert!(websocket.is_writable());
         assert_eq!(socket(&websocket).sent, b"\x81\x0a0123456789");
     }
 
     #[test]
-    fn the_largest_reply_fits_behind_a_pong() {
-        let mut websocket = websocket(frame(0x89, &[7; 125]), 0);
-        assert_eq!(websocket.read(), Received::Control);
-        assert_eq!(websocket.read(), Received::Blocked);
+    fn the_largest_reply_fits_the_buffer() {
+        let mut websocket = websocket(Vec::new(), 0);
         let socket_id = "f".repeat(32);
         let session = SessionInfo {
             player: u32::MAX,
@@ -358,17 +445,83 @@ mod tests {
         };
         let (reply_to, _) = signaling::parse(r#"{"a":"join"}"#);
         websocket.write(Signal::Text(signaling::granted(&reply_to, &reply))).expect("within the buffer");
-        assert!(websocket.is_blocked());
+        assert!(websocket.has_waiting());
     }
 
     #[test]
-    fn empty_fragments_end_with_the_allowance() {
+    fn nothing_is_read_while_bytes_wait_and_one_pong_waits_at_most() {
+        let ping = frame(0x89, &[7; 125]);
+        for (takes, before) in [(0, Vec::new()), (1_000_000, vec![0; 1_000])] {
+            let mut websocket = websocket(ping.repeat(400), takes);
+            if !before.is_empty() {
+                websocket.write(Signal::Binary(before)).expect("still there");
+                websocket.socket().get_mut().takes = 0;
+            }
+            while read(&mut websocket) != Received::Blocked {}
+            let taken = socket(&websocket).arrived.position();
+            assert!(taken <= 2 * READ_BUFFER_BYTES as u64, "{taken} bytes were read");
+            websocket.socket().get_mut().takes = usize::MAX;
+            let sent = socket(&websocket).sent.len();
+            websocket.flush().expect("still there");
+            let pongs = socket(&websocket).sent.len() - sent;
+            assert!(pongs <= 2 * (2 + 125), "{pongs} bytes of pongs had waited");
+        }
+    }
+
+    /// What a second of such frames, and how many of them, comes to.
+    fn flooded(frames: &[u8], count: usize) -> bool {
+        let mut websocket = websocket(frames.repeat(count), usize::MAX);
+        loop {
+            match read(&mut websocket) {
+                Received::Violation(violation) => {
+                    assert_eq!(violation, Violation::Flood);
+                    websocket.fail(violation).expect("still there");
+                    let sent = &socket(&websocket).sent;
+                    let close = sent.len() - 39;
+                    assert_eq!(sent[close..close + 4], [0x88, 37, 0x0f, 0xa4], "4004: {:?}", &sent[close..]);
+                    return true;
+                }
+                Received::Blocked => return false,
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn frames_have_a_limit_whatever_they_are() {
+        let most = WEBSOCKET_FRAMES_PER_SECOND as usize;
+        let fragments = |count: usize| {
+            let empty = frame(0x00, b"").repeat(count - 1);
+            flooded(&[frame(0x02, b""), empty].concat(), 1)
+        };
+        for kind in [0x89, 0x8a, 0x81, 0x82] {
+            assert!(!flooded(&frame(kind, b""), most), "{kind:#x}");
+            assert!(flooded(&frame(kind, b""), 3 * most), "{kind:#x}");
+        }
+        assert!(!fragments(most) && fragments(3 * most));
+    }
+
+    #[test]
+    fn frames_at_the_limit_may_go_on_for_ever() {
+        let start = Instant::now();
+        let mut websocket = websocket(Vec::new(), usize::MAX);
+        for tenth in 0..100 {
+            let arrived = frame(0x8a, b"late").repeat(WEBSOCKET_FRAMES_PER_SECOND as usize / 10);
+            websocket.socket().get_mut().arrived = io::Cursor::new(arrived);
+            let now = start + std::time::Duration::from_millis(100) * tenth;
+            while websocket.read(now) == Received::Pong(Bytes::from_static(b"late")) {}
+            assert_eq!(websocket.read(now), Received::Blocked);
+        }
+    }
+
+    #[test]
+    fn a_share_ends_within_a_run_of_empty_fragments() {
         let fragments = frame(0x02, b"").into_iter().chain(frame(0x00, b"").into_iter().cycle().take(60_000));
         let mut websocket = websocket(fragments.collect(), 0);
-        websocket.allow(10_000);
-        assert_eq!(websocket.read(), Received::Blocked);
-        assert!(websocket.is_exhausted());
-        assert_eq!(socket(&websocket).arrived.position(), 10_000);
+        websocket.socket().allow(CALL_WORK + 10);
+        assert_eq!(read(&mut websocket), Received::Blocked);
+        assert!(websocket.socket().is_exhausted());
+        assert!(socket(&websocket).arrived.position() <= READ_BUFFER_BYTES as u64);
     }
 
     #[test]
@@ -376,20 +529,44 @@ mod tests {
         let mut websocket = websocket(frame(0x88, &[0x03, 0xe8]), 1_000);
         websocket.write(Signal::Close { code: 4003, reason: "é".repeat(100) }).expect("still there");
         assert_eq!(socket(&websocket).sent.len(), 2 + 2 + 122, "61 whole characters");
-        assert!(matches!(websocket.read(), Received::Goodbye { .. }));
-        assert_eq!(websocket.read(), Received::Gone);
+        assert!(matches!(read(&mut websocket), Received::Goodbye { .. }));
+        assert_eq!(read(&mut websocket), Received::Gone);
     }
 
     proptest! {
         #[test]
+        fn frames_are_counted_however_they_are_cut(
+            lengths in proptest::collection::vec(prop_oneof![0_usize..3, 120_usize..130, 65_530_usize..65_540], 0..20),
+            cuts in proptest::collection::vec(1_usize..70_000, 1..20),
+        ) {
+            let long = |length: usize| [&[0x82, 0xff][..], &(length as u64).to_be_bytes(), &[9; 4], &vec![0xff; length]].concat();
+            let bytes: Vec<u8> = lengths
+                .iter()
+                .flat_map(|&length| if length > 65_535 { long(length) } else { frame(0x82, &vec![0xff; length]) })
+                .collect();
+            let mut counter = FrameCounter::default();
+            let mut rest = &bytes[..];
+            for cut in cuts.iter().cycle() {
+                let (now, later) = rest.split_at(rest.len().min(*cut));
+                counter.read(now);
+                rest = later;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            prop_assert_eq!(counter.take() as usize, lengths.len());
+            prop_assert_eq!((counter.length, counter.payload), (0, 0));
+        }
+
+        #[test]
         fn random_bytes_never_panic(
             bytes in proptest::collection::vec(any::<u8>(), 0..400),
-            allowance in 0_usize..500,
+            share in 0_usize..10_000,
         ) {
             let mut websocket = websocket(bytes, 1_000);
-            websocket.allow(allowance);
+            websocket.socket().allow(share);
             for _ in 0..500 {
-                match websocket.read() {
+                match read(&mut websocket) {
                     Received::Blocked | Received::Gone => break,
                     Received::Violation(violation) => {
                         let _ = websocket.fail(violation);

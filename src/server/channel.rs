@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::connection::Waiting;
 use super::session::Session;
 use super::{ConnectionKey, Server, SessionKey, Transports};
 use crate::endpoint::PeerKey;
@@ -116,7 +115,7 @@ impl<G: Game> Server<G> {
         let Some(websocket) = self.connections.get_mut(carrier) else { return };
         if websocket.asked < doubted && !websocket.closing {
             websocket.asked = now;
-            self.push(carrier, Waiting::Ping);
+            self.ping(carrier);
         }
     }
 

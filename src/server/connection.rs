@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use rand::Rng;
 use serde::Serialize;
 
 use super::session::Fate;
@@ -14,7 +15,7 @@ use super::{Connect, ConnectionId, ConnectionKey, Disconnect, RoomKey, Server, S
 use crate::game::{Game, Identity, PlayerId};
 use crate::limits;
 use crate::player::{Body, ReliableFrame};
-use crate::rate::Allowance;
+use crate::rate::{Allowance, canonical};
 use crate::wire::codes::{CLOSE_REFUSED, ErrorCode, Leave};
 use crate::wire::frame::Kind;
 use crate::wire::signaling::{self, Fault, ReplyTo, RoomName};
@@ -33,6 +34,8 @@ pub(super) struct Connection {
     /// Whether its first attempt to join was counted against its address.
     pub(super) is_counted: bool,
     unanswered_pings: u8,
+    /// Payloads of the pings that were not answered, the oldest first.
+    pings: VecDeque<u64>,
     /// When something came over it last.
     pub(super) heard: Instant,
     /// When it was last pinged because a data channel was silent.
@@ -80,7 +83,7 @@ pub(super) enum Waiting {
     Frame(ReliableFrame),
     /// A frame of this player's alone.
     Bytes(Vec<u8>),
-    Ping,
+    Ping(u64),
     Close {
         code: u16,
         reason: String,
@@ -93,7 +96,7 @@ impl Waiting {
             Waiting::Text(text) => text.len(),
             Waiting::Frame(frame) => frame.len(),
             Waiting::Bytes(bytes) => bytes.len(),
-            Waiting::Ping => 0,
+            Waiting::Ping(_) => size_of::<u64>(),
             Waiting::Close { reason, .. } => reason.len(),
         }
     }
@@ -103,7 +106,7 @@ impl Waiting {
             Waiting::Text(text) => Signal::Text((*text).to_owned()),
             Waiting::Frame(frame) => Signal::Binary(frame.encode()),
             Waiting::Bytes(bytes) => Signal::Binary(bytes),
-            Waiting::Ping => Signal::Ping,
+            Waiting::Ping(payload) => Signal::Ping(payload),
             Waiting::Close { code, reason } => Signal::Close { code, reason },
         }
     }
@@ -166,13 +169,22 @@ impl Connection {
         self.unanswered_pings = 0;
         self.heard = now;
     }
+
+    /// An answer stands for the pings before it too (RFC 6455 §5.5.3), and counts once.
+    pub(super) fn handle_pong(&mut self, now: Instant, payload: &[u8]) {
+        let Ok(payload) = payload.try_into().map(u64::from_be_bytes) else { return };
+        if let Some(answered) = self.pings.iter().position(|&ping| ping == payload) {
+            self.pings.drain(..=answered);
+            self.note_alive(now);
+        }
+    }
 }
 
 impl<G: Game> Server<G> {
     pub(super) fn open_connection(&mut self, now: Instant, id: ConnectionId, mut connect: Connect) {
         // The caller has reused the name of a connection without a word on its end.
         self.forget_connection(now, id, Disconnect::Lost);
-        connect.remote.set_ip(connect.remote.ip().to_canonical());
+        connect.remote = canonical(connect.remote);
         let remote = connect.remote.ip();
         let key = self.connections.insert(Connection {
             id,
@@ -185,6 +197,7 @@ impl<G: Game> Server<G> {
             is_unjoined: true,
             is_counted: false,
             unanswered_pings: 0,
+            pings: VecDeque::new(),
             heard: now,
             asked: now,
             allowance: Allowance::new(limits::SIGNALS_PER_SECOND, now),
@@ -247,6 +260,17 @@ impl<G: Game> Server<G> {
 
     pub(super) fn push_text(&mut self, key: ConnectionKey, text: Rc<str>) {
         self.push(key, Waiting::Text(text));
+    }
+
+    /// Asks whether the other end reads: it can return the payload only where it has read it.
+    pub(super) fn ping(&mut self, key: ConnectionKey) {
+        let payload = self.rng.next_u64();
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.pings.len() == limits::PINGS_REMEMBERED {
+            connection.pings.pop_front();
+        }
+        connection.pings.push_back(payload);
+        self.push(key, Waiting::Ping(payload));
     }
 
     /// Queues a message that must arrive. A socket that takes nothing for so long that its queue is full is closed;
@@ -351,7 +375,7 @@ impl<G: Game> Server<G> {
         }
         connection.unanswered_pings += 1;
         self.acknowledge(session, true);
-        self.push(key, Waiting::Ping);
+        self.ping(key);
         let late = now - due + limits::HEARTBEAT_INTERVAL - HEARTBEAT_HASTE;
         let missed = u32::try_from(late.as_micros() / limits::HEARTBEAT_INTERVAL.as_micros()).unwrap_or(u32::MAX);
         self.set_deadline(key, due + limits::HEARTBEAT_INTERVAL * missed.saturating_add(1));

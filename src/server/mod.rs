@@ -95,8 +95,9 @@ pub enum Signal {
     Text(String),
     /// A game frame.
     Binary(Vec<u8>),
-    /// A ping (RFC 6455 §5.5.2): the other end answers by itself, and then [`Server::handle_pong`] is due.
-    Ping,
+    /// A ping (RFC 6455 §5.5.2) with this payload, 8 bytes in network order: the other end answers by itself, and then
+    /// [`Server::handle_pong`] is due.
+    Ping(u64),
     /// Close the connection with this code and reason; nothing follows.
     Close {
         /// RFC 6455 §7.4.
@@ -415,12 +416,13 @@ impl<G: Game> Server<G> {
         });
     }
 
-    /// The other end of a websocket has answered a [`Signal::Ping`].
-    pub fn handle_pong(&mut self, now: Instant, connection: ConnectionId) {
+    /// A pong has arrived on a websocket. It shows that the other end reads only where its payload is that of a
+    /// [`Signal::Ping`]; RFC 6455 §5.5.3 allows others too, which change nothing.
+    pub fn handle_pong(&mut self, now: Instant, connection: ConnectionId, payload: &[u8]) {
         self.turn(now, |server| {
             let key = server.live_connection(connection);
             if let Some(connection) = key.and_then(|key| server.connections.get_mut(key)) {
-                connection.note_alive(now);
+                connection.handle_pong(now, payload);
             }
         });
     }

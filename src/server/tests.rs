@@ -183,14 +183,14 @@ impl Hall {
                 match signal {
                     Signal::Text(text) => player.texts.push(serde_json::from_str(&text).unwrap()),
                     Signal::Binary(bytes) => player.binaries.push(bytes),
-                    Signal::Ping => pongs.push(id),
+                    Signal::Ping(payload) => pongs.push((id, payload)),
                     Signal::Close { code, reason } => player.closed = Some((code, reason)),
                 }
             }
         }
-        for id in pongs {
+        for (id, payload) in pongs {
             self.pings.push((usize::try_from(id.0).unwrap(), now - self.start));
-            self.server.handle_pong(now, id);
+            self.server.handle_pong(now, id, &payload.to_be_bytes());
         }
         for player in &mut self.players {
             while let Some(event) = player.peer.poll_event() {

@@ -166,8 +166,8 @@ pub(super) struct Datagram {
 /// What a websocket carries.
 pub(super) enum Said {
     Up(Message),
-    /// The answer to a ping, which browsers give by themselves.
-    Pong,
+    /// The answer to a ping with this payload, which browsers give by themselves.
+    Pong(u64),
     /// The client's end was dropped without a close frame.
     Dropped,
     Down(Signal),
@@ -178,7 +178,8 @@ impl Said {
         match self {
             Said::Up(Message::Text(text)) | Said::Down(Signal::Text(text)) => text.len(),
             Said::Up(Message::Binary(bytes)) | Said::Down(Signal::Binary(bytes)) => bytes.len(),
-            Said::Up(Message::Connect | Message::Close) | Said::Pong | Said::Dropped | Said::Down(Signal::Ping) => 0,
+            Said::Up(Message::Connect | Message::Close) | Said::Dropped => 0,
+            Said::Pong(_) | Said::Down(Signal::Ping(_)) => size_of::<u64>(),
             Said::Down(Signal::Close { reason, .. }) => reason.len(),
         }
     }

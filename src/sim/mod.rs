@@ -669,7 +669,7 @@ impl<G: Game> Simulation<G> {
             Said::Up(Message::Close) => self.server.handle_disconnect(now, connection, Disconnect::Goodbye),
             Said::Up(Message::Connect) => {}
             Said::Dropped => self.server.handle_disconnect(now, connection, Disconnect::Lost),
-            Said::Pong => self.server.handle_pong(now, connection),
+            Said::Pong(payload) => self.server.handle_pong(now, connection, &payload.to_be_bytes()),
             Said::Down(Signal::Close { code, reason }) => {
                 self.server.handle_disconnect(now, connection, Disconnect::Lost);
                 let end = &mut self[id];
@@ -686,7 +686,7 @@ impl<G: Game> Simulation<G> {
                 end.texts.push(serde_json::from_str(&text).expect("the server sends JSON"));
             }
             Said::Down(Signal::Binary(bytes)) => self[id].client.handle_binary(now, &bytes),
-            Said::Down(Signal::Ping) => self[id].websocket().up.send(elapsed, Said::Pong),
+            Said::Down(Signal::Ping(payload)) => self[id].websocket().up.send(elapsed, Said::Pong(payload)),
         }
     }
 

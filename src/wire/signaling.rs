@@ -332,6 +332,11 @@ pub(crate) fn refused(reply_to: &ReplyTo, fault: &Fault) -> String {
     text
 }
 
+/// The refusal of a `join` that was not read: for who may not even ask.
+pub(crate) fn refused_join(fault: &Fault) -> String {
+    refused(&ReplyTo { action: "join".to_owned(), id: None }, fault)
+}
+
 /// An event.
 pub(crate) fn event(name: &str, data: &impl Serialize) -> String {
     message(name, None, "", data)

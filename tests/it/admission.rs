@@ -166,57 +166,70 @@ fn a_public_key_is_no_secret() {
     }
 }
 
-/// What the opening of a websocket gets whose head has these fields too.
-fn open(server: &Server, host: &str, fields: &[(&str, &str)]) -> (u16, String) {
+/// Why a page is refused that opens a websocket with these fields, if it is: what its `join` is answered with.
+fn refusal(server: &Server, host: &str, fields: &[(&str, &str)]) -> Option<String> {
     let fields: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    let request = upgrade("/r/lobby").replace("Host: h\r\n", &format!("Host: {host}\r\n{fields}"));
-    let response = server.ask(&request);
-    (response.status, response.body)
+    let mut page = server.connect();
+    page.send(upgrade("/r/lobby").replace("Host: h\r\n", &format!("Host: {host}\r\n{fields}")));
+    assert_eq!(page.head().status, 101);
+    page.send_frame(0x81, b"no JSON");
+    let reply: Value = serde_json::from_str(&page.text_with("\"s\":false")).unwrap();
+    if reply["e"] == "bad_request" {
+        return None;
+    }
+    assert_eq!((&reply["a"], &reply["e"]), (&json!("joinR"), &json!("origin")));
+    assert_eq!(page.close_code(), 4100);
+    Some(reply["m"].as_str().unwrap().to_owned())
+}
+
+fn check_origins(options: Options, host: &str, cases: &[(&[&str], bool)]) {
+    let origins = options.origins.clone();
+    let server = Server::start(options);
+    for (origin, expected) in cases {
+        let fields: Vec<_> = origin.iter().map(|&origin| ("Origin", origin)).collect();
+        let refusal = refusal(&server, host, &fields);
+        assert_eq!(refusal.is_none(), *expected, "{origin:?} at {host} with {origins:?}: {refusal:?}");
+    }
+    let refused = cases.iter().filter(|(_, expected)| !*expected).count();
+    let metrics = server.get("/metrics").body;
+    assert!(metrics.contains(&format!("rtcade_joins_refused_total{{kind=\"origin\"}} {refused}\n")), "{metrics}");
 }
 
 #[test]
 fn only_pages_of_an_origin_that_may_open_websockets() {
-    let check = |origins: &[&str], host: &str, cases: &[(&[&str], bool)]| {
-        let allowed = origins.iter().map(|origin| Origin::parse(origin).unwrap()).collect();
-        let server = Server::start(Options { origins: allowed, ..loopback() });
-        for (origin, expected) in cases {
-            let fields: Vec<_> = origin.iter().map(|&origin| ("Origin", origin)).collect();
-            let (status, body) = open(&server, host, &fields);
-            assert_eq!(status, if *expected { 101 } else { 403 }, "{origin:?} at {host} with {origins:?}");
-            assert_eq!(body.starts_with("origin: "), !*expected, "{body}");
-        }
-        let refused = cases.iter().filter(|(_, expected)| !*expected).count();
-        let metrics = server.get("/metrics").body;
-        assert!(metrics.contains(&format!("rtcade_joins_refused_total{{kind=\"origin\"}} {refused}\n")), "{metrics}");
-    };
-    check(
-        &[],
-        "example.com:8080",
+    check_origins(
+        loopback(),
+        "game.localhost:8080",
         &[
             (&[], true),
-            (&["http://example.com:8080"], true),
-            (&["https://example.com:8080"], true),
-            (&["http://example.com"], false),
-            (&["http://example.com:8081"], false),
-            (&["http://www.example.com:8080"], false),
-            (&["http://example.com.evil:8080"], false),
-            (&["http://example.com:8080.evil"], false),
-            (&["http://evil/example.com:8080"], false),
-            (&["http://example.com:8080@evil"], false),
-            (&["HTTP://example.com:8080"], false),
-            (&["http://EXAMPLE.com:8080"], false),
-            (&["ftp://example.com:8080"], false),
+            (&["http://game.localhost:8080"], true),
+            (&["https://game.localhost:8080"], true),
+            (&["http://game.localhost"], false),
+            (&["http://game.localhost:8081"], false),
+            (&["http://www.game.localhost:8080"], false),
+            (&["http://game.localhost.evil:8080"], false),
+            (&["http://game.localhost:8080.evil"], false),
+            (&["http://evil/game.localhost:8080"], false),
+            (&["http://game.localhost:8080@evil"], false),
+            (&["HTTP://game.localhost:8080"], false),
+            (&["http://GAME.localhost:8080"], false),
+            (&["ftp://game.localhost:8080"], false),
             (&["null"], false),
             (&[""], false),
-            (&["http://example.com:8080", "http://evil"], false),
-            (&["http://example.com:8080 http://evil"], false),
+            (&["http://game.localhost:8080", "http://evil"], false),
+            (&["http://game.localhost:8080 http://evil"], false),
         ],
     );
+    check_origins(loopback(), "[::1]:8080", &[(&["http://[::1]:8080"], true), (&["http://[::2]:8080"], false)]);
     // Behind a proxy that takes TLS off, and hands on the host it was asked for.
-    check(&[], "Example.com", &[(&["https://example.com"], true), (&["https://example.com:444"], false)]);
-    check(&[], "[::1]:8080", &[(&["http://[::1]:8080"], true), (&["http://[::2]:8080"], false)]);
-    check(
-        &["https://example.com", "http://localhost:5173"],
+    let public = Options { public_addresses: vec![([203, 0, 113, 7], 0).into()], ..loopback() };
+    let cases: [(&[&str], bool); 2] = [(&["https://example.com"], true), (&["https://example.com:444"], false)];
+    check_origins(public, "Example.com", &cases);
+    let origins = ["https://example.com", "http://localhost:5173"];
+    let named =
+        Options { origins: origins.iter().map(|origin| Origin::parse(origin).unwrap()).collect(), ..loopback() };
+    check_origins(
+        named,
         "game.example",
         &[
             (&[], true),
@@ -235,6 +248,38 @@ fn only_pages_of_an_origin_that_may_open_websockets() {
             (&["null"], false),
         ],
     );
+}
+
+/// DNS rebinding: the owner of a name has it point to an address in the network of somebody who looks at its page.
+#[test]
+fn a_page_whose_name_was_made_to_point_here_is_refused_with_the_remedy() {
+    let server = Server::start(loopback());
+    for (host, origin) in [
+        ("evil.com", "http://evil.com"),
+        ("evil.com:8080", "http://evil.com:8080"),
+        ("localhost.evil.com", "https://localhost.evil.com"),
+        ("my-laptop.local:8080", "http://my-laptop.local:8080"),
+    ] {
+        let sentence = refusal(&server, host, &[("Origin", origin)]).expect("refused");
+        assert_eq!(
+            sentence,
+            format!("Pages of {origin} may not play on this server: to let them, start it with --origin {origin}."),
+        );
+        let origins = vec![Origin::parse(origin).unwrap()];
+        let named = Server::start(Options { origins, ..loopback() });
+        assert_eq!(refusal(&named, host, &[("Origin", origin)]), None, "the remedy works");
+    }
+    for host in ["localhost:8080", "127.0.0.1:8080", "192.168.1.5", "[::1]:8080"] {
+        assert_eq!(refusal(&server, host, &[("Origin", &format!("http://{host}"))]), None, "{host}");
+    }
+    let public = Server::start(Options { public_addresses: vec![([203, 0, 113, 7], 0).into()], ..loopback() });
+    assert_eq!(refusal(&public, "play.example", &[("Origin", "https://play.example")]), None);
+    // Behind a known proxy counts for whom it speaks.
+    let proxied = Server::start(Options { trusted_proxies: vec!["127.0.0.0/8".parse().unwrap()], ..loopback() });
+    for (player, expected) in [("198.51.100.7", true), ("192.168.1.7", false), ("::ffff:127.0.0.1", false)] {
+        let fields = [("Origin", "https://play.example"), ("X-Forwarded-For", player)];
+        assert_eq!(refusal(&proxied, "play.example", &fields).is_none(), expected, "{player}");
+    }
 }
 
 #[test]
@@ -260,6 +305,7 @@ fn limits_count_the_players_of_a_known_proxy_and_not_the_proxy() {
     };
     check(proxied.clone(), None, true);
     check(proxied.clone(), Some("198.51.100.7"), false);
+    check(proxied.clone(), Some("::ffff:198.51.100.7"), false);
     check(proxied, Some("6.6.6.6, 198.51.100.7, 127.0.0.9"), false);
     check(loopback(), Some("198.51.100.7"), true);
 }
@@ -356,8 +402,10 @@ fn one_address_joins_so_often_and_no_more() {
         assert_eq!(door.knock(address(ours)), too_early(250));
     }
     let mut door = Door::new();
-    for _ in 0..limits::JOINS_AT_ONCE {
-        assert_eq!(door.knock([127, 0, 0, 1]), Outcome::Asked, "this machine has the limit of all alone");
+    for number in 0..limits::JOINS_AT_ONCE {
+        let itself = ["127.0.0.1", "::1", "::ffff:127.0.0.1"][number as usize % 3];
+        let outcome = door.knock(itself.parse::<std::net::IpAddr>().unwrap());
+        assert_eq!(outcome, Outcome::Asked, "this machine has the limit of all alone");
     }
     assert_eq!(door.knock([127, 0, 0, 1]), too_early(13));
 }
@@ -652,7 +700,9 @@ mod program {
         }
         let agent =
             format!("User-Agent: {FORGED}\u{85}\r\nOrigin: http://\u{85}{FORGED}\r\nX-Forwarded-For: {FORGED}\r\n");
-        assert_eq!(open(&upgrade("/r/lobby").replace("Host: h\r\n", &format!("Host: h\r\n{agent}"))).1, 403);
+        let (mut page, status) = open(&upgrade("/r/lobby").replace("Host: h\r\n", &format!("Host: h\r\n{agent}")));
+        assert_eq!(status, 101);
+        assert!(page.text_with("joinR").contains("\"e\":\"origin\""));
         for path in ["/%0D%0A%1B[31mforged", "/\u{85}\u{2028}forged", "/r/%0Aforged", "/x?bearer=forged"] {
             let status = open(&format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n")).1;
             assert!(status == 404 || status == 400, "{path}: {status}");

@@ -70,8 +70,12 @@ impl Crowd {
         let (now, server) = (self.sim.now(), &mut self.sim.server);
         let mut got = Vec::new();
         for &id in &self.open {
-            server.handle_pong(now, id);
-            got.extend(std::iter::from_fn(|| server.poll_signal(id)).map(|signal| (id, signal)));
+            while let Some(signal) = server.poll_signal(id) {
+                if let Signal::Ping(payload) = signal {
+                    server.handle_pong(now, id, &payload.to_be_bytes());
+                }
+                got.push((id, signal));
+            }
         }
         got
     }

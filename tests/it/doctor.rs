@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rtcade::auth::{Keys, SigningKey};
-use rtcade::driver::Options;
+use rtcade::driver::{Options, Origin};
 
 use super::driver::{Server, loopback};
 
@@ -115,6 +115,23 @@ fn a_server_with_keys_wants_a_token_of_the_doctor_too() {
     assert_eq!(status, Some(0), "{printed}");
     found(&printed, "ok", "UDP size");
     server.stop();
+}
+
+#[test]
+fn a_page_that_may_not_play_is_a_warning_with_its_remedy() {
+    let server = Server::start(loopback());
+    let port = server.address.port();
+    let elsewhere = vec![Origin::parse("https://play.example").unwrap()];
+    let named = Server::start(Options { origins: elsewhere, ..loopback() });
+    let url = format!("http://{}", named.address);
+    let (printed, status) = doctor(&[&url]);
+    assert_eq!(status, Some(0), "{printed}");
+    assert!(found(&printed, "warn", "pages").0.contains(&format!("--origin {url}")), "{printed}");
+    found(&printed, "ok", "websocket");
+    let (printed, _) = doctor(&[&format!("http://localhost:{port}")]);
+    assert!(!printed.contains("--origin"), "{printed}");
+    server.stop();
+    named.stop();
 }
 
 #[test]

@@ -187,19 +187,9 @@ impl Connection {
         self.buffer.is_empty() && !self.read()
     }
 
-    /// A websocket frame from a client, masked with zeros.
+    /// Sends a websocket frame.
     pub(super) fn send_frame(&mut self, first: u8, payload: &[u8]) {
-        let mut frame = vec![first];
-        match u16::try_from(payload.len()).expect("short enough") {
-            length @ 0..126 => frame.push(0x80 | u8::try_from(length).expect("below 126")),
-            length => {
-                frame.push(0x80 | 126);
-                frame.extend_from_slice(&length.to_be_bytes());
-            }
-        }
-        frame.extend_from_slice(&[0; 4]);
-        frame.extend_from_slice(payload);
-        self.send(frame);
+        self.send(masked(first, payload));
     }
 
     /// A frame from the server: its first byte and payload.
@@ -233,13 +223,32 @@ impl Connection {
 
     /// The code of the close frame that comes next, other messages aside.
     pub(super) fn close_code(&mut self) -> u16 {
-        for _ in 0..1_000 {
+        self.close_code_among(1_000)
+    }
+
+    fn close_code_among(&mut self, others: usize) -> u16 {
+        for _ in 0..=others {
             if let (0x88, payload) = self.frame() {
                 return u16::from_be_bytes([payload[0], payload[1]]);
             }
         }
         panic!("no close frame");
     }
+}
+
+/// A websocket frame from a client, masked with zeros.
+fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match u16::try_from(payload.len()).expect("short enough") {
+        length @ 0..126 => frame.push(0x80 | u8::try_from(length).expect("below 126")),
+        length => {
+            frame.push(0x80 | 126);
+            frame.extend_from_slice(&length.to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&[0; 4]);
+    frame.extend_from_slice(payload);
+    frame
 }
 
 pub(super) fn websocket(server: &Server, path: &str) -> Connection {
@@ -568,6 +577,25 @@ fn each_violation_of_a_websocket_has_its_code() {
         assert!(websocket.is_closed());
     }
     assert_alive(&mut bystander);
+}
+
+#[test]
+fn a_flood_of_frames_costs_its_sender_the_connection_and_is_counted() {
+    let server = Server::start(loopback());
+    let mut bystander = websocket(&server, "/r/a");
+    let many = 4 * rtcade::limits::WEBSOCKET_FRAMES_PER_SECOND as usize;
+    let fragments = [vec![(0x02, &b""[..])], vec![(0x00, &b""[..]); many]].concat();
+    for frames in [vec![(0x89, &b"ping"[..]); many], vec![(0x8a, b"pong"); many], fragments] {
+        let mut websocket = websocket(&server, "/r/a");
+        let bytes: Vec<u8> = frames.iter().flat_map(|(first, payload)| masked(*first, payload)).collect();
+        // The server may have closed before it has read all.
+        let _ = websocket.socket.write_all(&bytes);
+        assert_eq!(websocket.close_code_among(many), 4004);
+    }
+    assert_alive(&mut bystander);
+    let metrics = server.get("/metrics").body;
+    assert!(metrics.contains("rtcade_websockets_closed_total{kind=\"flood\"} 3\n"), "{metrics}");
+    assert!(metrics.contains("rtcade_websockets_closed_total{kind=\"protocol\"} 0\n"), "{metrics}");
 }
 
 #[test]

@@ -288,7 +288,7 @@ fn a_decision_may_come_later_and_then_comes_once() {
     let asked = Rc::default();
     hall.sim.server.set_hooks(Later(Rc::clone(&asked)));
     let request = json!({ "a": "join", "d": { "roomId": "hall", "name": "Ada" } }).to_string();
-    let mut ask = |hall: &mut Hall| {
+    let ask = |hall: &mut Hall| {
         let connection = hall.connect(&[]);
         hall.sim.server.handle_text(hall.sim.now(), connection, &request);
         hall.sim.run(TICK);

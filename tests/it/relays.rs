@@ -40,7 +40,9 @@ impl Players {
         while let Some(signal) = self.0.server.poll_signal(connection) {
             match signal {
                 Signal::Text(text) => texts.push(serde_json::from_str(&text).unwrap()),
-                Signal::Ping => self.0.server.handle_pong(self.0.now(), connection),
+                Signal::Ping(payload) => {
+                    self.0.server.handle_pong(self.0.now(), connection, &payload.to_be_bytes());
+                }
                 Signal::Binary(_) => {}
                 Signal::Close { code, reason } => panic!("closed: {code} {reason}"),
             }

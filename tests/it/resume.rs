@@ -148,10 +148,10 @@ impl Page {
                         heard.closed = Some(code);
                         self.disconnect(connection, Disconnect::Goodbye);
                     }
-                    Signal::Ping => {
+                    Signal::Ping(payload) => {
                         heard.pings += 1;
                         let now = self.sim.now();
-                        self.server().handle_pong(now, connection);
+                        self.server().handle_pong(now, connection, &payload.to_be_bytes());
                     }
                     Signal::Binary(bytes) => heard.frame(&bytes),
                 }
@@ -411,6 +411,34 @@ fn a_websocket_that_answers_no_ping_is_lost_within_seconds() {
     heard.reply("reconnectR");
     assert_eq!(page.diary("silent"), ["1 joins", "1 drops", "1 resumes"]);
     assert_eq!(page.run(first, MS).closed, Some(Leave::Timeout.close_code()));
+}
+
+#[test]
+fn only_an_answer_to_a_ping_shows_that_a_websocket_is_read() {
+    fn is_kept(pong: impl Fn(&[u64]) -> Vec<u8>) -> bool {
+        let mut page = Page::new();
+        let (connection, _) = page.join("pong");
+        let mut pings = Vec::new();
+        for _ in 0..12 {
+            page.sim.run(limits::HEARTBEAT_INTERVAL / 2);
+            while let Some(signal) = page.server().poll_signal(connection) {
+                if let Signal::Ping(payload) = signal {
+                    pings.push(payload);
+                }
+            }
+            let now = page.sim.now();
+            page.server().handle_pong(now, connection, &pong(&pings));
+        }
+        page.diary("pong") == ["1 joins"]
+    }
+    let newest = |pings: &[u64]| pings.last().map_or(Vec::new(), |payload| payload.to_be_bytes().to_vec());
+    assert!(is_kept(newest));
+    assert!(is_kept(|pings| newest(&pings[..pings.len().saturating_sub(2)])), "late answers are answers");
+    assert!(!is_kept(|_| Vec::new()), "unsolicited");
+    assert!(!is_kept(|pings| newest(&pings[..pings.len().min(1)])), "one answer counts once");
+    assert!(!is_kept(|pings| (pings.len() as u64).to_be_bytes().to_vec()), "a guess");
+    assert!(!is_kept(|pings| newest(pings).into_iter().take(7).collect()), "a part of an answer");
+    assert!(!is_kept(|pings| [newest(pings), vec![0]].concat()), "more than the answer");
 }
 
 #[test]

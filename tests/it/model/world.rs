@@ -651,7 +651,7 @@ impl World {
                     reader.texts.push(serde_json::from_str(&text).unwrap());
                 }
                 Some(Signal::Binary(bytes)) => reader.client.as_mut().unwrap().handle_binary(now, &bytes),
-                Some(Signal::Ping) => server.handle_pong(now, reader.connection),
+                Some(Signal::Ping(payload)) => server.handle_pong(now, reader.connection, &payload.to_be_bytes()),
                 Some(Signal::Close { code, reason }) => {
                     reader.is_gone = true;
                     if let Some(client) = &mut reader.client {

@@ -1,0 +1,173 @@
+//! How much TCP work a turn of the loop does, and how much of it one connection gets before the others have had theirs.
+//!
+//! Work is counted in bytes that are read and written. What costs time without moving bytes has a price in the same
+//! unit: see [`limits::CALL_WORK`], [`limits::WEBSOCKET_FRAME_WORK`] and [`limits::REQUEST_WORK`].
+
+use std::io::{self, Read, Write};
+
+use crate::limits;
+
+/// What one turn may still do.
+#[derive(Debug)]
+pub(super) struct Budget(usize);
+
+impl Budget {
+    pub(super) fn of_turn() -> Budget {
+        Budget(limits::TURN_WORK)
+    }
+
+    pub(super) fn is_spent(&self) -> bool {
+        self.0 == 0
+    }
+
+    /// What the next connection may do.
+    pub(super) fn share(&self) -> usize {
+        self.0.min(limits::TURN_SHARE)
+    }
+
+    pub(super) fn spend(&mut self, work: usize) {
+        self.0 = self.0.saturating_sub(work);
+    }
+}
+
+/// A socket that reads and writes as long as its share lasts; then it is as if it would block.
+#[derive(Debug)]
+pub(super) struct Metered<S> {
+    socket: S,
+    share: usize,
+    spent: usize,
+    /// Whether the last write left something behind.
+    has_waiting: bool,
+    /// Whether bytes were written since [`Metered::take_progress`].
+    wrote: bool,
+}
+
+impl<S> Metered<S> {
+    pub(super) fn new(socket: S) -> Metered<S> {
+        Metered { socket, share: 0, spent: 0, has_waiting: false, wrote: false }
+    }
+
+    pub(super) fn get_ref(&self) -> &S {
+        &self.socket
+    }
+
+    pub(super) fn get_mut(&mut self) -> &mut S {
+        &mut self.socket
+    }
+
+    /// Begins a new share; what is left of the last one is gone.
+    pub(super) fn allow(&mut self, share: usize) {
+        (self.share, self.spent) = (share, 0);
+    }
+
+    /// Takes work from the share that is none of the socket's.
+    pub(super) fn charge(&mut self, work: usize) {
+        self.share = self.share.saturating_sub(work);
+        self.spent += work;
+    }
+
+    /// Adds to the share, for a last word to the other end.
+    pub(super) fn grant(&mut self, work: usize) {
+        self.share = self.share.saturating_add(work);
+    }
+
+    /// The work since [`Metered::allow`]. The last piece of it may have gone beyond the share.
+    pub(super) fn spent(&self) -> usize {
+        self.spent
+    }
+
+    /// Whether the share is used up, so that the socket may hold or take more.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.share == 0
+    }
+
+    /// Whether bytes wait because the socket or the share took no more.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.has_waiting
+    }
+
+    /// Whether the socket has taken bytes since the last call.
+    pub(super) fn take_progress(&mut self) -> bool {
+        std::mem::take(&mut self.wrote)
+    }
+
+    /// How many of these bytes the next call may move.
+    fn begin(&mut self, length: usize) -> io::Result<usize> {
+        if self.is_exhausted() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let length = length.min(self.share);
+        self.charge(limits::CALL_WORK);
+        Ok(length)
+    }
+}
+
+impl<S: Read> Read for Metered<S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.begin(buffer.len())?;
+        let read = uninterrupted(|| self.socket.read(&mut buffer[..length]))?;
+        self.charge(read);
+        Ok(read)
+    }
+}
+
+impl<S: Write> Write for Metered<S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.has_waiting = true;
+        let length = self.begin(bytes.len())?;
+        let written = uninterrupted(|| self.socket.write(&bytes[..length]))?;
+        self.charge(written);
+        self.wrote |= written > 0;
+        self.has_waiting = written < bytes.len();
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.socket.flush()
+    }
+}
+
+fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_bounds_what_is_read_and_written_together() {
+        let mut socket = Metered::new(io::Cursor::new(vec![7; 1_000_000]));
+        let mut buffer = [0; 4_096];
+        assert!(socket.read(&mut buffer).is_err(), "nothing is allowed yet");
+        socket.allow(3 * limits::CALL_WORK);
+        let mut moved = 0;
+        while !socket.is_exhausted() {
+            moved += socket.read(&mut buffer[..1_000]).expect("within the share");
+            moved += socket.write(&buffer[..1_000]).unwrap_or_default();
+        }
+        assert!(moved > 0 && moved <= 3 * limits::CALL_WORK, "{moved}");
+        assert!(socket.spent() <= 4 * limits::CALL_WORK + 1_000, "{}", socket.spent());
+        assert_eq!(socket.write(&buffer).map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock));
+        assert!(socket.has_waiting());
+        socket.allow(usize::MAX);
+        assert_eq!(socket.write(&buffer).expect("allowed"), buffer.len());
+        assert!(!socket.has_waiting() && socket.take_progress() && !socket.take_progress());
+    }
+
+    #[test]
+    fn a_budget_is_given_in_shares() {
+        let mut budget = Budget::of_turn();
+        let mut shares = 0;
+        while !budget.is_spent() {
+            budget.spend(budget.share());
+            shares += 1;
+        }
+        assert_eq!((shares, budget.share()), (limits::TURN_WORK.div_ceil(limits::TURN_SHARE), 0));
+    }
+}
