@@ -1,11 +1,11 @@
 //! Which pages may open a websocket, and whose word is taken for where it comes from.
 //!
-//! Pages of the server itself may. But a browser knows the server by a name alone: a page of `evil.example`, whose owner
-//! has that name point to `127.0.0.1` or `192.168.1.5` once the page is loaded (DNS rebinding), is for the browser of
-//! somebody there a page of the server, and `Host` and `Origin` agree. It reaches servers that its owner can't. So where
-//! a connection comes from a private address to a private address, the name has to be one that can't point elsewhere: an
-//! IP address, or `localhost` (RFC 6761 §6.3). All other names are to be named, with `--origin`. A server that is told a
-//! public address of its own with `--public-addr` is anybody's to reach, and goes by any name.
+//! Pages of the server itself may: `Origin` (RFC 6454 §7) and `Host` (RFC 9110 §7.2) agree. That alone does not protect
+//! a server in a private network: the owner of `evil.example` can let that name resolve to `127.0.0.1` or `192.168.1.5`
+//! after a browser in that network has loaded the page (DNS rebinding), and then both headers name `evil.example`. So
+//! if a connection comes from a private address to a private address, the name must be an IP address or `localhost`
+//! (RFC 6761 §6.3), which nobody can redirect; other names need `--origin`. The check does not apply if `--public-addr`
+//! gives a public address, because such a server is open to connections from everywhere.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -62,7 +62,7 @@ impl Origin {
         }))
     }
 
-    /// Whether its host is an IP address or this machine: no name that its owner could have point elsewhere.
+    /// Whether its host is an IP address or `localhost`: no name that DNS could resolve to another address.
     fn is_literal(&self) -> bool {
         let authority = self.0.split_once("://").map_or("", |(_, authority)| authority);
         let host =
@@ -120,7 +120,8 @@ impl Gate {
         self.proxies.iter().any(|proxies| proxies.contains(&ip))
     }
 
-    /// Where a websocket really comes from that a connection from `remote` to `local` asks for, or what to tell its page.
+    /// The address of the player for a websocket that a connection from `remote` to `local` asks for, or why the page
+    /// is refused.
     pub(super) fn check(
         &mut self,
         now: Instant,
