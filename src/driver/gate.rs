@@ -11,7 +11,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::bind::is_private;
 use super::http::Upgrade;
@@ -107,6 +107,7 @@ impl Gate {
     /// `public` are the addresses that the server is told to be reached at.
     pub(super) fn new(origins: Vec<Origin>, proxies: Vec<IpNet>, public: &[SocketAddr]) -> Gate {
         let is_public = public.iter().any(|address| !is_private(address.ip()));
+        let proxies = proxies.into_iter().map(canonical_prefix).collect();
         Gate { origins, proxies, is_public, refused: 0, logged: None }
     }
 
@@ -182,6 +183,15 @@ fn remedy(origin: &Origin) -> String {
     format!(": to let them, start it with --origin {origin}")
 }
 
+/// The prefix in the form of [`canonical`] addresses.
+fn canonical_prefix(prefix: IpNet) -> IpNet {
+    let mapped = |v6: Ipv6Net| Ipv4Net::new(v6.addr().to_ipv4_mapped()?, v6.prefix_len().checked_sub(96)?).ok();
+    match prefix {
+        IpNet::V6(v6) => mapped(v6).map_or(prefix, IpNet::V4),
+        IpNet::V4(_) => prefix,
+    }
+}
+
 /// An address with or without a port, which is 0 then.
 fn address(text: &str) -> Option<SocketAddr> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
@@ -249,6 +259,7 @@ mod tests {
         check(&["10.0.0.0/31"], "10.0.0.1:9", chain, "10.0.0.9:0");
         check(&["10.0.0.0/8"], "10.0.0.1:9", chain, "198.51.100.7:0");
         check(&["10.0.0.0/8"], "[::ffff:10.0.0.1]:9", chain, "198.51.100.7:0");
+        check(&["::ffff:10.0.0.0/104"], "10.0.0.1:9", chain, "198.51.100.7:0");
         check(&["10.0.0.0/8"], "11.0.0.1:9", chain, "11.0.0.1:9");
         check(&["0.0.0.0/0"], "10.0.0.1:9", chain, "6.6.6.6:0");
         check(&["10.0.0.0/8"], "10.0.0.1:9", None, "10.0.0.1:9");
