@@ -2,8 +2,8 @@
 //!
 //! The server is given keys, a JWK set (RFC 7517) whose keys are all of one algorithm: HS256 (`"kty": "oct"`), whose
 //! keys sign as well, or EdDSA (`"kty": "OKP", "crv": "Ed25519"`), of which it needs the public halves alone. A token
-//! names its key by `kid`, so that a new key can stand beside the old one until the last token of that has expired. Keys
-//! for something else, by their `kty`, `crv`, `alg`, `use` or `key_ops`, are ignored ([`Keys::ignored`]).
+//! names its key by `kid`, so that a new key can stand beside the old one until the last token of that has expired. A
+//! key that has another purpose by its `kty`, `crv`, `alg`, `use` or `key_ops` is ignored ([`Keys::ignored`]).
 //!
 //! A token has `exp`, `aud` (that of the server), `sub` (the player, as the game gets to know them and others see them,
 //! in at most [`limits::SUBJECT_BYTES`]) and `room`: the name of the room that it is good for, or `*`. `nbf` is heeded
@@ -216,8 +216,8 @@ impl Keys {
         Ok(Keys { keys, validation, ignored })
     }
 
-    /// A sentence on each key of the set that is for something else than the tokens of this server (RFC 7517 §5 has such
-    /// keys ignored).
+    /// A sentence about each key of the set that is not used, because it has another purpose or a type that this server
+    /// doesn't support (RFC 7517 §5).
     pub fn ignored(&self) -> impl Iterator<Item = &str> {
         self.ignored.iter().map(String::as_str)
     }

@@ -136,7 +136,7 @@ pub const CONNECTIONS_PER_ADDRESS: usize = 512;
 /// Of those, and of plain HTTP connections, the ones that have not joined.
 pub const UNJOINED_PER_ADDRESS: usize = 64;
 /// TCP work that one turn of the driver's loop does for all connections together, in bytes that are read and written
-/// and their equivalents below. What is left waits for the next turn, behind the ticks that are due by then: some 0.2 ms.
+/// and their equivalents below. What is left waits for the next turn, behind the ticks that are due by then.
 pub const TURN_WORK: usize = 256 * 1024;
 /// Of that, what one connection gets before the others that are ready have had theirs.
 pub const TURN_SHARE: usize = 32 * 1024;

@@ -19,8 +19,8 @@ const KEYS: &str = "RTCADE_KEYS";
 pub(super) struct Access {
     #[command(flatten)]
     key_set: KeySet,
-    /// Origin whose pages may play, instead of the server's own; needed where those have a name in a private network; may
-    /// be repeated.
+    /// Origin whose pages may play, instead of the server's own; needed for a host name in a private network; may be
+    /// repeated.
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     pub(super) origin: Vec<Origin>,
     /// Reverse proxy whose X-Forwarded-For, -Host and -Proto are believed; may be repeated.

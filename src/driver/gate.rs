@@ -1,17 +1,17 @@
 //! Which pages may open a websocket, and whose word is taken for where it comes from.
 //!
-//! Pages of the server itself may. But a browser knows the server by a name alone: a page of `evil.example`, whose owner
-//! has that name point to `127.0.0.1` or `192.168.1.5` once the page is loaded (DNS rebinding), is for the browser of
-//! somebody there a page of the server, and `Host` and `Origin` agree. It reaches servers that its owner can't. So where
-//! a connection comes from a private address to a private address, the name has to be one that can't point elsewhere: an
-//! IP address, or `localhost` (RFC 6761 §6.3). All other names are to be named, with `--origin`. A server that is told a
-//! public address of its own with `--public-addr` is anybody's to reach, and goes by any name.
+//! Pages of the server itself may: `Origin` (RFC 6454 §7) and `Host` (RFC 9110 §7.2) agree. That alone does not protect
+//! a server in a private network: the owner of `evil.example` can let that name resolve to `127.0.0.1` or `192.168.1.5`
+//! after a browser in that network has loaded the page (DNS rebinding), and then both headers name `evil.example`. So
+//! if a connection comes from a private address to a private address, the name must be an IP address or `localhost`
+//! (RFC 6761 §6.3), which nobody can redirect; other names need `--origin`. The check does not apply if `--public-addr`
+//! gives a public address, because such a server is open to connections from everywhere.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::bind::is_private;
 use super::http::Upgrade;
@@ -62,7 +62,7 @@ impl Origin {
         }))
     }
 
-    /// Whether its host is an IP address or this machine: no name that its owner could have point elsewhere.
+    /// Whether its host is an IP address or `localhost`: no name that DNS could resolve to another address.
     fn is_literal(&self) -> bool {
         let authority = self.0.split_once("://").map_or("", |(_, authority)| authority);
         let host =
@@ -107,6 +107,7 @@ impl Gate {
     /// `public` are the addresses that the server is told to be reached at.
     pub(super) fn new(origins: Vec<Origin>, proxies: Vec<IpNet>, public: &[SocketAddr]) -> Gate {
         let is_public = public.iter().any(|address| !is_private(address.ip()));
+        let proxies = proxies.into_iter().map(canonical_prefix).collect();
         Gate { origins, proxies, is_public, refused: 0, logged: None }
     }
 
@@ -120,7 +121,8 @@ impl Gate {
         self.proxies.iter().any(|proxies| proxies.contains(&ip))
     }
 
-    /// Where a websocket really comes from that a connection from `remote` to `local` asks for, or what to tell its page.
+    /// The address of the player for a websocket that a connection from `remote` to `local` asks for, or why the page
+    /// is refused.
     pub(super) fn check(
         &mut self,
         now: Instant,
@@ -179,6 +181,15 @@ impl Gate {
 
 fn remedy(origin: &Origin) -> String {
     format!(": to let them, start it with --origin {origin}")
+}
+
+/// The prefix in the form of [`canonical`] addresses.
+fn canonical_prefix(prefix: IpNet) -> IpNet {
+    let mapped = |v6: Ipv6Net| Ipv4Net::new(v6.addr().to_ipv4_mapped()?, v6.prefix_len().checked_sub(96)?).ok();
+    match prefix {
+        IpNet::V6(v6) => mapped(v6).map_or(prefix, IpNet::V4),
+        IpNet::V4(_) => prefix,
+    }
 }
 
 /// An address with or without a port, which is 0 then.
@@ -248,6 +259,7 @@ mod tests {
         check(&["10.0.0.0/31"], "10.0.0.1:9", chain, "10.0.0.9:0");
         check(&["10.0.0.0/8"], "10.0.0.1:9", chain, "198.51.100.7:0");
         check(&["10.0.0.0/8"], "[::ffff:10.0.0.1]:9", chain, "198.51.100.7:0");
+        check(&["::ffff:10.0.0.0/104"], "10.0.0.1:9", chain, "198.51.100.7:0");
         check(&["10.0.0.0/8"], "11.0.0.1:9", chain, "11.0.0.1:9");
         check(&["0.0.0.0/0"], "10.0.0.1:9", chain, "6.6.6.6:0");
         check(&["10.0.0.0/8"], "10.0.0.1:9", None, "10.0.0.1:9");

@@ -290,8 +290,8 @@ impl Connections {
         }
     }
 
-    /// Gives the connections that have something to do their shares, one after the other, until the budget is spent: the
-    /// next turn goes on where this one stops.
+    /// Serves the ready connections round-robin until the budget is spent. The next turn continues with the connection
+    /// behind the last one that was served.
     pub(super) fn handle_ready<G: Game>(&mut self, context: &mut Context<'_, G>, budget: &mut Budget) {
         self.note_signals(context.server);
         while !budget.is_spent()

@@ -1,3 +1,5 @@
+#![expect(clippy::disallowed_types, reason = "the other end of the sockets is here")]
+
 use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::TcpStream;

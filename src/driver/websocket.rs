@@ -1,7 +1,7 @@
 //! One websocket on a non-blocking socket: at most one message waits in it, the rest stays in the server's core.
 //!
-//! While bytes wait for the socket nothing is read from it. So the other end can't ask for more than it takes, and of
-//! the answers to its pings one waits at most (RFC 6455 §5.5.3 has an endpoint answer the most recent ping only).
+//! While bytes wait for the socket nothing is read from it. So replies don't accumulate for a client that doesn't read
+//! them, and at most one pong waits (RFC 6455 §5.5.3 allows an endpoint to answer the most recent ping only).
 
 use std::io::{self, Read, Write};
 use std::time::Instant;
@@ -539,7 +539,9 @@ mod tests {
             lengths in proptest::collection::vec(prop_oneof![0_usize..3, 120_usize..130, 65_530_usize..65_540], 0..20),
             cuts in proptest::collection::vec(1_usize..70_000, 1..20),
         ) {
-            let long = |length: usize| [&[0x82, 0xff][..], &(length as u64).to_be_bytes(), &[9; 4], &vec![0xff; length]].concat();
+            let long = |length: usize| {
+                [&[0x82, 0xff][..], &(length as u64).to_be_bytes(), &[9; 4], &vec![0xff; length]].concat()
+            };
             let bytes: Vec<u8> = lengths
                 .iter()
                 .flat_map(|&length| if length > 65_535 { long(length) } else { frame(0x82, &vec![0xff; length]) })

@@ -116,7 +116,7 @@ pub enum Disconnect {
     Away,
     /// It broke, with or without another code: who was there may come back.
     Lost,
-    /// What it sent is no websocket: nothing more can come of it.
+    /// What it sent is no websocket, or more frames than are allowed: nothing more can come of it.
     Broken,
 }
 
