@@ -105,10 +105,16 @@ pub const RELAYED_PER_SECOND: u32 = 2_048;
 pub const RELAY_QUEUE_BYTES: usize = 64 * 1024;
 /// Candidates that the server puts into one answer.
 pub const CANDIDATES_ADVERTISED: usize = 8;
-/// Addresses from which one peer may be heard; the next one closes it.
+/// Paths (a local and a remote address each) over which one peer may be heard; for the next one the oldest that has
+/// proven nothing is forgotten.
 pub const PEER_ADDRESSES: usize = 8;
-/// Addresses that one peer may introduce in its life, the ones it moved away from and came back to included.
+/// Remote addresses that one peer may introduce in its life, those that were forgotten and came back included. Checks
+/// from further ones are passed over.
 pub const PEER_INTRODUCTIONS: u16 = 64;
+/// ICE checks of one peer that are remembered, so that a copy of one from another address is known as such.
+pub const PEER_CHECKS: usize = 64;
+/// How long a peer that has proven a path keeps it after it was last heard there: until then nobody else can claim it.
+pub const PATH_KEPT: Duration = Duration::from_secs(5);
 /// Local UDP addresses (each with its own `LocalId`).
 pub const LOCAL_ADDRESSES: usize = 64;
 /// Bytes sent to an address that has not proven itself, per byte received from it (RFC 9000 §8 has the same bound).
@@ -177,9 +183,11 @@ pub const RELOAD_GRACE: Duration = Duration::from_millis(1_500);
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(1_200);
 /// Pings that may stay unanswered; with the next one due the websocket is lost.
 pub const HEARTBEATS_UNANSWERED: u8 = 3;
-/// An open data channel on which nothing was heard for so long is passed by until it brings something: what a player is
-/// told goes over the websocket.
+/// An open data channel that has delivered nothing for so long, although something waited to be, is passed by until it
+/// delivers: frames go over the websocket.
 pub const CHANNEL_SILENCE: Duration = Duration::from_millis(1_500);
+/// Of that, the time after which both ways are asked whether they are alive.
+pub const CHANNEL_DOUBT: Duration = Duration::from_millis(500);
 /// Bytes of reliable messages that are kept for a player until they are acknowledged; who comes back and has missed
 /// more begins anew.
 pub const UNACKNOWLEDGED_BYTES: usize = 64 * 1024;
@@ -222,6 +230,7 @@ const _: () = assert!(
     HEARTBEAT_INTERVAL.as_millis() * (1 + HEARTBEATS_UNANSWERED as u128) <= 5_000,
     "who vanishes without a word is missed within 5 s"
 );
+const _: () = assert!(CHANNEL_DOUBT.as_millis() * 3 <= CHANNEL_SILENCE.as_millis(), "an answer can come in time");
 const _: () = assert!(CHANNEL_SILENCE.as_millis() > PING_INTERVAL.as_millis(), "a ping's answer breaks the silence");
 const _: () = assert!(UPLINK_PACKETS_PER_SECOND >= 2 * FRAMES_PER_SECOND, "the limit of frames is met first");
 const _: () = assert!(

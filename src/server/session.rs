@@ -19,7 +19,7 @@ use crate::player::{Arrived, Frames, NotTaken};
 use crate::rate::{Allowance, network};
 use crate::room;
 use crate::wire::codes::{CLOSE_REFUSED, ErrorCode, Leave};
-use crate::wire::frame::{Kind, Transport};
+use crate::wire::frame::{self, Kind, Transport};
 use crate::wire::msgpack;
 use crate::wire::signaling::{self, Fault, JoinReply, JoinRequest, ReplyTo, Return, RoomName, SessionInfo};
 
@@ -372,7 +372,7 @@ impl<G: Game> Server<G> {
                 Arrived::Ping { clock_ms: pinged, padding } => {
                     let tick = self.rooms[room].last_tick;
                     let body = msgpack::encode_pong(pinged, clock_ms, tick, &padding);
-                    self.send_unreliable(now, session, &SharedBody::plain(Kind::Pong, body));
+                    self.answer_ping(now, session, transport, &SharedBody::plain(Kind::Pong, body));
                     continue;
                 }
             };
@@ -393,62 +393,83 @@ impl<G: Game> Server<G> {
         (now - self.started).as_secs_f64() * 1000.0
     }
 
-    /// The data channel of a session, where it is open and better than the websocket: one that is silent is passed by
-    /// once the websocket was heard meanwhile. Where neither is, what would wait in the websocket would arrive late.
+    /// The data channel of a session, where it is open and better than the websocket: one that delivers nothing is passed
+    /// by once the websocket was heard meanwhile. Where neither is, what would wait in the websocket would arrive late.
     pub(super) fn channel(&self, now: Instant, session: usize) -> Option<PeerKey> {
         let Session { peer, connection, .. } = self.sessions[session];
-        let heard = self.endpoint.heard_at(peer?)?;
-        let is_passed_by = now >= heard + limits::CHANNEL_SILENCE
-            && connection.is_some_and(|index| {
-                let websocket = self.connections[index].heard;
-                websocket >= heard + limits::CHANNEL_SILENCE / 2 && now < websocket + 2 * limits::HEARTBEAT_INTERVAL
-            });
-        peer.filter(|_| !is_passed_by)
+        let peer = peer.filter(|&peer| self.endpoint.is_open(peer))?;
+        let is_passed_by = self.endpoint.silence(peer).is_some_and(|silence| {
+            now >= silence.from
+                && connection.is_some_and(|index| {
+                    let websocket = self.connections[index].heard;
+                    websocket >= silence.doubted_from && now < websocket + 2 * limits::HEARTBEAT_INTERVAL
+                })
+        });
+        Some(peer).filter(|_| !is_passed_by)
     }
 
-    /// Asks whether the websocket is alive, where the data channel falls silent.
-    fn doubt_channel(&mut self, now: Instant, session: usize, peer: PeerKey) {
-        let Some(doubted) = self.endpoint.heard_at(peer).map(|heard| heard + limits::CHANNEL_SILENCE / 2) else {
-            return;
-        };
-        let Some(index) = self.sessions[session].connection.filter(|_| now >= doubted) else { return };
+    /// Asks whether data channel and websocket are alive, where the channel may deliver nothing.
+    fn doubt_channel(&mut self, now: Instant, session: usize) {
+        let Session { peer: Some(peer), connection, .. } = self.sessions[session] else { return };
+        let doubted = self.endpoint.silence(peer).filter(|silence| now >= silence.doubted_from);
+        let Some(silence) = doubted else { return };
+        self.endpoint.ask_where_silent(now, peer);
+        let Some(index) = connection else { return };
         let websocket = &mut self.connections[index];
-        if websocket.asked < doubted && !websocket.closing {
+        if websocket.asked < silence.doubted_from && !websocket.closing {
             websocket.asked = now;
             self.push(index, Signal::Ping);
         }
     }
 
-    /// Over the data channel, or else over the websocket, there at most one state at a time.
+    /// Over the data channel, or else over the websocket.
     pub(super) fn send_unreliable(&mut self, now: Instant, session: usize, body: &SharedBody) {
-        let channel = self.channel(now, session);
-        if let Some(peer) = channel {
-            self.doubt_channel(now, session, peer);
+        self.doubt_channel(now, session);
+        match self.channel(now, session) {
+            Some(peer) => self.send_over_channel(now, session, peer, body),
+            None => self.send_over_websocket(session, body),
         }
+    }
+
+    /// Answers a ping the way it came. A client that pings over the websocket while its channel is open hears nothing
+    /// over the channel.
+    fn answer_ping(&mut self, now: Instant, session: usize, transport: Transport, pong: &SharedBody) {
+        let peer = self.sessions[session].peer.filter(|&peer| self.endpoint.is_open(peer));
+        match (peer, transport) {
+            (Some(peer), Transport::DataChannel) => return self.send_over_channel(now, session, peer, pong),
+            (Some(peer), Transport::WebSocket) => self.endpoint.doubt(now, peer),
+            (None, _) => {}
+        }
+        self.send_over_websocket(session, pong);
+    }
+
+    fn send_over_channel(&mut self, now: Instant, session: usize, peer: PeerKey, body: &SharedBody) {
         let session = &mut self.sessions[session];
-        if let Some(peer) = channel {
-            let hosted = &self.rooms[session.room];
-            let is_of_tick = matches!(body.kind, Kind::State | Kind::Tick | Kind::Event);
-            if is_of_tick && !self.endpoint.takes_tick(now, peer, hosted.last_tick) {
-                self.counters.held_back += 1;
-                return;
-            }
-            let consumed = hosted.room.consumed(session.player);
-            let endpoint = &mut self.endpoint;
-            let dropped = &mut self.counters.dropped_frames;
-            session.frames.write_unreliable(
-                body.kind,
-                body.deflated,
-                &body.bytes,
-                consumed,
-                &mut self.frame,
-                |frame| {
-                    *dropped += u64::from(endpoint.send(now, peer, frame) == Sent::Dropped);
-                },
-            );
+        let hosted = &self.rooms[session.room];
+        let is_state = matches!(body.kind, Kind::State | Kind::Tick);
+        let is_of_tick = is_state || body.kind == Kind::Event;
+        if is_of_tick && !self.endpoint.takes_tick(now, peer, hosted.last_tick, is_state) {
+            self.counters.held_back += 1;
             return;
         }
-        let Some(connection) = session.connection.and_then(|index| self.connections.get_mut(index)) else { return };
+        let (bytes, parts) = frame::size(&body.bytes);
+        if !self.endpoint.reserve(now, peer, bytes, parts) {
+            self.counters.dropped_frames += 1;
+            return;
+        }
+        let consumed = hosted.room.consumed(session.player);
+        let endpoint = &mut self.endpoint;
+        let mut is_whole = true;
+        session.frames.write_unreliable(body.kind, body.deflated, &body.bytes, consumed, &mut self.frame, |part| {
+            is_whole &= endpoint.send_reserved(now, peer, part) == Sent::Sent
+        });
+        self.counters.dropped_frames += u64::from(!is_whole);
+    }
+
+    /// There at most one state waits at a time.
+    fn send_over_websocket(&mut self, session: usize, body: &SharedBody) {
+        let index = self.sessions[session].connection;
+        let Some(connection) = index.and_then(|index| self.connections.get_mut(index)) else { return };
         if connection.closing {
             return;
         }
@@ -504,7 +525,7 @@ pub(super) fn channel_fault(why: Closed) -> Fault {
         Closed::ReliableChannel => ErrorCode::ChannelMustBeUnreliable,
         Closed::NeverOpened => ErrorCode::BadSdp,
         Closed::Lost | Closed::ByPeer => ErrorCode::NoSuchSession,
-        Closed::TooManyAddresses | Closed::Flood => ErrorCode::RateLimited,
+        Closed::Flood => ErrorCode::RateLimited,
         Closed::Failed => ErrorCode::Internal,
     };
     Fault::new(code, why.to_string())

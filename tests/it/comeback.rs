@@ -144,6 +144,95 @@ fn a_channel_that_falls_silent_is_passed_by_and_used_again() {
     assert_newer_and_newer(&sim, ada);
 }
 
+/// Datagrams are lost one way alone; the websocket is as before.
+fn cut(sim: &mut Simulation<Echo>, client: ClientId, way: &str) {
+    let (whole, cut) = (vec![Node::Latency(25 * MS)], vec![Node::NoUdp, Node::Latency(25 * MS)]);
+    let path = match way {
+        "down" => Path { up: whole, down: cut },
+        "up" => Path { up: cut, down: whole },
+        _ => Path { up: cut.clone(), down: cut },
+    };
+    sim.set_path(client, path);
+}
+
+#[test]
+fn a_channel_that_delivers_one_way_alone_is_passed_by_and_used_again() {
+    for way in ["down", "up", "both"] {
+        let mut sim = echo();
+        let ada = sim.join("one way", "Ada");
+        sim.run(2 * SECOND);
+        let lost = sim.elapsed();
+        cut(&mut sim, ada, way);
+        let mut slowest = Duration::ZERO;
+        sim.run_every(33 * MS, 8 * SECOND, |sim| {
+            sim.send(ada, &1_u32);
+            if sim.elapsed() > lost + 2 * SECOND {
+                slowest = slowest.max(MS * u32::try_from(sim[ada].client.unacknowledged()).unwrap());
+            }
+        });
+        assert_eq!(transports(&sim), (0, 1, 0), "{way} {:?}", story(&sim, ada, lost));
+        let gap = longest_gap(&sim, ada, lost);
+        assert!(gap <= if way == "up" { 100 * MS } else { 500 * MS }, "{way}: {gap:?}");
+        assert!(slowest <= 5 * MS, "{way}: inputs reach the game: {slowest:?}");
+        let free = sim.elapsed();
+        sim.set_path(ada, Path::new(25 * MS));
+        sim.run_every(33 * MS, 3 * SECOND, |sim| drop(sim.send(ada, &1_u32)));
+        assert_eq!(transports(&sim), (1, 0, 0), "{way}");
+        assert!(longest_gap(&sim, ada, free) <= 100 * MS, "{way}: {:?}", longest_gap(&sim, ada, free));
+        let (down, messages) = (sim[ada].down().delivered, sim[ada].websocket_up().sent);
+        sim.run_every(33 * MS, 3 * SECOND, |sim| drop(sim.send(ada, &1_u32)));
+        assert!(sim[ada].down().delivered >= down + 80, "{way}: states come over UDP again");
+        assert!(sim[ada].websocket_up().sent < messages + 10, "{way}: and inputs go over it");
+        assert_newer_and_newer(&sim, ada);
+    }
+}
+
+#[test]
+fn a_new_address_leaves_no_long_hole() {
+    let mut sim = echo();
+    let ada = sim.join("moves", "Ada");
+    sim.run(3 * SECOND);
+    for moves in 0..10 {
+        let moved = sim.elapsed();
+        sim.rebind(ada);
+        sim.run((4_000 + 7 * moves) * MS);
+        let gap = longest_gap(&sim, ada, moved - 100 * MS);
+        assert!(gap <= 500 * MS, "{moves}: {gap:?}");
+        assert_eq!(transports(&sim), (1, 0, 0), "{moves}: the channel is used again");
+    }
+    assert!(story(&sim, ada, 3 * SECOND).is_empty(), "the room was open all the time");
+    assert_newer_and_newer(&sim, ada);
+}
+
+/// Frames over the websocket, heartbeats aside, would show that a channel was passed by.
+#[test]
+fn a_channel_that_delivers_is_not_passed_by_whatever_the_network_is_like() {
+    let lossy = |permille: u16, one_way: Duration| Path::new(one_way).with(&Node::Loss { permille });
+    let paths = [("far", lossy(0, 400 * MS)), ("lossy", lossy(200, 25 * MS)), ("very lossy", lossy(400, 25 * MS))];
+    for (name, path) in paths {
+        for is_silent in [false, true] {
+            for plays in [false, true] {
+                let mut sim = Simulation::new(3, move |_| Ok(Echo { is_silent }));
+                let ada = sim.join("calm", "Ada");
+                sim.run(10 * SECOND);
+                assert!(sim[ada].client.is_open());
+                sim.set_path(ada, path.clone());
+                sim.run(2 * SECOND);
+                let (before, mut passed_by) = (sim[ada].websocket_down().sent, 0);
+                sim.run_every(33 * MS, 30 * SECOND, |sim| {
+                    passed_by += transports(sim).1;
+                    if plays {
+                        sim.send(ada, &1_u32);
+                    }
+                });
+                let frames = sim[ada].websocket_down().sent - before;
+                let what = format!("{name}, silent {is_silent}, plays {plays}: {frames} frames, passed by {passed_by}");
+                eprintln!("{what}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_channel_that_never_opened_is_offered_again() {
     let mut sim = echo();

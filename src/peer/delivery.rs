@@ -1,0 +1,83 @@
+//! Whether what is sent arrives.
+//!
+//! A channel is alive by what it delivers, not by what it brings: datagrams may be lost one way alone. Something is
+//! delivered when a SACK acknowledges more than the last one did (RFC 9260 §3.3.4), or a heartbeat is answered (§8.3).
+//! Where there is something to deliver and nothing was delivered for [`limits::CHANNEL_SILENCE`], the channel is silent;
+//! and at once where one of the ends says that it hears nothing. After [`limits::CHANNEL_DOUBT`] without a sign
+//! heartbeats ask: they find a receiver that had no reason to acknowledge, and later that the channel delivers again.
+//!
+//! Nothing here has a timer: what is to be sent asks.
+
+use std::time::{Duration, Instant};
+
+use crate::limits;
+
+/// Time between two heartbeats that ask.
+const INTERVAL: Duration = Duration::from_millis(250);
+
+/// What is known of a channel that may deliver nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Silence {
+    /// Since when it is in doubt: another way that was heard from then on is better.
+    pub doubted_from: Instant,
+    /// From when on it counts as silent.
+    pub from: Instant,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Delivery {
+    /// Since when something waits to be delivered, and nothing was.
+    waits_since: Option<Instant>,
+    /// When one of the ends said that it hears nothing.
+    doubted_at: Option<Instant>,
+    /// What was said before the channel could be heard again still arrives.
+    trusted_until: Option<Instant>,
+    asked_at: Option<Instant>,
+}
+
+impl Delivery {
+    /// A message was sent.
+    pub(super) fn handle_sent(&mut self, now: Instant) {
+        self.waits_since.get_or_insert(now);
+    }
+
+    /// Something was delivered; `is_all` where nothing newer was sent.
+    pub(super) fn handle_delivered(&mut self, now: Instant, is_all: bool, round_trip: Duration) {
+        if self.silence().is_some_and(|silence| now >= silence.from) {
+            self.trust(now, round_trip);
+        }
+        self.waits_since = (!is_all).then_some(now);
+        self.doubted_at = None;
+    }
+
+    /// The channel has just begun to deliver: what the other end says of its silence was said before.
+    pub(super) fn trust(&mut self, now: Instant, round_trip: Duration) {
+        self.trusted_until = Some(now + limits::CHANNEL_DOUBT + round_trip);
+    }
+
+    /// One of the ends hears nothing.
+    pub(super) fn doubt(&mut self, now: Instant) {
+        if self.trusted_until.is_none_or(|until| now >= until) {
+            self.doubted_at.get_or_insert(now);
+        }
+    }
+
+    /// `None` where nothing waits to be delivered.
+    pub(super) fn silence(&self) -> Option<Silence> {
+        let waited = self.waits_since.map(|since| Silence {
+            doubted_from: since + limits::CHANNEL_DOUBT,
+            from: since + limits::CHANNEL_SILENCE,
+        });
+        self.doubted_at.map(|at| Silence { doubted_from: at, from: at }).or(waited)
+    }
+
+    /// Whether a heartbeat is to ask now; it is noted as sent.
+    pub(super) fn asks(&mut self, now: Instant) -> bool {
+        let is_doubted = self.silence().is_some_and(|silence| now >= silence.doubted_from);
+        let asks = is_doubted && self.asked_at.is_none_or(|asked| now >= asked + INTERVAL);
+        if asks {
+            self.asked_at = Some(now);
+        }
+        asks
+    }
+}
