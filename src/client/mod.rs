@@ -570,16 +570,12 @@ impl Client {
         self.stream = Stream::default();
         if let Some(peer) = &mut self.peer {
             peer.doubt(self.now);
-            peer.ask_where_silent(self.now, &mut self.outbox);
         }
         let body = msgpack::encode_clock(self.clock_ms());
         self.send_over(false, Kind::Ping, &body);
     }
 
     fn send_unreliable(&mut self, kind: Kind, body: &[u8]) {
-        if let Some(peer) = &mut self.peer {
-            peer.ask_where_silent(self.now, &mut self.outbox);
-        }
         let over_channel = self.channel_carries();
         self.send_over(over_channel, kind, body);
     }

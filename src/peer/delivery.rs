@@ -6,7 +6,8 @@
 //! and at once where one of the ends says that it hears nothing. After [`limits::CHANNEL_DOUBT`] without a sign
 //! heartbeats ask: they find a receiver that had no reason to acknowledge, and later that the channel delivers again.
 //!
-//! Nothing here has a timer: what is to be sent asks.
+//! The offering end asks by a timer. The answering end, of which there are thousands on one machine, asks with what it
+//! is to send.
 
 use std::time::{Duration, Instant};
 
@@ -71,10 +72,15 @@ impl Delivery {
         self.doubted_at.map(|at| Silence { doubted_from: at, from: at }).or(waited)
     }
 
+    /// When a heartbeat is to ask next.
+    pub(super) fn asks_at(&self) -> Option<Instant> {
+        let doubted_from = self.silence()?.doubted_from;
+        Some(self.asked_at.map_or(doubted_from, |asked| doubted_from.max(asked + INTERVAL)))
+    }
+
     /// Whether a heartbeat is to ask now; it is noted as sent.
     pub(super) fn asks(&mut self, now: Instant) -> bool {
-        let is_doubted = self.silence().is_some_and(|silence| now >= silence.doubted_from);
-        let asks = is_doubted && self.asked_at.is_none_or(|asked| now >= asked + INTERVAL);
+        let asks = self.asks_at().is_some_and(|at| now >= at);
         if asks {
             self.asked_at = Some(now);
         }

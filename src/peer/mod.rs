@@ -478,7 +478,9 @@ impl Peer {
             return None;
         }
         let handshake = self.handshake_at.map(|(at, _)| at);
-        [Some(self.rtc_deadline), handshake, self.probe_at, self.fails_at()].into_iter().flatten().min()
+        let is_offering = self.role == Role::Active && self.is_open();
+        let asks_at = self.lane.delivery().asks_at().filter(|_| is_offering);
+        [Some(self.rtc_deadline), handshake, self.probe_at, asks_at, self.fails_at()].into_iter().flatten().min()
     }
 
     /// Takes a STUN message that names this peer, or answers its check.
@@ -581,6 +583,9 @@ impl Peer {
         }
         if self.probe_at.is_some_and(|at| at <= now) {
             self.probe(now, outbox);
+        }
+        if self.role == Role::Active {
+            self.ask_where_silent(now, outbox);
         }
         if let Some((_, wait)) = self.handshake_at.filter(|&(at, _)| at <= now) {
             self.handshake(now, (wait * 2).min(RETRY_MAX), outbox);

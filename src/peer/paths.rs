@@ -203,6 +203,7 @@ impl Paths {
     /// The path in use, as long as it has not been chosen by proof.
     pub(super) fn choose(&mut self, pair: Pair) {
         self.current = Some(pair);
+        self.challenger = self.challenger.filter(|&challenger| challenger != pair);
     }
 
     /// The one path of the offering end, which trusts whoever answers.
@@ -219,7 +220,8 @@ impl Paths {
     /// The peer wants to be reached over this path, or sends over it: it is to prove itself. `true` if it is another
     /// than before.
     pub(super) fn challenge(&mut self, pair: Pair) -> bool {
-        self.current != Some(pair) && self.is_known(pair) && self.challenger.replace(pair) != Some(pair)
+        let is_other = self.current.is_some_and(|current| current != pair) && self.is_known(pair);
+        is_other && self.challenger.replace(pair) != Some(pair)
     }
 
     /// The path that is to prove itself next.

@@ -159,7 +159,7 @@ fn cut(sim: &mut Simulation<Echo>, client: ClientId, way: &str) {
 fn a_channel_that_delivers_one_way_alone_is_passed_by_and_used_again() {
     for way in ["down", "up", "both"] {
         let mut sim = echo();
-        let ada = sim.join("one way", "Ada");
+        let ada = sim.join("one-way", "Ada");
         sim.run(2 * SECOND);
         let lost = sim.elapsed();
         cut(&mut sim, ada, way);
@@ -204,31 +204,34 @@ fn a_new_address_leaves_no_long_hole() {
     assert_newer_and_newer(&sim, ada);
 }
 
-/// Frames over the websocket, heartbeats aside, would show that a channel was passed by.
+/// Of 900 ticks those at which the server had passed the channel by, on a path that loses both ways.
+fn passed_by(is_silent: bool, plays: bool, permille: u16, one_way: Duration) -> usize {
+    let mut sim = Simulation::new(3, move |_| Ok(Echo { is_silent }));
+    let ada = sim.join("calm", "Ada");
+    sim.run(5 * SECOND);
+    assert!(sim[ada].client.is_open());
+    sim.set_path(ada, Path::new(one_way).with(&Node::Loss { permille }));
+    sim.run(2 * SECOND);
+    let mut passed_by = 0;
+    sim.run_every(33 * MS, 30 * SECOND, |sim| {
+        passed_by += transports(sim).1;
+        if plays {
+            sim.send(ada, &1_u32);
+        }
+    });
+    passed_by
+}
+
 #[test]
 fn a_channel_that_delivers_is_not_passed_by_whatever_the_network_is_like() {
-    let lossy = |permille: u16, one_way: Duration| Path::new(one_way).with(&Node::Loss { permille });
-    let paths = [("far", lossy(0, 400 * MS)), ("lossy", lossy(200, 25 * MS)), ("very lossy", lossy(400, 25 * MS))];
-    for (name, path) in paths {
-        for is_silent in [false, true] {
-            for plays in [false, true] {
-                let mut sim = Simulation::new(3, move |_| Ok(Echo { is_silent }));
-                let ada = sim.join("calm", "Ada");
-                sim.run(10 * SECOND);
-                assert!(sim[ada].client.is_open());
-                sim.set_path(ada, path.clone());
-                sim.run(2 * SECOND);
-                let (before, mut passed_by) = (sim[ada].websocket_down().sent, 0);
-                sim.run_every(33 * MS, 30 * SECOND, |sim| {
-                    passed_by += transports(sim).1;
-                    if plays {
-                        sim.send(ada, &1_u32);
-                    }
-                });
-                let frames = sim[ada].websocket_down().sent - before;
-                let what = format!("{name}, silent {is_silent}, plays {plays}: {frames} frames, passed by {passed_by}");
-                eprintln!("{what}");
-            }
+    for is_silent in [false, true] {
+        for plays in [false, true] {
+            assert_eq!(passed_by(is_silent, plays, 0, 400 * MS), 0, "far: {is_silent}, {plays}");
+            let lossy = passed_by(is_silent, plays, 200, 25 * MS);
+            let very_lossy = passed_by(is_silent, plays, 400, 25 * MS);
+            // Where the game says nothing a few packets a second can all be lost, and the websocket carries no less.
+            let few = if is_silent { 100 } else { 9 };
+            assert!(lossy <= few && very_lossy <= 4 * few, "{is_silent}, {plays}: {lossy} and {very_lossy} of 900");
         }
     }
 }
