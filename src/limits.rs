@@ -173,6 +173,9 @@ pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 pub const PEER_OPEN_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the end that offers waits for anything at all from the other end: where UDP is blocked, nothing comes.
 pub const PEER_REACH_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long the end that offers waits for DTLS once ICE has a path: a record that was forged or damaged on the way can
+/// spoil a handshake silently, and another one is quicker than what may come of it.
+pub const PEER_SECURE_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long an empty room is kept.
 pub const EMPTY_ROOM_LINGER: Duration = Duration::from_secs(10);
 /// How long a player whose websocket was lost may stay away and come back to what they had.

@@ -145,6 +145,7 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
             ("foreign", peers.foreign),
             ("unproven", peers.unproven),
             ("excess", peers.excess),
+            ("alerts", peers.alerts),
         ],
     );
     text.counters(

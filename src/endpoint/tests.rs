@@ -48,6 +48,10 @@ struct Net {
     records: Vec<Vec<u8>>,
     /// Nothing goes to or comes from this address of the server.
     blocked: Option<LocalId>,
+    /// DTLS datagrams that were sent, either way.
+    dtls: usize,
+    /// The one of them that is damaged, and how.
+    damage: Option<(usize, fn(&mut Vec<u8>))>,
 }
 
 fn server(local: LocalId) -> SocketAddr {
@@ -77,6 +81,8 @@ impl Net {
             traffic: BTreeMap::new(),
             records: Vec::new(),
             blocked: None,
+            dtls: 0,
+            damage: None,
         }
     }
 
@@ -182,9 +188,22 @@ impl Net {
         self.collect();
     }
 
+    /// Sends a datagram on its way, damaged where it is its turn.
+    fn put(&mut self, mut packet: Packet) {
+        let (Packet::Up { bytes, .. } | Packet::Down { bytes, .. }) = &mut packet;
+        if (20..64).contains(&bytes[0]) {
+            if let Some((_, damage)) = self.damage.filter(|&(which, _)| which == self.dtls) {
+                damage(bytes);
+            }
+            self.dtls += 1;
+        }
+        self.order += 1;
+        self.packets.insert((self.now + ONE_WAY, self.order), packet);
+    }
+
     /// Takes what both sides have to say.
     fn collect(&mut self) {
-        let at = self.now + ONE_WAY;
+        let mut packets = Vec::new();
         for client in &mut self.clients {
             client.events.extend(std::iter::from_fn(|| client.peer.poll_event()));
             while let Some(transmit) = client.outbox.poll() {
@@ -198,9 +217,8 @@ impl Net {
                     20..64 => self.records.push(bytes.clone()),
                     _ => {}
                 }
-                self.order += 1;
                 if !client.is_silent {
-                    self.packets.insert((at, self.order), Packet::Up { source: client.address, local, bytes });
+                    packets.push(Packet::Up { source: client.address, local, bytes });
                 }
             }
         }
@@ -208,9 +226,9 @@ impl Net {
             assert!(transmit.bytes.len() <= limits::UDP_PAYLOAD_BYTES);
             let (local, destination, bytes) = (transmit.local, transmit.destination, transmit.bytes.to_vec());
             self.traffic.entry(destination).or_default().down += bytes.len() as u64;
-            self.order += 1;
-            self.packets.insert((at, self.order), Packet::Down { local, destination, bytes });
+            packets.push(Packet::Down { local, destination, bytes });
         }
+        packets.into_iter().for_each(|packet| self.put(packet));
         self.events.extend(std::iter::from_fn(|| self.endpoint.poll_event()));
     }
 
@@ -588,6 +606,74 @@ fn a_path_that_is_proven_and_heard_is_nobody_elses() {
     for client in [victim, claimant] {
         let (down, up) = net.exchange(client, Duration::from_secs(1));
         assert!(down >= 28 && up >= 28, "client {client}: {down} down, {up} up");
+    }
+}
+
+/// Ways to damage a datagram that begins with a record of DTLS (RFC 6347 §4.1).
+const DAMAGES: [(&str, fn(&mut Vec<u8>)); 8] = [
+    ("type", |bytes| bytes[0] ^= 1),
+    ("version", |bytes| bytes[1] ^= 1),
+    ("epoch", |bytes| bytes[4] ^= 1),
+    ("length", |bytes| bytes[12] ^= 1),
+    ("message", |bytes| bytes[13] ^= 1),
+    ("body", |bytes| bytes[30] ^= 1),
+    ("end", |bytes| *bytes.last_mut().unwrap() ^= 1),
+    ("junk", |bytes| bytes.iter_mut().enumerate().for_each(|(at, byte)| *byte = if at == 0 { 22 } else { 7 })),
+];
+
+#[test]
+fn a_damaged_handshake_goes_on_or_is_given_up_in_time() {
+    let mut given_up = 0;
+    for number in 0..8 {
+        for (what, damage) in DAMAGES {
+            let mut net = Net::new();
+            net.damage = Some((number, damage));
+            let client = net.connect_with(|answer| answer);
+            let start = net.now;
+            let is_over = |net: &Net| {
+                let is_open = net.endpoint.is_open(net.clients[client].key) && net.clients[client].peer.is_open();
+                is_open || net.endpoint.peers() == 0 || net.clients[client].peer.is_closed()
+            };
+            while !is_over(&net) {
+                net.run(Duration::from_millis(10));
+            }
+            let passed = net.now - start;
+            let events = net.events.iter().map(|(_, event)| event).chain(&net.clients[client].events);
+            let failures = events.filter(|event| matches!(event, Event::Closed(_))).inspect(|&event| {
+                assert_eq!(
+                    *event,
+                    Event::Closed(Closed::Failed),
+                    "{number}, {what}: the client is told, and offers again"
+                );
+            });
+            given_up += failures.count();
+            assert!(passed <= limits::PEER_SECURE_TIMEOUT + ONE_WAY * 6, "{number}, {what}: {passed:?}");
+        }
+    }
+    assert!((1..=16).contains(&given_up), "{given_up} of 64");
+}
+
+#[test]
+fn what_anybody_may_send_ends_no_handshake() {
+    // Of the whole time that it takes: alerts, junk, and records of a later epoch, all from the right address.
+    let alert = [21, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 1, 0, 2, 2, 40];
+    let behind = [&[20, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0][..], &alert].concat();
+    let of_epoch_1 = [&[22, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 0, 9, 0, 40][..], &[7; 40]].concat();
+    let junk: Vec<Vec<u8>> = (20..64).map(|first| [&[first][..], &[first; 40]].concat()).collect();
+    let forged: Vec<Vec<u8>> = [vec![alert.to_vec(), behind, of_epoch_1], junk].concat();
+    for (number, bytes) in forged.iter().enumerate() {
+        for at in [0, 3, 5, 7, 9, 11] {
+            let mut net = Net::new();
+            let client = net.connect_with(|answer| answer);
+            let (source, start) = (net.clients[client].address, net.now);
+            net.run(ONE_WAY / 2 * at);
+            net.give(source, bytes);
+            let Client { peer, outbox, .. } = &mut net.clients[client];
+            peer.handle_datagram(net.now, LOCAL, server(LOCAL), bytes, outbox);
+            net.run(start + Duration::from_secs(2) - net.now);
+            assert!(net.endpoint.is_open(net.clients[client].key), "{number} {at}: {:?}", net.events);
+            assert_eq!(net.clients[client].events, [Event::Open], "{number} {at}");
+        }
     }
 }
 

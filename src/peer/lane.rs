@@ -135,10 +135,12 @@ pub struct Dropped {
     pub fragment: u64,
     /// Messages on another stream, or not binary.
     pub foreign: u64,
-    /// Datagrams to an address that had not proven itself.
+    /// Datagrams to a path that had not proven itself, and frames that would have been one.
     pub unproven: u64,
     /// Packets past what a peer may send.
     pub excess: u64,
+    /// Alerts in plain text during the handshake, which anybody can send.
+    pub alerts: u64,
 }
 
 impl std::ops::AddAssign for Dropped {
@@ -149,6 +151,7 @@ impl std::ops::AddAssign for Dropped {
         self.foreign += other.foreign;
         self.unproven += other.unproven;
         self.excess += other.excess;
+        self.alerts += other.alerts;
     }
 }
 

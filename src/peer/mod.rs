@@ -29,7 +29,7 @@ use str0m::{Candidate, IceConnectionState, Input, Output, Rtc};
 
 use crate::limits;
 use crate::rate::Allowance;
-use dtls::DtlsHandle;
+use dtls::{DtlsHandle, WithoutAlerts};
 use lane::{Arrival, Lane, Role};
 use paths::{Asked, Paths, Proof};
 use sdp::{Description, Setup};
@@ -228,6 +228,7 @@ pub struct Peer {
     slow_path: bool,
     events: VecDeque<Event>,
     unproven_dropped: u64,
+    alerts_dropped: u64,
     uplink: Uplink,
     downlink: Allowance,
     /// Empty, but for its capacity.
@@ -346,6 +347,7 @@ impl Peer {
             slow_path: false,
             events: VecDeque::new(),
             unproven_dropped: 0,
+            alerts_dropped: 0,
             uplink: Uplink::new(now),
             downlink: Allowance::new(limits::DOWNLINK_BYTES_PER_SECOND, now),
             arrivals: Vec::new(),
@@ -447,7 +449,12 @@ impl Peer {
     /// What was dropped.
     #[must_use]
     pub fn dropped(&self) -> Dropped {
-        Dropped { unproven: self.unproven_dropped, excess: self.uplink.excess(), ..self.lane.dropped() }
+        Dropped {
+            unproven: self.unproven_dropped,
+            excess: self.uplink.excess(),
+            alerts: self.alerts_dropped,
+            ..self.lane.dropped()
+        }
     }
 
     /// Whether the peer's path is free enough for what this tick has to say, a state or events: to a peer whose path is
@@ -479,8 +486,9 @@ impl Peer {
         }
         let handshake = self.handshake_at.map(|(at, _)| at);
         let is_offering = self.role == Role::Active && self.is_open();
+        let fails_at = self.fails_at().map(|(at, _)| at);
         let asks_at = self.lane.delivery().asks_at().filter(|_| is_offering);
-        [Some(self.rtc_deadline), handshake, self.probe_at, asks_at, self.fails_at()].into_iter().flatten().min()
+        [Some(self.rtc_deadline), handshake, self.probe_at, asks_at, fails_at].into_iter().flatten().min()
     }
 
     /// Takes a STUN message that names this peer, or answers its check.
@@ -557,7 +565,24 @@ impl Peer {
             return;
         }
         self.reach_before = None;
-        let Ok(receive) = Receive::new(Protocol::Udp, source, stand_in(local, source), bytes) else { return };
+        let is_handshake = bytes.first().is_some_and(|first| (20..64).contains(first)) && self.stages.dtls.is_none();
+        if !is_handshake {
+            self.handle_slowly(now, pair, bytes, outbox);
+            return;
+        }
+        let mut records = WithoutAlerts::of(bytes);
+        for run in records.by_ref() {
+            self.handle_slowly(now, pair, run, outbox);
+        }
+        self.alerts_dropped += records.alerts;
+    }
+
+    fn handle_slowly(&mut self, now: Instant, pair: Pair, bytes: &[u8], outbox: &mut Outbox) {
+        let local = stand_in(pair.local, pair.remote);
+        let Ok(receive) = Receive::new(Protocol::Udp, pair.remote, local, bytes) else { return };
+        if self.closed {
+            return;
+        }
         if let Err(error) = self.rtc.handle_input(Input::Receive(now, receive)) {
             log::debug!("peer {}: {error}", self.ufrag);
             self.close(now, Closed::Failed, outbox);
@@ -566,10 +591,17 @@ impl Peer {
         self.drain(now, Some(pair), outbox);
     }
 
-    /// When it is given up, where it doesn't open before.
-    fn fails_at(&self) -> Option<Instant> {
-        let reach_before = self.reach_before.unwrap_or(self.open_before);
-        (!self.lane.is_open()).then_some(reach_before.min(self.open_before))
+    /// When it is given up, where it doesn't open before, and as what.
+    fn fails_at(&self) -> Option<(Instant, Closed)> {
+        // A record that was damaged on the way may have spoiled DTLS for good, without a word.
+        let is_unsecured = self.role == Role::Active && self.stages.dtls.is_none();
+        let secure_before = self.stages.ice.filter(|_| is_unsecured).map(|ice| ice + limits::PEER_SECURE_TIMEOUT);
+        let never_opened =
+            self.reach_before.map_or(self.open_before, |reach_before| reach_before.min(self.open_before));
+        let (failed, never_opened) =
+            (secure_before.map(|at| (at, Closed::Failed)), (never_opened, Closed::NeverOpened));
+        let first = failed.filter(|(at, _)| *at < never_opened.0).unwrap_or(never_opened);
+        (!self.lane.is_open()).then_some(first)
     }
 
     /// Time has come for what [`Peer::poll_timeout`] named.
@@ -577,8 +609,8 @@ impl Peer {
         if self.closed {
             return;
         }
-        if self.fails_at().is_some_and(|at| at <= now) {
-            self.close(now, Closed::NeverOpened, outbox);
+        if let Some((_, why)) = self.fails_at().filter(|&(at, _)| at <= now) {
+            self.close(now, why, outbox);
             return;
         }
         if self.probe_at.is_some_and(|at| at <= now) {

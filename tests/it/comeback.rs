@@ -254,6 +254,30 @@ fn a_channel_that_never_opened_is_offered_again() {
 }
 
 #[test]
+fn a_channel_that_ends_is_offered_again_at_once_and_then_less_and_less_often() {
+    let mut sim = echo();
+    let ada = sim.join("again", "Ada");
+    sim.run(12 * SECOND);
+    let is_closed = |event: &&(Duration, Event)| matches!(event.1, Event::ChannelClosed { .. });
+    let lost = sim.elapsed();
+    sim.set_path(ada, Path::new(25 * MS).with(&Node::NoUdp));
+    while !sim[ada].events.iter().any(|event| is_closed(&event)) {
+        sim.run(10 * MS);
+    }
+    let offers = |sim: &Simulation<Echo>| sim[ada].texts.iter().filter(|text| text["a"] == "exchangeSdpR").count();
+    sim.run(200 * MS);
+    assert_eq!(offers(&sim), 1, "at once");
+    sim.run(limits::PEER_REACH_TIMEOUT + 9 * SECOND);
+    assert_eq!(offers(&sim), 1);
+    sim.run(2 * SECOND);
+    assert_eq!(offers(&sim), 2, "then after ten seconds");
+    assert_eq!(story(&sim, ada, lost).len(), 1, "it is said once");
+    sim.set_path(ada, Path::new(25 * MS));
+    sim.run(60 * SECOND);
+    assert!(sim[ada].client.is_open());
+}
+
+#[test]
 fn who_reaches_nobody_for_long_is_told_that_it_is_the_end() {
     let mut sim = echo();
     let ada = sim.join("alone", "Ada");
