@@ -551,7 +551,7 @@ impl Client {
         self.send_unreliable(Kind::Input, &body);
     }
 
-    /// Whether frames go over the channel: one that delivers nothing is passed by where the websocket was heard meanwhile.
+    /// Whether frames go over the channel: one that delivers nothing is passed by where the websocket was heard since.
     fn channel_carries(&self) -> bool {
         let Some(peer) = self.peer.as_ref().filter(|peer| peer.is_open()) else { return false };
         let Some(silence) = peer.silence().filter(|silence| self.now >= silence.from) else { return true };

@@ -87,3 +87,58 @@ impl Delivery {
         asks
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn start() -> (Delivery, Instant) {
+        #[expect(clippy::disallowed_methods, reason = "an Instant can't be made otherwise; only differences matter")]
+        let now = Instant::now();
+        (Delivery::default(), now)
+    }
+
+    fn is_silent(delivery: &Delivery, now: Instant) -> bool {
+        delivery.silence().is_some_and(|silence| now >= silence.from)
+    }
+
+    #[test]
+    fn silence_counts_from_the_oldest_that_waits_and_ends_with_the_first_that_is_delivered() {
+        let (mut delivery, now) = start();
+        assert_eq!((delivery.silence(), delivery.asks_at()), (None, None), "nothing waits");
+        delivery.handle_sent(now);
+        delivery.handle_sent(now + 900 * MS);
+        assert!(!is_silent(&delivery, now + limits::CHANNEL_SILENCE - MS));
+        assert!(is_silent(&delivery, now + limits::CHANNEL_SILENCE));
+        delivery.handle_delivered(now + 2_000 * MS, false, Duration::ZERO);
+        assert!(!is_silent(&delivery, now + 2_000 * MS + limits::CHANNEL_SILENCE - MS), "progress is enough");
+        assert!(is_silent(&delivery, now + 2_000 * MS + limits::CHANNEL_SILENCE), "the rest waits from then on");
+        delivery.handle_delivered(now + 4_000 * MS, true, Duration::ZERO);
+        assert_eq!(delivery.silence(), None);
+    }
+
+    #[test]
+    fn heartbeats_ask_after_a_third_of_it_and_on_until_something_is_delivered() {
+        let (mut delivery, now) = start();
+        delivery.handle_sent(now);
+        let asked: Vec<u32> = (0..3_000).filter(|&ms| delivery.asks(now + MS * ms)).collect();
+        assert_eq!(asked, (500..3_000).step_by(250).collect::<Vec<_>>());
+        delivery.handle_delivered(now + 3_000 * MS, true, Duration::ZERO);
+        assert!(!delivery.asks(now + 9_000 * MS));
+    }
+
+    #[test]
+    fn a_word_of_silence_counts_at_once_but_not_one_that_was_said_before_the_channel_came_back() {
+        let (mut delivery, now) = start();
+        delivery.doubt(now);
+        assert_eq!(delivery.silence(), Some(Silence { doubted_from: now, from: now }));
+        assert!(delivery.asks(now), "whether or not anything waits");
+        delivery.handle_delivered(now + 100 * MS, true, 300 * MS);
+        delivery.doubt(now + 899 * MS);
+        assert_eq!(delivery.silence(), None);
+        delivery.doubt(now + 900 * MS);
+        assert!(is_silent(&delivery, now + 900 * MS));
+    }
+}

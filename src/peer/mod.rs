@@ -7,7 +7,9 @@
 
 mod delivery;
 mod dtls;
+mod events;
 mod lane;
+mod outbox;
 mod pace;
 mod paths;
 mod sdp;
@@ -15,9 +17,7 @@ mod uplink;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::ops::Range;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rand::{Rng, SeedableRng};
@@ -37,145 +37,16 @@ use uplink::Uplink;
 
 pub use delivery::Silence;
 pub(crate) use dtls::SeededDtls;
+pub use events::{Closed, Event, Path, Sent, Stages, Stun};
 pub use lane::Dropped;
 #[cfg(any(test, fuzzing))]
 pub(crate) use lane::hostile;
+pub use outbox::{LocalId, Outbox, Transmit};
 pub(crate) use pace::RoundTrip;
 pub use paths::Pair;
 pub use sdp::SdpError;
 #[cfg(feature = "driver")]
 pub(crate) use sdp::host_candidates;
-
-/// A local UDP address, numbered by the caller from 0, below [`limits::LOCAL_ADDRESSES`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LocalId(pub u16);
-
-/// A datagram to send.
-#[derive(Debug)]
-pub struct Transmit<'a> {
-    /// From which local address.
-    pub local: LocalId,
-    /// Where to.
-    pub destination: SocketAddr,
-    /// Its payload.
-    pub bytes: &'a [u8],
-}
-
-/// Datagrams of any number of peers that wait to be polled, in order: one buffer for all of them, which empties when
-/// the last is gone.
-#[derive(Default)]
-pub struct Outbox {
-    bytes: Vec<u8>,
-    /// Where a packet is written before it is encrypted; kept for its capacity.
-    packet: Vec<u8>,
-    waiting: VecDeque<(LocalId, SocketAddr, Range<usize>)>,
-}
-
-impl Outbox {
-    /// The next datagram. Lent until the next call.
-    pub fn poll(&mut self) -> Option<Transmit<'_>> {
-        let (local, destination, range) = self.waiting.pop_front()?;
-        Some(Transmit { local, destination, bytes: &self.bytes[range] })
-    }
-
-    /// Adds the datagram that `write` appends.
-    fn push<E>(
-        &mut self,
-        local: LocalId,
-        destination: SocketAddr,
-        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        if self.waiting.is_empty() {
-            self.bytes.clear();
-        }
-        let start = self.bytes.len();
-        write(&mut self.bytes)?;
-        self.waiting.push_back((local, destination, start..self.bytes.len()));
-        Ok(())
-    }
-}
-
-/// What became of a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
-    /// It is on its way.
-    Sent,
-    /// It could not leave now, and so never will.
-    Dropped,
-}
-
-/// What happened.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Event {
-    /// Frames can be sent.
-    Open,
-    /// A frame has arrived.
-    Data(Vec<u8>),
-    /// The peer is no more.
-    Closed(Closed),
-}
-
-/// Why a peer is no more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Closed {
-    /// It did not open in time.
-    NeverOpened,
-    /// Nothing was heard of it any more (RFC 7675).
-    Lost,
-    /// The other end closed it.
-    ByPeer,
-    /// Its data channel would have lost data silently.
-    ReliableChannel,
-    /// It sent far more than is allowed.
-    Flood,
-    /// Its handshake, or its cryptography, failed.
-    Failed,
-}
-
-impl fmt::Display for Closed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Closed::NeverOpened => "The data channel did not open in time; UDP may be blocked.",
-            Closed::Lost => "The data channel was lost.",
-            Closed::ByPeer => "The data channel was closed.",
-            Closed::ReliableChannel => "The data channel must be unordered, with maxRetransmits: 0.",
-            Closed::Flood => "The data channel sent too many packets.",
-            Closed::Failed => "The data channel failed.",
-        })
-    }
-}
-
-/// The path to a peer, from the lane's own packets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Path {
-    /// Smoothed round trip, in microseconds; 0 until it is first measured.
-    pub rtt_us: u32,
-    /// Smoothed variation of single packets' round trips, in microseconds: the network's, and the time that their
-    /// acknowledgements wait for a packet to ride on.
-    pub jitter_us: u32,
-    /// Of 1,000 packets to the peer since this was last asked, those that didn't arrive.
-    pub sent_loss_permille: u16,
-    /// Of 1,000 packets from the peer since this was last asked, those that didn't arrive.
-    pub received_loss_permille: u16,
-}
-
-/// When a peer came how far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stages {
-    /// ICE had a path.
-    pub ice: Option<Instant>,
-    /// The DTLS handshake was done.
-    pub dtls: Option<Instant>,
-}
-
-/// What a STUN message did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stun {
-    /// It was for this peer, over a path that is its own now.
-    Accepted,
-    /// It was not this peer's, came over another path before, or over one path too many.
-    Refused,
-}
 
 /// First byte of a DTLS record of application data (RFC 6347 §4.1).
 const APPLICATION_DATA: u8 = 23;
@@ -302,7 +173,7 @@ impl Peer {
             return Err(SdpError("The answer must be a=setup:passive."));
         }
         for &(local, address) in locals {
-            self.add_local(stand_in(local, address));
+            self.add_local(Pair { local, remote: address }.stand_in());
         }
         for &address in &answer.candidates {
             if let Ok(candidate) = Candidate::host(address, Protocol::Udp) {
@@ -501,7 +372,7 @@ impl Peer {
         outbox: &mut Outbox,
     ) -> Stun {
         let Ok(message) = StunMessage::parse(bytes) else { return Stun::Refused };
-        let Ok(receive) = Receive::new(Protocol::Udp, source, stand_in(local, source), bytes) else {
+        let Ok(receive) = Receive::new(Protocol::Udp, source, Pair { local, remote: source }.stand_in(), bytes) else {
             return Stun::Refused;
         };
         if self.closed || !self.rtc.accepts(&Input::Receive(now, receive)) {
@@ -529,7 +400,7 @@ impl Peer {
     /// Notes a path that has shown the password. `false` if it was one too many.
     fn introduce(&mut self, now: Instant, pair: Pair, outbox: &mut Outbox) -> bool {
         let Some(number) = self.paths.number_remote(pair.remote) else { return false };
-        self.add_local(stand_in(pair.local, pair.remote));
+        self.add_local(pair.stand_in());
         let candidate = number.and_then(|number| {
             // A candidate unlike all before it: str0m keeps those that were taken away, and finds them first.
             let base = SocketAddr::new(pair.remote.ip(), number);
@@ -578,7 +449,7 @@ impl Peer {
     }
 
     fn handle_slowly(&mut self, now: Instant, pair: Pair, bytes: &[u8], outbox: &mut Outbox) {
-        let local = stand_in(pair.local, pair.remote);
+        let local = pair.stand_in();
         let Ok(receive) = Receive::new(Protocol::Udp, pair.remote, local, bytes) else { return };
         if self.closed {
             return;
@@ -673,13 +544,13 @@ impl Peer {
         write: impl FnOnce(&mut Lane, &mut Vec<u8>) -> bool,
     ) -> Sent {
         let mut packet = std::mem::take(&mut outbox.packet);
-        let before = outbox.waiting.len();
+        let before = outbox.len();
         if !self.closed && write(&mut self.lane, &mut packet) {
             self.uplink.handle_sent();
             self.send_packet(now, &packet, outbox);
         }
         outbox.packet = packet;
-        if outbox.waiting.len() > before { Sent::Sent } else { Sent::Dropped }
+        if outbox.len() > before { Sent::Sent } else { Sent::Dropped }
     }
 
     /// Ends the peer; the other end is told.
@@ -724,14 +595,14 @@ impl Peer {
 
     fn send_heartbeat(&mut self, now: Instant, asked: Asked, outbox: &mut Outbox) -> bool {
         let mut packet = std::mem::take(&mut outbox.packet);
-        let before = outbox.waiting.len();
+        let before = outbox.len();
         self.lane.write_heartbeat(asked.nonce, &mut packet);
         match self.role {
             Role::Active => self.send_packet(now, &packet, outbox),
             Role::Passive => self.seal(asked.pair, &packet, outbox),
         }
         outbox.packet = packet;
-        outbox.waiting.len() > before
+        outbox.len() > before
     }
 
     fn handshake(&mut self, now: Instant, wait: Duration, outbox: &mut Outbox) {
@@ -953,7 +824,7 @@ impl Peer {
         bytes: &[u8],
         outbox: &mut Outbox,
     ) {
-        let mut pair = Pair { local: local_of(source), remote: destination };
+        let mut pair = Pair::of(source, destination);
         let is_stun = bytes.first().is_some_and(|&byte| byte < 4);
         match (self.role, self.paths.current()) {
             _ if is_stun => {}
@@ -981,22 +852,6 @@ impl Peer {
 fn ice_password(rng: &mut ChaCha20Rng) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     (0..24).map(|_| char::from(ALPHABET[(rng.next_u32() >> 26) as usize])).collect()
-}
-
-/// str0m knows local addresses by number only: one address of a documentation range (RFC 5737, RFC 3849) stands for
-/// each, so that it makes no difference to ICE by which of its names the server was reached.
-fn stand_in(local: LocalId, remote: SocketAddr) -> SocketAddr {
-    let port = STAND_IN_PORT + local.0;
-    match remote {
-        SocketAddr::V4(_) => (Ipv4Addr::new(192, 0, 2, 1), port).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), port).into(),
-    }
-}
-
-const STAND_IN_PORT: u16 = 1024;
-
-fn local_of(stand_in: SocketAddr) -> LocalId {
-    LocalId(stand_in.port().saturating_sub(STAND_IN_PORT))
 }
 
 #[cfg(test)]

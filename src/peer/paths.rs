@@ -13,7 +13,7 @@
 //!
 //! The offering end has one path: the one that its str0m has chosen.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
 use str0m::Candidate;
@@ -28,6 +28,26 @@ pub struct Pair {
     pub local: LocalId,
     /// The other end's.
     pub remote: SocketAddr,
+}
+
+/// The port that stands for the local address of number 0.
+const STAND_IN_PORT: u16 = 1024;
+
+impl Pair {
+    /// str0m knows local addresses by number only: one address of a documentation range (RFC 5737, RFC 3849) stands for
+    /// each, so that it makes no difference to ICE by which of its names the server was reached.
+    pub(super) fn stand_in(self) -> SocketAddr {
+        let port = STAND_IN_PORT + self.local.0;
+        match self.remote {
+            SocketAddr::V4(_) => (Ipv4Addr::new(192, 0, 2, 1), port).into(),
+            SocketAddr::V6(_) => (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), port).into(),
+        }
+    }
+
+    /// The path that str0m sends over, by what stands for its local address.
+    pub(super) fn of(stand_in: SocketAddr, remote: SocketAddr) -> Pair {
+        Pair { local: LocalId(stand_in.port().saturating_sub(STAND_IN_PORT)), remote }
+    }
 }
 
 struct Known {
