@@ -29,7 +29,7 @@ export type ErrorCode =
   | "version_mismatch"
   | "draining"
   | "internal"
-  /** A stage of connecting took too long: signaling 10 s (5 s to come back), ICE and DTLS 8 s each, the channel 5 s. */
+  /** A stage of connecting took too long: signaling 10 s (5 s to come back), ICE 8 s, DTLS 4 s, the channel 5 s. */
   | "timeout"
   /** The server, or a path to it, could not be reached or was lost. */
   | "unreachable"

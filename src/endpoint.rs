@@ -10,7 +10,7 @@ use rand_chacha::ChaCha20Rng;
 use slab::Slab;
 use str0m::ice::StunMessage;
 
-use crate::peer::{Closed, Event, Identity, Outbox, Path, Peer, SdpError, Sent, Stun};
+use crate::peer::{Closed, Event, Identity, Outbox, Pair, Path, Peer, SdpError, Sent, Silence, Stun};
 
 pub use crate::peer::{Dropped, LocalId, Transmit};
 
@@ -25,7 +25,7 @@ struct Entry {
     generation: u32,
     peer: Peer,
     deadline: Option<Instant>,
-    addresses: Vec<SocketAddr>,
+    paths: Vec<Pair>,
 }
 
 /// Datagrams that no peer took, by kind.
@@ -33,9 +33,10 @@ struct Entry {
 pub struct Unroutable {
     /// First byte neither of STUN nor of DTLS (RFC 7983).
     pub unknown: u64,
-    /// STUN that is broken, for nobody here, or with a wrong password.
+    /// STUN that is broken, for nobody here, with a wrong password, copied from another path, or over a path that is
+    /// another peer's.
     pub stun: u64,
-    /// DTLS from an address that has not shown a password.
+    /// DTLS over a path that has not shown a password.
     pub dtls: u64,
 }
 
@@ -46,7 +47,7 @@ pub(crate) struct Endpoint {
     /// Boxed, because a slab that grows moves what it holds.
     peers: Slab<Box<Entry>>,
     generation: u32,
-    by_address: BTreeMap<SocketAddr, PeerKey>,
+    by_path: BTreeMap<Pair, PeerKey>,
     timers: BTreeSet<(Instant, PeerKey)>,
     events: VecDeque<(PeerKey, Event)>,
     outbox: Outbox,
@@ -62,7 +63,7 @@ impl Endpoint {
             rng: ChaCha20Rng::from_seed(seed),
             peers: Slab::new(),
             generation: 0,
-            by_address: BTreeMap::new(),
+            by_path: BTreeMap::new(),
             timers: BTreeSet::new(),
             events: VecDeque::new(),
             outbox: Outbox::default(),
@@ -107,7 +108,7 @@ impl Endpoint {
             peer.take_slow_path();
         }
         let key = PeerKey { index, generation: self.generation };
-        slot.insert(Box::new(Entry { generation: self.generation, peer, deadline: None, addresses: Vec::new() }));
+        slot.insert(Box::new(Entry { generation: self.generation, peer, deadline: None, paths: Vec::new() }));
         self.settle(key);
         Ok((key, sdp))
     }
@@ -116,7 +117,7 @@ impl Endpoint {
     pub(crate) fn handle_datagram(&mut self, now: Instant, local: LocalId, source: SocketAddr, bytes: &[u8]) {
         match bytes.first() {
             Some(0..=3) => self.handle_stun(now, local, source, bytes),
-            Some(20..=63) => match self.by_address.get(&source).copied() {
+            Some(20..=63) => match self.by_path.get(&Pair { local, remote: source }).copied() {
                 Some(key) => {
                     self.with_peer(key, |peer, outbox| peer.handle_datagram(now, local, source, bytes, outbox));
                 }
@@ -132,16 +133,20 @@ impl Endpoint {
             let entry = self.peers.get(index as usize).filter(|entry| entry.peer.ufrag() == ufrag)?;
             Some(PeerKey { index, generation: entry.generation })
         });
-        let taken =
-            key.and_then(|key| self.with_peer(key, |peer, outbox| peer.handle_stun(now, local, source, bytes, outbox)));
+        let pair = Pair { local, remote: source };
+        let owner = self.by_path.get(&pair).copied().filter(|&owner| Some(owner) != key);
+        // The source may be forged: a path that another peer has proven, and was heard over lately, is that one's.
+        let is_held = owner.and_then(|owner| self.entry(owner)).is_some_and(|entry| entry.peer.holds(now, pair));
+        let taken = key
+            .filter(|_| !is_held)
+            .and_then(|key| self.with_peer(key, |peer, outbox| peer.handle_stun(now, local, source, bytes, outbox)));
         if taken != Some(Stun::Accepted) {
             self.unroutable.stun += 1;
             return;
         }
-        // Who shows the password owns the address: another peer may have claimed it with a forged source.
-        let key = key.filter(|&key| self.entry(key).is_some_and(|entry| entry.addresses.contains(&source)));
+        let key = key.filter(|&key| self.entry(key).is_some_and(|entry| entry.paths.contains(&pair)));
         if let Some(key) = key {
-            self.by_address.insert(source, key);
+            self.by_path.insert(pair, key);
         }
     }
 
@@ -153,18 +158,35 @@ impl Endpoint {
         }
     }
 
-    #[cfg(any(test, fuzzing))]
     pub(crate) fn is_open(&self, key: PeerKey) -> bool {
         self.entry(key).is_some_and(|entry| entry.peer.is_open())
     }
 
-    /// When a packet of an open channel came last.
-    pub(crate) fn heard_at(&self, key: PeerKey) -> Option<Instant> {
-        self.entry(key).filter(|entry| entry.peer.is_open()).map(|entry| entry.peer.heard_at())
+    /// See [`Peer::silence`].
+    pub(crate) fn silence(&self, key: PeerKey) -> Option<Silence> {
+        self.entry(key).and_then(|entry| entry.peer.silence())
     }
 
-    pub(crate) fn send(&mut self, now: Instant, key: PeerKey, frame: &[u8]) -> Sent {
-        let sent = self.act(key, |peer, outbox| peer.send(now, frame, outbox)).unwrap_or(Sent::Dropped);
+    /// See [`Peer::doubt`].
+    pub(crate) fn doubt(&mut self, now: Instant, key: PeerKey) {
+        if let Some(peer) = self.open_peer(key) {
+            peer.doubt(now);
+        }
+    }
+
+    /// See [`Peer::ask_where_silent`].
+    pub(crate) fn ask_where_silent(&mut self, now: Instant, key: PeerKey) {
+        self.act(key, |peer, outbox| peer.ask_where_silent(now, outbox));
+    }
+
+    /// See [`Peer::reserve`].
+    pub(crate) fn reserve(&mut self, now: Instant, key: PeerKey, bytes: usize, parts: usize) -> bool {
+        self.open_peer(key).is_some_and(|peer| peer.reserve(now, bytes, parts))
+    }
+
+    /// See [`Peer::send_reserved`].
+    pub(crate) fn send_reserved(&mut self, now: Instant, key: PeerKey, frame: &[u8]) -> Sent {
+        let sent = self.act(key, |peer, outbox| peer.send_reserved(now, frame, outbox)).unwrap_or(Sent::Dropped);
         // Past str0m, nothing comes of it but the datagram.
         if sent == Sent::Dropped || !self.entry(key).is_some_and(|entry| entry.peer.is_fast()) {
             self.settle(key);
@@ -172,10 +194,15 @@ impl Endpoint {
         sent
     }
 
-    /// Whether a peer's path is free enough for what this tick has to say. Those that don't get every tick are spread
-    /// over the ticks.
-    pub(crate) fn takes_tick(&mut self, now: Instant, key: PeerKey, tick: u32) -> bool {
-        self.open_peer(key).is_some_and(|peer| peer.takes_tick(now, tick.wrapping_add(key.index)))
+    /// Sends a frame now or never.
+    #[cfg(test)]
+    pub(crate) fn send(&mut self, now: Instant, key: PeerKey, frame: &[u8]) -> Sent {
+        if self.reserve(now, key, frame.len(), 1) { self.send_reserved(now, key, frame) } else { Sent::Dropped }
+    }
+
+    /// See [`Peer::takes_tick`].
+    pub(crate) fn takes_tick(&mut self, now: Instant, key: PeerKey, tick: u32, is_state: bool) -> bool {
+        self.open_peer(key).is_some_and(|peer| peer.takes_tick(now, tick, is_state))
     }
 
     /// What was measured of an open peer's path since this was last asked.
@@ -251,15 +278,18 @@ impl Endpoint {
             }
             entry.deadline = deadline;
         }
-        if !entry.addresses.iter().copied().eq(entry.peer.addresses()) {
-            for old in &entry.addresses {
-                if self.by_address.get(old) == Some(&key) {
-                    self.by_address.remove(old);
+        if !entry.paths.iter().copied().eq(entry.peer.paths()) {
+            for old in &entry.paths {
+                if self.by_path.get(old) == Some(&key) {
+                    self.by_path.remove(old);
                 }
             }
-            entry.addresses = entry.peer.addresses().collect();
-            for &new in &entry.addresses {
-                self.by_address.insert(new, key);
+            let known = std::mem::replace(&mut entry.paths, entry.peer.paths().collect());
+            // One that another peer has claimed meanwhile stays that one's.
+            for &pair in &entry.paths {
+                if !known.contains(&pair) || !self.by_path.contains_key(&pair) {
+                    self.by_path.insert(pair, key);
+                }
             }
         }
     }
@@ -270,9 +300,9 @@ impl Endpoint {
         if let Some(deadline) = entry.deadline {
             self.timers.remove(&(deadline, key));
         }
-        for address in entry.addresses {
-            if self.by_address.get(&address) == Some(&key) {
-                self.by_address.remove(&address);
+        for pair in entry.paths {
+            if self.by_path.get(&pair) == Some(&key) {
+                self.by_path.remove(&pair);
             }
         }
         // A state that panicked may panic again when it is dropped.

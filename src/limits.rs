@@ -118,10 +118,16 @@ pub const PRESENCE_BYTES_PER_SECOND: u32 = 2 * 1024 * 1024;
 pub const RELAY_QUEUE_BYTES: usize = 64 * 1024;
 /// Candidates that the server puts into one answer.
 pub const CANDIDATES_ADVERTISED: usize = 8;
-/// Addresses from which one peer may be heard; the next one closes it.
+/// Paths (a local and a remote address each) over which one peer may be heard; for the next one the oldest that has
+/// proven nothing is forgotten.
 pub const PEER_ADDRESSES: usize = 8;
-/// Addresses that one peer may introduce in its life, the ones it moved away from and came back to included.
+/// Remote addresses that one peer may introduce in its life, those that were forgotten and came back included. Checks
+/// from further ones are passed over.
 pub const PEER_INTRODUCTIONS: u16 = 64;
+/// ICE checks of one peer that are remembered, so that a copy of one from another address is known as such.
+pub const PEER_CHECKS: usize = 64;
+/// How long a peer that has proven a path keeps it after it was last heard there: until then nobody else can claim it.
+pub const PATH_KEPT: Duration = Duration::from_secs(5);
 /// Local UDP addresses (each with its own `LocalId`).
 pub const LOCAL_ADDRESSES: usize = 64;
 /// Bytes sent to an address that has not proven itself, per byte received from it (RFC 9000 §8 has the same bound).
@@ -200,6 +206,9 @@ pub const DECISION_TIMEOUT: Duration = Duration::from_secs(10);
 pub const PEER_OPEN_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the end that offers waits for anything at all from the other end: where UDP is blocked, nothing comes.
 pub const PEER_REACH_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long the end that offers waits for DTLS once ICE has a path: a record that was forged or damaged on the way can
+/// spoil a handshake silently, and another one is quicker than what may come of it.
+pub const PEER_SECURE_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long an empty room is kept.
 pub const EMPTY_ROOM_LINGER: Duration = Duration::from_secs(10);
 /// How long a player whose websocket was lost may stay away and come back to what they had.
@@ -212,9 +221,11 @@ pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(1_200);
 pub const HEARTBEATS_UNANSWERED: u8 = 3;
 /// Pings of one websocket whose answers are recognised: the newest.
 pub const PINGS_REMEMBERED: usize = 8;
-/// An open data channel on which nothing was heard for so long is passed by until it brings something: what a player is
-/// told goes over the websocket.
+/// An open data channel that has delivered nothing for so long, although something waited to be, is passed by until it
+/// delivers: frames go over the websocket.
 pub const CHANNEL_SILENCE: Duration = Duration::from_millis(1_500);
+/// Of that, the time after which both ways are asked whether they are alive.
+pub const CHANNEL_DOUBT: Duration = Duration::from_millis(500);
 /// Bytes of reliable messages that are kept for a player until they are acknowledged; who comes back and has missed
 /// more begins anew.
 pub const UNACKNOWLEDGED_BYTES: usize = 64 * 1024;
@@ -268,6 +279,7 @@ const _: () = assert!(
     PINGS_REMEMBERED > 2 * HEARTBEATS_UNANSWERED as usize,
     "the answer to each heartbeat is recognised, and to a ping between any two"
 );
+const _: () = assert!(CHANNEL_DOUBT.as_millis() * 3 <= CHANNEL_SILENCE.as_millis(), "an answer can come in time");
 const _: () = assert!(CHANNEL_SILENCE.as_millis() > PING_INTERVAL.as_millis(), "a ping's answer breaks the silence");
 const _: () = assert!(UPLINK_PACKETS_PER_SECOND >= 2 * FRAMES_PER_SECOND, "the limit of frames is met first");
 const _: () = assert!(

@@ -6,10 +6,12 @@ export function createInputWindow(next) {
   const inputs = [];
 
   return {
+    /** Gives how many inputs there are. */
     push(input) {
       next = (next + 1) >>> 0;
       inputs.push(input);
       if (inputs.length > INPUT_WINDOW) inputs.shift();
+      return inputs.length;
     },
 
     /** Takes the number of the newest input consumed, modulo 2^16. Gives how many inputs are left. */

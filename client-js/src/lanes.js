@@ -42,8 +42,9 @@ const namedInputs = (lists) =>
  * @param emit called with the events of the game
  * @param transmit takes an unreliable frame; false where it can't leave now
  * @param transmitReliable takes a reliable frame
+ * @param onInputs called with true where inputs were sent, with false where some were acknowledged
  */
-export function createLanes({ now, setTimeout, clearTimeout }, reply, emit, transmit, transmitReliable) {
+export function createLanes({ now, setTimeout, clearTimeout }, reply, emit, transmit, transmitReliable, onInputs = () => {}) {
   const { tickMs, last: hadCommand = 0, reliableSeq = 1 } = reply;
   const link = createLink(now, tickMs);
   const assemble = createAssembler();
@@ -53,6 +54,7 @@ export function createLanes({ now, setTimeout, clearTimeout }, reply, emit, tran
   let stateTick = null;
   let flushTimer;
   let flushedAt = -Infinity;
+  let waiting = 0;
 
   /** Reliable frames that the server has not acknowledged, and how many of them this websocket has taken. */
   let kept = [];
@@ -74,6 +76,7 @@ export function createLanes({ now, setTimeout, clearTimeout }, reply, emit, tran
   const flush = () => {
     flushedAt = now();
     sendUnreliable(INPUT, inputs.body());
+    onInputs(true);
     flushIn(INPUT_REPEAT);
   };
 
@@ -143,14 +146,17 @@ export function createLanes({ now, setTimeout, clearTimeout }, reply, emit, tran
     sendUnreliable,
     ping: (send) => sendUnreliable(PING, encode([now()], PING_BYTES), send),
 
-    /** Takes a frame. @throws {WireError} where it can't be read. */
+    /** Takes a frame: its kind, where it is whole and new. @throws {WireError} where it can't be read. */
     handle(bytes, overWebsocket) {
       const frame = decodeFrame(bytes, overWebsocket);
       let whole = frame;
       if ("ack" in frame) {
         const unwrapped = link.receive(frame.seq);
         if (unwrapped === undefined) return;
-        if (inputs.acknowledge(frame.ack) === 0) clearTimeout(flushTimer);
+        const left = inputs.acknowledge(frame.ack);
+        if (left < waiting) onInputs(false);
+        waiting = left;
+        if (left === 0) clearTimeout(flushTimer);
         whole = assemble(frame, unwrapped);
       } else {
         sawTick(frame.tick);
@@ -158,11 +164,13 @@ export function createLanes({ now, setTimeout, clearTimeout }, reply, emit, tran
         if (frame.kind !== ACK && frame.seq <= received) return;
         if (frame.kind !== ACK) received = frame.seq;
       }
-      if (whole) handleBody(frame.kind, decodeBody(whole));
+      if (!whole) return;
+      handleBody(frame.kind, decodeBody(whole));
+      return frame.kind;
     },
 
     send(encoded) {
-      inputs.push(encoded);
+      waiting = inputs.push(encoded);
       const wait = flushedAt + INPUT_INTERVAL - now();
       if (wait > 0) flushIn(wait);
       else flush();

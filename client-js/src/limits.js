@@ -28,7 +28,7 @@ export const CHANNEL_BACKLOG = 32 * 1024;
 export const SOCKET_BACKLOG = 64 * 1024;
 
 export const SIGNALING_TIMEOUT = 10_000;
-export const STAGE_TIMEOUT = { ice: 8_000, dtls: 8_000, channel: 5_000 };
+export const STAGE_TIMEOUT = { ice: 8_000, dtls: 4_000, channel: 5_000 };
 
 /** A websocket that has brought nothing for so long is dead: four heartbeats were due. */
 export const SOCKET_SILENCE = 5_000;
@@ -47,6 +47,6 @@ export const COMEBACK_TIMEOUT = 60_000;
 /** How long in all. */
 export const COMEBACK_END = 300_000;
 export const RESUME_TIMEOUT = 5_000;
-/** Before a channel that failed is offered again; each further try doubles it. */
+/** Before a channel that failed is offered again, the first time aside, which is at once; each further try doubles it. */
 export const OFFER_FIRST = 10_000;
 export const OFFER_CAP = 60_000;

@@ -1,4 +1,5 @@
 import { channelError, closure, RtcadeError } from "./error.js";
+import { createDelivery } from "./delivery.js";
 import { dial } from "./dial.js";
 import { createLanes } from "./lanes.js";
 import {
@@ -71,7 +72,9 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
   let isObstacleTold = false;
   let offerTimer;
   let offers = 0;
+  /** In a row; a channel that was open for long ends it. */
   let failedOffers = 0;
+  let openedAt = Infinity;
 
   /** Since the websocket was lost. */
   let lostAt = null;
@@ -137,6 +140,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
   const close = (closing, closeCode) => {
     detach(closeCode);
     lanes.stop();
+    delivery.reset();
     for (const timer of [retryTimer, offerTimer]) clearTimeout(timer);
     env.clearInterval(watcher);
     for (const type of WAKING) page?.removeEventListener?.(type, wake);
@@ -150,26 +154,37 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
 
   // ---- What frames go over.
 
-  const transport = () => (peer?.isAlive() || (!socket && peer?.isOpen()) ? "webrtc" : "websocket");
-  const transmit = (frame) => {
-    if (transport() === "webrtc") return peer.send(frame);
+  /** One that is open is passed by where it is silent, or in doubt and the websocket was heard since. */
+  const carries = () => !socket || (peer.isAlive() && (delivery.doubtedAt === null || heardAt < delivery.doubtedAt));
+  const transport = () => (peer?.isOpen() && carries() ? "webrtc" : "websocket");
+  const transmitOverWebsocket = (frame) => {
     if (!socket || socket.bufferedAmount > SOCKET_BACKLOG) return false;
     socket.send(frame);
     return true;
   };
+  const transmit = (frame) => (transport() === "webrtc" ? peer.send(frame) : transmitOverWebsocket(frame));
+  /** Each way that may not deliver is asked; the server takes a ping over the websocket for the word that the channel is silent. */
   const ping = () => {
     if (transport() !== measured) {
       measured = transport();
       lanes.link.restart();
     }
     lanes.ping();
-    // A channel that is passed by has to be asked, or neither end would hear that it is back.
     if (peer?.isOpen() && measured === "websocket") lanes.ping(peer.send);
+    if (delivery.doubtedAt !== null && measured === "webrtc") lanes.ping(transmitOverWebsocket);
+  };
+  const delivery = createDelivery(env, ping);
+  const onInputs = (areSent) => {
+    if (!areSent) delivery.acknowledged();
+    else if (transport() === "webrtc") delivery.sent(room.tickMs);
   };
   const handle = (data, overWebsocket) => {
     try {
       if (typeof data === "string") handleSignal(JSON.parse(data));
-      else lanes.handle(new Uint8Array(data), overWebsocket);
+      else {
+        const kind = lanes.handle(new Uint8Array(data), overWebsocket);
+        if (!overWebsocket) delivery.heard(kind);
+      }
     } catch {
       // What a listener throws does not come here: it was a message that can't be read.
       lanes.link.counters.bad++;
@@ -182,8 +197,9 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     if (peer !== next) peer?.close();
     peer = next;
     clearTimeout(offerTimer);
+    delivery.reset();
     const opened = () => {
-      failedOffers = 0;
+      openedAt = now();
       isObstacleTold = false;
       if (room.status === "connecting") setStatus("open");
       ping();
@@ -197,7 +213,13 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     peer = null;
     clearTimeout(offerTimer);
     const isSupported = error.code !== "unsupported";
-    if (isSupported) offerTimer = setTimeout(offerAgain, Math.min(OFFER_CAP, OFFER_FIRST * 2 ** failedOffers++));
+    delivery.reset();
+    if (now() - openedAt >= OFFER_FIRST) failedOffers = 0;
+    openedAt = Infinity;
+    // The first time at once: what was forged or damaged on the way may have spoiled it.
+    const wait = failedOffers === 0 ? 0 : Math.min(OFFER_CAP, OFFER_FIRST * 2 ** (failedOffers - 1));
+    failedOffers++;
+    if (isSupported) offerTimer = setTimeout(offerAgain, wait);
     if (!isObstacleTold) emit("error", error);
     isObstacleTold = true;
     if (room.status === "connecting") setStatus("open");
@@ -279,7 +301,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     players.clear();
     [{ player, name: target.join.name, socketId }, ...reply.sessions].forEach(note);
     const lane = (frame) => socket?.send(frame);
-    lanes = createLanes(env, { tickMs, ...reply }, emit, transmit, lane);
+    lanes = createLanes(env, { tickMs, ...reply }, emit, transmit, lane, onInputs);
   };
 
   const drop = (closing) => {

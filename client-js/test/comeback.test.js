@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { ACK, COMMAND, EVENT, INPUT, PING, RELIABLE_EVENT } from "../src/frame.js";
+import { ACK, COMMAND, EVENT, INPUT, PING, PONG, RELIABLE_EVENT, STATE } from "../src/frame.js";
 import { dial, dialOpen, down, heartbeat, join, joinOpen, microtasks, REPLY, up } from "./fakes.js";
 
 const RESUMED = { ...REPLY, resume: "token 2", last: 0, reliableSeq: 1, sdp: undefined };
@@ -546,6 +546,87 @@ describe("a channel that is open and silent", () => {
   });
 });
 
+describe("a channel in doubt", () => {
+  const state = (n) => down(STATE, { seq: n }, [100 + n, n]);
+  const pings = ({ socket, pc }) => [socket, pc.channel].map(({ sent }) => kinds(sent, PING).length);
+  const inputs = ({ socket, pc }) => [socket, pc.channel].map(({ sent }) => kinds(sent, INPUT).length);
+  const streaming = async (count = 30, interval = 33) => {
+    const session = await joinOpen();
+    for (let n = 0; n < count; n++) {
+      session.pc.channel.deliver(state(n));
+      await session.clock.advance(interval);
+    }
+    session.socket.sent = [];
+    session.pc.channel.sent = [];
+    return session;
+  };
+
+  test("asks both ways when a steady stream stops, and is passed by when the websocket answers", async () => {
+    const session = await streaming(20);
+    await session.clock.advance(330 - 33 - 1);
+    assert.deepEqual(pings(session), [0, 0]);
+    await session.clock.advance(1);
+    assert.deepEqual(pings(session), [1, 1]);
+    assert.equal(session.room.stats.transport, "webrtc", "the websocket may be as dead");
+    session.socket.deliver(state(20));
+    assert.equal(session.room.stats.transport, "websocket");
+    session.room.send(1);
+    assert.deepEqual(inputs(session), [1, 0]);
+    session.pc.channel.deliver(state(31));
+    assert.equal(session.room.stats.transport, "websocket", "one way is not both");
+    session.pc.channel.deliver(down(PONG, { seq: 32 }, [session.clock.time, 5, 132]));
+    assert.equal(session.room.stats.transport, "webrtc");
+    assert.deepEqual(session.of("error"), []);
+  });
+
+  test("is none where the stream was not steady, or goes on slower", async () => {
+    const brief = await streaming(8);
+    const slow = await streaming(20, 150);
+    for (const session of [brief, slow]) {
+      const before = pings(session);
+      await session.clock.advance(999);
+      assert.ok(pings(session)[0] === 0 && pings(session)[1] <= before[1] + 1);
+    }
+    const session = await streaming();
+    for (let n = 30; n < 40; n++) {
+      session.pc.channel.deliver(state(n));
+      await session.clock.advance(132);
+    }
+    assert.equal(pings(session)[0], 0);
+  });
+
+  test("is none in a page that was frozen until it has read what came", async () => {
+    const session = await streaming();
+    session.clock.time += 1_000;
+    await session.clock.advance(0);
+    assert.equal(pings(session)[0], 0);
+    session.pc.channel.deliver(state(30));
+    await session.clock.advance(200);
+    assert.equal(pings(session)[0], 0);
+  });
+
+  test("begins when inputs stay unacknowledged although states come", async () => {
+    const session = await joinOpen();
+    const play = async (count, ack) => {
+      for (let n = 0; n < count; n++) {
+        session.room.send(n);
+        session.pc.channel.deliver(down(STATE, { seq: seq++, ack: ack(n) }, [100 + seq, n]));
+        await session.clock.advance(33);
+      }
+    };
+    let seq = 0;
+    let sent = 0;
+    await play(100, () => sent++);
+    assert.equal(inputs(session)[0], 0, "all is acknowledged");
+    await play(100, () => sent);
+    session.socket.sent = [];
+    session.pc.channel.sent = [];
+    await play(10, () => sent);
+    assert.ok(inputs(session)[0] >= 10 && inputs(session)[1] === 0, `${inputs(session)}`);
+    assert.equal(session.room.stats.transport, "websocket");
+  });
+});
+
 describe("a channel that has failed", () => {
   const offers = ({ sockets }) =>
     sockets.flatMap(({ signals }) => signals.filter(({ a }) => a === "exchangeSdp").map(({ i }) => i));
@@ -564,7 +645,7 @@ describe("a channel that has failed", () => {
       answer(session, offer);
       session.pc.become({ iceConnectionState: "failed" });
     }
-    assert.deepEqual(waits, [10_000, 20_000, 40_000, 60_000, 60_000]);
+    assert.deepEqual(waits, [1_000, 10_000, 20_000, 40_000, 60_000], "the first at once");
     assert.equal(session.of("error").length, 1);
     assert.deepEqual(session.of("status"), []);
   });
@@ -572,14 +653,22 @@ describe("a channel that has failed", () => {
   test("opens again, and a later failure is told of anew", async () => {
     const session = await joinOpen();
     session.pc.channel.onclose();
-    await session.clock.advance(10_000);
+    await session.clock.advance(0);
     answer(session, 1);
     session.pc.open();
     assert.equal(session.room.stats.transport, "webrtc");
     session.pc.channel.onclose();
     assert.equal(session.of("error").length, 2);
+    await session.clock.advance(9_999);
+    assert.equal(offers(session).length, 1, "it was not open for long");
+    await session.clock.advance(1);
+    assert.equal(offers(session).length, 2);
+    answer(session, 2);
+    session.pc.open();
     await session.clock.advance(10_000);
-    assert.equal(offers(session).length, 2, "at the first pace");
+    session.pc.channel.onclose();
+    await session.clock.advance(0);
+    assert.equal(offers(session).length, 3, "at once");
   });
 
   test("is offered at once when the net is back", async () => {
@@ -597,9 +686,9 @@ describe("a channel that has failed", () => {
     test(`is offered again after ${what}`, async () => {
       const session = await joinOpen();
       session.pc.channel.onclose();
-      await session.clock.advance(10_000);
+      await session.clock.advance(0);
       await reply(session);
-      await session.clock.advance(20_000);
+      await session.clock.advance(10_000);
       assert.equal(offers(session).length, 2);
     });
   }

@@ -11,6 +11,7 @@
 mod comeback;
 mod reliable;
 mod session;
+mod stream;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use serde::Serialize;
 use self::comeback::Comeback;
 use self::reliable::ReliableLane;
 use self::session::{Offer, Ticket, Websocket};
+use self::stream::Stream;
 use crate::limits;
 use crate::peer::{self, Identity, LocalId, Outbox, Peer, Sent, Stages, Transmit};
 use crate::wire::Inflater;
@@ -223,10 +225,14 @@ pub struct Client {
     requests: u32,
     /// The request for a place in the room.
     asked: u32,
+    /// In a row; a channel that was open for long ends it.
     failed_offers: u32,
+    opened_at: Option<Instant>,
     offer_at: Option<Instant>,
     is_obstacle_told: bool,
     outbox: Outbox,
+    /// The states that the data channel brings.
+    stream: Stream,
     messages: VecDeque<Message>,
     events: VecDeque<Event>,
     others: BTreeMap<u32, String>,
@@ -273,9 +279,11 @@ impl Client {
             requests: 0,
             asked: 0,
             failed_offers: 0,
+            opened_at: None,
             offer_at: None,
             is_obstacle_told: false,
             outbox: Outbox::default(),
+            stream: Stream::default(),
             messages: VecDeque::new(),
             events: VecDeque::new(),
             others: BTreeMap::new(),
@@ -400,6 +408,9 @@ impl Client {
         }
         self.settle();
         if self.is_in() {
+            if self.stream_stops_at().is_some_and(|at| at <= now) {
+                self.doubt_channel();
+            }
             if self.input_packet_at().is_some_and(|at| at <= now) {
                 self.send_inputs();
             }
@@ -513,9 +524,10 @@ impl Client {
         };
         let peer = self.peer.as_ref().and_then(Peer::poll_timeout);
         let ping = self.is_in().then_some(self.next_ping);
+        let stream = self.stream_stops_at();
         let offer = self.offer_at.filter(|_| self.is_in());
         let reliable = self.reliable.poll_timeout();
-        [Some(websocket), peer, ping, offer, reliable, self.input_packet_at()].into_iter().flatten().min()
+        [Some(websocket), peer, ping, stream, offer, reliable, self.input_packet_at()].into_iter().flatten().min()
     }
 
     fn clock_ms(&self) -> f64 {
@@ -539,14 +551,28 @@ impl Client {
         self.send_unreliable(Kind::Input, &body);
     }
 
-    /// Whether frames go over the channel: one that is silent is passed by where the websocket was heard meanwhile.
+    /// Whether frames go over the channel: one that delivers nothing is passed by where the websocket was heard since.
     fn channel_carries(&self) -> bool {
         let Some(peer) = self.peer.as_ref().filter(|peer| peer.is_open()) else { return false };
-        let (now, heard) = (self.now, peer.heard_at());
-        let is_silent = now >= heard + limits::CHANNEL_SILENCE;
-        let is_passed_by = matches!(self.websocket, Websocket::Attached { heard: at, .. }
-            if at >= heard + limits::CHANNEL_SILENCE / 2 && now < at + 2 * limits::HEARTBEAT_INTERVAL);
-        !(is_silent && is_passed_by)
+        let Some(silence) = peer.silence().filter(|silence| self.now >= silence.from) else { return true };
+        let is_passed_by = matches!(self.websocket, Websocket::Attached { heard, .. }
+            if heard >= silence.doubted_from && self.now < heard + 2 * limits::HEARTBEAT_INTERVAL);
+        !is_passed_by
+    }
+
+    fn stream_stops_at(&self) -> Option<Instant> {
+        self.stream.stops_at().filter(|_| self.is_open() && matches!(self.websocket, Websocket::Attached { .. }))
+    }
+
+    /// The states have stopped: both ways are asked, and the server takes the ping over the websocket for the word that
+    /// the channel is silent.
+    fn doubt_channel(&mut self) {
+        self.stream = Stream::default();
+        if let Some(peer) = &mut self.peer {
+            peer.doubt(self.now);
+        }
+        let body = msgpack::encode_clock(self.clock_ms());
+        self.send_over(false, Kind::Ping, &body);
     }
 
     fn send_unreliable(&mut self, kind: Kind, body: &[u8]) {
@@ -573,14 +599,9 @@ impl Client {
         }
     }
 
-    /// A channel that is passed by has to be asked too, or neither end would hear that it is back.
     fn send_ping(&mut self) {
         let body = msgpack::encode_clock(self.clock_ms());
-        let over_channel = self.channel_carries();
-        self.send_over(over_channel, Kind::Ping, &body);
-        if !over_channel && self.is_open() {
-            self.send_over(true, Kind::Ping, &body);
-        }
+        self.send_unreliable(Kind::Ping, &body);
     }
 
     fn send_reliable(&mut self, kind: Kind, body: &[u8]) {
@@ -611,7 +632,7 @@ impl Client {
         while let Some(event) = self.peer.as_mut().and_then(Peer::poll_event) {
             match event {
                 peer::Event::Open => {
-                    self.failed_offers = 0;
+                    self.opened_at = Some(self.now);
                     self.is_obstacle_told = false;
                     self.events.push_back(Event::Open);
                     self.next_ping = self.now;
@@ -643,6 +664,9 @@ impl Client {
                 }
                 self.acknowledge(ack);
                 let Some(body) = self.reassembler.push(&frame) else { return Some(()) };
+                if transport == Transport::DataChannel && matches!(frame.kind, Kind::State | Kind::Tick) {
+                    self.stream.handle_arrival(self.now);
+                }
                 body
             }
         };

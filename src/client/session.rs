@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use super::comeback::{Comeback, may_come_back};
 use super::reliable::ReliableLane;
+use super::stream::Stream;
 use super::{Client, Event, Message, WEBSOCKET_SILENCE};
 use crate::limits;
 use crate::peer::{self, Peer};
@@ -21,7 +22,7 @@ pub(super) const JOIN_PATIENCE: Duration = Duration::from_secs(10);
 const RESUME_PATIENCE: Duration = Duration::from_secs(5);
 /// How long an offer may wait for its answer.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
-/// Before a channel that failed is offered again; each further try doubles it.
+/// Before a channel that failed is offered again, the first time aside, which is at once; each further try doubles it.
 const OFFER_FIRST: Duration = Duration::from_secs(10);
 const OFFER_CAP: Duration = Duration::from_secs(60);
 /// The close code where there was no close frame (RFC 6455 §7.4.1).
@@ -262,7 +263,13 @@ impl Client {
 
     pub(super) fn lose_peer(&mut self, message: String) {
         self.close_peer();
-        let wait = OFFER_FIRST.saturating_mul(2u32.saturating_pow(self.failed_offers)).min(OFFER_CAP);
+        if self.opened_at.take().is_some_and(|opened| self.now >= opened + OFFER_FIRST) {
+            self.failed_offers = 0;
+        }
+        let wait = match self.failed_offers.checked_sub(1) {
+            None => Duration::ZERO,
+            Some(doublings) => OFFER_FIRST.saturating_mul(2u32.saturating_pow(doublings)).min(OFFER_CAP),
+        };
         self.failed_offers += 1;
         self.offer_at = Some(self.now + wait);
         if !std::mem::replace(&mut self.is_obstacle_told, true) {
@@ -272,6 +279,7 @@ impl Client {
 
     fn close_peer(&mut self) {
         self.offer_at = None;
+        self.stream = Stream::default();
         if let Some(mut peer) = self.peer.take() {
             peer.close(self.now, peer::Closed::ByPeer, &mut self.outbox);
         }

@@ -166,6 +166,7 @@ pub(super) fn text<G: Game>(
             ("foreign", peers.foreign),
             ("unproven", peers.unproven),
             ("excess", peers.excess),
+            ("alerts", peers.alerts),
         ],
     );
     text.counters(

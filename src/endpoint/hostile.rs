@@ -53,11 +53,11 @@ pub(crate) fn datagrams(now: Instant, input: &[u8]) {
             assert!(*down <= *up * limits::UNPROVEN_AMPLIFICATION);
         }
         assert!(!endpoint.is_open(key));
-        assert!(endpoint.by_address.len() <= limits::PEER_ADDRESSES);
+        assert!(endpoint.by_path.len() <= limits::PEER_ADDRESSES);
         assert!(endpoint.timers.len() == endpoint.peers());
     }
     endpoint.close(now, key);
-    assert!(endpoint.peers() == 0 && endpoint.by_address.is_empty() && endpoint.timers.is_empty());
+    assert!(endpoint.peers() == 0 && endpoint.by_path.is_empty() && endpoint.timers.is_empty());
 }
 
 /// A client's offer was answered, and it has said nothing since.

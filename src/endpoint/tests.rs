@@ -6,7 +6,8 @@ use proptest::test_runner::{Config, RngSeed};
 use super::*;
 use crate::limits;
 
-const SERVER: &str = "10.0.0.1:8080";
+/// The server's addresses, by their `LocalId`.
+const SERVERS: [&str; 2] = ["10.0.0.1:8080", "10.0.0.2:8080"];
 const LOCAL: LocalId = LocalId(0);
 const ONE_WAY: Duration = Duration::from_millis(20);
 
@@ -18,11 +19,13 @@ struct Client {
     events: Vec<Event>,
     /// Nothing goes to or comes from it.
     is_silent: bool,
+    /// The ICE checks that it sent.
+    checks: Vec<Vec<u8>>,
 }
 
 enum Packet {
-    Up { source: SocketAddr, bytes: Vec<u8> },
-    Down { destination: SocketAddr, bytes: Vec<u8> },
+    Up { source: SocketAddr, local: LocalId, bytes: Vec<u8> },
+    Down { local: LocalId, destination: SocketAddr, bytes: Vec<u8> },
 }
 
 /// Bytes that the endpoint had from an address, and sent there.
@@ -41,10 +44,22 @@ struct Net {
     packets: BTreeMap<(Instant, u64), Packet>,
     order: u64,
     traffic: BTreeMap<SocketAddr, Traffic>,
-    /// The ICE checks that clients sent.
-    checks: Vec<Vec<u8>>,
     /// The records that clients sent.
     records: Vec<Vec<u8>>,
+    /// Nothing goes to or comes from this address of the server.
+    blocked: Option<LocalId>,
+    /// DTLS datagrams that were sent, either way.
+    dtls: usize,
+    /// The one of them that is damaged, and how.
+    damage: Option<(usize, fn(&mut Vec<u8>))>,
+}
+
+fn server(local: LocalId) -> SocketAddr {
+    SERVERS[usize::from(local.0)].parse().unwrap()
+}
+
+fn local_of(server: SocketAddr) -> LocalId {
+    LocalId(u16::try_from(SERVERS.iter().position(|address| address.parse() == Ok(server)).unwrap()).unwrap())
 }
 
 fn address(host: u8, port: u16) -> SocketAddr {
@@ -64,8 +79,10 @@ impl Net {
             packets: BTreeMap::new(),
             order: 0,
             traffic: BTreeMap::new(),
-            checks: Vec::new(),
             records: Vec::new(),
+            blocked: None,
+            dtls: 0,
+            damage: None,
         }
     }
 
@@ -73,11 +90,20 @@ impl Net {
     fn connect_with(&mut self, spoil: impl FnOnce(String) -> String) -> usize {
         let number = u8::try_from(self.clients.len() + 1).unwrap();
         let (mut peer, offer) = Peer::offer(self.now, &self.identity, [number; 32]);
-        let (key, answer) = self.endpoint.answer(self.now, &offer, vec![SERVER.parse().unwrap()]).unwrap();
+        let (key, answer) =
+            self.endpoint.answer(self.now, &offer, SERVERS.map(|address| address.parse().unwrap()).to_vec()).unwrap();
         let mut outbox = Outbox::default();
         let address = address(number, 5000);
         peer.accept(self.now, &spoil(answer), &[(LOCAL, address)], &mut outbox).unwrap();
-        self.clients.push(Client { peer, outbox, key, address, events: Vec::new(), is_silent: false });
+        self.clients.push(Client {
+            peer,
+            outbox,
+            key,
+            address,
+            events: Vec::new(),
+            is_silent: false,
+            checks: Vec::new(),
+        });
         self.clients.len() - 1
     }
 
@@ -127,11 +153,12 @@ impl Net {
         let now = self.now;
         while let Some(entry) = self.packets.first_entry().filter(|entry| entry.key().0 <= now) {
             match entry.remove() {
-                Packet::Up { source, bytes } => self.give(source, &bytes),
-                Packet::Down { destination, bytes } => {
+                Packet::Up { local, .. } | Packet::Down { local, .. } if self.blocked == Some(local) => {}
+                Packet::Up { source, local, bytes } => self.give_to(local, source, &bytes),
+                Packet::Down { local, destination, bytes } => {
                     let found = self.clients.iter_mut().find(|client| client.address == destination);
                     let Some(client) = found.filter(|client| !client.is_silent) else { continue };
-                    let server = SERVER.parse().unwrap();
+                    let server = server(local);
                     if bytes[0] < 4 {
                         client.peer.handle_stun(now, LOCAL, server, &bytes, &mut client.outbox);
                     } else {
@@ -152,38 +179,56 @@ impl Net {
 
     /// Gives the endpoint a datagram at once.
     fn give(&mut self, source: SocketAddr, bytes: &[u8]) {
+        self.give_to(LOCAL, source, bytes);
+    }
+
+    fn give_to(&mut self, local: LocalId, source: SocketAddr, bytes: &[u8]) {
         self.traffic.entry(source).or_default().up += bytes.len() as u64;
-        self.endpoint.handle_datagram(self.now, LOCAL, source, bytes);
+        self.endpoint.handle_datagram(self.now, local, source, bytes);
         self.collect();
+    }
+
+    /// Sends a datagram on its way, damaged where it is its turn.
+    fn put(&mut self, mut packet: Packet) {
+        let (Packet::Up { bytes, .. } | Packet::Down { bytes, .. }) = &mut packet;
+        if (20..64).contains(&bytes[0]) {
+            if let Some((_, damage)) = self.damage.filter(|&(which, _)| which == self.dtls) {
+                damage(bytes);
+            }
+            self.dtls += 1;
+        }
+        self.order += 1;
+        self.packets.insert((self.now + ONE_WAY, self.order), packet);
     }
 
     /// Takes what both sides have to say.
     fn collect(&mut self) {
-        let at = self.now + ONE_WAY;
+        let mut packets = Vec::new();
         for client in &mut self.clients {
             client.events.extend(std::iter::from_fn(|| client.peer.poll_event()));
             while let Some(transmit) = client.outbox.poll() {
-                let bytes = transmit.bytes.to_vec();
+                let (local, bytes) = (local_of(transmit.destination), transmit.bytes.to_vec());
                 match bytes[0] {
-                    0..4 if StunMessage::parse(&bytes).is_ok_and(|message| message.is_binding_request()) => {
-                        self.checks.push(bytes.clone());
+                    0..4 if self.blocked != Some(local)
+                        && StunMessage::parse(&bytes).is_ok_and(|message| message.is_binding_request()) =>
+                    {
+                        client.checks.push(bytes.clone());
                     }
                     20..64 => self.records.push(bytes.clone()),
                     _ => {}
                 }
-                self.order += 1;
                 if !client.is_silent {
-                    self.packets.insert((at, self.order), Packet::Up { source: client.address, bytes });
+                    packets.push(Packet::Up { source: client.address, local, bytes });
                 }
             }
         }
         while let Some(transmit) = self.endpoint.poll_transmit() {
             assert!(transmit.bytes.len() <= limits::UDP_PAYLOAD_BYTES);
-            let (destination, bytes) = (transmit.destination, transmit.bytes.to_vec());
+            let (local, destination, bytes) = (transmit.local, transmit.destination, transmit.bytes.to_vec());
             self.traffic.entry(destination).or_default().down += bytes.len() as u64;
-            self.order += 1;
-            self.packets.insert((at, self.order), Packet::Down { destination, bytes });
+            packets.push(Packet::Down { local, destination, bytes });
         }
+        packets.into_iter().for_each(|packet| self.put(packet));
         self.events.extend(std::iter::from_fn(|| self.endpoint.poll_event()));
     }
 
@@ -210,15 +255,38 @@ impl Net {
         (down, self.events.iter().filter(|(of, event)| *of == key && is_data(event)).count())
     }
 
-    /// A check that asks the endpoint to send to where it comes from.
-    fn nominating_check(&self) -> Vec<u8> {
-        let nominates = |check: &&Vec<u8>| StunMessage::parse(check).is_ok_and(|check| check.use_candidate());
-        self.checks.iter().find(nominates).cloned().unwrap()
+    /// At least so many checks of a client that nobody has had: it is cut off for moments.
+    fn withheld_checks(&mut self, client: usize, count: usize) -> Vec<Vec<u8>> {
+        let mut withheld = Vec::new();
+        while withheld.len() < count {
+            let before = self.clients[client].checks.len();
+            self.clients[client].is_silent = true;
+            self.run(Duration::from_secs(2));
+            self.clients[client].is_silent = false;
+            withheld.extend_from_slice(&self.clients[client].checks[before..]);
+            self.run(Duration::from_secs(3));
+        }
+        withheld
+    }
+
+    fn paths(&self, of: usize) -> Vec<Pair> {
+        let key = self.clients[of].key;
+        self.endpoint.by_path.iter().filter(|&(_, &owner)| owner == key).map(|(&pair, _)| pair).collect()
+    }
+
+    /// Whether a frame reaches the client from that address of the server.
+    fn reaches(&mut self, client: usize, local: LocalId) -> bool {
+        self.clients[client].events.clear();
+        self.blocked = Some(LocalId(1 - local.0));
+        self.send_down(client, b"reaches");
+        self.run(ONE_WAY * 2);
+        self.blocked = None;
+        self.clients[client].events.contains(&Event::Data(b"reaches".to_vec()))
     }
 
     fn assert_gone(&self) {
         assert_eq!((self.endpoint.peers(), self.endpoint.poll_timeout()), (0, None));
-        assert!(self.endpoint.by_address.is_empty() && self.endpoint.timers.is_empty());
+        assert!(self.endpoint.by_path.is_empty() && self.endpoint.timers.is_empty());
     }
 }
 
@@ -307,34 +375,91 @@ fn the_first_byte_tells_where_a_datagram_goes() {
 }
 
 #[test]
-fn one_address_too_many_closes_a_peer() {
+fn of_too_many_paths_the_oldest_that_has_proven_nothing_is_forgotten() {
     let mut net = Net::new();
-    let client = net.connect_with(|answer| answer);
-    net.run(ONE_WAY);
-    let check = net.checks[0].clone();
-    let ports = 1..=u16::try_from(limits::PEER_ADDRESSES).unwrap();
-    for port in ports.clone() {
-        net.give(address(99, port), &check);
+    let client = net.connect();
+    let home = Pair { local: LOCAL, remote: net.clients[client].address };
+    let before = net.paths(client);
+    assert!(before.contains(&home));
+    let checks = net.withheld_checks(client, 2 * limits::PEER_ADDRESSES);
+    for (port, check) in (1..).zip(&checks) {
+        net.give(address(99, port), check);
+        assert!(net.paths(client).len() <= limits::PEER_ADDRESSES && net.paths(client).contains(&home));
     }
-    assert_eq!((net.endpoint.peers(), net.endpoint.by_address.len()), (1, ports.len()));
-    net.give(address(99, 100), &check);
-    assert_eq!(net.events, [(net.clients[client].key, Event::Closed(Closed::TooManyAddresses))]);
-    net.assert_gone();
+    let newest = Pair { local: LOCAL, remote: address(99, u16::try_from(checks.len()).unwrap()) };
+    assert!(net.paths(client).contains(&newest));
+    net.events.clear();
+    let (down, up) = net.exchange(client, Duration::from_secs(1));
+    assert!(down >= 28 && up >= 28, "{down} down, {up} up: {:?}", net.events);
 }
 
 #[test]
-fn a_peer_moves_so_often_and_no_more() {
+fn a_peer_introduces_so_many_addresses_and_no_more() {
     let mut net = Net::new();
     let client = net.connect();
-    let check = net.nominating_check();
-    for port in 2..=limits::PEER_INTRODUCTIONS {
-        net.give(address(99, port), &check);
-        assert_eq!(net.endpoint.by_address.len(), 1, "an address that it moved away from is forgotten");
+    let key = net.clients[client].key;
+    let checks = net.withheld_checks(client, usize::from(limits::PEER_INTRODUCTIONS) + 8);
+    for (port, check) in (1..).zip(&checks) {
+        net.give(address(99, port), check);
+        let is_known = net.paths(client).contains(&Pair { local: LOCAL, remote: address(99, port) });
+        assert_eq!(is_known, port < limits::PEER_INTRODUCTIONS, "{port}: the client's own address was the first");
     }
-    assert_eq!(net.events, []);
-    net.give(address(99, 1), &check);
-    assert_eq!(net.events, [(net.clients[client].key, Event::Closed(Closed::TooManyAddresses))]);
-    net.assert_gone();
+    assert!(net.endpoint.is_open(key));
+    let (down, up) = net.exchange(client, Duration::from_secs(1));
+    assert!(down >= 28 && up >= 28, "{down} down, {up} up");
+}
+
+#[test]
+fn copies_of_checks_from_other_addresses_are_passed_over() {
+    let mut net = Net::new();
+    net.blocked = Some(LocalId(1));
+    let client = net.connect();
+    net.exchange(client, Duration::from_secs(10));
+    let (paths, refused) = (net.paths(client), net.endpoint.unroutable().stun);
+    let copies = net.clients[client].checks.clone();
+    for (port, check) in (1..).zip(&copies) {
+        net.give(address(99, port), check);
+        assert_eq!(net.traffic[&address(99, port)].down, 0, "nothing is sent there");
+    }
+    assert_eq!((net.paths(client), net.endpoint.unroutable().stun), (paths, refused + copies.len() as u64));
+    // The same check again over the same path is one whose answer was lost (RFC 8489 §6.2.1).
+    let home = net.clients[client].address;
+    let before = net.traffic[&home].down;
+    net.give(home, copies.last().unwrap());
+    assert!(net.traffic[&home].down > before);
+    let (down, up) = net.exchange(client, Duration::from_secs(1));
+    assert!(down >= 28 && up >= 28, "{down} down, {up} up");
+}
+
+#[test]
+fn the_old_path_is_used_until_the_new_one_has_answered() {
+    let mut net = Net::new();
+    let client = net.connect();
+    net.exchange(client, Duration::from_secs(1));
+    let checks = net.withheld_checks(client, 4);
+    for (port, check) in (1..).zip(&checks) {
+        let nobody = address(99, port);
+        net.give(nobody, check);
+        let (down, up) = net.exchange(client, Duration::from_millis(330));
+        assert!(down >= 9 && up >= 9, "{down} down, {up} up");
+        let Traffic { up, down } = net.traffic[&nobody];
+        assert!(down <= up * limits::UNPROVEN_AMPLIFICATION, "{down} bytes for {up}");
+    }
+}
+
+#[test]
+fn a_client_that_changes_to_another_address_of_the_server_is_answered_from_there() {
+    let mut net = Net::new();
+    let client = net.connect();
+    let first = LocalId(u16::from(!net.reaches(client, LOCAL)));
+    let second = LocalId(1 - first.0);
+    assert!(net.reaches(client, first) && !net.reaches(client, second));
+    net.blocked = Some(first);
+    // Its ICE gives an address up after 15 s (RFC 7675 §5.1 has twice as long), and then chooses the other.
+    net.exchange(client, Duration::from_secs(25));
+    let (down, up) = net.exchange(client, Duration::from_secs(1));
+    assert!(down >= 28 && up >= 28, "{down} down, {up} up: {:?}", net.events);
+    assert!(net.reaches(client, second) && !net.reaches(client, first));
 }
 
 #[test]
@@ -363,20 +488,16 @@ fn a_client_whose_address_changes_plays_on() {
 fn an_address_that_proves_nothing_gets_three_times_what_it_sent() {
     let mut net = Net::new();
     let client = net.connect();
-    net.run(Duration::from_secs(5));
     let victim = address(250, 53);
-    let check = net.nominating_check();
+    let check = net.withheld_checks(client, 1).remove(0);
     net.give(victim, &check);
-    net.exchange(client, Duration::from_millis(300));
-    let Traffic { up, down } = net.traffic[&victim];
-    assert!(down > 0 && down <= up * limits::UNPROVEN_AMPLIFICATION, "{down} bytes for {up}");
+    for _ in 0..10 {
+        let (down, up) = net.exchange(client, Duration::from_millis(330));
+        assert!(down >= 9 && up >= 9, "the client keeps its peer: {down} down, {up} up");
+        let Traffic { up, down } = net.traffic[&victim];
+        assert!(down > 0 && down <= up * limits::UNPROVEN_AMPLIFICATION, "{down} bytes for {up}");
+    }
     assert!(net.endpoint.dropped().unproven > 0);
-
-    net.exchange(client, Duration::from_secs(10));
-    let (down, up) = net.exchange(client, Duration::from_secs(1));
-    assert!(down >= 28 && up >= 28, "the client has its peer back: {down} down, {up} up");
-    let Traffic { up, down } = net.traffic[&victim];
-    assert!(down <= up * limits::UNPROVEN_AMPLIFICATION, "{down} bytes for {up}");
 }
 
 #[test]
@@ -406,9 +527,10 @@ fn the_key_of_a_peer_that_is_gone_means_nobody() {
     assert_eq!(net.endpoint.send(net.now, old, b"x"), Sent::Dropped);
     net.endpoint.close(net.now, old);
     assert!(net.endpoint.is_open(new));
-    let stale = net.checks[0].clone();
+    let stale = net.clients[first].checks[0].clone();
+    let paths = net.endpoint.by_path.clone();
     net.give(net.clients[first].address, &stale);
-    assert_eq!((net.endpoint.unroutable().stun, net.endpoint.by_address.len()), (1, 1));
+    assert_eq!((net.endpoint.unroutable().stun, &net.endpoint.by_path), (1, &paths));
 }
 
 #[test]
@@ -417,7 +539,7 @@ fn forged_datagrams_from_the_address_of_a_peer_do_not_end_it() {
     let client = net.connect();
     net.exchange(client, Duration::from_secs(1));
     let source = net.clients[client].address;
-    let (check, record) = (net.checks.last().cloned().unwrap(), net.records.last().cloned().unwrap());
+    let (check, record) = (net.clients[client].checks.last().cloned().unwrap(), net.records.last().cloned().unwrap());
     let handshake = net.records[0].clone();
     for original in [check, record, handshake] {
         for at in 0..original.len() {
@@ -456,17 +578,102 @@ fn what_others_send_under_the_address_of_a_peer_is_not_held_against_it() {
 }
 
 #[test]
-fn an_address_that_another_peer_claimed_comes_back_with_the_next_check() {
+fn a_path_that_is_proven_and_heard_is_nobody_elses() {
     let mut net = Net::new();
     let claimant = net.connect();
-    let check = net.nominating_check();
     let victim = net.connect();
-    net.give(net.clients[victim].address, &check);
+    net.exchange(victim, Duration::from_secs(1));
+    let claimed = Pair { local: LOCAL, remote: net.clients[victim].address };
+    for check in net.withheld_checks(claimant, 4) {
+        let refused = net.endpoint.unroutable().stun;
+        net.give(claimed.remote, &check);
+        assert_eq!(
+            (net.endpoint.by_path[&claimed], net.endpoint.unroutable().stun),
+            (net.clients[victim].key, refused + 1)
+        );
+        let (down, up) = net.exchange(victim, Duration::from_millis(330));
+        assert!(down >= 9 && up >= 9, "{down} down, {up} up");
+    }
+    // An address that was left may be given to another by the translation in front of both.
+    let checks = net.withheld_checks(claimant, 1);
+    net.clients[victim].is_silent = true;
+    net.exchange(claimant, limits::PATH_KEPT);
+    net.give(claimed.remote, &checks[0]);
+    assert_eq!(net.endpoint.by_path[&claimed], net.clients[claimant].key);
+    // Whoever is there has not proven it; its owner is back with the next check.
+    net.clients[victim].is_silent = false;
     net.exchange(victim, Duration::from_secs(4));
-    for client in [claimant, victim] {
-        net.exchange(client, Duration::from_secs(4));
+    for client in [victim, claimant] {
         let (down, up) = net.exchange(client, Duration::from_secs(1));
         assert!(down >= 28 && up >= 28, "client {client}: {down} down, {up} up");
+    }
+}
+
+/// Ways to damage a datagram that begins with a record of DTLS (RFC 6347 §4.1).
+const DAMAGES: [(&str, fn(&mut Vec<u8>)); 8] = [
+    ("type", |bytes| bytes[0] ^= 1),
+    ("version", |bytes| bytes[1] ^= 1),
+    ("epoch", |bytes| bytes[4] ^= 1),
+    ("length", |bytes| bytes[12] ^= 1),
+    ("message", |bytes| bytes[13] ^= 1),
+    ("body", |bytes| bytes[30] ^= 1),
+    ("end", |bytes| *bytes.last_mut().unwrap() ^= 1),
+    ("junk", |bytes| bytes.iter_mut().enumerate().for_each(|(at, byte)| *byte = if at == 0 { 22 } else { 7 })),
+];
+
+#[test]
+fn a_damaged_handshake_goes_on_or_is_given_up_in_time() {
+    let mut given_up = 0;
+    for number in 0..8 {
+        for (what, damage) in DAMAGES {
+            let mut net = Net::new();
+            net.damage = Some((number, damage));
+            let client = net.connect_with(|answer| answer);
+            let start = net.now;
+            let is_over = |net: &Net| {
+                let is_open = net.endpoint.is_open(net.clients[client].key) && net.clients[client].peer.is_open();
+                is_open || net.endpoint.peers() == 0 || net.clients[client].peer.is_closed()
+            };
+            while !is_over(&net) {
+                net.run(Duration::from_millis(10));
+            }
+            let passed = net.now - start;
+            let events = net.events.iter().map(|(_, event)| event).chain(&net.clients[client].events);
+            let failures = events.filter(|event| matches!(event, Event::Closed(_))).inspect(|&event| {
+                assert_eq!(
+                    *event,
+                    Event::Closed(Closed::Failed),
+                    "{number}, {what}: the client is told, and offers again"
+                );
+            });
+            given_up += failures.count();
+            assert!(passed <= limits::PEER_SECURE_TIMEOUT + ONE_WAY * 6, "{number}, {what}: {passed:?}");
+        }
+    }
+    assert!((1..=16).contains(&given_up), "{given_up} of 64");
+}
+
+#[test]
+fn what_anybody_may_send_ends_no_handshake() {
+    // Of the whole time that it takes: alerts, junk, and records of a later epoch, all from the right address.
+    let alert = [21, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 1, 0, 2, 2, 40];
+    let behind = [&[20, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 7, 0, 0][..], &alert].concat();
+    let of_epoch_1 = [&[22, 0xfe, 0xfd, 0, 1, 0, 0, 0, 0, 0, 9, 0, 40][..], &[7; 40]].concat();
+    let junk: Vec<Vec<u8>> = (20..64).map(|first| [&[first][..], &[first; 40]].concat()).collect();
+    let forged: Vec<Vec<u8>> = [vec![alert.to_vec(), behind, of_epoch_1], junk].concat();
+    for (number, bytes) in forged.iter().enumerate() {
+        for at in [0, 3, 5, 7, 9, 11] {
+            let mut net = Net::new();
+            let client = net.connect_with(|answer| answer);
+            let (source, start) = (net.clients[client].address, net.now);
+            net.run(ONE_WAY / 2 * at);
+            net.give(source, bytes);
+            let Client { peer, outbox, .. } = &mut net.clients[client];
+            peer.handle_datagram(net.now, LOCAL, server(LOCAL), bytes, outbox);
+            net.run(start + Duration::from_secs(2) - net.now);
+            assert!(net.endpoint.is_open(net.clients[client].key), "{number} {at}: {:?}", net.events);
+            assert_eq!(net.clients[client].events, [Event::Open], "{number} {at}");
+        }
     }
 }
 

@@ -83,6 +83,51 @@ impl DtlsHandle {
     }
 }
 
+/// A datagram without its alerts in plain text: the runs of records between them. Anybody can send such an alert, so until
+/// the handshake is authenticated none may end it (RFC 6347 §4.1.2.7).
+pub(super) struct WithoutAlerts<'a> {
+    rest: &'a [u8],
+    /// Alerts that were left out so far.
+    pub(super) alerts: u64,
+}
+
+impl<'a> WithoutAlerts<'a> {
+    pub(super) fn of(datagram: &'a [u8]) -> WithoutAlerts<'a> {
+        WithoutAlerts { rest: datagram, alerts: 0 }
+    }
+}
+
+impl<'a> Iterator for WithoutAlerts<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        while is_plain_alert(self.rest) {
+            self.alerts += 1;
+            self.rest = &self.rest[record_bytes(self.rest)..];
+        }
+        let mut end = 0;
+        while end < self.rest.len() && !is_plain_alert(&self.rest[end..]) {
+            end += record_bytes(&self.rest[end..]);
+        }
+        let (run, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        Some(run).filter(|run| !run.is_empty())
+    }
+}
+
+/// Bytes of the record that a datagram begins with, as far as they are there (RFC 6347 §4.1).
+fn record_bytes(records: &[u8]) -> usize {
+    let length = records.get(11..13).map_or(usize::from(u16::MAX), |at| usize::from(at[0]) << 8 | usize::from(at[1]));
+    (RECORD_HEADER_BYTES + length).min(records.len())
+}
+
+fn is_plain_alert(records: &[u8]) -> bool {
+    records.first() == Some(&ALERT) && records.get(3..5) == Some(&[0, 0])
+}
+
+const RECORD_HEADER_BYTES: usize = 13;
+const ALERT: u8 = 21;
+
 /// The buffer that DTLS writes what it has to say to: one of each thread, which none of its uses keeps.
 struct Output(Vec<u8>);
 
@@ -331,6 +376,30 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn alerts_in_plain_text_are_left_out_wherever_they_stand() {
+        let record = |kind: u8, epoch: u8, body: &[u8]| {
+            let length = u8::try_from(body.len()).expect("a short record");
+            [&[kind, 0xfe, 0xfd, 0, epoch, 0, 0, 0, 0, 0, 1, 0, length][..], body].concat()
+        };
+        let (alert, hello) = (record(ALERT, 0, &[2, 40]), record(22, 0, b"hello"));
+        let (sealed_alert, finished) = (record(ALERT, 1, &[7; 26]), record(22, 1, &[8; 40]));
+        let runs = |records: &[&Vec<u8>]| {
+            let datagram: Vec<u8> = records.iter().flat_map(|record| record.iter().copied()).collect();
+            let mut runs = WithoutAlerts::of(&datagram);
+            let left: Vec<Vec<u8>> = runs.by_ref().map(<[u8]>::to_vec).collect();
+            (left, runs.alerts)
+        };
+        assert_eq!(runs(&[&alert]), (vec![], 1));
+        assert_eq!(runs(&[&hello, &finished]), (vec![[hello.clone(), finished.clone()].concat()], 0));
+        let left = vec![hello.clone(), [finished.clone(), sealed_alert.clone()].concat()];
+        assert_eq!(runs(&[&alert, &hello, &alert, &alert, &finished, &sealed_alert, &alert]), (left, 4));
+        let broken = hello[..9].to_vec();
+        assert_eq!(runs(&[&alert, &broken]), (vec![broken.clone()], 1));
+        assert_eq!(runs(&[&alert[..6].to_vec()]), (vec![], 1));
+        assert_eq!(runs(&[]), (vec![], 0));
+    }
 
     #[test]
     fn what_is_seeded_has_one_length_and_the_rest_the_systems_randomness() {

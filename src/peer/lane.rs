@@ -30,6 +30,7 @@
 
 use std::time::Instant;
 
+use super::delivery::Delivery;
 use super::pace::{Acknowledged, Losses, Pace, is_newer};
 use crate::limits;
 
@@ -134,10 +135,12 @@ pub struct Dropped {
     pub fragment: u64,
     /// Messages on another stream, or not binary.
     pub foreign: u64,
-    /// Datagrams to an address that had not proven itself.
+    /// Datagrams to a path that had not proven itself, and frames that would have been one.
     pub unproven: u64,
     /// Packets past what a peer may send.
     pub excess: u64,
+    /// Alerts in plain text during the handshake, which anybody can send.
+    pub alerts: u64,
 }
 
 impl std::ops::AddAssign for Dropped {
@@ -148,6 +151,7 @@ impl std::ops::AddAssign for Dropped {
         self.foreign += other.foreign;
         self.unproven += other.unproven;
         self.excess += other.excess;
+        self.alerts += other.alerts;
     }
 }
 
@@ -169,6 +173,7 @@ pub(super) struct Lane {
     complete: u32,
     arrivals: Losses,
     pace: Pace,
+    delivery: Delivery,
     unacknowledged_packets: u8,
     cookie: Vec<u8>,
     repeat_cookie_ack: bool,
@@ -197,6 +202,7 @@ impl Lane {
             complete: 0,
             arrivals: Losses::default(),
             pace: Pace::new(now, tsn.wrapping_sub(1)),
+            delivery: Delivery::default(),
             unacknowledged_packets: 0,
             cookie: Vec::new(),
             repeat_cookie_ack: false,
@@ -232,6 +238,25 @@ impl Lane {
 
     pub(super) fn pace(&mut self) -> &mut Pace {
         &mut self.pace
+    }
+
+    pub(super) fn delivery(&self) -> &Delivery {
+        &self.delivery
+    }
+
+    pub(super) fn delivery_mut(&mut self) -> &mut Delivery {
+        &mut self.delivery
+    }
+
+    /// A heartbeat was answered: what was sent before it has arrived, or is lost.
+    pub(super) fn handle_answered(&mut self, now: Instant) {
+        self.delivery.handle_delivered(now, true, self.pace.round_trip());
+    }
+
+    /// The other end is elsewhere now, where nothing is known of the path but that it delivers.
+    pub(super) fn handle_new_path(&mut self, now: Instant) {
+        self.handle_answered(now);
+        self.pace.handle_new_path(now);
     }
 
     /// What was sent to this end and what of it didn't arrive, since this was last asked.
@@ -522,7 +547,12 @@ impl Lane {
         let (gaps, _) = value.get(12..).unwrap_or_default().as_chunks::<4>();
         let gaps = gaps.get(..(counts >> 16) as usize).unwrap_or_default();
         // Once per SACK that shows the hole: a FORWARD-TSN on every packet makes a browser answer every packet.
+        let before = self.pace.highest_acknowledged();
         self.forward_to = self.pace.handle_acknowledged(now, Acknowledged { cumulative, gaps });
+        let highest = self.pace.highest_acknowledged();
+        if is_newer(highest, before) {
+            self.delivery.handle_delivered(now, highest == newest_sent, self.pace.round_trip());
+        }
     }
 
     /// The page's `dc.close()` (RFC 8831 §6.7), after which nothing comes.
@@ -729,6 +759,7 @@ impl Lane {
         let tsn = self.next_tsn;
         self.next_tsn = tsn.wrapping_add(1);
         self.pace.handle_sent(now, tsn);
+        self.delivery.handle_sent(now);
         let mut header = [0; DATA_HEADER_BYTES];
         header[0] = chunk::DATA;
         header[1] = UNORDERED_UNFRAGMENTED;

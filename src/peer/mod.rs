@@ -5,18 +5,19 @@
 //! takes in what arrived and an [`Outbox`] what is to be sent, [`Peer::poll_event`] tells what happened, and
 //! [`Peer::poll_timeout`] when to come again.
 
-mod address;
+mod delivery;
 mod dtls;
+mod events;
 mod lane;
+mod outbox;
 mod pace;
+mod paths;
 mod sdp;
 mod uplink;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::ops::Range;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rand::{Rng, SeedableRng};
@@ -28,154 +29,24 @@ use str0m::{Candidate, IceConnectionState, Input, Output, Rtc};
 
 use crate::limits;
 use crate::rate::Allowance;
-use address::Address;
-use dtls::DtlsHandle;
+use dtls::{DtlsHandle, WithoutAlerts};
 use lane::{Arrival, Lane, Role};
+use paths::{Asked, Paths, Proof};
 use sdp::{Description, Setup};
 use uplink::Uplink;
 
+pub use delivery::Silence;
 pub(crate) use dtls::SeededDtls;
+pub use events::{Closed, Event, Path, Sent, Stages, Stun};
 pub use lane::Dropped;
 #[cfg(any(test, fuzzing))]
 pub(crate) use lane::hostile;
+pub use outbox::{LocalId, Outbox, Transmit};
 pub(crate) use pace::RoundTrip;
+pub use paths::Pair;
 pub use sdp::SdpError;
 #[cfg(feature = "driver")]
 pub(crate) use sdp::host_candidates;
-
-/// A local UDP address, numbered by the caller from 0, below [`limits::LOCAL_ADDRESSES`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LocalId(pub u16);
-
-/// A datagram to send.
-#[derive(Debug)]
-pub struct Transmit<'a> {
-    /// From which local address.
-    pub local: LocalId,
-    /// Where to.
-    pub destination: SocketAddr,
-    /// Its payload.
-    pub bytes: &'a [u8],
-}
-
-/// Datagrams of any number of peers that wait to be polled, in order: one buffer for all of them, which empties when
-/// the last is gone.
-#[derive(Default)]
-pub struct Outbox {
-    bytes: Vec<u8>,
-    /// Where a packet is written before it is encrypted; kept for its capacity.
-    packet: Vec<u8>,
-    waiting: VecDeque<(LocalId, SocketAddr, Range<usize>)>,
-}
-
-impl Outbox {
-    /// The next datagram. Lent until the next call.
-    pub fn poll(&mut self) -> Option<Transmit<'_>> {
-        let (local, destination, range) = self.waiting.pop_front()?;
-        Some(Transmit { local, destination, bytes: &self.bytes[range] })
-    }
-
-    /// Adds the datagram that `write` appends.
-    fn push<E>(
-        &mut self,
-        local: LocalId,
-        destination: SocketAddr,
-        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        if self.waiting.is_empty() {
-            self.bytes.clear();
-        }
-        let start = self.bytes.len();
-        write(&mut self.bytes)?;
-        self.waiting.push_back((local, destination, start..self.bytes.len()));
-        Ok(())
-    }
-}
-
-/// What became of a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
-    /// It is on its way.
-    Sent,
-    /// It could not leave now, and so never will.
-    Dropped,
-}
-
-/// What happened.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Event {
-    /// Frames can be sent.
-    Open,
-    /// A frame has arrived.
-    Data(Vec<u8>),
-    /// The peer is no more.
-    Closed(Closed),
-}
-
-/// Why a peer is no more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Closed {
-    /// It did not open in time.
-    NeverOpened,
-    /// Nothing was heard of it any more (RFC 7675).
-    Lost,
-    /// The other end closed it.
-    ByPeer,
-    /// Its data channel would have lost data silently.
-    ReliableChannel,
-    /// It was heard from more addresses than one may have.
-    TooManyAddresses,
-    /// It sent far more than is allowed.
-    Flood,
-    /// Its handshake, or its cryptography, failed.
-    Failed,
-}
-
-impl fmt::Display for Closed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Closed::NeverOpened => "The data channel did not open in time; UDP may be blocked.",
-            Closed::Lost => "The data channel was lost.",
-            Closed::ByPeer => "The data channel was closed.",
-            Closed::ReliableChannel => "The data channel must be unordered, with maxRetransmits: 0.",
-            Closed::TooManyAddresses => "The data channel changed its address too often.",
-            Closed::Flood => "The data channel sent too many packets.",
-            Closed::Failed => "The data channel failed.",
-        })
-    }
-}
-
-/// The path to a peer, from the lane's own packets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Path {
-    /// Smoothed round trip, in microseconds; 0 until it is first measured.
-    pub rtt_us: u32,
-    /// Smoothed variation of single packets' round trips, in microseconds: the network's, and the time that their
-    /// acknowledgements wait for a packet to ride on.
-    pub jitter_us: u32,
-    /// Of 1,000 packets to the peer since this was last asked, those that didn't arrive.
-    pub sent_loss_permille: u16,
-    /// Of 1,000 packets from the peer since this was last asked, those that didn't arrive.
-    pub received_loss_permille: u16,
-}
-
-/// When a peer came how far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stages {
-    /// ICE had a path.
-    pub ice: Option<Instant>,
-    /// The DTLS handshake was done.
-    pub dtls: Option<Instant>,
-}
-
-/// What a STUN message did.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stun {
-    /// It was for this peer, from an address that is its own now.
-    Accepted,
-    /// It was not this peer's.
-    Refused,
-}
 
 /// First byte of a DTLS record of application data (RFC 6347 §4.1).
 const APPLICATION_DATA: u8 = 23;
@@ -200,7 +71,7 @@ impl Identity {
     }
 }
 
-/// Time between two tries to prove an address, and the first wait for an answer in the lane's handshake.
+/// Time between two tries to prove a path, and the first wait for an answer in the lane's handshake.
 const RETRY: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 /// Time after which an offering end's packet shows again which address its str0m has chosen.
@@ -214,10 +85,8 @@ pub struct Peer {
     role: Role,
     ufrag: String,
     rng: ChaCha20Rng,
-    addresses: Vec<Address>,
-    introductions: u16,
+    paths: Paths,
     locals: Vec<SocketAddr>,
-    current: Option<SocketAddr>,
     stages: Stages,
     closed: bool,
     open_before: Instant,
@@ -230,6 +99,7 @@ pub struct Peer {
     slow_path: bool,
     events: VecDeque<Event>,
     unproven_dropped: u64,
+    alerts_dropped: u64,
     uplink: Uplink,
     downlink: Allowance,
     /// Empty, but for its capacity.
@@ -303,7 +173,7 @@ impl Peer {
             return Err(SdpError("The answer must be a=setup:passive."));
         }
         for &(local, address) in locals {
-            self.add_local(stand_in(local, address));
+            self.add_local(Pair { local, remote: address }.stand_in());
         }
         for &address in &answer.candidates {
             if let Ok(candidate) = Candidate::host(address, Protocol::Udp) {
@@ -335,10 +205,8 @@ impl Peer {
             role,
             ufrag: own.ufrag.clone(),
             rng,
-            addresses: Vec::with_capacity(1),
-            introductions: 0,
+            paths: Paths::new(),
             locals: Vec::new(),
-            current: None,
             stages: Stages::default(),
             closed: false,
             open_before: now + limits::PEER_OPEN_TIMEOUT,
@@ -350,6 +218,7 @@ impl Peer {
             slow_path: false,
             events: VecDeque::new(),
             unproven_dropped: 0,
+            alerts_dropped: 0,
             uplink: Uplink::new(now),
             downlink: Allowance::new(limits::DOWNLINK_BYTES_PER_SECOND, now),
             arrivals: Vec::new(),
@@ -410,21 +279,59 @@ impl Peer {
         &self.ufrag
     }
 
-    /// Where the peer has been heard from.
-    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> + '_ {
-        self.addresses.iter().map(|address| address.remote)
+    /// The paths over which the peer has shown its password.
+    pub fn paths(&self) -> impl Iterator<Item = Pair> + '_ {
+        self.paths.pairs()
+    }
+
+    /// Whether a path is this peer's: it has proven so, and was heard within [`limits::PATH_KEPT`].
+    #[must_use]
+    pub fn holds(&self, now: Instant, pair: Pair) -> bool {
+        let heard_at = self.paths.proven_at(pair).map(|checked_at| match self.paths.current() {
+            Some(current) if current == pair => checked_at.max(self.lane.heard_at()),
+            _ => checked_at,
+        });
+        heard_at.is_some_and(|heard_at| now < heard_at + limits::PATH_KEPT)
+    }
+
+    /// What is known of what was sent and not delivered; `None` where nothing waits to be. What [`Peer::send`] is given
+    /// from [`Silence::from`] on will hardly arrive, unless something is delivered before.
+    #[must_use]
+    pub fn silence(&self) -> Option<Silence> {
+        self.lane.delivery().silence()
+    }
+
+    /// This end hears nothing, or the other end says so by another way: the channel is silent until something is
+    /// delivered.
+    pub fn doubt(&mut self, now: Instant) {
+        self.lane.delivery_mut().doubt(now);
+    }
+
+    /// Asks the other end whether it hears, where that is in doubt: at most every 250 ms.
+    pub fn ask_where_silent(&mut self, now: Instant, outbox: &mut Outbox) {
+        if self.is_open()
+            && self.lane.delivery_mut().asks(now)
+            && let Some(asked) = self.paths.heartbeat()
+        {
+            self.send_heartbeat(now, asked, outbox);
+        }
     }
 
     /// What was dropped.
     #[must_use]
     pub fn dropped(&self) -> Dropped {
-        Dropped { unproven: self.unproven_dropped, excess: self.uplink.excess(), ..self.lane.dropped() }
+        Dropped {
+            unproven: self.unproven_dropped,
+            excess: self.uplink.excess(),
+            alerts: self.alerts_dropped,
+            ..self.lane.dropped()
+        }
     }
 
-    /// Whether the peer's path is free enough for what this tick has to say: to a peer whose path is congested only
-    /// every 2nd or 4th should go.
-    pub fn takes_tick(&mut self, now: Instant, tick: u32) -> bool {
-        self.lane.pace().takes_tick(now, tick)
+    /// Whether the peer's path is free enough for what this tick has to say, a state or events: to a peer whose path is
+    /// congested only every 2nd or 4th of the ticks should go that have something for it.
+    pub fn takes_tick(&mut self, now: Instant, tick: u32, is_state: bool) -> bool {
+        self.lane.pace().takes_tick(now, tick, is_state)
     }
 
     /// What was measured of the path.
@@ -449,7 +356,10 @@ impl Peer {
             return None;
         }
         let handshake = self.handshake_at.map(|(at, _)| at);
-        [Some(self.rtc_deadline), handshake, self.probe_at, self.fails_at()].into_iter().flatten().min()
+        let is_offering = self.role == Role::Active && self.is_open();
+        let fails_at = self.fails_at().map(|(at, _)| at);
+        let asks_at = self.lane.delivery().asks_at().filter(|_| is_offering);
+        [Some(self.rtc_deadline), handshake, self.probe_at, asks_at, fails_at].into_iter().flatten().min()
     }
 
     /// Takes a STUN message that names this peer, or answers its check.
@@ -462,44 +372,52 @@ impl Peer {
         outbox: &mut Outbox,
     ) -> Stun {
         let Ok(message) = StunMessage::parse(bytes) else { return Stun::Refused };
-        let wants_this_address = message.use_candidate();
-        let destination = stand_in(local, source);
-        let Ok(receive) = Receive::new(Protocol::Udp, source, destination, bytes) else { return Stun::Refused };
+        let Ok(receive) = Receive::new(Protocol::Udp, source, Pair { local, remote: source }.stand_in(), bytes) else {
+            return Stun::Refused;
+        };
         if self.closed || !self.rtc.accepts(&Input::Receive(now, receive)) {
             return Stun::Refused;
         }
-        let known = self.addresses.iter().any(|address| address.remote == source && address.local == local);
-        if self.role == Role::Passive && !known && !self.introduce(now, local, source, outbox) {
+        let pair = Pair { local, remote: source };
+        if self.role == Role::Passive && !self.takes_check(now, pair, bytes, outbox) {
             return Stun::Refused;
         }
         self.handle_datagram(now, local, source, bytes, outbox);
-        let moves = wants_this_address && self.current.is_some_and(|current| current != source);
-        if moves && self.role == Role::Passive && self.stages.dtls.is_some() {
-            self.move_to(now, source, outbox);
+        if self.role == Role::Passive && message.use_candidate() {
+            self.challenge(now, pair, outbox);
         }
         Stun::Accepted
     }
 
-    /// Notes an address that has shown the password. `false` if it was one too many, and closed the peer.
-    fn introduce(&mut self, now: Instant, local: LocalId, source: SocketAddr, outbox: &mut Outbox) -> bool {
-        if self.addresses.len() == limits::PEER_ADDRESSES || self.introductions == limits::PEER_INTRODUCTIONS {
-            self.close(now, Closed::TooManyAddresses, outbox);
-            return false;
-        }
-        self.introductions += 1;
-        // A candidate unlike all before it: str0m keeps those that were taken away, and finds them first.
-        let base = SocketAddr::new(source.ip(), self.introductions);
-        let candidate = Candidate::server_reflexive(source, base, Protocol::Udp).ok();
+    /// Takes a check with the right password; `false` if it is a copy, or came over one path too many.
+    fn takes_check(&mut self, now: Instant, pair: Pair, check: &[u8], outbox: &mut Outbox) -> bool {
+        // RFC 8489 §5: type, length and magic cookie, then 96 bits of transaction id.
+        let Some(transaction) = check.get(8..16).and_then(|id| id.first_chunk()) else { return false };
+        let is_first = self.paths.handle_check(now, pair, u64::from_be_bytes(*transaction));
+        is_first && (self.paths.is_known(pair) || self.introduce(now, pair, outbox))
+    }
+
+    /// Notes a path that has shown the password. `false` if it was one too many.
+    fn introduce(&mut self, now: Instant, pair: Pair, outbox: &mut Outbox) -> bool {
+        let Some(number) = self.paths.number_remote(pair.remote) else { return false };
+        self.add_local(pair.stand_in());
+        let candidate = number.and_then(|number| {
+            // A candidate unlike all before it: str0m keeps those that were taken away, and finds them first.
+            let base = SocketAddr::new(pair.remote.ip(), number);
+            Candidate::server_reflexive(pair.remote, base, Protocol::Udp).ok()
+        });
         if let Some(candidate) = &candidate {
-            self.add_local(stand_in(local, source));
             self.rtc.add_remote_candidate(candidate.clone());
-            self.drain(now, outbox);
         }
-        self.addresses.push(Address { candidate, ..Address::new(local, source, self.rng.next_u64()) });
+        let nonce = self.rng.next_u64();
+        if let Some(forgotten) = self.paths.introduce(now, pair, nonce, candidate) {
+            self.rtc.direct_api().invalidate_candidate(&forgotten);
+        }
+        self.drain(now, None, outbox);
         true
     }
 
-    /// Takes a datagram from an address of this peer.
+    /// Takes a datagram that came over a path of this peer.
     pub fn handle_datagram(
         &mut self,
         now: Instant,
@@ -511,27 +429,50 @@ impl Peer {
         if self.closed {
             return;
         }
-        if let Some(address) = self.addresses.iter_mut().find(|address| address.remote == source) {
-            address.received_bytes += bytes.len() as u64;
-        }
-        if bytes.first() == Some(&APPLICATION_DATA) && self.current == Some(source) && self.is_fast() {
-            self.handle_application_data(now, bytes, outbox);
+        let pair = Pair { local, remote: source };
+        let is_known = self.paths.handle_received(pair, bytes.len());
+        if bytes.first() == Some(&APPLICATION_DATA) && is_known && self.is_fast() {
+            self.handle_application_data(now, pair, bytes, outbox);
             return;
         }
         self.reach_before = None;
-        let Ok(receive) = Receive::new(Protocol::Udp, source, stand_in(local, source), bytes) else { return };
+        let is_handshake = bytes.first().is_some_and(|first| (20..64).contains(first)) && self.stages.dtls.is_none();
+        if !is_handshake {
+            self.handle_slowly(now, pair, bytes, outbox);
+            return;
+        }
+        let mut records = WithoutAlerts::of(bytes);
+        for run in records.by_ref() {
+            self.handle_slowly(now, pair, run, outbox);
+        }
+        self.alerts_dropped += records.alerts;
+    }
+
+    fn handle_slowly(&mut self, now: Instant, pair: Pair, bytes: &[u8], outbox: &mut Outbox) {
+        let local = pair.stand_in();
+        let Ok(receive) = Receive::new(Protocol::Udp, pair.remote, local, bytes) else { return };
+        if self.closed {
+            return;
+        }
         if let Err(error) = self.rtc.handle_input(Input::Receive(now, receive)) {
             log::debug!("peer {}: {error}", self.ufrag);
             self.close(now, Closed::Failed, outbox);
             return;
         }
-        self.drain(now, outbox);
+        self.drain(now, Some(pair), outbox);
     }
 
-    /// When it is given up, where it doesn't open before.
-    fn fails_at(&self) -> Option<Instant> {
-        let reach_before = self.reach_before.unwrap_or(self.open_before);
-        (!self.lane.is_open()).then_some(reach_before.min(self.open_before))
+    /// When it is given up, where it doesn't open before, and as what.
+    fn fails_at(&self) -> Option<(Instant, Closed)> {
+        // A record that was damaged on the way may have spoiled DTLS for good, without a word.
+        let is_unsecured = self.role == Role::Active && self.stages.dtls.is_none();
+        let secure_before = self.stages.ice.filter(|_| is_unsecured).map(|ice| ice + limits::PEER_SECURE_TIMEOUT);
+        let never_opened =
+            self.reach_before.map_or(self.open_before, |reach_before| reach_before.min(self.open_before));
+        let (failed, never_opened) =
+            (secure_before.map(|at| (at, Closed::Failed)), (never_opened, Closed::NeverOpened));
+        let first = failed.filter(|(at, _)| *at < never_opened.0).unwrap_or(never_opened);
+        (!self.lane.is_open()).then_some(first)
     }
 
     /// Time has come for what [`Peer::poll_timeout`] named.
@@ -539,12 +480,15 @@ impl Peer {
         if self.closed {
             return;
         }
-        if self.fails_at().is_some_and(|at| at <= now) {
-            self.close(now, Closed::NeverOpened, outbox);
+        if let Some((_, why)) = self.fails_at().filter(|&(at, _)| at <= now) {
+            self.close(now, why, outbox);
             return;
         }
         if self.probe_at.is_some_and(|at| at <= now) {
             self.probe(now, outbox);
+        }
+        if self.role == Role::Active {
+            self.ask_where_silent(now, outbox);
         }
         if let Some((_, wait)) = self.handshake_at.filter(|&(at, _)| at <= now) {
             self.handshake(now, (wait * 2).min(RETRY_MAX), outbox);
@@ -554,35 +498,59 @@ impl Peer {
             self.close(now, Closed::Failed, outbox);
             return;
         }
-        self.drain(now, outbox);
+        self.drain(now, None, outbox);
+    }
+
+    /// Whether `parts` packets that carry so many bytes together may go now: what a player gets per second, and what a
+    /// path gets that has proven nothing, is asked for all of them at once. What may go is sent by
+    /// [`Peer::send_reserved`]; what may not is to be dropped whole.
+    pub fn reserve(&mut self, now: Instant, bytes: usize, parts: usize) -> bool {
+        if !self.is_open() {
+            return false;
+        }
+        let packets = bytes + parts * (limits::SCTP_OVERHEAD_BYTES + limits::DTLS_RECORD_OVERHEAD_BYTES);
+        if !self.paths.has_room(packets) {
+            self.unproven_dropped += 1;
+            return false;
+        }
+        self.downlink.take_left(now, u32::try_from(bytes).unwrap_or(u32::MAX))
+    }
+
+    /// Sends a frame of at most [`limits::FRAME_BYTES`] that [`Peer::reserve`] has let through.
+    pub fn send_reserved(&mut self, now: Instant, frame: &[u8], outbox: &mut Outbox) -> Sent {
+        self.send_message(now, outbox, |lane, packet| lane.write_message(now, frame, packet))
     }
 
     /// Sends a frame of at most [`limits::FRAME_BYTES`] now or never.
     pub fn send(&mut self, now: Instant, frame: &[u8], outbox: &mut Outbox) -> Sent {
-        self.send_message(now, frame.len(), outbox, |lane, packet| lane.write_message(now, frame, packet))
+        if !self.reserve(now, frame.len(), 1) {
+            return Sent::Dropped;
+        }
+        self.send_reserved(now, frame, outbox)
     }
 
     /// The same for a text.
     pub fn send_text(&mut self, now: Instant, text: &str, outbox: &mut Outbox) -> Sent {
-        self.send_message(now, text.len(), outbox, |lane, packet| lane.write_text(now, text, packet))
+        if !self.reserve(now, text.len(), 1) {
+            return Sent::Dropped;
+        }
+        self.send_message(now, outbox, |lane, packet| lane.write_text(now, text, packet))
     }
 
     fn send_message(
         &mut self,
         now: Instant,
-        bytes: usize,
         outbox: &mut Outbox,
         write: impl FnOnce(&mut Lane, &mut Vec<u8>) -> bool,
     ) -> Sent {
         let mut packet = std::mem::take(&mut outbox.packet);
-        let before = outbox.waiting.len();
-        let may_send = !self.closed && self.downlink.take_left(now, u32::try_from(bytes).unwrap_or(u32::MAX));
-        if may_send && write(&mut self.lane, &mut packet) {
+        let before = outbox.len();
+        if !self.closed && write(&mut self.lane, &mut packet) {
             self.uplink.handle_sent();
             self.send_packet(now, &packet, outbox);
         }
         outbox.packet = packet;
-        if outbox.waiting.len() > before { Sent::Sent } else { Sent::Dropped }
+        if outbox.len() > before { Sent::Sent } else { Sent::Dropped }
     }
 
     /// Ends the peer; the other end is told.
@@ -601,10 +569,6 @@ impl Peer {
         self.events.push_back(Event::Closed(why));
     }
 
-    fn current_address(&self) -> Option<&Address> {
-        self.addresses.iter().find(|address| Some(address.remote) == self.current)
-    }
-
     fn add_local(&mut self, stand_in: SocketAddr) {
         if !self.locals.contains(&stand_in) {
             self.locals.push(stand_in);
@@ -614,42 +578,31 @@ impl Peer {
         }
     }
 
-    /// An ICE-lite agent goes on sending to the old address until its checks have been missing for 15 s; taking the
-    /// old candidate away moves it at once.
-    fn move_to(&mut self, now: Instant, source: SocketAddr, outbox: &mut Outbox) {
-        let Some(old) = self.current else { return };
-        // Coming back is a move like any other, so the old address has to introduce itself again.
-        for address in self.addresses.extract_if(.., |address| address.remote == old) {
-            if let Some(candidate) = &address.candidate {
-                self.rtc.direct_api().invalidate_candidate(candidate);
-            }
+    /// The other end sends over a path, or has nominated it: where it isn't in use, it is to prove itself.
+    fn challenge(&mut self, now: Instant, pair: Pair, outbox: &mut Outbox) {
+        if self.paths.challenge(pair) || self.probe_at.is_none() {
+            self.probe(now, outbox);
         }
-        self.current = Some(source);
-        self.lane.pace().handle_new_path(now);
-        self.handle_timeout(now, outbox);
-        self.probe(now, outbox);
     }
 
-    /// Asks the address in use to prove itself, if it has not.
+    /// Asks the path that is to prove itself, if there is one.
     fn probe(&mut self, now: Instant, outbox: &mut Outbox) {
-        self.probe_at = None;
-        let Some(asked) = self.current_address().filter(|address| !address.proven) else { return };
-        let (remote, nonce) = (asked.remote, asked.nonce);
-        if self.lane.is_open() {
-            let mut packet = std::mem::take(&mut outbox.packet);
-            self.lane.write_heartbeat(nonce, &mut packet);
-            // Through str0m, to see which address it has chosen.
-            self.send_through_str0m(now, &packet, outbox);
-            outbox.packet = packet;
+        let asked = self.paths.unproven().filter(|_| self.lane.is_open());
+        let is_asked = asked.is_some_and(|asked| self.send_heartbeat(now, asked, outbox));
+        // One that has no room for a question is asked with the next check that comes over it.
+        self.probe_at = is_asked.then_some(now + RETRY);
+    }
+
+    fn send_heartbeat(&mut self, now: Instant, asked: Asked, outbox: &mut Outbox) -> bool {
+        let mut packet = std::mem::take(&mut outbox.packet);
+        let before = outbox.len();
+        self.lane.write_heartbeat(asked.nonce, &mut packet);
+        match self.role {
+            Role::Active => self.send_packet(now, &packet, outbox),
+            Role::Passive => self.seal(asked.pair, &packet, outbox),
         }
-        if self.current != Some(remote) {
-            // str0m sent it elsewhere, and who has it there could answer for this address.
-            let fresh = self.rng.next_u64();
-            if let Some(asked) = self.addresses.iter_mut().find(|address| address.remote == remote) {
-                asked.nonce = fresh;
-            }
-        }
-        self.probe_at = Some(now + RETRY);
+        outbox.packet = packet;
+        outbox.len() > before
     }
 
     fn handshake(&mut self, now: Instant, wait: Duration, outbox: &mut Outbox) {
@@ -661,21 +614,30 @@ impl Peer {
         outbox.packet = packet;
     }
 
-    /// Whether datagrams may pass str0m by, whose turn would only add to their cost: once the lane is open. The replies
-    /// of an answering end in the lane's handshake went through str0m and showed the address that str0m has chosen, and
-    /// a choice since then has come through [`Peer::move_to`]. The offering end's str0m chooses by itself.
+    /// Whether datagrams may pass str0m by, whose turn would only add to their cost: the answering end's once DTLS is
+    /// there, because it knows its paths by itself, and the offering end's once the lane is open.
     pub(crate) fn is_fast(&self) -> bool {
-        self.lane.is_open() && !self.slow_path
+        let knows_paths = match self.role {
+            Role::Active => self.lane.is_open(),
+            Role::Passive => self.knows_paths(),
+        };
+        knows_paths && !self.slow_path
+    }
+
+    /// Before DTLS is there, str0m alone has something to say, and chooses the path.
+    fn knows_paths(&self) -> bool {
+        self.role == Role::Passive && self.stages.dtls.is_some() && self.paths.current().is_some()
     }
 
     fn send_packet(&mut self, now: Instant, packet: &[u8], outbox: &mut Outbox) {
-        let is_due = self.role == Role::Active && now >= self.ask_str0m_at;
-        if self.is_fast() && !is_due {
-            self.send_fast(packet, outbox);
-            return;
+        let asks_str0m = self.role == Role::Active && now >= self.ask_str0m_at;
+        match self.paths.current() {
+            Some(pair) if self.is_fast() && !asks_str0m => self.seal(pair, packet, outbox),
+            _ => {
+                self.ask_str0m_at = now + ASK_STR0M_INTERVAL;
+                self.send_through_str0m(now, packet, outbox);
+            }
         }
-        self.ask_str0m_at = now + ASK_STR0M_INTERVAL;
-        self.send_through_str0m(now, packet, outbox);
     }
 
     fn send_through_str0m(&mut self, now: Instant, packet: &[u8], outbox: &mut Outbox) {
@@ -686,28 +648,27 @@ impl Peer {
         }
     }
 
-    fn send_fast(&mut self, packet: &[u8], outbox: &mut Outbox) {
-        let Some(address) = self.addresses.iter_mut().find(|address| Some(address.remote) == self.current) else {
-            return;
-        };
-        let bytes = packet.len() + limits::DTLS_RECORD_OVERHEAD_BYTES;
-        if !address.may_send(bytes) {
+    /// Encrypts a packet and sends it over a path, if that may have so many bytes.
+    fn seal(&mut self, pair: Pair, packet: &[u8], outbox: &mut Outbox) {
+        if self.paths.handle_sent(pair, packet.len() + limits::DTLS_RECORD_OVERHEAD_BYTES) != Some(true) {
             self.unproven_dropped += 1;
             return;
         }
-        let sealed = outbox.push(address.local, address.remote, |out| self.dtls.seal(packet, out));
+        let sealed = outbox.push(pair.local, pair.remote, |out| self.dtls.seal(packet, out));
         if let Err(error) = sealed {
             log::debug!("peer {}: {error}", self.ufrag);
         }
     }
 
-    fn handle_application_data(&mut self, now: Instant, datagram: &[u8], outbox: &mut Outbox) {
+    fn handle_application_data(&mut self, now: Instant, pair: Pair, datagram: &[u8], outbox: &mut Outbox) {
         let mut reply = Vec::new();
         let mut replies = Vec::new();
         let mut arrivals = std::mem::take(&mut self.arrivals);
         // Who offers trusts who answers.
         let is_limited = self.role == Role::Passive;
+        let mut is_authentic = false;
         let opened = self.dtls.open(datagram, |packet| {
+            is_authentic = true;
             if is_limited && !self.uplink.takes(now, packet) {
                 return;
             }
@@ -716,11 +677,14 @@ impl Peer {
                 replies.push(std::mem::take(&mut reply));
             }
         });
+        if is_authentic && self.paths.current() != Some(pair) {
+            self.handle_other_path(now, pair, outbox);
+        }
         for reply in replies {
             self.send_packet(now, &reply, outbox);
         }
         for arrival in arrivals.drain(..) {
-            self.handle_arrival(now, arrival, outbox);
+            self.handle_arrival(now, arrival, Some(pair), outbox);
         }
         self.arrivals = arrivals;
         if self.uplink.is_flooded() {
@@ -736,8 +700,21 @@ impl Peer {
         }
     }
 
-    /// Brings out everything that waits in str0m and the lane: after every mutation, until there is no more.
-    fn drain(&mut self, now: Instant, outbox: &mut Outbox) {
+    /// Something authentic has come over a path that is not in use. Until the lane is open, it is answered there.
+    fn handle_other_path(&mut self, now: Instant, pair: Pair, outbox: &mut Outbox) {
+        if self.role == Role::Active || !self.paths.is_known(pair) {
+            return;
+        }
+        if self.lane.is_open() {
+            self.challenge(now, pair, outbox);
+        } else {
+            self.paths.choose(pair);
+        }
+    }
+
+    /// Brings out everything that waits in str0m and the lane: after every mutation, until there is no more. `pair` is
+    /// the path that brought what is new.
+    fn drain(&mut self, now: Instant, pair: Option<Pair>, outbox: &mut Outbox) {
         self.poll_rtc(now, outbox);
         let mut reply = Vec::new();
         let mut arrivals = Vec::new();
@@ -746,41 +723,50 @@ impl Peer {
             if self.role == Role::Passive && !self.uplink.takes(now, &packet) {
                 continue;
             }
-            // The reply that opens the lane still goes through str0m, and shows where str0m sends.
-            let was_open = self.lane.is_open();
+            if let Some(pair) = pair.filter(|&pair| self.paths.current() != Some(pair)) {
+                self.handle_other_path(now, pair, outbox);
+            }
             self.lane.handle_packet(now, &packet, &mut reply, &mut arrivals);
-            if !reply.is_empty() && was_open {
+            if !reply.is_empty() {
                 self.send_packet(now, &reply, outbox);
-            } else if !reply.is_empty() {
-                self.send_through_str0m(now, &reply, outbox);
             }
         }
         for arrival in arrivals {
-            self.handle_arrival(now, arrival, outbox);
+            self.handle_arrival(now, arrival, pair, outbox);
         }
         if self.uplink.is_flooded() {
             self.close(now, Closed::Flood, outbox);
         }
-        if self.lane.is_open() {
-            self.handshake_at = None;
-        }
     }
 
-    fn handle_arrival(&mut self, now: Instant, arrival: Arrival, outbox: &mut Outbox) {
+    fn handle_arrival(&mut self, now: Instant, arrival: Arrival, pair: Option<Pair>, outbox: &mut Outbox) {
         match arrival {
             Arrival::Open => {
+                self.handshake_at = None;
+                self.lane.delivery_mut().trust(now, Duration::ZERO);
                 self.events.push_back(Event::Open);
                 self.probe(now, outbox);
             }
             Arrival::Message(frame) => self.events.push_back(Event::Data(frame)),
             Arrival::HeartbeatAck(nonce) => {
-                if let Some(address) = self.addresses.iter_mut().find(|address| address.nonce == nonce) {
-                    address.proven = true;
+                if let Some(pair) = pair {
+                    self.handle_answer(now, pair, nonce, outbox);
                 }
             }
             Arrival::Closed => self.close(now, Closed::ByPeer, outbox),
             Arrival::ReliableChannel => self.close(now, Closed::ReliableChannel, outbox),
         }
+    }
+
+    fn handle_answer(&mut self, now: Instant, pair: Pair, nonce: u64, outbox: &mut Outbox) {
+        let fresh = self.rng.next_u64();
+        match self.paths.prove(pair, nonce, fresh) {
+            Proof::None => return,
+            Proof::Answer if self.paths.current() != Some(pair) => {}
+            Proof::Answer => self.lane.handle_answered(now),
+            Proof::Move => self.lane.handle_new_path(now),
+        }
+        self.probe(now, outbox);
     }
 
     fn poll_rtc(&mut self, now: Instant, outbox: &mut Outbox) {
@@ -791,7 +777,7 @@ impl Peer {
                     return;
                 }
                 Ok(Output::Transmit(transmit)) => {
-                    self.transmit(transmit.source, transmit.destination, &transmit.contents, outbox);
+                    self.transmit(now, transmit.source, transmit.destination, &transmit.contents, outbox);
                 }
                 Ok(Output::Event(event)) => self.handle_rtc_event(now, &event, outbox),
                 Err(error) => {
@@ -830,22 +816,31 @@ impl Peer {
         }
     }
 
-    fn transmit(&mut self, source: SocketAddr, destination: SocketAddr, bytes: &[u8], outbox: &mut Outbox) {
+    fn transmit(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        destination: SocketAddr,
+        bytes: &[u8],
+        outbox: &mut Outbox,
+    ) {
+        let mut pair = Pair::of(source, destination);
         let is_stun = bytes.first().is_some_and(|&byte| byte < 4);
-        if !is_stun {
-            self.current = Some(destination);
+        match (self.role, self.paths.current()) {
+            _ if is_stun => {}
+            (Role::Active, _) => {
+                // Its str0m knows the candidates.
+                let nonce = self.rng.next_u64();
+                self.paths.trust(now, pair, nonce);
+            }
+            (Role::Passive, Some(current)) if self.knows_paths() => pair = current,
+            (Role::Passive, _) => self.paths.choose(pair),
         }
-        if self.role == Role::Active && !is_stun {
-            // The offering end's only one: its str0m knows the candidates.
-            self.addresses = vec![Address { proven: true, ..Address::new(local_of(source), destination, 0) }];
-        }
-        let known = self.addresses.iter_mut().find(|address| address.remote == destination);
-        let may_send = known.map_or(self.role == Role::Active, |address| address.may_send(bytes.len()));
-        if !may_send {
+        if !self.paths.handle_sent(pair, bytes.len()).unwrap_or(self.role == Role::Active) {
             self.unproven_dropped += 1;
             return;
         }
-        let pushed: Result<(), Infallible> = outbox.push(local_of(source), destination, |out| {
+        let pushed: Result<(), Infallible> = outbox.push(pair.local, pair.remote, |out| {
             out.extend_from_slice(bytes);
             Ok(())
         });
@@ -857,22 +852,6 @@ impl Peer {
 fn ice_password(rng: &mut ChaCha20Rng) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     (0..24).map(|_| char::from(ALPHABET[(rng.next_u32() >> 26) as usize])).collect()
-}
-
-/// str0m knows local addresses by number only: one address of a documentation range (RFC 5737, RFC 3849) stands for
-/// each, so that it makes no difference to ICE by which of its names the server was reached.
-fn stand_in(local: LocalId, remote: SocketAddr) -> SocketAddr {
-    let port = STAND_IN_PORT + local.0;
-    match remote {
-        SocketAddr::V4(_) => (Ipv4Addr::new(192, 0, 2, 1), port).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), port).into(),
-    }
-}
-
-const STAND_IN_PORT: u16 = 1024;
-
-fn local_of(stand_in: SocketAddr) -> LocalId {
-    LocalId(stand_in.port().saturating_sub(STAND_IN_PORT))
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! How often a peer is sent to: back-off without a congestion window.
 //!
 //! The lane never queues, so it can't slow down by waiting; it slows down by leaving out whole ticks. A peer whose path
-//! is congested gets every 2nd tick, then every 4th, with what is newest then. What the path can carry shows in the
+//! is congested gets every 2nd of the ticks that have something for it, then every 4th, with what is newest then: of
+//! those with a state and of those with events alike, whatever the game's rhythm is. What the path can carry shows in the
 //! SACKs (RFC 9260 §3.3.4), by two signs:
 //!
 //! - **Delay that rises.** A link with a deep queue doesn't lose, it delays, and what it delays is stale when it comes.
@@ -190,6 +191,7 @@ pub(super) struct Pace {
     losses_began: Instant,
     reported: Losses,
     interval: u32,
+    turns: Turns,
     clear_since: Instant,
     settled: Instant,
     raised: Option<Instant>,
@@ -216,6 +218,7 @@ impl Pace {
             losses_began: now,
             reported: Losses::default(),
             interval: 1,
+            turns: Turns::new(newest_sent),
             clear_since: now,
             settled: now,
             raised: None,
@@ -225,8 +228,17 @@ impl Pace {
 
     /// The peer is elsewhere now, where nothing is known of the path.
     pub(super) fn handle_new_path(&mut self, now: Instant) {
-        let (epoch, sent_at, reported) = (self.epoch, self.sent_at, self.reported);
-        *self = Pace { epoch, sent_at, reported, ..Pace::new(now, self.newest_sent) };
+        let (epoch, sent_at, reported, turns) = (self.epoch, self.sent_at, self.reported, self.turns);
+        *self = Pace { epoch, sent_at, reported, turns, ..Pace::new(now, self.newest_sent) };
+    }
+
+    pub(super) fn highest_acknowledged(&self) -> u32 {
+        self.highest_acknowledged
+    }
+
+    /// Smoothed; 0 until it is measured.
+    pub(super) fn round_trip(&self) -> Duration {
+        Duration::from_micros(self.round_trip_us().into())
     }
 
     /// Smoothed, in microseconds; 0 until it is measured.
@@ -284,12 +296,13 @@ impl Pace {
     }
 
     /// Whether the peer gets what this tick has to say.
-    pub(super) fn takes_tick(&mut self, now: Instant, tick: u32) -> bool {
+    pub(super) fn takes_tick(&mut self, now: Instant, tick: u32, is_state: bool) -> bool {
         if now >= self.window.ends {
             self.judge(now);
         }
         let is_silent = now > self.silent_after;
-        tick.is_multiple_of(if is_silent { self.interval.max(2) } else { self.interval })
+        let interval = if is_silent { self.interval.max(2) } else { self.interval };
+        self.turns.takes(tick, interval, is_state)
     }
 
     fn micros(&self, now: Instant) -> u32 {
@@ -371,6 +384,7 @@ impl Pace {
         let failed = self.raised.take().is_some_and(|raised| now - raised < self.hold.max(HOLD) * 2);
         self.hold = if failed { (self.hold * 2).min(HOLD_MAX) } else { HOLD };
         self.interval = (self.interval * 2).min(INTERVAL_MAX);
+        self.turns.spread();
         self.start_over(now);
         self.settled = now + SETTLE;
     }
@@ -387,6 +401,52 @@ impl Pace {
         self.losses = [Losses::default(); 2];
         self.losses_began = now;
         self.clear_since = now;
+    }
+}
+
+/// Which ticks a peer gets whose path doesn't carry all of them.
+#[derive(Clone, Copy)]
+struct Turns {
+    /// Peers that slow down together get different ticks.
+    spread: u32,
+    tick: Option<u32>,
+    /// Whether anything of that tick was taken; `None` before there was anything.
+    takes: Option<bool>,
+    /// Ticks with events alone, and ticks with a state: those since the last that was taken.
+    waits: [u32; 2],
+    is_counted: [bool; 2],
+}
+
+impl Turns {
+    fn new(spread: u32) -> Turns {
+        Turns { spread, tick: None, takes: None, waits: [0; 2], is_counted: [false; 2] }
+    }
+
+    fn spread(&mut self) {
+        self.waits = [self.spread % INTERVAL_MAX; 2];
+    }
+
+    /// What a tick has to say goes or stays together, unless a state has waited for twice its time: in a game with
+    /// events each tick and a state each 2nd, the decisions might always fall on the others.
+    fn takes(&mut self, tick: u32, interval: u32, is_state: bool) -> bool {
+        if self.tick.replace(tick) != Some(tick) {
+            self.takes = None;
+            self.is_counted = [false; 2];
+        }
+        let waits = &mut self.waits[usize::from(is_state)];
+        if !std::mem::replace(&mut self.is_counted[usize::from(is_state)], true) {
+            *waits += 1;
+        }
+        let takes = match self.takes {
+            Some(true) => true,
+            Some(false) => *waits >= 2 * interval,
+            None => *waits >= interval,
+        };
+        if takes {
+            *waits = 0;
+        }
+        self.takes = Some(takes);
+        takes
     }
 }
 

@@ -93,27 +93,32 @@ impl<G: Game> Server<G> {
         }
     }
 
-    /// The data channel of a session, where it is open and better than the websocket: one that is silent is passed by
-    /// once the websocket was heard meanwhile. Where neither is, what would wait in the websocket would arrive late.
+    /// The data channel of a session, where it is open and better than the websocket: one that delivers nothing is
+    /// passed by once the websocket was heard meanwhile. Where neither is, what would wait in the websocket would arrive
+    /// late.
     pub(super) fn channel(&self, now: Instant, session: &Session) -> Option<PeerKey> {
-        let heard = self.endpoint.heard_at(session.peer?)?;
-        let is_passed_by = now >= heard + limits::CHANNEL_SILENCE
-            && session.connection.and_then(|key| self.connections.get(key)).is_some_and(|connection| {
-                let websocket = connection.heard;
-                websocket >= heard + limits::CHANNEL_SILENCE / 2 && now < websocket + 2 * limits::HEARTBEAT_INTERVAL
-            });
-        session.peer.filter(|_| !is_passed_by)
+        let peer = session.peer.filter(|&peer| self.endpoint.is_open(peer))?;
+        let is_passed_by = self.endpoint.silence(peer).is_some_and(|silence| {
+            let carrier = session.connection.and_then(|key| self.connections.get(key));
+            now >= silence.from
+                && carrier.is_some_and(|connection| {
+                    let websocket = connection.heard;
+                    websocket >= silence.doubted_from && now < websocket + 2 * limits::HEARTBEAT_INTERVAL
+                })
+        });
+        Some(peer).filter(|_| !is_passed_by)
     }
 
-    /// Asks whether the websocket is alive, where the data channel falls silent.
-    pub(super) fn doubt_channel(&mut self, now: Instant, key: SessionKey, peer: PeerKey) {
-        let Some(doubted) = self.endpoint.heard_at(peer).map(|heard| heard + limits::CHANNEL_SILENCE / 2) else {
-            return;
-        };
-        let carrier = self.sessions.get(key).and_then(|session| session.connection);
-        let Some(carrier) = carrier.filter(|_| now >= doubted) else { return };
+    /// Asks whether data channel and websocket are alive, where the channel may deliver nothing.
+    pub(super) fn doubt_channel(&mut self, now: Instant, key: SessionKey) {
+        let Some(Session { peer: Some(peer), connection, .. }) = self.sessions.get(key) else { return };
+        let (peer, carrier) = (*peer, *connection);
+        let doubted = self.endpoint.silence(peer).filter(|silence| now >= silence.doubted_from);
+        let Some(silence) = doubted else { return };
+        self.endpoint.ask_where_silent(now, peer);
+        let Some(carrier) = carrier else { return };
         let Some(websocket) = self.connections.get_mut(carrier) else { return };
-        if websocket.asked < doubted && !websocket.closing {
+        if websocket.asked < silence.doubted_from && !websocket.closing {
             websocket.asked = now;
             self.ping(carrier);
         }
@@ -159,7 +164,7 @@ pub(super) fn channel_fault(why: Closed) -> Fault {
         Closed::ReliableChannel => ErrorCode::ChannelMustBeUnreliable,
         Closed::NeverOpened => ErrorCode::BadSdp,
         Closed::Lost | Closed::ByPeer => ErrorCode::NoSuchSession,
-        Closed::TooManyAddresses | Closed::Flood => ErrorCode::RateLimited,
+        Closed::Flood => ErrorCode::RateLimited,
         Closed::Failed => ErrorCode::Internal,
     };
     Fault::new(code, why.to_string())

@@ -7,13 +7,14 @@ use super::connection::Waiting;
 use super::rooms::Member;
 use super::session::Session;
 use super::{RoomKey, Server, SessionKey};
+use crate::endpoint::PeerKey;
 use crate::game::{Game, Link, Target};
 use crate::peer::{Path, Sent};
 use crate::player::{Arrived, Body, NotTaken};
 use crate::room;
 use crate::wire::Deflater;
 use crate::wire::codes::Leave;
-use crate::wire::frame::{Kind, Transport};
+use crate::wire::frame::{self, Kind, Transport};
 use crate::wire::msgpack;
 
 /// Whether bodies of one kind are worth deflating: mostly they are as they were before, and trying in vain costs time.
@@ -57,7 +58,7 @@ impl<G: Game> Server<G> {
                 Arrived::Ticks { first, last } => room::Input::Ticks { player, first, last },
                 Arrived::Ping { clock_ms: pinged, padding } => {
                     let body = msgpack::encode_pong(pinged, clock_ms, hosted.last_tick, &padding);
-                    self.send_unreliable(now, key, &Body::plain(Kind::Pong, body));
+                    self.answer_ping(now, key, transport, &Body::plain(Kind::Pong, body));
                     continue;
                 }
             };
@@ -125,28 +126,55 @@ impl<G: Game> Server<G> {
         }
     }
 
-    /// Over the data channel, or else over the websocket, there at most one state at a time.
+    /// Over the data channel, or else over the websocket.
     fn send_unreliable(&mut self, now: Instant, key: SessionKey, body: &Body) {
+        self.doubt_channel(now, key);
         let Some(session) = self.sessions.get(key) else { return };
-        let Some(peer) = self.channel(now, session) else {
-            if let Some(carrier) = session.connection {
-                self.push_unreliable(carrier, body);
-            }
-            return;
-        };
-        self.doubt_channel(now, key, peer);
+        match self.channel(now, session) {
+            Some(peer) => self.send_over_channel(now, key, peer, body),
+            None => self.send_over_websocket(key, body),
+        }
+    }
+
+    /// Answers a ping the way it came. A client that pings over the websocket while its channel is open hears nothing
+    /// over the channel.
+    fn answer_ping(&mut self, now: Instant, key: SessionKey, transport: Transport, pong: &Body) {
+        let peer = self.sessions.get(key).and_then(|session| session.peer);
+        match (peer.filter(|&peer| self.endpoint.is_open(peer)), transport) {
+            (Some(peer), Transport::DataChannel) => return self.send_over_channel(now, key, peer, pong),
+            (Some(peer), Transport::WebSocket) => self.endpoint.doubt(now, peer),
+            (None, _) => {}
+        }
+        self.send_over_websocket(key, pong);
+    }
+
+    fn send_over_channel(&mut self, now: Instant, key: SessionKey, peer: PeerKey, body: &Body) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(hosted) = self.rooms.get(session.room) else { return };
-        let is_of_tick = matches!(body.kind, Kind::State | Kind::Tick | Kind::Event);
-        if is_of_tick && !self.endpoint.takes_tick(now, peer, hosted.last_tick) {
+        let is_state = matches!(body.kind, Kind::State | Kind::Tick);
+        let is_of_tick = is_state || body.kind == Kind::Event;
+        if is_of_tick && !self.endpoint.takes_tick(now, peer, hosted.last_tick, is_state) {
             self.counters.held_back += 1;
             return;
         }
+        let (bytes, parts) = frame::size(&body.bytes);
+        if !self.endpoint.reserve(now, peer, bytes, parts) {
+            self.counters.dropped_frames += 1;
+            return;
+        }
         let consumed = hosted.room.consumed(session.player);
-        let (endpoint, dropped) = (&mut self.endpoint, &mut self.counters.dropped_frames);
-        session.frames.write_unreliable(body.kind, body.deflated, &body.bytes, consumed, &mut self.frame, |frame| {
-            *dropped += u64::from(endpoint.send(now, peer, frame) == Sent::Dropped);
+        let endpoint = &mut self.endpoint;
+        let mut is_whole = true;
+        session.frames.write_unreliable(body.kind, body.deflated, &body.bytes, consumed, &mut self.frame, |part| {
+            is_whole &= endpoint.send_reserved(now, peer, part) == Sent::Sent;
         });
+        self.counters.dropped_frames += u64::from(!is_whole);
+    }
+
+    fn send_over_websocket(&mut self, key: SessionKey, body: &Body) {
+        if let Some(carrier) = self.sessions.get(key).and_then(|session| session.connection) {
+            self.push_unreliable(carrier, body);
+        }
     }
 
     fn send_reliable(&mut self, key: SessionKey, body: &Body) {

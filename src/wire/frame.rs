@@ -272,7 +272,7 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], FrameError> {
 pub fn split(kind: Kind, deflated: bool, body: &[u8], seq: u16, ack: u16) -> impl Iterator<Item = Frame<'_>> {
     debug_assert!(body.len() <= limits::UNRELIABLE_BODY_BYTES);
     // A frame that isn't parted has one byte less of header; that byte is left unused.
-    let count = u8::try_from(body.len().div_ceil(limits::PART_BODY_BYTES)).unwrap_or(u8::MAX).max(1);
+    let count = u8::try_from(parts(body)).unwrap_or(u8::MAX);
     let mut chunks = body.chunks(limits::PART_BODY_BYTES);
     (0..count).map(move |index| Frame {
         kind,
@@ -284,6 +284,16 @@ pub fn split(kind: Kind, deflated: bool, body: &[u8], seq: u16, ack: u16) -> imp
         },
         body: chunks.next().unwrap_or_default(),
     })
+}
+
+fn parts(body: &[u8]) -> usize {
+    body.len().div_ceil(limits::PART_BODY_BYTES).max(1)
+}
+
+/// The most bytes of the frame of a body, all headers included, and its parts.
+pub(crate) fn size(body: &[u8]) -> (usize, usize) {
+    let parts = parts(body);
+    (body.len() + parts * limits::UNRELIABLE_HEADER_BYTES, parts)
 }
 
 /// Whether `a` is newer than `b`, both counting mod 2¹⁶ (RFC 1982).

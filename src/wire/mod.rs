@@ -72,9 +72,11 @@
 //!   received is passed over. A player who misses more than is kept begins anew. Acks follow each heartbeat, and each
 //!   16 KiB.
 //! - **Data channel.** It lives apart from the websocket: either may be lost while the other plays on. ICE ends one
-//!   whose consent has expired (RFC 7675). An open one that brings nothing for 1.5 s is passed by, both ways, as long
-//!   as the websocket brings something. A client offers a lost one again after 10 s, then after twice as long, up to a
-//!   minute.
+//!   whose consent has expired (RFC 7675). An open one that delivers nothing for 1.5 s, though something waits to be
+//!   delivered, is passed by, both ways, as long as the websocket brings something. A client whose steady stream of
+//!   states stops sends a ping over the websocket while its channel is open: that says that it hears nothing, and the
+//!   server passes the channel by until it delivers. Either end goes on asking the channel; a ping is answered the way
+//!   it came. A client offers a lost one again at once, then after 10 s, then after twice as long, up to a minute.
 //! - **Back-off.** Who lost a websocket tries again within 250 ms, then within twice as long, up to 5 s, always at a
 //!   random time of it, for a minute; `retryAfter` (ms) of a refusal says when instead.
 

@@ -144,6 +144,105 @@ fn a_channel_that_falls_silent_is_passed_by_and_used_again() {
     assert_newer_and_newer(&sim, ada);
 }
 
+fn play(sim: &mut Simulation<Echo>) {
+    let clients: Vec<_> = sim.clients().collect();
+    clients.into_iter().for_each(|client| {
+        sim.send(client, &1_u32);
+    });
+}
+
+/// Datagrams are lost one way alone; the websocket is as before.
+fn cut(sim: &mut Simulation<Echo>, client: ClientId, way: &str) {
+    let (whole, cut) = (vec![Node::Latency(25 * MS)], vec![Node::NoUdp, Node::Latency(25 * MS)]);
+    let path = match way {
+        "down" => Path { up: whole, down: cut },
+        "up" => Path { up: cut, down: whole },
+        _ => Path { up: cut.clone(), down: cut },
+    };
+    sim.set_path(client, path);
+}
+
+#[test]
+fn a_channel_that_delivers_one_way_alone_is_passed_by_and_used_again() {
+    for way in ["down", "up", "both"] {
+        let mut sim = echo();
+        let ada = sim.join("one-way", "Ada");
+        sim.run(2 * SECOND);
+        let lost = sim.elapsed();
+        cut(&mut sim, ada, way);
+        let mut slowest = Duration::ZERO;
+        sim.run_every(33 * MS, 8 * SECOND, |sim| {
+            sim.send(ada, &1_u32);
+            if sim.elapsed() > lost + 2 * SECOND {
+                slowest = slowest.max(MS * u32::try_from(sim[ada].client.unacknowledged()).unwrap());
+            }
+        });
+        assert_eq!(transports(&sim), (0, 1, 0), "{way} {:?}", story(&sim, ada, lost));
+        let gap = longest_gap(&sim, ada, lost);
+        assert!(gap <= if way == "up" { 100 * MS } else { 500 * MS }, "{way}: {gap:?}");
+        assert!(slowest <= 5 * MS, "{way}: inputs reach the game: {slowest:?}");
+        let free = sim.elapsed();
+        sim.set_path(ada, Path::new(25 * MS));
+        sim.run_every(33 * MS, 3 * SECOND, play);
+        assert_eq!(transports(&sim), (1, 0, 0), "{way}");
+        assert!(longest_gap(&sim, ada, free) <= 100 * MS, "{way}: {:?}", longest_gap(&sim, ada, free));
+        let (down, messages) = (sim[ada].down().delivered, sim[ada].websocket_up().sent);
+        sim.run_every(33 * MS, 3 * SECOND, play);
+        assert!(sim[ada].down().delivered >= down + 80, "{way}: states come over UDP again");
+        assert!(sim[ada].websocket_up().sent < messages + 10, "{way}: and inputs go over it");
+        assert_newer_and_newer(&sim, ada);
+    }
+}
+
+#[test]
+fn a_new_address_leaves_no_long_hole() {
+    let mut sim = echo();
+    let ada = sim.join("moves", "Ada");
+    sim.run(3 * SECOND);
+    for moves in 0..10 {
+        let moved = sim.elapsed();
+        sim.rebind(ada);
+        sim.run((4_000 + 7 * moves) * MS);
+        let gap = longest_gap(&sim, ada, moved - 100 * MS);
+        assert!(gap <= 500 * MS, "{moves}: {gap:?}");
+        assert_eq!(transports(&sim), (1, 0, 0), "{moves}: the channel is used again");
+    }
+    assert!(story(&sim, ada, 3 * SECOND).is_empty(), "the room was open all the time");
+    assert_newer_and_newer(&sim, ada);
+}
+
+/// Of 900 ticks those at which the server had passed the channel by, on a path that loses both ways.
+fn passed_by(is_silent: bool, plays: bool, permille: u16, one_way: Duration) -> usize {
+    let mut sim = Simulation::new(3, move |_| Ok(Echo { is_silent }));
+    let ada = sim.join("calm", "Ada");
+    sim.run(5 * SECOND);
+    assert!(sim[ada].client.is_open());
+    sim.set_path(ada, Path::new(one_way).with(&Node::Loss { permille }));
+    sim.run(2 * SECOND);
+    let mut passed_by = 0;
+    sim.run_every(33 * MS, 30 * SECOND, |sim| {
+        passed_by += transports(sim).1;
+        if plays {
+            sim.send(ada, &1_u32);
+        }
+    });
+    passed_by
+}
+
+#[test]
+fn a_channel_that_delivers_is_not_passed_by_whatever_the_network_is_like() {
+    for is_silent in [false, true] {
+        for plays in [false, true] {
+            assert_eq!(passed_by(is_silent, plays, 0, 400 * MS), 0, "far: {is_silent}, {plays}");
+            let lossy = passed_by(is_silent, plays, 200, 25 * MS);
+            let very_lossy = passed_by(is_silent, plays, 400, 25 * MS);
+            // Where the game says nothing a few packets a second can all be lost, and the websocket carries no less.
+            let few = if is_silent { 100 } else { 9 };
+            assert!(lossy <= few && very_lossy <= 4 * few, "{is_silent}, {plays}: {lossy} and {very_lossy} of 900");
+        }
+    }
+}
+
 #[test]
 fn a_channel_that_never_opened_is_offered_again() {
     let mut sim = echo();
@@ -159,6 +258,30 @@ fn a_channel_that_never_opened_is_offered_again() {
     assert_eq!(story(&sim, ada, free), [&Event::Open]);
     assert!(longest_gap(&sim, ada, free) <= 100 * MS, "{:?}", longest_gap(&sim, ada, free));
     assert_newer_and_newer(&sim, ada);
+}
+
+#[test]
+fn a_channel_that_ends_is_offered_again_at_once_and_then_less_and_less_often() {
+    let mut sim = echo();
+    let ada = sim.join("again", "Ada");
+    sim.run(12 * SECOND);
+    let is_closed = |event: &&(Duration, Event)| matches!(event.1, Event::ChannelClosed { .. });
+    let lost = sim.elapsed();
+    sim.set_path(ada, Path::new(25 * MS).with(&Node::NoUdp));
+    while !sim[ada].events.iter().any(|event| is_closed(&event)) {
+        sim.run(10 * MS);
+    }
+    let offers = |sim: &Simulation<Echo>| sim[ada].texts.iter().filter(|text| text["a"] == "exchangeSdpR").count();
+    sim.run(200 * MS);
+    assert_eq!(offers(&sim), 1, "at once");
+    sim.run(limits::PEER_REACH_TIMEOUT + 9 * SECOND);
+    assert_eq!(offers(&sim), 1);
+    sim.run(2 * SECOND);
+    assert_eq!(offers(&sim), 2, "then after ten seconds");
+    assert_eq!(story(&sim, ada, lost).len(), 1, "it is said once");
+    sim.set_path(ada, Path::new(25 * MS));
+    sim.run(60 * SECOND);
+    assert!(sim[ada].client.is_open());
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use rtcade::sim::{Node, Path, RateLimit};
+use rtcade::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+use rtcade::rand::Rng;
+use rtcade::sim::{Node, Path, RateLimit, Simulation};
 
 use crate::late::{MS, Match, TICK, soak};
 
@@ -181,6 +183,52 @@ fn who_was_silent_gets_everything_with_the_first_packet() {
     assert_eq!(held_back(&play), before);
     for &player in &play.players {
         let states = play.states(player).filter(|&(said, _)| said >= first).count();
-        assert!(states >= 89, "{states} states in three seconds");
+        // Until the channel has delivered something, one or two may go over the websocket, which is slow to recover.
+        assert!(states >= 87, "{states} states in three seconds");
+    }
+}
+
+/// Says something every so manieth tick: a state that is as long as that takes.
+struct Rhythm(u32);
+
+impl Game for Rhythm {
+    type Input = ();
+    type Command = ();
+    type State = Vec<u8>;
+    type Event = ();
+
+    fn join(&mut self, _: &mut Context<Rhythm>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
+        Ok(Welcome::default())
+    }
+
+    fn leave(&mut self, _: &mut Context<Rhythm>, _: PlayerId, _: Leave) {}
+
+    fn tick(&mut self, ctx: &mut Context<Rhythm>, tick: Tick, _: &[Incoming<Rhythm>]) {
+        if tick.number.is_multiple_of(self.0) {
+            let noise: Vec<u8> = (0..1_000 * self.0).map(|_| ctx.rng().next_u32().to_le_bytes()[0] & 0x7f).collect();
+            ctx.state(&noise).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_game_with_any_rhythm_leaves_every_slow_player_a_share() {
+    for every in [1, 2, 4] {
+        let mut sim = Simulation::new(3, move |_| Ok(Rhythm(every)));
+        let players: Vec<_> = (0..4).map(|n| sim.join("slow", &format!("{n}"))).collect();
+        sim.run(Duration::from_secs(3));
+        for &player in &players {
+            let limit = Node::RateLimit(RateLimit::new(16_000, 32_000));
+            let down = vec![Node::Jitter(10 * MS), limit, Node::Latency(ONE_WAY)];
+            sim.set_path(player, Path { down, ..Path::new(ONE_WAY) });
+        }
+        sim.run(Duration::from_secs(10));
+        let seen =
+            |sim: &Simulation<Rhythm>| players.iter().map(|&id| sim[id].states::<Vec<u8>>().len()).collect::<Vec<_>>();
+        let before = seen(&sim);
+        sim.run(Duration::from_secs(20));
+        let seen: Vec<usize> = seen(&sim).iter().zip(before).map(|(after, before)| after - before).collect();
+        let said = 606 / usize::try_from(every).unwrap();
+        assert!(seen.iter().all(|&seen| seen * 5 >= said), "every {every} ticks: {seen:?} of {said}");
     }
 }

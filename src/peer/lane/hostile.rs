@@ -88,7 +88,7 @@ pub(crate) fn scripts(mut now: Instant, input: &[u8]) {
             }
             13 => {
                 now += Duration::from_millis(u64::from(script.byte()) * 16);
-                ends[end].lane.pace().takes_tick(now, u32::from(step));
+                ends[end].lane.pace().takes_tick(now, u32::from(step), true);
                 None
             }
             14 => {

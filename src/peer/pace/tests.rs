@@ -66,7 +66,7 @@ impl Path {
                 let forward = self.pace.handle_acknowledged(at, Acknowledged { cumulative, gaps: &gaps });
                 self.complete = forward.filter(|&tsn| is_newer(tsn, self.complete)).unwrap_or(self.complete);
             }
-            if self.pace.takes_tick(self.now, self.tick) {
+            if self.pace.takes_tick(self.now, self.tick, true) {
                 self.ticks_taken += 1;
                 if self.tick.is_multiple_of(self.sparseness) {
                     self.send();
@@ -275,4 +275,53 @@ fn what_a_peer_makes_up_is_passed_over() {
     let gap_ahead = Acknowledged { cumulative: path.newest_sent, gaps: &[[0, 1, 0xff, 0xff]] };
     assert_eq!(path.pace.handle_acknowledged(path.now, gap_ahead), None);
     assert!(path.run(Duration::from_secs(20)) >= 1.0);
+}
+
+/// Of the ticks of a peer's game, those that were taken with a state and with events: `has` says what a tick has.
+fn turns_taken(spread: u32, interval: u32, ticks: u32, has: impl Fn(u32) -> (bool, bool)) -> [Vec<u32>; 2] {
+    let mut turns = Turns::new(spread);
+    turns.spread();
+    let mut taken = [Vec::new(), Vec::new()];
+    for tick in 0..ticks {
+        let (events, state) = has(tick);
+        // Several bodies of one kind are decided on once.
+        for is_state in [events.then_some(false), events.then_some(false), state.then_some(true)].into_iter().flatten()
+        {
+            if turns.takes(tick, interval, is_state) && taken[usize::from(is_state)].last() != Some(&tick) {
+                taken[usize::from(is_state)].push(tick);
+            }
+        }
+    }
+    taken
+}
+
+#[test]
+fn back_off_counts_what_there_is_to_send_whatever_the_rhythm_of_the_game() {
+    for (interval, every, spread) in (0..3 * 5 * 4).map(|n| (1 << (n % 3), 1 + n / 3 % 5, n / 15)) {
+        let [_, states] = turns_taken(spread, interval, 1_000, |tick| (false, tick % every == 0));
+        let gaps: Vec<u32> = states.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(gaps.iter().all(|&gap| gap == interval * every), "{interval} {every} {spread}: {gaps:?}");
+        assert!(u32::try_from(states.len()).unwrap() >= 1_000 / (interval * every) - 1, "{interval} {every} {spread}");
+    }
+}
+
+#[test]
+fn events_of_other_ticks_keep_no_state_away() {
+    for (interval, every, spread) in (0..3 * 5 * 4).map(|n| (1 << (n % 3), 1 + n / 3 % 5, n / 15)) {
+        let [events, states] = turns_taken(spread, interval, 1_000, |tick| (true, tick % every == 0));
+        let longest = |taken: &[u32]| taken.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+        assert!(longest(&states) <= 2 * interval * every, "{interval} {every} {spread}: {states:?}");
+        assert!(longest(&events) <= 2 * interval, "{interval} {every} {spread}: {events:?}");
+        let share = events.len() as f64 * f64::from(interval) / 1_000.0;
+        assert!((0.9..1.6).contains(&share), "{interval} {every} {spread}: {share}");
+    }
+}
+
+#[test]
+fn peers_that_slow_down_together_get_different_ticks() {
+    let taken: Vec<_> = (0..4).map(|spread| turns_taken(spread, 4, 100, |_| (false, true))[1].clone()).collect();
+    let mut all = taken.concat();
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), taken.iter().map(Vec::len).sum::<usize>(), "{taken:?}");
 }

@@ -1,0 +1,58 @@
+//! Datagrams that wait to be sent.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::ops::Range;
+
+/// A local UDP address, numbered by the caller from 0, below [`limits::LOCAL_ADDRESSES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LocalId(pub u16);
+
+/// A datagram to send.
+#[derive(Debug)]
+pub struct Transmit<'a> {
+    /// From which local address.
+    pub local: LocalId,
+    /// Where to.
+    pub destination: SocketAddr,
+    /// Its payload.
+    pub bytes: &'a [u8],
+}
+
+/// Datagrams of any number of peers that wait to be polled, in order: one buffer for all of them, which empties when
+/// the last is gone.
+#[derive(Default)]
+pub struct Outbox {
+    bytes: Vec<u8>,
+    /// Where a packet is written before it is encrypted; kept for its capacity.
+    pub(super) packet: Vec<u8>,
+    waiting: VecDeque<(LocalId, SocketAddr, Range<usize>)>,
+}
+
+impl Outbox {
+    /// The next datagram. Lent until the next call.
+    pub fn poll(&mut self) -> Option<Transmit<'_>> {
+        let (local, destination, range) = self.waiting.pop_front()?;
+        Some(Transmit { local, destination, bytes: &self.bytes[range] })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Adds the datagram that `write` appends.
+    pub(super) fn push<E>(
+        &mut self,
+        local: LocalId,
+        destination: SocketAddr,
+        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if self.waiting.is_empty() {
+            self.bytes.clear();
+        }
+        let start = self.bytes.len();
+        write(&mut self.bytes)?;
+        self.waiting.push_back((local, destination, start..self.bytes.len()));
+        Ok(())
+    }
+}
