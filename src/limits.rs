@@ -39,26 +39,41 @@ pub const RELIABLE_QUEUE_BYTES: usize = 4 * 1024 * 1024;
 /// Unreliable bodies that wait for one player's websocket; past it the oldest is dropped. Of states, one.
 pub const WEBSOCKET_FRAMES: usize = 8;
 
-/// Inputs that one frame carries and one player may have unacknowledged; also the inputs taken per player and tick.
+/// Inputs that one frame carries, and inputs that a client keeps until they are acknowledged.
 pub const INPUT_WINDOW: usize = 8;
 /// Bytes of one encoded input. A frame carries the newest input and as many of the window as fit one part.
 pub const INPUT_BYTES: usize = 512;
-/// Inputs of one player that wait for the next ticks; past it the oldest is dropped.
-pub const INPUT_BACKLOG: usize = 4 * INPUT_WINDOW;
-/// Commands taken per player and tick; more of them wait.
+/// Bytes of one fanned-out input: `[player, number, input]`.
+pub const FANNED_OUT_BYTES: usize = 1 + 5 + 5 + INPUT_BYTES;
+/// Inputs of one player per second that reach the game, in ticks of any length; see [`PerTick::inputs`].
+pub const INPUTS_PER_SECOND: u32 = 250;
+/// Commands of one player per second that reach the game, in ticks of any length; see [`PerTick::commands`].
+pub const COMMANDS_PER_SECOND: u32 = 500;
+/// Commands that reach the game in each tick, however short.
 pub const COMMANDS_PER_TICK: usize = 16;
-/// Commands of one player that wait, and their bytes: what a websocket brings at once that was held up for a while.
-/// Past either the player is put out.
+/// Commands of one player that wait, on top of those that a client within [`FRAMES_PER_SECOND`] sends during a tick:
+/// what a websocket brings at once after it was held up. See [`PerTick::command_backlog`].
 pub const COMMAND_BACKLOG: usize = 256;
-/// See [`COMMAND_BACKLOG`].
+/// Bytes of the commands of one player that wait.
 pub const COMMAND_BACKLOG_BYTES: usize = 16 * RELIABLE_UP_BYTES;
-/// Ticks in one downlink window: the newest and the two before it.
-pub const TICK_WINDOW: usize = 3;
+/// Bytes of all players' inputs that reach a game per second, and as many of their commands; see
+/// [`PerTick::batch_bytes`].
+pub const BATCH_BYTES_PER_SECOND: u32 = 8 * 1024 * 1024;
+/// Bytes of the inputs of one tick, and as many of its commands: fanned out, the inputs are one reliable message.
+pub const BATCH_BYTES: usize = RELIABLE_DOWN_BYTES - BODY_PREFIX_BYTES - LIST_PREFIX_BYTES;
+/// Bytes of the inputs of one tick in a room that fans out its inputs: with tick and prefixes they fit a frame.
+pub const FAN_OUT_BYTES: usize = UNRELIABLE_BODY_BYTES - BODY_PREFIX_BYTES - LIST_PREFIX_BYTES;
+/// Most bytes of the array marker before the inputs of a tick.
+pub const LIST_PREFIX_BYTES: usize = 5;
+/// A congested path gets at least what every so manieth tick has to say.
+pub const BACKOFF_INTERVAL: u32 = 4;
+/// Ticks in one downlink window: the newest and those before it.
+pub const TICK_WINDOW: usize = 4;
 /// How long a room keeps the inputs it fanned out, for clients that missed ticks.
 pub const TICK_HISTORY: Duration = Duration::from_secs(10);
 /// Ticks one `ticks` request may ask for.
 pub const TICKS_PER_REQUEST: u32 = 310;
-/// Bytes of the answer to it; what is cut off can be asked for again.
+/// Bytes of the answer to it, unless its first tick alone has more; what is cut off can be asked for again.
 pub const TICKS_ANSWER_BYTES: usize = 64 * 1024;
 
 /// Bytes of what a program's hooks attach to a player, as JSON.
@@ -161,6 +176,58 @@ pub const PHASE_SLOTS: u32 = 8;
 pub const TICK_MS: u32 = 33;
 /// The shortest and the longest tick.
 pub const TICK_MS_RANGE: std::ops::RangeInclusive<u32> = 5..=1_000;
+/// Whether a room can have ticks of this length: [`TICK_MS_RANGE`], in steps of a nanosecond.
+#[must_use]
+pub const fn is_tick_length(tick: Duration) -> bool {
+    let (shortest, longest) = (*TICK_MS_RANGE.start(), *TICK_MS_RANGE.end());
+    tick.as_nanos() >= Duration::from_millis(shortest as u64).as_nanos()
+        && tick.as_nanos() <= Duration::from_millis(longest as u64).as_nanos()
+}
+
+/// What a room takes for one tick: limits per second become limits per tick of its length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PerTick {
+    /// Inputs of one player that one tick takes: [`INPUTS_PER_SECOND`], and at least [`INPUT_WINDOW`]. More wait.
+    pub inputs: usize,
+    /// Inputs of one player that wait: those of a tick and three windows. Past it the oldest is dropped.
+    pub input_backlog: usize,
+    /// Commands of one player that one tick takes: [`COMMANDS_PER_SECOND`], and at least [`COMMANDS_PER_TICK`]. More
+    /// wait.
+    pub commands: usize,
+    /// Commands of one player that wait: [`COMMAND_BACKLOG`], and those that [`FRAMES_PER_SECOND`] allow during a tick.
+    /// Past it the player is put out.
+    pub command_backlog: usize,
+    /// Bytes of all players' inputs that one tick takes, and as many of their commands: [`BATCH_BYTES_PER_SECOND`], at
+    /// most [`BATCH_BYTES`]. More wait, and the players share what there is.
+    pub batch_bytes: usize,
+}
+
+impl PerTick {
+    /// The limits of ticks of this length.
+    #[must_use]
+    pub const fn new(tick: Duration) -> PerTick {
+        let inputs = at_least(INPUT_WINDOW, during(tick, INPUTS_PER_SECOND));
+        let batch_bytes = during(tick, BATCH_BYTES_PER_SECOND);
+        PerTick {
+            inputs,
+            input_backlog: inputs + 3 * INPUT_WINDOW,
+            commands: at_least(COMMANDS_PER_TICK, during(tick, COMMANDS_PER_SECOND)),
+            command_backlog: COMMAND_BACKLOG + during(tick, FRAMES_PER_SECOND),
+            batch_bytes: if batch_bytes < BATCH_BYTES { batch_bytes } else { BATCH_BYTES },
+        }
+    }
+}
+
+const fn at_least(least: usize, value: usize) -> usize {
+    if value < least { least } else { value }
+}
+
+/// How many of so many per second come during `time`, rounded down; of no more than a few seconds.
+#[expect(clippy::cast_possible_truncation, reason = "some seconds of a u32 per second fit")]
+const fn during(time: Duration, per_second: u32) -> usize {
+    (time.as_nanos() * per_second as u128 / 1_000_000_000) as usize
+}
+
 /// How long a websocket may stay without joining.
 pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a peer may take from its offer to an open channel.
@@ -217,7 +284,18 @@ const _: () = assert!(RELAYED_PER_SECOND as usize >= PLAYERS_PER_ROOM_MAX, "the 
 const _: () =
     assert!(RELAY_QUEUE_BYTES + 8 * RELIABLE_UP_BYTES < RELIABLE_QUEUE_BYTES, "the game has most of the queue");
 const _: () = assert!(JOINS_PER_ADDRESS_AT_ONCE as usize >= UNJOINED_PER_ADDRESS, "who may wait may join");
-const _: () = assert!(COMMAND_BACKLOG > FRAMES_PER_SECOND as usize, "who keeps to the limit of frames is not put out");
+const _: () = assert!(COMMAND_BACKLOG > FRAMES_PER_SECOND as usize, "a burst within the limit of frames waits");
+const _: () = assert!(COMMANDS_PER_SECOND > FRAMES_PER_SECOND, "commands within the limit of frames don't pile up");
+const _: () = {
+    let shortest = PerTick::new(Duration::from_millis(*TICK_MS_RANGE.start() as u64));
+    assert!(shortest.batch_bytes >= RELIABLE_UP_BYTES, "every tick takes at least one message");
+    assert!(FAN_OUT_BYTES >= FANNED_OUT_BYTES, "every tick fans out at least one input");
+};
+const _: () = assert!(
+    BATCH_BYTES + LIST_PREFIX_BYTES + BODY_PREFIX_BYTES <= RELIABLE_DOWN_BYTES,
+    "the inputs of the largest tick are one reliable message"
+);
+const _: () = assert!(TICK_WINDOW >= BACKOFF_INTERVAL as usize, "back-off leaves no gap that no window fills");
 const _: () = assert!(
     HEARTBEAT_INTERVAL.as_millis() * (1 + HEARTBEATS_UNANSWERED as u128) <= 5_000,
     "who vanishes without a word is missed within 5 s"

@@ -39,7 +39,7 @@
 //! | ping | 2 | both, unreliable | `[clock]`: the sender's clock, f64 milliseconds; up also `[clock, padding]`, to learn which sizes pass |
 //! | pong | 3 | both, unreliable | down `[clock, server clock, tick]`, or with the ping's padding at its end, up `[clock]`: what was pinged comes back |
 //! | state | 4 | down, unreliable | `[tick, state]` |
-//! | tick | 5 | down, unreliable | `[tick, [[player, number, input], …], …]`: inputs of `tick`, then of the ticks before it, at most three |
+//! | tick | 5 | down, unreliable | `[tick, [[player, number, input], …], …]`: inputs of `tick`, then of the ticks before it, four ticks at most and no more than fit one part |
 //! | event | 6 | down, unreliable | `[tick, event]` |
 //! | command | 7 | up, reliable | `command` |
 //! | ticks | 8 | reliable | up `[first, last]`; down `[first, [[player, number, input], …], …]`: inputs of `first`, then of the ticks after it |

@@ -394,6 +394,18 @@ fn write<T, E>(written: Result<T, E>) {
     debug_assert!(written.is_ok());
 }
 
+/// Bytes of `[player, number, input]`, `value` being the input.
+#[must_use]
+pub fn fanned_out_bytes(player: u32, number: u32, value: &[u8]) -> usize {
+    let uint_bytes = |value: u32| match value {
+        0..=0x7f => 1,
+        0x80..=0xff => 2,
+        0x100..=0xffff => 3,
+        _ => 5,
+    };
+    1 + uint_bytes(player) + uint_bytes(number) + value.len()
+}
+
 /// The inputs of one tick, being encoded: `[[player, number, input], …]`.
 #[derive(Default)]
 pub struct Inputs {
@@ -409,18 +421,6 @@ impl Inputs {
         write(rmp::encode::write_uint(&mut self.entries, player.into()));
         write(rmp::encode::write_uint(&mut self.entries, number.into()));
         self.entries.extend_from_slice(value);
-    }
-
-    /// Takes back the inputs of a player.
-    pub fn remove(&mut self, player: u32) {
-        let mut kept = Inputs::default();
-        let mut reader = Reader { bytes: &self.entries, at: 0 };
-        while let Ok(input) = reader.fanned_out() {
-            if input.player != player {
-                kept.push(input.player, input.number, input.value);
-            }
-        }
-        *self = kept;
     }
 
     /// Bytes of the encoded array if one more input of `value_bytes` is added, at most.
@@ -439,17 +439,16 @@ impl Inputs {
     }
 }
 
-/// The body `[tick, inputs, …]` of as many of `ticks` as stay within `max_bytes`.
+/// The body `[tick, inputs, …]` of the first of `ticks`, however long, and of those after it that stay within
+/// `max_bytes` with it.
 #[must_use]
 pub fn encode_ticks<'a>(tick: u32, ticks: impl Iterator<Item = &'a [u8]>, max_bytes: usize) -> Vec<u8> {
-    let mut bytes = limits::BODY_PREFIX_BYTES;
-    let fitting = ticks.take_while(|inputs| {
-        bytes += inputs.len();
-        bytes <= max_bytes
-    });
     let mut count = 0;
     let mut inside = Vec::new();
-    for inputs in fitting {
+    for inputs in ticks {
+        if count > 0 && limits::BODY_PREFIX_BYTES + inside.len() + inputs.len() > max_bytes {
+            break;
+        }
         count += 1;
         inside.extend_from_slice(inputs);
     }
