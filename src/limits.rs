@@ -223,7 +223,6 @@ const fn at_least(least: usize, value: usize) -> usize {
 }
 
 /// How many of so many per second come during `time`, rounded down; of no more than a few seconds.
-#[expect(clippy::cast_possible_truncation, reason = "some seconds of a u32 per second fit")]
 const fn during(time: Duration, per_second: u32) -> usize {
     (time.as_nanos() * per_second as u128 / 1_000_000_000) as usize
 }
