@@ -89,9 +89,17 @@ pub const EXTERNAL_QUEUE: usize = 256;
 /// Bytes of the value that a ping carries and its pong brings back: with its clocks and tick the pong is one frame.
 pub const PING_PADDING_BYTES: usize = PART_BODY_BYTES - 1 - 9 - 9 - 5;
 
-/// Nesting of a msgpack value from the network.
+/// Nesting of one value of a game: an input, a command, a state or an event. What stands around it in a body comes on
+/// top: see [`INPUTS_WRAPPING`], [`TICKS_WRAPPING`] and [`AT_TICK_WRAPPING`].
 pub const MSGPACK_DEPTH: usize = 16;
-/// Elements of all arrays and maps of a msgpack value from the network.
+/// Arrays around an input on its way up: `[newest, [input, …]]`.
+pub const INPUTS_WRAPPING: usize = 2;
+/// Arrays around an input that is fanned out: `[tick, [[player, number, input], …], …]`.
+pub const TICKS_WRAPPING: usize = 3;
+/// The array around a state or an event: `[tick, value]`.
+pub const AT_TICK_WRAPPING: usize = 1;
+/// Elements of all arrays and maps of one value from a client. What comes from the server has no more elements than
+/// bytes, and a limit of those.
 pub const MSGPACK_ITEMS: usize = 4_096;
 /// Integers past this magnitude don't survive JavaScript (2⁵³).
 pub const JS_INTEGER_MAX: u64 = 1 << 53;

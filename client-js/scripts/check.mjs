@@ -2,8 +2,8 @@ import { readFile } from "node:fs/promises";
 import { gzipSync } from "node:zlib";
 import { bundle, bundlePath, notice, noticePath } from "./bundle.mjs";
 
-// 8 KiB until the client came back by itself: back-off, resuming, heartbeats and repeated commands are the rest.
-const LIMIT_BYTES = 10 * 1024;
+// Coming back by itself (back-off, resuming, heartbeats, repeated commands) is a quarter of it.
+const LIMIT_BYTES = 12 * 1024;
 
 const committed = async (file) => readFile(file).catch(() => Buffer.alloc(0));
 const fresh = await bundle();

@@ -158,7 +158,13 @@ export function createLanes({ now, setTimeout, clearTimeout }, reply, emit, tran
         if (frame.kind !== ACK && frame.seq <= received) return;
         if (frame.kind !== ACK) received = frame.seq;
       }
-      if (whole) handleBody(frame.kind, decodeBody(whole));
+      if (!whole) return;
+      try {
+        handleBody(frame.kind, decodeBody(whole));
+      } catch (error) {
+        if (frame.kind === TICKS) ticks.fail();
+        throw error;
+      }
     },
 
     send(encoded) {
