@@ -141,6 +141,8 @@ pub struct Context<G: Game> {
     kicked: Vec<(PlayerId, String)>,
     outputs: VecDeque<Output>,
     fan_out: FanOut,
+    unsent: u64,
+    last_unsent: Option<SendError>,
     cast: Option<BTreeMap<PlayerId, String>>,
     game: PhantomData<fn() -> G>,
 }
@@ -183,7 +185,9 @@ impl<G: Game> Context<G> {
     /// Sends a state to everybody, over the unreliable lane: the newest wins.
     ///
     /// # Errors
-    /// Past 4 KiB encoded, or where it can't be encoded.
+    /// Past 4 KiB encoded ([`limits::STATE_BYTES`]), or where no client could read it: nested deeper than 16
+    /// ([`limits::MSGPACK_DEPTH`]), an integer beyond 2⁵³, a map with other keys than strings and integers. Then nothing
+    /// is sent and the room counts it ([`Room::unsent`]): a game may go on without looking at the error.
     pub fn state(&mut self, state: &G::State) -> Result<(), SendError> {
         self.send(Target::All, Kind::State, state)
     }
@@ -199,7 +203,8 @@ impl<G: Game> Context<G> {
     /// Sends an event.
     ///
     /// # Errors
-    /// Past 4 KiB encoded on the unreliable lane, 1 MiB on the reliable one, or where it can't be encoded.
+    /// Past 4 KiB encoded on the unreliable lane ([`limits::STATE_BYTES`]), 1 MiB on the reliable one
+    /// ([`limits::RELIABLE_EVENT_BYTES`]), or where no client could read it, as [`Context::state`].
     pub fn event(&mut self, target: Target, event: &G::Event, lane: Lane) -> Result<(), SendError> {
         let kind = match lane {
             Lane::Unreliable => Kind::Event,
@@ -247,9 +252,17 @@ impl<G: Game> Context<G> {
 
     fn send(&mut self, to: Target, kind: Kind, value: &impl serde::Serialize) -> Result<(), SendError> {
         let limit = if kind.is_reliable() { limits::RELIABLE_EVENT_BYTES } else { limits::STATE_BYTES };
-        let body = msgpack::encode_at_tick(self.tick, value, limit)?;
-        self.outputs.push_back(Output::Body { to, kind, body });
-        Ok(())
+        match msgpack::encode_at_tick(self.tick, value, limit) {
+            Ok(body) => {
+                self.outputs.push_back(Output::Body { to, kind, body });
+                Ok(())
+            }
+            Err(error) => {
+                self.unsent += 1;
+                self.last_unsent = Some(error.clone());
+                Err(error)
+            }
+        }
     }
 }
 
@@ -306,6 +319,8 @@ impl<G: Game> Room<G> {
                 kicked: Vec::new(),
                 outputs: VecDeque::new(),
                 fan_out: FanOut::Nothing,
+                unsent: 0,
+                last_unsent: None,
                 cast: None,
                 game: PhantomData,
             },
@@ -371,6 +386,17 @@ impl<G: Game> Room<G> {
     #[must_use]
     pub fn overflowed(&self) -> u64 {
         self.inbox.dropped_inputs()
+    }
+
+    /// States and events of the game that were not sent: too long, or no client could read them.
+    #[must_use]
+    pub fn unsent(&self) -> u64 {
+        self.context.unsent
+    }
+
+    /// Why the last of them was not sent, if one was since this was last asked.
+    pub fn take_send_error(&mut self) -> Option<SendError> {
+        self.context.last_unsent.take()
     }
 
     /// Messages from outside that wait for the next tick; a room may be told [`limits::EXTERNAL_BACKLOG`] of them.

@@ -496,6 +496,9 @@ fn messages_past_a_limit_are_not_sent() {
         });
         let sent = bench.tick().len();
         let result = result.borrow();
+        assert_eq!(bench.room.unsent(), u64::from(result.is_err()));
+        assert_eq!(bench.room.take_send_error(), result.clone().err());
+        assert_eq!(bench.room.take_send_error(), None, "told once");
         let result = result.as_ref().copied().map_err(|error| match error {
             SendError::TooLarge { bytes, limit } => {
                 assert_eq!(*bytes, limit + 1);
@@ -515,6 +518,11 @@ fn messages_past_a_limit_are_not_sent() {
     check(state(4097), Some(Lane::Unreliable), Err("too large"));
     check(event(limits::RELIABLE_EVENT_BYTES), Some(Lane::Reliable), Ok(()));
     check(event(limits::RELIABLE_EVENT_BYTES + 1), Some(Lane::Reliable), Err("too large"));
+    let deep = |depth: usize| (1..depth).fold(json!([]), |inside, _| json!([inside]));
+    for lane in [None, Some(Lane::Unreliable), Some(Lane::Reliable)] {
+        check(deep(limits::MSGPACK_DEPTH), lane, Ok(()));
+        check(deep(limits::MSGPACK_DEPTH + 1), lane, Err("unencodable"));
+    }
     let largest = 9_007_199_254_740_992_u64;
     check(json!([largest]), None, Ok(()));
     check(json!([largest + 1]), None, Err("unencodable"));
