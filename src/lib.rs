@@ -75,8 +75,8 @@
 //!
 //! **The rules of driving it.** After any `handle_*`, poll until there is nothing: [`server::Server::poll_transmit`],
 //! then [`server::Server::poll_signal_ready`] and, for each connection it names whose socket takes more,
-//! [`server::Server::poll_signal`]; then sleep no longer than [`server::Server::poll_timeout`]. Nothing of the game
-//! runs outside a tick, so a `handle_*` is cheap.
+//! [`server::Server::poll_signal`]; then sleep no longer than [`server::Server::poll_timeout`]. A game is made when its
+//! first player asks to join, and runs in ticks only, so a `handle_*` is cheap.
 //!
 //! **Time.** A room's ticks stand on an absolute grid from its making. A late room runs once, counts what it missed,
 //! and goes on; it never spirals. Rooms sit in eight phases of the tick, so that no turn carries the burst of all of
@@ -102,8 +102,9 @@
 //! - **Whose network carries no UDP** gets the same frames over the websocket, one state at a time, and is told so.
 //! - **An address is proven** when it has returned a heartbeat with our random number in it. Until then it gets at
 //!   most three times the bytes that came from it.
-//! - **Everything has a limit** ([`limits`]); past it there is an error with a code ([`wire::codes`]), it costs its
-//!   sender at most their connection, and it is counted ([`server::Counters`]).
+//! - **Everything has a limit.** The table in [`limits`] says of each what happens past it: an error with a code
+//!   ([`wire::codes`]), which costs its sender at most their connection, or a drop that is counted
+//!   ([`server::Counters`]).
 //!
 //! The bytes are specified in [`wire`].
 //!

@@ -186,8 +186,8 @@ impl<G: Game> Context<G> {
     ///
     /// # Errors
     /// Past 4 KiB encoded ([`limits::STATE_BYTES`]), or where no client could read it: nested deeper than 16
-    /// ([`limits::MSGPACK_DEPTH`]), an integer beyond 2⁵³, a map with other keys than strings and integers. Then nothing
-    /// is sent and the room counts it ([`Room::unsent`]): a game may go on without looking at the error.
+    /// ([`limits::MSGPACK_DEPTH`]), an integer beyond 2⁵³, a map with other keys than strings and integers. Then
+    /// nothing is sent and the room counts it ([`Room::unsent`]): a game may go on without looking at the error.
     pub fn state(&mut self, state: &G::State) -> Result<(), SendError> {
         self.send(Target::All, Kind::State, state)
     }
@@ -561,8 +561,8 @@ impl<G: Game> Room<G> {
         }
     }
 
-    /// What the game gets this tick, in order of arrival, and the messages from which it was decoded. A message that the
-    /// game's types can't hold puts its sender out.
+    /// What the game gets this tick, in order of arrival, and the messages from which it was decoded. A message that
+    /// the game's types can't hold puts its sender out.
     fn take_batch(&mut self) -> (Vec<Incoming<G>>, Vec<(PlayerId, Message)>) {
         // Before the first tick is fanned out it is not known whether the game fans out.
         let input_bytes = if self.history.is_empty() { usize::MAX } else { limits::FAN_OUT_BYTES };

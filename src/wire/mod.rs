@@ -30,8 +30,10 @@
 //! # Bodies
 //!
 //! msgpack, positional arrays. The game's own values inside them are encoded with field names (enums externally
-//! tagged), so that JavaScript reads objects. A body is deflated (raw, RFC 1951, no dictionary) only where that makes
-//! it smaller, and only if several players get it; the header is not.
+//! tagged), so that JavaScript reads objects. Each of them is nested at most 16 deep, and what stands around it comes
+//! on top; one from a client has at most 4,096 elements, a body from the server no more than it has bytes. A body is
+//! deflated (raw, RFC 1951, no dictionary) only where that makes it smaller, and only if several players get it; the
+//! header is not.
 //!
 //! | kind | number | direction, lane | body |
 //! |---|---|---|---|
