@@ -54,14 +54,14 @@ pub enum Input {
         player: PlayerId,
         /// Its number.
         number: u32,
-        /// One msgpack value, within the limits of [`msgpack::check`].
+        /// One msgpack value, within the limits of [`msgpack::check`] and [`limits::INPUT_BYTES`].
         value: Vec<u8>,
     },
     /// A command of a player.
     Command {
         /// Whose.
         player: PlayerId,
-        /// One msgpack value, within the limits of [`msgpack::check`].
+        /// One msgpack value, within the limits of [`msgpack::check`] and [`limits::RELIABLE_UP_BYTES`].
         value: Vec<u8>,
     },
     /// A player asks for the inputs of ticks that they missed.

@@ -626,6 +626,30 @@ fn sixty_inputs_a_second_reach_the_game_in_ticks_of_any_length() {
 }
 
 #[test]
+fn commands_within_the_limit_of_frames_put_nobody_out_in_ticks_of_any_length() {
+    for ms in [5, 33, 200, 1_000] {
+        let mut info = RoomInfo::new("room", 1);
+        info.tick = Duration::from_millis(ms);
+        let mut bench = Bench::with(&info, 1, &[], |_, _| {});
+        let player = bench.join("one");
+        bench.tick();
+        bench.take_log();
+        // A second's worth at once, then as many as are allowed.
+        let (mut sent, mut heard) = (0, 0);
+        for tick in 1..=3_000 / ms {
+            let due = limits::FRAMES_PER_SECOND + u32::try_from(tick * ms * 250 / 1_000).unwrap();
+            (sent..due).for_each(|_| bench.command(player, &json!("go")));
+            sent = due;
+            assert!(left(&bench.tick()).is_empty(), "ticks of {ms} ms, {sent} sent");
+            heard += bench.take_log().concat().matches("1:go").count();
+        }
+        (0..32).for_each(|_| drop(bench.tick()));
+        heard += bench.take_log().concat().matches("1:go").count();
+        assert_eq!(heard, sent as usize, "ticks of {ms} ms");
+    }
+}
+
+#[test]
 fn a_player_who_sends_too_much_costs_nobody_else_an_input() {
     const MS: Duration = Duration::from_millis(1);
     // 63 players within the frame of 4,363 bytes, and one who alone would fill it.

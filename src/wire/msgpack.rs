@@ -432,10 +432,10 @@ impl Inputs {
         self.entries.extend_from_slice(value);
     }
 
-    /// Bytes of the encoded array if one more input of `value_bytes` is added, at most.
+    /// Whether one more input leaves the tick short enough for the unreliable lane.
     #[must_use]
-    pub fn bytes_with(&self, value_bytes: usize) -> usize {
-        5 + self.entries.len() + 1 + 5 + 5 + value_bytes
+    pub fn has_room_for(&self, player: u32, number: u32, value: &[u8]) -> bool {
+        self.entries.len() + fanned_out_bytes(player, number, value) <= limits::FAN_OUT_BYTES
     }
 
     /// The encoded array.
