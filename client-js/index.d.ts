@@ -161,14 +161,16 @@ export interface Room<Input = unknown, Command = unknown, State = unknown, Event
   /**
    * Sends an input over the unreliable lane: repeated until the server has it, it reaches the game once and in order.
    * Past 8 inputs that the server has not acknowledged the oldest is given up. Nothing happens in a closed room.
-   * @throws {RtcadeError} `too_large` past 512 bytes encoded, `bad_value` for what cannot be sent.
+   * @throws {RtcadeError} `too_large` past 512 bytes encoded, `bad_value` for what cannot be sent: other types, or
+   * more than 16 arrays and objects inside each other.
    */
   send(input: Input): void;
   /**
    * Sends a command over the reliable lane: it is kept until the server has it, and reaches the game once and in order,
    * after a lost connection too. Nothing happens in a closed room.
-   * @throws {RtcadeError} `too_large` past 16 KiB encoded, `bad_value` for what cannot be sent, `backlog` past 64 KiB
-   *   that the server has not acknowledged.
+   * @throws {RtcadeError} `too_large` past 16 KiB encoded or 4,096 elements, `bad_value` for what cannot be sent: other
+   * types, or more than 16 arrays and objects inside each other, `backlog` past 64 KiB that the server has not
+   * acknowledged.
    */
   command(command: Command): void;
   /** Says goodbye and closes. A page that is closed is gone for the others too, after the 1.5 s that a reload may take. */

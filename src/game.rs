@@ -202,6 +202,15 @@ pub enum Incoming<G: Game> {
     },
 }
 
+impl<G: Game> Incoming<G> {
+    /// The sender.
+    #[must_use]
+    pub fn player(&self) -> PlayerId {
+        let (Incoming::Input { player, .. } | Incoming::Command { player, .. }) = self;
+        *player
+    }
+}
+
 /// A player of the room, as the game sees them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -6,6 +6,7 @@
 //! ```text
 //! file     "rtcade-j" | format u16 | block | block …          integers little endian
 //! block    length u32 | crc32c of the payload u32 | payload
+//! format   2; in format 1 the two times of the header are in microseconds instead of nanoseconds
 //! length   in its lower three bytes; the highest one is the exclusive or of those
 //! payload  of the first block the header, of the others entries, in the encoding of postcard 1
 //! ```
@@ -37,8 +38,10 @@ use crate::wire::msgpack;
 
 /// What every recording begins with.
 pub const MAGIC: &[u8; 8] = b"rtcade-j";
-/// The version of the format that this program writes and reads.
-pub const FORMAT: u16 = 1;
+/// The version of the format that this program writes. It reads format 1, too.
+pub const FORMAT: u16 = 2;
+/// Nanoseconds of one step of the times in the header, by the format.
+const TIME_STEP_NS: [u64; FORMAT as usize] = [1_000, 1];
 const PREAMBLE_BYTES: usize = MAGIC.len() + size_of::<u16>();
 const BLOCK_HEADER_BYTES: usize = 8;
 /// Entries are handed over when they are so long, even where no tick comes.
@@ -98,10 +101,10 @@ struct RawHeader<'a> {
     game_version: u32,
     room: &'a str,
     seed: u64,
-    tick_us: u64,
+    tick: u64,
     data: &'a [u8],
     max_players: u32,
-    phase_us: u64,
+    phase: u64,
     rtcade: &'a str,
     commit: &'a str,
 }
@@ -242,7 +245,7 @@ impl fmt::Display for JournalError {
         match &self.reason {
             Reason::NotAJournal => f.write_str("this is no recording of a room"),
             Reason::Format(format) => {
-                write!(f, "the recording has format {format}, and this program reads format {FORMAT}")
+                write!(f, "the recording has format {format}, and this program reads formats 1 to {FORMAT}")
             }
             Reason::NoHeader => f.write_str("the recording ends within its header"),
             Reason::Length => f.write_str("the length of a block is damaged"),
@@ -611,12 +614,12 @@ impl<'a> Journal<'a> {
         }
         let (format, _) = rest.split_first_chunk().ok_or(error(8, Reason::NoHeader))?;
         let format = u16::from_le_bytes(*format);
-        if format != FORMAT {
-            return Err(error(8, Reason::Format(format)));
-        }
+        let time_step_ns = usize::from(format).checked_sub(1).and_then(|index| TIME_STEP_NS.get(index));
+        let &time_step_ns = time_step_ns.ok_or(error(8, Reason::Format(format)))?;
         let mut blocks = Blocks { bytes, at: PREAMBLE_BYTES };
         let block = blocks.next_block()?.ok_or(error(PREAMBLE_BYTES as u64, Reason::NoHeader))?;
-        let header = read_header(block.payload).map_err(|what| error(block.offset as u64, Reason::Malformed(what)))?;
+        let header = read_header(block.payload, time_step_ns)
+            .map_err(|what| error(block.offset as u64, Reason::Malformed(what)))?;
         Ok(Journal { header, bytes, entries_at: blocks.at })
     }
 
@@ -800,10 +803,10 @@ fn append_header(buffer: &mut Vec<u8>, header: &Header) {
             game_version: header.game_version,
             room: &header.room.name,
             seed: header.room.seed,
-            tick_us: micros(header.room.tick),
+            tick: nanos(header.room.tick),
             data: &encode_json(&header.room.data),
             max_players: u32::try_from(header.max_players).unwrap_or(u32::MAX),
-            phase_us: micros(header.phase),
+            phase: nanos(header.phase),
             rtcade: &header.rtcade,
             commit: &header.commit,
         },
@@ -831,13 +834,13 @@ fn append(buffer: &mut Vec<u8>, value: &impl Serialize) {
     *buffer = extended.expect("plain data are encoded into a vector");
 }
 
-fn read_header(payload: &[u8]) -> Result<Header, &'static str> {
+fn read_header(payload: &[u8], time_step_ns: u64) -> Result<Header, &'static str> {
     let raw: RawHeader<'_> = postcard::from_bytes(payload).map_err(|_| "the header can't be read")?;
+    let time = |steps: u64| Duration::from_nanos(steps.saturating_mul(time_step_ns));
     let mut room = RoomInfo::new(raw.room, raw.seed);
-    room.tick = Duration::from_micros(raw.tick_us);
+    room.tick = time(raw.tick);
     room.data = decode_json(raw.data)?;
-    let (shortest, longest) = limits::TICK_MS_RANGE.into_inner();
-    if !(Duration::from_millis(shortest.into())..=Duration::from_millis(longest.into())).contains(&room.tick) {
+    if !limits::is_tick_length(room.tick) {
         return Err("no tick has such a length");
     }
     let max_players = usize::try_from(raw.max_players).unwrap_or(usize::MAX);
@@ -849,7 +852,7 @@ fn read_header(payload: &[u8]) -> Result<Header, &'static str> {
         game_version: raw.game_version,
         room,
         max_players,
-        phase: Duration::from_micros(raw.phase_us),
+        phase: time(raw.phase),
         rtcade: raw.rtcade.to_owned(),
         commit: raw.commit.to_owned(),
     })
@@ -884,8 +887,8 @@ fn decode_json(bytes: &[u8]) -> Result<serde_json::Value, &'static str> {
     rmp_serde::from_slice(bytes).map_err(|_| "the data of a join can't be read")
 }
 
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(any(test, fuzzing))]

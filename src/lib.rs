@@ -29,7 +29,7 @@
 //!
 //!     fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, batch: &[Incoming<Self>]) {
 //!         self.0 += batch.len() as u32;
-//!         ctx.state(&self.0).expect("a number fits");
+//!         let _ = ctx.state(&self.0); // past 4 KiB nothing is sent, and the room counts it
 //!     }
 //! }
 //!
@@ -82,8 +82,8 @@
 //! **The rules of driving it.** After any `handle_*`, poll until there is nothing: [`server::Server::poll_transmit`],
 //! then [`server::Server::poll_signal_ready`] and, for each connection it names whose socket takes more,
 //! [`server::Server::poll_signal`]; then sleep no longer than [`server::Server::poll_timeout`]. A connection is named
-//! once: the caller remembers one whose socket takes no more. Nothing of a game but its making runs outside a tick, so
-//! a `handle_*` is cheap.
+//! once: the caller remembers one whose socket takes no more. A game is made when its first player asks to join, and
+//! runs in ticks only, so a `handle_*` is cheap.
 //!
 //! **Ends.** A connection, a session and a room each end in one way, which stands at the top of its file, and from
 //! which all else follows: the game is told, the others, the hooks; names, timers and peers are given up. Their keys
@@ -118,8 +118,9 @@
 //! - **Whose network carries no UDP** gets the same frames over the websocket, one state at a time, and is told so.
 //! - **An address is proven** when it has returned a heartbeat with our random number in it. Until then it gets at
 //!   most three times the bytes that came from it.
-//! - **Everything has a limit** ([`limits`]); past it there is an error with a code ([`wire::codes`]), it costs its
-//!   sender at most their connection, and it is counted ([`server::Counters`]).
+//! - **Everything has a limit.** The table in [`limits`] says of each what happens past it: an error with a code
+//!   ([`wire::codes`]), which costs its sender at most their connection, or a drop that is counted
+//!   ([`server::Counters`]).
 //!
 //! The bytes are specified in [`wire`].
 //!

@@ -1,6 +1,83 @@
 //! Every maximum of the protocol and the server, tied together by assertions at compile time.
 //!
-//! Past each of them there is an error with a code, never a longer queue. Each has a test that goes one past it.
+//! Past each of them there is an error with a code or a counter, never a longer queue. Counters are fields of
+//! [`server::Counters`](crate::server::Counters), unless another type is named. Sizes are in bytes.
+//!
+//! | limit | of what | past it | counted in |
+//! |---|---|---|---|
+//! | **Sizes on the wire** | | | |
+//! | [`UDP_PAYLOAD_BYTES`], [`DTLS_RECORD_OVERHEAD_BYTES`], [`SCTP_OVERHEAD_BYTES`] | bytes of one UDP payload, and of what stands around a frame in it | held by an assertion: no larger datagram is made | – |
+//! | [`FRAME_BYTES`], [`UNRELIABLE_HEADER_BYTES`], [`RELIABLE_HEADER_BYTES`] | bytes of one frame on the data channel, and of the headers of frames | a longer message comes in fragments, and is dropped | `Dropped::fragment` |
+//! | [`FRAME_PARTS`], [`PART_BODY_BYTES`] | parts of an unreliable frame, and bytes of each | the frame is refused: its sender is put out with `bad_frame`; a client drops it | `bad_frames`, in a client its statistics |
+//! | [`UNRELIABLE_BODY_BYTES`] | bytes of the body of an unreliable frame, inflated | as above | as above |
+//! | [`BODY_PREFIX_BYTES`], [`LIST_PREFIX_BYTES`] | bytes before the values in a body | part of other limits | – |
+//! | [`RELIABLE_DOWN_BYTES`] | bytes of one reliable message from the server, a welcome included | a player whose welcome is longer is refused with `too_large` | `refused_requests` |
+//! | [`RELIABLE_UP_BYTES`] | bytes of one message from a client | the client refuses to send it (`too_large`); the server puts its sender out | `bad_frames`; of signaling `refused_requests` |
+//! | **What games and players say** | | | |
+//! | [`STATE_BYTES`], [`RELIABLE_EVENT_BYTES`] | bytes of one state or unreliable event; of one reliable event | it is not sent: `SendError::TooLarge` | `Room::unsent` |
+//! | [`INPUT_BYTES`] | bytes of one input | the client refuses to send it (`too_large`); the server puts its sender out with `bad_frame` | `bad_frames` |
+//! | [`INPUT_WINDOW`] | inputs in one frame, and those that a client keeps until they are acknowledged | the client gives up the oldest; a frame with more puts its sender out | `bad_frames` |
+//! | [`INPUTS_PER_SECOND`] | inputs of one player that a tick takes: [`PerTick::inputs`] | more wait; past [`PerTick::input_backlog`] the oldest is dropped | `overflowed_inputs` |
+//! | [`COMMANDS_PER_SECOND`], [`COMMANDS_PER_TICK`] | commands of one player that a tick takes: [`PerTick::commands`] | more wait | – |
+//! | [`COMMAND_BACKLOG`], [`COMMAND_BACKLOG_BYTES`] | commands of one player that wait ([`PerTick::command_backlog`]), and their bytes | the player is put out with `flood` | – |
+//! | [`BATCH_BYTES_PER_SECOND`], [`BATCH_BYTES`] | bytes of the inputs of one tick, and as many of its commands: [`PerTick::batch_bytes`] | more wait; the players share the bytes of a tick | as the backlogs |
+//! | [`FAN_OUT_BYTES`], [`FANNED_OUT_BYTES`] | bytes of the inputs of one tick where they are fanned out, and of each | more wait; the players share the bytes of a tick | as the backlogs |
+//! | [`TICK_WINDOW`] | ticks in one downlink window; fewer where they don't fit one part | older ones are asked for over the reliable lane | – |
+//! | [`TICK_HISTORY`] | how long a room keeps the inputs it fanned out | the ticks are lost: `ticks_lost`, `Event::TicksLost` | in the client |
+//! | [`TICKS_PER_REQUEST`], [`TICKS_ANSWER_BYTES`] | ticks in one answer, and its bytes; the first tick goes whatever its length | the client asks on | – |
+//! | [`MSGPACK_DEPTH`] | nesting of one value of a game | a client and [`Context::state`](crate::game::Context::state) refuse to send it; the server puts its sender out with `bad_frame` | `bad_frames`, `Room::unsent` |
+//! | [`INPUTS_WRAPPING`], [`TICKS_WRAPPING`], [`AT_TICK_WRAPPING`] | arrays around such a value, on top of its own | part of the limit above | – |
+//! | [`MSGPACK_ITEMS`], [`JS_INTEGER_MAX`] | elements of one value from a client; magnitude of an integer | as for the nesting | `bad_frames`, `Room::unsent` |
+//! | [`PING_PADDING_BYTES`] | bytes that a ping has its pong bring back | its sender is put out with `bad_frame` | `bad_frames` |
+//! | [`EXTERNAL_BYTES`] | bytes of one message from outside | an error to the sender: `TooLarge` | – |
+//! | [`EXTERNAL_BACKLOG`], [`EXTERNAL_QUEUE`] | messages from outside that wait for one room, and for all | an error to the sender: `Full` | – |
+//! | [`ATTACHED_BYTES`] | bytes that hooks attach to a player | the player is refused with `internal` | `failed_hooks` |
+//! | **Queues of one player** | | | |
+//! | [`RELIABLE_QUEUE_BYTES`] | bytes that wait for a slow websocket | it is closed with `timeout` | – |
+//! | [`WEBSOCKET_FRAMES`] | unreliable bodies that wait for a slow websocket; of states, one | the oldest is dropped | `dropped_frames` |
+//! | [`UNACKNOWLEDGED_BYTES`] | bytes of reliable messages that are kept until they are acknowledged | a player who comes back and has missed more begins anew; a client refuses more commands (`backlog`) | – |
+//! | [`RELAY_QUEUE_BYTES`] | bytes that wait for a websocket where another player's message is still added | the message is refused with `rate_limited` | `dropped_relays` |
+//! | **Rates of one player** | | | |
+//! | [`FRAMES_PER_SECOND`] | frames | an unreliable one is dropped; past as many again the player is put out with `flood` | `excess_frames` |
+//! | [`SIGNALS_PER_SECOND`] | signaling messages | refused with `rate_limited`; past as many again the connection is closed with `flood` | `refused_requests` |
+//! | [`RELAYED_PER_SECOND`] | messages to other players, one for each of them | refused with `rate_limited` | `refused_requests` |
+//! | [`UPLINK_PACKETS_PER_SECOND`], [`UPLINK_BYTES_PER_SECOND`], [`ACKNOWLEDGEMENT_BYTES`] | packets of the data channel and their bytes, and what each message to the player adds | dropped; past as much again the player is put out with `flood` | `Dropped::excess` |
+//! | [`DOWNLINK_BYTES_PER_SECOND`] | bytes to the data channel | dropped | `dropped_frames` |
+//! | [`BACKOFF_INTERVAL`] | ticks of which a congested path gets at least one | – | `held_back` |
+//! | [`INPUT_INTERVAL`] | least time between two packets of new inputs of one client | inputs go together | – |
+//! | **Names and signaling** | | | |
+//! | [`ROOM_NAME_CHARS`] | characters of a room's name | refused with `bad_room`, of a URL with HTTP status 404 | `refused_requests` |
+//! | [`PLAYER_NAME_CHARS`] | characters of a player's name | cut | – |
+//! | [`SUBJECT_BYTES`] | bytes of a token's `sub` | refused with `unauthorized` | `RefusedJoins::token` |
+//! | [`SDP_BYTES`], [`SDP_LINES`] | bytes and lines of an SDP | refused with `bad_sdp`, between players with `too_large` | `refused_requests` |
+//! | [`CANDIDATE_BYTES`], [`ORIENTATION_BYTES`], [`RELAYED_DEPTH`] | bytes and nesting of what players relay | refused with `too_large` | `refused_requests` |
+//! | [`CANDIDATES_ADVERTISED`] | candidates in one answer | the rest is left out | – |
+//! | **Addresses** | | | |
+//! | [`PEER_ADDRESSES`], [`PEER_INTRODUCTIONS`] | addresses of one peer at a time, and in its life | the data channel is closed, and offered again | – |
+//! | [`LOCAL_ADDRESSES`] | local UDP addresses | datagrams to more of them are dropped, with a warning | `unnumbered` of datagrams |
+//! | [`UNPROVEN_AMPLIFICATION`] | bytes sent to an unproven address, per byte from it | dropped | `Dropped::unproven` |
+//! | **The server** | | | |
+//! | [`ROOMS`] | rooms | refused with `room_full` | `refused_requests` |
+//! | [`CONNECTIONS`] | websockets | HTTP status 503 | – |
+//! | [`CONNECTIONS_PER_ADDRESS`], [`UNJOINED_PER_ADDRESS`] | websockets of one address, and those that have not joined | HTTP status 429, or closed with `rate_limited` | – |
+//! | [`JOINS_PER_SECOND`], [`JOINS_AT_ONCE`] | joins and returns of all players | refused with `rate_limited` and a time | `RefusedJoins::pace` |
+//! | [`JOINS_PER_ADDRESS_PER_SECOND`], [`JOINS_PER_ADDRESS_AT_ONCE`] | the same from one address | refused with `rate_limited` and a time | `RefusedJoins::pace` |
+//! | [`JOIN_RETRY`] | the longest time that a refused player is given | times are given twice | – |
+//! | [`JOINING_ADDRESSES`] | addresses whose joins are counted | the address with the fewest joins is forgotten | – |
+//! | [`PLAYERS_PER_ROOM`], [`PLAYERS_PER_ROOM_MAX`] | players of a room, by default and at most | refused with `room_full`; no server starts with more | `refused_requests` |
+//! | [`PHASE_SLOTS`] | phases of the tick over which rooms are spread | – | – |
+//! | [`TICK_MS`], [`TICK_MS_RANGE`] | length of a tick, by default and in the range of [`is_tick_length`] | no server starts with another; a recording of another is refused | – |
+//! | [`TOLD_PER_TICK`] | entries between two ticks of a recording | the recording is refused | – |
+//! | [`JOURNAL_BYTES`], [`RECORDING_QUEUE_BYTES`], [`RECORDINGS_MIB`] | bytes of one recording, of those that wait for the disk, and of all in a directory | the recording ends, the room goes on; the oldest are removed | `recordings_ended_early_total` |
+//! | **Times** | | | |
+//! | [`JOIN_TIMEOUT`] | a websocket that has not joined | it is closed | – |
+//! | [`PEER_OPEN_TIMEOUT`], [`PEER_REACH_TIMEOUT`] | a data channel that has not opened; of which nothing was heard | it is closed: play goes on over the websocket | – |
+//! | [`EMPTY_ROOM_LINGER`] | an empty room | it is dropped | – |
+//! | [`RESUME_GRACE`], [`RELOAD_GRACE`] | a player without a websocket; one whose page went away | the player leaves with `timeout` or `closed` | – |
+//! | [`HEARTBEAT_INTERVAL`], [`HEARTBEATS_UNANSWERED`] | time between two pings on a websocket, and those that stay unanswered | the websocket is lost | – |
+//! | [`CHANNEL_SILENCE`] | a data channel that brings nothing | the websocket carries | – |
+//! | [`PING_INTERVAL`] | time between two pings, each way | – | – |
+//! | [`CLOCK_GAP`] | a gap between two turns of the loop | the process was stopped: what has arrived goes before timeouts | – |
 
 use std::time::Duration;
 
@@ -44,26 +121,41 @@ pub const QUEUED_BYTES_PER_ADDRESS: usize = 64 * 1024 * 1024;
 /// Unreliable bodies that wait for one player's websocket; past it the oldest is dropped. Of states, one.
 pub const WEBSOCKET_FRAMES: usize = 8;
 
-/// Inputs that one frame carries and one player may have unacknowledged; also the inputs taken per player and tick.
+/// Inputs that one frame carries, and inputs that a client keeps until they are acknowledged.
 pub const INPUT_WINDOW: usize = 8;
 /// Bytes of one encoded input. A frame carries the newest input and as many of the window as fit one part.
 pub const INPUT_BYTES: usize = 512;
-/// Inputs of one player that wait for the next ticks; past it the oldest is dropped.
-pub const INPUT_BACKLOG: usize = 4 * INPUT_WINDOW;
-/// Commands taken per player and tick; more of them wait.
+/// Bytes of one fanned-out input: `[player, number, input]`.
+pub const FANNED_OUT_BYTES: usize = 1 + 5 + 5 + INPUT_BYTES;
+/// Inputs of one player per second that reach the game, in ticks of any length; see [`PerTick::inputs`].
+pub const INPUTS_PER_SECOND: u32 = 250;
+/// Commands of one player per second that reach the game, in ticks of any length; see [`PerTick::commands`].
+pub const COMMANDS_PER_SECOND: u32 = 500;
+/// Commands that reach the game in each tick, however short.
 pub const COMMANDS_PER_TICK: usize = 16;
-/// Commands of one player that wait, and their bytes: what a websocket brings at once that was held up for a while.
-/// Past either the player is put out.
+/// Commands of one player that wait, on top of those that a client within [`FRAMES_PER_SECOND`] sends during a tick:
+/// what a websocket brings at once after it was held up. See [`PerTick::command_backlog`].
 pub const COMMAND_BACKLOG: usize = 256;
-/// See [`COMMAND_BACKLOG`].
+/// Bytes of the commands of one player that wait.
 pub const COMMAND_BACKLOG_BYTES: usize = 16 * RELIABLE_UP_BYTES;
-/// Ticks in one downlink window: the newest and the two before it.
-pub const TICK_WINDOW: usize = 3;
+/// Bytes of all players' inputs that reach a game per second, and as many of their commands; see
+/// [`PerTick::batch_bytes`].
+pub const BATCH_BYTES_PER_SECOND: u32 = 8 * 1024 * 1024;
+/// Bytes of the inputs of one tick, and as many of its commands: fanned out, the inputs are one reliable message.
+pub const BATCH_BYTES: usize = RELIABLE_DOWN_BYTES - BODY_PREFIX_BYTES - LIST_PREFIX_BYTES;
+/// Bytes of the inputs of one tick in a room that fans out its inputs: with tick and prefixes they fit a frame.
+pub const FAN_OUT_BYTES: usize = UNRELIABLE_BODY_BYTES - BODY_PREFIX_BYTES - LIST_PREFIX_BYTES;
+/// Most bytes of the array marker before the inputs of a tick.
+pub const LIST_PREFIX_BYTES: usize = 5;
+/// A congested path gets at least what every so manieth tick has to say.
+pub const BACKOFF_INTERVAL: u32 = 4;
+/// Ticks in one downlink window: the newest and those before it.
+pub const TICK_WINDOW: usize = 4;
 /// How long a room keeps the inputs it fanned out, for clients that missed ticks.
 pub const TICK_HISTORY: Duration = Duration::from_secs(10);
 /// Ticks one `ticks` request may ask for.
 pub const TICKS_PER_REQUEST: u32 = 310;
-/// Bytes of the answer to it; what is cut off can be asked for again.
+/// Bytes of the answer to it, unless its first tick alone has more; what is cut off can be asked for again.
 pub const TICKS_ANSWER_BYTES: usize = 64 * 1024;
 
 /// Bytes of what a program's hooks attach to a player, as JSON.
@@ -79,9 +171,17 @@ pub const EXTERNAL_QUEUE: usize = 256;
 /// Bytes of the value that a ping carries and its pong brings back: with its clocks and tick the pong is one frame.
 pub const PING_PADDING_BYTES: usize = PART_BODY_BYTES - 1 - 9 - 9 - 5;
 
-/// Nesting of a msgpack value from the network.
+/// Nesting of one value of a game: an input, a command, a state or an event. What stands around it in a body comes on
+/// top: see [`INPUTS_WRAPPING`], [`TICKS_WRAPPING`] and [`AT_TICK_WRAPPING`].
 pub const MSGPACK_DEPTH: usize = 16;
-/// Elements of all arrays and maps of a msgpack value from the network.
+/// Arrays around an input on its way up: `[newest, [input, …]]`.
+pub const INPUTS_WRAPPING: usize = 2;
+/// Arrays around an input that is fanned out: `[tick, [[player, number, input], …], …]`.
+pub const TICKS_WRAPPING: usize = 3;
+/// The array around a state or an event: `[tick, value]`.
+pub const AT_TICK_WRAPPING: usize = 1;
+/// Elements of all arrays and maps of one value from a client. What comes from the server has no more elements than
+/// bytes, and a limit of those.
 pub const MSGPACK_ITEMS: usize = 4_096;
 /// Integers past this magnitude don't survive JavaScript (2⁵³).
 pub const JS_INTEGER_MAX: u64 = 1 << 53;
@@ -198,6 +298,57 @@ pub const PHASE_SLOTS: u32 = 8;
 pub const TICK_MS: u32 = 33;
 /// The shortest and the longest tick.
 pub const TICK_MS_RANGE: std::ops::RangeInclusive<u32> = 5..=1_000;
+/// Whether a room can have ticks of this length: [`TICK_MS_RANGE`], in steps of a nanosecond.
+#[must_use]
+pub const fn is_tick_length(tick: Duration) -> bool {
+    let (shortest, longest) = (*TICK_MS_RANGE.start(), *TICK_MS_RANGE.end());
+    tick.as_nanos() >= Duration::from_millis(shortest as u64).as_nanos()
+        && tick.as_nanos() <= Duration::from_millis(longest as u64).as_nanos()
+}
+
+/// What a room takes for one tick: limits per second become limits per tick of its length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PerTick {
+    /// Inputs of one player that one tick takes: [`INPUTS_PER_SECOND`], and at least [`INPUT_WINDOW`]. More wait.
+    pub inputs: usize,
+    /// Inputs of one player that wait: those of a tick and three windows. Past it the oldest is dropped.
+    pub input_backlog: usize,
+    /// Commands of one player that one tick takes: [`COMMANDS_PER_SECOND`], and at least [`COMMANDS_PER_TICK`]. More
+    /// wait.
+    pub commands: usize,
+    /// Commands of one player that wait: [`COMMAND_BACKLOG`], and those that [`FRAMES_PER_SECOND`] allow during a tick.
+    /// Past it the player is put out.
+    pub command_backlog: usize,
+    /// Bytes of all players' inputs that one tick takes, and as many of their commands: [`BATCH_BYTES_PER_SECOND`], at
+    /// most [`BATCH_BYTES`]. More wait, and the players share what there is.
+    pub batch_bytes: usize,
+}
+
+impl PerTick {
+    /// The limits of ticks of this length.
+    #[must_use]
+    pub const fn new(tick: Duration) -> PerTick {
+        let inputs = at_least(INPUT_WINDOW, during(tick, INPUTS_PER_SECOND));
+        let batch_bytes = during(tick, BATCH_BYTES_PER_SECOND);
+        PerTick {
+            inputs,
+            input_backlog: inputs + 3 * INPUT_WINDOW,
+            commands: at_least(COMMANDS_PER_TICK, during(tick, COMMANDS_PER_SECOND)),
+            command_backlog: COMMAND_BACKLOG + during(tick, FRAMES_PER_SECOND),
+            batch_bytes: if batch_bytes < BATCH_BYTES { batch_bytes } else { BATCH_BYTES },
+        }
+    }
+}
+
+const fn at_least(least: usize, value: usize) -> usize {
+    if value < least { least } else { value }
+}
+
+/// How many of so many per second come during `time`, rounded down; of no more than a few seconds.
+const fn during(time: Duration, per_second: u32) -> usize {
+    (time.as_nanos() * per_second as u128 / 1_000_000_000) as usize
+}
+
 /// How long a websocket may stay without joining.
 pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a player waits for a decision that [`Hooks::accept`](crate::hooks::Hooks::accept) has put off.
@@ -270,7 +421,18 @@ const _: () = assert!(
     WEBSOCKET_FRAMES_PER_SECOND >= FRAMES_PER_SECOND + SIGNALS_PER_SECOND + 100,
     "who keeps to the limits of messages keeps to that of frames, pongs and fragments of long messages included"
 );
-const _: () = assert!(COMMAND_BACKLOG > FRAMES_PER_SECOND as usize, "who keeps to the limit of frames is not put out");
+const _: () = assert!(COMMAND_BACKLOG > FRAMES_PER_SECOND as usize, "a burst within the limit of frames waits");
+const _: () = assert!(COMMANDS_PER_SECOND > FRAMES_PER_SECOND, "commands within the limit of frames don't pile up");
+const _: () = {
+    let shortest = PerTick::new(Duration::from_millis(*TICK_MS_RANGE.start() as u64));
+    assert!(shortest.batch_bytes >= RELIABLE_UP_BYTES, "every tick takes at least one message");
+    assert!(FAN_OUT_BYTES >= FANNED_OUT_BYTES, "every tick fans out at least one input");
+};
+const _: () = assert!(
+    BATCH_BYTES + LIST_PREFIX_BYTES + BODY_PREFIX_BYTES <= RELIABLE_DOWN_BYTES,
+    "the inputs of the largest tick are one reliable message"
+);
+const _: () = assert!(TICK_WINDOW >= BACKOFF_INTERVAL as usize, "back-off leaves no gap that no window fills");
 const _: () = assert!(
     HEARTBEAT_INTERVAL.as_millis() * (1 + HEARTBEATS_UNANSWERED as u128) <= 5_000,
     "who vanishes without a word is missed within 5 s"

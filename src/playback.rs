@@ -448,14 +448,17 @@ impl<G: Game> Playback<G> {
 
     /// Whether what has been fanned out so far still goes out with this tick.
     fn has_room_for_inputs(&self) -> bool {
-        let bytes: usize = self.inputs.iter().map(|input| INPUT_OVERHEAD_BYTES + input.value.len()).sum();
-        bytes < INPUTS_BYTES
+        let bytes_of = |input: &RecordedInput| msgpack::fanned_out_bytes(input.player, input.number, &input.value);
+        self.inputs.iter().map(bytes_of).sum::<usize>() < limits::FAN_OUT_BYTES
     }
 
     /// What of the inputs fits the unreliable lane; the rest waits.
     fn take_inputs(&mut self) -> msgpack::Inputs {
         let mut inputs = msgpack::Inputs::default();
-        while let Some(input) = self.inputs.pop_front_if(|input| inputs.bytes_with(input.value.len()) <= INPUTS_BYTES) {
+        let fits = |inputs: &msgpack::Inputs, input: &RecordedInput| {
+            inputs.has_room_for(input.player, input.number, &input.value)
+        };
+        while let Some(input) = self.inputs.pop_front_if(|input| fits(&inputs, input)) {
             inputs.push(input.player, input.number, &input.value);
         }
         inputs
@@ -518,17 +521,12 @@ impl<G: Game> Playback<G> {
         }
         for &player in &self.commanders {
             let event = Event::Playback(status.clone());
-            ctx.event(Target::One(player), &event, Lane::Reliable).expect("a room's names fit");
+            let _ = ctx.event(Target::One(player), &event, Lane::Reliable);
         }
         self.told = Some(status);
         self.told_at = tick.number;
     }
 }
-
-/// Bytes of the inputs of one tick.
-const INPUTS_BYTES: usize = limits::UNRELIABLE_BODY_BYTES - limits::BODY_PREFIX_BYTES;
-/// Bytes around an input, at most.
-const INPUT_OVERHEAD_BYTES: usize = 1 + 5 + 5;
 
 impl<G: Game> Game for Playback<G> {
     type Input = IgnoredAny;

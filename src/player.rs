@@ -417,6 +417,12 @@ mod tests {
         check(&unreliable(Kind::Ping, 0, false, &[0x91, 0xa0]), Err(BadFrame::Body(Malformed::Shape)));
         check(&reliable(Kind::Command, false, &[1, 2]), Err(BadFrame::Body(Malformed::Trailing)));
         check(&reliable(Kind::Command, true, &[0xff; 9]), Err(BadFrame::Inflate(InflateError::Corrupt)));
+        let deep = |depth: usize| [&vec![0x91; depth - 1][..], &[0x90]].concat();
+        let input = |depth| unreliable(Kind::Input, 0, false, &[&[0x92, 1, 0x91][..], &deep(depth)].concat());
+        check(&input(16), Ok(vec![Arrived::Input { number: 1, value: deep(16) }]));
+        check(&input(17), Err(BadFrame::Body(Malformed::Depth)));
+        check(&reliable(Kind::Command, false, &deep(16)), Ok(vec![Arrived::Command(deep(16))]));
+        check(&reliable(Kind::Command, false, &deep(17)), Err(BadFrame::Body(Malformed::Depth)));
         // Number 0 is nobody's, and what would come before it can't be.
         check(&unreliable(Kind::Input, 0, false, &[0x92, 0, 0x92, 1, 1]), Err(BadFrame::Body(Malformed::Shape)));
         let mut bomb = Vec::new();

@@ -5,6 +5,8 @@
 //! clock, no hash order, no randomness but the seeded generator's. Inputs only queue; the game runs in
 //! [`Input::Tick`], so that one call is one step.
 
+mod inbox;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,8 +14,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+use self::inbox::{Flood, Inbox, Message};
 use crate::game::{Game, Incoming, Join, Lane, Link, Player, PlayerId, RoomInfo, SendError, Target, Tick};
-use crate::limits;
+use crate::limits::{self, PerTick};
 use crate::wire::codes::{ErrorCode, Leave};
 use crate::wire::frame::Kind;
 use crate::wire::msgpack;
@@ -51,14 +54,14 @@ pub enum Input {
         player: PlayerId,
         /// Its number.
         number: u32,
-        /// One msgpack value, within the limits of [`msgpack::check`].
+        /// One msgpack value, within the limits of [`msgpack::check`] and [`limits::INPUT_BYTES`].
         value: Vec<u8>,
     },
     /// A command of a player.
     Command {
         /// Whose.
         player: PlayerId,
-        /// One msgpack value, within the limits of [`msgpack::check`].
+        /// One msgpack value, within the limits of [`msgpack::check`] and [`limits::RELIABLE_UP_BYTES`].
         value: Vec<u8>,
     },
     /// A player asks for the inputs of ticks that they missed.
@@ -138,6 +141,8 @@ pub struct Context<G: Game> {
     kicked: Vec<(PlayerId, String)>,
     outputs: VecDeque<Output>,
     fan_out: FanOut,
+    unsent: u64,
+    last_unsent: Option<SendError>,
     cast: Option<BTreeMap<PlayerId, String>>,
     game: PhantomData<fn() -> G>,
 }
@@ -180,7 +185,9 @@ impl<G: Game> Context<G> {
     /// Sends a state to everybody, over the unreliable lane: the newest wins.
     ///
     /// # Errors
-    /// Past 4 KiB encoded, or where it can't be encoded.
+    /// Past 4 KiB encoded ([`limits::STATE_BYTES`]), or where no client could read it: nested deeper than 16
+    /// ([`limits::MSGPACK_DEPTH`]), an integer beyond 2⁵³, a map with other keys than strings and integers. Then
+    /// nothing is sent and the room counts it ([`Room::unsent`]): a game may go on without looking at the error.
     pub fn state(&mut self, state: &G::State) -> Result<(), SendError> {
         self.send(Target::All, Kind::State, state)
     }
@@ -196,7 +203,8 @@ impl<G: Game> Context<G> {
     /// Sends an event.
     ///
     /// # Errors
-    /// Past 4 KiB encoded on the unreliable lane, 1 MiB on the reliable one, or where it can't be encoded.
+    /// Past 4 KiB encoded on the unreliable lane ([`limits::STATE_BYTES`]), 1 MiB on the reliable one
+    /// ([`limits::RELIABLE_EVENT_BYTES`]), or where no client could read it, as [`Context::state`].
     pub fn event(&mut self, target: Target, event: &G::Event, lane: Lane) -> Result<(), SendError> {
         let kind = match lane {
             Lane::Unreliable => Kind::Event,
@@ -244,9 +252,17 @@ impl<G: Game> Context<G> {
 
     fn send(&mut self, to: Target, kind: Kind, value: &impl serde::Serialize) -> Result<(), SendError> {
         let limit = if kind.is_reliable() { limits::RELIABLE_EVENT_BYTES } else { limits::STATE_BYTES };
-        let body = msgpack::encode_at_tick(self.tick, value, limit)?;
-        self.outputs.push_back(Output::Body { to, kind, body });
-        Ok(())
+        match msgpack::encode_at_tick(self.tick, value, limit) {
+            Ok(body) => {
+                self.outputs.push_back(Output::Body { to, kind, body });
+                Ok(())
+            }
+            Err(error) => {
+                self.unsent += 1;
+                self.last_unsent = Some(error.clone());
+                Err(error)
+            }
+        }
     }
 }
 
@@ -259,25 +275,6 @@ enum FanOut {
     Batch,
     /// What it gave instead, encoded.
     Others(Vec<u8>),
-}
-
-/// What of a player waits for the tick.
-#[derive(Default)]
-struct Pending {
-    inputs: VecDeque<(u32, Vec<u8>)>,
-    commands: VecDeque<Vec<u8>>,
-    command_bytes: usize,
-    wanted_ticks: Option<(u32, u32)>,
-    taken_inputs: usize,
-    taken_commands: usize,
-    consumed: u32,
-}
-
-/// That something of a player waits in [`Pending`], in order of arrival.
-#[derive(Clone, Copy)]
-enum Arrival {
-    Input(PlayerId),
-    Command(PlayerId),
 }
 
 enum Change {
@@ -298,18 +295,18 @@ pub struct Room<G: Game> {
     changes: VecDeque<Change>,
     /// Those among `changes`.
     externals: usize,
-    pending: BTreeMap<PlayerId, Pending>,
-    arrivals: VecDeque<Arrival>,
+    inbox: Inbox,
+    /// The ticks that players ask for, from the first to the last.
+    wanted_ticks: BTreeMap<PlayerId, (u32, u32)>,
     history: VecDeque<(u32, Vec<u8>)>,
     history_ticks: usize,
-    overflowed: u64,
 }
 
 impl<G: Game> Room<G> {
     /// A room of `game`, without players.
     #[must_use]
     pub fn new(info: &RoomInfo, game: G, max_players: usize) -> Room<G> {
-        let history_ticks = limits::TICK_HISTORY.as_millis() / info.tick.as_millis().max(1);
+        let history_ticks = limits::TICK_HISTORY.as_nanos() / info.tick.as_nanos().max(1);
         Room {
             game: Some(game),
             context: Context {
@@ -322,6 +319,8 @@ impl<G: Game> Room<G> {
                 kicked: Vec::new(),
                 outputs: VecDeque::new(),
                 fan_out: FanOut::Nothing,
+                unsent: 0,
+                last_unsent: None,
                 cast: None,
                 game: PhantomData,
             },
@@ -329,11 +328,10 @@ impl<G: Game> Room<G> {
             next_player: 1,
             changes: VecDeque::new(),
             externals: 0,
-            pending: BTreeMap::new(),
-            arrivals: VecDeque::new(),
+            inbox: Inbox::new(PerTick::new(info.tick)),
+            wanted_ticks: BTreeMap::new(),
             history: VecDeque::new(),
             history_ticks: usize::try_from(history_ticks).unwrap_or(usize::MAX),
-            overflowed: 0,
         }
     }
 
@@ -375,7 +373,7 @@ impl<G: Game> Room<G> {
     /// The newest input of a player that the game has had.
     #[must_use]
     pub fn consumed(&self, player: PlayerId) -> u32 {
-        self.pending.get(&player).map_or(0, |pending| pending.consumed)
+        self.inbox.consumed(player)
     }
 
     /// How far the room's random numbers have been used, in words of 32 bits.
@@ -384,10 +382,21 @@ impl<G: Game> Room<G> {
         self.context.rng.get_word_pos()
     }
 
-    /// Inputs that were dropped because a player sent more than is taken per tick for too long.
+    /// Inputs that were dropped because more than [`PerTick::input_backlog`] of one player waited.
     #[must_use]
     pub fn overflowed(&self) -> u64 {
-        self.overflowed
+        self.inbox.dropped_inputs()
+    }
+
+    /// States and events of the game that were not sent: too long, or no client could read them.
+    #[must_use]
+    pub fn unsent(&self) -> u64 {
+        self.context.unsent
+    }
+
+    /// Why the last of them was not sent, if one was since this was last asked.
+    pub fn take_send_error(&mut self) -> Option<SendError> {
+        self.context.last_unsent.take()
     }
 
     /// Messages from outside that wait for the next tick; a room may be told [`limits::EXTERNAL_BACKLOG`] of them.
@@ -424,8 +433,8 @@ impl<G: Game> Room<G> {
             Input::Drop { player } => self.changes.push_back(Change::Presence(player, false)),
             Input::Resume { player } => self.changes.push_back(Change::Presence(player, true)),
             Input::Ticks { player, first, last } => {
-                if let Some(pending) = self.pending.get_mut(&player) {
-                    pending.wanted_ticks = Some((first, last));
+                if self.inbox.is_open(player) {
+                    self.wanted_ticks.insert(player, (first, last));
                 }
             }
             Input::Link { player, link } => self.changes.push_back(Change::Link(player, link)),
@@ -433,8 +442,14 @@ impl<G: Game> Room<G> {
                 self.externals += 1;
                 self.changes.push_back(Change::External(bytes));
             }
-            Input::Input { player, number, value } => self.queue_input(player, number, value),
-            Input::Command { player, value } => self.queue_command(player, value),
+            Input::Input { player, number, value } => self.inbox.push_input(player, number, value),
+            Input::Command { player, value } => {
+                if let Err(Flood) = self.inbox.push_command(player, value) {
+                    // They are on their way out, and nothing more of them is heard.
+                    self.inbox.close(player);
+                    self.changes.push_back(Change::Leave(player, Leave::Flood));
+                }
+            }
             Input::Tick(tick) => self.run(tick),
         }
     }
@@ -442,31 +457,6 @@ impl<G: Game> Room<G> {
     /// The next thing the room has to say.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.context.outputs.pop_front()
-    }
-
-    fn queue_input(&mut self, player: PlayerId, number: u32, value: Vec<u8>) {
-        let Some(pending) = self.pending.get_mut(&player) else { return };
-        pending.inputs.push_back((number, value));
-        if pending.inputs.len() > limits::INPUT_BACKLOG {
-            pending.inputs.pop_front();
-            self.overflowed += 1;
-        } else {
-            self.arrivals.push_back(Arrival::Input(player));
-        }
-    }
-
-    fn queue_command(&mut self, player: PlayerId, value: Vec<u8>) {
-        let Some(pending) = self.pending.get_mut(&player) else { return };
-        pending.command_bytes += value.len();
-        if pending.commands.len() == limits::COMMAND_BACKLOG || pending.command_bytes > limits::COMMAND_BACKLOG_BYTES {
-            // They are on their way out, and nothing more of them is heard.
-            self.overflowed += 1;
-            self.pending.remove(&player);
-            self.changes.push_back(Change::Leave(player, Leave::Flood));
-            return;
-        }
-        pending.commands.push_back(value);
-        self.arrivals.push_back(Arrival::Command(player));
     }
 
     fn run(&mut self, tick: Tick) {
@@ -497,13 +487,13 @@ impl<G: Game> Room<G> {
             }
         }
         self.answer_wanted_ticks();
-        let (batch, inputs) = self.take_batch();
+        let (batch, messages) = self.take_batch();
         if let Some(game) = &mut self.game {
             game.tick(&mut self.context, tick, &batch);
         }
         match std::mem::take(&mut self.context.fan_out) {
             FanOut::Nothing => {}
-            FanOut::Batch => self.fan_out(inputs),
+            FanOut::Batch => self.fan_out(encode_inputs(&messages)),
             FanOut::Others(inputs) => self.fan_out(inputs),
         }
         for (player, sentence) in std::mem::take(&mut self.context.kicked) {
@@ -529,7 +519,7 @@ impl<G: Game> Room<G> {
         let before = self.context.outputs.len();
         let reply = match game.join(&mut self.context, player, join) {
             Ok(welcome) if welcome.bytes() <= limits::RELIABLE_DOWN_BYTES => {
-                self.pending.insert(player, Pending::default());
+                self.inbox.open(player);
                 Output::Joined { player, welcome: welcome.into_value() }
             }
             Ok(welcome) => {
@@ -563,73 +553,42 @@ impl<G: Game> Room<G> {
         if self.context.players.remove(&player).is_none() {
             return;
         }
-        self.pending.remove(&player);
+        self.inbox.close(player);
+        self.wanted_ticks.remove(&player);
         self.context.outputs.push_back(Output::Left { player, reason, message });
         if let Some(game) = &mut self.game {
             game.leave(&mut self.context, player, reason);
         }
     }
 
-    /// What the game gets this tick, in order of arrival. Also the inputs in it, encoded for the fan-out. A message
-    /// that the game's types can't hold costs its sender their place.
-    fn take_batch(&mut self) -> (Vec<Incoming<G>>, Vec<u8>) {
-        let mut batch = Vec::new();
+    /// What the game gets this tick, in order of arrival, and the messages from which it was decoded. A message that
+    /// the game's types can't hold puts its sender out.
+    fn take_batch(&mut self) -> (Vec<Incoming<G>>, Vec<(PlayerId, Message)>) {
+        // Before the first tick is fanned out it is not known whether the game fans out.
+        let input_bytes = if self.history.is_empty() { usize::MAX } else { limits::FAN_OUT_BYTES };
+        let mut messages = self.inbox.take(input_bytes);
+        let mut batch = Vec::with_capacity(messages.len());
         let mut unreadable = Vec::new();
-        let mut later = VecDeque::new();
-        let mut inputs = msgpack::Inputs::default();
-        // What is fanned out must fit a frame; the rest waits for the next tick.
-        let room_for_inputs = if self.history.is_empty() {
-            usize::MAX
-        } else {
-            limits::UNRELIABLE_BODY_BYTES - limits::BODY_PREFIX_BYTES
-        };
-        for pending in self.pending.values_mut() {
-            pending.taken_inputs = 0;
-            pending.taken_commands = 0;
-        }
-        for arrival in std::mem::take(&mut self.arrivals) {
-            let (Arrival::Input(player) | Arrival::Command(player)) = arrival;
-            let Some(pending) = self.pending.get_mut(&player) else { continue };
-            let message = if let Arrival::Command(_) = arrival {
-                if pending.taken_commands == limits::COMMANDS_PER_TICK {
-                    later.push_back(arrival);
-                    continue;
-                }
-                pending.taken_commands += 1;
-                let Some(value) = pending.commands.pop_front() else { continue };
-                pending.command_bytes -= value.len();
-                msgpack::decode(&value).map(|command| Incoming::Command { player, command })
-            } else {
-                let Some((number, value)) = pending.inputs.front() else { continue };
-                let fits = inputs.bytes_with(value.len()) <= room_for_inputs;
-                if pending.taken_inputs == limits::INPUT_WINDOW || !fits {
-                    later.push_back(arrival);
-                    continue;
-                }
-                pending.taken_inputs += 1;
-                pending.consumed = *number;
-                let message = msgpack::decode(value).map(|input| Incoming::Input { player, input });
-                if message.is_ok() {
-                    inputs.push(player.0, *number, value);
-                }
-                pending.inputs.pop_front();
-                message
-            };
-            match message {
+        for &(player, ref message) in &messages {
+            if !unreadable.is_empty() && !self.inbox.is_open(player) {
+                continue;
+            }
+            match message.decode(player) {
                 Ok(message) => batch.push(message),
-                Err(error) => unreadable.push((player, error)),
+                Err(error) => {
+                    self.inbox.close(player);
+                    unreadable.push((player, error));
+                }
             }
         }
-        self.arrivals = later;
+        if !unreadable.is_empty() {
+            messages.retain(|(player, _)| self.inbox.is_open(*player));
+            batch.retain(|message| self.inbox.is_open(message.player()));
+        }
         for (player, error) in unreadable {
-            inputs.remove(player.0);
             self.leave(player, Leave::BadFrame, format!("The game can't read what you sent: {error}"));
         }
-        batch.retain(|message| {
-            let (Incoming::Input { player, .. } | Incoming::Command { player, .. }) = message;
-            self.context.players.contains_key(player)
-        });
-        (batch, inputs.finish())
+        (batch, messages)
     }
 
     fn fan_out(&mut self, inputs: Vec<u8>) {
@@ -648,11 +607,10 @@ impl<G: Game> Room<G> {
         if newest_alone > limits::UNRELIABLE_BODY_BYTES {
             // Only the first tick that is fanned out can be larger than the lane carries: each client asks for it on
             // the reliable lane when it sees the next.
-            self.overflowed += 1;
             return;
         }
         let window = self.history.iter().rev().take(limits::TICK_WINDOW).map(|(_, inputs)| inputs.as_slice());
-        let body = msgpack::encode_ticks(tick, window, limits::PART_BODY_BYTES.max(newest_alone));
+        let body = msgpack::encode_ticks(tick, window, limits::PART_BODY_BYTES);
         self.context.outputs.push_back(Output::Body { to: Target::All, kind: Kind::Tick, body });
     }
 
@@ -661,12 +619,7 @@ impl<G: Game> Room<G> {
     }
 
     fn answer_wanted_ticks(&mut self) {
-        let wanted: Vec<_> = self
-            .pending
-            .iter_mut()
-            .filter_map(|(&player, pending)| pending.wanted_ticks.take().map(|range| (player, range)))
-            .collect();
-        for (player, (first, last)) in wanted {
+        for (player, (first, last)) in std::mem::take(&mut self.wanted_ticks) {
             self.answer_ticks(player, first, last);
         }
     }
@@ -697,9 +650,21 @@ impl<G: Game> Room<G> {
                 self.context.outputs.push_back(Output::Refused { player, code: ErrorCode::Internal, message });
             }
         }
-        self.pending.clear();
+        self.inbox.clear();
+        self.wanted_ticks.clear();
         self.context.outputs.push_back(Output::Closed);
     }
+}
+
+/// The inputs of a batch as they are fanned out.
+fn encode_inputs(messages: &[(PlayerId, Message)]) -> Vec<u8> {
+    let mut inputs = msgpack::Inputs::default();
+    for (player, message) in messages {
+        if let Message::Input { number, value } = message {
+            inputs.push(player.0, *number, value);
+        }
+    }
+    inputs.finish()
 }
 
 #[cfg(test)]

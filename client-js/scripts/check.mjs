@@ -2,8 +2,8 @@ import { readFile } from "node:fs/promises";
 import { gzipSync } from "node:zlib";
 import { bundle, bundlePath, notice, noticePath } from "./bundle.mjs";
 
-// 8 KiB until the client came back by itself: back-off, resuming, heartbeats and repeated commands are the next two. The
-// rest is room for watching whether the channel delivers.
+// Coming back by itself (back-off, resuming, heartbeats, repeated commands) is a quarter of it, and watching whether the
+// channel delivers a twentieth.
 const LIMIT_BYTES = 12 * 1024;
 
 const committed = async (file) => readFile(file).catch(() => Buffer.alloc(0));

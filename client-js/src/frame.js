@@ -1,6 +1,14 @@
 import { inflateSync } from "fflate";
 import { decode, fail } from "./msgpack.js";
-import { FRAME_PARTS, MSGPACK_ITEMS, PART_BODY_BYTES, RELIABLE_DOWN_BYTES, UNRELIABLE_BODY_BYTES } from "./limits.js";
+import {
+  AT_TICK_WRAPPING,
+  FRAME_PARTS,
+  MSGPACK_DEPTH,
+  PART_BODY_BYTES,
+  RELIABLE_DOWN_BYTES,
+  TICKS_WRAPPING,
+  UNRELIABLE_BODY_BYTES,
+} from "./limits.js";
 
 export const INPUT = 1;
 export const PING = 2;
@@ -107,6 +115,7 @@ const inflate = (body, limit) => {
  */
 export function decodeBody({ kind, deflated, body }) {
   const bytes = deflated ? inflate(body, bodyLimit(kind)) : body;
-  // A reliable body has more elements than a client may send (a request's worth of ticks): its bytes are bound enough.
-  return decode(bytes, isReliable(kind) ? Infinity : MSGPACK_ITEMS);
+  const wrapping = kind === TICK || kind === TICKS ? TICKS_WRAPPING : AT_TICK_WRAPPING;
+  // All inputs of a tick together have more elements than one value may have, but none without a byte.
+  return decode(bytes, MSGPACK_DEPTH + wrapping, bytes.length);
 }

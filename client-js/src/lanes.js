@@ -165,7 +165,12 @@ export function createLanes({ now, setTimeout, clearTimeout }, reply, emit, tran
         if (frame.kind !== ACK) received = frame.seq;
       }
       if (!whole) return;
-      handleBody(frame.kind, decodeBody(whole));
+      try {
+        handleBody(frame.kind, decodeBody(whole));
+      } catch (error) {
+        if (frame.kind === TICKS) ticks.fail();
+        throw error;
+      }
       return frame.kind;
     },
 

@@ -5,6 +5,7 @@ export const FRAME_PARTS = 4;
 export const UNRELIABLE_BODY_BYTES = FRAME_PARTS * PART_BODY_BYTES;
 export const RELIABLE_DOWN_BYTES = 1024 * 1024;
 export const RELIABLE_UP_BYTES = 16 * 1024;
+export const RELIABLE_HEADER_BYTES = 9;
 
 export const INPUT_WINDOW = 8;
 export const INPUT_BYTES = 512;
@@ -19,7 +20,13 @@ export const UNACKNOWLEDGED_BYTES = 64 * 1024;
 export const REPEATED_PER_TICK = 4;
 export const TICKS_PER_REQUEST = 310;
 
+/** Nesting of one value of a game; what stands around it in a body comes on top. */
 export const MSGPACK_DEPTH = 16;
+/** Arrays around an input on its way up, around one that is fanned out, and around a state or an event. */
+export const INPUTS_WRAPPING = 2;
+export const TICKS_WRAPPING = 3;
+export const AT_TICK_WRAPPING = 1;
+/** Elements of one value that goes to the server. */
 export const MSGPACK_ITEMS = 4_096;
 
 /** Bytes waiting in the data channel past which an unreliable frame is dropped instead of queued behind them. */

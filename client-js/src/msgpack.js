@@ -18,11 +18,13 @@ const toUtf8 = new TextEncoder();
 const fromUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
 /**
- * The msgpack of `value`, in at most `limit` bytes and `depth` nested containers, as an array of bytes.
- * @throws {WireError} `too_large`, `depth`, or `bad_value` for what msgpack or the server cannot hold.
+ * The msgpack of `value`, in at most `limit` bytes, `depth` nested containers and `maxItems` elements of all of them, as
+ * an array of bytes.
+ * @throws {WireError} `too_large`, `depth`, `items`, or `bad_value` for what msgpack or the server cannot hold.
  */
-export function encode(value, limit, depth = MSGPACK_DEPTH) {
+export function encode(value, limit, depth = MSGPACK_DEPTH, maxItems = MSGPACK_ITEMS) {
   const out = [];
+  let items = 0;
 
   const put = (bytes) => {
     if (out.length + bytes.length > limit) fail("too_large");
@@ -56,6 +58,11 @@ export function encode(value, limit, depth = MSGPACK_DEPTH) {
     else if (n < 0x10000) number(marker, 2, n);
     else number(marker + 1, 4, n);
   };
+  const enter = (elements, depth) => {
+    if (depth === 0) fail("depth");
+    items += elements;
+    if (items > maxItems) fail("items");
+  };
   const string = (text) => {
     const utf8 = toUtf8.encode(text);
     length(utf8.length, 0xa0, 32, 0xd9, 0xda);
@@ -72,12 +79,13 @@ export function encode(value, limit, depth = MSGPACK_DEPTH) {
       length(value.length, 0, 0, 0xc4, 0xc5);
       put(value);
     } else if (!isArray && Object.prototype.toString.call(value) !== "[object Object]") fail("bad_value");
-    else if (depth === 0) fail("depth");
     else if (isArray) {
+      enter(value.length, depth);
       length(value.length, 0x90, 16, 0, 0xdc);
       for (const item of value) write(item, depth - 1);
     } else {
       const entries = Object.entries(value).filter(([, item]) => item !== undefined);
+      enter(2 * entries.length, depth);
       length(entries.length, 0x80, 16, 0, 0xde);
       for (const [key, item] of entries) {
         string(key);
@@ -91,11 +99,11 @@ export function encode(value, limit, depth = MSGPACK_DEPTH) {
 }
 
 /**
- * The value of which `bytes` are the msgpack. Binary becomes a `Uint8Array` of its own, keys of maps become strings.
+ * The value of which `bytes` are the msgpack, of at most `maxDepth` nested containers and `maxItems` elements. Binary becomes a `Uint8Array` of its own, keys of maps become strings.
  * @throws {WireError} `truncated`, `trailing`, `depth`, `items`, `integer`, `utf8`, or `type` for extensions, the
  * reserved marker, and keys that are neither strings nor integers.
  */
-export function decode(bytes, maxItems = MSGPACK_ITEMS) {
+export function decode(bytes, maxDepth = MSGPACK_DEPTH, maxItems = MSGPACK_ITEMS) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   let at = 0;
   let items = 0;
@@ -169,7 +177,7 @@ export function decode(bytes, maxItems = MSGPACK_ITEMS) {
     return marker - 256;
   };
 
-  const value = read(MSGPACK_DEPTH);
+  const value = read(maxDepth);
   if (at < bytes.length) fail("trailing");
   return value;
 }

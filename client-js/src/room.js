@@ -10,10 +10,12 @@ import {
   HEARTBEAT_INTERVAL,
   INPUT_BYTES,
   MSGPACK_DEPTH,
+  MSGPACK_ITEMS,
   OFFER_CAP,
   OFFER_FIRST,
   PACE_JITTER,
   PING_INTERVAL,
+  RELIABLE_HEADER_BYTES,
   RELIABLE_UP_BYTES,
   RESUME_TIMEOUT,
   SIGNALING_TIMEOUT,
@@ -24,26 +26,25 @@ import {
 import { encode, WireError } from "./msgpack.js";
 import { prepareOffer } from "./peer.js";
 
-const RELIABLE_HEADER_BYTES = 9;
-/** An input stands inside two arrays of its frame. */
-const INPUT_DEPTH = MSGPACK_DEPTH - 2;
 const LOST = closure(1006);
 /** What a page that was asleep, or away from the net, hears when it is back. */
 const WAKING = ["pageshow", "visibilitychange", "online"];
 
 /** The msgpack of what the game wants to send, or an `RtcadeError` that tells its author what is wrong with it. */
-function encodeOwn(what, value, limit, depth) {
+function encodeOwn(what, value, limit) {
   try {
-    return encode(value, limit, depth);
+    return encode(value, limit);
   } catch (error) {
     if (!(error instanceof WireError)) throw error;
-    throw error.code === "too_large"
-      ? new RtcadeError("game", "too_large", `${what} has at most ${limit} bytes encoded.`)
-      : new RtcadeError(
-          "game",
-          "bad_value",
-          `${what} is made of null, booleans, numbers (integers to 2^53), strings, Uint8Arrays, arrays and plain objects.`,
-        );
+    const [code, sentence] = {
+      too_large: ["too_large", `has at most ${limit} bytes encoded`],
+      items: ["too_large", `has at most ${MSGPACK_ITEMS} elements in all its arrays and objects`],
+      depth: ["bad_value", `has at most ${MSGPACK_DEPTH} arrays and objects inside each other`],
+    }[error.code] ?? [
+      "bad_value",
+      "is made of null, booleans, numbers (integers to 2^53), strings, Uint8Arrays, arrays and plain objects",
+    ];
+    throw new RtcadeError("game", code, `${what} ${sentence}.`);
   }
 }
 
@@ -105,7 +106,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     },
 
     send(input) {
-      const encoded = encodeOwn("An input", input, INPUT_BYTES, INPUT_DEPTH);
+      const encoded = encodeOwn("An input", input, INPUT_BYTES);
       if (!isClosed()) lanes.send(encoded);
     },
 

@@ -1,4 +1,5 @@
 import { TICKS_PER_REQUEST } from "./limits.js";
+import { fail } from "./msgpack.js";
 
 /**
  * Brings the inputs of all players into the order of ticks: each tick once, none left out where it can be had.
@@ -16,7 +17,11 @@ export function createTickOrder(next, deliver, ask, lose) {
     if (((tick - next) | 0) >= 0) held.set(tick, inputs);
   };
   /** How many ticks are missing before the oldest that is held. */
-  const gap = () => Math.min(...Array.from(held.keys(), (tick) => (tick - next) >>> 0));
+  const gap = () => {
+    let least = Infinity;
+    for (const tick of held.keys()) least = Math.min(least, (tick - next) >>> 0);
+    return least;
+  };
   const skip = () => {
     if (held.size === 0) return;
     const first = next;
@@ -50,11 +55,19 @@ export function createTickOrder(next, deliver, ask, lose) {
 
     /** The answer to a request: the inputs of `first` and, after them, of the ticks after it. */
     answer(first, lists) {
+      if (first >>> 0 !== first || lists.length > TICKS_PER_REQUEST) fail("shape");
       lists.forEach((inputs, offset) => hold((first + offset) >>> 0, inputs));
       // What was asked for and is not in the answer, the server has no more.
       const missing = askedLast !== null && ((askedLast - next) | 0) >= 0 && !held.has(next);
       askedLast = null;
       if (missing) skip();
+      advance();
+    },
+
+    /** An answer that can't be read: asked again, it would be the same. What was asked for is lost. */
+    fail() {
+      askedLast = null;
+      skip();
       advance();
     },
   };

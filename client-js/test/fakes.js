@@ -237,10 +237,11 @@ export async function joinOpen(options, reply) {
 export const heartbeat = (newest) => down(ACK, { reliable: true }, [newest]);
 
 const ROOMY = 2 * 1024 * 1024;
+const DEEP = 64;
 
 /** A frame of the server with `value` for body. */
 export function down(kind, { seq = 0, ack = 0, tick = 0, deflated = false, reliable = false }, value) {
-  const plain = encode(value, ROOMY);
+  const plain = encode(value, ROOMY, DEEP, ROOMY);
   const body = deflated ? deflateRawSync(Uint8Array.from(plain)) : plain;
   const frame = reliable ? reliableFrame(kind, seq, tick, body) : unreliableFrame(kind, seq, ack, body);
   if (deflated) frame[0] |= 0x20;
@@ -249,7 +250,7 @@ export function down(kind, { seq = 0, ack = 0, tick = 0, deflated = false, relia
 
 /** The same in parts of at most `partBytes` of body. */
 export function downParts(kind, { seq, ack = 0 }, value, partBytes) {
-  const body = encode(value, ROOMY);
+  const body = encode(value, ROOMY, DEEP, ROOMY);
   const count = Math.ceil(body.length / partBytes);
   return Array.from({ length: count }, (_, index) => {
     const piece = body.slice(index * partBytes, (index + 1) * partBytes);
@@ -266,8 +267,8 @@ export function up(sent) {
       const view = new DataView(bytes.buffer, bytes.byteOffset);
       const kind = bytes[0];
       return kind >= 7
-        ? { kind, seq: view.getUint32(1, true), tick: view.getUint32(5, true), body: decode(bytes.subarray(9)) }
-        : { kind, seq: view.getUint16(1, true), ack: view.getUint16(3, true), body: decode(bytes.subarray(5)) };
+        ? { kind, seq: view.getUint32(1, true), tick: view.getUint32(5, true), body: decode(bytes.subarray(9), DEEP) }
+        : { kind, seq: view.getUint16(1, true), ack: view.getUint16(3, true), body: decode(bytes.subarray(5), DEEP) };
     });
 }
 

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { createAssembler, decodeBody, decodeFrame, reliableFrame, STATE, unreliableFrame } from "../src/frame.js";
+import { INPUTS_WRAPPING, MSGPACK_DEPTH } from "../src/limits.js";
 import { encode, WireError } from "../src/msgpack.js";
 import { downParts } from "./fakes.js";
 import { fromHex, randomBytes, revive, toHex, vectors } from "./vectors.js";
@@ -20,7 +21,7 @@ for (const { name, lane, hex, frame, body } of valid.filter(down)) {
 for (const { name, lane, hex, frame, body } of valid.filter((vector) => up(vector) && !vector.frame.deflated)) {
   test(`writes ${name}`, () => {
     const { kind, seq, ack, tick } = frame;
-    const encoded = encode(revive(body), 16 * 1024);
+    const encoded = encode(revive(body), 16 * 1024, MSGPACK_DEPTH + INPUTS_WRAPPING);
     const written =
       lane === "reliable" ? reliableFrame(kind, seq, tick, encoded) : unreliableFrame(kind, seq, ack, encoded);
     assert.equal(toHex(written), hex);

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as reference from "@msgpack/msgpack";
+import { MSGPACK_DEPTH } from "../src/limits.js";
 import { decode, encode, WireError } from "../src/msgpack.js";
 import { fromHex, randomBytes, revive, toHex, vectors } from "./vectors.js";
 
@@ -79,9 +80,9 @@ function randomValue(random, depth = 4) {
 test("agrees with the reference implementation on random values", () => {
   for (let seed = 1; seed <= 500; seed++) {
     const value = randomValue(randomBytes(seed));
-    const ours = Uint8Array.from(encode(value, 2 ** 22));
+    const ours = Uint8Array.from(encode(value, 2 ** 22, MSGPACK_DEPTH, Infinity));
     assert.deepEqual(reference.decode(ours), value, `seed ${seed}`);
-    assert.deepEqual(decode(reference.encode(value), Infinity), value, `seed ${seed}`);
+    assert.deepEqual(decode(reference.encode(value), MSGPACK_DEPTH, Infinity), value, `seed ${seed}`);
   }
 });
 

@@ -325,12 +325,54 @@ test("inputs and commands past their limits throw and are not sent", async () =>
   assert.equal(session.socket.sent.at(-1).length, 16 * 1024);
 });
 
-test("an input may nest so deep that its frame is still read", async () => {
+const nested = (depth) => JSON.parse("[".repeat(depth) + "]".repeat(depth));
+
+test("inputs and commands are nested 16 deep at most, and the error says so", async () => {
   const session = await joinOpen();
-  const nested = (depth) => JSON.parse("[".repeat(depth) + "]".repeat(depth));
-  session.room.send(nested(14));
-  assert.equal(inputsOf(session.pc.channel).length, 1);
-  assert.throws(() => session.room.send(nested(15)), { code: "bad_value" });
+  for (const send of [session.room.send, session.room.command]) {
+    send(nested(16));
+    assert.throws(() => send(nested(17)), { code: "bad_value", message: /at most 16 arrays and objects inside/ });
+  }
+  assert.deepEqual(inputsOf(session.pc.channel), [[1, [nested(16)]]]);
+});
+
+test("a command has at most 4,096 elements, as the server wants it", async () => {
+  const { room } = await joinOpen();
+  const items = (count) => [...Array(count - 1).fill(0), []];
+  room.command(items(4096));
+  for (const value of [items(4097), [items(4096)], { a: items(4095) }])
+    assert.throws(() => room.command(value), { code: "too_large", message: /at most 4096 elements/ });
+});
+
+test("inputs of any depth that may be sent are read when they are fanned out", async () => {
+  const session = await joinOpen();
+  for (let depth = 1; depth <= 16; depth++) {
+    const tick = 99 + depth;
+    session.pc.channel.deliver(down(TICK, { seq: depth - 1 }, [tick, [[1, depth, nested(depth)]]]));
+    assert.deepEqual(session.of("tick").at(-1)[0], { tick, inputs: [{ player: 1, number: depth, input: nested(depth) }] });
+  }
+  assert.equal(session.room.stats.bad, 0);
+});
+
+test("an answer that can't be read is lost at once, and ticks go on", async () => {
+  for (const answer of [
+    [101, [[1, 8, nested(17)]], []],
+    [101, 7],
+    ["101", [], []],
+    [101, ...Array(200_000).fill([])],
+  ]) {
+    const session = await joinOpen();
+    const { channel } = session.pc;
+    channel.deliver(down(TICK, { seq: 0 }, [100, []]));
+    channel.deliver(down(TICK, { seq: 1 }, [105, [], [], []]));
+    session.socket.deliver(down(TICKS, { seq: 1, tick: 105, reliable: true }, answer));
+    assert.deepEqual(session.of("tick").map(([{ tick }]) => tick), [100, 103, 104, 105]);
+    assert.equal(lastError(session).code, "ticks_lost");
+    assert.match(lastError(session).message, /101 to 102/);
+    channel.deliver(down(TICK, { seq: 2 }, [108, []]));
+    assert.deepEqual(up(session.socket.sent).at(-1).body, [106, 107], "the next gap is asked for");
+    assert.equal(session.room.stats.bad, 1);
+  }
 });
 
 test("commands go over the websocket, numbered from 1", async () => {

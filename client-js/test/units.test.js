@@ -115,6 +115,16 @@ test("an answer that windows have overtaken loses nothing", () => {
   assert.deepEqual(order.asked, [[1, 3], [5, 8]]);
 });
 
+test("an answer that can't be read loses what was asked for", () => {
+  const order = tickOrder(1);
+  order.window(8, [[]]);
+  order.fail();
+  assert.deepEqual(order.lost, [[1, 7]]);
+  assert.deepEqual(order.ticks(), [8]);
+  order.window(11, [[]]);
+  assert.deepEqual(order.asked, [[1, 7], [9, 10]]);
+});
+
 test("one request asks for 310 ticks at most", () => {
   const order = tickOrder(1);
   order.window(1000, [[]]);

@@ -289,7 +289,7 @@ impl Summary {
         let Header { game, game_version, room, rtcade, commit, .. } = header;
         let Summary { ticks, missed, joined, most, differing, .. } = self;
         let commit = if commit.is_empty() { String::new() } else { format!(", commit {commit}") };
-        let (length, lasted) = (room.tick.as_millis(), lasted.as_secs_f64());
+        let (length, lasted) = (room.tick.as_secs_f64() * 1e3, lasted.as_secs_f64());
         let panicked = if self.panicked { "\n  the game panicked" } else { "" };
         let verdict = match differing {
             0 => "the room said the same again".to_owned(),

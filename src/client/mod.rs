@@ -705,14 +705,13 @@ impl Client {
                 self.ask_for_ticks();
             }
             Kind::Ticks => {
-                let (first, ticks) = msgpack::decode_ticks(body).ok()?;
                 self.asked_for_ticks = None;
-                let oldest = self.ticks.first_key_value().map_or(first, |(&held, _)| held.min(first));
-                if let Some(next) = self.next_tick.filter(|&next| next < oldest) {
-                    self.events.push_back(Event::TicksLost { count: oldest - next });
-                    self.next_tick = Some(oldest);
-                }
-                for (tick, inputs) in (first..).zip(ticks) {
+                let answer = msgpack::decode_ticks(body);
+                // One that can't be read would be the same again: what was asked for is lost.
+                let first = answer.as_ref().map_or(u32::MAX, |&(first, _)| first);
+                self.lose_ticks_before(first);
+                let (first, ticks) = answer.ok()?;
+                for (tick, inputs) in (first..=u32::MAX).zip(ticks) {
                     self.note_tick(tick, &inputs);
                 }
                 self.deliver_ticks();
@@ -776,6 +775,17 @@ impl Client {
         });
     }
 
+    /// The server has none before `first`; those that are held follow.
+    fn lose_ticks_before(&mut self, first: u32) {
+        let Some((&held, _)) = self.ticks.first_key_value() else { return };
+        let oldest = held.min(first);
+        if let Some(next) = self.next_tick.filter(|&next| next < oldest) {
+            self.events.push_back(Event::TicksLost { count: oldest - next });
+            self.next_tick = Some(oldest);
+            self.deliver_ticks();
+        }
+    }
+
     fn deliver_ticks(&mut self) {
         while let Some(tick) = self.next_tick {
             let Some(inputs) = self.ticks.remove(&tick) else { return };
@@ -799,8 +809,7 @@ impl Client {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_frame_counts_once_and_a_gap_until_it_closes() {
+    fn client() -> Client {
         #[expect(clippy::disallowed_methods, reason = "an Instant can't be made otherwise; only differences matter")]
         let now = Instant::now();
         let config = Config {
@@ -812,7 +821,25 @@ mod tests {
             locals: Vec::new(),
             slow_path: false,
         };
-        let mut client = Client::new(config, now);
+        Client::new(config, now)
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_read_is_lost_at_once_and_ticks_go_on() {
+        let mut client = client();
+        client.events.clear();
+        client.next_tick = Some(5);
+        client.note_tick(8, &[]);
+        client.asked_for_ticks = Some(client.now);
+        assert_eq!(client.read_body(Kind::Ticks, &[0x92, 5, 0xc1]), None);
+        let expected = [Event::TicksLost { count: 3 }, Event::Tick { tick: 8, inputs: Vec::new() }];
+        assert_eq!(client.events, expected);
+        assert_eq!((client.next_tick, client.asked_for_ticks), (Some(9), None));
+    }
+
+    #[test]
+    fn a_frame_counts_once_and_a_gap_until_it_closes() {
+        let mut client = client();
         // Around the end of what 16 bits count: two come twice, 1 comes late, 3 and those from 6 to 105 never.
         let come = [0xfffe, 0xffff, 0xffff, 0, 2, 1, 2, 4, 5, 106, 5, 106];
         let is_first: Vec<bool> = come.into_iter().map(|seq| client.count_frame(seq)).collect();

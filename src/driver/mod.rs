@@ -96,7 +96,7 @@ pub struct Options {
     pub public: Option<PathBuf>,
     /// The page of every room where there is no such directory.
     pub page: Cow<'static, str>,
-    /// Length of a tick, in the whole milliseconds of [`limits::TICK_MS_RANGE`].
+    /// Length of a tick, within [`limits::TICK_MS_RANGE`] milliseconds.
     pub tick: Duration,
     /// Players per room: 1 to [`limits::PLAYERS_PER_ROOM_MAX`].
     pub max_players: usize,
@@ -361,8 +361,7 @@ impl<G: Game> Driver<G> {
         options: Options,
         factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,
     ) -> Result<Driver<G>, BindError> {
-        let tick_ms = u32::try_from(options.tick.as_millis()).unwrap_or(u32::MAX);
-        if !limits::TICK_MS_RANGE.contains(&tick_ms) {
+        if !limits::is_tick_length(options.tick) {
             return Err(BindError::Tick(options.tick));
         }
         if !(1..=limits::PLAYERS_PER_ROOM_MAX).contains(&options.max_players) {

@@ -103,6 +103,69 @@ fn a_recorded_room_says_the_same_again() {
     assert_eq!(last, Entry::Ended(End::Closed));
 }
 
+/// Says how long its ticks are.
+struct Metronome;
+
+impl Game for Metronome {
+    type Input = ();
+    type Command = ();
+    type State = u64;
+    type Event = ();
+
+    fn join(&mut self, _: &mut Context<Metronome>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
+        Ok(Welcome::default())
+    }
+
+    fn leave(&mut self, _: &mut Context<Metronome>, _: PlayerId, _: Leave) {}
+
+    fn tick(&mut self, ctx: &mut Context<Metronome>, _: Tick, _: &[Incoming<Metronome>]) {
+        ctx.state(&nanos(ctx.tick_length())).unwrap();
+    }
+}
+
+#[test]
+fn a_tick_of_any_length_that_a_server_takes_replays() {
+    let (shortest, longest) = limits::TICK_MS_RANGE.into_inner();
+    let (shortest, longest) = (u64::from(shortest) * 1_000_000, u64::from(longest) * 1_000_000);
+    for ns in [shortest - 1, shortest, 16_666_667, 33_000_001, longest - 1, longest, longest + 1, 1_000_900_000] {
+        let tick = Duration::from_nanos(ns);
+        let file = Rc::new(RefCell::new(Vec::new()));
+        let written = Rc::clone(&file);
+        let played = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let mut sim = Simulation::with_config(1, |config| config.tick = tick, |_| Ok(Metronome));
+            sim.server.record(move |_| {
+                let written = Rc::clone(&written);
+                Box::new(move |block| written.borrow_mut().extend_from_slice(block))
+            });
+            sim.join("beat", "one");
+            sim.run(5 * tick + SECOND);
+        }));
+        assert_eq!(played.is_ok(), (shortest..=longest).contains(&ns), "{ns} ns");
+        if played.is_err() {
+            continue;
+        }
+        let file = file.take();
+        let journal = Journal::parse(&file).unwrap();
+        assert_eq!(journal.header().room.tick, tick);
+        let mut replay = Replay::new(&journal, |_| Ok(Metronome)).unwrap();
+        let steps: Vec<_> = std::iter::from_fn(|| replay.step().unwrap()).collect();
+        assert!(!steps.is_empty() && steps.iter().all(|step| step.verdict == Verdict::Same), "{ns} ns");
+    }
+}
+
+#[test]
+fn times_of_the_first_format_are_in_microseconds() {
+    let header = Header::new::<Dice>(&RoomInfo::new("old", 1), 4, Duration::from_micros(16));
+    let mut file = Vec::new();
+    append_header(&mut file, &Header { room: RoomInfo { tick: Duration::from_micros(33), ..header.room }, ..header });
+    // The same numbers, thousandfold.
+    assert_eq!(Journal::parse(&file).unwrap_err().reason, Reason::Malformed("no tick has such a length"));
+    file[MAGIC.len()..PREAMBLE_BYTES].copy_from_slice(&1_u16.to_le_bytes());
+    let journal = Journal::parse(&file).unwrap();
+    let Header { room, phase, .. } = journal.header();
+    assert_eq!((room.tick, *phase), (Duration::from_millis(33), Duration::from_millis(16)));
+}
+
 #[test]
 fn a_game_that_has_changed_is_found_out_in_the_tick_where_it_shows() {
     let file = record(1, |_| {});
@@ -256,7 +319,10 @@ fn what_is_no_recording_or_a_newer_one_is_told_so() {
     }
     check(b"", "at byte 0: this is no recording of a room");
     check(b"GIF89a, and more", "at byte 0: this is no recording of a room");
-    check(b"rtcade-j\x02\x00...", "at byte 8: the recording has format 2, and this program reads format 1");
+    for (file, format) in [(b"rtcade-j\x00\x00...", 0), (b"rtcade-j\x03\x00...", 3)] {
+        let expected = format!("at byte 8: the recording has format {format}, and this program reads formats 1 to 2");
+        check(file, &expected);
+    }
     check(b"rtcade-j\x01\x00\xff", "at byte 10: the recording ends within its header");
     check(b"rtcade-j\x01\x00\x01\x00\x02\x02....", "at byte 10: the length of a block is damaged");
 }

@@ -23,7 +23,6 @@
 
 use std::time::{Duration, Instant};
 
-#[cfg(doc)]
 use crate::limits;
 
 /// Datagrams whose time of sending is remembered: a second at 30 Hz with four parts each.
@@ -53,8 +52,6 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// Time without a sign of congestion before a step up is tried, and the most that failed tries make of it.
 const HOLD: Duration = Duration::from_secs(4);
 const HOLD_MAX: Duration = Duration::from_secs(32);
-/// The least that a peer gets is every so manieth tick.
-const INTERVAL_MAX: u32 = 4;
 /// No path without a queue is longer: the longest go by satellite. A download keeps a deep queue full for longer than
 /// any least round trip counts.
 const BASE_MAX: Duration = Duration::from_millis(750);
@@ -383,7 +380,7 @@ impl Pace {
         // A try that failed; one that held for long was right when it was made.
         let failed = self.raised.take().is_some_and(|raised| now - raised < self.hold.max(HOLD) * 2);
         self.hold = if failed { (self.hold * 2).min(HOLD_MAX) } else { HOLD };
-        self.interval = (self.interval * 2).min(INTERVAL_MAX);
+        self.interval = (self.interval * 2).min(limits::BACKOFF_INTERVAL);
         self.turns.spread();
         self.start_over(now);
         self.settled = now + SETTLE;
@@ -423,7 +420,7 @@ impl Turns {
     }
 
     fn spread(&mut self) {
-        self.waits = [self.spread % INTERVAL_MAX; 2];
+        self.waits = [self.spread % limits::BACKOFF_INTERVAL; 2];
     }
 
     /// What a tick has to say goes or stays together, unless a state has waited for twice its time: in a game with

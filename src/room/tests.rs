@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::game::{Refusal, Welcome};
 
+const DEFAULT: PerTick = PerTick::new(Duration::from_millis(limits::TICK_MS as u64));
+
 type OnTick = Box<dyn FnMut(&mut Context<Probe>, &[Incoming<Probe>])>;
 
 /// A game that keeps a log and does what the test tells it to.
@@ -242,7 +244,8 @@ fn a_player_who_sends_more_inputs_than_are_taken_loses_the_oldest() {
     let mut bench = Bench::new(|_, _| {});
     let (greedy, other) = (bench.join("greedy"), bench.join("other"));
     bench.tick();
-    let sent = u32::try_from(limits::INPUT_BACKLOG).unwrap() + 1;
+    let backlog = DEFAULT.input_backlog;
+    let sent = u32::try_from(backlog).unwrap() + 1;
     (1..=sent).for_each(|number| bench.input(greedy, number));
     bench.input(other, 1);
     assert_eq!(bench.room.overflowed(), 1, "one past the backlog");
@@ -263,7 +266,7 @@ fn a_player_who_sends_more_inputs_than_are_taken_loses_the_oldest() {
             bench.tick();
         }
     }
-    assert!(bench.room.arrivals.len() <= limits::INPUT_BACKLOG, "{} wait", bench.room.arrivals.len());
+    assert!(bench.room.inbox.waiting() <= backlog, "{} wait", bench.room.inbox.waiting());
 }
 
 #[test]
@@ -292,7 +295,7 @@ fn commands_past_the_limit_of_a_tick_wait_for_the_next_in_order() {
 fn commands_past_the_backlog_put_their_sender_out() {
     let long = "x".repeat(limits::RELIABLE_UP_BYTES - 100);
     let of_long = limits::COMMAND_BACKLOG_BYTES / (long.len() + 3);
-    for (command, most) in [(json!("go"), limits::COMMAND_BACKLOG), (json!(long), of_long)] {
+    for (command, most) in [(json!("go"), DEFAULT.command_backlog), (json!(long), of_long)] {
         for past in [0, 1, 1000] {
             let mut bench = Bench::new(|_, _| {});
             let (flooder, other) = (bench.join("flooder"), bench.join("other"));
@@ -346,6 +349,50 @@ fn what_the_game_cannot_read_costs_its_sender_their_place_and_nobody_else() {
     // Binary, which JSON has not.
     check(|bench, player| bench.room.handle_input(Input::Input { player, number: 2, value: vec![0xc4, 1, 0] }));
     check(|bench, player| bench.command(player, &json!({ "no": "string" })));
+}
+
+#[test]
+fn many_unreadable_messages_put_each_sender_out_once_and_nobody_else() {
+    const PLAYERS: usize = 1_024;
+    let fanned_out = Rc::new(RefCell::new(false));
+    let fans_out = Rc::clone(&fanned_out);
+    let heard = Rc::new(RefCell::new(Vec::new()));
+    let note = Rc::clone(&heard);
+    let mut bench = Bench::with(&RoomInfo::new("room", 1), PLAYERS, &[], move |ctx, batch| {
+        note.borrow_mut().extend(batch.iter().map(|message| (ctx.tick(), message.player().0)));
+        if *fans_out.borrow() {
+            ctx.fan_out_inputs();
+        }
+    });
+    for is_fanned_out in [false, true] {
+        let present = bench.room.players().len();
+        let players: Vec<_> = (present..PLAYERS).map(|_| bench.join("one")).collect();
+        bench.tick();
+        let is_bad = |player: PlayerId| !player.0.is_multiple_of(100);
+        for round in 1..=2 {
+            for &player in &players {
+                bench.input(player, round);
+                bench
+                    .room
+                    .handle_input(Input::Command { player, value: if is_bad(player) { vec![7] } else { vec![0xa0] } });
+            }
+        }
+        heard.borrow_mut().clear();
+        *fanned_out.borrow_mut() = is_fanned_out;
+        let outputs = bench.tick();
+        let (bad, good): (Vec<PlayerId>, Vec<PlayerId>) = players.iter().partition(|&&player| is_bad(player));
+        assert_eq!(left(&outputs), bad.iter().map(|player| (player.0, Leave::BadFrame)).collect::<Vec<_>>());
+        // Two rounds of an input and a command each.
+        let round = good.iter().flat_map(|player| [player.0; 2]);
+        let expected: Vec<_> = round.clone().chain(round).map(|player| (bench.tick, player)).collect();
+        assert_eq!(*heard.borrow(), expected);
+        if is_fanned_out {
+            let (_, ticks) = msgpack::decode_ticks(bodies(&outputs, Kind::Tick).next().unwrap()).unwrap();
+            let senders: Vec<_> = ticks[0].iter().map(|input| (input.number, input.player)).collect();
+            let expected = (1..=2).flat_map(|round| good.iter().map(move |player| (round, player.0)));
+            assert_eq!(senders, expected.collect::<Vec<_>>());
+        }
+    }
 }
 
 #[test]
@@ -449,6 +496,9 @@ fn messages_past_a_limit_are_not_sent() {
         });
         let sent = bench.tick().len();
         let result = result.borrow();
+        assert_eq!(bench.room.unsent(), u64::from(result.is_err()));
+        assert_eq!(bench.room.take_send_error(), result.clone().err());
+        assert_eq!(bench.room.take_send_error(), None, "told once");
         let result = result.as_ref().copied().map_err(|error| match error {
             SendError::TooLarge { bytes, limit } => {
                 assert_eq!(*bytes, limit + 1);
@@ -468,6 +518,11 @@ fn messages_past_a_limit_are_not_sent() {
     check(state(4097), Some(Lane::Unreliable), Err("too large"));
     check(event(limits::RELIABLE_EVENT_BYTES), Some(Lane::Reliable), Ok(()));
     check(event(limits::RELIABLE_EVENT_BYTES + 1), Some(Lane::Reliable), Err("too large"));
+    let deep = |depth: usize| (1..depth).fold(json!([]), |inside, _| json!([inside]));
+    for lane in [None, Some(Lane::Unreliable), Some(Lane::Reliable)] {
+        check(deep(limits::MSGPACK_DEPTH), lane, Ok(()));
+        check(deep(limits::MSGPACK_DEPTH + 1), lane, Err("unencodable"));
+    }
     let largest = 9_007_199_254_740_992_u64;
     check(json!([largest]), None, Ok(()));
     check(json!([largest + 1]), None, Err("unencodable"));
@@ -480,7 +535,7 @@ fn text(bytes: usize) -> Value {
 }
 
 #[test]
-fn the_window_holds_the_newest_tick_and_two_more_that_fit() {
+fn the_window_holds_the_newest_tick_and_those_before_it_that_fit() {
     /// `ticks`: of each tick, the sizes of its inputs and how many ticks its window holds; none where nothing is sent.
     fn check(ticks: &[(&[usize], Option<usize>)]) {
         let mut bench = Bench::new(|ctx, _| ctx.fan_out_inputs());
@@ -506,7 +561,7 @@ fn the_window_holds_the_newest_tick_and_two_more_that_fit() {
         let last = bench.tick;
         assert_eq!(bench.ask(players[0], 1, last), (1, history), "the record has all of them");
     }
-    check(&[(&[], Some(2)), (&[9], Some(3)), (&[9, 9], Some(3)), (&[], Some(3))]);
+    check(&[(&[], Some(2)), (&[9], Some(3)), (&[9, 9], Some(4)), (&[], Some(4))]);
     // Two of the largest inputs fit one part, three don't.
     check(&[(&[512], Some(2)), (&[512], Some(3)), (&[512], Some(2)), (&[512, 512], Some(1)), (&[], Some(2))]);
     // What is larger than a part goes alone.
@@ -527,6 +582,112 @@ fn inputs_that_do_not_fit_a_frame_wait_for_the_next_tick() {
     assert_eq!(fanned_out(&bench.tick()), [5, 5]);
 }
 
+/// Of a room whose players send at a rate each, what the game has had in the end: the numbers of each player's inputs.
+fn play(tick: Duration, fans_out: bool, players: &[(u32, usize)], seconds: u32) -> Vec<Vec<u32>> {
+    let heard = Rc::new(RefCell::new(vec![Vec::new(); players.len()]));
+    let note = Rc::clone(&heard);
+    let mut info = RoomInfo::new("room", 1);
+    info.tick = tick;
+    let mut bench = Bench::with(&info, players.len(), &[], move |ctx, batch| {
+        for message in batch {
+            let Incoming::Input { player, input } = message else { continue };
+            let number = input[0].as_u64().and_then(|number| u32::try_from(number).ok()).unwrap();
+            note.borrow_mut()[player.0 as usize - 1].push(number);
+        }
+        if fans_out {
+            ctx.fan_out_inputs();
+        }
+    });
+    let ids: Vec<_> = players.iter().map(|_| bench.join("one")).collect();
+    bench.tick();
+    let mut sent = vec![0; players.len()];
+    for number in 1..=u32::try_from((Duration::from_secs(1) * seconds).as_nanos().div_ceil(tick.as_nanos())).unwrap() {
+        for ((&(per_second, bytes), &player), sent) in players.iter().zip(&ids).zip(&mut sent) {
+            let due = u32::try_from((tick * number * per_second).as_secs()).unwrap().min(per_second * seconds);
+            for number in *sent + 1..=due {
+                bench.send(player, number, &json!([number, "x".repeat(bytes - 8)]));
+            }
+            *sent = due;
+        }
+        bench.tick();
+    }
+    (0..4).for_each(|_| drop(bench.tick()));
+    heard.take()
+}
+
+#[test]
+fn sixty_inputs_a_second_reach_the_game_in_ticks_of_any_length() {
+    for us in [5_000, 16_667, 33_000, 133_000, 200_000, 500_000, 1_000_000] {
+        let heard = play(Duration::from_micros(us), false, &[(60, 40), (125, 40)], 4);
+        for (heard, sent) in heard.into_iter().zip([240, 500]) {
+            assert!(heard.into_iter().eq(1..=sent), "ticks of {us} µs");
+        }
+    }
+}
+
+#[test]
+fn commands_within_the_limit_of_frames_put_nobody_out_in_ticks_of_any_length() {
+    for ms in [5, 33, 200, 1_000] {
+        let mut info = RoomInfo::new("room", 1);
+        info.tick = Duration::from_millis(ms);
+        let mut bench = Bench::with(&info, 1, &[], |_, _| {});
+        let player = bench.join("one");
+        bench.tick();
+        bench.take_log();
+        // A second's worth at once, then as many as are allowed.
+        let (mut sent, mut heard) = (0, 0);
+        for tick in 1..=3_000 / ms {
+            let due = limits::FRAMES_PER_SECOND + u32::try_from(tick * ms * 250 / 1_000).unwrap();
+            (sent..due).for_each(|_| bench.command(player, &json!("go")));
+            sent = due;
+            assert!(left(&bench.tick()).is_empty(), "ticks of {ms} ms, {sent} sent");
+            heard += bench.take_log().concat().matches("1:go").count();
+        }
+        (0..32).for_each(|_| drop(bench.tick()));
+        heard += bench.take_log().concat().matches("1:go").count();
+        assert_eq!(heard, sent as usize, "ticks of {ms} ms");
+    }
+}
+
+#[test]
+fn a_player_who_sends_too_much_costs_nobody_else_an_input() {
+    const MS: Duration = Duration::from_millis(1);
+    // 63 players within the frame of 4,363 bytes, and one who alone would fill it.
+    let mut players = vec![(30, 54); 63];
+    players.insert(20, (240, 500));
+    let heard = play(33 * MS, true, &players, 10);
+    for (index, heard) in heard.iter().enumerate().filter(|&(index, _)| index != 20) {
+        assert_eq!(*heard, (1..=300).collect::<Vec<_>>(), "player {}", index + 1);
+    }
+    let greedy = &heard[20];
+    assert!(greedy.is_sorted() && (100..2_390).contains(&greedy.len()), "{} inputs", greedy.len());
+}
+
+#[test]
+fn a_batch_is_bounded_in_bytes_and_its_rest_comes_in_turn() {
+    let most = Rc::new(RefCell::new((0, 0)));
+    let note = Rc::clone(&most);
+    let mut bench = Bench::with(&RoomInfo::new("room", 1), 1_024, &[], move |_, batch| {
+        let bytes = |message: &Incoming<Probe>| match message {
+            Incoming::Input { input, .. } => input.as_str().unwrap().len(),
+            Incoming::Command { command, .. } => command.len(),
+        };
+        let of_tick: usize = batch.iter().map(bytes).sum();
+        let (most, all) = *note.borrow();
+        *note.borrow_mut() = (of_tick.max(most), all + of_tick);
+    });
+    let players: Vec<_> = (0..1_024).map(|_| bench.join("one")).collect();
+    bench.tick();
+    for &player in &players {
+        bench.command(player, &json!("x".repeat(4_000)));
+        bench.send(player, 1, &text(503));
+    }
+    (0..16).for_each(|_| assert!(left(&bench.tick()).is_empty()));
+    let (most, all) = *most.borrow();
+    assert!((DEFAULT.batch_bytes..=2 * DEFAULT.batch_bytes).contains(&most), "{most} bytes in one tick");
+    assert_eq!(all, 1_024 * (4_000 + 500), "all of it has come");
+}
+
 #[test]
 fn ticks_that_the_room_skipped_have_no_inputs() {
     let mut bench = Bench::new(|ctx, _| ctx.fan_out_inputs());
@@ -536,7 +697,7 @@ fn ticks_that_the_room_skipped_have_no_inputs() {
     bench.tick();
     bench.input(player, 2);
     let outputs = bench.skip_to_tick(2);
-    assert_eq!(windows(bodies(&outputs, Kind::Tick).next().unwrap()), (5, vec![vec![2], vec![], vec![]]));
+    assert_eq!(windows(bodies(&outputs, Kind::Tick).next().unwrap()), (5, vec![vec![2], vec![], vec![], vec![1]]));
     assert_eq!(bench.ask(player, 1, 5), (1, vec![vec![], vec![1], vec![], vec![], vec![2]]));
 
     let span = bench.room.history_span();
@@ -603,6 +764,33 @@ fn an_answer_stays_within_its_limit() {
     assert_eq!(first, 2);
     // Each tick has eight inputs of 512 bytes, and a little.
     assert!((12..=limits::TICKS_ANSWER_BYTES / 4096).contains(&answered.len()), "{} of {ticks}", answered.len());
+}
+
+#[test]
+fn a_first_tick_longer_than_an_answer_is_answered_alone() {
+    let mut info = RoomInfo::new("room", 1);
+    info.tick = Duration::from_secs(1);
+    let mut bench = Bench::with(&info, 1_024, &[], |ctx, _| {
+        if ctx.tick() >= 2 {
+            ctx.fan_out_inputs();
+        }
+    });
+    let players: Vec<_> = (0..1_024).map(|_| bench.join("one")).collect();
+    bench.tick();
+    for &player in &players {
+        (1..=8).for_each(|number| bench.send(player, number, &text(512)));
+    }
+    assert_eq!(bodies(&bench.tick(), Kind::Tick).count(), 0, "no frame holds it");
+    bench.tick();
+    bench.room.handle_input(Input::Ticks { player: players[0], first: 2, last: 3 });
+    let outputs = bench.tick();
+    let answer = bodies(&outputs, Kind::Ticks).next().unwrap();
+    assert!((limits::TICKS_ANSWER_BYTES..=limits::RELIABLE_DOWN_BYTES).contains(&answer.len()), "{}", answer.len());
+    let (first, ticks) = windows(answer);
+    assert_eq!((first, ticks.len()), (2, 1));
+    assert!(ticks[0].len() > 1_024, "{} inputs", ticks[0].len());
+    let (first, ticks) = bench.ask(players[0], 3, 4);
+    assert_eq!((first, ticks.len()), (3, 2), "the rest is asked for again");
 }
 
 /// A step of a made-up session.

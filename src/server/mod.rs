@@ -275,8 +275,7 @@ impl<G: Game> Server<G> {
         now: Instant,
         factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,
     ) -> Server<G> {
-        let tick_ms = u32::try_from(config.tick.as_millis()).unwrap_or(u32::MAX);
-        assert!(limits::TICK_MS_RANGE.contains(&tick_ms), "a tick has {:?} ms", limits::TICK_MS_RANGE);
+        assert!(limits::is_tick_length(config.tick), "a tick has {:?} ms", limits::TICK_MS_RANGE);
         assert!((1..=limits::PLAYERS_PER_ROOM_MAX).contains(&config.max_players), "too many players per room");
         let mut rng = ChaCha20Rng::from_seed(config.seed);
         let (slow_path, config_unix_time) = (config.slow_path, config.unix_time);

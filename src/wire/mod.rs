@@ -30,8 +30,10 @@
 //! # Bodies
 //!
 //! msgpack, positional arrays. The game's own values inside them are encoded with field names (enums externally
-//! tagged), so that JavaScript reads objects. A body is deflated (raw, RFC 1951, no dictionary) only where that makes
-//! it smaller, and only if several players get it; the header is not.
+//! tagged), so that JavaScript reads objects. Each of them is nested at most 16 deep, and what stands around it comes
+//! on top; one from a client has at most 4,096 elements, a body from the server no more than it has bytes. A body is
+//! deflated (raw, RFC 1951, no dictionary) only where that makes it smaller, and only if several players get it; the
+//! header is not.
 //!
 //! | kind | number | direction, lane | body |
 //! |---|---|---|---|
@@ -39,7 +41,7 @@
 //! | ping | 2 | both, unreliable | `[clock]`: the sender's clock, f64 milliseconds; up also `[clock, padding]`, to learn which sizes pass |
 //! | pong | 3 | both, unreliable | down `[clock, server clock, tick]`, or with the ping's padding at its end, up `[clock]`: what was pinged comes back |
 //! | state | 4 | down, unreliable | `[tick, state]` |
-//! | tick | 5 | down, unreliable | `[tick, [[player, number, input], …], …]`: inputs of `tick`, then of the ticks before it, at most three |
+//! | tick | 5 | down, unreliable | `[tick, [[player, number, input], …], …]`: inputs of `tick`, then of the ticks before it, four ticks at most and no more than fit one part |
 //! | event | 6 | down, unreliable | `[tick, event]` |
 //! | command | 7 | up, reliable | `command` |
 //! | ticks | 8 | reliable | up `[first, last]`; down `[first, [[player, number, input], …], …]`: inputs of `first`, then of the ticks after it |

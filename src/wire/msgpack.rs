@@ -80,7 +80,7 @@ impl std::error::Error for Malformed {}
 /// # Errors
 /// Where it isn't one, or is past [`limits::MSGPACK_DEPTH`] or [`limits::MSGPACK_ITEMS`].
 pub fn measure(bytes: &[u8]) -> Result<usize, Malformed> {
-    measure_within(bytes, limits::MSGPACK_ITEMS, limits::MSGPACK_DEPTH)
+    measure_within(bytes, limits::MSGPACK_ITEMS)
 }
 
 /// Checks that `bytes` are exactly one value within the limits.
@@ -91,7 +91,7 @@ pub fn check(bytes: &[u8]) -> Result<(), Malformed> {
     if measure(bytes)? == bytes.len() { Ok(()) } else { Err(Malformed::Trailing) }
 }
 
-fn measure_within(bytes: &[u8], max_items: usize, max_depth: usize) -> Result<usize, Malformed> {
+fn measure_within(bytes: &[u8], max_items: usize) -> Result<usize, Malformed> {
     let mut reader = Reader { bytes, at: 0 };
     let mut items_left = max_items;
     let mut open = [Container { left: 0, is_map: false }; limits::MSGPACK_DEPTH];
@@ -108,7 +108,7 @@ fn measure_within(bytes: &[u8], max_items: usize, max_depth: usize) -> Result<us
             is_key = container.is_map && container.left.is_multiple_of(2);
         }
         let inside = reader.pass(is_key)?;
-        if inside.is_some() && depth == max_depth {
+        if inside.is_some() && depth == limits::MSGPACK_DEPTH {
             return Err(Malformed::Depth);
         }
         if let Some(inside) = inside.filter(|inside| inside.left > 0) {
@@ -338,20 +338,28 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     rmp_serde::from_slice(bytes).map_err(|error| error.to_string())
 }
 
-/// Encodes a value of the game: structs as maps, so that JavaScript reads objects.
+/// Encodes a value for the server, an input or a command: structs as maps, as JavaScript sends objects.
 ///
 /// # Errors
-/// Past `limit` bytes, or where a receiver would refuse it.
+/// As [`check_encoded`].
 pub fn encode(value: &impl Serialize, limit: usize) -> Result<Vec<u8>, SendError> {
-    encode_after(Vec::with_capacity(256), value, limit)
+    let body = encode_after(Vec::with_capacity(256), value)?;
+    check_encoded(&body, limit)?;
+    Ok(body)
 }
 
-/// The body `[tick, value]`.
+/// The body `[tick, value]`, of a state or an event: structs as maps, so that JavaScript reads objects.
 ///
 /// # Errors
-/// As [`encode`]; `limit` holds for the value alone.
+/// Where the value alone is past `limit` bytes, or a client would refuse it: nested deeper than
+/// [`limits::MSGPACK_DEPTH`], an integer beyond 2⁵³, a key that is neither a string nor an integer.
 pub fn encode_at_tick(tick: u32, value: &impl Serialize, limit: usize) -> Result<Vec<u8>, SendError> {
-    encode_after(prefix_tick(tick, &[]), value, limit)
+    let prefix = prefix_tick(tick, &[]);
+    let start = prefix.len();
+    let body = encode_after(prefix, value)?;
+    // A client takes as many items from the server as there are bytes.
+    check_sent(&body[start..], limit, limit)?;
+    Ok(body)
 }
 
 /// The body `[tick, value]` of a value that is encoded already.
@@ -364,25 +372,26 @@ pub(crate) fn prefix_tick(tick: u32, value: &[u8]) -> Vec<u8> {
     body
 }
 
-fn encode_after(mut body: Vec<u8>, value: &impl Serialize, limit: usize) -> Result<Vec<u8>, SendError> {
-    let start = body.len();
+fn encode_after(mut body: Vec<u8>, value: &impl Serialize) -> Result<Vec<u8>, SendError> {
     let mut serializer = rmp_serde::Serializer::new(&mut body).with_struct_map();
     value.serialize(&mut serializer).map_err(|error| SendError::Unencodable(error.to_string()))?;
-    check_encoded(&body[start..], limit)?;
     Ok(body)
 }
 
-/// Whether it is one msgpack value that can be sent.
+/// Whether it is one msgpack value that the server takes as an input or a command.
 ///
 /// # Errors
-/// As [`encode`].
+/// Past `limit` bytes, or where the server would refuse it: see [`check`].
 pub fn check_encoded(value: &[u8], limit: usize) -> Result<(), SendError> {
+    check_sent(value, limit, limits::MSGPACK_ITEMS)
+}
+
+fn check_sent(value: &[u8], max_bytes: usize, max_items: usize) -> Result<(), SendError> {
     let bytes = value.len();
-    if bytes > limit {
-        return Err(SendError::TooLarge { bytes, limit });
+    if bytes > max_bytes {
+        return Err(SendError::TooLarge { bytes, limit: max_bytes });
     }
-    // Whatever fits the reliable lane may have as many items as it has bytes; the receiver is a browser.
-    match measure_within(value, limit, limits::MSGPACK_DEPTH) {
+    match measure_within(value, max_items) {
         Ok(length) if length == bytes => Ok(()),
         Ok(_) => Err(SendError::Unencodable(Malformed::Trailing.to_string())),
         Err(error) => Err(SendError::Unencodable(error.to_string())),
@@ -392,6 +401,18 @@ pub fn check_encoded(value: &[u8], limit: usize) -> Result<(), SendError> {
 /// Writing into a vector can't fail.
 fn write<T, E>(written: Result<T, E>) {
     debug_assert!(written.is_ok());
+}
+
+/// Bytes of `[player, number, input]`, `value` being the input.
+#[must_use]
+pub fn fanned_out_bytes(player: u32, number: u32, value: &[u8]) -> usize {
+    let uint_bytes = |value: u32| match value {
+        0..=0x7f => 1,
+        0x80..=0xff => 2,
+        0x100..=0xffff => 3,
+        _ => 5,
+    };
+    1 + uint_bytes(player) + uint_bytes(number) + value.len()
 }
 
 /// The inputs of one tick, being encoded: `[[player, number, input], …]`.
@@ -411,22 +432,10 @@ impl Inputs {
         self.entries.extend_from_slice(value);
     }
 
-    /// Takes back the inputs of a player.
-    pub fn remove(&mut self, player: u32) {
-        let mut kept = Inputs::default();
-        let mut reader = Reader { bytes: &self.entries, at: 0 };
-        while let Ok(input) = reader.fanned_out() {
-            if input.player != player {
-                kept.push(input.player, input.number, input.value);
-            }
-        }
-        *self = kept;
-    }
-
-    /// Bytes of the encoded array if one more input of `value_bytes` is added, at most.
+    /// Whether one more input leaves the tick short enough for the unreliable lane.
     #[must_use]
-    pub fn bytes_with(&self, value_bytes: usize) -> usize {
-        5 + self.entries.len() + 1 + 5 + 5 + value_bytes
+    pub fn has_room_for(&self, player: u32, number: u32, value: &[u8]) -> bool {
+        self.entries.len() + fanned_out_bytes(player, number, value) <= limits::FAN_OUT_BYTES
     }
 
     /// The encoded array.
@@ -439,17 +448,16 @@ impl Inputs {
     }
 }
 
-/// The body `[tick, inputs, …]` of as many of `ticks` as stay within `max_bytes`.
+/// The body `[tick, inputs, …]` of the first of `ticks`, however long, and of those after it that stay within
+/// `max_bytes` with it.
 #[must_use]
 pub fn encode_ticks<'a>(tick: u32, ticks: impl Iterator<Item = &'a [u8]>, max_bytes: usize) -> Vec<u8> {
-    let mut bytes = limits::BODY_PREFIX_BYTES;
-    let fitting = ticks.take_while(|inputs| {
-        bytes += inputs.len();
-        bytes <= max_bytes
-    });
     let mut count = 0;
     let mut inside = Vec::new();
-    for inputs in fitting {
+    for inputs in ticks {
+        if count > 0 && limits::BODY_PREFIX_BYTES + inside.len() + inputs.len() > max_bytes {
+            break;
+        }
         count += 1;
         inside.extend_from_slice(inputs);
     }
@@ -498,9 +506,7 @@ pub fn decode_inputs(body: &[u8]) -> Result<(u32, Vec<&[u8]>), Malformed> {
     for _ in 0..count {
         let start = reader.at;
         if !reader.pass_flat() {
-            // Each stands inside two arrays.
-            let len = measure_within(reader.rest(), limits::MSGPACK_ITEMS, limits::MSGPACK_DEPTH - 2)?;
-            reader.take(len)?;
+            reader.value()?;
         }
         let value = &body[start..reader.at];
         if value.len() > limits::INPUT_BYTES {
@@ -546,7 +552,7 @@ pub fn decode_at_tick(body: &[u8]) -> Result<(u32, &[u8]), Malformed> {
         return Err(Malformed::Shape);
     }
     let tick = reader.u32()?;
-    let len = measure_within(reader.rest(), body.len(), limits::MSGPACK_DEPTH)?;
+    let len = measure_within(reader.rest(), body.len())?;
     let value = reader.take(len)?;
     reader.end()?;
     Ok((tick, value))

@@ -77,6 +77,7 @@ mod program {
     use std::rc::Rc;
     use std::time::Duration;
 
+    use rtcade::driver::{BindError, Driver, Options};
     use rtcade::journal::{Entry, Header, Recorder};
     use rtcade::limits::JOURNAL_BYTES;
     use rtcade::room::Room;
@@ -244,6 +245,18 @@ mod program {
             assert!(said.contains("the room said the same again"), "the other file is replayed: {said}");
         }
         assert_eq!(replay(&[]).0, 2);
+    }
+
+    #[test]
+    fn a_driver_refuses_ticks_that_no_recording_has() {
+        let (shortest, longest) = rtcade::limits::TICK_MS_RANGE.into_inner();
+        let (shortest, longest) = (Duration::from_millis(shortest.into()), Duration::from_millis(longest.into()));
+        let step = Duration::from_nanos(1);
+        for tick in [shortest - step, longest + step, Duration::from_micros(1_000_900)] {
+            let options = Options { tick, ..Options::default() };
+            let refused = Driver::bind(options, |_| Ok(Relay)).err();
+            assert!(matches!(refused, Some(BindError::Tick(_))), "{tick:?}: {refused:?}");
+        }
     }
 
     #[test]

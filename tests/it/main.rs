@@ -29,6 +29,7 @@ mod external;
 mod hooks;
 mod journals;
 mod late;
+mod lockstep;
 mod model;
 #[cfg(all(feature = "driver", target_os = "linux"))]
 mod nat;

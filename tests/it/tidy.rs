@@ -147,6 +147,20 @@ fn the_source_is_tidy() {
 }
 
 #[test]
+fn each_limit_has_a_row_in_the_table_of_limits() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/limits.rs");
+    let text = fs::read_to_string(path).expect("source is UTF-8");
+    let constants = text.lines().filter_map(|line| line.strip_prefix("pub const ")?.split(':').next());
+    let mut constants: Vec<_> = constants.filter(|name| !name.starts_with("fn ")).collect();
+    let rows = text.lines().filter_map(|line| line.strip_prefix("//! | ")?.split(" | ").next());
+    let mut listed: Vec<_> = rows.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    constants.sort_unstable();
+    listed.sort_unstable();
+    assert!(constants.len() > 80, "{constants:?}");
+    assert_eq!(listed, constants, "each has one row");
+}
+
+#[test]
 fn the_top_level_holds_nothing_else() {
     let strangers: Vec<_> = fs::read_dir(env!("CARGO_MANIFEST_DIR"))
         .expect("the root can be read")

@@ -1,5 +1,6 @@
 //! The bytes on the wire, from the vectors that the browser's client is tested against too.
 
+use rtcade::limits;
 use rtcade::wire::frame::{Direction, Frame, FrameError, Header, Kind, Part, Reassembler, Transport};
 use rtcade::wire::msgpack::{self, Malformed};
 use rtcade::wire::{Deflater, InflateError, Inflater};
@@ -97,7 +98,7 @@ fn frames_are_read_and_written_as_the_vectors_say() {
         let Some(expected_body) = case.get("body") else { continue };
         let body = body_of(&frame, direction(case), frame.body).unwrap();
         assert!(same(&to_json(&body), expected_body), "{name}");
-        assert_typed_body(name, frame.kind, direction(case), &body);
+        assert_eq!(read(frame.kind, direction(case), &body), Ok(()), "{name}");
     }
     for case in vectors["assembled"].as_array().unwrap() {
         let name = &case["parts"][0];
@@ -119,7 +120,7 @@ fn frames_are_read_and_written_as_the_vectors_say() {
             Err(error) => frame_error(error),
             Ok(frame) => match body_of(&frame, direction(case), frame.body) {
                 Err(error) => error,
-                Ok(body) => msgpack::check(&body).map_or_else(msgpack_error, |()| "none"),
+                Ok(body) => read(frame.kind, direction(case), &body).map_or_else(msgpack_error, |()| "none"),
             },
         };
         assert_eq!(error, case["error"].as_str().unwrap(), "{name}");
@@ -138,9 +139,9 @@ fn body_of(frame: &Frame<'_>, direction: Direction, body: &[u8]) -> Result<Vec<u
     Ok(inflated)
 }
 
-/// What reads the bodies of that kind reads this one.
-fn assert_typed_body(name: &str, kind: Kind, direction: Direction, body: &[u8]) {
-    let read = match (kind, direction) {
+/// Reads the body as whatever reads bodies of that kind.
+fn read(kind: Kind, direction: Direction, body: &[u8]) -> Result<(), Malformed> {
+    match (kind, direction) {
         (Kind::Input, _) => msgpack::decode_inputs(body).map(drop),
         (Kind::Ping, Direction::Up) => msgpack::decode_ping(body).map(drop),
         (Kind::Ping | Kind::Pong, _) => msgpack::decode_clock(body).map(drop),
@@ -149,8 +150,7 @@ fn assert_typed_body(name: &str, kind: Kind, direction: Direction, body: &[u8]) 
         (Kind::Tick | Kind::Ticks, _) => msgpack::decode_ticks(body).map(drop),
         (Kind::Command, _) => msgpack::check(body),
         (Kind::Ack, _) => msgpack::decode_ack(body).map(drop),
-    };
-    assert_eq!(read, Ok(()), "{name}");
+    }
 }
 
 #[test]
@@ -165,6 +165,39 @@ fn msgpack_is_read_and_written_as_the_vectors_say() {
         let error = msgpack::check(&unhex(&case["hex"])).map_or_else(msgpack_error, |()| "none");
         assert_eq!(error, case["error"].as_str().unwrap(), "{name}");
     }
+}
+
+#[test]
+fn limits_are_those_of_the_browser_client() {
+    fn ms(time: std::time::Duration) -> usize {
+        usize::try_from(time.as_millis()).unwrap()
+    }
+    let vectors = vectors("limits.json");
+    let mut shared = vectors["both"].as_object().unwrap().clone();
+    for (name, value) in [
+        ("PART_BODY_BYTES", limits::PART_BODY_BYTES),
+        ("FRAME_PARTS", limits::FRAME_PARTS),
+        ("UNRELIABLE_BODY_BYTES", limits::UNRELIABLE_BODY_BYTES),
+        ("RELIABLE_DOWN_BYTES", limits::RELIABLE_DOWN_BYTES),
+        ("RELIABLE_UP_BYTES", limits::RELIABLE_UP_BYTES),
+        ("RELIABLE_HEADER_BYTES", limits::RELIABLE_HEADER_BYTES),
+        ("INPUT_WINDOW", limits::INPUT_WINDOW),
+        ("INPUT_BYTES", limits::INPUT_BYTES),
+        ("INPUT_INTERVAL", ms(limits::INPUT_INTERVAL)),
+        ("PING_INTERVAL", ms(limits::PING_INTERVAL)),
+        ("HEARTBEAT_INTERVAL", ms(limits::HEARTBEAT_INTERVAL)),
+        ("CHANNEL_SILENCE", ms(limits::CHANNEL_SILENCE)),
+        ("UNACKNOWLEDGED_BYTES", limits::UNACKNOWLEDGED_BYTES),
+        ("TICKS_PER_REQUEST", limits::TICKS_PER_REQUEST as usize),
+        ("MSGPACK_DEPTH", limits::MSGPACK_DEPTH),
+        ("INPUTS_WRAPPING", limits::INPUTS_WRAPPING),
+        ("TICKS_WRAPPING", limits::TICKS_WRAPPING),
+        ("AT_TICK_WRAPPING", limits::AT_TICK_WRAPPING),
+        ("MSGPACK_ITEMS", limits::MSGPACK_ITEMS),
+    ] {
+        assert_eq!(shared.remove(name).and_then(|number| number.as_u64()), Some(value as u64), "{name}");
+    }
+    assert!(shared.is_empty(), "these are held against nothing: {shared:?}");
 }
 
 fn frame_error(error: FrameError) -> &'static str {

@@ -54,7 +54,7 @@ impl Game for Pig {
 
     fn external(&mut self, ctx: &mut Context<Self>, bytes: &[u8]) {
         self.table = serde_json::from_slice(bytes).expect("the thread below has written it");
-        ctx.event(Target::All, &self.table, Lane::Reliable).expect("ten rows are short");
+        let _ = ctx.event(Target::All, &self.table, Lane::Reliable);
     }
 
     fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, batch: &[Incoming<Self>]) {
@@ -69,7 +69,7 @@ impl Game for Pig {
             }
         }
         let sums = self.sums.iter().map(|(&player, &sum)| (player, sum)).collect();
-        ctx.state(&sums).expect("64 players fit");
+        let _ = ctx.state(&sums); // past 4 KiB nothing is sent, and the room counts it
     }
 }
 

@@ -1,0 +1,261 @@
+//! What players have sent and the game has yet to get.
+//!
+//! Each tick takes a batch: of each player at most [`PerTick::inputs`] and [`PerTick::commands`], of all players
+//! together at most so many bytes. Where more waits, the players share those bytes by deficit round robin (Shreedhar
+//! and Varghese, SIGCOMM 1995): a player with many or long messages delays their own and not those of others.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::game::{Game, Incoming, PlayerId};
+use crate::limits::{self, PerTick};
+use crate::wire::msgpack;
+
+/// A message of a player, as one msgpack value.
+pub(super) enum Message {
+    Input { number: u32, value: Vec<u8> },
+    Command { value: Vec<u8> },
+}
+
+impl Message {
+    /// # Errors
+    /// Where the game's type can't hold it: the reason, in words.
+    pub(super) fn decode<G: Game>(&self, player: PlayerId) -> Result<Incoming<G>, String> {
+        match self {
+            Message::Input { value, .. } => msgpack::decode(value).map(|input| Incoming::Input { player, input }),
+            Message::Command { value } => msgpack::decode(value).map(|command| Incoming::Command { player, command }),
+        }
+    }
+
+    /// Bytes in the batch: those of the value and, of an input, what stands around it where it is fanned out.
+    fn cost(&self, player: PlayerId) -> usize {
+        match self {
+            Message::Input { number, value } => msgpack::fanned_out_bytes(player.0, *number, value),
+            Message::Command { value } => value.len(),
+        }
+    }
+}
+
+/// A player has too many commands waiting.
+pub(super) struct Flood;
+
+/// What waits of all players.
+pub(super) struct Inbox {
+    per_tick: PerTick,
+    players: BTreeMap<PlayerId, Queues>,
+    /// One for each message that waits, in order of arrival.
+    arrivals: VecDeque<Arrival>,
+    /// Whose turn it is where not everything fits.
+    input_turn: PlayerId,
+    command_turn: PlayerId,
+    dropped_inputs: u64,
+}
+
+#[derive(Default)]
+struct Queues {
+    inputs: Queue,
+    commands: Queue,
+    command_bytes: usize,
+    consumed: u32,
+}
+
+#[derive(Clone, Copy)]
+enum Arrival {
+    Input(PlayerId),
+    Command(PlayerId),
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Message>,
+    /// How many from the front the batch takes.
+    granted: usize,
+    /// Bytes that earlier turns have left over.
+    deficit: usize,
+}
+
+/// What the turn of a player has come to.
+#[derive(PartialEq)]
+enum Turn {
+    /// All that the player may send in this tick is granted.
+    Done,
+    /// The rest waits for the player's next turn.
+    Over,
+    /// The rest, and that of all others, waits for the next tick.
+    Full,
+}
+
+impl Inbox {
+    pub(super) fn new(per_tick: PerTick) -> Inbox {
+        Inbox {
+            per_tick,
+            players: BTreeMap::new(),
+            arrivals: VecDeque::new(),
+            input_turn: PlayerId(0),
+            command_turn: PlayerId(0),
+            dropped_inputs: 0,
+        }
+    }
+
+    /// From now on messages of this player are taken.
+    pub(super) fn open(&mut self, player: PlayerId) {
+        self.players.insert(player, Queues::default());
+    }
+
+    /// From now on none are, and those that wait are gone.
+    pub(super) fn close(&mut self, player: PlayerId) {
+        self.players.remove(&player);
+    }
+
+    pub(super) fn is_open(&self, player: PlayerId) -> bool {
+        self.players.contains_key(&player)
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.players.clear();
+        self.arrivals.clear();
+    }
+
+    /// The newest input of a player that a batch has taken.
+    pub(super) fn consumed(&self, player: PlayerId) -> u32 {
+        self.players.get(&player).map_or(0, |queues| queues.consumed)
+    }
+
+    /// Inputs past [`PerTick::input_backlog`], of which the oldest was dropped.
+    pub(super) fn dropped_inputs(&self) -> u64 {
+        self.dropped_inputs
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.arrivals.len()
+    }
+
+    pub(super) fn push_input(&mut self, player: PlayerId, number: u32, value: Vec<u8>) {
+        let Some(Queues { inputs, .. }) = self.players.get_mut(&player) else { return };
+        inputs.waiting.push_back(Message::Input { number, value });
+        if inputs.waiting.len() > self.per_tick.input_backlog {
+            inputs.waiting.pop_front();
+            self.dropped_inputs += 1;
+        } else {
+            self.arrivals.push_back(Arrival::Input(player));
+        }
+    }
+
+    pub(super) fn push_command(&mut self, player: PlayerId, value: Vec<u8>) -> Result<(), Flood> {
+        let Some(queues) = self.players.get_mut(&player) else { return Ok(()) };
+        let bytes = queues.command_bytes + value.len();
+        if queues.commands.waiting.len() == self.per_tick.command_backlog || bytes > limits::COMMAND_BACKLOG_BYTES {
+            return Err(Flood);
+        }
+        queues.command_bytes = bytes;
+        queues.commands.waiting.push_back(Message::Command { value });
+        self.arrivals.push_back(Arrival::Command(player));
+        Ok(())
+    }
+
+    /// The next batch, in order of arrival; its inputs take at most `input_bytes` where they are fanned out.
+    pub(super) fn take(&mut self, input_bytes: usize) -> Vec<(PlayerId, Message)> {
+        let mut batch = Vec::new();
+        if self.arrivals.is_empty() {
+            return batch;
+        }
+        self.grant(input_bytes);
+        let players = &mut self.players;
+        self.arrivals.retain(|&arrival| {
+            let (Arrival::Input(player) | Arrival::Command(player)) = arrival;
+            let Some(queues) = players.get_mut(&player) else { return false };
+            let queue = if let Arrival::Input(_) = arrival { &mut queues.inputs } else { &mut queues.commands };
+            let Some(message) = queue.take_granted() else { return !queue.waiting.is_empty() };
+            match &message {
+                Message::Input { number, .. } => queues.consumed = *number,
+                Message::Command { value } => queues.command_bytes -= value.len(),
+            }
+            batch.push((player, message));
+            false
+        });
+        batch
+    }
+
+    fn grant(&mut self, input_bytes: usize) {
+        let PerTick { inputs, commands, batch_bytes, .. } = self.per_tick;
+        let input_bytes = input_bytes.min(batch_bytes);
+        let of_inputs = Share { bytes: input_bytes, messages: inputs, quantum: limits::FANNED_OUT_BYTES };
+        self.input_turn = of_inputs.grant(&mut self.players, |queues| &mut queues.inputs, self.input_turn);
+        let of_commands = Share { bytes: batch_bytes, messages: commands, quantum: limits::RELIABLE_UP_BYTES };
+        self.command_turn = of_commands.grant(&mut self.players, |queues| &mut queues.commands, self.command_turn);
+    }
+}
+
+/// What a batch has for the messages of one kind.
+struct Share {
+    /// Of all players.
+    bytes: usize,
+    /// Of each player.
+    messages: usize,
+    /// Bytes of a turn; no message is longer.
+    quantum: usize,
+}
+
+impl Share {
+    /// Grants each player in turn, beginning with `turn`. Whose turn it is in the next tick.
+    fn grant(
+        self,
+        players: &mut BTreeMap<PlayerId, Queues>,
+        queue: fn(&mut Queues) -> &mut Queue,
+        turn: PlayerId,
+    ) -> PlayerId {
+        let mut left = self.bytes;
+        let mut turn = turn;
+        let mut unserved = players.values_mut().map(queue).filter(|queue| !queue.waiting.is_empty()).count();
+        while unserved > 0 {
+            let Some((&player, queues)) = players.range_mut(turn..).next() else {
+                turn = PlayerId(0);
+                continue;
+            };
+            let queue = queue(queues);
+            if !queue.is_served(self.messages) {
+                match queue.take_turn(player, &mut left, &self) {
+                    Turn::Done => unserved -= 1,
+                    Turn::Over => {}
+                    Turn::Full => return player,
+                }
+            }
+            turn = player.0.checked_add(1).map_or(PlayerId(0), PlayerId);
+        }
+        turn
+    }
+}
+
+impl Queue {
+    fn is_served(&self, messages: usize) -> bool {
+        self.granted == self.waiting.len().min(messages)
+    }
+
+    fn take_turn(&mut self, player: PlayerId, left: &mut usize, share: &Share) -> Turn {
+        // A turn that the end of a tick has cut short goes on with what it had.
+        if self.waiting.get(self.granted).is_some_and(|message| message.cost(player) > self.deficit) {
+            self.deficit += share.quantum;
+        }
+        while self.granted < share.messages
+            && let Some(message) = self.waiting.get(self.granted)
+        {
+            let cost = message.cost(player);
+            if cost > self.deficit {
+                return Turn::Over;
+            }
+            if cost > *left {
+                return Turn::Full;
+            }
+            self.deficit -= cost;
+            *left -= cost;
+            self.granted += 1;
+        }
+        self.deficit = 0;
+        Turn::Done
+    }
+
+    fn take_granted(&mut self) -> Option<Message> {
+        self.granted = self.granted.checked_sub(1)?;
+        self.waiting.pop_front()
+    }
+}
