@@ -5,11 +5,17 @@
 //! the tick, so a game needs no locks; all it learns arrives as arguments or through [`Context`], so a game that reads
 //! nothing else (no clock, no thread-local random numbers, no iteration over a `HashMap`) can be replayed bit for bit.
 
+use std::convert::Infallible;
 use std::fmt;
+use std::rc::Rc;
 use std::time::Duration;
 
+use rand::rand_core::TryRng;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::{RawValue, to_raw_value};
 
 pub use crate::room::Context;
 pub use crate::wire::codes::Leave;
@@ -128,12 +134,10 @@ impl Join {
     }
 }
 
-/// What a player is greeted with: any value, sent once as JSON with the reply to `join` (at most 1 MiB).
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Welcome {
-    value: serde_json::Value,
-    bytes: usize,
-}
+/// What a player is greeted with: any value, sent once as JSON with the reply to `join` (at most 1 MiB). It is encoded
+/// when it is made, and shared from then on.
+#[derive(Clone, Debug)]
+pub struct Welcome(Rc<RawValue>);
 
 impl Welcome {
     /// Greets with `value`.
@@ -142,16 +146,44 @@ impl Welcome {
     /// A value that JSON cannot hold (a map with keys other than strings, say) becomes a refusal that says so.
     pub fn new(value: &impl Serialize) -> Result<Welcome, Refusal> {
         let not_json = |error| Refusal(format!("The welcome is not JSON: {error}"));
+        // By way of a value, whose fields have one order, so that the same welcome is the same text.
         let value = serde_json::to_value(value).map_err(not_json)?;
-        Ok(Welcome { bytes: value.to_string().len(), value })
+        Ok(Welcome(to_raw_value(&value).map_err(not_json)?.into()))
     }
 
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+    /// Its JSON.
+    #[must_use]
+    pub fn as_json(&self) -> &str {
+        self.0.get()
     }
 
-    pub(crate) fn into_value(self) -> serde_json::Value {
-        self.value
+    pub(crate) fn as_raw(&self) -> &RawValue {
+        &self.0
+    }
+
+    /// Its value, decoded anew.
+    #[must_use]
+    pub fn to_value(&self) -> serde_json::Value {
+        serde_json::from_str(self.as_json()).unwrap_or_default()
+    }
+}
+
+impl Default for Welcome {
+    /// Greets with nothing: null.
+    fn default() -> Welcome {
+        Welcome(RawValue::NULL.to_owned().into())
+    }
+}
+
+impl PartialEq for Welcome {
+    fn eq(&self, other: &Welcome) -> bool {
+        self.as_json() == other.as_json()
+    }
+}
+
+impl Serialize for Welcome {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
     }
 }
 
@@ -173,6 +205,41 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+/// Random numbers that follow from a seed: the same on every machine, and in every replay. It is used through the
+/// traits of [`rand`]: `ctx.rng().random_range(1..=6)`.
+#[derive(Clone, Debug)]
+pub struct Random(ChaCha8Rng);
+
+impl Random {
+    /// The numbers of a seed: for tests of a game; a room has its own ([`Context::rng`]).
+    #[must_use]
+    pub fn new(seed: u64) -> Random {
+        Random(ChaCha8Rng::seed_from_u64(seed))
+    }
+
+    /// How far they have been used, in words of 32 bits.
+    pub(crate) fn used(&self) -> u128 {
+        self.0.get_word_pos()
+    }
+}
+
+impl TryRng for Random {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        Ok(self.0.next_u32())
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        Ok(self.0.next_u64())
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        self.0.fill_bytes(bytes);
+        Ok(())
+    }
+}
 
 /// Which step of a room this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -391,7 +391,7 @@ pub(crate) struct OutputHash(u32);
 impl OutputHash {
     pub(crate) fn note(&mut self, output: &Output) {
         match output {
-            Output::Joined { player, welcome } => self.add(0, *player, &[welcome.to_string().as_bytes()]),
+            Output::Joined { player, welcome } => self.add(0, *player, &[welcome.as_json().as_bytes()]),
             Output::Refused { player, code, message } => {
                 self.add(1, *player, &[code.as_str().as_bytes(), message.as_bytes()]);
             }
@@ -407,6 +407,7 @@ impl OutputHash {
                 self.add(to, player, &[&[*kind as u8], body]);
             }
             Output::Closed => self.add(6, PlayerId(0), &[]),
+            Output::Ended => self.add(7, PlayerId(0), &[]),
         }
     }
 

@@ -19,7 +19,7 @@
 //! | [`INPUT_WINDOW`] | inputs in one frame, and those that a client keeps until they are acknowledged | the client gives up the oldest; a frame with more puts its sender out | `bad_frames` |
 //! | [`INPUTS_PER_SECOND`] | inputs of one player that a tick takes: [`PerTick::inputs`] | more wait; past [`PerTick::input_backlog`] the oldest is dropped | `overflowed_inputs` |
 //! | [`COMMANDS_PER_SECOND`], [`COMMANDS_PER_TICK`] | commands of one player that a tick takes: [`PerTick::commands`] | more wait | – |
-//! | [`COMMAND_BACKLOG`], [`COMMAND_BACKLOG_BYTES`] | commands of one player that wait ([`PerTick::command_backlog`]), and their bytes | the player is put out with `flood` | – |
+//! | [`COMMAND_BACKLOG`], [`COMMAND_BACKLOG_BYTES`] | commands of one player that wait ([`PerTick::command_backlog`]), and their bytes | the player is put out with `flood` | `PutOut::flood` |
 //! | [`BATCH_BYTES_PER_SECOND`], [`BATCH_BYTES`] | bytes of the inputs of one tick, and as many of its commands: [`PerTick::batch_bytes`] | more wait; the players share the bytes of a tick | as the backlogs |
 //! | [`FAN_OUT_BYTES`], [`FANNED_OUT_BYTES`] | bytes of the inputs of one tick where they are fanned out, and of each | more wait; the players share the bytes of a tick | as the backlogs |
 //! | [`TICK_WINDOW`] | ticks in one downlink window; fewer where they don't fit one part | older ones are asked for over the reliable lane | – |
@@ -33,14 +33,17 @@
 //! | [`EXTERNAL_BACKLOG`], [`EXTERNAL_QUEUE`] | messages from outside that wait for one room, and for all | an error to the sender: `Full` | – |
 //! | [`ATTACHED_BYTES`] | bytes that hooks attach to a player | the player is refused with `internal` | `failed_hooks` |
 //! | **Queues of one player** | | | |
-//! | [`RELIABLE_QUEUE_BYTES`] | bytes that wait for a slow websocket | it is closed with `timeout` | – |
+//! | [`RELIABLE_QUEUE_BYTES`], [`UNJOINED_QUEUE_BYTES`] | bytes that wait for a slow websocket, of a player and of others | it is closed with `timeout` | `overfull_connections` |
+//! | [`QUEUED_BYTES_PER_ADDRESS`] | the same of all websockets of one address | those are closed that hold more than [`RELAY_QUEUE_BYTES`] | `overfull_connections` |
 //! | [`WEBSOCKET_FRAMES`] | unreliable bodies that wait for a slow websocket; of states, one | the oldest is dropped | `dropped_frames` |
-//! | [`UNACKNOWLEDGED_BYTES`] | bytes of reliable messages that are kept until they are acknowledged | a player who comes back and has missed more begins anew; a client refuses more commands (`backlog`) | – |
+//! | [`UNACKNOWLEDGED_BYTES`] | bytes of reliable messages that are kept until they are acknowledged | a player who comes back and has missed more begins anew; a client refuses more commands (`backlog`) | `missed_too_much` |
 //! | [`RELAY_QUEUE_BYTES`] | bytes that wait for a websocket where another player's message is still added | the message is refused with `rate_limited` | `dropped_relays` |
 //! | **Rates of one player** | | | |
 //! | [`FRAMES_PER_SECOND`] | frames | an unreliable one is dropped; past as many again the player is put out with `flood` | `excess_frames` |
 //! | [`SIGNALS_PER_SECOND`] | signaling messages | refused with `rate_limited`; past as many again the connection is closed with `flood` | `refused_requests` |
-//! | [`RELAYED_PER_SECOND`] | messages to other players, one for each of them | refused with `rate_limited` | `refused_requests` |
+//! | [`RELAYED_BYTES_PER_SECOND`], [`RELAYED_BYTES_PER_ROOM_PER_SECOND`], [`RELAYED_BYTES_PER_ADDRESS_PER_SECOND`] | bytes to other players, of one player, of a room, of an address | refused with `rate_limited` | `refused_requests` |
+//! | [`PRESENCE_BYTES_PER_SECOND`] | bytes that tell the players of a room who comes and goes | the news waits | – |
+//! | [`WEBSOCKET_FRAMES_PER_SECOND`] | websocket frames of one connection, whatever they are | past as many again it is closed with `flood` | `rtcade_websockets_closed_total` |
 //! | [`UPLINK_PACKETS_PER_SECOND`], [`UPLINK_BYTES_PER_SECOND`], [`ACKNOWLEDGEMENT_BYTES`] | packets of the data channel and their bytes, and what each message to the player adds | dropped; past as much again the player is put out with `flood` | `Dropped::excess` |
 //! | [`DOWNLINK_BYTES_PER_SECOND`] | bytes to the data channel | dropped | `dropped_frames` |
 //! | [`BACKOFF_INTERVAL`] | ticks of which a congested path gets at least one | – | `held_back` |
@@ -53,29 +56,34 @@
 //! | [`CANDIDATE_BYTES`], [`ORIENTATION_BYTES`], [`RELAYED_DEPTH`] | bytes and nesting of what players relay | refused with `too_large` | `refused_requests` |
 //! | [`CANDIDATES_ADVERTISED`] | candidates in one answer | the rest is left out | – |
 //! | **Addresses** | | | |
-//! | [`PEER_ADDRESSES`], [`PEER_INTRODUCTIONS`] | addresses of one peer at a time, and in its life | the data channel is closed, and offered again | – |
+//! | [`PEER_ADDRESSES`], [`PEER_INTRODUCTIONS`] | addresses of one peer at a time, and in its life | the oldest unproven one is forgotten; checks from further ones are passed over | `Unroutable::stun` |
+//! | [`PEER_CHECKS`] | ICE checks of one peer that are remembered | the oldest is forgotten | – |
+//! | [`PATH_KEPT`] | how long a peer keeps a proven path unheard | another may claim it | – |
 //! | [`LOCAL_ADDRESSES`] | local UDP addresses | datagrams to more of them are dropped, with a warning | `unnumbered` of datagrams |
 //! | [`UNPROVEN_AMPLIFICATION`] | bytes sent to an unproven address, per byte from it | dropped | `Dropped::unproven` |
 //! | **The server** | | | |
 //! | [`ROOMS`] | rooms | refused with `room_full` | `refused_requests` |
 //! | [`CONNECTIONS`] | websockets | HTTP status 503 | – |
-//! | [`CONNECTIONS_PER_ADDRESS`], [`UNJOINED_PER_ADDRESS`] | websockets of one address, and those that have not joined | HTTP status 429, or closed with `rate_limited` | – |
+//! | [`CONNECTIONS_PER_ADDRESS`], [`UNJOINED_PER_ADDRESS`] | websockets of one address, and those that have not joined | HTTP status 429, or closed with `rate_limited` | `refused_connections` |
 //! | [`JOINS_PER_SECOND`], [`JOINS_AT_ONCE`] | joins and returns of all players | refused with `rate_limited` and a time | `RefusedJoins::pace` |
 //! | [`JOINS_PER_ADDRESS_PER_SECOND`], [`JOINS_PER_ADDRESS_AT_ONCE`] | the same from one address | refused with `rate_limited` and a time | `RefusedJoins::pace` |
 //! | [`JOIN_RETRY`] | the longest time that a refused player is given | times are given twice | – |
 //! | [`JOINING_ADDRESSES`] | addresses whose joins are counted | the address with the fewest joins is forgotten | – |
 //! | [`PLAYERS_PER_ROOM`], [`PLAYERS_PER_ROOM_MAX`] | players of a room, by default and at most | refused with `room_full`; no server starts with more | `refused_requests` |
+//! | [`TURN_WORK`], [`TURN_SHARE`], [`TURN_ACCEPTS`], [`FILE_CHUNK_BYTES`] | TCP work of one turn of the loop, and of one connection in it; connections accepted; bytes of a file at once | the rest waits for the next turns | – |
+//! | [`CALL_WORK`], [`WEBSOCKET_FRAME_WORK`], [`REQUEST_WORK`] | work that is no bytes, in the same unit | part of the limit above | – |
 //! | [`PHASE_SLOTS`] | phases of the tick over which rooms are spread | – | – |
 //! | [`TICK_MS`], [`TICK_MS_RANGE`] | length of a tick, by default and in the range of [`is_tick_length`] | no server starts with another; a recording of another is refused | – |
 //! | [`TOLD_PER_TICK`] | entries between two ticks of a recording | the recording is refused | – |
 //! | [`JOURNAL_BYTES`], [`RECORDING_QUEUE_BYTES`], [`RECORDINGS_MIB`] | bytes of one recording, of those that wait for the disk, and of all in a directory | the recording ends, the room goes on; the oldest are removed | `recordings_ended_early_total` |
 //! | **Times** | | | |
-//! | [`JOIN_TIMEOUT`] | a websocket that has not joined | it is closed | – |
-//! | [`PEER_OPEN_TIMEOUT`], [`PEER_REACH_TIMEOUT`] | a data channel that has not opened; of which nothing was heard | it is closed: play goes on over the websocket | – |
+//! | [`JOIN_TIMEOUT`] | a websocket that has not joined | it is closed | `idle_connections` |
+//! | [`DECISION_TIMEOUT`] | a hook that decides later | the player is refused with `internal` | `failed_hooks` |
+//! | [`PEER_OPEN_TIMEOUT`], [`PEER_REACH_TIMEOUT`], [`PEER_SECURE_TIMEOUT`] | a data channel that has not opened; of which nothing was heard; whose DTLS is not done | it is closed: play goes on over the websocket | – |
 //! | [`EMPTY_ROOM_LINGER`] | an empty room | it is dropped | – |
 //! | [`RESUME_GRACE`], [`RELOAD_GRACE`] | a player without a websocket; one whose page went away | the player leaves with `timeout` or `closed` | – |
-//! | [`HEARTBEAT_INTERVAL`], [`HEARTBEATS_UNANSWERED`] | time between two pings on a websocket, and those that stay unanswered | the websocket is lost | – |
-//! | [`CHANNEL_SILENCE`] | a data channel that brings nothing | the websocket carries | – |
+//! | [`HEARTBEAT_INTERVAL`], [`HEARTBEATS_UNANSWERED`], [`PINGS_REMEMBERED`] | time between two pings on a websocket, those that stay unanswered, and those whose answer is recognised | the websocket is lost | – |
+//! | [`CHANNEL_SILENCE`], [`CHANNEL_DOUBT`] | a data channel that delivers nothing, and the time after which it is asked | the websocket carries | – |
 //! | [`PING_INTERVAL`] | time between two pings, each way | – | – |
 //! | [`CLOCK_GAP`] | a gap between two turns of the loop | the process was stopped: what has arrived goes before timeouts | – |
 

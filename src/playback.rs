@@ -24,7 +24,6 @@ use std::time::Duration;
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::game::{Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, RoomInfo, Target, Tick, Welcome};
 use crate::journal::{End, Entry, Header, Journal, Replay, Step, Verdict};
@@ -54,7 +53,7 @@ pub struct Recording<G: Game> {
     first_tick: u32,
     last_tick: u32,
     /// What the first player was greeted with.
-    welcome: Value,
+    welcome: Welcome,
     fans_out: bool,
 }
 
@@ -73,7 +72,7 @@ impl<G: Game> Recording<G> {
             factory: RefCell::new(Box::new(factory)),
             first_tick: 0,
             last_tick: 0,
-            welcome: Value::Null,
+            welcome: Welcome::default(),
             fans_out: false,
             journal,
         };
@@ -186,7 +185,7 @@ pub struct Intro<'a> {
 /// A recorded player who is in.
 struct Seat {
     name: String,
-    welcome: Value,
+    welcome: Welcome,
 }
 
 /// An input that was fanned out.
@@ -398,6 +397,7 @@ impl<G: Game> Playback<G> {
                 }
                 Output::Left { .. } => {}
                 Output::Body { to, kind, body } => self.hear(to, kind, &body, &mut has_state),
+                Output::Ended => self.stop("The game closed the room here.".to_owned()),
                 Output::Closed => self.stop("The game failed here.".to_owned()),
             }
         }
@@ -441,7 +441,7 @@ impl<G: Game> Playback<G> {
         self.view.filter(|player| self.present.contains_key(player)).or_else(|| self.present.keys().next().copied())
     }
 
-    fn welcome(&self) -> &Value {
+    fn welcome(&self) -> &Welcome {
         let seat = self.viewer().and_then(|viewer| self.present.get(&viewer));
         seat.map_or(&self.recording.welcome, |seat| &seat.welcome)
     }
@@ -547,7 +547,7 @@ impl<G: Game> Game for Playback<G> {
             });
         }
         self.newcomers.push(player);
-        Welcome::new(self.welcome())
+        Ok(self.welcome().clone())
     }
 
     fn leave(&mut self, _: &mut Context<Self>, player: PlayerId, _: Leave) {

@@ -11,11 +11,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
-
 use self::inbox::{Flood, Inbox, Message};
-use crate::game::{Game, Incoming, Join, Lane, Link, Player, PlayerId, RoomInfo, SendError, Target, Tick};
+use crate::game::{
+    Game, Incoming, Join, Lane, Link, Player, PlayerId, Random, RoomInfo, SendError, Target, Tick, Welcome,
+};
 use crate::limits::{self, PerTick};
 use crate::wire::codes::{ErrorCode, Leave};
 use crate::wire::frame::Kind;
@@ -97,7 +96,7 @@ pub enum Output {
         /// Who.
         player: PlayerId,
         /// What the game greets them with.
-        welcome: serde_json::Value,
+        welcome: Welcome,
     },
     /// A player may not come in.
     Refused {
@@ -126,6 +125,8 @@ pub enum Output {
         /// Encoded, not deflated.
         body: Vec<u8>,
     },
+    /// The game has closed its room: everybody is out, and the room does nothing more.
+    Ended,
     /// The game panicked: everybody is out, and the room does nothing more.
     Closed,
 }
@@ -135,12 +136,13 @@ pub struct Context<G: Game> {
     tick: u32,
     tick_length: std::time::Duration,
     players: BTreeMap<PlayerId, Player>,
-    rng: ChaCha8Rng,
+    rng: Random,
     locked: bool,
     listed: bool,
     kicked: Vec<(PlayerId, String)>,
     outputs: VecDeque<Output>,
     fan_out: FanOut,
+    closing: Option<String>,
     unsent: u64,
     last_unsent: Option<SendError>,
     cast: Option<BTreeMap<PlayerId, String>>,
@@ -178,7 +180,7 @@ impl<G: Game> Context<G> {
     }
 
     /// The room's own random numbers: the same for the same seed and inputs.
-    pub fn rng(&mut self) -> &mut ChaCha8Rng {
+    pub fn rng(&mut self) -> &mut Random {
         &mut self.rng
     }
 
@@ -238,6 +240,12 @@ impl<G: Game> Context<G> {
     /// Puts a player out after this tick; `sentence` is what they are shown.
     pub fn kick(&mut self, player: PlayerId, sentence: impl Into<String>) {
         self.kicked.push((player, sentence.into()));
+    }
+
+    /// Closes the room after this tick: [`Game::leave`] is called for everybody in it, they are shown `sentence`, and the
+    /// game goes. The next player to join finds a new room of the same name.
+    pub fn close(&mut self, sentence: impl Into<String>) {
+        self.closing = Some(sentence.into());
     }
 
     /// Lets nobody in from now on, or everybody again.
@@ -313,12 +321,13 @@ impl<G: Game> Room<G> {
                 tick: 0,
                 tick_length: info.tick,
                 players: BTreeMap::new(),
-                rng: ChaCha8Rng::seed_from_u64(info.seed),
+                rng: Random::new(info.seed),
                 locked: false,
                 listed: false,
                 kicked: Vec::new(),
                 outputs: VecDeque::new(),
                 fan_out: FanOut::Nothing,
+                closing: None,
                 unsent: 0,
                 last_unsent: None,
                 cast: None,
@@ -379,7 +388,7 @@ impl<G: Game> Room<G> {
     /// How far the room's random numbers have been used, in words of 32 bits.
     #[must_use]
     pub fn random_numbers_used(&self) -> u128 {
-        self.context.rng.get_word_pos()
+        self.context.rng.used()
     }
 
     /// Inputs that were dropped because more than [`PerTick::input_backlog`] of one player waited.
@@ -499,6 +508,14 @@ impl<G: Game> Room<G> {
         for (player, sentence) in std::mem::take(&mut self.context.kicked) {
             self.leave(player, Leave::Kicked, sentence);
         }
+        if let Some(sentence) = self.context.closing.take() {
+            let players: Vec<PlayerId> = self.context.players.keys().copied().collect();
+            for player in players {
+                self.leave(player, Leave::RoomClosed, sentence.clone());
+            }
+            self.game = None;
+            self.context.outputs.push_back(Output::Ended);
+        }
     }
 
     fn join(&mut self, player: PlayerId, join: &Join) {
@@ -518,13 +535,13 @@ impl<G: Game> Room<G> {
         self.context.players.insert(player, entry);
         let before = self.context.outputs.len();
         let reply = match game.join(&mut self.context, player, join) {
-            Ok(welcome) if welcome.bytes() <= limits::RELIABLE_DOWN_BYTES => {
+            Ok(welcome) if welcome.as_json().len() <= limits::RELIABLE_DOWN_BYTES => {
                 self.inbox.open(player);
-                Output::Joined { player, welcome: welcome.into_value() }
+                Output::Joined { player, welcome }
             }
             Ok(welcome) => {
                 self.context.players.remove(&player);
-                let message = format!("The game's welcome has {} bytes, the limit is 1 MiB.", welcome.bytes());
+                let message = format!("The game's welcome has {} bytes, the limit is 1 MiB.", welcome.as_json().len());
                 Output::Refused { player, code: ErrorCode::TooLarge, message }
             }
             Err(refusal) => {

@@ -278,7 +278,7 @@ impl Summary {
             match output {
                 Output::Joined { .. } => self.joined += 1,
                 Output::Closed => self.panicked = true,
-                Output::Refused { .. } | Output::Left { .. } | Output::Body { .. } => {}
+                Output::Refused { .. } | Output::Left { .. } | Output::Body { .. } | Output::Ended => {}
             }
         }
         self.most = self.most.max(replay.room().players().len());

@@ -104,6 +104,7 @@ pub(super) fn text<G: Game>(
     );
     text.gauge("rooms", "Rooms.", gauges.rooms);
     text.gauge("peers", "Data channels, open or opening.", gauges.peers);
+    text.gauge("queued_bytes", "Bytes that wait for websockets to take them.", gauges.queued_bytes);
 
     let links: Vec<Link> = server.links().collect();
     let seconds = |micros: u32| f64::from(micros) / 1e6;
@@ -135,15 +136,27 @@ pub(super) fn text<G: Game>(
     let closed = tcp.closed;
     text.counters(
         "websockets_closed_total",
-        "Websockets closed for what they sent or did not take.",
+        "Websockets closed for what they sent, did not take, or did not ask for.",
         &[
             ("too_large", closed.too_large),
             ("not_utf8", closed.not_utf8),
             ("protocol", closed.protocol),
             ("flood", closed.flood),
             ("stalled", closed.stalled),
+            ("overfull", counters.overfull_connections),
+            ("crowded", counters.refused_connections),
+            ("idle", counters.idle_connections),
         ],
     );
+    let put_out = counters.put_out;
+    text.counters(
+        "players_put_out_total",
+        "Players who were put out.",
+        &[("kicked", put_out.kicked), ("flood", put_out.flood), ("bad_frame", put_out.bad_frame)],
+    );
+    let anew = "Players who came back and had missed more than is kept.";
+    text.counter("sessions_begun_anew_total", anew, counters.missed_too_much);
+    text.counter("messages_unsent_total", "Messages that games could not send.", counters.unsent_messages);
     text.counter("inputs_overflowed_total", "Inputs faster than a room takes them.", counters.overflowed_inputs);
     text.counters(
         "frames_dropped_total",

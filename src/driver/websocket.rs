@@ -429,6 +429,7 @@ mod tests {
             user_id: Some("\"".repeat(SUBJECT_BYTES)),
             name: "\u{10348}".repeat(PLAYER_NAME_CHARS),
         };
+        let welcome = serde_json::value::to_raw_value(&"w".repeat(RELIABLE_DOWN_BYTES - "\"\"".len())).expect("JSON");
         let reply = JoinReply {
             socket_id: &socket_id,
             player: u32::MAX,
@@ -439,7 +440,7 @@ mod tests {
             input_seq: u32::MAX,
             resume: &"f".repeat(32),
             returns: Some(Return { last: u32::MAX, reliable_seq: u32::MAX }),
-            welcome: &"w".repeat(RELIABLE_DOWN_BYTES - "\"\"".len()).into(),
+            welcome: &welcome,
             sdp: Some("\n".repeat(SDP_BYTES)),
             sdp_error: None,
         };

@@ -10,11 +10,12 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use rand::RngExt;
-use rand_chacha::ChaCha8Rng;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use crate::game::{Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, RoomInfo, Target, Tick, Welcome};
+use crate::game::{
+    Context, Game, Incoming, Join, Lane, Leave, PlayerId, Random, Refusal, RoomInfo, Target, Tick, Welcome,
+};
 
 /// Players that one arena takes; more would have no room to move.
 pub const MAX_PLAYERS: usize = 64;
@@ -243,7 +244,7 @@ impl Arena {
         }
     }
 
-    fn fill_with_bots(&mut self, rng: &mut ChaCha8Rng) {
+    fn fill_with_bots(&mut self, rng: &mut Random) {
         while self.actors.len() < MIN_ACTORS {
             let free = (1..).map(|number| ActorId(-number)).find(|&id| self.actors.iter().all(|actor| actor.id != id));
             self.actors.extend(free.map(|id| Actor::new(id, rng)));
@@ -254,7 +255,7 @@ impl Arena {
         }
     }
 
-    fn keep_gems(&mut self, rng: &mut ChaCha8Rng) {
+    fn keep_gems(&mut self, rng: &mut Random) {
         let wanted = (self.actors.len() * GEMS_PER_ACTOR).min(MAX_GEMS);
         self.gems.truncate(wanted);
         while self.gems.len() < wanted {
@@ -282,7 +283,7 @@ impl Arena {
         }
     }
 
-    fn start_round(&mut self, rng: &mut ChaCha8Rng) {
+    fn start_round(&mut self, rng: &mut Random) {
         self.phase = Phase::Play;
         self.left_ms = ROUND_MS;
         self.gems.clear();
@@ -308,7 +309,7 @@ impl Arena {
     }
 
     /// Bots go for the nearest gem, ahead of where they drift, and now and then dash at somebody who has something.
-    fn steer_bots(&mut self, rng: &mut ChaCha8Rng) {
+    fn steer_bots(&mut self, rng: &mut Random) {
         for bot in 0..self.actors.len() {
             let Actor { position, velocity, .. } = self.actors[bot];
             if !self.actors[bot].is_bot() {
@@ -352,7 +353,7 @@ impl Arena {
         }
     }
 
-    fn collect(&mut self, tick: Tick, rng: &mut ChaCha8Rng, effects: &mut Vec<Effect>) {
+    fn collect(&mut self, tick: Tick, rng: &mut Random, effects: &mut Vec<Effect>) {
         if self.phase == Phase::Pause {
             return;
         }
@@ -379,7 +380,7 @@ impl Arena {
 }
 
 impl Actor {
-    fn new(id: ActorId, rng: &mut ChaCha8Rng) -> Actor {
+    fn new(id: ActorId, rng: &mut Random) -> Actor {
         Actor {
             id,
             position: Vector::scattered(rng, RADIUS),
@@ -448,7 +449,7 @@ impl Actor {
 }
 
 impl Vector {
-    fn scattered(rng: &mut ChaCha8Rng, margin: i32) -> Vector {
+    fn scattered(rng: &mut Random, margin: i32) -> Vector {
         Vector {
             x: rng.random_range(margin..=WIDTH - margin) * POSITION_SCALE,
             y: rng.random_range(margin..=HEIGHT - margin) * POSITION_SCALE,

@@ -51,6 +51,7 @@ pub fn output_to_json(output: &Output) -> Value {
         Output::Refused { player, code, message } => json!({ "refused": player, "code": code, "message": message }),
         Output::Left { player, reason, message } => json!({ "left": player, "reason": reason, "message": message }),
         Output::Body { to, kind, body } => body_to_json(*to, *kind, body),
+        Output::Ended => json!({ "ended": true }),
         Output::Closed => json!({ "closed": true }),
     }
 }

@@ -148,7 +148,7 @@ fn spectators_see_what_the_players_saw_in_order_and_greeted_like_them() {
 
 #[test]
 fn the_recorded_players_are_shown_and_the_spectators_are_not() {
-    fn names(sessions: &Value) -> Vec<(u64, &str)> {
+    fn names(sessions: &serde_json::Value) -> Vec<(u64, &str)> {
         let sessions = sessions.as_array().unwrap().iter();
         sessions.map(|info| (info["player"].as_u64().unwrap(), info["name"].as_str().unwrap())).collect()
     }

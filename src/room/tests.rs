@@ -172,7 +172,7 @@ fn what_arrives_waits_for_the_tick_and_keeps_its_order() {
     else {
         panic!("the reply must precede what the same tick sends: {outputs:?}");
     };
-    assert_eq!((*player, *second, welcome), (one, two, &json!("one")));
+    assert_eq!((*player, *second, welcome.to_value()), (one, two, json!("one")));
     assert_eq!(bench.take_log(), ["enter 1 of 1", "enter 2 of 2", "tick 1 []"], "an input before the reply is nothing");
 
     bench.input(two, 1);

@@ -94,7 +94,7 @@ impl<G: Game> Server<G> {
     }
 
     /// The data channel of a session, where it is open and better than the websocket: one that delivers nothing is
-    /// passed by once the websocket was heard meanwhile. Where neither is, what would wait in the websocket would arrive
+    /// passed by once the websocket was heard meanwhile. Where neither is, what would wait in the websocket would be
     /// late.
     pub(super) fn channel(&self, now: Instant, session: &Session) -> Option<PeerKey> {
         let peer = session.peer.filter(|&peer| self.endpoint.is_open(peer))?;

@@ -209,6 +209,7 @@ impl<G: Game> Server<G> {
         if self.stopping {
             self.close_connection(now, key, Leave::Shutdown.close_code(), "The server is stopping.");
         } else if is_full {
+            self.counters.refused_connections += 1;
             self.close_connection(now, key, CLOSE_REFUSED, ErrorCode::RateLimited.as_str());
         }
     }
@@ -352,6 +353,7 @@ impl<G: Game> Server<G> {
         connection.deadline = None;
         match connection.stage {
             Stage::Arrived => {
+                self.counters.idle_connections += 1;
                 self.close_connection(now, key, Leave::Timeout.close_code(), "Nobody joined in time.");
             }
             Stage::Asking(_) => self.give_up_decision(now, key),

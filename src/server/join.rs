@@ -11,7 +11,7 @@ use super::rooms::Member;
 use super::session::Session;
 use super::tokens::Tokens;
 use super::{ConnectionKey, RoomKey, Server, SessionKey};
-use crate::game::{Game, Join, Link, PlayerId};
+use crate::game::{Game, Join, Link, PlayerId, Welcome};
 use crate::hooks::{Arrival, ArrivalId, Decision};
 use crate::limits;
 use crate::player::Frames;
@@ -166,7 +166,7 @@ impl<G: Game> Server<G> {
     }
 
     /// The game has let a player in.
-    pub(super) fn handle_joined(&mut self, now: Instant, room: RoomKey, player: PlayerId, welcome: serde_json::Value) {
+    pub(super) fn handle_joined(&mut self, now: Instant, room: RoomKey, player: PlayerId, welcome: Welcome) {
         let Some(hosted) = self.rooms.get_mut(room) else { return };
         let Some(&Member::Joining(carrier)) = hosted.members.get(&player) else { return };
         let Some(joining) = self.take_joining(carrier) else { return };
@@ -249,7 +249,7 @@ impl<G: Game> Server<G> {
             input_seq: frames.next_input(),
             resume,
             returns,
-            welcome,
+            welcome: welcome.as_raw(),
             sdp,
             sdp_error,
         };

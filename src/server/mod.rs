@@ -168,12 +168,34 @@ pub struct Counters {
     pub missed_ticks: u64,
     /// Rooms that closed because their game failed.
     pub failed_rooms: u64,
+    /// Messages that games could not send: too large, or of no shape that a client reads.
+    pub unsent_messages: u64,
+    /// Players who were put out, by the reason that they and the others were told.
+    pub put_out: PutOut,
+    /// Sessions that could not be taken up again, because more was missed than is kept.
+    pub missed_too_much: u64,
     /// Connections that were closed because they took too little of what was for them.
     pub overfull_connections: u64,
+    /// Connections that were refused because too many come from their address.
+    pub refused_connections: u64,
+    /// Connections on which nobody joined in time.
+    pub idle_connections: u64,
     /// Messages from outside for rooms that weren't there.
     pub lost_externals: u64,
     /// Calls of [`Hooks`] that failed.
     pub failed_hooks: u64,
+}
+
+/// Players who were put out, by why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PutOut {
+    /// By their game.
+    pub kicked: u64,
+    /// They sent more than is allowed.
+    pub flood: u64,
+    /// They sent what can't be read, by the server or by their game.
+    pub bad_frame: u64,
 }
 
 /// Players who were not let in, by why not.
@@ -356,10 +378,12 @@ impl<G: Game> Server<G> {
     #[must_use]
     pub fn counters(&self) -> Counters {
         let overflowed: u64 = self.rooms.values().map(|hosted| hosted.room.overflowed()).sum();
+        let unsent: u64 = self.rooms.values().map(|hosted| hosted.room.unsent()).sum();
         Counters {
             unroutable: self.endpoint.unroutable(),
             peers: self.endpoint.dropped(),
             overflowed_inputs: self.counters.overflowed_inputs + overflowed,
+            unsent_messages: self.counters.unsent_messages + unsent,
             failed_hooks: self.hooks.failed(),
             ..self.counters
         }

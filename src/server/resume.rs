@@ -102,6 +102,7 @@ impl<G: Game> Server<G> {
         // A page that has begun anew wants what comes, not what it had.
         let newest = request.last.unwrap_or_else(|| resumed.frames.newest_made());
         let Some(missed) = resumed.frames.missed_since(newest) else {
+            self.counters.missed_too_much += 1;
             self.end_session(now, key, Leave::Timeout, "You were away for too long.");
             return Err(unknown_session());
         };

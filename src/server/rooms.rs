@@ -35,7 +35,12 @@ pub(super) struct HostedRoom<G: Game> {
     /// For what its players send each other.
     pub(super) relayed: Credit,
     pub(super) deflating: Habits,
+    /// When it was last logged that the game could not send something.
+    unsent_logged: Option<Instant>,
 }
+
+/// Least time between two log lines of one room about messages that its game could not send.
+const UNSENT_LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// Somebody of a room.
 #[derive(Clone, Copy)]
@@ -64,6 +69,15 @@ impl<G: Game> HostedRoom<G> {
             (None, _) => {}
         }
         output
+    }
+
+    /// A game goes on where it could not send something; its author should learn of it.
+    fn log_unsent(&mut self, now: Instant) {
+        let Some(error) = self.room.take_send_error() else { return };
+        if self.unsent_logged.is_none_or(|logged| now >= logged + UNSENT_LOG_INTERVAL) {
+            self.unsent_logged = Some(now);
+            log::warn!("room {}: {} messages of the game were not sent so far: {error}", self.name, self.room.unsent());
+        }
     }
 
     /// The index in the room's time grid at `now`.
@@ -107,6 +121,7 @@ impl<G: Game> Server<G> {
             news: News::new(now),
             relayed: Credit::new(limits::RELAYED_BYTES_PER_ROOM_PER_SECOND, now),
             deflating: Habits::default(),
+            unsent_logged: None,
         });
         self.by_name.insert(name, key);
         self.timers.insert((deadline, Timer::Room(key)));
@@ -144,6 +159,9 @@ impl<G: Game> Server<G> {
         self.timers.insert((hosted.deadline, Timer::Room(key)));
         self.measure_links(now, key);
         self.run_tick(now, key, Tick { number, missed });
+        if let Some(hosted) = self.rooms.get_mut(key) {
+            hosted.log_unsent(now);
+        }
         if !self.end_if_empty(now, key) {
             self.tell_news(now, key);
         }
@@ -169,14 +187,15 @@ impl<G: Game> Server<G> {
                 self.end_member(now, key, player, reason, &message);
             }
             room::Output::Body { to, kind, body } => self.fan_out(now, key, to, kind, body),
-            room::Output::Closed => {
-                self.counters.failed_rooms += 1;
-                if let Some(hosted) = self.rooms.get_mut(key) {
+            room::Output::Ended | room::Output::Closed => {
+                let Some(hosted) = self.rooms.get_mut(key) else { return };
+                if output == room::Output::Closed {
+                    self.counters.failed_rooms += 1;
                     log::error!("room {} closed: its game failed", hosted.name);
-                    // The end of the tick belongs on the recording.
-                    while hosted.poll_output().is_some() {}
                 }
-                self.end_room(now, key, Leave::RoomClosed, "The room closed because its game failed.");
+                // The end of the tick belongs on the recording.
+                while hosted.poll_output().is_some() {}
+                self.end_room(now, key, Leave::RoomClosed, "");
             }
         }
     }
@@ -226,6 +245,7 @@ impl<G: Game> Server<G> {
         self.by_name.remove(&hosted.name);
         self.timers.remove(&(hosted.deadline, Timer::Room(key)));
         self.counters.overflowed_inputs += hosted.room.overflowed();
+        self.counters.unsent_messages += hosted.room.unsent();
         // A game that panics when it goes takes nobody along.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(hosted.room)));
     }

@@ -9,7 +9,7 @@ use super::connection::Stage;
 use super::tokens::Tokens;
 use super::{ConnectionKey, RoomKey, Server, SessionKey, Timer};
 use crate::endpoint::PeerKey;
-use crate::game::{Game, Link, PlayerId};
+use crate::game::{Game, Link, PlayerId, Welcome};
 use crate::hooks::{Hooks, Visitor};
 use crate::limits;
 use crate::player::Frames;
@@ -28,7 +28,7 @@ pub(super) struct Session {
     pub(super) frames: Frames,
     /// `None` while it was lost and the player may come back.
     pub(super) connection: Option<ConnectionKey>,
-    pub(super) welcome: serde_json::Value,
+    pub(super) welcome: Welcome,
     pub(super) tokens: Tokens,
     /// Until when a player without a connection may come back, and for what reason they are gone then.
     pub(super) away: Option<(Instant, Leave)>,
@@ -74,6 +74,12 @@ impl<G: Game> Server<G> {
         self.tell_hooks(key, "left", |hooks, visitor| hooks.left(visitor, reason));
         let Some(session) = self.sessions.remove(key) else { return };
         let Session { room, player, info, connection, away, peer, .. } = session;
+        match reason {
+            Leave::Kicked => self.counters.put_out.kicked += 1,
+            Leave::Flood => self.counters.put_out.flood += 1,
+            Leave::BadFrame => self.counters.put_out.bad_frame += 1,
+            _ => {}
+        }
         self.by_socket_id.remove(&info.socket_id);
         if let Some((until, _)) = away {
             self.timers.remove(&(until, Timer::Session(key)));

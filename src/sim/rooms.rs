@@ -204,7 +204,7 @@ impl<G: Game> RoomSimulation<G> {
             match output {
                 Output::Joined { player, .. } => self.seats.entry(player).or_default().joined = Some(at),
                 Output::Left { player, .. } => self.seats.entry(player).or_default().left = Some(at),
-                Output::Refused { .. } | Output::Body { .. } | Output::Closed => {}
+                Output::Refused { .. } | Output::Body { .. } | Output::Ended | Output::Closed => {}
             }
             self.said.push((self.tick, output));
         }
@@ -230,9 +230,9 @@ impl<G: Game> RoomSimulation<G> {
 
     /// What the game has greeted a player with; `None` where they are not in yet, or were refused.
     #[must_use]
-    pub fn welcome(&self, player: PlayerId) -> Option<&Value> {
+    pub fn welcome(&self, player: PlayerId) -> Option<Value> {
         let (_, output) = &self.said[self.seats.get(&player)?.joined?];
-        if let Output::Joined { welcome, .. } = output { Some(welcome) } else { None }
+        if let Output::Joined { welcome, .. } = output { Some(welcome.to_value()) } else { None }
     }
 
     /// Why a player is out; `None` while they are in, or never were.

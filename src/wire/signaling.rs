@@ -254,7 +254,7 @@ pub(crate) struct JoinReply<'a> {
     pub(crate) resume: &'a str,
     #[serde(flatten)]
     pub(crate) returns: Option<Return>,
-    pub(crate) welcome: &'a Value,
+    pub(crate) welcome: &'a RawValue,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sdp: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -93,8 +93,8 @@ fn tick(number: u32) -> Tick {
     Tick { number, missed: 0 }
 }
 
-fn rng() -> ChaCha8Rng {
-    rand::SeedableRng::seed_from_u64(42)
+fn rng() -> Random {
+    Random::new(42)
 }
 
 #[test]
@@ -103,6 +103,7 @@ fn a_joiner_is_told_the_rules_and_seen_at_once() {
     let player = table.join();
     let step = table.tick();
     let Some(Output::Joined { welcome, .. }) = step.outputs.first() else { panic!("the reply comes first") };
+    let welcome = welcome.to_value();
     assert_eq!(welcome["width"], 16_000);
     assert_eq!(welcome["botNames"][0], "Nova");
     assert_eq!(step.state.as_ref().map(ids), Some(vec![i64::from(player.0), -1, -2, -3]));
@@ -340,7 +341,7 @@ fn play(seed: u64, ticks: u32) -> Vec<Output> {
         }
         for &player in &present {
             if hands.random_ratio(2, 3) {
-                let direction = |hands: &mut ChaCha8Rng| f32::from(hands.random_range(-100..=100_i8));
+                let direction = |hands: &mut Random| f32::from(hands.random_range(-100..=100_i8));
                 let steer = Steer(direction(&mut hands), direction(&mut hands), hands.random_ratio(1, 20));
                 table.send(player, steer);
             }

@@ -74,7 +74,7 @@ fn players_see_what_the_room_says_to_them_while_they_are_in() {
     assert_eq!(sim.states::<(u32, u32)>(grace).map(|(tick, _)| tick).collect::<Vec<_>>(), [11, 16]);
     assert_eq!(sim.last_state::<(u32, u32)>(nobody), None);
 
-    assert_eq!(sim.welcome(ada), Some(&json!({ "you": 1 })));
+    assert_eq!(sim.welcome(ada), Some(json!({ "you": 1 })));
     assert_eq!((sim.welcome(nobody), sim.refused(nobody)), (None, Some("not you")));
     assert_eq!((sim.left(ada), sim.left(grace)), (Some((Leave::Closed, "")), Some((Leave::Kicked, "as you wish"))));
     assert!(![ada, grace, nobody].iter().any(|&player| sim.is_in(player)));

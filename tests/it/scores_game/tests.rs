@@ -153,7 +153,7 @@ fn what_is_kept_is_what_was_rolled_and_whoever_comes_gets_the_table() {
     room.external(br#"[["Bob",7]]"#);
     let ada = room.join("Ada");
     room.step();
-    assert_eq!(room.welcome(ada), Some(&serde_json::json!([["Bob", 7]])));
+    assert_eq!(room.welcome(ada), Some(serde_json::json!([["Bob", 7]])));
     let mut scores = Vec::new();
     for rolls in 1..=20 {
         for _ in 0..rolls {
