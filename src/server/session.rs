@@ -394,8 +394,7 @@ impl<G: Game> Server<G> {
     }
 
     /// The data channel of a session, where it is open and better than the websocket: one that delivers nothing is
-    /// passed by once the websocket was heard meanwhile. Where neither is, what would wait in the websocket would arrive
-    /// late.
+    /// passed by once the websocket was heard meanwhile. Where neither is, what waits in the websocket arrives late.
     pub(super) fn channel(&self, now: Instant, session: usize) -> Option<PeerKey> {
         let Session { peer, connection, .. } = self.sessions[session];
         let peer = peer.filter(|&peer| self.endpoint.is_open(peer))?;
