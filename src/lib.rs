@@ -116,8 +116,10 @@
 //! - **Host candidates only**, one UDP port: no STUN or TURN from outside. Players are told `--public-addr` where it
 //!   is given, else the address that their page came from, then the machine's others, as they are when they join.
 //! - **Whose network carries no UDP** gets the same frames over the websocket, one state at a time, and is told so.
-//! - **An address is proven** when it has returned a heartbeat with our random number in it. Until then it gets at
-//!   most three times the bytes that came from it.
+//! - **A path is proven**, a local and a remote address together, when it has returned a heartbeat with our random
+//!   number in it. Until then it gets at most three times the bytes that came over it, and the old one stays in use.
+//! - **A channel is alive by what it delivers**, either way; one that delivers nothing is passed by, and the websocket
+//!   carries its frames until it does again.
 //! - **Everything has a limit.** The table in [`limits`] says of each what happens past it: an error with a code
 //!   ([`wire::codes`]), which costs its sender at most their connection, or a drop that is counted
 //!   ([`server::Counters`]).

@@ -23,6 +23,8 @@ struct Client {
     checks: Vec<Vec<u8>>,
 }
 
+type Damage = fn(&mut Vec<u8>);
+
 enum Packet {
     Up { source: SocketAddr, local: LocalId, bytes: Vec<u8> },
     Down { local: LocalId, destination: SocketAddr, bytes: Vec<u8> },
@@ -51,7 +53,7 @@ struct Net {
     /// DTLS datagrams that were sent, either way.
     dtls: usize,
     /// The one of them that is damaged, and how.
-    damage: Option<(usize, fn(&mut Vec<u8>))>,
+    damage: Option<(usize, Damage)>,
 }
 
 fn server(local: LocalId) -> SocketAddr {
@@ -610,7 +612,7 @@ fn a_path_that_is_proven_and_heard_is_nobody_elses() {
 }
 
 /// Ways to damage a datagram that begins with a record of DTLS (RFC 6347 §4.1).
-const DAMAGES: [(&str, fn(&mut Vec<u8>)); 8] = [
+const DAMAGES: [(&str, Damage); 8] = [
     ("type", |bytes| bytes[0] ^= 1),
     ("version", |bytes| bytes[1] ^= 1),
     ("epoch", |bytes| bytes[4] ^= 1),

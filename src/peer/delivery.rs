@@ -1,9 +1,9 @@
 //! Whether what is sent arrives.
 //!
 //! A channel is alive by what it delivers, not by what it brings: datagrams may be lost one way alone. Something is
-//! delivered when a SACK acknowledges more than the last one did (RFC 9260 §3.3.4), or a heartbeat is answered (§8.3).
-//! Where there is something to deliver and nothing was delivered for [`limits::CHANNEL_SILENCE`], the channel is silent;
-//! and at once where one of the ends says that it hears nothing. After [`limits::CHANNEL_DOUBT`] without a sign
+//! delivered when a SACK acknowledges more than the last one did (RFC 9260 §3.3.4), or a heartbeat is answered.
+//! Where there is something to deliver and nothing was delivered for [`limits::CHANNEL_SILENCE`], the channel is
+//! silent; and at once where one of the ends says that it hears nothing. After [`limits::CHANNEL_DOUBT`] without a sign
 //! heartbeats ask: they find a receiver that had no reason to acknowledge, and later that the channel delivers again.
 //!
 //! The offering end asks by a timer. The answering end, of which there are thousands on one machine, asks with what it

@@ -83,8 +83,8 @@ impl DtlsHandle {
     }
 }
 
-/// A datagram without its alerts in plain text: the runs of records between them. Anybody can send such an alert, so until
-/// the handshake is authenticated none may end it (RFC 6347 §4.1.2.7).
+/// A datagram without its alerts in plain text: the runs of records between them. Anybody can send such an alert, so
+/// until the handshake is authenticated none may end it (RFC 6347 §4.1.2.7).
 pub(super) struct WithoutAlerts<'a> {
     rest: &'a [u8],
     /// Alerts that were left out so far.

@@ -2,8 +2,8 @@
 //!
 //! The lane never queues, so it can't slow down by waiting; it slows down by leaving out whole ticks. A peer whose path
 //! is congested gets every 2nd of the ticks that have something for it, then every 4th, with what is newest then: of
-//! those with a state and of those with events alike, whatever the game's rhythm is. What the path can carry shows in the
-//! SACKs (RFC 9260 §3.3.4), by two signs:
+//! those with a state and of those with events alike, whatever the game's rhythm is. What the path can carry shows in
+//! the SACKs (RFC 9260 §3.3.4), by two signs:
 //!
 //! - **Delay that rises.** A link with a deep queue doesn't lose, it delays, and what it delays is stale when it comes.
 //!   The least round trip of half a second is compared with the least of the last minutes: the least, because radio

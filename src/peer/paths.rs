@@ -6,7 +6,7 @@
 //! - **Known** is a path over which an ICE check with the peer's password has come. A check counts on the path that
 //!   brought it first; a copy of it on another path counts for nothing.
 //! - **Proven** is a path that has returned a lane heartbeat with its random number in it, over itself. Until then it
-//!   gets at most [`limits::UNPROVEN_AMPLIFICATION`] times the bytes that came over it (RFC 9000 §8 has the same bound).
+//!   gets at most [`limits::UNPROVEN_AMPLIFICATION`] times the bytes that came over it (as RFC 9000 §8 has it).
 //! - **In use** is the path that the lane was opened over, until another one that the peer sends over, or has nominated
 //!   (RFC 8445 §8.1.1), has proven itself. Until then the old one stays in use; afterwards it has proven nothing.
 //! - Of too many the oldest that has proven nothing is forgotten.
@@ -256,8 +256,8 @@ impl Paths {
         Some(Asked { pair: known.pair, nonce: known.nonce })
     }
 
-    /// Takes the answer to a heartbeat that came over a path. `fresh` is the number by which the path that it leaves, if
-    /// it moves, can prove itself again.
+    /// Takes the answer to a heartbeat that came over a path. `fresh` is the number by which the path that is left, if
+    /// there is a move, can prove itself again.
     pub(super) fn prove(&mut self, pair: Pair, nonce: u64, fresh: u64) -> Proof {
         let Some(known) = self.get_mut(pair).filter(|known| known.nonce == nonce) else { return Proof::None };
         known.is_proven = true;

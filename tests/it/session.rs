@@ -534,7 +534,7 @@ fn the_largest_state_arrives_in_parts_and_one_byte_more_is_an_error_at_the_sende
 
 #[test]
 fn of_more_than_a_player_gets_each_state_comes_whole_or_not_at_all() {
-    for (tick_ms, bytes) in [(10, 3_900), (5, 2_100)] {
+    for (tick_ms, bytes) in [(10_u64, 3_900), (5, 2_100)] {
         let tick = Duration::from_millis(tick_ms);
         let mut sim = Simulation::with_config(1, |config| config.tick = tick, move |_| Ok(Big(bytes)));
         let ada = sim.join("big", "Ada");
@@ -544,12 +544,12 @@ fn of_more_than_a_player_gets_each_state_comes_whole_or_not_at_all() {
         };
         let dropped = |sim: &Simulation<Big>| sim.server.counters().dropped_frames;
         let (seen, before) = (states(&sim), dropped(&sim));
-        sim.run(Duration::from_secs(10));
+        sim.run(Duration::from_secs(2));
         let (seen, dropped) = (states(&sim) - seen, dropped(&sim) - before);
         // The states are noise of seven bits in eight, and are deflated by that.
-        let fit = 10 * limits::DOWNLINK_BYTES_PER_SECOND / u32::try_from(bytes * 7 / 8 + 30).unwrap();
-        assert!(seen.abs_diff(fit) <= fit / 50, "{tick_ms} ms, {bytes} bytes: {seen} of {fit}");
-        let ticks = 10_000 / tick_ms;
+        let fit = 2 * limits::DOWNLINK_BYTES_PER_SECOND / u32::try_from(bytes * 7 / 8 + 30).unwrap();
+        assert!(seen.abs_diff(fit) <= fit / 20, "{tick_ms} ms, {bytes} bytes: {seen} of {fit}");
+        let ticks = 2_000 / tick_ms;
         assert!(
             ticks.abs_diff(u64::from(seen) + dropped) <= 3,
             "each is counted once: {seen} and {dropped} of {ticks}"
