@@ -242,8 +242,8 @@ impl<G: Game> Context<G> {
         self.kicked.push((player, sentence.into()));
     }
 
-    /// Closes the room after this tick: [`Game::leave`] is called for everybody in it, they are shown `sentence`, and the
-    /// game goes. The next player to join finds a new room of the same name.
+    /// Closes the room after this tick: [`Game::leave`] is called for everybody in it, they are shown `sentence`, and
+    /// the game goes. The next player to join finds a new room of the same name.
     pub fn close(&mut self, sentence: impl Into<String>) {
         self.closing = Some(sentence.into());
     }
