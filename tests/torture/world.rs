@@ -20,8 +20,6 @@ pub(super) const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(1
 /// Every address in it belongs to the namespace.
 const NETWORK: &str = "10.77.0.0/16";
 const SERVER_CORE: usize = 0;
-/// Other programs on the machine take little of the server's time then.
-const SERVER_NICENESS: &str = "-10";
 /// How long a request of this program itself may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -50,11 +48,12 @@ impl World {
         Ok(World { program, seed, quiet: OnceCell::new() })
     }
 
-    /// A server of its own for a row.
+    /// A server of its own for a row. Its priority is that of real time, or other programs on the machine would be in
+    /// each figure; where it takes all of its core, the kernel still gives those a twentieth of each second.
     pub(super) fn start(&self, arguments: &[&str]) -> Result<Server, Failure> {
         let mut errors = tempfile()?;
         let mut command = Command::new("taskset");
-        command.args(["-c", &SERVER_CORE.to_string(), "nice", "-n", SERVER_NICENESS]).arg(&self.program);
+        command.args(["-c", &SERVER_CORE.to_string(), "chrt", "--fifo", "1"]).arg(&self.program);
         command.args(["--listen", &SERVER.to_string(), "--public-addr", &SERVER.ip().to_string()]).args(arguments);
         let mut child = command.stdout(Stdio::piped()).stderr(errors.try_clone()?).spawn()?;
         let stdout = child.stdout.take().ok_or("no standard output")?;

@@ -36,18 +36,18 @@ fn quiet_gap(world: &World) -> Result<Duration, Failure> {
     })
 }
 
-/// The same beside an attack, which `begin` begins.
-fn beside(world: &World, arguments: &[&str], begin: impl FnOnce() -> Attack) -> Result<Found, Failure> {
+/// The same beside an attack, which `begin` begins, and which counts `what`.
+fn beside(world: &World, what: &str, begin: impl FnOnce() -> Attack) -> Result<Found, Failure> {
     let quiet = quiet_gap(world)?;
     let bound = quiet + LEAST_ADDED.max(quiet / ADDED_PART);
-    let mut server = world.start(arguments)?;
+    let mut server = world.start(&[])?;
     let mut room = Room::join(world.seed)?;
     let attack = begin();
     let gap = room.gap_p99(|| match server.last_words()? {
         Some(words) => Err(format!("the server ended: {words}").into()),
         None => Ok(()),
     })?;
-    let figure = format!("gap p99 {}, of {} sent", ms(gap), attack.done());
+    let figure = format!("gap p99 {} beside {} {what}", ms(gap), attack.done());
     Ok(Found { figure, bound: format!("≤ {}", ms(bound)), holds: gap <= bound })
 }
 
@@ -130,25 +130,25 @@ pub(super) fn http_1500(world: &World) -> Result<Found, Failure> {
     http(world, 1_500)
 }
 
-/// Connections that ask for a file again and again and read nothing. One whose socket takes no more has done what it
-/// can, and makes place for another.
+/// Connections that ask for a file again and again and read nothing. When their sockets have long been full, others take
+/// their place.
 fn http(world: &World, count: usize) -> Result<Found, Failure> {
     const REQUESTS: usize = 200;
+    const LIFE: Duration = Duration::from_secs(2);
     let requests = "GET /rtcade.js HTTP/1.1\r\nHost: h\r\n\r\n".repeat(REQUESTS).into_bytes();
-    let open = |number: usize| Connection::open(attacker(number / PER_ADDRESS)).ok();
-    let mut connections: Vec<Option<Connection>> = (0..count).map(|_| None).collect();
-    beside(world, &[], || {
+    let mut connections: Vec<Connection> = Vec::new();
+    let mut next_wave = Instant::now();
+    beside(world, "requests", || {
         Attack::start(move || {
-            let mut sent = 0;
-            for (number, connection) in connections.iter_mut().enumerate() {
-                let taken = connection.as_mut().map(|connection| connection.send(&requests));
-                match taken {
-                    Some(Ok(true)) => sent += REQUESTS as u64,
-                    _ => *connection = open(number),
-                }
+            if Instant::now() >= next_wave {
+                next_wave = Instant::now() + LIFE;
+                connections.clear();
+                connections
+                    .extend((0..count).filter_map(|number| Connection::open(attacker(number / PER_ADDRESS)).ok()));
             }
-            std::thread::sleep(Duration::from_millis(5));
-            sent
+            std::thread::sleep(Duration::from_millis(2));
+            let taken = connections.iter_mut().map(|connection| connection.send(&requests).is_ok_and(|taken| taken));
+            taken.filter(|&taken| taken).count() as u64 * REQUESTS as u64
         })
     })
 }
@@ -158,7 +158,7 @@ pub(super) fn relay(world: &World) -> Result<Found, Failure> {
     const INTERVAL: Duration = Duration::from_millis(20);
     let change = frame(TEXT, br#"{"a":"orientationChange","d":{"orientation":90,"camera":"front"}}"#);
     let mut party = Party::new(192, 64);
-    beside(world, &[], || {
+    beside(world, "changes", || {
         party.admit_all();
         let mut next = Instant::now();
         Attack::start(move || {
@@ -252,7 +252,7 @@ pub(super) fn fragments(world: &World) -> Result<Found, Failure> {
         connection.send(&frame(TEXT_FRAGMENT, &[])).ok()?;
         Some(connection)
     };
-    beside(world, &[], || {
+    beside(world, "fragments", || {
         Attack::start(move || {
             let mut sent = 0;
             for connection in &mut connections {
