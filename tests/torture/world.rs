@@ -20,6 +20,8 @@ pub(super) const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(1
 /// Every address in it belongs to the namespace.
 const NETWORK: &str = "10.77.0.0/16";
 const SERVER_CORE: usize = 0;
+/// The kernel's own limit (tcp(7)).
+const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// How long a request of this program itself may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -51,9 +53,11 @@ impl World {
     /// A server of its own for a row. Its priority is that of real time, or other programs on the machine would be in
     /// each figure; where it takes all of its core, the kernel still gives those a twentieth of each second.
     pub(super) fn start(&self, arguments: &[&str]) -> Result<Server, Failure> {
+        limit_socket_buffers(SOCKET_BUFFER_BYTES)?;
         let mut errors = tempfile()?;
-        let mut command = Command::new("taskset");
-        command.args(["-c", &SERVER_CORE.to_string(), "chrt", "--fifo", "1"]).arg(&self.program);
+        let core = SERVER_CORE.to_string();
+        let mut command = command(&["taskset", "-c", &core, "chrt", "--fifo", "1"]);
+        command.arg(&self.program);
         command.args(["--listen", &SERVER.to_string(), "--public-addr", &SERVER.ip().to_string()]).args(arguments);
         let mut child = command.stdout(Stdio::piped()).stderr(errors.try_clone()?).spawn()?;
         let stdout = child.stdout.take().ok_or("no standard output")?;
@@ -76,6 +80,13 @@ impl World {
         let quiet = measure()?;
         Ok(*self.quiet.get_or_init(|| quiet))
     }
+}
+
+/// A program, with its first arguments, that the kernel kills when the thread that starts it ends.
+pub(super) fn command(program: &[&str]) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]).args(program);
+    command
 }
 
 /// One of 40,000 addresses of attackers.
@@ -155,28 +166,13 @@ fn ask(request: &str) -> Result<TcpStream, Failure> {
     Ok(socket)
 }
 
-/// Limits what the kernel keeps for a connection of the namespace that nobody reads, until it is dropped.
-pub(super) struct SmallBuffers(Vec<(&'static str, String)>);
-
-impl SmallBuffers {
-    pub(super) fn set() -> Result<SmallBuffers, Failure> {
-        let mut before = Vec::new();
-        for (path, value) in
-            [("/proc/sys/net/ipv4/tcp_rmem", "4096 16384 65536"), ("/proc/sys/net/ipv4/tcp_wmem", "4096 16384 65536")]
-        {
-            before.push((path, fs::read_to_string(path)?));
-            fs::write(path, value)?;
-        }
-        Ok(SmallBuffers(before))
+/// Limits what the kernel holds of what nobody reads, at each end of each connection, until the next server starts. All
+/// namespaces share the kernel's memory for TCP.
+pub(super) fn limit_socket_buffers(bytes: usize) -> Result<(), Failure> {
+    for (path, initial) in [("/proc/sys/net/ipv4/tcp_rmem", 128 * 1024), ("/proc/sys/net/ipv4/tcp_wmem", 16 * 1024)] {
+        fs::write(path, format!("4096 {} {bytes}", bytes.min(initial)))?;
     }
-}
-
-impl Drop for SmallBuffers {
-    fn drop(&mut self) {
-        for (path, before) in &self.0 {
-            let _ = fs::write(path, before);
-        }
-    }
+    Ok(())
 }
 
 /// What the machine has done so far, in hundredths of a second of its cores.

@@ -39,6 +39,11 @@ const ROWS: &[Row] = &[
     Row { name: "victim-http-1500", about: "1,500 connections do", run: victim::http_1500 },
     Row { name: "victim-relay", about: "192 players of one address relay 50 messages/s each", run: victim::relay },
     Row { name: "victim-fragments", about: "20 connections send empty fragments", run: victim::fragments },
+    Row {
+        name: "victim-refusals",
+        about: "20 connections send requests of 16 KiB that can't be read",
+        run: victim::refusals,
+    },
     Row { name: "joins", about: "40 addresses join 12 times a second each", run: joins::run },
     Row { name: "pongs", about: "30 players send unsolicited pongs and never read", run: pongs::run },
     Row { name: "rebinding", about: "a page whose name was rebound to the server", run: rebinding::run },

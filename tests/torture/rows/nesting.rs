@@ -1,7 +1,7 @@
 //! Inputs of every depth around the limits in a relay room: each native client and each page gets every tick.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use rtcade::wire::msgpack;
 use super::Found;
 use crate::attack::{BINARY, Connection, frame as websocket_frame, join};
 use crate::player::{Player, TURN};
-use crate::world::{Failure, SERVER, World, attacker, honest};
+use crate::world::{Failure, SERVER, World, attacker, command, honest};
 
 const ROOM: &str = "nested";
 const DEPTHS: std::ops::RangeInclusive<usize> = 10..=17;
@@ -114,9 +114,9 @@ struct Page {
 
 impl Page {
     fn open() -> Result<Page, Failure> {
-        let mut command = Command::new("node");
         // Before Node 22 websockets are an experiment.
-        command.args(["--no-warnings", "--experimental-websocket", "--input-type=module", "--eval"]);
+        let node = ["node", "--no-warnings", "--experimental-websocket", "--input-type=module", "--eval"];
+        let mut command = command(&node);
         command.arg(include_str!("page.mjs")).arg(format!("http://{SERVER}/r/{ROOM}"));
         let mut program = command.stdout(Stdio::piped()).spawn()?;
         let stdout = program.stdout.take().ok_or("no standard output")?;

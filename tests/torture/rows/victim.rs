@@ -8,7 +8,7 @@ use rtcade::games::arena::Steer;
 use super::Found;
 use crate::attack::{Attack, CONTINUATION, Connection, PING, PONG, TEXT, TEXT_FRAGMENT, frame, join};
 use crate::player::{Player, TURN};
-use crate::world::{Failure, World, attacker, honest};
+use crate::world::{Failure, World, attacker, honest, limit_socket_buffers};
 
 const PLAYERS: usize = 8;
 const RUNS: usize = 3;
@@ -37,12 +37,12 @@ fn quiet_gap(world: &World) -> Result<Duration, Failure> {
 }
 
 /// The same beside an attack, which `begin` begins, and which counts `what`.
-fn beside(world: &World, what: &str, begin: impl FnOnce() -> Attack) -> Result<Found, Failure> {
+fn beside(world: &World, what: &str, begin: impl FnOnce() -> Result<Attack, Failure>) -> Result<Found, Failure> {
     let quiet = quiet_gap(world)?;
     let bound = quiet + LEAST_ADDED.max(quiet / ADDED_PART);
     let mut server = world.start(&[])?;
     let mut room = Room::join(world.seed)?;
-    let attack = begin();
+    let attack = begin()?;
     let gap = room.gap_p99(|| match server.last_words()? {
         Some(words) => Err(format!("the server ended: {words}").into()),
         None => Ok(()),
@@ -134,22 +134,26 @@ pub(super) fn http_1500(world: &World) -> Result<Found, Failure> {
 /// their place.
 fn http(world: &World, count: usize) -> Result<Found, Failure> {
     const REQUESTS: usize = 200;
-    const LIFE: Duration = Duration::from_secs(2);
+    const INTERVAL: Duration = Duration::from_millis(400);
+    /// With 1,500 connections, half of what the kernel has for TCP on a machine with 16 GiB.
+    const SOCKET_BYTES: usize = 512 * 1024;
     let requests = "GET /rtcade.js HTTP/1.1\r\nHost: h\r\n\r\n".repeat(REQUESTS).into_bytes();
     let mut connections: Vec<Connection> = Vec::new();
-    let mut next_wave = Instant::now();
+    let mut wave = 0;
     beside(world, "requests", || {
-        Attack::start(move || {
-            if Instant::now() >= next_wave {
-                next_wave = Instant::now() + LIFE;
-                connections.clear();
-                connections
-                    .extend((0..count).filter_map(|number| Connection::open(attacker(number / PER_ADDRESS)).ok()));
-            }
-            std::thread::sleep(Duration::from_millis(2));
-            let taken = connections.iter_mut().map(|connection| connection.send(&requests).is_ok_and(|taken| taken));
-            taken.filter(|&taken| taken).count() as u64 * REQUESTS as u64
-        })
+        limit_socket_buffers(SOCKET_BYTES)?;
+        Ok(Attack::start(move || {
+            let begun = Instant::now();
+            connections.clear();
+            // From other addresses: the server may not know yet that the last ones are gone.
+            wave = (wave + 1) % 2;
+            let addresses = (0..count).map(|number| attacker((wave * count + number) / PER_ADDRESS));
+            connections.extend(addresses.filter_map(|address| Connection::open(address).ok()));
+            let taken = connections.iter_mut().filter_map(|connection| connection.send(&requests).ok());
+            let sent = taken.filter(|&taken| taken).count() as u64 * REQUESTS as u64;
+            std::thread::sleep(INTERVAL.saturating_sub(begun.elapsed()));
+            sent
+        }))
     })
 }
 
@@ -161,7 +165,7 @@ pub(super) fn relay(world: &World) -> Result<Found, Failure> {
     beside(world, "changes", || {
         party.admit_all();
         let mut next = Instant::now();
-        Attack::start(move || {
+        Ok(Attack::start(move || {
             party.turn();
             if Instant::now() < next {
                 std::thread::sleep(Duration::from_millis(1));
@@ -169,7 +173,7 @@ pub(super) fn relay(world: &World) -> Result<Found, Failure> {
             }
             next += INTERVAL;
             party.send(&change)
-        })
+        }))
     })
 }
 
@@ -219,8 +223,7 @@ impl Party {
 }
 
 fn enter(path: &str) -> std::io::Result<Connection> {
-    let mut connection = Connection::open(attacker(0))?;
-    connection.upgrade(path)?;
+    let mut connection = open_websocket(path)?;
     connection.send(&join("party"))?;
     Ok(connection)
 }
@@ -247,13 +250,12 @@ pub(super) fn fragments(world: &World) -> Result<Found, Failure> {
     let fragments = frame(CONTINUATION, &[]).repeat(FRAGMENTS);
     let mut connections: Vec<Option<Connection>> = (0..CONNECTIONS).map(|_| None).collect();
     let open = || {
-        let mut connection = Connection::open(attacker(0)).ok()?;
-        connection.upgrade("/r/fragments").ok()?;
+        let mut connection = open_websocket("/r/fragments").ok()?;
         connection.send(&frame(TEXT_FRAGMENT, &[])).ok()?;
         Some(connection)
     };
     beside(world, "fragments", || {
-        Attack::start(move || {
+        Ok(Attack::start(move || {
             let mut sent = 0;
             for connection in &mut connections {
                 match connection.as_mut().map(|connection| connection.send(&fragments)) {
@@ -263,6 +265,44 @@ pub(super) fn fragments(world: &World) -> Result<Found, Failure> {
             }
             std::thread::sleep(Duration::from_micros(200));
             sent
-        })
+        }))
     })
+}
+
+/// Connections whose requests can't be read: refusals that repeat what they refuse would cost far more than requests.
+pub(super) fn refusals(world: &World) -> Result<Found, Failure> {
+    const CONNECTIONS: usize = 20;
+    /// The limit of requests per second.
+    const INTERVAL: Duration = Duration::from_millis(20);
+    // Characters that are escaped in most languages' error messages, as many as a request may have.
+    let request = frame(TEXT, format!(r#"{{"a":"exchangeSdp","d":"{}"}}"#, "\u{e000}".repeat(5_400)).as_bytes());
+    let mut connections: Vec<Option<Connection>> = (0..CONNECTIONS).map(|_| None).collect();
+    let mut next = Instant::now();
+    beside(world, "requests", || {
+        Ok(Attack::start(move || {
+            let mut sent = 0;
+            let is_due = Instant::now() >= next;
+            for connection in &mut connections {
+                match connection.as_mut().map(|connection| exchange(connection, is_due.then_some(&request))) {
+                    Some(Ok(count)) => sent += count,
+                    _ => *connection = open_websocket("/r/refusals").ok(),
+                }
+            }
+            next += if is_due { INTERVAL } else { Duration::ZERO };
+            std::thread::sleep(Duration::from_millis(1));
+            sent
+        }))
+    })
+}
+
+/// Reads what has come, and sends a message. How many it has sent.
+fn exchange(connection: &mut Connection, message: Option<&Vec<u8>>) -> std::io::Result<u64> {
+    answer(connection)?;
+    Ok(message.map(|message| connection.send(message)).transpose()?.map_or(0, u64::from))
+}
+
+fn open_websocket(path: &str) -> std::io::Result<Connection> {
+    let mut connection = Connection::open(attacker(0))?;
+    connection.upgrade(path)?;
+    Ok(connection)
 }
