@@ -80,8 +80,8 @@ pub(super) fn main() -> ExitCode {
     println!("seed {seed}, {} cores\n", cores());
     println!("| row | what happens | figure | bound | verdict | load of others |\n|---|---|---|---|---|---|");
     let selected = ROWS.iter().filter(|row| only.is_empty() || only.iter().any(|name| name == row.name));
-    let holds = selected.fold(true, |holds, row| print(row, &world) && holds);
-    if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let missed = selected.filter(|row| !print(row, &world)).count();
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Runs a row and prints its line. Whether its bound holds.
