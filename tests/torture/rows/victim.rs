@@ -13,7 +13,7 @@ use crate::world::{Failure, World, attacker, honest, limit_socket_buffers};
 const PLAYERS: usize = 8;
 const RUNS: usize = 3;
 const RUN: Duration = Duration::from_secs(15);
-/// What a connection takes to open, and an attack to take effect.
+/// What most attacks take to have their effect.
 const SETTLING: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Of what is added to the quiet room's gap.
@@ -32,18 +32,23 @@ pub(super) fn quiet(world: &World) -> Result<Found, Failure> {
 fn quiet_gap(world: &World) -> Result<Duration, Failure> {
     world.quiet(|| {
         let _server = world.start(&[])?;
-        Room::join(world.seed)?.gap_p99(|| Ok(()))
+        Room::join(world.seed)?.gap_p99(SETTLING, || Ok(()))
     })
 }
 
-/// The same beside an attack, which `begin` begins, and which counts `what`.
-fn beside(world: &World, what: &str, begin: impl FnOnce() -> Result<Attack, Failure>) -> Result<Found, Failure> {
+/// The same beside an attack, which `begin` begins, which counts `what`, and is complete after `settling`.
+fn beside(
+    world: &World,
+    what: &str,
+    settling: Duration,
+    begin: impl FnOnce() -> Result<Attack, Failure>,
+) -> Result<Found, Failure> {
     let quiet = quiet_gap(world)?;
     let bound = quiet + LEAST_ADDED.max(quiet / ADDED_PART);
     let mut server = world.start(&[])?;
     let mut room = Room::join(world.seed)?;
     let attack = begin()?;
-    let gap = room.gap_p99(|| match server.last_words()? {
+    let gap = room.gap_p99(settling, || match server.last_words()? {
         Some(words) => Err(format!("the server ended: {words}").into()),
         None => Ok(()),
     })?;
@@ -77,9 +82,13 @@ impl Room {
         Ok(room)
     }
 
-    /// The median of three runs; `check` is called after each.
-    fn gap_p99(&mut self, mut check: impl FnMut() -> Result<(), Failure>) -> Result<Duration, Failure> {
-        self.run(SETTLING)?;
+    /// The median of three runs, which begin after `settling`; `check` is called after each.
+    fn gap_p99(
+        &mut self,
+        settling: Duration,
+        mut check: impl FnMut() -> Result<(), Failure>,
+    ) -> Result<Duration, Failure> {
+        self.run(settling)?;
         let mut of_runs = Vec::new();
         for _ in 0..RUNS {
             of_runs.push(self.run(RUN)?);
@@ -140,7 +149,7 @@ fn http(world: &World, count: usize) -> Result<Found, Failure> {
     let requests = "GET /rtcade.js HTTP/1.1\r\nHost: h\r\n\r\n".repeat(REQUESTS).into_bytes();
     let mut connections: Vec<Connection> = Vec::new();
     let mut wave = 0;
-    beside(world, "requests", || {
+    beside(world, "requests", SETTLING, || {
         limit_socket_buffers(SOCKET_BYTES)?;
         Ok(Attack::start(move || {
             let begun = Instant::now();
@@ -162,8 +171,8 @@ pub(super) fn relay(world: &World) -> Result<Found, Failure> {
     const INTERVAL: Duration = Duration::from_millis(20);
     let change = frame(TEXT, br#"{"a":"orientationChange","d":{"orientation":90,"camera":"front"}}"#);
     let mut party = Party::new(192, 64);
-    beside(world, "changes", || {
-        party.admit_all();
+    let settling = 192 * Party::JOIN_INTERVAL + SETTLING;
+    beside(world, "changes", settling, || {
         let mut next = Instant::now();
         Ok(Attack::start(move || {
             party.turn();
@@ -190,14 +199,6 @@ impl Party {
 
     fn new(count: usize, per_room: usize) -> Party {
         Party { players: (0..count).map(|_| None).collect(), per_room, next_join: Instant::now() }
-    }
-
-    fn admit_all(&mut self) {
-        let begun = Instant::now();
-        while self.players.iter().any(Option::is_none) && begun.elapsed() < 2 * PATIENCE {
-            self.turn();
-            std::thread::sleep(Duration::from_millis(2));
-        }
     }
 
     fn turn(&mut self) {
@@ -254,7 +255,7 @@ pub(super) fn fragments(world: &World) -> Result<Found, Failure> {
         connection.send(&frame(TEXT_FRAGMENT, &[])).ok()?;
         Some(connection)
     };
-    beside(world, "fragments", || {
+    beside(world, "fragments", SETTLING, || {
         Ok(Attack::start(move || {
             let mut sent = 0;
             for connection in &mut connections {
@@ -278,7 +279,7 @@ pub(super) fn refusals(world: &World) -> Result<Found, Failure> {
     let request = frame(TEXT, format!(r#"{{"a":"exchangeSdp","d":"{}"}}"#, "\u{e000}".repeat(5_400)).as_bytes());
     let mut connections: Vec<Option<Connection>> = (0..CONNECTIONS).map(|_| None).collect();
     let mut next = Instant::now();
-    beside(world, "requests", || {
+    beside(world, "requests", SETTLING, || {
         Ok(Attack::start(move || {
             let mut sent = 0;
             let is_due = Instant::now() >= next;
