@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::error::Error;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -54,20 +54,18 @@ impl World {
     /// each figure; where it takes all of its core, the kernel still gives those a twentieth of each second.
     pub(super) fn start(&self, arguments: &[&str]) -> Result<Server, Failure> {
         limit_socket_buffers(SOCKET_BUFFER_BYTES)?;
-        let mut errors = tempfile()?;
+        let errors = tempfile()?;
         let core = SERVER_CORE.to_string();
         let mut command = command(&["taskset", "-c", &core, "chrt", "--fifo", "1"]);
         command.arg(&self.program);
         command.args(["--listen", &SERVER.to_string(), "--public-addr", &SERVER.ip().to_string()]).args(arguments);
         let mut child = command.stdout(Stdio::piped()).stderr(errors.try_clone()?).spawn()?;
         let stdout = child.stdout.take().ok_or("no standard output")?;
-        let server = Server { child, errors: errors.try_clone()? };
+        let mut server = Server { child, errors };
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
         if !line.contains("is open at") {
-            let mut text = String::new();
-            errors.read_to_string(&mut text)?;
-            return Err(format!("the server did not start: {line}{text}").into());
+            return Err(format!("the server did not start: {line}{}", server.errors()?).into());
         }
         Ok(server)
     }
@@ -114,12 +112,19 @@ impl Server {
     /// `None` while it runs, else what it said when it ended.
     pub(super) fn last_words(&mut self) -> Result<Option<String>, Failure> {
         let Some(status) = self.child.try_wait()? else { return Ok(None) };
-        let text = fs::read_to_string(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&self.errors)))?;
+        let text = self.errors()?;
         let lines: Vec<&str> = text.lines().collect();
         let panic = lines.iter().rposition(|line| line.contains("panicked at"));
         let words =
             panic.map_or_else(String::new, |line| lines[line..].iter().take(2).copied().collect::<Vec<_>>().join(" "));
         Ok(Some(format!("{status}: {words}")))
+    }
+
+    fn errors(&mut self) -> Result<String, Failure> {
+        let mut text = String::new();
+        self.errors.rewind()?;
+        self.errors.read_to_string(&mut text)?;
+        Ok(text)
     }
 
     /// Resident memory, in bytes.
@@ -146,24 +151,13 @@ impl Drop for Server {
     }
 }
 
-/// The status that the server answers a request with, on a connection of its own.
-pub(super) fn status(request: &str) -> Result<String, Failure> {
-    let mut line = String::new();
-    BufReader::new(ask(request)?).read_line(&mut line)?;
-    Ok(line.split(' ').nth(1).ok_or("no status")?.to_owned())
-}
-
 fn get(path: &str) -> Result<String, Failure> {
-    let mut answer = String::new();
-    ask(&format!("GET {path} HTTP/1.1\r\nHost: {SERVER}\r\nConnection: close\r\n\r\n"))?.read_to_string(&mut answer)?;
-    Ok(answer)
-}
-
-fn ask(request: &str) -> Result<TcpStream, Failure> {
     let mut socket = TcpStream::connect_timeout(&SERVER, PATIENCE)?;
     socket.set_read_timeout(Some(PATIENCE))?;
-    socket.write_all(request.as_bytes())?;
-    Ok(socket)
+    write!(socket, "GET {path} HTTP/1.1\r\nHost: {SERVER}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 /// Limits what the kernel holds of what nobody reads, at each end of each connection, until the next server starts. All

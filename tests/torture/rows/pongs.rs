@@ -1,4 +1,4 @@
-//! Players that never read, but say that they live: they are put out all the same.
+//! Players that never read and send pongs which answer no ping: they are put out as if they were silent.
 
 use std::time::{Duration, Instant};
 
