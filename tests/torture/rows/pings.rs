@@ -33,8 +33,10 @@ pub(super) fn run(world: &World) -> Result<Found, Failure> {
         for (chunk, connections) in connections.chunks_mut(CHUNK).enumerate() {
             for (number, connection) in (chunk * CHUNK..).zip(connections) {
                 // One that the server has closed makes place for another.
-                if connection.send(&burst).is_err() {
-                    *connection = open(number)?;
+                if connection.send(&burst).is_err()
+                    && let Ok(another) = open(number)
+                {
+                    *connection = another;
                 }
             }
             peak_bytes = peak_bytes.max(server.resident_bytes()?);
