@@ -11,6 +11,12 @@
 //!
 //! `MODEL_SEEDS` says how many seeds to run, `MODEL_FIRST_SEED` the first of them.
 
+mod actions;
+mod checks;
+mod ending;
+mod network;
+mod player;
+mod reader;
 mod transition;
 mod witness;
 mod world;

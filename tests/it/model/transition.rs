@@ -1,11 +1,9 @@
 //! What may happen. Another thing that may is a variant, a line in [`Transition::draw`], and an arm in
 //! [`World::apply`](super::world::World::apply).
 
-use std::time::Duration;
+use rtcade::rand::RngExt;
 
-use rtcade::rand::{Rng, RngExt};
-use rtcade::sim::{Node, Path, RateLimit};
-
+use super::network::{Garbage, Weather};
 use super::witness::{Audience, FAN, Manner, SHUT, Wish};
 use super::world::World;
 
@@ -57,96 +55,6 @@ pub(super) enum Whom {
     Candidate,
     /// `orientationChange`, to all others.
     Orientation,
-}
-
-/// What a player's network does.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Weather {
-    Sound,
-    Lossy { permille: u16 },
-    Jittery { ms: u64 },
-    Narrow { bytes_per_s: u64 },
-    Awful,
-    Blackout { ms: u64 },
-    Bursty { permille: u16, longest: u16 },
-    Duplicating { permille: u16 },
-    Reordering { permille: u16, by_ms: u64 },
-    Rebinding { every_ms: u64 },
-    NoUdp,
-    Mtu(usize),
-}
-
-/// What is in a datagram of nobody's.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Garbage {
-    /// Neither STUN nor DTLS.
-    Unknown,
-    /// As STUN begins.
-    Stun,
-    /// A DTLS record of some epoch.
-    Dtls,
-}
-
-impl Weather {
-    fn draw(rng: &mut impl Rng) -> Weather {
-        match rng.random_range(0..16) {
-            0..=2 => Weather::Sound,
-            3 | 4 => Weather::Lossy { permille: [20, 100, 300][rng.random_range(0..3)] },
-            5 | 6 => Weather::Jittery { ms: rng.random_range(5..200) },
-            7 => Weather::Narrow { bytes_per_s: rng.random_range(4_000..50_000) },
-            8 => Weather::Awful,
-            9 => Weather::Blackout { ms: [200, 1_000, 6_000, 60_000][rng.random_range(0..4)] },
-            10 => Weather::Bursty { permille: rng.random_range(5..100), longest: rng.random_range(2..12) },
-            11 => Weather::Duplicating { permille: [20, 300, 1_000][rng.random_range(0..3)] },
-            12 => Weather::Reordering { permille: rng.random_range(10..500), by_ms: rng.random_range(5..200) },
-            13 => Weather::Rebinding { every_ms: [300, 2_000, 10_000][rng.random_range(0..3)] },
-            14 => Weather::NoUdp,
-            _ => Weather::Mtu(rng.random_range(200..1_200)),
-        }
-    }
-
-    /// The path of this weather from `now` on.
-    pub(super) fn path(self, now: Duration, one_way: Duration) -> Path {
-        let path = Path::new(one_way);
-        match self {
-            Weather::Sound => path,
-            Weather::Lossy { permille } => path.with(&Node::Loss { permille }),
-            Weather::Jittery { ms } => path.with(&Node::Jitter(Duration::from_millis(ms))),
-            Weather::Narrow { bytes_per_s } => path.with(&Node::RateLimit(RateLimit::new(bytes_per_s, 6_000))),
-            Weather::Awful => path.with(&Node::Jitter(one_way * 3)).with(&Node::Loss { permille: 400 }),
-            Weather::Blackout { ms } => path.with(&Node::Blackout(now..now + Duration::from_millis(ms))),
-            Weather::Bursty { permille, longest } => path.with(&Node::BurstLoss { permille, longest }),
-            Weather::Duplicating { permille } => path.with(&Node::Duplicate { permille }),
-            Weather::Reordering { permille, by_ms } => {
-                path.with(&Node::Reorder { permille, by: Duration::from_millis(by_ms) })
-            }
-            Weather::Rebinding { every_ms } => path.with(&Node::Rebinding(Duration::from_millis(every_ms))),
-            Weather::NoUdp => path.with(&Node::NoUdp),
-            Weather::Mtu(bytes) => path.with(&Node::Mtu(bytes)),
-        }
-    }
-}
-
-impl Garbage {
-    pub(super) fn datagram(self, rng: &mut impl Rng) -> Vec<u8> {
-        let mut bytes = vec![0; rng.random_range(1..200)];
-        rng.fill_bytes(&mut bytes);
-        match self {
-            Garbage::Unknown => bytes[0] = [4, 19, 64, 128, 255][rng.random_range(0..5)],
-            Garbage::Stun => {
-                let head = [0, 1, 0, 8, 0x21, 0x12, 0xa4, 0x42];
-                bytes.splice(..bytes.len().min(8), head);
-            }
-            Garbage::Dtls => {
-                let kind = rng.random_range(20..=26);
-                let epoch = rng.random_range(0..=1);
-                let length = u8::try_from(bytes.len()).unwrap();
-                let head = [kind, 0xfe, 0xfd, 0, epoch, 0, 0, 0, 0, 0, rng.random_range(0..=255), 0, length];
-                bytes.splice(..0, head);
-            }
-        }
-        bytes
-    }
 }
 
 impl Transition {

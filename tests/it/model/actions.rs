@@ -1,0 +1,251 @@
+//! Transitions, applied to the model and to the server.
+
+use std::time::Duration;
+
+use rtcade::client::{self, Client, Status};
+use rtcade::game::Leave;
+use rtcade::limits;
+use rtcade::rand::RngExt;
+use rtcade::server::Disconnect;
+use rtcade::wire::msgpack;
+
+use super::network::Weather;
+use super::player::{Heard, Place, Player};
+use super::reader::Reader;
+use super::transition::{Transition, Whom};
+use super::witness::{Manner, Order, Sealed, Sent, Ticket, Wish};
+use super::world::{MS, World};
+
+/// Commands of one client that are on their way at once: a websocket that was held up brings all in one tick.
+const COMMANDS_UNDER_WAY: u32 = 8;
+
+impl World {
+    pub(super) fn apply(&mut self, transition: Transition) {
+        self.history.push((self.sim.elapsed(), transition.clone()));
+        match transition {
+            Transition::Join { room, manner, weather, one_way_ms, slow_reader, in_company } => {
+                self.join(room, manner, weather, MS * one_way_ms, slow_reader);
+                if in_company {
+                    self.join(room, Manner::Polite, weather, MS * one_way_ms, slow_reader);
+                }
+            }
+            Transition::Leave(player) => self.leave(player),
+            Transition::Lose(player) => {
+                let now = self.sim.now();
+                match self.players[player].place {
+                    Place::Simulation(id) => self.sim.break_websocket(id),
+                    Place::Reader(reader) => {
+                        let Reader { connection, client, is_gone, .. } = &mut self.readers[reader];
+                        client.as_mut().unwrap().handle_disconnect(now, 1006, "The connection was reset.");
+                        *is_gone = true;
+                        self.sim.server.handle_disconnect(now, *connection, Disconnect::Lost);
+                    }
+                }
+            }
+            Transition::Crash { player, websocket_ends_after_ms } => self.crash(player, websocket_ends_after_ms),
+            Transition::Inputs { player, count, every_ms } => {
+                for _ in 0..count {
+                    self.send_input(player);
+                    self.run(Duration::from_millis(every_ms));
+                }
+            }
+            Transition::Command { player, wish } => self.command(player, wish),
+            Transition::Relay { from, to, whom } => self.relay(from, to, whom),
+            Transition::OfferAgain(player) => {
+                let request = serde_json::json!({"a": "exchangeSdp", "d": {"to": "server", "sdp": OFFER}});
+                self.players[player].has_offered_again = true;
+                self.text(self.players[player].place, &request.to_string());
+            }
+            Transition::Weather { player, weather } => self.set_weather(player, weather),
+            Transition::Rebind(player) => {
+                if let Place::Simulation(id) = self.players[player].place {
+                    self.sim.rebind(id);
+                }
+            }
+            Transition::StandStill { ms } => self.sim.stand_still(Duration::from_millis(ms)),
+            Transition::Garbage { forged, kind, count } => {
+                for _ in 0..count {
+                    let bytes = kind.datagram(&mut self.rng);
+                    self.inject(forged, &bytes);
+                }
+            }
+            Transition::Knock => {
+                self.open(None, "ada");
+            }
+            Transition::BadRequest { player, number } => {
+                let newest = (0..self.readers.len()).rev().find(|&reader| {
+                    let reader = &self.readers[reader];
+                    reader.client.is_none() && !reader.is_gone && reader.closed.is_none()
+                });
+                if let Some(player) = player {
+                    self.players[player].asked = Some(self.players[player].flowing);
+                    self.text(self.players[player].place, BAD_REQUESTS[number % BAD_REQUESTS.len()]);
+                } else if let Some(newest) = newest {
+                    let mut requests = BAD_REQUESTS.iter().chain(BAD_JOINS).cycle();
+                    self.text(Place::Reader(newest), requests.nth(number).unwrap());
+                }
+            }
+            Transition::BadFrame { player, number } => {
+                self.bad_frames += 1;
+                self.players[player].may_be_bad = true;
+                self.excuse_the_absent(player);
+                self.binary(self.players[player].place, BAD_FRAMES[number % BAD_FRAMES.len()]);
+            }
+            Transition::Misfit { player } => {
+                self.players[player].may_be_bad = true;
+                let now = self.sim.now();
+                self.client(player).command(now, &"no order").unwrap();
+            }
+            Transition::Flood { player, frames } => {
+                self.players[player].may_be_flood = true;
+                self.excuse_the_absent(player);
+                // Others would spread it over so long that it is none.
+                self.set_weather(player, Weather::Sound);
+                let place = self.players[player].place;
+                if frames {
+                    let ping = [&[0x02, 0, 0, 0, 0][..], &msgpack::encode_clock(1.0)].concat();
+                    (0..3 * limits::FRAMES_PER_SECOND).for_each(|_| self.binary(place, &ping));
+                } else {
+                    (0..3 * limits::SIGNALS_PER_SECOND).for_each(|_| self.text(place, r#"{"a":"fly"}"#));
+                }
+            }
+        }
+        self.check();
+    }
+
+    fn join(&mut self, room: &'static str, manner: Manner, weather: Weather, one_way: Duration, slow_reader: bool) {
+        let ticket = serde_json::to_value(Ticket { client: self.players.len(), manner }).unwrap();
+        let place = if slow_reader {
+            let config = client::Config {
+                seed: self.rng.random(),
+                room: None,
+                name: String::new(),
+                data: ticket,
+                bearer: None,
+                locals: Vec::new(),
+                slow_path: false,
+            };
+            let client = Client::new(config, self.sim.now());
+            let reader = self.open(Some(client), room);
+            self.pump(reader);
+            Place::Reader(reader)
+        } else {
+            let now = self.sim.elapsed();
+            let id = self.sim.join_with(room, |config| config.data = ticket);
+            self.sim.set_path(id, weather.path(now, one_way));
+            Place::Simulation(id)
+        };
+        self.players.push(Player {
+            place,
+            room,
+            manner,
+            one_way: if slow_reader { Duration::ZERO } else { one_way },
+            came: self.sim.elapsed(),
+            flowing: Duration::ZERO,
+            inputs: 0,
+            commands: 0,
+            may_be_flood: false,
+            may_be_bad: false,
+            is_excused: false,
+            has_offered_again: false,
+            asked: None,
+            gone: None,
+            websocket_ends: None,
+            unsettled: None,
+            heard: Heard::default(),
+        });
+    }
+
+    pub(super) fn leave(&mut self, player: usize) {
+        let known = &mut self.players[player];
+        known.gone = Some(known.flowing);
+        self.replies_lost |= known.asked.is_some_and(|at| known.flowing - at < Duration::from_secs(1));
+        let now = self.sim.now();
+        self.client(player).leave(now);
+        if let Place::Reader(reader) = self.players[player].place {
+            self.pump(reader);
+        }
+    }
+
+    fn crash(&mut self, player: usize, websocket_ends_after_ms: Option<u64>) {
+        self.set_weather(player, Weather::Blackout { ms: u64::MAX / 2 });
+        let now = self.sim.now();
+        self.client(player).handle_disconnect(now, Leave::Left.close_code(), "crashed");
+        let known = &mut self.players[player];
+        known.gone = Some(known.flowing);
+        self.replies_lost = true;
+        known.websocket_ends = Some(websocket_ends_after_ms.map(|ms| self.awake + Duration::from_millis(ms)));
+    }
+
+    /// What is said on a websocket that is gone costs nothing.
+    fn excuse_the_absent(&mut self, player: usize) {
+        let is_away = matches!(self.client(player).status(), Status::Dropped | Status::Resuming);
+        self.players[player].is_excused |= is_away;
+    }
+
+    pub(super) fn send_input(&mut self, player: usize) {
+        if !self.players[player].is_settled() {
+            return;
+        }
+        let padding = "x".repeat(self.rng.random_range(0..60));
+        self.players[player].inputs += 1;
+        let input = Sealed::new(Sent { client: player, number: self.players[player].inputs, padding });
+        let now = self.sim.now();
+        let number = self.client(player).send(now, &input).unwrap();
+        assert_eq!(number, self.players[player].inputs);
+    }
+
+    pub(super) fn command(&mut self, player: usize, wish: Wish) {
+        let now = self.sim.now();
+        let known = &mut self.players[player];
+        if known.commands - self.book.borrow().seats[&player].commands == COMMANDS_UNDER_WAY {
+            return;
+        }
+        known.commands += 1;
+        let order = Sealed::new(Order { client: player, number: known.commands, wish });
+        self.client(player).command(now, &order).unwrap();
+    }
+
+    /// What is relayed says who sent it, and whom it is for.
+    fn relay(&mut self, from: usize, to: usize, whom: Whom) {
+        let socket_id = self.players[to].heard.socket_id.clone();
+        let said = |to: Option<usize>| serde_json::json!({ "from": from, "to": to });
+        let request = match whom {
+            Whom::Sdp => ("exchangeSdp", serde_json::json!({ "to": socket_id, "sdp": said(Some(to)).to_string() })),
+            Whom::Candidate => {
+                ("exchangeCandidate", serde_json::json!({ "to": socket_id, "candidate": said(Some(to)) }))
+            }
+            Whom::Orientation => ("orientationChange", serde_json::json!({ "orientation": said(None), "camera": 0 })),
+        };
+        self.players[from].asked = Some(self.players[from].flowing);
+        let request = serde_json::json!({ "a": request.0, "d": request.1 });
+        self.text(self.players[from].place, &request.to_string());
+    }
+}
+
+const BAD_REQUESTS: &[&str] = &[
+    r#"{"a":"fly","i":7}"#,
+    r#"{"a":"reconnect","d":{"socketId":"x"}}"#,
+    r#"{"a":"exchangeSdp","d":{"to":"server","sdp":"v=0"}}"#,
+    r#"{"a":"exchangeSdp","d":{"to":"somebody","sdp":"v=0"}}"#,
+    r#"{"a":"exchangeSdp","d":{"to":5}}"#,
+    r#"{"a":"exchangeCandidate","d":{"to":"somebody","candidate":{}}}"#,
+    "{}",
+    "[[[[",
+    "not JSON",
+    "",
+];
+
+/// Of those who have not joined yet; they are closed for it.
+const BAD_JOINS: &[&str] =
+    &[r#"{"a":"join","d":{"version":1}}"#, r#"{"a":"join","d":{"roomId":"no such/room"}}"#, r#"{"a":"join","d":5}"#];
+
+const BAD_FRAMES: &[&[u8]] =
+    &[&[0xff], &[], &[0x01, 0, 0, 0, 0, 0xc1], &[0x21, 0, 0, 0, 0, 0xff, 0xff], &[0x04, 0, 0, 0, 0, 0x90]];
+
+/// Of somebody who is not there.
+const OFFER: &str = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0\r\n\
+    m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=ice-ufrag:abcd\r\n\
+    a=ice-pwd:0123456789012345678901\r\na=fingerprint:sha-256 \
+    00:01:02:03:04:05:06:07:08:09:0A:0B:0C:0D:0E:0F:10:11:12:13:14:15:16:17:18:19:1A:1B:1C:1D:1E:1F\r\n\
+    a=setup:actpass\r\na=mid:0\r\na=sctp-port:5000\r\n";

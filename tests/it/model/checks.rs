@@ -1,0 +1,137 @@
+//! What must hold at any time between the model and the server.
+
+use rtcade::limits;
+
+use super::ERRORS;
+use super::player::{Place, Player};
+use super::reader::Reader;
+use super::world::{GRACE, STEP, World};
+
+impl World {
+    /// Compares the model with the server.
+    pub(super) fn check(&mut self) {
+        let fault = self.book.borrow_mut().faults.pop();
+        if let Some(fault) = fault {
+            self.fault(&fault);
+        }
+        let errors = ERRORS.with_borrow(Vec::clone);
+        let panics = self.book.borrow().panics;
+        if errors.len() as u64 != panics || errors.iter().any(|error| !error.ends_with("its game failed")) {
+            self.fault(&format!("{panics} games panicked, and the log has {errors:?}"));
+        }
+        for player in 0..self.players.len() {
+            let place = self.players[player].place;
+            let (events, texts, closed) = match place {
+                Place::Simulation(id) => {
+                    let end = &self.sim[id];
+                    (&end.events, &end.texts, &end.closed)
+                }
+                Place::Reader(reader) => {
+                    let end = &self.readers[reader];
+                    (&end.events, &end.texts, &end.closed)
+                }
+            };
+            let known = &mut self.players[player];
+            let book = self.book.borrow();
+            let checked = known
+                .hear(player, &book, events, texts)
+                .and_then(|()| known.check_closed(player, &book, closed.as_ref(), self.sim.elapsed()))
+                .and_then(|()| known.check_settling(player, &book, self.awake));
+            drop(book);
+            self.replies_lost |= known.heard.was_away || (known.heard.closed && closed.is_none());
+            if let Err(fault) = checked {
+                self.fault(&format!("client {player}: {fault}"));
+            }
+        }
+        self.check_rooms();
+        self.check_counts();
+    }
+
+    fn check_rooms(&mut self) {
+        let book = self.book.borrow();
+        for (number, room) in book.rooms.iter().enumerate() {
+            let awaited = |player: &Player| {
+                let heard = &player.heard;
+                let is_asking = heard.player.is_none() && !heard.refused && !heard.closed;
+                player.room == room.name && (is_asking || heard.is_away)
+            };
+            if !room.is_there || !room.members.is_empty() || self.players.iter().any(awaited) {
+                self.empty_since.remove(&number);
+                continue;
+            }
+            let since = *self.empty_since.entry(number).or_insert(self.awake);
+            if self.awake - since > limits::EMPTY_ROOM_LINGER + GRACE {
+                self.fault(&format!("room {number} has been empty for {:?}", self.awake - since));
+            }
+        }
+    }
+
+    fn check_counts(&self) {
+        let gauges = self.sim.server.gauges();
+        let counters = self.sim.server.counters();
+        let book = self.book.borrow();
+        let rooms = book.rooms.iter().filter(|room| room.is_there).count();
+        if gauges.rooms != rooms {
+            self.fault(&format!("{} rooms are counted, there are {rooms}", gauges.rooms));
+        }
+        let (mut players, mut leaving) = (0, 0);
+        for (&player, seat) in &book.seats {
+            if seat.left.is_none() && book.rooms[seat.room].is_there {
+                players += 1;
+                leaving += usize::from(seat.is_away || !self.players[player].is_settled());
+            }
+        }
+        if !(players - leaving..=players).contains(&gauges.players) {
+            let counted = gauges.players;
+            self.fault(&format!("{counted} players are counted, {players} are in, {leaving} about to go"));
+        }
+        if gauges.peers > gauges.players {
+            self.fault(&format!("there are {} peers of {} players", gauges.peers, gauges.players));
+        }
+        let (mut least, mut most) = (0, 0);
+        for player in &self.players {
+            let (is_there, may_be) = match player.place {
+                Place::Reader(_) => (false, false),
+                Place::Simulation(id) => match (player.gone, player.websocket_ends) {
+                    (_, Some(ends)) => {
+                        let ended = ends.is_some_and(|at| at <= self.awake);
+                        (false, !ended)
+                    }
+                    (Some(gone), None) => (false, player.flowing - gone <= player.one_way + 2 * STEP),
+                    // Either end may have closed it, and then the other has yet to hear of it.
+                    (None, None) if player.heard.closed => {
+                        (false, self.sim[id].closed.is_none() || player.heard.was_away)
+                    }
+                    (None, None) => (!player.heard.is_away, true),
+                },
+            };
+            least += usize::from(is_there);
+            most += usize::from(may_be);
+            // Those before the newest end as the server finds out.
+            if let Place::Simulation(id) = player.place {
+                most += self.sim[id].connections().count() - 1;
+            }
+        }
+        let readers = self.readers.iter().filter(|reader| !reader.is_gone).count();
+        if !(least + readers..=most + readers).contains(&gauges.connections) {
+            let counted = gauges.connections;
+            self.fault(&format!("{counted} connections are counted, there are {least} to {most}, and {readers}"));
+        }
+        if counters.failed_rooms != book.panics {
+            self.fault(&format!("{} failed rooms are counted, there were {}", counters.failed_rooms, book.panics));
+        }
+        if counters.bad_frames > self.bad_frames {
+            self.fault(&format!("{} bad frames are counted, {} were sent", counters.bad_frames, self.bad_frames));
+        }
+        let missed = book.missed_ticks;
+        if counters.missed_ticks < missed || (counters.missed_ticks > missed && !book.missed_untold) {
+            self.fault(&format!("{} missed ticks are counted, games were told of {missed}", counters.missed_ticks));
+        }
+        let idle = |reader: &Reader| {
+            reader.client.is_none() && !reader.is_gone && self.awake - reader.opened > limits::JOIN_TIMEOUT + 2 * GRACE
+        };
+        if self.readers.iter().any(idle) {
+            self.fault("a websocket on which nobody joins stays open");
+        }
+    }
+}
