@@ -10,7 +10,7 @@ use rtcade::server::Disconnect;
 use rtcade::wire::msgpack;
 
 use super::network::Weather;
-use super::player::{Heard, Place, Player};
+use super::player::{Place, Player};
 use super::reader::Reader;
 use super::transition::{Transition, Whom};
 use super::witness::{Manner, Order, Sealed, Sent, Ticket, Wish};
@@ -30,18 +30,7 @@ impl World {
                 }
             }
             Transition::Leave(player) => self.leave(player),
-            Transition::Lose(player) => {
-                let now = self.sim.now();
-                match self.players[player].place {
-                    Place::Simulation(id) => self.sim.break_websocket(id),
-                    Place::Reader(reader) => {
-                        let Reader { connection, client, is_gone, .. } = &mut self.readers[reader];
-                        client.as_mut().unwrap().handle_disconnect(now, 1006, "The connection was reset.");
-                        *is_gone = true;
-                        self.sim.server.handle_disconnect(now, *connection, Disconnect::Lost);
-                    }
-                }
-            }
+            Transition::Lose(player) => self.lose(player),
             Transition::Crash { player, websocket_ends_after_ms } => self.crash(player, websocket_ends_after_ms),
             Transition::Inputs { player, count, every_ms } => {
                 for _ in 0..count {
@@ -51,11 +40,7 @@ impl World {
             }
             Transition::Command { player, wish } => self.command(player, wish),
             Transition::Relay { from, to, whom } => self.relay(from, to, whom),
-            Transition::OfferAgain(player) => {
-                let request = serde_json::json!({"a": "exchangeSdp", "d": {"to": "server", "sdp": OFFER}});
-                self.players[player].has_offered_again = true;
-                self.text(self.players[player].place, &request.to_string());
-            }
+            Transition::OfferAgain(player) => self.offer_again(player),
             Transition::Weather { player, weather } => self.set_weather(player, weather),
             Transition::Rebind(player) => {
                 if let Place::Simulation(id) = self.players[player].place {
@@ -72,19 +57,7 @@ impl World {
             Transition::Knock => {
                 self.open(None, "ada");
             }
-            Transition::BadRequest { player, number } => {
-                let newest = (0..self.readers.len()).rev().find(|&reader| {
-                    let reader = &self.readers[reader];
-                    reader.client.is_none() && !reader.is_gone && reader.closed.is_none()
-                });
-                if let Some(player) = player {
-                    self.players[player].asked = Some(self.players[player].flowing);
-                    self.text(self.players[player].place, BAD_REQUESTS[number % BAD_REQUESTS.len()]);
-                } else if let Some(newest) = newest {
-                    let mut requests = BAD_REQUESTS.iter().chain(BAD_JOINS).cycle();
-                    self.text(Place::Reader(newest), requests.nth(number).unwrap());
-                }
-            }
+            Transition::BadRequest { player, number } => self.bad_request(player, number),
             Transition::BadFrame { player, number } => {
                 self.bad_frames += 1;
                 self.players[player].may_be_bad = true;
@@ -96,21 +69,56 @@ impl World {
                 let now = self.sim.now();
                 self.client(player).command(now, &"no order").unwrap();
             }
-            Transition::Flood { player, frames } => {
-                self.players[player].may_be_flood = true;
-                self.excuse_the_absent(player);
-                // Others would spread it over so long that it is none.
-                self.set_weather(player, Weather::Sound);
-                let place = self.players[player].place;
-                if frames {
-                    let ping = [&[0x02, 0, 0, 0, 0][..], &msgpack::encode_clock(1.0)].concat();
-                    (0..3 * limits::FRAMES_PER_SECOND).for_each(|_| self.binary(place, &ping));
-                } else {
-                    (0..3 * limits::SIGNALS_PER_SECOND).for_each(|_| self.text(place, r#"{"a":"fly"}"#));
-                }
-            }
+            Transition::Flood { player, frames } => self.flood(player, frames),
         }
         self.check();
+    }
+
+    fn lose(&mut self, player: usize) {
+        let now = self.sim.now();
+        match self.players[player].place {
+            Place::Simulation(id) => self.sim.break_websocket(id),
+            Place::Reader(reader) => {
+                let Reader { connection, client, is_gone, .. } = &mut self.readers[reader];
+                client.as_mut().unwrap().handle_disconnect(now, 1006, "The connection was reset.");
+                *is_gone = true;
+                self.sim.server.handle_disconnect(now, *connection, Disconnect::Lost);
+            }
+        }
+    }
+
+    fn offer_again(&mut self, player: usize) {
+        let request = serde_json::json!({"a": "exchangeSdp", "d": {"to": "server", "sdp": OFFER}});
+        self.players[player].has_offered_again = true;
+        self.text(self.players[player].place, &request.to_string());
+    }
+
+    fn bad_request(&mut self, player: Option<usize>, number: usize) {
+        let newest = (0..self.readers.len()).rev().find(|&reader| {
+            let reader = &self.readers[reader];
+            reader.client.is_none() && !reader.is_gone && reader.closed.is_none()
+        });
+        if let Some(player) = player {
+            self.players[player].asked = Some(self.players[player].flowing);
+            self.text(self.players[player].place, BAD_REQUESTS[number % BAD_REQUESTS.len()]);
+        } else if let Some(newest) = newest {
+            let mut requests = BAD_REQUESTS.iter().chain(BAD_JOINS).cycle();
+            self.text(Place::Reader(newest), requests.nth(number).unwrap());
+        }
+    }
+
+    fn flood(&mut self, player: usize, frames: bool) {
+        self.players[player].may_be_flood = true;
+        self.excuse_the_absent(player);
+        // Others would spread it over so long that it is none.
+        self.set_weather(player, Weather::Sound);
+        let place = self.players[player].place;
+        if frames {
+            let ping = [&[0x02, 0, 0, 0, 0][..], &msgpack::encode_clock(1.0)].concat();
+            (0..3 * limits::FRAMES_PER_SECOND).for_each(|_| self.binary(place, &ping));
+        } else {
+            (0..3 * limits::SIGNALS_PER_SECOND).for_each(|_| self.text(place, r#"{"a":"fly"}"#));
+        }
     }
 
     fn join(&mut self, room: &'static str, manner: Manner, weather: Weather, one_way: Duration, slow_reader: bool) {
@@ -135,25 +143,8 @@ impl World {
             self.sim.set_path(id, weather.path(now, one_way));
             Place::Simulation(id)
         };
-        self.players.push(Player {
-            place,
-            room,
-            manner,
-            one_way: if slow_reader { Duration::ZERO } else { one_way },
-            came: self.sim.elapsed(),
-            flowing: Duration::ZERO,
-            inputs: 0,
-            commands: 0,
-            may_be_flood: false,
-            may_be_bad: false,
-            is_excused: false,
-            has_offered_again: false,
-            asked: None,
-            gone: None,
-            websocket_ends: None,
-            unsettled: None,
-            heard: Heard::default(),
-        });
+        let one_way = if slow_reader { Duration::ZERO } else { one_way };
+        self.players.push(Player::new(place, room, manner, one_way, self.sim.elapsed()));
     }
 
     pub(super) fn leave(&mut self, player: usize) {

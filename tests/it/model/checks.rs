@@ -45,6 +45,7 @@ impl World {
         }
         self.check_rooms();
         self.check_counts();
+        self.check_connections();
     }
 
     fn check_rooms(&mut self) {
@@ -88,6 +89,19 @@ impl World {
         if gauges.peers > gauges.players {
             self.fault(&format!("there are {} peers of {} players", gauges.peers, gauges.players));
         }
+        if counters.failed_rooms != book.panics {
+            self.fault(&format!("{} failed rooms are counted, there were {}", counters.failed_rooms, book.panics));
+        }
+        if counters.bad_frames > self.bad_frames {
+            self.fault(&format!("{} bad frames are counted, {} were sent", counters.bad_frames, self.bad_frames));
+        }
+        let missed = book.missed_ticks;
+        if counters.missed_ticks < missed || (counters.missed_ticks > missed && !book.missed_untold) {
+            self.fault(&format!("{} missed ticks are counted, games were told of {missed}", counters.missed_ticks));
+        }
+    }
+
+    fn check_connections(&self) {
         let (mut least, mut most) = (0, 0);
         for player in &self.players {
             let (is_there, may_be) = match player.place {
@@ -113,19 +127,9 @@ impl World {
             }
         }
         let readers = self.readers.iter().filter(|reader| !reader.is_gone).count();
-        if !(least + readers..=most + readers).contains(&gauges.connections) {
-            let counted = gauges.connections;
+        let counted = self.sim.server.gauges().connections;
+        if !(least + readers..=most + readers).contains(&counted) {
             self.fault(&format!("{counted} connections are counted, there are {least} to {most}, and {readers}"));
-        }
-        if counters.failed_rooms != book.panics {
-            self.fault(&format!("{} failed rooms are counted, there were {}", counters.failed_rooms, book.panics));
-        }
-        if counters.bad_frames > self.bad_frames {
-            self.fault(&format!("{} bad frames are counted, {} were sent", counters.bad_frames, self.bad_frames));
-        }
-        let missed = book.missed_ticks;
-        if counters.missed_ticks < missed || (counters.missed_ticks > missed && !book.missed_untold) {
-            self.fault(&format!("{} missed ticks are counted, games were told of {missed}", counters.missed_ticks));
         }
         let idle = |reader: &Reader| {
             reader.client.is_none() && !reader.is_gone && self.awake - reader.opened > limits::JOIN_TIMEOUT + 2 * GRACE

@@ -7,7 +7,7 @@ use rtcade::client::{Client, Status};
 use rtcade::limits;
 use rtcade::server::{ConnectionId, Disconnect, Gauges};
 
-use super::player::Place;
+use super::player::{Place, Player};
 use super::reader::Reader;
 use super::witness::{Seat, Wish};
 use super::world::{AWAY, GRACE, SILENCE, World};
@@ -31,39 +31,43 @@ impl World {
             members.iter().map(|player| self.book.borrow().seats[player].reliable.len()).collect();
         self.run(Duration::from_millis(500));
         assert_eq!(self.members(), members, "nobody goes while nothing happens");
-        let mut open = 0;
-        for ((player, least_reliable), inputs) in members.into_iter().zip(reliable).zip(inputs) {
-            let (book, known) = (self.book.borrow(), &self.players[player]);
-            let seat = &book.seats[&player];
-            let is_open = matches!(known.place, Place::Simulation(id) if self.sim[id].client.is_open());
-            let is_heard = seat.newest_input == known.inputs && seat.inputs >= inputs + LAST_INPUTS;
-            if !is_heard || seat.commands != known.commands {
-                let counts = (seat.newest_input, known.inputs, seat.inputs - inputs, seat.commands, known.commands);
-                self.fault(&format!("client {player} is not heard: {counts:?}"));
-            }
-            // A path that was congested gets every fourth tick for a while.
-            let said = u32::try_from(Duration::from_secs(1).as_millis() / book.tick.as_millis()).unwrap();
-            if known.heard.states < said / 5 {
-                let states = known.heard.states;
-                self.fault(&format!("client {player} had {states} states of some {said} in a second"));
-            }
-            if known.heard.reliable < least_reliable {
-                self.fault(&format!(
-                    "client {player} misses {} reliable events",
-                    least_reliable - known.heard.reliable
-                ));
-            }
-            let others: BTreeSet<u32> = book.rooms[seat.room].members.keys().copied().collect();
-            if known.heard.others != others {
-                self.fault(&format!("client {player} knows of {:?}, and {others:?} are in", known.heard.others));
-            }
-            open += usize::from(is_open && !known.has_offered_again);
+        for ((&player, least_reliable), inputs) in members.iter().zip(reliable).zip(inputs) {
+            self.expect_player_lives(player, least_reliable, inputs);
         }
+        let is_open = |&&player: &&usize| {
+            let Player { place, has_offered_again, .. } = self.players[player];
+            !has_offered_again && matches!(place, Place::Simulation(id) if self.sim[id].client.is_open())
+        };
+        let open = members.iter().filter(is_open).count();
         let peers = self.sim.server.gauges().peers;
         if peers < open {
             self.fault(&format!("there are {peers} peers, and {open} open channels"));
         }
         self.expect_places_to_wait();
+    }
+
+    fn expect_player_lives(&self, player: usize, least_reliable: usize, inputs: u32) {
+        let (book, known) = (self.book.borrow(), &self.players[player]);
+        let seat = &book.seats[&player];
+        let is_heard = seat.newest_input == known.inputs && seat.inputs >= inputs + LAST_INPUTS;
+        if !is_heard || seat.commands != known.commands {
+            let counts = (seat.newest_input, known.inputs, seat.inputs - inputs, seat.commands, known.commands);
+            self.fault(&format!("client {player} is not heard: {counts:?}"));
+        }
+        // A path that was congested gets every fourth tick for a while.
+        let said = u32::try_from(Duration::from_secs(1).as_millis() / book.tick.as_millis()).unwrap();
+        if known.heard.states < said / 5 {
+            let states = known.heard.states;
+            self.fault(&format!("client {player} had {states} states of some {said} in a second"));
+        }
+        if known.heard.reliable < least_reliable {
+            let missing = least_reliable - known.heard.reliable;
+            self.fault(&format!("client {player} misses {missing} reliable events"));
+        }
+        let others: BTreeSet<u32> = book.rooms[seat.room].members.keys().copied().collect();
+        if known.heard.others != others {
+            self.fault(&format!("client {player} knows of {:?}, and {others:?} are in", known.heard.others));
+        }
     }
 
     /// All leave, and then the server is as new.

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use rtcade::client::Event;
+use rtcade::client::{Event, FannedOut};
 use rtcade::game::Leave;
 use rtcade::limits;
 use rtcade::sim::{ClientId, Simulation};
 use rtcade::wire::codes::CLOSE_REFUSED;
 use serde_json::Value;
 
-use super::witness::{Book, Greeting, Manner, SHUT, Said, Sent, Witness, unseal};
+use super::witness::{Book, Greeting, Manner, SHUT, Said, Seat, Sent, Witness, unseal};
 use super::world::{AWAY, GRACE, SILENCE, STEP};
 
 #[derive(Clone, Copy)]
@@ -70,6 +70,28 @@ pub(super) struct Heard {
 }
 
 impl Player {
+    pub(super) fn new(place: Place, room: &'static str, manner: Manner, one_way: Duration, came: Duration) -> Player {
+        Player {
+            place,
+            room,
+            manner,
+            one_way,
+            came,
+            flowing: Duration::ZERO,
+            inputs: 0,
+            commands: 0,
+            may_be_flood: false,
+            may_be_bad: false,
+            is_excused: false,
+            has_offered_again: false,
+            asked: None,
+            gone: None,
+            websocket_ends: None,
+            unsettled: None,
+            heard: Heard::default(),
+        }
+    }
+
     /// Nothing has happened that may have ended their session.
     pub(super) fn is_settled(&self) -> bool {
         self.gone.is_none() && !self.may_be_bad && !self.may_be_flood && !self.heard.closed && !self.heard.refused
@@ -99,39 +121,43 @@ impl Player {
         let new = self.heard.texts..texts.len();
         self.heard.texts = texts.len();
         for text in &texts[new] {
-            self.heard.refusals += u64::from(text["s"] == false);
-            let is_join = text["a"] == "joinR" && text["s"] == true;
-            if is_join || (text["a"] == "reconnectR" && text["s"] == true) {
-                let sessions = text["d"]["sessions"].as_array().unwrap();
-                let players =
-                    sessions.iter().map(|session| u32::try_from(session["player"].as_u64().unwrap()).unwrap());
-                self.heard.others = players.collect();
-            }
-            if is_join {
-                self.heard.socket_id = text["d"]["socketId"].as_str().unwrap().to_owned();
-                self.heard.tick = u32::try_from(text["d"]["tick"].as_u64().unwrap()).unwrap().checked_sub(1);
-            }
-            let relayed = match text["a"].as_str() {
-                Some("eventExchangeSdp") => serde_json::from_str(text["d"]["sdp"].as_str().unwrap()).ok(),
-                Some("eventExchangeCandidate") => Some(text["d"]["candidate"].clone()),
-                Some("eventOrientationChange") => Some(text["d"]["orientation"].clone()),
-                _ => None,
-            };
-            if let Some(relayed) = relayed {
-                self.check_relayed(client, book, &relayed)?;
-            }
-            let player = || u32::try_from(text["d"]["player"].as_u64().unwrap()).unwrap();
-            if text["a"] == "eventJoin" && !self.heard.others.insert(player()) {
-                return Err(format!("is told twice of player {}", player()));
-            }
-            if text["a"] == "eventLeave" && !self.heard.others.remove(&player()) {
-                return Err(format!("is told that player {} left, whom it did not know", player()));
-            }
+            self.hear_text(client, book, text)?;
         }
         let new = self.heard.events..events.len();
         self.heard.events = events.len();
         for (_, event) in &events[new] {
             self.hear_event(client, book, event)?;
+        }
+        Ok(())
+    }
+
+    fn hear_text(&mut self, client: usize, book: &Book, text: &Value) -> Result<(), String> {
+        self.heard.refusals += u64::from(text["s"] == false);
+        let is_join = text["a"] == "joinR" && text["s"] == true;
+        if is_join || (text["a"] == "reconnectR" && text["s"] == true) {
+            let sessions = text["d"]["sessions"].as_array().unwrap();
+            let players = sessions.iter().map(|session| u32::try_from(session["player"].as_u64().unwrap()).unwrap());
+            self.heard.others = players.collect();
+        }
+        if is_join {
+            self.heard.socket_id = text["d"]["socketId"].as_str().unwrap().to_owned();
+            self.heard.tick = u32::try_from(text["d"]["tick"].as_u64().unwrap()).unwrap().checked_sub(1);
+        }
+        let relayed = match text["a"].as_str() {
+            Some("eventExchangeSdp") => serde_json::from_str(text["d"]["sdp"].as_str().unwrap()).ok(),
+            Some("eventExchangeCandidate") => Some(text["d"]["candidate"].clone()),
+            Some("eventOrientationChange") => Some(text["d"]["orientation"].clone()),
+            _ => None,
+        };
+        if let Some(relayed) = relayed {
+            self.check_relayed(client, book, &relayed)?;
+        }
+        let player = || u32::try_from(text["d"]["player"].as_u64().unwrap()).unwrap();
+        if text["a"] == "eventJoin" && !self.heard.others.insert(player()) {
+            return Err(format!("is told twice of player {}", player()));
+        }
+        if text["a"] == "eventLeave" && !self.heard.others.remove(&player()) {
+            return Err(format!("is told that player {} left, whom it did not know", player()));
         }
         Ok(())
     }
@@ -157,94 +183,112 @@ impl Player {
             return Err(format!("{event:?} came before the room let it in"));
         }
         match event {
-            Event::Joined { player, welcome } => {
-                let greeting: Greeting = serde_json::from_value(welcome.clone()).map_err(|error| error.to_string())?;
-                let seat = book.seats.get(&client).ok_or("is let in by no game")?;
-                if (greeting.client, greeting.room, *player) != (client, seat.room, seat.player) {
-                    return Err(format!("is greeted as player {player} with {greeting:?}"));
-                }
-                if heard.player.replace(*player).is_some() || heard.refused || self.manner != Manner::Polite {
-                    return Err("should not be in".to_owned());
-                }
-            }
+            Event::Joined { player, welcome } => return self.hear_joined(client, book, *player, welcome),
             Event::Dropped => {
                 self.is_excused |= self.may_be_bad || self.may_be_flood;
                 (heard.is_away, heard.was_away) = (true, true);
             }
             Event::Resumed if !heard.is_away => return Err("is back, and was not away".to_owned()),
             Event::Resumed => heard.is_away = false,
-            Event::Refused { code, .. } => {
-                // Who has had a place is refused another.
-                if (heard.player.is_some() && !heard.is_away) || heard.refused {
-                    return Err(format!("is refused with {code} too late"));
-                }
-                heard.refused = true;
-                let may_be = match code.as_str() {
-                    "refused" if heard.is_away => book.seats.contains_key(&client),
-                    "refused" => self.manner == Manner::Unwelcome || self.room == SHUT,
-                    "room_full" => book.overfull,
-                    "room_locked" => book.rooms.iter().any(|room| room.name == self.room && room.was_locked),
-                    "internal" => book.panics > 0,
-                    _ => false,
-                };
-                if !may_be {
-                    return Err(format!("is refused with {code} for no reason"));
-                }
-            }
-            Event::State { tick, value } => {
-                let said = self.said(client, book, *tick, value)?;
-                if self.heard.state.replace(*tick).is_some_and(|newest| newest >= *tick) {
-                    return Err(format!("had the state {} of tick {tick} after a newer one", said.number));
-                }
-                self.heard.states += 1;
-            }
+            Event::Refused { code, .. } => return self.hear_refused(client, book, code),
+            Event::State { tick, value } => return self.hear_state(client, book, *tick, value),
             Event::Event { tick, value, reliable } => {
                 let said = self.said(client, book, *tick, value)?;
-                let seat = &book.seats[&client];
-                if *reliable {
-                    let expected = seat.reliable.get(self.heard.reliable);
-                    self.heard.reliable += 1;
-                    if expected != Some(&said.number) {
-                        return Err(format!("had the reliable event {} instead of {expected:?}", said.number));
-                    }
-                } else if !seat.unreliable.contains(&said.number) {
-                    return Err(format!("had the event {}, which is not for it", said.number));
-                } else if !self.heard.unreliable.insert(said.number) {
-                    return Err(format!("had the event {} twice", said.number));
-                }
+                return self.hear_said(&book.seats[&client], &said, *reliable);
             }
-            Event::Tick { tick, inputs } => {
-                let room = book.seats[&client].room;
-                if heard.tick.map_or(0, |newest| newest + 1) != *tick {
-                    return Err(format!("had the inputs of tick {tick} after those of {:?}", heard.tick));
-                }
-                heard.tick = Some(*tick);
-                let mut numbers = Vec::new();
-                for input in inputs {
-                    let sent: Sent = unseal(&input.value)?;
-                    numbers.push((input.player, sent.number));
-                    if input.number != sent.number {
-                        return Err(format!("had input {} as {}", sent.number, input.number));
-                    }
-                }
-                let expected = book.rooms[room].ticks.get(tick).cloned().unwrap_or_default();
-                if numbers != expected {
-                    return Err(format!("had the inputs {numbers:?} of tick {tick} instead of {expected:?}"));
-                }
-            }
-            Event::TicksLost { count } => {
-                let before = heard.tick.unwrap_or(0);
-                let newest = book.rooms[book.seats[&client].room].ticks.last_key_value().map_or(0, |(&tick, _)| tick);
-                heard.tick = Some(before + count);
-                if book.tick * (newest - before - count) < limits::TICK_HISTORY - book.tick {
-                    return Err(format!("lost {count} ticks after {before}, of {newest}: the room has them still"));
-                }
-            }
+            Event::Tick { tick, inputs } => return self.hear_tick(client, book, *tick, inputs),
+            Event::TicksLost { count } => return self.hear_ticks_lost(client, book, *count),
             Event::Closed { .. } => {
                 heard.closed = true;
                 heard.is_away = false;
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    fn hear_joined(&mut self, client: usize, book: &Book, player: u32, welcome: &Value) -> Result<(), String> {
+        let greeting: Greeting = serde_json::from_value(welcome.clone()).map_err(|error| error.to_string())?;
+        let seat = book.seats.get(&client).ok_or("is let in by no game")?;
+        if (greeting.client, greeting.room, player) != (client, seat.room, seat.player) {
+            return Err(format!("is greeted as player {player} with {greeting:?}"));
+        }
+        if self.heard.player.replace(player).is_some() || self.heard.refused || self.manner != Manner::Polite {
+            return Err("should not be in".to_owned());
+        }
+        Ok(())
+    }
+
+    fn hear_refused(&mut self, client: usize, book: &Book, code: &str) -> Result<(), String> {
+        let heard = &mut self.heard;
+        // Who has had a place is refused another.
+        if (heard.player.is_some() && !heard.is_away) || heard.refused {
+            return Err(format!("is refused with {code} too late"));
+        }
+        heard.refused = true;
+        let may_be = match code {
+            "refused" if heard.is_away => book.seats.contains_key(&client),
+            "refused" => self.manner == Manner::Unwelcome || self.room == SHUT,
+            "room_full" => book.overfull,
+            "room_locked" => book.rooms.iter().any(|room| room.name == self.room && room.was_locked),
+            "internal" => book.panics > 0,
+            _ => false,
+        };
+        if may_be { Ok(()) } else { Err(format!("is refused with {code} for no reason")) }
+    }
+
+    fn hear_state(&mut self, client: usize, book: &Book, tick: u32, value: &[u8]) -> Result<(), String> {
+        let said = self.said(client, book, tick, value)?;
+        if self.heard.state.replace(tick).is_some_and(|newest| newest >= tick) {
+            return Err(format!("had the state {} of tick {tick} after a newer one", said.number));
+        }
+        self.heard.states += 1;
+        Ok(())
+    }
+
+    fn hear_said(&mut self, seat: &Seat, said: &Said, reliable: bool) -> Result<(), String> {
+        if reliable {
+            let expected = seat.reliable.get(self.heard.reliable);
+            self.heard.reliable += 1;
+            if expected != Some(&said.number) {
+                return Err(format!("had the reliable event {} instead of {expected:?}", said.number));
+            }
+        } else if !seat.unreliable.contains(&said.number) {
+            return Err(format!("had the event {}, which is not for it", said.number));
+        } else if !self.heard.unreliable.insert(said.number) {
+            return Err(format!("had the event {} twice", said.number));
+        }
+        Ok(())
+    }
+
+    fn hear_tick(&mut self, client: usize, book: &Book, tick: u32, inputs: &[FannedOut]) -> Result<(), String> {
+        let heard = &mut self.heard;
+        if heard.tick.map_or(0, |newest| newest + 1) != tick {
+            return Err(format!("had the inputs of tick {tick} after those of {:?}", heard.tick));
+        }
+        heard.tick = Some(tick);
+        let mut numbers = Vec::new();
+        for input in inputs {
+            let sent: Sent = unseal(&input.value)?;
+            numbers.push((input.player, sent.number));
+            if input.number != sent.number {
+                return Err(format!("had input {} as {}", sent.number, input.number));
+            }
+        }
+        let room = book.seats[&client].room;
+        let expected = book.rooms[room].ticks.get(&tick).cloned().unwrap_or_default();
+        if numbers != expected {
+            return Err(format!("had the inputs {numbers:?} of tick {tick} instead of {expected:?}"));
+        }
+        Ok(())
+    }
+
+    fn hear_ticks_lost(&mut self, client: usize, book: &Book, count: u32) -> Result<(), String> {
+        let before = self.heard.tick.unwrap_or(0);
+        let newest = book.rooms[book.seats[&client].room].ticks.last_key_value().map_or(0, |(&tick, _)| tick);
+        self.heard.tick = Some(before + count);
+        if book.tick * (newest - before - count) < limits::TICK_HISTORY - book.tick {
+            return Err(format!("lost {count} ticks after {before}, of {newest}: the room has them still"));
         }
         Ok(())
     }

@@ -62,7 +62,6 @@ impl World {
     /// Carries what a reader and the server have for each other.
     pub(super) fn pump(&mut self, index: usize) {
         let now = self.sim.now();
-        let elapsed = self.sim.elapsed();
         let is_silent = self.players.iter().any(|player| {
             matches!(player.place, Place::Reader(reader) if reader == index) && player.websocket_ends.is_some()
         });
@@ -98,6 +97,15 @@ impl World {
                 }
             }
         }
+        self.pump_up(index);
+    }
+
+    /// Carries what the client of a reader has for the server.
+    fn pump_up(&mut self, index: usize) {
+        let now = self.sim.now();
+        let elapsed = self.sim.elapsed();
+        let server = &mut self.sim.server;
+        let reader = &mut self.readers[index];
         let Some(client) = &mut reader.client else { return };
         if client.poll_timeout().is_some_and(|at| at <= now) {
             client.handle_timeout(now);

@@ -266,6 +266,33 @@ impl Witness {
         }
     }
 
+    fn seat(&mut self, player: PlayerId, client: usize) {
+        self.clients.insert(player, client);
+        if self.clients.len() > self.max_players {
+            self.fault(format_args!("{} players are in", self.clients.len()));
+        }
+        {
+            let mut book = self.book.borrow_mut();
+            book.overfull |= self.clients.len() == self.max_players;
+            book.rooms[self.room].members.insert(player.0, client);
+            let seat = Seat {
+                room: self.room,
+                player: player.0,
+                left: None,
+                is_away: false,
+                was_away: false,
+                newest_input: 0,
+                inputs: 0,
+                commands: 0,
+                reliable: Vec::new(),
+                unreliable: BTreeSet::new(),
+            };
+            if book.seats.insert(client, seat).is_some() {
+                book.faults.push(format!("client {client} came in twice"));
+            }
+        }
+    }
+
     fn note_away(&self, player: PlayerId, is_away: bool) {
         let Some(client) = self.clients.get(&player) else {
             return self.fault(format_args!("player {player} is not in, and is away: {is_away}"));
@@ -313,8 +340,12 @@ impl Witness {
         if order.number != before + 1 {
             self.fault(format_args!("command {} of client {} came after {before}", order.number, order.client));
         }
+        self.obey(ctx, player, order.wish);
+    }
+
+    fn obey(&mut self, ctx: &mut Context<Witness>, player: PlayerId, wish: Wish) {
         let newest = *self.clients.keys().next_back().unwrap();
-        match order.wish {
+        match wish {
             Wish::Nothing => {}
             Wish::Say { to, reliable, bytes } => {
                 let target = match to {
@@ -364,30 +395,7 @@ impl Game for Witness {
             Manner::Unwelcome => return Err(Refusal::new("Not you.")),
             Manner::Polite => {}
         }
-        self.clients.insert(player, client);
-        if self.clients.len() > self.max_players {
-            self.fault(format_args!("{} players are in", self.clients.len()));
-        }
-        {
-            let mut book = self.book.borrow_mut();
-            book.overfull |= self.clients.len() == self.max_players;
-            book.rooms[self.room].members.insert(player.0, client);
-            let seat = Seat {
-                room: self.room,
-                player: player.0,
-                left: None,
-                is_away: false,
-                was_away: false,
-                newest_input: 0,
-                inputs: 0,
-                commands: 0,
-                reliable: Vec::new(),
-                unreliable: BTreeSet::new(),
-            };
-            if book.seats.insert(client, seat).is_some() {
-                book.faults.push(format!("client {client} came in twice"));
-            }
-        }
+        self.seat(player, client);
         self.say(ctx, Target::Except(player), true, 10);
         self.say(ctx, Target::One(player), true, 10);
         Welcome::new(&Greeting { client, room: self.room })
