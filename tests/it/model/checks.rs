@@ -5,7 +5,7 @@ use rtcade::limits;
 use super::ERRORS;
 use super::player::{Place, Player};
 use super::reader::Reader;
-use super::world::{GRACE, STEP, World};
+use super::world::{STEP, World};
 
 impl World {
     /// Compares the model with the server.
@@ -61,7 +61,7 @@ impl World {
                 continue;
             }
             let since = *self.empty_since.entry(number).or_insert(self.awake);
-            if self.awake - since > limits::EMPTY_ROOM_LINGER + GRACE {
+            if self.awake - since > limits::EMPTY_ROOM_LINGER + self.grace() {
                 self.fault(&format!("room {number} has been empty for {:?}", self.awake - since));
             }
         }
@@ -132,7 +132,9 @@ impl World {
             self.fault(&format!("{counted} connections are counted, there are {least} to {most}, and {readers}"));
         }
         let idle = |reader: &Reader| {
-            reader.client.is_none() && !reader.is_gone && self.awake - reader.opened > limits::JOIN_TIMEOUT + 2 * GRACE
+            reader.client.is_none()
+                && !reader.is_gone
+                && self.awake - reader.opened > limits::JOIN_TIMEOUT + 2 * self.grace()
         };
         if self.readers.iter().any(idle) {
             self.fault("a websocket on which nobody joins stays open");

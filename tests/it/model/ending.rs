@@ -9,14 +9,14 @@ use rtcade::server::{ConnectionId, Disconnect, Gauges};
 
 use super::player::{Place, Player};
 use super::reader::Reader;
-use super::witness::{Seat, Wish};
-use super::world::{AWAY, GRACE, SILENCE, World};
+use super::witness::{Output, Seat, Wish};
+use super::world::{AWAY, SILENCE, World};
 
 /// Inputs that each sends in the end, at once: all of them must be heard.
 const LAST_INPUTS: u32 = 4;
 
 impl World {
-    /// Everybody who is in gets states and events, and their inputs and commands reach the game, within a second.
+    /// Everybody who is in gets states and events, and their inputs and commands reach the game.
     pub(super) fn expect_liveness(&mut self) {
         self.let_the_absent_go();
         let members = self.members();
@@ -26,10 +26,11 @@ impl World {
             self.command(player, Wish::Nothing);
             self.players[player].heard.states = 0;
         }
-        self.run(Duration::from_millis(500));
+        let half = self.grace();
+        self.run(half);
         let reliable: Vec<usize> =
             members.iter().map(|player| self.book.borrow().seats[player].reliable.len()).collect();
-        self.run(Duration::from_millis(500));
+        self.run(half);
         assert_eq!(self.members(), members, "nobody goes while nothing happens");
         for ((&player, least_reliable), inputs) in members.iter().zip(reliable).zip(inputs) {
             self.expect_player_lives(player, least_reliable, inputs);
@@ -54,11 +55,13 @@ impl World {
             let counts = (seat.newest_input, known.inputs, seat.inputs - inputs, seat.commands, known.commands);
             self.fault(&format!("client {player} is not heard: {counts:?}"));
         }
-        // A path that was congested gets every fourth tick for a while.
-        let said = u32::try_from(Duration::from_secs(1).as_millis() / book.tick.as_millis()).unwrap();
-        if known.heard.states < said / 5 {
-            let states = known.heard.states;
-            self.fault(&format!("client {player} had {states} states of some {said} in a second"));
+        // A path that was congested gets every fourth state for a while.
+        let every = Output::of(known.room).every;
+        let time = 2 * book.grace();
+        let said = time.as_nanos().checked_div(book.tick.as_nanos() * u128::from(every)).unwrap_or(0);
+        let states = known.heard.states;
+        if u128::from(states) < said / 5 {
+            self.fault(&format!("client {player} had {states} states of some {said} in {time:?}"));
         }
         if known.heard.reliable < least_reliable {
             let missing = least_reliable - known.heard.reliable;
@@ -79,14 +82,14 @@ impl World {
                 None => {}
             }
         }
-        self.run(Duration::from_secs(1));
+        self.run(2 * self.grace());
         self.let_the_absent_go();
         let Gauges { players, peers, .. } = self.sim.server.gauges();
         if (players, peers) != (0, 0) {
             self.fault(&format!("all have left, and there are {players} players and {peers} peers"));
         }
         // Those who knocked are closed when they have not joined, and rooms when they have been empty.
-        self.run(limits::JOIN_TIMEOUT.max(limits::EMPTY_ROOM_LINGER) + GRACE);
+        self.run(limits::JOIN_TIMEOUT.max(limits::EMPTY_ROOM_LINGER) + self.grace());
         let Gauges { connections, rooms, .. } = self.sim.server.gauges();
         if (connections, rooms) != (0, 0) {
             self.fault(&format!("all have left, and there are {connections} connections and {rooms} rooms"));
@@ -104,15 +107,23 @@ impl World {
         self.expect_places_to_wait();
     }
 
+    /// Of every fourth run, and of those whose ticks are no whole number of microseconds.
+    pub(super) fn expect_replays(&self) {
+        let tick = self.book.borrow().tick;
+        if self.seed.is_multiple_of(4) || !tick.as_nanos().is_multiple_of(1_000) {
+            self.recordings.check(tick).unwrap_or_else(|fault| self.fault(&fault));
+        }
+    }
+
     /// Those who crash are away before they leave, and may take a room along; its players learn that there is no place
     /// for them any more.
     fn let_the_absent_go(&mut self) {
         let begun = self.sim.elapsed();
         while self.is_somebody_away() {
-            if self.sim.elapsed() - begun > SILENCE + 3 * AWAY + GRACE {
+            if self.sim.elapsed() - begun > SILENCE + 3 * AWAY + self.grace() {
                 self.fault("somebody is away, and neither comes back nor leaves");
             }
-            self.run(GRACE);
+            self.run(self.grace());
         }
     }
 

@@ -17,6 +17,7 @@ mod ending;
 mod network;
 mod player;
 mod reader;
+mod recordings;
 mod transition;
 mod witness;
 mod world;
@@ -71,6 +72,7 @@ fn run(seed: u64) {
     world.run(RECOVERY - Duration::from_secs(1));
     world.expect_liveness();
     world.expect_nothing_left();
+    world.expect_replays();
 }
 
 fn number(name: &str, default: u64) -> u64 {

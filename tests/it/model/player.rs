@@ -11,7 +11,7 @@ use rtcade::wire::codes::CLOSE_REFUSED;
 use serde_json::Value;
 
 use super::witness::{Book, Greeting, Manner, SHUT, Said, Seat, Sent, Witness, unseal};
-use super::world::{AWAY, GRACE, SILENCE, STEP};
+use super::world::{AWAY, SILENCE, STEP};
 
 #[derive(Clone, Copy)]
 pub(super) enum Place {
@@ -210,7 +210,7 @@ impl Player {
     fn hear_joined(&mut self, client: usize, book: &Book, player: u32, welcome: &Value) -> Result<(), String> {
         let greeting: Greeting = serde_json::from_value(welcome.clone()).map_err(|error| error.to_string())?;
         let seat = book.seats.get(&client).ok_or("is let in by no game")?;
-        if (greeting.client, greeting.room, player) != (client, seat.room, seat.player) {
+        if (greeting.client, greeting.room, player) != (client, book.rooms[seat.room].id, seat.player) {
             return Err(format!("is greeted as player {player} with {greeting:?}"));
         }
         if self.heard.player.replace(player).is_some() || self.heard.refused || self.manner != Manner::Polite {
@@ -297,7 +297,10 @@ impl Player {
     fn said(&self, client: usize, book: &Book, tick: u32, value: &[u8]) -> Result<Said, String> {
         let said: Said = unseal(value)?;
         let seat = &book.seats[&client];
-        if said.room != seat.room || said.tick != tick || said.to.is_some_and(|player| player != seat.player) {
+        if said.room != book.rooms[seat.room].id
+            || said.tick != tick
+            || said.to.is_some_and(|player| player != seat.player)
+        {
             return Err(format!("had what is not for it: {said:?} at tick {tick}"));
         }
         Ok(said)
@@ -361,7 +364,7 @@ impl Player {
         // Who could say no goodbye is waited for.
         let was_away = self.heard.was_away || seat.is_some_and(|seat| seat.was_away);
         let grace = if ended && was_away { SILENCE + AWAY } else { Duration::ZERO };
-        let patience = grace + if is_slow { Duration::from_secs(8) } else { 2 * self.one_way + GRACE };
+        let patience = grace + if is_slow { Duration::from_secs(8) } else { 2 * self.one_way + book.grace() };
         if waited > patience { Err(format!("{what} for {waited:?}")) } else { Ok(()) }
     }
 }

@@ -4,8 +4,12 @@
 use rtcade::rand::RngExt;
 
 use super::network::{Garbage, Weather};
-use super::witness::{Audience, FAN, Manner, SHUT, Wish};
+use super::witness::{Audience, FAN, HALF, MUTE, Manner, QUARTER, SHUT, WIDE, WORDY, Wish};
 use super::world::World;
+
+/// Rooms, the common ones more often.
+const ROOMS: [&str; 16] =
+    ["ada", "ada", "ada", "bob", "bob", FAN, FAN, FAN, FAN, SHUT, HALF, HALF, QUARTER, MUTE, WIDE, WORDY];
 
 /// What may happen. Players are named by their number among all of the run.
 #[derive(Clone, Debug)]
@@ -76,7 +80,7 @@ impl Transition {
         Some(match rng.random_range(0..100) {
             0..=24 if !has_place => return None,
             0..=24 => {
-                let room = ["ada", "ada", "ada", "bob", "bob", FAN, FAN, FAN, FAN, SHUT][rng.random_range(0..10)];
+                let room = ROOMS[rng.random_range(0..ROOMS.len())];
                 let manner = match rng.random_range(0..20) {
                     0 => Manner::Unwelcome,
                     1 => Manner::Fatal,

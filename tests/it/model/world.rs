@@ -14,13 +14,36 @@ use rtcade::sim::Simulation;
 use super::network::Weather;
 use super::player::{Place, Player};
 use super::reader::Reader;
+use super::recordings::Recordings;
 use super::transition::Transition;
-use super::witness::{Book, Witness};
+use super::witness::{Book, Doorkeeper, Witness};
 
 pub(super) const MS: Duration = Duration::from_millis(1);
 /// The world is looked at this often.
 pub(super) const STEP: Duration = Duration::from_millis(25);
-/// What a server and a client may take to act on what they have, ticks included.
+/// Lengths of ticks; the common ones are drawn more often.
+const TICKS_NS: [u64; 16] = {
+    let ms = 1_000_000;
+    [
+        33 * ms,
+        33 * ms,
+        33 * ms,
+        33 * ms,
+        50 * ms,
+        50 * ms,
+        50 * ms,
+        100 * ms,
+        100 * ms,
+        100 * ms,
+        16_666_667,
+        16_666_667,
+        5 * ms,
+        10 * ms,
+        200 * ms,
+        1_000 * ms,
+    ]
+};
+/// The least time that a server and a client may take to act on what they have.
 pub(super) const GRACE: Duration = Duration::from_millis(500);
 pub(super) const MAX_PLAYERS: usize = 4;
 /// After which the server takes a silent websocket for lost.
@@ -49,12 +72,13 @@ pub(super) struct World {
     /// A connection closed before it could have had its last replies.
     pub(super) replies_lost: bool,
     pub(super) is_calm: bool,
+    pub(super) recordings: Recordings,
 }
 
 impl World {
     pub(super) fn new(seed: u64) -> World {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let tick = MS * [33, 50, 100][rng.random_range(0..3)];
+        let tick = Duration::from_nanos(TICKS_NS[rng.random_range(0..TICKS_NS.len())]);
         let book = Rc::new(RefCell::new(Book { tick, ..Book::default() }));
         let shared = Rc::clone(&book);
         let slow_path = std::env::var_os("RTCADE_SLOW_PATH").is_some();
@@ -64,7 +88,10 @@ impl World {
             config.grace = AWAY;
             config.slow_path = slow_path;
         };
-        let sim = Simulation::with_config(seed, configure, move |info| Witness::new(&shared, info, MAX_PLAYERS));
+        let mut sim = Simulation::with_config(seed, configure, move |info| Witness::new(&shared, info, MAX_PLAYERS));
+        sim.server.set_hooks(Doorkeeper(Rc::clone(&book)));
+        let recordings = Recordings::default();
+        recordings.attach(&mut sim.server);
         World {
             rng,
             seed,
@@ -78,7 +105,12 @@ impl World {
             bad_frames: 0,
             replies_lost: false,
             is_calm: false,
+            recordings,
         }
+    }
+
+    pub(super) fn grace(&self) -> Duration {
+        self.book.borrow().grace()
     }
 
     /// Players who are in, as far as they know, and have given no cause to be put out.
@@ -129,7 +161,7 @@ impl World {
             player.waits_since(sim).is_some_and(|since| since <= calm) || (player.heard.is_away && player.is_settled())
         };
         while self.players.iter().any(|player| holds_up(player, &self.sim)) {
-            if self.sim.elapsed() - calm > LONGEST_TIMEOUT + GRACE {
+            if self.sim.elapsed() - calm > LONGEST_TIMEOUT + self.grace() {
                 self.fault("the network is sound, and somebody is still held up or away");
             }
             self.run(STEP);
