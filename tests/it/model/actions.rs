@@ -144,7 +144,9 @@ impl World {
             Place::Simulation(id)
         };
         let one_way = if slow_reader { Duration::ZERO } else { one_way };
-        self.players.push(Player::new(place, room, manner, one_way, self.sim.elapsed()));
+        let mut player = Player::new(place, room, manner, one_way, self.sim.elapsed());
+        player.weather = weather;
+        self.players.push(player);
     }
 
     pub(super) fn leave(&mut self, player: usize) {

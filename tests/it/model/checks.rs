@@ -1,11 +1,17 @@
 //! What must hold at any time between the model and the server.
 
+use std::time::Duration;
+
 use rtcade::limits;
 
 use super::ERRORS;
 use super::player::{Place, Player};
 use super::reader::Reader;
+use super::witness::Output;
 use super::world::{STEP, World};
+
+/// How long a player may be without a state while their websocket is sound.
+const STALE: Duration = Duration::from_secs(2);
 
 impl World {
     /// Compares the model with the server.
@@ -32,6 +38,9 @@ impl World {
                 }
             };
             let known = &mut self.players[player];
+            if let Place::Reader(reader) = place {
+                known.previous_read = Some(self.readers[reader].previous_read);
+            }
             let book = self.book.borrow();
             let checked = known
                 .hear(player, &book, events, texts)
@@ -46,6 +55,27 @@ impl World {
         self.check_rooms();
         self.check_counts();
         self.check_connections();
+    }
+
+    /// Whoever is in a room and has a sound websocket gets a state every now and then, whatever becomes of datagrams.
+    pub(super) fn check_freshness(&mut self, step: Duration) {
+        let book = self.book.borrow();
+        for (number, player) in self.players.iter_mut().enumerate() {
+            let every = Output::of(player.room).every;
+            let state = player.heard.state;
+            let is_new = std::mem::replace(&mut player.newest_state, state) != state;
+            if is_new || every == 0 || !player.is_owed_states(number, &book) || player.held_up == self.awake {
+                player.stale = Duration::ZERO;
+                continue;
+            }
+            player.stale += step;
+            // A congested path gets every fourth state.
+            if player.stale > STALE + 4 * every * book.tick {
+                let (stale, weather) = (player.stale, player.weather);
+                drop(book);
+                self.fault(&format!("client {number} has a sound websocket, and no state for {stale:?}: {weather:?}"));
+            }
+        }
     }
 
     fn check_rooms(&mut self) {

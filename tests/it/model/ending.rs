@@ -1,7 +1,6 @@
 //! What must hold once the faults have stopped, and when all have left.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use rtcade::client::{Client, Status};
 use rtcade::limits;

@@ -15,16 +15,38 @@ use super::world::World;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Weather {
     Sound,
-    Lossy { permille: u16 },
-    Jittery { ms: u64 },
-    Narrow { bytes_per_s: u64 },
+    Lossy {
+        permille: u16,
+    },
+    Jittery {
+        ms: u64,
+    },
+    Narrow {
+        bytes_per_s: u64,
+    },
     Awful,
-    Blackout { ms: u64 },
-    Bursty { permille: u16, longest: u16 },
-    Duplicating { permille: u16 },
-    Reordering { permille: u16, by_ms: u64 },
-    Rebinding { every_ms: u64 },
+    Blackout {
+        ms: u64,
+    },
+    Bursty {
+        permille: u16,
+        longest: u16,
+    },
+    Duplicating {
+        permille: u16,
+    },
+    Reordering {
+        permille: u16,
+        by_ms: u64,
+    },
+    Rebinding {
+        every_ms: u64,
+    },
     NoUdp,
+    /// No datagram reaches the player.
+    DownLost,
+    /// No datagram reaches the server.
+    UpLost,
     Mtu(usize),
 }
 
@@ -41,7 +63,7 @@ pub(super) enum Garbage {
 
 impl Weather {
     pub(super) fn draw(rng: &mut impl Rng) -> Weather {
-        match rng.random_range(0..16) {
+        match rng.random_range(0..19) {
             0..=2 => Weather::Sound,
             3 | 4 => Weather::Lossy { permille: [20, 100, 300][rng.random_range(0..3)] },
             5 | 6 => Weather::Jittery { ms: rng.random_range(5..200) },
@@ -53,6 +75,8 @@ impl Weather {
             12 => Weather::Reordering { permille: rng.random_range(10..500), by_ms: rng.random_range(5..200) },
             13 => Weather::Rebinding { every_ms: [300, 2_000, 10_000][rng.random_range(0..3)] },
             14 => Weather::NoUdp,
+            15 | 16 => Weather::DownLost,
+            17 => Weather::UpLost,
             _ => Weather::Mtu(rng.random_range(200..1_200)),
         }
     }
@@ -74,6 +98,8 @@ impl Weather {
             }
             Weather::Rebinding { every_ms } => path.with(&Node::Rebinding(Duration::from_millis(every_ms))),
             Weather::NoUdp => path.with(&Node::NoUdp),
+            Weather::DownLost => Path { down: vec![Node::NoUdp, Node::Latency(one_way)], ..path },
+            Weather::UpLost => Path { up: vec![Node::NoUdp, Node::Latency(one_way)], ..path },
             Weather::Mtu(bytes) => path.with(&Node::Mtu(bytes)),
         }
     }
@@ -104,6 +130,7 @@ impl Garbage {
 impl World {
     pub(super) fn set_weather(&mut self, player: usize, weather: Weather) {
         let (now, one_way) = (self.sim.elapsed(), self.players[player].one_way);
+        self.players[player].weather = weather;
         if let Place::Simulation(id) = self.players[player].place {
             self.sim.set_path(id, weather.path(now, one_way));
         }

@@ -10,13 +10,18 @@ use rtcade::sim::{ClientId, Simulation};
 use rtcade::wire::codes::CLOSE_REFUSED;
 use serde_json::Value;
 
-use super::witness::{Book, Greeting, Manner, SHUT, Said, Seat, Sent, Witness, unseal};
+use super::network::Weather;
+use super::witness::{Book, Greeting, Manner, Output, SHUT, Said, Seat, Sent, Witness, unseal};
 use super::world::{AWAY, SILENCE, STEP};
 
+/// How old something unreliable may be when it arrives.
+const AGE: Duration = Duration::from_secs(2);
+
+/// Where a player's client is.
 #[derive(Clone, Copy)]
 pub(super) enum Place {
     Simulation(ClientId),
-    /// Among [`World::readers`].
+    /// Among [`World::readers`](super::world::World::readers).
     Reader(usize),
 }
 
@@ -31,6 +36,15 @@ pub(super) struct Player {
     /// How long their websocket has not been held up: nothing was on its way for longer than a sound network takes. So
     /// each message counts for no more than that, however often TCP had to send it again.
     pub(super) flowing: Duration,
+    /// When something was last held up on their websocket, in [`World::awake`](super::world::World::awake).
+    pub(super) held_up: Duration,
+    pub(super) weather: Weather,
+    /// The tick of their newest state, and for how long there has been no newer one though one was due.
+    pub(super) newest_state: Option<u32>,
+    pub(super) stale: Duration,
+    /// When they read the last time before this, in [`World::awake`](super::world::World::awake), where they read only
+    /// now and then.
+    pub(super) previous_read: Option<Duration>,
     pub(super) inputs: u32,
     pub(super) commands: u32,
     pub(super) may_be_flood: bool,
@@ -78,6 +92,11 @@ impl Player {
             one_way,
             came,
             flowing: Duration::ZERO,
+            held_up: Duration::ZERO,
+            weather: Weather::Sound,
+            newest_state: None,
+            stale: Duration::ZERO,
+            previous_read: None,
             inputs: 0,
             commands: 0,
             may_be_flood: false,
@@ -95,6 +114,19 @@ impl Player {
     /// Nothing has happened that may have ended their session.
     pub(super) fn is_settled(&self) -> bool {
         self.gone.is_none() && !self.may_be_bad && !self.may_be_flood && !self.heard.closed && !self.heard.refused
+    }
+
+    /// The game sends them states, and nothing but the network can be in the way.
+    pub(super) fn is_owed_states(&self, client: usize, book: &Book) -> bool {
+        let is_here = |seat: &Seat| seat.left.is_none() && !seat.is_away && book.rooms[seat.room].is_there;
+        // Of a large state no datagram passes where only small ones do.
+        let passes = !matches!(self.weather, Weather::Mtu(_));
+        matches!(self.place, Place::Simulation(_))
+            && self.is_settled()
+            && self.heard.player.is_some()
+            && !self.heard.is_away
+            && passes
+            && book.seats.get(&client).is_some_and(is_here)
     }
 
     /// Since when something has been on its way over the websocket, in the simulation's time. Nobody waits for what a
@@ -191,9 +223,15 @@ impl Player {
             Event::Resumed if !heard.is_away => return Err("is back, and was not away".to_owned()),
             Event::Resumed => heard.is_away = false,
             Event::Refused { code, .. } => return self.hear_refused(client, book, code),
-            Event::State { tick, value } => return self.hear_state(client, book, *tick, value),
+            Event::State { tick, value } => {
+                self.check_age(client, book, *tick)?;
+                return self.hear_state(client, book, *tick, value);
+            }
             Event::Event { tick, value, reliable } => {
                 let said = self.said(client, book, *tick, value)?;
+                if !reliable {
+                    self.check_age(client, book, *tick)?;
+                }
                 return self.hear_said(&book.seats[&client], &said, *reliable);
             }
             Event::Tick { tick, inputs } => return self.hear_tick(client, book, *tick, inputs),
@@ -242,7 +280,24 @@ impl Player {
         if self.heard.state.replace(tick).is_some_and(|newest| newest >= tick) {
             return Err(format!("had the state {} of tick {tick} after a newer one", said.number));
         }
+        let every = Output::of(self.room).every;
+        let mut newer = book.rooms[book.seats[&client].room].ran.range(tick + every..);
+        let next = newer.find(|(newer, _)| newer.is_multiple_of(every));
+        // Of a state in several parts some may have been read before.
+        if let Some((newer, _)) = next.filter(|&(_, &ran)| self.previous_read.is_some_and(|read| ran < read)) {
+            return Err(format!("reads the state of tick {tick}, and there was one of tick {newer} when it read last"));
+        }
         self.heard.states += 1;
+        Ok(())
+    }
+
+    /// What is unreliable is dropped rather than late. What TCP holds up is out of the server's hands.
+    fn check_age(&self, client: usize, book: &Book, tick: u32) -> Result<(), String> {
+        let ran = book.rooms[book.seats[&client].room].ran[&tick];
+        let age = book.now - ran;
+        if age > AGE && self.held_up < ran {
+            return Err(format!("had something unreliable of tick {tick}, which is {age:?} old"));
+        }
         Ok(())
     }
 

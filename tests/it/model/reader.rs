@@ -28,6 +28,9 @@ pub(super) struct Reader {
     pub(super) is_gone: bool,
     pub(super) opened: Duration,
     pub(super) reads_at: Duration,
+    /// When it read last, and before that.
+    pub(super) read: Duration,
+    pub(super) previous_read: Duration,
 }
 
 impl Reader {
@@ -55,6 +58,8 @@ impl World {
             is_gone: false,
             opened: self.awake,
             reads_at: self.awake,
+            read: self.awake,
+            previous_read: self.awake,
         });
         self.readers.len() - 1
     }
@@ -73,6 +78,7 @@ impl World {
         let mut most = if self.is_calm { usize::MAX } else { 0 };
         if reader.reads_at <= self.awake {
             most = most.max(self.rng.random_range(4..20));
+            reader.previous_read = std::mem::replace(&mut reader.read, self.awake);
             reader.reads_at = self.awake + MS * self.rng.random_range(0..900);
         }
         while most > 0 && !reader.is_gone {

@@ -169,6 +169,8 @@ impl Output {
 #[derive(Default)]
 pub(super) struct Book {
     pub(super) tick: Duration,
+    /// No earlier than it is, and a step later at most, in [`World::awake`](super::world::World::awake).
+    pub(super) now: Duration,
     /// Every room that was made, those that are gone included.
     pub(super) rooms: Vec<RoomPage>,
     /// By client, those that their game let in.
@@ -197,6 +199,8 @@ pub(super) struct RoomPage {
     pub(super) was_locked: bool,
     /// Their clients, by player.
     pub(super) members: BTreeMap<u32, usize>,
+    /// When each tick ran, as [`Book::now`] shows it.
+    pub(super) ran: BTreeMap<u32, Duration>,
     /// What was fanned out: player and number of each input, by tick.
     pub(super) ticks: BTreeMap<u32, Vec<(u32, u32)>>,
 }
@@ -260,6 +264,7 @@ impl Witness {
             is_there: true,
             was_locked: false,
             members: BTreeMap::new(),
+            ran: BTreeMap::new(),
             ticks: BTreeMap::new(),
         });
         Ok(Witness {
@@ -394,6 +399,13 @@ impl Witness {
         }
     }
 
+    fn note_tick(&self, tick: Tick) {
+        let mut book = self.book.borrow_mut();
+        book.missed_ticks += u64::from(tick.missed);
+        let now = book.now;
+        book.rooms[self.room].ran.insert(tick.number, now);
+    }
+
     fn note_away(&self, player: PlayerId, is_away: bool) {
         let Some(client) = self.clients.get(&player) else {
             return self.fault(format_args!("player {player} is not in, and is away: {is_away}"));
@@ -524,7 +536,7 @@ impl Game for Witness {
     }
 
     fn tick(&mut self, ctx: &mut Context<Witness>, tick: Tick, batch: &[Incoming<Witness>]) {
-        self.book.borrow_mut().missed_ticks += u64::from(tick.missed);
+        self.note_tick(tick);
         let known: BTreeSet<PlayerId> = ctx.players().map(|player| player.id).collect();
         if !known.iter().eq(self.clients.keys()) {
             self.fault(format_args!("the context has the players {known:?}, but {:?} are in", self.clients));

@@ -133,16 +133,22 @@ impl World {
         let end = self.sim.elapsed() + time;
         while self.sim.elapsed() < end {
             let step = STEP.min(end - self.sim.elapsed());
-            self.sim.run(step);
             self.awake += step;
+            self.book.borrow_mut().now = self.awake;
+            self.sim.run(step);
             for player in &mut self.players {
-                player.flowing += if player.is_held_up(&self.sim) { Duration::ZERO } else { step };
+                if player.is_held_up(&self.sim) {
+                    player.held_up = self.awake;
+                } else {
+                    player.flowing += step;
+                }
             }
             for reader in 0..self.readers.len() {
                 self.pump(reader);
             }
             self.end_websockets();
             self.check();
+            self.check_freshness(step);
         }
     }
 
