@@ -1,15 +1,17 @@
 //! A client of a simulation, and what it has seen.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
-use super::crossing::{Carries, DRAWS, Direction, Said, Stream, Traffic, Way};
+use super::crossing::{Carries, DRAWS, Datagram, Direction, Said, Stream, Traffic, Way};
 use super::path::Path;
-use super::{ClientId, Payload};
+use super::{ClientId, Payload, SERVER};
 use crate::client::{Client, Config, Event};
-use crate::server::ConnectionId;
+use crate::endpoint::LocalId;
+use crate::server::{Connect, ConnectionId};
 use crate::wire::msgpack;
 use crate::wire::signaling::RoomName;
 
@@ -42,7 +44,10 @@ pub struct SimulatedClient {
     /// One after the other; those before the last are given up.
     pub(super) websockets: Vec<Websocket>,
     pub(super) room: Option<RoomName>,
+    /// Addresses of the server that none of its datagrams reach, and from which none reach it.
+    pub(super) unreachable: BTreeSet<LocalId>,
     pub(super) deadline: Option<Instant>,
+    pub(super) check: Option<Datagram>,
     id: ClientId,
     seed: u64,
     round_trip: Duration,
@@ -69,7 +74,9 @@ impl SimulatedClient {
             down: Direction::new(seed, id.0, Way::Down, Carries::Datagrams),
             websockets: Vec::new(),
             room,
+            unreachable: BTreeSet::new(),
             deadline: None,
+            check: None,
             id,
             seed,
             round_trip: Duration::ZERO,
@@ -92,6 +99,12 @@ impl SimulatedClient {
         let (up, down) = (stream(Way::Up, &self.up), stream(Way::Down, &self.down));
         self.websockets.push(Websocket { up, down, is_over: false, is_dropped: false });
         self.connection()
+    }
+
+    /// Its newest websocket as the server sees it open.
+    pub(super) fn connect(&self) -> Connect {
+        let remote = SocketAddr::new(self.address.ip(), 40_000);
+        Connect { room: self.room.clone(), remote, local: SERVER.ip(), headers: Vec::new() }
     }
 
     /// The connection that the server knows its newest websocket by.
@@ -126,6 +139,12 @@ impl SimulatedClient {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The connectivity check that it sent last (RFC 8445 §7.2.4), and to which address of the server.
+    #[must_use]
+    pub fn last_check(&self) -> Option<(LocalId, &[u8])> {
+        self.check.as_ref().map(|datagram| (datagram.local, &*datagram.bytes))
     }
 
     /// Datagrams to the server.

@@ -47,6 +47,7 @@ impl World {
                     self.sim.rebind(id);
                 }
             }
+            Transition::Reach { player, server } => self.reach(player, Some(server)),
             Transition::StandStill { ms } => self.sim.stand_still(Duration::from_millis(ms)),
             Transition::Garbage { forged, kind, count } => {
                 for _ in 0..count {

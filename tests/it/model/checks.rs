@@ -71,9 +71,10 @@ impl World {
             player.stale += step;
             // A congested path gets every fourth state.
             if player.stale > STALE + 4 * every * book.tick {
-                let (stale, weather) = (player.stale, player.weather);
+                let (stale, weather, reaches) = (player.stale, player.weather, player.reaches);
+                let fault = format!("client {number} of room {} has had no state for {stale:?}", player.room);
                 drop(book);
-                self.fault(&format!("client {number} has a sound websocket, and no state for {stale:?}: {weather:?}"));
+                self.fault(&format!("{fault}, and its websocket is sound: {weather:?}, reaches {reaches:?}"));
             }
         }
     }

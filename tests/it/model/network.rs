@@ -136,6 +136,18 @@ impl World {
         }
     }
 
+    /// Of the server's addresses a player reaches this one alone, or all.
+    pub(super) fn reach(&mut self, player: usize, server: Option<u16>) {
+        if let Place::Simulation(id) = self.players[player].place
+            && self.has_two_addresses
+        {
+            self.players[player].reaches = server;
+            for local in 0..2 {
+                self.sim.set_reachable(id, LocalId(local), server.is_none_or(|server| server == local));
+            }
+        }
+    }
+
     /// A datagram that no client has sent.
     pub(super) fn inject(&mut self, forged: Option<usize>, bytes: &[u8]) {
         let forged = forged.and_then(|player| match self.players[player].place {

@@ -39,6 +39,8 @@ pub(super) struct Player {
     /// When something was last held up on their websocket, in [`World::awake`](super::world::World::awake).
     pub(super) held_up: Duration,
     pub(super) weather: Weather,
+    /// The one address of the server that they reach, where they don't reach both.
+    pub(super) reaches: Option<u16>,
     /// The tick of their newest state, and for how long there has been no newer one though one was due.
     pub(super) newest_state: Option<u32>,
     pub(super) stale: Duration,
@@ -94,6 +96,7 @@ impl Player {
             flowing: Duration::ZERO,
             held_up: Duration::ZERO,
             weather: Weather::Sound,
+            reaches: None,
             newest_state: None,
             stale: Duration::ZERO,
             previous_read: None,

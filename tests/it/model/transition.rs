@@ -32,6 +32,8 @@ pub(super) enum Transition {
     OfferAgain(usize),
     /// A player's network changes.
     Weather { player: usize, weather: Weather },
+    /// A player reaches the server at this of its addresses only.
+    Reach { player: usize, server: u16 },
     /// The address translation before a player forgets it.
     Rebind(usize),
     /// Everything stands still.
@@ -105,7 +107,8 @@ impl Transition {
                 let every_ms = [0, 5, 33][rng.random_range(0..3)];
                 Transition::Inputs { player: somebody?, count: rng.random_range(1..=12), every_ms }
             }
-            48..=50 => Transition::Rebind(somebody?),
+            48..=49 => Transition::Rebind(somebody?),
+            50 => Transition::Reach { player: somebody?, server: rng.random_range(0..2) },
             51..=66 => {
                 let wish = match rng.random_range(0..16) {
                     0 => Wish::KickMe,

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use rtcade::client::Client;
 use rtcade::limits;
 use rtcade::rand::{RngExt, SeedableRng};
-use rtcade::sim::Simulation;
+use rtcade::sim::{SERVER, Simulation};
 
 use super::network::Weather;
 use super::player::{Place, Player};
@@ -53,6 +53,8 @@ pub(super) const SILENCE: Duration =
 pub(super) const AWAY: Duration = Duration::from_secs(3);
 /// After which TCP sends again at the latest what was lost.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// The other address of a server that has two.
+const SECOND_ADDRESS: [u8; 4] = [10, 0, 0, 2];
 /// Clients of one run.
 pub(super) const CLIENTS: usize = 10;
 
@@ -73,12 +75,14 @@ pub(super) struct World {
     pub(super) replies_lost: bool,
     pub(super) is_calm: bool,
     pub(super) recordings: Recordings,
+    pub(super) has_two_addresses: bool,
 }
 
 impl World {
     pub(super) fn new(seed: u64) -> World {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let tick = Duration::from_nanos(TICKS_NS[rng.random_range(0..TICKS_NS.len())]);
+        let has_two_addresses = rng.random_bool(0.3);
         let book = Rc::new(RefCell::new(Book { tick, ..Book::default() }));
         let shared = Rc::clone(&book);
         let slow_path = std::env::var_os("RTCADE_SLOW_PATH").is_some();
@@ -87,6 +91,9 @@ impl World {
             config.max_players = MAX_PLAYERS;
             config.grace = AWAY;
             config.slow_path = slow_path;
+            if has_two_addresses {
+                config.interfaces = vec![SERVER.ip(), SECOND_ADDRESS.into()];
+            }
         };
         let mut sim = Simulation::with_config(seed, configure, move |info| Witness::new(&shared, info, MAX_PLAYERS));
         sim.server.set_hooks(Doorkeeper(Rc::clone(&book)));
@@ -106,6 +113,7 @@ impl World {
             replies_lost: false,
             is_calm: false,
             recordings,
+            has_two_addresses,
         }
     }
 
@@ -158,7 +166,10 @@ impl World {
         self.is_calm = true;
         for player in 0..self.players.len() {
             match &mut self.players[player].websocket_ends {
-                None => self.set_weather(player, Weather::Sound),
+                None => {
+                    self.set_weather(player, Weather::Sound);
+                    self.reach(player, None);
+                }
                 Some(ends) => *ends = ends.map(|ends| self.awake.min(ends)),
             }
         }
