@@ -93,14 +93,12 @@ pub(super) fn signal_bytes(signal: &Signal) -> usize {
 }
 
 impl<G: Game> Server<G> {
-    /// Bytes that wait in [`Server::poll_signal`] for a connection, what keeps them in their queue included: no more
-    /// than twice [`limits::RELIABLE_QUEUE_BYTES`].
+    /// Bytes that must arrive and wait in [`Server::poll_signal`] for a connection, see
+    /// [`limits::RELIABLE_QUEUE_BYTES`].
     #[doc(hidden)]
     #[must_use]
     pub fn queued_bytes(&self, connection: ConnectionId) -> usize {
-        let Some(connection) = self.by_id.get(&connection).map(|&index| &self.connections[index]) else { return 0 };
-        let unreliable: usize = connection.unreliable.iter().map(|body| body.bytes.len()).sum();
-        connection.outgoing_bytes + connection.outgoing.len() * size_of::<Signal>() + unreliable
+        self.by_id.get(&connection).map_or(0, |&index| self.connections[index].outgoing_bytes)
     }
 
     pub(super) fn grant(&mut self, index: usize, reply_to: &ReplyTo, data: &impl Serialize) {

@@ -12,12 +12,15 @@ use rtcade::wire::msgpack;
 use super::network::Weather;
 use super::player::{Place, Player};
 use super::reader::Reader;
-use super::transition::{Transition, Whom};
-use super::witness::{Manner, Order, Sealed, Sent, Ticket, Wish};
-use super::world::{MS, World};
+use super::transition::{Stage, Transition, Whom};
+use super::witness::{Manner, Nest, Order, Sealed, Sent, Ticket, Wish, padded};
+use super::world::{MS, SILENCE, STEP, World};
 
 /// Commands of one client that are on their way at once: a websocket that was held up brings all in one tick.
 const COMMANDS_UNDER_WAY: u32 = 8;
+
+/// Arrays around an input in what a room fans out.
+const FAN_OUT_DEPTH: usize = 3;
 
 impl World {
     pub(super) fn apply(&mut self, transition: Transition) {
@@ -65,11 +68,13 @@ impl World {
                 self.excuse_the_absent(player);
                 self.binary(self.players[player].place, BAD_FRAMES[number % BAD_FRAMES.len()]);
             }
-            Transition::Misfit { player } => {
-                self.players[player].may_be_bad = true;
-                let now = self.sim.now();
-                self.client(player).command(now, &"no order").unwrap();
-            }
+            Transition::Misfit { player, input } => self.misfit(player, input),
+            Transition::Nested { player, depth } => self.nested(player, depth),
+            Transition::Largest { player, command } => self.largest(player, command),
+            Transition::FloodOutside(stage) => self.flood_outside(stage),
+            Transition::Replay { player, times } => self.replay_check(player, times),
+            Transition::Hoard(player) => self.hoard(player),
+            Transition::Pongs(player) => self.pongs(player),
             Transition::Flood { player, frames } => self.flood(player, frames),
         }
         self.check();
@@ -85,6 +90,131 @@ impl World {
                 *is_gone = true;
                 self.sim.server.handle_disconnect(now, *connection, Disconnect::Lost);
             }
+        }
+    }
+
+    fn misfit(&mut self, player: usize, input: bool) {
+        self.players[player].may_be_bad = true;
+        let now = self.sim.now();
+        if input {
+            // It may be lost, or come too late for its window.
+            self.players[player].is_excused = true;
+            self.players[player].inputs += 1;
+            self.client(player).send(now, &"no input").unwrap();
+        } else {
+            self.client(player).command(now, &"no order").unwrap();
+        }
+    }
+
+    /// Past the limit it is refused where it is sent, or costs the place. What is fanned out nests deeper than what was
+    /// sent, so a limit below [`limits::MSGPACK_DEPTH`] is right as well.
+    fn nested(&mut self, player: usize, depth: usize) {
+        if !self.players[player].is_settled() {
+            return;
+        }
+        let known = &mut self.players[player];
+        let nest = Nest::new(depth - Sent::DEPTH);
+        let input = Sealed::new(Sent { client: player, number: known.inputs + 1, padding: String::new(), nest });
+        if depth > limits::MSGPACK_DEPTH - FAN_OUT_DEPTH {
+            (known.may_be_bad, known.is_excused) = (true, true);
+            self.bad_frames += 1;
+        }
+        let now = self.sim.now();
+        let is_sent = self.client(player).send(now, &input).is_ok();
+        assert!(is_sent || depth > limits::MSGPACK_DEPTH - FAN_OUT_DEPTH, "a depth of {depth} is refused");
+        self.players[player].inputs += u32::from(is_sent);
+    }
+
+    fn largest(&mut self, player: usize, command: bool) {
+        let now = self.sim.now();
+        let number = if command { self.players[player].commands } else { self.players[player].inputs } + 1;
+        let limit =
+            if command { limits::RELIABLE_UP_BYTES - limits::RELIABLE_HEADER_BYTES } else { limits::INPUT_BYTES };
+        if !self.players[player].is_settled() || (command && !self.may_command(player)) {
+            return;
+        }
+        for bytes in [limit + 1, limit] {
+            let sent = if command {
+                let order = padded(bytes, |padding| Order { client: player, number, wish: Wish::Nothing, padding });
+                self.client(player).command(now, &order).is_ok()
+            } else {
+                let nest = Nest::default();
+                let input = padded(bytes, |padding| Sent { client: player, number, padding, nest: nest.clone() });
+                self.client(player).send(now, &input).is_ok()
+            };
+            assert_eq!(sent, bytes == limit, "{bytes} bytes, and {limit} may be sent");
+        }
+        let known = &mut self.players[player];
+        if command { known.commands += 1 } else { known.inputs += 1 }
+    }
+
+    fn flood_outside(&mut self, stage: Stage) {
+        let reader = self.open(None, "ada");
+        let place = Place::Reader(reader);
+        match stage {
+            Stage::Arrived => {}
+            Stage::Joining => {
+                let ticket = Ticket { client: usize::MAX, manner: Manner::Unwelcome };
+                self.text(place, &serde_json::json!({"a": "join", "d": {"data": ticket}}).to_string());
+            }
+            Stage::Closing => self.text(place, BAD_JOINS[0]),
+        }
+        (0..3 * limits::SIGNALS_PER_SECOND).for_each(|_| self.text(place, r#"{"a":"fly"}"#));
+        (0..3 * limits::FRAMES_PER_SECOND).for_each(|_| self.binary(place, BAD_FRAMES[0]));
+    }
+
+    /// Fills the queue of a player that reads no more, has another put out, of which they would be told, and ends their
+    /// connection.
+    fn hoard(&mut self, player: usize) {
+        let Place::Reader(reader) = self.players[player].place else { return };
+        let connection = self.readers[reader].connection;
+        let others = |&other: &usize| other != player && self.players[other].room == self.players[player].room;
+        let Some(other) = self.members().into_iter().find(others) else { return };
+        self.crash(player, None);
+        let long = format!(r#"{{"a":"exchangeSdp","d":"{}"}}"#, "x".repeat(limits::RELIABLE_UP_BYTES - 100));
+        for request in [long.as_str(), BAD_REQUESTS[0]] {
+            loop {
+                let before = self.sim.server.queued_bytes(connection);
+                self.text(Place::Reader(reader), request);
+                let after = self.sim.server.queued_bytes(connection);
+                // It is full or gone, or the next reply would fill it.
+                if after <= before || 2 * after - before > limits::RELIABLE_QUEUE_BYTES {
+                    break;
+                }
+                if request.len() > 1_000 {
+                    self.run(STEP);
+                }
+            }
+        }
+        self.players[other].may_be_flood = true;
+        self.excuse_the_absent(other);
+        let flooding = match self.players[other].place {
+            Place::Simulation(id) => self.sim[id].connection(),
+            Place::Reader(reader) => self.readers[reader].connection,
+        };
+        let now = self.sim.now();
+        for _ in 0..3 * limits::SIGNALS_PER_SECOND {
+            self.sim.server.handle_text(now, flooding, BAD_REQUESTS[0]);
+        }
+        self.players[player].websocket_ends = Some(Some(self.awake));
+        self.end_websockets();
+    }
+
+    /// A player that reads nothing is put out, whatever their websocket sends by itself.
+    fn pongs(&mut self, player: usize) {
+        let Place::Reader(reader) = self.players[player].place else { return };
+        let connection = self.readers[reader].connection;
+        self.crash(player, None);
+        let begun = self.awake;
+        while self.awake - begun < SILENCE + limits::HEARTBEAT_INTERVAL + self.grace() {
+            self.sim.server.handle_pong(self.sim.now(), connection);
+            self.run(STEP);
+        }
+        let book = self.book.borrow();
+        let seat = &book.seats[&player];
+        if seat.left.is_none() && !seat.is_away && book.rooms[seat.room].is_there {
+            drop(book);
+            self.fault(&format!("client {player} reads nothing, and pongs keep it in"));
         }
     }
 
@@ -183,7 +313,8 @@ impl World {
         }
         let padding = "x".repeat(self.rng.random_range(0..60));
         self.players[player].inputs += 1;
-        let input = Sealed::new(Sent { client: player, number: self.players[player].inputs, padding });
+        let nest = Nest::default();
+        let input = Sealed::new(Sent { client: player, number: self.players[player].inputs, padding, nest });
         let now = self.sim.now();
         let number = self.client(player).send(now, &input).unwrap();
         assert_eq!(number, self.players[player].inputs);
@@ -191,13 +322,17 @@ impl World {
 
     pub(super) fn command(&mut self, player: usize, wish: Wish) {
         let now = self.sim.now();
-        let known = &mut self.players[player];
-        if known.commands - self.book.borrow().seats[&player].commands == COMMANDS_UNDER_WAY {
+        if !self.may_command(player) {
             return;
         }
+        let known = &mut self.players[player];
         known.commands += 1;
-        let order = Sealed::new(Order { client: player, number: known.commands, wish });
+        let order = Sealed::new(Order { client: player, number: known.commands, wish, padding: String::new() });
         self.client(player).command(now, &order).unwrap();
+    }
+
+    fn may_command(&self, player: usize) -> bool {
+        self.players[player].commands - self.book.borrow().seats[&player].commands < COMMANDS_UNDER_WAY
     }
 
     /// What is relayed says who sent it, and whom it is for.

@@ -54,6 +54,7 @@ impl World {
         }
         self.check_rooms();
         self.check_counts();
+        self.check_bounds();
         self.check_connections();
     }
 
@@ -75,6 +76,20 @@ impl World {
                 let fault = format!("client {number} of room {} has had no state for {stale:?}", player.room);
                 drop(book);
                 self.fault(&format!("{fault}, and its websocket is sound: {weather:?}, reaches {reaches:?}"));
+            }
+        }
+    }
+
+    /// Of what the server keeps and sends for strangers.
+    fn check_bounds(&self) {
+        let (stray, injected) = (self.sim.stray_bytes(), self.injected_bytes);
+        if stray > limits::UNPROVEN_AMPLIFICATION * injected {
+            self.fault(&format!("{stray} bytes were sent to addresses from which {injected} had come"));
+        }
+        for reader in &self.readers {
+            let queued = self.sim.server.queued_bytes(reader.connection);
+            if queued > limits::RELIABLE_QUEUE_BYTES {
+                self.fault(&format!("{queued} bytes wait for {:?}", reader.connection));
             }
         }
     }

@@ -96,6 +96,7 @@ impl World {
         if self.sim.server.poll_timeout().is_some() {
             self.fault("nothing is left, and the server waits for something");
         }
+        self.expect_all_have_left();
         let refusals: u64 = self.players.iter().map(|player| player.heard.refusals).sum();
         let nobodys: usize = self.readers.iter().filter(|reader| reader.client.is_none()).map(Reader::refusals).sum();
         let counted = self.sim.server.counters().refused_requests;
@@ -106,11 +107,36 @@ impl World {
         self.expect_places_to_wait();
     }
 
+    /// The server stops in the middle of the run: every game is told at once of each of its players that
+    /// they leave, because the process may end next.
+    pub(super) fn shut_down(&mut self) {
+        self.has_stopped = true;
+        self.sim.server.handle_shutdown(self.sim.now());
+        self.expect_all_have_left();
+        let Gauges { players, peers, .. } = self.sim.server.gauges();
+        if (players, peers) != (0, 0) {
+            self.fault(&format!("the server has stopped with {players} players and {peers} peers"));
+        }
+    }
+
+    /// Each that joined has left, unless their room's game has failed. No game is told twice, see the game.
+    fn expect_all_have_left(&self) {
+        let book = self.book.borrow();
+        if let Some(fault) = book.faults.first() {
+            self.fault(fault);
+        }
+        for (client, seat) in &book.seats {
+            if seat.left.is_none() && !book.rooms[seat.room].has_failed {
+                self.fault(&format!("client {client} is gone, and the game of room {} was not told", seat.room));
+            }
+        }
+    }
+
     /// Of every fourth run, and of those whose ticks are no whole number of microseconds.
     pub(super) fn expect_replays(&self) {
         let tick = self.book.borrow().tick;
         if self.seed.is_multiple_of(4) || !tick.as_nanos().is_multiple_of(1_000) {
-            self.recordings.check(tick).unwrap_or_else(|fault| self.fault(&fault));
+            self.recordings.check(tick, self.has_stopped).unwrap_or_else(|fault| self.fault(&fault));
         }
     }
 

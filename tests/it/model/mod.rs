@@ -68,6 +68,11 @@ fn run(seed: u64) {
         let pause = [0, 20, 100, 250, 600][world.rng.random_range(0..5)];
         world.run(Duration::from_millis(pause));
     }
+    if world.rng.random_ratio(1, 5) {
+        world.shut_down();
+        world.expect_replays();
+        return;
+    }
     world.calm();
     world.run(RECOVERY - Duration::from_secs(1));
     world.expect_liveness();

@@ -11,6 +11,9 @@ use rtcade::sim::{Node, Path, RateLimit};
 use super::player::Place;
 use super::world::World;
 
+/// Where datagrams of no client come from.
+const ELSEWHERE: [u8; 4] = [198, 51, 100, 7];
+
 /// What a player's network does.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Weather {
@@ -148,6 +151,19 @@ impl World {
         }
     }
 
+    /// The last connectivity check of a player comes again from elsewhere, once a second.
+    pub(super) fn replay_check(&mut self, player: usize, times: u32) {
+        let Place::Simulation(id) = self.players[player].place else { return };
+        let Some((local, check)) = self.sim[id].last_check() else { return };
+        let check = check.to_owned();
+        for _ in 0..times {
+            let source = SocketAddr::from((ELSEWHERE, self.rng.random_range(1..=65_535)));
+            self.sim.server.handle_datagram(self.sim.now(), local, source, &check);
+            self.injected_bytes += check.len() as u64;
+            self.run(Duration::from_secs(1));
+        }
+    }
+
     /// A datagram that no client has sent.
     pub(super) fn inject(&mut self, forged: Option<usize>, bytes: &[u8]) {
         let forged = forged.and_then(|player| match self.players[player].place {
@@ -158,8 +174,9 @@ impl World {
             let kinds = counters.unroutable;
             kinds.unknown + kinds.stun + kinds.dtls
         };
+        self.injected_bytes += if forged.is_none() { bytes.len() as u64 } else { 0 };
         let before = unroutable(self.sim.server.counters());
-        let source = forged.unwrap_or(SocketAddr::from(([198, 51, 100, 7], self.rng.random_range(1..=65_535))));
+        let source = forged.unwrap_or(SocketAddr::from((ELSEWHERE, self.rng.random_range(1..=65_535))));
         self.sim.server.handle_datagram(self.sim.now(), LocalId(0), source, bytes);
         let counted = unroutable(self.sim.server.counters()) - before;
         if forged.is_none() && counted != 1 {

@@ -4,6 +4,7 @@
 use rtcade::rand::RngExt;
 
 use super::network::{Garbage, Weather};
+use super::player::Place;
 use super::witness::{Audience, FAN, HALF, MUTE, Manner, QUARTER, SHUT, WIDE, WORDY, Wish};
 use super::world::World;
 
@@ -46,10 +47,31 @@ pub(super) enum Transition {
     BadRequest { player: Option<usize>, number: usize },
     /// A player sends a frame that can't be read.
     BadFrame { player: usize, number: usize },
-    /// A player sends what their game can't read.
-    Misfit { player: usize },
+    /// A player sends what their game can't read, as a command or as an input.
+    Misfit { player: usize, input: bool },
+    /// A player sends an input that nests so deep.
+    Nested { player: usize, depth: usize },
+    /// A player sends a value of as many bytes as one may have, and tries one byte more.
+    Largest { player: usize, command: bool },
     /// A player sends too many requests, or too many frames.
     Flood { player: usize, frames: bool },
+    /// A connection floods that has not joined, that is joining, or that is being closed.
+    FloodOutside(Stage),
+    /// A connectivity check of a player comes again, from elsewhere, so many times.
+    Replay { player: usize, times: u32 },
+    /// A player reads no more. Their websocket sends what must be answered until its queue is all but full; then another
+    /// floods, and then it closes.
+    Hoard(usize),
+    /// A player reads no more, and sends pongs that nobody asked for.
+    Pongs(usize),
+}
+
+/// What has become of a connection that is in no room.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Stage {
+    Arrived,
+    Joining,
+    Closing,
 }
 
 /// To whom, and by which request.
@@ -77,9 +99,12 @@ impl Transition {
         let members = world.members();
         let has_place = world.has_place_for_clients();
         let is_flooding = world.is_flooding();
+        let readers: Vec<usize> =
+            members.iter().copied().filter(|&member| matches!(world.players[member].place, Place::Reader(_))).collect();
         let rng = &mut world.rng;
+        let a_reader = (!readers.is_empty()).then(|| readers[rng.random_range(0..readers.len())]);
         let somebody = (!members.is_empty()).then(|| members[rng.random_range(0..members.len())]);
-        Some(match rng.random_range(0..100) {
+        Some(match rng.random_range(0..117) {
             0..=24 if !has_place => return None,
             0..=24 => {
                 let room = ROOMS[rng.random_range(0..ROOMS.len())];
@@ -107,8 +132,7 @@ impl Transition {
                 let every_ms = [0, 5, 33][rng.random_range(0..3)];
                 Transition::Inputs { player: somebody?, count: rng.random_range(1..=12), every_ms }
             }
-            48..=49 => Transition::Rebind(somebody?),
-            50 => Transition::Reach { player: somebody?, server: rng.random_range(0..2) },
+            48..=50 => Transition::Rebind(somebody?),
             51..=66 => {
                 let wish = match rng.random_range(0..16) {
                     0 => Wish::KickMe,
@@ -144,7 +168,15 @@ impl Transition {
                 Transition::BadRequest { player: somebody.filter(|_| rng.random()), number: rng.random_range(0..100) }
             }
             96..=97 => Transition::BadFrame { player: somebody?, number: rng.random_range(0..100) },
-            98 => Transition::Misfit { player: somebody? },
+            98 => Transition::Misfit { player: somebody?, input: rng.random() },
+            99..=101 => Transition::Weather { player: somebody?, weather: Weather::DownLost },
+            102 | 103 => Transition::Nested { player: somebody?, depth: rng.random_range(8..=17) },
+            104 => Transition::Largest { player: somebody?, command: rng.random() },
+            105 => Transition::FloodOutside([Stage::Arrived, Stage::Joining, Stage::Closing][rng.random_range(0..3)]),
+            106 | 107 => Transition::Replay { player: somebody?, times: rng.random_range(1..=4) },
+            108 => Transition::Hoard(a_reader?),
+            109 => Transition::Pongs(a_reader?),
+            110..=114 => Transition::Reach { player: somebody?, server: rng.random_range(0..2) },
             _ => Transition::Flood { player: somebody?, frames: rng.random() },
         })
     }

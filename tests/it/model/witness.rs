@@ -68,6 +68,38 @@ pub(super) struct Sent {
     pub(super) client: usize,
     pub(super) number: u32,
     pub(super) padding: String,
+    pub(super) nest: Nest,
+}
+
+impl Sent {
+    /// How deep an input with an empty nest nests: the seal, the body, and the nest.
+    pub(super) const DEPTH: usize = 3;
+}
+
+/// Arrays within arrays.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Nest(Vec<Nest>);
+
+impl Nest {
+    /// So many more than an empty one.
+    pub(super) fn new(depth: usize) -> Nest {
+        (0..depth).fold(Nest::default(), |nest, _| Nest(vec![nest]))
+    }
+}
+
+/// A body with the padding that makes it so many bytes long when it is encoded.
+pub(super) fn padded<T: Serialize>(bytes: usize, body: impl Fn(String) -> T) -> Sealed<T> {
+    let mut padding = bytes;
+    for letter in ('a'..='z').cycle() {
+        let sealed = Sealed::new(body(letter.to_string().repeat(padding)));
+        let encoded = msgpack::encode(&sealed, usize::MAX).unwrap().len();
+        if encoded == bytes {
+            return sealed;
+        }
+        // The sum, which another letter changes, takes a byte more or less by chance.
+        padding = if encoded > bytes { padding - (encoded - bytes) } else { padding + 1 };
+    }
+    unreachable!("letters go on")
 }
 
 /// A command.
@@ -76,6 +108,7 @@ pub(super) struct Order {
     pub(super) client: usize,
     pub(super) number: u32,
     pub(super) wish: Wish,
+    pub(super) padding: String,
 }
 
 /// What a command asks the game for.
@@ -196,6 +229,7 @@ pub(super) struct RoomPage {
     /// What its game calls it.
     pub(super) id: u64,
     pub(super) is_there: bool,
+    pub(super) has_failed: bool,
     pub(super) was_locked: bool,
     /// Their clients, by player.
     pub(super) members: BTreeMap<u32, usize>,
@@ -262,6 +296,7 @@ impl Witness {
             name: info.name.clone(),
             id,
             is_there: true,
+            has_failed: false,
             was_locked: false,
             members: BTreeMap::new(),
             ran: BTreeMap::new(),
@@ -287,6 +322,7 @@ impl Witness {
         self.failed = true;
         let mut book = self.book.borrow_mut();
         book.panics += 1;
+        book.rooms[self.room].has_failed = true;
         book.missed_untold |= before_tick;
         drop(book);
         resume_unwind(Box::new("a game that was asked to"))

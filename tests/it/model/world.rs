@@ -71,11 +71,14 @@ pub(super) struct World {
     /// Since when each room has been empty, in that time.
     pub(super) empty_since: BTreeMap<usize, Duration>,
     pub(super) bad_frames: u64,
+    /// Of datagrams from addresses of no client.
+    pub(super) injected_bytes: u64,
     /// A connection closed before it could have had its last replies.
     pub(super) replies_lost: bool,
     pub(super) is_calm: bool,
     pub(super) recordings: Recordings,
     pub(super) has_two_addresses: bool,
+    pub(super) has_stopped: bool,
 }
 
 impl World {
@@ -110,10 +113,12 @@ impl World {
             awake: Duration::ZERO,
             empty_since: BTreeMap::new(),
             bad_frames: 0,
+            injected_bytes: 0,
             replies_lost: false,
             is_calm: false,
             recordings,
             has_two_addresses,
+            has_stopped: false,
         }
     }
 
