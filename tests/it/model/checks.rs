@@ -7,11 +7,13 @@ use rtcade::limits;
 use super::ERRORS;
 use super::player::{Place, Player};
 use super::reader::Reader;
-use super::witness::Output;
+use super::witness::{FAN, Output};
 use super::world::{STEP, World};
 
-/// How long a player may be without a state while their websocket is sound.
+/// How long there may be no new state while a websocket is sound.
 const STALE: Duration = Duration::from_secs(2);
+/// The same of ticks that are fanned out: those that are missing are asked for again after a second.
+const TICKS_STALE: Duration = Duration::from_secs(3);
 
 impl World {
     /// Compares the model with the server.
@@ -58,25 +60,27 @@ impl World {
         self.check_connections();
     }
 
-    /// Whoever is in a room and has a sound websocket gets a state every now and then, whatever becomes of datagrams.
+    /// Over a sound websocket states come every now and then, and all ticks that are fanned out, whatever becomes of
+    /// datagrams.
     pub(super) fn check_freshness(&mut self, step: Duration) {
         let book = self.book.borrow();
+        let mut fault = None;
         for (number, player) in self.players.iter_mut().enumerate() {
             let every = Output::of(player.room).every;
-            let state = player.heard.state;
-            let is_new = std::mem::replace(&mut player.newest_state, state) != state;
-            if is_new || every == 0 || !player.is_owed_states(number, &book) || player.held_up == self.awake {
-                player.stale = Duration::ZERO;
-                continue;
-            }
-            player.stale += step;
+            let is_owed = player.is_owed_states(number, &book) && player.held_up != self.awake;
+            let states = player.states.note(player.heard.state, is_owed && every > 0, step);
+            let ticks = player.ticks.note(player.heard.tick, is_owed && player.room == FAN, step);
             // A congested path gets every fourth state.
-            if player.stale > STALE + 4 * every * book.tick {
-                let (stale, weather, reaches) = (player.stale, player.weather, player.reaches);
-                let fault = format!("client {number} of room {} has had no state for {stale:?}", player.room);
-                drop(book);
-                self.fault(&format!("{fault}, and its websocket is sound: {weather:?}, reaches {reaches:?}"));
+            if states > STALE + 4 * every * book.tick || ticks > TICKS_STALE + 4 * book.tick {
+                let Player { room, weather, reaches, .. } = player;
+                let stale =
+                    format!("client {number} of room {room} has had no state for {states:?}, no tick for {ticks:?}");
+                fault = Some(format!("{stale}, and its websocket is sound: {weather:?}, reaches {reaches:?}"));
             }
+        }
+        drop(book);
+        if let Some(fault) = fault {
+            self.fault(&fault);
         }
     }
 
@@ -172,7 +176,7 @@ impl World {
                 most += self.sim[id].connections().count() - 1;
             }
         }
-        let readers = self.readers.iter().filter(|reader| !reader.is_gone).count();
+        let readers = self.readers.iter().filter(|reader| !reader.is_gone).count() + self.strangers;
         let counted = self.sim.server.gauges().connections;
         if !(least + readers..=most + readers).contains(&counted) {
             self.fault(&format!("{counted} connections are counted, there are {least} to {most}, and {readers}"));

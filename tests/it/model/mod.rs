@@ -12,6 +12,7 @@
 //! `MODEL_SEEDS` says how many seeds to run, `MODEL_FIRST_SEED` the first of them.
 
 mod actions;
+mod attacks;
 mod checks;
 mod ending;
 mod network;
@@ -62,6 +63,9 @@ fn run(seed: u64) {
     ERRORS.take();
     let mut world = World::new(seed);
     let transitions = world.rng.random_range(20..=50);
+    if world.is_crowded() {
+        world.gather();
+    }
     for _ in 0..transitions {
         let transition = Transition::draw(&mut world);
         world.apply(transition);

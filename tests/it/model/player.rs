@@ -14,6 +14,10 @@ use super::network::Weather;
 use super::witness::{Book, Greeting, Manner, Output, SHUT, Said, Seat, Sent, Witness, unseal};
 use super::world::{AWAY, SILENCE, STEP};
 
+/// Bytes of presence that a player may be told, and those on top for each that comes or goes.
+const PRESENCE_BYTES: usize = 8 * 1_024;
+const CHANGE_BYTES: usize = 1_024;
+
 /// How old something unreliable may be when it arrives.
 const AGE: Duration = Duration::from_secs(2);
 
@@ -41,12 +45,13 @@ pub(super) struct Player {
     pub(super) weather: Weather,
     /// The one address of the server that they reach, where they don't reach both.
     pub(super) reaches: Option<u16>,
-    /// The tick of their newest state, and for how long there has been no newer one though one was due.
-    pub(super) newest_state: Option<u32>,
-    pub(super) stale: Duration,
+    pub(super) states: Freshness,
+    pub(super) ticks: Freshness,
     /// When they read the last time before this, in [`World::awake`](super::world::World::awake), where they read only
     /// now and then.
     pub(super) previous_read: Option<Duration>,
+    /// How much longer than others they may wait for the reply to their join.
+    pub(super) may_wait: Duration,
     pub(super) inputs: u32,
     pub(super) commands: u32,
     pub(super) may_be_flood: bool,
@@ -63,6 +68,22 @@ pub(super) struct Player {
     /// Since when the model sees something that must pass.
     pub(super) unsettled: Option<Duration>,
     pub(super) heard: Heard,
+}
+
+/// The newest that came of a kind, and for how long nothing newer has come though it was due.
+#[derive(Default)]
+pub(super) struct Freshness {
+    newest: Option<u32>,
+    stale: Duration,
+}
+
+impl Freshness {
+    /// For how long nothing newer has come.
+    pub(super) fn note(&mut self, newest: Option<u32>, is_due: bool, step: Duration) -> Duration {
+        let is_new = std::mem::replace(&mut self.newest, newest) != newest;
+        self.stale = if is_new || !is_due { Duration::ZERO } else { self.stale + step };
+        self.stale
+    }
 }
 
 /// What a player's client has said so far.
@@ -83,6 +104,9 @@ pub(super) struct Heard {
     pub(super) unreliable: BTreeSet<u64>,
     pub(super) others: BTreeSet<u32>,
     pub(super) refusals: u64,
+    /// Bytes of presence, and how many have come and gone.
+    presence_bytes: usize,
+    changes: usize,
 }
 
 impl Player {
@@ -97,9 +121,10 @@ impl Player {
             held_up: Duration::ZERO,
             weather: Weather::Sound,
             reaches: None,
-            newest_state: None,
-            stale: Duration::ZERO,
+            states: Freshness::default(),
+            ticks: Freshness::default(),
             previous_read: None,
+            may_wait: Duration::ZERO,
             inputs: 0,
             commands: 0,
             may_be_flood: false,
@@ -187,12 +212,28 @@ impl Player {
         if let Some(relayed) = relayed {
             self.check_relayed(client, book, &relayed)?;
         }
+        self.check_presence(text)?;
         let player = || u32::try_from(text["d"]["player"].as_u64().unwrap()).unwrap();
         if text["a"] == "eventJoin" && !self.heard.others.insert(player()) {
             return Err(format!("is told twice of player {}", player()));
         }
         if text["a"] == "eventLeave" && !self.heard.others.remove(&player()) {
             return Err(format!("is told that player {} left, whom it did not know", player()));
+        }
+        Ok(())
+    }
+
+    /// What others cost who come and go grows with their number, not with that of the players of the room.
+    fn check_presence(&mut self, text: &Value) -> Result<(), String> {
+        let heard = &mut self.heard;
+        match text["a"].as_str() {
+            Some("eventJoin" | "eventLeave") => heard.changes += 1,
+            Some("eventRoomUsers") => {}
+            _ => return Ok(()),
+        }
+        heard.presence_bytes += text.to_string().len();
+        if heard.presence_bytes > PRESENCE_BYTES + heard.changes * CHANGE_BYTES {
+            return Err(format!("had {} bytes of presence, of {} changes", heard.presence_bytes, heard.changes));
         }
         Ok(())
     }
@@ -422,7 +463,9 @@ impl Player {
         // Who could say no goodbye is waited for.
         let was_away = self.heard.was_away || seat.is_some_and(|seat| seat.was_away);
         let grace = if ended && was_away { SILENCE + AWAY } else { Duration::ZERO };
-        let patience = grace + if is_slow { Duration::from_secs(8) } else { 2 * self.one_way + book.grace() };
+        let may_wait = if is_asking { self.may_wait } else { Duration::ZERO };
+        let patience =
+            may_wait + grace + if is_slow { Duration::from_secs(8) } else { 2 * self.one_way + book.grace() };
         if waited > patience { Err(format!("{what} for {waited:?}")) } else { Ok(()) }
     }
 }

@@ -8,7 +8,6 @@ use rtcade::journal::{Journal, Replay, Verdict};
 use rtcade::server::Server;
 
 use super::witness::{Book, Witness};
-use super::world::MAX_PLAYERS;
 
 /// What was recorded of each room.
 #[derive(Clone, Default)]
@@ -40,9 +39,10 @@ fn replay(recording: &[u8], tick: Duration, may_be_cut_off: bool) -> Result<(), 
     if recorded != tick {
         return Err(format!("it has ticks of {recorded:?} instead of {tick:?}"));
     }
+    let max_players = journal.header().max_players;
     let book = Rc::new(RefCell::new(Book { tick, ..Book::default() }));
     let mut replay =
-        Replay::new(&journal, |info| Witness::new(&book, info, MAX_PLAYERS)).map_err(|refusal| refusal.to_string())?;
+        Replay::new(&journal, |info| Witness::new(&book, info, max_players)).map_err(|refusal| refusal.to_string())?;
     while let Some(step) = replay.step().map_err(|error| error.to_string())? {
         let is_cut_off = step.verdict == Verdict::Unknown && may_be_cut_off;
         if step.verdict != Verdict::Same && !is_cut_off {

@@ -62,6 +62,12 @@ pub(super) enum Transition {
     /// A player reads no more. Their websocket sends what must be answered until its queue is all but full; then another
     /// floods, and then it closes.
     Hoard(usize),
+    /// So many players join the full room one after the other, and leave again.
+    Flap(usize),
+    /// Everybody in a full room sends at once what their game can't read.
+    Riot,
+    /// From this many addresses connections come that ask to join and are refused, and somebody joins meanwhile.
+    Stampede { addresses: u8 },
     /// A player reads no more, and sends pongs that nobody asked for.
     Pongs(usize),
 }
@@ -99,12 +105,13 @@ impl Transition {
         let members = world.members();
         let has_place = world.has_place_for_clients();
         let is_flooding = world.is_flooding();
+        let is_crowded = world.is_crowded();
         let readers: Vec<usize> =
             members.iter().copied().filter(|&member| matches!(world.players[member].place, Place::Reader(_))).collect();
         let rng = &mut world.rng;
         let a_reader = (!readers.is_empty()).then(|| readers[rng.random_range(0..readers.len())]);
         let somebody = (!members.is_empty()).then(|| members[rng.random_range(0..members.len())]);
-        Some(match rng.random_range(0..117) {
+        Some(match rng.random_range(0..120) {
             0..=24 if !has_place => return None,
             0..=24 => {
                 let room = ROOMS[rng.random_range(0..ROOMS.len())];
@@ -177,6 +184,10 @@ impl Transition {
             108 => Transition::Hoard(a_reader?),
             109 => Transition::Pongs(a_reader?),
             110..=114 => Transition::Reach { player: somebody?, server: rng.random_range(0..2) },
+            115 if is_crowded => Transition::Flap(rng.random_range(4..=12)),
+            116 if is_crowded => Transition::Riot,
+            117 if has_place => Transition::Stampede { addresses: 40 },
+            115..=117 => return None,
             _ => Transition::Flood { player: somebody?, frames: rng.random() },
         })
     }

@@ -45,7 +45,10 @@ const TICKS_NS: [u64; 16] = {
 };
 /// The least time that a server and a client may take to act on what they have.
 pub(super) const GRACE: Duration = Duration::from_millis(500);
-pub(super) const MAX_PLAYERS: usize = 4;
+const MAX_PLAYERS: usize = 4;
+/// Players of a room in the runs where some are large, and how many of them come at once.
+const CROWDED: usize = 40;
+pub(super) const CROWD: usize = 30;
 /// After which the server takes a silent websocket for lost.
 pub(super) const SILENCE: Duration =
     limits::HEARTBEAT_INTERVAL.saturating_mul(1 + limits::HEARTBEATS_UNANSWERED as u32);
@@ -79,26 +82,32 @@ pub(super) struct World {
     pub(super) recordings: Recordings,
     pub(super) has_two_addresses: bool,
     pub(super) has_stopped: bool,
+    pub(super) max_players: usize,
+    /// Connections of addresses that only want to be let in.
+    pub(super) strangers: usize,
+    /// How many there ever were.
+    pub(super) strangers_met: u64,
 }
 
 impl World {
     pub(super) fn new(seed: u64) -> World {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let tick = Duration::from_nanos(TICKS_NS[rng.random_range(0..TICKS_NS.len())]);
+        let max_players = if rng.random_ratio(1, 16) { CROWDED } else { MAX_PLAYERS };
         let has_two_addresses = rng.random_bool(0.3);
         let book = Rc::new(RefCell::new(Book { tick, ..Book::default() }));
         let shared = Rc::clone(&book);
         let slow_path = std::env::var_os("RTCADE_SLOW_PATH").is_some();
         let configure = |config: &mut rtcade::server::Config| {
             config.tick = tick;
-            config.max_players = MAX_PLAYERS;
+            config.max_players = max_players;
             config.grace = AWAY;
             config.slow_path = slow_path;
             if has_two_addresses {
                 config.interfaces = vec![SERVER.ip(), SECOND_ADDRESS.into()];
             }
         };
-        let mut sim = Simulation::with_config(seed, configure, move |info| Witness::new(&shared, info, MAX_PLAYERS));
+        let mut sim = Simulation::with_config(seed, configure, move |info| Witness::new(&shared, info, max_players));
         sim.server.set_hooks(Doorkeeper(Rc::clone(&book)));
         let recordings = Recordings::default();
         recordings.attach(&mut sim.server);
@@ -119,6 +128,9 @@ impl World {
             recordings,
             has_two_addresses,
             has_stopped: false,
+            max_players,
+            strangers: 0,
+            strangers_met: 0,
         }
     }
 
@@ -133,7 +145,12 @@ impl World {
     }
 
     pub(super) fn has_place_for_clients(&self) -> bool {
-        self.players.len() < CLIENTS
+        self.players.len() < CLIENTS + if self.is_crowded() { CROWD } else { 0 }
+    }
+
+    /// Rooms take many, and one has been filled.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.max_players == CROWDED
     }
 
     /// A flood may still be on its way.
