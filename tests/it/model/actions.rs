@@ -46,7 +46,10 @@ impl World {
                 }
             }
             Transition::Reach { player, server } => self.reach(player, Some(server)),
-            Transition::StandStill { ms } => self.sim.stand_still(Duration::from_millis(ms)),
+            Transition::StandStill { ms } => {
+                self.has_stood_still = true;
+                self.sim.stand_still(Duration::from_millis(ms));
+            }
             Transition::Garbage { forged, kind, count } => {
                 for _ in 0..count {
                     let bytes = kind.datagram(&mut self.rng);

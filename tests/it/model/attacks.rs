@@ -13,7 +13,7 @@ use rtcade::wire::signaling::RoomName;
 use super::network::Weather;
 use super::player::Place;
 use super::transition::Stage;
-use super::witness::{Manner, Nest, Order, Sealed, Sent, Ticket, Wish, padded};
+use super::witness::{MOB, Manner, Nest, Order, Sealed, Sent, Ticket, Wish, padded};
 use super::world::{CROWD, MS, SILENCE, STEP, World};
 
 /// Arrays around an input in what a room fans out.
@@ -87,7 +87,8 @@ impl World {
     }
 
     pub(super) fn flood_outside(&mut self, stage: Stage) {
-        let reader = self.open(None, "ada");
+        let reader = self.open(None, MOB);
+        self.stormed = self.awake;
         let place = Place::Reader(reader);
         match stage {
             Stage::Arrived => {}
@@ -249,11 +250,12 @@ impl World {
 
     fn ask_as_stranger(&mut self, connection: ConnectionId, address: u8, join: &str) {
         let remote = SocketAddr::from(([10, 9, address, 1], 40_000));
-        let connect = Connect { room: RoomName::parse("mob"), remote, local: SERVER.ip(), headers: Vec::new() };
+        let connect = Connect { room: RoomName::parse(MOB), remote, local: SERVER.ip(), headers: Vec::new() };
         let now = self.sim.now();
         self.sim.server.handle_connect(now, connection, connect);
         self.sim.server.handle_text(now, connection, join);
         self.strangers += 1;
+        self.stormed = self.awake;
     }
 }
 

@@ -7,7 +7,7 @@ use rtcade::limits;
 use super::ERRORS;
 use super::player::{Place, Player};
 use super::reader::Reader;
-use super::witness::{FAN, Output};
+use super::witness::{FAN, MOB, Output, WORDY};
 use super::world::{STEP, World};
 
 /// How long there may be no new state while a websocket is sound.
@@ -71,7 +71,9 @@ impl World {
             let states = player.states.note(player.heard.state, is_owed && every > 0, step);
             let ticks = player.ticks.note(player.heard.tick, is_owed && player.room == FAN, step);
             // A congested path gets every fourth state.
-            if states > STALE + 4 * every * book.tick || ticks > TICKS_STALE + 4 * book.tick {
+            let round_trip = 2 * player.one_way;
+            let is_stale = states > STALE + round_trip + 4 * every * book.tick;
+            if is_stale || ticks > TICKS_STALE + round_trip + 4 * book.tick {
                 let Player { room, weather, reaches, .. } = player;
                 let stale =
                     format!("client {number} of room {room} has had no state for {states:?}, no tick for {ticks:?}");
@@ -91,6 +93,14 @@ impl World {
             self.fault(&format!("{stray} bytes were sent to addresses from which {injected} had come"));
         }
         for reader in &self.readers {
+            let [states, deflated] = reader.states;
+            // What goes to one player alone is never deflated.
+            if reader.room == WORDY && states > 60 && deflated < states / 2 {
+                self.fault(&format!(
+                    "of {states} states of room {}, all of which compress, {deflated} did",
+                    reader.room
+                ));
+            }
             let queued = self.sim.server.queued_bytes(reader.connection);
             if queued > limits::RELIABLE_QUEUE_BYTES {
                 self.fault(&format!("{queued} bytes wait for {:?}", reader.connection));
@@ -106,7 +116,8 @@ impl World {
                 let is_asking = heard.player.is_none() && !heard.refused && !heard.closed;
                 player.room == room.name && (is_asking || heard.is_away)
             };
-            if !room.is_there || !room.members.is_empty() || self.players.iter().any(awaited) {
+            let is_stormed = room.name == MOB && self.awake < self.stormed + self.grace();
+            if !room.is_there || !room.members.is_empty() || is_stormed || self.players.iter().any(awaited) {
                 self.empty_since.remove(&number);
                 continue;
             }
@@ -146,6 +157,9 @@ impl World {
             self.fault(&format!("{} bad frames are counted, {} were sent", counters.bad_frames, self.bad_frames));
         }
         let missed = book.missed_ticks;
+        if missed > 0 && !self.has_stood_still {
+            self.fault(&format!("{missed} ticks were missed, and nothing stood still"));
+        }
         if counters.missed_ticks < missed || (counters.missed_ticks > missed && !book.missed_untold) {
             self.fault(&format!("{} missed ticks are counted, games were told of {missed}", counters.missed_ticks));
         }

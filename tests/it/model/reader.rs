@@ -6,12 +6,16 @@ use rtcade::client::{Client, Event, Message, Status};
 use rtcade::rand::RngExt;
 use rtcade::server::{Connect, ConnectionId, Disconnect, Signal};
 use rtcade::sim::SERVER;
+use rtcade::wire::frame::Kind;
 use rtcade::wire::signaling::RoomName;
 use serde_json::Value;
 
 use super::player::Place;
 use super::world::{MS, World};
 
+/// Of the first byte of a frame, see [`rtcade::wire::frame`].
+const KIND: u8 = 0x0f;
+const DEFLATED: u8 = 1 << 5;
 /// Where websockets of no [`ClientId`] come from: all from one address, as from behind one router.
 const CROWD: [u8; 4] = [10, 7, 0, 1];
 
@@ -28,12 +32,22 @@ pub(super) struct Reader {
     pub(super) is_gone: bool,
     pub(super) opened: Duration,
     pub(super) reads_at: Duration,
+    /// Frames of states, and those of them that were deflated.
+    pub(super) states: [u32; 2],
     /// When it read last, and before that.
     pub(super) read: Duration,
     pub(super) previous_read: Duration,
 }
 
 impl Reader {
+    fn count_state(&mut self, frame: &[u8]) {
+        let [states, deflated] = &mut self.states;
+        if frame[0] & KIND == Kind::State as u8 {
+            *states += 1;
+            *deflated += u32::from(frame[0] & DEFLATED != 0);
+        }
+    }
+
     pub(super) fn refusals(&self) -> usize {
         self.texts.iter().filter(|text| text["s"] == false).count()
     }
@@ -58,6 +72,7 @@ impl World {
             is_gone: false,
             opened: self.awake,
             reads_at: self.awake,
+            states: [0; 2],
             read: self.awake,
             previous_read: self.awake,
         });
@@ -91,7 +106,10 @@ impl World {
                     }
                     reader.texts.push(serde_json::from_str(&text).unwrap());
                 }
-                Some(Signal::Binary(bytes)) => reader.client.as_mut().unwrap().handle_binary(now, &bytes),
+                Some(Signal::Binary(bytes)) => {
+                    reader.count_state(&bytes);
+                    reader.client.as_mut().unwrap().handle_binary(now, &bytes);
+                }
                 Some(Signal::Ping) => server.handle_pong(now, reader.connection),
                 Some(Signal::Close { code, reason }) => {
                     reader.is_gone = true;

@@ -22,6 +22,8 @@ use super::world::GRACE;
 pub(super) const SHUT: &str = "shut";
 /// A room that fans its inputs out.
 pub(super) const FAN: &str = "fan";
+/// A room that strangers storm, of whom it takes none.
+pub(super) const MOB: &str = "mob";
 /// Rooms whose games send a state each second tick, each fourth tick, and never.
 pub(super) const HALF: &str = "half";
 pub(super) const QUARTER: &str = "quarter";

@@ -82,9 +82,12 @@ pub(super) struct World {
     pub(super) recordings: Recordings,
     pub(super) has_two_addresses: bool,
     pub(super) has_stopped: bool,
+    pub(super) has_stood_still: bool,
     pub(super) max_players: usize,
     /// Connections of addresses that only want to be let in.
     pub(super) strangers: usize,
+    /// When one last asked.
+    pub(super) stormed: Duration,
     /// How many there ever were.
     pub(super) strangers_met: u64,
 }
@@ -130,7 +133,9 @@ impl World {
             has_stopped: false,
             max_players,
             strangers: 0,
+            stormed: Duration::ZERO,
             strangers_met: 0,
+            has_stood_still: false,
         }
     }
 
