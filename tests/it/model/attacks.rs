@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rtcade::limits;
+use rtcade::rand::RngExt;
 use rtcade::server::{Connect, ConnectionId, Disconnect};
 use rtcade::sim::SERVER;
 use rtcade::wire::msgpack;
@@ -13,7 +14,7 @@ use rtcade::wire::signaling::RoomName;
 use super::network::Weather;
 use super::player::Place;
 use super::transition::Stage;
-use super::witness::{MOB, Manner, Nest, Order, Sealed, Sent, Ticket, Wish, padded};
+use super::witness::{MOB, MUTE, Manner, Nest, Order, Sealed, Sent, Ticket, Wish, padded};
 use super::world::{CROWD, MS, SILENCE, STEP, World};
 
 /// Arrays around an input in what a room fans out.
@@ -21,12 +22,14 @@ const FAN_OUT_DEPTH: usize = 3;
 
 /// The first connection of theirs.
 const STRANGERS: u64 = 1 << 60;
-/// How long a stampede lasts, when somebody joins in it, and for how long each of its connections is there.
+/// How long a stampede lasts, and for how long each of its connections is there.
 const STAMPEDE: Duration = Duration::from_secs(3);
-const JOINS_AFTER: Duration = Duration::from_millis(1_500);
+const STAMPEDE_STEP: Duration = Duration::from_millis(4);
 const STRANGER_STAYS: Duration = Duration::from_millis(200);
 /// How much longer than otherwise a join may take meanwhile.
 const STAMPEDE_WAIT: Duration = Duration::from_secs(1);
+/// Rooms that others join meanwhile, one after the other.
+const HONEST: [&str; 3] = ["ada", "bob", MUTE];
 /// Joins of each of its addresses per second.
 const JOINS_PER_ADDRESS: u32 = 12;
 
@@ -222,24 +225,24 @@ impl World {
         let join = serde_json::json!({"a": "join", "d": {"data": ticket}}).to_string();
         let begun = self.awake;
         let mut there = VecDeque::new();
-        let (mut asked, mut has_joined) = (0, false);
+        let (mut asked, mut joined) = (0, 0);
         self.replies_lost = true;
         while self.awake - begun < STAMPEDE || !there.is_empty() {
             let passed = self.awake - begun;
             let due = u128::from(JOINS_PER_ADDRESS) * u128::from(addresses) * passed.as_millis() / 1_000;
             while passed < STAMPEDE && asked < due {
                 let address = u8::try_from(asked % u128::from(addresses)).unwrap();
-                let connection = ConnectionId(STRANGERS + self.strangers_met);
-                self.ask_as_stranger(connection, address, &join);
+                let connection = self.ask_as_stranger(address, &join);
                 there.push_back((self.awake, connection));
-                self.strangers_met += 1;
                 asked += 1;
             }
-            if passed >= JOINS_AFTER && !std::mem::replace(&mut has_joined, true) {
-                self.join("bob", Manner::Polite, Weather::Sound, 10 * MS, false);
+            if joined < HONEST.len() && passed >= STAMPEDE * u32::try_from(joined + 1).unwrap() / 5 {
+                let one_way = MS * self.rng.random_range(3..20);
+                self.join(HONEST[joined], Manner::Polite, Weather::Sound, one_way, false);
                 self.players.last_mut().unwrap().may_wait = STAMPEDE_WAIT;
+                joined += 1;
             }
-            self.run(STEP);
+            self.run(STAMPEDE_STEP);
             while let Some(&(_, connection)) = there.front().filter(|(came, _)| self.awake - *came >= STRANGER_STAYS) {
                 there.pop_front();
                 self.strangers -= 1;
@@ -248,14 +251,17 @@ impl World {
         }
     }
 
-    fn ask_as_stranger(&mut self, connection: ConnectionId, address: u8, join: &str) {
+    fn ask_as_stranger(&mut self, address: u8, join: &str) -> ConnectionId {
+        let connection = ConnectionId(STRANGERS + self.strangers_met);
         let remote = SocketAddr::from(([10, 9, address, 1], 40_000));
         let connect = Connect { room: RoomName::parse(MOB), remote, local: SERVER.ip(), headers: Vec::new() };
         let now = self.sim.now();
         self.sim.server.handle_connect(now, connection, connect);
         self.sim.server.handle_text(now, connection, join);
         self.strangers += 1;
+        self.strangers_met += 1;
         self.stormed = self.awake;
+        connection
     }
 }
 

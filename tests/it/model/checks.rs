@@ -101,6 +101,9 @@ impl World {
                     reader.room
                 ));
             }
+            if reader.is_unreadable {
+                self.fault(&format!("{:?} was sent inputs that nest too deep for it", reader.connection));
+            }
             let queued = self.sim.server.queued_bytes(reader.connection);
             if queued > limits::RELIABLE_QUEUE_BYTES {
                 self.fault(&format!("{queued} bytes wait for {:?}", reader.connection));
@@ -180,6 +183,8 @@ impl World {
                     (None, None) if player.heard.closed => {
                         (false, self.sim[id].closed.is_none() || player.heard.was_away)
                     }
+                    // It may have been told to come again.
+                    (None, None) if player.heard.player.is_none() && player.may_wait > Duration::ZERO => (false, true),
                     (None, None) => (!player.heard.is_away, true),
                 },
             };

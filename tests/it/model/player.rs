@@ -417,7 +417,10 @@ impl Player {
         let seat = book.seats.get(&client);
         let has_left = |reason| seat.is_some_and(|seat| seat.left == Some(reason));
         let may_be = match *code {
-            code if code == CLOSE_REFUSED => self.heard.refused || self.gone.is_some(),
+            // Or too many came at once, and the client comes again.
+            code if code == CLOSE_REFUSED => {
+                self.heard.refused || self.gone.is_some() || self.may_wait > Duration::ZERO
+            }
             code if code == Leave::Left.close_code() => self.gone.is_some(),
             code if code == Leave::Kicked.close_code() => has_left(Leave::Kicked),
             code if code == Leave::BadFrame.close_code() => self.may_be_bad,

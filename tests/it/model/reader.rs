@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use rtcade::client::{Client, Event, Message, Status};
+use rtcade::limits;
 use rtcade::rand::RngExt;
 use rtcade::server::{Connect, ConnectionId, Disconnect, Signal};
 use rtcade::sim::SERVER;
 use rtcade::wire::frame::Kind;
+use rtcade::wire::msgpack::{self, Malformed};
 use rtcade::wire::signaling::RoomName;
 use serde_json::Value;
 
@@ -16,6 +18,7 @@ use super::world::{MS, World};
 /// Of the first byte of a frame, see [`rtcade::wire::frame`].
 const KIND: u8 = 0x0f;
 const DEFLATED: u8 = 1 << 5;
+const PARTED: u8 = 1 << 4;
 /// Where websockets of no [`ClientId`] come from: all from one address, as from behind one router.
 const CROWD: [u8; 4] = [10, 7, 0, 1];
 
@@ -32,11 +35,25 @@ pub(super) struct Reader {
     pub(super) is_gone: bool,
     pub(super) opened: Duration,
     pub(super) reads_at: Duration,
+    /// It was sent a body that nests too deep.
+    pub(super) is_unreadable: bool,
     /// Frames of states, and those of them that were deflated.
     pub(super) states: [u32; 2],
     /// When it read last, and before that.
     pub(super) read: Duration,
     pub(super) previous_read: Duration,
+}
+
+/// A browser reads the whole of a body with one limit of depth. Bodies that are deflated or in parts aren't looked at.
+fn is_readable(frame: &[u8]) -> bool {
+    let kind = frame[0] & KIND;
+    let header = match kind {
+        _ if frame[0] & (DEFLATED | PARTED) != 0 => return true,
+        _ if kind == Kind::Ticks as u8 => limits::RELIABLE_HEADER_BYTES,
+        _ if kind == Kind::Tick as u8 => limits::UNRELIABLE_HEADER_BYTES - 1,
+        _ => return true,
+    };
+    !matches!(msgpack::measure(&frame[header..]), Err(Malformed::Depth))
 }
 
 impl Reader {
@@ -72,6 +89,7 @@ impl World {
             is_gone: false,
             opened: self.awake,
             reads_at: self.awake,
+            is_unreadable: false,
             states: [0; 2],
             read: self.awake,
             previous_read: self.awake,
@@ -85,6 +103,8 @@ impl World {
         let is_silent = self.players.iter().any(|player| {
             matches!(player.place, Place::Reader(reader) if reader == index) && player.websocket_ends.is_some()
         });
+        // In a crowd more comes.
+        let messages = if self.is_crowded() { 40..80 } else { 4..20 };
         let server = &mut self.sim.server;
         let reader = &mut self.readers[index];
         if is_silent || (reader.is_gone && reader.client.is_none()) {
@@ -92,7 +112,7 @@ impl World {
         }
         let mut most = if self.is_calm { usize::MAX } else { 0 };
         if reader.reads_at <= self.awake {
-            most = most.max(self.rng.random_range(4..20));
+            most = most.max(self.rng.random_range(messages));
             reader.previous_read = std::mem::replace(&mut reader.read, self.awake);
             reader.reads_at = self.awake + MS * self.rng.random_range(0..900);
         }
@@ -108,6 +128,7 @@ impl World {
                 }
                 Some(Signal::Binary(bytes)) => {
                     reader.count_state(&bytes);
+                    reader.is_unreadable |= !is_readable(&bytes);
                     reader.client.as_mut().unwrap().handle_binary(now, &bytes);
                 }
                 Some(Signal::Ping) => server.handle_pong(now, reader.connection),

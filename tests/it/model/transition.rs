@@ -111,7 +111,7 @@ impl Transition {
         let rng = &mut world.rng;
         let a_reader = (!readers.is_empty()).then(|| readers[rng.random_range(0..readers.len())]);
         let somebody = (!members.is_empty()).then(|| members[rng.random_range(0..members.len())]);
-        Some(match rng.random_range(0..120) {
+        Some(match rng.random_range(0..121) {
             0..=24 if !has_place => return None,
             0..=24 => {
                 let room = ROOMS[rng.random_range(0..ROOMS.len())];
@@ -177,7 +177,7 @@ impl Transition {
             96..=97 => Transition::BadFrame { player: somebody?, number: rng.random_range(0..100) },
             98 => Transition::Misfit { player: somebody?, input: rng.random() },
             99..=101 => Transition::Weather { player: somebody?, weather: Weather::DownLost },
-            102 | 103 => Transition::Nested { player: somebody?, depth: rng.random_range(8..=17) },
+            102 | 103 | 117 => Transition::Nested { player: somebody?, depth: rng.random_range(8..=17) },
             104 => Transition::Largest { player: somebody?, command: rng.random() },
             105 => Transition::FloodOutside([Stage::Arrived, Stage::Joining, Stage::Closing][rng.random_range(0..3)]),
             106 | 107 => Transition::Replay { player: somebody?, times: rng.random_range(1..=4) },
@@ -186,8 +186,8 @@ impl Transition {
             110..=114 => Transition::Reach { player: somebody?, server: rng.random_range(0..2) },
             115 if is_crowded => Transition::Flap(rng.random_range(4..=12)),
             116 if is_crowded => Transition::Riot,
-            117 if has_place => Transition::Stampede { addresses: 40 },
-            115..=117 => return None,
+            118 if has_place => Transition::Stampede { addresses: 40 },
+            115 | 116 | 118 => return None,
             _ => Transition::Flood { player: somebody?, frames: rng.random() },
         })
     }
