@@ -273,3 +273,50 @@ fn decode<T: DeserializeOwned>(what: &str, tick: u32, value: &[u8]) -> T {
         Err(error) => panic!("the {what} of tick {tick} is no {type_name}: {error}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::games::Relay;
+    use crate::limits;
+    use crate::sim::Simulation;
+
+    const SECOND: [u8; 4] = [10, 0, 0, 2];
+
+    /// A client of a server with two addresses, which has reached it at this one alone for two seconds.
+    fn reach(server: LocalId) -> (Simulation<Relay>, ClientId) {
+        let configure = |config: &mut crate::server::Config| config.interfaces = vec![SERVER.ip(), SECOND.into()];
+        let mut sim = Simulation::with_config(7, configure, |_| Ok(Relay));
+        let ada = sim.join("reached", "Ada");
+        for local in [LocalId(0), LocalId(1)] {
+            sim.set_reachable(ada, local, local == server);
+        }
+        sim.run(Duration::from_secs(2));
+        (sim, ada)
+    }
+
+    #[test]
+    fn a_server_of_two_addresses_is_reached_at_either() {
+        for server in [LocalId(0), LocalId(1)] {
+            let (sim, ada) = reach(server);
+            assert!(sim[ada].client.is_open(), "at {server:?}");
+            let (to, check) = sim[ada].last_check().expect("its channel is open");
+            assert!(check.len() > 20, "a STUN header and attributes");
+            assert!(to.0 < 2);
+        }
+        let (sim, ada) = reach(LocalId(9));
+        assert!(!sim[ada].client.is_open() && sim[ada].down().sent == 0);
+    }
+
+    #[test]
+    fn what_the_server_sends_to_addresses_of_nobody_is_counted() {
+        let (mut sim, ada) = reach(LocalId(0));
+        let (local, check) = sim[ada].last_check().map(|(local, check)| (local, check.to_vec())).unwrap();
+        assert_eq!(sim.stray_bytes(), 0);
+        let now = sim.now();
+        sim.server.handle_datagram(now, local, SocketAddr::from(([192, 0, 2, 1], 9)), &check);
+        sim.run(Duration::from_millis(1));
+        let most = limits::UNPROVEN_AMPLIFICATION * check.len() as u64;
+        assert!((1..=most).contains(&sim.stray_bytes()), "{} bytes", sim.stray_bytes());
+    }
+}

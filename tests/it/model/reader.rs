@@ -7,6 +7,7 @@ use rtcade::limits;
 use rtcade::rand::RngExt;
 use rtcade::server::{Connect, ConnectionId, Disconnect, Signal};
 use rtcade::sim::SERVER;
+use rtcade::wire::Inflater;
 use rtcade::wire::frame::Kind;
 use rtcade::wire::msgpack::{self, Malformed};
 use rtcade::wire::signaling::RoomName;
@@ -44,16 +45,21 @@ pub(super) struct Reader {
     pub(super) previous_read: Duration,
 }
 
-/// A browser reads the whole of a body with one limit of depth. Bodies that are deflated or in parts aren't looked at.
-fn is_readable(frame: &[u8]) -> bool {
+/// A browser reads the whole of a body with one limit of depth. Bodies in parts aren't looked at.
+fn is_readable(inflater: &mut Inflater, frame: &[u8]) -> bool {
     let kind = frame[0] & KIND;
     let header = match kind {
-        _ if frame[0] & (DEFLATED | PARTED) != 0 => return true,
+        _ if frame[0] & PARTED != 0 => return true,
         _ if kind == Kind::Ticks as u8 => limits::RELIABLE_HEADER_BYTES,
         _ if kind == Kind::Tick as u8 => limits::UNRELIABLE_HEADER_BYTES - 1,
         _ => return true,
     };
-    !matches!(msgpack::measure(&frame[header..]), Err(Malformed::Depth))
+    let mut body = frame[header..].to_vec();
+    if frame[0] & DEFLATED != 0 {
+        body.clear();
+        inflater.inflate(&frame[header..], limits::RELIABLE_DOWN_BYTES, &mut body).unwrap();
+    }
+    !matches!(msgpack::measure(&body), Err(Malformed::Depth))
 }
 
 impl Reader {
@@ -128,7 +134,7 @@ impl World {
                 }
                 Some(Signal::Binary(bytes)) => {
                     reader.count_state(&bytes);
-                    reader.is_unreadable |= !is_readable(&bytes);
+                    reader.is_unreadable |= !is_readable(&mut self.inflater, &bytes);
                     reader.client.as_mut().unwrap().handle_binary(now, &bytes);
                 }
                 Some(Signal::Ping) => server.handle_pong(now, reader.connection),

@@ -10,6 +10,7 @@ use rtcade::client::Client;
 use rtcade::limits;
 use rtcade::rand::{RngExt, SeedableRng};
 use rtcade::sim::{SERVER, Simulation};
+use rtcade::wire::Inflater;
 
 use super::network::Weather;
 use super::player::{Place, Player};
@@ -80,6 +81,7 @@ pub(super) struct World {
     pub(super) replies_lost: bool,
     pub(super) is_calm: bool,
     pub(super) recordings: Recordings,
+    pub(super) inflater: Inflater,
     pub(super) has_two_addresses: bool,
     pub(super) has_stopped: bool,
     pub(super) has_stood_still: bool,
@@ -129,6 +131,7 @@ impl World {
             replies_lost: false,
             is_calm: false,
             recordings,
+            inflater: Inflater::new(),
             has_two_addresses,
             has_stopped: false,
             max_players,
