@@ -177,7 +177,7 @@ impl Transition {
             96..=97 => Transition::BadFrame { player: somebody?, number: rng.random_range(0..100) },
             98 => Transition::Misfit { player: somebody?, input: rng.random() },
             99..=101 => Transition::Weather { player: somebody?, weather: Weather::DownLost },
-            102 | 103 | 117 => Transition::Nested { player: somebody?, depth: rng.random_range(8..=17) },
+            102 | 103 | 117 => Transition::Nested { player: somebody?, depth: rng.random_range(12..=17) },
             104 => Transition::Largest { player: somebody?, command: rng.random() },
             105 => Transition::FloodOutside([Stage::Arrived, Stage::Joining, Stage::Closing][rng.random_range(0..3)]),
             106 | 107 => Transition::Replay { player: somebody?, times: rng.random_range(1..=4) },
