@@ -9,15 +9,18 @@ use rtcade::server::Server;
 
 use super::witness::{Book, Witness};
 
+/// What was recorded of a room so far.
+type Recording = Rc<RefCell<Vec<u8>>>;
+
 /// What was recorded of each room.
 #[derive(Clone, Default)]
-pub(super) struct Recordings(Rc<RefCell<Vec<Rc<RefCell<Vec<u8>>>>>>);
+pub(super) struct Recordings(Rc<RefCell<Vec<Recording>>>);
 
 impl Recordings {
     pub(super) fn attach(&self, server: &mut Server<Witness>) {
         let recordings = self.clone();
         server.record(move |_| {
-            let recording = Rc::default();
+            let recording = Recording::default();
             recordings.0.borrow_mut().push(Rc::clone(&recording));
             Box::new(move |block: &[u8]| recording.borrow_mut().extend_from_slice(block))
         });
