@@ -186,7 +186,7 @@ impl Transition {
             110..=114 => Transition::Reach { player: somebody?, server: rng.random_range(0..2) },
             115 if is_crowded => Transition::Flap(rng.random_range(4..=12)),
             116 if is_crowded => Transition::Riot,
-            118 if has_place => Transition::Stampede { addresses: 40 },
+            118 if has_place && rng.random_bool(0.4) => Transition::Stampede { addresses: 40 },
             115 | 116 | 118 => return None,
             _ => Transition::Flood { player: somebody?, frames: rng.random() },
         })

@@ -77,7 +77,7 @@ impl World {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let tick = draw_tick(&mut rng);
         let max_players = if rng.random_ratio(1, 32) { CROWDED } else { MAX_PLAYERS };
-        let has_two_addresses = rng.random_bool(0.3);
+        let has_two_addresses = rng.random_bool(0.4);
         let book = Rc::new(RefCell::new(Book { tick, ..Book::default() }));
         let shared = Rc::clone(&book);
         let slow_path = std::env::var_os("RTCADE_SLOW_PATH").is_some();
