@@ -1,4 +1,4 @@
-//! Players and strangers that mean harm.
+//! Transitions that attack the server, over connections of players and of others.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ const STRANGERS: u64 = 1 << 60;
 const STAMPEDE: Duration = Duration::from_secs(3);
 const STAMPEDE_STEP: Duration = Duration::from_millis(4);
 const STRANGER_STAYS: Duration = Duration::from_millis(200);
-/// How much longer than otherwise a join may take meanwhile.
+/// How much longer than otherwise a join may take in a stampede.
 const STAMPEDE_WAIT: Duration = Duration::from_secs(1);
 /// Rooms that others join meanwhile, one after the other.
 const HONEST: [&str; 3] = ["ada", "bob", MUTE];
@@ -105,8 +105,8 @@ impl World {
         (0..3 * limits::FRAMES_PER_SECOND).for_each(|_| self.binary(place, BAD_FRAMES[0]));
     }
 
-    /// Fills the queue of a player that reads no more, has another put out, of which they would be told, and ends their
-    /// connection.
+    /// Fills the queue of a connection that is no longer read up to its limit, has the server put out another player of
+    /// the room, which would overfill it, and closes the connection.
     pub(super) fn hoard(&mut self, player: usize) {
         let Place::Reader(reader) = self.players[player].place else { return };
         let connection = self.readers[reader].connection;
@@ -142,7 +142,7 @@ impl World {
         self.end_websockets();
     }
 
-    /// A player that reads nothing is put out, whatever their websocket sends by itself.
+    /// Pongs that answer no ping don't keep a connection open that reads nothing.
     pub(super) fn pongs(&mut self, player: usize) {
         let Place::Reader(reader) = self.players[player].place else { return };
         let connection = self.readers[reader].connection;
@@ -203,6 +203,7 @@ impl World {
         self.run(Duration::from_secs(2));
     }
 
+    /// Presence must cost by the changes, not by the players of the room.
     pub(super) fn flap(&mut self, times: usize) {
         for _ in 0..times {
             self.join("ada", Manner::Polite, Weather::Sound, MS, true);
@@ -220,6 +221,8 @@ impl World {
         }
     }
 
+    /// Joins come from many addresses for a while, each of which keeps to its own limit or nearly so. Other joins must be
+    /// answered meanwhile.
     pub(super) fn stampede(&mut self, addresses: u8) {
         let ticket = Ticket { client: usize::MAX, manner: Manner::Unwelcome };
         let join = serde_json::json!({"a": "join", "d": {"data": ticket}}).to_string();

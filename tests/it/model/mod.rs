@@ -9,6 +9,9 @@
 //! since when something has been on its way, and stops the clock of that player while it is longer than a sound network
 //! takes. Server and client have to answer by that clock as promptly as over a sound network.
 //!
+//! One run in five ends by the server's shutdown instead. In some runs the server has two addresses, and in a few its
+//! rooms take many players. What was recorded is replayed.
+//!
 //! `MODEL_SEEDS` says how many seeds to run, `MODEL_FIRST_SEED` the first of them.
 
 mod actions;

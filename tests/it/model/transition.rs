@@ -59,16 +59,16 @@ pub(super) enum Transition {
     FloodOutside(Stage),
     /// A connectivity check of a player comes again, from elsewhere, so many times.
     Replay { player: usize, times: u32 },
-    /// A player reads no more. Their websocket sends what must be answered until its queue is all but full; then another
-    /// floods, and then it closes.
+    /// A player's websocket is no longer read, and sends requests until the queue of replies is all but full. Then
+    /// another player of the room floods, and then it closes.
     Hoard(usize),
     /// So many players join the full room one after the other, and leave again.
     Flap(usize),
     /// Everybody in a full room sends at once what their game can't read.
     Riot,
-    /// From this many addresses connections come that ask to join and are refused, and somebody joins meanwhile.
+    /// Connections from so many addresses ask to join and are refused. Meanwhile others join.
     Stampede { addresses: u8 },
-    /// A player reads no more, and sends pongs that nobody asked for.
+    /// A player's websocket is no longer read, and sends pongs that answer no ping.
     Pongs(usize),
 }
 
