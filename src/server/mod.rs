@@ -532,6 +532,14 @@ impl<G: Game> Server<G> {
         self.pop_signal(connection)
     }
 
+    /// Bytes that must arrive and wait in [`Server::poll_signal`] for a connection, see
+    /// [`limits::RELIABLE_QUEUE_BYTES`].
+    #[must_use]
+    pub fn queued_bytes(&self, connection: ConnectionId) -> usize {
+        let key = self.by_id.get(&connection);
+        key.and_then(|&key| self.connections.get(key)).map_or(0, |connection| connection.queue.bytes())
+    }
+
     /// When to call [`Server::handle_timeout`].
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {

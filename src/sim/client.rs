@@ -1,15 +1,17 @@
 //! A client of a simulation, and what it has seen.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
-use super::crossing::{Carries, DRAWS, Direction, Said, Stream, Traffic, Way};
+use super::crossing::{Carries, DRAWS, Datagram, Direction, Said, Stream, Traffic, Way};
 use super::path::Path;
-use super::{ClientId, Payload};
+use super::{ClientId, Payload, SERVER};
 use crate::client::{Client, Config, Event};
-use crate::server::ConnectionId;
+use crate::endpoint::LocalId;
+use crate::server::{Connect, ConnectionId};
 use crate::wire::msgpack;
 use crate::wire::signaling::RoomName;
 
@@ -42,7 +44,10 @@ pub struct SimulatedClient {
     /// One after the other; those before the last are given up.
     pub(super) websockets: Vec<Websocket>,
     pub(super) room: Option<RoomName>,
+    /// Addresses of the server that none of its datagrams reach, and from which none reach it.
+    pub(super) unreachable: BTreeSet<LocalId>,
     pub(super) deadline: Option<Instant>,
+    pub(super) check: Option<Datagram>,
     id: ClientId,
     seed: u64,
     round_trip: Duration,
@@ -69,7 +74,9 @@ impl SimulatedClient {
             down: Direction::new(seed, id.0, Way::Down, Carries::Datagrams),
             websockets: Vec::new(),
             room,
+            unreachable: BTreeSet::new(),
             deadline: None,
+            check: None,
             id,
             seed,
             round_trip: Duration::ZERO,
@@ -92,6 +99,12 @@ impl SimulatedClient {
         let (up, down) = (stream(Way::Up, &self.up), stream(Way::Down, &self.down));
         self.websockets.push(Websocket { up, down, is_over: false, is_dropped: false });
         self.connection()
+    }
+
+    /// Its newest websocket as the server sees it open.
+    pub(super) fn connect(&self) -> Connect {
+        let remote = SocketAddr::new(self.address.ip(), 40_000);
+        Connect { room: self.room.clone(), remote, local: SERVER.ip(), headers: Vec::new() }
     }
 
     /// The connection that the server knows its newest websocket by.
@@ -126,6 +139,12 @@ impl SimulatedClient {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The connectivity check that it sent last (RFC 8445 §7.2.4), and to which address of the server.
+    #[must_use]
+    pub fn last_check(&self) -> Option<(LocalId, &[u8])> {
+        self.check.as_ref().map(|datagram| (datagram.local, &*datagram.bytes))
     }
 
     /// Datagrams to the server.
@@ -252,5 +271,52 @@ fn decode<T: DeserializeOwned>(what: &str, tick: u32, value: &[u8]) -> T {
     match msgpack::decode(value) {
         Ok(value) => value,
         Err(error) => panic!("the {what} of tick {tick} is no {type_name}: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::games::Relay;
+    use crate::limits;
+    use crate::sim::Simulation;
+
+    const SECOND: [u8; 4] = [10, 0, 0, 2];
+
+    /// A client of a server with two addresses, which has reached it at this one alone for two seconds.
+    fn reach(server: LocalId) -> (Simulation<Relay>, ClientId) {
+        let configure = |config: &mut crate::server::Config| config.interfaces = vec![SERVER.ip(), SECOND.into()];
+        let mut sim = Simulation::with_config(7, configure, |_| Ok(Relay));
+        let ada = sim.join("reached", "Ada");
+        for local in [LocalId(0), LocalId(1)] {
+            sim.set_reachable(ada, local, local == server);
+        }
+        sim.run(Duration::from_secs(2));
+        (sim, ada)
+    }
+
+    #[test]
+    fn a_server_of_two_addresses_is_reached_at_either() {
+        for server in [LocalId(0), LocalId(1)] {
+            let (sim, ada) = reach(server);
+            assert!(sim[ada].client.is_open(), "at {server:?}");
+            let (to, check) = sim[ada].last_check().expect("its channel is open");
+            assert!(check.len() > 20, "a STUN header and attributes");
+            assert!(to.0 < 2);
+        }
+        let (sim, ada) = reach(LocalId(9));
+        assert!(!sim[ada].client.is_open() && sim[ada].down().sent == 0);
+    }
+
+    #[test]
+    fn what_the_server_sends_to_addresses_of_nobody_is_counted() {
+        let (mut sim, ada) = reach(LocalId(0));
+        let (local, check) = sim[ada].last_check().map(|(local, check)| (local, check.to_vec())).unwrap();
+        assert_eq!(sim.stray_bytes(), 0);
+        let now = sim.now();
+        sim.server.handle_datagram(now, local, SocketAddr::from(([192, 0, 2, 1], 9)), &check);
+        sim.run(Duration::from_millis(1));
+        let most = limits::UNPROVEN_AMPLIFICATION * check.len() as u64;
+        assert!((1..=most).contains(&sim.stray_bytes()), "{} bytes", sim.stray_bytes());
     }
 }

@@ -1,6 +1,8 @@
 //! What crosses the nodes of a path: datagrams, and the segments of a websocket's TCP.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -8,9 +10,11 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::path::{Arrival, Fate, Node};
+use super::{Packet, SERVER};
 use crate::client::Message;
+use crate::endpoint::LocalId;
 use crate::limits;
-use crate::server::Signal;
+use crate::server::{Config, Signal};
 
 /// Bytes that IPv4 and UDP put before a payload; nodes see them too (RFC 791 §3.1, RFC 768).
 pub const DATAGRAM_HEADER_BYTES: usize = 20 + 8;
@@ -90,9 +94,9 @@ impl Direction {
         Direction { nodes: Rc::new([]), traffic: Traffic::default(), begun: 0, rng, is_datagram }
     }
 
-    pub(super) fn datagram(&mut self, bytes: &[u8]) -> Datagram {
+    pub(super) fn datagram(&mut self, local: LocalId, bytes: &[u8]) -> Datagram {
         assert!(bytes.len() <= limits::UDP_PAYLOAD_BYTES, "a datagram of {} bytes", bytes.len());
-        Datagram { crossing: self.begin(bytes.len() + DATAGRAM_HEADER_BYTES), bytes: bytes.into() }
+        Datagram { crossing: self.begin(bytes.len() + DATAGRAM_HEADER_BYTES), local, bytes: bytes.into() }
     }
 
     fn begin(&mut self, bytes: usize) -> Crossing {
@@ -160,6 +164,8 @@ impl Crossing {
 #[derive(Clone)]
 pub(super) struct Datagram {
     pub(super) crossing: Crossing,
+    /// The server's address that it goes to or comes from.
+    pub(super) local: LocalId,
     pub(super) bytes: Rc<[u8]>,
 }
 
@@ -293,6 +299,44 @@ impl Stream {
     }
 }
 
+pub(super) struct InFlight {
+    pub(super) at: Duration,
+    pub(super) order: u64,
+    pub(super) packet: Packet,
+}
+
+impl PartialEq for InFlight {
+    fn eq(&self, other: &InFlight) -> bool {
+        self.order == other.order
+    }
+}
+impl Eq for InFlight {}
+impl PartialOrd for InFlight {
+    fn partial_cmp(&self, other: &InFlight) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for InFlight {
+    fn cmp(&self, other: &InFlight) -> Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+/// The address of the server with this number. Those of [`Config::interfaces`] after the first are further ones.
+pub(super) fn address_of(config: &Config, local: LocalId) -> SocketAddr {
+    config.interfaces.get(usize::from(local.0)).map_or(SERVER, |&ip| SocketAddr::new(ip, SERVER.port()))
+}
+
+pub(super) fn local_of(config: &Config, address: SocketAddr) -> Option<LocalId> {
+    let locals = u16::try_from(config.interfaces.len().max(1)).expect("a server has few addresses");
+    (0..locals).map(LocalId).find(|&local| address_of(config, local) == address)
+}
+
+/// Whether it is a STUN binding request (RFC 8489 §5).
+pub(super) fn is_check(datagram: &[u8]) -> bool {
+    datagram.starts_with(&[0, 1])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -310,7 +354,7 @@ mod tests {
         for loss in [Node::Loss { permille: 300 }, Node::BurstLoss { permille: 170, longest: 3 }] {
             let fates = |seed: u64, client: usize, nodes: &[&Node], bytes: &[u8]| -> Vec<bool> {
                 let mut direction = direction(seed, client, nodes);
-                let mut datagrams: Vec<_> = (0..1_000).map(|_| direction.datagram(bytes)).collect();
+                let mut datagrams: Vec<_> = (0..1_000).map(|_| direction.datagram(LocalId(0), bytes)).collect();
                 let mut fates: Vec<_> = datagrams
                     .iter_mut()
                     .rev()
@@ -333,7 +377,7 @@ mod tests {
     fn nodes_act_one_after_the_other_each_when_a_datagram_reaches_it() {
         let arrives = |nodes: [&Node; 2]| {
             let mut direction = direction(1, 1, &nodes);
-            let mut datagram = direction.datagram(b"x");
+            let mut datagram = direction.datagram(LocalId(0), b"x");
             let mut at = Duration::ZERO;
             while !datagram.crossing.is_through() {
                 at = datagram.crossing.pass(at, &mut direction).0?;
@@ -351,7 +395,7 @@ mod tests {
         let mut direction = direction(1, 1, &[&double, &double, &loss]);
         let mut arrived = [0; 5];
         for _ in 0..1_000 {
-            let mut crossings = vec![direction.datagram(b"x").crossing];
+            let mut crossings = vec![direction.datagram(LocalId(0), b"x").crossing];
             let mut through = 0;
             while let Some(mut crossing) = crossings.pop() {
                 let (at, copies) = crossing.pass(MS, &mut direction);

@@ -125,7 +125,7 @@ use serde::Serialize;
 
 pub use self::client::SimulatedClient;
 pub use self::crossing::{DATAGRAM_HEADER_BYTES, Traffic};
-use self::crossing::{Datagram, Said, Segment};
+use self::crossing::{Datagram, InFlight, Said, Segment, address_of, is_check, local_of};
 pub use self::path::{Node, Path, RateLimit};
 pub use self::rooms::{Divergence, RoomSimulation, check};
 pub use self::scenario::{Report, Reports, Scenario, Trial};
@@ -136,7 +136,7 @@ use crate::endpoint::LocalId;
 use crate::game::{Game, Refusal, RoomInfo};
 use crate::limits;
 use crate::peer::SeededDtls;
-use crate::server::{Config, Connect, ConnectionId, Disconnect, Server, Signal};
+use crate::server::{Config, ConnectionId, Disconnect, Server, Signal};
 use crate::wire::signaling::RoomName;
 
 /// Where the server is.
@@ -178,29 +178,6 @@ enum Payload {
     SegmentDown(usize, Segment),
 }
 
-struct InFlight {
-    at: Duration,
-    order: u64,
-    packet: Packet,
-}
-
-impl PartialEq for InFlight {
-    fn eq(&self, other: &InFlight) -> bool {
-        self.order == other.order
-    }
-}
-impl Eq for InFlight {}
-impl PartialOrd for InFlight {
-    fn partial_cmp(&self, other: &InFlight) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for InFlight {
-    fn cmp(&self, other: &InFlight) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
-}
-
 type Factory<G> = dyn FnMut(&RoomInfo) -> Result<G, Refusal>;
 
 /// A server and its players, with a clock and a network of their own. `sim[id]` is a client.
@@ -227,6 +204,7 @@ pub struct Simulation<G: Game> {
     make_path: Box<dyn Fn() -> Path>,
     in_flight: BinaryHeap<Reverse<InFlight>>,
     order: u64,
+    stray_bytes: u64,
 }
 
 impl<G: Game> Simulation<G> {
@@ -279,6 +257,7 @@ impl<G: Game> Simulation<G> {
             make_path: Box::new(|| Path::new(ONE_WAY)),
             in_flight: BinaryHeap::new(),
             order: 0,
+            stray_bytes: 0,
         }
     }
 
@@ -292,6 +271,12 @@ impl<G: Game> Simulation<G> {
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.now - self.started
+    }
+
+    /// Bytes of datagrams that the server has sent to addresses of no client.
+    #[must_use]
+    pub fn stray_bytes(&self) -> u64 {
+        self.stray_bytes
     }
 
     /// The game of a room, where there is one.
@@ -347,7 +332,7 @@ impl<G: Game> Simulation<G> {
         let mut client = SimulatedClient::new(config, self.now, self.seed, id, address, room);
         drop(seeded);
         client.set_path((self.make_path)(), self.elapsed());
-        self.server.handle_connect(self.now, client.connection(), connect(&client));
+        self.server.handle_connect(self.now, client.connection(), client.connect());
         self.clients.push(client);
         self.by_ip.insert(address.ip(), id);
         self.touched.insert(id);
@@ -423,6 +408,18 @@ impl<G: Game> Simulation<G> {
         self.collect();
         let now = self.elapsed();
         self[client].rebind(now);
+    }
+
+    /// Makes an address of the server reachable or unreachable for the datagrams of a client. The server has one, or
+    /// those of [`Config::interfaces`], of which the first must be [`SERVER`]'s.
+    pub fn set_reachable(&mut self, client: ClientId, server: LocalId, is_reachable: bool) {
+        self.collect();
+        let unreachable = &mut self[client].unreachable;
+        if is_reachable {
+            unreachable.remove(&server)
+        } else {
+            unreachable.insert(server)
+        };
     }
 
     /// Sends an input, see [`Client::send`](crate::client::Client::send). Its number.
@@ -526,9 +523,15 @@ impl<G: Game> Simulation<G> {
         let mut packets = Vec::new();
         let elapsed = self.elapsed();
         while let Some(transmit) = self.server.poll_transmit() {
-            // Elsewhere nobody listens.
-            let Some(&client) = self.by_ip.get(&transmit.destination.ip()) else { continue };
-            let datagram = self.clients[client.0].down.datagram(transmit.bytes);
+            let Some(&client) = self.by_ip.get(&transmit.destination.ip()) else {
+                self.stray_bytes += transmit.bytes.len() as u64;
+                continue;
+            };
+            let end = &mut self.clients[client.0];
+            if end.unreachable.contains(&transmit.local) {
+                continue;
+            }
+            let datagram = end.down.datagram(transmit.local, transmit.bytes);
             packets.push(Packet { client, payload: Payload::DatagramDown(datagram, transmit.destination) });
         }
         while let Some(connection) = self.server.poll_signal_ready() {
@@ -556,7 +559,12 @@ impl<G: Game> Simulation<G> {
             let end = &mut self.clients[client.0];
             let source = end.address_at(elapsed);
             while let Some(transmit) = end.client.poll_transmit() {
-                let datagram = end.up.datagram(transmit.bytes);
+                let local = local_of(&self.config, transmit.destination);
+                let Some(local) = local.filter(|local| !end.unreachable.contains(local)) else { continue };
+                let datagram = end.up.datagram(local, transmit.bytes);
+                if is_check(transmit.bytes) {
+                    end.check = Some(datagram.clone());
+                }
                 packets.push(Packet { client, payload: Payload::DatagramUp(datagram, source) });
             }
             while let Some(message) = end.client.poll_message() {
@@ -572,7 +580,7 @@ impl<G: Game> Simulation<G> {
                     end.websocket().is_over = true;
                     end.client.handle_disconnect(self.now, 1006, "The server is not there.");
                 } else {
-                    self.server.handle_connect(self.now, connection, connect(end));
+                    self.server.handle_connect(self.now, connection, end.connect());
                 }
             }
             if matches!(end.client.status(), Status::Dropped | Status::Closed) {
@@ -603,7 +611,7 @@ impl<G: Game> Simulation<G> {
                 Payload::DatagramUp(datagram, source) => {
                     let (at, doubled) = datagram.crossing.pass(now, &mut end.up);
                     copies.extend(doubled.into_iter().map(|crossing| {
-                        let datagram = Datagram { crossing, bytes: Rc::clone(&datagram.bytes) };
+                        let datagram = Datagram { crossing, ..datagram.clone() };
                         Packet { client, payload: Payload::DatagramUp(datagram, *source) }
                     }));
                     at
@@ -611,7 +619,7 @@ impl<G: Game> Simulation<G> {
                 Payload::DatagramDown(datagram, destination) => {
                     let (at, doubled) = datagram.crossing.pass(now, &mut end.down);
                     copies.extend(doubled.into_iter().map(|crossing| {
-                        let datagram = Datagram { crossing, bytes: Rc::clone(&datagram.bytes) };
+                        let datagram = Datagram { crossing, ..datagram.clone() };
                         Packet { client, payload: Payload::DatagramDown(datagram, *destination) }
                     }));
                     at
@@ -633,14 +641,15 @@ impl<G: Game> Simulation<G> {
             Payload::DatagramUp(datagram, source) => {
                 self.clients[id.0].up.traffic.delivered += 1;
                 if !self.is_down() {
-                    self.server.handle_datagram(now, LocalId(0), source, &datagram.bytes);
+                    self.server.handle_datagram(now, datagram.local, source, &datagram.bytes);
                 }
             }
             Payload::DatagramDown(datagram, destination) => {
+                let source = address_of(&self.config, datagram.local);
                 let end = &mut self[id];
                 if end.address_at(elapsed) == destination {
                     end.down.traffic.delivered += 1;
-                    end.client.handle_datagram(now, LocalId(0), SERVER, &datagram.bytes);
+                    end.client.handle_datagram(now, LocalId(0), source, &datagram.bytes);
                 }
             }
             Payload::SegmentUp(number, segment) => {
@@ -701,11 +710,6 @@ impl<G: Game> Simulation<G> {
 fn make_server<G: Game>(config: &Config, now: Instant, factory: &Rc<RefCell<Factory<G>>>) -> Server<G> {
     let factory = Rc::clone(factory);
     Server::new(config.clone(), now, move |room| factory.borrow_mut()(room))
-}
-
-fn connect(client: &SimulatedClient) -> Connect {
-    let remote = SocketAddr::new(client.address().ip(), 40_000);
-    Connect { room: client.room.clone(), remote, local: SERVER.ip(), headers: Vec::new() }
 }
 
 impl<G: Game> Index<ClientId> for Simulation<G> {

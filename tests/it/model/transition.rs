@@ -1,13 +1,16 @@
 //! What may happen. Another thing that may is a variant, a line in [`Transition::draw`], and an arm in
 //! [`World::apply`](super::world::World::apply).
 
-use std::time::Duration;
+use rtcade::rand::RngExt;
 
-use rtcade::rand::{Rng, RngExt};
-use rtcade::sim::{Node, Path, RateLimit};
-
-use super::witness::{Audience, FAN, Manner, SHUT, Wish};
+use super::network::{Garbage, Weather};
+use super::player::Place;
+use super::witness::{Audience, FAN, HALF, MUTE, Manner, QUARTER, SHUT, WIDE, WORDY, Wish};
 use super::world::World;
+
+/// Rooms, the common ones more often.
+const ROOMS: [&str; 16] =
+    ["ada", "ada", "ada", "bob", "bob", FAN, FAN, FAN, FAN, SHUT, HALF, HALF, QUARTER, MUTE, WIDE, WORDY];
 
 /// What may happen. Players are named by their number among all of the run.
 #[derive(Clone, Debug)]
@@ -30,6 +33,8 @@ pub(super) enum Transition {
     OfferAgain(usize),
     /// A player's network changes.
     Weather { player: usize, weather: Weather },
+    /// A player reaches the server at this of its addresses only.
+    Reach { player: usize, server: u16 },
     /// The address translation before a player forgets it.
     Rebind(usize),
     /// Everything stands still.
@@ -42,10 +47,37 @@ pub(super) enum Transition {
     BadRequest { player: Option<usize>, number: usize },
     /// A player sends a frame that can't be read.
     BadFrame { player: usize, number: usize },
-    /// A player sends what their game can't read.
-    Misfit { player: usize },
+    /// A player sends what their game can't read, as a command or as an input.
+    Misfit { player: usize, input: bool },
+    /// A player sends an input that nests so deep.
+    Nested { player: usize, depth: usize },
+    /// A player sends a value of as many bytes as one may have, and tries one byte more.
+    Largest { player: usize, command: bool },
     /// A player sends too many requests, or too many frames.
     Flood { player: usize, frames: bool },
+    /// A connection floods that has not joined, that is joining, or that is being closed.
+    FloodOutside(Stage),
+    /// A connectivity check of a player comes again, from elsewhere, so many times.
+    Replay { player: usize, times: u32 },
+    /// A player's websocket is no longer read, and sends requests until the queue of replies is all but full. Then
+    /// another player of the room floods, and then it closes.
+    Hoard(usize),
+    /// So many players join the full room one after the other, and leave again.
+    Flap(usize),
+    /// Everybody in a full room sends at once what their game can't read.
+    Riot,
+    /// Connections from so many addresses ask to join and are refused. Meanwhile others join.
+    Stampede { addresses: u8 },
+    /// A player's websocket is no longer read, and sends pongs that answer no ping.
+    Pongs(usize),
+}
+
+/// What has become of a connection that is in no room.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Stage {
+    Arrived,
+    Joining,
+    Closing,
 }
 
 /// To whom, and by which request.
@@ -57,96 +89,6 @@ pub(super) enum Whom {
     Candidate,
     /// `orientationChange`, to all others.
     Orientation,
-}
-
-/// What a player's network does.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Weather {
-    Sound,
-    Lossy { permille: u16 },
-    Jittery { ms: u64 },
-    Narrow { bytes_per_s: u64 },
-    Awful,
-    Blackout { ms: u64 },
-    Bursty { permille: u16, longest: u16 },
-    Duplicating { permille: u16 },
-    Reordering { permille: u16, by_ms: u64 },
-    Rebinding { every_ms: u64 },
-    NoUdp,
-    Mtu(usize),
-}
-
-/// What is in a datagram of nobody's.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Garbage {
-    /// Neither STUN nor DTLS.
-    Unknown,
-    /// As STUN begins.
-    Stun,
-    /// A DTLS record of some epoch.
-    Dtls,
-}
-
-impl Weather {
-    fn draw(rng: &mut impl Rng) -> Weather {
-        match rng.random_range(0..16) {
-            0..=2 => Weather::Sound,
-            3 | 4 => Weather::Lossy { permille: [20, 100, 300][rng.random_range(0..3)] },
-            5 | 6 => Weather::Jittery { ms: rng.random_range(5..200) },
-            7 => Weather::Narrow { bytes_per_s: rng.random_range(4_000..50_000) },
-            8 => Weather::Awful,
-            9 => Weather::Blackout { ms: [200, 1_000, 6_000, 60_000][rng.random_range(0..4)] },
-            10 => Weather::Bursty { permille: rng.random_range(5..100), longest: rng.random_range(2..12) },
-            11 => Weather::Duplicating { permille: [20, 300, 1_000][rng.random_range(0..3)] },
-            12 => Weather::Reordering { permille: rng.random_range(10..500), by_ms: rng.random_range(5..200) },
-            13 => Weather::Rebinding { every_ms: [300, 2_000, 10_000][rng.random_range(0..3)] },
-            14 => Weather::NoUdp,
-            _ => Weather::Mtu(rng.random_range(200..1_200)),
-        }
-    }
-
-    /// The path of this weather from `now` on.
-    pub(super) fn path(self, now: Duration, one_way: Duration) -> Path {
-        let path = Path::new(one_way);
-        match self {
-            Weather::Sound => path,
-            Weather::Lossy { permille } => path.with(&Node::Loss { permille }),
-            Weather::Jittery { ms } => path.with(&Node::Jitter(Duration::from_millis(ms))),
-            Weather::Narrow { bytes_per_s } => path.with(&Node::RateLimit(RateLimit::new(bytes_per_s, 6_000))),
-            Weather::Awful => path.with(&Node::Jitter(one_way * 3)).with(&Node::Loss { permille: 400 }),
-            Weather::Blackout { ms } => path.with(&Node::Blackout(now..now + Duration::from_millis(ms))),
-            Weather::Bursty { permille, longest } => path.with(&Node::BurstLoss { permille, longest }),
-            Weather::Duplicating { permille } => path.with(&Node::Duplicate { permille }),
-            Weather::Reordering { permille, by_ms } => {
-                path.with(&Node::Reorder { permille, by: Duration::from_millis(by_ms) })
-            }
-            Weather::Rebinding { every_ms } => path.with(&Node::Rebinding(Duration::from_millis(every_ms))),
-            Weather::NoUdp => path.with(&Node::NoUdp),
-            Weather::Mtu(bytes) => path.with(&Node::Mtu(bytes)),
-        }
-    }
-}
-
-impl Garbage {
-    pub(super) fn datagram(self, rng: &mut impl Rng) -> Vec<u8> {
-        let mut bytes = vec![0; rng.random_range(1..200)];
-        rng.fill_bytes(&mut bytes);
-        match self {
-            Garbage::Unknown => bytes[0] = [4, 19, 64, 128, 255][rng.random_range(0..5)],
-            Garbage::Stun => {
-                let head = [0, 1, 0, 8, 0x21, 0x12, 0xa4, 0x42];
-                bytes.splice(..bytes.len().min(8), head);
-            }
-            Garbage::Dtls => {
-                let kind = rng.random_range(20..=26);
-                let epoch = rng.random_range(0..=1);
-                let length = u8::try_from(bytes.len()).unwrap();
-                let head = [kind, 0xfe, 0xfd, 0, epoch, 0, 0, 0, 0, 0, rng.random_range(0..=255), 0, length];
-                bytes.splice(..0, head);
-            }
-        }
-        bytes
-    }
 }
 
 impl Transition {
@@ -163,12 +105,16 @@ impl Transition {
         let members = world.members();
         let has_place = world.has_place_for_clients();
         let is_flooding = world.is_flooding();
+        let is_crowded = world.is_crowded();
+        let readers: Vec<usize> =
+            members.iter().copied().filter(|&member| matches!(world.players[member].place, Place::Reader(_))).collect();
         let rng = &mut world.rng;
+        let a_reader = (!readers.is_empty()).then(|| readers[rng.random_range(0..readers.len())]);
         let somebody = (!members.is_empty()).then(|| members[rng.random_range(0..members.len())]);
-        Some(match rng.random_range(0..100) {
+        Some(match rng.random_range(0..121) {
             0..=24 if !has_place => return None,
             0..=24 => {
-                let room = ["ada", "ada", "ada", "bob", "bob", FAN, FAN, FAN, FAN, SHUT][rng.random_range(0..10)];
+                let room = ROOMS[rng.random_range(0..ROOMS.len())];
                 let manner = match rng.random_range(0..20) {
                     0 => Manner::Unwelcome,
                     1 => Manner::Fatal,
@@ -229,7 +175,19 @@ impl Transition {
                 Transition::BadRequest { player: somebody.filter(|_| rng.random()), number: rng.random_range(0..100) }
             }
             96..=97 => Transition::BadFrame { player: somebody?, number: rng.random_range(0..100) },
-            98 => Transition::Misfit { player: somebody? },
+            98 => Transition::Misfit { player: somebody?, input: rng.random() },
+            99..=101 => Transition::Weather { player: somebody?, weather: Weather::DownLost },
+            102 | 103 | 117 => Transition::Nested { player: somebody?, depth: rng.random_range(12..=17) },
+            104 => Transition::Largest { player: somebody?, command: rng.random() },
+            105 => Transition::FloodOutside([Stage::Arrived, Stage::Joining, Stage::Closing][rng.random_range(0..3)]),
+            106 | 107 => Transition::Replay { player: somebody?, times: rng.random_range(1..=4) },
+            108 => Transition::Hoard(a_reader?),
+            109 => Transition::Pongs(a_reader?),
+            110..=114 => Transition::Reach { player: somebody?, server: rng.random_range(0..2) },
+            115 if is_crowded => Transition::Flap(rng.random_range(4..=12)),
+            116 if is_crowded => Transition::Riot,
+            118 if has_place && rng.random_bool(0.4) => Transition::Stampede { addresses: 40 },
+            115 | 116 | 118 => return None,
             _ => Transition::Flood { player: somebody?, frames: rng.random() },
         })
     }

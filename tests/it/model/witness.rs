@@ -6,18 +6,35 @@ use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::time::Duration;
 
+use rand_chacha::ChaCha8Rng;
 use rtcade::game::{Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, RoomInfo, Target, Tick, Welcome};
-use rtcade::rand::Rng;
+use rtcade::hooks::{Arrival, Decision, Hooks};
+use rtcade::limits;
+use rtcade::rand::{Rng, SeedableRng};
 use rtcade::wire::msgpack;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use super::world::GRACE;
 
 /// A room whose game can't be made.
 pub(super) const SHUT: &str = "shut";
 /// A room that fans its inputs out.
 pub(super) const FAN: &str = "fan";
-/// Ticks after which every room says something of itself.
-const SAY_EVERY: u32 = 15;
+/// A room that strangers storm, of whom it takes none.
+pub(super) const MOB: &str = "mob";
+/// Rooms whose games send a state each second tick, each fourth tick, and never.
+pub(super) const HALF: &str = "half";
+pub(super) const QUARTER: &str = "quarter";
+pub(super) const MUTE: &str = "mute";
+/// A room whose states are as large as a state may be, and don't compress.
+pub(super) const WIDE: &str = "wide";
+/// A room whose states compress well, with an event each tick that is too small to.
+pub(super) const WORDY: &str = "wordy";
+/// Time after which every room sends events of its own.
+const SAY_EVERY: Duration = Duration::from_millis(500);
+/// Ticks of [`WIDE`] after which it tries the limit of a state, and one byte past it.
+const LIMIT_EVERY: u32 = 64;
 
 /// A body and what tells whether it came as it went.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -52,6 +69,38 @@ pub(super) struct Sent {
     pub(super) client: usize,
     pub(super) number: u32,
     pub(super) padding: String,
+    pub(super) nest: Nest,
+}
+
+impl Sent {
+    /// How deep an input with an empty nest nests: the seal, the body, and the nest.
+    pub(super) const DEPTH: usize = 3;
+}
+
+/// Arrays within arrays.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Nest(Vec<Nest>);
+
+impl Nest {
+    /// So many more than an empty one.
+    pub(super) fn new(depth: usize) -> Nest {
+        (0..depth).fold(Nest::default(), |nest, _| Nest(vec![nest]))
+    }
+}
+
+/// A body with the padding that makes it so many bytes long when it is encoded.
+pub(super) fn padded<T: Serialize>(bytes: usize, body: impl Fn(String) -> T) -> Sealed<T> {
+    let mut padding = bytes;
+    for letter in ('a'..='z').cycle() {
+        let sealed = Sealed::new(body(letter.to_string().repeat(padding)));
+        let encoded = msgpack::encode(&sealed, usize::MAX).unwrap().len();
+        if encoded == bytes {
+            return sealed;
+        }
+        // The sum, which another letter changes, takes a byte more or less by chance.
+        padding = if encoded > bytes { padding - (encoded - bytes) } else { padding + 1 };
+    }
+    unreachable!("letters go on")
 }
 
 /// A command.
@@ -60,6 +109,7 @@ pub(super) struct Order {
     pub(super) client: usize,
     pub(super) number: u32,
     pub(super) wish: Wish,
+    pub(super) padding: String,
 }
 
 /// What a command asks the game for.
@@ -83,10 +133,10 @@ pub(super) enum Audience {
     AllButNewest,
 }
 
-/// A state or an event: of which room it is, and what number it has among all that were said in the run.
+/// A state or an event: of which room it is, and what number it has among all that the room has sent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Said {
-    pub(super) room: usize,
+    pub(super) room: u64,
     pub(super) number: u64,
     pub(super) tick: u32,
     /// For whom, where it is for one.
@@ -115,13 +165,46 @@ pub(super) struct Ticket {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Greeting {
     pub(super) client: usize,
-    pub(super) room: usize,
+    pub(super) room: u64,
+}
+
+/// What the game of a room sends by itself.
+#[derive(Clone, Copy)]
+pub(super) struct Output {
+    /// A state goes with each tick whose number is a multiple; none if this is 0.
+    pub(super) every: u32,
+    /// Bytes of padding in a state; every sixteenth has more where this is small.
+    bytes: usize,
+    padding: Padding,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Padding {
+    Noise,
+    Repeating,
+}
+
+impl Output {
+    pub(super) fn of(room: &str) -> Output {
+        let (every, bytes) = match room {
+            HALF => (2, 1_000),
+            QUARTER => (4, 1_500),
+            MUTE => (0, 0),
+            WIDE => (1, 3_900),
+            WORDY => (1, 1_000),
+            _ => (1, 40),
+        };
+        let padding = if room == WORDY { Padding::Repeating } else { Padding::Noise };
+        Output { every, bytes, padding }
+    }
 }
 
 /// What all games of a run have seen and said.
 #[derive(Default)]
 pub(super) struct Book {
     pub(super) tick: Duration,
+    /// No earlier than it is, and a step later at most, in [`World::awake`](super::world::World::awake).
+    pub(super) now: Duration,
     /// Every room that was made, those that are gone included.
     pub(super) rooms: Vec<RoomPage>,
     /// By client, those that their game let in.
@@ -131,17 +214,28 @@ pub(super) struct Book {
     pub(super) missed_ticks: u64,
     pub(super) missed_untold: bool,
     pub(super) overfull: bool,
-    pub(super) said: u64,
     /// What a game saw and should not have.
     pub(super) faults: Vec<String>,
 }
 
+impl Book {
+    /// What a server and a client may take to act on what they have, ticks included.
+    pub(super) fn grace(&self) -> Duration {
+        GRACE.max(3 * self.tick)
+    }
+}
+
 pub(super) struct RoomPage {
     pub(super) name: String,
+    /// What its game calls it.
+    pub(super) id: u64,
     pub(super) is_there: bool,
+    pub(super) has_failed: bool,
     pub(super) was_locked: bool,
     /// Their clients, by player.
     pub(super) members: BTreeMap<u32, usize>,
+    /// When each tick ran, as [`Book::now`] shows it.
+    pub(super) ran: BTreeMap<u32, Duration>,
     /// What was fanned out: player and number of each input, by tick.
     pub(super) ticks: BTreeMap<u32, Vec<(u32, u32)>>,
 }
@@ -165,11 +259,26 @@ pub(super) struct Seat {
 pub(super) struct Witness {
     book: Rc<RefCell<Book>>,
     room: usize,
+    id: u64,
+    output: Output,
+    said: u64,
     locked: bool,
     failed: bool,
     max_players: usize,
     clients: BTreeMap<PlayerId, usize>,
+    /// Clients that have had a place here.
+    seated: BTreeSet<usize>,
     takes_along: Option<PlayerId>,
+}
+
+/// Attaches to each player whether their client has had a place in any room, so that games replay without the book.
+pub(super) struct Doorkeeper(pub(super) Rc<RefCell<Book>>);
+
+impl Hooks for Doorkeeper {
+    fn accept(&mut self, arrival: &Arrival<'_>) -> Decision {
+        let ticket: Option<Ticket> = serde_json::from_value(arrival.data.clone()).ok();
+        Decision::Accept(ticket.is_some_and(|ticket| self.0.borrow().seats.contains_key(&ticket.client)).into())
+    }
 }
 
 impl Witness {
@@ -182,20 +291,29 @@ impl Witness {
             pages.faults.push(format!("there is a second room {}", info.name));
         }
         let room = pages.rooms.len();
+        // JavaScript's integers have 53 bits.
+        let id = info.seed >> 11;
         pages.rooms.push(RoomPage {
             name: info.name.clone(),
+            id,
             is_there: true,
+            has_failed: false,
             was_locked: false,
             members: BTreeMap::new(),
+            ran: BTreeMap::new(),
             ticks: BTreeMap::new(),
         });
         Ok(Witness {
             book: Rc::clone(book),
             room,
+            id,
+            output: Output::of(&info.name),
+            said: 0,
             locked: false,
             failed: false,
             max_players,
             clients: BTreeMap::new(),
+            seated: BTreeSet::new(),
             takes_along: None,
         })
     }
@@ -205,6 +323,7 @@ impl Witness {
         self.failed = true;
         let mut book = self.book.borrow_mut();
         book.panics += 1;
+        book.rooms[self.room].has_failed = true;
         book.missed_untold |= before_tick;
         drop(book);
         resume_unwind(Box::new("a game that was asked to"))
@@ -214,25 +333,18 @@ impl Witness {
         self.book.borrow_mut().faults.push(format!("room {}: {fault}", self.room));
     }
 
-    fn said(&self, ctx: &mut Context<Witness>, to: Option<PlayerId>, bytes: usize) -> Sealed<Said> {
-        let padding = (0..bytes).map(|_| char::from(b' ' + (ctx.rng().next_u32() % 64) as u8)).collect();
-        let mut book = self.book.borrow_mut();
-        book.said += 1;
-        Sealed::new(Said {
-            room: self.room,
-            number: book.said,
-            tick: ctx.tick(),
-            to: to.map(|player| player.0),
-            padding,
-        })
+    fn said(&mut self, ctx: &mut Context<Witness>, to: Option<PlayerId>, padding: String) -> Sealed<Said> {
+        self.said += 1;
+        Sealed::new(Said { room: self.id, number: self.said, tick: ctx.tick(), to: to.map(|player| player.0), padding })
     }
 
-    fn say(&self, ctx: &mut Context<Witness>, target: Target, reliable: bool, bytes: usize) {
+    fn say(&mut self, ctx: &mut Context<Witness>, target: Target, reliable: bool, bytes: usize) {
         let to = if let Target::One(player) = target { Some(player) } else { None };
-        let event = self.said(ctx, to, bytes);
+        let padding = noise(ctx, bytes);
+        let event = self.said(ctx, to, padding);
         {
             let mut book = self.book.borrow_mut();
-            let number = book.said;
+            let number = self.said;
             for (&player, client) in &self.clients {
                 let is_meant = match target {
                     Target::All => true,
@@ -253,17 +365,82 @@ impl Witness {
         ctx.event(target, &event, lane).unwrap();
     }
 
-    fn state(&self, ctx: &mut Context<Witness>) {
-        let bytes = if ctx.tick() % 16 == 5 { 2_500 } else { 40 };
-        if ctx.tick() % 8 == 3 {
-            for &player in self.clients.keys() {
-                let state = self.said(ctx, Some(player), bytes / 20);
+    fn state(&mut self, ctx: &mut Context<Witness>) {
+        let Output { every, bytes, padding } = self.output;
+        if every == 0 || !ctx.tick().is_multiple_of(every) {
+            return;
+        }
+        let bytes = if ctx.tick() % 16 == 5 { bytes.max(2_500) } else { bytes };
+        if ctx.tick() % 8 == 3 && bytes < 2_000 {
+            for player in self.clients.keys().copied().collect::<Vec<_>>() {
+                let padding = noise(ctx, bytes / 20);
+                let state = self.said(ctx, Some(player), padding);
                 ctx.state_to(player, &state).unwrap();
             }
-        } else {
-            let state = self.said(ctx, None, bytes);
-            ctx.state(&state).unwrap();
+            return;
         }
+        let padding = match padding {
+            Padding::Noise => noise(ctx, bytes),
+            Padding::Repeating => "as before ".repeat(bytes / 10),
+        };
+        let state = self.said(ctx, None, padding);
+        ctx.state(&state).unwrap();
+        if bytes > 3_000 && ctx.tick().is_multiple_of(LIMIT_EVERY) {
+            self.try_limit(ctx, limits::STATE_BYTES);
+            self.try_limit(ctx, limits::STATE_BYTES + 1);
+        }
+    }
+
+    /// Sends a state of so many bytes, which must be refused past the limit.
+    fn try_limit(&mut self, ctx: &mut Context<Witness>, bytes: usize) {
+        let mut state = self.said(ctx, None, String::new());
+        let encoded = |state: &Sealed<Said>| msgpack::encode(state, usize::MAX).unwrap().len();
+        while encoded(&state) != bytes {
+            let missing = bytes.saturating_sub(encoded(&state)).max(1);
+            state.body.padding.push_str(&noise(ctx, missing));
+            if encoded(&state) > bytes {
+                state.body.padding.truncate(state.body.padding.len() - (encoded(&state) - bytes));
+            }
+            state = Sealed::new(state.body);
+        }
+        if ctx.state(&state).is_ok() != (bytes <= limits::STATE_BYTES) {
+            self.fault(format_args!("a state of {bytes} bytes is taken, or refused, against the limit"));
+        }
+    }
+
+    fn seat(&mut self, player: PlayerId, client: usize) {
+        self.clients.insert(player, client);
+        self.seated.insert(client);
+        if self.clients.len() > self.max_players {
+            self.fault(format_args!("{} players are in", self.clients.len()));
+        }
+        {
+            let mut book = self.book.borrow_mut();
+            book.overfull |= self.clients.len() == self.max_players;
+            book.rooms[self.room].members.insert(player.0, client);
+            let seat = Seat {
+                room: self.room,
+                player: player.0,
+                left: None,
+                is_away: false,
+                was_away: false,
+                newest_input: 0,
+                inputs: 0,
+                commands: 0,
+                reliable: Vec::new(),
+                unreliable: BTreeSet::new(),
+            };
+            if book.seats.insert(client, seat).is_some() {
+                book.faults.push(format!("client {client} came in twice"));
+            }
+        }
+    }
+
+    fn note_tick(&self, tick: Tick) {
+        let mut book = self.book.borrow_mut();
+        book.missed_ticks += u64::from(tick.missed);
+        let now = book.now;
+        book.rooms[self.room].ran.insert(tick.number, now);
     }
 
     fn note_away(&self, player: PlayerId, is_away: bool) {
@@ -313,8 +490,12 @@ impl Witness {
         if order.number != before + 1 {
             self.fault(format_args!("command {} of client {} came after {before}", order.number, order.client));
         }
+        self.obey(ctx, player, order.wish);
+    }
+
+    fn obey(&mut self, ctx: &mut Context<Witness>, player: PlayerId, wish: Wish) {
         let newest = *self.clients.keys().next_back().unwrap();
-        match order.wish {
+        match wish {
             Wish::Nothing => {}
             Wish::Say { to, reliable, bytes } => {
                 let target = match to {
@@ -352,11 +533,7 @@ impl Game for Witness {
         if self.locked {
             self.fault(format_args!("client {client} came into the locked room"));
         }
-        let has_had_a_place = {
-            let book = self.book.borrow();
-            book.seats.get(&client).is_some_and(|seat| seat.left.is_some() || !book.rooms[seat.room].is_there)
-        };
-        if has_had_a_place {
+        if join.attached == true || self.seated.contains(&client) {
             return Err(Refusal::new("You have had your place."));
         }
         match manner {
@@ -364,33 +541,10 @@ impl Game for Witness {
             Manner::Unwelcome => return Err(Refusal::new("Not you.")),
             Manner::Polite => {}
         }
-        self.clients.insert(player, client);
-        if self.clients.len() > self.max_players {
-            self.fault(format_args!("{} players are in", self.clients.len()));
-        }
-        {
-            let mut book = self.book.borrow_mut();
-            book.overfull |= self.clients.len() == self.max_players;
-            book.rooms[self.room].members.insert(player.0, client);
-            let seat = Seat {
-                room: self.room,
-                player: player.0,
-                left: None,
-                is_away: false,
-                was_away: false,
-                newest_input: 0,
-                inputs: 0,
-                commands: 0,
-                reliable: Vec::new(),
-                unreliable: BTreeSet::new(),
-            };
-            if book.seats.insert(client, seat).is_some() {
-                book.faults.push(format!("client {client} came in twice"));
-            }
-        }
+        self.seat(player, client);
         self.say(ctx, Target::Except(player), true, 10);
         self.say(ctx, Target::One(player), true, 10);
-        Welcome::new(&Greeting { client, room: self.room })
+        Welcome::new(&Greeting { client, room: self.id })
     }
 
     fn leave(&mut self, ctx: &mut Context<Witness>, player: PlayerId, reason: Leave) {
@@ -419,7 +573,7 @@ impl Game for Witness {
     }
 
     fn tick(&mut self, ctx: &mut Context<Witness>, tick: Tick, batch: &[Incoming<Witness>]) {
-        self.book.borrow_mut().missed_ticks += u64::from(tick.missed);
+        self.note_tick(tick);
         let known: BTreeSet<PlayerId> = ctx.players().map(|player| player.id).collect();
         if !known.iter().eq(self.clients.keys()) {
             self.fault(format_args!("the context has the players {known:?}, but {:?} are in", self.clients));
@@ -443,11 +597,30 @@ impl Game for Witness {
             ctx.fan_out_inputs();
         }
         self.state(ctx);
-        if tick.number.is_multiple_of(SAY_EVERY) {
+        if name == WORDY {
+            self.say(ctx, Target::All, false, 1);
+        }
+        let say_every = SAY_EVERY.as_nanos().div_ceil(ctx.tick_length().as_nanos());
+        if u128::from(tick.number).is_multiple_of(say_every) {
             self.say(ctx, Target::All, false, 100);
             self.say(ctx, Target::All, true, 200);
         }
     }
+}
+
+/// Text that hardly compresses: 7 of 8 bits are random.
+fn noise(ctx: &mut Context<Witness>, bytes: usize) -> String {
+    thread_local! {
+        static NOISE: String = {
+            let mut noise = vec![0; 128 * 1_024];
+            ChaCha8Rng::seed_from_u64(1).fill_bytes(&mut noise);
+            noise.iter().map(|&byte| char::from(byte & 0x7f)).collect()
+        };
+    }
+    NOISE.with(|noise| {
+        let first = ctx.rng().next_u32() as usize % (noise.len() - bytes);
+        noise[first..first + bytes].to_owned()
+    })
 }
 
 impl Drop for Witness {
