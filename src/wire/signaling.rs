@@ -31,7 +31,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -96,12 +97,22 @@ pub(crate) struct JoinRequest {
 pub(crate) struct ReconnectRequest {
     pub(crate) socket_id: String,
     pub(crate) resume: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "small_number")]
     pub(crate) last: Option<u32>,
     #[serde(default)]
     pub(crate) version: Value,
     #[serde(default)]
     pub(crate) sdp: Option<String>,
+}
+
+fn small_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::Null => Ok(None),
+        value => {
+            let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+            number.map(Some).ok_or_else(|| D::Error::custom("`last` is no number below 2³²"))
+        }
+    }
 }
 
 /// Data of `orientationChange`, and of its event.
@@ -155,10 +166,10 @@ pub(crate) fn parse(text: &str) -> (ReplyTo, Result<Request, Fault>) {
         let fault = Fault::new(ErrorCode::TooLarge, "A request may have 16 KiB.");
         return (ReplyTo::default(), Err(fault));
     }
-    let envelope: Envelope<'_> = match serde_json::from_str(text) {
+    let envelope: Envelope<'_> = match parse_object(text) {
         Ok(envelope) => envelope,
-        Err(error) => {
-            let fault = Fault::new(ErrorCode::BadRequest, format!("This is no request: {error}."));
+        Err(why) => {
+            let fault = Fault::new(ErrorCode::BadRequest, format!("This is no request: {why}."));
             return (ReplyTo::default(), Err(fault));
         }
     };
@@ -166,6 +177,18 @@ pub(crate) fn parse(text: &str) -> (ReplyTo, Result<Request, Fault>) {
     let reply_to = ReplyTo { action: envelope.a.chars().take(ECHO_CHARS).collect(), id };
     let request = read(&envelope.a, envelope.d.map_or("{}", RawValue::get));
     (reply_to, request)
+}
+
+/// Parses a JSON object, or says in a few words why it can't be.
+///
+/// serde_json writes a string that stands where something else is expected into its error, with every character escaped:
+/// for a request that is all such a string, that costs more than all else that a server does with it. So the type of the
+/// whole is looked at first; of the fields, those that are no strings are read as any value.
+fn parse_object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
+    if !text.trim_ascii_start().starts_with('{') {
+        return Err("it is no object".to_owned());
+    }
+    serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
 fn read(action: &str, data: &str) -> Result<Request, Fault> {
@@ -177,26 +200,24 @@ fn read(action: &str, data: &str) -> Result<Request, Fault> {
         #[serde(default)]
         candidate: Value,
     }
-    let bad = |error: serde_json::Error| {
-        Fault::new(ErrorCode::BadRequest, format!("The data of {action} can't be read: {error}."))
-    };
+    let bad = |why: String| Fault::new(ErrorCode::BadRequest, format!("The data of {action} can't be read: {why}."));
     match action {
-        "join" => serde_json::from_str(data).map(Request::Join).map_err(bad),
+        "join" => parse_object(data).map(Request::Join).map_err(bad),
         "exchangeSdp" => {
-            serde_json::from_str(data).map(|Exchange { to, sdp, .. }| Request::ExchangeSdp { to, sdp }).map_err(bad)
+            parse_object(data).map(|Exchange { to, sdp, .. }| Request::ExchangeSdp { to, sdp }).map_err(bad)
         }
         "exchangeCandidate" => {
-            let Exchange { to, candidate, .. } = serde_json::from_str(data).map_err(bad)?;
+            let Exchange { to, candidate, .. } = parse_object(data).map_err(bad)?;
             check_relayed(action, &[&candidate], limits::CANDIDATE_BYTES)?;
             Ok(Request::ExchangeCandidate { to, candidate })
         }
         "orientationChange" => {
-            let change: Orientation = serde_json::from_str(data).map_err(bad)?;
+            let change: Orientation = parse_object(data).map_err(bad)?;
             check_relayed(action, &[&change.orientation, &change.camera], limits::ORIENTATION_BYTES)?;
             Ok(Request::OrientationChange(change))
         }
         "leave" => Ok(Request::Leave),
-        "reconnect" => serde_json::from_str(data).map(Request::Reconnect).map_err(bad),
+        "reconnect" => parse_object(data).map(Request::Reconnect).map_err(bad),
         _ => Err(Fault::new(ErrorCode::UnknownAction, "This server doesn't have such an action.")),
     }
 }
@@ -390,6 +411,34 @@ mod tests {
         serde_json::from_str(text).expect("what is sent is JSON")
     }
 
+    /// What a refusal says costs no more than a request, whatever stands in that.
+    #[test]
+    fn a_refusal_repeats_nothing_long() {
+        let long = "\u{e000}".repeat(5_000);
+        let values = [format!("\"{long}\""), format!("[\"{long}\"]"), format!("{{\"{long}\":1}}"), long.clone()];
+        let mut requests: Vec<String> = values.to_vec();
+        for value in &values {
+            requests.push(format!("{{\"a\":{value}}}"));
+            requests.push(format!("{{\"a\":\"z\",\"i\":{value}}}"));
+            for action in ["join", "reconnect", "exchangeSdp", "exchangeCandidate", "orientationChange", "leave", "z"] {
+                requests.push(format!("{{\"a\":\"{action}\",\"d\":{value}}}"));
+                for field in ["roomId", "name", "sdp", "socketId", "resume", "last", "version", "to"] {
+                    let data = format!(r#"{{"to":"x","socketId":"a","resume":"b","{field}":{value}}}"#);
+                    requests.push(format!("{{\"a\":\"{action}\",\"d\":{data}}}"));
+                }
+            }
+        }
+        let mut refused = 0;
+        for request in requests {
+            let (reply_to, result) = parse(&request);
+            let Err(fault) = result else { continue };
+            refused += 1;
+            let reply = super::refused(&reply_to, &fault);
+            assert!(reply.len() < 1_000, "{} bytes for {request:.80}", reply.len());
+        }
+        assert!(refused > 100, "{refused}");
+    }
+
     #[test]
     fn requests_are_read_or_refused_by_code() {
         fn check(text: &str, expected: Result<&str, ErrorCode>) {
@@ -422,6 +471,8 @@ mod tests {
         check(r#"{"a":"reconnect"}"#, bad);
         check(r#"{"a":"reconnect","d":{"socketId":"a","resume":"b","last":7}}"#, Ok(r#"last: Some(7)"#));
         check(r#"{"a":"joinR"}"#, Err(ErrorCode::UnknownAction));
+        check(r#"{"a":"reconnect","d":{"socketId":"a","resume":"b","last":"7"}}"#, bad);
+        check(r#"{"a":"reconnect","d":{"socketId":"a","resume":"b","last":4294967296}}"#, bad);
 
         for text in ["", "null", "[]", "7", "{", r#"{"a":7}"#, r#"{"d":{}}"#, r#"{"a":"join"} x"#, "\u{0}"] {
             check(text, bad);
