@@ -45,7 +45,11 @@ impl World {
                     self.sim.rebind(id);
                 }
             }
-            Transition::Reach { player, server } => self.reach(player, Some(server)),
+            Transition::Reach { player, server } => {
+                self.reach(player, Some(server));
+                // ICE takes a while to choose the other one.
+                self.run(if self.has_two_addresses { Duration::from_secs(2) } else { Duration::ZERO });
+            }
             Transition::StandStill { ms } => {
                 self.has_stood_still = true;
                 self.sim.stand_still(Duration::from_millis(ms));
