@@ -5,50 +5,57 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use rtcade::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+use rtcade::game::{Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, Target, Tick, Welcome};
 use rtcade::limits;
 use rtcade::server::{Connect, ConnectionId, Disconnect, Server, Signal};
 use rtcade::sim::{SERVER, Simulation};
 use rtcade::wire::codes::CLOSE_REFUSED;
-use rtcade::wire::frame::Kind;
 use rtcade::wire::signaling::RoomName;
 
 const MS: Duration = Duration::from_millis(1);
 const TICK: Duration = Duration::from_secs(1);
 
-/// Notes who leaves, and why.
+/// Notes who leaves, and why, and tells players what it is asked to.
 #[derive(Clone, Default)]
-struct Witness(Rc<RefCell<Vec<(PlayerId, Leave)>>>);
+struct Witness {
+    left: Rc<RefCell<Vec<(PlayerId, Leave)>>>,
+    /// Bytes of events that players are to be told in the next tick.
+    events: Rc<RefCell<Vec<(PlayerId, usize)>>>,
+}
 
 impl Game for Witness {
     type Input = ();
     type Command = ();
     type State = ();
-    type Event = ();
+    type Event = String;
 
     fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
         Ok(Welcome::default())
     }
 
     fn leave(&mut self, _: &mut Context<Self>, player: PlayerId, reason: Leave) {
-        self.0.borrow_mut().push((player, reason));
+        self.left.borrow_mut().push((player, reason));
     }
 
-    fn tick(&mut self, _: &mut Context<Self>, _: Tick, _: &[Incoming<Self>]) {}
+    fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, _: &[Incoming<Self>]) {
+        for (player, bytes) in self.events.take() {
+            ctx.event(Target::One(player), &"x".repeat(bytes), Lane::Reliable).unwrap();
+        }
+    }
 }
 
 /// A server with websockets that are read only when asked.
 struct Hall {
     sim: Simulation<Witness>,
-    left: Witness,
+    game: Witness,
 }
 
 impl Hall {
     fn new() -> Hall {
-        let left = Witness::default();
-        let game = left.clone();
-        let sim = Simulation::with_config(1, |config| config.tick = TICK, move |_| Ok(game.clone()));
-        Hall { sim, left }
+        let game = Witness::default();
+        let of_room = game.clone();
+        let sim = Simulation::with_config(1, |config| config.tick = TICK, move |_| Ok(of_room.clone()));
+        Hall { sim, game }
     }
 
     fn now(&self) -> Instant {
@@ -80,22 +87,28 @@ impl Hall {
         self.server().handle_text(now, id, text);
     }
 
-    /// Takes everything that waits for a websocket: how many bytes of it are reliable.
-    fn read(&mut self, id: ConnectionId) -> usize {
-        let bytes = |signal| match signal {
-            Signal::Text(text) => text.len(),
-            Signal::Binary(bytes) if bytes[0] & 0x0f == Kind::Ack as u8 => bytes.len(),
-            _ => 0,
-        };
-        std::iter::from_fn(|| self.server().poll_signal(id)).map(bytes).sum()
+    /// Takes everything that waits for a websocket.
+    fn read(&mut self, id: ConnectionId) {
+        while self.server().poll_signal(id).is_some() {}
     }
-}
 
-/// A request that is refused with a reply of about so many bytes.
-fn refused_request(reply_bytes: usize) -> String {
-    match reply_bytes {
-        0..1_000 => r#"{"a":"z"}"#.to_owned(),
-        _ => format!(r#"{{"a":"exchangeSdp","d":"{}"}}"#, "x".repeat((reply_bytes - 500).min(15_000))),
+    /// Bytes for which the queue of a websocket has room.
+    fn room(&mut self, id: ConnectionId) -> usize {
+        limits::RELIABLE_QUEUE_BYTES - self.server().queued_bytes(id)
+    }
+
+    /// Fills the queue of a player who doesn't read up to so many bytes.
+    fn fill(&mut self, id: ConnectionId, player: PlayerId, left: usize, others: &[ConnectionId]) {
+        // What is around a text of more than 64 KiB in a frame: kind, seq, tick; array, tick; marker and length.
+        const AROUND: usize = limits::RELIABLE_HEADER_BYTES + 2 + 5;
+        while self.room(id) > left + 100_000 {
+            let bytes = (self.room(id) - left - AROUND).min(1_000_000);
+            self.game.events.borrow_mut().push((player, bytes));
+            // Or the players would be given up.
+            self.say(id, r#"{"a":"z"}"#);
+            others.iter().for_each(|&other| self.say(other, r#"{"a":"z"}"#));
+            self.sim.run(TICK);
+        }
     }
 }
 
@@ -104,31 +117,21 @@ fn refused_request(reply_bytes: usize) -> String {
 #[test]
 fn a_connection_that_another_ones_end_overfills_may_go_at_once() {
     let mut hall = Hall::new();
-    let (reader, idler) = (hall.join(1), hall.join(2));
-    hall.read(reader);
+    let (leaver, idler) = (hall.join(1), hall.join(2));
+    hall.read(leaver);
     hall.read(idler);
-    let mut left = limits::RELIABLE_QUEUE_BYTES;
-    loop {
-        let request = refused_request(left);
-        hall.say(reader, &request);
-        let bytes = hall.read(reader);
-        if left < bytes {
-            break;
-        }
-        left -= bytes;
-        hall.say(idler, &request);
-        hall.sim.run(25 * MS);
-        left -= hall.read(reader);
-    }
-    for _ in 0..=2 * limits::SIGNALS_PER_SECOND {
-        hall.say(reader, r#"{"a":"z"}"#);
-    }
+    hall.fill(idler, PlayerId(2), 150, &[leaver]);
+    assert!(hall.room(idler) < 120, "the news that somebody left doesn't fit: {}", hall.room(idler));
     let now = hall.now();
+    for _ in 0..=2 * limits::SIGNALS_PER_SECOND {
+        hall.say(leaver, r#"{"a":"z"}"#);
+    }
+    assert_eq!(hall.server().counters().overfull_connections, 1);
     hall.server().handle_disconnect(now, idler, Disconnect::Lost);
-    hall.server().handle_disconnect(now, reader, Disconnect::Lost);
+    hall.server().handle_disconnect(now, leaver, Disconnect::Lost);
     hall.sim.run(limits::RESUME_GRACE + 2 * TICK);
     assert_eq!(hall.server().gauges().players, 0);
-    let mut left: Vec<PlayerId> = hall.left.0.borrow().iter().map(|&(player, _)| player).collect();
+    let mut left: Vec<PlayerId> = hall.game.left.borrow().iter().map(|&(player, _)| player).collect();
     left.sort();
     assert_eq!(left, [PlayerId(1), PlayerId(2)], "each leaves once");
 }
@@ -144,7 +147,7 @@ fn each_player_leaves_the_game_once_when_the_server_stops() {
     hall.say(asking, r#"{"a":"join","d":{}}"#);
     let now = hall.now();
     hall.server().handle_shutdown(now);
-    assert_eq!(*hall.left.0.borrow(), [(PlayerId(1), Leave::Shutdown), (PlayerId(2), Leave::Shutdown)]);
+    assert_eq!(*hall.game.left.borrow(), [(PlayerId(1), Leave::Shutdown), (PlayerId(2), Leave::Shutdown)]);
     let gauges = hall.server().gauges();
     assert_eq!((gauges.players, gauges.rooms), (0, 0));
     for (id, code) in [(there, Leave::Shutdown.close_code()), (asking, CLOSE_REFUSED)] {
@@ -161,7 +164,7 @@ fn a_room_that_is_closed_tells_everybody_and_makes_place_for_a_new_one() {
     hall.server().handle_disconnect(now, away, Disconnect::Lost);
     let room = RoomName::parse("hall").unwrap();
     hall.server().handle_close_room(now, &room, "The match is over.");
-    assert_eq!(*hall.left.0.borrow(), [(PlayerId(1), Leave::RoomClosed), (PlayerId(2), Leave::RoomClosed)]);
+    assert_eq!(*hall.game.left.borrow(), [(PlayerId(1), Leave::RoomClosed), (PlayerId(2), Leave::RoomClosed)]);
     assert_eq!(hall.server().rooms().count(), 0);
     let last = std::iter::from_fn(|| hall.server().poll_signal(there)).last();
     let closed = Signal::Close { code: Leave::RoomClosed.close_code(), reason: "The match is over.".to_owned() };
@@ -181,7 +184,7 @@ fn a_connection_whose_name_is_used_again_is_gone() {
     let gauges = hall.server().gauges();
     assert_eq!((gauges.connections, gauges.players), (2, 2));
     hall.sim.run(limits::RESUME_GRACE + 2 * TICK);
-    assert_eq!(hall.left.0.borrow().first(), Some(&(PlayerId(1), Leave::Closed)));
+    assert_eq!(hall.game.left.borrow().first(), Some(&(PlayerId(1), Leave::Closed)));
 }
 
 /// A stranger's connection holds little of what the server keeps for players.
@@ -189,11 +192,12 @@ fn a_connection_whose_name_is_used_again_is_gone() {
 fn a_connection_that_has_not_joined_is_closed_past_its_own_queue() {
     let mut hall = Hall::new();
     let stranger = hall.connect(9);
-    for _ in 0..2 * limits::UNJOINED_QUEUE_BYTES / 15_000 {
-        hall.say(stranger, &refused_request(15_000));
+    while hall.server().counters().overfull_connections == 0 {
+        hall.say(stranger, &format!(r#"{{"a":"{}"}}"#, "z".repeat(64)));
         assert!(hall.server().gauges().queued_bytes <= limits::UNJOINED_QUEUE_BYTES);
+        hall.sim.run(1_000 * MS / limits::SIGNALS_PER_SECOND);
+        assert!(hall.sim.elapsed() < limits::JOIN_TIMEOUT, "{:?}", hall.server().gauges());
     }
-    assert_eq!(hall.server().counters().overfull_connections, 1);
     let last = std::iter::from_fn(|| hall.server().poll_signal(stranger)).last();
     assert!(matches!(last, Some(Signal::Close { code: 4002, .. })), "{last:?}");
 }
