@@ -56,10 +56,10 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(crate) fn new(seed: [u8; 32], slow_path: bool) -> Endpoint {
+    pub(crate) fn new(seed: [u8; 32]) -> Endpoint {
         Endpoint {
             identity: Identity::generate(),
-            slow_path,
+            slow_path: false,
             rng: ChaCha20Rng::from_seed(seed),
             peers: Slab::new(),
             generation: 0,
@@ -70,6 +70,11 @@ impl Endpoint {
             unroutable: Unroutable::default(),
             dropped_by_gone: Dropped::default(),
         }
+    }
+
+    /// Peers that are made from now on let every datagram go through str0m.
+    pub(crate) fn take_slow_path(&mut self) {
+        self.slow_path = true;
     }
 
     pub(crate) fn unroutable(&self) -> Unroutable {

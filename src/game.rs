@@ -118,11 +118,20 @@ pub struct Join {
 
 /// Who a player is, by the word of whoever signed their token.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Identity {
     /// The `sub` of the token: the same player, whatever their name.
     pub subject: String,
     /// Its other claims.
     pub claims: serde_json::Value,
+}
+
+impl Identity {
+    /// Of that subject and claims: for tests of a game.
+    #[must_use]
+    pub fn new(subject: &str, claims: serde_json::Value) -> Identity {
+        Identity { subject: subject.to_owned(), claims }
+    }
 }
 
 impl Join {
@@ -243,6 +252,7 @@ impl TryRng for Random {
 
 /// Which step of a room this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Tick {
     /// Index in the room's time grid: number × tick length is the room's age.
     pub number: u32,
@@ -250,10 +260,20 @@ pub struct Tick {
     pub missed: u32,
 }
 
+impl Tick {
+    /// A tick of that number that follows `missed` skipped ones: for tests of a game.
+    #[must_use]
+    pub fn new(number: u32, missed: u32) -> Tick {
+        Tick { number, missed }
+    }
+}
+
 /// One message of a player.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Incoming<G: Game> {
     /// From the unreliable lane.
+    #[non_exhaustive]
     Input {
         /// Who sent it.
         player: PlayerId,
@@ -261,12 +281,27 @@ pub enum Incoming<G: Game> {
         input: G::Input,
     },
     /// From the reliable lane.
+    #[non_exhaustive]
     Command {
         /// Who sent it.
         player: PlayerId,
         /// What they sent.
         command: G::Command,
     },
+}
+
+impl<G: Game> Incoming<G> {
+    /// An input of a player: for tests of a game.
+    #[must_use]
+    pub fn input(player: PlayerId, input: G::Input) -> Incoming<G> {
+        Incoming::Input { player, input }
+    }
+
+    /// A command of a player: for tests of a game.
+    #[must_use]
+    pub fn command(player: PlayerId, command: G::Command) -> Incoming<G> {
+        Incoming::Command { player, command }
+    }
 }
 
 impl<G: Game> Incoming<G> {
@@ -310,6 +345,7 @@ pub struct Link {
 
 /// Who gets an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Target {
     /// Everybody in the room.
     All,

@@ -22,6 +22,7 @@ use crate::wire::msgpack;
 
 /// What a room can be told.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Input {
     /// A player asks to come in, under a number from [`Room::next_player`].
     Join {
@@ -90,6 +91,7 @@ pub enum Input {
 
 /// What a room can say.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Output {
     /// A player is in. Precedes everything that the same tick sends them.
     Joined {

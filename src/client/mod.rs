@@ -32,8 +32,9 @@ use crate::wire::codes::Leave;
 use crate::wire::frame::{self, Direction, Frame, Header, Kind, Reassembler, Transport};
 use crate::wire::msgpack::{self, SendError};
 
-/// What a client is made with.
+/// What a client is made with: [`Config::new`], and whatever is to be otherwise.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Config {
     /// From the OS's generator, or a test's.
     pub seed: [u8; 32],
@@ -47,8 +48,21 @@ pub struct Config {
     pub bearer: Option<String>,
     /// Local UDP addresses, by their [`LocalId`]; without any, everything goes over the websocket.
     pub locals: Vec<SocketAddr>,
-    /// Every datagram goes through str0m: the slow way, which tests compare with.
-    pub slow_path: bool,
+}
+
+impl Config {
+    /// A nameless player who brings nothing, without UDP.
+    #[must_use]
+    pub fn new(seed: [u8; 32]) -> Config {
+        Config {
+            seed,
+            room: None,
+            name: String::new(),
+            data: serde_json::Value::Null,
+            bearer: None,
+            locals: Vec::new(),
+        }
+    }
 }
 
 /// A message for the client's websocket.
@@ -211,6 +225,7 @@ const COMMAND_BYTES: usize = limits::RELIABLE_UP_BYTES - limits::RELIABLE_HEADER
 /// The native client.
 pub struct Client {
     config: Config,
+    slow_path: bool,
     identity: Identity,
     rng: ChaCha20Rng,
     locals: Vec<(LocalId, SocketAddr)>,
@@ -269,6 +284,7 @@ impl Client {
             identity: Identity::generate(),
             locals: (0..).map(LocalId).zip(config.locals.iter().copied()).collect(),
             config,
+            slow_path: false,
             started: now,
             now,
             websocket: Websocket::Asking { until: now + session::JOIN_PATIENCE },
@@ -308,6 +324,15 @@ impl Client {
         };
         client.ask_to_join();
         client
+    }
+
+    /// Lets every datagram go through str0m: the slow way, which tests compare with.
+    #[doc(hidden)]
+    pub fn take_slow_path(&mut self) {
+        self.slow_path = true;
+        if let Some(offer) = &mut self.offer {
+            offer.peer.take_slow_path();
+        }
     }
 
     /// What was measured.
@@ -819,7 +844,6 @@ mod tests {
             data: serde_json::Value::Null,
             bearer: None,
             locals: Vec::new(),
-            slow_path: false,
         };
         Client::new(config, now)
     }

@@ -47,7 +47,7 @@ pub(super) struct Ticket {
 }
 
 pub(super) struct Offer {
-    peer: Peer,
+    pub(super) peer: Peer,
     /// That of the request that it is in.
     request: u32,
 }
@@ -225,7 +225,7 @@ impl Client {
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
         let (mut peer, sdp) = Peer::offer(self.now, &self.identity, seed);
-        if self.config.slow_path {
+        if self.slow_path {
             peer.take_slow_path();
         }
         self.offer_at = None;

@@ -398,18 +398,14 @@ impl<G: Game> Driver<G> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(io::Error::other)?;
         let now = Instant::now();
-        let config = Config {
-            seed,
-            tick: options.tick,
-            grace: limits::RESUME_GRACE,
-            max_players: options.max_players,
-            udp_port,
-            public: with_port(&options.public_addresses, udp_port),
-            interfaces: interfaces.clone(),
-            keys: options.keys.map(Rc::new),
-            unix_time: unix_time(),
-            slow_path: false,
-        };
+        let mut config = Config::new(seed);
+        config.tick = options.tick;
+        config.max_players = options.max_players;
+        config.udp_port = udp_port;
+        config.public = with_port(&options.public_addresses, udp_port);
+        config.interfaces.clone_from(&interfaces);
+        config.keys = options.keys.map(Rc::new);
+        config.unix_time = unix_time();
         let gate = Gate::new(options.origins, options.trusted_proxies, &options.public_addresses);
         let mut server = Server::new(config, now, factory);
         let recordings = match options.record {

@@ -15,7 +15,7 @@ fn server() -> SocketAddr {
 /// An offer.
 pub(crate) fn offers(now: Instant, input: &[u8]) {
     thread_local! {
-        static ENDPOINT: std::cell::RefCell<Endpoint> = std::cell::RefCell::new(Endpoint::new([7; 32], false));
+        static ENDPOINT: std::cell::RefCell<Endpoint> = std::cell::RefCell::new(Endpoint::new([7; 32]));
     }
     let Ok(offer) = std::str::from_utf8(input) else { return };
     ENDPOINT.with_borrow_mut(|endpoint| {
@@ -34,7 +34,7 @@ pub(crate) fn offers(now: Instant, input: &[u8]) {
 /// Datagrams from a few addresses to an endpoint that waits for a client: each piece begins with its length and where
 /// it comes from.
 pub(crate) fn datagrams(now: Instant, input: &[u8]) {
-    let mut endpoint = Endpoint::new([7; 32], false);
+    let mut endpoint = Endpoint::new([7; 32]);
     let key = waiting_peer(&mut endpoint, now);
     let mut traffic: BTreeMap<SocketAddr, (u64, u64)> = BTreeMap::new();
     let mut rest = input;

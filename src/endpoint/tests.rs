@@ -74,7 +74,7 @@ impl Net {
         let now = Instant::now();
         Net {
             now,
-            endpoint: Endpoint::new([7; 32], false),
+            endpoint: Endpoint::new([7; 32]),
             identity: Identity::generate(),
             clients: Vec::new(),
             events: Vec::new(),

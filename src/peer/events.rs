@@ -14,6 +14,7 @@ pub enum Sent {
 
 /// What happened.
 #[derive(Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Event {
     /// Frames can be sent.
     Open,
@@ -25,6 +26,7 @@ pub enum Event {
 
 /// Why a peer is no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Closed {
     /// It did not open in time.
     NeverOpened,
@@ -55,6 +57,7 @@ impl fmt::Display for Closed {
 
 /// The path to a peer, from the lane's own packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Path {
     /// Smoothed round trip, in microseconds; 0 until it is first measured.
     pub rtt_us: u32,
@@ -69,6 +72,7 @@ pub struct Path {
 
 /// When a peer came how far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Stages {
     /// ICE had a path.
     pub ice: Option<Instant>,

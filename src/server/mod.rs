@@ -44,8 +44,9 @@ use crate::wire::frame::Transport;
 use crate::wire::signaling::{self, Fault, Request, RoomName};
 use crate::wire::{Deflater, Inflater};
 
-/// What a server is made with.
+/// What a server is made with: [`Config::new`], and whatever is to be otherwise.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Config {
     /// From the OS's generator: credentials, tokens and the seeds of rooms come from it.
     pub seed: [u8; 32],
@@ -65,8 +66,24 @@ pub struct Config {
     pub keys: Option<Rc<Keys>>,
     /// What the clock of the world shows as the server is made: time since 1970, by which tokens expire.
     pub unix_time: Duration,
-    /// Every datagram goes through str0m: the slow way, which tests compare with.
-    pub slow_path: bool,
+}
+
+impl Config {
+    /// Ticks of [`limits::TICK_MS`], [`limits::PLAYERS_PER_ROOM`] players per room, open to everybody, at local addresses.
+    #[must_use]
+    pub fn new(seed: [u8; 32]) -> Config {
+        Config {
+            seed,
+            tick: Duration::from_millis(limits::TICK_MS.into()),
+            grace: limits::RESUME_GRACE,
+            max_players: limits::PLAYERS_PER_ROOM,
+            udp_port: 0,
+            public: Vec::new(),
+            interfaces: Vec::new(),
+            keys: None,
+            unix_time: Duration::ZERO,
+        }
+    }
 }
 
 /// One websocket connection, chosen by the caller: unique among the open ones.
@@ -75,6 +92,7 @@ pub struct ConnectionId(pub u64);
 
 /// A websocket connection as it opens.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Connect {
     /// From `/r/{room}`; `None` on `/api`.
     pub room: Option<RoomName>,
@@ -88,8 +106,17 @@ pub struct Connect {
     pub headers: Vec<(String, String)>,
 }
 
+impl Connect {
+    /// One without headers, for `room` or, where that is `None`, for the room that the request to join names.
+    #[must_use]
+    pub fn new(room: Option<RoomName>, remote: SocketAddr, local: IpAddr) -> Connect {
+        Connect { room, remote, local, headers: Vec::new() }
+    }
+}
+
 /// A websocket message to a player.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Signal {
     /// Signaling: JSON.
     Text(String),
@@ -109,6 +136,7 @@ pub enum Signal {
 
 /// How a websocket ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Disconnect {
     /// Its other end closed it for good, with code 1000 (RFC 6455 §7.4.1).
     Goodbye,
@@ -212,6 +240,7 @@ pub struct RefusedJoins {
 
 /// How many things there are now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Gauges {
     /// Websocket connections.
     pub connections: usize,
@@ -227,6 +256,7 @@ pub struct Gauges {
 
 /// Players by what carries the states that they are told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Transports {
     /// A data channel.
     pub webrtc: usize,
@@ -300,7 +330,7 @@ impl<G: Game> Server<G> {
         assert!(limits::is_tick_length(config.tick), "a tick has {:?} ms", limits::TICK_MS_RANGE);
         assert!((1..=limits::PLAYERS_PER_ROOM_MAX).contains(&config.max_players), "too many players per room");
         let mut rng = ChaCha20Rng::from_seed(config.seed);
-        let (slow_path, config_unix_time) = (config.slow_path, config.unix_time);
+        let unix_time = (now, config.unix_time);
         let admission = Admission::new(config.seed);
         let mut endpoint_seed = [0; 32];
         rng.fill_bytes(&mut endpoint_seed);
@@ -310,9 +340,9 @@ impl<G: Game> Server<G> {
             recordings: None,
             hooks: Guarded::new(Box::new(())),
             started: now,
-            unix_time: (now, config_unix_time),
+            unix_time,
             rng,
-            endpoint: Endpoint::new(endpoint_seed, slow_path),
+            endpoint: Endpoint::new(endpoint_seed),
             connections: SlotMap::with_key(),
             by_id: BTreeMap::new(),
             addresses: Addresses::default(),
@@ -334,6 +364,12 @@ impl<G: Game> Server<G> {
             counters: Counters::default(),
             stopping: false,
         }
+    }
+
+    /// Lets every datagram go through str0m: the slow way, which tests compare with.
+    #[doc(hidden)]
+    pub fn take_slow_path(&mut self) {
+        self.endpoint.take_slow_path();
     }
 
     /// Records every room that is made from now on; `open` says what takes the recording of each.

@@ -68,18 +68,10 @@ impl Hall {
     fn new() -> Hall {
         #[expect(clippy::disallowed_methods, reason = "an Instant can't be made otherwise; only differences matter")]
         let now = Instant::now();
-        let config = Config {
-            seed: [5; 32],
-            tick: Duration::from_millis(33),
-            grace: limits::RESUME_GRACE,
-            max_players: 16,
-            udp_port: 8080,
-            public: vec![([10, 0, 0, 1], 8080).into()],
-            interfaces: Vec::new(),
-            keys: None,
-            unix_time: Duration::ZERO,
-            slow_path: false,
-        };
+        let mut config = Config::new([5; 32]);
+        config.max_players = 16;
+        config.udp_port = 8080;
+        config.public = vec![([10, 0, 0, 1], 8080).into()];
         let server = Server::new(config, now, |_| Ok(Count::default()));
         Hall { server, start: now, now, identity: Identity::generate(), players: Vec::new(), pings: Vec::new() }
     }

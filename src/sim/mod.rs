@@ -134,7 +134,6 @@ pub use self::scenario_file::ScenarioError;
 use crate::client::{Config as ClientConfig, Message, Status};
 use crate::endpoint::LocalId;
 use crate::game::{Game, Refusal, RoomInfo};
-use crate::limits;
 use crate::peer::SeededDtls;
 use crate::server::{Config, ConnectionId, Disconnect, Server, Signal};
 use crate::wire::signaling::RoomName;
@@ -205,6 +204,7 @@ pub struct Simulation<G: Game> {
     in_flight: BinaryHeap<Reverse<InFlight>>,
     order: u64,
     stray_bytes: u64,
+    slow_path: bool,
 }
 
 impl<G: Game> Simulation<G> {
@@ -225,18 +225,9 @@ impl<G: Game> Simulation<G> {
         #[expect(clippy::disallowed_methods, reason = "an Instant can't be made otherwise; only differences matter")]
         let now = Instant::now();
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut config = Config {
-            seed: rng.random(),
-            tick: Duration::from_millis(limits::TICK_MS.into()),
-            grace: limits::RESUME_GRACE,
-            max_players: 16,
-            udp_port: SERVER.port(),
-            public: Vec::new(),
-            interfaces: Vec::new(),
-            keys: None,
-            unix_time: Duration::ZERO,
-            slow_path: false,
-        };
+        let mut config = Config::new(rng.random());
+        config.max_players = 16;
+        config.udp_port = SERVER.port();
         configure(&mut config);
         let _seeded = SeededDtls::new(seed);
         let factory: Rc<RefCell<Factory<G>>> = Rc::new(RefCell::new(factory));
@@ -258,7 +249,15 @@ impl<G: Game> Simulation<G> {
             in_flight: BinaryHeap::new(),
             order: 0,
             stray_bytes: 0,
+            slow_path: false,
         }
+    }
+
+    /// Lets every datagram go through str0m, on both ends: the slow way, which tests compare with.
+    #[doc(hidden)]
+    pub fn take_slow_path(&mut self) {
+        self.slow_path = true;
+        self.server.take_slow_path();
     }
 
     /// The time, as server and clients are told it.
@@ -324,13 +323,15 @@ impl<G: Game> Simulation<G> {
             data: serde_json::Value::Null,
             bearer: None,
             locals: vec![address],
-            slow_path: self.config.slow_path,
         };
         configure(&mut config);
         let seeded = self.seeded_dtls();
         let room = RoomName::parse(room);
         let mut client = SimulatedClient::new(config, self.now, self.seed, id, address, room);
         drop(seeded);
+        if self.slow_path {
+            client.client.take_slow_path();
+        }
         client.set_path((self.make_path)(), self.elapsed());
         self.server.handle_connect(self.now, client.connection(), client.connect());
         self.clients.push(client);
@@ -365,6 +366,9 @@ impl<G: Game> Simulation<G> {
         let mut config = Config { seed: self.rng.random(), ..self.config.clone() };
         config.unix_time += elapsed + down;
         self.server = make_server(&config, self.now + down, &self.factory);
+        if self.slow_path {
+            self.server.take_slow_path();
+        }
         self.down_until = Some(self.now + down);
         self.collect();
     }
@@ -739,6 +743,7 @@ impl<G: Game> Drop for Simulation<G> {
 mod tests {
     use super::*;
     use crate::games::{Arena, Relay, arena};
+    use crate::limits;
 
     const MS: Duration = Duration::from_millis(1);
 

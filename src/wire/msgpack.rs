@@ -10,6 +10,7 @@ use crate::limits;
 
 /// Why a message was not sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SendError {
     /// It is larger than its lane carries.
     TooLarge {

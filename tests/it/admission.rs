@@ -342,7 +342,7 @@ impl Door {
         let connection = ConnectionId(1_000_000 + self.next);
         self.next += 1;
         let remote = SocketAddr::new(ip.into(), 40_000);
-        let connect = Connect { room: RoomName::parse("lobby"), remote, local: SERVER.ip(), headers: Vec::new() };
+        let connect = Connect::new(RoomName::parse("lobby"), remote, SERVER.ip());
         self.sim.server.handle_connect(self.sim.now(), connection, connect);
         connection
     }
@@ -739,7 +739,7 @@ fn tokens_are_judged_by_the_clock_of_the_world_as_it_was_told_last() {
         let (now, id) = (sim.now(), ConnectionId(number));
         sim.server.handle_unix_time(now, started + sim.elapsed() + sleeps);
         let remote = ([10, 7, 0, 1], 40_000).into();
-        let connect = Connect { room: RoomName::parse("lobby"), remote, local: SERVER.ip(), headers: Vec::new() };
+        let connect = Connect::new(RoomName::parse("lobby"), remote, SERVER.ip());
         sim.server.handle_connect(now, id, connect);
         let request = json!({ "a": "join", "d": { "bearer": bearer } });
         sim.server.handle_text(now, id, &request.to_string());

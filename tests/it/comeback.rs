@@ -67,7 +67,7 @@ fn assert_newer_and_newer(sim: &Simulation<Echo>, client: ClientId) {
 
 /// Players who are told states over the data channel, over the websocket, and not at all.
 fn transports(sim: &Simulation<Echo>) -> (usize, usize, usize) {
-    let Transports { webrtc, websocket, away } = sim.server.transports(sim.now());
+    let Transports { webrtc, websocket, away, .. } = sim.server.transports(sim.now());
     (webrtc, websocket, away)
 }
 

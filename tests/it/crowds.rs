@@ -50,7 +50,7 @@ impl Crowd {
         let id = ConnectionId(self.opened);
         let [.., a, b] = self.opened.to_be_bytes();
         let remote = SocketAddr::from(([10, 7, a, b], 40_000));
-        let connect = Connect { room: RoomName::parse("crowd"), remote, local: SERVER.ip(), headers: Vec::new() };
+        let connect = Connect::new(RoomName::parse("crowd"), remote, SERVER.ip());
         let now = self.sim.now();
         self.sim.server.handle_connect(now, id, connect);
         self.sim.server.handle_text(now, id, r#"{"a":"join","d":{}}"#);

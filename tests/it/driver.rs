@@ -441,15 +441,9 @@ impl Player {
         let (websocket, _) = tungstenite::client(url, tcp).unwrap();
         websocket.get_ref().set_nonblocking(true).unwrap();
         udp.set_nonblocking(true).unwrap();
-        let config = client::Config {
-            seed: [name.as_bytes()[0]; 32],
-            room: None,
-            name: name.to_owned(),
-            data: serde_json::Value::Null,
-            bearer: None,
-            locals: vec![udp.local_addr().unwrap()],
-            slow_path: false,
-        };
+        let mut config = client::Config::new([name.as_bytes()[0]; 32]);
+        config.name = name.to_owned();
+        config.locals = vec![udp.local_addr().unwrap()];
         Player {
             client: Client::new(config, Instant::now()),
             websocket,

@@ -69,7 +69,7 @@ impl Hall {
     fn connect(&mut self, number: u64) -> ConnectionId {
         let (now, id) = (self.now(), ConnectionId(number));
         let remote = SocketAddr::from(([10, 7, 0, u8::try_from(number % 256).unwrap()], 40_000));
-        let connect = Connect { room: RoomName::parse("hall"), remote, local: SERVER.ip(), headers: Vec::new() };
+        let connect = Connect::new(RoomName::parse("hall"), remote, SERVER.ip());
         self.server().handle_connect(now, id, connect);
         id
     }

@@ -112,7 +112,8 @@ impl Hall {
         let connection = ConnectionId(self.next);
         self.next += 1;
         let headers = headers.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-        let connect = Connect { room: None, remote: ([192, 0, 2, 1], 5).into(), local: SERVER.ip(), headers };
+        let mut connect = Connect::new(None, ([192, 0, 2, 1], 5).into(), SERVER.ip());
+        connect.headers = headers;
         self.sim.server.handle_connect(self.sim.now(), connection, connect);
         connection
     }

@@ -47,10 +47,10 @@ impl Game for Noise {
 
     fn tick(&mut self, ctx: &mut Context<Noise>, tick: Tick, batch: &[Incoming<Noise>]) {
         let inputs = batch.iter().filter_map(|message| match message {
-            Incoming::Input { player, input: (number, sent_us, _) } => {
+            Incoming::Input { player, input: (number, sent_us, _), .. } => {
                 Some(Heard { player: *player, tick: tick.number, number: *number, sent_us: *sent_us })
             }
-            Incoming::Command { .. } => None,
+            _ => None,
         });
         self.heard.extend(inputs);
         let mut noise = vec![0; self.bytes];

@@ -47,6 +47,9 @@ mod vectors;
 /// A simulation of defaults. Where the environment names `RTCADE_SLOW_PATH`, every datagram goes through str0m, on both
 /// ends: the same tests for the other way.
 fn simulation<G: Game>(seed: u64, factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static) -> Simulation<G> {
-    let slow_path = std::env::var_os("RTCADE_SLOW_PATH").is_some();
-    Simulation::with_config(seed, |config| config.slow_path = slow_path, factory)
+    let mut sim = Simulation::new(seed, factory);
+    if std::env::var_os("RTCADE_SLOW_PATH").is_some() {
+        sim.take_slow_path();
+    }
+    sim
 }

@@ -23,7 +23,7 @@ impl Players {
     fn join(&mut self, room: &str, number: u8) -> (ConnectionId, String) {
         let connection = ConnectionId(number.into());
         let remote = ([10, 7, 0, number], 40_000).into();
-        let connect = Connect { room: RoomName::parse(room), remote, local: SERVER.ip(), headers: Vec::new() };
+        let connect = Connect::new(RoomName::parse(room), remote, SERVER.ip());
         self.0.server.handle_connect(self.0.now(), connection, connect);
         self.say(connection, &json!({ "a": "join", "d": {} }));
         self.0.run(2 * TICK);
@@ -44,7 +44,7 @@ impl Players {
                     self.0.server.handle_pong(self.0.now(), connection, &payload.to_be_bytes());
                 }
                 Signal::Binary(_) => {}
-                Signal::Close { code, reason } => panic!("closed: {code} {reason}"),
+                unwanted => panic!("{unwanted:?}"),
             }
         }
         texts
@@ -155,12 +155,7 @@ fn nothing_goes_beyond_the_room_and_nobody_is_found_by_guessing() {
     players.say(bob, &json!({ "a": "leave" }));
     assert_eq!(players.ask(ada, &candidate(&bob_id)), Some(stranger));
     let outside = ConnectionId(9);
-    let connect = Connect {
-        room: RoomName::parse("here"),
-        remote: ([10, 7, 0, 9], 1).into(),
-        local: SERVER.ip(),
-        headers: Vec::new(),
-    };
+    let connect = Connect::new(RoomName::parse("here"), ([10, 7, 0, 9], 1).into(), SERVER.ip());
     players.0.server.handle_connect(players.0.now(), outside, connect);
     for request in [sdp(&ada_id, "v=0"), candidate(&ada_id), orientation(), candidate("server")] {
         assert_eq!(players.code(outside, &request).as_deref(), Some("bad_request"), "{request}");

@@ -36,8 +36,9 @@ impl Game for Diary {
     fn tick(&mut self, ctx: &mut Context<Diary>, tick: Tick, batch: &[Incoming<Diary>]) {
         for incoming in batch {
             self.lines.push(match incoming {
-                Incoming::Input { player, input } => format!("{tick:?}: {player} sends {input:?}"),
-                Incoming::Command { player, command } => format!("{tick:?}: {player} commands {command}"),
+                Incoming::Input { player, input, .. } => format!("{tick:?}: {player} sends {input:?}"),
+                Incoming::Command { player, command, .. } => format!("{tick:?}: {player} commands {command}"),
+                _ => unreachable!("there are inputs and commands"),
             });
         }
         let links: Vec<_> = ctx.players().map(|player| (player.id, player.link)).collect();

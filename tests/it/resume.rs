@@ -53,7 +53,7 @@ impl Game for Diary {
 
     fn tick(&mut self, ctx: &mut Context<Diary>, tick: Tick, batch: &[Incoming<Diary>]) {
         for message in batch {
-            let Incoming::Command { player, command } = message else { continue };
+            let Incoming::Command { player, command, .. } = message else { continue };
             self.commands.push(*command);
             match *command {
                 666 => ctx.kick(*player, "as you wish"),
@@ -98,12 +98,7 @@ impl Page {
     fn connect(&mut self, room: &str) -> ConnectionId {
         let connection = ConnectionId(self.next);
         self.next += 1;
-        let connect = Connect {
-            room: RoomName::parse(room),
-            remote: ([10, 9, 0, 1], 40_000).into(),
-            local: SERVER.ip(),
-            headers: Vec::new(),
-        };
+        let connect = Connect::new(RoomName::parse(room), ([10, 9, 0, 1], 40_000).into(), SERVER.ip());
         let now = self.sim.now();
         self.server().handle_connect(now, connection, connect);
         connection
@@ -154,6 +149,7 @@ impl Page {
                         self.server().handle_pong(now, connection, &payload.to_be_bytes());
                     }
                     Signal::Binary(bytes) => heard.frame(&bytes),
+                    unknown => panic!("{unknown:?}"),
                 }
             }
         }

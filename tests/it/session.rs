@@ -41,13 +41,14 @@ impl Game for Ledger {
     fn tick(&mut self, ctx: &mut Context<Ledger>, tick: Tick, batch: &[Incoming<Ledger>]) {
         for message in batch {
             match message {
-                Incoming::Input { player, input } => self.inputs.push((*player, *input)),
-                Incoming::Command { player, command } if command == "panic" => panic!("{player} asked for it"),
-                Incoming::Command { player, command } if command == "kick me" => ctx.kick(*player, "As you wish."),
-                Incoming::Command { player, command } => {
+                Incoming::Input { player, input, .. } => self.inputs.push((*player, *input)),
+                Incoming::Command { player, command, .. } if command == "panic" => panic!("{player} asked for it"),
+                Incoming::Command { player, command, .. } if command == "kick me" => ctx.kick(*player, "As you wish."),
+                Incoming::Command { player, command, .. } => {
                     self.commands.push((*player, command.clone()));
                     ctx.event(Target::All, command, Lane::Reliable).expect("it is short");
                 }
+                _ => unreachable!("there are inputs and commands"),
             }
         }
         ctx.state(&vec![tick.number]).expect("it is short");
@@ -579,12 +580,7 @@ fn too_many_frames_are_dropped_then_cost_the_connection() {
 }
 
 fn connect(sim: &mut Simulation<Ledger>, connection: u64, address: [u8; 4], room: Option<&str>) {
-    let connect = Connect {
-        room: room.map(self::room),
-        remote: (address, 40_000).into(),
-        local: SERVER.ip(),
-        headers: Vec::new(),
-    };
+    let connect = Connect::new(room.map(self::room), (address, 40_000).into(), SERVER.ip());
     sim.server.handle_connect(sim.now(), ConnectionId(connection), connect);
 }
 
@@ -656,11 +652,7 @@ fn the_answer_names_addresses_that_a_player_can_reach() {
         };
         let mut sim = Simulation::with_config(1, configure, |_| Ok(Ledger::default()));
         let remote = SocketAddr::from(([10, 6, 0, 1], 40_000));
-        sim.server.handle_connect(
-            sim.now(),
-            ConnectionId(0),
-            Connect { room: Some(room("named")), remote, local, headers: Vec::new() },
-        );
+        sim.server.handle_connect(sim.now(), ConnectionId(0), Connect::new(Some(room("named")), remote, local));
         let join = serde_json::json!({"a": "join", "d": {"sdp": OFFER}});
         sim.server.handle_text(sim.now(), ConnectionId(0), &join.to_string());
         sim.stand_still(Duration::from_millis(40));

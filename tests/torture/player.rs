@@ -33,15 +33,9 @@ impl Player {
         setsockopt(&udp, sockopt::ReceiveTimestampns, &true)?;
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_be_bytes());
-        let config = Config {
-            seed: bytes,
-            room: None,
-            name: "honest".to_owned(),
-            data: serde_json::Value::Null,
-            bearer: None,
-            locals: vec![udp.local_addr()?],
-            slow_path: false,
-        };
+        let mut config = Config::new(bytes);
+        config.name = "honest".to_owned();
+        config.locals = vec![udp.local_addr()?];
         let client = Client::new(config, Instant::now());
         let mut player = Player { client, source, room: room.to_owned(), websocket: None, udp };
         player.dial();

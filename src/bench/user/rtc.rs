@@ -109,7 +109,6 @@ impl Rtc {
             data: join.data,
             bearer: join.bearer,
             locals: vec![udp.local_addr()?],
-            slow_path: false,
         };
         let mut rtc = Rtc {
             client: Client::new(config, turn.now),

@@ -109,15 +109,8 @@ impl World {
     ) {
         let ticket = serde_json::to_value(Ticket { client: self.players.len(), manner }).unwrap();
         let place = if slow_reader {
-            let config = client::Config {
-                seed: self.rng.random(),
-                room: None,
-                name: String::new(),
-                data: ticket,
-                bearer: None,
-                locals: Vec::new(),
-                slow_path: false,
-            };
+            let mut config = client::Config::new(self.rng.random());
+            config.data = ticket;
             let client = Client::new(config, self.sim.now());
             let reader = self.open(Some(client), room);
             self.pump(reader);

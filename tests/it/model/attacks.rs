@@ -257,7 +257,7 @@ impl World {
     fn ask_as_stranger(&mut self, address: u8, join: &str) -> ConnectionId {
         let connection = ConnectionId(STRANGERS + self.strangers_met);
         let remote = SocketAddr::from(([10, 9, address, 1], 40_000));
-        let connect = Connect { room: RoomName::parse(MOB), remote, local: SERVER.ip(), headers: Vec::new() };
+        let connect = Connect::new(RoomName::parse(MOB), remote, SERVER.ip());
         let now = self.sim.now();
         self.sim.server.handle_connect(now, connection, connect);
         self.sim.server.handle_text(now, connection, join);

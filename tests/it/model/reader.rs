@@ -146,6 +146,7 @@ impl World {
                     reader.closed = Some((code, reason));
                     server.handle_disconnect(now, reader.connection, Disconnect::Broken);
                 }
+                Some(unknown) => panic!("{unknown:?}"),
             }
         }
         self.pump_up(index);
@@ -207,5 +208,5 @@ impl World {
 }
 
 fn from_the_crowd(room: &str) -> Connect {
-    Connect { room: RoomName::parse(room), remote: (CROWD, 40_000).into(), local: SERVER.ip(), headers: Vec::new() }
+    Connect::new(RoomName::parse(room), (CROWD, 40_000).into(), SERVER.ip())
 }

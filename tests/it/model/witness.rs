@@ -350,6 +350,7 @@ impl Witness {
                     Target::All => true,
                     Target::One(one) => player == one,
                     Target::Except(one) => player != one,
+                    unknown => panic!("{unknown:?}"),
                 };
                 if is_meant {
                     let seat = book.seats.get_mut(client).unwrap();
@@ -587,8 +588,9 @@ impl Game for Witness {
         let mut inputs = Vec::new();
         for message in batch {
             match message {
-                Incoming::Input { player, input } => inputs.extend(self.take_input(*player, input)),
-                Incoming::Command { player, command } => self.take_command(ctx, *player, command),
+                Incoming::Input { player, input, .. } => inputs.extend(self.take_input(*player, input)),
+                Incoming::Command { player, command, .. } => self.take_command(ctx, *player, command),
+                _ => unreachable!("there are inputs and commands"),
             }
         }
         let name = self.book.borrow().rooms[self.room].name.clone();

@@ -80,17 +80,18 @@ impl World {
         let has_two_addresses = rng.random_bool(0.4);
         let book = Rc::new(RefCell::new(Book { tick, ..Book::default() }));
         let shared = Rc::clone(&book);
-        let slow_path = std::env::var_os("RTCADE_SLOW_PATH").is_some();
         let configure = |config: &mut rtcade::server::Config| {
             config.tick = tick;
             config.max_players = max_players;
             config.grace = AWAY;
-            config.slow_path = slow_path;
             if has_two_addresses {
                 config.interfaces = vec![SERVER.ip(), SECOND_ADDRESS.into()];
             }
         };
         let mut sim = Simulation::with_config(seed, configure, move |info| Witness::new(&shared, info, max_players));
+        if std::env::var_os("RTCADE_SLOW_PATH").is_some() {
+            sim.take_slow_path();
+        }
         sim.server.set_hooks(Doorkeeper(Rc::clone(&book)));
         let recordings = Recordings::default();
         // Of every fourth run, and of those whose ticks are no whole number of microseconds.

@@ -21,7 +21,7 @@ impl Game for Catch {
     }
     fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, batch: &[Incoming<Self>]) {
         for message in batch {
-            let Incoming::Input { player, input } = message else { continue };
+            let Incoming::Input { player, input, .. } = message else { continue };
             let (place, score) = self.players.entry(*player).or_default();
             *place = *input;
             if (place.0 - self.dot.0).hypot(place.1 - self.dot.1) < 0.05 {

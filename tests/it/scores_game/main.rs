@@ -59,7 +59,7 @@ impl Game for Pig {
 
     fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, batch: &[Incoming<Self>]) {
         for message in batch {
-            let Incoming::Command { player, command } = message else { continue };
+            let Incoming::Command { player, command, .. } = message else { continue };
             if command == "roll" {
                 let die = ctx.rng().random_range(1..=6);
                 let sum = self.sums.entry(*player).or_default();

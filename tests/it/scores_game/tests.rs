@@ -53,15 +53,8 @@ impl Player {
         let tcp = TcpStream::connect(address).unwrap();
         let (websocket, _) = tungstenite::client(format!("ws://{address}/r/{room}"), tcp).unwrap();
         websocket.get_ref().set_nonblocking(true).unwrap();
-        let config = Config {
-            seed: [1; 32],
-            room: None,
-            name: "Ada".to_owned(),
-            data: serde_json::Value::Null,
-            bearer: None,
-            locals: Vec::new(),
-            slow_path: false,
-        };
+        let mut config = Config::new([1; 32]);
+        config.name = "Ada".to_owned();
         Player { client: Client::new(config, Instant::now()), websocket, events: Vec::new() }
     }
 

@@ -23,7 +23,7 @@ impl Game for Task {
 
     fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, batch: &[Incoming<Self>]) {
         for message in batch {
-            if let Incoming::Input { player, input } = message {
+            if let Incoming::Input { player, input, .. } = message {
                 self.0.set(player.0 as usize, input);
             }
         }

@@ -67,15 +67,10 @@ impl Connection {
                 let udp = udp()?;
                 let room = format!("room-{}", number / ROOM_PLAYERS);
                 let web = open_websocket(server, local, &format!("/r/{room}"))?;
-                let config = Config {
-                    seed,
-                    room: Some(room),
-                    name: "load".to_owned(),
-                    data: serde_json::Value::Null,
-                    bearer: None,
-                    locals: vec![udp.local_addr()?],
-                    slow_path: false,
-                };
+                let mut config = Config::new(seed);
+                config.room = Some(room);
+                config.name = "load".to_owned();
+                config.locals = vec![udp.local_addr()?];
                 let client = Box::new(Client::new(config, Instant::now()));
                 Ok(Connection { udp: Some(udp), kind: Kind::Rtcade { client, web }, open: false, closed: None })
             }
