@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::ops::Range;
 
-/// A local UDP address, numbered by the caller from 0, below [`limits::LOCAL_ADDRESSES`].
+/// A local UDP address, numbered by the caller from 0, below [`LOCAL_ADDRESSES`](crate::limits::LOCAL_ADDRESSES).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LocalId(pub u16);
 
