@@ -17,9 +17,6 @@ use super::transition::Stage;
 use super::witness::{MOB, MUTE, Manner, Nest, Order, Sealed, Sent, Ticket, Wish, padded};
 use super::world::{CROWD, MS, SILENCE, STEP, World};
 
-/// Arrays around an input in what a room fans out.
-const FAN_OUT_DEPTH: usize = 3;
-
 /// The first connection of theirs.
 const STRANGERS: u64 = 1 << 60;
 /// How long a stampede lasts, and for how long each of its connections is there.
@@ -47,8 +44,7 @@ impl World {
         }
     }
 
-    /// Past the limit it is refused where it is sent, or costs the place. What is fanned out nests deeper than what was
-    /// sent, so a limit below [`limits::MSGPACK_DEPTH`] is right as well.
+    /// Past the limit it is refused where it is sent, or costs the place.
     pub(super) fn nested(&mut self, player: usize, depth: usize) {
         if !self.players[player].is_settled() {
             return;
@@ -56,13 +52,13 @@ impl World {
         let known = &mut self.players[player];
         let nest = Nest::new(depth - Sent::DEPTH);
         let input = Sealed::new(Sent { client: player, number: known.inputs + 1, padding: String::new(), nest });
-        if depth > limits::MSGPACK_DEPTH - FAN_OUT_DEPTH {
+        if depth > limits::MSGPACK_DEPTH {
             (known.may_be_bad, known.is_excused) = (true, true);
             self.bad_frames += 1;
         }
         let now = self.sim.now();
         let is_sent = self.client(player).send(now, &input).is_ok();
-        assert!(is_sent || depth > limits::MSGPACK_DEPTH - FAN_OUT_DEPTH, "a depth of {depth} is refused");
+        assert!(is_sent || depth > limits::MSGPACK_DEPTH, "a depth of {depth} is refused");
         self.players[player].inputs += u32::from(is_sent);
     }
 
@@ -105,29 +101,14 @@ impl World {
         (0..3 * limits::FRAMES_PER_SECOND).for_each(|_| self.binary(place, BAD_FRAMES[0]));
     }
 
-    /// Fills the queue of a connection that is no longer read up to its limit, has the server put out another player of
-    /// the room, which would overfill it, and closes the connection.
+    /// Leaves a connection unread and asks for what it may, has the server put out another player of the room, and closes
+    /// the connection in the same turn. (How a queue overfills then is tested by itself: refusals are too short for it.)
     pub(super) fn hoard(&mut self, player: usize) {
         let Place::Reader(reader) = self.players[player].place else { return };
-        let connection = self.readers[reader].connection;
         let others = |&other: &usize| other != player && self.players[other].room == self.players[player].room;
         let Some(other) = self.members().into_iter().find(others) else { return };
         self.crash(player, None);
-        let long = format!(r#"{{"a":"exchangeSdp","d":"{}"}}"#, "x".repeat(limits::RELIABLE_UP_BYTES - 100));
-        for request in [long.as_str(), BAD_REQUESTS[0]] {
-            loop {
-                let before = self.sim.server.queued_bytes(connection);
-                self.text(Place::Reader(reader), request);
-                let after = self.sim.server.queued_bytes(connection);
-                // It is full or gone, or the next reply would fill it.
-                if after <= before || 2 * after - before > limits::RELIABLE_QUEUE_BYTES {
-                    break;
-                }
-                if request.len() > 1_000 {
-                    self.run(STEP);
-                }
-            }
-        }
+        (0..limits::SIGNALS_PER_SECOND / 2).for_each(|_| self.text(Place::Reader(reader), BAD_REQUESTS[0]));
         self.players[other].may_be_flood = true;
         self.excuse_the_absent(other);
         let flooding = match self.players[other].place {

@@ -9,7 +9,7 @@ use rtcade::server::{Connect, ConnectionId, Disconnect, Signal};
 use rtcade::sim::SERVER;
 use rtcade::wire::Inflater;
 use rtcade::wire::frame::Kind;
-use rtcade::wire::msgpack::{self, Malformed};
+use rtcade::wire::msgpack;
 use rtcade::wire::signaling::RoomName;
 use serde_json::Value;
 
@@ -59,7 +59,7 @@ fn is_readable(inflater: &mut Inflater, frame: &[u8]) -> bool {
         body.clear();
         inflater.inflate(&frame[header..], limits::RELIABLE_DOWN_BYTES, &mut body).unwrap();
     }
-    !matches!(msgpack::measure(&body), Err(Malformed::Depth))
+    msgpack::decode_ticks(&body).is_ok()
 }
 
 impl Reader {
