@@ -69,7 +69,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Ticks of [`limits::TICK_MS`], [`limits::PLAYERS_PER_ROOM`] players per room, open to everybody, at local addresses.
+    /// Ticks of [`limits::TICK_MS`], [`limits::PLAYERS_PER_ROOM`] players per room, open to everybody, at local
+    /// addresses.
     #[must_use]
     pub fn new(seed: [u8; 32]) -> Config {
         Config {

@@ -181,9 +181,9 @@ pub(crate) fn parse(text: &str) -> (ReplyTo, Result<Request, Fault>) {
 
 /// Parses a JSON object, or says in a few words why it can't be.
 ///
-/// serde_json writes a string that stands where something else is expected into its error, with every character escaped:
-/// for a request that is all such a string, that costs more than all else that a server does with it. So the type of the
-/// whole is looked at first; of the fields, those that are no strings are read as any value.
+/// serde_json writes a string that stands where something else is expected into its error, with every character
+/// escaped: for a request that is all such a string, that costs more than all else that a server does with it. So the
+/// type of the whole is looked at first; of the fields, those that are no strings are read as any value.
 fn parse_object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
     if !text.trim_ascii_start().starts_with('{') {
         return Err("it is no object".to_owned());
