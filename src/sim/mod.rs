@@ -29,7 +29,7 @@
 //! #     }
 //! #     fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, batch: &[Incoming<Self>]) {
 //! #         for incoming in batch {
-//! #             if let Incoming::Input { player, input } = incoming {
+//! #             if let Incoming::Input { player, input, .. } = incoming {
 //! #                 *self.steps.entry(*player).or_default() += input;
 //! #             }
 //! #         }
