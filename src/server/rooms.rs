@@ -231,9 +231,14 @@ impl<G: Game> Server<G> {
     /// told in a last tick; then it goes, with its recording.
     pub(super) fn end_room(&mut self, now: Instant, key: RoomKey, reason: Leave, sentence: &str) {
         let Some(hosted) = self.rooms.get(key) else { return };
-        let members: Vec<PlayerId> = hosted.members.keys().copied().collect();
-        for player in members {
+        let members: Vec<(PlayerId, Member)> =
+            hosted.members.iter().map(|(&player, &member)| (player, member)).collect();
+        for (player, member) in members {
             self.end_member(now, key, player, reason, sentence);
+            // The game may have the request in the last tick, and is told that nothing came of it.
+            if matches!(member, Member::Joining(_)) {
+                self.withdraw(key, player, reason);
+            }
         }
         let Some(hosted) = self.rooms.get(key) else { return };
         if hosted.room.game().is_some() && !hosted.room.is_empty() {

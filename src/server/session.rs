@@ -61,7 +61,7 @@ impl<G: Game> Server<G> {
     }
 
     /// The room is told that one of its members is gone.
-    fn withdraw(&mut self, room: RoomKey, player: PlayerId, reason: Leave) {
+    pub(super) fn withdraw(&mut self, room: RoomKey, player: PlayerId, reason: Leave) {
         if let Some(hosted) = self.rooms.get_mut(room) {
             hosted.members.remove(&player);
             hosted.handle_input(room::Input::Leave { player, reason });
