@@ -70,9 +70,10 @@ impl World {
             let is_owed = player.is_owed_states(number, &book) && player.held_up != self.awake;
             let states = player.states.note(player.heard.state, is_owed && every > 0, step);
             let ticks = player.ticks.note(player.heard.tick, is_owed && player.room == FAN, step);
-            // A congested path gets every fourth state.
+            // A congested path gets every fourth state: so late may the first be that is not delivered, from which the
+            // silence counts, and so late again the one that takes the websocket.
             let round_trip = 2 * player.one_way;
-            let is_stale = states > STALE + round_trip + 4 * every * book.tick;
+            let is_stale = states > STALE + round_trip + 8 * every * book.tick;
             if is_stale || ticks > TICKS_STALE + round_trip + 4 * book.tick {
                 let Player { room, weather, reaches, .. } = player;
                 let stale =
