@@ -353,7 +353,8 @@ pub(crate) fn refused(reply_to: &ReplyTo, fault: &Fault) -> String {
     text
 }
 
-/// The refusal of a `join` that was not read: for who may not even ask.
+/// The refusal of a `join` before it was read.
+#[cfg(feature = "driver")]
 pub(crate) fn refused_join(fault: &Fault) -> String {
     refused(&ReplyTo { action: "join".to_owned(), id: None }, fault)
 }
