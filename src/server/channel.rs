@@ -63,6 +63,7 @@ impl<G: Game> Server<G> {
 
     /// What a player whose websocket came in on `local` is told: public addresses where they are given, else that
     /// address, then the others.
+    #[cfg(feature = "driver")]
     pub(crate) fn candidates(&self, local: IpAddr) -> Vec<SocketAddr> {
         candidates(&self.config, local)
     }
