@@ -238,7 +238,7 @@ impl<G: Game> Server<G> {
             return;
         };
         let (Some(carrier), Some(hosted)) = (*connection, self.rooms.get(*room)) else { return };
-        let sessions = self.shown(*room);
+        let sessions = self.known(*room, *player);
         let reply = JoinReply {
             socket_id: &info.socket_id,
             player: player.0,
@@ -253,9 +253,9 @@ impl<G: Game> Server<G> {
             sdp,
             sdp_error,
         };
-        let room = *room;
+        let (room, player) = (*room, *player);
         let text = signaling::granted(reply_to, &reply);
         self.push_text(carrier, text.into());
-        self.tell_users(room, carrier);
+        self.tell_users(room, player, carrier);
     }
 }

@@ -1,6 +1,6 @@
 //! Presence: who is shown as being in a room, and how the others are told.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -32,6 +32,11 @@ impl News {
         }
     }
 
+    /// Players of whose coming nobody was told.
+    fn untold(&self) -> BTreeSet<u32> {
+        self.waiting.iter().filter(|(_, gone)| gone.is_none()).map(|(of, _)| of.player).collect()
+    }
+
     fn next(&mut self, now: Instant) -> Option<(SessionInfo, Option<Leave>)> {
         if self.waiting.is_empty() || !self.credit.has_left(now) {
             return None;
@@ -57,6 +62,15 @@ impl<G: Game> Server<G> {
             return cast.values().collect();
         }
         self.playing(room).into_iter().filter_map(|(_, key)| Some(&self.sessions.get(key)?.info)).collect()
+    }
+
+    /// Who is in the room as the others know it, and `own`: a player whose coming is still news is told to a newcomer
+    /// with the others, or a newcomer would never hear that such a player has gone again.
+    pub(super) fn known(&self, room: RoomKey, own: PlayerId) -> Vec<&SessionInfo> {
+        let untold = self.rooms.get(room).map(|hosted| hosted.news.untold()).unwrap_or_default();
+        let mut sessions = self.shown(room);
+        sessions.retain(|info| info.player == own.0 || !untold.contains(&info.player));
+        sessions
     }
 
     /// Takes over a changed cast, and tells the members who of it has come and gone.
@@ -114,8 +128,8 @@ impl<G: Game> Server<G> {
     }
 
     /// Tells a player who has come in, or back, who else is there.
-    pub(super) fn tell_users(&mut self, room: RoomKey, carrier: ConnectionKey) {
-        let sessions = self.shown(room);
+    pub(super) fn tell_users(&mut self, room: RoomKey, own: PlayerId, carrier: ConnectionKey) {
+        let sessions = self.known(room, own);
         let text = signaling::event("eventRoomUsers", &RoomUsers { room_size: sessions.len(), sessions });
         self.push_text(carrier, text.into());
     }

@@ -165,11 +165,31 @@ fn what_a_crowd_is_told_adds_up_to_who_is_there() {
         }
         note(crowd.tick());
     }
+    // One who comes now starts from what is known, and has the news with the others.
+    let late = crowd.join();
+    let mut seen = std::collections::BTreeSet::new();
     let mut told = 0;
-    for _ in 0..300 {
-        told = note(crowd.tick());
+    for tick in 0..300 {
+        let got = crowd.tick();
+        for (_, signal) in got.iter().filter(|(id, _)| *id == late) {
+            let Signal::Text(text) = signal else { continue };
+            let text: serde_json::Value = serde_json::from_str(text).unwrap();
+            let player = |session: &serde_json::Value| session["player"].as_u64();
+            match text["a"].as_str() {
+                Some("joinR") => seen = text["d"]["sessions"].as_array().unwrap().iter().map(player).collect(),
+                Some("eventJoin") => drop(seen.insert(player(&text["d"]))),
+                Some("eventLeave") => drop(seen.remove(&player(&text["d"]))),
+                _ => {}
+            }
+        }
+        told = note(got);
+        if tick == 2 {
+            // Of these, some were never told of.
+            flapping.drain(flapping.len() / 2..).for_each(|id| crowd.leave(id));
+        }
     }
-    assert_eq!(told, flapping.len());
+    assert_eq!(told, flapping.len() + 1);
+    assert_eq!(seen.len(), 201 + flapping.len() + 1, "whoever came late knows who is there");
 }
 
 /// A kind of message that never deflates says nothing of the others.
