@@ -1,102 +1,56 @@
-//! HTTP/1.1 without sockets: bytes in, a request or the error to answer with out; a response in, bytes out.
-//!
-//! Only what a page, its files and the opening of a websocket need: `GET` and `HEAD` without bodies.
+//! Bytes into requests, or the error to answer with.
 
-use std::borrow::Cow;
-use std::fs::File;
-use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
 use tungstenite::handshake::derive_accept_key;
 
-use crate::limits::FILE_CHUNK_BYTES;
+use super::Status;
 
 /// Bytes of a request's head, its blank line included.
-pub(super) const HEAD_BYTES: usize = 8 * 1024;
+const HEAD_BYTES: usize = 8 * 1024;
 /// Header fields of a request.
-pub(super) const HEADERS: usize = 64;
+const HEADERS: usize = 64;
 /// From when a connection is open, or its last response sent, to the end of the next head.
-pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Status {
-    SwitchingProtocols = 101,
-    Ok = 200,
-    Found = 302,
-    NotModified = 304,
-    BadRequest = 400,
-    NotFound = 404,
-    MethodNotAllowed = 405,
-    RequestTimeout = 408,
-    ContentTooLarge = 413,
-    UpgradeRequired = 426,
-    TooManyRequests = 429,
-    HeadTooLarge = 431,
-    InternalServerError = 500,
-    ServiceUnavailable = 503,
-    VersionNotSupported = 505,
-}
-
-impl Status {
-    fn reason(self) -> &'static str {
-        match self {
-            Status::SwitchingProtocols => "Switching Protocols",
-            Status::Ok => "OK",
-            Status::Found => "Found",
-            Status::NotModified => "Not Modified",
-            Status::BadRequest => "Bad Request",
-            Status::NotFound => "Not Found",
-            Status::MethodNotAllowed => "Method Not Allowed",
-            Status::RequestTimeout => "Request Timeout",
-            Status::ContentTooLarge => "Content Too Large",
-            Status::UpgradeRequired => "Upgrade Required",
-            Status::TooManyRequests => "Too Many Requests",
-            Status::HeadTooLarge => "Request Header Fields Too Large",
-            Status::InternalServerError => "Internal Server Error",
-            Status::ServiceUnavailable => "Service Unavailable",
-            Status::VersionNotSupported => "HTTP Version Not Supported",
-        }
-    }
-}
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A request that can't be read, and what to answer; the connection closes after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Malformed {
-    pub(super) status: Status,
-    pub(super) sentence: &'static str,
+pub(in crate::driver) struct Malformed {
+    pub(in crate::driver) status: Status,
+    pub(in crate::driver) sentence: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Request {
+pub(in crate::driver) struct Request {
     /// Whether only the response's head is asked for.
-    pub(super) head: bool,
+    pub(in crate::driver) head: bool,
     /// From the target: begins with `/`, still percent-encoded, without the query.
-    pub(super) path: String,
-    pub(super) if_none_match: Option<String>,
-    pub(super) keep_alive: bool,
+    pub(in crate::driver) path: String,
+    pub(in crate::driver) if_none_match: Option<String>,
+    pub(in crate::driver) keep_alive: bool,
     /// Where the request asks for a websocket.
-    pub(super) websocket: Option<Upgrade>,
+    pub(in crate::driver) websocket: Option<Upgrade>,
 }
 
 /// What opens a websocket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Upgrade {
+pub(in crate::driver) struct Upgrade {
     /// `Sec-WebSocket-Accept` of the answer.
-    pub(super) accept_key: String,
+    pub(in crate::driver) accept_key: String,
     /// All fields, names in lower case.
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) host: String,
+    pub(in crate::driver) headers: Vec<(String, String)>,
+    pub(in crate::driver) host: String,
     /// The page that asks, where a browser does.
-    pub(super) origin: Option<String>,
+    pub(in crate::driver) origin: Option<String>,
     /// `X-Forwarded-For`, `-Host` and `-Proto`: what anybody may claim.
-    pub(super) forwarded_for: Option<String>,
-    pub(super) forwarded_host: Option<String>,
-    pub(super) forwarded_proto: Option<String>,
+    pub(in crate::driver) forwarded_for: Option<String>,
+    pub(in crate::driver) forwarded_host: Option<String>,
+    pub(in crate::driver) forwarded_proto: Option<String>,
 }
 
 /// Collects the heads of one connection's requests.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(in crate::driver) struct Reader {
     buffer: Vec<u8>,
     /// How much of the buffer has been looked at: a head that trickles in is parsed per line, not per byte.
     scanned: usize,
@@ -104,22 +58,22 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(now: Instant) -> Reader {
+    pub(in crate::driver) fn new(now: Instant) -> Reader {
         Reader { buffer: Vec::new(), scanned: 0, deadline: now + HEAD_TIMEOUT }
     }
 
     /// The next head has its whole time again.
-    pub(super) fn restart(&mut self, now: Instant) {
+    pub(in crate::driver) fn restart(&mut self, now: Instant) {
         self.deadline = now + HEAD_TIMEOUT;
     }
 
     /// When the head has to be complete. Bytes that arrive never move it.
-    pub(super) fn poll_timeout(&self) -> Instant {
+    pub(in crate::driver) fn poll_timeout(&self) -> Instant {
         self.deadline
     }
 
     /// The deadline has passed: what to answer a request that has begun; nothing to an idle connection.
-    pub(super) fn handle_timeout(&self) -> Option<Malformed> {
+    pub(in crate::driver) fn handle_timeout(&self) -> Option<Malformed> {
         let begun = !self.buffer.is_empty();
         begun.then_some(Malformed {
             status: Status::RequestTimeout,
@@ -128,18 +82,18 @@ impl Reader {
     }
 
     /// How many bytes [`Reader::handle_bytes`] takes now.
-    pub(super) fn capacity(&self) -> usize {
+    pub(in crate::driver) fn capacity(&self) -> usize {
         (HEAD_BYTES + 1).saturating_sub(self.buffer.len())
     }
 
     /// Bytes have arrived: at most [`Reader::capacity`].
-    pub(super) fn handle_bytes(&mut self, bytes: &[u8]) {
+    pub(in crate::driver) fn handle_bytes(&mut self, bytes: &[u8]) {
         debug_assert!(bytes.len() <= self.capacity(), "the caller reads no more than capacity");
         self.buffer.extend_from_slice(bytes);
     }
 
     /// The next request, once its head is complete.
-    pub(super) fn poll_request(&mut self) -> Result<Option<Request>, Malformed> {
+    pub(in crate::driver) fn poll_request(&mut self) -> Result<Option<Request>, Malformed> {
         let news = &self.buffer[self.scanned..];
         if news.is_empty() || (self.scanned > 0 && !news.contains(&b'\n') && self.capacity() > 0) {
             self.scanned = self.buffer.len();
@@ -159,7 +113,7 @@ impl Reader {
     }
 
     /// What has arrived behind the last request.
-    pub(super) fn into_rest(self) -> Vec<u8> {
+    pub(in crate::driver) fn into_rest(self) -> Vec<u8> {
         self.buffer
     }
 }
@@ -289,129 +243,6 @@ impl<'a> Fields<'a> {
     }
 }
 
-#[derive(Debug)]
-pub(super) enum Body {
-    Bytes(Cow<'static, [u8]>),
-    /// A file and its length.
-    File(File, u64),
-}
-
-#[derive(Debug)]
-pub(super) struct Response {
-    pub(super) status: Status,
-    content_type: &'static str,
-    fields: Vec<(&'static str, String)>,
-    body: Body,
-}
-
-impl Response {
-    pub(super) fn new(status: Status, content_type: &'static str, body: Body) -> Response {
-        Response { status, content_type, fields: Vec::new(), body }
-    }
-
-    /// A sentence for people.
-    pub(super) fn sentence(status: Status, sentence: &str) -> Response {
-        let body = Body::Bytes(format!("{sentence}\n").into_bytes().into());
-        let response = Response::new(status, "text/plain; charset=utf-8", body);
-        match status {
-            Status::MethodNotAllowed => response.field("Allow", "GET, HEAD"),
-            Status::UpgradeRequired => response.field("Upgrade", "websocket").field("Sec-WebSocket-Version", "13"),
-            Status::TooManyRequests | Status::ServiceUnavailable => response.field("Retry-After", "5"),
-            _ => response,
-        }
-    }
-
-    pub(super) fn field(mut self, name: &'static str, value: impl Into<String>) -> Response {
-        self.fields.push((name, value.into()));
-        self
-    }
-
-    /// Names the version of the body, which is left out where the browser has it.
-    pub(super) fn tagged(mut self, tag: String, request: &Request) -> Response {
-        let known = request.if_none_match.as_deref().unwrap_or_default();
-        if known.split(',').any(|known| known.trim() == tag) {
-            self.status = Status::NotModified;
-            self.body = Body::Bytes(Cow::Borrowed(&[]));
-        }
-        self.field("ETag", tag)
-    }
-
-    /// The bytes of the response: without its body for a `HEAD`.
-    pub(super) fn into_outgoing(self, head: bool, keep_alive: bool) -> Outgoing {
-        let length = match &self.body {
-            Body::Bytes(bytes) => bytes.len() as u64,
-            Body::File(_, length) => *length,
-        };
-        let mut text = format!("HTTP/1.1 {} {}\r\n", self.status as u16, self.status.reason());
-        for (name, value) in &self.fields {
-            debug_assert!(!value.contains(['\r', '\n']), "a field is one line");
-            text.push_str(&format!("{name}: {value}\r\n"));
-        }
-        if self.status != Status::NotModified {
-            text.push_str(&format!("Content-Type: {}\r\nContent-Length: {length}\r\n", self.content_type));
-        }
-        let connection = match (keep_alive, self.status) {
-            (false, _) => "Connection: close\r\n",
-            (true, Status::UpgradeRequired) => "Connection: Upgrade\r\n",
-            (true, _) => "",
-        };
-        text.push_str("Cache-Control: no-cache\r\nX-Content-Type-Options: nosniff\r\n");
-        text.push_str(connection);
-        text.push_str("\r\n");
-        let body = if head { Body::Bytes(Cow::Borrowed(&[])) } else { self.body };
-        Outgoing { chunk: text.into_bytes().into(), sent: 0, body }
-    }
-}
-
-/// A response on its way.
-#[derive(Debug)]
-pub(super) struct Outgoing {
-    chunk: Cow<'static, [u8]>,
-    sent: usize,
-    /// What follows the chunk.
-    body: Body,
-}
-
-impl Outgoing {
-    /// The response after which the connection is a websocket.
-    pub(super) fn switching_protocols(accept_key: &str) -> Outgoing {
-        let status = Status::SwitchingProtocols;
-        let text = format!(
-            "HTTP/1.1 {} {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept_key}\r\n\r\n",
-            status as u16,
-            status.reason(),
-        );
-        Outgoing { chunk: text.into_bytes().into(), sent: 0, body: Body::Bytes(Cow::Borrowed(&[])) }
-    }
-
-    /// Writes one chunk, or what the socket takes of it; `true` when nothing is left.
-    pub(super) fn write(&mut self, socket: &mut impl Write) -> io::Result<bool> {
-        while self.sent < self.chunk.len() {
-            match socket.write(&self.chunk[self.sent..]) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => self.sent += written,
-                Err(error) => return Err(error),
-            }
-        }
-        self.sent = 0;
-        self.chunk = match &mut self.body {
-            Body::Bytes(bytes) => std::mem::take(bytes),
-            Body::File(_, 0) => Cow::Borrowed(&[]),
-            Body::File(file, left) => {
-                let mut chunk = Vec::new();
-                let length = file.take((*left).min(FILE_CHUNK_BYTES as u64)).read_to_end(&mut chunk)? as u64;
-                if length == 0 {
-                    // It is shorter now than its length that has been sent already.
-                    return Err(io::ErrorKind::UnexpectedEof.into());
-                }
-                *left -= length;
-                chunk.into()
-            }
-        };
-        Ok(self.chunk.is_empty())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -424,13 +255,6 @@ mod tests {
 
     fn status(text: &str) -> Status {
         request(text).expect_err("malformed").status
-    }
-
-    fn rendered(response: Response, head: bool, keep_alive: bool) -> String {
-        let mut bytes = Vec::new();
-        let mut outgoing = response.into_outgoing(head, keep_alive);
-        while !outgoing.write(&mut bytes).expect("a vector takes all") {}
-        String::from_utf8(bytes).expect("text")
     }
 
     const UPGRADE: &str = "GET /r/a HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\
@@ -552,57 +376,6 @@ mod tests {
         assert_eq!(reader.handle_timeout().expect("begun").status, Status::RequestTimeout);
         reader.restart(now + HEAD_TIMEOUT);
         assert_eq!(reader.poll_timeout(), now + 2 * HEAD_TIMEOUT);
-    }
-
-    #[test]
-    fn a_response_says_its_length_and_how_it_ends() {
-        let text = rendered(Response::sentence(Status::MethodNotAllowed, "No."), false, false);
-        assert!(text.starts_with("HTTP/1.1 405 Method Not Allowed\r\nAllow: GET, HEAD\r\n"), "{text}");
-        assert!(text.contains("Content-Length: 4\r\n") && text.contains("nosniff") && text.contains("no-cache"));
-        assert!(text.ends_with("Connection: close\r\n\r\nNo.\n"), "{text}");
-        let head = rendered(Response::sentence(Status::Ok, "Yes."), true, true);
-        assert!(head.contains("Content-Length: 5\r\n") && head.ends_with("\r\n\r\n"), "{head}");
-    }
-
-    #[test]
-    fn a_known_version_is_not_sent_again() {
-        let mut request = request("GET / HTTP/1.1\r\nHost: h\r\n\r\n").expect("valid").expect("complete");
-        let response = |request: &Request| Response::sentence(Status::Ok, "Page").tagged("\"v2\"".into(), request);
-        request.if_none_match = Some("\"v1\"".to_owned());
-        assert_eq!(response(&request).status, Status::Ok);
-        request.if_none_match = Some("\"v1\", \"v2\"".to_owned());
-        let text = rendered(response(&request), false, true);
-        assert!(text.starts_with("HTTP/1.1 304 ") && !text.contains("Page") && text.contains("ETag: \"v2\""), "{text}");
-    }
-
-    #[test]
-    fn a_slow_socket_gets_every_byte_once() {
-        /// Takes one byte and then none, in turn.
-        struct Slow(Vec<u8>, bool);
-        impl Write for Slow {
-            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-                self.1 = !self.1;
-                if self.1 {
-                    return Err(io::ErrorKind::WouldBlock.into());
-                }
-                self.0.push(bytes[0]);
-                Ok(1)
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
-        let mut socket = Slow(Vec::new(), false);
-        let mut outgoing = Response::sentence(Status::Ok, "A few words.").into_outgoing(false, true);
-        for _ in 0..10_000 {
-            match outgoing.write(&mut socket) {
-                Ok(true) => break,
-                Ok(false) => {}
-                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
-            }
-        }
-        let whole = rendered(Response::sentence(Status::Ok, "A few words."), false, true);
-        assert_eq!(String::from_utf8(socket.0).expect("text"), whole);
     }
 
     fn any_head() -> impl Strategy<Value = Vec<u8>> {
