@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 use tungstenite::handshake::derive_accept_key;
 
 use super::Status;
+use super::conditional::Conditions;
+use super::negotiate::{self, Coding};
 
 /// Bytes of a request's head, its blank line included.
 const HEAD_BYTES: usize = 8 * 1024;
 /// Header fields of a request.
 const HEADERS: usize = 64;
-/// From when a connection is open, or its last response sent, to the end of the next head.
+/// From the first byte of a head to its last, and from when a connection is open to the end of its first head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A request that can't be read, and what to answer; the connection closes after it.
@@ -20,16 +22,41 @@ pub(in crate::driver) struct Malformed {
     pub(in crate::driver) sentence: &'static str,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::driver) enum Method {
+    #[default]
+    Get,
+    Head,
+    Options,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::driver) struct Request {
-    /// Whether only the response's head is asked for.
-    pub(in crate::driver) head: bool,
+    pub(in crate::driver) method: Method,
     /// From the target: begins with `/`, still percent-encoded, without the query.
     pub(in crate::driver) path: String,
-    pub(in crate::driver) if_none_match: Option<String>,
+    /// From the target: begins with `?`, or is empty.
+    pub(in crate::driver) query: String,
+    pub(in crate::driver) sender: Sender,
+    pub(in crate::driver) conditions: Conditions,
+    pub(in crate::driver) accept_encoding: Option<String>,
     pub(in crate::driver) keep_alive: bool,
     /// Where the request asks for a websocket.
     pub(in crate::driver) websocket: Option<Upgrade>,
+}
+
+/// What a request says of where it comes from: anybody may claim anything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::driver) struct Sender {
+    pub(in crate::driver) host: String,
+    /// The page that asks, where a browser names it.
+    pub(in crate::driver) origin: Option<String>,
+    /// Whether a browser asks, even for a page of the same origin, which it doesn't name. No page can leave out the
+    /// fields that tell; other programs don't send them.
+    pub(in crate::driver) is_browser: bool,
+    pub(in crate::driver) forwarded_for: Option<String>,
+    pub(in crate::driver) forwarded_host: Option<String>,
+    pub(in crate::driver) forwarded_proto: Option<String>,
 }
 
 /// What opens a websocket.
@@ -39,13 +66,16 @@ pub(in crate::driver) struct Upgrade {
     pub(in crate::driver) accept_key: String,
     /// All fields, names in lower case.
     pub(in crate::driver) headers: Vec<(String, String)>,
-    pub(in crate::driver) host: String,
-    /// The page that asks, where a browser does.
-    pub(in crate::driver) origin: Option<String>,
-    /// `X-Forwarded-For`, `-Host` and `-Proto`: what anybody may claim.
-    pub(in crate::driver) forwarded_for: Option<String>,
-    pub(in crate::driver) forwarded_host: Option<String>,
-    pub(in crate::driver) forwarded_proto: Option<String>,
+}
+
+impl Request {
+    /// The codings that it may be answered in, the preferred first. A range is one of plain bytes where they are
+    /// allowed: who seeks in a file counts its own bytes.
+    pub(in crate::driver) fn codings(&self) -> Vec<Coding> {
+        let codings = negotiate::acceptable(self.accept_encoding.as_deref());
+        let is_part = self.method == Method::Get && self.conditions.range.is_some();
+        if is_part && codings.contains(&Coding::Identity) { vec![Coding::Identity] } else { codings }
+    }
 }
 
 /// Collects the heads of one connection's requests.
@@ -54,20 +84,33 @@ pub(in crate::driver) struct Reader {
     buffer: Vec<u8>,
     /// How much of the buffer has been looked at: a head that trickles in is parsed per line, not per byte.
     scanned: usize,
+    /// How long the next request may take to begin once one is answered.
+    keep_alive: Duration,
+    is_answered: bool,
     deadline: Instant,
 }
 
 impl Reader {
-    pub(in crate::driver) fn new(now: Instant) -> Reader {
-        Reader { buffer: Vec::new(), scanned: 0, deadline: now + HEAD_TIMEOUT }
+    pub(in crate::driver) fn new(now: Instant, keep_alive: Duration) -> Reader {
+        Reader { buffer: Vec::new(), scanned: 0, keep_alive, is_answered: false, deadline: now + HEAD_TIMEOUT }
     }
 
-    /// The next head has its whole time again.
+    pub(in crate::driver) fn keep_alive(&self) -> Duration {
+        self.keep_alive
+    }
+
+    /// A request is answered: the next head has its whole time again.
     pub(in crate::driver) fn restart(&mut self, now: Instant) {
-        self.deadline = now + HEAD_TIMEOUT;
+        self.is_answered = true;
+        self.deadline = now + if self.is_idle() { self.keep_alive } else { HEAD_TIMEOUT };
     }
 
-    /// When the head has to be complete. Bytes that arrive never move it.
+    /// Whether it waits between two requests.
+    pub(in crate::driver) fn is_idle(&self) -> bool {
+        self.is_answered && self.buffer.is_empty()
+    }
+
+    /// When the head has to begin or to be complete. Of its bytes only the first moves it.
     pub(in crate::driver) fn poll_timeout(&self) -> Instant {
         self.deadline
     }
@@ -77,7 +120,7 @@ impl Reader {
         let begun = !self.buffer.is_empty();
         begun.then_some(Malformed {
             status: Status::RequestTimeout,
-            sentence: "The head of the request took longer than 5 seconds.",
+            sentence: "The head of the request took longer than 5 seconds: send it at once.",
         })
     }
 
@@ -87,8 +130,11 @@ impl Reader {
     }
 
     /// Bytes have arrived: at most [`Reader::capacity`].
-    pub(in crate::driver) fn handle_bytes(&mut self, bytes: &[u8]) {
+    pub(in crate::driver) fn handle_bytes(&mut self, now: Instant, bytes: &[u8]) {
         debug_assert!(bytes.len() <= self.capacity(), "the caller reads no more than capacity");
+        if self.is_idle() {
+            self.deadline = now + HEAD_TIMEOUT;
+        }
         self.buffer.extend_from_slice(bytes);
     }
 
@@ -104,7 +150,10 @@ impl Reader {
             return if self.capacity() > 0 {
                 Ok(None)
             } else {
-                Err(Malformed { status: Status::HeadTooLarge, sentence: "The head of the request exceeds 8 KiB." })
+                Err(Malformed {
+                    status: Status::HeadTooLarge,
+                    sentence: "The head of the request exceeds 8 KiB: send fewer or shorter cookies.",
+                })
             };
         };
         self.buffer.drain(..length);
@@ -117,6 +166,9 @@ impl Reader {
         self.buffer
     }
 }
+
+const NO_REQUEST: &str =
+    "This is not an HTTP/1.1 request. The server has no TLS: use http://, or put a proxy with TLS in front of it.";
 
 fn bad_request(sentence: &'static str) -> Malformed {
     Malformed { status: Status::BadRequest, sentence }
@@ -132,66 +184,94 @@ fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Malformed> {
         Err(httparse::Error::TooManyHeaders) => {
             return Err(Malformed {
                 status: Status::HeadTooLarge,
-                sentence: "The request has more than 64 header fields.",
+                sentence: "The request has more than 64 header fields: send fewer.",
             });
         }
         Err(httparse::Error::Version) => {
-            return Err(Malformed { status: Status::VersionNotSupported, sentence: "This server speaks HTTP/1.1." });
+            return Err(Malformed {
+                status: Status::VersionNotSupported,
+                sentence: "This server speaks HTTP/1.1: send your request in that version.",
+            });
         }
-        Err(_) => return Err(bad_request("This is not an HTTP/1.1 request.")),
+        Err(_) => return Err(bad_request(NO_REQUEST)),
     };
     let (Some(method), Some(target), Some(version)) = (head.method, head.path, head.version) else {
-        return Err(bad_request("This is not an HTTP/1.1 request."));
+        return Err(bad_request(NO_REQUEST));
     };
     let fields = Fields(head.headers);
 
-    if !matches!(method, "GET" | "HEAD") {
-        return Err(Malformed { status: Status::MethodNotAllowed, sentence: "Only GET and HEAD are allowed here." });
-    }
+    let method = match method {
+        "GET" => Method::Get,
+        "HEAD" => Method::Head,
+        "OPTIONS" => Method::Options,
+        _ => {
+            let sentence = "Only GET and HEAD are allowed here: what a player sends goes over the websocket.";
+            return Err(Malformed { status: Status::MethodNotAllowed, sentence });
+        }
+    };
     if version == 1 && fields.all("host").count() != 1 {
         return Err(bad_request("A request needs one Host field."));
     }
     if fields.all("transfer-encoding").next().is_some() || fields.all("content-length").any(|length| length != b"0") {
-        return Err(Malformed { status: Status::ContentTooLarge, sentence: "A request may have no body here." });
+        return Err(Malformed {
+            status: Status::ContentTooLarge,
+            sentence: "A request may have no body here: leave it out.",
+        });
     }
-    let path = path_of(target).ok_or(bad_request("The target of the request is not a path."))?;
+    let (path, query) =
+        path_and_query(method, target).ok_or(bad_request("The target of the request is not a path."))?;
     let websocket = if fields.has_token("upgrade", "websocket") {
-        Some(Upgrade {
-            accept_key: websocket_accept_key(method, version, &fields)?,
-            headers: fields.to_vec(),
-            host: fields.list("host").unwrap_or_default(),
-            origin: fields.list("origin"),
-            forwarded_for: fields.list("x-forwarded-for"),
-            forwarded_host: fields.list("x-forwarded-host"),
-            forwarded_proto: fields.list("x-forwarded-proto"),
-        })
+        Some(Upgrade { accept_key: websocket_accept_key(method, version, &fields)?, headers: fields.to_vec() })
     } else {
         None
     };
+    let has = |name| fields.all(name).next().is_some();
     let request = Request {
-        head: method == "HEAD",
+        method,
         path: path.to_owned(),
-        if_none_match: fields.text("if-none-match").map(str::to_owned),
+        query: query.to_owned(),
+        sender: Sender {
+            host: fields.list("host").unwrap_or_default(),
+            origin: fields.list("origin"),
+            // Node's fetch sends Accept-Language and Sec-Fetch-Mode, and none of the others.
+            is_browser: has("origin") || has("sec-fetch-site") || (has("accept-language") && !has("sec-fetch-mode")),
+            forwarded_for: fields.list("x-forwarded-for"),
+            forwarded_host: fields.list("x-forwarded-host"),
+            forwarded_proto: fields.list("x-forwarded-proto"),
+        },
+        conditions: Conditions {
+            if_match: fields.list("if-match"),
+            if_none_match: fields.list("if-none-match"),
+            if_modified_since: fields.list("if-modified-since"),
+            if_unmodified_since: fields.list("if-unmodified-since"),
+            range: fields.list("range"),
+            if_range: fields.list("if-range"),
+        },
+        accept_encoding: fields.list("accept-encoding"),
         keep_alive: version == 1 && !fields.has_token("connection", "close"),
         websocket,
     };
     Ok(Some((request, length)))
 }
 
-/// The path in a target of origin form or absolute form (RFC 9112 §3.2).
-fn path_of(target: &str) -> Option<&str> {
-    let target = if let Some(rest) = target.strip_prefix("http://").or_else(|| target.strip_prefix("https://")) {
-        rest.find('/').map_or("/", |slash| &rest[slash..])
-    } else {
-        target
+/// The path and the query in a target of origin form or absolute form, or `*` (RFC 9112 §3.2).
+fn path_and_query(method: Method, target: &str) -> Option<(&str, &str)> {
+    let target = match target.strip_prefix("http://").or_else(|| target.strip_prefix("https://")) {
+        Some(rest) => rest.find(['/', '?']).map_or("/", |end| &rest[end..]),
+        None if method == Method::Options && target == "*" => "/",
+        None => target,
     };
-    let path = target.split(['?', '#']).next().unwrap_or(target);
-    path.starts_with('/').then_some(path)
+    let target = target.split('#').next().unwrap_or(target);
+    let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
+    match path {
+        "" => Some(("/", query)),
+        path => path.starts_with('/').then_some((path, query)),
+    }
 }
 
 /// Checks the opening of a websocket as RFC 6455 §4.2.1 asks.
-fn websocket_accept_key(method: &str, version: u8, fields: &Fields<'_>) -> Result<String, Malformed> {
-    if method != "GET" || version != 1 || !fields.has_token("connection", "upgrade") {
+fn websocket_accept_key(method: Method, version: u8, fields: &Fields<'_>) -> Result<String, Malformed> {
+    if method != Method::Get || version != 1 || !fields.has_token("connection", "upgrade") {
         return Err(bad_request("A websocket opens with GET, HTTP/1.1 and Connection: Upgrade."));
     }
     if fields.text("sec-websocket-version") != Some("13") {
@@ -249,6 +329,8 @@ mod tests {
 
     use super::*;
 
+    const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
     fn request(text: &str) -> Result<Option<Request>, Malformed> {
         Ok(parse(text.as_bytes())?.map(|(request, _)| request))
     }
@@ -262,20 +344,55 @@ mod tests {
 
     #[test]
     fn reads_what_a_browser_sends() {
-        let read = request("GET /r/a?x=1 HTTP/1.1\r\nHost: h\r\nIf-None-Match: \"1\"\r\n\r\n").expect("valid");
+        let conditions = "If-None-Match: \"1\"\r\nRange: bytes=0-\r\nIF-NONE-MATCH: W/\"2\"\r\n";
+        let read = request(&format!("GET /r/a?x=1 HTTP/1.1\r\nHost: h\r\n{conditions}\r\n")).expect("valid");
         let expected = Request {
-            head: false,
             path: "/r/a".to_owned(),
-            if_none_match: Some("\"1\"".to_owned()),
+            query: "?x=1".to_owned(),
+            sender: Sender { host: "h".to_owned(), ..Sender::default() },
+            conditions: Conditions {
+                if_none_match: Some("\"1\", W/\"2\"".to_owned()),
+                range: Some("bytes=0-".to_owned()),
+                ..Conditions::default()
+            },
             keep_alive: true,
-            websocket: None,
+            ..Request::default()
         };
         assert_eq!(read, Some(expected));
         let absolute = request("HEAD http://h:1/p HTTP/1.1\r\nHost: h:1\r\nConnection: close\r\n\r\n").expect("valid");
         let absolute = absolute.expect("complete");
-        assert_eq!((absolute.head, absolute.path.as_str(), absolute.keep_alive), (true, "/p", false));
+        assert_eq!((absolute.method, absolute.path.as_str(), absolute.keep_alive), (Method::Head, "/p", false));
+        for (target, path, query) in [
+            ("http://h", "/", ""),
+            ("http://h?x", "/", "?x"),
+            ("/a?b?c#d?e", "/a", "?b?c"),
+            ("/a#b?c", "/a", ""),
+            ("*", "/", ""),
+        ] {
+            assert_eq!(path_and_query(Method::Options, target), Some((path, query)), "{target}");
+        }
+        assert_eq!(path_and_query(Method::Get, "*"), None);
         let old = request("GET / HTTP/1.0\r\n\r\n").expect("valid").expect("complete");
         assert!(!old.keep_alive, "HTTP/1.0 closes");
+    }
+
+    #[test]
+    fn a_browser_is_told_by_what_no_page_can_leave_out() {
+        let is_browser = |fields: &str| {
+            let text = format!("GET /rooms HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
+            request(&text).expect("valid").expect("complete").sender.is_browser
+        };
+        for (fields, expected) in [
+            ("", false),
+            ("User-Agent: curl/8.5.0\r\nAccept: */*\r\n", false),
+            ("Accept-Encoding: gzip\r\nUser-Agent: Prometheus/3\r\n", false),
+            ("Accept: */*\r\nAccept-Language: *\r\nSec-Fetch-Mode: cors\r\nUser-Agent: node\r\n", false),
+            ("Accept-Language: en\r\n", true),
+            ("Accept-Language: en\r\nSec-Fetch-Mode: cors\r\nSec-Fetch-Site: same-origin\r\n", true),
+            ("Origin: http://a\r\n", true),
+        ] {
+            assert_eq!(is_browser(fields), expected, "{fields}");
+        }
     }
 
     #[test]
@@ -299,9 +416,9 @@ mod tests {
     fn fields_that_stand_twice_are_one_list() {
         let fields = "Origin: http://a\r\nOrigin: http://b\r\nX-Forwarded-For: 1\r\nx-forwarded-for: 2, 3\r\n\r\n";
         let upgrade = request(&UPGRADE.replace("\r\n\r\n", &format!("\r\n{fields}")));
-        let upgrade = upgrade.expect("valid").expect("complete").websocket.expect("asked for");
-        assert_eq!((upgrade.host.as_str(), upgrade.origin.as_deref()), ("h", Some("http://a, http://b")));
-        assert_eq!((upgrade.forwarded_for.as_deref(), upgrade.forwarded_host), (Some("1, 2, 3"), None));
+        let sender = upgrade.expect("valid").expect("complete").sender;
+        assert_eq!((sender.host.as_str(), sender.origin.as_deref()), ("h", Some("http://a, http://b")));
+        assert_eq!((sender.forwarded_for.as_deref(), sender.forwarded_host), (Some("1, 2, 3"), None));
     }
 
     #[test]
@@ -313,6 +430,7 @@ mod tests {
             ("GET room HTTP/1.1\r\nHost: h\r\n\r\n", Status::BadRequest),
             ("GET / HTTP/1.1\r\nHost : h\r\n\r\n", Status::BadRequest),
             ("POST / HTTP/1.1\r\nHost: h\r\n\r\n", Status::MethodNotAllowed),
+            ("GET * HTTP/1.1\r\nHost: h\r\n\r\n", Status::BadRequest),
             ("GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n", Status::ContentTooLarge),
             ("GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n", Status::ContentTooLarge),
             ("GET / HTTP/2.0\r\n\r\n", Status::VersionNotSupported),
@@ -345,8 +463,8 @@ mod tests {
             frame.replace("A: ", &format!("A: {}", "b".repeat(length - frame.len())))
         };
         let read = |text: String| {
-            let mut reader = Reader::new(Instant::now());
-            reader.handle_bytes(&text.as_bytes()[..reader.capacity().min(text.len())]);
+            let mut reader = Reader::new(Instant::now(), KEEP_ALIVE);
+            reader.handle_bytes(Instant::now(), &text.as_bytes()[..reader.capacity().min(text.len())]);
             reader.poll_request()
         };
         assert!(read(head(HEAD_BYTES)).expect("valid").is_some());
@@ -356,8 +474,11 @@ mod tests {
 
     #[test]
     fn requests_may_follow_each_other() {
-        let mut reader = Reader::new(Instant::now());
-        reader.handle_bytes(b"GET /a HTTP/1.1\r\nHost: h\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\n\r\nGET /c");
+        let mut reader = Reader::new(Instant::now(), KEEP_ALIVE);
+        reader.handle_bytes(
+            Instant::now(),
+            b"GET /a HTTP/1.1\r\nHost: h\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\n\r\nGET /c",
+        );
         let mut paths = Vec::new();
         while let Some(request) = reader.poll_request().expect("valid") {
             paths.push(request.path);
@@ -366,16 +487,27 @@ mod tests {
         assert_eq!(reader.into_rest(), b"GET /c");
     }
 
+    const LATER: Duration = Duration::from_secs(3);
+
     #[test]
     fn a_late_head_gets_an_answer_and_an_idle_connection_none() {
         let now = Instant::now();
-        let mut reader = Reader::new(now);
+        let mut reader = Reader::new(now, KEEP_ALIVE);
         assert_eq!(reader.poll_timeout(), now + HEAD_TIMEOUT);
         assert_eq!(reader.handle_timeout(), None);
-        reader.handle_bytes(b"G");
+        assert!(!reader.is_idle(), "it owes its first request");
+        reader.handle_bytes(now + LATER, b"GET / HTTP/1.1\r\nHost: h\r\n");
+        assert_eq!(reader.poll_timeout(), now + HEAD_TIMEOUT);
         assert_eq!(reader.handle_timeout().expect("begun").status, Status::RequestTimeout);
-        reader.restart(now + HEAD_TIMEOUT);
-        assert_eq!(reader.poll_timeout(), now + 2 * HEAD_TIMEOUT);
+        reader.handle_bytes(now + LATER, b"\r\n");
+        assert!(reader.poll_request().expect("valid").is_some());
+        reader.restart(now);
+        assert_eq!((reader.is_idle(), reader.poll_timeout()), (true, now + KEEP_ALIVE));
+        reader.handle_bytes(now + LATER, b"G");
+        reader.handle_bytes(now + 2 * LATER, b"E");
+        assert_eq!((reader.is_idle(), reader.poll_timeout()), (false, now + LATER + HEAD_TIMEOUT));
+        reader.restart(now + LATER);
+        assert_eq!(reader.poll_timeout(), now + LATER + HEAD_TIMEOUT, "the next head has begun already");
     }
 
     fn any_head() -> impl Strategy<Value = Vec<u8>> {
@@ -397,13 +529,13 @@ mod tests {
             piece in 1_usize..3_000,
         ) {
             let now = Instant::now();
-            let mut reader = Reader::new(now);
+            let mut reader = Reader::new(now, KEEP_ALIVE);
             let bytes = heads.concat();
             let mut bytes = bytes.as_slice();
             while !bytes.is_empty() {
                 let (now_in, rest) = bytes.split_at(piece.min(bytes.len()).min(reader.capacity()));
                 bytes = rest;
-                reader.handle_bytes(now_in);
+                reader.handle_bytes(now + LATER, now_in);
                 loop {
                     match reader.poll_request() {
                         Ok(Some(_)) => {}
@@ -420,9 +552,9 @@ mod tests {
         #[test]
         fn a_request_is_read_from_any_pieces(head in any_head(), piece in 1_usize..50) {
             let read = |piece: usize| {
-                let mut reader = Reader::new(Instant::now());
+                let mut reader = Reader::new(Instant::now(), KEEP_ALIVE);
                 for bytes in head.chunks(piece) {
-                    reader.handle_bytes(bytes);
+                    reader.handle_bytes(Instant::now(), bytes);
                     if let Ok(Some(request)) = reader.poll_request() {
                         return Some(request);
                     }
