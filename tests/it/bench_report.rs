@@ -181,7 +181,7 @@ fn reports_of_one_script_become_one() {
     fs::write(directory.join("other.json"), report(other, &[]).to_json()).unwrap();
     let output = bench(&directory, &["report", "a.json", "other.json"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("other.json: it ran another script: its phases are"));
+    assert!(text(&output.stderr).contains("other.json: it is of another script: its phases are"));
 }
 
 #[test]
