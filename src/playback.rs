@@ -84,7 +84,7 @@ impl<G: Game> Recording<G> {
         }
         let mut replay = recording.replay()?;
         while recording.first_tick == 0 {
-            let step = replay.step().ok().flatten().ok_or("the recording can't be played: no player joins in it")?;
+            let step = replay.step().ok().flatten().ok_or("no player joins in the recording")?;
             for output in step.said {
                 match output {
                     Output::Joined { welcome, .. } if recording.first_tick == 0 => {

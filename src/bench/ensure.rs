@@ -391,7 +391,7 @@ mod tests {
             ("ä < 1 & b", 7, "unexpected character '&'"),
             ("a ! 1", 3, "unexpected character '!'"),
             ("1.2.3 < a", 1, "is no number"),
-            ("a < 'b", 5, "isn't closed"),
+            ("a < 'b", 5, "is not closed"),
             ("and a", 1, "expected a number"),
             (&deep, DEPTH_MAX + 1, "levels"),
             (&long, 1, "longer"),

@@ -19,12 +19,12 @@ const KEYS: &str = "RTCADE_KEYS";
 pub(super) struct Access {
     #[command(flatten)]
     key_set: KeySet,
-    /// Origin whose pages may connect, instead of the server's own; required for a host name that resolves to a private
-    /// address; may be repeated.
+    /// Origin whose pages may connect, instead of the server's own; may be repeated.
+    ///
+    /// Required if players use a host name that resolves to a private address.
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     pub(super) origin: Vec<Origin>,
-    /// Reverse proxy whose X-Forwarded-For, X-Forwarded-Host and X-Forwarded-Proto headers are trusted; may be
-    /// repeated.
+    /// Reverse proxy whose X-Forwarded-For, -Host and -Proto headers are trusted; may be repeated.
     #[arg(long, value_name = "ADDR[/PREFIX]", value_parser = prefix)]
     pub(super) trusted_proxy: Vec<IpNet>,
 }
@@ -32,8 +32,10 @@ pub(super) struct Access {
 /// Keys, and the audience of their tokens.
 #[derive(Debug, Args)]
 pub(super) struct KeySet {
-    /// File with a JWK set: only players with a bearer token signed by one of its keys may join; defaults to the set in
-    /// the environment variable RTCADE_KEYS.
+    /// File with a JWK set, whose keys sign the bearer tokens of players.
+    ///
+    /// Joining a server with keys requires a token signed by one of them. Default: the set in the environment variable
+    /// RTCADE_KEYS, if there is one.
     #[arg(long, value_name = "FILE")]
     keys: Option<PathBuf>,
     /// Audience (aud claim) that tokens must have.

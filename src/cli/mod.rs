@@ -92,7 +92,9 @@ struct Serve {
     /// Maximum number of players per room, 1 to 1024.
     #[arg(long, value_name = "N", default_value_t = limits::PLAYERS_PER_ROOM, value_parser = max_players)]
     max_players: usize,
-    /// Record every room into this directory, for the replay command; use it for one server only.
+    /// Record every room into this directory, for the replay command.
+    ///
+    /// Only one server may record into a directory at a time.
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
     /// Maximum size of all recordings in MiB; past it the oldest are deleted.
@@ -112,7 +114,9 @@ struct Network {
     /// Address for game traffic (UDP), if different from --listen.
     #[arg(long, value_name = "ADDR:PORT", value_parser = socket_address)]
     udp: Option<SocketAddr>,
-    /// Address at which players reach this server if it differs from the machine's own, as behind NAT; may be repeated.
+    /// Address at which players reach this server, for example behind NAT; may be repeated.
+    ///
+    /// Default: the address from which the player's page was loaded, then the machine's other addresses.
     #[arg(long, value_name = "IP[:PORT]", value_parser = public_address)]
     public_addr: Vec<SocketAddr>,
     /// Directory of static files to serve; its index.html is the page of every room.
@@ -142,7 +146,7 @@ struct ServeShipped {
 enum Shipped {
     /// An arena in which players move, hunt and score.
     Arena,
-    /// No game logic on the server: every tick sends the inputs of all players to all players.
+    /// No game logic on the server: every tick sends all players' inputs to everyone.
     Relay,
 }
 
@@ -183,9 +187,9 @@ fn max_players(text: &str) -> Result<usize, String> {
 ///
 /// `factory` makes the game of each new room, or refuses to create the room.
 ///
-/// Returns the exit status. Of the server: 0 after SIGTERM or SIGINT, 1 if it can't start or continue, 2 if the command
-/// line is invalid; on 1 and 2 a sentence on standard error gives the cause and what to do. Of `replay`: 0 if the game's
-/// output is the same as in the recording, 1 if it differs, 2 if the recording can't be replayed.
+/// Returns the exit status. For the server: 0 after SIGTERM or SIGINT, 1 if it can't start or continue, 2 if the command
+/// line is invalid; for 1 and 2 a sentence on standard error gives the cause and what to do. For `replay`: 0 if the
+/// game's output is the same as in the recording, 1 if it differs, 2 if the recording can't be replayed.
 pub fn run<G: Game>(factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static) -> ExitCode {
     run_with(factory, |_| ())
 }
@@ -400,7 +404,7 @@ fn announcement(
     let is_networked = interfaces.iter().any(|ip| !ip.is_loopback());
     if !is_told_an_address && is_networked && driver::are_private(interfaces) {
         lines.push(format!(
-            "for players on other networks: set their address of this server with --public-addr and open UDP port {udp_port}"
+            "for players on other networks: name your public address with --public-addr and open UDP port {udp_port}"
         ));
     }
     lines
@@ -416,7 +420,7 @@ fn raise_file_limit() -> Result<(), String> {
     }
     if limit < FILES_ADVISED {
         log::warn!(
-            "the limit of open files is {limit}, and each connection needs one: raise it to {FILES_ADVISED} with ulimit -n"
+            "the limit of open files is {limit}, one per connection: raise it to {FILES_ADVISED} with ulimit -n"
         );
     }
     Ok(())

@@ -12,9 +12,15 @@ use crate::games::{Arena, Relay};
 use crate::sim::{Reports, Scenario, Trial};
 
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  rtcade sim                                      Play the arena over all built-in networks
+  rtcade sim --scenario mobile --scenario wifi    Compare two of them
+  rtcade sim --game relay --clients 2 --seed 7    Another game, number of players and seed")]
 pub(super) struct Sim {
-    /// Name of a built-in network scenario, or a YAML file of scenarios; may be repeated [default: all built-in
-    /// scenarios].
+    /// Name of a built-in network scenario, or a YAML file of scenarios; may be repeated.
+    ///
+    /// Default: all built-in scenarios.
     #[arg(long, value_name = "NAME|FILE")]
     scenario: Vec<String>,
     /// Seed; the same seed gives the same figures.

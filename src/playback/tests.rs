@@ -366,7 +366,7 @@ fn it_stops_where_the_recording_does_and_says_why() {
     }
     let recorded = arena().bytes;
     check(recorded, game, 175..190, "The room closed at this point.");
-    check(&recorded[..recorded.len() / 2], game, 60..120, "breaks off");
+    check(&recorded[..recorded.len() / 2], game, 60..120, "is incomplete");
     let mut damaged = recorded.to_vec();
     damaged[recorded.len() / 2] ^= 1;
     check(&damaged, game, 60..120, "can't be read any further: at byte");
@@ -398,5 +398,5 @@ fn what_cannot_be_played_is_refused() {
         drop(crate::journal::Recorder::new(&Header::new::<Arena>(&info, 4, Duration::ZERO), sink));
         file.take()
     };
-    check(&nobody, "no player joins in it");
+    check(&nobody, "no player joins in the recording");
 }

@@ -346,8 +346,8 @@ scenarios:
     let mut said = String::new();
     bench.stdout.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!(bench.wait().unwrap().code(), Some(4), "{said}");
-    assert!(said.contains("UNFIT: the generator was overloaded: The generator took steps "), "{said}");
-    assert!(std::fs::read_to_string(&out).unwrap().contains("\"overload\": \"The generator took steps "));
+    assert!(said.contains("UNFIT: the generator was overloaded: The generator executed steps "), "{said}");
+    assert!(std::fs::read_to_string(&out).unwrap().contains("\"overload\": \"The generator executed steps "));
 }
 
 #[test]

@@ -25,6 +25,11 @@ const UNREACHABLE: u8 = 3;
 const INTERRUPTED: i32 = 130;
 
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  rtcade bench run load.yml
+  rtcade bench run load.yml -t https://example.com -e staging -o report.json --html report.html
+  rtcade bench run load.yml --solo    Try the scenario with a single user")]
 pub(in crate::cli) struct Run {
     /// Scenario file.
     #[arg(value_name = "SCENARIO.yml")]
@@ -39,6 +44,9 @@ pub(in crate::cli) struct Run {
 }
 
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Example:
+  rtcade bench quick http://127.0.0.1:8080 --clients 100 --seconds 60")]
 pub(in crate::cli) struct Quick {
     /// URL of the server, for example http://127.0.0.1:8080.
     url: String,

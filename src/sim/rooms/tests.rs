@@ -198,7 +198,7 @@ fn a_workload_that_is_not_the_same_twice_is_told_from_a_game_that_is_not() {
     };
     let Divergence { tick, what, .. } = check(probe(|_, _| 0), longer, [1]).unwrap_err();
     assert_eq!(tick, 31);
-    assert!(what.contains("goes on for longer"), "{what}");
+    assert!(what.contains("one run is longer"), "{what}");
 }
 
 #[test]
