@@ -423,7 +423,7 @@ mod tests {
         check(&input(17), Err(BadFrame::Body(Malformed::Depth)));
         check(&reliable(Kind::Command, false, &deep(16)), Ok(vec![Arrived::Command(deep(16))]));
         check(&reliable(Kind::Command, false, &deep(17)), Err(BadFrame::Body(Malformed::Depth)));
-        // Number 0 is nobody's, and what would come before it can't be.
+        // Numbers start at 1, so there is no number 0 nor one before it.
         check(&unreliable(Kind::Input, 0, false, &[0x92, 0, 0x92, 1, 1]), Err(BadFrame::Body(Malformed::Shape)));
         let mut bomb = Vec::new();
         assert!(Deflater::new().deflate(&vec![0; 64 * 1024], &mut bomb));
@@ -466,7 +466,7 @@ mod tests {
         take(&mut frames, 140.0, &pong(100.0)).unwrap();
         let link = frames.link();
         assert_eq!((link.rtt_us, link.jitter_us), (40_000, 20_000));
-        // What can't be a round trip is passed over.
+        // Implausible round trips are ignored.
         for clock in [f64::NAN, f64::INFINITY, -1e300, 1e300, 141.0] {
             take(&mut frames, 140.0, &pong(clock)).unwrap();
         }

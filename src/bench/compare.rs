@@ -135,7 +135,7 @@ mod tests {
     use super::super::stats::{INTERVAL, Run, Stats, Who};
     use super::*;
 
-    /// Made up: of 100 users so many fail; nothing is timed where `ms` is 0.
+    /// A made-up run of 100 users of which `failed` fail; without timings if `ms` is 0.
     fn run(ms: u64, failed: u64, sent: u64) -> Report {
         let mut stats = Stats::new(INTERVAL, vec!["p".to_owned()], vec!["s".to_owned()]);
         let (at, who) = (Duration::from_secs(1), Who { phase: 0, scenario: 0 });

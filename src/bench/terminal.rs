@@ -269,7 +269,7 @@ mod tests {
     use super::super::stats::{INTERVAL, Who};
     use super::*;
 
-    /// What a minute of a run writes that is shown every 50 ms.
+    /// Returns the output for a minute of a run, updated every 50 ms.
     fn shown(mode: Mode) -> String {
         let mut stats = Stats::new(INTERVAL, vec!["warm".to_owned(), "hot".to_owned()], vec!["s".to_owned()]);
         let (sent, timing) = (stats.counter("rtc.sent"), stats.timing("rtc.echo"));

@@ -5,7 +5,7 @@
 //! carries all messages.
 //!
 //! If the websocket is lost, the client requests another with [`Message::Connect`] and resumes its session if it still
-//! exists, or else joins anew ([`Event::Joined`] again). A data channel that fails is offered again from time to time.
+//! exists, or else joins again ([`Event::Joined`] again). A data channel that fails is offered again from time to time.
 
 mod comeback;
 mod reliable;

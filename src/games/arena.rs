@@ -104,9 +104,9 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
-    /// Who collected a gem, its value, and where.
+    /// A gem was collected: by this disc, its value, and its place.
     Collected(ActorId, u16, Place),
-    /// Who dashed into whom, the points stolen, and where.
+    /// A disc dashed into another: the two discs, the points stolen, and the place.
     Bumped(ActorId, ActorId, u16, Place),
 }
 

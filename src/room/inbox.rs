@@ -197,7 +197,7 @@ struct Share {
 }
 
 impl Share {
-    /// Grants each player in turn, beginning with `turn`. Whose turn it is in the next tick.
+    /// Grants each player in turn, beginning with `turn`. Returns the player to begin with in the next tick.
     fn grant(
         self,
         players: &mut BTreeMap<PlayerId, Queues>,
@@ -232,7 +232,7 @@ impl Queue {
     }
 
     fn take_turn(&mut self, player: PlayerId, left: &mut usize, share: &Share) -> Turn {
-        // A turn that the end of a tick has cut short goes on with what it had.
+        // A turn interrupted by the end of a tick continues with its remaining bytes.
         if self.waiting.get(self.granted).is_some_and(|message| message.cost(player) > self.deficit) {
             self.deficit += share.quantum;
         }

@@ -410,7 +410,7 @@ mod tests {
         }
     }
 
-    /// When each of so many messages of `bytes`, one every 10 ms, is complete at the other end.
+    /// Returns when each of `messages` of `bytes`, one every 10 ms, has arrived completely.
     fn websocket(nodes: &[&Node], messages: u32, bytes: usize) -> Vec<(Duration, Duration)> {
         let mut direction = Direction::new(1, 1, Way::Up, Carries::Websocket(0));
         direction.nodes = nodes.iter().map(|&node| node.clone()).collect();

@@ -46,12 +46,12 @@
 //! sim.run(ms(3_000));
 //! sim.run_every(ms(100), ms(60_000), |sim| bots.iter().for_each(|&bot| drop(sim.send(bot, &1))));
 //! sim.run(ms(1_000));
-//! let race = sim.game("race").expect("somebody is in it");
+//! let race = sim.game("race").expect("the room has players");
 //! assert!(race.steps.values().all(|&steps| steps == 600), "each input counts once: {:?}", race.steps);
 //! for bot in bots {
 //!     let states = sim[bot].states::<Vec<(u32, u32)>>();
-//!     assert!(states.len() > 1_700, "of some 1,900 states {} arrived, and not after a newer one", states.len());
-//!     assert!(states.is_sorted_by_key(|(_, racers)| racers[0].1), "nobody runs backwards");
+//!     assert!(states.len() > 1_700, "of about 1,900 states {} arrived before a newer one", states.len());
+//!     assert!(states.is_sorted_by_key(|(_, racers)| racers[0].1), "steps never decrease");
 //! }
 //! ```
 //!
@@ -71,7 +71,7 @@
 //! congestion window; acknowledgements have no cost, and opening a connection takes no time. Effects that TCP does not
 //! see do not apply: a datagram limit, duplicates, a change of address, a firewall that drops UDP.
 //!
-//! # What a seed reproduces
+//! # Reproducibility
 //!
 //! Everything that the game and the players receive, and when: joins, inputs with their ticks, leaves and
 //! [`Link`](crate::game::Link) figures are the same in every run and every process. For that, DTLS repeats its flights
@@ -79,7 +79,7 @@
 //! system, so the bytes of datagrams differ. Such DTLS repeats nonces and is insecure; only simulations can use it.
 //! Data channels that a test opens by calling [`Simulation::server`] directly are not reproducible.
 //!
-//! # What players see
+//! # Results for the built-in networks
 //!
 //! The table is the output of `rtcade sim --game arena --clients 8 --seconds 60 --seed 1`, the defaults of `rtcade
 //! sim`: 8 bots play the arena for a minute, after 10 seconds for joining over the same network. A tick is seen if its

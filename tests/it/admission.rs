@@ -1,4 +1,4 @@
-//! Who may join, and how fast: tokens and pages at a real server, the pace under virtual time, the program's log.
+//! Admission: tokens and origins at a real server, the rate of joins under virtual time, the program's log.
 
 #![expect(clippy::disallowed_methods, reason = "tokens for a real server are good by the real clock")]
 

@@ -1,4 +1,4 @@
-//! The load generator against real servers: what it counts, and that it hides no stall.
+//! The load generator against real servers: its measurements, and that they show stalls.
 
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "servers of real time stand at the other end")]
 

@@ -1,4 +1,4 @@
-//! `rtcade bench report` and `compare`, on reports of runs that never were: all figures are made up here.
+//! `rtcade bench report` and `compare`, on made-up reports.
 
 use std::collections::BTreeMap;
 use std::fs;

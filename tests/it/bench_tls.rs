@@ -1,4 +1,4 @@
-//! The load generator against servers behind a proxy that takes TLS off.
+//! The load generator against servers behind a proxy that terminates TLS.
 
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "the proxy and what is behind it are here")]
 

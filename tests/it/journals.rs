@@ -1,4 +1,4 @@
-//! Recorded sessions, replayed for ever; and `rtcade replay` itself.
+//! Recorded sessions that must replay identically, and `rtcade replay` itself.
 //!
 //! To add one, play with `rtcade --record DIR`, copy the file from DIR to `tests/journals`, and give it a line in
 //! [`SESSIONS`]. Where a game is meant to say something else from now on, `rtcade replay FILE` shows where that begins,

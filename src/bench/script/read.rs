@@ -144,10 +144,10 @@ struct Reader<'a> {
     overrides: &'a Overrides,
     /// Whether this scenario will run, so that the environment variables it names must exist.
     is_chosen: bool,
-    /// What templates may name.
+    /// The names that templates may use.
     names: Vec<String>,
     variables: BTreeMap<String, Vec<Value>>,
-    /// What they named of the environment.
+    /// The environment variables that they used.
     constants: BTreeMap<String, Vec<Value>>,
     timeout: Duration,
     steps: usize,

@@ -44,7 +44,7 @@ pub(super) struct Geckos {
     echoes: VecDeque<(String, Instant)>,
 }
 
-/// What the server has been asked for.
+/// The pending request to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     Offer,
@@ -55,7 +55,7 @@ enum Asked {
 }
 
 struct Channel {
-    /// What the server calls the connection.
+    /// The server's ID of the connection.
     id: String,
     peer: Box<Peer>,
     /// A check, and when to send it again to all the server's addresses.
