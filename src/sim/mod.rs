@@ -430,7 +430,7 @@ impl<G: Game> Simulation<G> {
     /// The input can't be sent.
     pub fn send(&mut self, client: ClientId, input: &impl Serialize) -> u32 {
         let now = self.now;
-        self[client].client.send(now, input).expect("an input that can be encoded, and is no longer than one may be")
+        self[client].client.send(now, input).expect("the input can't be sent")
     }
 
     /// Sends a command, see [`Client::command`](crate::client::Client::command).
@@ -439,10 +439,7 @@ impl<G: Game> Simulation<G> {
     /// The command can't be sent.
     pub fn command(&mut self, client: ClientId, command: &impl Serialize) {
         let now = self.now;
-        self[client]
-            .client
-            .command(now, command)
-            .expect("a command that can be encoded, and is no longer than one may be");
+        self[client].client.command(now, command).expect("the command can't be sent");
     }
 
     /// Makes a client leave.

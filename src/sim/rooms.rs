@@ -79,7 +79,7 @@ impl<G: Game> RoomSimulation<G> {
         max_players: usize,
         factory: impl FnOnce(&RoomInfo) -> Result<G, Refusal>,
     ) -> RoomSimulation<G> {
-        let game = factory(info).expect("the game of this room can be made");
+        let game = factory(info).expect("the factory refused to make the game");
         let recording = Rc::new(RefCell::new(Vec::new()));
         let written = Rc::clone(&recording);
         let sink = Box::new(move |block: &[u8]| written.borrow_mut().extend_from_slice(block));
@@ -136,7 +136,7 @@ impl<G: Game> RoomSimulation<G> {
     /// # Panics
     /// The input cannot be encoded or exceeds [`limits::INPUT_BYTES`].
     pub fn send(&mut self, player: PlayerId, input: &impl Serialize) {
-        let value = msgpack::encode(input, limits::INPUT_BYTES).expect("an input that can be sent");
+        let value = msgpack::encode(input, limits::INPUT_BYTES).expect("the input can't be sent");
         let seat = self.seats.entry(player).or_default();
         seat.inputs += 1;
         let number = seat.inputs;
@@ -149,7 +149,7 @@ impl<G: Game> RoomSimulation<G> {
     /// The command cannot be encoded or exceeds [`limits::RELIABLE_UP_BYTES`].
     pub fn command(&mut self, player: PlayerId, command: &impl Serialize) {
         let limit = limits::RELIABLE_UP_BYTES - limits::RELIABLE_HEADER_BYTES;
-        let value = msgpack::encode(command, limit).expect("a command that can be sent");
+        let value = msgpack::encode(command, limit).expect("the command can't be sent");
         self.tell(Input::Command { player, value });
     }
 
@@ -308,8 +308,8 @@ impl<G: Game> Drop for RoomSimulation<G> {
 }
 
 fn decode<T: DeserializeOwned>(body: &[u8]) -> T {
-    let (_, value) = msgpack::decode_at_tick(body).expect("a state or event has its tick");
-    msgpack::decode(value).expect("what the game sends is what the test asks for")
+    let (_, value) = msgpack::decode_at_tick(body).expect("the body of a state or event has no tick");
+    msgpack::decode(value).expect("the message can't be decoded as the requested type")
 }
 
 /// Two runs of a game with the same seed differ.

@@ -339,7 +339,7 @@ impl Rtc {
                 }
             }
             Event::ChannelClosed { message } => {
-                log::debug!("a data channel closed: {message}");
+                log::debug!("user: the data channel was closed: {message}");
                 turn.add(Count::ChannelsClosed, 1);
                 // The websocket carries the frames.
                 if !std::mem::replace(&mut self.has_told_open, true) {
@@ -353,12 +353,12 @@ impl Rtc {
                 }
             }
             Event::Refused { code, message } => {
-                log::debug!("a room refused a user: {message}");
+                log::debug!("user: the join was refused: {message}");
                 turn.tell(Happened::Failed(format!("refused.{}", plain(&code))));
             }
             Event::Closed { .. } if self.is_leaving => {}
             Event::Closed { code, reason } => {
-                log::debug!("a server let go of a user: {reason}");
+                log::debug!("user: the connection was closed: {reason}");
                 turn.tell(Happened::Failed(format!("closed.{code}")));
             }
             Event::State { tick, .. } => {
