@@ -135,7 +135,7 @@ pub(super) fn script(text: &str, overrides: &Overrides) -> Result<Script, String
 fn document(text: &str, name: Option<&'static str>) -> Result<Node, String> {
     if text.len() > FILE_BYTES {
         let name = name.unwrap_or("it");
-        return Err(format!("{name} has more than {FILE_BYTES} bytes"));
+        return Err(format!("{name} exceeds the limit of {FILE_BYTES} bytes"));
     }
     Node::parse(text, name)
 }
