@@ -772,17 +772,18 @@ var array = (length, depth) => {
   for (let n = 0; n < length; n++) items[n] = read(depth - 1);
   return items;
 };
-var isKey = (marker) => marker < 128 || marker >= 160 && marker < 192 || marker >= 204 && marker < 220 || marker >= 224;
+var beginsKey = (marker) => marker < 128 || marker >> 5 === 5 || marker >= 204 && marker < 220 || marker >= 224;
 var map = (length, depth) => {
   claim(2 * length, depth);
   const object = {};
   while (length-- > 0) {
     const marker = bytes[take(1)];
-    if (!isKey(marker)) fail("type");
+    if (!beginsKey(marker)) fail("type");
     const key = readAfter(marker, 0);
     const value = read(depth - 1);
-    if (key in object) Object.defineProperty(object, key, { value, configurable: true, enumerable: true, writable: true });
-    else object[key] = value;
+    if (key in object) {
+      Object.defineProperty(object, key, { value, configurable: true, enumerable: true, writable: true });
+    } else object[key] = value;
   }
   return object;
 };

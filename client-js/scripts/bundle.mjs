@@ -22,7 +22,7 @@ const bundle = async (options) => {
 
 /** What a server serves as it is: without a source map, which the server has not. */
 async function served() {
-  const [code] = await bundle({ target: "es2022" });
+  const [code] = await bundle({ target: "es2022", minifySyntax: true });
   const minified = await minify(code, { module: true, ecma: 2022, compress: { passes: 3 } });
   return `${minified.code}\n`;
 }

@@ -61,7 +61,7 @@ export function createLanes({ now, setTimeout, clearTimeout }, reply, emit, tran
   let flushTimer;
   let flushedAt = -Infinity;
   let waiting = 0;
-  /** Inputs that no frame has carried, their bytes, and the frames that left before their time to make room for more. */
+  /** Inputs that no frame has carried, their bytes, and the frames that left early so that more have room. */
   let unsent = 0;
   let unsentBytes = 0;
   let ahead = 0;

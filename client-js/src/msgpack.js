@@ -15,7 +15,7 @@ export const fail = (code) => {
 const JS_INTEGER_MAX = 2 ** 53;
 const toUtf8 = new TextEncoder();
 const fromUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-/** Up to so many characters a loop is quicker than the browser's coders. */
+/** Up to so many characters a loop is quicker than the browser's own coders. */
 const SHORT = 32;
 
 // ---- Writing. `out` belongs to one call: a getter of what is written may encode something itself.
@@ -42,7 +42,7 @@ const putNumber = (out, n) => {
   if (power === 3) putInteger(out, Math.floor(n / 2 ** 32), 4);
   putInteger(out, n, Math.min(4, 1 << power));
 };
-/** `marker` is that of an 8-bit length, or would be where there is none and the least is one of `2 ** leastPower` bytes. */
+/** `marker` is that of an 8-bit length, or where it would be if the shortest has not `2 ** leastPower` bytes. */
 const putLength = (out, n, fixed, fixedBelow, marker, leastPower = 0) => {
   if (n < fixedBelow) return out.bytes.push(fixed + n);
   const power = Math.max(leastPower, n < 0x100 ? 0 : n < 0x10000 ? 1 : 2);
@@ -186,20 +186,20 @@ const array = (length, depth) => {
   for (let n = 0; n < length; n++) items[n] = read(depth - 1);
   return items;
 };
-/** Whether it is that of a string or an integer, or of what nothing may be. */
-const isKey = (marker) =>
-  marker < 0x80 || (marker >= 0xa0 && marker < 0xc0) || (marker >= 0xcc && marker < 0xdc) || marker >= 0xe0;
+/** Whether it begins a string or an integer, or what is refused anyway. */
+const beginsKey = (marker) => marker < 0x80 || marker >> 5 === 5 || (marker >= 0xcc && marker < 0xdc) || marker >= 0xe0;
 const map = (length, depth) => {
   claim(2 * length, depth);
   const object = {};
   while (length-- > 0) {
     const marker = bytes[take(1)];
-    if (!isKey(marker)) fail("type");
+    if (!beginsKey(marker)) fail("type");
     const key = readAfter(marker, 0);
     const value = read(depth - 1);
     // Assigned, what objects inherit may do anything: "__proto__" sets the prototype.
-    if (key in object) Object.defineProperty(object, key, { value, configurable: true, enumerable: true, writable: true });
-    else object[key] = value;
+    if (key in object) {
+      Object.defineProperty(object, key, { value, configurable: true, enumerable: true, writable: true });
+    } else object[key] = value;
   }
   return object;
 };
