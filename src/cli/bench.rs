@@ -15,28 +15,33 @@ use crate::bench::script::{Config, Load, Overrides, Script, arrivals};
 #[derive(Debug, Subcommand)]
 pub(super) enum Bench {
     /// Check scenario files, and print the load that they describe.
-    ///
-    /// Exit status: 0 if all of them are valid, 2 if one is not.
+    #[command(after_long_help = "\
+Exit status:
+  0  all files are valid
+  2  a file is invalid")]
     Check(Check),
     /// Run a scenario file against a server, and report what its users measured.
-    ///
-    /// Exit status: 0 if the run passed, 1 if a threshold failed, 2 if the file is invalid, 3 if the target can't be
-    /// reached, 4 if the generator itself was overloaded (its figures are then marked unfit), 130 if interrupted (the
-    /// report covers what was measured until then).
     Run(run::Run),
     /// Run a standard load without a scenario file: users join rooms, send inputs and leave.
     ///
     /// The exit status is that of run.
     Quick(run::Quick),
     /// Summarise the JSON reports of a run, and make an HTML page with charts.
-    ///
-    /// Exit status: 0 if the run passed, 1 if a threshold failed, 2 if a file can't be read, 4 if a generator was
-    /// overloaded, 130 if a run was interrupted.
+    #[command(after_long_help = "\
+Exit status:
+  0    the run passed
+  1    a threshold failed
+  2    a file can't be read
+  4    a generator was overloaded
+  130  a run was interrupted")]
     Report(bench_report::ReportOf),
     /// Compare the JSON reports of two runs.
-    ///
-    /// Exit status: 0 if nothing is worse than allowed, 1 if something is, 2 if a file can't be read, 4 if a generator
-    /// was overloaded, so that its figures are unfit.
+    #[command(after_long_help = "\
+Exit status:
+  0  nothing is worse than allowed
+  1  something is worse than allowed
+  2  a file can't be read
+  4  a generator was overloaded, so that its figures are unfit")]
     Compare(bench_report::Compare),
 }
 

@@ -53,8 +53,11 @@ enum Command<A: Args, O: Subcommand> {
     /// Run the server (the default).
     Serve(A),
     /// Replay recordings and compare the game's output with the recorded output.
-    ///
-    /// Exit status: 0 if the output is the same, 1 if it differs, 2 if a file can't be replayed.
+    #[command(after_long_help = "\
+Exit status:
+  0  the output is the same as recorded
+  1  the output differs
+  2  a file can't be replayed")]
     Replay(playback::Arguments),
     /// Find out what keeps players from connecting, and how to fix it.
     ///

@@ -85,7 +85,7 @@ function dump(recording) {
 }
 
 function played(summary) {
-  const [, ticks, came] = summary.match(/(\d+) ticks .* players: (\d+) came in/) ?? assert.fail(summary);
+  const [, ticks, joined] = summary.match(/(\d+) ticks .* players: (\d+) joined/) ?? assert.fail(summary);
   assert.ok(Number(ticks) > TICKS, summary);
-  assert.equal(Number(came), 2, summary);
+  assert.equal(Number(joined), 2, summary);
 }

@@ -26,6 +26,14 @@ const INTERRUPTED: i32 = 130;
 
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
+Exit status:
+  0    the run passed
+  1    a threshold failed
+  2    the file is invalid
+  3    the target can't be reached
+  4    the generator itself was overloaded; its figures are marked unfit
+  130  interrupted; the report covers what was measured until then
+
 Examples:
   rtcade bench run load.yml
   rtcade bench run load.yml -t https://example.com -e staging -o report.json --html report.html
