@@ -27,7 +27,7 @@ const environment = (options) => ({
   random: Math.random,
   page: globalThis,
   storage: tabStorage(),
-  ...options,
+  ...Object.fromEntries(Object.entries(options ?? {}).filter(([, option]) => option !== undefined)),
 });
 
 /** @throws where it is none */

@@ -366,6 +366,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     if (obstacle) {
       offered?.close();
       // At first nobody can be listening before the caller of connect() has the room.
+      clearTimeout(offerTimer);
       offerTimer = setTimeout(() => losePeer(obstacle), 0);
     } else if (offered) usePeer(offered, reply.sdp);
     else if (!peer) offerAgain();

@@ -60,7 +60,7 @@ describe("a cancelled connect", () => {
 
   test("waiting for a token, an offer or its next try is over", async () => {
     await cancelled(opens, { bearer: never });
-    await cancelled(opens, { RTCPeerConnection: undefined, bearer: never });
+    await cancelled(opens, { RTCPeerConnection: null, bearer: never });
     await cancelled(async (session) => {
       await opens(session);
       refuse(session, "rate_limited", { retryAfter: 3_000 }, "join");
@@ -317,10 +317,22 @@ describe("what a page may pass", () => {
 
   test("may be null, and without a browser's websockets is told so", async (t) => {
     const { WebSocket } = globalThis;
-    globalThis.WebSocket = undefined;
+    delete globalThis.WebSocket;
     t.after(() => (globalThis.WebSocket = WebSocket));
     await assert.rejects(connect("http://h/r/a", null), { name: "RtcadeError", code: "unsupported" });
   });
+});
+
+test("an option that is undefined is the browser's own", async (t) => {
+  const { WebSocket } = globalThis;
+  globalThis.WebSocket = class {
+    constructor(url) {
+      throw new Error(url);
+    }
+  };
+  t.after(() => (globalThis.WebSocket = WebSocket));
+  const own = { WebSocket: undefined, now: undefined, setTimeout: undefined, clearTimeout: undefined, page: undefined };
+  await assert.rejects(connect("http://h/r/a", { ...own, storage: undefined, signal: undefined }), { code: "bad_address" });
 });
 
 test("a page over https that names a server over http is told of it", async (t) => {

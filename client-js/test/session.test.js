@@ -109,7 +109,7 @@ for (const [code, reason, expected] of [
 }
 
 test("a browser without websockets is told so", async () => {
-  const { outcome } = await dial({ WebSocket: undefined });
+  const { outcome } = await dial({ WebSocket: null });
   assert.equal((await outcome).error.code, "unsupported");
 });
 
