@@ -108,7 +108,7 @@ export function prepareOffer(env, patience) {
     try {
       peer = createPeer(env);
     } catch {
-      return giveUp("unsupported");
+      return giveUp(env.RTCPeerConnection ? "offer" : "unsupported");
     }
     timer = env.setTimeout(() => giveUp("offer"), patience);
     peer.offer().then(

@@ -228,9 +228,10 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     const wait = failedOffers === 0 ? 0 : Math.min(OFFER_CAP, OFFER_FIRST * 2 ** (failedOffers - 1));
     failedOffers++;
     if (isSupported) offerTimer = setTimeout(offerAgain, wait);
+    // What ended the channel may have ended the session, and the websocket is about to say so.
+    const isDoubtful = untold !== null || error.code === "unreachable";
     untold ??= error;
-    // What the server did to the channel it may have done to the player, and is about to say so.
-    if (error.code === "unreachable") ping();
+    if (isDoubtful) ping();
     else tellObstacle();
     if (room.status === "connecting") setStatus("open");
   };
