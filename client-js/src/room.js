@@ -73,6 +73,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
   let isObstacleTold = false;
   /** What ended the channel, until the websocket shows that this did not end the session too. */
   let untold = null;
+  let untoldSince;
   let offer = null;
   let offerTimer;
   let offers = 0;
@@ -190,7 +191,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
       else {
         const kind = lanes.handle(new Uint8Array(data), overWebsocket);
         if (!overWebsocket) delivery.heard(kind);
-        else if (kind === PONG) tellObstacle();
+        else if (kind === PONG && lanes.link.answered >= untoldSince) tellObstacle();
       }
     } catch {
       // What a listener throws does not come here: it was a message that can't be read.
@@ -230,6 +231,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     if (isSupported) offerTimer = setTimeout(offerAgain, wait);
     // What ended the channel may have ended the session, and the websocket is about to say so.
     const isDoubtful = untold !== null || error.code === "unreachable";
+    if (!untold) untoldSince = now();
     untold ??= error;
     if (isDoubtful) ping();
     else tellObstacle();

@@ -1,13 +1,6 @@
 /** By storage and key: the connections of this very page that have a session, the first of which keeps it there. */
 const claims = new WeakMap();
 
-/** FNV-1a. */
-const hash = (text) => {
-  let hashed = 0x811c9dc5;
-  for (let i = 0; i < text.length; i++) hashed = Math.imul(hashed ^ text.charCodeAt(i), 0x01000193);
-  return hashed;
-};
-
 /**
  * Keeps what lets a page that is loaded anew go on with its session, per tab and under `key`, for who joins with the same
  * `identity`. Of several connections of a page with one key, the oldest that has a session keeps it.
@@ -33,14 +26,14 @@ export function createTicketKeeper(storage, key, identity) {
     /** What the page before kept, which no other connection of this page can have from now on. */
     read() {
       const { socketId, resume, joined } = attempt(() => JSON.parse(storage.getItem(key))) ?? {};
-      const isOurs = typeof resume === "string" && joined === hash(identity);
+      const isOurs = typeof resume === "string" && joined === identity;
       if (!isOurs || (claimants[0] ?? keeper) !== keeper) return undefined;
       claimants[0] = keeper;
       return { socketId, resume, last: null };
     },
 
     write({ socketId, resume }) {
-      keeper.kept = { socketId, resume, joined: hash(identity) };
+      keeper.kept = { socketId, resume, joined: identity };
       if (!claimants.includes(keeper)) claimants.push(keeper);
       store(claimants[0]);
     },

@@ -189,9 +189,9 @@ export class Page {
     for (const type of ["state", "tick", "event", "join", "leave", "status", "rejoin", "close", "error"])
       room.on(type, (...details) => {
         if (made.closing) this.world.fault(`${type} after close`);
-        if (type === "rejoin") made.epoch++;
+        if (type === "rejoin") Object.assign(made, { epoch: made.epoch + 1, isKicked: false });
         if (type === "error") this.#judge(details[0]);
-        if (type === "error" && made.isKicked) this.world.fault("an error before the reason of the end");
+        if (type === "error" && made.isKicked) this.world.fault(`an error before the reason of the end: ${details[0].stage} ${details[0].code}`);
         if (type === "close") {
           made.closing = details[0];
           queueMicrotask(() => this.#judgeRemains());
@@ -279,7 +279,7 @@ class Socket {
 
   send(data) {
     if (this.readyState === 0) throw new Error("InvalidStateError");
-    if (this.readyState === 1 && !this.isSilent) this.world.in(this.latency, () => this.world.server.take(this, data));
+    if (this.readyState === 1 && !(this.isSilent && this.world.trouble)) this.world.in(this.latency, () => this.world.server.take(this, data));
   }
 
   close(code) {
@@ -454,7 +454,7 @@ class Server {
       return socket.end(1000);
     }
     const reply = (fields) => {
-      if (socket.isHostile && world.below(2)) return socket.push(world.pick(this.#nonsense(action, fields)));
+      if (socket.isHostile && world.fails(50)) return socket.push(world.pick(this.#nonsense(action, fields)));
       return socket.push(JSON.stringify({ a: `${action}R`, i, ...fields }));
     };
     const refuse = (e, more) => reply({ s: false, e, m: "No.", ...more });
