@@ -356,6 +356,22 @@ test("an address that the browser refuses is told of", async () => {
   assert.equal(session.clock.pending, 0);
 });
 
+test("a join that is answered too late is left, and a return is not", async () => {
+  const joining = await dialOpen();
+  await joining.clock.advance(10_000);
+  assert.equal((await errorOf(joining)).code, "timeout");
+  assert.deepEqual([joining.socket.signals.at(-1).a, joining.socket.closedWith], ["leave", 1000]);
+
+  const before = tab();
+  await joinOpen({ storage: before });
+  const storage = tab({ ...before.kept });
+  const returning = await dialOpen({ storage });
+  await returning.clock.advance(10_000);
+  assert.equal((await errorOf(returning)).code, "timeout");
+  assert.deepEqual([returning.socket.signals.at(-1).a, returning.socket.closedWith], ["reconnect", "no code"]);
+  assert.deepEqual(keptIn(storage), ["token"]);
+});
+
 describe("a websocket that is closed before the reply", () => {
   for (const [code, reason, expected, message] of [
     [1009, "", "too_large", /16 KiB/],
