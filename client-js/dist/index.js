@@ -10,47 +10,64 @@ var RtcadeError = class extends Error {
   }
 };
 var SIGNALING = {
+  aborted: "Connecting was cancelled.",
+  bad_address: "This is not the address of a room. Use one such as /r/lobby or https://example.com/r/lobby.",
+  bad_value: "The player's data can't be sent as JSON. Use plain values, without cycles.",
+  bearer: "This page could not get a token. Sign in and try again.",
+  mixed_content: "A page over https can't reach a server over http. Use an https address.",
+  policy: "The server does not allow this connection. Ask who runs it.",
   timeout: "The server did not answer in time. Check your connection and try again.",
+  too_large: "The request to join has more than 16 KiB. Send less data.",
   unreachable: "The server could not be reached. Check your connection and try again.",
-  unsupported: "This browser has no websockets.",
-  version_mismatch: "The server speaks another version. Reload the page."
+  unsupported: "This browser has no websockets. Use another browser.",
+  version_mismatch: "The server's answer can't be read. Reload the page."
 };
-var signalingError = (code, message) => new RtcadeError(
-  code === "refused" ? "game" : "signaling",
-  code,
-  message || SIGNALING[code] || `The server refused: ${code}.`
-);
+var text = (value) => typeof value === "string" && value.trim() ? value : void 0;
+var signalingError = (code, message) => {
+  var _a2, _b2, _c, _d;
+  return new RtcadeError(
+    code === "refused" ? "game" : "signaling",
+    (_a2 = text(code)) != null ? _a2 : "internal",
+    (_d = (_b2 = text(message)) != null ? _b2 : SIGNALING[code]) != null ? _d : `The server refused: ${(_c = text(code)) != null ? _c : "internal"}.`
+  );
+};
 var OBSTACLE = {
+  offer: "The browser could not prepare a data channel.",
+  unsupported: "This browser allows no WebRTC.",
   ice: "UDP to the server is blocked.",
   dtls: "UDP to the server could not be secured.",
   channel: "The data channel to the server closed."
 };
-var channelError = (stage, code, message) => new RtcadeError(
-  stage,
-  code,
-  (message || (code === "unsupported" ? "This browser allows no WebRTC." : OBSTACLE[stage])) + " The game goes on over the websocket, perhaps slower."
-);
+var channelError = (stage, code, message) => {
+  var _a2, _b2, _c;
+  return new RtcadeError(
+    stage,
+    (_a2 = text(code)) != null ? _a2 : "internal",
+    `${(_c = (_b2 = text(message)) != null ? _b2 : OBSTACLE[code]) != null ? _c : OBSTACLE[stage]} The game goes on over the websocket, perhaps slower.`
+  );
+};
 var GOODBYES = [
   ["left", "You left the room."],
   ["closed", "The server closed the connection.", true],
   ["timeout", "The server did not hear from you in time.", true],
-  ["kicked", "You were put out of the room."],
+  ["kicked", "You were removed from the room."],
   ["flood", "This page sent too much. Reload the page."],
-  ["bad_frame", "This page sent nonsense. Reload the page."],
+  ["bad_frame", "This page sent a message that the server can't read. Reload the page."],
   ["replaced", "You are playing in another window."],
   ["room_closed", "The room was closed.", true],
   ["shutdown", "The server is going down.", true]
 ];
 var LOST = ["unreachable", "The connection to the server was lost.", true];
 var REFUSED = 4100;
-function closure(code, text) {
-  var _a2;
-  const known2 = (_a2 = GOODBYES[code === 1e3 ? 0 : code - 4e3]) != null ? _a2 : LOST;
-  const [reason, sentence, retry = false] = code === REFUSED ? [text, `The server refused: ${text}.`, text === "rate_limited"] : known2;
+var POLICIES = { 1008: "policy", 1009: "too_large" };
+function closure(code, said) {
+  var _a2, _b2;
+  const refusal = code === REFUSED ? (_a2 = text(said)) != null ? _a2 : "internal" : POLICIES[code];
+  const [reason, sentence, retry = false] = refusal ? [refusal, signalingError(refusal).message, refusal === "rate_limited"] : (_b2 = GOODBYES[code === 1e3 ? 0 : code - 4e3]) != null ? _b2 : LOST;
   return {
     code,
     reason,
-    message: (text && text !== reason ? text : sentence) + (retry ? " Try to join again." : ""),
+    message: (text(said) && said !== reason ? said : sentence) + (retry ? " Try to join again." : ""),
     retry
   };
 }
@@ -71,6 +88,7 @@ var HEARTBEAT_INTERVAL = 1200;
 var UNACKNOWLEDGED_BYTES = 64 * 1024;
 var REPEATED_PER_TICK = 4;
 var TICKS_PER_REQUEST = 310;
+var TICK_MS_MAX = 6e4;
 var MSGPACK_DEPTH = 16;
 var TICKS_WRAPPING = 3;
 var AT_TICK_WRAPPING = 1;
@@ -78,6 +96,7 @@ var MSGPACK_ITEMS = 4096;
 var CHANNEL_BACKLOG = 32 * 1024;
 var SOCKET_BACKLOG = 64 * 1024;
 var SIGNALING_TIMEOUT = 1e4;
+var OFFER_PATIENCE = 2e3;
 var STAGE_TIMEOUT = { ice: 8e3, dtls: 4e3, channel: 5e3 };
 var SOCKET_SILENCE = 5e3;
 var SOCKET_STALE = 2e3;
@@ -94,7 +113,13 @@ var OFFER_CAP = 6e4;
 // src/peer.js
 function createPeer({ RTCPeerConnection, setTimeout: setTimeout2, clearTimeout: clearTimeout2, now }) {
   const pc = new RTCPeerConnection({ iceServers: [] });
-  const channel = pc.createDataChannel("rtcade", { negotiated: true, id: 0, ordered: false, maxRetransmits: 0 });
+  let channel;
+  try {
+    channel = pc.createDataChannel("rtcade", { negotiated: true, id: 0, ordered: false, maxRetransmits: 0 });
+  } catch (error) {
+    pc.close();
+    throw error;
+  }
   channel.binaryType = "arraybuffer";
   let stage = null;
   let timer;
@@ -167,75 +192,138 @@ function createPeer({ RTCPeerConnection, setTimeout: setTimeout2, clearTimeout: 
     }
   };
 }
-async function prepareOffer(env) {
+function prepareOffer(env, patience) {
   let peer;
-  try {
-    peer = createPeer(env);
-    return { peer, sdp: await peer.offer() };
-  } catch {
+  let timer;
+  const cancel = () => {
+    env.clearTimeout(timer);
     peer == null ? void 0 : peer.close();
-    return { obstacle: channelError("ice", "unsupported") };
-  }
+  };
+  const result = new Promise((resolve) => {
+    const giveUp = (code) => {
+      cancel();
+      resolve({ obstacle: channelError("ice", code) });
+    };
+    try {
+      peer = createPeer(env);
+    } catch {
+      return giveUp(env.RTCPeerConnection ? "offer" : "unsupported");
+    }
+    timer = env.setTimeout(() => giveUp("offer"), patience);
+    peer.offer().then(
+      (sdp) => {
+        env.clearTimeout(timer);
+        resolve({ peer, sdp });
+      },
+      () => giveUp("offer")
+    );
+  });
+  return { result, cancel };
 }
 
 // src/dial.js
-var parse = (text) => {
+var LEAVE = '{"a":"leave"}';
+var toJson = (value) => JSON.stringify(value).replace(/\\(\\|ud[89a-f]..)/g, (escape, escaped) => escaped === "\\" ? escape : "\uFFFD");
+var fits = (text2) => new TextEncoder().encode(text2).length <= RELIABLE_UP_BYTES;
+var parse = (text2) => {
   var _a2;
   try {
-    return (_a2 = JSON.parse(text)) != null ? _a2 : {};
+    return (_a2 = JSON.parse(text2)) != null ? _a2 : {};
   } catch {
     return {};
   }
 };
-var isReply = (d) => [d == null ? void 0 : d.player, d == null ? void 0 : d.tick, d == null ? void 0 : d.inputSeq].every(Number.isInteger) && d.tickMs > 0 && Array.isArray(d.sessions);
-function dial(env, { url, join, ticket, offering, timeout }, done, failed) {
-  const socket = new env.WebSocket(url);
-  socket.binaryType = "arraybuffer";
+var isU32 = (n) => n >>> 0 === n;
+var isText = (value) => typeof value === "string";
+var isSession = (session) => isU32(session == null ? void 0 : session.player) && [session.name, session.userId, session.socketId].every((x2) => x2 == null || isText(x2));
+var isReply = (d, isNew) => [d == null ? void 0 : d.player, d == null ? void 0 : d.tick, d == null ? void 0 : d.inputSeq].every(isU32) && (isNew || [d.last, d.reliableSeq].every(isU32)) && [d.socketId, d.resume].every(isText) && d.tickMs > 0 && d.tickMs <= TICK_MS_MAX && Array.isArray(d.sessions) && d.sessions.every(isSession);
+function dial(env, { url, join, bearer, ticket, isFirst, offering, timeout }, done, failed) {
   let offer;
+  let token;
   let prepared = {};
+  let isOpen = false;
+  let isIdentifying = false;
+  let asked;
   let isSettled = false;
-  const prepare = () => offer != null ? offer : offer = prepareOffer(env);
-  if (offering || !ticket) prepare();
+  const prepare = () => offer != null ? offer : offer = prepareOffer(env, OFFER_PATIENCE);
   const settle = () => {
     isSettled = true;
     env.clearTimeout(timer);
     socket.onopen = socket.onmessage = socket.onclose = null;
   };
-  const breakOff = (closeCode) => {
+  const breakOff = (isOver) => {
     settle();
-    socket.close(closeCode);
-    offer == null ? void 0 : offer.then(({ peer }) => peer == null ? void 0 : peer.close());
+    if (isOver && asked) socket.send(LEAVE);
+    socket.close(isOver ? 1e3 : void 0);
+    offer == null ? void 0 : offer.cancel();
+    return Boolean(asked);
   };
-  const fail2 = (code, sentence, { wait, retry = wait !== void 0, closeCode = 4100 } = {}) => {
-    breakOff();
+  const fail2 = (code, sentence, { wait, retry = wait !== void 0, closeCode = 4100, isOver } = {}) => {
+    if (isSettled) return;
+    breakOff(isOver);
     const error = signalingError(code, sentence);
-    failed({ error, closing: { code: closeCode, reason: code, message: error.message, retry }, wait });
+    failed({ error, closing: { code: closeCode, reason: error.code, message: error.message, retry }, wait });
   };
-  const timer = env.setTimeout(() => fail2("timeout", "", { retry: true, closeCode: 1006 }), timeout);
-  const ask = async (action, details) => {
+  const later = { retry: true, closeCode: 1006 };
+  const expire = () => fail2(isIdentifying ? "bearer" : "timeout", "", { ...later, isOver: asked === "join" });
+  const identify = () => token != null ? token : token = (async () => typeof bearer === "function" ? bearer() : bearer)().catch(() => fail2("bearer", "", later));
+  const ask = async (action, details, isBearing) => {
     var _a2;
-    prepared = (_a2 = await offer) != null ? _a2 : prepared;
-    if (!isSettled) socket.send(JSON.stringify({ a: action, d: { version: 0, ...details, sdp: prepared.sdp } }));
+    prepared = (_a2 = await (offer == null ? void 0 : offer.result)) != null ? _a2 : prepared;
+    isIdentifying = isBearing;
+    const shown = isBearing ? await identify() : void 0;
+    isIdentifying = false;
+    if (isSettled) return;
+    const bearer2 = isText(shown) ? shown : void 0;
+    const request = (sdp) => toJson({ a: action, d: { version: 0, ...details, bearer: bearer2, sdp } });
+    let text2 = request(prepared.sdp);
+    if (prepared.sdp && !fits(text2)) {
+      offer.cancel();
+      prepared = {};
+      text2 = request();
+    }
+    if (!fits(text2)) return fail2("too_large");
+    asked = action;
+    socket.send(text2);
   };
-  socket.onclose = ({ code: closeCode, reason: text }) => {
-    const { reason, message, retry } = closure(closeCode, text);
-    fail2(reason, reason === "unreachable" ? "" : message, { retry, closeCode });
+  let socket;
+  let timer;
+  try {
+    socket = new env.WebSocket(url);
+  } catch {
+    socket = { close() {
+    } };
+    timer = env.setTimeout(() => fail2("bad_address"), 0);
+    return breakOff;
+  }
+  timer = env.setTimeout(expire, timeout);
+  socket.binaryType = "arraybuffer";
+  if (offering) prepare();
+  if (isFirst) identify();
+  socket.onclose = ({ code: closeCode, reason: text2 }) => {
+    const { reason, message, retry } = closure(closeCode, text2);
+    fail2(reason, reason === "unreachable" && !isOpen ? "" : message, { retry, closeCode });
   };
-  socket.onopen = () => ticket ? ask("reconnect", ticket) : ask("join", join);
+  socket.onopen = () => {
+    isOpen = true;
+    const known2 = ticket();
+    return known2 ? ask("reconnect", known2, isFirst) : ask("join", join, true);
+  };
   socket.onmessage = ({ data }) => {
     var _a2, _b2;
-    const { a: action, s: success, d: reply, e: code = "internal", m: sentence, ...rest } = parse(data);
-    const isNew = action === "joinR";
-    if (!isNew && action !== "reconnectR") return;
+    const { a: action, s: success, d: reply, e: code, m: sentence, ...rest } = parse(data);
+    if (!asked || action !== `${asked}R` && action !== "R") return;
+    const isNew = asked === "join";
     if (!success) {
       if (!isNew && (code === "no_such_session" || code === "unauthorized")) {
+        asked = void 0;
         prepare();
-        return ask("join", join);
+        return ask("join", join, true);
       }
-      const asked = (_a2 = rest.retryAfter) != null ? _a2 : reply == null ? void 0 : reply.retryAfter;
-      return fail2(code, sentence, { wait: asked >= 0 ? asked : void 0 });
+      const wait = (_a2 = rest.retryAfter) != null ? _a2 : reply == null ? void 0 : reply.retryAfter;
+      return fail2(code, sentence, { wait: wait >= 0 ? wait : void 0 });
     }
-    if (!isReply(reply)) return fail2("version_mismatch");
+    if (!isReply(reply, isNew)) return fail2("version_mismatch", "", { isOver: isNew });
     settle();
     const { peer, obstacle } = prepared;
     const { e = "bad_sdp", m } = (_b2 = reply.sdpError) != null ? _b2 : {};
@@ -654,18 +742,18 @@ var putBytes = (out, bytes2) => {
   if (bytes2.length > out.limit) fail("too_large");
   for (let at2 = 0; at2 < bytes2.length; at2++) out.bytes.push(bytes2[at2]);
 };
-var putString = (out, text) => {
-  const { length } = text;
+var putString = (out, text2) => {
+  const { length } = text2;
   if (length > out.limit) fail("too_large");
   let at2 = 0;
-  if (length <= SHORT) while (at2 < length && text.charCodeAt(at2) < 128) at2++;
+  if (length <= SHORT) while (at2 < length && text2.charCodeAt(at2) < 128) at2++;
   if (at2 < length) {
-    const utf8 = toUtf8.encode(text);
+    const utf8 = toUtf8.encode(text2);
     putLength(out, utf8.length, 160, 32, 217);
     putBytes(out, utf8);
   } else {
     putLength(out, length, 160, 32, 217);
-    for (at2 = 0; at2 < length; at2++) out.bytes.push(text.charCodeAt(at2));
+    for (at2 = 0; at2 < length; at2++) out.bytes.push(text2.charCodeAt(at2));
   }
 };
 var enter = (out, elements, depth) => {
@@ -750,15 +838,15 @@ var string = (length) => {
       fail("utf8");
     }
   }
-  let text = known[hash];
-  let isSame = text.length === length;
-  for (let n = 0; isSame && n < length; n++) isSame = text.charCodeAt(n) === bytes[from + n];
+  let text2 = known[hash];
+  let isSame = text2.length === length;
+  for (let n = 0; isSame && n < length; n++) isSame = text2.charCodeAt(n) === bytes[from + n];
   if (!isSame) {
-    text = "";
-    for (let n = from; n < at; n++) text += String.fromCharCode(bytes[n]);
-    known[hash] = text;
+    text2 = "";
+    for (let n = from; n < at; n++) text2 += String.fromCharCode(bytes[n]);
+    known[hash] = text2;
   }
-  return text;
+  return text2;
 };
 var claim = (elements, depth) => {
   if (depth === 0) fail("depth");
@@ -1035,8 +1123,10 @@ function createLink(now, tickMs) {
   let samples = [];
   let arrivals = [];
   let last;
-  return {
+  const link = {
     counters,
+    /** Our clock at the latest ping that was answered. */
+    answered: void 0,
     /** Takes the sequence number of an unreliable frame. Gives it unwrapped, or `undefined` if it came before. */
     receive(seq) {
       first != null ? first : first = newest = seq;
@@ -1067,6 +1157,7 @@ function createLink(now, tickMs) {
     /** Takes a pong: our clock when we pinged, and the server's clock when it answered. */
     pong(clock, serverClock) {
       const at2 = now();
+      link.answered = clock;
       const sample = Math.max(0, at2 - clock);
       rtt = rtt === null ? sample : rtt + (sample - rtt) / 8;
       samples = [...samples.slice(1 - OFFSET_SAMPLES), { rtt: sample, offset: serverClock + sample / 2 - at2 }];
@@ -1086,6 +1177,7 @@ function createLink(now, tickMs) {
       ...counters
     })
   };
+  return link;
 }
 
 // src/ticks.js
@@ -1334,12 +1426,11 @@ function encodeOwn(what, value, limit) {
   try {
     return encode(value, limit);
   } catch (error) {
-    if (!(error instanceof WireError)) throw error;
     const [code, sentence] = (_a2 = {
       too_large: ["too_large", `has at most ${limit} bytes encoded`],
       items: ["too_large", `has at most ${MSGPACK_ITEMS} elements in all its arrays and objects`],
       depth: ["bad_value", `has at most ${MSGPACK_DEPTH} arrays and objects inside each other`]
-    }[error.code]) != null ? _a2 : [
+    }[error == null ? void 0 : error.code]) != null ? _a2 : [
       "bad_value",
       "is made of null, booleans, numbers, strings, Uint8Arrays, arrays and plain objects"
     ];
@@ -1347,7 +1438,7 @@ function encodeOwn(what, value, limit) {
   }
 }
 function createRoom(env, { roomName, ...target }, tickets, first) {
-  var _a2;
+  var _a2, _b2;
   const { now, random, page, setTimeout: setTimeout2, clearTimeout: clearTimeout2 } = env;
   const players = /* @__PURE__ */ new Map();
   let listeners = {};
@@ -1360,6 +1451,9 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
   let peer = null;
   let measured;
   let isObstacleTold = false;
+  let untold = null;
+  let untoldSince;
+  let offer = null;
   let offerTimer;
   let offers = 0;
   let failedOffers = 0;
@@ -1397,18 +1491,18 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
     },
     leave() {
       if (isClosed()) return;
-      socket == null ? void 0 : socket.send('{"a":"leave"}');
+      socket == null ? void 0 : socket.send(LEAVE);
       close(closure(1e3), 1e3);
     }
   };
   const isClosed = () => room.status === "closed";
   const emit = (type, ...details) => {
-    var _a3, _b2;
+    var _a3, _b3;
     for (const { listener } of [...(_a3 = listeners[type]) != null ? _a3 : []]) {
       try {
         listener(...details);
       } catch (error) {
-        ((_b2 = globalThis.reportError) != null ? _b2 : console.error)(error);
+        ((_b3 = globalThis.reportError) != null ? _b3 : console.error)(error);
       }
     }
   };
@@ -1418,14 +1512,16 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
     emit("status", status);
   };
   const close = (closing, closeCode) => {
-    var _a3;
+    var _a3, _b3;
     detach(closeCode);
     lanes.stop();
     delivery.reset();
     for (const timer of [retryTimer, offerTimer]) clearTimeout2(timer);
     env.clearInterval(watcher);
     for (const type of WAKING) (_a3 = page == null ? void 0 : page.removeEventListener) == null ? void 0 : _a3.call(page, type, wake);
-    breakOff == null ? void 0 : breakOff(closeCode);
+    (_b3 = env.signal) == null ? void 0 : _b3.removeEventListener("abort", room.leave);
+    breakOff == null ? void 0 : breakOff(closeCode === 1e3);
+    offer == null ? void 0 : offer.cancel();
     peer == null ? void 0 : peer.close();
     tickets.release(true);
     setStatus("closed");
@@ -1460,6 +1556,7 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
       else {
         const kind = lanes.handle(new Uint8Array(data), overWebsocket);
         if (!overWebsocket) delivery.heard(kind);
+        else if (kind === PONG && lanes.link.answered >= untoldSince) tellObstacle();
       }
     } catch {
       lanes.link.counters.bad++;
@@ -1473,6 +1570,7 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
     const opened = () => {
       openedAt = now();
       isObstacleTold = false;
+      untold = null;
       if (room.status === "connecting") setStatus("open");
       ping();
     };
@@ -1491,18 +1589,31 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
     const wait = failedOffers === 0 ? 0 : Math.min(OFFER_CAP, OFFER_FIRST * 2 ** (failedOffers - 1));
     failedOffers++;
     if (isSupported) offerTimer = setTimeout2(offerAgain, wait);
-    if (!isObstacleTold) emit("error", error);
-    isObstacleTold = true;
+    const isDoubtful = untold !== null || error.code === "unreachable";
+    if (!untold) untoldSince = now();
+    untold != null ? untold : untold = error;
+    if (isDoubtful) ping();
+    else tellObstacle();
     if (room.status === "connecting") setStatus("open");
   };
+  const tellObstacle = () => {
+    if (untold && !isObstacleTold) {
+      isObstacleTold = true;
+      emit("error", untold);
+    }
+    untold = null;
+  };
   const offerAgain = async () => {
+    if (!socket || peer || offer) return;
     clearTimeout2(offerTimer);
-    if (!socket || peer) return;
-    const [over, number] = [socket, ++offers];
-    const { peer: offered, sdp } = await prepareOffer(env);
-    if (!offered || socket !== over || peer || number !== offers) return offered == null ? void 0 : offered.close();
+    offer = prepareOffer(env, SIGNALING_TIMEOUT);
+    const { cancel, result } = offer;
+    const { peer: offered, sdp, obstacle } = await result;
+    offer = null;
+    if (peer || !socket) return cancel();
+    if (obstacle) return losePeer(obstacle);
     peer = offered;
-    socket.send(JSON.stringify({ a: "exchangeSdp", i: number, d: { to: "server", sdp } }));
+    socket.send(toJson({ a: "exchangeSdp", i: ++offers, d: { to: "server", sdp } }));
     offerTimer = setTimeout2(() => losePeer(channelError("ice", "timeout")), SIGNALING_TIMEOUT);
   };
   const handleAnswer = ({ i: number, s: success, d: answer, e: code, m: sentence }) => {
@@ -1512,6 +1623,7 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
   };
   const note = ({ player, name = "", userId = null, socketId = null }) => players.set(player, { player, name, userId, socketId });
   const joined = (session) => {
+    if (!isSession(session)) fail("shape");
     const { player } = session;
     const isKnown = players.has(player);
     note(session);
@@ -1523,8 +1635,9 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
     if (players.delete(player)) emit("leave", known2, reason);
   };
   const reconcile = (sessions) => {
-    const present = sessions.map(joined);
-    for (const player of players.keys()) if (!present.includes(player)) left(player, "left");
+    if (!sessions.every(isSession)) fail("shape");
+    const present = new Set(sessions.map(joined));
+    for (const player of players.keys()) if (!present.has(player)) left(player, "left");
   };
   const handleSignal = (message) => {
     var _a3;
@@ -1559,6 +1672,8 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
   };
   const begin = ({ player, socketId, welcome, tickMs, ...reply }) => {
     lanes == null ? void 0 : lanes.stop();
+    peer == null ? void 0 : peer.close();
+    peer = untold = null;
     Object.assign(room, { me: player, welcome, tickMs });
     players.clear();
     [{ player, name: target.join.name, socketId }, ...reply.sessions].forEach(note);
@@ -1568,14 +1683,17 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
   const drop = (closing) => {
     detach();
     lanes.drop();
-    if (lostAt === null || now() - attachedAt > BACKOFF_CAP) {
-      lostAt = now();
-      attempts = 0;
-    }
-    endsAt = lostAt + COMEBACK_TIMEOUT;
+    if (lostAt === null || now() - attachedAt > BACKOFF_CAP) lose();
+    else endsAt = lostAt + COMEBACK_TIMEOUT;
     retry(closing);
   };
+  const lose = () => {
+    lostAt = now();
+    attempts = 0;
+    endsAt = lostAt + COMEBACK_TIMEOUT;
+  };
   const retry = (closing, wait) => {
+    noticeFreeze();
     isPaced = wait !== void 0;
     const cap = isPaced ? PACE_JITTER : Math.min(BACKOFF_CAP, BACKOFF_FIRST * 2 ** attempts++);
     const delay = (wait != null ? wait : 0) + random() * cap;
@@ -1591,12 +1709,14 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
     else {
       lanes.resume(reply);
       reconcile(reply.sessions);
+      tellObstacle();
     }
     if (isNew) emit("rejoin", reply.welcome);
     if (isClosed()) return offered == null ? void 0 : offered.close();
     if (obstacle) {
       offered == null ? void 0 : offered.close();
-      setTimeout2(() => losePeer(obstacle), 0);
+      clearTimeout2(offerTimer);
+      offerTimer = setTimeout2(() => losePeer(obstacle), 0);
     } else if (offered) usePeer(offered, reply.sdp);
     else if (!peer) offerAgain();
     ping();
@@ -1614,7 +1734,7 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
       env,
       {
         ...target,
-        ticket: { ...ticket, last: lanes.received },
+        ticket: () => ({ ...ticket, last: lanes.received }),
         offering: !(peer == null ? void 0 : peer.isAlive()),
         timeout: RESUME_TIMEOUT
       },
@@ -1623,23 +1743,33 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
     );
     setStatus("resuming");
   };
-  const watch = () => {
+  const noticeFreeze = () => {
     const at2 = now();
-    if (at2 - watchedAt > 2 * PING_INTERVAL) heardAt = Math.max(heardAt, at2 - SOCKET_SILENCE + HEARTBEAT_INTERVAL);
+    const isFrozen = at2 - watchedAt > 2 * PING_INTERVAL;
     watchedAt = at2;
-    if (socket && at2 - heardAt > SOCKET_SILENCE) drop(LOST2);
+    if (!isFrozen) return;
+    heardAt = Math.max(heardAt, at2 - SOCKET_SILENCE + HEARTBEAT_INTERVAL);
+    if (!socket) lose();
+  };
+  const watch = () => {
+    noticeFreeze();
+    if (socket && now() - heardAt > SOCKET_SILENCE) drop(LOST2);
     if (!isClosed()) ping();
   };
   const wake = () => {
     const at2 = now();
     if (socket && at2 - heardAt > SOCKET_STALE) drop(LOST2);
-    if (!socket && !isClosed() && (breakOff ? at2 - attemptedAt > SOCKET_STALE : !isPaced)) {
-      breakOff == null ? void 0 : breakOff();
-      resume();
+    if (!socket && !isClosed() && !(isPaced && !breakOff)) {
+      lose();
+      if (!breakOff || at2 - attemptedAt > SOCKET_STALE) {
+        breakOff == null ? void 0 : breakOff();
+        resume();
+      }
     }
     offerAgain();
   };
   for (const type of WAKING) (_a2 = page == null ? void 0 : page.addEventListener) == null ? void 0 : _a2.call(page, type, wake);
+  (_b2 = env.signal) == null ? void 0 : _b2.addEventListener("abort", room.leave);
   const watcher = env.setInterval(watch, PING_INTERVAL);
   enter2(first, true);
   return room;
@@ -1647,32 +1777,44 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
 
 // src/ticket.js
 var claims = /* @__PURE__ */ new WeakMap();
-function createTicketKeeper(storage, key) {
-  var _a2;
-  const claimed = storage && ((_a2 = claims.get(storage)) != null ? _a2 : claims.set(storage, /* @__PURE__ */ new Set()).get(storage));
-  const isOurs = claimed && !claimed.has(key);
-  if (isOurs) claimed.add(key);
+function createTicketKeeper(storage, key, identity) {
+  var _a2, _b2;
+  const byKey = storage && ((_a2 = claims.get(storage)) != null ? _a2 : claims.set(storage, /* @__PURE__ */ new Map()).get(storage));
+  const keeper = { kept: void 0 };
+  const claimants = (_b2 = byKey == null ? void 0 : byKey.get(key)) != null ? _b2 : [];
+  byKey == null ? void 0 : byKey.set(key, claimants);
   const attempt = (action) => {
     try {
-      return isOurs ? action() : void 0;
+      return storage && action();
     } catch {
       return void 0;
     }
   };
+  const store = ({ kept } = {}) => {
+    if (kept) attempt(() => storage.setItem(key, JSON.stringify(kept)));
+  };
   return {
-    /** What the page before kept. */
+    /** What the page before kept, which no other connection of this page can have from now on. */
     read() {
-      var _a3;
-      const { socketId, resume } = (_a3 = attempt(() => JSON.parse(storage.getItem(key)))) != null ? _a3 : {};
-      return typeof resume === "string" ? { socketId, resume, last: null } : void 0;
+      var _a3, _b3;
+      const { socketId, resume, joined } = (_a3 = attempt(() => JSON.parse(storage.getItem(key)))) != null ? _a3 : {};
+      const isOurs = typeof resume === "string" && joined === identity;
+      if (!isOurs || ((_b3 = claimants[0]) != null ? _b3 : keeper) !== keeper) return void 0;
+      claimants[0] = keeper;
+      return { socketId, resume, last: null };
     },
     write({ socketId, resume }) {
-      attempt(() => storage.setItem(key, JSON.stringify({ socketId, resume })));
+      keeper.kept = { socketId, resume, joined: identity };
+      if (!claimants.includes(keeper)) claimants.push(keeper);
+      store(claimants[0]);
     },
-    /** Lets others have the key, and forgets the session unless the page may come back to it. */
+    /** Lets another connection keep its session, and forgets this one unless the page may come back to it. */
     release(isOver) {
+      const place = claimants.indexOf(keeper);
+      if (place >= 0) claimants.splice(place, 1);
+      if (place !== 0) return;
       if (isOver) attempt(() => storage.removeItem(key));
-      if (isOurs) claimed.delete(key);
+      store(claimants[0]);
     }
   };
 }
@@ -1696,7 +1838,7 @@ var environment = (options) => ({
   random: Math.random,
   page: globalThis,
   storage: tabStorage(),
-  ...options
+  ...Object.fromEntries(Object.entries(options != null ? options : {}).filter(([, option]) => option !== void 0))
 });
 function roomUrl(url) {
   var _a2;
@@ -1704,39 +1846,78 @@ function roomUrl(url) {
   const resolved = new URL(url != null ? url : here, here);
   resolved.protocol = resolved.protocol.replace("http", "ws");
   resolved.hash = "";
+  if (!/^wss?:$/.test(resolved.protocol)) throw new TypeError(resolved.protocol);
   return resolved;
 }
-function connect(url, options = {}) {
-  return new Promise((resolve, reject) => {
-    JSON.stringify(options.data);
-    const env = environment(options);
-    const { room: roomId, name, bearer, appVersion, data } = options;
-    if (!env.WebSocket) return reject(signalingError("unsupported"));
-    let tickets;
-    try {
-      const address = roomUrl(url);
-      const target = {
-        url: address.href,
-        join: { roomId, bearer, appVersion, name, data },
-        roomName: roomId != null ? roomId : address.pathname.split("/").pop()
-      };
-      tickets = createTicketKeeper(env.storage, `rtcade ${target.url} ${roomId != null ? roomId : ""}`);
-      const endsAt = env.now() + COMEBACK_TIMEOUT;
-      const joined = (first) => resolve(createRoom(env, target, tickets, first));
-      const failed = ({ error, closing, wait }) => {
-        const delay = wait + env.random() * PACE_JITTER;
-        if (env.now() + delay < endsAt) return env.setTimeout(attempt, delay);
-        tickets.release(!closing.retry);
-        reject(error);
-      };
-      const attempt = () => dial(env, { ...target, ticket: tickets.read(), offering: true, timeout: SIGNALING_TIMEOUT }, joined, failed);
-      attempt();
-    } catch {
-      tickets == null ? void 0 : tickets.release();
-      reject(signalingError("unreachable", "This is not the address of a room."));
+var isMixed = ({ protocol }) => {
+  var _a2;
+  return protocol === "ws:" && ((_a2 = globalThis.location) == null ? void 0 : _a2.protocol) === "https:";
+};
+var connect = (url, options) => new Promise((resolve, reject) => {
+  const env = environment(options);
+  const { room: roomId, name, bearer, appVersion, data, signal } = env;
+  const refuse = (code) => reject(signalingError(code));
+  if (signal == null ? void 0 : signal.aborted) return refuse("aborted");
+  if (!env.WebSocket) return refuse("unsupported");
+  let address;
+  let identity;
+  try {
+    identity = toJson({ roomId, appVersion, name, data });
+  } catch {
+    return refuse("bad_value");
+  }
+  if (!fits(identity)) return refuse("too_large");
+  try {
+    address = roomUrl(url);
+  } catch {
+    return refuse("bad_address");
+  }
+  const target = {
+    url: address.href,
+    // As it is now: the page may go on using its own.
+    join: JSON.parse(identity),
+    bearer,
+    roomName: roomId != null ? roomId : address.pathname.split("/").pop()
+  };
+  const tickets = createTicketKeeper(env.storage, `rtcade ${target.url} ${roomId != null ? roomId : ""}`, identity);
+  let breakOff;
+  let retryTimer;
+  let isLate = false;
+  const endsAt = env.now() + COMEBACK_TIMEOUT;
+  const endTimer = env.setTimeout(() => isLate = true, COMEBACK_TIMEOUT);
+  const settle = () => {
+    env.clearTimeout(endTimer);
+    env.clearTimeout(retryTimer);
+    signal == null ? void 0 : signal.removeEventListener("abort", abort);
+  };
+  const abort = () => {
+    settle();
+    tickets.release(breakOff == null ? void 0 : breakOff(true));
+    refuse("aborted");
+  };
+  const joined = (first) => {
+    settle();
+    resolve(createRoom(env, target, tickets, first));
+  };
+  const failed = ({ error, closing, wait }) => {
+    breakOff = void 0;
+    const delay = wait + env.random() * PACE_JITTER;
+    if (!isLate && env.now() + delay < endsAt) {
+      retryTimer = env.setTimeout(attempt, delay);
+      return;
     }
-  });
-}
+    settle();
+    tickets.release(!closing.retry);
+    if (isMixed(address) && /^(unreachable|bad_address)$/.test(error.code)) refuse("mixed_content");
+    else reject(error);
+  };
+  const attempt = () => {
+    const how = { ...target, ticket: tickets.read, isFirst: true, offering: true, timeout: SIGNALING_TIMEOUT };
+    breakOff = dial(env, how, joined, failed);
+  };
+  signal == null ? void 0 : signal.addEventListener("abort", abort);
+  attempt();
+});
 export {
   RtcadeError,
   connect
