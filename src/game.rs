@@ -106,7 +106,8 @@ impl RoomInfo {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Join {
-    /// The name to show: printable, at most 32 characters, never empty, not unique.
+    /// The name to show: printable, at most [`limits::PLAYER_NAME_CHARS`](crate::limits::PLAYER_NAME_CHARS) characters,
+    /// never empty, not unique.
     pub name: String,
     /// What the page gave for the game, untrusted.
     pub data: serde_json::Value,
@@ -152,9 +153,12 @@ impl Welcome {
     /// Greets with `value`.
     ///
     /// # Errors
-    /// A value that JSON cannot hold (a map with keys other than strings, say) becomes a refusal that says so.
+    /// A value that JSON cannot hold (a map with keys other than strings, say) becomes a refusal; why is logged.
     pub fn new(value: &impl Serialize) -> Result<Welcome, Refusal> {
-        let not_json = |error| Refusal(format!("The welcome is not JSON: {error}"));
+        let not_json = |error| {
+            log::error!("the welcome of the game is not JSON: {error}");
+            Refusal::new("The game has no welcome for you that can be sent.")
+        };
         // By way of a value, whose fields have one order, so that the same welcome is the same text.
         let value = serde_json::to_value(value).map_err(not_json)?;
         Ok(Welcome(to_raw_value(&value).map_err(not_json)?.into()))

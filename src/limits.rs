@@ -50,7 +50,7 @@
 //! | [`INPUT_INTERVAL`] | least time between two packets of new inputs of one client | inputs go together | – |
 //! | **Names and signaling** | | | |
 //! | [`ROOM_NAME_CHARS`] | characters of a room's name | refused with `bad_room`, of a URL with HTTP status 404 | `refused_requests` |
-//! | [`PLAYER_NAME_CHARS`] | characters of a player's name | cut | – |
+//! | [`PLAYER_NAME_CHARS`], [`PLAYER_NAME_BYTES`], [`PLAYER_NAME_CLUSTER`] | characters (grapheme clusters) of a player's name, its bytes, and code points of one character | cut | – |
 //! | [`SUBJECT_BYTES`] | bytes of a token's `sub` | refused with `unauthorized` | `RefusedJoins::token` |
 //! | [`SDP_BYTES`], [`SDP_LINES`] | bytes and lines of an SDP | refused with `bad_sdp`, between players with `too_large` | `refused_requests` |
 //! | [`CANDIDATE_BYTES`], [`ORIENTATION_BYTES`], [`RELAYED_DEPTH`] | bytes and nesting of what players relay | refused with `too_large` | `refused_requests` |
@@ -196,8 +196,12 @@ pub const JS_INTEGER_MAX: u64 = 1 << 53;
 
 /// Characters of a room's name.
 pub const ROOM_NAME_CHARS: usize = 64;
-/// Characters of a player's name.
+/// Characters of a player's name: grapheme clusters, as readers count them (UAX #29).
 pub const PLAYER_NAME_CHARS: usize = 32;
+/// Bytes of a player's name.
+pub const PLAYER_NAME_BYTES: usize = 4 * PLAYER_NAME_CHARS;
+/// Code points of one character of a player's name. A family of four, each with a skin tone, has 11.
+pub const PLAYER_NAME_CLUSTER: usize = 12;
 /// Bytes of the `sub` of a bearer token.
 pub const SUBJECT_BYTES: usize = 128;
 /// Bytes of an SDP.

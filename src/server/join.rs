@@ -18,6 +18,7 @@ use crate::player::Frames;
 use crate::rate::Credit;
 use crate::room;
 use crate::wire::codes::{CLOSE_REFUSED, ErrorCode};
+use crate::wire::name;
 use crate::wire::signaling::{self, Fault, JoinReply, JoinRequest, ReplyTo, Return, RoomName, SessionInfo};
 
 impl<G: Game> Server<G> {
@@ -54,7 +55,7 @@ impl<G: Game> Server<G> {
             None => None,
         };
         self.admit(now, key)?;
-        let name = signaling::shown_name(join.name.as_deref());
+        let name = name::shown(join.name.as_deref());
         Ok(Asking { room, identity, name, data: join.data, offer: join.sdp, reply_to: reply_to.clone() })
     }
 
