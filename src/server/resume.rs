@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::channel::channel_fault;
 use super::connection::{Stage, Waiting};
 use super::{ConnectionKey, Server, SessionKey, Timer};
@@ -67,7 +69,19 @@ impl<G: Game> Server<G> {
             self.admit_address(now, key, true)?;
             return Err(Fault::new(ErrorCode::Unauthorized, "The token of this session is not valid; join anew."));
         }
+        self.expect_subject(session, &request.bearer)?;
         Ok(session)
+    }
+
+    /// A page that has begun anew may be that of somebody else, who shows a token of their own. When and where that is
+    /// good doesn't matter: the session was let in.
+    fn expect_subject(&self, session: SessionKey, bearer: &Value) -> Result<(), Fault> {
+        let Some(keys) = self.config.keys.as_ref().filter(|_| !bearer.is_null()) else { return Ok(()) };
+        let subject = keys.subject(bearer.as_str().unwrap_or_default())?;
+        match self.sessions.get(session) {
+            Some(session) if session.info.user_id.as_ref() == Some(&subject) => Ok(()),
+            _ => Err(unknown_session()),
+        }
     }
 
     /// Whether the client has opened another websocket since this one, and has the session on that one.
