@@ -299,6 +299,7 @@ enum Change {
 /// A room and its game.
 pub struct Room<G: Game> {
     game: Option<G>,
+    unreadable: Option<(PlayerId, String)>,
     context: Context<G>,
     max_players: usize,
     next_player: u32,
@@ -319,6 +320,7 @@ impl<G: Game> Room<G> {
         let history_ticks = limits::TICK_HISTORY.as_nanos() / info.tick.as_nanos().max(1);
         Room {
             game: Some(game),
+            unreadable: None,
             context: Context {
                 tick: 0,
                 tick_length: info.tick,
@@ -408,6 +410,12 @@ impl<G: Game> Room<G> {
     /// Why the last of them was not sent, if one was since this was last asked.
     pub fn take_send_error(&mut self) -> Option<SendError> {
         self.context.last_unsent.take()
+    }
+
+    /// The last player who was put out because the game can't read what they sent, if one was since this was last asked,
+    /// and why it can't.
+    pub fn take_unreadable(&mut self) -> Option<(PlayerId, String)> {
+        self.unreadable.take()
     }
 
     /// Messages from outside that wait for the next tick; a room may be told [`limits::EXTERNAL_BACKLOG`] of them.
@@ -605,7 +613,8 @@ impl<G: Game> Room<G> {
             batch.retain(|message| self.inbox.is_open(message.player()));
         }
         for (player, error) in unreadable {
-            self.leave(player, Leave::BadFrame, format!("The game can't read what you sent: {error}"));
+            self.unreadable = Some((player, error));
+            self.leave(player, Leave::BadFrame, "The game can't read what you sent.".to_owned());
         }
         (batch, messages)
     }

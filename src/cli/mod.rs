@@ -28,6 +28,7 @@ use crate::driver::{self, Driver, Options, Record};
 use crate::game::{Game, Refusal, RoomInfo};
 use crate::games::{Arena, Relay};
 use crate::limits;
+use crate::log_limit::PLAYERS;
 
 const ARENA_PAGE: &str = include_str!("../../client-js/pages/arena/index.html");
 const RELAY_PAGE: &str = include_str!("../../client-js/pages/relay/index.html");
@@ -313,7 +314,7 @@ fn start<G: Game>(
     })
 }
 
-/// What is logged with so many `-v`.
+/// What is logged with so many `-v`: from the first line on, what happens to players.
 fn log_at(verbose: u8) {
     let level = match verbose {
         0 => LevelFilter::Warn,
@@ -323,7 +324,11 @@ fn log_at(verbose: u8) {
     };
     // At its most talkative tungstenite logs what messages hold: tokens, and line breaks that look like log lines.
     let of_websockets = level.min(LevelFilter::Debug);
-    env_logger::Builder::new().filter_level(level).filter_module("tungstenite", of_websockets).init();
+    env_logger::Builder::new()
+        .filter_level(level)
+        .filter_module(PLAYERS, level.max(LevelFilter::Info))
+        .filter_module("tungstenite", of_websockets)
+        .init();
 }
 
 /// Runs a server until it is stopped; `prepare` does to it what options don't, and may have something to say of it.
