@@ -53,6 +53,7 @@ use crate::auth::Keys;
 use crate::game::{Game, Refusal, RoomInfo};
 use crate::hooks::{ArrivalId, Decision, Hooks};
 use crate::limits;
+use crate::log_limit::Throttle;
 use crate::server::{Config, ExternalError, RoomStatus, Server};
 use crate::wire::signaling::RoomName;
 
@@ -74,8 +75,9 @@ const INTERFACES_INTERVAL: Duration = Duration::from_secs(1);
 const WORLD_CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 /// When to accept again where the OS refused to: it has no file descriptor left, say.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-/// Least time between two log lines about that.
-const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(1);
+/// Limits the log lines about that, and those about ticks that were skipped.
+const ACCEPT_LOG: Throttle = Throttle::new(1, Duration::from_secs(10));
+const MISSED_LOG: Throttle = Throttle::new(3, Duration::from_secs(10));
 
 const WAKER: Token = Token(0);
 const SIGNALS: Token = Token(1);
@@ -337,6 +339,9 @@ pub struct Driver<G: Game> {
     interfaces: Vec<IpAddr>,
     interfaces_read: Instant,
     world_clock_read: Instant,
+    /// How long the ticks and timers of the last turn that had any took.
+    ticks_took: Duration,
+    missed_log: Throttle,
     premises: Premises,
     /// Dropped after the server, which ends its recordings first.
     recordings: Option<Recordings>,
@@ -348,7 +353,7 @@ struct Listener {
     readable: bool,
     /// When to try again after an error.
     retry: Option<Instant>,
-    logged: Option<Instant>,
+    log: Throttle,
 }
 
 impl<G: Game> Driver<G> {
@@ -385,7 +390,7 @@ impl<G: Game> Driver<G> {
         let mut listeners = Vec::new();
         for (index, mut socket) in sockets.tcp.into_iter().enumerate() {
             registry.register(&mut socket, Token(LISTENERS + index), Interest::READABLE)?;
-            listeners.push(Listener { socket, readable: true, retry: None, logged: None });
+            listeners.push(Listener { socket, readable: true, retry: None, log: ACCEPT_LOG });
         }
         let mut udp = Udp::new(sockets.udp)?;
         for (index, socket) in udp.sockets().enumerate() {
@@ -435,6 +440,8 @@ impl<G: Game> Driver<G> {
             interfaces,
             interfaces_read: now,
             world_clock_read: now,
+            ticks_took: Duration::ZERO,
+            missed_log: MISSED_LOG,
             premises,
             recordings,
         })
@@ -586,8 +593,11 @@ impl<G: Game> Driver<G> {
         }
         self.take_in_datagrams(now, TURN_DATAGRAMS);
         self.inside.deliver(now, &mut self.server);
-        if self.server.poll_timeout().is_some_and(|deadline| deadline <= now) {
+        if let Some(deadline) = self.server.poll_timeout().filter(|&deadline| deadline <= now) {
+            let before = self.server.missed_ticks();
             self.server.handle_timeout(now);
+            self.note_missed(now, now - deadline, self.server.missed_ticks() - before);
+            self.ticks_took = now.elapsed();
         }
         self.send_datagrams();
         let mut budget = Budget::of_turn();
@@ -595,6 +605,21 @@ impl<G: Game> Driver<G> {
         self.serve_connections(now, budget);
         // What came over TCP may have made some to send.
         self.send_datagrams();
+    }
+
+    /// Warns of ticks that were skipped because the loop was so late.
+    fn note_missed(&mut self, now: Instant, late: Duration, missed: u64) {
+        if missed == 0 || late < limits::CLOCK_GAP {
+            return;
+        }
+        let Some(left_out) = self.missed_log.take(now) else { return };
+        let (late, took) = (late.as_millis(), self.ticks_took.as_millis());
+        let cause = if 2 * took >= late {
+            format!("the ticks before took {took} ms; a game's code must not wait or compute for so long")
+        } else {
+            "this machine is overloaded, or the process was stopped".to_owned()
+        };
+        log::warn!("{missed} ticks were skipped, as they came {late} ms late: {cause}{left_out}");
     }
 
     /// Takes in about so many of each socket.
@@ -677,8 +702,7 @@ impl Listener {
                     _ => {
                         // No edge will tell when it can go on.
                         self.retry = Some(now + ACCEPT_RETRY);
-                        if self.logged.is_none_or(|logged| now >= logged + ACCEPT_LOG_INTERVAL) {
-                            self.logged = Some(now);
+                        if self.log.take(now).is_some() {
                             log::warn!("connections wait: {error}; raise the limit of open files (ulimit -n)");
                         }
                         return;
