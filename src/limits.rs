@@ -70,6 +70,7 @@
 //! | [`JOIN_RETRY`] | the longest time that a refused player is given | times are given twice | – |
 //! | [`JOINING_ADDRESSES`] | addresses whose joins are counted | the address with the fewest joins is forgotten | – |
 //! | [`PLAYERS_PER_ROOM`], [`PLAYERS_PER_ROOM_MAX`] | players of a room, by default and at most | refused with `room_full`; no server starts with more | `refused_requests` |
+//! | [`KEEP_ALIVE`], [`KEEP_ALIVE_RANGE`] | time that an HTTP connection waits for its next request, and what it may be set to | it is closed | – |
 //! | [`TURN_WORK`], [`TURN_SHARE`], [`TURN_ACCEPTS`], [`FILE_CHUNK_BYTES`] | TCP work of one turn of the loop, and of one connection in it; connections accepted; bytes of a file at once | the rest waits for the next turns | – |
 //! | [`CALL_WORK`], [`WEBSOCKET_FRAME_WORK`], [`REQUEST_WORK`] | work that is no bytes, in the same unit | part of the limit above | – |
 //! | [`PHASE_SLOTS`] | phases of the tick over which rooms are spread | – | – |
@@ -253,6 +254,11 @@ pub const CONNECTIONS: usize = 8_192;
 pub const CONNECTIONS_PER_ADDRESS: usize = 512;
 /// Of those, and of plain HTTP connections, the ones that have not joined.
 pub const UNJOINED_PER_ADDRESS: usize = 64;
+/// How long an HTTP connection may wait for its next request: longer than balancers keep theirs, most of them 60 s, so
+/// that these are the ones to close. It gives its place to others where places are scarce.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// What it may be set to.
+pub const KEEP_ALIVE_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3_600);
 /// TCP work that one turn of the driver's loop does for all connections together, in bytes that are read and written
 /// and their equivalents below. What is left waits for the next turn, behind the ticks that are due by then.
 pub const TURN_WORK: usize = 256 * 1024;

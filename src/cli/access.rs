@@ -21,6 +21,9 @@ pub(super) struct Access {
     key_set: KeySet,
     /// Origin whose pages may play, instead of the server's own; needed for a host name in a private network; may be
     /// repeated.
+    ///
+    /// Its pages may also load /rtcade.js, files and /rooms from here. null is the origin of pages that are opened as
+    /// files and of sandboxed frames: any web site can make such a frame, so null lets in the pages of everybody.
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     pub(super) origin: Vec<Origin>,
     /// Reverse proxy whose X-Forwarded-For, -Host and -Proto are believed; may be repeated.

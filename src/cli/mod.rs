@@ -116,6 +116,9 @@ struct Network {
     /// Directory of files to serve; its index.html is the page of every room.
     #[arg(long, value_name = "DIR")]
     public: Option<PathBuf>,
+    /// Seconds for which an HTTP connection is kept open for its next request.
+    #[arg(long, value_name = "SECONDS", value_parser = keep_alive(), default_value_t = limits::KEEP_ALIVE.as_secs())]
+    keep_alive: u64,
     /// Say more: -v what happens, -vv why, -vvv everything.
     #[arg(short, long, action = ArgAction::Count)]
     verbose: u8,
@@ -156,6 +159,11 @@ fn public_address(text: &str) -> Result<SocketAddr, &'static str> {
 fn tick_ms() -> impl clap::builder::TypedValueParser<Value = u32> {
     let (shortest, longest) = limits::TICK_MS_RANGE.into_inner();
     clap::value_parser!(u32).range(i64::from(shortest)..=i64::from(longest))
+}
+
+fn keep_alive() -> impl clap::builder::TypedValueParser<Value = u64> {
+    let (shortest, longest) = limits::KEEP_ALIVE_RANGE.into_inner();
+    clap::value_parser!(u64).range(shortest.as_secs()..=longest.as_secs())
 }
 
 fn mib() -> impl clap::builder::TypedValueParser<Value = u64> {
@@ -280,6 +288,7 @@ impl Network {
             udp: self.udp,
             public_addresses: self.public_addr,
             public: self.public,
+            keep_alive: Duration::from_secs(self.keep_alive),
             page,
             ..Options::default()
         }
@@ -442,6 +451,7 @@ mod tests {
             assert_eq!(shipped.serve.network.listen, Options::default().listen);
             assert_eq!(Duration::from_millis(shipped.serve.tick_ms.into()), Options::default().tick);
             assert_eq!(shipped.serve.max_players, Options::default().max_players);
+            assert_eq!(Duration::from_secs(shipped.serve.network.keep_alive), Options::default().keep_alive);
         }
     }
 
@@ -450,7 +460,7 @@ mod tests {
         let options = "--listen 127.0.0.1:0 --udp [::]:9 --game relay --public-addr 203.0.113.7 \
             --public-addr [2001:db8::7]:9 --public . --keys k --audience a --origin https://a --origin http://b:1 \
             --trusted-proxy ::1 --trusted-proxy 10.0.0.0/8 --tick-ms 5 --max-players 1024 --record . --record-limit 7 \
-            -vv";
+            --keep-alive 3600 --origin null -vv";
         for command in [None, Some("serve")] {
             let arguments: Vec<_> = command.into_iter().chain(options.split_whitespace()).collect();
             let ServeShipped { game, serve } = parsed(&arguments).expect("valid");
@@ -460,7 +470,8 @@ mod tests {
             let addresses: Vec<_> = network.public_addr.iter().map(ToString::to_string).collect();
             assert_eq!(addresses, ["203.0.113.7:0", "[2001:db8::7]:9"]);
             let proxies: Vec<_> = serve.access.trusted_proxy.iter().map(ToString::to_string).collect();
-            assert_eq!((proxies.join(" "), serve.access.origin.len()), ("::1/128 10.0.0.0/8".to_owned(), 2));
+            assert_eq!((proxies.join(" "), serve.access.origin.len()), ("::1/128 10.0.0.0/8".to_owned(), 3));
+            assert_eq!(network.keep_alive, 3_600);
         }
     }
 
@@ -477,7 +488,9 @@ mod tests {
             ("--max-players 1025", "from 1 to 1024"),
             ("--origin example.com", "as in https://example.com"),
             ("--origin https://example.com/", "as in https://example.com"),
-            ("--origin null", "as in https://example.com"),
+            ("--origin file:///home/index.html", "as in https://example.com"),
+            ("--keep-alive 0", "1..=3600"),
+            ("--keep-alive 3601", "1..=3600"),
             ("--trusted-proxy 10.0.0.0/33", "as in 127.0.0.1 or 10.0.0.0/8"),
             ("--trusted-proxy proxy", "as in 127.0.0.1 or 10.0.0.0/8"),
             ("token --subject ada", "--room <NAME>"),
