@@ -49,7 +49,7 @@
 //! | [`BACKOFF_INTERVAL`] | ticks of which a congested path gets at least one | – | `held_back` |
 //! | [`INPUT_INTERVAL`] | least time between two packets of new inputs of one client | inputs go together | – |
 //! | **Names and signaling** | | | |
-//! | [`ROOM_NAME_CHARS`] | characters of a room's name | refused with `bad_room`, of a URL with HTTP status 404 | `refused_requests` |
+//! | [`ROOM_NAME_CHARS`] | characters of a room's name | refused with `bad_room`, of the URL of a page with HTTP status 404 | `refused_requests` |
 //! | [`PLAYER_NAME_CHARS`], [`PLAYER_NAME_BYTES`], [`PLAYER_NAME_CLUSTER`] | characters (grapheme clusters) of a player's name, its bytes, and code points of one character | cut | – |
 //! | [`SUBJECT_BYTES`] | bytes of a token's `sub` | refused with `unauthorized` | `RefusedJoins::token` |
 //! | [`SDP_BYTES`], [`SDP_LINES`] | bytes and lines of an SDP | refused with `bad_sdp`, between players with `too_large` | `refused_requests` |
@@ -64,7 +64,7 @@
 //! | **The server** | | | |
 //! | [`ROOMS`] | rooms | refused with `room_full` | `refused_requests` |
 //! | [`CONNECTIONS`] | websockets | HTTP status 503 | – |
-//! | [`CONNECTIONS_PER_ADDRESS`], [`UNJOINED_PER_ADDRESS`] | websockets of one address, and those that have not joined | HTTP status 429, or closed with `rate_limited` | `refused_connections` |
+//! | [`CONNECTIONS_PER_ADDRESS`], [`UNJOINED_PER_ADDRESS`] | websockets of one address, and those that have not joined | HTTP status 429, or of a websocket refused with `rate_limited` | `refused_connections` |
 //! | [`JOINS_PER_SECOND`], [`JOINS_AT_ONCE`] | joins and returns of all players | refused with `rate_limited` and a time | `RefusedJoins::pace` |
 //! | [`JOINS_PER_ADDRESS_PER_SECOND`], [`JOINS_PER_ADDRESS_AT_ONCE`] | the same from one address | refused with `rate_limited` and a time | `RefusedJoins::pace` |
 //! | [`JOIN_RETRY`] | the longest time that a refused player is given | times are given twice | – |

@@ -16,9 +16,7 @@ use tungstenite::{ClientRequestBuilder, Message, WebSocket};
 use super::{ExitCode, Network, complain, log_at};
 use crate::auth;
 use crate::driver::Origin;
-use crate::driver::doctor::{
-    Finding, NGINX_HOST, NGINX_SCHEME, NGINX_UPGRADE, Report, Seen, Verdict, examine,
-};
+use crate::driver::doctor::{Finding, NGINX_HOST, NGINX_SCHEME, NGINX_UPGRADE, Report, Seen, Verdict, examine};
 use crate::limits;
 use crate::peer::{self, Identity, LocalId, Outbox, Peer};
 use crate::wire::codes::ErrorCode;
@@ -201,7 +199,8 @@ fn reach(target: &Target) -> Result<(SocketAddr, Report, f64), Finding> {
         match TcpStream::connect_timeout(&address, PATIENCE) {
             Ok(tcp) => {
                 let asked_ms = unix_ms();
-                let body = get(tcp, &target.authority, &format!("{}/doctor.json", target.prefix)).map_err(|_| stranger())?;
+                let body =
+                    get(tcp, &target.authority, &format!("{}/doctor.json", target.prefix)).map_err(|_| stranger())?;
                 let report: Report = serde_json::from_slice(&body).map_err(|_| stranger())?;
                 #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are below 2⁵³")]
                 let skew_ms = report.unix_ms as f64 - f64::midpoint(asked_ms, unix_ms());
@@ -272,7 +271,9 @@ fn way(target: &Target, seen: &Seen) -> Vec<Finding> {
         let says = format!("The proxy tells the server that pages come by {scheme}, while they come by http here.");
         findings.push(Finding::warn("scheme", says, format!("Let it tell the scheme (nginx: {NGINX_SCHEME}).")));
     }
-    if !seen.proxy_trusted && let Some(forwarded) = &seen.forwarded_for {
+    if !seen.proxy_trusted
+        && let Some(forwarded) = &seen.forwarded_for
+    {
         let says = format!(
             "A proxy tells the server who asks ({forwarded}), but is not believed: all players count as one address."
         );
@@ -336,7 +337,8 @@ impl Visit {
         origin: Option<Origin>,
     ) -> Result<(Visit, String), Finding> {
         let blocked = |error: &dyn std::fmt::Display| {
-            let remedy = format!("A proxy before the server must pass `Upgrade: websocket` on (nginx: {NGINX_UPGRADE}).");
+            let remedy =
+                format!("A proxy before the server must pass `Upgrade: websocket` on (nginx: {NGINX_UPGRADE}).");
             Finding::fail("websocket", format!("It doesn't open: {error}."), remedy)
         };
         let tcp = TcpStream::connect_timeout(&address, PATIENCE).map_err(|error| blocked(&error))?;
@@ -345,7 +347,8 @@ impl Visit {
         getrandom::fill(&mut seed).map_err(|error| blocked(&error))?;
         let fresh = || format!("doctor-{:08x}", u32::from_le_bytes([seed[0], seed[1], seed[2], seed[3]]));
         let room = target.room.clone().unwrap_or_else(fresh);
-        let url: Uri = format!("ws://{}{}/r/{room}", target.authority, target.prefix).parse().map_err(|error| blocked(&error))?;
+        let url: Uri =
+            format!("ws://{}{}/r/{room}", target.authority, target.prefix).parse().map_err(|error| blocked(&error))?;
         let request = origin
             .into_iter()
             .fold(ClientRequestBuilder::new(url), |request, origin| request.with_header("Origin", origin.to_string()));
@@ -693,9 +696,9 @@ mod tests {
     fn a_url_names_a_server_or_a_room() {
         let check = |text: &str, expected: Option<(&str, u16, &str, Option<&str>)>| {
             let read = target(text).ok();
-            let read = read.as_ref().map(|target| {
-                (target.host.as_str(), target.port, target.prefix.as_str(), target.room.as_deref())
-            });
+            let read = read
+                .as_ref()
+                .map(|target| (target.host.as_str(), target.port, target.prefix.as_str(), target.room.as_deref()));
             assert_eq!(read, expected, "{text}");
         };
         check("http://192.0.2.7:8080/", Some(("192.0.2.7", 8080, "", None)));

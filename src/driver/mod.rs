@@ -20,6 +20,7 @@ mod recorder;
 mod site;
 mod tcp;
 mod udp;
+mod upgrades;
 mod websocket;
 
 use std::borrow::Cow;
@@ -426,6 +427,7 @@ impl<G: Game> Driver<G> {
         config.udp_port = udp_port;
         config.public = with_port(&options.public_addresses, udp_port);
         config.interfaces.clone_from(&interfaces);
+        options.keys.iter().flat_map(Keys::ignored).for_each(|sentence| log::warn!("{sentence}"));
         config.keys = options.keys.map(Rc::new);
         config.unix_time = unix_time();
         let gate = Gate::new(options.origins, options.trusted_proxies, &options.public_addresses);
@@ -607,6 +609,7 @@ impl<G: Game> Driver<G> {
         if now >= self.world_clock_read + WORLD_CLOCK_INTERVAL {
             self.world_clock_read = now;
             self.server.handle_unix_time(now, unix_time());
+            self.connections.flush_log(now);
         }
         self.take_in_datagrams(now, TURN_DATAGRAMS);
         self.inside.deliver(now, &mut self.server);
@@ -624,19 +627,13 @@ impl<G: Game> Driver<G> {
         self.send_datagrams();
     }
 
-    /// Warns of ticks that were skipped because the loop was so late.
+    /// Warns of ticks that were skipped because the loop was late.
     fn note_missed(&mut self, now: Instant, late: Duration, missed: u64) {
-        if missed == 0 || late < limits::CLOCK_GAP {
-            return;
+        if let Some(line) = skipped(missed, late, self.ticks_took)
+            && let Some(left_out) = self.missed_log.take(now)
+        {
+            log::warn!("{line}{left_out}");
         }
-        let Some(left_out) = self.missed_log.take(now) else { return };
-        let (late, took) = (late.as_millis(), self.ticks_took.as_millis());
-        let cause = if 2 * took >= late {
-            format!("the ticks before took {took} ms; a game's code must not wait or compute for so long")
-        } else {
-            "this machine is overloaded, or the process was stopped".to_owned()
-        };
-        log::warn!("{missed} ticks were skipped, as they came {late} ms late: {cause}{left_out}");
     }
 
     /// Takes in about so many of each socket.
@@ -739,6 +736,19 @@ impl Listener {
 fn with_port(addresses: &[SocketAddr], udp_port: u16) -> Vec<SocketAddr> {
     let port = |address: &SocketAddr| if address.port() == 0 { udp_port } else { address.port() };
     addresses.iter().map(|address| SocketAddr::new(address.ip(), port(address))).collect()
+}
+
+/// What to say of ticks that were skipped as the loop was so late, where that is long, after ticks that took so long.
+fn skipped(missed: u64, late: Duration, took: Duration) -> Option<String> {
+    if missed == 0 || late <= limits::CLOCK_GAP {
+        return None;
+    }
+    let cause = if took >= late / 2 {
+        format!("the ticks before took {} ms; a game must not wait or compute for so long", took.as_millis())
+    } else {
+        "this machine is overloaded, or the process was stopped".to_owned()
+    };
+    Some(format!("{missed} ticks were skipped, as they came {} ms late: {cause}", late.as_millis()))
 }
 
 /// How long ago the deadline was, where that is so long that the process must have been stopped.
