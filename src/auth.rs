@@ -224,33 +224,47 @@ impl Keys {
 
     /// Who bears this token, if it is good for `room` at `unix_time`.
     pub(crate) fn verify(&self, bearer: Option<&str>, room: &str, unix_time: Duration) -> Result<Identity, Fault> {
-        let refuse = |sentence: &str| Fault::new(ErrorCode::Unauthorized, sentence);
-        let bearer = bearer.ok_or_else(|| refuse("This server lets nobody in without a bearer token."))?;
-        let header = jsonwebtoken::decode_header(bearer).map_err(|_| refuse("The bearer token can't be read."))?;
-        if header.crit.is_some() {
-            return Err(refuse("The bearer token has a crit header: this server knows no extension."));
-        }
-        let key = match &header.kid {
-            Some(_) => self.keys.iter().find(|(id, _)| *id == header.kid),
-            None => self.keys.first().filter(|_| self.keys.len() == 1),
-        };
-        let (_, key) = key.ok_or_else(|| refuse("The bearer token is of a key that this server doesn't have."))?;
-        let claims = jsonwebtoken::decode::<Claims>(bearer, key, &self.validation);
-        let Claims { exp, nbf, sub, room: good_for, others } =
-            claims.map_err(|error| refuse(&sentence(&error)))?.claims;
+        let bearer = bearer.ok_or_else(|| unauthorized("This server lets nobody in without a bearer token."))?;
+        let Claims { exp, nbf, sub, room: good_for, others } = self.claims(bearer)?;
         let (now, leeway) = (unix_time.as_secs_f64(), LEEWAY.as_secs_f64());
         if exp + leeway <= now {
             return Err(Fault::new(ErrorCode::Expired, "The bearer token has expired."));
         }
         if nbf > now + leeway {
-            return Err(refuse("The bearer token is not good yet."));
+            return Err(unauthorized("The bearer token is not good yet."));
         }
         if good_for != "*" && good_for != room {
-            return Err(refuse("The bearer token is for another room."));
+            return Err(unauthorized("The bearer token is for another room."));
         }
-        check_subject(&sub).map_err(|sentence| refuse(&sentence))?;
+        check_subject(&sub).map_err(|sentence| unauthorized(&sentence))?;
         Ok(Identity { subject: sub, claims: others.into() })
     }
+
+    /// The player that a token was made for, whenever and wherever it is good.
+    pub(crate) fn subject(&self, bearer: &str) -> Result<String, Fault> {
+        Ok(self.claims(bearer)?.sub)
+    }
+
+    /// What a token says that one of these keys has signed for this audience.
+    fn claims(&self, bearer: &str) -> Result<Claims, Fault> {
+        let header =
+            jsonwebtoken::decode_header(bearer).map_err(|_| unauthorized("The bearer token can't be read."))?;
+        if header.crit.is_some() {
+            return Err(unauthorized("The bearer token has a crit header: this server knows no extension."));
+        }
+        let key = match &header.kid {
+            Some(_) => self.keys.iter().find(|(id, _)| *id == header.kid),
+            None => self.keys.first().filter(|_| self.keys.len() == 1),
+        };
+        let (_, key) =
+            key.ok_or_else(|| unauthorized("The bearer token is of a key that this server doesn't have."))?;
+        let decoded = jsonwebtoken::decode::<Claims>(bearer, key, &self.validation);
+        Ok(decoded.map_err(|error| unauthorized(&sentence(&error)))?.claims)
+    }
+}
+
+fn unauthorized(sentence: &str) -> Fault {
+    Fault::new(ErrorCode::Unauthorized, sentence)
 }
 
 /// A key that signs tokens, for development and tests: HS256, or EdDSA where the JWK has its private half `d`

@@ -119,7 +119,8 @@ impl RoomInfo {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Join {
-    /// The player's display name: 1 to 32 printable characters, not unique.
+    /// The player's display name: printable, 1 to [`limits::PLAYER_NAME_CHARS`](crate::limits::PLAYER_NAME_CHARS)
+    /// characters, not unique.
     pub name: String,
     /// The `data` that the page passed to `connect`. Not validated.
     pub data: serde_json::Value,
@@ -166,10 +167,13 @@ impl Welcome {
     /// Encodes `value` as a welcome message.
     ///
     /// # Errors
-    /// A refusal with the reason, if `value` cannot be represented as JSON, for example a map with keys other than
-    /// strings.
+    /// A refusal, if `value` cannot be represented as JSON, for example a map with keys other than strings. The reason is
+    /// logged.
     pub fn new(value: &impl Serialize) -> Result<Welcome, Refusal> {
-        let not_json = |error| Refusal(format!("The welcome message can't be encoded as JSON: {error}"));
+        let not_json = |error| {
+            log::error!("the welcome message can't be encoded as JSON: {error}");
+            Refusal::new("The server could not create the welcome message of the game.")
+        };
         // Encoding by way of a `Value` gives fields a fixed order, so that equal values give equal text.
         let value = serde_json::to_value(value).map_err(not_json)?;
         Ok(Welcome(to_raw_value(&value).map_err(not_json)?.into()))

@@ -860,7 +860,7 @@ fn read_header(payload: &[u8], time_step_ns: u64) -> Result<Header, &'static str
 }
 
 fn checked_join(name: &str, data: &[u8]) -> Result<Join, &'static str> {
-    if name.chars().count() > limits::PLAYER_NAME_CHARS {
+    if name.len() > limits::PLAYER_NAME_BYTES {
         return Err("a name is too long");
     }
     let mut join = Join::new(name);

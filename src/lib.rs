@@ -158,6 +158,7 @@ pub mod hooks;
 pub mod hostile;
 pub mod journal;
 pub mod limits;
+mod log_limit;
 pub mod peer;
 pub mod playback;
 mod player;

@@ -50,8 +50,8 @@
 //! | [`BACKOFF_INTERVAL`] | a congested path gets at least one of this many ticks | – | `held_back` |
 //! | [`INPUT_INTERVAL`] | least time between two packets of new inputs from one client | inputs share a packet | – |
 //! | **Names and signaling** | | | |
-//! | [`ROOM_NAME_CHARS`] | characters of a room's name | refused with `bad_room`; in a URL, HTTP status 404 | `refused_requests` |
-//! | [`PLAYER_NAME_CHARS`] | characters of a player's name | truncated | – |
+//! | [`ROOM_NAME_CHARS`] | characters of a room's name | refused with `bad_room`; the URL of a page, with HTTP status 404 | `refused_requests` |
+//! | [`PLAYER_NAME_CHARS`], [`PLAYER_NAME_BYTES`], [`PLAYER_NAME_CLUSTER`] | characters (grapheme clusters) of a player's name, its bytes, and code points of one character | truncated | – |
 //! | [`SUBJECT_BYTES`] | bytes of a token's `sub` | refused with `unauthorized` | `RefusedJoins::token` |
 //! | [`SDP_BYTES`], [`SDP_LINES`] | bytes and lines of an SDP | refused with `bad_sdp`; between players with `too_large` | `refused_requests` |
 //! | [`CANDIDATE_BYTES`], [`ORIENTATION_BYTES`], [`RELAYED_DEPTH`] | bytes and nesting of messages relayed between players | refused with `too_large` | `refused_requests` |
@@ -65,7 +65,7 @@
 //! | **The server** | | | |
 //! | [`ROOMS`] | rooms | refused with `room_full` | `refused_requests` |
 //! | [`CONNECTIONS`] | websockets | HTTP status 503 | – |
-//! | [`CONNECTIONS_PER_ADDRESS`], [`UNJOINED_PER_ADDRESS`] | websockets of one address, and those that have not joined | HTTP status 429, or closed with `rate_limited` | `refused_connections` |
+//! | [`CONNECTIONS_PER_ADDRESS`], [`UNJOINED_PER_ADDRESS`] | websockets of one address, and those that have not joined | refused with `rate_limited`; plain HTTP, with status 429 | `refused_connections` |
 //! | [`JOINS_PER_SECOND`], [`JOINS_AT_ONCE`] | joins and reconnects of all players | refused with `rate_limited` and a time to retry | `RefusedJoins::pace` |
 //! | [`JOINS_PER_ADDRESS_PER_SECOND`], [`JOINS_PER_ADDRESS_AT_ONCE`] | joins and reconnects from one address | refused with `rate_limited` and a time to retry | `RefusedJoins::pace` |
 //! | [`JOIN_RETRY`] | the longest time to retry | several players get the same time | – |
@@ -198,8 +198,12 @@ pub const JS_INTEGER_MAX: u64 = 1 << 53;
 
 /// Characters of a room's name.
 pub const ROOM_NAME_CHARS: usize = 64;
-/// Characters of a player's name.
+/// Characters of a player's name: grapheme clusters, as readers count them (UAX #29).
 pub const PLAYER_NAME_CHARS: usize = 32;
+/// Bytes of a player's name.
+pub const PLAYER_NAME_BYTES: usize = 4 * PLAYER_NAME_CHARS;
+/// Code points of one character of a player's name. A family of four, each with a skin tone, has 11.
+pub const PLAYER_NAME_CLUSTER: usize = 12;
 /// Bytes of the `sub` of a bearer token.
 pub const SUBJECT_BYTES: usize = 128;
 /// Bytes of an SDP.

@@ -304,6 +304,7 @@ enum Change {
 /// A room and its game.
 pub struct Room<G: Game> {
     game: Option<G>,
+    unreadable: Option<(PlayerId, String)>,
     context: Context<G>,
     max_players: usize,
     next_player: u32,
@@ -324,6 +325,7 @@ impl<G: Game> Room<G> {
         let history_ticks = limits::TICK_HISTORY.as_nanos() / info.tick.as_nanos().max(1);
         Room {
             game: Some(game),
+            unreadable: None,
             context: Context {
                 tick: 0,
                 tick_length: info.tick,
@@ -413,6 +415,11 @@ impl<G: Game> Room<G> {
     /// Returns the last error of a message that was not sent, if there was one since the last call.
     pub fn take_send_error(&mut self) -> Option<SendError> {
         self.context.last_unsent.take()
+    }
+
+    /// Takes the last player who was removed because the game cannot read their message, and the reason.
+    pub fn take_unreadable(&mut self) -> Option<(PlayerId, String)> {
+        self.unreadable.take()
     }
 
     /// Returns the number of external messages waiting for the next tick. At most [`limits::EXTERNAL_BACKLOG`] may be
@@ -611,7 +618,8 @@ impl<G: Game> Room<G> {
             batch.retain(|message| self.inbox.is_open(message.player()));
         }
         for (player, error) in unreadable {
-            self.leave(player, Leave::BadFrame, format!("The game can't read what you sent: {error}"));
+            self.unreadable = Some((player, error));
+            self.leave(player, Leave::BadFrame, "The game can't read what you sent.".to_owned());
         }
         (batch, messages)
     }

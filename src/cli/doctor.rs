@@ -9,13 +9,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use clap::{Arg, Args};
 use serde::Deserialize;
 use serde_json::json;
-use tungstenite::http::Uri;
+use tungstenite::handshake::HandshakeError;
+use tungstenite::http::{Response, StatusCode, Uri};
 use tungstenite::{ClientRequestBuilder, Message, WebSocket};
 
 use super::{ExitCode, Network, complain, log_at};
 use crate::auth;
 use crate::driver::Origin;
-use crate::driver::doctor::{Finding, Report, Verdict, examine};
+use crate::driver::doctor::{Finding, NGINX_HOST, NGINX_SCHEME, NGINX_UPGRADE, Report, Seen, Verdict, examine};
 use crate::limits;
 use crate::peer::{self, Identity, LocalId, Outbox, Peer};
 use crate::wire::codes::ErrorCode;
@@ -69,6 +70,8 @@ struct Target {
     authority: String,
     host: String,
     port: u16,
+    /// The path of the server, where a proxy serves it below one: empty, or begins with `/`.
+    prefix: String,
     room: Option<String>,
 }
 
@@ -86,14 +89,15 @@ fn target(text: &str) -> Result<Target, &'static str> {
         _ => return Err(EXPECTED),
     }
     let authority = uri.authority().ok_or(EXPECTED)?;
-    let room = match uri.path() {
-        "" | "/" | "/doctor" => None,
-        path => Some(path.strip_prefix("/r/").and_then(RoomName::parse).ok_or(EXPECTED)?.as_str().to_owned()),
+    let (prefix, room) = match uri.path().rsplit_once("/r/") {
+        Some((prefix, room)) => (prefix, Some(RoomName::parse(room).ok_or(EXPECTED)?.as_str().to_owned())),
+        None => (uri.path().strip_suffix("/doctor").unwrap_or(uri.path()), None),
     };
     Ok(Target {
         authority: authority.to_string(),
         host: authority.host().trim_matches(['[', ']']).to_owned(),
         port: authority.port_u16().unwrap_or(80),
+        prefix: prefix.trim_end_matches('/').to_owned(),
         room,
     })
 }
@@ -149,10 +153,13 @@ fn examine_server(target: &Target, bearer: Option<&str>, sheet: &mut Sheet) -> i
         Err(found) => return sheet.note(&found),
     };
     sheet.note(&Finding::ok("page", format!("An rtcade server answers at {address}.")))?;
-    for found in report.findings {
-        sheet.note(&Finding { check: format!("server: {}", found.check), ..found })?;
+    for found in &report.findings {
+        sheet.note(&Finding { check: format!("server: {}", found.check), ..found.clone() })?;
     }
     sheet.note(&clock(skew_ms))?;
+    for found in way(target, &report.seen) {
+        sheet.note(&found)?;
+    }
     let mut joined = Visit::join(target, bearer, address, Origin::parse(&format!("http://{}", target.authority)));
     if let Err(found) = &joined
         && found.check == PAGES
@@ -192,7 +199,8 @@ fn reach(target: &Target) -> Result<(SocketAddr, Report, f64), Finding> {
         match TcpStream::connect_timeout(&address, PATIENCE) {
             Ok(tcp) => {
                 let asked_ms = unix_ms();
-                let body = get(tcp, &target.authority, "/doctor.json").map_err(|_| stranger())?;
+                let body =
+                    get(tcp, &target.authority, &format!("{}/doctor.json", target.prefix)).map_err(|_| stranger())?;
                 let report: Report = serde_json::from_slice(&body).map_err(|_| stranger())?;
                 #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are below 2⁵³")]
                 let skew_ms = report.unix_ms as f64 - f64::midpoint(asked_ms, unix_ms());
@@ -229,6 +237,57 @@ fn get(mut tcp: TcpStream, authority: &str, path: &str) -> io::Result<Vec<u8>> {
         Ok(httparse::Status::Complete(head)) if response.code == Some(200) => Ok(bytes.split_off(head)),
         _ => Err(io::ErrorKind::InvalidData.into()),
     }
+}
+
+fn is_upgrade_required<T>(response: &Response<T>) -> bool {
+    response.status() == StatusCode::UPGRADE_REQUIRED
+}
+
+/// What proxies on the way have made of the requests.
+fn way(target: &Target, seen: &Seen) -> Vec<Finding> {
+    let first = |list: &Option<String>| {
+        let list = list.as_ref().filter(|_| seen.proxy_trusted)?;
+        Some(list.split(',').next()?.trim().to_owned())
+    };
+    let host = first(&seen.forwarded_host).unwrap_or_else(|| seen.host.clone());
+    let origin = |authority: &str| Origin::parse(&format!("http://{authority}"));
+    let asked = origin(&target.authority);
+    let mut findings = Vec::new();
+    if asked.is_some() && asked == origin(&host) {
+        findings.push(Finding::ok("host", format!("The server is asked by the name that was given here, {host}.")));
+    } else {
+        let says = format!(
+            "The server is asked by the name {host}, not by {}: a proxy changes the Host field, and its pages are \
+            refused.",
+            target.authority
+        );
+        let remedy = format!(
+            "Let the proxy pass the name on (nginx: {NGINX_HOST}), or start the server with --origin http://{}.",
+            target.authority
+        );
+        findings.push(Finding::warn("host", says, remedy));
+    }
+    if let Some(scheme) = first(&seen.forwarded_proto).filter(|scheme| scheme != "http") {
+        let says = format!("The proxy tells the server that pages come by {scheme}, while they come by http here.");
+        findings.push(Finding::warn("scheme", says, format!("Let it tell the scheme (nginx: {NGINX_SCHEME}).")));
+    }
+    if !seen.proxy_trusted
+        && let Some(forwarded) = &seen.forwarded_for
+    {
+        let says = format!(
+            "A proxy tells the server who asks ({forwarded}), but is not believed: all players count as one address."
+        );
+        let remedy = "Start the server with --trusted-proxy and the address of the proxy, 127.0.0.1 on one machine.";
+        findings.push(Finding::warn("proxy", says, remedy));
+    }
+    if seen.upgrades_dropped > 0 {
+        let says = format!(
+            "{} requests for a websocket reached the server without Upgrade in the last ten minutes.",
+            seen.upgrades_dropped
+        );
+        findings.push(Finding::warn("upgrade", says, format!("Let the proxy pass it on (nginx: {NGINX_UPGRADE}).")));
+    }
+    findings
 }
 
 fn unix_ms() -> f64 {
@@ -278,7 +337,8 @@ impl Visit {
         origin: Option<Origin>,
     ) -> Result<(Visit, String), Finding> {
         let blocked = |error: &dyn std::fmt::Display| {
-            let remedy = "A proxy before the server must pass `Upgrade: websocket` on to it.";
+            let remedy =
+                format!("A proxy before the server must pass `Upgrade: websocket` on (nginx: {NGINX_UPGRADE}).");
             Finding::fail("websocket", format!("It doesn't open: {error}."), remedy)
         };
         let tcp = TcpStream::connect_timeout(&address, PATIENCE).map_err(|error| blocked(&error))?;
@@ -287,11 +347,17 @@ impl Visit {
         getrandom::fill(&mut seed).map_err(|error| blocked(&error))?;
         let fresh = || format!("doctor-{:08x}", u32::from_le_bytes([seed[0], seed[1], seed[2], seed[3]]));
         let room = target.room.clone().unwrap_or_else(fresh);
-        let url: Uri = format!("ws://{}/r/{room}", target.authority).parse().map_err(|error| blocked(&error))?;
+        let url: Uri =
+            format!("ws://{}{}/r/{room}", target.authority, target.prefix).parse().map_err(|error| blocked(&error))?;
         let request = origin
             .into_iter()
             .fold(ClientRequestBuilder::new(url), |request, origin| request.with_header("Origin", origin.to_string()));
-        let (mut websocket, _) = tungstenite::client(request, tcp).map_err(|error| blocked(&error))?;
+        let (mut websocket, _) = tungstenite::client(request, tcp).map_err(|error| match error {
+            HandshakeError::Failure(tungstenite::Error::Http(response)) if is_upgrade_required(&response) => {
+                blocked(&"the request reaches the server without Upgrade, because a proxy does not pass it on")
+            }
+            error => blocked(&error),
+        })?;
 
         let started = Instant::now();
         let (peer, offer) = Peer::offer(started, &Identity::generate(), seed);
@@ -628,20 +694,57 @@ mod tests {
 
     #[test]
     fn a_url_names_a_server_or_a_room() {
-        let check = |text: &str, expected: Option<(&str, u16, Option<&str>)>| {
+        let check = |text: &str, expected: Option<(&str, u16, &str, Option<&str>)>| {
             let read = target(text).ok();
-            let read = read.as_ref().map(|target| (target.host.as_str(), target.port, target.room.as_deref()));
+            let read = read
+                .as_ref()
+                .map(|target| (target.host.as_str(), target.port, target.prefix.as_str(), target.room.as_deref()));
             assert_eq!(read, expected, "{text}");
         };
-        check("http://192.0.2.7:8080/", Some(("192.0.2.7", 8080, None)));
-        check("http://192.0.2.7:8080", Some(("192.0.2.7", 8080, None)));
-        check("http://play.example/r/lobby", Some(("play.example", 80, Some("lobby"))));
-        check("http://[2001:db8::7]:8080/doctor", Some(("2001:db8::7", 8080, None)));
-        for text in ["https://play.example/", "ws://play.example/", "play.example", "http://h/r/a.b", "http://h/x", ""]
+        check("http://192.0.2.7:8080/", Some(("192.0.2.7", 8080, "", None)));
+        check("http://192.0.2.7:8080", Some(("192.0.2.7", 8080, "", None)));
+        check("http://play.example/r/lobby", Some(("play.example", 80, "", Some("lobby"))));
+        check("http://[2001:db8::7]:8080/doctor", Some(("2001:db8::7", 8080, "", None)));
+        check("http://h/game", Some(("h", 80, "/game", None)));
+        check("http://h/game/", Some(("h", 80, "/game", None)));
+        check("http://h/a/game/doctor", Some(("h", 80, "/a/game", None)));
+        check("http://h/a/game/r/lobby", Some(("h", 80, "/a/game", Some("lobby"))));
+        for text in ["https://play.example/", "ws://play.example/", "play.example", "http://h/r/a.b", "http://h/r/", ""]
         {
             check(text, None);
         }
         assert!(target("https://play.example/").is_err_and(|sentence| sentence.contains("/doctor")));
+    }
+
+    #[test]
+    fn what_a_proxy_changes_has_its_remedy() {
+        let check = |url: &str, seen: Seen, expected: &[(&str, &str)]| {
+            let found = way(&target(url).expect("a URL"), &seen);
+            let told: Vec<_> = found.iter().filter(|found| found.verdict != Verdict::Ok).collect();
+            let checks: Vec<&str> = told.iter().map(|found| found.check.as_str()).collect();
+            assert_eq!(checks, expected.iter().map(|(check, _)| *check).collect::<Vec<_>>(), "{url} {seen:?}");
+            for (found, (_, remedy)) in told.iter().zip(expected) {
+                assert!(found.remedy.contains(remedy), "{found:?}");
+            }
+        };
+        let seen = |host: &str| Seen { host: host.to_owned(), ..Seen::default() };
+        check("http://play.example/", seen("play.example"), &[]);
+        check("http://Play.Example/", seen("play.example:80"), &[]);
+        check("http://127.0.0.1:8081/game/", seen("127.0.0.1:8081"), &[]);
+        check("http://127.0.0.1:8081/", seen("127.0.0.1"), &[("host", "$http_host;")]);
+        check("http://play.example/", seen("backend"), &[("host", "--origin http://play.example.")]);
+        check("http://play.example/", seen(""), &[("host", NGINX_HOST)]);
+        let forwarded = Seen {
+            forwarded_host: Some("play.example, inner".to_owned()),
+            forwarded_proto: Some("https".to_owned()),
+            forwarded_for: Some("192.0.2.9".to_owned()),
+            upgrades_dropped: 3,
+            ..seen("backend")
+        };
+        let known = Seen { proxy_trusted: true, ..forwarded.clone() };
+        check("http://play.example/", known, &[("scheme", NGINX_SCHEME), ("upgrade", NGINX_UPGRADE)]);
+        let expected = [("host", NGINX_HOST), ("proxy", "--trusted-proxy"), ("upgrade", NGINX_UPGRADE)];
+        check("http://play.example/", forwarded, &expected);
     }
 
     #[test]

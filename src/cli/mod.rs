@@ -28,6 +28,7 @@ use crate::driver::{self, Driver, Options, Record};
 use crate::game::{Game, Refusal, RoomInfo};
 use crate::games::{Arena, Relay};
 use crate::limits;
+use crate::log_limit::PLAYERS;
 
 const ARENA_PAGE: &str = include_str!("../../client-js/pages/arena/index.html");
 const RELAY_PAGE: &str = include_str!("../../client-js/pages/relay/index.html");
@@ -340,7 +341,7 @@ fn start<G: Game>(
     })
 }
 
-/// Initialises the log for the number of `-v`.
+/// Initialises the log for the number of `-v`. Lines about refused and removed players are always logged.
 fn log_at(verbose: u8) {
     let level = match verbose {
         0 => LevelFilter::Warn,
@@ -350,7 +351,11 @@ fn log_at(verbose: u8) {
     };
     // At trace level tungstenite logs message contents: tokens, and line breaks that look like log lines.
     let of_websockets = level.min(LevelFilter::Debug);
-    env_logger::Builder::new().filter_level(level).filter_module("tungstenite", of_websockets).init();
+    env_logger::Builder::new()
+        .filter_level(level)
+        .filter_module(PLAYERS, level.max(LevelFilter::Info))
+        .filter_module("tungstenite", of_websockets)
+        .init();
 }
 
 /// Runs a server until it is stopped. `prepare` configures what options don't, and may return a line to print.

@@ -44,12 +44,35 @@ pub(crate) struct Finding {
     pub(crate) remedy: String,
 }
 
+/// What makes nginx tell the server by which name it was asked, and over what.
+pub(crate) const NGINX_HOST: &str = "proxy_set_header Host $http_host;";
+pub(crate) const NGINX_SCHEME: &str = "proxy_set_header X-Forwarded-Proto $scheme;";
+/// What makes nginx pass the upgrade to a websocket on.
+pub(crate) const NGINX_UPGRADE: &str = "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; \
+    proxy_set_header Connection \"upgrade\";";
+
+/// What a request told of the way it has come, and others before it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Seen {
+    pub(crate) host: String,
+    pub(crate) forwarded_host: Option<String>,
+    pub(crate) forwarded_proto: Option<String>,
+    pub(crate) forwarded_for: Option<String>,
+    /// Whether its sender is a proxy that is believed.
+    pub(crate) proxy_trusted: bool,
+    /// Requests of the last ten minutes that a proxy had taken the upgrade to a websocket from.
+    pub(crate) upgrades_dropped: u64,
+}
+
 /// The JSON of `/doctor.json`: nothing in it that a player is not told anyway, but for the OS's limits.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     /// What the server's clock shows: milliseconds since 1970.
     pub(crate) unix_ms: u64,
     pub(crate) findings: Vec<Finding>,
+    #[serde(default)]
+    pub(crate) seen: Seen,
 }
 
 impl Finding {
@@ -81,12 +104,13 @@ impl Premises {
         Premises { tcp, udp, is_told_an_address, shortages: sockets.shortages() }
     }
 
-    /// What there is to say to somebody who is told of these addresses.
-    pub(super) fn report(&self, advertised: &[SocketAddr]) -> Report {
+    /// What there is to say to somebody who is told of these addresses, and whose request told this.
+    pub(super) fn report(&self, advertised: &[SocketAddr], seen: Seen) -> Report {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Report {
             unix_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
             findings: self.findings(advertised, is_container()),
+            seen,
         }
     }
 
@@ -163,7 +187,7 @@ pub(crate) fn examine(options: &Options) -> Vec<Finding> {
         let source = Site::new("".into(), Some(&directory)).err()?;
         Some(BindError::Public { directory, source }.into())
     });
-    premises.report(&advertised).findings.into_iter().chain(unreadable).collect()
+    premises.report(&advertised, Seen::default()).findings.into_iter().chain(unreadable).collect()
 }
 
 /// As far as the server may raise its limit.

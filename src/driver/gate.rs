@@ -15,24 +15,22 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::{Duration, Instant};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::bind::is_private;
+use super::doctor::{NGINX_HOST, NGINX_SCHEME};
 use super::http::{Method, Request, Response, Sender, Status};
 use crate::rate::canonical;
 use crate::wire::codes::ErrorCode;
 use crate::wire::signaling::Fault;
 
-/// Least time between two log lines about pages that may not play here.
-const LOG_INTERVAL: Duration = Duration::from_secs(1);
 /// Origins that pages without an address of their own have.
 const UNNAMED: [&str; 2] = ["null", "file://"];
 /// Seconds for which a browser may keep the answer to a preflight; those of Chromium keep none for longer.
 const PREFLIGHT_SECONDS: &str = "7200";
-/// Characters of an origin that are logged.
-const LOGGED_CHARS: usize = 100;
+/// Characters of a host that are repeated in a sentence.
+const HOST_CHARS: usize = 100;
 
 /// The origin of a page, as browsers write it (RFC 6454 §6.2): scheme, host, and the port where it is not the scheme's
 /// own.
@@ -121,7 +119,6 @@ pub(super) struct Gate {
     /// Whether it has an address that anybody reaches.
     is_public: bool,
     refused: u64,
-    logged: Option<Instant>,
 }
 
 impl Gate {
@@ -129,7 +126,7 @@ impl Gate {
     pub(super) fn new(origins: Vec<Origin>, proxies: Vec<IpNet>, public: &[SocketAddr]) -> Gate {
         let is_public = public.iter().any(|address| !is_private(address.ip()));
         let proxies = proxies.into_iter().map(canonical_prefix).collect();
-        Gate { origins, proxies, is_public, refused: 0, logged: None }
+        Gate { origins, proxies, is_public, refused: 0 }
     }
 
     /// Websockets that were refused because of their page.
@@ -146,7 +143,6 @@ impl Gate {
     /// is refused.
     pub(super) fn check(
         &mut self,
-        now: Instant,
         sender: &Sender,
         remote: SocketAddr,
         local: Option<IpAddr>,
@@ -164,14 +160,7 @@ impl Gate {
             return Ok(player);
         }
         self.refused += 1;
-        if self.logged.is_none_or(|logged| now >= logged + LOG_INTERVAL) {
-            self.logged = Some(now);
-            let text: String = text.chars().take(LOGGED_CHARS).collect();
-            let (remedy, host) = (origin.as_ref().map_or(String::new(), remedy), sender.host.get(..LOGGED_CHARS));
-            let host = host.unwrap_or(&sender.host);
-            log::warn!("{player}: pages of {text:?} may not play here (Host is {host:?}){remedy}");
-        }
-        Err(Fault::new(ErrorCode::Origin, refusal("play on", origin.as_ref())))
+        Err(Fault::new(ErrorCode::Origin, self.refusal("play on", origin.as_ref(), sender, remote.ip())))
     }
 
     /// What the page behind a request on a connection from `remote` to `local` may read.
@@ -185,7 +174,10 @@ impl Gate {
         if origin.as_ref().is_some_and(|origin| self.may_play(origin, sender, remote.ip(), is_inside)) {
             Permission { origin, refusal: None }
         } else {
-            Permission { origin: None, refusal: Some(refusal("read this from", origin.as_ref())) }
+            Permission {
+                origin: None,
+                refusal: Some(self.refusal("read this from", origin.as_ref(), sender, remote.ip())),
+            }
         }
     }
 
@@ -214,9 +206,48 @@ impl Gate {
         if !self.origins.is_empty() {
             return self.origins.contains(origin);
         }
-        let host = self.forwarded(&sender.forwarded_host, remote).unwrap_or_else(|| sender.host.clone());
-        let proto = self.forwarded(&sender.forwarded_proto, remote);
+        let (host, proto) = self.asked_as(sender, remote);
         origin.is_of(&host, proto.as_deref()) && (!is_inside || origin.is_literal())
+    }
+
+    /// Why pages may not do that to this server, and what to do.
+    fn refusal(&self, act: &str, origin: Option<&Origin>, sender: &Sender, remote: IpAddr) -> String {
+        let Some(origin) = origin else {
+            return format!("This page may not {act} this server: its Origin is not one that browsers send.");
+        };
+        if UNNAMED.contains(&origin.0.as_str()) {
+            return format!(
+                "Pages without an address of their own, as files and sandboxed frames are, may not {act} this server: \
+                open the page from a web server{}.",
+                or_start(origin)
+            );
+        }
+        let pages = format!("Pages of {origin} may not {act} this server");
+        let (host, proto) = self.asked_as(sender, remote);
+        if !self.origins.is_empty() || origin.is_of(&host, proto.as_deref()) {
+            return format!("{pages}{}.", remedy(origin));
+        }
+        if let Some(proto) = proto.filter(|_| origin.is_of(&host, None)) {
+            return format!(
+                "{pages}: Origin is {origin}, X-Forwarded-Proto is {:?}. Let the proxy tell the scheme (nginx: \
+                {NGINX_SCHEME}){}.",
+                proto.chars().take(HOST_CHARS).collect::<String>(),
+                or_start(origin)
+            );
+        }
+        let field = if self.forwarded(&sender.forwarded_host, remote).is_some() { "X-Forwarded-Host" } else { "Host" };
+        format!(
+            "{pages}: Origin is {origin}, {field} is {:?}. If both are this server, let the proxy between pass the \
+            name on (nginx: {NGINX_HOST}){}.",
+            host.chars().take(HOST_CHARS).collect::<String>(),
+            or_start(origin)
+        )
+    }
+
+    /// The host and the scheme by which the server was asked, by the word of a proxy that is believed.
+    fn asked_as(&self, sender: &Sender, remote: IpAddr) -> (String, Option<String>) {
+        let host = self.forwarded(&sender.forwarded_host, remote).unwrap_or_else(|| sender.host.clone());
+        (host, self.forwarded(&sender.forwarded_proto, remote))
     }
 
     /// The first entry of a field that only a proxy is believed.
@@ -267,19 +298,6 @@ impl Permission {
 /// The origin that a browser sent, where it is one as browsers write it.
 fn origin(text: &str) -> Option<Origin> {
     Origin::parse(text).filter(|origin| origin.0 == text)
-}
-
-/// Why pages may not do that to this server, and what to do.
-fn refusal(act: &str, origin: Option<&Origin>) -> String {
-    match origin {
-        Some(origin) if UNNAMED.contains(&origin.0.as_str()) => format!(
-            "Pages without an address of their own, as files and sandboxed frames are, may not {act} this server: open \
-            the page from a web server{}.",
-            or_start(origin)
-        ),
-        Some(origin) => format!("Pages of {origin} may not {act} this server{}.", remedy(origin)),
-        None => format!("This page may not {act} this server: its Origin is not one that browsers send."),
-    }
 }
 
 fn remedy(origin: &Origin) -> String {
@@ -390,9 +408,8 @@ mod tests {
 
     /// Whether the gate lets a connection between these addresses in.
     fn ask(mut gate: Gate, sender: &Sender, remote: &str, local: &str) -> bool {
-        let now = Instant::now();
         let remote = SocketAddr::new(remote.parse().expect("an address"), 9);
-        gate.check(now, sender, remote, Some(local.parse().expect("an address"))).is_ok()
+        gate.check(sender, remote, Some(local.parse().expect("an address"))).is_ok()
     }
 
     #[test]
@@ -454,7 +471,7 @@ mod tests {
     fn pages_without_an_address_play_where_that_is_named_and_are_told_so() {
         for text in UNNAMED {
             let sender = Sender { host: "h".to_owned(), origin: Some(text.to_owned()), ..Sender::default() };
-            let check = |mut gate: Gate| gate.check(Instant::now(), &sender, "127.0.0.1:9".parse().unwrap(), None);
+            let check = |mut gate: Gate| gate.check(&sender, "127.0.0.1:9".parse().unwrap(), None);
             let refused = check(gate(&[], &[])).expect_err("not named").message;
             assert!(refused.ends_with(&format!("start the server with --origin {text}.")), "{refused}");
             check(gate(&[text], &[])).expect("the advice works");

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tungstenite::Bytes;
 
-use super::doctor::{Finding, Premises, capitalised};
+use super::doctor::{Finding, Premises, Seen, capitalised};
 use super::http::{Body, Response, Status};
 use super::metrics::{self, Tcp};
 use super::recorder::Recordings;
@@ -28,6 +28,15 @@ pub(super) enum Live {
     Doctor,
 }
 
+/// Who asks for it.
+pub(super) struct Asker {
+    /// Why they may not read it.
+    pub(super) refusal: Option<String>,
+    /// The address on which the request came in.
+    pub(super) local: Option<IpAddr>,
+    pub(super) seen: Seen,
+}
+
 /// Where it comes from, the server itself aside.
 pub(super) struct Sources<'a> {
     pub(super) udp: &'a mut Udp,
@@ -36,17 +45,17 @@ pub(super) struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    /// The response to a request that came in on the address `local`. Who may not read it is told why: a doctor in its
-    /// own form.
+    /// Who may not read it is told why: a doctor in its own form.
     pub(super) fn answer<G: Game>(
         &mut self,
         what: Live,
-        refusal: Option<&str>,
+        asker: Asker,
         now: Instant,
         server: &Server<G>,
-        local: Option<IpAddr>,
         tcp: Tcp,
     ) -> Response {
+        let Asker { refusal, local, seen } = asker;
+        let refusal = refusal.as_deref();
         let status = if refusal.is_some() { Status::Forbidden } else { Status::Ok };
         let response =
             |content_type, bytes: Vec<u8>| Response::new(status, content_type, Body::Bytes(Bytes::from(bytes)));
@@ -61,7 +70,7 @@ impl Sources<'_> {
             }
             (Live::Doctor, refusal) => {
                 let advertised = local.map(|local| server.candidates(local)).unwrap_or_default();
-                let mut report = self.premises.report(&advertised);
+                let mut report = self.premises.report(&advertised, seen);
                 if let Some((says, remedy)) = refusal.map(|refusal| refusal.split_once(": ").unwrap_or((refusal, ""))) {
                     report.findings = vec![Finding::fail("host", format!("{says}."), capitalised(remedy))];
                 }

@@ -83,6 +83,10 @@ pub(super) struct HttpCounters {
     pub(super) malformed: u64,
     /// Requests of pages for what they may not read.
     pub(super) forbidden: u64,
+    /// Requests for a websocket that a proxy had taken the upgrade from.
+    pub(super) lost_upgrade: u64,
+    /// Websockets that were asked for where there are none, or with cookies that are too long.
+    pub(super) no_websocket: u64,
     /// Connections past a limit.
     pub(super) crowded: u64,
     /// Connections that were closed between two requests, because others needed their place.
@@ -154,6 +158,8 @@ pub(super) fn text<G: Game>(
         &[
             ("malformed", http.malformed),
             ("forbidden", http.forbidden),
+            ("lost_upgrade", http.lost_upgrade),
+            ("no_websocket", http.no_websocket),
             ("crowded", http.crowded),
             ("evicted", http.evicted),
         ],

@@ -20,6 +20,7 @@ mod recorder;
 mod site;
 mod tcp;
 mod udp;
+mod upgrades;
 mod websocket;
 
 use std::borrow::Cow;
@@ -53,6 +54,7 @@ use crate::auth::Keys;
 use crate::game::{Game, Refusal, RoomInfo};
 use crate::hooks::{ArrivalId, Decision, Hooks};
 use crate::limits;
+use crate::log_limit::Throttle;
 use crate::server::{Config, ExternalError, RoomStatus, Server};
 use crate::wire::signaling::RoomName;
 
@@ -74,8 +76,9 @@ const INTERFACES_INTERVAL: Duration = Duration::from_secs(1);
 const WORLD_CLOCK_INTERVAL: Duration = Duration::from_secs(1);
 /// When to accept again where the OS refused to: it has no file descriptor left, say.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-/// Least time between two log lines about that.
-const ACCEPT_LOG_INTERVAL: Duration = Duration::from_secs(1);
+/// Limits the log lines about that, and those about ticks that were skipped.
+const ACCEPT_LOG: Throttle = Throttle::new(1, Duration::from_secs(10));
+const MISSED_LOG: Throttle = Throttle::new(3, Duration::from_secs(10));
 
 const WAKER: Token = Token(0);
 const SIGNALS: Token = Token(1);
@@ -351,6 +354,9 @@ pub struct Driver<G: Game> {
     interfaces: Vec<IpAddr>,
     interfaces_read: Instant,
     world_clock_read: Instant,
+    /// How long the ticks and timers of the last turn that had any took.
+    ticks_took: Duration,
+    missed_log: Throttle,
     premises: Premises,
     /// Dropped after the server, which ends its recordings first.
     recordings: Option<Recordings>,
@@ -362,7 +368,7 @@ struct Listener {
     readable: bool,
     /// When to try again after an error.
     retry: Option<Instant>,
-    logged: Option<Instant>,
+    log: Throttle,
 }
 
 impl<G: Game> Driver<G> {
@@ -402,7 +408,7 @@ impl<G: Game> Driver<G> {
         let mut listeners = Vec::new();
         for (index, mut socket) in sockets.tcp.into_iter().enumerate() {
             registry.register(&mut socket, Token(LISTENERS + index), Interest::READABLE)?;
-            listeners.push(Listener { socket, readable: true, retry: None, logged: None });
+            listeners.push(Listener { socket, readable: true, retry: None, log: ACCEPT_LOG });
         }
         let mut udp = Udp::new(sockets.udp)?;
         for (index, socket) in udp.sockets().enumerate() {
@@ -421,6 +427,7 @@ impl<G: Game> Driver<G> {
         config.udp_port = udp_port;
         config.public = with_port(&options.public_addresses, udp_port);
         config.interfaces.clone_from(&interfaces);
+        options.keys.iter().flat_map(Keys::ignored).for_each(|sentence| log::warn!("{sentence}"));
         config.keys = options.keys.map(Rc::new);
         config.unix_time = unix_time();
         let gate = Gate::new(options.origins, options.trusted_proxies, &options.public_addresses);
@@ -452,6 +459,8 @@ impl<G: Game> Driver<G> {
             interfaces,
             interfaces_read: now,
             world_clock_read: now,
+            ticks_took: Duration::ZERO,
+            missed_log: MISSED_LOG,
             premises,
             recordings,
         })
@@ -600,11 +609,15 @@ impl<G: Game> Driver<G> {
         if now >= self.world_clock_read + WORLD_CLOCK_INTERVAL {
             self.world_clock_read = now;
             self.server.handle_unix_time(now, unix_time());
+            self.connections.flush_log(now);
         }
         self.take_in_datagrams(now, TURN_DATAGRAMS);
         self.inside.deliver(now, &mut self.server);
-        if self.server.poll_timeout().is_some_and(|deadline| deadline <= now) {
+        if let Some(deadline) = self.server.poll_timeout().filter(|&deadline| deadline <= now) {
+            let before = self.server.missed_ticks();
             self.server.handle_timeout(now);
+            self.note_missed(now, now - deadline, self.server.missed_ticks() - before);
+            self.ticks_took = now.elapsed();
         }
         self.send_datagrams();
         let mut budget = Budget::of_turn();
@@ -612,6 +625,15 @@ impl<G: Game> Driver<G> {
         self.serve_connections(now, budget);
         // What came over TCP may have made some to send.
         self.send_datagrams();
+    }
+
+    /// Warns of ticks that were skipped because the loop was late.
+    fn note_missed(&mut self, now: Instant, late: Duration, missed: u64) {
+        if let Some(line) = skipped(missed, late, self.ticks_took)
+            && let Some(left_out) = self.missed_log.take(now)
+        {
+            log::warn!("{line}{left_out}");
+        }
     }
 
     /// Takes in about so many of each socket.
@@ -698,8 +720,7 @@ impl Listener {
                     _ => {
                         // No edge will tell when it can go on.
                         self.retry = Some(now + ACCEPT_RETRY);
-                        if self.logged.is_none_or(|logged| now >= logged + ACCEPT_LOG_INTERVAL) {
-                            self.logged = Some(now);
+                        if self.log.take(now).is_some() {
                             log::warn!("connections wait: {error}; raise the limit of open files (ulimit -n)");
                         }
                         return false;
@@ -715,6 +736,19 @@ impl Listener {
 fn with_port(addresses: &[SocketAddr], udp_port: u16) -> Vec<SocketAddr> {
     let port = |address: &SocketAddr| if address.port() == 0 { udp_port } else { address.port() };
     addresses.iter().map(|address| SocketAddr::new(address.ip(), port(address))).collect()
+}
+
+/// What to say of ticks that were skipped as the loop was so late, where that is long, after ticks that took so long.
+fn skipped(missed: u64, late: Duration, took: Duration) -> Option<String> {
+    if missed == 0 || late <= limits::CLOCK_GAP {
+        return None;
+    }
+    let cause = if took >= late / 2 {
+        format!("the ticks before took {} ms; a game must not wait or compute for so long", took.as_millis())
+    } else {
+        "this machine is overloaded, or the process was stopped".to_owned()
+    };
+    Some(format!("{missed} ticks were skipped, as they came {} ms late: {cause}", late.as_millis()))
 }
 
 /// How long ago the deadline was, where that is so long that the process must have been stopped.

@@ -13,7 +13,8 @@ use tungstenite::Bytes;
 
 use super::http::{Body, Coding, Method, Representation, Request, Response, Status, Upgrade};
 use super::live::Live;
-use crate::wire::signaling::RoomName;
+use crate::wire::codes::ErrorCode;
+use crate::wire::signaling::{Fault, RoomName};
 
 const ICON: &str = concat!(
     r##"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">"##,
@@ -29,6 +30,9 @@ const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 const WELL_KNOWN: &str = ".well-known";
 const INDEX: &str = "index.html";
 
+/// Bytes of a path that are repeated in a sentence.
+const NAMED_BYTES: usize = 100;
+
 /// What a request gets.
 #[derive(Debug)]
 pub(super) enum Answer {
@@ -37,6 +41,10 @@ pub(super) enum Answer {
     Websocket {
         upgrade: Upgrade,
         room: Option<RoomName>,
+    },
+    /// The connection may become a websocket, but there is none at its path.
+    NoWebsocket {
+        fault: Fault,
     },
 }
 
@@ -87,7 +95,7 @@ impl Site {
             return match (room, request.path.as_str()) {
                 (Some(Some(room)), _) => Answer::Websocket { upgrade, room: Some(room) },
                 (None, "/api") => Answer::Websocket { upgrade, room: None },
-                _ => Answer::Response(not_found("Websockets open at /r/{room} and at /api.")),
+                _ => Answer::NoWebsocket { fault: no_websocket(&request.path) },
             };
         }
         if request.method == Method::Options {
@@ -275,6 +283,20 @@ impl Found {
     }
 }
 
+fn no_websocket(path: &str) -> Fault {
+    let sentence = match path.rsplit_once("/r/") {
+        Some(("", _)) => {
+            "The address names no room: a name has 1 to 64 characters, letters, digits, _ and -.".to_owned()
+        }
+        Some((prefix, _)) if prefix.len() <= NAMED_BYTES => format!(
+            "Websockets open at /r/ROOM and at /api, not below {prefix:?}: a proxy that serves a path of its own must \
+            leave it out (nginx: proxy_pass with a slash at the end of its address)."
+        ),
+        _ => "Websockets open at /r/ROOM and at /api.".to_owned(),
+    };
+    Fault::new(ErrorCode::BadRoom, sentence)
+}
+
 fn not_found(sentence: &str) -> Response {
     Response::sentence(Status::NotFound, sentence)
 }
@@ -422,7 +444,7 @@ mod tests {
     fn response(site: &Site, request: &Request) -> Response {
         match site.answer(request, |_| Response::sentence(Status::Ok, "live")) {
             Answer::Response(response) => response,
-            Answer::Websocket { .. } => panic!("a response is expected"),
+            Answer::Websocket { .. } | Answer::NoWebsocket { .. } => panic!("a response is expected"),
         }
     }
 
@@ -479,12 +501,23 @@ mod tests {
     fn websockets_open_at_rooms_and_at_the_api() {
         let room = |path| match plain().answer(&open(path), |_| Response::sentence(Status::Ok, "live")) {
             Answer::Websocket { room, .. } => Ok(room.map(|room| room.as_str().to_owned())),
-            Answer::Response(response) => Err(response.status),
+            Answer::NoWebsocket { fault } => Err(fault),
+            Answer::Response(response) => panic!("{:?}", response.status),
         };
         assert_eq!(room("/r/lobby"), Ok(Some("lobby".to_owned())));
         assert_eq!(room("/api"), Ok(None));
-        for path in ["/", "/r/", "/r/a.b", "/rooms"] {
-            assert_eq!(room(path), Err(Status::NotFound), "{path}");
+        let long = format!("/{}/r/a", "x".repeat(5_000));
+        for (path, word) in [
+            ("/", "at /r/ROOM and at /api"),
+            ("/rooms", "at /r/ROOM and at /api"),
+            ("/r/", "1 to 64 characters"),
+            ("/r/a.b", "1 to 64 characters"),
+            ("/game/r/lobby", "not below \"/game\""),
+            (&long, "at /r/ROOM and at /api"),
+        ] {
+            let fault = room(path).expect_err("no room");
+            assert_eq!(fault.code, ErrorCode::BadRoom, "{path:.20}");
+            assert!(fault.message.contains(word) && fault.message.len() < 400, "{}", fault.message);
         }
     }
 

@@ -11,18 +11,21 @@ use mio::{Interest, Registry, Token};
 use slab::Slab;
 use socket2::{SockRef, TcpKeepalive};
 
+use super::doctor::Seen;
 use super::gate::Gate;
-use super::http::{Malformed, Method, Outgoing, Reader, Request, Response, Status};
-use super::live::Sources;
+use super::http::{Malformed, Method, Outgoing, Reader, Request, Response, Sender, Status};
+use super::live::{Asker, Sources};
 use super::metered::{Budget, Metered};
 use super::metrics::{HttpCounters, Tcp};
 use super::site::{Answer, Site};
+use super::upgrades::DroppedUpgrades;
 use super::websocket::{Closed, Gone, Received, Websocket};
 use crate::game::Game;
 use crate::limits::{CALL_WORK, CONNECTIONS, REQUEST_WORK, TURN_ACCEPTS, UNJOINED_PER_ADDRESS};
+use crate::log_limit::{PlayerLog, Who};
 use crate::rate::{canonical, network};
 use crate::server::{Connect, ConnectionId, Disconnect, Server, Signal};
-use crate::wire::codes::CLOSE_REFUSED;
+use crate::wire::codes::{CLOSE_REFUSED, ErrorCode};
 use crate::wire::signaling::{self, Fault, RoomName};
 
 /// How long a chunk of a response may take, and how long a websocket may take no byte of what waits for it.
@@ -31,6 +34,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connections past a limit that are told so at once, before others are just closed.
 const REFUSED: usize = 256;
+/// After which time somebody may try again for whom there was no place.
+const CROWDED_RETRY: Duration = Duration::from_secs(5);
 /// Silence after which the OS asks whether the other end is there, then how often.
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10));
@@ -46,6 +51,8 @@ struct Admission {
     /// Connections that are not websockets yet.
     http: BTreeMap<IpAddr, usize>,
     counters: HttpCounters,
+    dropped_upgrades: DroppedUpgrades,
+    player_log: PlayerLog,
 }
 
 /// How a connection is counted.
@@ -58,8 +65,16 @@ enum Admitted {
 
 impl Admission {
     fn new(gate: Gate) -> Admission {
-        let counters = HttpCounters::default();
-        Admission { gate, places: CONNECTIONS, open: 0, refused: 0, http: BTreeMap::new(), counters }
+        Admission {
+            gate,
+            places: CONNECTIONS,
+            open: 0,
+            refused: 0,
+            http: BTreeMap::new(),
+            counters: HttpCounters::default(),
+            dropped_upgrades: DroppedUpgrades::new(),
+            player_log: PlayerLog::default(),
+        }
     }
 
     fn admit(&mut self, remote: IpAddr) -> Result<Admitted, Status> {
@@ -193,6 +208,8 @@ struct Http {
     reader: Reader,
     outgoing: Option<Outgoing>,
     next: Next,
+    /// Past which limit the connection is: it is told so when it is known whether a page waits for a websocket.
+    crowded: Option<Status>,
 }
 
 /// What follows a response.
@@ -276,6 +293,11 @@ impl Connections {
         self.admission.places = places;
     }
 
+    /// Says how many log lines were left out.
+    pub(super) fn flush_log(&mut self, now: Instant) {
+        self.admission.player_log.flush(now);
+    }
+
     /// Whether a connection has more to do than there was time for.
     pub(super) fn is_ready(&self) -> bool {
         !self.ready.is_empty()
@@ -299,17 +321,16 @@ impl Connections {
         let _ = socket.set_nodelay(true);
         let _ = SockRef::from(&socket).set_tcp_keepalive(&KEEPALIVE);
         let socket = Metered::new(socket);
-        let mut http = Http { socket, reader: Reader::new(now, self.keep_alive), outgoing: None, next: Next::Request };
-        if let Some(status) = refusal {
+        let mut http = Http {
+            socket,
+            reader: Reader::new(now, self.keep_alive),
+            outgoing: None,
+            next: Next::Request,
+            crowded: refusal,
+        };
+        if refusal.is_some() {
             log::debug!("{remote}: refused, too many connections");
             self.admission.counters.crowded += 1;
-            let sentence = if status == Status::TooManyRequests {
-                "Too many connections come from this address: close some, or try again in a few seconds."
-            } else {
-                "The server has no place left: try again in a few seconds."
-            };
-            http.outgoing = Some(Response::sentence(status, sentence).into_outgoing(Method::Get, None));
-            http.next = Next::Close;
         }
         let entry = self.slots.vacant_entry();
         let slot = entry.key();
@@ -590,26 +611,74 @@ impl Connection {
     ) {
         let local = http.socket.get_ref().local_addr().ok().map(|local| local.ip());
         let Context { now, server, site, sources } = context;
-        let permission = admission.gate.permission(&request.sender, self.remote, local);
-        let tcp = Tcp { refused_pages: admission.gate.refused(), http: admission.counters, closed: *closed };
-        let live = |what| sources.answer(what, permission.refusal.as_deref(), *now, server, local, tcp);
+        if let Some(rejection) = rejection(http.crowded, request) {
+            admission.counters.no_websocket += u64::from(request.has_lost_cookies);
+            self.reject(http, request, rejection, *now, admission);
+            return;
+        }
+        let keep_alive = request.keep_alive.then(|| http.reader.keep_alive());
         let next = if request.keep_alive { Next::Request } else { Next::Close };
-        (http.outgoing, http.next) = match site.answer(request, live) {
+        if request.has_lost_upgrade {
+            admission.counters.lost_upgrade += 1;
+            let sentence = admission.dropped_upgrades.note(*now, self.remote);
+            let response = Response::sentence(Status::UpgradeRequired, &sentence);
+            (http.outgoing, http.next) = (Some(response.into_outgoing(request.method, keep_alive)), next);
+            return;
+        }
+        let mut permission = admission.gate.permission(&request.sender, self.remote, local);
+        let tcp = Tcp { refused_pages: admission.gate.refused(), http: admission.counters, closed: *closed };
+        let asker = Asker { refusal: permission.refusal.take(), local, seen: self.seen(request, *now, admission) };
+        let live = |what| sources.answer(what, asker, *now, server, tcp);
+        match site.answer(request, live) {
             Answer::Response(response) => {
                 log::trace!("{}: {:?} {}", self.remote, request.path, response.status as u16);
                 admission.counters.forbidden += u64::from(response.status == Status::Forbidden);
-                let keep_alive = request.keep_alive.then(|| http.reader.keep_alive());
-                (Some(permission.apply(request, response).into_outgoing(request.method, keep_alive)), next)
+                let response = permission.apply(request, response);
+                (http.outgoing, http.next) = (Some(response.into_outgoing(request.method, keep_alive)), next);
             }
             Answer::Websocket { upgrade, room } => {
-                let switching = Outgoing::switching_protocols(&upgrade.accept_key);
-                let next = match admission.gate.check(*now, &request.sender, self.remote, local) {
+                http.outgoing = Some(Outgoing::switching_protocols(&upgrade.accept_key));
+                http.next = match admission.gate.check(&request.sender, self.remote, local) {
                     Ok(remote) => Next::Websocket { room, remote, headers: upgrade.headers },
-                    Err(fault) => Next::Refusal(fault),
+                    Err(fault) => {
+                        let who = Who::at(self.remote, room.as_ref().map(RoomName::as_str));
+                        admission.player_log.note_refused(*now, who, &fault);
+                        Next::Refusal(fault)
+                    }
                 };
-                (Some(switching), next)
             }
+            Answer::NoWebsocket { fault } => {
+                admission.counters.no_websocket += 1;
+                self.reject(http, request, (Status::NotFound, fault), *now, admission);
+            }
+        }
+    }
+
+    /// Refuses a request before its path or its page matter: a page that waits for a websocket learns why in the words of
+    /// signaling, because browsers show it nothing else.
+    fn reject(
+        &mut self,
+        http: &mut Http,
+        request: &Request,
+        (status, fault): (Status, Fault),
+        now: Instant,
+        admission: &mut Admission,
+    ) {
+        let Some(upgrade) = &request.websocket else {
+            let response = Response::sentence(status, &fault.message);
+            (http.outgoing, http.next) = (Some(response.into_outgoing(request.method, None)), Next::Close);
+            return;
         };
+        admission.player_log.note_refused(now, Who::at(self.remote, None), &fault);
+        http.outgoing = Some(Outgoing::switching_protocols(&upgrade.accept_key));
+        http.next = Next::Refusal(fault);
+    }
+
+    fn seen(&self, request: &Request, now: Instant, admission: &mut Admission) -> Seen {
+        let Sender { host, forwarded_host, forwarded_proto, forwarded_for, .. } = request.sender.clone();
+        let proxy_trusted = admission.gate.is_proxy(self.remote.ip());
+        let upgrades_dropped = admission.dropped_upgrades.count(now);
+        Seen { host, forwarded_host, forwarded_proto, forwarded_for, proxy_trusted, upgrades_dropped }
     }
 
     fn refuse(&mut self, http: &mut Http, malformed: Malformed, now: Instant, counters: &mut HttpCounters) {
@@ -774,6 +843,27 @@ impl Connection {
             Ok(()) => State::Lingering(socket),
             Err(_) => State::Gone,
         }
+    }
+}
+
+/// Why a request is refused whatever it is for, and the HTTP status that says so.
+fn rejection(crowded: Option<Status>, request: &Request) -> Option<(Status, Fault)> {
+    let wait = |fault| Fault { retry_after: Some(CROWDED_RETRY), ..fault };
+    match crowded {
+        Some(status @ Status::TooManyRequests) => {
+            let sentence = "Too many connections come from this address: close some, or try again in a few seconds.";
+            Some((status, wait(Fault::new(ErrorCode::RateLimited, sentence))))
+        }
+        Some(status) => {
+            let sentence = "The server has no place left: try again in a few seconds.";
+            Some((status, wait(Fault::new(ErrorCode::RoomFull, sentence))))
+        }
+        None if request.has_lost_cookies => {
+            let sentence = "The cookies of this site are too long for the server, which takes 16 KiB with all other \
+                fields: delete them, or let the game have a host name of its own.";
+            Some((Status::HeadTooLarge, Fault::new(ErrorCode::TooLarge, sentence)))
+        }
+        None => None,
     }
 }
 

@@ -292,6 +292,7 @@ fn idle_connections_give_their_places_to_others_the_oldest_first() {
         server.rest();
     }
     let mut refused = server.connect();
+    refused.write_all(ASK).expect("taken");
     server.rest();
     let mut response = [0; 1024];
     let length = refused.read(&mut response).expect("an answer");
@@ -304,6 +305,25 @@ fn idle_connections_give_their_places_to_others_the_oldest_first() {
     server.driver.connections.handle_shortage();
     let ends: Vec<_> = begun.iter_mut().map(is_at_end).collect();
     assert_eq!(ends, [Some(true); 3], "the operating system's places are scarce");
+}
+
+#[test]
+fn a_page_without_a_place_learns_why_over_its_websocket() {
+    let mut server = Stepped::new("page".to_owned());
+    server.driver.connections.set_places(0);
+    let mut page = server.connect();
+    page.write_all(UPGRADE.as_bytes()).expect("taken");
+    server.rest();
+    let mut bytes = [0; 2048];
+    let length = page.read(&mut bytes).expect("an answer");
+    let told = String::from_utf8_lossy(&bytes[..length]);
+    assert!(told.starts_with("HTTP/1.1 101 ") && told.contains(r#""a":"joinR","s":false,"e":"room_full","#), "{told}");
+    assert!(told.contains(r#""retryAfter":5000"#) && told.ends_with("room_full"), "{told}");
+    let mut silent = server.connect();
+    server.rest();
+    server.now += Duration::from_secs(6);
+    server.rest();
+    assert_eq!(is_at_end(&mut silent), Some(true), "who asks for nothing keeps no place for it");
 }
 
 #[test]
@@ -322,6 +342,8 @@ fn an_address_makes_its_own_idle_connections_give_way_and_no_others() {
     clients.iter_mut().for_each(|client| client.write_all(&ASK[..5]).expect("taken"));
     server.rest();
     let mut refused = server.accept_from("192.0.2.1");
+    refused.write_all(ASK).expect("taken");
+    server.rest();
     assert!(drained(&mut refused) > 0 && is_at_end(&mut refused) == Some(true), "all of them are busy");
     clients.iter_mut().for_each(|client| client.write_all(&ASK[5..]).expect("taken"));
     server.rest();
@@ -341,4 +363,14 @@ fn those_who_never_ask_anything_are_not_kept() {
     server.now += Duration::from_secs(5);
     server.rest();
     assert_eq!(is_at_end(&mut silent), Some(true));
+}
+
+#[test]
+fn ticks_that_are_skipped_are_told_with_their_cause() {
+    let ms = Duration::from_millis;
+    let slept = skipped(180, ms(2_984), ms(3_000)).expect("told");
+    assert!(slept.starts_with("180 ticks were skipped, as they came 2984 ms late: the ticks before took 3000 ms;"));
+    assert!(skipped(180, ms(2_984), ms(2)).expect("told").ends_with("the process was stopped"));
+    assert_eq!(skipped(1, limits::CLOCK_GAP, ms(0)), None, "a hitch");
+    assert_eq!(skipped(0, ms(3_000), ms(0)), None);
 }

@@ -293,7 +293,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::limits::{PLAYER_NAME_CHARS, PLAYERS_PER_ROOM_MAX, SDP_BYTES, SUBJECT_BYTES};
+    use crate::limits::{PLAYER_NAME_BYTES, PLAYERS_PER_ROOM_MAX, SDP_BYTES, SUBJECT_BYTES};
     use crate::wire::signaling::{self, JoinReply, Return, SessionInfo};
 
     /// Holds what arrives, and takes so many bytes.
@@ -427,7 +427,7 @@ mod tests {
             player: u32::MAX,
             socket_id: socket_id.clone(),
             user_id: Some("\"".repeat(SUBJECT_BYTES)),
-            name: "\u{10348}".repeat(PLAYER_NAME_CHARS),
+            name: "n".repeat(PLAYER_NAME_BYTES),
         };
         let welcome = serde_json::value::to_raw_value(&"w".repeat(RELIABLE_DOWN_BYTES - "\"\"".len())).expect("JSON");
         let reply = JoinReply {

@@ -343,7 +343,9 @@ fn what_the_game_cannot_read_costs_its_sender_their_place_and_nobody_else() {
         bench.input(good, 7);
         let outputs = bench.tick();
         let [Output::Left { player, reason: Leave::BadFrame, message }] = &outputs[..] else { panic!("{outputs:?}") };
-        assert_eq!((*player, message.is_empty()), (bad, false));
+        assert_eq!((*player, message.as_str()), (bad, "The game can't read what you sent."));
+        let (player, why) = bench.room.take_unreadable().expect("for the author of the game");
+        assert_eq!((player, why.is_empty(), bench.room.take_unreadable()), (bad, false, None));
         assert_eq!(bench.take_log(), ["leave 1 bad_frame, 1 stay", "tick 2 [2:7]"]);
     }
     // Binary, which JSON has not.

@@ -14,6 +14,7 @@ use super::session::Fate;
 use super::{Connect, ConnectionId, ConnectionKey, Disconnect, RoomKey, Server, SessionKey, Signal, Timer};
 use crate::game::{Game, Identity, PlayerId};
 use crate::limits;
+use crate::log_limit::Who;
 use crate::player::{Body, ReliableFrame};
 use crate::rate::{Allowance, canonical};
 use crate::wire::codes::{CLOSE_REFUSED, ErrorCode, Leave};
@@ -161,6 +162,8 @@ impl Queue {
 
 /// Bytes of the reason in a close frame (RFC 6455 §5.5, less the code).
 const CLOSE_REASON_BYTES: usize = 123;
+/// What a player is told whose queue has outgrown its limit.
+const OVERFULL: &str = "Your connection can't keep up.";
 /// How much sooner than after [`limits::HEARTBEAT_INTERVAL`] the next heartbeat may follow one that was late.
 const HEARTBEAT_HASTE: Duration = Duration::from_millis(150);
 
@@ -210,7 +213,10 @@ impl<G: Game> Server<G> {
             self.close_connection(now, key, Leave::Shutdown.close_code(), "The server is stopping.");
         } else if is_full {
             self.counters.refused_connections += 1;
-            self.close_connection(now, key, CLOSE_REFUSED, ErrorCode::RateLimited.as_str());
+            let fault = Fault::new(ErrorCode::RateLimited, "Too many websockets are open from your address.");
+            self.log_refused(now, key, None, None, &fault);
+            self.push_text(key, signaling::refused_join(&fault).into());
+            self.close_connection(now, key, CLOSE_REFUSED, fault.code.as_str());
         }
     }
 
@@ -244,8 +250,10 @@ impl<G: Game> Server<G> {
     pub(super) fn end_overfull(&mut self, now: Instant) {
         while let Some(key) = self.overfull.pop() {
             if let Some(connection) = self.connections.get_mut(key) {
-                let held = std::mem::replace(&mut connection.stage, Stage::Gone);
-                self.release(now, held, Fate::Over(Leave::Timeout));
+                match std::mem::replace(&mut connection.stage, Stage::Gone) {
+                    Stage::Joined(session) => self.end_session(now, session, Leave::Timeout, OVERFULL),
+                    held => self.release(now, held, Fate::Over(Leave::Timeout)),
+                }
             }
         }
     }
@@ -257,6 +265,21 @@ impl<G: Game> Server<G> {
     pub(super) fn refuse(&mut self, key: ConnectionKey, reply_to: &ReplyTo, fault: &Fault) {
         self.counters.refused_requests += 1;
         self.push_text(key, signaling::refused(reply_to, fault).into());
+    }
+
+    /// Logs that nobody comes in over this connection.
+    pub(super) fn log_refused(
+        &mut self,
+        now: Instant,
+        key: ConnectionKey,
+        room: Option<&RoomName>,
+        name: Option<&str>,
+        fault: &Fault,
+    ) {
+        let Some(connection) = self.connections.get(key) else { return };
+        let room = room.or(connection.connect.room.as_ref()).map(RoomName::as_str);
+        let who = Who { remote: connection.connect.remote, room, player: None, name };
+        self.player_log.note_refused(now, who, fault);
     }
 
     pub(super) fn push_text(&mut self, key: ConnectionKey, text: Rc<str>) {
@@ -287,8 +310,7 @@ impl<G: Game> Server<G> {
         if bytes > limit || !self.addresses.may_queue(remote, bytes, bytes - before) {
             self.counters.overfull_connections += 1;
             connection.queue.clear();
-            let reason = "Your connection can't keep up.".to_owned();
-            connection.queue.push(Waiting::Close { code: Leave::Timeout.close_code(), reason });
+            connection.queue.push(Waiting::Close { code: Leave::Timeout.close_code(), reason: OVERFULL.to_owned() });
             connection.closing = true;
             self.overfull.push(key);
         }

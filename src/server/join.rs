@@ -11,29 +11,61 @@ use super::rooms::Member;
 use super::session::Session;
 use super::tokens::Tokens;
 use super::{ConnectionKey, RoomKey, Server, SessionKey};
-use crate::game::{Game, Join, Link, PlayerId, Welcome};
+use crate::game::{Game, Identity, Join, Link, PlayerId, Welcome};
 use crate::hooks::{Arrival, ArrivalId, Decision};
 use crate::limits;
 use crate::player::Frames;
 use crate::rate::Credit;
 use crate::room;
 use crate::wire::codes::{CLOSE_REFUSED, ErrorCode};
+use crate::wire::name;
 use crate::wire::signaling::{self, Fault, JoinReply, JoinRequest, ReplyTo, Return, RoomName, SessionInfo};
 
 impl<G: Game> Server<G> {
     pub(super) fn handle_join(&mut self, now: Instant, key: ConnectionKey, reply_to: ReplyTo, join: JoinRequest) {
-        let asked = self.check_join(now, key, &reply_to, join).and_then(|asking| self.ask_hooks(now, key, asking));
-        if let Err(fault) = asked {
-            self.refuse_join(now, key, &reply_to, &fault);
+        let name = name::shown(join.name.as_deref());
+        let (room, identity) = match self.check_join(now, key, &join) {
+            Ok(checked) => checked,
+            Err(fault) => {
+                let room = join.room_id.as_deref().and_then(RoomName::parse);
+                self.refuse_join(now, key, &reply_to, room.as_ref(), &name, &fault);
+                return;
+            }
+        };
+        let JoinRequest { data, sdp: offer, .. } = join;
+        let asking = Asking { room, identity, name, data, offer, reply_to };
+        self.try_join(now, key, asking, |server, asking| server.ask_hooks(now, key, asking));
+    }
+
+    /// Brings a request further, or refuses it.
+    fn try_join(
+        &mut self,
+        now: Instant,
+        key: ConnectionKey,
+        asking: Asking,
+        ask: impl FnOnce(&mut Self, Asking) -> Result<(), Fault>,
+    ) {
+        let (reply_to, room, name) = (asking.reply_to.clone(), asking.room.clone(), asking.name.clone());
+        if let Err(fault) = ask(self, asking) {
+            self.refuse_join(now, key, &reply_to, Some(&room), &name, &fault);
         }
     }
 
-    fn refuse_join(&mut self, now: Instant, key: ConnectionKey, reply_to: &ReplyTo, fault: &Fault) {
+    fn refuse_join(
+        &mut self,
+        now: Instant,
+        key: ConnectionKey,
+        reply_to: &ReplyTo,
+        room: Option<&RoomName>,
+        name: &str,
+        fault: &Fault,
+    ) {
         self.count_refused_join(fault.code);
         self.refuse(key, reply_to, fault);
         // A player who is in stays in, and so does one who has asked already; for others there is nothing to wait for.
         let stage = self.connections.get(key).map(|connection| &connection.stage);
         if matches!(stage, Some(Stage::Arrived | Stage::Gone)) {
+            self.log_refused(now, key, room, Some(name), fault);
             self.close_connection(now, key, CLOSE_REFUSED, fault.code.as_str());
         }
     }
@@ -42,9 +74,8 @@ impl<G: Game> Server<G> {
         &mut self,
         now: Instant,
         key: ConnectionKey,
-        reply_to: &ReplyTo,
-        join: JoinRequest,
-    ) -> Result<Asking, Fault> {
+        join: &JoinRequest,
+    ) -> Result<(RoomName, Option<Identity>), Fault> {
         self.expect_arrived(key)?;
         self.admit_address(now, key, false)?;
         signaling::check_version(&join.version)?;
@@ -54,8 +85,7 @@ impl<G: Game> Server<G> {
             None => None,
         };
         self.admit(now, key)?;
-        let name = signaling::shown_name(join.name.as_deref());
-        Ok(Asking { room, identity, name, data: join.data, offer: join.sdp, reply_to: reply_to.clone() })
+        Ok((room, identity))
     }
 
     /// Asks the hooks, and the game where they accept at once.
@@ -90,17 +120,14 @@ impl<G: Game> Server<G> {
             Err(fault) => Err(fault),
         };
         let Some(asking) = self.take_asking(key) else { return };
-        let reply_to = asking.reply_to.clone();
-        if let Err(fault) = decided.and_then(|attached| self.ask_game(now, key, *asking, attached)) {
-            self.refuse_join(now, key, &reply_to, &fault);
-        }
+        self.try_join(now, key, *asking, |server, asking| server.ask_game(now, key, asking, decided?));
     }
 
     /// A hook has decided nothing in time.
     pub(super) fn give_up_decision(&mut self, now: Instant, key: ConnectionKey) {
         let Some(asking) = self.take_asking(key) else { return };
         let fault = self.hooks.give_up();
-        self.refuse_join(now, key, &asking.reply_to, &fault);
+        self.refuse_join(now, key, &asking.reply_to, Some(&asking.room), &asking.name, &fault);
     }
 
     fn take_asking(&mut self, key: ConnectionKey) -> Option<Box<Asking>> {
@@ -174,9 +201,11 @@ impl<G: Game> Server<G> {
         let socket_id = format!("{:016x}{:016x}", self.rng.next_u64(), self.rng.next_u64());
         let info = SessionInfo { player: player.0, socket_id: socket_id.clone(), user_id, name };
         let (tokens, resume) = Tokens::generate(&mut self.rng);
+        let Some(remote) = self.connections.get(carrier).map(|connection| connection.connect.remote) else { return };
         let session = self.sessions.insert(Session {
             room,
             player,
+            remote,
             info: info.clone(),
             attached,
             frames: Frames::new(now),
@@ -202,7 +231,9 @@ impl<G: Game> Server<G> {
     pub(super) fn handle_refused(&mut self, now: Instant, room: RoomKey, player: PlayerId, fault: &Fault) {
         let Some(hosted) = self.rooms.get_mut(room) else { return };
         let Some(Member::Joining(carrier)) = hosted.members.remove(&player) else { return };
+        let name = hosted.name.clone();
         if let Some(joining) = self.take_joining(carrier) {
+            self.log_refused(now, carrier, Some(&name), Some(&joining.name), fault);
             self.refuse(carrier, &joining.reply_to, fault);
         }
         self.close_connection(now, carrier, CLOSE_REFUSED, fault.code.as_str());

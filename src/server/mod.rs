@@ -39,6 +39,7 @@ use crate::game::{Game, Link, Refusal, RoomInfo};
 use crate::hooks::{ArrivalId, Decision, Guarded, Hooks};
 use crate::journal;
 use crate::limits;
+use crate::log_limit::{PlayerLog, Who};
 use crate::wire::codes::{ErrorCode, Leave};
 use crate::wire::frame::Transport;
 use crate::wire::signaling::{self, Fault, Request, RoomName};
@@ -102,7 +103,7 @@ pub struct Connect {
     /// The local address on which it arrived.
     pub local: IpAddr,
     /// The headers of the HTTP request that opened it, names in lower case, in their order: for [`Hooks::accept`].
-    /// They are kept until somebody joins. The driver's are at most 64 with 8 KiB in all, without those that aren't
+    /// They are kept until somebody joins. The driver's are at most 64 with 16 KiB in all, without those that aren't
     /// UTF-8.
     pub headers: Vec<(String, String)>,
 }
@@ -315,6 +316,7 @@ pub struct Server<G: Game> {
     deflated: Vec<u8>,
     frame: Vec<u8>,
     counters: Counters,
+    player_log: PlayerLog,
     stopping: bool,
 }
 
@@ -363,6 +365,7 @@ impl<G: Game> Server<G> {
             deflated: Vec::new(),
             frame: Vec::with_capacity(limits::FRAME_BYTES),
             counters: Counters::default(),
+            player_log: PlayerLog::default(),
             stopping: false,
         }
     }
@@ -424,6 +427,12 @@ impl<G: Game> Server<G> {
             failed_hooks: self.hooks.failed(),
             ..self.counters
         }
+    }
+
+    /// Ticks that rooms have missed.
+    #[cfg(feature = "driver")]
+    pub(crate) fn missed_ticks(&self) -> u64 {
+        self.counters.missed_ticks
     }
 
     /// How many things there are now.
@@ -549,6 +558,7 @@ impl<G: Game> Server<G> {
     /// rightly after that clock was set, and after the machine has slept.
     pub fn handle_unix_time(&mut self, now: Instant, unix_time: Duration) {
         self.unix_time = (now, unix_time);
+        self.player_log.flush(now);
     }
 
     /// The next datagram to send. Lent until the next call.
@@ -628,7 +638,12 @@ impl<G: Game> Server<G> {
                 self.grant(key, &reply_to, &serde_json::Map::new());
                 self.put_out(now, key, Leave::Left, "");
             }
-            Err(fault) => self.refuse(key, &reply_to, &fault),
+            Err(fault) => {
+                if self.expect_arrived(key).is_ok() {
+                    self.log_refused(now, key, None, None, &fault);
+                }
+                self.refuse(key, &reply_to, &fault);
+            }
         }
     }
 
@@ -637,11 +652,13 @@ impl<G: Game> Server<G> {
         match self.session_of(key) {
             Ok(session) => self.end_session(now, session, reason, sentence),
             Err(_) => {
-                let held = self
-                    .connections
-                    .get_mut(key)
-                    .map(|connection| std::mem::replace(&mut connection.stage, Stage::Gone));
-                self.release(now, held.unwrap_or(Stage::Gone), Fate::Over(reason));
+                let Some(connection) = self.connections.get_mut(key) else { return };
+                let held = std::mem::replace(&mut connection.stage, Stage::Gone);
+                let room = connection.connect.room.as_ref().map(RoomName::as_str);
+                if reason == Leave::Flood {
+                    self.player_log.note_put_out(now, Who::at(connection.connect.remote, room), reason, sentence);
+                }
+                self.release(now, held, Fate::Over(reason));
                 let text = if sentence.is_empty() { reason.as_str() } else { sentence };
                 self.close_connection(now, key, reason.close_code(), text);
             }

@@ -2,10 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::channel::channel_fault;
 use super::connection::{Stage, Waiting};
 use super::{ConnectionKey, Server, SessionKey, Timer};
 use crate::game::Game;
+use crate::log_limit::Who;
 use crate::peer::Closed;
 use crate::room;
 use crate::wire::codes::{CLOSE_REFUSED, ErrorCode, Leave};
@@ -22,9 +25,15 @@ impl<G: Game> Server<G> {
         let Err(fault) = self.resume(now, key, reply_to, request) else { return };
         self.count_refused_return(fault.code);
         self.refuse(key, reply_to, &fault);
+        if self.expect_arrived(key).is_err() {
+            return;
+        }
+        // After a restart of the server no session is known, and everybody joins anew.
+        if fault.code != ErrorCode::NoSuchSession {
+            self.log_refused(now, key, None, None, &fault);
+        }
         // A player who has nothing to come back to may join on the same connection.
-        let may_join = matches!(fault.code, ErrorCode::NoSuchSession | ErrorCode::Unauthorized);
-        if !may_join && self.expect_arrived(key).is_ok() {
+        if !matches!(fault.code, ErrorCode::NoSuchSession | ErrorCode::Unauthorized) {
             self.close_connection(now, key, CLOSE_REFUSED, fault.code.as_str());
         }
     }
@@ -40,7 +49,7 @@ impl<G: Game> Server<G> {
         signaling::check_version(&request.version)?;
         let session = self.claimed_session(now, key, request)?;
         if self.is_overtaken(key, session) {
-            self.close_connection(now, key, Leave::Replaced.close_code(), "You are playing in another window.");
+            self.replace(now, key, session);
             return Ok(());
         }
         self.expect_room_of_url(key, session)?;
@@ -67,7 +76,19 @@ impl<G: Game> Server<G> {
             self.admit_address(now, key, true)?;
             return Err(Fault::new(ErrorCode::Unauthorized, "The token of this session is not valid; join anew."));
         }
+        self.expect_subject(session, &request.bearer)?;
         Ok(session)
+    }
+
+    /// A page that has begun anew may be that of somebody else, who shows a token of their own. When and where that is
+    /// good doesn't matter: the session was let in.
+    fn expect_subject(&self, session: SessionKey, bearer: &Value) -> Result<(), Fault> {
+        let Some(keys) = self.config.keys.as_ref().filter(|_| !bearer.is_null()) else { return Ok(()) };
+        let subject = keys.subject(bearer.as_str().unwrap_or_default())?;
+        match self.sessions.get(session) {
+            Some(session) if session.info.user_id.as_ref() == Some(&subject) => Ok(()),
+            _ => Err(unknown_session()),
+        }
     }
 
     /// Whether the client has opened another websocket since this one, and has the session on that one.
@@ -114,7 +135,7 @@ impl<G: Game> Server<G> {
             if let Some(connection) = self.connections.get_mut(old) {
                 connection.stage = Stage::Gone;
             }
-            self.close_connection(now, old, Leave::Replaced.close_code(), "You are playing in another window.");
+            self.replace(now, old, key);
         }
         if let Some((until, _)) = was_away {
             self.timers.remove(&(until, Timer::Session(key)));
@@ -134,6 +155,18 @@ impl<G: Game> Server<G> {
             self.push_text(carrier, text.into());
         }
         Ok(())
+    }
+
+    /// Closes a connection whose session another one carries.
+    fn replace(&mut self, now: Instant, key: ConnectionKey, session: SessionKey) {
+        const SENTENCE: &str = "You are playing in another window.";
+        if let (Some(connection), Some(session)) = (self.connections.get(key), self.sessions.get(session)) {
+            let room = self.rooms.get(session.room).map(|hosted| hosted.name.as_str());
+            let remote = connection.connect.remote;
+            let who = Who { remote, room, player: Some(session.player), name: Some(&session.info.name) };
+            self.player_log.note_put_out(now, who, Leave::Replaced, SENTENCE);
+        }
+        self.close_connection(now, key, Leave::Replaced.close_code(), SENTENCE);
     }
 
     /// A player who was told to come back after `wait` still finds their session then.

@@ -14,6 +14,7 @@ use super::{ConnectionKey, RoomKey, Server, SessionKey, Timer};
 use crate::game::{Game, PlayerId, RoomInfo, Tick};
 use crate::journal::{Header, Recorder};
 use crate::limits;
+use crate::log_limit::Throttle;
 use crate::rate::Credit;
 use crate::room::{self, Room};
 use crate::wire::codes::{ErrorCode, Leave};
@@ -35,12 +36,12 @@ pub(super) struct HostedRoom<G: Game> {
     /// For what its players send each other.
     pub(super) relayed: Credit,
     pub(super) deflating: Habits,
-    /// When it was last logged that the game could not send something.
-    unsent_logged: Option<Instant>,
+    unsent_log: Throttle,
+    unreadable_log: Throttle,
 }
 
-/// Least time between two log lines of one room about messages that its game could not send.
-const UNSENT_LOG_INTERVAL: Duration = Duration::from_mins(1);
+/// Limits the log lines of one room about messages that its game could not send, and those about what it can't read.
+const OF_MESSAGES: Throttle = Throttle::new(1, Duration::from_mins(1));
 
 /// Somebody of a room.
 #[derive(Clone, Copy)]
@@ -71,12 +72,18 @@ impl<G: Game> HostedRoom<G> {
         output
     }
 
-    /// A game goes on where it could not send something; its author should learn of it.
-    fn log_unsent(&mut self, now: Instant) {
-        let Some(error) = self.room.take_send_error() else { return };
-        if self.unsent_logged.is_none_or(|logged| now >= logged + UNSENT_LOG_INTERVAL) {
-            self.unsent_logged = Some(now);
+    /// A game goes on where it could not send or read something; its author should learn of it.
+    fn log_messages(&mut self, now: Instant) {
+        if let Some(error) = self.room.take_send_error()
+            && self.unsent_log.take(now).is_some()
+        {
             log::warn!("room {}: {} messages of the game were not sent so far: {error}", self.name, self.room.unsent());
+        }
+        if let Some((player, why)) = self.room.take_unreadable()
+            && let Some(left_out) = self.unreadable_log.take(now)
+        {
+            let why = why.replace(char::is_control, " ");
+            log::warn!("room {}: the game can't read what player {player} sent: {why}{left_out}", self.name);
         }
     }
 
@@ -121,7 +128,8 @@ impl<G: Game> Server<G> {
             news: News::new(now),
             relayed: Credit::new(limits::RELAYED_BYTES_PER_ROOM_PER_SECOND, now),
             deflating: Habits::default(),
-            unsent_logged: None,
+            unsent_log: OF_MESSAGES,
+            unreadable_log: OF_MESSAGES,
         });
         self.by_name.insert(name, key);
         self.timers.insert((deadline, Timer::Room(key)));
@@ -160,7 +168,7 @@ impl<G: Game> Server<G> {
         self.measure_links(now, key);
         self.run_tick(now, key, Tick { number, missed });
         if let Some(hosted) = self.rooms.get_mut(key) {
-            hosted.log_unsent(now);
+            hosted.log_messages(now);
         }
         if !self.end_if_empty(now, key) {
             self.tell_news(now, key);

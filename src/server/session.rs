@@ -3,6 +3,7 @@
 //! A session ends in one way, [`Server::end_session`]. What a connection held when it ended goes through
 //! [`Server::release`], which tells whether its player may come back.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::connection::Stage;
@@ -12,6 +13,7 @@ use crate::endpoint::PeerKey;
 use crate::game::{Game, Link, PlayerId, Welcome};
 use crate::hooks::{Hooks, Visitor};
 use crate::limits;
+use crate::log_limit::Who;
 use crate::player::Frames;
 use crate::rate::Credit;
 use crate::room;
@@ -22,6 +24,8 @@ use crate::wire::signaling::{Fault, SessionInfo};
 pub(super) struct Session {
     pub(super) room: RoomKey,
     pub(super) player: PlayerId,
+    /// Where they come from, or came from last.
+    pub(super) remote: SocketAddr,
     pub(super) info: SessionInfo,
     /// By the hooks.
     pub(super) attached: serde_json::Value,
@@ -73,7 +77,12 @@ impl<G: Game> Server<G> {
     pub(super) fn end_session(&mut self, now: Instant, key: SessionKey, reason: Leave, sentence: &str) {
         self.tell_hooks(key, "left", |hooks, visitor| hooks.left(visitor, reason));
         let Some(session) = self.sessions.remove(key) else { return };
-        let Session { room, player, info, connection, away, peer, .. } = session;
+        let Session { room, player, remote, info, connection, away, peer, .. } = session;
+        if matches!(reason, Leave::Kicked | Leave::Flood | Leave::BadFrame | Leave::Timeout) {
+            let name = self.rooms.get(room).map(|hosted| hosted.name.as_str());
+            let who = Who { remote, room: name, player: Some(player), name: Some(&info.name) };
+            self.player_log.note_put_out(now, who, reason, sentence);
+        }
         match reason {
             Leave::Kicked => self.counters.put_out.kicked += 1,
             Leave::Flood => self.counters.put_out.flood += 1,
@@ -120,7 +129,7 @@ impl<G: Game> Server<G> {
     /// A player who was away has not come back in time.
     pub(super) fn end_grace(&mut self, now: Instant, key: SessionKey) {
         if let Some((_, reason)) = self.sessions.get_mut(key).and_then(|session| session.away.take()) {
-            self.end_session(now, key, reason, "");
+            self.end_session(now, key, reason, "They did not come back in time.");
         }
     }
 
@@ -129,6 +138,7 @@ impl<G: Game> Server<G> {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(connection) = self.connections.get_mut(carrier) else { return };
         session.connection = Some(carrier);
+        session.remote = connection.connect.remote;
         connection.stage = Stage::Joined(key);
         connection.connect.headers = Vec::new();
         if std::mem::take(&mut connection.is_unjoined) {

@@ -4,14 +4,14 @@
 //! |---|---|
 //! | `bad_request` | not JSON, not an envelope, or a field of the wrong type |
 //! | `unknown_action` | an action that this server doesn't have |
-//! | `bad_room` | the room's name doesn't match `^[A-Za-z0-9_-]{1,64}$` |
+//! | `bad_room` | the room's name doesn't match `^[A-Za-z0-9_-]{1,64}$`, or the address is that of no room |
 //! | `room_full` | the room, or the server, has no place left |
 //! | `room_locked` | the game lets nobody in now |
 //! | `refused` | the game, or its program, refused in its own sentence |
 //! | `unauthorized`, `expired` | the bearer or resume token is not valid, or no longer |
 //! | `origin` | the page's origin may not play here |
 //! | `rate_limited` | too many requests; wait and try again |
-//! | `too_large` | past a limit of size |
+//! | `too_large` | past a limit of size, of the cookies of a websocket's request too |
 //! | `bad_sdp` | the offer can't be answered |
 //! | `channel_must_be_unreliable` | the data channel is not unordered with `maxRetransmits: 0` |
 //! | `no_such_player`, `no_such_session` | nobody there of that name |
@@ -60,7 +60,7 @@ codes! {
         BadRequest = "bad_request",
         /// An action that this server doesn't have.
         UnknownAction = "unknown_action",
-        /// The room's name is not one.
+        /// The room's name is not one, or the address is that of no room.
         BadRoom = "bad_room",
         /// No place left in the room or on the server.
         RoomFull = "room_full",

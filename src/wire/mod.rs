@@ -85,6 +85,7 @@
 pub mod codes;
 pub mod frame;
 pub mod msgpack;
+pub(crate) mod name;
 pub mod signaling;
 
 mod deflate;

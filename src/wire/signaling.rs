@@ -8,7 +8,7 @@
 //! | request | data | reply |
 //! |---|---|---|
 //! | `join` | `roomId` (optional on `/r/{room}`), `bearer` (see [`crate::auth`]), `name`, `data`, `version`, `sdp` (an offer, optional) | `socketId`, `player`, `roomSize`, `sessions`, `tick`, `tickMs`, `inputSeq`, `resume` (a token), `welcome`, and `sdp` (the answer) or `sdpError` (`e`, `m`) |
-//! | `reconnect` | `socketId`, `resume`, `last` (number of the newest reliable message received, nothing where the page has begun anew), `sdp` (optional) | what `join` gives, with a new `resume`, `last` (number of the newest reliable message that the server has received), and `reliableSeq` (number of the next one that the player gets) |
+//! | `reconnect` | `socketId`, `resume`, `bearer` (optional: the session is given only to its `sub`), `last` (number of the newest reliable message received, nothing where the page has begun anew), `sdp` (optional) | what `join` gives, with a new `resume`, `last` (number of the newest reliable message that the server has received), and `reliableSeq` (number of the next one that the player gets) |
 //! | `exchangeSdp` | `to` (`"server"` or another player's `socketId`), `sdp` | `sdp` (the answer), where `to` is `"server"` |
 //! | `exchangeCandidate` | `to` (the same), `candidate` (any JSON) | – |
 //! | `orientationChange` | `orientation`, `camera` (any JSON), for everybody else in the room | – |
@@ -28,6 +28,7 @@
 //! by the game: where a player's socket is slow to take it, or it comes too fast, the sender is refused with
 //! `rate_limited`.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -35,6 +36,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_path_to_error::Segment;
 
 use crate::limits;
 use crate::wire::codes::{ErrorCode, Leave};
@@ -97,6 +99,8 @@ pub(crate) struct JoinRequest {
 pub(crate) struct ReconnectRequest {
     pub(crate) socket_id: String,
     pub(crate) resume: String,
+    #[serde(default)]
+    pub(crate) bearer: Value,
     #[serde(default, deserialize_with = "small_number")]
     pub(crate) last: Option<u32>,
     #[serde(default)]
@@ -166,12 +170,11 @@ pub(crate) fn parse(text: &str) -> (ReplyTo, Result<Request, Fault>) {
         let fault = Fault::new(ErrorCode::TooLarge, "A request may have 16 KiB.");
         return (ReplyTo::default(), Err(fault));
     }
-    let envelope: Envelope<'_> = match parse_object(text) {
-        Ok(envelope) => envelope,
-        Err(why) => {
-            let fault = Fault::new(ErrorCode::BadRequest, format!("This is no request: {why}."));
-            return (ReplyTo::default(), Err(fault));
-        }
+    let text = well_formed(text);
+    let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(&text) else {
+        let fault =
+            Fault::new(ErrorCode::BadRequest, "A request is the JSON of an object with an action `a`, a string.");
+        return (ReplyTo::default(), Err(fault));
     };
     let id = envelope.i.map(RawValue::get).filter(|id| id.len() <= ECHO_CHARS).map(str::to_owned);
     let reply_to = ReplyTo { action: envelope.a.chars().take(ECHO_CHARS).collect(), id };
@@ -179,16 +182,61 @@ pub(crate) fn parse(text: &str) -> (ReplyTo, Result<Request, Fault>) {
     (reply_to, request)
 }
 
-/// Parses a JSON object, or says in a few words why it can't be.
+/// JSON in which halves of surrogate pairs, which no text has, are U+FFFD: cut in two, an emoji is not worth a refusal.
+fn well_formed(json: &str) -> Cow<'_, str> {
+    const REPLACEMENT: &str = "fffd";
+    let mut well_formed = Cow::Borrowed(json);
+    let mut at = 0;
+    while let Some(found) = json[at..].find('\\') {
+        let escape = at + found;
+        at = escape + 2;
+        let Some(unit) = code_unit(json, escape) else {
+            at = json.ceil_char_boundary(at);
+            continue;
+        };
+        at = escape + ESCAPE_BYTES;
+        if !matches!(unit, 0xd800..0xe000) {
+            continue;
+        }
+        let is_pair = unit < 0xdc00 && matches!(code_unit(json, at), Some(0xdc00..0xe000));
+        if is_pair {
+            at += ESCAPE_BYTES;
+        } else {
+            well_formed.to_mut().replace_range(at - REPLACEMENT.len()..at, REPLACEMENT);
+        }
+    }
+    well_formed
+}
+
+/// Bytes of an escape such as `\ud83e`.
+const ESCAPE_BYTES: usize = 6;
+
+/// The code unit of the escape that stands there.
+fn code_unit(json: &str, at: usize) -> Option<u16> {
+    let digits = json.get(at..at + ESCAPE_BYTES)?.strip_prefix("\\u")?;
+    digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u16::from_str_radix(digits, 16).ok())?
+}
+
+/// Reads the data of a request. What a parser says of it is for nobody who plays; the field alone is.
 ///
 /// serde_json writes a string that stands where something else is expected into its error, with every character
 /// escaped: for a request that is all such a string, that costs more than all else that a server does with it. So the
 /// type of the whole is looked at first; of the fields, those that are no strings are read as any value.
-fn parse_object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, String> {
-    if !text.trim_ascii_start().starts_with('{') {
-        return Err("it is no object".to_owned());
+fn parse_data<'a, T: Deserialize<'a>>(action: &str, data: &'a str) -> Result<T, Fault> {
+    let fault = |sentence: String| Fault::new(ErrorCode::BadRequest, sentence);
+    if !data.starts_with('{') {
+        return Err(fault(format!("The data of {action} is no object.")));
     }
-    serde_json::from_str(text).map_err(|error| error.to_string())
+    serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(data)).map_err(|error| {
+        let field = match error.path().iter().next() {
+            Some(Segment::Map { key }) => key.get(..).filter(|key| key.bytes().all(|b| b.is_ascii_alphanumeric())),
+            _ => None,
+        };
+        match field.filter(|field| field.len() <= ECHO_CHARS) {
+            Some(field) => fault(format!("The field {field} of {action} has another type than it should.")),
+            None => fault(format!("A field of {action} is missing, stands twice or has another type than it should.")),
+        }
+    })
 }
 
 fn read(action: &str, data: &str) -> Result<Request, Fault> {
@@ -200,24 +248,21 @@ fn read(action: &str, data: &str) -> Result<Request, Fault> {
         #[serde(default)]
         candidate: Value,
     }
-    let bad = |why: String| Fault::new(ErrorCode::BadRequest, format!("The data of {action} can't be read: {why}."));
     match action {
-        "join" => parse_object(data).map(Request::Join).map_err(bad),
-        "exchangeSdp" => {
-            parse_object(data).map(|Exchange { to, sdp, .. }| Request::ExchangeSdp { to, sdp }).map_err(bad)
-        }
+        "join" => parse_data(action, data).map(Request::Join),
+        "exchangeSdp" => parse_data(action, data).map(|Exchange { to, sdp, .. }| Request::ExchangeSdp { to, sdp }),
         "exchangeCandidate" => {
-            let Exchange { to, candidate, .. } = parse_object(data).map_err(bad)?;
+            let Exchange { to, candidate, .. } = parse_data(action, data)?;
             check_relayed(action, &[&candidate], limits::CANDIDATE_BYTES)?;
             Ok(Request::ExchangeCandidate { to, candidate })
         }
         "orientationChange" => {
-            let change: Orientation = parse_object(data).map_err(bad)?;
+            let change: Orientation = parse_data(action, data)?;
             check_relayed(action, &[&change.orientation, &change.camera], limits::ORIENTATION_BYTES)?;
             Ok(Request::OrientationChange(change))
         }
         "leave" => Ok(Request::Leave),
-        "reconnect" => parse_object(data).map(Request::Reconnect).map_err(bad),
+        "reconnect" => parse_data(action, data).map(Request::Reconnect),
         _ => Err(Fault::new(ErrorCode::UnknownAction, "This server doesn't have such an action.")),
     }
 }
@@ -386,20 +431,6 @@ fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
 
-/// A name as it is shown: printable, at most 32 characters, never empty.
-pub(crate) fn shown_name(name: Option<&str>) -> String {
-    // What turns the direction of the text around it, and what takes no room.
-    let printable = |c: &char| {
-        !c.is_control()
-            && !matches!(*c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}')
-            && !matches!(*c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
-            && !matches!(*c, '\u{3164}' | '\u{feff}' | '\u{ffa0}' | '\u{e0000}'..='\u{e007f}')
-    };
-    let shown: String = name.unwrap_or_default().chars().filter(printable).take(limits::PLAYER_NAME_CHARS).collect();
-    let shown = shown.trim();
-    if shown.is_empty() { "player".to_owned() } else { shown.to_owned() }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -522,6 +553,52 @@ mod tests {
     }
 
     #[test]
+    fn half_a_surrogate_pair_is_replaced() {
+        for (text, name) in [
+            (r"\ud83d\ude00", "\u{1f600}"),
+            (r"\uD83D\uDE00", "\u{1f600}"),
+            (r"\ud83d", "\u{fffd}"),
+            (r"\ude00x", "\u{fffd}x"),
+            (r"\ud83d\ud83d\ude00", "\u{fffd}\u{1f600}"),
+            (r"\ud83dé", "\u{fffd}é"),
+            (r"\ud83d\n", "\u{fffd}\n"),
+            (r"\\ud83d", r"\ud83d"),
+            (r"\\\ud83d", "\\\u{fffd}"),
+            (r"\u00e9", "é"),
+        ] {
+            let (_, request) =
+                parse(&format!(r#"{{"a":"join","d":{{"name":"{text}","data":{{"{text}":["{text}"]}}}}}}"#));
+            let Ok(Request::Join(join)) = request else { panic!("{text}: {request:?}") };
+            assert_eq!((join.name.as_deref(), &join.data), (Some(name), &json!({ name: [name] })), "{text}");
+        }
+        for text in [r"\ud8", r"\ud83", r"\", r"\ud83é", r"\é"] {
+            let (_, request) = parse(&format!(r#"{{"a":"join","d":{{"name":"{text}"#));
+            assert_eq!(request.expect_err("cut").code, ErrorCode::BadRequest, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_has_no_word_of_a_parser() {
+        for (text, sentence) in [
+            ("{", "A request is the JSON of an object with an action `a`, a string."),
+            (r#"{"a":7}"#, "A request is the JSON of an object with an action `a`, a string."),
+            (r#"{"a":"join","d":7}"#, "The data of join is no object."),
+            (r#"{"a":"join","d":{"name":7}}"#, "The field name of join has another type than it should."),
+            (r#"{"a":"join","d":{"roomId":{"x":1}}}"#, "The field roomId of join has another type than it should."),
+            (
+                r#"{"a":"reconnect","d":{"socketId":"a","resume":"b","last":-1}}"#,
+                "The field last of reconnect has another type than it should.",
+            ),
+            (
+                r#"{"a":"reconnect","d":{"socketId":"a"}}"#,
+                "A field of reconnect is missing, stands twice or has another type than it should.",
+            ),
+        ] {
+            assert_eq!(parse(text).1.expect_err("bad").message, sentence, "{text}");
+        }
+    }
+
+    #[test]
     fn a_reply_repeats_the_action_and_a_short_id() {
         fn check(id: &str, repeated: bool) {
             let (reply_to, request) = parse(&format!(r#"{{"a":"leave","i":{id}}}"#));
@@ -548,26 +625,6 @@ mod tests {
         let (reply_to, _) = parse(&format!(r#"{{"a":"{}"}}"#, "\\u0000".repeat(2_000)));
         let text = refused(&reply_to, &Fault::new(ErrorCode::UnknownAction, ""));
         assert!(text.len() < 500 && json_of(&text)["a"].as_str().is_some_and(|action| action.ends_with('R')));
-    }
-
-    #[test]
-    fn names_are_shown_without_what_cannot_be_seen() {
-        let long = "x".repeat(33);
-        for (name, shown) in [
-            ("Ada", "Ada"),
-            ("  Ada \n", "Ada"),
-            ("日本 ∆ 🦀", "日本 ∆ 🦀"),
-            (&long, &long[..32]),
-            ("a\u{0}\u{7f}\u{85}b\r\n\tc", "abc"),
-            ("\u{202e}evil\u{2066}\u{2069}\u{200f}\u{61c}", "evil"),
-            ("\u{200b}\u{2060}\u{ad}\u{feff}\u{180e}\u{3164}", "player"),
-            ("\u{2028}", "player"),
-            ("", "player"),
-            (" \u{3000} ", "player"),
-        ] {
-            assert_eq!(shown_name(Some(name)), shown, "{name:?}");
-        }
-        assert_eq!(shown_name(None), "player");
     }
 
     #[test]
@@ -620,8 +677,6 @@ mod tests {
                 };
                 json_of(&reply);
             }
-            let shown = shown_name(Some(&name));
-            prop_assert!((1..=32).contains(&shown.chars().count()) && !shown.chars().any(char::is_control));
         }
     }
 }

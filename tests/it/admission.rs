@@ -632,8 +632,18 @@ mod program {
             };
             assert!(asked(&bearer).contains("\"userId\":\"ada\""));
             assert!(asked(&other).contains("unauthorized"));
-            assert!(program.stop().is_empty());
+            let log = program.stop();
+            assert!(log.lines().count() == 1 && log.contains("(unauthorized)"), "{log}");
         }
+
+        let foreign = json!({ "kty": "EC", "crv": "P-256", "kid": "foreign" });
+        let mut of_several = rtcade(&listen);
+        of_several.env("RTCADE_KEYS", set(&[secret("a", 1), foreign]));
+        let log = Program::start(of_several, 1).stop();
+        assert!(
+            log.lines().count() == 1 && log.contains(" WARN ") && log.contains("The key foreign is ignored"),
+            "{log}"
+        );
 
         for (arguments, keys, word) in [
             (&["--keys", path][..], None, "--keys FILE (or RTCADE_KEYS) requires --audience NAME"),
@@ -655,6 +665,52 @@ mod program {
             assert!(!error.contains("secret") && output.stdout.is_empty(), "{error}");
         }
         std::fs::remove_file(file).expect("removed");
+    }
+
+    #[test]
+    fn each_player_who_is_refused_or_put_out_is_a_line_of_the_log_without_any_option() {
+        let program = Program::start(rtcade(&["--listen", "127.0.0.1:0", "--game", "relay"]), 1);
+        let open = |request: &str| {
+            let mut page = Connection::open(program.address);
+            page.send(request);
+            assert_eq!(page.head().status, 101);
+            page
+        };
+        let join = |page: &mut Connection, data: Value| {
+            page.send_frame(0x81, json!({ "a": "join", "d": data }).to_string().as_bytes());
+            page.text_with("joinR")
+        };
+        let lobby = upgrade("/r/lobby");
+        assert!(join(&mut open(&lobby), json!({ "name": "Ada", "version": 99 })).contains("version_mismatch"));
+        let mut page = open(&lobby);
+        page.send_frame(0x81, b"no JSON");
+        page.text_with("bad_request");
+        assert!(join(&mut open(&upgrade("/api")), json!({ "roomId": "a/b", "name": "Eve" })).contains("bad_room"));
+        open(&upgrade("/rooms")).text_with("bad_room");
+        open(&lobby.replace("Host: h", "Host: h\r\nOrigin: http://elsewhere")).text_with("\"origin\"");
+        let mut page = open(&lobby);
+        assert!(join(&mut page, json!({ "name": "Bob" })).contains("\"s\":true"));
+        page.send_frame(0x82, &[0xff; 20]);
+        assert_eq!(page.close_code(), 4005);
+        for _ in 0..30 {
+            let mut flood = open(&lobby);
+            flood.send_frame(0x81, b"still no JSON");
+            flood.text_with("bad_request");
+        }
+        let log = program.stop();
+        let told = |words: &[&str]| log.lines().any(|line| words.iter().all(|word| line.contains(word)));
+        for words in [
+            &[" INFO ", "a player \"Ada\" at 127.0.0.1:", " in room lobby was refused (version_mismatch): "][..],
+            &[" INFO ", "a player at 127.0.0.1:", " in room lobby was refused (bad_request): "],
+            &[" INFO ", "a player \"Eve\" at 127.0.0.1:", " was refused (bad_room): "],
+            &[" INFO ", "a player at 127.0.0.1:", " was refused (bad_room): Websockets open at "],
+            &[" WARN ", "was refused (origin): ", "Origin is http://elsewhere", "Host is \"h\"", "$http_host"],
+            &[" INFO ", "player 1 \"Bob\" at 127.0.0.1:", " in room lobby was put out (bad_frame): "],
+        ] {
+            assert!(told(words), "no line with {words:?}:\n{log}");
+        }
+        let lines = log.lines().filter(|line| line.contains("(bad_request)")).count();
+        assert!((10..20).contains(&lines), "of 31, {lines}:\n{log}");
     }
 
     #[test]
@@ -709,7 +765,7 @@ mod program {
         }
         assert!(heads > 0 && secrets.len() == 8, "two were let in: {secrets:?}");
         let log = program.stop();
-        assert!(log.contains(" TRACE ") && log.contains("may not play here"), "it says everything: {log}");
+        assert!(log.contains(" TRACE ") && log.contains("may not play on"), "it says everything: {log}");
         for secret in secrets {
             assert!(!log.contains(&secret), "{secret} in {log}");
         }

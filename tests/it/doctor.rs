@@ -17,14 +17,14 @@ use rtcade::driver::{Options, Origin};
 use super::driver::{Server, loopback};
 
 /// What it prints, and its exit status.
-fn doctor(arguments: &[&str]) -> (String, Option<i32>) {
+pub(super) fn doctor(arguments: &[&str]) -> (String, Option<i32>) {
     let output = Command::new(env!("CARGO_BIN_EXE_rtcade")).arg("doctor").args(arguments).output().unwrap();
     let printed = [output.stdout, output.stderr].concat();
     (String::from_utf8(printed).unwrap(), output.status.code())
 }
 
 /// The line of a check, without what surrounds its sentence, and what to do about it.
-fn found<'a>(printed: &'a str, verdict: &str, check: &str) -> (&'a str, &'a str) {
+pub(super) fn found<'a>(printed: &'a str, verdict: &str, check: &str) -> (&'a str, &'a str) {
     let mut lines = printed.lines();
     let says = lines.find_map(|line| line.strip_prefix(&format!("{verdict:<5} {check:<22} ")));
     let remedy = lines.next().and_then(|line| line.trim_start().strip_prefix("-> "));

@@ -35,6 +35,8 @@ mod lockstep;
 mod model;
 #[cfg(all(feature = "driver", target_os = "linux"))]
 mod nat;
+#[cfg(all(feature = "driver", unix))]
+mod nginx;
 mod readme;
 mod relays;
 mod reproducible;

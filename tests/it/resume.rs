@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use rtcade::auth::{Keys, SigningKey, new_key_set};
 use rtcade::game::{Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, Target, Tick, Welcome};
 use rtcade::limits;
 use rtcade::rand::RngExt;
-use rtcade::server::{Connect, ConnectionId, Disconnect, Server, Signal};
+use rtcade::server::{Config, Connect, ConnectionId, Disconnect, Server, Signal};
 use rtcade::sim::{SERVER, Simulation};
 use rtcade::wire::Inflater;
 use rtcade::wire::frame::{Direction, Frame, Header, Kind, Transport};
@@ -88,7 +89,12 @@ struct Heard {
 
 impl Page {
     fn new() -> Page {
-        Page { sim: Simulation::new(1, |_| Ok(Diary::default())), next: 1_000 }
+        Page::with_keys(None)
+    }
+
+    fn with_keys(keys: Option<Keys>) -> Page {
+        let configure = |config: &mut Config| config.keys = keys.map(Into::into);
+        Page { sim: Simulation::with_config(1, configure, |_| Ok(Diary::default())), next: 1_000 }
     }
 
     fn server(&mut self) -> &mut Server<Diary> {
@@ -157,15 +163,30 @@ impl Page {
     }
 
     fn join(&mut self, room: &str) -> (ConnectionId, Value) {
+        self.join_with(room, &Value::Null)
+    }
+
+    fn join_with(&mut self, room: &str, bearer: &Value) -> (ConnectionId, Value) {
         let connection = self.connect(room);
-        let heard = self.text(connection, &json!({ "a": "join", "d": { "name": "Ada" } }));
+        let heard = self.text(connection, &json!({ "a": "join", "d": { "name": "Ada", "bearer": bearer } }));
         (connection, heard.reply("joinR"))
     }
 
     /// A new websocket that asks for the session of an earlier reply.
     fn reconnect(&mut self, room: &str, reply: &Value, last: Option<u32>) -> (ConnectionId, Heard) {
+        self.reconnect_with(room, reply, last, &Value::Null)
+    }
+
+    fn reconnect_with(
+        &mut self,
+        room: &str,
+        reply: &Value,
+        last: Option<u32>,
+        bearer: &Value,
+    ) -> (ConnectionId, Heard) {
         let connection = self.connect(room);
-        let request = json!({ "socketId": reply["socketId"], "resume": reply["resume"], "last": last });
+        let request =
+            json!({ "socketId": reply["socketId"], "resume": reply["resume"], "last": last, "bearer": bearer });
         let heard = self.text(connection, &json!({ "a": "reconnect", "d": request }));
         (connection, heard)
     }
@@ -361,6 +382,50 @@ fn nobody_resumes_what_is_not_theirs() {
         "mine"
     });
     check("bad_room", |_, _| "other");
+}
+
+#[test]
+fn a_session_is_given_only_to_the_player_of_a_bearer_token_that_is_shown() {
+    let signing = |secret: u8, audience: &str| {
+        let set = new_key_set("a", &[secret; 32]);
+        (SigningKey::parse(&set, audience, None).unwrap(), Keys::parse(&set, audience).unwrap())
+    };
+    let (key, keys) = signing(1, "game");
+    let sign = |key: &SigningKey, subject, room, expires| json!(key.sign(subject, room, expires).unwrap());
+    let good = sign(&key, "ada", "mine", 60 * SECOND);
+    for (bearer, expected) in [
+        (Value::Null, None),
+        (good.clone(), None),
+        (sign(&key, "ada", "another", SECOND), None),
+        (sign(&key, "eve", "mine", 60 * SECOND), Some("no_such_session")),
+        (sign(&signing(2, "game").0, "ada", "mine", 60 * SECOND), Some("unauthorized")),
+        (sign(&signing(1, "other").0, "ada", "mine", 60 * SECOND), Some("unauthorized")),
+        (json!("nonsense"), Some("unauthorized")),
+        (json!({ "sub": "ada" }), Some("unauthorized")),
+    ] {
+        let mut page = Page::with_keys(Some(keys.clone()));
+        let (first, joined) = page.join_with("mine", &good);
+        page.disconnect(first, Disconnect::Away);
+        // By then a token of one second has expired.
+        page.run(first, limits::RELOAD_GRACE / 2);
+        let now = page.sim.now();
+        page.server().handle_unix_time(now, 50 * SECOND);
+        let (second, heard) = page.reconnect_with("mine", &joined, None, &bearer);
+        let Some(expected) = expected else {
+            assert_eq!(heard.reply("reconnectR")["socketId"], joined["socketId"], "{bearer}");
+            continue;
+        };
+        assert_eq!((heard.refusal("reconnectR"), heard.closed), (expected, None), "{bearer}");
+        assert_eq!(page.diary("mine"), ["1 joins", "1 drops"], "whose it is may still come back");
+        let eve = sign(&key, "eve", "mine", 60 * SECOND);
+        let heard = page.text(second, &json!({ "a": "join", "d": { "bearer": eve } }));
+        assert_ne!(heard.reply("joinR")["socketId"], joined["socketId"], "they may join anew at once");
+        page.reconnect_with("mine", &joined, None, &good).1.reply("reconnectR");
+    }
+    let mut page = Page::new();
+    let (first, joined) = page.join("open");
+    page.disconnect(first, Disconnect::Away);
+    page.reconnect_with("open", &joined, None, &json!("nonsense")).1.reply("reconnectR");
 }
 
 #[test]

@@ -9,7 +9,10 @@ use super::conditional::Conditions;
 use super::negotiate::{self, Coding};
 
 /// Bytes of a request's head, its blank line included.
-const HEAD_BYTES: usize = 8 * 1024;
+const HEAD_BYTES: usize = 16 * 1024;
+/// Bytes of cookies that are passed over in a head that is longer, so that a page can be told why. Browsers send no head
+/// that is longer than this.
+const COOKIE_BYTES: usize = 256 * 1024;
 /// Header fields of a request.
 const HEADERS: usize = 64;
 /// From the first byte of a head to its last, and from when a connection is open to the end of its first head.
@@ -43,6 +46,10 @@ pub(in crate::driver) struct Request {
     pub(in crate::driver) keep_alive: bool,
     /// Where the request asks for a websocket.
     pub(in crate::driver) websocket: Option<Upgrade>,
+    /// Whether it was to open a websocket and lacks what a proxy has to pass on from one hop to the next.
+    pub(in crate::driver) has_lost_upgrade: bool,
+    /// Whether its head was too long, and cookies in it were left out.
+    pub(in crate::driver) has_lost_cookies: bool,
 }
 
 /// What a request says of where it comes from: anybody may claim anything.
@@ -84,6 +91,8 @@ pub(in crate::driver) struct Reader {
     buffer: Vec<u8>,
     /// How much of the buffer has been looked at: a head that trickles in is parsed per line, not per byte.
     scanned: usize,
+    /// Bytes of cookies that were left out of this head.
+    cut: usize,
     /// How long the next request may take to begin once one is answered.
     keep_alive: Duration,
     is_answered: bool,
@@ -92,7 +101,7 @@ pub(in crate::driver) struct Reader {
 
 impl Reader {
     pub(in crate::driver) fn new(now: Instant, keep_alive: Duration) -> Reader {
-        Reader { buffer: Vec::new(), scanned: 0, keep_alive, is_answered: false, deadline: now + HEAD_TIMEOUT }
+        Reader { buffer: Vec::new(), scanned: 0, cut: 0, keep_alive, is_answered: false, deadline: now + HEAD_TIMEOUT }
     }
 
     pub(in crate::driver) fn keep_alive(&self) -> Duration {
@@ -150,19 +159,43 @@ impl Reader {
             return Ok(None);
         }
         self.scanned = self.buffer.len();
-        let Some((request, length)) = parse(&self.buffer[..self.buffer.len().min(HEAD_BYTES)])? else {
-            return if self.capacity() > 0 {
-                Ok(None)
-            } else {
-                Err(Malformed {
-                    status: Status::HeadTooLarge,
-                    sentence: "The head of the request exceeds 8 KiB: send fewer or shorter cookies.",
-                })
-            };
+        let Some((mut request, length)) = parse(&self.buffer[..self.buffer.len().min(HEAD_BYTES)])? else {
+            if self.capacity() > 0 {
+                return Ok(None);
+            }
+            if self.cut_cookies() {
+                return self.poll_request();
+            }
+            return Err(Malformed {
+                status: Status::HeadTooLarge,
+                sentence: "The head of the request exceeds 16 KiB: send fewer or shorter fields.",
+            });
         };
+        request.has_lost_cookies = self.cut > 0;
         self.buffer.drain(..length);
-        self.scanned = 0;
+        (self.scanned, self.cut) = (0, 0);
         Ok(Some(request))
+    }
+
+    /// Makes room by leaving out what cookies there are, as far as it has arrived; `false` where there is none, or was
+    /// too much. What is still to come of the last one stands behind its name then.
+    fn cut_cookies(&mut self) -> bool {
+        const NAME: &[u8] = b"cookie:";
+        let mut kept = Vec::with_capacity(self.buffer.len());
+        for line in self.buffer.split_inclusive(|&byte| byte == b'\n') {
+            match line.split_at_checked(NAME.len()) {
+                Some((name, value)) if name.eq_ignore_ascii_case(NAME) => {
+                    kept.extend_from_slice(name);
+                    kept.extend_from_slice(if value.ends_with(b"\n") { b"\n" } else { b"" });
+                }
+                _ => kept.extend_from_slice(line),
+            }
+        }
+        let cut = self.buffer.len() - kept.len();
+        self.buffer = kept;
+        self.scanned = 0;
+        self.cut += cut;
+        cut > 0 && self.cut <= COOKIE_BYTES
     }
 
     /// What has arrived behind the last request.
@@ -224,12 +257,14 @@ fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Malformed> {
     }
     let (path, query) = path_and_query(method, target)
         .ok_or(bad_request("The target of the request is not a path: begin it with /."))?;
-    let websocket = if fields.has_token("upgrade", "websocket") {
-        Some(Upgrade { accept_key: websocket_accept_key(method, version, &fields)?, headers: fields.to_vec() })
+    let has = |name| fields.all(name).next().is_some();
+    let has_upgrade =
+        version == 1 && fields.has_token("upgrade", "websocket") && fields.has_token("connection", "upgrade");
+    let websocket = if has_upgrade {
+        Some(Upgrade { accept_key: websocket_accept_key(method, &fields)?, headers: fields.to_vec() })
     } else {
         None
     };
-    let has = |name| fields.all(name).next().is_some();
     let request = Request {
         method,
         path: path.to_owned(),
@@ -254,6 +289,8 @@ fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Malformed> {
         accept_encoding: fields.list("accept-encoding"),
         keep_alive: version == 1 && !fields.has_token("connection", "close"),
         websocket,
+        has_lost_upgrade: !has_upgrade && has("sec-websocket-key"),
+        has_lost_cookies: false,
     };
     Ok(Some((request, length)))
 }
@@ -274,9 +311,9 @@ fn path_and_query(method: Method, target: &str) -> Option<(&str, &str)> {
 }
 
 /// Checks the opening of a websocket as RFC 6455 §4.2.1 asks.
-fn websocket_accept_key(method: Method, version: u8, fields: &Fields<'_>) -> Result<String, Malformed> {
-    if method != Method::Get || version != 1 || !fields.has_token("connection", "upgrade") {
-        return Err(bad_request("A websocket opens with GET, HTTP/1.1 and Connection: Upgrade."));
+fn websocket_accept_key(method: Method, fields: &Fields<'_>) -> Result<String, Malformed> {
+    if method != Method::Get {
+        return Err(bad_request("A websocket opens with GET."));
     }
     if fields.text("sec-websocket-version") != Some("13") {
         return Err(Malformed {
@@ -444,12 +481,65 @@ mod tests {
         for (from, to, expected) in [
             ("Version: 13", "Version: 8", Status::UpgradeRequired),
             ("Sec-WebSocket-Version: 13\r\n", "", Status::UpgradeRequired),
-            ("keep-alive, Upgrade", "keep-alive", Status::BadRequest),
             ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZQ==", Status::BadRequest),
-            ("HTTP/1.1", "HTTP/1.0", Status::BadRequest),
             ("GET", "HEAD", Status::BadRequest),
         ] {
             assert_eq!(status(&UPGRADE.replace(from, to)), expected, "{from} → {to}");
+        }
+    }
+
+    #[test]
+    fn what_a_proxy_does_not_pass_on_is_noted() {
+        let read = |from: &str, to: &str| {
+            let request = request(&UPGRADE.replace(from, to)).expect("valid").expect("complete");
+            (request.websocket.is_some(), request.has_lost_upgrade)
+        };
+        assert_eq!(read("", ""), (true, false));
+        for (from, to) in [
+            ("Upgrade: WebSocket\r\n", ""),
+            ("Connection: keep-alive, Upgrade", "Connection: close"),
+            ("keep-alive, Upgrade", "keep-alive"),
+            ("HTTP/1.1", "HTTP/1.0"),
+        ] {
+            assert_eq!(read(from, to), (false, true), "{from} → {to}");
+        }
+        let page = request("GET / HTTP/1.1\r\nHost: h\r\nUpgrade: h2c\r\n\r\n").expect("valid").expect("complete");
+        assert!(!page.has_lost_upgrade);
+    }
+
+    #[test]
+    fn cookies_that_are_too_long_are_left_out_whatever_surrounds_them() {
+        let cookie = |bytes: usize| format!("a={}", "b".repeat(bytes));
+        let read = |text: &str, piece: usize| {
+            let mut reader = Reader::new(Instant::now(), KEEP_ALIVE);
+            let mut bytes = text.as_bytes();
+            loop {
+                if let Some(request) = reader.poll_request()? {
+                    return Ok::<_, Malformed>((request, reader.into_rest()));
+                }
+                assert!(reader.capacity() > 0 && !bytes.is_empty(), "it ends");
+                let (now_in, rest) = bytes.split_at(piece.min(bytes.len()).min(reader.capacity()));
+                bytes = rest;
+                reader.handle_bytes(Instant::now(), now_in);
+            }
+        };
+        for (before, after) in [(100, 0), (HEAD_BYTES, 0), (100, HEAD_BYTES), (3 * HEAD_BYTES, 2 * HEAD_BYTES)] {
+            let fields = format!("\r\nCookie: {}\r\nA: b\r\ncookie:{}\r\n\r\n", cookie(before), cookie(after));
+            for piece in [997, 2_048, HEAD_BYTES] {
+                let (request, rest) = read(&(UPGRADE.replacen("\r\n\r\n", &fields, 1) + "rest"), piece).expect("valid");
+                let headers = request.websocket.expect("asked for").headers;
+                assert_eq!(request.has_lost_cookies, before + after >= HEAD_BYTES, "{before} {after}");
+                assert!(headers.iter().any(|(name, value)| (name.as_str(), value.as_str()) == ("a", "b")));
+                assert!(b"rest".starts_with(&rest));
+            }
+        }
+        let long = |fields: &str| UPGRADE.replacen("\r\n\r\n", &format!("\r\n{fields}\r\n\r\n"), 1);
+        for fields in [
+            format!("Cookie: {}", cookie(COOKIE_BYTES + 2 * HEAD_BYTES)),
+            format!("Cookie: a=b\r\nX: {}", cookie(2 * HEAD_BYTES)),
+            format!("X-Cookie: {}", cookie(2 * HEAD_BYTES)),
+        ] {
+            assert_eq!(read(&long(&fields), 2_048).expect_err("too long").status, Status::HeadTooLarge);
         }
     }
 

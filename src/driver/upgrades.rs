@@ -1,0 +1,79 @@
+//! Proxies that take the upgrade to a websocket from a request.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::doctor::NGINX_UPGRADE;
+use crate::log_limit::Throttle;
+
+/// For how long such a request is remembered.
+const MEMORY: Duration = Duration::from_mins(10);
+/// Requests of so long a time are counted together.
+const STEP: Duration = Duration::from_mins(1);
+
+/// The requests that a browser made to open a websocket, and that came without `Upgrade`.
+#[derive(Debug)]
+pub(super) struct DroppedUpgrades {
+    /// How many came from which time on, the oldest first.
+    counts: VecDeque<(Instant, u64)>,
+    log: Throttle,
+}
+
+impl DroppedUpgrades {
+    pub(super) fn new() -> DroppedUpgrades {
+        DroppedUpgrades { counts: VecDeque::new(), log: Throttle::new(1, MEMORY) }
+    }
+
+    /// Takes in one, and says what to answer.
+    pub(super) fn note(&mut self, now: Instant, remote: SocketAddr) -> String {
+        match self.counts.back_mut() {
+            Some((since, count)) if now < *since + STEP => *count += 1,
+            _ => self.counts.push_back((now, 1)),
+        }
+        self.forget(now);
+        if let Some(left_out) = self.log.take(now) {
+            log::warn!(
+                "{remote}: a request for a websocket came without Upgrade: nobody can play through this proxy before \
+                it passes that on (nginx: {NGINX_UPGRADE}){left_out}"
+            );
+        }
+        format!(
+            "This request is for a websocket (it has Sec-WebSocket-Key), but came without Upgrade or by HTTP/1.0: a \
+            proxy did not pass that on. With nginx its location needs: {NGINX_UPGRADE}"
+        )
+    }
+
+    /// How many came lately.
+    pub(super) fn count(&mut self, now: Instant) -> u64 {
+        self.forget(now);
+        self.counts.iter().map(|(_, count)| count).sum()
+    }
+
+    fn forget(&mut self, now: Instant) {
+        while self.counts.front().is_some_and(|(since, _)| now >= *since + MEMORY) {
+            self.counts.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_remembered_for_ten_minutes_in_little_memory() {
+        let start = Instant::now();
+        let remote = SocketAddr::from(([127, 0, 0, 1], 9));
+        let mut dropped = DroppedUpgrades::new();
+        assert_eq!(dropped.count(start), 0);
+        for second in 0..3_600 {
+            assert!(dropped.note(start + Duration::from_secs(second), remote).contains(NGINX_UPGRADE));
+        }
+        assert!(dropped.counts.len() <= 10, "{}", dropped.counts.len());
+        let last = start + Duration::from_secs(3_599);
+        assert_eq!(dropped.count(last), 600);
+        assert_eq!(dropped.count(last + MEMORY / 2), 300);
+        assert_eq!(dropped.count(last + MEMORY), 0);
+    }
+}

@@ -1,0 +1,210 @@
+//! Log lines that players and strangers can cause: few enough that nobody fills a disk with them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use log::Level;
+
+use crate::game::PlayerId;
+use crate::wire::codes::{ErrorCode, Leave};
+use crate::wire::signaling::Fault;
+
+/// The log target of what happens to players: the command line shows it at its default level.
+pub(crate) const PLAYERS: &str = "rtcade::players";
+
+/// Lines about players of one kind that may come at once, and the time after which there is one more.
+const LINES_AT_ONCE: u32 = 10;
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Limits lines of one kind: so many at once, then one per interval.
+#[derive(Clone, Debug)]
+pub(crate) struct Throttle {
+    at_once: u32,
+    interval: Duration,
+    left: u32,
+    filled: Option<Instant>,
+    left_out: u64,
+}
+
+/// How many lines were left out before this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LeftOut(u64);
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            count => write!(f, " ({count} more since the last line)"),
+        }
+    }
+}
+
+impl Throttle {
+    pub(crate) const fn new(at_once: u32, interval: Duration) -> Throttle {
+        Throttle { at_once, interval, left: at_once, filled: None, left_out: 0 }
+    }
+
+    /// Whether a line may be logged now, and then how many could not be since the last one.
+    pub(crate) fn take(&mut self, now: Instant) -> Option<LeftOut> {
+        if self.fill(now) == 0 {
+            self.left_out += 1;
+            return None;
+        }
+        self.left -= 1;
+        Some(LeftOut(std::mem::take(&mut self.left_out)))
+    }
+
+    /// How many lines were left out, where that may be logged now.
+    fn take_left_out(&mut self, now: Instant) -> Option<u64> {
+        let is_due = self.left_out > 0 && self.fill(now) > 0;
+        is_due.then(|| {
+            self.left -= 1;
+            std::mem::take(&mut self.left_out)
+        })
+    }
+
+    fn fill(&mut self, now: Instant) -> u32 {
+        let filled = *self.filled.get_or_insert(now);
+        let intervals = now.saturating_duration_since(filled).as_nanos() / self.interval.as_nanos().max(1);
+        let earned = u32::try_from(intervals).unwrap_or(u32::MAX);
+        self.left = self.left.saturating_add(earned).min(self.at_once);
+        if self.left == self.at_once {
+            self.filled = Some(now);
+        } else {
+            self.filled = Some(filled + self.interval * earned);
+        }
+        self.left
+    }
+}
+
+/// Of whom a line is, as far as that is known.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Who<'a> {
+    pub(crate) remote: SocketAddr,
+    pub(crate) room: Option<&'a str>,
+    pub(crate) player: Option<PlayerId>,
+    /// As it is shown.
+    pub(crate) name: Option<&'a str>,
+}
+
+impl<'a> Who<'a> {
+    pub(crate) fn at(remote: SocketAddr, room: Option<&'a str>) -> Who<'a> {
+        Who { remote, room, player: None, name: None }
+    }
+}
+
+impl fmt::Display for Who<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.player {
+            Some(player) => write!(f, "player {player}")?,
+            None => f.write_str("a player")?,
+        }
+        if let Some(name) = self.name {
+            write!(f, " {name:?}")?;
+        }
+        write!(f, " at {}", self.remote)?;
+        match self.room {
+            Some(room) => write!(f, " in room {room}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Logs each player who is refused or put out, within limits of each code.
+#[derive(Debug, Default)]
+pub(crate) struct PlayerLog {
+    throttles: BTreeMap<&'static str, Throttle>,
+}
+
+impl PlayerLog {
+    pub(crate) fn note_refused(&mut self, now: Instant, who: Who<'_>, fault: &Fault) {
+        // A player can do nothing about these; whoever runs the server can.
+        let level = match fault.code {
+            ErrorCode::Internal | ErrorCode::Origin => Level::Warn,
+            _ => Level::Info,
+        };
+        self.note(now, level, fault.code.as_str(), format_args!("{who} was refused"), &fault.message);
+    }
+
+    pub(crate) fn note_put_out(&mut self, now: Instant, who: Who<'_>, reason: Leave, sentence: &str) {
+        self.note(now, Level::Info, reason.as_str(), format_args!("{who} was put out"), sentence);
+    }
+
+    fn note(&mut self, now: Instant, level: Level, code: &'static str, what: fmt::Arguments<'_>, why: &str) {
+        if !log::log_enabled!(target: PLAYERS, level) {
+            return;
+        }
+        let throttle = self.throttles.entry(code).or_insert(Throttle::new(LINES_AT_ONCE, LINE_INTERVAL));
+        let Some(left_out) = throttle.take(now) else { return };
+        if why.is_empty() {
+            log::log!(target: PLAYERS, level, "{what} ({code}){left_out}");
+        } else {
+            // A game or a hook may have written it.
+            let why = why.replace(char::is_control, " ");
+            log::log!(target: PLAYERS, level, "{what} ({code}): {why}{left_out}");
+        }
+    }
+
+    /// Says how many lines were left out, once no further ones come.
+    pub(crate) fn flush(&mut self, now: Instant) {
+        for (code, throttle) in &mut self.throttles {
+            if let Some(count) = throttle.take_left_out(now) {
+                log::info!(target: PLAYERS, "{count} more players were refused or put out ({code})");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[expect(clippy::disallowed_methods, reason = "an Instant can't be made otherwise; only differences matter")]
+    fn start() -> Instant {
+        Instant::now()
+    }
+
+    #[test]
+    fn a_flood_gets_few_lines_and_each_is_counted() {
+        let start = start();
+        let mut throttle = Throttle::new(3, 10 * SECOND);
+        let mut told = 0;
+        let mut lines = 0;
+        for millis in 0..100_000 {
+            let now = start + Duration::from_millis(millis);
+            if let Some(LeftOut(count)) = throttle.take(now) {
+                told += count + 1;
+                lines += 1;
+            }
+        }
+        assert_eq!(lines, 3 + 9, "three at once, then one per ten seconds");
+        let later = start + 110 * SECOND;
+        assert_eq!(told + throttle.take_left_out(later).expect("due"), 100_000);
+        assert_eq!(throttle.take_left_out(later + 100 * SECOND), None, "once is enough");
+    }
+
+    #[test]
+    fn after_a_rest_as_many_come_at_once_as_at_first_and_no_more() {
+        let start = start();
+        let mut throttle = Throttle::new(3, SECOND);
+        for at in [start, start + 1_000 * SECOND] {
+            let lines = (0..10).filter(|_| throttle.take(at).is_some()).count();
+            assert_eq!(lines, 3);
+        }
+        assert_eq!(throttle.take(start + 1_001 * SECOND), Some(LeftOut(7)));
+        assert_eq!(throttle.take(start), None, "a time before the last is no reason to begin anew");
+    }
+
+    #[test]
+    fn a_line_says_who_it_was() {
+        let remote = SocketAddr::from(([192, 0, 2, 7], 5));
+        assert_eq!(Who::at(remote, None).to_string(), "a player at 192.0.2.7:5");
+        let who = Who { remote, room: Some("lobby"), player: Some(PlayerId(3)), name: Some("A\"da") };
+        assert_eq!(who.to_string(), r#"player 3 "A\"da" at 192.0.2.7:5 in room lobby"#);
+        assert_eq!(format!("{}{}", LeftOut(0), LeftOut(7)), " (7 more since the last line)");
+    }
+}
