@@ -107,10 +107,10 @@ pub struct Options {
     pub record: Option<Record>,
     /// Only who bears a token signed with one of these may join; without keys, everybody.
     pub keys: Option<Keys>,
-    /// Whose pages may open websockets and read responses: none for those of the server itself. If a connection comes from a private
-    /// address to a private address and `public_addresses` has no public one, the server's own pages are those under an
-    /// IP address or `localhost`: another host name may be the result of DNS rebinding. Programs that are not browsers
-    /// always may.
+    /// Whose pages may open websockets and read responses: none for those of the server itself. If a connection comes
+    /// from a private address to a private address and `public_addresses` has no public one, the server's own pages are
+    /// those under an IP address or `localhost`: another host name may be the result of DNS rebinding, and `/rooms`,
+    /// `/metrics` and `/doctor.json` are kept from browsers under it. Programs that are not browsers always may.
     pub origins: Vec<Origin>,
     /// The reverse proxies whose `X-Forwarded-For`, `X-Forwarded-Host` and `X-Forwarded-Proto` are believed.
     pub trusted_proxies: Vec<IpNet>,

@@ -10,8 +10,8 @@ use super::negotiate::{self, Coding};
 
 /// Bytes of a request's head, its blank line included.
 const HEAD_BYTES: usize = 16 * 1024;
-/// Bytes of cookies that are passed over in a head that is longer, so that a page can be told why. Browsers send no head
-/// that is longer than this.
+/// Bytes of cookies that are passed over in a head that is longer, so that a page can be told why. Browsers send no
+/// head that is longer than this.
 const COOKIE_BYTES: usize = 256 * 1024;
 /// Header fields of a request.
 const HEADERS: usize = 64;
@@ -111,6 +111,10 @@ impl Reader {
     /// A request is answered: the next head has its whole time again.
     pub(in crate::driver) fn restart(&mut self, now: Instant) {
         self.is_answered = true;
+        if self.buffer.is_empty() {
+            // Thousands may wait for long.
+            self.buffer = Vec::new();
+        }
         self.deadline = now + if self.is_idle() { self.keep_alive } else { HEAD_TIMEOUT };
     }
 
@@ -243,7 +247,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Malformed> {
         }
     };
     if version == 1 && fields.all("host").count() != 1 {
-        return Err(bad_request("A request needs one Host field."));
+        return Err(bad_request("A request needs one Host field: send it with the name of the server."));
     }
     if fields.all("transfer-encoding").next().is_some() || fields.all("content-length").any(|length| length != b"0") {
         return Err(Malformed {
@@ -251,8 +255,8 @@ fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Malformed> {
             sentence: "A request may have no body here: leave it out.",
         });
     }
-    let (path, query) =
-        path_and_query(method, target).ok_or(bad_request("The target of the request is not a path."))?;
+    let (path, query) = path_and_query(method, target)
+        .ok_or(bad_request("The target of the request is not a path: begin it with /."))?;
     let has = |name| fields.all(name).next().is_some();
     let has_upgrade =
         version == 1 && fields.has_token("upgrade", "websocket") && fields.has_token("connection", "upgrade");
@@ -321,7 +325,7 @@ fn websocket_accept_key(method: Method, fields: &Fields<'_>) -> Result<String, M
     let alphabet = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     let is_sixteen_bytes = key.len() == 24 && key.ends_with("==") && key.bytes().take(22).all(alphabet);
     if !is_sixteen_bytes || fields.all("sec-websocket-key").count() != 1 {
-        return Err(bad_request("Sec-WebSocket-Key is not 16 bytes in base64."));
+        return Err(bad_request("Sec-WebSocket-Key is not 16 bytes in base64: send one field with 24 characters."));
     }
     Ok(derive_accept_key(key.as_bytes()))
 }
@@ -593,6 +597,7 @@ mod tests {
         assert!(reader.poll_request().expect("valid").is_some());
         reader.restart(now);
         assert_eq!((reader.is_idle(), reader.poll_timeout()), (true, now + KEEP_ALIVE));
+        assert_eq!(reader.buffer.capacity(), 0, "an idle connection holds no memory");
         reader.handle_bytes(now + LATER, b"G");
         reader.handle_bytes(now + 2 * LATER, b"E");
         assert_eq!((reader.is_idle(), reader.poll_timeout()), (false, now + LATER + HEAD_TIMEOUT));
