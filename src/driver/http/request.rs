@@ -10,8 +10,8 @@ use super::negotiate::{self, Coding};
 
 /// Bytes of a request's head, its blank line included.
 const HEAD_BYTES: usize = 16 * 1024;
-/// Bytes of cookies that are passed over in a head that is longer, so that a page can be told why. Browsers send no head
-/// that is longer than this.
+/// Bytes of cookies that are passed over in a head that is longer, so that a page can be told why. Browsers send no
+/// head that is longer than this.
 const COOKIE_BYTES: usize = 256 * 1024;
 /// Header fields of a request.
 const HEADERS: usize = 64;
