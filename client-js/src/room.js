@@ -90,6 +90,8 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     name: roomName,
     players,
     status: "connecting",
+    /** When a lost connection is tried again, by `now()`. */
+    retryAt: null,
 
     get stats() {
       return { ...lanes.link.stats(), tick: lanes.tick, transport: transport() };
@@ -113,6 +115,10 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     command(command) {
       const encoded = encodeOwn("A command", command, RELIABLE_UP_BYTES - RELIABLE_HEADER_BYTES);
       if (!isClosed()) lanes.command(encoded);
+    },
+
+    retryNow() {
+      if (!socket && !breakOff && !isClosed()) resume();
     },
 
     leave() {
@@ -146,6 +152,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     env.clearInterval(watcher);
     for (const type of WAKING) page?.removeEventListener?.(type, wake);
     breakOff?.(closeCode);
+    room.retryAt = null;
     peer?.close();
     tickets.release(true);
     setStatus("closed");
@@ -324,6 +331,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     if (isPaced) endsAt = Math.min(lostAt + COMEBACK_END, now() + delay + COMEBACK_TIMEOUT);
     if (now() + delay > endsAt) return close(closing);
     retryTimer = setTimeout(resume, delay);
+    room.retryAt = now() + delay;
     setStatus("dropped");
   };
   const enter = ({ socket, reply, isNew, peer: offered, obstacle }, isFirst) => {
@@ -347,6 +355,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
   };
   const resume = () => {
     clearTimeout(retryTimer);
+    room.retryAt = null;
     attemptedAt = now();
     const refused = ({ closing, wait }) => {
       breakOff = undefined;
