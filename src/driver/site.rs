@@ -14,6 +14,7 @@ const ICON: &str = concat!(
     r##"<circle cx="8" cy="8" r="6" fill="#0b1026" stroke="#39d8ff" stroke-width="3"/></svg>"##
 );
 const CLIENT: &str = include_str!("../../client-js/dist/rtcade.js");
+const PAGE_MODULE: &str = include_str!("../../client-js/pages/page.js");
 const DOCTOR: &str = include_str!("../../client-js/pages/doctor/index.html");
 const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
@@ -92,6 +93,7 @@ impl Site {
                 None => to_fresh_room(),
             },
             (None, "/rtcade.js") => embedded(CLIENT, JAVASCRIPT, request),
+            (None, "/page.js") => embedded(PAGE_MODULE, JAVASCRIPT, request),
             (None, "/healthz") => Response::sentence(Status::Ok, "ok"),
             (None, "/rooms") => Response::new(Status::Ok, JSON, Body::Bytes(live(Live::Rooms).into())),
             (None, "/doctor") => embedded(DOCTOR, HTML, request),
@@ -263,6 +265,7 @@ mod tests {
             ("/r/a%20b", Status::NotFound),
             ("/r/a/b", Status::NotFound),
             ("/rtcade.js", Status::Ok),
+            ("/page.js", Status::Ok),
             ("/healthz", Status::Ok),
             ("/rooms", Status::Ok),
             ("/metrics", Status::Ok),
