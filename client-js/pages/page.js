@@ -51,7 +51,7 @@ document.head.prepend(element("style", { textContent: `
   .unseen { position: absolute; width: 1px; height: 1px; margin: -1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 
   #connection { padding: 6px 12px; font-size: 12px; font-variant-numeric: tabular-nums; pointer-events: none; }
-  #connection p::before { content: "●"; margin-right: 6px; color: var(--dim); }
+  #connection p::before { content: "●"; content: "●" / ""; margin-right: 6px; color: var(--dim); }
   #connection p.good::before, #connection .good { color: var(--good); }
   #connection p.fair::before, #connection .fair { color: var(--fair); }
   #connection p.poor::before, #connection .poor { color: var(--poor); }
