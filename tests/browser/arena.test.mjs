@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { connection, controls, launchBrowser, openPage, playing, SCREENS, screenshot, startServer, until } from "./harness.mjs";
+import { connection, controls, launchBrowser, openPage, overlaps, playing, SCREENS, screenshot, startServer, until } from "./harness.mjs";
 
 const WATCH_MS = 4_000;
 /** How far a player who holds a key must get, in the arena's units. */
 const MOVED = 10;
+const PANELS = ["field", "clock", "scores", "intro", "naming", "invite", "connection", "dash"];
 
 describe("two pages in one arena", () => {
   let server, browser, ann, ben;
@@ -105,14 +106,16 @@ describe("the arena's page", () => {
     test(`no panel covers the field or another panel, ${screen}`, async () => {
       const page = await openArena(screen);
       await page.locator("#intro").waitFor();
-      assert.deepEqual(await overlaps(page), [], "at the start");
+      assert.deepEqual(await overlaps(page, PANELS), [], "at the start");
       await page.keyboard.press("ArrowUp", { delay: 200 });
       await page.locator("#intro").waitFor({ state: "hidden" });
-      assert.deepEqual(await overlaps(page), [], "later");
-      const sizes = await page.locator("input:visible").evaluateAll((inputs) => inputs.map((input) => parseFloat(getComputedStyle(input).fontSize)));
+      assert.deepEqual(await overlaps(page, PANELS), [], "later");
+      const fontSize = (inputs) => inputs.map((input) => parseFloat(getComputedStyle(input).fontSize));
+      const sizes = await page.locator("input:visible").evaluateAll(fontSize);
       if (SCREENS[screen].isMobile) for (const size of sizes) assert.ok(size >= 16, "or iOS zooms in");
       const field = await page.locator("#field").boundingBox();
-      assert.ok(field.width * field.height > 0.4 * page.viewportSize().width * page.viewportSize().height);
+      const { width, height } = page.viewportSize();
+      assert.ok(field.width * field.height > 0.5 * width * height, "most of the window is the field's");
       await page.context().close();
     });
   }
@@ -174,25 +177,6 @@ describe("the arena's page", () => {
     await page.context().close();
   });
 });
-
-/** The pairs of visible panels that overlap, or that stick out of the window. */
-function overlaps(page) {
-  return page.evaluate(() => {
-    const ids = ["field", "clock", "scores", "intro", "naming", "invite", "connection", "dash"];
-    const boxes = ids.map((id) => ({ id, element: document.getElementById(id) }))
-      .filter(({ element }) => element.checkVisibility({ visibilityProperty: true }))
-      .map(({ id, element }) => ({ id, box: element.getBoundingClientRect() }));
-    const found = [];
-    for (const [index, { id, box }] of boxes.entries()) {
-      if (box.left < 0 || box.top < 0 || box.right > innerWidth || box.bottom > innerHeight) found.push([id, "window"]);
-      for (const other of boxes.slice(index + 1)) {
-        const isApart = box.right <= other.box.left || other.box.right <= box.left || box.bottom <= other.box.top || other.box.bottom <= box.top;
-        if (!isApart) found.push([id, other.id]);
-      }
-    }
-    return found;
-  });
-}
 
 /** The mover holds a key for either way, each until the watcher has seen them go that way. */
 async function seenMoving(mover, watcher, right, left) {

@@ -45,8 +45,9 @@ describe("what goes wrong", () => {
   const doctorOf = (page) => page.getByRole("link", { name: "Check the connection" }).getAttribute("href");
 
   for (const game of ["arena", "relay"]) {
-    test(`while the server is gone the ${game}'s page counts down, and tries again when asked`, async () => {
+    test(`while the server is gone the ${game}'s page counts down, and tries again when asked`, async (t) => {
       let server = await startServer(["--game", game]);
+      t.after(() => server.kill());
       const { page } = await openPage(browser, "about:blank");
       await page.clock.install();
       await page.goto(server.url);
@@ -76,12 +77,12 @@ describe("what goes wrong", () => {
       await title(page).waitFor({ state: "hidden" });
       await until("figures", () => figures(page), (shown) => shown.every((text) => /\d/.test(text)));
       await page.context().close();
-      await server.stop();
     });
   }
 
-  test("after a minute the game has stopped, and can be joined again", async () => {
+  test("after a minute the game has stopped, and can be joined again", async (t) => {
     let server = await startServer();
+    t.after(() => server.kill());
     const { page } = await openPage(browser, "about:blank");
     await page.clock.install();
     await page.goto(server.url);
@@ -102,11 +103,11 @@ describe("what goes wrong", () => {
     await playing(page, "webrtc");
     assert.equal((await connection(page)).notice, "");
     await page.context().close();
-    await server.stop();
   });
 
-  test("a session is in one window, and the player may choose which", async () => {
+  test("a session is in one window, and the player may choose which", async (t) => {
     const server = await startServer();
+    t.after(() => server.kill());
     const { page: first } = await openPage(browser, server.url);
     await playing(first, "webrtc");
     const bystander = await first.context().newPage();
@@ -122,11 +123,11 @@ describe("what goes wrong", () => {
     await until("the word", () => title(second).innerText(), (text) => text === "You are playing in another window");
     assert.equal((await connection(bystander)).status, "open");
     await first.context().close();
-    await server.stop();
   });
 
-  test("each reason for which nobody gets in has a headline and something to do", async () => {
+  test("each reason for which nobody gets in has a headline and something to do", async (t) => {
     const server = await startServer();
+    t.after(() => server.kill());
     const { page } = await openPage(browser, "about:blank");
     let refusal;
     await page.routeWebSocket(/./, (socket) => {
@@ -155,12 +156,12 @@ describe("what goes wrong", () => {
       else if (code !== "refused") assert.equal(await doctorOf(page), "../doctor");
     }
     await page.context().close();
-    await server.stop();
   });
 
-  test("a server with keys lets in who pastes a token", async () => {
+  test("a server with keys lets in who pastes a token", async (t) => {
     const { directory, keys, token } = await signedToken();
     const server = await startServer(["--keys", keys, "--audience", "test"]);
+    t.after(() => Promise.all([server.kill(), rm(directory, { recursive: true })]));
     const { page } = await openPage(browser, server.url);
     await title(page).waitFor();
     assert.equal(await title(page).innerText(), "This server requires a token");
@@ -169,7 +170,5 @@ describe("what goes wrong", () => {
     await playing(page, "webrtc");
     assert.equal((await connection(page)).notice, "");
     await page.context().close();
-    await server.stop();
-    await rm(directory, { recursive: true });
   });
 });

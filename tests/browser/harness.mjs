@@ -167,6 +167,26 @@ export async function controls(page) {
     .map(({ role, name }) => [role.value, name?.value ?? ""]);
 }
 
+/** The pairs of visible elements with these ids that overlap, or that stick out of the window. */
+export function overlaps(page, ids) {
+  return page.evaluate((ids) => {
+    const boxes = ids
+      .map((id) => document.getElementById(id))
+      .filter((element) => element.checkVisibility({ visibilityProperty: true }))
+      .map((element) => ({ id: element.id, box: element.getBoundingClientRect() }));
+    const found = [];
+    for (const [index, { id, box }] of boxes.entries()) {
+      if (box.left < 0 || box.top < 0 || box.right > innerWidth || box.bottom > innerHeight) found.push([id, "window"]);
+      for (const other of boxes.slice(index + 1)) {
+        const isBeside = box.right <= other.box.left || other.box.right <= box.left;
+        const isAbove = box.bottom <= other.box.top || other.box.bottom <= box.top;
+        if (!isBeside && !isAbove) found.push([id, other.id]);
+      }
+    }
+    return found;
+  }, ids);
+}
+
 /** Waits until the page plays over `transport`. */
 export function playing(page, transport) {
   return until(
