@@ -43,6 +43,7 @@ document.head.prepend(element("style", { textContent: `
   button:hover, .button:hover { background: var(--hover); }
   .main { background: var(--accent); border-color: transparent; color: var(--on-accent); }
   .main:hover { background: var(--accent); filter: brightness(1.15); }
+  ::placeholder { color: var(--dim); opacity: 1; }
   input { text-overflow: ellipsis; user-select: text; -webkit-user-select: text; }
   :focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
   kbd { font: inherit; border: 1px solid var(--line); border-radius: 4px; padding: 0 5px; }
