@@ -46,6 +46,8 @@ describe("below a path of another site", () => {
       const seen = () => ben.evaluate((me) => rtcade.world().players.some(({ id }) => id === me), me);
       await until("the other player", seen);
       assert.equal(await ann.locator("#link").inputValue(), ann.url());
+      const root = await fetch(new URL("..", ann.url()));
+      assert.match(new URL(root.url).pathname, /^\/game\/r\/\w+$/, "the root leads to a room below the prefix");
       await until("a few ticks", () => connection(ann), ({ tick }) => tick > 60);
     }));
 

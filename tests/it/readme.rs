@@ -1,4 +1,4 @@
-//! The README says what is: its game is the one that is compiled, and run in a browser, by the tests.
+//! The README is correct: the tests compile its game and run it in a browser.
 
 use std::fs;
 use std::path::Path;
