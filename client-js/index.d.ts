@@ -166,6 +166,8 @@ export interface Room<Input = unknown, Command = unknown, State = unknown, Event
   /** Everybody in the room by number, the player included. */
   readonly players: ReadonlyMap<number, Player>;
   readonly status: Status;
+  /** While `dropped`: when the client tries to come back next, by `performance.now()`. Else `null`. */
+  readonly retryAt: number | null;
   /** The link as it is now. */
   readonly stats: Stats;
   /** Calls `listener` at each event of the type. Returns its unsubscribe. What a listener throws is reported. */
@@ -188,6 +190,8 @@ export interface Room<Input = unknown, Command = unknown, State = unknown, Event
    * acknowledged.
    */
   command(command: Command): void;
+  /** While `dropped`: tries to come back at once instead of at `retryAt`. */
+  retryNow(): void;
   /** Says goodbye and closes. A page that is closed is gone for the others too, after the 1.5 s that a reload may take. */
   leave(): void;
 }

@@ -1469,6 +1469,8 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
     name: roomName,
     players,
     status: "connecting",
+    /** When a lost connection is tried again, by `now()`. */
+    retryAt: null,
     get stats() {
       return { ...lanes.link.stats(), tick: lanes.tick, transport: transport() };
     },
@@ -1488,6 +1490,9 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
     command(command) {
       const encoded = encodeOwn("A command", command, RELIABLE_UP_BYTES - RELIABLE_HEADER_BYTES);
       if (!isClosed()) lanes.command(encoded);
+    },
+    retryNow() {
+      if (!socket && !breakOff && !isClosed()) resume();
     },
     leave() {
       if (isClosed()) return;
@@ -1522,6 +1527,7 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
     (_b3 = env.signal) == null ? void 0 : _b3.removeEventListener("abort", room.leave);
     breakOff == null ? void 0 : breakOff(closeCode === 1e3);
     offer == null ? void 0 : offer.cancel();
+    room.retryAt = null;
     peer == null ? void 0 : peer.close();
     tickets.release(true);
     setStatus("closed");
@@ -1700,6 +1706,7 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
     if (isPaced) endsAt = Math.min(lostAt + COMEBACK_END, now() + delay + COMEBACK_TIMEOUT);
     if (now() + delay > endsAt) return close(closing);
     retryTimer = setTimeout2(resume, delay);
+    room.retryAt = now() + delay;
     setStatus("dropped");
   };
   const enter2 = ({ socket: socket2, reply, isNew, peer: offered, obstacle }, isFirst) => {
@@ -1724,6 +1731,7 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
   };
   const resume = () => {
     clearTimeout2(retryTimer);
+    room.retryAt = null;
     attemptedAt = now();
     const refused = ({ closing, wait }) => {
       breakOff = void 0;

@@ -94,6 +94,8 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     name: roomName,
     players,
     status: "connecting",
+    /** When a lost connection is tried again, by `now()`. */
+    retryAt: null,
 
     get stats() {
       return { ...lanes.link.stats(), tick: lanes.tick, transport: transport() };
@@ -117,6 +119,10 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     command(command) {
       const encoded = encodeOwn("A command", command, RELIABLE_UP_BYTES - RELIABLE_HEADER_BYTES);
       if (!isClosed()) lanes.command(encoded);
+    },
+
+    retryNow() {
+      if (!socket && !breakOff && !isClosed()) resume();
     },
 
     leave() {
@@ -152,6 +158,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     env.signal?.removeEventListener("abort", room.leave);
     breakOff?.(closeCode === 1000);
     offer?.cancel();
+    room.retryAt = null;
     peer?.close();
     tickets.release(true);
     setStatus("closed");
@@ -353,6 +360,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     if (isPaced) endsAt = Math.min(lostAt + COMEBACK_END, now() + delay + COMEBACK_TIMEOUT);
     if (now() + delay > endsAt) return close(closing);
     retryTimer = setTimeout(resume, delay);
+    room.retryAt = now() + delay;
     setStatus("dropped");
   };
   const enter = ({ socket, reply, isNew, peer: offered, obstacle }, isFirst) => {
@@ -378,6 +386,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
   };
   const resume = () => {
     clearTimeout(retryTimer);
+    room.retryAt = null;
     attemptedAt = now();
     const refused = ({ closing, wait }) => {
       breakOff = undefined;

@@ -298,6 +298,30 @@ describe("waiting", () => {
     assert.ok(tookMs > 240_000 && tookMs <= 300_000, `${tookMs} ms`);
   });
 
+  test("names the time of the next try, which can be made at once", async () => {
+    const session = await joinOpen();
+    const { room, clock } = session;
+    assert.equal(room.retryAt, null);
+    lose(session);
+    for (const wait of [250, 500, 1_000]) {
+      assert.equal(room.retryAt, clock.time + wait);
+      room.retryNow();
+      room.retryNow();
+      assert.deepEqual([room.status, room.retryAt], ["resuming", null], "one try at a time");
+      const tried = session.sockets.length;
+      await clock.advance(wait);
+      assert.equal(session.sockets.length, tried, "nothing is left of the wait");
+      lose(session);
+    }
+    room.leave();
+    room.retryNow();
+    assert.deepEqual([room.status, room.retryAt, clock.pending], ["closed", null, 0]);
+
+    const open = await joinOpen();
+    open.room.retryNow();
+    assert.equal(open.sockets.length, 1, "there is nothing to come back to");
+  });
+
   test("can be left", async () => {
     for (const reach of [() => {}, ({ clock }) => clock.advance(250)]) {
       const session = await joinOpen();

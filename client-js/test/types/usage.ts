@@ -27,6 +27,7 @@ room.on("error", (error) => console.log(error.stage === "ice", error.code === "t
 room.send({ dx: 1 });
 room.command({ Say: "hello" });
 const rtt: number | null = room.stats.rtt;
+if (room.retryAt !== null) room.retryNow();
 console.log(off, rtt, room.players.get(room.me)?.name, new Error() instanceof RtcadeError);
 
 // @ts-expect-error no token
