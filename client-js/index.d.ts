@@ -197,7 +197,7 @@ export interface Room<Input = unknown, Command = unknown, State = unknown, Event
 }
 
 export interface Options {
-  /** The player's name, at most 32 characters. */
+  /** The player's name, at most 32 characters. One that is drawn by lot is kept for the tab, or each load is a new player. */
   name?: string | undefined;
   /**
    * Data for the game, as JSON; with the rest of the request at most 16 KiB. What differs at each load of the page, such

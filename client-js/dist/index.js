@@ -178,7 +178,7 @@ function createPeer({ RTCPeerConnection, setTimeout: setTimeout2, clearTimeout: 
       };
       channel.onclose = () => fail2("channel", "unreachable");
       enter2("ice");
-      pc.setRemoteDescription({ type: "answer", sdp }).catch(() => fail2("ice", "bad_sdp"));
+      (async () => pc.setRemoteDescription({ type: "answer", sdp }))().catch(() => fail2("ice", "bad_sdp"));
     },
     /** False where the channel backs up: what can't leave now would arrive late. */
     send(bytes2) {

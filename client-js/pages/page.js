@@ -92,24 +92,21 @@ const stored = {
 const oneOf = (words) => words[Math.floor(Math.random() * words.length)];
 const randomName = () => `${oneOf(["Amber", "Brisk", "Calm", "Fuzzy", "Lucky", "Quick", "Silver", "Sunny"])} ` +
   oneOf(["Badger", "Falcon", "Fox", "Llama", "Otter", "Penguin", "Puffin", "Tiger"]);
+/** Kept for the tab: under another name, a page that is loaded again joins as another player. */
+const guestName = () => { try { return (sessionStorage.guest ??= randomName()); } catch { return randomName(); } };
 
-/** As much of `text` as a server keeps of a name, and no half of what is one character to its reader. */
+/** The first 32 grapheme clusters of `text`, as the server counts a name, without half a surrogate pair. */
 export function cutName(text) {
   const { Segmenter } = Intl;
   const graphemes = Segmenter ? Array.from(new Segmenter().segment(text), ({ segment }) => segment) : Array.from(text);
-  let name = "", length = 0;
-  for (const grapheme of graphemes) {
-    length += Array.from(grapheme).length;
-    if (length > NAME_CHARS) break;
-    name += grapheme;
-  }
+  const name = graphemes.slice(0, NAME_CHARS).join("");
   return name.toWellFormed?.() ?? name;
 }
 
 /** The field of `form` with the player's name; `renamed` is called after the player has given another. */
 export function createName(form, renamed) {
   const input = form.querySelector("input");
-  input.value = stored.name || randomName();
+  input.value = stored.name || guestName();
   input.oninput = ({ isComposing }) => {
     const name = cutName(input.value);
     if (!isComposing && name !== input.value) input.value = name;
@@ -117,12 +114,12 @@ export function createName(form, renamed) {
   form.onsubmit = (event) => {
     event.preventDefault();
     stored.name = cutName(input.value).trim();
-    input.value = stored.name || randomName();
+    input.value = stored.name || guestName();
     input.blur();
     renamed();
   };
   return {
-    get value() { return cutName(input.value).trim() || randomName(); },
+    get value() { return cutName(input.value).trim() || guestName(); },
     /** The name as the server has it. */
     set value(name) { if (document.activeElement !== input) input.value = name; },
   };

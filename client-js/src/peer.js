@@ -73,7 +73,7 @@ export function createPeer({ RTCPeerConnection, setTimeout, clearTimeout, now })
       };
       channel.onclose = () => fail("channel", "unreachable");
       enter("ice");
-      pc.setRemoteDescription({ type: "answer", sdp }).catch(() => fail("ice", "bad_sdp"));
+      (async () => pc.setRemoteDescription({ type: "answer", sdp }))().catch(() => fail("ice", "bad_sdp"));
     },
 
     /** False where the channel backs up: what can't leave now would arrive late. */

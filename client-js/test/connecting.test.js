@@ -250,6 +250,13 @@ describe("an offer that hangs", () => {
     }
   }
 
+  test("is no failure of connecting, nor is an answer that the browser throws at", async () => {
+    const breaking = (pc) => (pc.setRemoteDescription = () => { throw new Error("InvalidAccessError"); });
+    const session = await join({ breaking });
+    assert.equal(session.room.status, "open");
+    assert.equal(session.room.stats.transport, "websocket");
+  });
+
   test("where there can be no channel leaves no connection open", async () => {
     const breaking = (pc) => (pc.createDataChannel = () => { throw new Error("OperationError"); });
     const session = await dialOpen({ breaking });

@@ -328,6 +328,16 @@ test("inputs and commands past their limits throw and are not sent", async () =>
   assert.equal(session.socket.sent.at(-1).length, 16 * 1024);
 });
 
+test("inputs and commands that can't be read are refused in words", async () => {
+  const { room } = await joinOpen();
+  const thrower = { get x() { throw null; } };
+  const cycle = [];
+  cycle.push(cycle);
+  for (const send of [room.send, room.command])
+    for (const value of [thrower, cycle, () => {}, Symbol("x"), 1n])
+      assert.throws(() => send(value), { name: "RtcadeError", code: "bad_value" });
+});
+
 const nested = (depth) => JSON.parse("[".repeat(depth) + "]".repeat(depth));
 
 test("inputs and commands are nested 16 deep at most, and the error says so", async () => {
