@@ -96,7 +96,7 @@ const randomName = () => `${oneOf(["Amber", "Brisk", "Calm", "Fuzzy", "Lucky", "
 const guestName = () => { try { return (sessionStorage.guest ??= randomName()); } catch { return randomName(); } };
 
 /** The first 32 grapheme clusters of `text`, as the server counts a name, without half a surrogate pair. */
-export function cutName(text) {
+function cutName(text) {
   const { Segmenter } = Intl;
   const graphemes = Segmenter ? Array.from(new Segmenter().segment(text), ({ segment }) => segment) : Array.from(text);
   const name = graphemes.slice(0, NAME_CHARS).join("");
