@@ -20,6 +20,7 @@ mod bench_tls;
 mod comeback;
 mod congestion;
 mod crowds;
+mod docs;
 #[cfg(feature = "driver")]
 mod doctor;
 #[cfg(feature = "driver")]
@@ -33,7 +34,6 @@ mod lockstep;
 mod model;
 #[cfg(all(feature = "driver", target_os = "linux"))]
 mod nat;
-mod readme;
 mod relays;
 mod reproducible;
 mod resume;

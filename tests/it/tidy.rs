@@ -127,6 +127,7 @@ const TOP_LEVEL: &[&str] = &[
     "client-js",
     "clippy.toml",
     "deny.toml",
+    "docs",
     "rustfmt.toml",
     "scripts",
     "src",
