@@ -98,9 +98,9 @@
 //! **After each `handle_*`, poll until there is nothing.** A `handle_*` changes the server and leaves what follows in
 //! queues: datagrams in [`server::Server::poll_transmit`], messages in [`server::Server::poll_signal`], and a new
 //! deadline in [`server::Server::poll_timeout`]. Drain the queues in that order, and sleep no longer than the deadline.
-//! [`server::Server::poll_signal_ready`] names each connection once: remember one whose socket accepts no more, and poll
-//! it when the socket does. Messages that wait in the server are kept short (one state per player), those that wait in
-//! a socket grow old.
+//! [`server::Server::poll_signal_ready`] names each connection once: remember one whose socket accepts no more, and
+//! poll it when the socket does. Messages that wait in the server are kept short (one state per player), those that
+//! wait in a socket grow old.
 //!
 //! Several `handle_*` in a row before a poll are allowed, and cheap: a game runs in ticks only, that is in
 //! [`server::Server::handle_timeout`]. Only the factory that makes it runs when its first player asks to join.
@@ -157,8 +157,8 @@
 //!
 //! **Two nested state machines.** `Endpoint` and `Peer` turn datagrams into frames. They are testable under virtual
 //! time but not bit-exact, because they contain keys. [`room::Room`] turns inputs into bodies, bit for bit the same for
-//! the same inputs. Everything that a room learns passes [`room::Room::handle_input`], and everything that touches bytes
-//! of the network stands above that line.
+//! the same inputs. Everything that a room learns passes [`room::Room::handle_input`], and everything that touches
+//! bytes of the network stands above that line.
 //!
 //! **Ends.** A connection, a session and a room each end in one way, which stands at the top of its file: the game, the
 //! other players and the hooks are told, then names, timers and peers are given up. Their keys have generations, so
@@ -176,13 +176,13 @@
 //! - **A congested path gets fewer ticks**, each with what is newest then: the lane has no window and no queue to slow
 //!   it down. `src/peer/pace.rs` says how congestion is recognised; [`game::Link`] tells the game about each player's
 //!   round trip and loss.
-//! - **Host candidates only**, one UDP port: no STUN or TURN server. Players get `--public-addr` where it is given, else
-//!   the address that their page came from, then the machine's others, as they are when the player joins.
+//! - **Host candidates only**, one UDP port: no STUN or TURN server. Players get `--public-addr` where it is given,
+//!   else the address that their page came from, then the machine's others, as they are when the player joins.
 //! - **Without UDP** a player gets the same frames over the websocket, one state at a time, and is told so.
 //! - **A path is proven**, a local and a remote address together, when it has returned a heartbeat with our random
 //!   number in it. Until then it gets at most three times the bytes that came over it, and the old path stays in use.
-//! - **A channel is alive by what it delivers**, in each direction. One that delivers nothing is bypassed: the websocket
-//!   carries its frames until it delivers again.
+//! - **A channel is alive by what it delivers**, in each direction. One that delivers nothing is bypassed: the
+//!   websocket carries its frames until it delivers again.
 //! - **Everything has a limit.** The table in [`limits`] says what happens past each: an error with a code, or a drop
 //!   that is counted ([`server::Counters`]).
 //!
@@ -191,8 +191,8 @@
 //! # Recordings
 //!
 //! The inputs of a room can be recorded, with a hash of its output per tick, and replayed: [`journal`]. The core hands
-//! blocks of bytes to a sink that must not block; the driver's (`--record`) leaves them to a thread that writes them, the
-//! one exception to the one thread. `rtcade replay --check` compares a game with its recording.
+//! blocks of bytes to a sink that must not block; the driver's (`--record`) leaves them to a thread that writes them,
+//! the one exception to the one thread. `rtcade replay --check` compares a game with its recording.
 
 #![forbid(unsafe_code)]
 

@@ -144,7 +144,7 @@ fn json_is_json_and_keys_are_keys() {
             if block.contains("\"kty\"") {
                 keys += 1;
                 let parsed = Keys::parse(block, "my-game");
-                assert!(parsed.as_ref().is_ok_and(|keys| keys.ignored().is_empty()), "{path}: {parsed:?}");
+                assert!(parsed.as_ref().is_ok_and(|keys| keys.ignored().count() == 0), "{path}: {parsed:?}");
             }
         }
     }
@@ -337,7 +337,7 @@ fn tables(source: &str) -> String {
             let values: Vec<_> = names.iter().map(|name| value(name)).collect();
             let rest: Vec<_> = cells[1..].iter().map(|cell| without_links(cell)).collect();
             let names = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-            writeln!(tables, "| {names} | {} | {} |", values.join(", "), rest.join(" | ")).unwrap();
+            writeln!(tables, "| {names} | {} | {} |", values.join("; "), rest.join(" | ")).unwrap();
         }
     }
     tables
