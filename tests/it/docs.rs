@@ -277,7 +277,7 @@ impl Value for Duration {
     }
 }
 
-impl Value for RangeInclusive<u32> {
+impl<T: Value> Value for RangeInclusive<T> {
     fn shown(&self, unit: &str) -> String {
         format!("{} to {}", self.start().shown(""), self.end().shown(unit))
     }
@@ -324,20 +324,17 @@ fn tables(source: &str) -> String {
         let (_, value) = VALUES.iter().find(|(of, _)| *of == name).unwrap_or_else(|| panic!("list {name} in VALUES"));
         value.shown(unit)
     };
-    let table = source.lines().filter_map(|line| line.strip_prefix("//! | ")?.strip_suffix('|')).skip(1);
+    let mut lines = source.lines().filter_map(|line| line.strip_prefix("//! | ")?.strip_suffix('|'));
+    let mut cells = move || Some(lines.next()?.split(" | ").map(|cell| without_links(cell.trim())).collect::<Vec<_>>());
+    let head = cells().expect("the table has a head");
+    let head = format!("| {} | value | {} |\n|---|---|---|---|---|", head[0], head[1..].join(" | "));
     let mut tables = String::new();
-    for line in table {
-        let cells: Vec<_> = line.split(" | ").map(str::trim).collect();
+    while let Some(cells) = cells() {
         if let Some(title) = cells[0].strip_prefix("**") {
-            let title = title.split("**").next().unwrap();
-            let head = "| limit | value | of what | past it | counted in |\n|---|---|---|---|---|";
-            write!(tables, "\n## {title}\n\n{head}\n").unwrap();
+            write!(tables, "\n## {}\n\n{head}\n", title.trim_matches(['*', ' ', '|'])).unwrap();
         } else {
-            let names: Vec<_> = quoted(cells[0]).collect();
-            let values: Vec<_> = names.iter().map(|name| value(name)).collect();
-            let rest: Vec<_> = cells[1..].iter().map(|cell| without_links(cell)).collect();
-            let names = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-            writeln!(tables, "| {names} | {} | {} |", values.join("; "), rest.join(" | ")).unwrap();
+            let values: Vec<_> = quoted(&cells[0]).map(value).collect();
+            writeln!(tables, "| {} | {} | {} |", cells[0], values.join("; "), cells[1..].join(" | ")).unwrap();
         }
     }
     tables
