@@ -42,7 +42,7 @@ function encodeOwn(what, value, limit) {
       depth: ["bad_value", `has at most ${MSGPACK_DEPTH} arrays and objects inside each other`],
     }[error.code] ?? [
       "bad_value",
-      "is made of null, booleans, numbers (integers to 2^53), strings, Uint8Arrays, arrays and plain objects",
+      "is made of null, booleans, numbers, strings, Uint8Arrays, arrays and plain objects",
     ];
     throw new RtcadeError("game", code, `${what} ${sentence}.`);
   }

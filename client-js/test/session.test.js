@@ -318,7 +318,7 @@ test("inputs and commands past their limits throw and are not sent", async () =>
   const { room } = session;
   room.send("x".repeat(509));
   assert.throws(() => room.send("x".repeat(510)), { name: "RtcadeError", stage: "game", code: "too_large" });
-  assert.throws(() => room.send(2 ** 53 + 2), { code: "bad_value" });
+  assert.throws(() => room.send(10n), { code: "bad_value" });
   room.command("x".repeat(16 * 1024 - 9 - 3));
   assert.throws(() => room.command("x".repeat(16 * 1024 - 9 - 2)), { code: "too_large" });
   assert.equal(inputsOf(session.pc.channel).length, 1);

@@ -1,4 +1,5 @@
-//! Which pages may open a websocket, and whose word is taken for where it comes from.
+//! Which pages may open a websocket and read what the server says, and whose word is taken for where a request comes
+//! from.
 //!
 //! Pages of the server itself may: `Origin` (RFC 6454 §7) and `Host` (RFC 9110 §7.2) agree. That alone does not protect
 //! a server in a private network: the owner of `evil.example` can let that name resolve to `127.0.0.1` or `192.168.1.5`
@@ -6,6 +7,11 @@
 //! if a connection comes from a private address to a private address, the name must be an IP address or `localhost`
 //! (RFC 6761 §6.3), which nobody can redirect; other names need `--origin`. The check does not apply if `--public-addr`
 //! gives a public address, because such a server is open to connections from everywhere.
+//!
+//! The same pages may read responses from another origin (CORS). A rebound page asks without `Origin`, for its browser
+//! takes the server for its own, so what tells of the server (`/rooms`, `/metrics`, `/doctor.json`) is kept from a
+//! browser under a name that has not been given. Pages, scripts and files are for everybody: a page that may not play
+//! still has to load in order to say why.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,27 +20,38 @@ use std::time::{Duration, Instant};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::bind::is_private;
-use super::http::Upgrade;
+use super::http::{Method, Request, Response, Sender, Status};
 use crate::rate::canonical;
 use crate::wire::codes::ErrorCode;
 use crate::wire::signaling::Fault;
 
 /// Least time between two log lines about pages that may not play here.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
+/// Origins that pages without an address of their own have.
+const UNNAMED: [&str; 2] = ["null", "file://"];
+/// Seconds for which a browser may keep the answer to a preflight; those of Chromium keep none for longer.
+const PREFLIGHT_SECONDS: &str = "7200";
 /// Characters of an origin that are logged.
 const LOGGED_CHARS: usize = 100;
 
 /// The origin of a page, as browsers write it (RFC 6454 §6.2): scheme, host, and the port where it is not the scheme's
 /// own.
+///
+/// Two origins are not of one page: `null` is that of every page in a sandboxed frame and of most that are opened as
+/// files, `file://` that of files in some programs. Any web site can make a sandboxed frame, so naming `null` lets in
+/// the pages of everybody.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin(String);
 
 impl Origin {
-    /// Reads `https://example.com`, `http://localhost:5173` or `capacitor://localhost`, in capitals or not; `None`
-    /// where it is anything else, a longer URL for example.
+    /// Reads `https://example.com`, `http://localhost:5173`, `capacitor://localhost`, `null` or `file://`, in capitals
+    /// or not; `None` where it is anything else, a longer URL for example.
     #[must_use]
     pub fn parse(text: &str) -> Option<Origin> {
         let text = text.to_ascii_lowercase();
+        if UNNAMED.contains(&text.as_str()) {
+            return Some(Origin(text));
+        }
         let (scheme, authority) = text.split_once("://")?;
         let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
             && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
@@ -62,11 +79,15 @@ impl Origin {
         }))
     }
 
+    /// The host, without the port.
+    fn host(&self) -> &str {
+        let authority = self.0.split_once("://").map_or("", |(_, authority)| authority);
+        authority.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')).map_or(authority, |(host, _)| host)
+    }
+
     /// Whether its host is an IP address or `localhost`: no name that DNS could resolve to another address.
     fn is_literal(&self) -> bool {
-        let authority = self.0.split_once("://").map_or("", |(_, authority)| authority);
-        let host =
-            authority.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')).map_or(authority, |(host, _)| host);
+        let host = self.host();
         host.starts_with('[')
             || host.parse::<Ipv4Addr>().is_ok()
             || host.rsplit('.').next().is_some_and(|last| last == "localhost")
@@ -126,45 +147,82 @@ impl Gate {
     pub(super) fn check(
         &mut self,
         now: Instant,
-        upgrade: &Upgrade,
+        sender: &Sender,
         remote: SocketAddr,
         local: Option<IpAddr>,
     ) -> Result<SocketAddr, Fault> {
-        let player = self.player(remote, upgrade.forwarded_for.as_deref());
-        let Some(text) = &upgrade.origin else {
+        let player = self.player(remote, sender.forwarded_for.as_deref());
+        let Some(text) = &sender.origin else {
             // What is not a browser says nothing of pages, and could say anything.
             return Ok(player);
         };
-        let origin = Origin::parse(text).filter(|origin| origin.0 == *text);
-        let is_inside = !self.is_public && is_private(player.ip()) && local.is_none_or(is_private);
-        if origin.as_ref().is_some_and(|origin| self.may_play(origin, upgrade, remote.ip(), is_inside)) {
+        let origin = origin(text);
+        if origin
+            .as_ref()
+            .is_some_and(|origin| self.may_play(origin, sender, remote.ip(), self.is_inside(player, local)))
+        {
             return Ok(player);
         }
         self.refused += 1;
         if self.logged.is_none_or(|logged| now >= logged + LOG_INTERVAL) {
             self.logged = Some(now);
             let text: String = text.chars().take(LOGGED_CHARS).collect();
-            let (remedy, host) = (origin.as_ref().map_or(String::new(), remedy), upgrade.host.get(..LOGGED_CHARS));
-            let host = host.unwrap_or(&upgrade.host);
+            let (remedy, host) = (origin.as_ref().map_or(String::new(), remedy), sender.host.get(..LOGGED_CHARS));
+            let host = host.unwrap_or(&sender.host);
             log::warn!("{player}: pages of {text:?} may not play here (Host is {host:?}){remedy}");
         }
-        let sentence = match &origin {
-            Some(origin) => format!("Pages of {origin} may not play on this server{}.", remedy(origin)),
-            None => "Pages without an address of their own, such as files, may not play on this server.".to_owned(),
-        };
-        Err(Fault::new(ErrorCode::Origin, sentence))
+        Err(Fault::new(ErrorCode::Origin, refusal("play on", origin.as_ref())))
     }
 
-    fn may_play(&self, origin: &Origin, upgrade: &Upgrade, remote: IpAddr, is_inside: bool) -> bool {
+    /// What the page behind a request on a connection from `remote` to `local` may read.
+    pub(super) fn permission(&self, sender: &Sender, remote: SocketAddr, local: Option<IpAddr>) -> Permission {
+        let is_inside = self.is_inside(self.player(remote, sender.forwarded_for.as_deref()), local);
+        let Some(text) = &sender.origin else {
+            let unknown = (is_inside && sender.is_browser).then(|| self.unknown_host(sender, remote.ip())).flatten();
+            return Permission { origin: None, refusal: unknown };
+        };
+        let origin = origin(text);
+        if origin.as_ref().is_some_and(|origin| self.may_play(origin, sender, remote.ip(), is_inside)) {
+            Permission { origin, refusal: None }
+        } else {
+            Permission { origin: None, refusal: Some(refusal("read this from", origin.as_ref())) }
+        }
+    }
+
+    /// Whether both ends are in a network that strangers don't reach.
+    fn is_inside(&self, player: SocketAddr, local: Option<IpAddr>) -> bool {
+        !self.is_public && is_private(player.ip()) && local.is_none_or(is_private)
+    }
+
+    /// What to say of a host name under which the server may not be known.
+    fn unknown_host(&self, sender: &Sender, remote: IpAddr) -> Option<String> {
+        let host = self.forwarded(&sender.forwarded_host, remote).unwrap_or_else(|| sender.host.to_ascii_lowercase());
+        let own = Origin::parse(&format!("http://{host}"));
+        let is_known = |own: &Origin| own.is_literal() || self.origins.iter().any(|named| named.host() == own.host());
+        match own {
+            Some(own) if is_known(&own) => None,
+            Some(own) => Some(format!(
+                "{} is no name that this server was given: open it by its IP address{}.",
+                own.host(),
+                or_start(&own)
+            )),
+            None => Some("Host names no server: open this one by its IP address.".to_owned()),
+        }
+    }
+
+    fn may_play(&self, origin: &Origin, sender: &Sender, remote: IpAddr, is_inside: bool) -> bool {
         if !self.origins.is_empty() {
             return self.origins.contains(origin);
         }
-        let first = |list: &'_ Option<String>| -> Option<String> {
-            let list = list.as_ref().filter(|_| self.is_proxy(remote))?;
-            Some(list.split(',').next()?.trim().to_ascii_lowercase())
-        };
-        let host = first(&upgrade.forwarded_host).unwrap_or_else(|| upgrade.host.clone());
-        origin.is_of(&host, first(&upgrade.forwarded_proto).as_deref()) && (!is_inside || origin.is_literal())
+        let host = self.forwarded(&sender.forwarded_host, remote).unwrap_or_else(|| sender.host.clone());
+        let proto = self.forwarded(&sender.forwarded_proto, remote);
+        origin.is_of(&host, proto.as_deref()) && (!is_inside || origin.is_literal())
+    }
+
+    /// The first entry of a field that only a proxy is believed.
+    fn forwarded(&self, list: &Option<String>, remote: IpAddr) -> Option<String> {
+        let list = list.as_ref().filter(|_| self.is_proxy(remote))?;
+        Some(list.split(',').next()?.trim().to_ascii_lowercase())
     }
 
     /// The address that stands furthest to the right in `X-Forwarded-For` and is no proxy's: each proxy appends whom it
@@ -179,8 +237,57 @@ impl Gate {
     }
 }
 
+/// What the page behind a request may read.
+#[derive(Debug, Default)]
+pub(super) struct Permission {
+    /// The origin that a browser may hand the response to.
+    origin: Option<Origin>,
+    /// Why it may not read what tells of the server.
+    pub(super) refusal: Option<String>,
+}
+
+impl Permission {
+    /// Says it in the response, in the words of the Fetch standard (§3.3).
+    pub(super) fn apply(self, request: &Request, response: Response) -> Response {
+        let Some(origin) = self.origin else { return response };
+        let response = response
+            .field("Access-Control-Allow-Origin", origin.0.clone())
+            .field("Access-Control-Expose-Headers", "*")
+            .field("Timing-Allow-Origin", origin.0);
+        if request.method != Method::Options || response.status != Status::NoContent {
+            return response;
+        }
+        response
+            .field("Access-Control-Allow-Methods", "GET, HEAD")
+            .field("Access-Control-Allow-Headers", "*")
+            .field("Access-Control-Max-Age", PREFLIGHT_SECONDS)
+    }
+}
+
+/// The origin that a browser sent, where it is one as browsers write it.
+fn origin(text: &str) -> Option<Origin> {
+    Origin::parse(text).filter(|origin| origin.0 == text)
+}
+
+/// Why pages may not do that to this server, and what to do.
+fn refusal(act: &str, origin: Option<&Origin>) -> String {
+    match origin {
+        Some(origin) if UNNAMED.contains(&origin.0.as_str()) => format!(
+            "Pages without an address of their own, as files and sandboxed frames are, may not {act} this server: open \
+            the page from a web server{}.",
+            or_start(origin)
+        ),
+        Some(origin) => format!("Pages of {origin} may not {act} this server{}.", remedy(origin)),
+        None => format!("This page may not {act} this server: its Origin is not one that browsers send."),
+    }
+}
+
 fn remedy(origin: &Origin) -> String {
     format!(": to let them, start it with --origin {origin}")
+}
+
+fn or_start(origin: &Origin) -> String {
+    format!(", or start the server with --origin {origin}")
 }
 
 /// The prefix in the form of [`canonical`] addresses.
@@ -218,12 +325,15 @@ mod tests {
             ("http://[::1]:5173", "http://[::1]:5173"),
             ("http://[::1]", "http://[::1]"),
             ("capacitor://localhost", "capacitor://localhost"),
+            ("null", "null"),
+            ("file://", "file://"),
         ] {
             assert_eq!(Origin::parse(text), Some(Origin(expected.to_owned())), "{text}");
         }
         for text in [
             "",
-            "null",
+            "file:///home",
+            "null://",
             "*",
             "example.com",
             "https://",
@@ -279,17 +389,17 @@ mod tests {
     }
 
     /// Whether the gate lets a connection between these addresses in.
-    fn ask(mut gate: Gate, upgrade: &Upgrade, remote: &str, local: &str) -> bool {
+    fn ask(mut gate: Gate, sender: &Sender, remote: &str, local: &str) -> bool {
         let now = Instant::now();
         let remote = SocketAddr::new(remote.parse().expect("an address"), 9);
-        gate.check(now, upgrade, remote, Some(local.parse().expect("an address"))).is_ok()
+        gate.check(now, sender, remote, Some(local.parse().expect("an address"))).is_ok()
     }
 
     #[test]
     fn a_name_that_others_own_is_no_name_of_a_private_server() {
         let opens = |gate: Gate, host: &str, remote: &str, local: &str| {
             let origin = Some(format!("http://{host}"));
-            ask(gate, &Upgrade { host: host.to_owned(), origin, ..Upgrade::default() }, remote, local)
+            ask(gate, &Sender { host: host.to_owned(), origin, ..Sender::default() }, remote, local)
         };
         let plain = || gate(&[], &[]);
         for (remote, local) in [
@@ -320,15 +430,15 @@ mod tests {
     #[test]
     fn behind_a_known_proxy_the_page_is_where_the_proxy_says() {
         let check = |remote: &str, host: &str, proto: &str, expected: bool| {
-            let upgrade = Upgrade {
+            let sender = Sender {
                 host: "internal:8080".to_owned(),
                 origin: Some("https://example.com".to_owned()),
                 forwarded_host: Some(host.to_owned()),
                 forwarded_proto: Some(proto.to_owned()),
                 forwarded_for: Some("198.51.100.7".to_owned()),
-                ..Upgrade::default()
+                ..Sender::default()
             };
-            let is_allowed = ask(gate(&[], &["10.0.0.1/32"]), &upgrade, remote, "10.0.0.9");
+            let is_allowed = ask(gate(&[], &["10.0.0.1/32"]), &sender, remote, "10.0.0.9");
             assert_eq!(is_allowed, expected, "{proto}://{host} by {remote}");
         };
         check("10.0.0.1", "example.com", "https", true);
@@ -338,5 +448,58 @@ mod tests {
         check("10.0.0.1", "example.com", "gopher", false);
         check("10.0.0.1", "evil.com", "https", false);
         check("10.0.0.2", "example.com", "https", false);
+    }
+
+    #[test]
+    fn pages_without_an_address_play_where_that_is_named_and_are_told_so() {
+        for text in UNNAMED {
+            let sender = Sender { host: "h".to_owned(), origin: Some(text.to_owned()), ..Sender::default() };
+            let check = |mut gate: Gate| gate.check(Instant::now(), &sender, "127.0.0.1:9".parse().unwrap(), None);
+            let refused = check(gate(&[], &[])).expect_err("not named").message;
+            assert!(refused.ends_with(&format!("start the server with --origin {text}.")), "{refused}");
+            check(gate(&[text], &[])).expect("the advice works");
+            check(gate(&["https://a"], &[])).expect_err("another is named");
+        }
+    }
+
+    #[test]
+    fn what_tells_of_a_private_server_is_kept_from_rebound_pages() {
+        let refusal = |gate: &Gate, host: &str, is_browser: bool, remote: &str| {
+            let sender = Sender { host: host.to_owned(), is_browser, ..Sender::default() };
+            let remote = SocketAddr::new(remote.parse().expect("an address"), 9);
+            gate.permission(&sender, remote, Some("192.168.1.5".parse().expect("an address"))).refusal
+        };
+        let plain = gate(&[], &[]);
+        let refused = refusal(&plain, "Evil.example:8080", true, "192.168.1.7").expect("rebound");
+        assert!(refused.starts_with("evil.example is no name"), "{refused}");
+        assert!(refused.ends_with("start the server with --origin http://evil.example:8080."), "{refused}");
+        assert!(refusal(&plain, "a b", true, "192.168.1.7").is_some());
+        for (host, is_browser, remote) in [
+            ("evil.example", false, "192.168.1.7"),
+            ("192.168.1.5:8080", true, "192.168.1.7"),
+            ("localhost:8080", true, "127.0.0.1"),
+            ("play.example", true, "198.51.100.7"),
+        ] {
+            assert_eq!(refusal(&plain, host, is_browser, remote), None, "{host}");
+        }
+        let named = gate(&["https://evil.example"], &[]);
+        assert_eq!(refusal(&named, "evil.example:8080", true, "192.168.1.7"), None, "that name was given");
+        assert!(refusal(&named, "other.example", true, "192.168.1.7").is_some());
+    }
+
+    #[test]
+    fn a_page_that_may_play_may_read() {
+        let permission = |gate: &Gate, origin: &str| {
+            let sender = Sender { host: "h:1".to_owned(), origin: Some(origin.to_owned()), ..Sender::default() };
+            gate.permission(&sender, "198.51.100.7:9".parse().expect("an address"), None)
+        };
+        let allowed = |permission: Permission| permission.origin.map(|origin| origin.0);
+        let named = gate(&["https://a"], &[]);
+        assert_eq!(allowed(permission(&named, "https://a")).as_deref(), Some("https://a"));
+        for origin in ["https://b", "http://h:1", "null", "https://a, https://a", "HTTPS://A"] {
+            let refused = permission(&named, origin);
+            assert!(refused.origin.is_none() && refused.refusal.is_some(), "{origin}");
+        }
+        assert_eq!(allowed(permission(&gate(&[], &[]), "http://h:1")).as_deref(), Some("http://h:1"));
     }
 }

@@ -3,13 +3,30 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::doctor::Premises;
+use tungstenite::Bytes;
+
+use super::doctor::{Finding, Premises, capitalised};
+use super::http::{Body, Response, Status};
 use super::metrics::{self, Tcp};
 use super::recorder::Recordings;
-use super::site::Live;
 use super::udp::Udp;
 use crate::game::Game;
 use crate::server::Server;
+
+const JSON: &str = "application/json";
+/// The text format of Prometheus, as that asks for it.
+const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What is made anew for each request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Live {
+    /// The JSON of `/rooms`.
+    Rooms,
+    /// The text of `/metrics`.
+    Metrics,
+    /// The JSON of `/doctor.json`.
+    Doctor,
+}
 
 /// Where it comes from, the server itself aside.
 pub(super) struct Sources<'a> {
@@ -19,24 +36,36 @@ pub(super) struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    /// The bytes for a request that came in on the address `local`.
+    /// The response to a request that came in on the address `local`. Who may not read it is told why: a doctor in its
+    /// own form.
     pub(super) fn answer<G: Game>(
         &mut self,
         what: Live,
+        refusal: Option<&str>,
         now: Instant,
         server: &Server<G>,
         local: Option<IpAddr>,
         tcp: Tcp,
-    ) -> Vec<u8> {
-        match what {
-            Live::Rooms => {
+    ) -> Response {
+        let status = if refusal.is_some() { Status::Forbidden } else { Status::Ok };
+        let response =
+            |content_type, bytes: Vec<u8>| Response::new(status, content_type, Body::Bytes(Bytes::from(bytes)));
+        match (what, refusal) {
+            (Live::Rooms | Live::Metrics, Some(sentence)) => Response::sentence(status, sentence),
+            (Live::Rooms, None) => {
                 let rooms: Vec<_> = server.rooms().filter(|room| room.listed).collect();
-                serde_json::to_vec(&rooms).expect("names and numbers are JSON")
+                response(JSON, serde_json::to_vec(&rooms).expect("names and numbers are JSON"))
             }
-            Live::Metrics => metrics::text(now, server, self.udp, self.recordings, tcp).into_bytes(),
-            Live::Doctor => {
+            (Live::Metrics, None) => {
+                response(METRICS, metrics::text(now, server, self.udp, self.recordings, tcp).into_bytes())
+            }
+            (Live::Doctor, refusal) => {
                 let advertised = local.map(|local| server.candidates(local)).unwrap_or_default();
-                serde_json::to_vec(&self.premises.report(&advertised)).expect("sentences and numbers are JSON")
+                let mut report = self.premises.report(&advertised);
+                if let Some((says, remedy)) = refusal.map(|refusal| refusal.split_once(": ").unwrap_or((refusal, ""))) {
+                    report.findings = vec![Finding::fail("host", format!("{says}."), capitalised(remedy))];
+                }
+                response(JSON, serde_json::to_vec(&report).expect("sentences and numbers are JSON"))
             }
         }
     }

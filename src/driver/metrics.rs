@@ -76,11 +76,25 @@ impl Text {
     }
 }
 
+/// What of HTTP was refused or ended early.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct HttpCounters {
+    /// Requests that could not be read, or were of no allowed method.
+    pub(super) malformed: u64,
+    /// Requests of pages for what they may not read.
+    pub(super) forbidden: u64,
+    /// Connections past a limit.
+    pub(super) crowded: u64,
+    /// Connections that were closed between two requests, because others needed their place.
+    pub(super) evicted: u64,
+}
+
 /// What was counted of TCP connections.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tcp {
     /// Websockets that were refused because of their page.
     pub(super) refused_pages: u64,
+    pub(super) http: HttpCounters,
     pub(super) closed: Closed,
 }
 
@@ -131,6 +145,17 @@ pub(super) fn text<G: Game>(
             ("token", refused.token),
             ("session", refused.session),
             ("origin", tcp.refused_pages),
+        ],
+    );
+    let http = tcp.http;
+    text.counters(
+        "http_refused_total",
+        "HTTP requests and connections that were refused, and idle connections closed for want of places.",
+        &[
+            ("malformed", http.malformed),
+            ("forbidden", http.forbidden),
+            ("crowded", http.crowded),
+            ("evicted", http.evicted),
         ],
     );
     let closed = tcp.closed;

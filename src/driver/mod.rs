@@ -104,13 +104,16 @@ pub struct Options {
     pub record: Option<Record>,
     /// Only who bears a token signed with one of these may join; without keys, everybody.
     pub keys: Option<Keys>,
-    /// Whose pages may open websockets: none for those of the server itself. If a connection comes from a private
-    /// address to a private address and `public_addresses` has no public one, the server's own pages are those under an
-    /// IP address or `localhost`: another host name may be the result of DNS rebinding. Programs that are not browsers
-    /// always may.
+    /// Whose pages may open websockets and read responses: none for those of the server itself. If a connection comes
+    /// from a private address to a private address and `public_addresses` has no public one, the server's own pages are
+    /// those under an IP address or `localhost`: another host name may be the result of DNS rebinding, and `/rooms`,
+    /// `/metrics` and `/doctor.json` are kept from browsers under it. Programs that are not browsers always may.
     pub origins: Vec<Origin>,
     /// The reverse proxies whose `X-Forwarded-For`, `X-Forwarded-Host` and `X-Forwarded-Proto` are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// How long an HTTP connection may wait for its next request, within [`limits::KEEP_ALIVE_RANGE`]. Where places
+    /// are scarce it is closed before.
+    pub keep_alive: Duration,
 }
 
 /// Where rooms are recorded, each in a file of its own that [`crate::journal`] reads.
@@ -139,6 +142,7 @@ impl Default for Options {
             keys: None,
             origins: Vec::new(),
             trusted_proxies: Vec::new(),
+            keep_alive: limits::KEEP_ALIVE,
         }
     }
 }
@@ -174,6 +178,8 @@ pub enum BindError {
     Tick(Duration),
     /// No room may have so many players: 0, or more than [`limits::PLAYERS_PER_ROOM_MAX`].
     MaxPlayers(usize),
+    /// No connection may wait for so long ([`limits::KEEP_ALIVE_RANGE`]).
+    KeepAlive(Duration),
     /// The OS has something else against it.
     Os(io::Error),
 }
@@ -212,6 +218,14 @@ impl fmt::Display for BindError {
                 let most = limits::PLAYERS_PER_ROOM_MAX;
                 write!(f, "a room can't have {players} players: choose 1 to {most} with --max-players N")
             }
+            BindError::KeepAlive(time) => {
+                let (shortest, longest) = limits::KEEP_ALIVE_RANGE.into_inner();
+                let (shortest, longest) = (shortest.as_secs(), longest.as_secs());
+                write!(
+                    f,
+                    "a connection can't be kept for {time:?}: choose {shortest} to {longest} s with --keep-alive S"
+                )
+            }
             BindError::Os(source) => write!(f, "the operating system refused to start the server: {source}"),
         }
     }
@@ -224,7 +238,7 @@ impl std::error::Error for BindError {
             | BindError::Public { source, .. }
             | BindError::Record { source, .. }
             | BindError::Os(source) => Some(source),
-            BindError::Tick(_) | BindError::MaxPlayers(_) => None,
+            BindError::Tick(_) | BindError::MaxPlayers(_) | BindError::KeepAlive(_) => None,
         }
     }
 }
@@ -367,6 +381,9 @@ impl<G: Game> Driver<G> {
         if !(1..=limits::PLAYERS_PER_ROOM_MAX).contains(&options.max_players) {
             return Err(BindError::MaxPlayers(options.max_players));
         }
+        if !limits::KEEP_ALIVE_RANGE.contains(&options.keep_alive) {
+            return Err(BindError::KeepAlive(options.keep_alive));
+        }
         let site = Site::new(options.page, options.public.as_deref())
             .map_err(|source| BindError::Public { directory: options.public.clone().unwrap_or_default(), source })?;
         let sockets = bind::bind(options.listen, options.udp)?;
@@ -422,7 +439,7 @@ impl<G: Game> Driver<G> {
             poll,
             listeners,
             udp,
-            connections: Connections::new(CONNECTIONS, gate),
+            connections: Connections::new(CONNECTIONS, gate, options.keep_alive),
             site,
             signals: None,
             handle: Handle { outside, waker, requests: Arc::default() },
@@ -609,10 +626,13 @@ impl<G: Game> Driver<G> {
             self.read_interfaces(now);
         }
         for listener in &mut self.listeners {
-            listener.accept(now, |socket, remote| {
+            let has_place = listener.accept(now, |socket, remote| {
                 budget.spend(limits::REQUEST_WORK);
                 self.connections.handle_accepted(now, self.poll.registry(), socket, remote);
             });
+            if !has_place {
+                self.connections.handle_shortage();
+            }
         }
         let sources = Sources { udp: &mut self.udp, recordings: self.recordings.as_ref(), premises: &self.premises };
         let mut context = Context { now, server: &mut self.server, site: &self.site, sources };
@@ -659,14 +679,15 @@ impl<G: Game> Driver<G> {
 }
 
 impl Listener {
-    fn accept(&mut self, now: Instant, mut handle: impl FnMut(mio::net::TcpStream, SocketAddr)) {
+    /// Accepts what has come; `false` where the OS has no place for more.
+    fn accept(&mut self, now: Instant, mut handle: impl FnMut(mio::net::TcpStream, SocketAddr)) -> bool {
         if self.retry.is_some_and(|retry| retry > now) {
-            return;
+            return true;
         }
         self.retry = None;
         for _ in 0..limits::TURN_ACCEPTS {
             if !self.readable {
-                return;
+                return true;
             }
             match self.socket.accept() {
                 Ok((socket, remote)) => handle(socket, remote),
@@ -681,11 +702,12 @@ impl Listener {
                             self.logged = Some(now);
                             log::warn!("connections wait: {error}; raise the limit of open files (ulimit -n)");
                         }
-                        return;
+                        return false;
                     }
                 },
             }
         }
+        true
     }
 }
 

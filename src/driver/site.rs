@@ -1,12 +1,18 @@
 //! What stands at which path.
 
 use std::borrow::Cow;
-use std::fs;
-use std::io;
+use std::ffi::OsString;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::http::{Body, Request, Response, Status, Upgrade};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use tungstenite::Bytes;
+
+use super::http::{Body, Coding, Method, Representation, Request, Response, Status, Upgrade};
+use super::live::Live;
 use crate::wire::signaling::RoomName;
 
 const ICON: &str = concat!(
@@ -14,12 +20,14 @@ const ICON: &str = concat!(
     r##"<circle cx="8" cy="8" r="6" fill="#0b1026" stroke="#39d8ff" stroke-width="3"/></svg>"##
 );
 const CLIENT: &str = include_str!("../../client-js/dist/rtcade.js");
+/// What the shipped pages share.
+const PAGE_MODULE: &str = include_str!("../../client-js/pages/page.js");
 const DOCTOR: &str = include_str!("../../client-js/pages/doctor/index.html");
 const HTML: &str = "text/html; charset=utf-8";
-const JSON: &str = "application/json";
-/// The text format of Prometheus, as that asks for it.
-const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+/// The one name with a dot that is no secret (RFC 8615).
+const WELL_KNOWN: &str = ".well-known";
+const INDEX: &str = "index.html";
 
 /// What a request gets.
 #[derive(Debug)]
@@ -35,22 +43,15 @@ pub(super) enum Answer {
 /// The pages and files of a server.
 #[derive(Debug)]
 pub(super) struct Site {
-    page: Cow<'static, str>,
+    page: Document,
     /// The page at `/`, where that doesn't lead to a fresh room.
-    front: Option<&'static str>,
+    front: Option<Document>,
+    client: Document,
+    page_module: Document,
+    doctor: Document,
+    icon: Document,
     /// A directory of the user's, canonical.
     public: Option<PathBuf>,
-}
-
-/// What is made anew for each request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Live {
-    /// The JSON of `/rooms`.
-    Rooms,
-    /// The text of `/metrics`.
-    Metrics,
-    /// The JSON of `/doctor.json`.
-    Doctor,
 }
 
 impl Site {
@@ -63,43 +64,54 @@ impl Site {
         if let Some(directory) = &public {
             fs::read_dir(directory)?;
         }
-        Ok(Site { page, front: None, public })
+        Ok(Site {
+            page: Document::new(HTML, page),
+            front: None,
+            client: Document::new(JAVASCRIPT, CLIENT),
+            page_module: Document::new(JAVASCRIPT, PAGE_MODULE),
+            doctor: Document::new(HTML, DOCTOR),
+            icon: Document::new("image/svg+xml", ICON),
+            public,
+        })
     }
 
     /// Shows a page at `/` instead of leading to a fresh room.
     pub(super) fn set_front(&mut self, page: &'static str) {
-        self.front = Some(page);
+        self.front = Some(Document::new(HTML, page));
     }
 
     /// What `request` gets; `live` makes what isn't a file.
-    pub(super) fn answer(&self, request: &Request, live: impl FnOnce(Live) -> Vec<u8>) -> Answer {
-        let not_found = |sentence| Answer::Response(Response::sentence(Status::NotFound, sentence));
+    pub(super) fn answer(&self, request: &Request, live: impl FnOnce(Live) -> Response) -> Answer {
         let room = request.path.strip_prefix("/r/").map(RoomName::parse);
         if let Some(upgrade) = request.websocket.clone() {
             return match (room, request.path.as_str()) {
                 (Some(Some(room)), _) => Answer::Websocket { upgrade, room: Some(room) },
                 (None, "/api") => Answer::Websocket { upgrade, room: None },
-                _ => not_found("Websockets open at /r/{room} and at /api."),
+                _ => Answer::Response(not_found("Websockets open at /r/{room} and at /api.")),
             };
+        }
+        if request.method == Method::Options {
+            return Answer::Response(Response::empty(Status::NoContent).field("Allow", "GET, HEAD, OPTIONS"));
         }
         Answer::Response(match (room, request.path.as_str()) {
             (Some(Some(_)), _) => self.room_page(request),
             (Some(None), _) => {
-                return not_found("A room's name has 1 to 64 characters: letters, digits, _ and - (files stand at /).");
+                not_found("A room's name has 1 to 64 characters: letters, digits, _ and - (files stand at /).")
             }
-            (None, "/") => match self.front {
-                Some(page) => embedded(page, HTML, request),
+            (None, "/") => match &self.front {
+                Some(page) => page.answer(request),
                 None => to_fresh_room(),
             },
-            (None, "/rtcade.js") => embedded(CLIENT, JAVASCRIPT, request),
+            (None, "/rtcade.js") => self.client.answer(request),
+            (None, "/page.js") => self.page_module.answer(request),
             (None, "/healthz") => Response::sentence(Status::Ok, "ok"),
-            (None, "/rooms") => Response::new(Status::Ok, JSON, Body::Bytes(live(Live::Rooms).into())),
-            (None, "/doctor") => embedded(DOCTOR, HTML, request),
-            (None, "/doctor.json") => Response::new(Status::Ok, JSON, Body::Bytes(live(Live::Doctor).into())),
-            (None, "/metrics") => Response::new(Status::Ok, METRICS, Body::Bytes(live(Live::Metrics).into())),
+            (None, "/rooms") => live(Live::Rooms),
+            (None, "/doctor") => self.doctor.answer(request),
+            (None, "/doctor.json") => live(Live::Doctor),
+            (None, "/metrics") => live(Live::Metrics),
             (None, "/api") => Response::sentence(Status::UpgradeRequired, "Open a websocket here."),
             // Browsers ask for it unasked, and complain where there is none.
-            (None, "/favicon.ico") if !self.has_icon() => embedded(ICON, "image/svg+xml", request),
+            (None, "/favicon.ico") if !self.has_icon() => self.icon.answer(request),
             (None, path) => self.file(path, request),
         })
     }
@@ -109,57 +121,183 @@ impl Site {
     }
 
     fn room_page(&self, request: &Request) -> Response {
-        match self.public {
-            Some(_) => self.file("/index.html", request),
-            None => match &self.page {
-                Cow::Borrowed(page) => embedded(page, HTML, request),
-                Cow::Owned(page) => Response::new(Status::Ok, HTML, Body::Bytes(page.clone().into_bytes().into())),
+        match &self.public {
+            Some(public) => match find(public, &public.join(INDEX)) {
+                Some(found) if found.metadata.is_file() => found.answer(public, request),
+                _ => not_found("The directory of --public has no index.html: put the page of the rooms there."),
             },
+            None => self.page.answer(request),
         }
     }
 
     /// A file of the public directory. Nothing outside it is reached, by `..` or by a link, and nothing hidden.
     fn file(&self, path: &str, request: &Request) -> Response {
-        let not_found = || Response::sentence(Status::NotFound, "There is nothing here.");
-        let Some(public) = &self.public else { return not_found() };
-        let Some(path) = percent_decoded(path) else {
-            return Response::sentence(Status::BadRequest, "The path is not percent-encoded UTF-8.");
+        const NOTHING: &str =
+            "There is nothing here: rooms are at /r/{room}, files are those of the directory of --public.";
+        let Some(public) = &self.public else { return not_found(NOTHING) };
+        let Some(decoded) = percent_decoded(path) else {
+            return Response::sentence(Status::BadRequest, "The path is not percent-encoded UTF-8: encode it so.");
         };
-        let segments = path.trim_start_matches('/').split('/');
-        if path.contains(['\0', '\\']) || segments.clone().any(|segment| segment.starts_with('.')) {
-            return not_found();
+        let mut segments = decoded.trim_start_matches('/').split('/').enumerate();
+        let is_hidden =
+            |(depth, segment): (usize, &str)| segment.starts_with('.') && (depth > 0 || segment != WELL_KNOWN);
+        if decoded.contains(['\0', '\\']) || segments.any(is_hidden) {
+            return not_found(NOTHING);
         }
-        let Ok(path) = fs::canonicalize(public.join(segments.collect::<PathBuf>())) else { return not_found() };
-        let Ok(metadata) = fs::metadata(&path) else { return not_found() };
-        // Anything but a regular file could block the loop as it is opened.
-        if !path.starts_with(public) || !metadata.is_file() {
-            return not_found();
+        let relative: PathBuf = decoded.trim_start_matches('/').split('/').collect();
+        match find(public, &public.join(relative)) {
+            Some(found) if found.metadata.is_file() => found.answer(public, request),
+            Some(found) if found.metadata.is_dir() && !decoded.ends_with('/') => to_directory(path, &request.query),
+            Some(found) if found.metadata.is_dir() => match find(public, &found.path.join(INDEX)) {
+                Some(found) if found.metadata.is_file() => found.answer(public, request),
+                _ => not_found("This directory has no index.html, and is not listed."),
+            },
+            _ => not_found(NOTHING),
         }
-        let file = match fs::File::open(&path) {
-            Ok(file) => file,
-            Err(error) => return failed(&path.display().to_string(), &error),
-        };
-        let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        let tag = format!("\"{:x}-{:x}\"", metadata.len(), modified.unwrap_or_default().as_nanos());
-        Response::new(Status::Ok, content_type(&path), Body::File(file, metadata.len())).tagged(tag, request)
     }
 }
 
-fn embedded(text: &'static str, content_type: &'static str, request: &Request) -> Response {
-    let tag = format!("\"{:x}-{:08x}\"", text.len(), crc32c::crc32c(text.as_bytes()));
-    Response::new(Status::Ok, content_type, Body::Bytes(text.as_bytes().into())).tagged(tag, request)
+/// A text that is in memory, in each coding that it is sent in.
+#[derive(Debug)]
+struct Document {
+    content_type: &'static str,
+    /// Plain, and smaller where that is possible.
+    versions: Vec<(Coding, Bytes, String)>,
+}
+
+impl Document {
+    fn new(content_type: &'static str, text: impl Into<Cow<'static, str>>) -> Document {
+        let plain = match text.into() {
+            Cow::Borrowed(text) => Bytes::from_static(text.as_bytes()),
+            Cow::Owned(text) => Bytes::from(text),
+        };
+        let tag = |coding: &str| format!("\"{:x}-{:08x}{coding}\"", plain.len(), crc32c::crc32c(&plain));
+        let tags = [tag(""), tag("-gzip")];
+        let compressed = Bytes::from(gzipped(&plain));
+        let [plain_tag, gzip_tag] = tags;
+        let mut versions = vec![(Coding::Identity, plain, plain_tag)];
+        if compressed.len() < versions[0].1.len() {
+            versions.push((Coding::Gzip, compressed, gzip_tag));
+        }
+        Document { content_type, versions }
+    }
+
+    fn answer(&self, request: &Request) -> Response {
+        let version = |coding| self.versions.iter().find(|(of, ..)| *of == coding);
+        let Some((coding, bytes, tag)) = request.codings().into_iter().find_map(version) else {
+            return Response::not_acceptable();
+        };
+        let representation = Representation {
+            content_type: self.content_type.into(),
+            coding: *coding,
+            is_negotiated: true,
+            tag: tag.clone(),
+            modified: None,
+            body: Body::Bytes(bytes.clone()),
+        };
+        representation.respond(request, SystemTime::now()).unwrap_or_else(|error| failed(self.content_type, &error))
+    }
+}
+
+fn gzipped(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    io::Write::write_all(&mut encoder, bytes).and_then(|()| encoder.finish()).expect("a vector takes all")
+}
+
+/// What stands at a path within the public directory.
+struct Found {
+    /// Canonical.
+    path: PathBuf,
+    metadata: Metadata,
+}
+
+fn find(public: &Path, path: &Path) -> Option<Found> {
+    let path = fs::canonicalize(path).ok().filter(|path| path.starts_with(public))?;
+    let metadata = fs::metadata(&path).ok()?;
+    Some(Found { path, metadata })
+}
+
+impl Found {
+    fn answer(&self, public: &Path, request: &Request) -> Response {
+        let respond = || -> io::Result<Response> {
+            let file = File::open(&self.path)?;
+            let (name, coding) = content_of(&self.path, &file)?;
+            let content_type = content_type(&name);
+            if coding != Coding::Identity {
+                return self.representation(content_type, coding, false, file).respond(request, SystemTime::now());
+            }
+            for coding in request.codings() {
+                let representation = match coding {
+                    Coding::Identity => self.representation(content_type, coding, true, file),
+                    Coding::Gzip | Coding::Brotli => {
+                        let Some(sibling) = self.sibling(public, coding) else { continue };
+                        sibling.representation(content_type, coding, true, File::open(&sibling.path)?)
+                    }
+                };
+                return representation.respond(request, SystemTime::now());
+            }
+            Ok(Response::not_acceptable())
+        };
+        respond().unwrap_or_else(|error| failed(&self.path.display().to_string(), &error))
+    }
+
+    /// The same file compressed, beside it, where that has been done since its last change.
+    fn sibling(&self, public: &Path, coding: Coding) -> Option<Found> {
+        let mut path = OsString::from(&self.path);
+        path.push(match coding {
+            Coding::Identity => return None,
+            Coding::Gzip => ".gz",
+            Coding::Brotli => ".br",
+        });
+        let sibling = find(public, Path::new(&path))?;
+        let is_of_now = sibling.metadata.modified().ok()? >= self.metadata.modified().ok()?;
+        (sibling.metadata.is_file() && is_of_now).then_some(sibling)
+    }
+
+    fn representation(
+        &self,
+        content_type: Cow<'static, str>,
+        coding: Coding,
+        is_negotiated: bool,
+        file: File,
+    ) -> Representation {
+        let (length, modified) = (self.metadata.len(), self.metadata.modified().ok());
+        let since_1970 = modified.and_then(|modified| modified.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+        let suffix = if coding == Coding::Identity { String::new() } else { format!("-{}", coding.name()) };
+        Representation {
+            content_type,
+            coding,
+            is_negotiated,
+            tag: format!("\"{length:x}-{:x}{suffix}\"", since_1970.as_nanos()),
+            modified,
+            body: Body::File(file, length),
+        }
+    }
+}
+
+fn not_found(sentence: &str) -> Response {
+    Response::sentence(Status::NotFound, sentence)
+}
+
+/// To the same path with a slash: what is relative in the index of a directory is relative to that.
+fn to_directory(path: &str, query: &str) -> Response {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    // What stands before a colon would be a scheme.
+    let location = format!("{}/{query}", name.replace(':', "%3A"));
+    Response::sentence(Status::MovedPermanently, "This is a directory: its address ends with a slash.")
+        .field("Location", location)
 }
 
 fn to_fresh_room() -> Response {
     match fresh_room_name() {
-        Ok(name) => Response::sentence(Status::Found, "A fresh room.").field("Location", format!("/r/{name}")),
+        Ok(name) => Response::sentence(Status::Found, "A fresh room.").field("Location", format!("r/{name}")),
         Err(error) => failed("/", &io::Error::other(error)),
     }
 }
 
 fn failed(what: &str, error: &io::Error) -> Response {
     log::warn!("{what}: {error}");
-    Response::sentence(Status::InternalServerError, "The server could not read this.")
+    Response::sentence(Status::InternalServerError, "The server could not read this: its log says why.")
 }
 
 /// 40 random bits in letters and digits that are not mistaken for each other.
@@ -185,47 +323,92 @@ fn percent_decoded(path: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-fn content_type(path: &Path) -> &'static str {
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    match extension.to_ascii_lowercase().as_str() {
-        "html" | "htm" => HTML,
-        "js" | "mjs" => JAVASCRIPT,
-        "css" => "text/css; charset=utf-8",
-        "txt" | "md" => "text/plain; charset=utf-8",
-        "json" | "map" => JSON,
-        "webmanifest" => "application/manifest+json",
-        "wasm" => "application/wasm",
-        "png" => "image/png",
-        "jpg" | "jpeg" => "image/jpeg",
-        "gif" => "image/gif",
-        "webp" => "image/webp",
-        "avif" => "image/avif",
-        "svg" => "image/svg+xml",
-        "ico" => "image/vnd.microsoft.icon",
-        "mp3" => "audio/mpeg",
+/// The name of what a file holds, and how it is coded there. Builds for the web (Unity's among them) come compressed
+/// and leave it to the server to say so; an archive that is to be kept as it is stays one.
+fn content_of(path: &Path, mut file: &File) -> io::Result<(PathBuf, Coding)> {
+    let inner = path.with_extension("");
+    let coding = match extension(path).as_str() {
+        "gz" if is_loaded_by_pages(&inner) => Coding::Gzip,
+        "br" => Coding::Brotli,
+        "unityweb" => {
+            const GZIP: [u8; 2] = [0x1f, 0x8b];
+            const BROTLI: &[u8] = b"UnityWeb Compressed Content (brotli)";
+            let mut head = Vec::new();
+            file.take(64).read_to_end(&mut head)?;
+            file.rewind()?;
+            if head.starts_with(&GZIP) {
+                Coding::Gzip
+            } else if head.windows(BROTLI.len()).any(|window| window == BROTLI) {
+                Coding::Brotli
+            } else {
+                Coding::Identity
+            }
+        }
+        _ => return Ok((path.to_owned(), Coding::Identity)),
+    };
+    Ok((inner, coding))
+}
+
+fn is_loaded_by_pages(path: &Path) -> bool {
+    let content_type = content_type(path);
+    let is_code = ["text/", "application/json", "application/wasm", "image/svg+xml", "model/"]
+        .iter()
+        .any(|prefix| content_type.starts_with(prefix));
+    is_code || matches!(extension(path).as_str(), "data" | "mem")
+}
+
+/// In lower case.
+fn extension(path: &Path) -> String {
+    path.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase()).unwrap_or_default()
+}
+
+fn content_type(path: &Path) -> Cow<'static, str> {
+    let extension = extension(path);
+    let content_type = match extension.as_str() {
+        // What browsers want to hear, where the table has what they don't know.
+        "js" | "mjs" | "cjs" => return JAVASCRIPT.into(),
+        "map" | "tmj" | "tsj" => "application/json",
+        "md" | "atlas" | "fnt" | "glsl" | "vert" | "frag" | "obj" | "mtl" => "text/plain",
+        "wgsl" => "text/wgsl",
+        // The document says in which character set it is.
+        "xml" => "application/xml",
         "m4a" => "audio/mp4",
-        "ogg" | "oga" => "audio/ogg",
-        "wav" => "audio/wav",
-        "mp4" => "video/mp4",
-        "webm" => "video/webm",
+        "mid" | "midi" => "audio/midi",
         "woff" => "font/woff",
-        "woff2" => "font/woff2",
-        "ttf" => "font/ttf",
         "otf" => "font/otf",
-        "glb" => "model/gltf-binary",
-        "gltf" => "model/gltf+json",
-        _ => "application/octet-stream",
+        "ktx2" => "image/ktx2",
+        "usdz" => "model/vnd.usdz+zip",
+        "stl" => "model/stl",
+        "m3u8" => "application/vnd.apple.mpegurl",
+        extension => mime_guess::from_ext(extension).first_raw().unwrap_or("application/octet-stream"),
+    };
+    if content_type.starts_with("text/") {
+        format!("{content_type}; charset=utf-8").into()
+    } else {
+        content_type.into()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
+    use super::super::http::Conditions;
     use super::*;
 
     fn get(path: &str) -> Request {
-        Request { head: false, path: path.to_owned(), if_none_match: None, keep_alive: true, websocket: None }
+        Request { path: path.to_owned(), keep_alive: true, ..Request::default() }
+    }
+
+    /// The same, of somebody who has this version.
+    fn with(request: &Request, tag: Option<String>) -> Request {
+        Request { conditions: Conditions { if_none_match: tag, ..Conditions::default() }, ..request.clone() }
+    }
+
+    fn accepting(path: &str, codings: &str) -> Request {
+        Request { accept_encoding: Some(codings.to_owned()), ..get(path) }
     }
 
     fn open(path: &str) -> Request {
@@ -237,21 +420,33 @@ mod tests {
     }
 
     fn response(site: &Site, request: &Request) -> Response {
-        match site.answer(request, |_| b"[]".to_vec()) {
+        match site.answer(request, |_| Response::sentence(Status::Ok, "live")) {
             Answer::Response(response) => response,
             Answer::Websocket { .. } => panic!("a response is expected"),
         }
     }
 
-    fn text(response: Response) -> String {
+    /// The head of a response, and its body.
+    fn parts(response: Response) -> (String, Vec<u8>) {
         let mut bytes = Vec::new();
-        let mut outgoing = response.into_outgoing(false, true);
+        let mut outgoing = response.into_outgoing(Method::Get, None);
         while !outgoing.write(&mut bytes).expect("a vector takes all") {}
-        String::from_utf8(bytes).expect("text")
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
+        let body = bytes.split_off(end);
+        (String::from_utf8(bytes).expect("text"), body)
+    }
+
+    fn text(response: Response) -> String {
+        let (head, body) = parts(response);
+        head + &String::from_utf8(body).expect("text")
+    }
+
+    fn field(response: &str, name: &str) -> Option<String> {
+        response.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).map(str::to_owned)
     }
 
     fn tag(response: &str) -> Option<String> {
-        response.lines().find_map(|line| line.strip_prefix("ETag: ")).map(str::to_owned)
+        field(response, "ETag")
     }
 
     #[test]
@@ -263,6 +458,7 @@ mod tests {
             ("/r/a%20b", Status::NotFound),
             ("/r/a/b", Status::NotFound),
             ("/rtcade.js", Status::Ok),
+            ("/page.js", Status::Ok),
             ("/healthz", Status::Ok),
             ("/rooms", Status::Ok),
             ("/metrics", Status::Ok),
@@ -281,7 +477,7 @@ mod tests {
 
     #[test]
     fn websockets_open_at_rooms_and_at_the_api() {
-        let room = |path| match plain().answer(&open(path), |_| Vec::new()) {
+        let room = |path| match plain().answer(&open(path), |_| Response::sentence(Status::Ok, "live")) {
             Answer::Websocket { room, .. } => Ok(room.map(|room| room.as_str().to_owned())),
             Answer::Response(response) => Err(response.status),
         };
@@ -297,7 +493,7 @@ mod tests {
         let location = || text(response(&plain(), &get("/"))).lines().nth(1).expect("a field").to_owned();
         let (first, second) = (location(), location());
         assert_ne!(first, second);
-        let name = first.strip_prefix("Location: /r/").expect("a room");
+        let name = first.strip_prefix("Location: r/").expect("a room");
         assert!(name.len() == 8 && RoomName::parse(name).is_some(), "{name}");
     }
 
@@ -312,10 +508,36 @@ mod tests {
     }
 
     #[test]
-    fn the_client_has_a_version() {
-        let mut request = get("/rtcade.js");
-        request.if_none_match = tag(&text(response(&plain(), &request)));
-        assert_eq!(response(&plain(), &request).status, Status::NotModified);
+    fn a_document_has_a_version_in_each_coding() {
+        let site = plain();
+        for path in ["/rtcade.js", "/doctor"] {
+            let plain = text(response(&site, &get(path)));
+            let (head, body) = parts(response(&site, &accepting(path, "br, gzip;q=0.5")));
+            assert!(head.contains("\r\nContent-Encoding: gzip\r\n") && body.len() < plain.len() / 2, "{head}");
+            let mut unpacked = String::new();
+            flate2::read::GzDecoder::new(&body[..]).read_to_string(&mut unpacked).expect("gzip");
+            assert!(plain.ends_with(&unpacked), "{path}");
+            assert_eq!(field(&head, "Vary").as_deref(), Some("Accept-Encoding, Origin"));
+            assert_ne!(tag(&plain), tag(&head));
+            for (codings, tag) in [("", tag(&plain)), ("gzip", tag(&head))] {
+                let request = accepting(path, codings);
+                assert_eq!(response(&site, &with(&request, tag.clone())).status, Status::NotModified);
+                let other = accepting(path, if codings.is_empty() { "gzip" } else { "" });
+                assert_eq!(response(&site, &with(&other, tag)).status, Status::Ok);
+            }
+            assert_eq!(response(&site, &accepting(path, "br, *;q=0")).status, Status::NotAcceptable);
+        }
+        let short = Site::new("x".into(), None).expect("no directory");
+        let head = text(response(&short, &accepting("/r/a", "gzip")));
+        assert!(!head.contains("Content-Encoding"), "it would not be shorter: {head}");
+    }
+
+    #[test]
+    fn options_are_told_at_every_path() {
+        for path in ["/", "/r/a", "/rtcade.js", "/nothing"] {
+            let head = text(response(&plain(), &Request { method: Method::Options, ..get(path) }));
+            assert!(head.starts_with("HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, OPTIONS\r\n"), "{head}");
+        }
     }
 
     /// A directory with files in it and around it, gone when dropped.
@@ -330,6 +552,12 @@ mod tests {
                 fs::write(root.join(file), file).expect("written");
             }
             fs::write(root.join("public/assets/a b.css"), "style").expect("written");
+            for file in ["sub/.hidden", "sub:1/index.html", "sub/index.html", ".well-known/a", ".well-known/.b"] {
+                let path = root.join("public").join(file);
+                fs::create_dir_all(path.parent().expect("in a directory")).expect("created");
+                fs::write(path, file).expect("written");
+            }
+            std::os::unix::fs::symlink(root.join("public-not"), root.join("public/out")).expect("linked");
             std::os::unix::fs::symlink(root.join("secret.txt"), root.join("public/link")).expect("linked");
             Directory(root)
         }
@@ -352,10 +580,10 @@ mod tests {
         let style = text(response(&site, &get("/assets/a%20b.css")));
         assert!(style.contains("Content-Type: text/css") && style.ends_with("style"), "{style}");
         assert!(text(response(&site, &get("/r/lobby"))).ends_with("public/index.html"), "its page is the rooms'");
-        let mut request = get("/assets/a%20b.css");
-        request.if_none_match = tag(&style);
+        let request = with(&get("/assets/a%20b.css"), tag(&style).map(|tag| format!("W/{tag}")));
         assert_eq!(response(&site, &request).status, Status::NotModified);
-        assert_eq!(response(&site, &get("/assets")).status, Status::NotFound, "a directory is no file");
+        let dated = Conditions { if_modified_since: field(&style, "Last-Modified"), ..Conditions::default() };
+        assert_eq!(response(&site, &Request { conditions: dated, ..request }).status, Status::NotModified);
         assert_eq!(response(&site, &get("/%ff")).status, Status::BadRequest);
         assert_eq!(response(&site, &get("/%2")).status, Status::BadRequest);
     }
@@ -376,9 +604,141 @@ mod tests {
             "/.env",
             "/%2eenv",
             "/link",
+            "/out",
+            "/out/",
+            "/out/secret.txt",
+            "/sub/.hidden",
+            "/sub/..",
+            "/.well-known/.b",
+            "/.well-known/../.env",
+            "/sub/.well-known/a",
+            "/index.html/",
             "/index.html%00.css",
         ] {
             assert_eq!(response(&site, &get(path)).status, Status::NotFound, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_directory_is_its_index() {
+        let directory = Directory::new("index");
+        let site = directory.site();
+        let location = |path: &str, query: &str| {
+            let response = response(&site, &Request { query: query.to_owned(), ..get(path) });
+            (response.status, field(&text(response), "Location"))
+        };
+        let to = |location: &str| (Status::MovedPermanently, Some(location.to_owned()));
+        assert_eq!(location("/sub", ""), to("sub/"));
+        assert_eq!(location("//sub", "?a=b"), to("sub/?a=b"));
+        assert_eq!(location("/%73ub", ""), to("%73ub/"));
+        assert_eq!(location("/sub:1", ""), to("sub%3A1/"));
+        assert!(text(response(&site, &get("/sub/"))).ends_with("sub/index.html"));
+        assert!(text(response(&site, &get("/sub/"))).contains("Content-Type: text/html"));
+        assert!(text(response(&site, &get("/.well-known/a"))).ends_with(".well-known/a"));
+        assert_eq!(response(&site, &get("/assets/")).status, Status::NotFound, "nothing is listed");
+    }
+
+    fn touch(path: &Path, at: SystemTime) {
+        File::options().write(true).open(path).and_then(|file| file.set_modified(at)).expect("touched");
+    }
+
+    #[test]
+    fn a_compressed_sibling_stands_for_a_file_that_is_not_newer() {
+        let directory = Directory::new("siblings");
+        let site = directory.site();
+        let public = directory.0.join("public");
+        let now = SystemTime::now();
+        for (name, age) in [("app.js", 20), ("app.js.gz", 10), ("app.js.br", 30)] {
+            fs::write(public.join(name), name).expect("written");
+            touch(&public.join(name), now - Duration::from_secs(age));
+        }
+        let get = |codings: &str| text(response(&site, &accepting("/app.js", codings)));
+        let zipped = get("gzip, br");
+        assert!(zipped.ends_with("\r\n\r\napp.js.gz") && zipped.contains("Content-Encoding: gzip"), "{zipped}");
+        assert!(zipped.contains("Content-Type: text/javascript") && zipped.contains("Vary: Accept-Encoding"));
+        let plain = get("");
+        assert!(plain.ends_with("\r\n\r\napp.js") && plain.contains("Vary: Accept-Encoding"), "{plain}");
+        assert_ne!(tag(&zipped), tag(&plain));
+        touch(&public.join("app.js.br"), now);
+        let br = get("gzip, br");
+        assert!(br.ends_with("\r\n\r\napp.js.br") && br.contains("Content-Encoding: br"), "{br}");
+        assert!(get("gzip, br;q=0").ends_with("app.js.gz"));
+        assert_eq!(response(&site, &accepting("/app.js", "identity;q=0")).status, Status::NotAcceptable);
+        let range = Conditions { range: Some("bytes=1-2".to_owned()), ..Conditions::default() };
+        let part = text(response(&site, &Request { conditions: range, ..accepting("/app.js", "gzip, br") }));
+        assert!(part.contains("Content-Range: bytes 1-2/6\r\n") && part.ends_with("\r\n\r\npp"), "plain: {part}");
+        assert!(!part.contains("Content-Encoding"), "{part}");
+        fs::remove_file(public.join("app.js.br")).expect("removed");
+        std::os::unix::fs::symlink(directory.0.join("secret.txt"), public.join("app.js.br")).expect("linked");
+        assert!(get("br").ends_with("\r\n\r\napp.js"), "a sibling is not outside");
+    }
+
+    #[test]
+    fn what_is_there_compressed_alone_says_how() {
+        let directory = Directory::new("unity");
+        let site = directory.site();
+        let unity = b"\x6b\x8d\x00UnityWeb Compressed Content (brotli)".to_vec();
+        for (name, content, coding, content_type) in [
+            ("build.js.gz", vec![], Some("gzip"), JAVASCRIPT),
+            ("build.wasm.br", vec![], Some("br"), "application/wasm"),
+            ("build.data.gz", vec![], Some("gzip"), "application/octet-stream"),
+            ("build.data.br", vec![], Some("br"), "application/octet-stream"),
+            ("build.symbols.json.gz", vec![], Some("gzip"), "application/json"),
+            ("a.wasm.unityweb", gzipped(b"build"), Some("gzip"), "application/wasm"),
+            ("a.framework.js.unityweb", unity, Some("br"), JAVASCRIPT),
+            ("a.data.unityweb", b"plain".to_vec(), None, "application/octet-stream"),
+            ("level.tar.gz", vec![], None, "application/gzip"),
+            ("dump.gz", vec![], None, "application/gzip"),
+        ] {
+            fs::write(directory.0.join("public").join(name), &content).expect("written");
+            let (head, body) = parts(response(&site, &accepting(&format!("/{name}"), "")));
+            assert_eq!(field(&head, "Content-Encoding").as_deref(), coding, "{name}");
+            assert_eq!(field(&head, "Content-Type").as_deref(), Some(content_type), "{name}");
+            assert_eq!(body, content, "{name}: every byte of it");
+        }
+    }
+
+    #[test]
+    fn types_are_those_that_browsers_want() {
+        for (name, expected) in [
+            ("a.HTML", HTML),
+            ("a.js", JAVASCRIPT),
+            ("a.mjs", JAVASCRIPT),
+            ("a.css", "text/css; charset=utf-8"),
+            ("a.txt", "text/plain; charset=utf-8"),
+            ("a.json", "application/json"),
+            ("a.js.map", "application/json"),
+            ("a.webmanifest", "application/manifest+json"),
+            ("a.wasm", "application/wasm"),
+            ("a.xml", "application/xml"),
+            ("a.pdf", "application/pdf"),
+            ("a.png", "image/png"),
+            ("a.jpg", "image/jpeg"),
+            ("a.webp", "image/webp"),
+            ("a.avif", "image/avif"),
+            ("a.svg", "image/svg+xml"),
+            ("a.ico", "image/x-icon"),
+            ("a.ktx2", "image/ktx2"),
+            ("a.glb", "model/gltf-binary"),
+            ("a.gltf", "model/gltf+json"),
+            ("a.mp3", "audio/mpeg"),
+            ("a.m4a", "audio/mp4"),
+            ("a.ogg", "audio/ogg"),
+            ("a.opus", "audio/ogg"),
+            ("a.wav", "audio/wav"),
+            ("a.mp4", "video/mp4"),
+            ("a.webm", "video/webm"),
+            ("a.vtt", "text/vtt; charset=utf-8"),
+            ("a.woff", "font/woff"),
+            ("a.woff2", "font/woff2"),
+            ("a.ttf", "font/ttf"),
+            ("a.otf", "font/otf"),
+            ("a.zip", "application/zip"),
+            ("a.data", "application/octet-stream"),
+            ("a", "application/octet-stream"),
+            (".js", "application/octet-stream"),
+        ] {
+            assert_eq!(content_type(Path::new(name)), expected, "{name}");
         }
     }
 
@@ -392,7 +752,7 @@ mod tests {
         #[test]
         fn no_path_panics(path in "/[a-z./%\\\\\u{0}é2e]{0,40}") {
             let directory = Directory::new("any");
-            let answer = directory.site().answer(&get(&path), |_| Vec::new());
+            let answer = directory.site().answer(&get(&path), |_| Response::sentence(Status::Ok, "live"));
             if let Answer::Response(response) = answer {
                 prop_assert!(!text(response).ends_with("secret.txt"));
             }

@@ -1,5 +1,6 @@
 //! The TCP connections: HTTP until one becomes a websocket.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Read};
 use std::net::{IpAddr, Shutdown, SocketAddr};
@@ -11,14 +12,14 @@ use slab::Slab;
 use socket2::{SockRef, TcpKeepalive};
 
 use super::gate::Gate;
-use super::http::{Malformed, Outgoing, Reader, Request, Response, Status};
+use super::http::{Malformed, Method, Outgoing, Reader, Request, Response, Status};
 use super::live::Sources;
 use super::metered::{Budget, Metered};
-use super::metrics::Tcp;
+use super::metrics::{HttpCounters, Tcp};
 use super::site::{Answer, Site};
 use super::websocket::{Closed, Gone, Received, Websocket};
 use crate::game::Game;
-use crate::limits::{CALL_WORK, CONNECTIONS, REQUEST_WORK, UNJOINED_PER_ADDRESS};
+use crate::limits::{CALL_WORK, CONNECTIONS, REQUEST_WORK, TURN_ACCEPTS, UNJOINED_PER_ADDRESS};
 use crate::rate::{canonical, network};
 use crate::server::{Connect, ConnectionId, Disconnect, Server, Signal};
 use crate::wire::codes::CLOSE_REFUSED;
@@ -36,13 +37,15 @@ const KEEPALIVE: TcpKeepalive =
 
 /// Which connections are let in: how many are open, and from where. Neither loopback nor a proxy has a limit of its
 /// own: everybody may come from there.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Admission {
     gate: Gate,
+    places: usize,
     open: usize,
     refused: usize,
     /// Connections that are not websockets yet.
     http: BTreeMap<IpAddr, usize>,
+    counters: HttpCounters,
 }
 
 /// How a connection is counted.
@@ -54,13 +57,18 @@ enum Admitted {
 }
 
 impl Admission {
+    fn new(gate: Gate) -> Admission {
+        let counters = HttpCounters::default();
+        Admission { gate, places: CONNECTIONS, open: 0, refused: 0, http: BTreeMap::new(), counters }
+    }
+
     fn admit(&mut self, remote: IpAddr) -> Result<Admitted, Status> {
         let network = network(remote);
         let here = self.http.get(&network).copied().unwrap_or(0);
-        if self.open >= CONNECTIONS {
-            Err(Status::ServiceUnavailable)
-        } else if here >= UNJOINED_PER_ADDRESS && !remote.is_loopback() && !self.gate.is_proxy(remote) {
+        if here >= UNJOINED_PER_ADDRESS && !remote.is_loopback() && !self.gate.is_proxy(remote) {
             Err(Status::TooManyRequests)
+        } else if self.open >= self.places {
+            Err(Status::ServiceUnavailable)
         } else {
             self.open += 1;
             self.http.insert(network, here + 1);
@@ -101,6 +109,46 @@ impl Admission {
     }
 }
 
+/// The connections that wait for their next request. They are closed first where places are scarce, those that have
+/// waited longest before the others, so they never keep anybody out.
+#[derive(Debug, Default)]
+struct Idle {
+    all: BTreeSet<(Instant, usize)>,
+    by_network: BTreeMap<IpAddr, BTreeSet<(Instant, usize)>>,
+}
+
+impl Idle {
+    fn insert(&mut self, Waiting { network, until }: Waiting, slot: usize) {
+        self.all.insert((until, slot));
+        self.by_network.entry(network).or_default().insert((until, slot));
+    }
+
+    fn remove(&mut self, Waiting { network, until }: Waiting, slot: usize) {
+        self.all.remove(&(until, slot));
+        if let Entry::Occupied(mut of_network) = self.by_network.entry(network) {
+            of_network.get_mut().remove(&(until, slot));
+            if of_network.get().is_empty() {
+                of_network.remove();
+            }
+        }
+    }
+
+    fn longest(&self) -> Option<usize> {
+        self.all.first().map(|(_, slot)| *slot)
+    }
+
+    fn longest_of(&self, network: IpAddr) -> Option<usize> {
+        self.by_network.get(&network)?.first().map(|(_, slot)| *slot)
+    }
+}
+
+/// From where an idle connection comes, and until when it may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Waiting {
+    network: IpAddr,
+    until: Instant,
+}
+
 struct Connection {
     id: ConnectionId,
     remote: SocketAddr,
@@ -109,6 +157,8 @@ struct Connection {
     deadline: Option<Instant>,
     /// The deadline as it stands in `Connections::deadlines`.
     scheduled: Option<Instant>,
+    /// As it stands in `Connections::idle`.
+    idle: Option<Waiting>,
     /// Whether it stands in `Connections::ready`.
     queued: bool,
     /// Whether the core has messages for it.
@@ -188,21 +238,26 @@ pub(super) struct Connections {
     first_token: usize,
     opened: u32,
     admission: Admission,
+    /// How long a connection may wait for its next request.
+    keep_alive: Duration,
     closed: Closed,
     deadlines: BTreeSet<(Instant, usize)>,
+    idle: Idle,
     /// Those with something to do, in the order of their turns.
     ready: VecDeque<usize>,
 }
 
 impl Connections {
-    pub(super) fn new(first_token: usize, gate: Gate) -> Connections {
+    pub(super) fn new(first_token: usize, gate: Gate, keep_alive: Duration) -> Connections {
         Connections {
             slots: Slab::new(),
             first_token,
             opened: 0,
-            admission: Admission { gate, ..Admission::default() },
+            admission: Admission::new(gate),
+            keep_alive,
             closed: Closed::default(),
             deadlines: BTreeSet::new(),
+            idle: Idle::default(),
             ready: VecDeque::new(),
         }
     }
@@ -214,6 +269,11 @@ impl Connections {
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_places(&mut self, places: usize) {
+        self.admission.places = places;
     }
 
     /// Whether a connection has more to do than there was time for.
@@ -228,7 +288,7 @@ impl Connections {
     /// Takes in a connection that has been accepted, or tells it why not.
     pub(super) fn handle_accepted(&mut self, now: Instant, registry: &Registry, socket: TcpStream, remote: SocketAddr) {
         let remote = canonical(remote);
-        let (admitted, refusal) = match self.admission.admit(remote.ip()) {
+        let (admitted, refusal) = match self.admit(now, remote.ip()) {
             Ok(admitted) => (admitted, None),
             Err(status) => match self.admission.admit_refused() {
                 Some(admitted) => (admitted, Some(status)),
@@ -239,15 +299,16 @@ impl Connections {
         let _ = socket.set_nodelay(true);
         let _ = SockRef::from(&socket).set_tcp_keepalive(&KEEPALIVE);
         let socket = Metered::new(socket);
-        let mut http = Http { socket, reader: Reader::new(now), outgoing: None, next: Next::Request };
+        let mut http = Http { socket, reader: Reader::new(now, self.keep_alive), outgoing: None, next: Next::Request };
         if let Some(status) = refusal {
             log::debug!("{remote}: refused, too many connections");
+            self.admission.counters.crowded += 1;
             let sentence = if status == Status::TooManyRequests {
-                "Too many connections come from this address."
+                "Too many connections come from this address: close some, or try again in a few seconds."
             } else {
-                "The server has no place left."
+                "The server has no place left: try again in a few seconds."
             };
-            http.outgoing = Some(Response::sentence(status, sentence).into_outgoing(false, false));
+            http.outgoing = Some(Response::sentence(status, sentence).into_outgoing(Method::Get, None));
             http.next = Next::Close;
         }
         let entry = self.slots.vacant_entry();
@@ -269,11 +330,46 @@ impl Connections {
             state,
             deadline,
             scheduled: None,
+            idle: None,
             queued: false,
             signalled: false,
         });
         self.schedule(slot);
         self.queue(slot);
+    }
+
+    /// Admits a connection, where need be in the place of one that waits for its next request.
+    fn admit(&mut self, now: Instant, remote: IpAddr) -> Result<Admitted, Status> {
+        let admitted = self.admission.admit(remote);
+        let longest = match admitted {
+            Ok(_) => None,
+            Err(Status::TooManyRequests) => self.idle.longest_of(network(remote)),
+            Err(_) => self.idle.longest(),
+        };
+        let Some(slot) = longest else { return admitted };
+        let connection = &mut self.slots[slot];
+        // It is told of its end as those are that are not let in.
+        match self.admission.admit_refused() {
+            Some(refused) => {
+                let admitted = std::mem::replace(&mut connection.admitted, refused);
+                self.admission.release(admitted);
+                connection.end(now);
+            }
+            None => connection.state = State::Gone,
+        }
+        self.admission.counters.evicted += 1;
+        self.settle(slot, Turn::More);
+        self.admission.admit(remote)
+    }
+
+    /// The OS has no place for more connections: those that wait for their next request make some.
+    pub(super) fn handle_shortage(&mut self) {
+        for _ in 0..TURN_ACCEPTS {
+            let Some(slot) = self.idle.longest() else { return };
+            self.slots[slot].state = State::Gone;
+            self.admission.counters.evicted += 1;
+            self.settle(slot, Turn::Done);
+        }
     }
 
     /// The socket with this token can be read or written again.
@@ -287,6 +383,10 @@ impl Connections {
         {
             connection.queued = true;
             self.ready.push_back(slot);
+            // Its next request may be there.
+            if let Some(idle) = connection.idle.take() {
+                self.idle.remove(idle, slot);
+            }
         }
     }
 
@@ -318,7 +418,7 @@ impl Connections {
         {
             budget.spend(REQUEST_WORK);
             let connection = &mut self.slots[slot];
-            connection.handle_timeout(now, server, &mut self.closed);
+            connection.handle_timeout(now, server, &mut self.admission.counters, &mut self.closed);
             // Its answer, if any, goes out with the connection's next share.
             self.settle(slot, Turn::More);
         }
@@ -356,6 +456,9 @@ impl Connections {
             if let Some(scheduled) = connection.scheduled {
                 self.deadlines.remove(&(scheduled, slot));
             }
+            if let Some(idle) = connection.idle {
+                self.idle.remove(idle, slot);
+            }
             return;
         }
         self.schedule(slot);
@@ -375,10 +478,32 @@ impl Connections {
             }
             connection.scheduled = connection.deadline;
         }
+        let idle = connection.waiting();
+        if connection.idle != idle {
+            if let Some(idle) = connection.idle {
+                self.idle.remove(idle, slot);
+            }
+            if let Some(idle) = idle {
+                self.idle.insert(idle, slot);
+            }
+            connection.idle = idle;
+        }
     }
 }
 
 impl Connection {
+    /// Where it waits for its next request.
+    fn waiting(&self) -> Option<Waiting> {
+        match (&self.state, self.admitted, self.deadline) {
+            (State::Http(http), Admitted::Http(network), Some(until))
+                if http.outgoing.is_none() && http.reader.is_idle() =>
+            {
+                Some(Waiting { network, until })
+            }
+            _ => None,
+        }
+    }
+
     fn handle_ready<G: Game>(
         &mut self,
         context: &mut Context<'_, G>,
@@ -440,12 +565,15 @@ impl Connection {
                     let length = http.reader.capacity().min(buffer.len());
                     match http.socket.read(&mut buffer[..length]) {
                         Ok(0) => return (State::Gone, Turn::Done),
-                        Ok(read) => http.reader.handle_bytes(&buffer[..read]),
+                        Ok(read) => {
+                            http.reader.handle_bytes(now, &buffer[..read]);
+                            self.deadline = Some(http.reader.poll_timeout());
+                        }
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                         Err(_) => return (State::Gone, Turn::Done),
                     }
                 }
-                Err(malformed) => self.refuse(&mut http, malformed, now),
+                Err(malformed) => self.refuse(&mut http, malformed, now, &mut admission.counters),
             }
         }
         let turn = Turn::after(&http.socket);
@@ -462,17 +590,20 @@ impl Connection {
     ) {
         let local = http.socket.get_ref().local_addr().ok().map(|local| local.ip());
         let Context { now, server, site, sources } = context;
-        let tcp = Tcp { refused_pages: admission.gate.refused(), closed: *closed };
-        let live = |what| sources.answer(what, *now, server, local, tcp);
+        let permission = admission.gate.permission(&request.sender, self.remote, local);
+        let tcp = Tcp { refused_pages: admission.gate.refused(), http: admission.counters, closed: *closed };
+        let live = |what| sources.answer(what, permission.refusal.as_deref(), *now, server, local, tcp);
         let next = if request.keep_alive { Next::Request } else { Next::Close };
         (http.outgoing, http.next) = match site.answer(request, live) {
             Answer::Response(response) => {
                 log::trace!("{}: {:?} {}", self.remote, request.path, response.status as u16);
-                (Some(response.into_outgoing(request.head, request.keep_alive)), next)
+                admission.counters.forbidden += u64::from(response.status == Status::Forbidden);
+                let keep_alive = request.keep_alive.then(|| http.reader.keep_alive());
+                (Some(permission.apply(request, response).into_outgoing(request.method, keep_alive)), next)
             }
             Answer::Websocket { upgrade, room } => {
                 let switching = Outgoing::switching_protocols(&upgrade.accept_key);
-                let next = match admission.gate.check(*now, &upgrade, self.remote, local) {
+                let next = match admission.gate.check(*now, &request.sender, self.remote, local) {
                     Ok(remote) => Next::Websocket { room, remote, headers: upgrade.headers },
                     Err(fault) => Next::Refusal(fault),
                 };
@@ -481,10 +612,11 @@ impl Connection {
         };
     }
 
-    fn refuse(&mut self, http: &mut Http, malformed: Malformed, now: Instant) {
+    fn refuse(&mut self, http: &mut Http, malformed: Malformed, now: Instant, counters: &mut HttpCounters) {
         log::debug!("{}: {}", self.remote, malformed.sentence);
+        counters.malformed += 1;
         let response = Response::sentence(malformed.status, malformed.sentence);
-        http.outgoing = Some(response.into_outgoing(false, false));
+        http.outgoing = Some(response.into_outgoing(Method::Get, None));
         http.next = Next::Close;
         self.deadline = Some(now + WRITE_TIMEOUT);
     }
@@ -591,15 +723,22 @@ impl Connection {
         }
     }
 
-    fn handle_timeout<G: Game>(&mut self, now: Instant, server: &mut Server<G>, closed: &mut Closed) {
+    fn handle_timeout<G: Game>(
+        &mut self,
+        now: Instant,
+        server: &mut Server<G>,
+        counters: &mut HttpCounters,
+        closed: &mut Closed,
+    ) {
         self.deadline = None;
         self.state = match std::mem::replace(&mut self.state, State::Gone) {
             State::Http(mut http) if http.outgoing.is_none() => match http.reader.handle_timeout() {
                 Some(malformed) => {
-                    self.refuse(&mut http, malformed, now);
+                    self.refuse(&mut http, malformed, now, counters);
                     State::Http(http)
                 }
-                None => State::Gone,
+                // A request that is on its way must find a closed connection and not a reset one.
+                None => self.linger(http.socket, now),
             },
             State::Open(_) => {
                 log::debug!("{}: took nothing for {} seconds", self.remote, WRITE_TIMEOUT.as_secs());
@@ -619,6 +758,14 @@ impl Connection {
     fn close(&mut self, websocket: Websocket<TcpStream>, now: Instant) -> State {
         self.deadline = Some(now + CLOSE_TIMEOUT);
         State::Closing(websocket)
+    }
+
+    /// Ends a connection that waits for its next request.
+    fn end(&mut self, now: Instant) {
+        self.state = match std::mem::replace(&mut self.state, State::Gone) {
+            State::Http(http) => self.linger(http.socket, now),
+            other => other,
+        };
     }
 
     fn linger(&mut self, socket: Metered<TcpStream>, now: Instant) -> State {
@@ -674,7 +821,7 @@ mod tests {
 
     #[test]
     fn an_address_has_a_limit_until_its_connections_are_websockets() {
-        let mut admission = Admission::default();
+        let mut admission = Admission::new(Gate::default());
         let mut admitted: Vec<_> =
             (0..UNJOINED_PER_ADDRESS).map(|_| admission.admit(ip("192.0.2.1")).expect("room")).collect();
         assert_eq!(admission.admit(ip("192.0.2.1")), Err(Status::TooManyRequests));
@@ -688,7 +835,7 @@ mod tests {
 
     #[test]
     fn a_customer_of_ipv6_is_one_address() {
-        let mut admission = Admission::default();
+        let mut admission = Admission::new(Gate::default());
         for number in 0..UNJOINED_PER_ADDRESS {
             admission.admit(ip(&format!("2001:db8::{number:x}"))).expect("room");
         }
@@ -698,7 +845,7 @@ mod tests {
 
     #[test]
     fn the_server_has_a_limit_that_loopback_has_too() {
-        let mut admission = Admission::default();
+        let mut admission = Admission::new(Gate::default());
         let admitted: Vec<_> = (0..CONNECTIONS).map(|_| admission.admit(ip("127.0.0.1")).expect("room")).collect();
         assert_eq!(admission.admit(ip("127.0.0.1")), Err(Status::ServiceUnavailable));
         let refused: Vec<_> = (0..REFUSED).map(|_| admission.admit_refused().expect("told so")).collect();

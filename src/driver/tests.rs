@@ -77,6 +77,8 @@ impl Stepped {
     fn connect(&self) -> TcpStream {
         let socket = TcpStream::connect(self.driver.local_addr()).expect("listening");
         socket.set_nonblocking(true).expect("set");
+        // What is sent in pieces arrives without waiting for the first to be acknowledged.
+        socket.set_nodelay(true).expect("set");
         socket
     }
 
@@ -184,6 +186,9 @@ fn connections_that_time_out_together_end_over_several_turns() {
     let clients: Vec<TcpStream> = (0..CLIENTS).map(|_| server.connect()).collect();
     server.rest();
     server.now += Duration::from_secs(10);
+    // They are told, and closed later.
+    server.rest();
+    server.now += CLOSE_TIMEOUT;
     let open = |server: &Stepped| server.driver.connections.len();
     assert_eq!(open(&server), CLIENTS);
     server.turn();
@@ -192,4 +197,148 @@ fn connections_that_time_out_together_end_over_several_turns() {
     server.rest();
     assert_eq!(open(&server), 0);
     drop(clients);
+}
+
+const ASK: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n";
+
+/// Whether the other end has closed in order: `None` while it is open.
+fn is_at_end(socket: &mut TcpStream) -> Option<bool> {
+    match socket.read(&mut [0; 1]) {
+        Ok(read) => Some(read == 0),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+        Err(_) => Some(false),
+    }
+}
+
+impl Stepped {
+    /// A request on this connection; the response is taken.
+    fn is_served(&mut self, client: &mut TcpStream) -> bool {
+        client.write_all(ASK).expect("taken");
+        self.rest();
+        let mut response = [0; 1024];
+        let length = client.read(&mut response).unwrap_or_default();
+        response[..length].starts_with(b"HTTP/1.1 200 ")
+    }
+
+    /// A connection as from this address, from which none can come here.
+    fn accept_from(&mut self, remote: &str) -> TcpStream {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("bound");
+        let client = TcpStream::connect(listener.local_addr().expect("bound")).expect("listening");
+        client.set_nonblocking(true).expect("set");
+        client.set_nodelay(true).expect("set");
+        let (accepted, _) = listener.accept().expect("connected");
+        accepted.set_nonblocking(true).expect("set");
+        let remote = SocketAddr::new(remote.parse().expect("an address"), 9);
+        let socket = mio::net::TcpStream::from_std(accepted);
+        self.driver.connections.handle_accepted(self.now, self.driver.poll.registry(), socket, remote);
+        self.rest();
+        client
+    }
+}
+
+#[test]
+fn a_connection_waits_for_its_next_request_for_as_long_as_is_said_and_then_ends_in_order() {
+    let mut server = Stepped::new("page".to_owned());
+    let mut client = server.connect();
+    let just = Duration::from_millis(1);
+    for _ in 0..2 {
+        assert!(server.is_served(&mut client));
+        server.now += limits::KEEP_ALIVE - just;
+        server.rest();
+        assert_eq!(is_at_end(&mut client), None);
+    }
+    server.now += just;
+    server.rest();
+    assert_eq!(is_at_end(&mut client), Some(true));
+    client.write_all(ASK).expect("a request that was on its way");
+    server.rest();
+    assert_eq!(is_at_end(&mut client), Some(true), "no reset");
+    server.now += CLOSE_TIMEOUT;
+    server.rest();
+    assert!(server.driver.connections.is_empty());
+}
+
+#[test]
+fn a_request_that_has_begun_has_no_more_time_than_the_first() {
+    let mut server = Stepped::new("page".to_owned());
+    let mut client = server.connect();
+    assert!(server.is_served(&mut client));
+    server.now += Duration::from_secs(60);
+    client.write_all(b"GET /").expect("taken");
+    server.rest();
+    server.now += Duration::from_secs(5);
+    server.rest();
+    let mut response = [0; 1024];
+    let length = client.read(&mut response).expect("an answer");
+    assert!(response[..length].starts_with(b"HTTP/1.1 408 "));
+}
+
+#[test]
+fn idle_connections_give_their_places_to_others_the_oldest_first() {
+    let mut server = Stepped::new("page".to_owned());
+    server.driver.connections.set_places(3);
+    let mut clients: Vec<TcpStream> = (0..3).map(|_| server.connect()).collect();
+    for number in [1, 0, 2] {
+        server.now += TICK;
+        assert!(server.is_served(&mut clients[number]));
+    }
+    let mut late = server.connect();
+    assert!(server.is_served(&mut late));
+    let ends: Vec<_> = clients.iter_mut().map(is_at_end).collect();
+    assert_eq!(ends, [None, Some(true), None]);
+    let mut begun = [clients.remove(0), clients.remove(1), late];
+    for client in &mut begun {
+        client.write_all(&ASK[..5]).expect("taken");
+        server.rest();
+    }
+    let mut refused = server.connect();
+    server.rest();
+    let mut response = [0; 1024];
+    let length = refused.read(&mut response).expect("an answer");
+    assert!(response[..length].starts_with(b"HTTP/1.1 503 "), "who has begun a request is not put out");
+    for client in &mut begun {
+        client.write_all(&ASK[5..]).expect("taken");
+        server.rest();
+        assert!(drained(client) > 0);
+    }
+    server.driver.connections.handle_shortage();
+    let ends: Vec<_> = begun.iter_mut().map(is_at_end).collect();
+    assert_eq!(ends, [Some(true); 3], "the operating system's places are scarce");
+}
+
+#[test]
+fn an_address_makes_its_own_idle_connections_give_way_and_no_others() {
+    let mut server = Stepped::new("page".to_owned());
+    let mut other = server.accept_from("192.0.2.2");
+    assert!(server.is_served(&mut other));
+    let mut clients = Vec::new();
+    for _ in 0..limits::UNJOINED_PER_ADDRESS {
+        server.now += Duration::from_millis(1);
+        let mut client = server.accept_from("192.0.2.1");
+        assert!(server.is_served(&mut client));
+        clients.push(client);
+    }
+    assert!(clients.iter_mut().all(|client| is_at_end(client).is_none()));
+    clients.iter_mut().for_each(|client| client.write_all(&ASK[..5]).expect("taken"));
+    server.rest();
+    let mut refused = server.accept_from("192.0.2.1");
+    assert!(drained(&mut refused) > 0 && is_at_end(&mut refused) == Some(true), "all of them are busy");
+    clients.iter_mut().for_each(|client| client.write_all(&ASK[5..]).expect("taken"));
+    server.rest();
+    clients.iter_mut().for_each(|client| assert!(drained(client) > 0));
+    let mut next = server.accept_from("192.0.2.1");
+    assert!(server.is_served(&mut next));
+    assert_eq!(clients.iter_mut().filter_map(is_at_end).collect::<Vec<_>>(), [true]);
+    assert_eq!(is_at_end(&mut other), None);
+    assert!(server.is_served(&mut other));
+}
+
+#[test]
+fn those_who_never_ask_anything_are_not_kept() {
+    let mut server = Stepped::new("page".to_owned());
+    let mut silent = server.connect();
+    server.rest();
+    server.now += Duration::from_secs(5);
+    server.rest();
+    assert_eq!(is_at_end(&mut silent), Some(true));
 }

@@ -87,7 +87,7 @@ describe("a recorded arena, played to spectators", () => {
   test("it plays faster to the end, and again from there", async () => {
     await viewer.page.getByRole("button", { name: "10 times" }).click();
     await viewer.page.getByRole("button", { name: "Play" }).click();
-    const { tick, last } = await told("the end", ({ end }) => end === "The room was closed here.");
+    const { tick, last } = await told("the end", ({ end }) => end === "The room closed at this point.");
     assert.equal(tick, last);
     await viewer.page.getByRole("button", { name: "0.25 times" }).click();
     await told("a quarter of the speed", ({ speed }) => speed === 25);

@@ -118,7 +118,7 @@ pub(super) struct Response {
 }
 
 impl Response {
-    fn field(&self, name: &str) -> Option<&str> {
+    pub(super) fn field(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
 }
@@ -173,17 +173,21 @@ impl Connection {
         Response { status, head, body: String::new() }
     }
 
-    fn response(&mut self) -> Response {
-        let mut response = self.head();
-        if let Some(length) = response.field("Content-Length") {
-            let length = length.parse().expect("a number");
-            response.body = String::from_utf8(self.take(length)).expect("text");
-        }
-        response
+    pub(super) fn response(&mut self) -> Response {
+        let (response, body) = self.response_of_bytes();
+        Response { body: String::from_utf8(body).expect("text"), ..response }
+    }
+
+    /// A response whose body is no text.
+    pub(super) fn response_of_bytes(&mut self) -> (Response, Vec<u8>) {
+        let response = self.head();
+        let length = response.field("Content-Length").map_or(0, |length| length.parse().expect("a number"));
+        let body = self.take(length);
+        (response, body)
     }
 
     /// Whether the other end closes without another byte.
-    fn is_closed(&mut self) -> bool {
+    pub(super) fn is_closed(&mut self) -> bool {
         self.buffer.is_empty() && !self.read()
     }
 
@@ -274,8 +278,8 @@ fn pages_stand_where_they_should() {
     let server = Server::start(loopback());
     let root = server.get("/");
     let room = root.field("Location").expect("a room").to_owned();
-    assert_eq!((root.status, room.len()), (302, "/r/12345678".len()));
-    let page = server.get(&room);
+    assert!(root.status == 302 && room.starts_with("r/") && room.len() == "r/12345678".len(), "{room}: relative");
+    let page = server.get(&format!("/{room}"));
     assert_eq!((page.status, page.body.as_str()), (200, "<p>page"));
     assert_eq!(page.field("Content-Type"), Some("text/html; charset=utf-8"));
     assert_eq!(page.field("X-Content-Type-Options"), Some("nosniff"));
@@ -338,6 +342,8 @@ fn each_bad_request_gets_its_status_and_the_end() {
         assert!(response.body.ends_with(".\n"), "a sentence: {:?}", response.body);
         assert!(connection.is_closed(), "{:.80}", request);
     }
+    let metrics = server.get("/metrics").body;
+    assert!(metrics.contains("rtcade_http_refused_total{kind=\"malformed\"} 11\n"), "{metrics}");
     assert_eq!(server.get("/api").status, 426);
     assert_eq!(server.ask(&upgrade("/r/not.a.room")).status, 404);
     assert_eq!(server.ask(&upgrade("/rooms")).status, 404);
@@ -639,6 +645,10 @@ fn what_keeps_a_server_from_starting_is_said_in_a_sentence() {
     for max_players in [0, 1_025] {
         let error = bind(Options { max_players, ..loopback() }).to_string();
         assert!(error.contains("1 to 1024 with --max-players"), "{error}");
+    }
+    for keep_alive in [Duration::ZERO, Duration::MAX] {
+        let error = bind(Options { keep_alive, ..loopback() }).to_string();
+        assert!(error.contains("1 to 3600 s with --keep-alive"), "{error}");
     }
 }
 

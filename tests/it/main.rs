@@ -28,6 +28,8 @@ mod driver;
 mod endings;
 mod external;
 mod hooks;
+#[cfg(feature = "driver")]
+mod http;
 mod journals;
 mod late;
 mod lockstep;

@@ -1,0 +1,572 @@
+//! Bytes into requests, or the error to answer with.
+
+use std::time::{Duration, Instant};
+
+use tungstenite::handshake::derive_accept_key;
+
+use super::Status;
+use super::conditional::Conditions;
+use super::negotiate::{self, Coding};
+
+/// Bytes of a request's head, its blank line included.
+const HEAD_BYTES: usize = 8 * 1024;
+/// Header fields of a request.
+const HEADERS: usize = 64;
+/// From the first byte of a head to its last, and from when a connection is open to the end of its first head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A request that can't be read, and what to answer; the connection closes after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::driver) struct Malformed {
+    pub(in crate::driver) status: Status,
+    pub(in crate::driver) sentence: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::driver) enum Method {
+    #[default]
+    Get,
+    Head,
+    Options,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::driver) struct Request {
+    pub(in crate::driver) method: Method,
+    /// From the target: begins with `/`, still percent-encoded, without the query.
+    pub(in crate::driver) path: String,
+    /// From the target: begins with `?`, or is empty.
+    pub(in crate::driver) query: String,
+    pub(in crate::driver) sender: Sender,
+    pub(in crate::driver) conditions: Conditions,
+    pub(in crate::driver) accept_encoding: Option<String>,
+    pub(in crate::driver) keep_alive: bool,
+    /// Where the request asks for a websocket.
+    pub(in crate::driver) websocket: Option<Upgrade>,
+}
+
+/// What a request says of where it comes from: anybody may claim anything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::driver) struct Sender {
+    pub(in crate::driver) host: String,
+    /// The page that asks, where a browser names it.
+    pub(in crate::driver) origin: Option<String>,
+    /// Whether a browser asks, even for a page of the same origin, which it doesn't name. No page can leave out the
+    /// fields that tell; other programs don't send them.
+    pub(in crate::driver) is_browser: bool,
+    pub(in crate::driver) forwarded_for: Option<String>,
+    pub(in crate::driver) forwarded_host: Option<String>,
+    pub(in crate::driver) forwarded_proto: Option<String>,
+}
+
+/// What opens a websocket.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::driver) struct Upgrade {
+    /// `Sec-WebSocket-Accept` of the answer.
+    pub(in crate::driver) accept_key: String,
+    /// All fields, names in lower case.
+    pub(in crate::driver) headers: Vec<(String, String)>,
+}
+
+impl Request {
+    /// The codings that it may be answered in, the preferred first. A range is one of plain bytes where they are
+    /// allowed: who seeks in a file counts its own bytes.
+    pub(in crate::driver) fn codings(&self) -> Vec<Coding> {
+        let codings = negotiate::acceptable(self.accept_encoding.as_deref());
+        let is_part = self.method == Method::Get && self.conditions.range.is_some();
+        if is_part && codings.contains(&Coding::Identity) { vec![Coding::Identity] } else { codings }
+    }
+}
+
+/// Collects the heads of one connection's requests.
+#[derive(Debug)]
+pub(in crate::driver) struct Reader {
+    buffer: Vec<u8>,
+    /// How much of the buffer has been looked at: a head that trickles in is parsed per line, not per byte.
+    scanned: usize,
+    /// How long the next request may take to begin once one is answered.
+    keep_alive: Duration,
+    is_answered: bool,
+    deadline: Instant,
+}
+
+impl Reader {
+    pub(in crate::driver) fn new(now: Instant, keep_alive: Duration) -> Reader {
+        Reader { buffer: Vec::new(), scanned: 0, keep_alive, is_answered: false, deadline: now + HEAD_TIMEOUT }
+    }
+
+    pub(in crate::driver) fn keep_alive(&self) -> Duration {
+        self.keep_alive
+    }
+
+    /// A request is answered: the next head has its whole time again.
+    pub(in crate::driver) fn restart(&mut self, now: Instant) {
+        self.is_answered = true;
+        if self.buffer.is_empty() {
+            // Thousands may wait for long.
+            self.buffer = Vec::new();
+        }
+        self.deadline = now + if self.is_idle() { self.keep_alive } else { HEAD_TIMEOUT };
+    }
+
+    /// Whether it waits between two requests.
+    pub(in crate::driver) fn is_idle(&self) -> bool {
+        self.is_answered && self.buffer.is_empty()
+    }
+
+    /// When the head has to begin or to be complete. Of its bytes only the first moves it.
+    pub(in crate::driver) fn poll_timeout(&self) -> Instant {
+        self.deadline
+    }
+
+    /// The deadline has passed: what to answer a request that has begun; nothing to an idle connection.
+    pub(in crate::driver) fn handle_timeout(&self) -> Option<Malformed> {
+        let begun = !self.buffer.is_empty();
+        begun.then_some(Malformed {
+            status: Status::RequestTimeout,
+            sentence: "The head of the request took longer than 5 seconds: send it at once.",
+        })
+    }
+
+    /// How many bytes [`Reader::handle_bytes`] takes now.
+    pub(in crate::driver) fn capacity(&self) -> usize {
+        (HEAD_BYTES + 1).saturating_sub(self.buffer.len())
+    }
+
+    /// Bytes have arrived: at most [`Reader::capacity`].
+    pub(in crate::driver) fn handle_bytes(&mut self, now: Instant, bytes: &[u8]) {
+        debug_assert!(bytes.len() <= self.capacity(), "the caller reads no more than capacity");
+        if self.is_idle() {
+            self.deadline = now + HEAD_TIMEOUT;
+        }
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next request, once its head is complete.
+    pub(in crate::driver) fn poll_request(&mut self) -> Result<Option<Request>, Malformed> {
+        let news = &self.buffer[self.scanned..];
+        if news.is_empty() || (self.scanned > 0 && !news.contains(&b'\n') && self.capacity() > 0) {
+            self.scanned = self.buffer.len();
+            return Ok(None);
+        }
+        self.scanned = self.buffer.len();
+        let Some((request, length)) = parse(&self.buffer[..self.buffer.len().min(HEAD_BYTES)])? else {
+            return if self.capacity() > 0 {
+                Ok(None)
+            } else {
+                Err(Malformed {
+                    status: Status::HeadTooLarge,
+                    sentence: "The head of the request exceeds 8 KiB: send fewer or shorter cookies.",
+                })
+            };
+        };
+        self.buffer.drain(..length);
+        self.scanned = 0;
+        Ok(Some(request))
+    }
+
+    /// What has arrived behind the last request.
+    pub(in crate::driver) fn into_rest(self) -> Vec<u8> {
+        self.buffer
+    }
+}
+
+const NO_REQUEST: &str =
+    "This is not an HTTP/1.1 request. The server has no TLS: use http://, or put a proxy with TLS in front of it.";
+
+fn bad_request(sentence: &'static str) -> Malformed {
+    Malformed { status: Status::BadRequest, sentence }
+}
+
+/// The request whose head begins `bytes` and the length of that head; `None` while it is incomplete.
+fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Malformed> {
+    let mut fields = [httparse::EMPTY_HEADER; HEADERS];
+    let mut head = httparse::Request::new(&mut fields);
+    let length = match head.parse(bytes) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(Malformed {
+                status: Status::HeadTooLarge,
+                sentence: "The request has more than 64 header fields: send fewer.",
+            });
+        }
+        Err(httparse::Error::Version) => {
+            return Err(Malformed {
+                status: Status::VersionNotSupported,
+                sentence: "This server speaks HTTP/1.1: send your request in that version.",
+            });
+        }
+        Err(_) => return Err(bad_request(NO_REQUEST)),
+    };
+    let (Some(method), Some(target), Some(version)) = (head.method, head.path, head.version) else {
+        return Err(bad_request(NO_REQUEST));
+    };
+    let fields = Fields(head.headers);
+
+    let method = match method {
+        "GET" => Method::Get,
+        "HEAD" => Method::Head,
+        "OPTIONS" => Method::Options,
+        _ => {
+            let sentence = "Only GET and HEAD are allowed here: what a player sends goes over the websocket.";
+            return Err(Malformed { status: Status::MethodNotAllowed, sentence });
+        }
+    };
+    if version == 1 && fields.all("host").count() != 1 {
+        return Err(bad_request("A request needs one Host field: send it with the name of the server."));
+    }
+    if fields.all("transfer-encoding").next().is_some() || fields.all("content-length").any(|length| length != b"0") {
+        return Err(Malformed {
+            status: Status::ContentTooLarge,
+            sentence: "A request may have no body here: leave it out.",
+        });
+    }
+    let (path, query) = path_and_query(method, target)
+        .ok_or(bad_request("The target of the request is not a path: begin it with /."))?;
+    let websocket = if fields.has_token("upgrade", "websocket") {
+        Some(Upgrade { accept_key: websocket_accept_key(method, version, &fields)?, headers: fields.to_vec() })
+    } else {
+        None
+    };
+    let has = |name| fields.all(name).next().is_some();
+    let request = Request {
+        method,
+        path: path.to_owned(),
+        query: query.to_owned(),
+        sender: Sender {
+            host: fields.list("host").unwrap_or_default(),
+            origin: fields.list("origin"),
+            // Node's fetch sends Accept-Language and Sec-Fetch-Mode, and none of the others.
+            is_browser: has("origin") || has("sec-fetch-site") || (has("accept-language") && !has("sec-fetch-mode")),
+            forwarded_for: fields.list("x-forwarded-for"),
+            forwarded_host: fields.list("x-forwarded-host"),
+            forwarded_proto: fields.list("x-forwarded-proto"),
+        },
+        conditions: Conditions {
+            if_match: fields.list("if-match"),
+            if_none_match: fields.list("if-none-match"),
+            if_modified_since: fields.list("if-modified-since"),
+            if_unmodified_since: fields.list("if-unmodified-since"),
+            range: fields.list("range"),
+            if_range: fields.list("if-range"),
+        },
+        accept_encoding: fields.list("accept-encoding"),
+        keep_alive: version == 1 && !fields.has_token("connection", "close"),
+        websocket,
+    };
+    Ok(Some((request, length)))
+}
+
+/// The path and the query in a target of origin form or absolute form, or `*` (RFC 9112 §3.2).
+fn path_and_query(method: Method, target: &str) -> Option<(&str, &str)> {
+    let target = match target.strip_prefix("http://").or_else(|| target.strip_prefix("https://")) {
+        Some(rest) => rest.find(['/', '?']).map_or("/", |end| &rest[end..]),
+        None if method == Method::Options && target == "*" => "/",
+        None => target,
+    };
+    let target = target.split('#').next().unwrap_or(target);
+    let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
+    match path {
+        "" => Some(("/", query)),
+        path => path.starts_with('/').then_some((path, query)),
+    }
+}
+
+/// Checks the opening of a websocket as RFC 6455 §4.2.1 asks.
+fn websocket_accept_key(method: Method, version: u8, fields: &Fields<'_>) -> Result<String, Malformed> {
+    if method != Method::Get || version != 1 || !fields.has_token("connection", "upgrade") {
+        return Err(bad_request("A websocket opens with GET, HTTP/1.1 and Connection: Upgrade."));
+    }
+    if fields.text("sec-websocket-version") != Some("13") {
+        return Err(Malformed {
+            status: Status::UpgradeRequired,
+            sentence: "This server speaks version 13 of the websocket protocol.",
+        });
+    }
+    let key = fields.text("sec-websocket-key").unwrap_or_default();
+    let alphabet = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    let is_sixteen_bytes = key.len() == 24 && key.ends_with("==") && key.bytes().take(22).all(alphabet);
+    if !is_sixteen_bytes || fields.all("sec-websocket-key").count() != 1 {
+        return Err(bad_request("Sec-WebSocket-Key is not 16 bytes in base64: send one field with 24 characters."));
+    }
+    Ok(derive_accept_key(key.as_bytes()))
+}
+
+struct Fields<'a>(&'a [httparse::Header<'a>]);
+
+impl<'a> Fields<'a> {
+    fn all(&self, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
+        self.0.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+    }
+
+    /// Those whose value is UTF-8.
+    fn to_vec(&self) -> Vec<(String, String)> {
+        let texts = self.0.iter().filter_map(|field| {
+            let value = std::str::from_utf8(field.value).ok()?;
+            Some((field.name.to_ascii_lowercase(), value.to_owned()))
+        });
+        texts.collect()
+    }
+
+    fn text(&self, name: &'static str) -> Option<&'a str> {
+        self.all(name).next().and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// All values of a field as one list (RFC 9110 §5.3); what is no text in them is no value of any use.
+    fn list(&self, name: &'static str) -> Option<String> {
+        let values: Vec<_> = self.all(name).map(String::from_utf8_lossy).collect();
+        (!values.is_empty()).then(|| values.join(", "))
+    }
+
+    /// Whether `token` stands in a comma-separated list.
+    fn has_token(&self, name: &'static str, token: &str) -> bool {
+        self.all(name)
+            .flat_map(|value| value.split(|&byte| byte == b','))
+            .any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+    fn request(text: &str) -> Result<Option<Request>, Malformed> {
+        Ok(parse(text.as_bytes())?.map(|(request, _)| request))
+    }
+
+    fn status(text: &str) -> Status {
+        request(text).expect_err("malformed").status
+    }
+
+    const UPGRADE: &str = "GET /r/a HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+    #[test]
+    fn reads_what_a_browser_sends() {
+        let conditions = "If-None-Match: \"1\"\r\nRange: bytes=0-\r\nIF-NONE-MATCH: W/\"2\"\r\n";
+        let read = request(&format!("GET /r/a?x=1 HTTP/1.1\r\nHost: h\r\n{conditions}\r\n")).expect("valid");
+        let expected = Request {
+            path: "/r/a".to_owned(),
+            query: "?x=1".to_owned(),
+            sender: Sender { host: "h".to_owned(), ..Sender::default() },
+            conditions: Conditions {
+                if_none_match: Some("\"1\", W/\"2\"".to_owned()),
+                range: Some("bytes=0-".to_owned()),
+                ..Conditions::default()
+            },
+            keep_alive: true,
+            ..Request::default()
+        };
+        assert_eq!(read, Some(expected));
+        let absolute = request("HEAD http://h:1/p HTTP/1.1\r\nHost: h:1\r\nConnection: close\r\n\r\n").expect("valid");
+        let absolute = absolute.expect("complete");
+        assert_eq!((absolute.method, absolute.path.as_str(), absolute.keep_alive), (Method::Head, "/p", false));
+        for (target, path, query) in [
+            ("http://h", "/", ""),
+            ("http://h?x", "/", "?x"),
+            ("/a?b?c#d?e", "/a", "?b?c"),
+            ("/a#b?c", "/a", ""),
+            ("*", "/", ""),
+        ] {
+            assert_eq!(path_and_query(Method::Options, target), Some((path, query)), "{target}");
+        }
+        assert_eq!(path_and_query(Method::Get, "*"), None);
+        let old = request("GET / HTTP/1.0\r\n\r\n").expect("valid").expect("complete");
+        assert!(!old.keep_alive, "HTTP/1.0 closes");
+    }
+
+    #[test]
+    fn a_browser_is_told_by_what_no_page_can_leave_out() {
+        let is_browser = |fields: &str| {
+            let text = format!("GET /rooms HTTP/1.1\r\nHost: h\r\n{fields}\r\n");
+            request(&text).expect("valid").expect("complete").sender.is_browser
+        };
+        for (fields, expected) in [
+            ("", false),
+            ("User-Agent: curl/8.5.0\r\nAccept: */*\r\n", false),
+            ("Accept-Encoding: gzip\r\nUser-Agent: Prometheus/3\r\n", false),
+            ("Accept: */*\r\nAccept-Language: *\r\nSec-Fetch-Mode: cors\r\nUser-Agent: node\r\n", false),
+            ("Accept-Language: en\r\n", true),
+            ("Accept-Language: en\r\nSec-Fetch-Mode: cors\r\nSec-Fetch-Site: same-origin\r\n", true),
+            ("Origin: http://a\r\n", true),
+        ] {
+            assert_eq!(is_browser(fields), expected, "{fields}");
+        }
+    }
+
+    #[test]
+    fn the_headers_of_a_websocket_are_kept_as_far_as_they_are_text() {
+        let mut bytes = UPGRADE.trim_end().as_bytes().to_vec();
+        bytes.extend_from_slice(b"\r\nCOOKIE: a=1\r\nX-Name: \xe4\r\nx-name:  \xc3\xa4 \r\nCookie: b=2\r\n\r\n");
+        let headers = parse(&bytes).expect("valid").expect("complete").0.websocket.expect("asked for").headers;
+        let last: Vec<_> = headers.iter().skip(5).map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(headers[0], ("host".to_owned(), "h".to_owned()));
+        assert_eq!(last, [("cookie", "a=1"), ("x-name", "ä"), ("cookie", "b=2")]);
+    }
+
+    #[test]
+    fn answers_the_key_as_the_rfc_does() {
+        // RFC 6455 §1.3.
+        let accept = request(UPGRADE).expect("valid").expect("complete").websocket;
+        assert_eq!(accept.expect("asked for").accept_key, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn fields_that_stand_twice_are_one_list() {
+        let fields = "Origin: http://a\r\nOrigin: http://b\r\nX-Forwarded-For: 1\r\nx-forwarded-for: 2, 3\r\n\r\n";
+        let upgrade = request(&UPGRADE.replace("\r\n\r\n", &format!("\r\n{fields}")));
+        let sender = upgrade.expect("valid").expect("complete").sender;
+        assert_eq!((sender.host.as_str(), sender.origin.as_deref()), ("h", Some("http://a, http://b")));
+        assert_eq!((sender.forwarded_for.as_deref(), sender.forwarded_host), (Some("1, 2, 3"), None));
+    }
+
+    #[test]
+    fn each_malformed_request_has_its_status() {
+        for (text, expected) in [
+            ("\x16\x03\x01", Status::BadRequest),
+            ("GET / HTTP/1.1\r\n\r\n", Status::BadRequest),
+            ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", Status::BadRequest),
+            ("GET room HTTP/1.1\r\nHost: h\r\n\r\n", Status::BadRequest),
+            ("GET / HTTP/1.1\r\nHost : h\r\n\r\n", Status::BadRequest),
+            ("POST / HTTP/1.1\r\nHost: h\r\n\r\n", Status::MethodNotAllowed),
+            ("GET * HTTP/1.1\r\nHost: h\r\n\r\n", Status::BadRequest),
+            ("GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n", Status::ContentTooLarge),
+            ("GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n", Status::ContentTooLarge),
+            ("GET / HTTP/2.0\r\n\r\n", Status::VersionNotSupported),
+        ] {
+            assert_eq!(status(text), expected, "{text:?}");
+        }
+        for (from, to, expected) in [
+            ("Version: 13", "Version: 8", Status::UpgradeRequired),
+            ("Sec-WebSocket-Version: 13\r\n", "", Status::UpgradeRequired),
+            ("keep-alive, Upgrade", "keep-alive", Status::BadRequest),
+            ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZQ==", Status::BadRequest),
+            ("HTTP/1.1", "HTTP/1.0", Status::BadRequest),
+            ("GET", "HEAD", Status::BadRequest),
+        ] {
+            assert_eq!(status(&UPGRADE.replace(from, to)), expected, "{from} → {to}");
+        }
+    }
+
+    #[test]
+    fn header_fields_have_a_limit() {
+        let head = |fields: usize| format!("GET / HTTP/1.1\r\nHost: h\r\n{}\r\n", "A: b\r\n".repeat(fields - 1));
+        assert!(request(&head(HEADERS)).expect("valid").is_some());
+        assert_eq!(status(&head(HEADERS + 1)), Status::HeadTooLarge);
+    }
+
+    #[test]
+    fn a_head_has_a_limit() {
+        let head = |length: usize| {
+            let frame = "GET / HTTP/1.1\r\nHost: h\r\nA: \r\n\r\n";
+            frame.replace("A: ", &format!("A: {}", "b".repeat(length - frame.len())))
+        };
+        let read = |text: String| {
+            let mut reader = Reader::new(Instant::now(), KEEP_ALIVE);
+            reader.handle_bytes(Instant::now(), &text.as_bytes()[..reader.capacity().min(text.len())]);
+            reader.poll_request()
+        };
+        assert!(read(head(HEAD_BYTES)).expect("valid").is_some());
+        assert_eq!(read(head(HEAD_BYTES + 1)).expect_err("too large").status, Status::HeadTooLarge);
+        assert_eq!(read("\n".repeat(HEAD_BYTES + 1)).expect_err("too large").status, Status::HeadTooLarge);
+    }
+
+    #[test]
+    fn requests_may_follow_each_other() {
+        let mut reader = Reader::new(Instant::now(), KEEP_ALIVE);
+        reader.handle_bytes(
+            Instant::now(),
+            b"GET /a HTTP/1.1\r\nHost: h\r\n\r\nGET /b HTTP/1.1\r\nHost: h\r\n\r\nGET /c",
+        );
+        let mut paths = Vec::new();
+        while let Some(request) = reader.poll_request().expect("valid") {
+            paths.push(request.path);
+        }
+        assert_eq!(paths, ["/a", "/b"]);
+        assert_eq!(reader.into_rest(), b"GET /c");
+    }
+
+    const LATER: Duration = Duration::from_secs(3);
+
+    #[test]
+    fn a_late_head_gets_an_answer_and_an_idle_connection_none() {
+        let now = Instant::now();
+        let mut reader = Reader::new(now, KEEP_ALIVE);
+        assert_eq!(reader.poll_timeout(), now + HEAD_TIMEOUT);
+        assert_eq!(reader.handle_timeout(), None);
+        assert!(!reader.is_idle(), "it owes its first request");
+        reader.handle_bytes(now + LATER, b"GET / HTTP/1.1\r\nHost: h\r\n");
+        assert_eq!(reader.poll_timeout(), now + HEAD_TIMEOUT);
+        assert_eq!(reader.handle_timeout().expect("begun").status, Status::RequestTimeout);
+        reader.handle_bytes(now + LATER, b"\r\n");
+        assert!(reader.poll_request().expect("valid").is_some());
+        reader.restart(now);
+        assert_eq!((reader.is_idle(), reader.poll_timeout()), (true, now + KEEP_ALIVE));
+        assert_eq!(reader.buffer.capacity(), 0, "an idle connection holds no memory");
+        reader.handle_bytes(now + LATER, b"G");
+        reader.handle_bytes(now + 2 * LATER, b"E");
+        assert_eq!((reader.is_idle(), reader.poll_timeout()), (false, now + LATER + HEAD_TIMEOUT));
+        reader.restart(now + LATER);
+        assert_eq!(reader.poll_timeout(), now + LATER + HEAD_TIMEOUT, "the next head has begun already");
+    }
+
+    fn any_head() -> impl Strategy<Value = Vec<u8>> {
+        let valid = Just(UPGRADE.as_bytes().to_vec());
+        let cut = (0..UPGRADE.len()).prop_map(|length| UPGRADE.as_bytes()[..length].to_vec());
+        let mutated = (0..UPGRADE.len(), any::<u8>()).prop_map(|(at, byte)| {
+            let mut bytes = UPGRADE.as_bytes().to_vec();
+            bytes[at] = byte;
+            bytes
+        });
+        prop_oneof![valid, cut, mutated, proptest::collection::vec(any::<u8>(), 0..200)]
+    }
+
+    proptest! {
+        /// Whatever arrives, in whatever pieces: no panic, bounded memory, and the deadline stands.
+        #[test]
+        fn bytes_never_move_the_deadline(
+            heads in proptest::collection::vec(any_head(), 0..60),
+            piece in 1_usize..3_000,
+        ) {
+            let now = Instant::now();
+            let mut reader = Reader::new(now, KEEP_ALIVE);
+            let bytes = heads.concat();
+            let mut bytes = bytes.as_slice();
+            while !bytes.is_empty() {
+                let (now_in, rest) = bytes.split_at(piece.min(bytes.len()).min(reader.capacity()));
+                bytes = rest;
+                reader.handle_bytes(now + LATER, now_in);
+                loop {
+                    match reader.poll_request() {
+                        Ok(Some(_)) => {}
+                        Ok(None) => break,
+                        Err(_) => return Ok(()),
+                    }
+                }
+                prop_assert!(reader.capacity() > 0, "an incomplete head is refused before it fills the buffer");
+                prop_assert_eq!(reader.poll_timeout(), now + HEAD_TIMEOUT);
+            }
+        }
+
+        /// How a request was cut into pieces makes no difference.
+        #[test]
+        fn a_request_is_read_from_any_pieces(head in any_head(), piece in 1_usize..50) {
+            let read = |piece: usize| {
+                let mut reader = Reader::new(Instant::now(), KEEP_ALIVE);
+                for bytes in head.chunks(piece) {
+                    reader.handle_bytes(Instant::now(), bytes);
+                    if let Ok(Some(request)) = reader.poll_request() {
+                        return Some(request);
+                    }
+                }
+                None
+            };
+            prop_assert_eq!(read(piece), read(1));
+        }
+    }
+}
