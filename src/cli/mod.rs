@@ -4,6 +4,8 @@ mod access;
 mod bench;
 mod bench_report;
 mod doctor;
+#[cfg(test)]
+mod documented;
 mod playback;
 mod replay;
 mod sim;
