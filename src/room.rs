@@ -412,8 +412,8 @@ impl<G: Game> Room<G> {
         self.context.last_unsent.take()
     }
 
-    /// The last player who was put out because the game can't read what they sent, if one was since this was last asked,
-    /// and why it can't.
+    /// The last player who was put out because the game can't read what they sent, if one was since this was last
+    /// asked, and why it can't.
     pub fn take_unreadable(&mut self) -> Option<(PlayerId, String)> {
         self.unreadable.take()
     }

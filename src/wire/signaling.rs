@@ -399,7 +399,6 @@ pub(crate) fn refused(reply_to: &ReplyTo, fault: &Fault) -> String {
 }
 
 /// The refusal of a `join` before it was read.
-#[cfg(feature = "driver")]
 pub(crate) fn refused_join(fault: &Fault) -> String {
     refused(&ReplyTo { action: "join".to_owned(), id: None }, fault)
 }
