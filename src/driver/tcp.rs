@@ -19,7 +19,7 @@ use super::metered::{Budget, Metered};
 use super::metrics::{HttpCounters, Tcp};
 use super::refusals::{DroppedUpgrades, rejection};
 use super::site::{Answer, Site};
-use super::websocket::{Closed, Gone, Received, Websocket};
+use super::websocket::{Closed, Gone, Received, Violation, Websocket};
 use crate::game::Game;
 use crate::limits::{CALL_WORK, CONNECTIONS, REQUEST_WORK, TURN_ACCEPTS, UNJOINED_PER_ADDRESS};
 use crate::log_limit::{PlayerLog, Who};
@@ -744,6 +744,12 @@ impl Connection {
                 Received::Violation(violation) => {
                     log::debug!("{}: closed: {violation:?}", self.remote);
                     closed.count(violation);
+                    if violation == Violation::TooLarge
+                        && let Some(refusal) = context.server.refuse_oversized(now, self.id)
+                        && websocket.write(Signal::Text(refusal)).is_err()
+                    {
+                        return self.lose(now, context.server);
+                    }
                     context.server.handle_disconnect(now, self.id, Disconnect::Broken);
                     return match websocket.fail(violation) {
                         Ok(()) if !websocket.has_waiting() => (self.linger(websocket.into_socket(), now), Turn::More),
