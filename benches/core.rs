@@ -1,4 +1,4 @@
-//! What the server does per tick: encode, deflate, fan out; and what a player costs it in return.
+//! The server's work per tick (encode, deflate, fan out) and per player (receiving).
 
 #![allow(clippy::unwrap_used, reason = "a bench whose setup fails should stop")]
 #![allow(missing_docs, reason = "criterion's macros make public functions")]
@@ -14,7 +14,7 @@ use rtcade::wire::{Deflater, Inflater, msgpack};
 
 const TICK: Duration = Duration::from_millis(33);
 
-/// A number, a position and an angle, as the arena has them.
+/// A number, a position and an angle, as in the arena.
 type Entity = (u32, i16, i16, u16);
 
 fn world(entities: u32) -> Vec<Entity> {
@@ -26,7 +26,7 @@ fn world(entities: u32) -> Vec<Entity> {
         .collect()
 }
 
-/// Says a world of twelve entities every tick: some 140 bytes.
+/// Sends a state of twelve entities every tick: about 140 bytes.
 struct World(Vec<Entity>);
 
 impl Game for World {

@@ -1,9 +1,9 @@
-//! What messages and ticks cost the server, for `benches/instructions.sh` to count: everything but the kernel's part.
+//! The cost of messages and ticks in the server, for `benches/instructions.sh` to count, without the kernel's part.
 //!
-//! `send TICKS` fans a state of 200 bytes out to 50 players for so many ticks; `receive PACKETS` takes in so many
-//! packets of one player, each of eight inputs of 37 bytes, one of them new; `tick TICKS` runs so
-//! many ticks of 50 players, an input of each taken in and a state sent, and `recorded TICKS` the same with a recording.
-//! The setup is the same whatever the number, so the difference of two runs is what was counted.
+//! `send TICKS` fans out a state of 200 bytes to 50 players for this number of ticks. `receive PACKETS` receives this
+//! number of packets of one player, each with eight inputs of 37 bytes, one of them new. `tick TICKS` runs this number
+//! of ticks with 50 players, receiving an input of each and sending a state; `recorded TICKS` does the same with a
+//! recording. The setup does not depend on the number, so the difference between two runs is the cost.
 
 #![allow(clippy::unwrap_used, reason = "a count whose setup fails should stop")]
 

@@ -35,7 +35,19 @@ export type ErrorCode =
   | "unreachable"
   /** The browser has no websockets or no WebRTC. */
   | "unsupported"
-  /** An input or command holds what cannot be sent. */
+  /** The browser did not prepare a data channel; it is tried again. */
+  | "offer"
+  /** `options.signal` was aborted. */
+  | "aborted"
+  /** The address is not that of a room. */
+  | "bad_address"
+  /** The page was loaded over https, and the address is that of a server over http. */
+  | "mixed_content"
+  /** `options.bearer` rejected, threw, or gave nothing in time. */
+  | "bearer"
+  /** The server, or a proxy before it, closed the websocket with 1008. */
+  | "policy"
+  /** An input, a command, or what is sent to join holds what cannot be sent. */
   | "bad_value"
   /** 64 KiB of commands are on their way that the server has not acknowledged. */
   | "backlog"
@@ -135,7 +147,10 @@ export interface RoomEvents<Input, State, Event, Welcome> {
   rejoin: (welcome: Welcome) => void;
   /** The last event: the session is over. Where the connection was lost, a minute of tries to come back is over too. */
   close: (closing: Closing) => void;
-  /** Something failed and the session goes on; after a failed stage of connecting it does so over the websocket. */
+  /**
+   * Something failed and the session goes on; after a failed stage of connecting it does so over the websocket. What ends
+   * the session is told by `close` alone.
+   */
   error: (error: RtcadeError) => void;
 }
 
@@ -151,6 +166,8 @@ export interface Room<Input = unknown, Command = unknown, State = unknown, Event
   /** Everybody in the room by number, the player included. */
   readonly players: ReadonlyMap<number, Player>;
   readonly status: Status;
+  /** While `dropped`: when the client tries to come back next, by `performance.now()`. Else `null`. */
+  readonly retryAt: number | null;
   /** The link as it is now. */
   readonly stats: Stats;
   /** Calls `listener` at each event of the type. Returns its unsubscribe. What a listener throws is reported. */
@@ -173,46 +190,63 @@ export interface Room<Input = unknown, Command = unknown, State = unknown, Event
    * acknowledged.
    */
   command(command: Command): void;
+  /** While `dropped`: tries to come back at once instead of at `retryAt`. */
+  retryNow(): void;
   /** Says goodbye and closes. A page that is closed is gone for the others too, after the 1.5 s that a reload may take. */
   leave(): void;
 }
 
 export interface Options {
-  /** The player's name, at most 32 characters. */
-  name?: string;
-  /** Data for the game, as JSON. */
+  /** The player's name, at most 32 characters. One that is drawn by lot is kept for the tab, or each load is a new player. */
+  name?: string | undefined;
+  /**
+   * Data for the game, as JSON; with the rest of the request at most 16 KiB. What differs at each load of the page, such
+   * as a time, makes each load a new player.
+   */
   data?: unknown;
-  /** A token that says who the player is. */
-  bearer?: string;
+  /**
+   * A token that says who the player is, or a function that gets one: it is called at each join, also at one that the
+   * client makes by itself after the server was started again, and when a page that was loaded anew takes its session up.
+   * It has as long as connecting.
+   */
+  bearer?: string | (() => string | null | undefined | Promise<string | null | undefined>) | undefined;
   /** The version of the game's page, for the game. */
-  appVersion?: string;
+  appVersion?: string | undefined;
   /** The room, where the address is the server's `/api`. */
-  room?: string;
+  room?: string | undefined;
+  /**
+   * Cancels connecting at any stage: `connect` rejects with `aborted`, and what the server has given is left. After
+   * `connect` has resolved it leaves the room, as `room.leave()` does. So it ends what a component began that is gone;
+   * for a time-out of connecting alone, clear the time-out when `connect` resolves.
+   */
+  signal?: AbortSignal | undefined;
   /** In place of the browser's own. `null` for `RTCPeerConnection` plays over the websocket alone. */
   WebSocket?: unknown;
   RTCPeerConnection?: unknown;
-  setTimeout?: (callback: () => void, ms: number) => unknown;
-  clearTimeout?: (timer: any) => void;
-  setInterval?: (callback: () => void, ms: number) => unknown;
-  clearInterval?: (timer: any) => void;
+  setTimeout?: ((callback: () => void, ms: number) => unknown) | undefined;
+  clearTimeout?: ((timer: any) => void) | undefined;
+  setInterval?: ((callback: () => void, ms: number) => unknown) | undefined;
+  clearInterval?: ((timer: any) => void) | undefined;
   /** A clock in ms that never goes back. */
-  now?: () => number;
+  now?: (() => number) | undefined;
   /** From 0 to 1: spreads clients that come back together. */
-  random?: () => number;
+  random?: (() => number) | undefined;
   /** What tells of `online`, `pageshow` and `visibilitychange`; the window. */
-  page?: EventTarget | null;
+  page?: EventTarget | null | undefined;
   /** Where the session is kept for a page that is loaded anew; `sessionStorage`. `null`, and each load is a new player. */
-  storage?: Pick<Storage, "getItem" | "setItem" | "removeItem"> | null;
+  storage?: Pick<Storage, "getItem" | "setItem" | "removeItem"> | null | undefined;
 }
 
 /**
  * Joins the room at `url`: an http(s) or ws(s) address, or a path such as `/r/lobby`; the page's own by default.
  * Resolves when the server has let the player in. Register listeners right then: later ones miss what came before.
- * A page that was loaded anew, in the same tab, goes on as the player that it was. Where the server asks to wait, it waits,
- * for a minute at most.
- * @throws {RtcadeError} Rejects where the server refuses or cannot be reached.
+ * A page that was loaded anew, in the same tab and with the same `name`, `data` and `appVersion`, goes on as the player
+ * that it was; with others it joins anew, and the former player is gone after the 1.5 s that a reload may take. Where the
+ * server asks to wait, it waits, for a minute at most.
+ * @throws {RtcadeError} Rejects where it was cancelled, where what is to be sent can't be, and where the server refuses or
+ * can't be reached. It rejects with nothing else.
  */
 export function connect<Input = unknown, Command = unknown, State = unknown, Event = unknown, Welcome = unknown>(
-  url?: string | URL,
-  options?: Options,
+  url?: string | URL | null | undefined,
+  options?: Options | null | undefined,
 ): Promise<Room<Input, Command, State, Event, Welcome>>;

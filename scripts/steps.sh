@@ -10,7 +10,7 @@ die() {
     exit 1
 }
 
-# step TITLE COMMAND...: runs it, and says how long it took or that it failed.
+# step TITLE COMMAND...: runs a command and prints how long it took or that it failed.
 step() {
     local title=$1 start=$SECONDS status=0
     shift
@@ -39,13 +39,13 @@ require_node() {
     ((major >= 20)) || die "Node $major is too old; install Node 20 or newer (https://nodejs.org)"
 }
 
-# Where Cargo builds, wherever the environment or its configuration put that.
+# Prints Cargo's target directory.
 target_directory() {
     cargo metadata --locked --no-deps --format-version 1 |
         node -p 'JSON.parse(require("fs").readFileSync(0)).target_directory'
 }
 
-# The packages that DIR's lock file names, unless they are there already.
+# Installs the packages of DIR's lock file unless they are installed.
 npm_packages() {
     [[ $1/node_modules/.package-lock.json -nt $1/package-lock.json ]] || npm --prefix "$1" ci
 }

@@ -1,4 +1,4 @@
-//! Routes datagrams to peers, and wakes peers when their time has come.
+//! Routes datagrams to peers, and calls peers when their deadlines are due.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use crate::peer::{Closed, Event, Identity, Outbox, Pair, Path, Peer, SdpError, S
 
 pub use crate::peer::{Dropped, LocalId, Transmit};
 
-/// A peer of this endpoint; that of a peer that is gone never means another.
+/// Identifies a peer of this endpoint. Never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct PeerKey {
     index: u32,
@@ -28,15 +28,15 @@ struct Entry {
     paths: Vec<Pair>,
 }
 
-/// Datagrams that no peer took, by kind.
+/// Datagrams that no peer accepted, by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unroutable {
-    /// First byte neither of STUN nor of DTLS (RFC 7983).
+    /// Datagrams whose first byte is neither that of STUN nor of DTLS (RFC 7983).
     pub unknown: u64,
-    /// STUN that is broken, for nobody here, with a wrong password, copied from another path, or over a path that is
-    /// another peer's.
+    /// STUN messages that are malformed, for an unknown peer, with a wrong password, copied from another path, or on a
+    /// path that belongs to another peer.
     pub stun: u64,
-    /// DTLS over a path that has not shown a password.
+    /// DTLS records on a path that no ICE check has authenticated.
     pub dtls: u64,
 }
 
@@ -44,7 +44,7 @@ pub(crate) struct Endpoint {
     identity: Identity,
     slow_path: bool,
     rng: ChaCha20Rng,
-    /// Boxed, because a slab that grows moves what it holds.
+    /// Boxed, because a growing slab moves its content.
     peers: Slab<Box<Entry>>,
     generation: u32,
     by_path: BTreeMap<Pair, PeerKey>,
@@ -72,7 +72,7 @@ impl Endpoint {
         }
     }
 
-    /// Peers that are made from now on let every datagram go through str0m.
+    /// Passes every datagram of future peers through str0m.
     pub(crate) fn take_slow_path(&mut self) {
         self.slow_path = true;
     }
@@ -93,7 +93,7 @@ impl Endpoint {
         self.peers.len()
     }
 
-    /// Answers an offer: the new peer, and the SDP that names `candidates`.
+    /// Answers an offer. Returns the new peer and the answer with `candidates`.
     pub(crate) fn answer(
         &mut self,
         now: Instant,
@@ -103,7 +103,7 @@ impl Endpoint {
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
         let slot = self.peers.vacant_entry();
-        let index = u32::try_from(slot.key()).map_err(|_| SdpError("The server has no place left."))?;
+        let index = u32::try_from(slot.key()).map_err(|_| SdpError("The server has no place for another peer."))?;
         self.generation = self.generation.wrapping_add(1);
         let ufrag = format!("{index:08x}{:08x}", self.rng.next_u32());
         let answered =
@@ -118,7 +118,7 @@ impl Endpoint {
         Ok((key, sdp))
     }
 
-    /// Takes a datagram that came to `local` from `source`; what it is, its first byte tells (RFC 7983).
+    /// Handles a datagram received at `local` from `source`. Its first byte tells the protocol (RFC 7983).
     pub(crate) fn handle_datagram(&mut self, now: Instant, local: LocalId, source: SocketAddr, bytes: &[u8]) {
         match bytes.first() {
             Some(0..=3) => self.handle_stun(now, local, source, bytes),
@@ -140,7 +140,7 @@ impl Endpoint {
         });
         let pair = Pair { local, remote: source };
         let owner = self.by_path.get(&pair).copied().filter(|&owner| Some(owner) != key);
-        // The source may be forged: a path that another peer has proven, and was heard over lately, is that one's.
+        // The source may be forged: a path that another peer has proven and used lately belongs to that peer.
         let is_held = owner.and_then(|owner| self.entry(owner)).is_some_and(|entry| entry.peer.holds(now, pair));
         let taken = key
             .filter(|_| !is_held)
@@ -156,7 +156,7 @@ impl Endpoint {
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        // Each peer's next deadline may be due again; it waits for the next turn, so that this one ends.
+        // A peer's next deadline may already be due; it waits for the next call, so that this one ends.
         let due: Vec<PeerKey> = self.timers.iter().take_while(|(at, _)| *at <= now).map(|&(_, key)| key).collect();
         for key in due {
             self.with_peer(key, |peer, outbox| peer.handle_timeout(now, outbox));
@@ -192,7 +192,7 @@ impl Endpoint {
     /// See [`Peer::send_reserved`].
     pub(crate) fn send_reserved(&mut self, now: Instant, key: PeerKey, frame: &[u8]) -> Sent {
         let sent = self.act(key, |peer, outbox| peer.send_reserved(now, frame, outbox)).unwrap_or(Sent::Dropped);
-        // Past str0m, nothing comes of it but the datagram.
+        // Outside of str0m, sending has no effect but the datagram.
         if sent == Sent::Dropped || !self.entry(key).is_some_and(|entry| entry.peer.is_fast()) {
             self.settle(key);
         }
@@ -210,7 +210,7 @@ impl Endpoint {
         self.open_peer(key).is_some_and(|peer| peer.takes_tick(now, tick, is_state))
     }
 
-    /// What was measured of an open peer's path since this was last asked.
+    /// Returns the measurements of an open peer's path since the last call.
     pub(crate) fn measure_path(&mut self, key: PeerKey) -> Option<Path> {
         self.open_peer(key).map(Peer::measure_path)
     }
@@ -220,7 +220,7 @@ impl Endpoint {
         Some(&mut entry.peer).filter(|peer| peer.is_open())
     }
 
-    /// Ends a peer. No event follows.
+    /// Closes a peer. No event follows.
     pub(crate) fn close(&mut self, now: Instant, key: PeerKey) {
         self.with_peer(key, |peer, outbox| peer.close(now, Closed::ByPeer, outbox));
         self.events.retain(|&(of, _)| of != key);
@@ -242,20 +242,19 @@ impl Endpoint {
         self.peers.get(key.index as usize).map(Box::as_ref).filter(|entry| entry.generation == key.generation)
     }
 
-    /// Does something to a peer, and with what came of it.
+    /// Calls `act` with a peer and handles the consequences.
     fn with_peer<T>(&mut self, key: PeerKey, act: impl FnOnce(&mut Peer, &mut Outbox) -> T) -> Option<T> {
         let result = self.act(key, act);
         self.settle(key);
         result
     }
 
-    /// Does something to a peer. str0m panics where it finds its own state broken: that costs this peer its connection,
-    /// and nobody else.
+    /// Calls `act` with a peer. str0m panics when it finds its state inconsistent: then only this peer is closed.
     fn act<T>(&mut self, key: PeerKey, act: impl FnOnce(&mut Peer, &mut Outbox) -> T) -> Option<T> {
         let entry = self.peers.get_mut(key.index as usize).filter(|entry| entry.generation == key.generation)?;
         let outbox = &mut self.outbox;
         let Ok(result) = catch_unwind(AssertUnwindSafe(|| act(&mut entry.peer, outbox))) else {
-            log::error!("a peer failed and was closed");
+            log::error!("a peer panicked and was closed");
             self.remove(key);
             self.events.push_back((key, Event::Closed(Closed::Failed)));
             return None;
@@ -290,7 +289,7 @@ impl Endpoint {
                 }
             }
             let known = std::mem::replace(&mut entry.paths, entry.peer.paths().collect());
-            // One that another peer has claimed meanwhile stays that one's.
+            // A path that another peer has claimed meanwhile stays that peer's.
             for &pair in &entry.paths {
                 if !known.contains(&pair) || !self.by_path.contains_key(&pair) {
                     self.by_path.insert(pair, key);
@@ -310,12 +309,12 @@ impl Endpoint {
                 self.by_path.remove(&pair);
             }
         }
-        // A state that panicked may panic again when it is dropped.
+        // A value that panicked may panic again when it is dropped.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(entry.peer)));
     }
 }
 
-/// The place of a peer and its ufrag, which begins with it, from the user name of a STUN request.
+/// Returns the index of a peer and its ufrag, which begins with the index, from the user name of a STUN request.
 fn peer_index(bytes: &[u8]) -> Option<(u32, String)> {
     let message = StunMessage::parse(bytes).ok()?;
     if !message.is_binding_request() {

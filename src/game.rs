@@ -1,9 +1,11 @@
-//! What a game implements and sees.
+//! The interface that a game implements.
 //!
-//! A game is a value per room. The server calls it on one thread: [`Game::join`] and [`Game::leave`] as players come
-//! and go, then [`Game::tick`] once per tick with everything the players sent since the last one. All of it runs inside
-//! the tick, so a game needs no locks; all it learns arrives as arguments or through [`Context`], so a game that reads
-//! nothing else (no clock, no thread-local random numbers, no iteration over a `HashMap`) can be replayed bit for bit.
+//! Each room has its own value of the game's type. All of its methods are called on one thread, within the room's tick:
+//! [`Game::join`] and [`Game::leave`] for players that joined or left since the last tick, then [`Game::tick`] with the
+//! messages received since then. A game therefore needs no locks.
+//!
+//! Rooms are deterministic: all input arrives as arguments or through [`Context`]. A game that depends on nothing else
+//! (no clock, no thread-local random numbers, no iteration over a `HashMap`) can be recorded and replayed bit for bit.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -22,49 +24,60 @@ pub use crate::wire::codes::Leave;
 pub use crate::wire::msgpack::SendError;
 
 /// The logic of one room.
+///
+/// The associated types are the messages of the game. They are encoded as msgpack; the client reads and writes them as
+/// JavaScript values.
 pub trait Game: Sized + 'static {
-    /// What `room.send(input)` carries: unreliable lane, each reaches the game once and in order.
+    /// The type of inputs, sent with `room.send(input)` on the unreliable lane. Inputs are repeated until they are
+    /// acknowledged; each is delivered to the game at most once, in order. At most
+    /// [`INPUT_BYTES`](crate::limits::INPUT_BYTES) encoded.
     type Input: DeserializeOwned;
-    /// What `room.command(command)` carries: reliable lane.
+    /// The type of commands, sent with `room.command(command)` on the reliable lane. At most
+    /// [`RELIABLE_UP_BYTES`](crate::limits::RELIABLE_UP_BYTES) encoded.
     type Command: DeserializeOwned;
-    /// What [`Context::state`] carries: unreliable, the newest wins.
+    /// The type of states, sent with [`Context::state`] on the unreliable lane. Only the newest counts; a lost one is
+    /// not sent again.
     type State: Serialize;
-    /// What [`Context::event`] carries, on the lane that the game chooses.
+    /// The type of events, sent with [`Context::event`] on the lane that the game chooses.
     type Event: Serialize;
 
-    /// The version of the rules: recordings name it. Count it up with a change after which old recordings would replay
-    /// otherwise.
+    /// The version of the game's rules, written into recordings. Increment it with every change that would make an
+    /// existing recording replay differently.
     const VERSION: u32 = 0;
 
-    /// A player asks to come in. `Ok` lets them in and greets them (with the map, say); `Err` tells them why not.
+    /// Called when a player asks to join. `Ok` admits the player with a welcome message, which may carry initial data
+    /// such as the map; `Err` refuses the join.
     ///
-    /// The player is counted among [`Context::players`] already, and leaves again if refused.
+    /// During the call the player is already listed in [`Context::players`]; on refusal the player is removed again,
+    /// and [`Game::leave`] is not called.
     ///
     /// # Errors
-    /// The game's refusal reaches the player with code `refused` and its sentence.
+    /// A [`Refusal`]. Its sentence is sent to the client with the error code `refused`.
     fn join(&mut self, ctx: &mut Context<Self>, player: PlayerId, join: &Join) -> Result<Welcome, Refusal>;
 
-    /// A player has gone, for `reason`; they are no longer among [`Context::players`].
+    /// Called when a player has left. The player is no longer listed in [`Context::players`].
     fn leave(&mut self, ctx: &mut Context<Self>, player: PlayerId, reason: Leave);
 
-    /// A player's connection was lost. They stay among [`Context::players`], and what is sent to them over the reliable
-    /// lane is kept; within the grace time either [`Game::resume`] follows, or [`Game::leave`].
+    /// Called when a player's connection is lost. The player stays in [`Context::players`], and reliable messages are
+    /// kept for them. Either [`Game::resume`] or, after the grace period
+    /// ([`RESUME_GRACE`](crate::limits::RESUME_GRACE)), [`Game::leave`] follows.
     fn drop(&mut self, _ctx: &mut Context<Self>, _player: PlayerId) {}
 
-    /// A player whose connection was lost is back.
+    /// Called when a player whose connection was lost has reconnected.
     fn resume(&mut self, _ctx: &mut Context<Self>, _player: PlayerId) {}
 
-    /// Something has come from outside: from a thread of the program, by [`Handle::external`]. It stands in its place
-    /// among those who come and go, and precedes the tick. A replay has it too.
+    /// Called with a message from another thread of the program, sent with [`Handle::external`]. Messages are delivered
+    /// before the tick, in the order in which they arrived relative to joins and leaves. They are part of the
+    /// recording.
     ///
     /// [`Handle::external`]: crate::driver::Handle::external
     fn external(&mut self, _ctx: &mut Context<Self>, _bytes: &[u8]) {}
 
-    /// One step of the room: `batch` holds what arrived since the last one, in order of arrival.
+    /// Called once per tick. `batch` holds the messages received since the last tick, in order of arrival.
     fn tick(&mut self, ctx: &mut Context<Self>, tick: Tick, batch: &[Incoming<Self>]);
 }
 
-/// A player's number in their room: counts up from 1 and is never used again.
+/// A player's number, unique within the room. Numbers start at 1 and are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PlayerId(pub u32);
@@ -75,22 +88,22 @@ impl fmt::Display for PlayerId {
     }
 }
 
-/// What a room is made from.
+/// The parameters of a new room.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct RoomInfo {
-    /// The name in the room's URL.
+    /// The room's name, as in its URL.
     pub name: String,
-    /// Seeds whatever the game generates; [`Context::rng`] is seeded from it too.
+    /// The seed for everything random in the game. [`Context::rng`] is seeded from it too.
     pub seed: u64,
-    /// Length of a tick.
+    /// The length of a tick.
     pub tick: Duration,
-    /// The `data` of the first player to join: the room's parameters.
+    /// The `data` that the first player passed to `connect`: the room's parameters. Not validated.
     pub data: serde_json::Value,
 }
 
 impl RoomInfo {
-    /// A room of that name and seed, with the default tick and no data: for tests of a game.
+    /// Returns the parameters of a room with the default tick length and no data, for tests of a game.
     #[must_use]
     pub fn new(name: &str, seed: u64) -> RoomInfo {
         RoomInfo {
@@ -102,33 +115,33 @@ impl RoomInfo {
     }
 }
 
-/// A player who asks to come in.
+/// A request to join a room.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Join {
-    /// The name to show: printable, at most [`limits::PLAYER_NAME_CHARS`](crate::limits::PLAYER_NAME_CHARS) characters,
-    /// never empty, not unique.
+    /// The player's display name: printable, 1 to [`limits::PLAYER_NAME_CHARS`](crate::limits::PLAYER_NAME_CHARS)
+    /// characters, not unique.
     pub name: String,
-    /// What the page gave for the game, untrusted.
+    /// The `data` that the page passed to `connect`. Not validated.
     pub data: serde_json::Value,
-    /// Who they are, where the server asks for bearer tokens (see [`crate::auth`]).
+    /// The player's identity, if the server requires bearer tokens (see [`crate::auth`]).
     pub identity: Option<Identity>,
-    /// What the program has attached to them, see [`Hooks::accept`](crate::hooks::Hooks::accept); or null.
+    /// The value that [`Hooks::accept`](crate::hooks::Hooks::accept) attached to the player; null by default.
     pub attached: serde_json::Value,
 }
 
-/// Who a player is, by the word of whoever signed their token.
+/// A player's identity, as verified by their bearer token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Identity {
-    /// The `sub` of the token: the same player, whatever their name.
+    /// The token's `sub` claim: identifies the player independently of the display name.
     pub subject: String,
-    /// Its other claims.
+    /// The token's other claims.
     pub claims: serde_json::Value,
 }
 
 impl Identity {
-    /// Of that subject and claims: for tests of a game.
+    /// Returns an identity, for tests of a game.
     #[must_use]
     pub fn new(subject: &str, claims: serde_json::Value) -> Identity {
         Identity { subject: subject.to_owned(), claims }
@@ -136,7 +149,7 @@ impl Identity {
 }
 
 impl Join {
-    /// A player of that name who brings no data: for tests of a game.
+    /// Returns a request to join without data, for tests of a game.
     #[must_use]
     pub fn new(name: &str) -> Join {
         let nothing = serde_json::Value::Null;
@@ -144,27 +157,29 @@ impl Join {
     }
 }
 
-/// What a player is greeted with: any value, sent once as JSON with the reply to `join` (at most 1 MiB). It is encoded
-/// when it is made, and shared from then on.
+/// The message that a player receives on joining: any value, sent once as JSON with the reply to `join`. At most 1 MiB.
+///
+/// The value is encoded once, when the `Welcome` is made; clones share the encoded text.
 #[derive(Clone, Debug)]
 pub struct Welcome(Rc<RawValue>);
 
 impl Welcome {
-    /// Greets with `value`.
+    /// Encodes `value` as a welcome message.
     ///
     /// # Errors
-    /// A value that JSON cannot hold (a map with keys other than strings, say) becomes a refusal; why is logged.
+    /// A refusal, if `value` cannot be represented as JSON, for example a map with keys other than strings. The reason is
+    /// logged.
     pub fn new(value: &impl Serialize) -> Result<Welcome, Refusal> {
         let not_json = |error| {
-            log::error!("the welcome of the game is not JSON: {error}");
-            Refusal::new("The game has no welcome for you that can be sent.")
+            log::error!("the welcome message can't be encoded as JSON: {error}");
+            Refusal::new("The server could not create the welcome message of the game.")
         };
-        // By way of a value, whose fields have one order, so that the same welcome is the same text.
+        // Encoding by way of a `Value` gives fields a fixed order, so that equal values give equal text.
         let value = serde_json::to_value(value).map_err(not_json)?;
         Ok(Welcome(to_raw_value(&value).map_err(not_json)?.into()))
     }
 
-    /// Its JSON.
+    /// Returns the message as JSON text.
     #[must_use]
     pub fn as_json(&self) -> &str {
         self.0.get()
@@ -174,7 +189,7 @@ impl Welcome {
         &self.0
     }
 
-    /// Its value, decoded anew.
+    /// Decodes the message.
     #[must_use]
     pub fn to_value(&self) -> serde_json::Value {
         serde_json::from_str(self.as_json()).unwrap_or_default()
@@ -182,7 +197,7 @@ impl Welcome {
 }
 
 impl Default for Welcome {
-    /// Greets with nothing: null.
+    /// An empty message: null.
     fn default() -> Welcome {
         Welcome(RawValue::NULL.to_owned().into())
     }
@@ -200,12 +215,12 @@ impl Serialize for Welcome {
     }
 }
 
-/// Why a player may not come in: a sentence that they are shown.
+/// The reason for refusing a player, a sentence that the player can be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal(String);
 
 impl Refusal {
-    /// Refuses with a sentence.
+    /// Refuses with a sentence to be shown to the player.
     pub fn new(sentence: impl Into<String>) -> Refusal {
         Refusal(sentence.into())
     }
@@ -219,19 +234,19 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// Random numbers that follow from a seed: the same on every machine, and in every replay. It is used through the
-/// traits of [`rand`]: `ctx.rng().random_range(1..=6)`.
+/// A deterministic random number generator (ChaCha8): the same seed gives the same numbers on every machine and in
+/// every replay. Use it through the traits of [`rand`]: `ctx.rng().random_range(1..=6)`.
 #[derive(Clone, Debug)]
 pub struct Random(ChaCha8Rng);
 
 impl Random {
-    /// The numbers of a seed: for tests of a game; a room has its own ([`Context::rng`]).
+    /// Returns a generator for `seed`, for tests of a game. In a room use [`Context::rng`].
     #[must_use]
     pub fn new(seed: u64) -> Random {
         Random(ChaCha8Rng::seed_from_u64(seed))
     }
 
-    /// How far they have been used, in words of 32 bits.
+    /// The generator's position, in 32-bit words.
     pub(crate) fn used(&self) -> u128 {
         self.0.get_word_pos()
     }
@@ -254,54 +269,54 @@ impl TryRng for Random {
     }
 }
 
-/// Which step of a room this is.
+/// A step of a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Tick {
-    /// Index in the room's time grid: number × tick length is the room's age.
+    /// The tick's number. The room's age is the number times the tick length.
     pub number: u32,
-    /// Ticks that were skipped right before this one because the server was late.
+    /// The number of ticks skipped immediately before this one because the server was late.
     pub missed: u32,
 }
 
 impl Tick {
-    /// A tick of that number that follows `missed` skipped ones: for tests of a game.
+    /// Returns a tick, for tests of a game.
     #[must_use]
     pub fn new(number: u32, missed: u32) -> Tick {
         Tick { number, missed }
     }
 }
 
-/// One message of a player.
+/// A message from a player.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Incoming<G: Game> {
-    /// From the unreliable lane.
+    /// An input, received on the unreliable lane.
     #[non_exhaustive]
     Input {
-        /// Who sent it.
+        /// The sender.
         player: PlayerId,
-        /// What they sent.
+        /// The input.
         input: G::Input,
     },
-    /// From the reliable lane.
+    /// A command, received on the reliable lane.
     #[non_exhaustive]
     Command {
-        /// Who sent it.
+        /// The sender.
         player: PlayerId,
-        /// What they sent.
+        /// The command.
         command: G::Command,
     },
 }
 
 impl<G: Game> Incoming<G> {
-    /// An input of a player: for tests of a game.
+    /// Returns an input, for tests of a game.
     #[must_use]
     pub fn input(player: PlayerId, input: G::Input) -> Incoming<G> {
         Incoming::Input { player, input }
     }
 
-    /// A command of a player: for tests of a game.
+    /// Returns a command, for tests of a game.
     #[must_use]
     pub fn command(player: PlayerId, command: G::Command) -> Incoming<G> {
         Incoming::Command { player, command }
@@ -309,7 +324,7 @@ impl<G: Game> Incoming<G> {
 }
 
 impl<G: Game> Incoming<G> {
-    /// The sender.
+    /// Returns the sender.
     #[must_use]
     pub fn player(&self) -> PlayerId {
         let (Incoming::Input { player, .. } | Incoming::Command { player, .. }) = self;
@@ -317,43 +332,42 @@ impl<G: Game> Incoming<G> {
     }
 }
 
-/// A player of the room, as the game sees them.
+/// A player of the room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Player {
-    /// Their number.
+    /// The player's number.
     pub id: PlayerId,
-    /// Their name.
+    /// The player's display name.
     pub name: String,
-    /// Whether they are connected, or lost their connection and may come back.
+    /// Whether the player is connected. `false` while the connection is lost and the player may still reconnect.
     pub connected: bool,
-    /// How they are connected.
+    /// The quality of the player's connection.
     pub link: Link,
 }
 
-/// How well a player is connected, measured at most once a second.
+/// The quality of a player's connection, updated at most once a second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Link {
-    /// Smoothed round trip, in microseconds; 0 until it is first measured.
+    /// The smoothed round-trip time in microseconds; 0 until it has been measured.
     pub rtt_us: u32,
-    /// Smoothed variation of single packets' round trips, in microseconds: the network's, and up to the time between
-    /// two of the player's messages, which carry the acknowledgements.
+    /// The smoothed variation of the round-trip time in microseconds. It includes up to the interval between two of the
+    /// player's messages, because acknowledgements travel with them.
     pub jitter_us: u32,
-    /// Of 1,000 datagrams that were sent to the player lately, those that didn't arrive; 0 over the websocket, which
-    /// delays instead.
+    /// The recent loss from server to player, in datagrams per 1,000; 0 over the websocket, which retransmits.
     pub loss_down_permille: u16,
-    /// Of 1,000 datagrams that the player sent lately, those that didn't arrive.
+    /// The recent loss from player to server, in datagrams per 1,000.
     pub loss_up_permille: u16,
 }
 
-/// Who gets an event.
+/// The recipients of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Target {
-    /// Everybody in the room.
+    /// Every player in the room.
     All,
-    /// Everybody but one.
+    /// Every player except one.
     Except(PlayerId),
     /// One player.
     One(PlayerId),
@@ -369,11 +383,11 @@ impl Target {
     }
 }
 
-/// How a message travels.
+/// The delivery guarantee of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
-    /// Over the data channel: arrives soon or never.
+    /// Over the data channel: dropped rather than delivered late.
     Unreliable,
-    /// Over the websocket: arrives, in order.
+    /// Over the websocket: delivered, in order.
     Reliable,
 }

@@ -1,9 +1,8 @@
-//! What a program has to say about players beside its game: who is let in, and what of their coming and going it wants
-//! to hear.
+//! Hooks of a program beside its game: deciding who may join, and observing players that join and leave.
 //!
-//! A game is told nothing that would keep it from being replayed; hooks see addresses and HTTP headers, and may do
-//! whatever the program likes. What they attach to a player reaches the game with [`Join::attached`] and is recorded
-//! with the join, so that a replay says the same without them.
+//! Games are deterministic and therefore have no access to addresses or HTTP headers. Hooks do, and may have any side
+//! effect. What a hook attaches to a player reaches the game as [`Join::attached`] and is recorded with the join, so a
+//! replay needs no hooks.
 //!
 //! [`Join::attached`]: crate::game::Join::attached
 
@@ -18,13 +17,13 @@ use crate::limits;
 use crate::wire::codes::{ErrorCode, Leave};
 use crate::wire::signaling::Fault;
 
-/// The hooks of a program, see [`Server::set_hooks`](crate::server::Server::set_hooks). Whatever isn't implemented
-/// lets everybody in and does nothing.
+/// The hooks of a program, installed with [`Server::set_hooks`](crate::server::Server::set_hooks). The default methods
+/// accept every player and do nothing.
 ///
-/// They are called on the thread of all rooms, and have to return at once: what takes time belongs into a thread of
-/// its own, which may decide later ([`Decision::Later`]).
+/// Hooks are called on the thread that runs all rooms and must not block. Slow work, such as a database query, belongs
+/// in another thread; return [`Decision::Later`] and decide from there.
 ///
-/// One that panics is counted and logged; a player whom it was to accept is not let in.
+/// A panic in a hook is caught, logged and counted; if it was [`Hooks::accept`], the player is refused.
 ///
 /// ```no_run
 /// # #[cfg(feature = "driver")]
@@ -57,45 +56,45 @@ use crate::wire::signaling::Fault;
 /// # fn main() {}
 /// ```
 pub trait Hooks {
-    /// Somebody asks to join; their token, where the server wants one, is good. The room may not exist yet, and it or
-    /// its game may still refuse.
+    /// Called when a player asks to join, after the bearer token (if the server requires one) has been verified. The
+    /// room may not exist yet. The room or the game can still refuse the player afterwards.
     fn accept(&mut self, _arrival: &Arrival<'_>) -> Decision {
         Decision::Accept(Value::Null)
     }
 
-    /// A player is in.
+    /// Called when a player has joined.
     fn joined(&mut self, _visitor: &Visitor<'_>) {}
 
-    /// A player's connection was lost. Either [`Hooks::resumed`] follows or [`Hooks::left`].
+    /// Called when a player's connection is lost. Either [`Hooks::resumed`] or [`Hooks::left`] follows.
     fn dropped(&mut self, _visitor: &Visitor<'_>) {}
 
-    /// A player whose connection was lost is back.
+    /// Called when a player whose connection was lost has reconnected.
     fn resumed(&mut self, _visitor: &Visitor<'_>) {}
 
-    /// A player who had joined is gone.
+    /// Called when a player who had joined has left.
     fn left(&mut self, _visitor: &Visitor<'_>, _reason: Leave) {}
 }
 
-/// No hooks.
+/// No hooks: every player is accepted.
 impl Hooks for () {}
 
-/// Whether somebody may join.
+/// The answer of [`Hooks::accept`].
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Decision {
-    /// They may. The value reaches the game as [`Join::attached`](crate::game::Join::attached): at most
-    /// [`limits::ATTACHED_BYTES`] as JSON, or else they are not let in.
+    /// Accepts the player. The value reaches the game as [`Join::attached`](crate::game::Join::attached). Past
+    /// [`limits::ATTACHED_BYTES`] as JSON, the player is refused with the code `internal` instead.
     Accept(Value),
-    /// They may not. The refusal reaches them with code `refused` and its sentence.
+    /// Refuses the player with the code `refused` and the refusal's sentence.
     Refuse(Refusal),
-    /// It is told later, by the name of the arrival: to [`Server::handle_decision`], or from any thread to
-    /// `driver::Handle::decide`. They wait for [`limits::DECISION_TIMEOUT`], and are refused then.
+    /// Postpones the decision. Pass it with the [`Arrival::id`] to [`Server::handle_decision`], or from any thread to
+    /// `driver::Handle::decide`, within [`limits::DECISION_TIMEOUT`]; after that the player is refused.
     ///
     /// [`Server::handle_decision`]: crate::server::Server::handle_decision
     Later,
 }
 
-/// Names somebody who asks to join, and nobody else ever.
+/// Identifies one request to join. Never reused by a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ArrivalId(pub(crate) u64);
 
@@ -105,47 +104,47 @@ impl fmt::Display for ArrivalId {
     }
 }
 
-/// Somebody who asks to join.
+/// A request to join, as [`Hooks::accept`] sees it.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Arrival<'a> {
-    /// Their name for a decision that comes later.
+    /// Identifies the request for a decision that is made later.
     pub id: ArrivalId,
-    /// Where they come from.
+    /// The client's address.
     pub remote: SocketAddr,
-    /// Of the HTTP request that opened their websocket, in its order, as [`Connect`](crate::server::Connect) has them.
+    /// The headers of the HTTP request that opened the websocket, in order, as in [`Connect`](crate::server::Connect).
     pub headers: &'a [(String, String)],
-    /// The room.
+    /// The name of the room.
     pub room: &'a str,
-    /// The name to show, see [`Join::name`](crate::game::Join::name).
+    /// The player's display name, see [`Join::name`](crate::game::Join::name).
     pub name: &'a str,
-    /// What the page gave for the game, untrusted.
+    /// The `data` that the page passed to `connect`. Not validated.
     pub data: &'a Value,
-    /// Who they are by their token, where the server asks for tokens.
+    /// The player's identity, if the server requires bearer tokens.
     pub identity: Option<&'a Identity>,
 }
 
 impl<'a> Arrival<'a> {
-    /// The first header of that name, which is in lower case.
+    /// Returns the value of the first header called `name`, which must be in lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&'a str> {
         self.headers.iter().find(|(of, _)| of == name).map(|(_, value)| value.as_str())
     }
 }
 
-/// A player of a room.
+/// A player who has joined a room.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Visitor<'a> {
-    /// The room.
+    /// The name of the room.
     pub room: &'a str,
-    /// Their number in it.
+    /// The player's number in the room.
     pub player: PlayerId,
-    /// The name that is shown.
+    /// The player's display name.
     pub name: &'a str,
-    /// The `sub` of their token, where the server asks for tokens.
+    /// The `sub` claim of the player's token, if the server requires bearer tokens.
     pub user_id: Option<&'a str>,
-    /// What [`Hooks::accept`] attached.
+    /// The value that [`Hooks::accept`] attached.
     pub attached: &'a Value,
 }
 
@@ -161,7 +160,7 @@ impl<'a> Visitor<'a> {
     }
 }
 
-/// The hooks of a server, whose panics end here.
+/// The hooks of a server; catches their panics.
 pub(crate) struct Guarded {
     hooks: Box<dyn Hooks>,
     failed: u64,
@@ -172,18 +171,18 @@ impl Guarded {
         Guarded { hooks, failed: 0 }
     }
 
-    /// How often one panicked, attached too much, or decided too late.
+    /// Calls that panicked, attached too much or decided too late.
     pub(crate) fn failed(&self) -> u64 {
         self.failed
     }
 
-    /// What is attached to a player who may join; `None` where that is decided later.
+    /// Returns the value attached to an accepted player; `None` if the decision is postponed.
     pub(crate) fn accept(&mut self, arrival: &Arrival<'_>) -> Result<Option<Value>, Fault> {
         let decision = self.call("accept", |hooks| hooks.accept(arrival)).ok_or_else(undecided)?;
         self.take(decision)
     }
 
-    /// Takes a decision within its limit.
+    /// Applies a decision, within [`limits::ATTACHED_BYTES`].
     pub(crate) fn take(&mut self, decision: Decision) -> Result<Option<Value>, Fault> {
         let attached = match decision {
             Decision::Accept(attached) => attached,
@@ -193,30 +192,30 @@ impl Guarded {
         let bytes = attached.to_string().len();
         if bytes > limits::ATTACHED_BYTES {
             self.failed += 1;
-            log::error!("the hook accept attached {bytes} bytes, the limit is {}", limits::ATTACHED_BYTES);
+            log::error!("the hook accept attached {bytes} bytes; attach at most {}", limits::ATTACHED_BYTES);
             return Err(undecided());
         }
         Ok(Some(attached))
     }
 
-    /// Counts a decision that did not come in time.
+    /// Counts a decision that was not made in time.
     pub(crate) fn give_up(&mut self) -> Fault {
         self.failed += 1;
-        log::error!("the hook accept decided nothing within {:?}", limits::DECISION_TIMEOUT);
+        log::error!("the hook accept made no decision within {:?}", limits::DECISION_TIMEOUT);
         undecided()
     }
 
-    /// Calls a hook; nothing where it panics.
+    /// Calls a hook; returns `None` if it panics.
     pub(crate) fn call<T>(&mut self, name: &str, call: impl FnOnce(&mut dyn Hooks) -> T) -> Option<T> {
         let returned = catch_unwind(AssertUnwindSafe(|| call(&mut *self.hooks))).ok();
         if returned.is_none() {
             self.failed += 1;
-            log::error!("the hook {name} failed");
+            log::error!("the hook {name} panicked");
         }
         returned
     }
 }
 
 fn undecided() -> Fault {
-    Fault::new(ErrorCode::Internal, "The server can't say whether you may join.")
+    Fault::new(ErrorCode::Internal, "The server could not decide whether you may join. Try again later.")
 }

@@ -1,4 +1,4 @@
-//! What fuzzers drive. Tests drive the same, with what fuzzers have found and with random bytes.
+//! The targets of fuzzers. Tests run them too, with inputs found by fuzzers and with random bytes.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,10 @@ use crate::games::{Arena, Relay};
 use crate::journal::{self, Header, Journal, Replay};
 use crate::limits;
 
-/// A function that a fuzzer drives with bytes; everything in it must hold whatever they are.
+/// A fuzz target. Its assertions must hold for any bytes.
 pub type Target = fn(Instant, &[u8]);
 
-/// All of them, by the names under which their inputs are kept in `tests/fuzz/corpus`.
+/// All targets, by the names of their directories in `tests/fuzz/corpus`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("lane_packets", crate::peer::hostile::packets_before_opening),
     ("lane_chunks", crate::peer::hostile::chunks_after_opening),
@@ -29,8 +29,8 @@ pub const TARGETS: &[(&str, Target)] = &[
 /// Ticks of a recording that are replayed.
 const TICKS: usize = 100;
 
-/// A recording. What doesn't begin as one is the payload of blocks whose checksums are right: of the header too where
-/// its first byte is even, which is left out.
+/// Parses a recording. Bytes that are none become the payload of blocks with correct checksums, after a valid header if
+/// the first byte is odd.
 fn journals(_: Instant, input: &[u8]) {
     if input.starts_with(journal::MAGIC) {
         journal_of_all_games(input);
@@ -69,7 +69,7 @@ fn journal_of<G: Game>(journal: &Journal<'_>, game: impl Fn(&RoomInfo) -> G) {
     assert!(replay.torn_bytes() <= limits::JOURNAL_BYTES);
 }
 
-/// Reads whatever can be read, and says it again.
+/// Decodes everything that can be decoded, and sends it back.
 struct Echo;
 
 impl Game for Echo {

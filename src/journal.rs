@@ -1,5 +1,4 @@
-//! Recordings of rooms: what a room was told, so that it can be told again, and a hash of what it said, so that the
-//! second time can be compared with the first.
+//! Recordings of rooms: the inputs of a room, to replay it, and hashes of its outputs, to compare the replay with.
 //!
 //! # The file
 //!
@@ -11,14 +10,13 @@
 //! payload  of the first block the header, of the others entries, in the encoding of postcard 1
 //! ```
 //!
-//! The entries of a tick are: everything the room was told since the last one, the tick itself (there the block ends,
-//! and has left the process' hands before the game is called), then the hash of what the room said. What it was told
-//! while that was sent may stand between the two. A recording ends with why it ended; one without was cut off with its
-//! process, and what stands in whole blocks is good.
+//! The entries of a tick are: the inputs since the last tick, the tick itself, then the hash of the outputs. The block
+//! ends after the tick and is handed to the sink before the game is called. Inputs that arrive while the outputs are
+//! sent may precede the hash. A complete recording ends with the reason for its end; without one, the process ended
+//! first, and all complete blocks are valid.
 //!
-//! A hash covers every output in order, bodies not deflated, and how far the room's random numbers have been used:
-//! a game that has gone astray within mostly shows it there before it shows it to players. It is a CRC-32C, which tells
-//! accidents apart, not forgeries.
+//! The hash covers every output in order, bodies before deflating, and the position of the random number generator,
+//! where a divergence often shows first. It is a CRC-32C: it detects differences, but is no protection against forgery.
 
 mod json;
 
@@ -36,19 +34,19 @@ use crate::room::{Input, Output, Room};
 use crate::wire::codes::Leave;
 use crate::wire::msgpack;
 
-/// What every recording begins with.
+/// The first bytes of every recording.
 pub const MAGIC: &[u8; 8] = b"rtcade-j";
-/// The version of the format that this program writes. It reads format 1, too.
+/// The format version that this program writes. It also reads format 1.
 pub const FORMAT: u16 = 2;
-/// Nanoseconds of one step of the times in the header, by the format.
+/// Nanoseconds per unit of the times in the header, by format.
 const TIME_STEP_NS: [u64; FORMAT as usize] = [1_000, 1];
 const PREAMBLE_BYTES: usize = MAGIC.len() + size_of::<u16>();
 const BLOCK_HEADER_BYTES: usize = 8;
-/// Entries are handed over when they are so long, even where no tick comes.
+/// Entries are handed to the sink at this size even if no tick follows.
 const BLOCK_BYTES: usize = 16 * 1024;
-/// A block that is longer is none: the longest entry, a join, has been 16 KiB of JSON and what was attached to it.
+/// No block is longer: the longest entry is a join, with 16 KiB of JSON before encoding and the attached value.
 const BLOCK_BYTES_MAX: usize = 128 * 1024;
-/// A block with an end alone.
+/// Bytes of a block that contains only an end.
 const END_BYTES: usize = BLOCK_HEADER_BYTES + 2;
 const _: () = assert!(
     BLOCK_BYTES + 5 * (limits::RELIABLE_UP_BYTES + limits::ATTACHED_BYTES) < BLOCK_BYTES_MAX,
@@ -56,10 +54,10 @@ const _: () = assert!(
 );
 const _: () = assert!(BLOCK_BYTES + limits::EXTERNAL_BYTES + BLOCK_HEADER_BYTES < BLOCK_BYTES_MAX);
 
-/// Takes whole blocks of a recording, in order. It must not block.
+/// Receives whole blocks of a recording, in order. Must not block.
 pub type Sink = Box<dyn FnMut(&[u8])>;
 
-/// What was recorded.
+/// The description of a recorded room.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Header {
@@ -67,20 +65,20 @@ pub struct Header {
     pub game: String,
     /// [`Game::VERSION`].
     pub game_version: u32,
-    /// What the room was made from.
+    /// The parameters of the room.
     pub room: RoomInfo,
-    /// How many players it takes.
+    /// The maximum number of players.
     pub max_players: usize,
-    /// Where its ticks stand in the server's grid.
+    /// The offset of the room's ticks in the server's tick grid.
     pub phase: Duration,
-    /// The version of rtcade.
+    /// The version of rtcade that made the recording.
     pub rtcade: String,
-    /// What the environment variable `RTCADE_COMMIT` named when the program was compiled; may be empty.
+    /// The value of the environment variable `RTCADE_COMMIT` when the program was compiled; may be empty.
     pub commit: String,
 }
 
 impl Header {
-    /// The header of a room of `G`, as this program makes it.
+    /// Returns the header that this program writes for a room of game `G`.
     #[must_use]
     pub fn new<G: Game>(room: &RoomInfo, max_players: usize, phase: Duration) -> Header {
         Header {
@@ -184,58 +182,58 @@ struct RawIdentity<'a> {
     claims: &'a [u8],
 }
 
-/// One entry of a recording.
+/// An entry of a recording.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Entry {
-    /// What the room was told.
+    /// An input of the room.
     Told(Input),
-    /// What the room said in the tick before.
+    /// The hash of the room's outputs in the last tick.
     Said {
-        /// See the top of this module.
+        /// See the module documentation.
         hash: u32,
     },
-    /// The same where the game panicked in that tick: the room said goodbye, and nothing more.
+    /// As [`Entry::Said`], in a tick in which the game panicked and the room closed.
     Panicked {
-        /// See the top of this module.
+        /// See the module documentation.
         hash: u32,
     },
-    /// The end.
+    /// The end of the recording.
     Ended(End),
 }
 
-/// Why a recording ended.
+/// The reason for the end of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum End {
-    /// The room was closed, or the server stopped.
+    /// The room was closed or the server stopped.
     Closed,
-    /// The recording has as many bytes as one may have ([`limits::JOURNAL_BYTES`]); the room went on.
+    /// The recording reached its maximum size ([`limits::JOURNAL_BYTES`]); the room continued.
     Full,
 }
 
-/// Why a recording can't be read: where, and what is wrong there.
+/// A recording cannot be read: the position and the cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalError {
-    /// Bytes from the beginning of the file.
+    /// Offset in bytes from the start of the file.
     pub offset: u64,
-    /// What is wrong there.
+    /// The cause.
     pub reason: Reason,
 }
 
-/// What can be wrong with a recording.
+/// The cause of a [`JournalError`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Reason {
-    /// It is no recording of a room.
+    /// The file is no recording of a room.
     NotAJournal,
-    /// It has another format.
+    /// The recording has an unknown format.
     Format(u16),
-    /// It ends within its header.
+    /// The recording ends within its header.
     NoHeader,
-    /// A length is damaged, or longer than a block may be.
+    /// The length of a block is damaged or exceeds the maximum.
     Length,
-    /// A checksum is not that of its block.
+    /// The checksum of a block is wrong.
     Checksum,
-    /// A block whose checksum is right can't be read: whoever wrote it meant harm, or has a defect.
+    /// A block with a correct checksum has invalid content, from an attack or a defect of the writer.
     Malformed(&'static str),
 }
 
@@ -245,7 +243,7 @@ impl fmt::Display for JournalError {
         match &self.reason {
             Reason::NotAJournal => f.write_str("this is no recording of a room"),
             Reason::Format(format) => {
-                write!(f, "the recording has format {format}, and this program reads formats 1 to {FORMAT}")
+                write!(f, "the recording has format {format}, but this program reads formats 1 to {FORMAT}")
             }
             Reason::NoHeader => f.write_str("the recording ends within its header"),
             Reason::Length => f.write_str("the length of a block is damaged"),
@@ -257,7 +255,7 @@ impl fmt::Display for JournalError {
 
 impl std::error::Error for JournalError {}
 
-/// Writes the recording of one room. Dropped, it ends it.
+/// Writes the recording of one room. Dropping it ends the recording.
 pub struct Recorder {
     sink: Option<Sink>,
     buffer: Vec<u8>,
@@ -267,7 +265,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Begins a recording.
+    /// Starts a recording by writing its header.
     #[must_use]
     pub fn new(header: &Header, mut sink: Sink) -> Recorder {
         let mut buffer = Vec::new();
@@ -279,8 +277,8 @@ impl Recorder {
         Recorder { sink: Some(sink), buffer, bytes, outputs: OutputHash::default(), panicked: false }
     }
 
-    /// Notes what the room is about to be told. With a tick everything so far is handed over: even if the game never
-    /// returns from it, it is on record.
+    /// Records an input before the room handles it. A tick hands all entries to the sink, so that they are recorded
+    /// even if the game never returns.
     pub fn note_input(&mut self, input: &Input) {
         match input {
             Input::Join { player, join } => {
@@ -326,13 +324,13 @@ impl Recorder {
         }
     }
 
-    /// Notes what the room has said.
+    /// Records an output of the room.
     pub fn note_output(&mut self, output: &Output) {
         self.outputs.note(output);
         self.panicked |= *output == Output::Closed;
     }
 
-    /// Notes that the room has said all that it had to say in this tick.
+    /// Records the end of the room's outputs in this tick.
     pub fn end_tick<G: Game>(&mut self, room: &Room<G>) {
         let hash = self.outputs.take(room);
         let is_last = std::mem::take(&mut self.panicked);
@@ -353,7 +351,7 @@ impl Recorder {
         }
     }
 
-    /// Hands over what has been noted so far.
+    /// Hands the entries so far to the sink.
     pub(crate) fn hand_over(&mut self) {
         let Some(sink) = &mut self.sink else { return };
         if self.buffer.len() > BLOCK_HEADER_BYTES {
@@ -384,7 +382,7 @@ impl Drop for Recorder {
     }
 }
 
-/// The hash of what a room says in one tick.
+/// The hash of a room's outputs in one tick.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct OutputHash(u32);
 
@@ -420,55 +418,55 @@ impl OutputHash {
         }
     }
 
-    /// The hash of the tick that `room` has ended.
+    /// Returns the hash of the tick that `room` has finished, and starts the next.
     pub(crate) fn take<G: Game>(&mut self, room: &Room<G>) -> u32 {
         crc32c::crc32c_append(std::mem::take(self).0, &room.random_numbers_used().to_le_bytes())
     }
 }
 
-/// A recorded room that is told once more what it was told.
+/// Replays a recorded room.
 pub struct Replay<'a, G: Game> {
     entries: Entries<'a>,
     room: Room<G>,
-    /// What was read after the last step and belongs to the next.
+    /// Inputs that were read after the last step and belong to the next.
     told: Vec<Input>,
     end: Option<End>,
 }
 
-/// One tick of a [`Replay`].
+/// One replayed tick.
 #[derive(Debug)]
 pub struct Step {
-    /// Which.
+    /// The tick.
     pub tick: Tick,
-    /// What the room was told since the tick before.
+    /// The inputs since the previous tick.
     pub told: Vec<Input>,
-    /// What it said.
+    /// The outputs of the tick.
     pub said: Vec<Output>,
-    /// Whether that is what it said when it was recorded.
+    /// Whether the outputs are the recorded ones.
     pub verdict: Verdict,
 }
 
-/// Whether a replayed tick was like the recorded one.
+/// The comparison of a replayed tick with the recorded one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The room said the same.
+    /// The outputs are the same.
     Same,
-    /// It did not.
+    /// The outputs differ.
     Differs {
         /// Whether the game panicked in the recorded tick.
         panicked_then: bool,
-        /// Whether it did so in the replayed one.
+        /// Whether the game panicked in the replayed tick.
         panicked_now: bool,
     },
-    /// The recording breaks off in this tick.
+    /// The recording ends within this tick.
     Unknown,
 }
 
 impl<'a, G: Game> Replay<'a, G> {
-    /// A replay that stands before the first tick; `factory` makes the game, as it did for the server.
+    /// Returns a replay before its first tick. `factory` makes the game.
     ///
     /// # Errors
-    /// Where `factory` refuses to.
+    /// The refusal of `factory`.
     pub fn new(
         journal: &Journal<'a>,
         factory: impl FnOnce(&RoomInfo) -> Result<G, Refusal>,
@@ -478,35 +476,36 @@ impl<'a, G: Game> Replay<'a, G> {
         Ok(Replay { entries: journal.entries(), room, told: Vec::new(), end: None })
     }
 
-    /// The room as it is after the last step.
+    /// Returns the room after the last step.
     #[must_use]
     pub fn room(&self) -> &Room<G> {
         &self.room
     }
 
-    /// Bytes at the end of the recording that were cut off with the process, see [`Entries::torn_bytes`]. Known when
-    /// [`Replay::step`] has returned `None`.
+    /// Returns the bytes of an incomplete block at the end, see [`Entries::torn_bytes`]. Valid after [`Replay::step`]
+    /// returned `None`.
     #[must_use]
     pub fn torn_bytes(&self) -> usize {
         self.entries.torn_bytes()
     }
 
-    /// What the room was told since the last step.
+    /// Returns the inputs read since the last step.
     #[must_use]
     pub fn told(&self) -> &[Input] {
         &self.told
     }
 
-    /// Why the recording ended; `None` where it was cut off. Known when [`Replay::step`] has returned `None`.
+    /// Returns the reason for the end; `None` if the recording is incomplete. Valid after [`Replay::step`] returned
+    /// `None`.
     #[must_use]
     pub fn end(&self) -> Option<End> {
         self.end
     }
 
-    /// Runs the next tick; `None` after the last one.
+    /// Runs the next tick. Returns `None` after the last one.
     ///
     /// # Errors
-    /// Where the recording can't be read on.
+    /// The recording cannot be read any further.
     pub fn step(&mut self) -> Result<Option<Step>, JournalError> {
         let tick = loop {
             match self.entries.next().transpose()? {
@@ -553,10 +552,10 @@ impl<'a, G: Game> Replay<'a, G> {
     }
 }
 
-/// The same recording with the hashes, the version and the commit of this program: after an intended change of a game.
+/// Returns the recording with the hashes, version and commit of this program, after an intended change of the game.
 ///
 /// # Errors
-/// Where it can't be read.
+/// The recording cannot be read.
 pub fn record_again<G: Game>(
     journal: &Journal<'_>,
     factory: impl FnOnce(&RoomInfo) -> Result<G, Refusal>,
@@ -594,7 +593,7 @@ pub fn record_again<G: Game>(
     Ok(recorded.take())
 }
 
-/// A recording in memory, whose header has been read.
+/// A recording in memory with a valid header.
 #[derive(Clone, Debug)]
 pub struct Journal<'a> {
     header: Header,
@@ -606,7 +605,7 @@ impl<'a> Journal<'a> {
     /// Reads the header.
     ///
     /// # Errors
-    /// Where this is no recording, or one of another format, or its header is damaged.
+    /// The bytes are no recording, have an unknown format, or the header is damaged.
     pub fn parse(bytes: &'a [u8]) -> Result<Journal<'a>, JournalError> {
         let error = |offset, reason| JournalError { offset, reason };
         let (magic, rest) = bytes.split_first_chunk().ok_or(error(0, Reason::NotAJournal))?;
@@ -624,13 +623,13 @@ impl<'a> Journal<'a> {
         Ok(Journal { header, bytes, entries_at: blocks.at })
     }
 
-    /// What was recorded.
+    /// Returns the description of the recorded room.
     #[must_use]
     pub fn header(&self) -> &Header {
         &self.header
     }
 
-    /// What follows the header.
+    /// Returns the entries after the header.
     #[must_use]
     pub fn entries(&self) -> Entries<'a> {
         Entries {
@@ -644,22 +643,22 @@ impl<'a> Journal<'a> {
     }
 }
 
-/// The entries of a recording, in order. After an error there is nothing more.
+/// An iterator over the entries of a recording, in order. It ends after the first error.
 #[derive(Clone, Debug)]
 pub struct Entries<'a> {
     blocks: Blocks<'a>,
     payload: &'a [u8],
     newest_tick: u32,
-    /// Whether the hash of the newest tick has yet to come.
+    /// Whether the hash of the newest tick is still to come.
     in_tick: bool,
-    /// Entries since the newest tick.
+    /// Inputs since the newest tick.
     told: usize,
     ended: bool,
 }
 
 impl Entries<'_> {
-    /// Of a recording that was read to its end: how many bytes stand there that are not a whole block. The process was
-    /// killed while it wrote them.
+    /// Returns the bytes of an incomplete block at the end, left by a process that was killed while writing. Valid
+    /// after the last entry.
     #[must_use]
     pub fn torn_bytes(&self) -> usize {
         self.blocks.bytes.len() - self.blocks.at
@@ -673,7 +672,7 @@ impl Entries<'_> {
         let offset = (self.blocks.at - self.payload.len()) as u64;
         let malformed = |what| JournalError { offset, reason: Reason::Malformed(what) };
         if self.ended {
-            return Err(malformed("something follows its end"));
+            return Err(malformed("the recording continues after its end"));
         }
         let (raw, rest) = postcard::take_from_bytes(self.payload).map_err(|_| malformed("an entry can't be read"))?;
         self.payload = rest;
@@ -682,11 +681,11 @@ impl Entries<'_> {
         Ok(Some(entry))
     }
 
-    /// A room trusts what it is told to be within limits.
+    /// Checks the limits of an input, which rooms rely on.
     fn check(&mut self, raw: RawEntry<'_>) -> Result<Entry, &'static str> {
         self.told += 1;
         if self.told > limits::TOLD_PER_TICK {
-            return Err("no room was ever told so much between two ticks");
+            return Err("there are more inputs between two ticks than a server allows");
         }
         let told = match raw {
             RawEntry::Join { player, name, data } => {
@@ -722,12 +721,12 @@ impl Entries<'_> {
                 link: Link { rtt_us, jitter_us, loss_down_permille, loss_up_permille },
             },
             RawEntry::External { bytes } if bytes.len() > limits::EXTERNAL_BYTES => {
-                return Err("a message is past its limits");
+                return Err("a message exceeds its limits");
             }
             RawEntry::External { bytes } => Input::External { bytes: bytes.to_vec() },
             RawEntry::Tick { number, missed } => {
                 if number <= self.newest_tick {
-                    return Err("a tick doesn't follow the one before");
+                    return Err("a tick does not follow the previous one");
                 }
                 if std::mem::replace(&mut self.in_tick, true) {
                     return Err("a tick follows one without a hash");
@@ -771,7 +770,8 @@ struct Block<'a> {
 }
 
 impl<'a> Blocks<'a> {
-    /// `None` at the end, and where what is left is shorter than it says: torn when the process was killed.
+    /// Returns `None` at the end, and if the rest is shorter than its length says: the process was killed while writing
+    /// it.
     fn next_block(&mut self) -> Result<Option<Block<'a>>, JournalError> {
         let error = |reason| JournalError { offset: self.at as u64, reason };
         let rest = &self.bytes[self.at..];
@@ -792,7 +792,7 @@ impl<'a> Blocks<'a> {
     }
 }
 
-/// What a file begins with, up to its first entry.
+/// Writes everything before the first entry.
 fn append_header(buffer: &mut Vec<u8>, header: &Header) {
     buffer.extend_from_slice(MAGIC);
     buffer.extend_from_slice(&FORMAT.to_le_bytes());
@@ -823,7 +823,7 @@ fn begin_block(buffer: &mut Vec<u8>) -> usize {
 
 fn seal_block(buffer: &mut [u8], start: usize) {
     let (header, payload) = buffer[start..].split_at_mut(BLOCK_HEADER_BYTES);
-    assert!(payload.len() <= BLOCK_BYTES_MAX, "limits of what a room is told keep a block below its limit");
+    assert!(payload.len() <= BLOCK_BYTES_MAX, "the limits of inputs keep blocks below their limit");
     let length = u32::try_from(payload.len()).expect("it is below its limit").to_le_bytes();
     header[..3].copy_from_slice(&length[..3]);
     header[3] = length[0] ^ length[1] ^ length[2];
@@ -842,11 +842,11 @@ fn read_header(payload: &[u8], time_step_ns: u64) -> Result<Header, &'static str
     room.tick = time(raw.tick);
     room.data = decode_json(raw.data)?;
     if !limits::is_tick_length(room.tick) {
-        return Err("no tick has such a length");
+        return Err("the tick length is out of range");
     }
     let max_players = usize::try_from(raw.max_players).unwrap_or(usize::MAX);
     if !(1..=limits::PLAYERS_PER_ROOM_MAX).contains(&max_players) {
-        return Err("no room takes so many players");
+        return Err("the maximum number of players is out of range");
     }
     Ok(Header {
         game: raw.game.to_owned(),
@@ -874,12 +874,12 @@ fn decode_identity(raw: RawIdentity<'_>) -> Result<Identity, &'static str> {
 
 fn checked_value(value: &[u8], limit: usize) -> Result<Vec<u8>, &'static str> {
     if value.len() > limit || msgpack::check(value).is_err() {
-        return Err("a message is past its limits");
+        return Err("a message exceeds its limits");
     }
     Ok(value.to_vec())
 }
 
-/// JSON values go as msgpack, because `serde_json` doesn't read back every number that it has written.
+/// JSON is stored as msgpack, because `serde_json` does not parse every number it writes back to the same value.
 fn encode_json(value: &serde_json::Value) -> Vec<u8> {
     rmp_serde::to_vec(value).expect("JSON is encoded into a vector")
 }

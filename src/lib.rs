@@ -1,17 +1,20 @@
 //! rtcade: a game networking server. UDP-like networking in the browser, from a single binary.
 //!
-//! Players join a room by its URL, game logic runs as tick callbacks, and every 33 ms each room fans its inputs or
-//! state out over unreliable WebRTC data channels: one thread, one event loop, one UDP port, one TCP port.
+//! Players join a room by its URL, game logic runs as tick callbacks, and every 33 ms each room sends its inputs or its
+//! state over unreliable WebRTC data channels: one thread, one event loop, one UDP port, one TCP port.
+//!
+//! The book in `docs/` explains how to write, test and deploy a game. This page explains the crate: how a program uses
+//! it, and how the core is driven.
 //!
 //! # A game
 //!
-//! Implement [`game::Game`], and give [`run`] something that makes one per room: that is the whole program, its
-//! command line included. The repository's README has a complete one, page and all.
+//! Implement [`game::Game`], and pass [`run`] a function that makes one per room: that is the whole program, its
+//! command line included. The README has a complete one with its page.
 //!
 //! ```no_run
 //! use rtcade::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
 //!
-//! /// Everybody sees how often anybody pressed.
+//! /// Counts how often anybody pressed.
 //! #[derive(Default)]
 //! struct Presses(u32);
 //!
@@ -29,7 +32,7 @@
 //!
 //!     fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, batch: &[Incoming<Self>]) {
 //!         self.0 += batch.len() as u32;
-//!         let _ = ctx.state(&self.0); // past 4 KiB nothing is sent, and the room counts it
+//!         let _ = ctx.state(&self.0); // a state above 4 KiB is not sent, but counted
 //!     }
 //! }
 //!
@@ -40,6 +43,89 @@
 //! # #[cfg(not(feature = "driver"))]
 //! # fn main() {}
 //! ```
+//!
+//! [`run_with`] also has the server in hand before it starts, for [`hooks::Hooks`], which decide who may join, and for
+//! a `driver::Handle`, with which other threads send messages into rooms ([`game::Game::external`]). A program with an
+//! event loop of its own drives the core itself.
+//!
+//! # The loop
+//!
+//! The core does no I/O. [`server::Server`], [`client::Client`] and everything below them never read a clock, open a
+//! socket, sleep, spawn, or ask the operating system for randomness (except for DTLS keys). The caller passes in the
+//! time, what arrived and, once, a seed, and polls for what to send and for the next deadline. The `driver` does so
+//! with real sockets; [`sim`] with a virtual clock and network. This loop does it with neither:
+//!
+//! ```
+//! use rtcade::games::Arena;
+//! use rtcade::server::{Config, Connect, ConnectionId, Server, Signal};
+//! use std::time::{Duration, Instant};
+//!
+//! # let start = Instant::now();
+//! let mut now = start;
+//! let mut server = Server::new(Config::new([7; 32]), now, |room| Ok(Arena::new(room)));
+//!
+//! // Something happens: a websocket opens, and its player asks to join.
+//! let websocket = ConnectionId(1);
+//! let connect = Connect::new(None, "192.0.2.1:5000".parse().unwrap(), "192.0.2.7".parse().unwrap());
+//! server.handle_connect(now, websocket, connect);
+//! server.handle_text(now, websocket, r#"{"a":"join","d":{"roomId":"lobby","name":"Ada"}}"#);
+//!
+//! let (mut replies, mut frames) = (Vec::new(), 0);
+//! while now < start + Duration::from_secs(1) {
+//!     // Drain it: first the datagrams, then the messages of each websocket that has some.
+//!     while let Some(_datagram) = server.poll_transmit() {
+//!         // A socket would send it.
+//!     }
+//!     while let Some(connection) = server.poll_signal_ready() {
+//!         while let Some(message) = server.poll_signal(connection) {
+//!             match message {
+//!                 Signal::Text(json) => replies.push(json),
+//!                 Signal::Binary(_) => frames += 1,
+//!                 _ => {}
+//!             }
+//!         }
+//!     }
+//!     // Wait until something arrives, but no longer than this. Here nothing arrives.
+//!     now = server.poll_timeout().unwrap_or(now + Duration::from_secs(1));
+//!     server.handle_timeout(now);
+//! }
+//! assert!(replies[0].starts_with(r#"{"a":"joinR","s":true"#), "{}", replies[0]);
+//! assert!(frames > 20, "{frames} states in a second of 33 ms ticks");
+//! ```
+//!
+//! # The one rule
+//!
+//! **After each `handle_*`, poll until there is nothing.** A `handle_*` changes the server and leaves what follows in
+//! queues: datagrams in [`server::Server::poll_transmit`], messages in [`server::Server::poll_signal`], and a new
+//! deadline in [`server::Server::poll_timeout`]. Drain the queues in that order, and sleep no longer than the deadline.
+//! [`server::Server::poll_signal_ready`] names each connection once: remember one whose socket accepts no more, and
+//! poll it when the socket does. Messages that wait in the server are kept short (one state per player), those that
+//! wait in a socket grow old.
+//!
+//! Several `handle_*` in a row before a poll are allowed, and cheap: a game runs in ticks only, that is in
+//! [`server::Server::handle_timeout`]. Only the factory that makes it runs when its first player asks to join.
+//!
+//! # The kinds of time
+//!
+//! - [`std::time::Instant`] is the caller's clock. It must never go back. The core compares instants, and never asks
+//!   for one.
+//! - **Ticks** are the time of a room, and the only time that a game sees. They lie on a fixed grid from the making of
+//!   the room; a late server skips ticks and counts them in [`game::Tick::missed`]. Rooms are spread over eight phases
+//!   of the tick, so that their bursts don't coincide.
+//! - **Unix time** decides whether a token has expired. The caller passes it in with
+//!   [`server::Server::handle_unix_time`], because that clock may be set.
+//! - **Virtual time** is an [`std::time::Instant`] that a test moves by hand, as in the example above. [`sim`] is built
+//!   on it.
+//!
+//! # What a panic means
+//!
+//! Bytes of the network never panic: what can't be read is counted, and costs its sender at most the connection, with a
+//! code ([`wire::codes`]). A panic is a defect of this crate or of a game, and is contained. In a game it closes the
+//! room, in the code of one peer that peer's data channel, in a hook it refuses the player; the rest of the server goes
+//! on. A stack overflow can't be contained: it ends the process. The constructors panic if a configuration exceeds a
+//! limit; their documentation says so.
+//!
+//! The driver returns an error when it can't bind its sockets, or when the operating system fails its event queue.
 //!
 //! # The shape
 //!
@@ -69,74 +155,44 @@
 //! └───────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! **The core does no I/O.** [`server::Server`], [`client::Client`] and everything below them never read a clock, open
-//! a socket, sleep, spawn, or ask the operating system for randomness (but for DTLS keys). The caller hands them the
-//! time, bytes and, once, a seed, and polls them for bytes and deadlines. The same core runs under the driver and, in
-//! tests, under the virtual network and clock of [`sim`]. `cargo build --no-default-features` builds it alone.
+//! **Two nested state machines.** `Endpoint` and `Peer` turn datagrams into frames. They are testable under virtual
+//! time but not bit-exact, because they contain keys. [`room::Room`] turns inputs into bodies, bit for bit the same for
+//! the same inputs. Everything that a room learns passes [`room::Room::handle_input`], and everything that touches
+//! bytes of the network stands above that line.
 //!
-//! **Two nested state machines.** `Endpoint` and `Peer` turn datagrams into frames: testable under virtual time, but
-//! not bit-exact, because of keys. [`room::Room`] turns inputs into bodies, bit for bit the same for the same inputs.
-//! Everything that touches bytes of the network stands above that line; all that a room learns passes
-//! [`room::Room::handle_input`].
+//! **Ends.** A connection, a session and a room each end in one way, which stands at the top of its file: the game, the
+//! other players and the hooks are told, then names, timers and peers are given up. Their keys have generations, so
+//! that a stale key finds nothing. What ends as a consequence ends within the same `handle_*`.
 //!
-//! **The rules of driving it.** After any `handle_*`, poll until there is nothing: [`server::Server::poll_transmit`],
-//! then [`server::Server::poll_signal_ready`] and, for each connection it names whose socket takes more,
-//! [`server::Server::poll_signal`]; then sleep no longer than [`server::Server::poll_timeout`]. A connection is named
-//! once: the caller remembers one whose socket takes no more. A game is made when its first player asks to join, and
-//! runs in ticks only, so a `handle_*` is cheap.
-//!
-//! **Ends.** A connection, a session and a room each end in one way, which stands at the top of its file, and from
-//! which all else follows: the game is told, the others, the hooks; names, timers and peers are given up. Their keys
-//! have generations: one that is kept past the end finds nothing. What ends because of something else, a slow socket
-//! say, ends within the same turn, so that no `handle_*` leaves anything half-ended behind.
-//!
-//! **Fair shares.** What strangers can ask for is limited by connection, by address and in all: connections, joins,
-//! relayed messages, bytes that wait. Where all of it is asked for, those who took least get theirs first
+//! **Fair shares.** What strangers can ask for is limited by connection, by address and in total: connections, joins,
+//! relayed messages, bytes that wait. When all of it is in use, those who took least are served first
 //! (`src/server/admission.rs`).
-//!
-//! **Time.** A room's ticks stand on an absolute grid from its making. A late room runs once, counts what it missed,
-//! and goes on; it never spirals. Rooms sit in eight phases of the tick, so that no turn carries the burst of all of
-//! them.
-//!
-//! # Around the game
-//!
-//! A game is told all that it may know, so that it can be replayed; what a program does beside it has two places.
-//! [`hooks::Hooks`] are asked who may join, with address and HTTP headers in hand, and hear who comes and goes.
-//! `driver::Handle::external` is the door by which threads of the program (for a database, say) reach a room; the game
-//! hears of it in [`game::Game::external`], within a tick. What both say to a game is on record.
 //!
 //! # The network
 //!
-//! - **Unreliable means late-free.** A state or input that can't leave now is dropped and counted, never queued behind
-//!   others. The data channel carries nothing that would be retransmitted; what must arrive goes over the websocket
-//!   that stays open beside it. Why the lane is not an ordinary SCTP stands at the top of `src/peer/lane.rs`.
+//! - **Unreliable messages are dropped rather than delivered late.** A state or input that can't leave now is dropped
+//!   and counted, never queued. The data channel carries nothing that would be retransmitted; what must arrive goes
+//!   over the websocket that stays open beside it. `src/peer/lane.rs` says why the lane is not an ordinary SCTP.
 //! - **A congested path gets fewer ticks**, each with what is newest then: the lane has no window and no queue to slow
-//!   it down. What it goes by, and why, stands at the top of `src/peer/pace.rs`; the game is told each player's round
-//!   trip and losses ([`game::Link`]).
-//! - **Host candidates only**, one UDP port: no STUN or TURN from outside. Players are told `--public-addr` where it
-//!   is given, else the address that their page came from, then the machine's others, as they are when they join.
-//! - **Whose network carries no UDP** gets the same frames over the websocket, one state at a time, and is told so.
+//!   it down. `src/peer/pace.rs` says how congestion is recognised; [`game::Link`] tells the game about each player's
+//!   round trip and loss.
+//! - **Host candidates only**, one UDP port: no STUN or TURN server. Players get `--public-addr` where it is given,
+//!   else the address that their page came from, then the machine's others, as they are when the player joins.
+//! - **Without UDP** a player gets the same frames over the websocket, one state at a time, and is told so.
 //! - **A path is proven**, a local and a remote address together, when it has returned a heartbeat with our random
-//!   number in it. Until then it gets at most three times the bytes that came over it, and the old one stays in use.
-//! - **A channel is alive by what it delivers**, either way; one that delivers nothing is passed by, and the websocket
-//!   carries its frames until it does again.
-//! - **Everything has a limit.** The table in [`limits`] says of each what happens past it: an error with a code
-//!   ([`wire::codes`]), which costs its sender at most their connection, or a drop that is counted
-//!   ([`server::Counters`]).
+//!   number in it. Until then it gets at most three times the bytes that came over it, and the old path stays in use.
+//! - **A channel is alive by what it delivers**, in each direction. One that delivers nothing is bypassed: the
+//!   websocket carries its frames until it delivers again.
+//! - **Everything has a limit.** The table in [`limits`] says what happens past each: an error with a code, or a drop
+//!   that is counted ([`server::Counters`]).
 //!
 //! The bytes are specified in [`wire`].
 //!
 //! # Recordings
 //!
-//! What a room is told can be recorded with a hash of what it says, and told again: [`journal`]. The core hands blocks
-//! of bytes to a sink that must not block; the driver's (`--record`) leaves them to a thread that writes them, the one
-//! exception to the one thread. A game is then held to what it said: `rtcade replay --check`.
-//!
-//! # Errors
-//!
-//! Broken invariants panic: in a peer it costs that peer its connection, in a game its room. Bytes of the network
-//! never panic. The driver fails when it can't bind, or when the operating
-//! system takes its event queue away.
+//! The inputs of a room can be recorded, with a hash of its output per tick, and replayed: [`journal`]. The core hands
+//! blocks of bytes to a sink that must not block; the driver's (`--record`) leaves them to a thread that writes them,
+//! the one exception to the one thread. `rtcade replay --check` compares a game with its recording.
 
 #![forbid(unsafe_code)]
 
@@ -173,3 +229,12 @@ mod yaml;
 #[cfg(feature = "driver")]
 pub use cli::{ExitCode, run, run_with};
 pub use rand;
+
+/// The Rust of the book is compiled, and run, with the documentation's examples.
+#[cfg(all(doctest, feature = "driver"))]
+mod book {
+    #[doc = include_str!("../docs/src/hooks.md")]
+    struct Hooks;
+    #[doc = include_str!("../docs/src/testing.md")]
+    struct Testing;
+}

@@ -1,19 +1,20 @@
 //! Plays a recording to spectators.
 //!
-//! A [`Playback`] is a game whose rules are "what was recorded happens again": in each of its ticks it runs as much of
-//! the recording as the speed asks for, and sends on what the recorded room says. Whoever joins is a spectator. All of
-//! a room watch the same tick; what they send is read past.
+//! A [`Playback`] is a game that replays a recording: each of its ticks runs as many recorded ticks as the speed
+//! requires, and sends the outputs of the recorded room. All players of its room are spectators and watch the same
+//! tick; their inputs are ignored.
 //!
-//! A page can't tell it from the live game. Ticks are those of the playback, which only rise, wherever in the recording
-//! it stands; the inputs of all the recorded ticks that run in one tick are fanned out as that tick's; and the recorded
-//! players are shown as the players. Of what went to single players, spectators get what one of them got. While the
-//! playback stands, the state is sent again every tick: a page takes silence for a bad connection.
+//! A page cannot distinguish it from the live game. Tick numbers are those of the playback and always increase, even
+//! after seeking back. If several recorded ticks run in one tick, their inputs are fanned out together. The recorded
+//! players are presented as the players. Of messages to single players, spectators receive those of one selected
+//! player. While paused, the state is sent again every tick, because a page takes silence for a bad connection.
 //!
-//! Who joins with the data `{"playback": true}` is no page of the game but a [`Command`]er: greeted with an [`Intro`],
-//! told a [`Status`] whenever something changes and ten times a second while it plays.
+//! A client that joins with the data `{"playback": true}` is a controller instead of a page of the game. It sends
+//! [`Command`]s, is welcomed with an [`Intro`] and receives a [`Status`] on every change and ten times a second while
+//! playing.
 //!
-//! To go back is to run from the beginning. What was said on the way is not sent, so a page that adds events up misses
-//! those that were skipped.
+//! Seeking back runs the recording again from the beginning. Outputs on the way are not sent, so a page that
+//! accumulates events misses the skipped ones.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -32,16 +33,16 @@ use crate::room::{Input, Output};
 use crate::wire::frame::Kind;
 use crate::wire::msgpack;
 
-/// Numbers of spectators begin here, so that none of them is taken for a recorded player: see
+/// The number of the first spectator, high enough to differ from all recorded players: see
 /// [`Server::number_players_from`](crate::server::Server::number_players_from).
 pub const FIRST_SPECTATOR: u32 = 1_000_000_000;
-/// The slowest and the fastest that a recording is played, in percent.
+/// The lowest and the highest speed, in percent.
 const SPEEDS: std::ops::RangeInclusive<u32> = 1..=1_600;
-/// Recorded ticks that are run within one tick to get somewhere, at first and at most: fewer where the server falls
-/// behind, more where it doesn't.
+/// Recorded ticks run within one tick while seeking: the initial and the maximum number. It is reduced while the server
+/// falls behind, and raised otherwise.
 const SEEK_TICKS: u32 = 64;
 const SEEK_TICKS_MAX: u32 = 1_000;
-/// How often those who command are told where it stands while it plays.
+/// The interval of status messages while playing.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
 
 type Factory<G> = Box<dyn FnMut(&RoomInfo) -> Result<G, Refusal>>;
@@ -52,17 +53,17 @@ pub struct Recording<G: Game> {
     factory: RefCell<Factory<G>>,
     first_tick: u32,
     last_tick: u32,
-    /// What the first player was greeted with.
+    /// The welcome of the first player.
     welcome: Welcome,
     fans_out: bool,
 }
 
 impl<G: Game> Recording<G> {
-    /// Reads a recording to its end, and runs it to its first player; `factory` makes the game, as it did then.
+    /// Reads a whole recording and runs it up to its first player. `factory` makes the game.
     ///
     /// # Errors
-    /// Where this is no recording, the game can't be made, or nobody ever came in. One that breaks off or is damaged
-    /// further on is played up to there.
+    /// The bytes are no recording, `factory` refuses, or no player ever joined. A recording that is incomplete or
+    /// damaged further on is played up to there.
     pub fn new(
         bytes: &'static [u8],
         factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,
@@ -83,7 +84,7 @@ impl<G: Game> Recording<G> {
         }
         let mut replay = recording.replay()?;
         while recording.first_tick == 0 {
-            let step = replay.step().ok().flatten().ok_or("nobody came in while this was recorded")?;
+            let step = replay.step().ok().flatten().ok_or("no player joins in the recording")?;
             for output in step.said {
                 match output {
                     Output::Joined { welcome, .. } if recording.first_tick == 0 => {
@@ -97,7 +98,7 @@ impl<G: Game> Recording<G> {
         Ok(recording)
     }
 
-    /// What was recorded.
+    /// Returns the description of the recorded room.
     #[must_use]
     pub fn header(&self) -> &Header {
         self.journal.header()
@@ -108,67 +109,67 @@ impl<G: Game> Recording<G> {
     }
 }
 
-/// What pages send; all but the commands to a playback is read past.
+/// The commands of clients. Those of the game itself are ignored.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(untagged)]
 pub enum Command {
     /// `{"playback": …}`
     Playback {
-        /// What to do.
+        /// The action.
         playback: Control,
     },
-    /// Meant for the game.
+    /// A command of the game, ignored.
     Other(IgnoredAny),
 }
 
-/// What a playback can be told to do.
+/// An action of a playback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Control {
-    /// Go on; from the end, begin again.
+    /// Continue; at the end, start again.
     Play,
-    /// Stand still.
+    /// Pause.
     Pause,
     /// Go to this recorded tick.
     Seek(u32),
-    /// Play at so many percent of the recorded speed.
+    /// Play at this percentage of the recorded speed.
     Speed(u32),
-    /// Show what this recorded player saw, while they are in.
+    /// Show the messages to this recorded player while the player is in the room.
     View(u32),
 }
 
-/// What those who command are told.
+/// The events that controllers receive.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
-    /// Where it stands.
+    /// The state of the playback.
     Playback(Status),
 }
 
-/// Where a playback stands.
+/// The state of a playback.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// The recorded tick that is shown.
     pub tick: u32,
-    /// The last one.
+    /// The last recorded tick.
     pub last: u32,
-    /// Whether it stands still.
+    /// Whether the playback is paused.
     pub paused: bool,
-    /// In percent.
+    /// The speed in percent.
     pub speed: u32,
-    /// The recorded tick that it is on its way to.
+    /// The recorded tick that is being sought.
     pub seeking: Option<u32>,
-    /// Why nothing follows.
+    /// Why the playback has ended, if it has.
     pub end: Option<String>,
-    /// The first recorded tick in which the game said something else than when it was recorded: it has changed.
+    /// The first recorded tick in which the game's outputs differ from the recording, because the game has changed.
     pub differs: Option<u32>,
-    /// Whose view this is, where players were sent things of their own.
+    /// The recorded player whose messages are shown, if there were messages to single players.
     pub view: Option<u32>,
-    /// The recorded players who are in, in that case: whose view it may be.
+    /// The recorded players in the room, to choose from, in that case.
     pub players: Vec<(u32, String)>,
 }
 
-/// What those who command are greeted with.
+/// The welcome message of a controller.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Intro<'a> {
@@ -176,30 +177,30 @@ pub struct Intro<'a> {
     pub room: &'a str,
     /// The name of the game's type.
     pub game: &'a str,
-    /// The first recorded tick that is shown, in which the first player came in.
+    /// The first recorded tick that is shown: the first player joined in it.
     pub first: u32,
-    /// The last one.
+    /// The last recorded tick.
     pub last: u32,
 }
 
-/// A recorded player who is in.
+/// A recorded player in the room.
 struct Seat {
     name: String,
     welcome: Welcome,
 }
 
-/// An input that was fanned out.
+/// An input to fan out.
 struct RecordedInput {
     player: u32,
     number: u32,
     value: Vec<u8>,
 }
 
-/// A recording that is being played.
+/// The game that plays a recording.
 pub struct Playback<G: Game> {
     recording: Rc<Recording<G>>,
     replay: Option<Replay<'static, G>>,
-    /// The next step, run already and not yet due.
+    /// The next step, already run but not yet due.
     ahead: Option<Step>,
     /// The recorded tick that is shown.
     clock: u32,
@@ -233,10 +234,10 @@ pub struct Playback<G: Game> {
 }
 
 impl<G: Game> Playback<G> {
-    /// A playback that is about to show the first tick with a player in it.
+    /// Returns a playback before the first tick with a player.
     ///
     /// # Errors
-    /// Where the game can't be made.
+    /// The refusal to make the game.
     pub fn new(recording: Rc<Recording<G>>) -> Result<Playback<G>, Refusal> {
         Ok(Playback {
             replay: Some(recording.replay()?),
@@ -288,7 +289,7 @@ impl<G: Game> Playback<G> {
         let due = self.credit / 100;
         self.credit %= 100;
         if due > 0 {
-            // One more finds out whether anything follows.
+            // One more tick shows whether the recording continues.
             self.run_to(self.clock.saturating_add(due), due + 1);
         }
     }
@@ -306,17 +307,17 @@ impl<G: Game> Playback<G> {
         }
     }
 
-    /// Back to before the first tick.
+    /// Goes back to before the first tick.
     fn rewind(&mut self) {
         let gone = (self.replay.take(), self.ahead.take());
-        // A game that panics as it goes or comes takes nobody along.
+        // A panic of the game while it is dropped or made ends only this playback.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(gone)));
         let made = catch_unwind(AssertUnwindSafe(|| self.recording.replay()));
         self.end = None;
         match made {
             Ok(Ok(replay)) => self.replay = Some(replay),
-            Ok(Err(refusal)) => self.end = Some(format!("The game can't be made again: {refusal}")),
-            Err(_) => self.end = Some("The game can't be made again: it failed.".to_owned()),
+            Ok(Err(refusal)) => self.end = Some(format!("The game can't be created again: {refusal}")),
+            Err(_) => self.end = Some("The game can't be created again: it panicked.".to_owned()),
         }
         self.clock = 0;
         self.names.clear();
@@ -326,7 +327,7 @@ impl<G: Game> Playback<G> {
         self.inputs.clear();
     }
 
-    /// Runs recorded ticks up to `target`, at most so many; whether it is there, or at the end.
+    /// Runs at most `ticks` recorded ticks up to `target`. Returns whether it reached `target` or the end.
     fn run_to(&mut self, target: u32, ticks: u32) -> bool {
         for _ in 0..ticks {
             self.look_ahead();
@@ -353,9 +354,9 @@ impl<G: Game> Playback<G> {
             Ok(Some(step)) => self.ahead = Some(step),
             Ok(None) => {
                 let why = match replay.end() {
-                    Some(End::Closed) => "The room was closed here.",
-                    Some(End::Full) => "The recording was full here, and the room went on.",
-                    None => "The recording breaks off here.",
+                    Some(End::Closed) => "The room closed at this point.",
+                    Some(End::Full) => "The recording reached its maximum size at this point; the room continued.",
+                    None => "The recording is incomplete and ends at this point.",
                 };
                 self.stop(why.to_owned());
             }
@@ -390,20 +391,20 @@ impl<G: Game> Playback<G> {
                 Output::Refused { player, .. } => {
                     self.names.remove(&player);
                 }
-                // Who was there when the game failed is to be seen.
+                // Players who were in the room when the game failed stay visible.
                 Output::Left { player, .. } if !failed => {
                     self.present.remove(&player);
                     self.present_changed = true;
                 }
                 Output::Left { .. } => {}
                 Output::Body { to, kind, body } => self.hear(to, kind, &body, &mut has_state),
-                Output::Ended => self.stop("The game closed the room here.".to_owned()),
-                Output::Closed => self.stop("The game failed here.".to_owned()),
+                Output::Ended => self.stop("The game closed the room at this point.".to_owned()),
+                Output::Closed => self.stop("The game failed at this point.".to_owned()),
             }
         }
     }
 
-    /// Keeps what spectators are to see. Of several states of one tick players take the first.
+    /// Keeps what spectators receive. Of several states in one tick clients use the first.
     fn hear(&mut self, to: Target, kind: Kind, body: &[u8], has_state: &mut bool) {
         match kind {
             Kind::Tick => {
@@ -431,12 +432,12 @@ impl<G: Game> Playback<G> {
                     self.state_changed = true;
                 }
             }
-            // An answer to a player who had missed ticks, and what no room says.
+            // Answers to players who missed ticks, and kinds that no room sends.
             Kind::Ticks | Kind::Input | Kind::Command | Kind::Ping | Kind::Pong | Kind::Ack => {}
         }
     }
 
-    /// Whose view is shown.
+    /// Returns the player whose messages are shown.
     fn viewer(&self) -> Option<PlayerId> {
         self.view.filter(|player| self.present.contains_key(player)).or_else(|| self.present.keys().next().copied())
     }
@@ -446,13 +447,13 @@ impl<G: Game> Playback<G> {
         seat.map_or(&self.recording.welcome, |seat| &seat.welcome)
     }
 
-    /// Whether what has been fanned out so far still goes out with this tick.
+    /// Returns whether the inputs fanned out so far fit this tick.
     fn has_room_for_inputs(&self) -> bool {
         let bytes_of = |input: &RecordedInput| msgpack::fanned_out_bytes(input.player, input.number, &input.value);
         self.inputs.iter().map(bytes_of).sum::<usize>() < limits::FAN_OUT_BYTES
     }
 
-    /// What of the inputs fits the unreliable lane; the rest waits.
+    /// Takes the inputs that fit the unreliable lane; the rest waits.
     fn take_inputs(&mut self) -> msgpack::Inputs {
         let mut inputs = msgpack::Inputs::default();
         let fits = |inputs: &msgpack::Inputs, input: &RecordedInput| {

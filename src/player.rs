@@ -1,4 +1,4 @@
-//! A player's frames: what arrives becomes inputs for the room, what the room says becomes frames.
+//! A player's frames: decodes received frames into inputs of the room and encodes its outputs into frames.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -12,10 +12,10 @@ use crate::wire::frame::{self, Direction, Frame, FrameError, Header, Kind, Trans
 use crate::wire::msgpack::{self, Malformed};
 use crate::wire::{InflateError, Inflater};
 
-/// What a frame of a player brought.
+/// The content of a received frame.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Arrived {
-    /// A new input; each comes once and in order.
+    /// A new input; each is reported once and in order.
     Input { number: u32, value: Vec<u8> },
     /// A command.
     Command(Vec<u8>),
@@ -25,14 +25,14 @@ pub(crate) enum Arrived {
     Ping { clock_ms: f64, padding: Vec<u8> },
 }
 
-/// Why a frame wasn't taken.
+/// The reason for not accepting a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotTaken {
-    /// It can't be read.
+    /// The frame cannot be decoded.
     Bad(BadFrame),
-    /// The player sends too many; this one is lost.
+    /// The rate limit is exceeded; the frame is dropped.
     TooMany,
-    /// The player sends so many that it is no accident.
+    /// The rate limit is exceeded so far that the player is to be removed.
     Flood,
 }
 
@@ -42,7 +42,7 @@ impl<T: Into<BadFrame>> From<T> for NotTaken {
     }
 }
 
-/// Why a frame can't be read: its sender can't be understood any more.
+/// The reason why a frame cannot be decoded. The sender is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BadFrame {
     Frame(FrameError),
@@ -79,7 +79,7 @@ impl From<InflateError> for BadFrame {
     }
 }
 
-/// A body that may be for many players: its bytes are shared, the header alone is each player's own.
+/// A message body, shared by all recipients. Only the header differs per player.
 #[derive(Clone, Debug)]
 pub(crate) struct Body {
     pub(crate) kind: Kind,
@@ -93,7 +93,7 @@ impl Body {
     }
 }
 
-/// A numbered reliable frame, which is encoded only as a websocket takes it.
+/// A numbered reliable frame, encoded only when a websocket takes it.
 #[derive(Clone, Debug)]
 pub(crate) struct ReliableFrame {
     seq: u32,
@@ -102,7 +102,7 @@ pub(crate) struct ReliableFrame {
 }
 
 impl ReliableFrame {
-    /// Bytes of the frame as it travels.
+    /// Bytes of the encoded frame.
     pub(crate) fn len(&self) -> usize {
         limits::RELIABLE_HEADER_BYTES + self.body.bytes.len()
     }
@@ -116,14 +116,14 @@ impl ReliableFrame {
     }
 }
 
-/// The state of one player's two lanes, both ways.
+/// The state of both lanes of a player, in both directions.
 pub(crate) struct Frames {
     next_seq: u16,
     next_reliable_seq: u32,
-    /// Reliable frames that the player has not acknowledged.
+    /// Reliable frames not yet acknowledged by the player.
     unacknowledged: VecDeque<ReliableFrame>,
     unacknowledged_bytes: usize,
-    /// Bytes of reliable frames, both ways, since the player was told what was received.
+    /// Bytes of reliable frames, both ways, since the last acknowledgement was sent to the player.
     unreported_bytes: usize,
     newest_reliable: u32,
     newest_input: u32,
@@ -132,7 +132,7 @@ pub(crate) struct Frames {
     allowance: Allowance,
 }
 
-/// Number of a player's first input.
+/// The number of a player's first input.
 pub(crate) const FIRST_INPUT: u32 = 1;
 
 impl Frames {
@@ -151,7 +151,7 @@ impl Frames {
         }
     }
 
-    /// Takes a frame; what it brought is appended to `arrived`.
+    /// Handles a frame and appends its content to `arrived`.
     pub(crate) fn handle_frame(
         &mut self,
         now: Instant,
@@ -166,14 +166,14 @@ impl Frames {
             return Err(NotTaken::Flood);
         }
         let frame = Frame::parse(bytes, Direction::Up, transport)?;
-        // What is reliable is never dropped: who sends too much of it is put out.
+        // Reliable frames are never dropped: too many of them are a flood.
         if !is_within && !frame.kind.is_reliable() {
             return Err(NotTaken::TooMany);
         }
         if let Header::Reliable { seq, .. } = frame.header
             && frame.kind != Kind::Ack
         {
-            // A client that came back repeats what it has not seen acknowledged.
+            // A reconnected client repeats frames that were not acknowledged.
             if seq <= self.newest_reliable {
                 return Ok(());
             }
@@ -226,7 +226,7 @@ impl Frames {
         Ok(())
     }
 
-    /// The unreliable frames of a body, one after the other, each written to `buffer` and given to `send`.
+    /// Splits a body into unreliable frames, each written to `buffer` and passed to `send`.
     pub(crate) fn write_unreliable(
         &mut self,
         kind: Kind,
@@ -246,7 +246,7 @@ impl Frames {
         }
     }
 
-    /// The reliable frame of a body.
+    /// Numbers a body as the next reliable frame.
     pub(crate) fn number_reliable(&mut self, body: Body, tick: u32) -> ReliableFrame {
         let frame = ReliableFrame { seq: self.next_reliable_seq, tick, body };
         self.next_reliable_seq = self.next_reliable_seq.wrapping_add(1);
@@ -271,8 +271,7 @@ impl Frames {
         }
     }
 
-    /// The reliable frames that a player who has those up to `newest` still misses; `None` where they are no longer
-    /// there.
+    /// Returns the reliable frames after `newest`; `None` if they are no longer kept.
     pub(crate) fn missed_since(&mut self, newest: u32) -> Option<Vec<ReliableFrame>> {
         self.acknowledge(newest);
         let oldest = self.unacknowledged.front().map_or(self.next_reliable_seq, |frame| frame.seq);
@@ -280,28 +279,28 @@ impl Frames {
         has_all.then(|| self.unacknowledged.iter().cloned().collect())
     }
 
-    /// The number of the newest reliable frame that was made.
+    /// Returns the number of the newest reliable frame sent.
     pub(crate) fn newest_made(&self) -> u32 {
         self.next_reliable_seq.wrapping_sub(1)
     }
 
-    /// The number of the newest reliable frame that was received.
+    /// Returns the number of the newest reliable frame received.
     pub(crate) fn newest_reliable(&self) -> u32 {
         self.newest_reliable
     }
 
-    /// The number that the next input of a client has which knows of none before.
+    /// Returns the number of the next input, for a client that does not know it.
     pub(crate) fn next_input(&self) -> u32 {
         self.newest_input.saturating_add(1)
     }
 
-    /// Whether so much has gone to and fro that [`Frames::write_ack`] is due before the next heartbeat: both ends keep
-    /// only so much, and the player says what was received when told.
+    /// Returns whether [`Frames::write_ack`] is due before the next heartbeat: both ends keep a limited number of
+    /// bytes, and the client answers with its own acknowledgement.
     pub(crate) fn needs_ack(&self) -> bool {
         self.unreported_bytes >= limits::UNACKNOWLEDGED_BYTES / 4
     }
 
-    /// A frame that says what was received.
+    /// Writes a frame that acknowledges the reliable frames received.
     pub(crate) fn write_ack(&mut self, tick: u32) -> Vec<u8> {
         self.unreported_bytes = 0;
         let mut bytes = Vec::new();
@@ -311,7 +310,7 @@ impl Frames {
         bytes
     }
 
-    /// Whether a ping is due: once a second.
+    /// Returns whether a ping is due; at most once a second.
     pub(crate) fn poll_ping(&mut self, now: Instant) -> bool {
         let is_due = now >= self.next_ping;
         if is_due {
@@ -320,12 +319,13 @@ impl Frames {
         is_due
     }
 
-    /// What pongs tell: of the websocket, which loses nothing. The data channel is measured by its own packets.
+    /// Returns the link quality measured on the websocket, which loses nothing. The data channel has its own
+    /// measurement.
     pub(crate) fn link(&self) -> Link {
         Link { rtt_us: self.round_trip.smoothed_us(), jitter_us: self.round_trip.variation_us(), ..Link::default() }
     }
 
-    /// Takes the round trip of a ping; what can't be one (the pinged clock was made up) is passed over.
+    /// Adds the round trip of a ping. Implausible values are ignored: the client chose the clock it returned.
     fn measure(&mut self, sample_ms: f64) {
         if (0.0..10_000.0).contains(&sample_ms) {
             self.round_trip.measure(Duration::from_secs_f64(sample_ms / 1000.0));
@@ -423,7 +423,7 @@ mod tests {
         check(&input(17), Err(BadFrame::Body(Malformed::Depth)));
         check(&reliable(Kind::Command, false, &deep(16)), Ok(vec![Arrived::Command(deep(16))]));
         check(&reliable(Kind::Command, false, &deep(17)), Err(BadFrame::Body(Malformed::Depth)));
-        // Number 0 is nobody's, and what would come before it can't be.
+        // Numbers start at 1, so there is no number 0 nor one before it.
         check(&unreliable(Kind::Input, 0, false, &[0x92, 0, 0x92, 1, 1]), Err(BadFrame::Body(Malformed::Shape)));
         let mut bomb = Vec::new();
         assert!(Deflater::new().deflate(&vec![0; 64 * 1024], &mut bomb));
@@ -466,7 +466,7 @@ mod tests {
         take(&mut frames, 140.0, &pong(100.0)).unwrap();
         let link = frames.link();
         assert_eq!((link.rtt_us, link.jitter_us), (40_000, 20_000));
-        // What can't be a round trip is passed over.
+        // Implausible round trips are ignored.
         for clock in [f64::NAN, f64::INFINITY, -1e300, 1e300, 141.0] {
             take(&mut frames, 140.0, &pong(clock)).unwrap();
         }

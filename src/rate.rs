@@ -1,11 +1,11 @@
-//! How often somebody may do something, and who counts as one.
+//! Rate limits, and the addresses to which they apply.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-/// A token bucket that holds a second's worth and fills evenly.
+/// A token bucket that holds one second's worth and refills evenly.
 #[derive(Debug)]
 pub(crate) struct Allowance {
     per_second: u32,
@@ -26,12 +26,12 @@ impl Allowance {
         }
     }
 
-    /// Uses one; `false` where none is left.
+    /// Takes one token; returns `false` if none is left.
     pub(crate) fn take(&mut self, now: Instant) -> bool {
         self.take_many(now, 1)
     }
 
-    /// Uses so many; `false` where fewer are left.
+    /// Takes `count` tokens; returns `false` if fewer are left.
     pub(crate) fn take_many(&mut self, now: Instant, count: u32) -> bool {
         self.fill(now);
         match self.left.checked_sub(count) {
@@ -41,7 +41,7 @@ impl Allowance {
         self.exceeded == 0
     }
 
-    /// Uses so many, if they are left. It is no excess where they aren't.
+    /// Takes `count` tokens if that many are left. Does not count as exceeding the limit otherwise.
     pub(crate) fn take_left(&mut self, now: Instant, count: u32) -> bool {
         self.fill(now);
         let left = self.left.checked_sub(count);
@@ -61,20 +61,20 @@ impl Allowance {
         }
     }
 
-    /// Allows so many on top, but no more at once than a second's worth.
+    /// Adds `count` tokens, up to one second's worth.
     pub(crate) fn grant(&mut self, count: u32) {
         self.left = self.left.saturating_add(count).min(self.per_second);
         self.exceeded = self.exceeded.saturating_sub(count);
     }
 
-    /// Whether a second's worth has been asked for on top of what there was: no accident any more.
+    /// Returns whether the excess is more than one second's worth.
     pub(crate) fn is_flooded(&self) -> bool {
         self.exceeded > self.per_second
     }
 }
 
-/// A token bucket that holds a second's worth, and lends: what is asked for while anything is left is granted whole,
-/// and the rest is owed. So a small bucket grants a large message, and then nothing for long.
+/// A token bucket that holds one second's worth and lends: a request is granted in full while any credit is left, and
+/// the rest is owed. A small bucket can thus grant a large message, followed by a long wait.
 pub(crate) struct Credit {
     per_second: u32,
     left: f64,
@@ -86,7 +86,7 @@ impl Credit {
         Credit { per_second, left: per_second.into(), filled: now }
     }
 
-    /// Whether anything is left.
+    /// Returns whether any credit is left.
     pub(crate) fn has_left(&mut self, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.filled).as_secs_f64();
         self.left = (self.left + passed * f64::from(self.per_second)).min(self.per_second.into());
@@ -99,7 +99,7 @@ impl Credit {
     }
 }
 
-/// How often something may be done.
+/// A rate with a burst.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limit {
     interval: Duration,
@@ -111,20 +111,19 @@ impl Limit {
         Limit { interval: Duration::from_nanos(1_000_000_000 / per_second as u64), at_once }
     }
 
-    /// The time between two of those who were told to wait: a fifth of the places is left to those who come unasked,
-    /// and to those who are late.
+    /// The interval between the retries of waiting clients. It leaves a fifth of the rate to new and late clients.
     pub(crate) fn slot(&self) -> Duration {
         self.interval * 5 / 4
     }
 }
 
-/// What has been used of a [`Limit`]: the time when all of it will have been earned. All times are those since the
-/// server's start.
+/// The use of a [`Limit`], stored as the time at which all of it will have been refilled. Times count from the server's
+/// start.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Pace(Duration);
 
 impl Pace {
-    /// Uses one; `false` where none is left.
+    /// Takes one; returns `false` if none is left.
     pub(crate) fn take(&mut self, now: Duration, limit: &Limit) -> bool {
         let is_left = self.left(now, limit) >= 1.0;
         if is_left {
@@ -133,37 +132,37 @@ impl Pace {
         is_left
     }
 
-    /// How many are left.
+    /// Returns how many are left.
     pub(crate) fn left(&self, now: Duration, limit: &Limit) -> f64 {
         let used = self.0.saturating_sub(now).as_secs_f64() / limit.interval.as_secs_f64();
         f64::from(limit.at_once) - used
     }
 }
 
-/// The times at which those are told to come again who came too early, one after the other.
+/// The times at which clients that came too early are told to retry, one after the other.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Waits(Duration);
 
 impl Waits {
-    /// The next wait, a slot after the last one that was told, until these reach the longest and begin anew.
+    /// Returns the next wait, one slot after the last, starting over when it would exceed `longest`.
     pub(crate) fn next(&mut self, now: Duration, slot: Duration, longest: Duration) -> Duration {
         let next = self.0.max(now) + slot;
         self.0 = if next <= now + longest { next } else { now + slot };
         self.0 - now
     }
 
-    /// Whether a time was told that has yet to come.
+    /// Returns whether an assigned time is still in the future.
     pub(crate) fn is_pending(&self, now: Duration) -> bool {
         self.0 > now
     }
 
-    /// The next wait is told as if this one had been the last.
+    /// Continues from this wait as if it had been the last.
     pub(crate) fn begin(&mut self, now: Duration, wait: Duration) {
         self.0 = now + wait;
     }
 }
 
-/// How often something was done lately: each counts less and less, and after [`Recent::MEMORY`] a third.
+/// An exponentially decaying count: after [`Recent::MEMORY`] an event counts about a third.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Recent {
     count: f64,
@@ -183,13 +182,12 @@ impl Recent {
     }
 }
 
-/// What many addresses have used, in a table that never grows: whoever attacks, it has
-/// [`limits::JOINING_ADDRESSES`] places, each of which is in one of so many sets. The set of an address follows from a
-/// hash that nobody can foresee.
+/// The rate limits of many addresses in a table of fixed size: [`limits::JOINING_ADDRESSES`] places, divided into sets.
+/// A keyed hash selects the set of an address, so that an attacker cannot predict it.
 ///
-/// Where all places of a set are taken, the address that has used least in it is forgotten: it begins with nothing used
-/// when it comes again. So an attack from very many addresses makes the limit of one address lenient, never stricter
-/// for somebody else, and those who are past their limit are forgotten last; the limit of all together still holds.
+/// If a set is full, the address in it that has used least is forgotten and starts again with its full allowance. An
+/// attack from very many addresses therefore makes the limit per address more lenient, never stricter for others;
+/// addresses past their limit are forgotten last. The limit for all addresses together still holds.
 ///
 /// [`limits::JOINING_ADDRESSES`]: crate::limits::JOINING_ADDRESSES
 pub(crate) struct Places {
@@ -199,25 +197,25 @@ pub(crate) struct Places {
 
 const SET_PLACES: usize = 8;
 
-/// Two addresses of one hash would share a place; of 64 bits that nobody can foresee none are met.
+/// Addresses with the same hash share a place; with a keyed 64-bit hash a collision is negligible.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Place {
     hash: u64,
-    /// What it has used of its own limit.
+    /// The use of the address's own limit.
     pub(crate) pace: Pace,
-    /// What it has used of what all share.
+    /// The use of the shared limit.
     pub(crate) recent: Recent,
     pub(crate) waits: Waits,
 }
 
 impl Places {
-    /// Has `places` places, rounded down to whole sets; `key` is secret.
+    /// Returns a table of `places` places, rounded down to whole sets. `key` must be secret.
     pub(crate) fn new(places: usize, key: [u8; 32]) -> Places {
         let sets = vec![[Place::default(); SET_PLACES]; (places / SET_PLACES).max(1)];
         Places { key, sets: sets.into() }
     }
 
-    /// The place of the network of `ip`.
+    /// Returns the place of the network of `ip`.
     pub(crate) fn of(&mut self, ip: IpAddr) -> &mut Place {
         let hash = self.hash(network(ip));
         let set = usize::try_from(hash % self.sets.len() as u64).unwrap_or_default();
@@ -245,13 +243,13 @@ impl Places {
     }
 }
 
-/// The one form of an address that everything else goes by: of an IPv4 address that is written as IPv6
-/// (`::ffff:127.0.0.1`, RFC 4291 §2.5.5.2) that of IPv4. What takes an address from outside brings it into this form.
+/// Returns the canonical form of an address: IPv4-mapped IPv6 (`::ffff:127.0.0.1`, RFC 4291 §2.5.5.2) becomes IPv4. All
+/// addresses from outside are converted to this form.
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// What counts as one address: for IPv6 the /64 that one customer has.
+/// Returns the network that counts as one address: for IPv6 the /64 assigned to one customer.
 pub(crate) fn network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) & !u128::from(u64::MAX)).into()),

@@ -1,9 +1,9 @@
-//! One room: a game, its players, and the line of determinism.
+//! One room: a game and its players. Deterministic.
 //!
-//! Everything that a room learns enters through [`Room::handle_input`]; what it has to say leaves through
-//! [`Room::poll_output`]. Given the same inputs in the same order, one build makes the same outputs, bit for bit: no
-//! clock, no hash order, no randomness but the seeded generator's. Inputs only queue; the game runs in
-//! [`Input::Tick`], so that one call is one step.
+//! All input enters through [`Room::handle_input`] and all output leaves through [`Room::poll_output`]. The same inputs
+//! in the same order give the same outputs, bit for bit, from one build: a room reads no clock, has no randomness
+//! except its seeded generator, and iterates over no hash map. Inputs are only queued; the game runs in
+//! [`Input::Tick`], so one call is one step.
 
 mod inbox;
 
@@ -20,120 +20,120 @@ use crate::wire::codes::{ErrorCode, Leave};
 use crate::wire::frame::Kind;
 use crate::wire::msgpack;
 
-/// What a room can be told.
+/// An input of a room.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Input {
-    /// A player asks to come in, under a number from [`Room::next_player`].
+    /// A player asks to join.
     Join {
-        /// Their number.
+        /// The player's number, from [`Room::next_player`].
         player: PlayerId,
-        /// Who they say they are.
+        /// The player's name, data and identity.
         join: Join,
     },
-    /// A player is gone.
+    /// A player has left.
     Leave {
-        /// Who.
+        /// The player's number.
         player: PlayerId,
-        /// Why.
+        /// The reason.
         reason: Leave,
     },
-    /// A player's connection was lost; they may come back.
+    /// A player's connection was lost; the player may reconnect.
     Drop {
-        /// Who.
+        /// The player's number.
         player: PlayerId,
     },
-    /// They are back.
+    /// The player has reconnected.
     Resume {
-        /// Who.
+        /// The player's number.
         player: PlayerId,
     },
-    /// A new input of a player; the caller sees to it that each comes once and in order.
+    /// A new input of a player. The caller must pass each input once and in order.
     Input {
-        /// Whose.
+        /// The sender.
         player: PlayerId,
-        /// Its number.
+        /// The input's sequence number.
         number: u32,
         /// One msgpack value, within the limits of [`msgpack::check`] and [`limits::INPUT_BYTES`].
         value: Vec<u8>,
     },
     /// A command of a player.
     Command {
-        /// Whose.
+        /// The sender.
         player: PlayerId,
         /// One msgpack value, within the limits of [`msgpack::check`] and [`limits::RELIABLE_UP_BYTES`].
         value: Vec<u8>,
     },
-    /// A player asks for the inputs of ticks that they missed.
+    /// A player requests the inputs of ticks that were missed.
     Ticks {
-        /// Who.
+        /// The player's number.
         player: PlayerId,
-        /// The first tick they want.
+        /// The first tick requested.
         first: u32,
-        /// The last one.
+        /// The last tick requested.
         last: u32,
     },
-    /// How a player is connected now.
+    /// The quality of a player's connection has changed.
     Link {
-        /// Whose link.
+        /// The player's number.
         player: PlayerId,
-        /// Its figures.
+        /// The measurements.
         link: Link,
     },
-    /// Something from outside.
+    /// A message from the program, see [`Game::external`].
     External {
         /// At most [`limits::EXTERNAL_BYTES`].
         bytes: Vec<u8>,
     },
-    /// Time for the next step.
+    /// Runs the next step.
     Tick(Tick),
 }
 
-/// What a room can say.
+/// An output of a room.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Output {
-    /// A player is in. Precedes everything that the same tick sends them.
+    /// A player has joined. Precedes everything else that the same tick sends to the player.
     Joined {
-        /// Who.
+        /// The player's number.
         player: PlayerId,
-        /// What the game greets them with.
+        /// The game's welcome message.
         welcome: Welcome,
     },
-    /// A player may not come in.
+    /// A player was refused.
     Refused {
-        /// Who asked.
+        /// The player's number.
         player: PlayerId,
-        /// The code.
+        /// The error code.
         code: ErrorCode,
-        /// The sentence that they are shown.
+        /// The sentence to show to the player.
         message: String,
     },
-    /// A player is out.
+    /// A player has left.
     Left {
-        /// Who.
+        /// The player's number.
         player: PlayerId,
-        /// Why.
+        /// The reason.
         reason: Leave,
-        /// The sentence that they are shown.
+        /// The sentence to show to the player; may be empty.
         message: String,
     },
-    /// A body for players.
+    /// The body of a message.
     Body {
-        /// For whom.
+        /// The recipients.
         to: Target,
-        /// Its kind, which tells the lane.
+        /// The kind of message, which determines its lane.
         kind: Kind,
-        /// Encoded, not deflated.
+        /// The encoded body, not deflated.
         body: Vec<u8>,
     },
-    /// The game has closed its room: everybody is out, and the room does nothing more.
+    /// The game closed the room. All players have left; the room ignores further inputs.
     Ended,
-    /// The game panicked: everybody is out, and the room does nothing more.
+    /// The game panicked. All players have left; the room ignores further inputs.
     Closed,
 }
 
-/// The game's hold on its room.
+/// A game's access to its room: the players, random numbers, and sending messages.
 pub struct Context<G: Game> {
     tick: u32,
     tick_length: std::time::Duration,
@@ -152,63 +152,67 @@ pub struct Context<G: Game> {
 }
 
 impl<G: Game> Context<G> {
-    /// The number of this tick.
+    /// Returns the number of this tick.
     #[must_use]
     pub fn tick(&self) -> u32 {
         self.tick
     }
 
-    /// The length of a tick.
+    /// Returns the length of a tick.
     #[must_use]
     pub fn tick_length(&self) -> std::time::Duration {
         self.tick_length
     }
 
-    /// The players in the room, by number.
+    /// Returns the players in the room, ordered by number.
     pub fn players(&self) -> impl ExactSizeIterator<Item = &Player> {
         self.players.values()
     }
 
-    /// A player of the room.
+    /// Returns a player of the room, or `None` if there is no such player.
     #[must_use]
     pub fn player(&self, player: PlayerId) -> Option<&Player> {
         self.players.get(&player)
     }
 
-    /// How a player is connected; of one who is gone, nothing is known.
+    /// Returns the quality of a player's connection. All zero for a player who is not in the room.
     #[must_use]
     pub fn link(&self, player: PlayerId) -> Link {
         self.players.get(&player).map(|player| player.link).unwrap_or_default()
     }
 
-    /// The room's own random numbers: the same for the same seed and inputs.
+    /// Returns the room's random number generator, seeded with [`RoomInfo::seed`].
     pub fn rng(&mut self) -> &mut Random {
         &mut self.rng
     }
 
-    /// Sends a state to everybody, over the unreliable lane: the newest wins.
+    /// Sends a state to every player, on the unreliable lane: only the newest counts.
     ///
     /// # Errors
-    /// Past 4 KiB encoded ([`limits::STATE_BYTES`]), or where no client could read it: nested deeper than 16
-    /// ([`limits::MSGPACK_DEPTH`]), an integer beyond 2⁵³, a map with other keys than strings and integers. Then
-    /// nothing is sent and the room counts it ([`Room::unsent`]): a game may go on without looking at the error.
+    /// - Encoded, the state exceeds 4 KiB ([`limits::STATE_BYTES`]).
+    /// - It is nested deeper than 16 levels ([`limits::MSGPACK_DEPTH`]).
+    /// - It contains an integer beyond ±2⁵³, or a map with keys other than strings and integers, which JavaScript
+    ///   cannot represent.
+    ///
+    /// On an error nothing is sent. The room counts such messages ([`Room::unsent`]) and the server logs them, so a
+    /// game may ignore the error.
     pub fn state(&mut self, state: &G::State) -> Result<(), SendError> {
         self.send(Target::All, Kind::State, state)
     }
 
-    /// Sends a state to one player.
+    /// Sends a state to one player, on the unreliable lane.
     ///
     /// # Errors
-    /// As [`Context::state`].
+    /// As for [`Context::state`].
     pub fn state_to(&mut self, player: PlayerId, state: &G::State) -> Result<(), SendError> {
         self.send(Target::One(player), Kind::State, state)
     }
 
-    /// Sends an event.
+    /// Sends an event on the given lane.
     ///
     /// # Errors
-    /// Past 4 KiB encoded on the unreliable lane ([`limits::STATE_BYTES`]), 1 MiB on the reliable one
-    /// ([`limits::RELIABLE_EVENT_BYTES`]), or where no client could read it, as [`Context::state`].
+    /// As for [`Context::state`], except that on the reliable lane an event may have 1 MiB
+    /// ([`limits::RELIABLE_EVENT_BYTES`]).
     pub fn event(&mut self, target: Target, event: &G::Event, lane: Lane) -> Result<(), SendError> {
         let kind = match lane {
             Lane::Unreliable => Kind::Event,
@@ -217,45 +221,46 @@ impl<G: Game> Context<G> {
         self.send(target, kind, event)
     }
 
-    /// Sends the inputs of this tick to everybody, their senders included: for games that are simulated in the page.
-    /// Every player gets every tick's inputs once and in order; what is lost on the way is asked for again.
+    /// Sends the inputs of this tick to every player, including their senders, for games that are simulated in the
+    /// browser (lockstep). Clients receive the inputs of every tick once and in order; they request lost ticks again on
+    /// the reliable lane.
     pub fn fan_out_inputs(&mut self) {
         self.fan_out = FanOut::Batch;
     }
 
-    /// The same with `inputs` instead of those of this tick.
+    /// As [`Context::fan_out_inputs`], with other inputs than those of this tick.
     pub(crate) fn fan_out_others(&mut self, inputs: msgpack::Inputs) {
         self.fan_out = FanOut::Others(inputs.finish());
     }
 
-    /// Sends a state or event that is encoded already.
+    /// Sends a state or event that is already encoded.
     pub(crate) fn send_encoded(&mut self, to: Target, kind: Kind, value: &[u8]) {
         let body = msgpack::prefix_tick(self.tick, value);
         self.outputs.push_back(Output::Body { to, kind, body });
     }
 
-    /// From now on these are shown as the players, by number and name, instead of those who are in.
+    /// Presents these players to clients, by number and name, instead of the players in the room.
     pub(crate) fn show_cast(&mut self, cast: BTreeMap<PlayerId, String>) {
         self.cast = Some(cast);
     }
 
-    /// Puts a player out after this tick; `sentence` is what they are shown.
+    /// Removes a player after this tick. `sentence` is shown to the player.
     pub fn kick(&mut self, player: PlayerId, sentence: impl Into<String>) {
         self.kicked.push((player, sentence.into()));
     }
 
-    /// Closes the room after this tick: [`Game::leave`] is called for everybody in it, they are shown `sentence`, and
-    /// the game goes. The next player to join finds a new room of the same name.
+    /// Closes the room after this tick. [`Game::leave`] is called for every player, `sentence` is shown to them, and
+    /// the game is dropped. A later join to the same name creates a new room.
     pub fn close(&mut self, sentence: impl Into<String>) {
         self.closing = Some(sentence.into());
     }
 
-    /// Lets nobody in from now on, or everybody again.
+    /// Locks the room against new players, or unlocks it. Players whose connection was lost can still reconnect.
     pub fn lock(&mut self, locked: bool) {
         self.locked = locked;
     }
 
-    /// Shows the room on `/rooms`, or no longer. It is not shown at first.
+    /// Sets whether the room is listed on `/rooms`. By default it is not.
     pub fn listed(&mut self, listed: bool) {
         self.listed = listed;
     }
@@ -276,21 +281,21 @@ impl<G: Game> Context<G> {
     }
 }
 
-/// Which inputs go to everybody after the tick.
+/// The inputs to send to every player after the tick.
 #[derive(Default)]
 enum FanOut {
     #[default]
     Nothing,
-    /// What the game got.
+    /// The inputs of the batch.
     Batch,
-    /// What it gave instead, encoded.
+    /// Other inputs, encoded.
     Others(Vec<u8>),
 }
 
 enum Change {
     Join(PlayerId, Join),
     Leave(PlayerId, Leave),
-    /// Whether they are connected from now on.
+    /// Whether the player is connected from now on.
     Presence(PlayerId, bool),
     Link(PlayerId, Link),
     External(Vec<u8>),
@@ -304,17 +309,17 @@ pub struct Room<G: Game> {
     max_players: usize,
     next_player: u32,
     changes: VecDeque<Change>,
-    /// Those among `changes`.
+    /// The number of [`Change::External`] in `changes`.
     externals: usize,
     inbox: Inbox,
-    /// The ticks that players ask for, from the first to the last.
+    /// The first and last tick that each player has requested.
     wanted_ticks: BTreeMap<PlayerId, (u32, u32)>,
     history: VecDeque<(u32, Vec<u8>)>,
     history_ticks: usize,
 }
 
 impl<G: Game> Room<G> {
-    /// A room of `game`, without players.
+    /// Returns a room without players.
     #[must_use]
     pub fn new(info: &RoomInfo, game: G, max_players: usize) -> Room<G> {
         let history_ticks = limits::TICK_HISTORY.as_nanos() / info.tick.as_nanos().max(1);
@@ -348,100 +353,100 @@ impl<G: Game> Room<G> {
         }
     }
 
-    /// The game, unless it has panicked.
+    /// Returns the game, or `None` after it has closed the room or panicked.
     #[must_use]
     pub fn game(&self) -> Option<&G> {
         self.game.as_ref()
     }
 
-    /// The players that are in.
+    /// Returns the players in the room.
     pub fn players(&self) -> impl ExactSizeIterator<Item = &Player> {
         self.context.players()
     }
 
-    /// Whether nobody is in or about to come in.
+    /// Returns whether the room has no players and none that are about to join.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.context.players.is_empty() && self.changes.is_empty()
     }
 
-    /// Whether the game lets nobody in.
+    /// Returns whether the game has locked the room.
     #[must_use]
     pub fn is_locked(&self) -> bool {
         self.context.locked
     }
 
-    /// Whether the game wants the room to be shown.
+    /// Returns whether the game wants the room to be listed.
     #[must_use]
     pub fn is_listed(&self) -> bool {
         self.context.listed
     }
 
-    /// The tick that ran last.
+    /// Returns the number of the last tick.
     #[must_use]
     pub fn tick(&self) -> u32 {
         self.context.tick
     }
 
-    /// The newest input of a player that the game has had.
+    /// Returns the sequence number of the player's newest input that was passed to the game.
     #[must_use]
     pub fn consumed(&self, player: PlayerId) -> u32 {
         self.inbox.consumed(player)
     }
 
-    /// How far the room's random numbers have been used, in words of 32 bits.
+    /// Returns the position of the random number generator, in 32-bit words.
     #[must_use]
     pub fn random_numbers_used(&self) -> u128 {
         self.context.rng.used()
     }
 
-    /// Inputs that were dropped because more than [`PerTick::input_backlog`] of one player waited.
+    /// Returns the number of inputs dropped because more than [`PerTick::input_backlog`] of one player were waiting.
     #[must_use]
     pub fn overflowed(&self) -> u64 {
         self.inbox.dropped_inputs()
     }
 
-    /// States and events of the game that were not sent: too long, or no client could read them.
+    /// Returns the number of states and events that were not sent because they were too long or could not be encoded.
     #[must_use]
     pub fn unsent(&self) -> u64 {
         self.context.unsent
     }
 
-    /// Why the last of them was not sent, if one was since this was last asked.
+    /// Returns the last error of a message that was not sent, if there was one since the last call.
     pub fn take_send_error(&mut self) -> Option<SendError> {
         self.context.last_unsent.take()
     }
 
-    /// The last player who was put out because the game can't read what they sent, if one was since this was last
-    /// asked, and why it can't.
+    /// Takes the last player who was removed because the game cannot read their message, and the reason.
     pub fn take_unreadable(&mut self) -> Option<(PlayerId, String)> {
         self.unreadable.take()
     }
 
-    /// Messages from outside that wait for the next tick; a room may be told [`limits::EXTERNAL_BACKLOG`] of them.
+    /// Returns the number of external messages waiting for the next tick. At most [`limits::EXTERNAL_BACKLOG`] may be
+    /// added.
     #[must_use]
     pub fn externals(&self) -> usize {
         self.externals
     }
 
-    /// The number for the next player to join; asking takes it.
+    /// Returns the number for the next player to join. Each call returns a new one.
     pub fn next_player(&mut self) -> PlayerId {
         let player = PlayerId(self.next_player);
         self.next_player += 1;
         player
     }
 
-    /// The players are numbered from `first` on, instead of from 1.
+    /// Numbers players from `first` instead of from 1.
     pub(crate) fn number_players_from(&mut self, first: u32) {
         self.next_player = first;
     }
 
-    /// Who is to be shown as the players, where that has changed and they aren't those who are in.
+    /// Returns the players to present to clients, if they have changed and differ from those in the room.
     pub(crate) fn poll_cast(&mut self) -> Option<BTreeMap<PlayerId, String>> {
         self.context.cast.take()
     }
 
-    /// Tells the room something: the one way in. The journal of a room is what passes here.
+    /// Handles an input. This is the only way in: a room's journal records exactly the inputs passed here.
     pub fn handle_input(&mut self, input: Input) {
         if self.game.is_none() {
             return;
@@ -464,7 +469,7 @@ impl<G: Game> Room<G> {
             Input::Input { player, number, value } => self.inbox.push_input(player, number, value),
             Input::Command { player, value } => {
                 if let Err(Flood) = self.inbox.push_command(player, value) {
-                    // They are on their way out, and nothing more of them is heard.
+                    // The player is about to be removed; ignore their further messages.
                     self.inbox.close(player);
                     self.changes.push_back(Change::Leave(player, Leave::Flood));
                 }
@@ -473,7 +478,7 @@ impl<G: Game> Room<G> {
         }
     }
 
-    /// The next thing the room has to say.
+    /// Returns the next output.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.context.outputs.pop_front()
     }
@@ -559,7 +564,7 @@ impl<G: Game> Room<G> {
                 Output::Refused { player, code: ErrorCode::Refused, message: refusal.to_string() }
             }
         };
-        // The reply precedes whatever the game sent while it decided.
+        // The reply precedes messages that the game sent during `join`.
         self.context.outputs.insert(before, reply);
     }
 
@@ -588,10 +593,10 @@ impl<G: Game> Room<G> {
         }
     }
 
-    /// What the game gets this tick, in order of arrival, and the messages from which it was decoded. A message that
-    /// the game's types can't hold puts its sender out.
+    /// Returns the messages of this tick in order of arrival, decoded and raw. A message that cannot be decoded as the
+    /// game's type removes its sender.
     fn take_batch(&mut self) -> (Vec<Incoming<G>>, Vec<(PlayerId, Message)>) {
-        // Before the first tick is fanned out it is not known whether the game fans out.
+        // Whether the game fans out its inputs is unknown until it has done so once.
         let input_bytes = if self.history.is_empty() { usize::MAX } else { limits::FAN_OUT_BYTES };
         let mut messages = self.inbox.take(input_bytes);
         let mut batch = Vec::with_capacity(messages.len());
@@ -621,7 +626,7 @@ impl<G: Game> Room<G> {
 
     fn fan_out(&mut self, inputs: Vec<u8>) {
         let tick = self.context.tick;
-        // Ticks that the room skipped had no inputs; the record says so, or clients would ask for them for ever.
+        // Skipped ticks had no inputs. Without entries for them, clients would request them forever.
         if let Some(&(newest, _)) = self.history.back() {
             for skipped in newest.saturating_add(1).max(tick.saturating_sub(self.history_span()))..tick {
                 self.history.push_back((skipped, msgpack::Inputs::default().finish()));
@@ -633,8 +638,8 @@ impl<G: Game> Room<G> {
         }
         let newest_alone = self.history.back().map_or(0, |(_, inputs)| inputs.len()) + limits::BODY_PREFIX_BYTES;
         if newest_alone > limits::UNRELIABLE_BODY_BYTES {
-            // Only the first tick that is fanned out can be larger than the lane carries: each client asks for it on
-            // the reliable lane when it sees the next.
+            // Only the first fanned-out tick can exceed the unreliable lane's limit: clients request it on the reliable
+            // lane when they receive the next.
             return;
         }
         let window = self.history.iter().rev().take(limits::TICK_WINDOW).map(|(_, inputs)| inputs.as_slice());
@@ -652,7 +657,7 @@ impl<G: Game> Room<G> {
         }
     }
 
-    /// Always answers, with fewer ticks or none where the record doesn't reach: a client must learn what it lost.
+    /// Always answers, even with fewer ticks or none, so that the client learns which ticks are lost.
     fn answer_ticks(&mut self, player: PlayerId, first: u32, last: u32) {
         let oldest = self.history.front().map_or(self.context.tick.saturating_add(1), |&(oldest, _)| oldest);
         let start = first.max(oldest);
@@ -684,7 +689,7 @@ impl<G: Game> Room<G> {
     }
 }
 
-/// The inputs of a batch as they are fanned out.
+/// Encodes the inputs of a batch for fan-out.
 fn encode_inputs(messages: &[(PlayerId, Message)]) -> Vec<u8> {
     let mut inputs = msgpack::Inputs::default();
     for (player, message) in messages {

@@ -1,4 +1,4 @@
-//! YAML that people write by hand: every value with its place, and every mistake with what may have been meant.
+//! YAML written by hand: keeps the place of every value, and suggests corrections in errors.
 
 use std::fmt;
 
@@ -7,12 +7,12 @@ use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde_json::{Number, Value};
 use serde_saphyr::{Error, Spanned};
 
-/// Of what a user may mistype, so many letters off is still taken for it.
+/// The maximum edit distance of a suggestion.
 const TYPING_ERRORS: usize = 3;
-/// Values that aliases may stand for in one document.
+/// The maximum number of values that aliases may stand for in a document.
 const ALIASED: usize = 20_000;
 
-/// What serde found wrong, and where, in one sentence; `variant` is what the variants of its enums are called.
+/// Returns serde's error with its place, as a sentence; `variant` is the name for variants of its enums.
 pub(crate) fn sentence(error: &Error, variant: &str) -> String {
     let error = error.without_snippet();
     let what = match error {
@@ -24,7 +24,7 @@ pub(crate) fn sentence(error: &Error, variant: &str) -> String {
     match error.location() {
         Some(at) if at.line() > 0 => {
             let place = format!("line {}, column {}", at.line(), at.column());
-            // Some sentences end with it.
+            // Some of serde's messages end with the place.
             let what = what.strip_suffix(&format!(" at {place}")).unwrap_or(&what);
             format!("{place}: {what}")
         }
@@ -32,7 +32,7 @@ pub(crate) fn sentence(error: &Error, variant: &str) -> String {
     }
 }
 
-/// That there is no such thing, and what there is.
+/// Returns the error for an unknown name, with a suggestion and the known names.
 pub(crate) fn unknown(what: &str, name: &str, known: &[&str]) -> String {
     let nearest = known
         .iter()
@@ -47,17 +47,17 @@ pub(crate) fn unknown(what: &str, name: &str, known: &[&str]) -> String {
     }
 }
 
-/// Where something stands.
+/// The place of a value.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
-    /// Which document it is, where that has to be said.
+    /// The name of the document, if there are several.
     document: Option<&'static str>,
     line: u64,
     column: u64,
 }
 
 impl Place {
-    /// That sentence, with the place before it.
+    /// Returns an error sentence that begins with this place.
     pub(crate) fn mistake(self, sentence: impl fmt::Display) -> String {
         let Place { document, line, column } = self;
         let document = document.map(|name| format!("{name}, ")).unwrap_or_default();
@@ -90,13 +90,13 @@ pub(crate) struct Entry {
 }
 
 impl Node {
-    /// Reads a document, which `document` names where there is more than one; at most 64 levels deep.
+    /// Parses a document, at most 64 levels deep. `document` is its name if there are several.
     ///
     /// # Errors
-    /// Where it is no YAML, or means more than is in it: a sentence with the place.
+    /// The text is not valid YAML, or its aliases expand too far: a sentence with the place.
     pub(crate) fn parse(yaml: &str, document: Option<&'static str>) -> Result<Node, String> {
         let mut options = serde_saphyr::Options::default();
-        // As in YAML 1.2: "y" and "no" are texts.
+        // As in YAML 1.2, "y" and "no" are texts.
         options.strict_booleans = true;
         options.alias_limits.max_total_replayed_events = ALIASED;
         let mut node: Node = serde_saphyr::from_str_with_options(yaml, options).map_err(|error| {
@@ -121,7 +121,7 @@ impl Node {
         }
     }
 
-    /// Puts `over` in its place; of two maps what `over` doesn't have stays.
+    /// Replaces this value with `over`; maps are merged.
     pub(crate) fn merge(&mut self, over: Node) {
         match (&mut self.kind, over) {
             (Kind::Map(entries), Node { kind: Kind::Map(others), .. }) => {
@@ -140,7 +140,7 @@ impl Node {
         self.place.mistake(sentence)
     }
 
-    /// That something else was expected here.
+    /// Returns the error that something else was expected here.
     pub(crate) fn unexpected(&self, expected: &str) -> String {
         let found = match &self.kind {
             Kind::Null => "nothing".to_owned(),
@@ -151,10 +151,10 @@ impl Node {
             Kind::List(_) => "a list".to_owned(),
             Kind::Map(_) => "a map".to_owned(),
         };
-        self.mistake(format!("expected {expected}, and found {found}"))
+        self.mistake(format!("expected {expected}, but found {found}"))
     }
 
-    /// The same without places, for each text what `text` makes of it.
+    /// Converts to JSON, with each text transformed by `text`.
     pub(crate) fn to_json(&self, text: &mut impl FnMut(&Node, &str) -> Result<(), String>) -> Result<Value, String> {
         Ok(match &self.kind {
             Kind::Null => Value::Null,
@@ -183,7 +183,7 @@ impl<'de> Deserialize<'de> for Node {
     }
 }
 
-/// What a node holds.
+/// The content of a node.
 struct Bare(Kind);
 
 impl<'de> Deserialize<'de> for Bare {
@@ -227,7 +227,7 @@ impl<'de> Visitor<'de> for BareVisitor {
 
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<Kind, E> {
         let number = Number::from_f64(value);
-        number.map(Kind::Number).ok_or_else(|| E::custom(format!("{value} is no number to reckon with")))
+        number.map(Kind::Number).ok_or_else(|| E::custom(format!("{value} is not a finite number")))
     }
 
     fn visit_str<E>(self, value: &str) -> Result<Kind, E> {

@@ -115,7 +115,7 @@ const svg =
   `<title>Age of the newest state of a game at a player, per server, on a link that loses packets</title>` +
   `<style>${style.trim()}</style><rect width="${width}" height="${height}" rx="8" fill="#fff"/>` +
   `${parts.join("\n")}\n</svg>\n`;
-writeFileSync(flagged("output") ?? path.join(import.meta.dirname, "comparison.svg"), svg);
+writeFileSync(flagged("output") ?? path.join(import.meta.dirname, "../../docs/src/images/comparison.svg"), svg);
 
 function flagged(name) {
   return process.argv.find((argument) => argument.startsWith(`--${name}=`))?.split("=")[1];

@@ -1,5 +1,4 @@
 import { writeFile } from "node:fs/promises";
-import { bundle, bundlePath, noticePath, notice } from "./bundle.mjs";
+import { outputs } from "./bundle.mjs";
 
-await writeFile(bundlePath, await bundle());
-await writeFile(noticePath, await notice());
+for (const [path, content] of Object.entries(await outputs())) await writeFile(path, content);

@@ -1,26 +1,53 @@
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
+import { minify } from "terser";
 
 const path = (relative) => fileURLToPath(new URL(`../${relative}`, import.meta.url));
+const text = (relative) => readFile(path(relative), "utf8");
 
-export const bundlePath = path("dist/rtcade.js");
-export const noticePath = path("dist/LICENSE-fflate");
-
-/** The bytes that belong in `bundlePath`. */
-export async function bundle() {
+const bundle = async (options) => {
   const { outputFiles } = await build({
     absWorkingDir: path("."),
     entryPoints: ["src/index.js"],
+    outfile: "dist/index.js",
     bundle: true,
-    minify: true,
     format: "esm",
-    target: "es2022",
     banner: { js: "/*! rtcade: MIT OR Apache-2.0; with fflate: see LICENSE-fflate */" },
     write: false,
+    ...options,
   });
-  return outputFiles[0].contents;
+  return outputFiles.map((file) => file.text);
+};
+
+/** What a server serves as it is: without a source map, which the server has not. */
+async function served() {
+  const [code] = await bundle({ target: "es2022", minifySyntax: true });
+  const minified = await minify(code, { module: true, ecma: 2022, compress: { passes: 3 } });
+  return `${minified.code}\n`;
 }
 
-/** The licence of what is bundled, which must travel with it. */
-export const notice = () => readFile(path("node_modules/fflate/LICENSE"));
+/** What bundlers take, which minify it themselves: in the newest syntax that webpack 4 parses. */
+const packaged = () => bundle({ target: "es2019", sourcemap: true });
+
+export const servedPath = path("dist/rtcade.js");
+
+/** The generated files that are committed. */
+export async function outputs() {
+  const [, code] = await packaged();
+  return {
+    [servedPath]: await served(),
+    [path("dist/index.js")]: code,
+    [path("dist/LICENSE-fflate")]: await text("node_modules/fflate/LICENSE"),
+  };
+}
+
+/** Those that the tarball has on top of them. */
+export async function packedOutputs() {
+  const [sourceMap] = await packaged();
+  return {
+    [path("dist/index.js.map")]: sourceMap,
+    [path("LICENSE-APACHE")]: await text("../LICENSE-APACHE"),
+    [path("LICENSE-MIT")]: await text("../LICENSE-MIT"),
+  };
+}

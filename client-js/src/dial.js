@@ -1,5 +1,13 @@
 import { channelError, closure, signalingError } from "./error.js";
+import { OFFER_PATIENCE, RELIABLE_UP_BYTES, TICK_MS_MAX } from "./limits.js";
 import { prepareOffer } from "./peer.js";
+
+export const LEAVE = '{"a":"leave"}';
+
+/** JSON with U+FFFD for each half of a surrogate pair, which a server can't read. */
+export const toJson = (value) =>
+  JSON.stringify(value).replace(/\\(\\|ud[89a-f]..)/g, (escape, escaped) => (escaped === "\\" ? escape : "\ufffd"));
+export const fits = (text) => new TextEncoder().encode(text).length <= RELIABLE_UP_BYTES;
 
 const parse = (text) => {
   try {
@@ -8,68 +16,121 @@ const parse = (text) => {
     return {};
   }
 };
-const isReply = (d) =>
-  [d?.player, d?.tick, d?.inputSeq].every(Number.isInteger) && d.tickMs > 0 && Array.isArray(d.sessions);
+const isU32 = (n) => n >>> 0 === n;
+const isText = (value) => typeof value === "string";
+export const isSession = (session) =>
+  isU32(session?.player) && [session.name, session.userId, session.socketId].every((x) => x == null || isText(x));
+const isReply = (d, isNew) =>
+  [d?.player, d?.tick, d?.inputSeq].every(isU32) &&
+  (isNew || [d.last, d.reliableSeq].every(isU32)) &&
+  [d.socketId, d.resume].every(isText) &&
+  d.tickMs > 0 &&
+  d.tickMs <= TICK_MS_MAX &&
+  Array.isArray(d.sessions) &&
+  d.sessions.every(isSession);
 
 /**
- * Opens a websocket and asks for a place in the room: for that of `ticket` (`{socketId, resume, last}`) where there is
- * one, and where that is not known any more, or there is none, for a new one with the data `join`. A new one, and an old
- * one if `offering`, comes with an offer.
+ * Opens a websocket and asks for a place in the room: for that of `ticket()` (`{socketId, resume, last}`) where there is
+ * one, and where that is not known any more, or there is none, for a new one with the data `join` and the token of
+ * `bearer`. A new one, and an old one if `offering`, comes with an offer; an old one if `isFirst` with the token too.
  *
  * @param done called with `{socket, reply, isNew, peer, obstacle}`, while the websocket has not brought anything else
- * @param failed called with `{error, closing, wait}`: `closing` says what has ended and whether to try again, `wait` when
- *   (in ms), where the server says so
- * @returns what breaks it off
- * @throws where `url` is none
+ * @param failed called, never before this returns, with `{error, closing, wait}`: `closing` says what has ended and
+ *   whether to try again, `wait` when (in ms), where the server says so
+ * @returns what breaks it off, and leaves the place if its argument is true; gives whether one was asked for
  */
-export function dial(env, { url, join, ticket, offering, timeout }, done, failed) {
-  const socket = new env.WebSocket(url);
-  socket.binaryType = "arraybuffer";
+export function dial(env, { url, join, bearer, ticket, isFirst, offering, timeout }, done, failed) {
   let offer;
+  let token;
   let prepared = {};
+  let isOpen = false;
+  let isIdentifying = false;
+  let asked;
   let isSettled = false;
-  const prepare = () => (offer ??= prepareOffer(env));
-  if (offering || !ticket) prepare();
+  const prepare = () => (offer ??= prepareOffer(env, OFFER_PATIENCE));
 
   const settle = () => {
     isSettled = true;
     env.clearTimeout(timer);
     socket.onopen = socket.onmessage = socket.onclose = null;
   };
-  const breakOff = (closeCode) => {
+  const breakOff = (isOver) => {
     settle();
-    socket.close(closeCode);
-    offer?.then(({ peer }) => peer?.close());
+    if (isOver && asked) socket.send(LEAVE);
+    socket.close(isOver ? 1000 : undefined);
+    offer?.cancel();
+    return Boolean(asked);
   };
-  const fail = (code, sentence, { wait, retry = wait !== undefined, closeCode = 4100 } = {}) => {
-    breakOff();
+  const fail = (code, sentence, { wait, retry = wait !== undefined, closeCode = 4100, isOver } = {}) => {
+    if (isSettled) return;
+    breakOff(isOver);
     const error = signalingError(code, sentence);
-    failed({ error, closing: { code: closeCode, reason: code, message: error.message, retry }, wait });
+    failed({ error, closing: { code: closeCode, reason: error.code, message: error.message, retry }, wait });
   };
-  const timer = env.setTimeout(() => fail("timeout", "", { retry: true, closeCode: 1006 }), timeout);
-  const ask = async (action, details) => {
-    prepared = (await offer) ?? prepared;
-    if (!isSettled) socket.send(JSON.stringify({ a: action, d: { version: 0, ...details, sdp: prepared.sdp } }));
+  const later = { retry: true, closeCode: 1006 };
+  const expire = () =>
+    fail(isIdentifying ? "bearer" : "timeout", "", { ...later, isOver: asked === "join" });
+  const identify = () =>
+    (token ??= (async () => (typeof bearer === "function" ? bearer() : bearer))().catch(() => fail("bearer", "", later)));
+
+  const ask = async (action, details, isBearing) => {
+    prepared = (await offer?.result) ?? prepared;
+    isIdentifying = isBearing;
+    const shown = isBearing ? await identify() : undefined;
+    isIdentifying = false;
+    if (isSettled) return;
+    const bearer = isText(shown) ? shown : undefined;
+    const request = (sdp) => toJson({ a: action, d: { version: 0, ...details, bearer, sdp } });
+    let text = request(prepared.sdp);
+    if (prepared.sdp && !fits(text)) {
+      // It can follow by itself.
+      offer.cancel();
+      prepared = {};
+      text = request();
+    }
+    if (!fits(text)) return fail("too_large");
+    asked = action;
+    socket.send(text);
   };
+
+  let socket;
+  let timer;
+  try {
+    socket = new env.WebSocket(url);
+  } catch {
+    socket = { close() {} };
+    timer = env.setTimeout(() => fail("bad_address"), 0);
+    return breakOff;
+  }
+  timer = env.setTimeout(expire, timeout);
+  socket.binaryType = "arraybuffer";
+  if (offering) prepare();
+  if (isFirst) identify();
 
   socket.onclose = ({ code: closeCode, reason: text }) => {
     const { reason, message, retry } = closure(closeCode, text);
-    fail(reason, reason === "unreachable" ? "" : message, { retry, closeCode });
+    fail(reason, reason === "unreachable" && !isOpen ? "" : message, { retry, closeCode });
   };
-  socket.onopen = () => (ticket ? ask("reconnect", ticket) : ask("join", join));
+  socket.onopen = () => {
+    isOpen = true;
+    const known = ticket();
+    return known ? ask("reconnect", known, isFirst) : ask("join", join, true);
+  };
   socket.onmessage = ({ data }) => {
-    const { a: action, s: success, d: reply, e: code = "internal", m: sentence, ...rest } = parse(data);
-    const isNew = action === "joinR";
-    if (!isNew && action !== "reconnectR") return;
+    const { a: action, s: success, d: reply, e: code, m: sentence, ...rest } = parse(data);
+    // A request that the server could not take apart is refused without its name.
+    if (!asked || (action !== `${asked}R` && action !== "R")) return;
+    const isNew = asked === "join";
     if (!success) {
       if (!isNew && (code === "no_such_session" || code === "unauthorized")) {
+        asked = undefined;
         prepare();
-        return ask("join", join);
+        return ask("join", join, true);
       }
-      const asked = rest.retryAfter ?? reply?.retryAfter;
-      return fail(code, sentence, { wait: asked >= 0 ? asked : undefined });
+      const wait = rest.retryAfter ?? reply?.retryAfter;
+      return fail(code, sentence, { wait: wait >= 0 ? wait : undefined });
     }
-    if (!isReply(reply)) return fail("version_mismatch");
+    if (!isReply(reply, isNew)) return fail("version_mismatch", "", { isOver: isNew });
     settle();
     const { peer, obstacle } = prepared;
     const { e = "bad_sdp", m } = reply.sdpError ?? {};

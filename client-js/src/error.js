@@ -9,20 +9,30 @@ export class RtcadeError extends Error {
 }
 
 const SIGNALING = {
+  aborted: "Connecting was cancelled.",
+  bad_address: "This is not the address of a room. Use one such as /r/lobby or https://example.com/r/lobby.",
+  bad_value: "The player's data can't be sent as JSON. Use plain values, without cycles.",
+  bearer: "This page could not get a token. Sign in and try again.",
+  mixed_content: "A page over https can't reach a server over http. Use an https address.",
+  policy: "The server does not allow this connection. Ask who runs it.",
   timeout: "The server did not answer in time. Check your connection and try again.",
+  too_large: "The request to join has more than 16 KiB. Send less data.",
   unreachable: "The server could not be reached. Check your connection and try again.",
-  unsupported: "This browser has no websockets.",
-  version_mismatch: "The server speaks another version. Reload the page.",
+  unsupported: "This browser has no websockets. Use another browser.",
+  version_mismatch: "The server's answer can't be read. Reload the page.",
 };
+const text = (value) => (typeof value === "string" && value.trim() ? value : undefined);
 
 export const signalingError = (code, message) =>
   new RtcadeError(
     code === "refused" ? "game" : "signaling",
-    code,
-    message || SIGNALING[code] || `The server refused: ${code}.`,
+    text(code) ?? "internal",
+    text(message) ?? SIGNALING[code] ?? `The server refused: ${text(code) ?? "internal"}.`,
   );
 
 const OBSTACLE = {
+  offer: "The browser could not prepare a data channel.",
+  unsupported: "This browser allows no WebRTC.",
   ice: "UDP to the server is blocked.",
   dtls: "UDP to the server could not be secured.",
   channel: "The data channel to the server closed.",
@@ -31,9 +41,8 @@ const OBSTACLE = {
 export const channelError = (stage, code, message) =>
   new RtcadeError(
     stage,
-    code,
-    (message || (code === "unsupported" ? "This browser allows no WebRTC." : OBSTACLE[stage])) +
-      " The game goes on over the websocket, perhaps slower.",
+    text(code) ?? "internal",
+    `${text(message) ?? OBSTACLE[code] ?? OBSTACLE[stage]} The game goes on over the websocket, perhaps slower.`,
   );
 
 /** What became of a player and whether to join again, in the order of the close codes from 4000. */
@@ -41,25 +50,28 @@ const GOODBYES = [
   ["left", "You left the room."],
   ["closed", "The server closed the connection.", true],
   ["timeout", "The server did not hear from you in time.", true],
-  ["kicked", "You were put out of the room."],
+  ["kicked", "You were removed from the room."],
   ["flood", "This page sent too much. Reload the page."],
-  ["bad_frame", "This page sent nonsense. Reload the page."],
+  ["bad_frame", "This page sent a message that the server can't read. Reload the page."],
   ["replaced", "You are playing in another window."],
   ["room_closed", "The room was closed.", true],
   ["shutdown", "The server is going down.", true],
 ];
 const LOST = ["unreachable", "The connection to the server was lost.", true];
 const REFUSED = 4100;
+/** Close codes of RFC 6455 §7.4.1 that would be the same at the next try. */
+const POLICIES = { 1008: "policy", 1009: "too_large" };
 
 /** What a closed websocket means, from its close code and the text beside it. */
-export function closure(code, text) {
-  const known = GOODBYES[code === 1000 ? 0 : code - 4000] ?? LOST;
-  const [reason, sentence, retry = false] =
-    code === REFUSED ? [text, `The server refused: ${text}.`, text === "rate_limited"] : known;
+export function closure(code, said) {
+  const refusal = code === REFUSED ? (text(said) ?? "internal") : POLICIES[code];
+  const [reason, sentence, retry = false] = refusal
+    ? [refusal, signalingError(refusal).message, refusal === "rate_limited"]
+    : (GOODBYES[code === 1000 ? 0 : code - 4000] ?? LOST);
   return {
     code,
     reason,
-    message: (text && text !== reason ? text : sentence) + (retry ? " Try to join again." : ""),
+    message: (text(said) && said !== reason ? said : sentence) + (retry ? " Try to join again." : ""),
     retry,
   };
 }

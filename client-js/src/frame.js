@@ -26,14 +26,26 @@ const PARTED = 0x10;
 
 const isReliable = (kind) => kind >= COMMAND;
 const bodyLimit = (kind) => (isReliable(kind) ? RELIABLE_DOWN_BYTES : UNRELIABLE_BODY_BYTES);
-const u16 = (n) => [n & 0xff, (n >>> 8) & 0xff];
-const u32 = (n) => [...u16(n), ...u16(n >>> 16)];
+const getU16 = (bytes, at) => bytes[at] | (bytes[at + 1] << 8);
+const getU32 = (bytes, at) => getU16(bytes, at) + getU16(bytes, at + 2) * 0x10000;
+
+/** The frame with `width` bytes for each of two numbers, taken modulo what these hold. */
+const frame = (kind, first, second, width, body) => {
+  const bytes = new Uint8Array(1 + 2 * width + body.length);
+  bytes[0] = kind;
+  for (let n = 0; n < width; n++) {
+    bytes[1 + n] = first >>> (8 * n);
+    bytes[1 + width + n] = second >>> (8 * n);
+  }
+  bytes.set(body, 1 + 2 * width);
+  return bytes;
+};
 
 /** An unreliable frame; `seq` and `ack` are taken modulo 2^16. */
-export const unreliableFrame = (kind, seq, ack, body) => Uint8Array.from([kind, ...u16(seq), ...u16(ack), ...body]);
+export const unreliableFrame = (kind, seq, ack, body) => frame(kind, seq, ack, 2, body);
 
 /** A reliable frame. */
-export const reliableFrame = (kind, seq, tick, body) => Uint8Array.from([kind, ...u32(seq), ...u32(tick), ...body]);
+export const reliableFrame = (kind, seq, tick, body) => frame(kind, seq, tick, 4, body);
 
 /**
  * Takes a frame from the server apart: `{kind, deflated, part: null | {index, count}, seq, ack | tick, body}`, where
@@ -55,17 +67,16 @@ export function decodeFrame(bytes, overWebsocket) {
   if (bytes.length < headerBytes) fail("truncated");
   const body = bytes.subarray(headerBytes);
   if (body.length > (parted ? PART_BODY_BYTES : bodyLimit(kind))) fail("too_large");
-  const view = new DataView(bytes.buffer, bytes.byteOffset);
-  const frame = { kind, deflated, part: null, body };
-  if (reliable) return { ...frame, seq: view.getUint32(1, true), tick: view.getUint32(5, true) };
+  if (reliable) return { kind, deflated, part: null, seq: getU32(bytes, 1), tick: getU32(bytes, 5), body };
 
+  let part = null;
   if (parted) {
     const index = bytes[1] >> 4;
     const count = (bytes[1] & 0x0f) + 1;
     if (count < 2 || count > FRAME_PARTS || index >= count) fail("part");
-    frame.part = { index, count };
+    part = { index, count };
   }
-  return { ...frame, seq: view.getUint16(headerBytes - 4, true), ack: view.getUint16(headerBytes - 2, true) };
+  return { kind, deflated, part, seq: getU16(bytes, headerBytes - 4), ack: getU16(bytes, headerBytes - 2), body };
 }
 
 /**
@@ -86,9 +97,16 @@ export function createAssembler() {
       parts = [];
     }
     // Parts that don't belong together are caught when the body is read.
-    parts[index] = [...frame.body];
+    parts[index] = frame.body;
     const present = parts.filter(Boolean);
-    return present.length === count ? { ...frame, body: Uint8Array.from(present.flat()) } : undefined;
+    if (present.length !== count) return undefined;
+    const body = new Uint8Array(present.reduce((bytes, { length }) => bytes + length, 0));
+    let at = 0;
+    for (const part of present) {
+      body.set(part, at);
+      at += part.length;
+    }
+    return { ...frame, body };
   };
 }
 

@@ -1,4 +1,4 @@
-import { dial } from "./dial.js";
+import { dial, fits, toJson } from "./dial.js";
 import { RtcadeError, signalingError } from "./error.js";
 import { COMEBACK_TIMEOUT, PACE_JITTER, SIGNALING_TIMEOUT } from "./limits.js";
 import { createRoom } from "./room.js";
@@ -27,47 +27,86 @@ const environment = (options) => ({
   random: Math.random,
   page: globalThis,
   storage: tabStorage(),
-  ...options,
+  ...Object.fromEntries(Object.entries(options ?? {}).filter(([, option]) => option !== undefined)),
 });
 
+/** @throws where it is none */
 function roomUrl(url) {
   const here = globalThis.location?.href;
   const resolved = new URL(url ?? here, here);
   resolved.protocol = resolved.protocol.replace("http", "ws");
   resolved.hash = "";
+  if (!/^wss?:$/.test(resolved.protocol)) throw new TypeError(resolved.protocol);
   return resolved;
 }
+/** Browsers differ in how they refuse it, and in the servers for which they allow it. */
+const isMixed = ({ protocol }) => protocol === "ws:" && globalThis.location?.protocol === "https:";
 
-export function connect(url, options = {}) {
-  return new Promise((resolve, reject) => {
-    // What can't be sent is an error now, not a server that does not answer.
-    JSON.stringify(options.data);
+export const connect = (url, options) =>
+  new Promise((resolve, reject) => {
     const env = environment(options);
-    const { room: roomId, name, bearer, appVersion, data } = options;
-    if (!env.WebSocket) return reject(signalingError("unsupported"));
-    let tickets;
+    const { room: roomId, name, bearer, appVersion, data, signal } = env;
+    const refuse = (code) => reject(signalingError(code));
+    if (signal?.aborted) return refuse("aborted");
+    if (!env.WebSocket) return refuse("unsupported");
+    let address;
+    let identity;
     try {
-      const address = roomUrl(url);
-      const target = {
-        url: address.href,
-        join: { roomId, bearer, appVersion, name, data },
-        roomName: roomId ?? address.pathname.split("/").pop(),
-      };
-      tickets = createTicketKeeper(env.storage, `rtcade ${target.url} ${roomId ?? ""}`);
-      const endsAt = env.now() + COMEBACK_TIMEOUT;
-      const joined = (first) => resolve(createRoom(env, target, tickets, first));
-      const failed = ({ error, closing, wait }) => {
-        const delay = wait + env.random() * PACE_JITTER;
-        if (env.now() + delay < endsAt) return env.setTimeout(attempt, delay);
-        tickets.release(!closing.retry);
-        reject(error);
-      };
-      const attempt = () =>
-        dial(env, { ...target, ticket: tickets.read(), offering: true, timeout: SIGNALING_TIMEOUT }, joined, failed);
-      attempt();
+      identity = toJson({ roomId, appVersion, name, data });
     } catch {
-      tickets?.release();
-      reject(signalingError("unreachable", "This is not the address of a room."));
+      return refuse("bad_value");
     }
+    if (!fits(identity)) return refuse("too_large");
+    try {
+      address = roomUrl(url);
+    } catch {
+      return refuse("bad_address");
+    }
+
+    const target = {
+      url: address.href,
+      // As it is now: the page may go on using its own.
+      join: JSON.parse(identity),
+      bearer,
+      roomName: roomId ?? address.pathname.split("/").pop(),
+    };
+    const tickets = createTicketKeeper(env.storage, `rtcade ${target.url} ${roomId ?? ""}`, identity);
+    let breakOff;
+    let retryTimer;
+    let isLate = false;
+    const endsAt = env.now() + COMEBACK_TIMEOUT;
+    // Ends what a clock that stands still would not.
+    const endTimer = env.setTimeout(() => (isLate = true), COMEBACK_TIMEOUT);
+    const settle = () => {
+      env.clearTimeout(endTimer);
+      env.clearTimeout(retryTimer);
+      signal?.removeEventListener("abort", abort);
+    };
+    const abort = () => {
+      settle();
+      tickets.release(breakOff?.(true));
+      refuse("aborted");
+    };
+    const joined = (first) => {
+      settle();
+      resolve(createRoom(env, target, tickets, first));
+    };
+    const failed = ({ error, closing, wait }) => {
+      breakOff = undefined;
+      const delay = wait + env.random() * PACE_JITTER;
+      if (!isLate && env.now() + delay < endsAt) {
+        retryTimer = env.setTimeout(attempt, delay);
+        return;
+      }
+      settle();
+      tickets.release(!closing.retry);
+      if (isMixed(address) && /^(unreachable|bad_address)$/.test(error.code)) refuse("mixed_content");
+      else reject(error);
+    };
+    const attempt = () => {
+      const how = { ...target, ticket: tickets.read, isFirst: true, offering: true, timeout: SIGNALING_TIMEOUT };
+      breakOff = dial(env, how, joined, failed);
+    };
+    signal?.addEventListener("abort", abort);
+    attempt();
   });
-}

@@ -19,6 +19,8 @@ import { createInputWindow } from "./inputs.js";
 import {
   INPUT_INTERVAL,
   INPUT_REPEAT,
+  INPUT_WINDOW,
+  PART_BODY_BYTES,
   RELIABLE_UP_BYTES,
   REPEATED_PER_TICK,
   UNACKNOWLEDGED_BYTES,
@@ -29,6 +31,10 @@ import { createTickOrder } from "./ticks.js";
 
 /** An array of one 64-bit number. */
 const PING_BYTES = 10;
+/** Two arrays, and a number of 32 bits. */
+const INPUTS_HEAD_BYTES = 7;
+/** Windows of inputs that leave before their time: as many wait in the server, beside those of its next tick. */
+const WINDOWS_AHEAD = 3;
 
 const isNewer = (tick, than) => ((tick - than) | 0) > 0;
 const namedInputs = (lists) =>
@@ -55,6 +61,10 @@ export function createLanes({ now, setTimeout, clearTimeout }, reply, emit, tran
   let flushTimer;
   let flushedAt = -Infinity;
   let waiting = 0;
+  /** Inputs that no frame has carried, their bytes, and the frames that left early so that more have room. */
+  let unsent = 0;
+  let unsentBytes = 0;
+  let ahead = 0;
 
   /** Reliable frames that the server has not acknowledged, and how many of them this websocket has taken. */
   let kept = [];
@@ -71,13 +81,18 @@ export function createLanes({ now, setTimeout, clearTimeout }, reply, emit, tran
   };
   const flushIn = (wait) => {
     clearTimeout(flushTimer);
-    flushTimer = setTimeout(flush, wait);
+    flushTimer = setTimeout(flushInTime, wait);
   };
   const flush = () => {
     flushedAt = now();
+    unsent = unsentBytes = 0;
     sendUnreliable(INPUT, inputs.body());
     onInputs(true);
     flushIn(INPUT_REPEAT);
+  };
+  const flushInTime = () => {
+    ahead = 0;
+    flush();
   };
 
   const sendKept = () => {
@@ -175,10 +190,18 @@ export function createLanes({ now, setTimeout, clearTimeout }, reply, emit, tran
     },
 
     send(encoded) {
+      const isFull = unsent === INPUT_WINDOW || unsentBytes + encoded.length > PART_BODY_BYTES - INPUTS_HEAD_BYTES;
+      if (isFull && ahead < WINDOWS_AHEAD) {
+        ahead++;
+        flush();
+      }
       waiting = inputs.push(encoded);
+      unsent++;
+      unsentBytes += encoded.length;
       const wait = flushedAt + INPUT_INTERVAL - now();
-      if (wait > 0) flushIn(wait);
-      else flush();
+      if (wait <= 0) flushInTime();
+      // Not each time: where the clock stands still, the wait would begin anew with each input.
+      else if (unsent === 1) flushIn(Math.min(wait, INPUT_INTERVAL));
     },
 
     command(encoded) {

@@ -19,6 +19,8 @@ export const UNACKNOWLEDGED_BYTES = 64 * 1024;
 /** Commands sent again per tick: the server takes 16. */
 export const REPEATED_PER_TICK = 4;
 export const TICKS_PER_REQUEST = 310;
+/** The longest tick that a server may name. */
+export const TICK_MS_MAX = 60_000;
 
 /** Nesting of one value of a game; what stands around it in a body comes on top. */
 export const MSGPACK_DEPTH = 16;
@@ -35,6 +37,8 @@ export const CHANNEL_BACKLOG = 32 * 1024;
 export const SOCKET_BACKLOG = 64 * 1024;
 
 export const SIGNALING_TIMEOUT = 10_000;
+/** How long a request waits for the offer that may go with it. */
+export const OFFER_PATIENCE = 2_000;
 export const STAGE_TIMEOUT = { ice: 8_000, dtls: 4_000, channel: 5_000 };
 
 /** A websocket that has brought nothing for so long is dead: four heartbeats were due. */

@@ -14,8 +14,10 @@ export function createLink(now, tickMs) {
   let arrivals = [];
   let last;
 
-  return {
+  const link = {
     counters,
+    /** Our clock at the latest ping that was answered. */
+    answered: undefined,
 
     /** Takes the sequence number of an unreliable frame. Gives it unwrapped, or `undefined` if it came before. */
     receive(seq) {
@@ -50,6 +52,7 @@ export function createLink(now, tickMs) {
     /** Takes a pong: our clock when we pinged, and the server's clock when it answered. */
     pong(clock, serverClock) {
       const at = now();
+      link.answered = clock;
       const sample = Math.max(0, at - clock);
       rtt = rtt === null ? sample : rtt + (sample - rtt) / 8;
       samples = [...samples.slice(1 - OFFSET_SAMPLES), { rtt: sample, offset: serverClock + sample / 2 - at }];
@@ -71,4 +74,5 @@ export function createLink(now, tickMs) {
       ...counters,
     }),
   };
+  return link;
 }

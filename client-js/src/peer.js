@@ -4,7 +4,13 @@ import { CHANNEL_BACKLOG, CHANNEL_SILENCE, STAGE_TIMEOUT } from "./limits.js";
 /** The peer connection to the server and its one unreliable data channel. Throws where there is no WebRTC. */
 export function createPeer({ RTCPeerConnection, setTimeout, clearTimeout, now }) {
   const pc = new RTCPeerConnection({ iceServers: [] });
-  const channel = pc.createDataChannel("rtcade", { negotiated: true, id: 0, ordered: false, maxRetransmits: 0 });
+  let channel;
+  try {
+    channel = pc.createDataChannel("rtcade", { negotiated: true, id: 0, ordered: false, maxRetransmits: 0 });
+  } catch (error) {
+    pc.close();
+    throw error;
+  }
   channel.binaryType = "arraybuffer";
   let stage = null;
   let timer;
@@ -67,7 +73,7 @@ export function createPeer({ RTCPeerConnection, setTimeout, clearTimeout, now })
       };
       channel.onclose = () => fail("channel", "unreachable");
       enter("ice");
-      pc.setRemoteDescription({ type: "answer", sdp }).catch(() => fail("ice", "bad_sdp"));
+      (async () => pc.setRemoteDescription({ type: "answer", sdp }))().catch(() => fail("ice", "bad_sdp"));
     },
 
     /** False where the channel backs up: what can't leave now would arrive late. */
@@ -83,14 +89,35 @@ export function createPeer({ RTCPeerConnection, setTimeout, clearTimeout, now })
   };
 }
 
-/** Makes a peer and its offer, or says why there is none: `{peer, sdp}` or `{obstacle}`. Never rejects. */
-export async function prepareOffer(env) {
+/**
+ * Makes a peer and its offer, or says why there is none: `result` becomes `{peer, sdp}` or, after `patience` at the latest,
+ * `{obstacle}`, and never rejects. `cancel` ends it, with the peer that it has given.
+ */
+export function prepareOffer(env, patience) {
   let peer;
-  try {
-    peer = createPeer(env);
-    return { peer, sdp: await peer.offer() };
-  } catch {
+  let timer;
+  const cancel = () => {
+    env.clearTimeout(timer);
     peer?.close();
-    return { obstacle: channelError("ice", "unsupported") };
-  }
+  };
+  const result = new Promise((resolve) => {
+    const giveUp = (code) => {
+      cancel();
+      resolve({ obstacle: channelError("ice", code) });
+    };
+    try {
+      peer = createPeer(env);
+    } catch {
+      return giveUp(env.RTCPeerConnection ? "offer" : "unsupported");
+    }
+    timer = env.setTimeout(() => giveUp("offer"), patience);
+    peer.offer().then(
+      (sdp) => {
+        env.clearTimeout(timer);
+        resolve({ peer, sdp });
+      },
+      () => giveUp("offer"),
+    );
+  });
+  return { result, cancel };
 }

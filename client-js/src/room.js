@@ -1,6 +1,7 @@
 import { channelError, closure, RtcadeError } from "./error.js";
 import { createDelivery } from "./delivery.js";
-import { dial } from "./dial.js";
+import { dial, isSession, LEAVE, toJson } from "./dial.js";
+import { PONG } from "./frame.js";
 import { createLanes } from "./lanes.js";
 import {
   BACKOFF_CAP,
@@ -23,7 +24,7 @@ import {
   SOCKET_SILENCE,
   SOCKET_STALE,
 } from "./limits.js";
-import { encode, WireError } from "./msgpack.js";
+import { encode, fail } from "./msgpack.js";
 import { prepareOffer } from "./peer.js";
 
 const LOST = closure(1006);
@@ -35,14 +36,13 @@ function encodeOwn(what, value, limit) {
   try {
     return encode(value, limit);
   } catch (error) {
-    if (!(error instanceof WireError)) throw error;
     const [code, sentence] = {
       too_large: ["too_large", `has at most ${limit} bytes encoded`],
       items: ["too_large", `has at most ${MSGPACK_ITEMS} elements in all its arrays and objects`],
       depth: ["bad_value", `has at most ${MSGPACK_DEPTH} arrays and objects inside each other`],
-    }[error.code] ?? [
+    }[error?.code] ?? [
       "bad_value",
-      "is made of null, booleans, numbers (integers to 2^53), strings, Uint8Arrays, arrays and plain objects",
+      "is made of null, booleans, numbers, strings, Uint8Arrays, arrays and plain objects",
     ];
     throw new RtcadeError("game", code, `${what} ${sentence}.`);
   }
@@ -52,7 +52,7 @@ function encodeOwn(what, value, limit) {
  * A player's place in a room, from the first reply to the end, through as many websockets, channels and sessions as that
  * takes.
  *
- * @param target `{url, join}` as for `dial`, and `roomName`
+ * @param target `{url, join, bearer}` as for `dial`, and `roomName`
  * @param tickets where the session is kept for the page after this one
  * @param first what `dial` has given
  */
@@ -71,6 +71,10 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
   let peer = null;
   let measured;
   let isObstacleTold = false;
+  /** What ended the channel, until the websocket shows that this did not end the session too. */
+  let untold = null;
+  let untoldSince;
+  let offer = null;
   let offerTimer;
   let offers = 0;
   /** In a row; a channel that was open for long ends it. */
@@ -90,6 +94,8 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     name: roomName,
     players,
     status: "connecting",
+    /** When a lost connection is tried again, by `now()`. */
+    retryAt: null,
 
     get stats() {
       return { ...lanes.link.stats(), tick: lanes.tick, transport: transport() };
@@ -115,9 +121,13 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
       if (!isClosed()) lanes.command(encoded);
     },
 
+    retryNow() {
+      if (!socket && !breakOff && !isClosed()) resume();
+    },
+
     leave() {
       if (isClosed()) return;
-      socket?.send('{"a":"leave"}');
+      socket?.send(LEAVE);
       close(closure(1000), 1000);
     },
   };
@@ -145,7 +155,10 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     for (const timer of [retryTimer, offerTimer]) clearTimeout(timer);
     env.clearInterval(watcher);
     for (const type of WAKING) page?.removeEventListener?.(type, wake);
-    breakOff?.(closeCode);
+    env.signal?.removeEventListener("abort", room.leave);
+    breakOff?.(closeCode === 1000);
+    offer?.cancel();
+    room.retryAt = null;
     peer?.close();
     tickets.release(true);
     setStatus("closed");
@@ -185,6 +198,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
       else {
         const kind = lanes.handle(new Uint8Array(data), overWebsocket);
         if (!overWebsocket) delivery.heard(kind);
+        else if (kind === PONG && lanes.link.answered >= untoldSince) tellObstacle();
       }
     } catch {
       // What a listener throws does not come here: it was a message that can't be read.
@@ -202,6 +216,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     const opened = () => {
       openedAt = now();
       isObstacleTold = false;
+      untold = null;
       if (room.status === "connecting") setStatus("open");
       ping();
     };
@@ -221,19 +236,33 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     const wait = failedOffers === 0 ? 0 : Math.min(OFFER_CAP, OFFER_FIRST * 2 ** (failedOffers - 1));
     failedOffers++;
     if (isSupported) offerTimer = setTimeout(offerAgain, wait);
-    if (!isObstacleTold) emit("error", error);
-    isObstacleTold = true;
+    // What ended the channel may have ended the session, and the websocket is about to say so.
+    const isDoubtful = untold !== null || error.code === "unreachable";
+    if (!untold) untoldSince = now();
+    untold ??= error;
+    if (isDoubtful) ping();
+    else tellObstacle();
     if (room.status === "connecting") setStatus("open");
+  };
+  const tellObstacle = () => {
+    if (untold && !isObstacleTold) {
+      isObstacleTold = true;
+      emit("error", untold);
+    }
+    untold = null;
   };
   /** Without a websocket there is nobody to offer to: its return brings an offer along. */
   const offerAgain = async () => {
+    if (!socket || peer || offer) return;
     clearTimeout(offerTimer);
-    if (!socket || peer) return;
-    const [over, number] = [socket, ++offers];
-    const { peer: offered, sdp } = await prepareOffer(env);
-    if (!offered || socket !== over || peer || number !== offers) return offered?.close();
+    offer = prepareOffer(env, SIGNALING_TIMEOUT);
+    const { cancel, result } = offer;
+    const { peer: offered, sdp, obstacle } = await result;
+    offer = null;
+    if (peer || !socket) return cancel();
+    if (obstacle) return losePeer(obstacle);
     peer = offered;
-    socket.send(JSON.stringify({ a: "exchangeSdp", i: number, d: { to: "server", sdp } }));
+    socket.send(toJson({ a: "exchangeSdp", i: ++offers, d: { to: "server", sdp } }));
     offerTimer = setTimeout(() => losePeer(channelError("ice", "timeout")), SIGNALING_TIMEOUT);
   };
   const handleAnswer = ({ i: number, s: success, d: answer, e: code, m: sentence }) => {
@@ -247,6 +276,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
   const note = ({ player, name = "", userId = null, socketId = null }) =>
     players.set(player, { player, name, userId, socketId });
   const joined = (session) => {
+    if (!isSession(session)) fail("shape");
     const { player } = session;
     const isKnown = players.has(player);
     note(session);
@@ -258,8 +288,9 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     if (players.delete(player)) emit("leave", known, reason);
   };
   const reconcile = (sessions) => {
-    const present = sessions.map(joined);
-    for (const player of players.keys()) if (!present.includes(player)) left(player, "left");
+    if (!sessions.every(isSession)) fail("shape");
+    const present = new Set(sessions.map(joined));
+    for (const player of players.keys()) if (!present.has(player)) left(player, "left");
   };
   const handleSignal = (message) => {
     const { a: action, d: details } = message;
@@ -298,6 +329,8 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
   /** Everything from the beginning: what was there before means nothing to the server any more. */
   const begin = ({ player, socketId, welcome, tickMs, ...reply }) => {
     lanes?.stop();
+    peer?.close();
+    peer = untold = null;
     Object.assign(room, { me: player, welcome, tickMs });
     players.clear();
     [{ player, name: target.join.name, socketId }, ...reply.sessions].forEach(note);
@@ -309,14 +342,17 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     detach();
     lanes.drop();
     // One that was lost at once was no return.
-    if (lostAt === null || now() - attachedAt > BACKOFF_CAP) {
-      lostAt = now();
-      attempts = 0;
-    }
-    endsAt = lostAt + COMEBACK_TIMEOUT;
+    if (lostAt === null || now() - attachedAt > BACKOFF_CAP) lose();
+    else endsAt = lostAt + COMEBACK_TIMEOUT;
     retry(closing);
   };
+  const lose = () => {
+    lostAt = now();
+    attempts = 0;
+    endsAt = lostAt + COMEBACK_TIMEOUT;
+  };
   const retry = (closing, wait) => {
+    noticeFreeze();
     isPaced = wait !== undefined;
     const cap = isPaced ? PACE_JITTER : Math.min(BACKOFF_CAP, BACKOFF_FIRST * 2 ** attempts++);
     // Full jitter: many who were cut off together do not come back together.
@@ -324,6 +360,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     if (isPaced) endsAt = Math.min(lostAt + COMEBACK_END, now() + delay + COMEBACK_TIMEOUT);
     if (now() + delay > endsAt) return close(closing);
     retryTimer = setTimeout(resume, delay);
+    room.retryAt = now() + delay;
     setStatus("dropped");
   };
   const enter = ({ socket, reply, isNew, peer: offered, obstacle }, isFirst) => {
@@ -333,13 +370,15 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     else {
       lanes.resume(reply);
       reconcile(reply.sessions);
+      tellObstacle();
     }
     if (isNew) emit("rejoin", reply.welcome);
     if (isClosed()) return offered?.close();
     if (obstacle) {
       offered?.close();
       // At first nobody can be listening before the caller of connect() has the room.
-      setTimeout(() => losePeer(obstacle), 0);
+      clearTimeout(offerTimer);
+      offerTimer = setTimeout(() => losePeer(obstacle), 0);
     } else if (offered) usePeer(offered, reply.sdp);
     else if (!peer) offerAgain();
     ping();
@@ -347,6 +386,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
   };
   const resume = () => {
     clearTimeout(retryTimer);
+    room.retryAt = null;
     attemptedAt = now();
     const refused = ({ closing, wait }) => {
       breakOff = undefined;
@@ -357,7 +397,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
       env,
       {
         ...target,
-        ticket: { ...ticket, last: lanes.received },
+        ticket: () => ({ ...ticket, last: lanes.received }),
         offering: !peer?.isAlive(),
         timeout: RESUME_TIMEOUT,
       },
@@ -367,25 +407,35 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     setStatus("resuming");
   };
 
-  const watch = () => {
+  /** Timers that come late are those of a page that was frozen: it could not try, and has yet to read what came meanwhile. */
+  const noticeFreeze = () => {
     const at = now();
-    // Timers that come late are those of a page that was frozen: it has yet to read what came meanwhile.
-    if (at - watchedAt > 2 * PING_INTERVAL) heardAt = Math.max(heardAt, at - SOCKET_SILENCE + HEARTBEAT_INTERVAL);
+    const isFrozen = at - watchedAt > 2 * PING_INTERVAL;
     watchedAt = at;
-    if (socket && at - heardAt > SOCKET_SILENCE) drop(LOST);
+    if (!isFrozen) return;
+    heardAt = Math.max(heardAt, at - SOCKET_SILENCE + HEARTBEAT_INTERVAL);
+    if (!socket) lose();
+  };
+  const watch = () => {
+    noticeFreeze();
+    if (socket && now() - heardAt > SOCKET_SILENCE) drop(LOST);
     if (!isClosed()) ping();
   };
   const wake = () => {
     const at = now();
     if (socket && at - heardAt > SOCKET_STALE) drop(LOST);
-    if (!socket && !isClosed() && (breakOff ? at - attemptedAt > SOCKET_STALE : !isPaced)) {
-      breakOff?.();
-      resume();
+    if (!socket && !isClosed() && !(isPaced && !breakOff)) {
+      lose();
+      if (!breakOff || at - attemptedAt > SOCKET_STALE) {
+        breakOff?.();
+        resume();
+      }
     }
     offerAgain();
   };
 
   for (const type of WAKING) page?.addEventListener?.(type, wake);
+  env.signal?.addEventListener("abort", room.leave);
   const watcher = env.setInterval(watch, PING_INTERVAL);
   enter(first, true);
   return room;

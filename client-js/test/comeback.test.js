@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { ACK, COMMAND, EVENT, INPUT, PING, PONG, RELIABLE_EVENT, STATE } from "../src/frame.js";
-import { dial, dialOpen, down, heartbeat, join, joinOpen, microtasks, REPLY, up } from "./fakes.js";
+import { dial, dialOpen, down, grant, heartbeat, join, joinOpen, microtasks, pong, refuse, REPLY, tab, up } from "./fakes.js";
 
 const RESUMED = { ...REPLY, resume: "token 2", last: 0, reliableSeq: 1, sdp: undefined };
 const NEW = { ...REPLY, player: 9, resume: "token 3", tick: 7, inputSeq: 1, sessions: [], welcome: { map: "moor" } };
@@ -19,10 +19,6 @@ async function opens(session) {
   await microtasks();
   return session.socket.signals.at(-1);
 }
-const grant = ({ socket }, reply = RESUMED, action = "reconnect") =>
-  socket.deliver(JSON.stringify({ a: `${action}R`, s: true, d: reply }));
-const refuse = ({ socket }, e, more = {}, action = "reconnect") =>
-  socket.deliver(JSON.stringify({ a: `${action}R`, s: false, e, m: "No.", ...more }));
 
 /** The websocket is lost, and another one is open that has asked for the session. */
 async function redial(session) {
@@ -32,16 +28,6 @@ async function redial(session) {
   return opens(session);
 }
 
-/** A tab's storage that remembers. */
-function tab(kept = {}) {
-  const storage = {
-    kept,
-    getItem: (key) => kept[key] ?? null,
-    setItem: (key, value) => (kept[key] = value),
-    removeItem: (key) => delete kept[key],
-  };
-  return storage;
-}
 const keptIn = (storage) => Object.values(storage.kept).map((text) => JSON.parse(text).resume);
 
 for (const [code, reason, status] of [
@@ -80,7 +66,7 @@ describe("a return", () => {
     assert.equal(session.socket.url, "ws://play.example/r/lobby");
     const { socketId } = REPLY;
     assert.deepEqual(request, { a: "reconnect", d: { version: 0, socketId, resume: "token", last: 2 } });
-    grant(session);
+    grant(session, RESUMED);
     assert.deepEqual(session.log, [["status", "dropped"], ["status", "resuming"], ["status", "open"]]);
     assert.equal(session.room, room);
     assert.equal(session.pc, pc, "the channel plays on");
@@ -117,7 +103,7 @@ describe("a return", () => {
     assert.deepEqual(session.of("event"), [["heard", 101, "unreliable"]]);
     await session.clock.advance(250);
     await opens(session);
-    grant(session);
+    grant(session, RESUMED);
     await session.clock.advance(8);
     session.room.send("c");
     assert.deepEqual(kinds(session.pc.channel.sent, INPUT).at(-1).body, [3, ["c", "b"]]);
@@ -145,7 +131,7 @@ describe("a return", () => {
     for (let n = 1; n <= 10; n++) session.room.command(n);
     await session.clock.advance(250);
     await opens(session);
-    grant(session);
+    grant(session, RESUMED);
     const said = () => kinds(session.socket.sent, COMMAND).map(({ body }) => body);
     assert.deepEqual(said(), [1, 2, 3, 4]);
     session.room.command(11);
@@ -160,7 +146,7 @@ describe("a return", () => {
     const session = await joinOpen();
     session.socket.deliver(event(1, "a"));
     await redial(session);
-    grant(session);
+    grant(session, RESUMED);
     for (const [seq, value] of [[1, "a"], [2, "b"], [2, "b"], [3, "c"]]) session.socket.deliver(event(seq, value));
     assert.deepEqual(session.of("event").map(([value]) => value), ["a", "b", "c"]);
   });
@@ -252,13 +238,13 @@ describe("waiting", () => {
   test("does not begin anew where a return lasts no time", async () => {
     const session = await joinOpen();
     await redial(session);
-    grant(session);
+    grant(session, RESUMED);
     lose(session, 4001);
     await session.clock.advance(499);
     assert.equal(session.sockets.length, 2);
     await session.clock.advance(1);
     await opens(session);
-    grant(session);
+    grant(session, RESUMED);
     await session.clock.advance(5_001);
     lose(session);
     await session.clock.advance(250);
@@ -289,7 +275,7 @@ describe("waiting", () => {
       await session.clock.advance(1);
       assert.equal(session.sockets.length, 3);
       await opens(session);
-      grant(session);
+      grant(session, RESUMED);
       assert.equal(session.room.status, "open");
     });
   }
@@ -310,6 +296,30 @@ describe("waiting", () => {
     assert.equal(closing(session).reason, "rate_limited");
     const tookMs = session.clock.time - lostAt;
     assert.ok(tookMs > 240_000 && tookMs <= 300_000, `${tookMs} ms`);
+  });
+
+  test("names the time of the next try, which can be made at once", async () => {
+    const session = await joinOpen();
+    const { room, clock } = session;
+    assert.equal(room.retryAt, null);
+    lose(session);
+    for (const wait of [250, 500, 1_000]) {
+      assert.equal(room.retryAt, clock.time + wait);
+      room.retryNow();
+      room.retryNow();
+      assert.deepEqual([room.status, room.retryAt], ["resuming", null], "one try at a time");
+      const tried = session.sockets.length;
+      await clock.advance(wait);
+      assert.equal(session.sockets.length, tried, "nothing is left of the wait");
+      lose(session);
+    }
+    room.leave();
+    room.retryNow();
+    assert.deepEqual([room.status, room.retryAt, clock.pending], ["closed", null, 0]);
+
+    const open = await joinOpen();
+    open.room.retryNow();
+    assert.equal(open.sockets.length, 1, "there is nothing to come back to");
   });
 
   test("can be left", async () => {
@@ -419,7 +429,7 @@ for (const type of ["online", "pageshow", "visibilitychange"]) {
       assert.equal(session.sockets.length, 3);
       assert.notEqual(session.sockets[1].closedWith, null);
       await opens(session);
-      grant(session);
+      grant(session, RESUMED);
       assert.equal(session.room.status, "open");
     });
 
@@ -460,9 +470,9 @@ describe("a page that is loaded anew", () => {
   });
 
   test("joins over the same websocket where the session is gone", async () => {
-    const first = await joinOpen({ storage: tab() });
-    void first;
-    const storage = tab({ "rtcade ws://play.example/r/lobby ": JSON.stringify({ socketId: "s", resume: "old" }) });
+    const before = tab();
+    await joinOpen({ storage: before });
+    const storage = tab(before.kept);
     const session = await dialOpen({ storage });
     refuse(session, "no_such_session");
     await microtasks();
@@ -644,6 +654,7 @@ describe("a channel that has failed", () => {
       assert.deepEqual(session.socket.signals.at(-1).d, { to: "server", sdp: "the offer" });
       answer(session, offer);
       session.pc.become({ iceConnectionState: "failed" });
+      pong(session);
     }
     assert.deepEqual(waits, [1_000, 10_000, 20_000, 40_000, 60_000], "the first at once");
     assert.equal(session.of("error").length, 1);
@@ -653,11 +664,13 @@ describe("a channel that has failed", () => {
   test("opens again, and a later failure is told of anew", async () => {
     const session = await joinOpen();
     session.pc.channel.onclose();
+    pong(session);
     await session.clock.advance(0);
     answer(session, 1);
     session.pc.open();
     assert.equal(session.room.stats.transport, "webrtc");
     session.pc.channel.onclose();
+    pong(session);
     assert.equal(session.of("error").length, 2);
     await session.clock.advance(9_999);
     assert.equal(offers(session).length, 1, "it was not open for long");
@@ -735,6 +748,6 @@ test("the server hears once what reliable messages have come", async () => {
 
 test("an address that is none rejects and keeps nothing", async () => {
   const storage = tab();
-  assert.equal((await (await dial({ storage }, "http://")).outcome).error.code, "unreachable");
+  assert.equal((await (await dial({ storage }, "http://")).outcome).error.code, "bad_address");
   assert.deepEqual(storage.kept, {});
 });

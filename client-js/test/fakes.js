@@ -1,6 +1,6 @@
 import { deflateRawSync } from "node:zlib";
 import { connect } from "../src/index.js";
-import { ACK, PING, reliableFrame, unreliableFrame } from "../src/frame.js";
+import { ACK, PING, PONG, reliableFrame, unreliableFrame } from "../src/frame.js";
 import { HEARTBEAT_INTERVAL } from "../src/limits.js";
 import { decode, encode } from "../src/msgpack.js";
 
@@ -133,7 +133,7 @@ class FakePeerConnection {
 
   close() {
     this.closed = true;
-    this.channel.readyState = "closed";
+    if (this.channel) this.channel.readyState = "closed";
   }
 
   become(states) {
@@ -166,10 +166,27 @@ export const REPLY = {
   sdp: "the answer",
 };
 
-/** A client up to the point where its socket exists. `outcome` settles with the room or the error. */
-export async function dial(options = {}, url = "http://play.example/r/lobby") {
+/** A tab's storage that remembers. */
+export const tab = (kept = {}) => ({
+  kept,
+  getItem: (key) => kept[key] ?? null,
+  setItem: (key, value) => (kept[key] = value),
+  removeItem: (key) => delete kept[key],
+});
+
+/** The server's reply on the newest websocket. */
+export const grant = ({ socket }, reply, action = "reconnect") =>
+  socket.deliver(JSON.stringify({ a: `${action}R`, s: true, d: reply }));
+export const refuse = ({ socket }, e, more = {}, action = "reconnect") =>
+  socket.deliver(JSON.stringify({ a: `${action}R`, s: false, e, m: "No.", ...more }));
+
+/**
+ * A client up to the point where its socket exists. `options.breaking` is called with each peer connection. `outcome` settles with the
+ * room or the error.
+ */
+export async function dial({ breaking, ...options } = {}, url = "http://play.example/r/lobby") {
   const clock = new Clock();
-  const dialled = { clock, sockets: [], page: new EventTarget() };
+  const dialled = { clock, sockets: [], pcs: [], page: new EventTarget() };
   const { now, setTimeout, clearTimeout, setInterval, clearInterval } = clock;
   const promise = connect(url, {
     WebSocket: function (address) {
@@ -179,6 +196,8 @@ export async function dial(options = {}, url = "http://play.example/r/lobby") {
     },
     RTCPeerConnection: function (configuration) {
       dialled.pc = new FakePeerConnection(configuration);
+      dialled.pcs.push(dialled.pc);
+      breaking?.(dialled.pc);
       return dialled.pc;
     },
     now,
@@ -203,7 +222,7 @@ export async function dial(options = {}, url = "http://play.example/r/lobby") {
 /** The same up to the request to join. */
 export async function dialOpen(options, url) {
   const dialled = await dial(options, url);
-  dialled.socket.onopen();
+  dialled.socket.onopen?.();
   await microtasks();
   return dialled;
 }
@@ -235,6 +254,10 @@ export async function joinOpen(options, reply) {
 
 /** What the server sends to show that it is there, and that it has had the commands up to `newest`. */
 export const heartbeat = (newest) => down(ACK, { reliable: true }, [newest]);
+
+let pongs = 0;
+/** The answer to the latest ping over the websocket, which shows that the session goes on. */
+export const pong = ({ socket, clock }) => socket.deliver(down(PONG, { seq: pongs++ }, [clock.time, 0, 101]));
 
 const ROOMY = 2 * 1024 * 1024;
 const DEEP = 64;

@@ -7,11 +7,14 @@ export const vectors = (name) =>
 export const fromHex = (hex) => Uint8Array.from(Buffer.from(hex, "hex"));
 export const toHex = (bytes) => Buffer.from(bytes).toString("hex");
 
-/** A value of the vectors with its binary as bytes. */
+const FLOATS = { NaN, inf: Infinity, "-inf": -Infinity };
+
+/** A value of the vectors with its binary as bytes, and with the numbers that JSON has not. */
 export function revive(value) {
   if (value === null || typeof value !== "object") return value;
   if (Array.isArray(value)) return value.map(revive);
   if ("$bin" in value) return fromHex(value.$bin);
+  if ("$float" in value) return FLOATS[value.$float];
   return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, revive(item)]));
 }
 

@@ -1,4 +1,4 @@
-//! Line charts as SVG, each with its values as a table.
+//! Line charts as SVG, each with a table of its values.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -13,7 +13,7 @@ const RIGHT: f64 = 12.0;
 const TOP: f64 = 28.0;
 const BOTTOM: f64 = 30.0;
 
-/// No axis goes further; what does is no figure of a run.
+/// The limit of axes; no measurement is larger.
 const VALUE_MAX: f64 = 1e21;
 
 /// Steps of the time axis, in seconds.
@@ -22,13 +22,13 @@ const TIME_STEPS: [f64; 16] = [
 ];
 const TIME_TICKS_MAX: f64 = 8.0;
 
-/// Room of a character in a name of a phase, widely measured.
+/// The width of a character in the name of a phase, a generous estimate.
 const CHARACTER_WIDTH: f64 = 7.5;
 const WIDE_CHARACTER_WIDTH: f64 = 13.0;
-/// Least distance between the lines of two phases.
+/// The minimum distance between the lines of two phases.
 const PHASE_WIDTH_LEAST: f64 = 3.0;
 
-/// A part of a run, in seconds.
+/// A phase of a run, in seconds.
 pub(super) struct Phase<'a> {
     pub(super) name: &'a str,
     pub(super) begin: f64,
@@ -38,20 +38,20 @@ pub(super) struct Phase<'a> {
 /// Values over the time of a run.
 pub(super) struct Chart<'a> {
     pub(super) title: &'a str,
-    /// What the vertical axis counts.
+    /// The unit of the vertical axis.
     pub(super) unit: &'a str,
     /// Length of the run in seconds.
     pub(super) seconds: f64,
-    /// In order.
+    /// The phases in order.
     pub(super) phases: &'a [Phase<'a>],
-    /// Where the values stand, in seconds.
+    /// The times of the values, in seconds.
     pub(super) at: &'a [f64],
-    /// By name; as many values as places.
+    /// The lines by name, each with one value per time.
     pub(super) lines: Vec<(&'a str, Vec<Option<f64>>)>,
 }
 
 impl Chart<'_> {
-    /// A figure of HTML; nothing where there are no values.
+    /// Returns an HTML figure; `None` without values.
     pub(super) fn to_html(&self, id: &str) -> Option<String> {
         if self.lines.iter().flat_map(|(_, values)| values.iter().flatten()).any(|value| value.abs() > VALUE_MAX) {
             return None;
@@ -114,7 +114,7 @@ impl Chart<'_> {
         let step = step.unwrap_or_else(|| (self.seconds / TIME_TICKS_MAX / 86_400.0).ceil() * 86_400.0);
         let mut seconds = 0.0;
         while seconds <= self.seconds {
-            // What stands at the edge would be cut off by half.
+            // Centred text at the edge would be clipped.
             let anchor = if x(seconds) + 2.0 * RIGHT > WIDTH { "end" } else { "middle" };
             write_to(
                 &mut html,
@@ -159,7 +159,7 @@ impl Chart<'_> {
         Some(html)
     }
 
-    /// A line where each phase begins and the last ends, and of each the name above, where there is room for it.
+    /// Marks the start of each phase and the end of the last, with the names where they fit.
     fn mark_phases(&self, html: &mut String, x: impl Fn(f64) -> f64) {
         let phases = || self.phases.iter().filter(|phase| phase.begin < phase.end && phase.begin < self.seconds);
         let mut last = LEFT;
@@ -175,7 +175,7 @@ impl Chart<'_> {
             let room = x(phase.end.min(self.seconds)) - begin;
             let width = |c: char| if c.is_ascii() { CHARACTER_WIDTH } else { WIDE_CHARACTER_WIDTH };
             if phase.name.chars().map(width).sum::<f64>() <= room {
-                // What is wider all the same is cut off.
+                // Text that is still too wide is clipped.
                 write_to(
                     html,
                     format_args!(
@@ -188,12 +188,12 @@ impl Chart<'_> {
         }
     }
 
-    /// The name of the phase in which it is.
+    /// Returns the name of the phase at this time.
     fn phase_at(&self, at: f64) -> Option<&str> {
         self.phases.iter().find(|phase| phase.begin <= at && at < phase.end).map(|phase| phase.name)
     }
 
-    /// Of each line its range, for who doesn't see it.
+    /// Describes the range of each line for screen readers.
     fn description(&self) -> String {
         let range = |(name, values): &(&str, Vec<Option<f64>>)| {
             let values = || values.iter().flatten().copied();
@@ -201,7 +201,7 @@ impl Chart<'_> {
             (low <= high).then(|| format!("{name} from {} to {} {}", number(low), number(high), self.unit))
         };
         let ranges: Vec<String> = self.lines.iter().filter_map(range).collect();
-        format!("Over {}: {}. The values stand in the table below.", clock_of(self.seconds), ranges.join("; "))
+        format!("Over {}: {}. The values are in the table below.", clock_of(self.seconds), ranges.join("; "))
     }
 
     fn table(&self) -> String {
@@ -240,7 +240,7 @@ fn write_to(html: &mut String, text: std::fmt::Arguments<'_>) {
     html.write_fmt(text).expect("a string takes everything");
 }
 
-/// Where values follow each other without a gap.
+/// Returns the runs of consecutive values without gaps.
 fn runs(values: &[Option<f64>]) -> impl Iterator<Item = std::ops::Range<usize>> {
     let mut next = 0;
     std::iter::from_fn(move || {
@@ -251,7 +251,7 @@ fn runs(values: &[Option<f64>]) -> impl Iterator<Item = std::ops::Range<usize>> 
     })
 }
 
-/// 1, 2 or 5 times a power of ten, not below `least`.
+/// Returns 1, 2 or 5 times a power of ten, at least `least`.
 fn step_of_values(least: f64) -> f64 {
     if !least.is_normal() {
         return 1.0;
@@ -260,7 +260,7 @@ fn step_of_values(least: f64) -> f64 {
     [1.0, 2.0, 5.0, 10.0].into_iter().map(|digit| digit * power).find(|step| *step >= least).unwrap_or(10.0 * power)
 }
 
-/// Of an axis: short.
+/// Formats a short label for an axis.
 fn label(value: f64) -> String {
     let short = |value: f64| {
         let text = format!("{value:.3}");
@@ -274,7 +274,7 @@ fn label(value: f64) -> String {
     }
 }
 
-/// As text of HTML, in an attribute as well.
+/// Escapes text for HTML, including attributes.
 pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,45 +1,45 @@
-//! Two runs beside each other.
+//! Comparison of two runs.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use super::report::{CPU_PER_MESSAGE, Report, Verdict};
 
-/// What of a timing is compared.
+/// The figures of a timing that are compared.
 const FIGURES: [&str; 3] = ["p50", "p95", "p99"];
-/// Shares and counts of which more is worse, whatever else differs.
+/// Shares that are worse when higher, whatever else differs.
 const RATIOS: [&str; 2] = ["vusers.failed_ratio", "rtc.loss_ratio"];
-/// Timings that say nothing of the server.
+/// Timings that do not depend on the server.
 const NEUTRAL_TIMINGS: [&str; 2] = ["vusers.session_length", "generator.lateness"];
-/// Counters that are shown beside, each for the size of the run.
+/// Counters that are shown to indicate the size of the run.
 const COUNTERS: [&str; 5] = ["vusers.created", "vusers.completed", "rtc.sent", "rtc.received", "http.requests"];
 
-/// Figures of two runs.
+/// The figures of two runs.
 #[derive(Clone, Debug)]
 pub struct Comparison {
-    /// By metric.
+    /// The rows, by metric.
     pub rows: Vec<Row>,
-    /// Why nothing can be said of them, where that is so.
+    /// Why the figures are unfit for a comparison, if they are.
     pub unfit: Option<String>,
 }
 
 /// A metric of two runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// Its name.
+    /// The name of the metric.
     pub metric: String,
-    /// Of the one run; nothing where it wasn't measured.
+    /// The value in the baseline; `None` if not measured.
     pub a: Option<f64>,
-    /// Of the other.
+    /// The value in the other run.
     pub b: Option<f64>,
-    /// Whether `b` is worse than it may be.
+    /// Whether `b` is worse than allowed.
     pub is_worse: bool,
 }
 
 impl Comparison {
-    /// Of two reports. Timings, the share of errors, that of losses and the server's CPU time per message may grow by
-    /// the share `tolerance` (0.1 is 10 %); what was measured before must be measured again. Nothing is called worse
-    /// without a tolerance.
+    /// Compares two reports. Timings, the shares of failed users and lost messages, and the server's CPU time per
+    /// message may grow by the fraction `tolerance` (0.1 is 10 %); what the baseline measured must be measured again.
+    /// Without a tolerance nothing counts as worse.
     #[must_use]
     pub fn new(a: &Report, b: &Report, tolerance: Option<f64>) -> Comparison {
         let timings: BTreeSet<&str> = a.stats.timings().chain(b.stats.timings()).collect();
@@ -65,7 +65,7 @@ impl Comparison {
         for ratio in RATIOS {
             row(ratio.to_owned(), true);
         }
-        // Of merged runs nobody knows it.
+        // Unknown for merged runs.
         row(CPU_PER_MESSAGE.to_owned(), [a, b].iter().all(|report| report.origins.len() == 1));
         let errors: BTreeSet<&str> =
             a.stats.counters().chain(b.stats.counters()).filter(|name| name.starts_with("errors.")).collect();
@@ -79,7 +79,7 @@ impl Comparison {
         Comparison { rows, unfit }
     }
 
-    /// How it came out.
+    /// Returns the verdict.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         if self.unfit.is_some() {
@@ -114,7 +114,7 @@ impl fmt::Display for Comparison {
     }
 }
 
-/// With as many digits as say something.
+/// Formats a number with its significant digits.
 pub(super) fn number(value: f64) -> String {
     if value.fract() == 0.0 || value.abs() >= 1_000.0 {
         format!("{value:.0}")
@@ -135,7 +135,7 @@ mod tests {
     use super::super::stats::{INTERVAL, Run, Stats, Who};
     use super::*;
 
-    /// Made up: of 100 users so many fail; nothing is timed where `ms` is 0.
+    /// A made-up run of 100 users of which `failed` fail; without timings if `ms` is 0.
     fn run(ms: u64, failed: u64, sent: u64) -> Report {
         let mut stats = Stats::new(INTERVAL, vec!["p".to_owned()], vec!["s".to_owned()]);
         let (at, who) = (Duration::from_secs(1), Who { phase: 0, scenario: 0 });

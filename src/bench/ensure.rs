@@ -1,35 +1,36 @@
-//! What a run must reach: conditions over its figures.
+//! Conditions on the metrics of a run.
 //!
 //! ```text
 //! rtc.echo.p95 < 250 and (vusers.failed == 0 or not http.codes.500 > 3)
 //! ```
 //!
-//! Numbers, names of metrics (in single quotes where they hold other characters than letters, digits, `_`, `.`, `:`
-//! and `$`), `+ - * /`, `< <= > >= == !=` (`=` is `==`), `not`, `and` (`&&`), `or` (`||`), parentheses.
+//! A condition consists of numbers, names of metrics (in single quotes if they contain other characters than letters,
+//! digits, `_`, `.`, `:` and `$`), `+ - * /`, `< <= > >= == !=` (`=` is `==`), `not`, `and` (`&&`), `or` (`||`) and
+//! parentheses.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Bytes of one condition.
+/// Maximum bytes of a condition.
 pub const CONDITION_BYTES: usize = 1_000;
-/// Parentheses, `not`s and signs around each other.
+/// Maximum nesting of parentheses, `not`s and signs.
 const DEPTH_MAX: usize = 50;
 
-/// A condition that was read.
+/// A parsed condition.
 #[derive(Clone, Debug)]
 pub struct Condition {
     text: String,
     expression: Expression,
-    /// Whether the run fails where it isn't met.
+    /// Whether the run fails if the condition is not met.
     pub is_strict: bool,
 }
 
-/// What is wrong with a condition, and in which column, from 1.
+/// An error in a condition and its column.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConditionError {
-    /// In characters.
+    /// The column in characters, from 1.
     pub column: usize,
-    /// What is wrong.
+    /// The error.
     pub message: String,
 }
 
@@ -41,16 +42,16 @@ impl fmt::Display for ConditionError {
 
 impl std::error::Error for ConditionError {}
 
-/// How a condition came out.
+/// The result of checking a condition.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     /// The condition.
     pub condition: String,
-    /// Whether the run fails where it isn't met.
+    /// Whether the run fails if the condition is not met.
     pub is_strict: bool,
-    /// Whether it is met.
+    /// Whether the condition is met.
     pub is_ok: bool,
-    /// The metrics that it names; nothing for those that weren't measured, with which it isn't met.
+    /// The metrics in the condition. `None` if a metric was not measured; the condition is then not met.
     pub values: BTreeMap<String, Option<f64>>,
 }
 
@@ -79,7 +80,7 @@ enum Operator {
 }
 
 impl Operator {
-    /// The higher binds tighter.
+    /// Higher values bind tighter.
     fn precedence(self) -> u8 {
         match self {
             Operator::Or => 1,
@@ -116,16 +117,15 @@ impl Operator {
     }
 }
 
-/// `not` binds tighter than `and`, looser than a comparison.
+/// `not` binds tighter than `and` and looser than a comparison.
 const NOT_PRECEDENCE: u8 = 3;
 const SIGN_PRECEDENCE: u8 = 7;
 
 impl Condition {
-    /// Reads a condition.
+    /// Parses a condition.
     ///
     /// # Errors
-    ///
-    /// Where it isn't one, or is longer than [`CONDITION_BYTES`].
+    /// The text is not a condition, or exceeds [`CONDITION_BYTES`].
     pub fn parse(text: &str) -> Result<Condition, ConditionError> {
         if text.len() > CONDITION_BYTES {
             return Err(ConditionError { column: 1, message: format!("longer than {CONDITION_BYTES} bytes") });
@@ -138,7 +138,7 @@ impl Condition {
         }
     }
 
-    /// That a metric stays below a number: an entry of `thresholds`.
+    /// Returns the condition that a metric is below a limit: an entry of `thresholds`.
     #[must_use]
     pub fn below(metric: &str, limit: f64) -> Condition {
         let left = Box::new(Expression::Metric(metric.to_owned()));
@@ -148,20 +148,20 @@ impl Condition {
         Condition { text, expression, is_strict: true }
     }
 
-    /// That at most so many percent of the virtual users did not complete: `maxErrorRate`.
+    /// Returns the condition that at most `percent` of the virtual users did not complete: `maxErrorRate`.
     #[must_use]
     pub fn error_rate(percent: f64) -> Condition {
         let text = format!("(vusers.created - vusers.completed) / vusers.created * 100 <= {percent}");
         Condition::parse(&text).expect("the text is one for each number")
     }
 
-    /// What was read.
+    /// Returns the text of the condition.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// How it comes out with these metrics. Where one of them wasn't measured it isn't met.
+    /// Checks the condition. It is not met if one of its metrics was not measured.
     pub fn check(&self, metric: impl Fn(&str) -> Option<f64>) -> Outcome {
         let mut values = BTreeMap::new();
         let value = self.expression.value(&mut |name| {
@@ -169,7 +169,7 @@ impl Condition {
             values.insert(name.to_owned(), value);
             value
         });
-        // Of no users, say, no share fails: not a number is not true.
+        // NaN, such as a share of no users, does not count as true.
         let is_ok = values.values().all(Option::is_some) && value != 0.0 && !value.is_nan();
         Outcome { condition: self.text.clone(), is_strict: self.is_strict, is_ok, values }
     }
@@ -210,7 +210,7 @@ fn is_of_name(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '_' | '.' | '$' | ':')
 }
 
-/// The tokens and their columns; the last is the end.
+/// Returns the tokens and their columns, ending with the end of the text.
 fn tokens(text: &str) -> Result<Vec<(Token, usize)>, ConditionError> {
     let characters: Vec<char> = text.chars().collect();
     let mut tokens = Vec::new();
@@ -241,7 +241,7 @@ fn tokens(text: &str) -> Result<Vec<(Token, usize)>, ConditionError> {
                 let name: String = characters[at + 1..].iter().take_while(|c| **c != '\'').collect();
                 let length = name.chars().count() + 2;
                 if at + length > characters.len() {
-                    return Err(ConditionError { column, message: "the quote isn't closed".to_owned() });
+                    return Err(ConditionError { column, message: "the quote is not closed".to_owned() });
                 }
                 (Token::Name(name), length)
             }
@@ -254,14 +254,14 @@ fn tokens(text: &str) -> Result<Vec<(Token, usize)>, ConditionError> {
                     "not" => Token::Not,
                     _ if c.is_ascii_digit() || c == '.' => Token::Number(word.parse().map_err(|_| ConditionError {
                         column,
-                        message: format!("{word} is no number; a name that begins so stands in single quotes"),
+                        message: format!("{word} is no number; put a name that begins with a digit into single quotes"),
                     })?),
                     _ => Token::Name(word),
                 };
                 (token, length)
             }
             other => {
-                let message = format!("{other:?} has no meaning here");
+                let message = format!("unexpected character {other:?}");
                 return Err(ConditionError { column, message });
             }
         };
@@ -288,7 +288,7 @@ impl Parser {
         ConditionError { column: self.tokens[self.next].1, message: format!("expected {expected}, found {found}") }
     }
 
-    /// What stands here, as far as operators bind tighter than `least`.
+    /// Parses an expression of operators that bind tighter than `least`.
     fn expression(&mut self, least: u8) -> Result<Expression, ConditionError> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
@@ -388,10 +388,10 @@ mod tests {
             ("a < 1 b", 7, "expected an operator"),
             ("a < 1)", 6, "expected an operator"),
             ("(a < 1", 7, "or )"),
-            ("ä < 1 & b", 7, "'&' has no meaning"),
-            ("a ! 1", 3, "'!' has no meaning"),
+            ("ä < 1 & b", 7, "unexpected character '&'"),
+            ("a ! 1", 3, "unexpected character '!'"),
             ("1.2.3 < a", 1, "is no number"),
-            ("a < 'b", 5, "isn't closed"),
+            ("a < 'b", 5, "is not closed"),
             ("and a", 1, "expected a number"),
             (&deep, DEPTH_MAX + 1, "levels"),
             (&long, 1, "longer"),

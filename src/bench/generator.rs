@@ -1,15 +1,16 @@
-//! Runs a script: its users, spread over threads with one event loop each, and what comes of them.
+//! Runs a script: spreads its users over threads with one event loop each, and collects their measurements.
 //!
-//! **Time.** A user arrives, and each of their steps is due, at an *intended* time, which the script alone decides:
-//! what follows a `think` or a turn of a paced loop is due so long after the step before was, and not after the
-//! generator got round to it. Only what waits for the server (`join`, `expect`, `reconnect`, `leave`, a request) is
-//! followed by a step that is due when the wait is over. Latency is measured from the intended time. So where the
-//! server or the generator stands still for a second, everything that was due in that second shows how late it was,
-//! although it was sent afterwards.
+//! **Time.** Every arrival of a user and every step has an *intended* time, determined by the script alone: the step
+//! after a `think` or a turn of a paced loop is due relative to the intended time of the previous step, not to when the
+//! generator executed it. Only after a step that waits for the server (`join`, `expect`, `reconnect`, `leave`, a
+//! request) is the next due when the wait is over. Latency is measured from the intended time. If the server or the
+//! generator stalls for a second, every step due in that second shows its delay although it was sent afterwards (no
+//! coordinated omission).
 //!
-//! **The generator's own health.** `generator.lateness` is how late users arrived, and their timed steps were taken;
-//! `generator.cpu` the share of the CPU time that its threads could have had. Past [`CPU_MOST`] over the run or
-//! [`LATENESS_MOST`] at the 99th percentile the figures are those of the generator and not of the server: the run is
+//! **Overload of the generator.** `generator.lateness` is the delay of arrivals and timed steps; `generator.cpu` the
+//! fraction of CPU time used of what its threads could have had. Past [`CPU_MOST`] over the run, or [`LATENESS_MOST`]
+//! at the 99th percentile, the figures describe the generator rather than the server: the run is marked
+//! ([`Run::overload`]).
 //! marked ([`Run::overload`]).
 
 #![expect(clippy::disallowed_methods, reason = "the clock is what is measured with")]
@@ -39,67 +40,67 @@ use super::tls::Trust;
 use super::user::{Thread, User};
 use crate::driver::metrics::cpu_time;
 
-/// Share of the CPU time of its threads past which the generator measures itself.
+/// The fraction of CPU time past which the generator is overloaded.
 pub const CPU_MOST: f64 = 0.85;
-/// How late its 99th percentile may be.
+/// The 99th percentile of lateness past which the generator is overloaded.
 pub const LATENESS_MOST: Duration = Duration::from_millis(5);
 
-/// How long the server may take to accept a connection, or to answer of TLS, before anything begins.
+/// How long the server may take to accept a connection or complete TLS before the run begins.
 const REACH_PATIENCE: Duration = Duration::from_secs(5);
-/// How often what was measured is handed over, and the caller told.
+/// How often measurements are handed over and the caller is informed.
 const HANDOVER: Duration = Duration::from_millis(500);
 const EVENTS: usize = 1024;
-/// For what is received at once: a datagram, a piece of an HTTP response.
+/// Bytes received at once: a datagram, or a piece of an HTTP response.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// Threads that are of use.
+/// The maximum number of threads.
 const THREADS: usize = 256;
 
-/// What to run a script with.
+/// The options of a run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What the script is called in reports.
+    /// The name of the script in reports.
     pub name: String,
-    /// URL of the server, as in `http://127.0.0.1:8080` or `wss://example.com/chat`.
+    /// The URL of the server, for example `http://127.0.0.1:8080` or `wss://example.com/chat`.
     pub target: String,
-    /// Whether any certificate of the server's is taken, as it is where the script says so.
+    /// Whether to accept any certificate of the server, as if the script said so.
     pub insecure: bool,
-    /// Event loops, each with a thread; at least one.
+    /// Event loops, one thread each; at least one.
     pub threads: usize,
-    /// All that is random comes of it.
+    /// The seed of everything random.
     pub seed: u64,
-    /// One user, who arrives at once, instead of all.
+    /// Whether to run a single user, who arrives at once, instead of the whole load.
     pub solo: bool,
-    /// URL of the server's metrics, in the text format of Prometheus; without one, `/metrics` of the target.
+    /// The URL of the server's metrics in the Prometheus text format; `/metrics` of the target by default.
     pub scrape: Option<String>,
 }
 
 impl Options {
-    /// One thread for each core but one: the server, or the rest of the machine, has that.
+    /// Returns one thread per core but one, which is left to the server and the rest of the machine.
     #[must_use]
     pub fn default_threads() -> usize {
         thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
     }
 }
 
-/// How far a run is.
+/// The progress of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Progress<'a> {
-    /// Since its begin.
+    /// Time since the start of the run.
     pub elapsed: Duration,
-    /// Index of the phase; that of the last when all are over and users are still active.
+    /// Index of the current phase; the last one while users are active after its end.
     pub phase: usize,
-    /// Users whose flow is not over.
+    /// Users who have not finished their flow.
     pub active: usize,
-    /// What was measured, up to half a second ago.
+    /// The measurements up to half a second ago.
     pub stats: &'a Stats,
-    /// What users said since the last time, by their steps `log`; of more than can be read some.
+    /// The output of `log` steps since the last call; only a sample if there is too much to read.
     pub said: &'a [String],
 }
 
-/// Runs `script` to its end, or until `progress`, which is asked twice a second, breaks it off.
+/// Runs `script` to its end, or until `progress`, which is called twice a second, stops it.
 ///
 /// # Errors
-/// Where nothing can be run: see [`Unreachable`].
+/// The target can't be used or reached: see [`Unreachable`].
 pub fn run(
     script: &Script,
     options: &Options,
@@ -166,7 +167,7 @@ pub fn run(
             cpu.note(now, &mut all);
             let phase = ends.iter().position(|end| elapsed < *end).unwrap_or(ends.len().saturating_sub(1));
             let active = shared.active.load(Ordering::Relaxed);
-            // In an interval in which nobody comes or goes they are as many all the time.
+            // In an interval without arrivals and ends the number is constant.
             all.raise_gauge(elapsed, ACTIVE, active as f64);
             let is_broken_off = progress(&Progress { elapsed, phase, active, stats: &all, said: &said }).is_break();
             said.clear();
@@ -195,7 +196,7 @@ pub fn run(
     })
 }
 
-/// The phases of a run, in order, by name and length.
+/// Returns the names and lengths of the phases of a run, in order.
 #[must_use]
 pub fn phases(script: &Script, solo: bool) -> Vec<(String, Duration)> {
     let name = |(number, phase): (usize, &Phase)| {
@@ -205,7 +206,7 @@ pub fn phases(script: &Script, solo: bool) -> Vec<(String, Duration)> {
     (1..).zip(&script.config.phases).map(name).collect()
 }
 
-/// When each phase is over.
+/// Returns when each phase ends.
 fn ends(durations: &[Duration]) -> Vec<Duration> {
     let mut end = Duration::ZERO;
     let add = |duration: &Duration| {
@@ -215,7 +216,7 @@ fn ends(durations: &[Duration]) -> Vec<Duration> {
     durations.iter().map(add).collect()
 }
 
-/// CPU time of the process.
+/// The CPU time of the process.
 struct Cpu {
     threads: usize,
     begun: Instant,
@@ -236,7 +237,7 @@ impl Cpu {
         if available > 0.0 { used.as_secs_f64() / available } else { 0.0 }
     }
 
-    /// Notes the share of each interval when it is over.
+    /// Records the fraction of each interval when it has ended.
     fn note(&mut self, now: Instant, stats: &mut Stats) {
         let interval = now - self.noted_at;
         if interval >= stats.interval() {
@@ -247,58 +248,56 @@ impl Cpu {
     fn record(&mut self, now: Instant, stats: &mut Stats) {
         let used = cpu_time();
         let share = self.share(used.saturating_sub(self.noted), now - self.noted_at);
-        // It belongs to the interval that has ended.
+        // Attributed to the interval that has ended.
         let at = (now - self.begun).saturating_sub((now - self.noted_at) / 2);
         stats.gauge(at, "generator.cpu", share);
         (self.noted_at, self.noted) = (now, used);
     }
 
-    /// The share of the whole run.
+    /// Returns the fraction over the whole run.
     fn finish(&mut self, now: Instant, stats: &mut Stats) -> f64 {
         self.record(now, stats);
         self.share(self.noted.saturating_sub(self.used_before), now - self.begun)
     }
 }
 
-/// Why the figures are not the server's, in a sentence.
+/// Returns why the figures do not describe the server, as a sentence.
 fn overload(cpu: f64, stats: &Stats) -> Option<String> {
     let most_ms = LATENESS_MOST.as_secs_f64() * 1_000.0;
     let late_ms = stats.summary("generator.lateness", Share::All).map_or(0.0, |lateness| lateness.p99);
     if cpu > CPU_MOST {
         let (cpu, most) = (cpu * 100.0, CPU_MOST * 100.0);
         return Some(format!(
-            "The generator used {cpu:.0} % of the CPU time of its threads; more than {most:.0} % is too much."
+            "The generator used {cpu:.0} % of the CPU time of its threads; the limit is {most:.0} %."
         ));
     }
     (late_ms > most_ms).then(|| {
-        format!(
-            "The generator took steps {late_ms:.1} ms late (99th percentile); more than {most_ms:.0} ms is too much."
-        )
+        format!("The generator executed steps {late_ms:.1} ms late (99th percentile); the limit is {most_ms:.0} ms.")
     })
 }
 
-/// What all threads know.
+/// The data shared by all threads.
 struct Shared<'s> {
     script: &'s Script,
     target: &'s Target,
     options: &'s Options,
     begun: Instant,
-    /// When the last phase is over.
+    /// When the last phase ends.
     ends: Duration,
     threads: usize,
     is_stopped: AtomicBool,
-    /// Users whose flow is not over.
+    /// Users who have not finished their flow.
     active: AtomicUsize,
 }
 
 impl Shared<'_> {
-    /// One user fewer. How many they were is noted too: an interval may begin with the most that it has.
+    /// Removes a user. The number before is recorded too: an interval may begin with its maximum.
     fn let_go(&self, meters: &mut Meters) {
         let active = self.active.fetch_sub(1, Ordering::Relaxed);
         meters.note_active(self.begun.elapsed(), active);
     }
 
-    /// The scenario of a user, by the weights.
+    /// Returns the scenario of a user, by the weights.
     fn scenario_of(&self, user: u64) -> usize {
         let weights = self.script.scenarios.iter().map(|scenario| u64::from(scenario.weight));
         let mut rng = ChaCha8Rng::seed_from_u64(self.options.seed);
@@ -316,7 +315,7 @@ impl Shared<'_> {
 
 struct Entry<'s> {
     user: User<'s>,
-    /// When it is to be woken, as the newest of its timers has it.
+    /// The newest timer of the user.
     timer: Option<Instant>,
     is_active: bool,
 }
@@ -327,10 +326,10 @@ struct Worker<'s> {
     poll: Poll,
     thread: Thread<'s>,
     users: Slab<Entry<'s>>,
-    /// Timers by time; those that an [`Entry`] doesn't know any more are passed over.
+    /// Timers by time; those that differ from their [`Entry`] are outdated.
     timers: BinaryHeap<Reverse<(Instant, usize)>>,
     arrivals: std::iter::Peekable<Box<dyn Iterator<Item = (u64, Arrival)> + 's>>,
-    /// Sockets that have more to read than one turn takes.
+    /// Sockets with more data than one turn reads.
     again: Vec<Token>,
 }
 
@@ -341,7 +340,7 @@ impl<'s> Worker<'s> {
             let only = (0, Arrival { at: Duration::ZERO, phase: 0 });
             Box::new((index == 0 && !phases.is_empty()).then_some(only).into_iter())
         } else {
-            // Users are dealt to the threads in turn.
+            // Users are distributed over the threads in turn.
             Box::new((0..).zip(arrivals(phases)).skip(index).step_by(shared.threads))
         };
         let registry = poll.registry().try_clone().expect("a file descriptor can be cloned");
@@ -382,7 +381,7 @@ impl<'s> Worker<'s> {
             };
             match self.poll.poll(&mut events, Some(wait)) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => {
-                    log::error!("the operating system refused to go on: {error}");
+                    log::error!("the event loop failed: {error}");
                     break;
                 }
                 _ => {}
@@ -398,7 +397,7 @@ impl<'s> Worker<'s> {
             let now = Instant::now();
             if now >= hand_over {
                 hand_over = now + HANDOVER;
-                // Who doesn't listen any more has broken the run off.
+                // A closed channel means that the run was stopped.
                 let _ = sender.send(self.hand_over());
             }
         }
@@ -455,7 +454,7 @@ impl<'s> Worker<'s> {
         }
     }
 
-    /// Wakes those whose time has come by now; who is to be woken again at once has to wait for the sockets.
+    /// Wakes the users whose timers are due. Users due again at once wait until sockets have been handled.
     fn wake(&mut self) {
         let by = Instant::now();
         while let Some(Reverse((at, key))) = self.timers.peek().copied().filter(|Reverse((at, _))| *at <= by) {
@@ -471,7 +470,7 @@ impl<'s> Worker<'s> {
         self.settle_after(key, self.shared.begun);
     }
 
-    /// Sets the timer of a user, later than `least`, or lets go of who is gone.
+    /// Sets the timer of a user, not before `least`, or removes a finished user.
     fn settle_after(&mut self, key: usize, least: Instant) {
         let Some(entry) = self.users.get_mut(key) else { return };
         if entry.is_active && entry.user.is_over() {

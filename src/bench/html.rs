@@ -1,4 +1,4 @@
-//! A report as one HTML file that needs no network.
+//! A report as a self-contained HTML file.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -16,12 +16,12 @@ use super::terminal::{clock, errors};
 const STYLE: &str = include_str!("report.css");
 const SCRIPT: &str = include_str!("report.js");
 
-/// Points of a line; a longer run has several intervals in each.
+/// Points of a line; in a longer run each covers several intervals.
 const POINTS_MAX: usize = 720;
 /// Metrics of the server that are listed.
 const METRICS_MAX: usize = 500;
 
-/// The whole report: what it was, how it came out, charts, tables. Everything in it that comes from a file is escaped.
+/// Returns the report as HTML: summary, checks, charts and tables. Text from files is escaped.
 #[must_use]
 pub fn html(report: &Report) -> String {
     let mut page = Page { report, stats: &report.stats, html: String::new() };
@@ -85,14 +85,14 @@ impl Page<'_> {
         let outcomes = self.report.outcomes();
         let failed = outcomes.iter().filter(|outcome| outcome.is_strict && !outcome.is_ok).count();
         let (class, text) = match self.report.verdict() {
-            Verdict::Interrupted => ("warn", "The run was broken off: these are its figures until then.".to_owned()),
+            Verdict::Interrupted => ("warn", "The run was interrupted: these are its figures until then.".to_owned()),
             Verdict::Unfit => {
                 let reason = self.report.overload().unwrap_or_default();
-                let text = "Unfit: the generator was overloaded, so these figures say nothing about the server";
+                let text = "Unfit: the generator was overloaded, so these figures do not describe the server";
                 ("bad", format!("{text}: {reason}"))
             }
             Verdict::Failed => ("bad", format!("{failed} of {} checks failed", outcomes.len())),
-            Verdict::Passed if outcomes.is_empty() => ("none", "Nothing was to be checked".to_owned()),
+            Verdict::Passed if outcomes.is_empty() => ("none", "No checks were defined".to_owned()),
             Verdict::Passed if outcomes.len() == 1 => ("good", "The check passed".to_owned()),
             Verdict::Passed => ("good", format!("All {} checks passed", outcomes.len())),
         };
@@ -157,7 +157,7 @@ impl Page<'_> {
         self.put(format_args!("<dl class=\"cards\">\n{}</dl>\n", cards.concat()));
     }
 
-    /// What the points of the charts stand for.
+    /// Returns the intervals that the points of the charts cover.
     fn points(&self) -> Vec<Share> {
         let intervals = self.stats.intervals();
         let step = intervals.div_ceil(POINTS_MAX).max(1);
@@ -169,7 +169,7 @@ impl Page<'_> {
         let phases: Vec<Phase<'_>> = (self.report.phases())
             .map(|(name, begin, end)| Phase { name, begin: begin.as_secs_f64(), end: end.as_secs_f64() })
             .collect();
-        // In a phase at the end in which nobody comes nothing may have been measured.
+        // A phase at the end without arrivals may have no measurements.
         let is_whole = self.report.origins.iter().all(|origin| !origin.interrupted);
         let planned = phases.last().filter(|_| is_whole).map_or(0.0, |last| last.end);
         let seconds = stats.elapsed().as_secs_f64().max(planned);
@@ -211,7 +211,7 @@ impl Page<'_> {
             charts.push((format!("{main}: {}", meaning(main)), "ms", percentiles(main)));
         }
         let most = points.iter().map(|share| active_users(stats, *share)).collect();
-        charts.push(("Active users: the most at once".to_owned(), "users", vec![("users", most)]));
+        charts.push(("Active users (maximum)".to_owned(), "users", vec![("users", most)]));
         let throughput = vec![("up", per_second(&SENT, 1.0)), ("down", per_second(&RECEIVED, 1.0))];
         charts.push(("Messages".to_owned(), "per s", throughput));
         let bytes = vec![
@@ -229,7 +229,7 @@ impl Page<'_> {
         let lateness = percentiles("generator.lateness");
         let cpu = points.iter().map(|share| self.report.cpu_per_message(*share)).collect();
         charts.push(("CPU of the server per message that users received".to_owned(), "µs", vec![("CPU", cpu)]));
-        charts.push(("generator.lateness: how late the generator itself was".to_owned(), "ms", lateness));
+        charts.push(("generator.lateness: delay of the generator itself".to_owned(), "ms", lateness));
 
         let mut html = String::new();
         for (i, (title, unit, lines)) in charts.into_iter().enumerate() {
@@ -244,7 +244,7 @@ impl Page<'_> {
         ));
     }
 
-    /// The server's CPU seconds per second, from one scrape to the next.
+    /// Returns the server's CPU seconds per second between scrapes.
     fn server_cpu(&self, seconds: f64, phases: &[Phase<'_>]) -> Option<String> {
         let values = self.report.server_cpu(Duration::ZERO, Duration::try_from_secs_f64(seconds).ok()?);
         let step = values.len().div_ceil(POINTS_MAX).max(1);
@@ -254,7 +254,7 @@ impl Page<'_> {
             .filter(|pair| pair[1].0 > pair[0].0 && f64::midpoint(pair[0].0, pair[1].0) <= seconds)
             .map(|pair| {
                 let [(begin, before), (end, after)] = [pair[0], pair[1]];
-                // Of a server that began anew nothing is known.
+                // Unknown if the server was restarted.
                 let share = (after >= before).then(|| (after - before) / (end - begin) * 100.0);
                 (f64::midpoint(begin, end), share)
             })
@@ -282,7 +282,7 @@ impl Page<'_> {
         let rows = names.iter().enumerate().map(|(i, name)| {
             let share = share(i);
             let created = stats.count("vusers.created", share);
-            // What nobody did isn't counted at all.
+            // A counter of something that never happened does not exist.
             let count = |name| Some(stats.count(name, share).or(created.map(|_| 0))? as f64);
             let mut cells = vec![format!("<th>{}</th>", escape(name))];
             cells.extend(times.get(i).filter(|_| is_of_phases).into_iter().flatten().map(|time| td(time)));
@@ -309,7 +309,7 @@ impl Page<'_> {
             })
         });
         let rows: Vec<_> = rows.collect();
-        self.html.push_str("<details><summary>All of their timings</summary>\n");
+        self.html.push_str("<details><summary>All timings of these scenarios</summary>\n");
         self.table(&[&["name", "timing"], &TIMING_HEADS[..]].concat(), rows);
         self.html.push_str("</details>\n");
     }
@@ -338,10 +338,10 @@ impl Page<'_> {
         self.html.push_str("</div>\n</div>\n");
     }
 
-    /// Its metrics at the beginning and at the end.
+    /// Writes the server's metrics at the beginning and at the end.
     fn server(&mut self) {
         if self.report.origins.len() > 1 {
-            // Of which run a scrape is isn't known.
+            // In a merged report it is unknown to which run a scrape belongs.
             return;
         }
         let scrapes = &self.report.scrapes;
@@ -364,8 +364,8 @@ impl Page<'_> {
             let generator = &origin.generator;
             let state = match (&generator.overload, origin.interrupted) {
                 (Some(reason), _) => format!("overloaded: {}", escape(reason)),
-                (None, true) => "broken off".to_owned(),
-                (None, false) => "kept up".to_owned(),
+                (None, true) => "interrupted".to_owned(),
+                (None, false) => "ok".to_owned(),
             };
             vec![
                 format!("<th>{}</th>", escape(&origin.machine.cpu)),
@@ -379,10 +379,10 @@ impl Page<'_> {
         });
         let rows = rows.collect();
         self.html.push_str("<h2>The generator</h2>\n");
-        self.table(&["machine", "began", "seed", "threads", "CPU", "lateness p99 ms", "state"], rows);
+        self.table(&["machine", "started", "seed", "threads", "CPU", "lateness p99 ms", "state"], rows);
     }
 
-    /// The cells are HTML.
+    /// Writes a table; cells are HTML.
     fn table(&mut self, heads: &[&str], rows: Vec<Vec<String>>) {
         let heads: String = heads.iter().map(|head| format!("<th>{}</th>", escape(head))).collect();
         self.put(format_args!(
@@ -399,7 +399,7 @@ fn cells_of(summary: &Summary) -> Vec<String> {
     [count as f64, min, mean, p50, p75, p90, p95, p99, p999, max].map(|value| maybe(Some(value))).to_vec()
 }
 
-/// With commas between the thousands.
+/// Formats a number with commas between the thousands.
 fn number(value: f64) -> String {
     let plain = compare::number(value);
     let digits = plain.find('.').unwrap_or(plain.len());
@@ -418,7 +418,7 @@ fn td(html: &str) -> String {
     format!("<td>{html}</td>")
 }
 
-/// The text may be long.
+/// A cell for long text.
 fn td_of_text(html: &str) -> String {
     format!("<td class=\"text\">{html}</td>")
 }
@@ -432,20 +432,20 @@ fn card(name: &str, value: &str, unit: &str, note: &str) -> String {
     format!("<div><dt>{name}</dt><dd>{value} <small>{unit}</small></dd><p>{note}</p></div>\n")
 }
 
-/// What the timing says, in a few words.
+/// Describes a timing in a few words.
 fn meaning(timing: &str) -> &'static str {
     match timing {
-        "rtc.echo" | "websocket.echo" => "from the time to send to its echo",
+        "rtc.echo" | "websocket.echo" => "from sending to the echo",
         "http.response_time" => "from request to response",
-        "rtc.age" => "how much later than the fastest a state came",
-        "rtc.tick_gap" => "from one state to the next",
-        "rtc.open" => "until the data channel was open",
-        "vusers.session_length" => "from begin to end of a user",
+        "rtc.age" => "delay of a state relative to the fastest one",
+        "rtc.tick_gap" => "between two states",
+        "rtc.open" => "until the data channel opened",
+        "vusers.session_length" => "from arrival to end of a user",
         _ => "",
     }
 }
 
-/// The most that were there at once.
+/// Returns the maximum number of active users.
 fn active_users(stats: &Stats, share: Share) -> Option<f64> {
     let Share::Between(from, to) = share else { return None };
     (from..to).filter_map(|interval| stats.gauge_in(ACTIVE, interval)).reduce(f64::max)

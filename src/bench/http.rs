@@ -1,4 +1,4 @@
-//! A client of an HTTP/1.1 server (RFC 9112) that never blocks.
+//! A non-blocking HTTP/1.1 client (RFC 9112).
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -12,10 +12,10 @@ use super::script::Method;
 use super::target::{Target, error_name, is_connected};
 use super::tls::Stream;
 
-/// Bytes of a response, its body included.
+/// Maximum bytes of a response, including its body.
 const RESPONSE_BYTES: usize = 16 * 1024 * 1024;
 const HEADERS: usize = 64;
-/// Reads in one go, before others have their turn.
+/// Reads per turn before others have theirs.
 const READS_PER_TURN: usize = 16;
 
 pub(super) struct Request {
@@ -31,19 +31,19 @@ pub(super) struct Response {
     pub(super) body: Vec<u8>,
 }
 
-/// A connection that is kept for request after request, each answered before the next is asked.
+/// A persistent connection for consecutive requests.
 pub(super) struct Http {
     token: Token,
     stream: Option<Stream<TcpStream>>,
     is_connected: bool,
-    /// Of the request, and how many have left.
+    /// The request, and how many of its bytes have been sent.
     request: Vec<u8>,
     written: usize,
     response: Vec<u8>,
     is_asking: bool,
 }
 
-/// What is known of a response.
+/// The progress of parsing a response.
 #[derive(Debug, PartialEq, Eq)]
 enum Parsed<'b> {
     Partial,
@@ -51,7 +51,7 @@ enum Parsed<'b> {
 }
 
 impl Http {
-    /// One that connects when it is first asked.
+    /// Returns a client that connects at the first request.
     pub(super) fn new(token: Token) -> Http {
         Http {
             token,
@@ -78,13 +78,13 @@ impl Http {
         self.write().map_err(|error| error_name(&error))
     }
 
-    /// Goes on with what the socket takes and brings: the response, once it is whole, and whether more may wait.
+    /// Continues with a ready socket. Returns the response once it is complete, and whether more data may wait.
     pub(super) fn handle_ready(&mut self, buffer: &mut [u8]) -> (Result<Option<Response>, &'static str>, bool) {
         match self.write().and_then(|()| self.read(buffer)) {
             Ok((response, has_more)) => (Ok(response), has_more),
             Err(error) => {
                 self.stream = None;
-                // An idle connection may be closed; the next request opens another.
+                // The server may close an idle connection; the next request opens another.
                 let failed = std::mem::take(&mut self.is_asking);
                 (if failed { Err(error_name(&error)) } else { Ok(None) }, false)
             }
@@ -184,7 +184,7 @@ impl Request {
     }
 }
 
-/// Reads a response, of which there may be more to come unless the connection `is_closed`.
+/// Parses a response, which may be incomplete unless the connection `is_closed`.
 fn parse(bytes: &[u8], is_closed: bool) -> io::Result<Parsed<'_>> {
     let invalid = || io::Error::from(io::ErrorKind::InvalidData);
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
@@ -220,7 +220,7 @@ fn parse(bytes: &[u8], is_closed: bool) -> io::Result<Parsed<'_>> {
     Ok(body.map_or(Parsed::Partial, |body| Parsed::Whole { status, body, keeps }))
 }
 
-/// A body that comes in chunks (RFC 9112 §7.1), once all are there.
+/// Decodes a chunked body (RFC 9112 §7.1) once it is complete.
 fn chunked(mut bytes: &[u8]) -> io::Result<Option<Vec<u8>>> {
     let mut body = Vec::new();
     loop {

@@ -1,4 +1,4 @@
-//! What one thread of the generator measures, until it is handed over.
+//! Measurements of one thread of the generator until they are handed over.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ macro_rules! names {
 }
 
 names! {
-    /// What is counted.
+    /// The counters.
     Count {
         Created = "vusers.created",
         Completed = "vusers.completed",
@@ -44,7 +44,7 @@ names! {
 }
 
 names! {
-    /// What is timed.
+    /// The timings.
     Time {
         SessionLength = "vusers.session_length",
         Signal = "rtc.signal",
@@ -64,10 +64,10 @@ names! {
     }
 }
 
-/// Gauge of the users whose flow is not over: the most of each interval.
+/// The gauge of active users: the maximum of each interval.
 pub(super) const ACTIVE: &str = "vusers.active";
 
-/// Names come out of [`Stats`] once: what is counted often is not looked up.
+/// Resolves names in [`Stats`] once: frequent counters need no lookup.
 pub(super) struct Meters {
     stats: Stats,
     counters: [Option<Counter>; Count::NAMES.len()],
@@ -75,7 +75,7 @@ pub(super) struct Meters {
 }
 
 impl Meters {
-    /// What is measured goes to `stats`, which are empty.
+    /// Records to `stats`, which must be empty.
     pub(super) fn new(stats: Stats) -> Meters {
         Meters { stats, counters: [None; Count::NAMES.len()], timings: [None; Time::NAMES.len()] }
     }
@@ -92,18 +92,18 @@ impl Meters {
         self.stats.record(at, who, timing, took);
     }
 
-    /// One more of what has a name of its own.
+    /// Increments a counter with a name of its own.
     pub(super) fn count(&mut self, at: Duration, who: Who, name: &str) {
         let counter = self.stats.counter(name);
         self.stats.add(at, who, counter, 1);
     }
 
-    /// How many users of all threads are active now. An interval keeps the most.
+    /// Records the number of active users of all threads. An interval keeps the maximum.
     pub(super) fn note_active(&mut self, at: Duration, active: usize) {
         self.stats.raise_gauge(at, ACTIVE, active as f64);
     }
 
-    /// What was measured since the last call.
+    /// Takes the measurements since the last call.
     pub(super) fn take(&mut self) -> Stats {
         let empty = self.stats.of_same_run();
         std::mem::replace(self, Meters::new(empty)).stats

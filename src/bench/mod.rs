@@ -1,4 +1,4 @@
-//! The load tester: thousands of virtual users who do what a script says, and what they measure.
+//! The load tester: runs thousands of virtual users from a script and measures what they receive.
 
 pub mod compare;
 pub mod ensure;

@@ -1,4 +1,4 @@
-//! A worse network between a user's UDP socket and their client: each datagram, either way, is lost or comes later.
+//! A simulated network between a user's UDP socket and the client: loses and delays datagrams in both directions.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::script::Netem;
 
-/// Datagrams that are on their way; a path that holds more has a router that would drop them.
+/// Datagrams in transit; a path with more would drop them.
 const QUEUED: usize = 4096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,12 +21,12 @@ pub(super) enum Direction {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Datagram {
     pub(super) direction: Direction,
-    /// Where it goes, or came from.
+    /// The destination or source address.
     pub(super) remote: SocketAddr,
     pub(super) bytes: Vec<u8>,
 }
 
-/// The way between one user and the server.
+/// The path between one user and the server.
 pub(super) struct Path {
     loss: f64,
     delay: Duration,
@@ -37,7 +37,7 @@ pub(super) struct Path {
 }
 
 impl Path {
-    /// `None` where the network is left as it is.
+    /// Returns `None` if the network is not changed.
     pub(super) fn new(netem: &Netem, user: u64, seed: u64) -> Option<Path> {
         let &Netem { loss, delay, jitter, .. } = netem;
         if loss <= 0.0 && delay.is_zero() && jitter.is_zero() {
@@ -49,7 +49,7 @@ impl Path {
     }
 
     pub(super) fn send(&mut self, now: Instant, datagram: Datagram) {
-        // Both are drawn for each, so that what becomes of one doesn't depend on what became of others.
+        // Both numbers are drawn for every datagram, so that its fate does not depend on that of others.
         let (luck, share): (f64, f64) = (self.rng.random(), self.rng.random());
         if luck < self.loss || self.queue.len() >= QUEUED {
             return;
@@ -58,13 +58,13 @@ impl Path {
         self.queue.insert((now + self.delay + self.jitter.mul_f64(share), self.taken), datagram);
     }
 
-    /// The next datagram that has arrived.
+    /// Returns the next datagram that has arrived.
     pub(super) fn poll(&mut self, now: Instant) -> Option<Datagram> {
         let entry = self.queue.first_entry()?;
         (entry.key().0 <= now).then(|| entry.remove())
     }
 
-    /// Whether the next that has arrived goes that way.
+    /// Returns whether the next datagram that has arrived goes in this direction.
     pub(super) fn is_next(&self, direction: Direction, now: Instant) -> bool {
         self.queue.first_key_value().is_some_and(|(&(at, _), datagram)| at <= now && datagram.direction == direction)
     }

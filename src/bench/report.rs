@@ -1,17 +1,18 @@
-//! A run with what it ran on and what it must reach, as JSON: Artillery's, and more beside it.
+//! Reports of runs as JSON: Artillery's format with additions.
 //!
-//! `aggregate` and `intermediate` have the form of Artillery's reports, times in milliseconds; of runs of at most three
-//! minutes there is an `intermediate` for each second, of others one for 10 s. What Artillery has no place for:
-//! `phases` and `scenarios` have the form of an `intermediate`; `hdr` in each of them holds every timing as a histogram
-//! of HdrHistogram's V2 format in base64, from which reports are merged without loss; `checks` is what `ensure` asked
-//! for and how that came out; `machine`, `seed` and `generator` say where the figures come from, and `merged` says it
-//! of further runs in the same report; `server` has the metrics scraped from the server. A phase has `beginsAt`, and
-//! `duration` in seconds. Gauges are `vusers.active`, the most users at once in an `intermediate`, and `generator.cpu`.
+//! `aggregate` and `intermediate` have the format of Artillery's reports, with times in milliseconds. For runs of at
+//! most three minutes there is an `intermediate` per second, otherwise one per 10 s. The additions: `phases` and
+//! `scenarios` have the format of an `intermediate`. `hdr` in each of them contains every timing as a histogram in
+//! HdrHistogram's V2 format in base64, from which reports can be merged without loss. `checks` are the conditions of
+//! `ensure` and their results. `machine`, `seed` and `generator` describe the origin of the figures, and `merged` that
+//! of further runs in the same report. `server` contains metrics scraped from the server. A phase has `beginsAt`, and
+//! `duration` in seconds. Gauges are `vusers.active`, the maximum of users at once in an `intermediate`, and
+//! `generator.cpu`.
 //!
-//! `rates` has `server.cpu_us_per_message` where one of these metrics is `process_cpu_seconds_total`: microseconds of
-//! the server's CPU per message that users received. What the counter was at an interval's ends is interpolated
-//! between the scrapes. It is missing where they cover less than four fifths of the interval, where the counter fell
-//! because the server began anew, and where several runs are in the report.
+//! `rates` includes `server.cpu_us_per_message` if `process_cpu_seconds_total` is among the metrics of the server: the
+//! microseconds of the server's CPU time per message that users received. The counter at the ends of an interval is
+//! interpolated between the scrapes. The rate is missing if they cover less than four fifths of the interval, if the
+//! counter fell because the server was restarted, and if the report contains several runs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,13 +26,13 @@ use super::ensure::{Condition, Outcome};
 use super::script::LONGEST;
 use super::stats::{INTERVAL, INTERVALS_MAX, Run, SHORT_INTERVAL, Share, Spans, Stats, Summary, millis};
 
-/// Bytes of a report that are read.
+/// Maximum bytes of a report.
 pub const REPORT_BYTES: usize = 256 * 1024 * 1024;
-/// Phases of a report, and scenarios.
+/// Maximum number of phases, and of scenarios.
 const SECTIONS_MAX: usize = 1_000;
 const CHECKS_MAX: usize = 1_000;
 
-/// Rates per second, and the counter of each.
+/// Rates per second, and their counters.
 const RATES: [(&str, &str); 6] = [
     ("http.request_rate", "http.requests"),
     ("websocket.send_rate", "websocket.messages_sent"),
@@ -40,25 +41,25 @@ const RATES: [(&str, &str); 6] = [
     ("rtc.bytes_up_rate", "rtc.bytes_up"),
     ("rtc.bytes_down_rate", "rtc.bytes_down"),
 ];
-/// Counters of messages, requests among them.
+/// Counters of messages and requests sent.
 pub(super) const SENT: [&str; 3] = ["rtc.sent", "websocket.messages_sent", "http.requests"];
-/// See [`SENT`].
+/// Counters of messages and responses received.
 pub(super) const RECEIVED: [&str; 4] =
     ["rtc.received", "rtc.received_by_websocket", "websocket.messages_received", "http.responses"];
 
 /// The rate of the server's CPU time.
 pub(super) const CPU_PER_MESSAGE: &str = "server.cpu_us_per_message";
-/// What the server says of its own CPU: the metric that Prometheus' client libraries give every process.
+/// The server's CPU time: the metric that Prometheus client libraries export for every process.
 const SERVER_CPU: &str = "process_cpu_seconds_total";
-/// Between scrapes that are further apart nothing is interpolated.
+/// Scrapes further apart are not interpolated.
 const SCRAPES_APART: Duration = Duration::from_secs(2 * INTERVAL.as_secs());
-/// How much of a time scrapes must cover, and how much of a longer time between two must lie in it.
+/// The fraction of a period that scrapes must cover, and of a longer period between scrapes that must lie in it.
 const MOST: f64 = 0.8;
 
-/// Beginnings of names that are counted only once there is something to count.
+/// Prefixes of counters that exist only once they are incremented.
 const ON_DEMAND: [&str; 4] = ["errors.", "http.codes.", "vusers.created_by_name.", "vusers.failed"];
 
-/// What the most is said of: the first that was measured.
+/// The main timing of a report is the first of these that was measured.
 const MAIN_TIMINGS: [&str; 7] = [
     "rtc.echo",
     "websocket.echo",
@@ -69,87 +70,87 @@ const MAIN_TIMINGS: [&str; 7] = [
     "vusers.session_length",
 ];
 
-/// One or several runs of a script, with what they must reach.
+/// One or several runs of a script, with their checks.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// Where the figures come from: at least one.
+    /// The origins of the figures, at least one.
     pub origins: Vec<Origin>,
-    /// How long each phase lasts.
+    /// The length of each phase.
     pub phase_durations: Vec<Duration>,
-    /// What was measured.
+    /// The measurements.
     pub stats: Stats,
-    /// The server's own metrics, and when they were fetched after the run's begin; in order.
+    /// The metrics of the server, each with its time since the start of the run, in order.
     pub scrapes: Vec<(Duration, BTreeMap<String, f64>)>,
     checks: Vec<Condition>,
 }
 
-/// Where a run's figures come from.
+/// The origin of a run's figures.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Origin {
-    /// The file it ran.
+    /// The script file.
     pub script: String,
-    /// URL of the server.
+    /// The URL of the server.
     pub target: String,
-    /// What everything random came from.
+    /// The seed of everything random.
     pub seed: u64,
-    /// Milliseconds since 1970.
+    /// The start, in milliseconds since 1970.
     pub began_at: u64,
-    /// Whether it was broken off.
+    /// Whether the run was interrupted.
     pub interrupted: bool,
-    /// What it ran on.
+    /// The machine that generated the load.
     pub machine: Machine,
-    /// What made the load.
+    /// The load of the generator.
     pub generator: Generator,
 }
 
-/// The machine that made the load.
+/// The machine that generated the load.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Machine {
-    /// Its model.
+    /// The model of the CPU.
     pub cpu: String,
-    /// As many threads as run at once.
+    /// The number of hardware threads.
     pub cores: usize,
-    /// Of the operating system.
+    /// The version of the kernel.
     pub kernel: String,
-    /// All of its memory; 0 where that is unknown.
+    /// The memory in bytes; 0 if unknown.
     pub memory_bytes: u64,
-    /// Of rtcade.
+    /// The version of rtcade.
     pub version: String,
-    /// Of rtcade, where `RTCADE_COMMIT` named it to the build.
+    /// The commit of rtcade, if `RTCADE_COMMIT` was set when it was built.
     pub commit: Option<String>,
 }
 
-/// What made the load, and whether it could.
+/// The load of the generator, and whether it was overloaded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Generator {
-    /// Its threads.
+    /// The number of threads.
     pub threads: usize,
-    /// The share of the CPU time of its threads that it used.
+    /// The fraction of CPU time that it used of what its threads could have had.
     pub cpu: f64,
-    /// In milliseconds: how late it was with what it meant to do.
+    /// The 99th percentile of lateness in milliseconds.
     pub lateness_p99: Option<f64>,
-    /// Why its figures are unfit, where they are.
+    /// Why the figures are unfit, if they are.
     pub overload: Option<String>,
 }
 
-/// How a run came out, the first that applies.
+/// The result of a run: the first that applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It was broken off.
+    /// The run was interrupted.
     Interrupted,
-    /// The generator was overloaded: its figures say nothing about the server.
+    /// The generator was overloaded: the figures do not describe the server.
     Unfit,
     /// A check failed.
     Failed,
-    /// It reached what it must.
+    /// All checks passed.
     Passed,
 }
 
 impl Verdict {
-    /// Of the process that ran it.
+    /// Returns the exit status of the process.
     #[must_use]
     pub fn exit_status(self) -> u8 {
         match self {
@@ -162,7 +163,7 @@ impl Verdict {
 }
 
 impl Machine {
-    /// This one.
+    /// Returns this machine.
     #[must_use]
     pub fn this() -> Machine {
         let line_of = |file: &str, key: &str| {
@@ -206,7 +207,7 @@ struct File {
     server: Vec<Scrape>,
 }
 
-/// A share of what was measured, in Artillery's form.
+/// A part of the measurements in Artillery's format.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Section {
@@ -261,7 +262,7 @@ struct Scrape {
 }
 
 impl Report {
-    /// Of a run on this machine, with what it must reach.
+    /// Returns the report of a run on this machine, with its checks.
     #[must_use]
     pub fn new(run: Run, machine: Machine, checks: Vec<Condition>) -> Report {
         let generator = Generator {
@@ -288,30 +289,29 @@ impl Report {
         }
     }
 
-    /// When the first of the runs began, in milliseconds since 1970.
+    /// Returns the start of the first run, in milliseconds since 1970.
     #[must_use]
     pub fn began_at(&self) -> u64 {
         self.origins.iter().map(|origin| origin.began_at).min().unwrap_or(0)
     }
 
-    /// Takes in another run of the same script. What happened so long after the one's begin stands beside what
-    /// happened so long after the other's.
+    /// Merges another run of the same script. Times are aligned at the starts of the runs.
     ///
     /// # Errors
     ///
-    /// Where that has other phases or scenarios, or phases of other lengths.
+    /// The other run has different phases or scenarios, or phases of different lengths.
     pub fn merge(&mut self, other: Report) -> Result<(), String> {
         for (what, here, there) in [
             ("phases", self.stats.phases(), other.stats.phases()),
             ("scenarios", self.stats.scenarios(), other.stats.scenarios()),
         ] {
             if here != there {
-                return Err(format!("it ran another script: its {what} are {there:?}, not {here:?}"));
+                return Err(format!("it is of another script: its {what} are {there:?} instead of {here:?}"));
             }
         }
         if self.phase_durations != other.phase_durations {
             let (here, there) = (&self.phase_durations, &other.phase_durations);
-            return Err(format!("it ran another script: its phases take {there:?}, not {here:?}"));
+            return Err(format!("it is of another script: its phases take {there:?} instead of {here:?}"));
         }
         self.origins.extend(other.origins);
         self.stats.merge(other.stats);
@@ -325,7 +325,7 @@ impl Report {
         Ok(())
     }
 
-    /// The phases in order: the name, the begin and the end of each.
+    /// Returns the phases in order: the name, start and end of each.
     pub(super) fn phases(&self) -> impl Iterator<Item = (&str, Duration, Duration)> {
         let mut end = Duration::ZERO;
         self.stats.phases().iter().zip(&self.phase_durations).map(move |(name, duration)| {
@@ -335,8 +335,8 @@ impl Report {
         })
     }
 
-    /// The CPU seconds of the server, and when they were scraped, `from` one time to the other and so long around them
-    /// that they can be interpolated. Nothing where there are several runs: their scrapes stand among each other.
+    /// Returns the CPU seconds of the server and when they were scraped, `from` one time `to` the other, and around
+    /// them as needed for interpolation. Empty for several runs, whose scrapes can't be told apart.
     pub(super) fn server_cpu(&self, from: Duration, to: Duration) -> Vec<(f64, f64)> {
         if self.origins.len() > 1 {
             return Vec::new();
@@ -347,23 +347,23 @@ impl Report {
         scrapes.filter_map(|(at, metrics)| Some((at.as_secs_f64(), *metrics.get(SERVER_CPU)?))).collect()
     }
 
-    /// Microseconds of the server's CPU per message that users received.
+    /// Returns the microseconds of the server's CPU time per message that users received.
     pub(super) fn cpu_per_message(&self, share: Share) -> Option<f64> {
         let messages = sum(&self.stats, &RECEIVED, share).filter(|messages| *messages > 0)?;
-        // The last message may have come long before the last scrape, between two.
+        // The last message may have arrived long before the last scrape.
         let end = self.scrapes.last().map_or(Duration::ZERO, |(at, _)| *at).max(self.stats.elapsed());
         let (from, to) = span_of(&self.stats, share, end)?;
         let seconds = growth(&self.server_cpu(from, to), from.as_secs_f64(), to.as_secs_f64())?;
         Some(seconds * 1e6 / messages as f64).filter(|micros| micros.is_finite())
     }
 
-    /// How each check came out.
+    /// Returns the results of the checks.
     #[must_use]
     pub fn outcomes(&self) -> Vec<Outcome> {
         self.checks.iter().map(|check| check.check(|name| self.metric(name))).collect()
     }
 
-    /// How the run came out.
+    /// Returns the verdict.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         if self.origins.iter().any(|origin| origin.interrupted) {
@@ -377,15 +377,15 @@ impl Report {
         }
     }
 
-    /// Why the figures are unfit, where they are.
+    /// Returns why the figures are unfit, if they are.
     #[must_use]
     pub fn overload(&self) -> Option<&str> {
         self.origins.iter().find_map(|origin| origin.generator.overload.as_deref())
     }
 
-    /// A figure of all by its name, as in `rtc.echo.p99` (in milliseconds), `vusers.failed`, `rtc.send_rate` (per
-    /// second) or `rtc.loss_ratio` (from 0 to 1); of a gauge the highest. Nothing where it wasn't measured; but errors
-    /// that nobody met are 0.
+    /// Returns a metric by its name, for example `rtc.echo.p99` (in milliseconds), `vusers.failed`, `rtc.send_rate`
+    /// (per second) or `rtc.loss_ratio` (0 to 1); for a gauge the maximum. `None` if it was not measured, except for
+    /// errors that never occurred, which are 0.
     #[must_use]
     pub fn metric(&self, name: &str) -> Option<f64> {
         if let Some(count) = self.stats.count(name, Share::All) {
@@ -406,14 +406,14 @@ impl Report {
         ON_DEMAND.iter().any(|beginning| name.starts_with(beginning)).then_some(0.0)
     }
 
-    /// The timing of which the most is said.
+    /// Returns the main timing.
     #[must_use]
     pub fn main_timing(&self) -> Option<&'static str> {
         MAIN_TIMINGS.into_iter().find(|timing| self.stats.summary(timing, Share::All).is_some())
     }
 
-    /// Rates per second of all and of an interval, the server's CPU time per message of them, and shares from 0 to 1 of
-    /// everything.
+    /// Returns the rates per second and the server's CPU time per message, of everything or of an interval, and ratios
+    /// from 0 to 1 of everything.
     pub(super) fn rates(&self, share: Share) -> BTreeMap<String, f64> {
         let stats = &self.stats;
         let mut rates = BTreeMap::new();
@@ -432,7 +432,7 @@ impl Report {
         rates
     }
 
-    /// The whole, for files: the same text for the same content.
+    /// Returns the report as JSON; the same text for the same content.
     #[must_use]
     pub fn to_json(&self) -> String {
         let Origin { script, target, seed, began_at, interrupted, machine, generator } = self.origins[0].clone();
@@ -527,26 +527,26 @@ impl Report {
         }
     }
 
-    /// Reads what [`Report::to_json`] wrote. Figures that follow from others are not read, but made anew.
+    /// Parses the output of [`Report::to_json`]. Derived figures are ignored and computed again.
     ///
     /// # Errors
     ///
-    /// Where something is missing or impossible; a sentence says what and where.
+    /// A field is missing or invalid; the sentence names it.
     pub fn parse(json: &str) -> Result<Report, String> {
         if json.len() > REPORT_BYTES {
-            return Err(format!("longer than {} MiB", REPORT_BYTES >> 20));
+            return Err(format!("the report is longer than {} MiB", REPORT_BYTES >> 20));
         }
         let file: File =
             serde_json::from_str(json).map_err(|error| format!("this is no report of rtcade bench: {error}"))?;
         let names = |what: &str, sections: &[Section]| {
             if sections.is_empty() || sections.len() > SECTIONS_MAX {
-                return Err(format!("{what}: {}, there are 1 to {SECTIONS_MAX}", sections.len()));
+                return Err(format!("{what}: found {}, expected 1 to {SECTIONS_MAX}", sections.len()));
             }
             let names = sections.iter().map(|section| section.name.clone()).collect::<Option<Vec<_>>>();
             names.ok_or_else(|| format!("{what}: one has no name"))
         };
         let interval = [INTERVAL, SHORT_INTERVAL].into_iter().find(|one| millis(*one) == file.interval_ms);
-        let interval = interval.ok_or_else(|| format!("intervalMs: {} is no length of intervals", file.interval_ms))?;
+        let interval = interval.ok_or_else(|| format!("intervalMs: {} is not a valid length", file.interval_ms))?;
         let mut stats = Stats::new(interval, names("phases", &file.phases)?, names("scenarios", &file.scenarios)?);
         let mut origins = vec![Origin {
             script: file.script,
@@ -571,11 +571,11 @@ impl Report {
             scenario.read_into(&mut stats, Share::Scenario(i)).map_err(|error| format!("scenarios[{i}]: {error}"))?;
         }
         if file.intermediate.len() > INTERVALS_MAX {
-            return Err(format!("intermediate: {} of them, at most {INTERVALS_MAX}", file.intermediate.len()));
+            return Err(format!("intermediate: found {}, expected at most {INTERVALS_MAX}", file.intermediate.len()));
         }
         for (i, interval) in file.intermediate.iter().enumerate() {
             if interval.period != Some(began.saturating_add(millis(stats.begin_of(i)))) {
-                return Err(format!("intermediate[{i}]: its period isn't {i} intervals after the begin"));
+                return Err(format!("intermediate[{i}]: its period is not {i} intervals after the start"));
             }
             interval
                 .read_into(&mut stats, Share::Between(i, i + 1))
@@ -584,7 +584,7 @@ impl Report {
         }
 
         if file.checks.len() > CHECKS_MAX {
-            return Err(format!("checks: {} of them, at most {CHECKS_MAX}", file.checks.len()));
+            return Err(format!("checks: found {}, expected at most {CHECKS_MAX}", file.checks.len()));
         }
         let checks = file.checks.iter().enumerate().map(|(i, check)| {
             let mut condition = Condition::parse(&check.condition).map_err(|error| format!("checks[{i}]: {error}"))?;
@@ -592,7 +592,7 @@ impl Report {
             Ok(condition)
         });
         let scrapes = file.server.into_iter().enumerate().map(|(i, scrape)| {
-            let at = scrape.at.checked_sub(began).ok_or_else(|| format!("server[{i}]: it was before the begin"))?;
+            let at = scrape.at.checked_sub(began).ok_or_else(|| format!("server[{i}]: it is before the start"))?;
             Ok((Duration::from_millis(at), scrape.metrics))
         });
         let mut scrapes = scrapes.collect::<Result<Vec<_>, String>>()?;
@@ -622,7 +622,7 @@ impl Section {
         let span = |what: &str, first: Option<u64>, last: Option<u64>| match (first, last) {
             (None, None) => Ok(None),
             (Some(first), Some(last)) if began <= first && first <= last => Ok(Some((first - began, last - began))),
-            _ => Err(format!("first{what}At and last{what}At are no span of time after the begin")),
+            _ => Err(format!("first{what}At and last{what}At are not a valid period after the start")),
         };
         let counters = span("Counter", self.first_counter_at, self.last_counter_at)?;
         let timings = span("Histogram", self.first_histogram_at, self.last_histogram_at)?;
@@ -631,25 +631,25 @@ impl Section {
     }
 }
 
-/// Of the frames that should have come, those that did not, from 0 to 1.
+/// Returns the fraction of expected frames that did not arrive, 0 to 1.
 pub(super) fn loss_ratio(stats: &Stats, share: Share) -> Option<f64> {
     let (lost, received) = (stats.count("rtc.lost", share)?, stats.count("rtc.received", share)?);
     let expected = lost.saturating_add(received);
     (expected > 0).then(|| lost as f64 / expected as f64)
 }
 
-/// Of the virtual users, those that failed, from 0 to 1.
+/// Returns the fraction of virtual users that failed, 0 to 1.
 fn failed_ratio(stats: &Stats, share: Share) -> Option<f64> {
     let (failed, created) = (stats.count("vusers.failed", share)?, stats.count("vusers.created", share)?);
     (created > 0).then(|| failed as f64 / created as f64)
 }
 
-/// Nothing where none of them is counted.
+/// Returns the sum of counters; `None` if none of them exists.
 pub(super) fn sum(stats: &Stats, counters: &[&str], share: Share) -> Option<u64> {
     counters.iter().filter_map(|name| stats.count(name, share)).reduce(u64::saturating_add)
 }
 
-/// What a counter grew by between two times, of which it is known now and then what it was. Nothing where it fell.
+/// Returns the growth of a counter between two times, interpolated between known values. `None` if it fell.
 fn growth(known: &[(f64, f64)], from: f64, to: f64) -> Option<f64> {
     let (mut growth, mut covered) = (0.0, 0.0);
     for pair in known.windows(2) {
@@ -668,7 +668,7 @@ fn growth(known: &[(f64, f64)], from: f64, to: f64) -> Option<f64> {
     (covered >= MOST * (to - from)).then(|| growth * (to - from) / covered)
 }
 
-/// When it began and ended, of a run that ended then; nothing where that isn't known, or is the same.
+/// Returns the start and end of a share, for a run that ended at `end_of_run`; `None` if unknown or equal.
 fn span_of(stats: &Stats, share: Share, end_of_run: Duration) -> Option<(Duration, Duration)> {
     let (begin, end) = match share {
         Share::All => (Duration::ZERO, end_of_run),
@@ -678,7 +678,7 @@ fn span_of(stats: &Stats, share: Share, end_of_run: Duration) -> Option<(Duratio
     (begin < end).then_some((begin, end))
 }
 
-/// How long it was; nothing where that isn't known.
+/// Returns the length of a share in seconds; `None` if unknown.
 pub(super) fn seconds_of(stats: &Stats, share: Share) -> Option<f64> {
     span_of(stats, share, stats.elapsed()).map(|(begin, end)| (end - begin).as_secs_f64())
 }

@@ -1,4 +1,4 @@
-//! The server's own metrics, fetched now and then while users play.
+//! Fetches the server's metrics during a run.
 
 #![expect(clippy::disallowed_methods, reason = "a thread of its own that may block")]
 
@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 use super::target::Target;
 use super::tls::Trust;
 
-/// For a connection, and for a response.
+/// The timeout of a connection, and of a response.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Bytes of a response; what is beyond is not read.
+/// Bytes of a response; the rest is not read.
 const RESPONSE_BYTES: u64 = 4 * 1024 * 1024;
-/// Different metrics; what is beyond is passed over.
+/// Different metrics; further ones are ignored.
 const METRICS: usize = 10_000;
 
-/// Fetches once an interval and at the end, which has come when the other end of `ended` is dropped. A server that has
-/// no such page just has none of its metrics in the report.
+/// Fetches the metrics once per interval and at the end, when the other end of `ended` is dropped. Without such a page
+/// the report contains no metrics of the server.
 pub(super) fn collect(
     url: &str,
     trust: &Trust,
@@ -32,7 +32,7 @@ pub(super) fn collect(
         match fetch(url, trust) {
             Ok(metrics) if !metrics.is_empty() => scrapes.push((at, metrics)),
             Ok(_) => log::debug!("there are no metrics at {url}"),
-            Err(error) => log::debug!("the metrics at {url} can't be read: {error}"),
+            Err(error) => log::debug!("the metrics at {url} can't be fetched: {error}"),
         }
         let passed = u32::try_from(at.as_millis() / interval.as_millis()).unwrap_or(u32::MAX);
         let next = begun + interval.saturating_mul(passed.saturating_add(1));
@@ -62,11 +62,11 @@ fn fetch(url: &str, trust: &Trust) -> io::Result<BTreeMap<String, f64>> {
     }
 }
 
-/// Reads the text format of Prometheus: `name{labels} value`, comments and times aside.
+/// Parses the Prometheus text format, `name{labels} value`, without comments and times.
 fn parse(text: &str) -> BTreeMap<String, f64> {
     let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
     let values = lines.filter_map(|line| {
-        // Labels may have blanks in them.
+        // Labels may contain spaces.
         let end = line.rfind('}').map_or_else(|| line.find(' '), |at| Some(at + 1))?;
         let (name, rest) = line.split_at(end);
         let value: f64 = rest.split_whitespace().next()?.parse().ok()?;

@@ -1,4 +1,4 @@
-//! What was measured: counters, timings and gauges of a run, by interval, phase and scenario.
+//! Measurements of a run: counters, timings and gauges by interval, phase and scenario.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,26 +6,26 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::{Deserializer, Serializer, V2Serializer};
 
-/// Length of the intervals by which a run is cut, as in Artillery's reports.
+/// Length of the intervals of a run, as in Artillery's reports.
 pub const INTERVAL: Duration = Duration::from_secs(10);
-/// That of a short run's, whose charts would have a point or two.
+/// Length of the intervals of a short run, whose charts would otherwise have too few points.
 pub const SHORT_INTERVAL: Duration = Duration::from_secs(1);
-/// What is planned for no longer is a short run.
+/// Runs planned for at most this time are short.
 pub const SHORT_RUN: Duration = Duration::from_secs(180);
-/// Intervals of a run, a week of them; what comes later counts to the last.
+/// Maximum number of intervals: a week. Later measurements count to the last.
 pub const INTERVALS_MAX: usize = 60_480;
-/// Names of counters, and of timings; what has a further name counts as [`FURTHER_NAMES`].
+/// Maximum number of counters, and of timings; further names count as [`FURTHER_NAMES`].
 pub const NAMES_MAX: usize = 256;
-/// The name that stands for all beyond [`NAMES_MAX`].
+/// The name for everything beyond [`NAMES_MAX`].
 pub const FURTHER_NAMES: &str = "errors.of_further_names";
 
 const TOO_MANY_NAMES: &str = "more names than there may be";
-/// Longer times count as so long: 1 h, in microseconds.
+/// Longer times are recorded as this time: 1 h in microseconds.
 const LONGEST_US: u64 = 3_600_000_000;
 const SIGNIFICANT_DIGITS: u8 = 3;
-/// More than any run records; sums of it stay far from overflowing.
+/// More than any run records; sums stay far from overflowing.
 const COUNT_MAX: u64 = 1 << 48;
-/// How a packed histogram begins: V2.
+/// The first bytes of a packed histogram: V2.
 const PACKED_COOKIE: [u8; 4] = [0x1c, 0x84, 0x93, 0x13];
 /// Bytes before the counts of a packed histogram.
 const PACKED_HEADER_BYTES: usize = 40;
@@ -38,7 +38,7 @@ pub struct Counter(usize);
 #[derive(Clone, Copy, Debug)]
 pub struct Timing(usize);
 
-/// Whose it is: the phase in which the virtual user arrived, and its scenario.
+/// The origin of a measurement: the phase in which the virtual user arrived, and its scenario.
 #[derive(Clone, Copy, Debug)]
 pub struct Who {
     /// Index of the phase.
@@ -47,24 +47,25 @@ pub struct Who {
     pub scenario: usize,
 }
 
-/// A share of what was measured.
+/// A part of the measurements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
-    /// Everything.
+    /// All measurements.
     All,
-    /// Of the phase with this index.
+    /// Those of the phase with this index.
     Phase(usize),
-    /// Of the scenario with this index.
+    /// Those of the scenario with this index.
     Scenario(usize),
-    /// Of the intervals with these numbers from the run's begin, the latter excluded.
+    /// Those of the intervals from the first (included) to the second (excluded).
     Between(usize, usize),
 }
 
-/// What was measured, by interval, phase and scenario; one per thread, merged at the end and for the live view.
+/// Measurements by interval, phase and scenario. Each thread has its own; they are merged at the end and for the live
+/// view.
 ///
-/// Times are kept to three significant digits, from 1 µs to 1 h. A phase and a scenario hold a histogram of each
-/// timing, of 16 KiB to 190 KiB by the longest time in it; the two intervals in use do too. All other intervals are
-/// packed, a few bytes for each different time, without losing any: a merge is exact.
+/// Times are recorded with three significant digits, from 1 µs to 1 h. Each phase and scenario holds a histogram of
+/// each timing, of 16 KiB to 190 KiB depending on the longest time in it, as do the two intervals in use. All other
+/// intervals are packed without loss, a few bytes per different time, so merging is exact.
 #[derive(Clone, Debug)]
 pub struct Stats {
     interval: Duration,
@@ -91,11 +92,11 @@ struct Times {
     phases: Vec<Slot>,
     scenarios: Vec<Slot>,
     intervals: Vec<Slot>,
-    /// The intervals last recorded to; no other is open.
+    /// The intervals last recorded to; no others are open.
     in_use: [usize; 2],
 }
 
-/// When the first and the last thing was recorded, in milliseconds from the run's begin.
+/// When the first and the last measurement was recorded, in milliseconds since the start of the run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Spans {
     pub(super) counters: Option<(u64, u64)>,
@@ -120,7 +121,7 @@ fn hull(a: Option<(u64, u64)>, b: Option<(u64, u64)>) -> Option<(u64, u64)> {
     }
 }
 
-/// A histogram, in the form that suits its use.
+/// A histogram, open for recording or packed.
 #[derive(Clone, Debug, Default)]
 enum Slot {
     #[default]
@@ -129,33 +130,33 @@ enum Slot {
     Open(Box<Histogram<u64>>),
 }
 
-/// A timing's figures, in milliseconds.
+/// The summary of a timing, in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Summary {
-    /// How many times were recorded.
+    /// The number of values.
     pub count: u64,
-    /// The shortest.
+    /// The minimum.
     pub min: f64,
-    /// The longest.
+    /// The maximum.
     pub max: f64,
     /// The mean.
     pub mean: f64,
     /// The median.
     pub p50: f64,
-    /// What 75 % are not above.
+    /// The 75th percentile.
     pub p75: f64,
-    /// What 90 % are not above.
+    /// The 90th percentile.
     pub p90: f64,
-    /// What 95 % are not above.
+    /// The 95th percentile.
     pub p95: f64,
-    /// What 99 % are not above.
+    /// The 99th percentile.
     pub p99: f64,
-    /// What 99.9 % are not above.
+    /// The 99.9th percentile.
     pub p999: f64,
 }
 
 impl Stats {
-    /// Nothing measured yet, by intervals of that length: [`INTERVAL`] or [`SHORT_INTERVAL`].
+    /// Returns empty measurements with intervals of this length: [`INTERVAL`] or [`SHORT_INTERVAL`].
     #[must_use]
     pub fn new(interval: Duration, phases: Vec<String>, scenarios: Vec<String>) -> Stats {
         Stats {
@@ -171,20 +172,20 @@ impl Stats {
         }
     }
 
-    /// Nothing measured yet of the same run.
+    /// Returns empty measurements of the same run.
     #[must_use]
     pub fn of_same_run(&self) -> Stats {
         Stats::new(self.interval, self.phases.clone(), self.scenarios.clone())
     }
 
-    /// Registers a counter of this name, or finds it. From then on it is reported, be it 0.
+    /// Registers a counter, or returns the existing one. It is reported even if it stays 0.
     pub fn counter(&mut self, name: &str) -> Counter {
         let (phases, scenarios) = (self.phases.len(), self.scenarios.len());
         let new = || Counts { phases: vec![0; phases], scenarios: vec![0; scenarios], intervals: Vec::new() };
         Counter(register(&mut self.counter_ids, &mut self.counters, name, new))
     }
 
-    /// Registers a timing of this name, or finds it.
+    /// Registers a timing, or returns the existing one.
     pub fn timing(&mut self, name: &str) -> Timing {
         let slots = |count| vec![Slot::Empty; count];
         let (phases, scenarios) = (self.phases.len(), self.scenarios.len());
@@ -193,7 +194,7 @@ impl Stats {
         Timing(register(&mut self.timing_ids, &mut self.timings, name, new))
     }
 
-    /// Counts `count` more, `at` so long after the run's begin.
+    /// Adds `count` to a counter, `at` this time since the start of the run.
     pub fn add(&mut self, at: Duration, who: Who, counter: Counter, count: u64) {
         let interval = self.interval_of(at);
         let counts = &mut self.counters[counter.0];
@@ -205,7 +206,7 @@ impl Stats {
         *span = hull(*span, Some((at, at)));
     }
 
-    /// Records that something took so long, `at` so long after the run's begin.
+    /// Records a duration, `at` this time since the start of the run.
     pub fn record(&mut self, at: Duration, who: Who, timing: Timing, took: Duration) {
         let interval = self.interval_of(at);
         let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).min(LONGEST_US);
@@ -218,23 +219,23 @@ impl Stats {
         *span = hull(*span, Some((at, at)));
     }
 
-    /// What has a value at any time; the newest of an interval counts. Of merged ones the highest does.
-    /// What isn't finite is left out.
+    /// Sets a gauge. The newest value of an interval counts; when merging, the highest does. Values that are not finite
+    /// are ignored.
     pub fn gauge(&mut self, at: Duration, name: &str, value: f64) {
         self.set_gauge(name, self.interval_of(at), value);
     }
 
-    /// The same, but the highest of an interval counts.
+    /// Sets a gauge of which the highest value of an interval counts.
     pub fn raise_gauge(&mut self, at: Duration, name: &str, value: f64) {
         let highest = self.gauge_in(name, self.interval_of(at)).map_or(value, |before| before.max(value));
         self.gauge(at, name, highest);
     }
 
-    /// Takes in what another measured in the same phases and scenarios.
+    /// Merges the measurements of another thread.
     ///
     /// # Panics
     ///
-    /// Where its phases, scenarios or intervals are others.
+    /// The phases, scenarios or intervals differ.
     pub fn merge(&mut self, other: Stats) {
         assert_eq!((&self.phases, &self.scenarios), (&other.phases, &other.scenarios), "another script");
         assert_eq!(self.interval, other.interval, "of one script all intervals are alike");
@@ -258,59 +259,59 @@ impl Stats {
         }
     }
 
-    /// Length of the intervals.
+    /// Returns the length of the intervals.
     #[must_use]
     pub fn interval(&self) -> Duration {
         self.interval
     }
 
-    /// When an interval begins, so long after the run's begin; the last one there may be, for those beyond.
+    /// Returns the start of an interval, relative to the start of the run; for later intervals, that of the last.
     #[must_use]
     pub fn begin_of(&self, interval: usize) -> Duration {
         self.interval.saturating_mul(u32::try_from(interval.min(INTERVALS_MAX)).unwrap_or(u32::MAX))
     }
 
-    /// The interval in which that time after the run's begin is.
+    /// Returns the interval that contains this time.
     #[must_use]
     pub fn interval_of(&self, at: Duration) -> usize {
         usize::try_from(at.as_millis() / self.interval.as_millis()).unwrap_or(usize::MAX).min(INTERVALS_MAX - 1)
     }
 
-    /// Names of the phases.
+    /// Returns the names of the phases.
     #[must_use]
     pub fn phases(&self) -> &[String] {
         &self.phases
     }
 
-    /// Names of the scenarios.
+    /// Returns the names of the scenarios.
     #[must_use]
     pub fn scenarios(&self) -> &[String] {
         &self.scenarios
     }
 
-    /// Names of the counters, sorted.
+    /// Returns the names of the counters, sorted.
     pub fn counters(&self) -> impl Iterator<Item = &str> {
         self.counter_ids.keys().map(String::as_str)
     }
 
-    /// Names of the timings, sorted; of some nothing may have been recorded.
+    /// Returns the names of the timings, sorted, including those without values.
     pub fn timings(&self) -> impl Iterator<Item = &str> {
         self.timing_ids.keys().map(String::as_str)
     }
 
-    /// Names of the gauges, sorted.
+    /// Returns the names of the gauges, sorted.
     pub fn gauges(&self) -> impl Iterator<Item = &str> {
         self.gauges.keys().map(String::as_str)
     }
 
-    /// How many intervals there are: those from the run's begin to the last in which something was recorded.
+    /// Returns the number of intervals up to the last with a measurement.
     #[must_use]
     pub fn intervals(&self) -> usize {
         let of_gauges = self.gauges.values().filter_map(|values| values.keys().next_back()).max();
         self.spans.len().max(of_gauges.map_or(0, |last| last + 1))
     }
 
-    /// What was counted; nothing where no such counter is registered.
+    /// Returns the value of a counter; `None` if it is not registered.
     #[must_use]
     pub fn count(&self, name: &str, share: Share) -> Option<u64> {
         let counts = &self.counters[*self.counter_ids.get(name)?];
@@ -324,25 +325,25 @@ impl Stats {
         })
     }
 
-    /// A timing's figures; nothing where nothing of that name was recorded.
+    /// Returns the summary of a timing; `None` if it has no values.
     #[must_use]
     pub fn summary(&self, name: &str, share: Share) -> Option<Summary> {
         Summary::of(&self.histogram(name, share)?)
     }
 
-    /// The gauge in an interval.
+    /// Returns the value of a gauge in an interval.
     #[must_use]
     pub fn gauge_in(&self, name: &str, interval: usize) -> Option<f64> {
         self.gauges.get(name)?.get(&interval).copied()
     }
 
-    /// The highest value that the gauge has in any interval.
+    /// Returns the maximum of a gauge over all intervals.
     #[must_use]
     pub fn gauge_max(&self, name: &str) -> Option<f64> {
         self.gauges.get(name)?.values().copied().max_by(f64::total_cmp)
     }
 
-    /// From the run's begin to the last that was recorded.
+    /// Returns the time from the start of the run to the last measurement.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         Duration::from_millis(self.spans_of(Share::All).all().map_or(0, |(_, last)| last))
@@ -361,7 +362,7 @@ impl Stats {
         all.into_histogram()
     }
 
-    /// The histogram in the V2 format of HdrHistogram, the same bytes for the same content.
+    /// Returns the histogram in HdrHistogram's V2 format, the same bytes for the same content.
     pub(super) fn packed(&self, name: &str, share: Share) -> Option<Vec<u8>> {
         self.histogram(name, share).map(|histogram| pack(&histogram))
     }
@@ -374,7 +375,7 @@ impl Stats {
         })
     }
 
-    /// `share` is a phase, a scenario or one interval.
+    /// Sets a counter. `share` must be a phase, a scenario or one interval.
     pub(super) fn set_count(&mut self, name: &str, share: Share, count: u64) -> Result<(), &'static str> {
         let id = self.counter(name).0;
         if !self.counter_ids.contains_key(name) {
@@ -390,7 +391,7 @@ impl Stats {
         Ok(())
     }
 
-    /// The same for a histogram. The error says what is wrong with the bytes.
+    /// Sets a histogram, like [`Stats::set_count`]. The error says what is wrong with the bytes.
     pub(super) fn set_packed(&mut self, name: &str, share: Share, bytes: Vec<u8>) -> Result<(), &'static str> {
         unpack(&bytes)?;
         let id = self.timing(name).0;
@@ -530,7 +531,7 @@ impl Summary {
         })
     }
 
-    /// Each figure by its name in Artillery's reports.
+    /// Returns the figures by their names in Artillery's reports.
     #[must_use]
     pub fn figures(&self) -> [(&'static str, f64); 10] {
         [
@@ -548,7 +549,7 @@ impl Summary {
     }
 }
 
-/// How large a histogram has become in memory must not show in the bytes, so that all say the whole range.
+/// The size of the histogram in memory must not affect the bytes, so all declare the whole range.
 fn pack(histogram: &Histogram<u64>) -> Vec<u8> {
     let mut bytes = Vec::new();
     V2Serializer::new().serialize(histogram, &mut bytes).expect("a vector takes everything");
@@ -556,7 +557,7 @@ fn pack(histogram: &Histogram<u64>) -> Vec<u8> {
     bytes
 }
 
-/// What stands in the header behind the cookie and the length: no offset, digits, least and greatest value, ratio.
+/// The header after cookie and length: no offset, digits, minimum and maximum value, ratio.
 fn packed_parameters() -> [u8; PACKED_HEADER_BYTES - 8] {
     let mut parameters = [0; PACKED_HEADER_BYTES - 8];
     parameters[4..8].copy_from_slice(&u32::from(SIGNIFICANT_DIGITS).to_be_bytes());
@@ -568,17 +569,17 @@ fn packed_parameters() -> [u8; PACKED_HEADER_BYTES - 8] {
 
 fn unpack(bytes: &[u8]) -> Result<Histogram<u64>, &'static str> {
     let Some((header, counts)) = bytes.split_at_checked(PACKED_HEADER_BYTES) else {
-        return Err("a histogram that is cut off");
+        return Err("the histogram is incomplete");
     };
     let length = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
     if header[..4] != PACKED_COOKIE || header[8..] != packed_parameters() {
-        return Err("a histogram of another kind: expected V2, from 1 µs to 1 h, three digits");
+        return Err("the histogram has another format: expected V2, from 1 µs to 1 h, three digits");
     }
     if usize::try_from(length).ok() != Some(counts.len()) {
-        return Err("a histogram that is cut off");
+        return Err("the histogram is incomplete");
     }
-    const IMPOSSIBLE: &str = "a histogram with impossible counts";
-    // So a count begins that the deserializer can't negate; no possible one is that long.
+    const IMPOSSIBLE: &str = "the histogram has impossible counts";
+    // The deserializer overflows when it negates such a count; no valid one is that long.
     if counts.windows(9).any(|bytes| bytes == [0xff; 9]) {
         return Err(IMPOSSIBLE);
     }
@@ -612,30 +613,30 @@ fn at_index<T: Clone + Default>(values: &mut Vec<T>, index: usize) -> &mut T {
     &mut values[index]
 }
 
-/// A run that is over, or was broken off.
+/// A finished or interrupted run.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// The file it ran.
+    /// The script file.
     pub script: String,
-    /// URL of the server.
+    /// The URL of the server.
     pub target: String,
-    /// What everything random came from.
+    /// The seed of everything random.
     pub seed: u64,
-    /// When it began, in milliseconds since 1970.
+    /// The start, in milliseconds since 1970.
     pub began_unix_ms: u64,
-    /// Threads of the generator.
+    /// The number of threads of the generator.
     pub threads: usize,
-    /// How long each phase lasts.
+    /// The length of each phase.
     pub phase_durations: Vec<Duration>,
-    /// What was measured.
+    /// The measurements.
     pub stats: Stats,
-    /// The server's own metrics, and when they were fetched.
+    /// The metrics of the server, and when they were fetched.
     pub scrapes: Vec<(Duration, BTreeMap<String, f64>)>,
-    /// Why the generator's figures are unfit, where they are.
+    /// Why the figures are unfit, if they are.
     pub overload: Option<String>,
-    /// The share of the CPU time of its threads that the generator used.
+    /// The fraction of CPU time that the generator used of what its threads could have had.
     pub generator_cpu: f64,
-    /// Whether it was broken off.
+    /// Whether the run was interrupted.
     pub is_interrupted: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Where the server is, and how it is reached.
+//! The target server, and how to reach it.
 
 #![expect(clippy::disallowed_types, reason = "no event loop waits while it is tried whether the server is there")]
 
@@ -14,19 +14,19 @@ use tungstenite::http::Uri;
 
 use super::tls::{Stream, Tls, Trust, tls_error};
 
-/// Why nothing was run.
+/// Why a run could not start.
 #[derive(Debug)]
 pub enum Unreachable {
-    /// The target is no URL that the generator speaks; a sentence.
+    /// The target is not a supported URL; a sentence.
     Target(String),
-    /// The server didn't accept a connection, or its certificate isn't trusted.
+    /// The server did not accept a connection, or its certificate is not trusted.
     Server {
-        /// As it was tried.
+        /// The address that was tried.
         target: String,
-        /// What the operating system said, or TLS.
+        /// The error of the operating system or of TLS.
         error: io::Error,
     },
-    /// The operating system has no event queue, or no thread, for the generator.
+    /// The operating system refused an event queue or a thread.
     Generator(io::Error),
 }
 
@@ -36,7 +36,7 @@ impl fmt::Display for Unreachable {
             Unreachable::Target(sentence) => f.write_str(sentence),
             Unreachable::Server { target, error } => write!(f, "{target} can't be reached: {error}"),
             Unreachable::Generator(error) => {
-                write!(f, "the operating system refused what the generator needs: {error}")
+                write!(f, "the operating system refused an event queue or a thread: {error}")
             }
         }
     }
@@ -44,26 +44,26 @@ impl fmt::Display for Unreachable {
 
 impl std::error::Error for Unreachable {}
 
-/// Where the server is.
+/// The target server.
 #[derive(Clone, Debug)]
 pub(super) struct Target {
-    /// Host and port, as the URL has them.
+    /// Host and port as in the URL.
     pub(super) authority: String,
     pub(super) path: String,
     address: SocketAddr,
-    /// By which of this machine's addresses it is reached.
+    /// The local address that reaches the server.
     pub(super) local: IpAddr,
     tls: Option<Tls>,
 }
 
 impl Target {
-    /// Finds the server, and connects.
+    /// Resolves the server's address and connects.
     pub(super) fn connect(
         text: &str,
         trust: &Trust,
         patience: Duration,
     ) -> Result<(Target, Stream<std::net::TcpStream>), Unreachable> {
-        let no_url = || Unreachable::Target(format!("{text}: expected a URL, as in http://127.0.0.1:8080"));
+        let no_url = || Unreachable::Target(format!("{text}: expected a URL, for example http://127.0.0.1:8080"));
         let uri: Uri = text.parse().map_err(|_| no_url())?;
         let (is_secure, default_port) = match uri.scheme_str() {
             Some("http" | "ws") => (false, 80),
@@ -99,13 +99,13 @@ impl Target {
         Err(unreachable(failure))
     }
 
-    /// The URL of a path; `scheme` is the one without TLS.
+    /// Returns the URL of a path; `scheme` is the one without TLS.
     pub(super) fn url(&self, scheme: &str, path: &str) -> String {
         let secure = if self.tls.is_some() { "s" } else { "" };
         format!("{scheme}{secure}://{}{path}", self.authority)
     }
 
-    /// Begins to connect.
+    /// Starts to connect.
     pub(super) fn dial(&self, registry: &Registry, token: Token) -> io::Result<Stream<TcpStream>> {
         let mut socket = TcpStream::connect(self.address)?;
         registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
@@ -113,38 +113,39 @@ impl Target {
     }
 }
 
-/// What there is to know of a handshake that failed.
+/// Explains the failure of a handshake.
 fn explain(error: io::Error, patience: Duration) -> io::Error {
-    let untrusted =
-        |cause: &dyn fmt::Display| format!("its certificate isn't trusted ({cause}); -k takes any certificate");
+    let untrusted = |cause: &dyn fmt::Display| {
+        format!("its certificate is not trusted ({cause}); use -k to accept any certificate")
+    };
     let sentence = match (tls_error(&error), error.kind()) {
         (Some(rustls::Error::InvalidCertificate(CertificateError::Other(cause))), _) => untrusted(cause),
         (Some(rustls::Error::InvalidCertificate(cause)), _) => untrusted(cause),
         (Some(cause), _) => format!("TLS failed: {cause}"),
         (None, io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-            format!("it has not answered of TLS within {patience:?}")
+            format!("no answer to the TLS handshake within {patience:?}")
         }
-        (None, io::ErrorKind::UnexpectedEof) => "it closed the connection when TLS began".to_owned(),
+        (None, io::ErrorKind::UnexpectedEof) => "it closed the connection during the TLS handshake".to_owned(),
         _ => return error,
     };
     io::Error::new(error.kind(), sentence)
 }
 
-/// Whether a socket that was to connect has.
+/// Returns whether a connecting socket is connected.
 pub(super) fn is_connected(stream: &Stream<TcpStream>) -> io::Result<bool> {
     let socket = stream.socket();
     if let Some(error) = socket.take_error()? {
         return Err(error);
     }
     match socket.peer_addr() {
-        // A small message should not wait for another.
+        // Small messages must not wait for others.
         Ok(_) => socket.set_nodelay(true).map(|()| true),
         Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-/// What reports call an error of a socket: Node's names, as in Artillery's.
+/// Returns the name of a socket error in reports: that of Node, as in Artillery's.
 pub(super) fn error_name(error: &io::Error) -> &'static str {
     match error.kind() {
         _ if tls_error(error).is_some() => "ETLS",

@@ -1,4 +1,4 @@
-//! What a run looks like while it goes on, and at its end, as text.
+//! The text output of a run: live progress and the summary at the end.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -9,32 +9,32 @@ use super::meters::ACTIVE;
 use super::report::{RECEIVED, Report, SENT, loss_ratio, sum};
 use super::stats::{Share, Stats};
 
-/// Least time between two pictures.
+/// Minimum time between two redraws.
 const REDRAW: Duration = Duration::from_millis(250);
-/// Least time over which a rate is taken.
+/// Minimum time over which a rate is computed.
 const RATE_OVER: Duration = Duration::from_secs(1);
 const LINES_APART: Duration = Duration::from_secs(10);
-/// How far back what is said of now may reach, in whole intervals.
+/// The period of the current figures, in whole intervals.
 const OF_NOW: Duration = Duration::from_secs(10);
 const BAR_CELLS: usize = 30;
-/// Phases in one picture.
+/// Phases shown in the live view.
 const PHASES_SHOWN: usize = 8;
 
 const LIVE_TIMINGS: [&str; 4] = ["rtc.echo", "websocket.echo", "http.response_time", "rtc.age"];
 
-/// How much is shown while a run goes on.
+/// The output during a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// A picture that is redrawn in place.
+    /// A view that is redrawn in place.
     Live,
     /// A line every 10 s.
     Lines,
-    /// Nothing.
+    /// No output.
     Quiet,
 }
 
 impl Mode {
-    /// What suits standard output.
+    /// Returns the mode that suits standard output.
     #[must_use]
     pub fn of_stdout(is_quiet: bool) -> Mode {
         match is_quiet {
@@ -45,7 +45,7 @@ impl Mode {
     }
 }
 
-/// The view of a run that goes on. Who reads it may be gone; the run goes on.
+/// The progress output of a run. Write errors are ignored: the run continues if the output is closed.
 #[derive(Debug)]
 pub struct Terminal<W> {
     out: W,
@@ -53,15 +53,15 @@ pub struct Terminal<W> {
     title: String,
     phases: Vec<(String, Duration)>,
     shown_at: Option<Duration>,
-    /// Lines of the picture that stands there.
+    /// Lines of the view on the screen.
     lines: usize,
-    /// Where the rates are taken from: when, sent, received.
+    /// The basis of the rates: time, sent, received.
     sample: (Duration, u64, u64),
     rates: Option<(f64, f64)>,
 }
 
 impl<W: Write> Terminal<W> {
-    /// Of a run of these phases, in order, each with its length.
+    /// Returns the view of a run with these phases, each with its length, in order.
     pub fn new(out: W, mode: Mode, title: &str, phases: Vec<(String, Duration)>) -> Terminal<W> {
         let phases = phases.into_iter().map(|(name, duration)| (printable(&name), duration)).collect();
         let title = printable(title);
@@ -69,8 +69,8 @@ impl<W: Write> Terminal<W> {
         Terminal { out, mode, title, phases, shown_at: None, lines: 0, sample, rates: None }
     }
 
-    /// Shows where the run is, if it is time to. `phase` is the index of the one that goes on, `active` the virtual
-    /// users of now.
+    /// Shows the progress if an update is due. `phase` is the index of the current phase, `active` the number of active
+    /// virtual users.
     pub fn show(&mut self, elapsed: Duration, phase: usize, active: usize, stats: &Stats) {
         let pause = match self.mode {
             Mode::Live => REDRAW,
@@ -81,7 +81,7 @@ impl<W: Write> Terminal<W> {
         if elapsed < next {
             return;
         }
-        // The lines stand on the grid of the intervals, however late the one before came.
+        // Lines stay on the grid of the intervals even if one was late.
         self.shown_at = Some(match self.mode {
             Mode::Lines => Duration::from_secs(elapsed.as_secs() / LINES_APART.as_secs() * LINES_APART.as_secs()),
             Mode::Live | Mode::Quiet => elapsed,
@@ -94,7 +94,7 @@ impl<W: Write> Terminal<W> {
         let _ = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
     }
 
-    /// Shows what a user says, above the picture if there is one.
+    /// Shows the output of a user, above the live view if there is one.
     pub fn say(&mut self, text: &str) {
         let text = printable(text);
         let text = match self.mode {
@@ -102,7 +102,7 @@ impl<W: Write> Terminal<W> {
             Mode::Live if self.lines > 0 => format!("\x1b[{}A\r\x1b[J{text}\n", self.lines),
             Mode::Live | Mode::Lines => format!("{text}\n"),
         };
-        // The next picture begins anew, at once.
+        // The view is redrawn at once.
         (self.lines, self.shown_at) = (0, self.shown_at.filter(|_| self.mode != Mode::Live));
         let _ = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
     }
@@ -119,7 +119,7 @@ impl<W: Write> Terminal<W> {
         }
     }
 
-    /// Without what isn't known yet.
+    /// Returns the current figures without those that are not known yet.
     fn figures(&self, elapsed: Duration, stats: &Stats) -> Vec<String> {
         let mut figures = Vec::new();
         if let Some((up, down)) = self.rates {
@@ -142,7 +142,7 @@ impl<W: Write> Terminal<W> {
 
     fn picture(&mut self, elapsed: Duration, phase: usize, active: usize, stats: &Stats) -> String {
         let total: Duration = self.phases.iter().map(|(_, duration)| *duration).sum();
-        let rest = if elapsed > total && active > 0 { ", until the last users are through" } else { "" };
+        let rest = if elapsed > total && active > 0 { ", waiting for the last users" } else { "" };
         let mut lines = vec![format!("{}  {} of {}{rest}", self.title, clock(elapsed), clock(total))];
         let width = self.phases.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).min(24);
         let first = phase.saturating_sub(PHASES_SHOWN / 2).min(self.phases.len().saturating_sub(PHASES_SHOWN));
@@ -168,7 +168,7 @@ impl<W: Write> Terminal<W> {
         ));
         lines.extend(self.figures(elapsed, stats).into_iter().map(|figure| format!("  {figure}")));
 
-        // A line that wrapped would be two, and the next picture begin too low.
+        // Without wrapping, or a long line would be two, and the next view would start too low.
         let mut text = String::from("\x1b[?7l");
         if self.lines > 0 {
             write!(text, "\x1b[{}A", self.lines).expect("a string takes everything");
@@ -177,12 +177,12 @@ impl<W: Write> Terminal<W> {
         for line in lines {
             write!(text, "\r\x1b[2K{line}\n").expect("a string takes everything");
         }
-        // Of a picture that was longer.
+        // Clears the rest of a longer view.
         text + "\x1b[J\x1b[?7h"
     }
 }
 
-/// A timing's figures of the last seconds.
+/// Returns the figures of a timing in the last seconds.
 fn of_now(stats: &Stats, timing: &str, elapsed: Duration) -> Option<String> {
     let [from, now] = [elapsed.saturating_sub(OF_NOW), elapsed].map(|at| stats.interval_of(at));
     let summary = stats.summary(timing, Share::Between(from, now + 1))?;
@@ -190,25 +190,25 @@ fn of_now(stats: &Stats, timing: &str, elapsed: Duration) -> Option<String> {
     Some(format!("{timing} p50 {p50} p95 {p95} p99 {p99} ms"))
 }
 
-/// Errors of all kinds.
+/// Returns the number of errors of all kinds.
 pub(super) fn errors(stats: &Stats) -> u64 {
     let names: Vec<&str> = stats.counters().filter(|name| name.starts_with("errors.")).collect();
     sum(stats, &names, Share::All).unwrap_or_default()
 }
 
-/// As minutes and seconds, with hours where there are any.
+/// Formats as minutes and seconds, with hours if needed.
 pub(super) fn clock(time: Duration) -> String {
     let seconds = time.as_secs();
     let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
     if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes:02}:{seconds:02}") }
 }
 
-/// Without what a terminal would obey.
+/// Removes control characters.
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// The whole run, in a page of text.
+/// Returns the summary of a run.
 #[must_use]
 pub fn summary(report: &Report) -> String {
     let stats = &report.stats;
@@ -269,7 +269,7 @@ mod tests {
     use super::super::stats::{INTERVAL, Who};
     use super::*;
 
-    /// What a minute of a run writes that is shown every 50 ms.
+    /// Returns the output for a minute of a run, updated every 50 ms.
     fn shown(mode: Mode) -> String {
         let mut stats = Stats::new(INTERVAL, vec!["warm".to_owned(), "hot".to_owned()], vec!["s".to_owned()]);
         let (sent, timing) = (stats.counter("rtc.sent"), stats.timing("rtc.echo"));

@@ -1,4 +1,4 @@
-//! TLS over a stream, whether that blocks or not.
+//! TLS over a blocking or non-blocking stream.
 
 use std::io::{self, Read, Write};
 use std::sync::{Arc, OnceLock};
@@ -9,26 +9,26 @@ use rustls::crypto::{self, WebPkiSupportedAlgorithms, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-/// Whose certificates are taken. What the operating system trusts is read when the first is needed, and once.
+/// The trusted certificates. Those of the operating system are loaded once, when first needed.
 pub(super) struct Trust {
     takes_any: bool,
-    /// Or why there is none.
+    /// Or the reason why there is none.
     config: OnceLock<Result<Arc<ClientConfig>, String>>,
 }
 
 impl Trust {
-    /// Trusts whom the operating system does, or everybody.
+    /// Trusts the certificates of the operating system, or every certificate.
     pub(super) fn new(takes_any: bool) -> Trust {
         Trust { takes_any, config: OnceLock::new() }
     }
 
-    /// TLS with a host: a name, or an address without brackets.
+    /// Returns the TLS configuration for a host: a name, or an address without brackets.
     ///
     /// # Errors
-    /// Where no certificate can be for it, and where the operating system trusts nobody.
+    /// No certificate can exist for the host, or the operating system has no trusted certificates.
     pub(super) fn tls(&self, host: &str) -> io::Result<Tls> {
         let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "no certificate can be for that host"))?;
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a certificate for that host is impossible"))?;
         match self.config.get_or_init(|| self.config()) {
             Ok(config) => Ok(Tls { config: Arc::clone(config), name }),
             Err(sentence) => Err(io::Error::new(io::ErrorKind::NotFound, sentence.clone())),
@@ -48,25 +48,25 @@ impl Trust {
             config.dangerous().set_certificate_verifier(Arc::new(AnyCertificate(algorithms)));
         }
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // Users are strangers to each other: if one went on with another's session, that would spare the server work.
+        // Virtual users stand for different machines: resuming another user's session would save the server work.
         config.resumption = Resumption::disabled();
         Ok(Arc::new(config))
     }
 }
 
-/// Whom the operating system trusts.
+/// Loads the trusted certificates of the operating system.
 fn roots() -> Result<RootCertStore, String> {
     let found = rustls_native_certs::load_native_certs();
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
         let why = found.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
-        return Err(format!("this machine has no certificates to trust others by{why}; -k takes any certificate"));
+        return Err(format!("this machine has no trusted certificates{why}; use -k to accept any certificate"));
     }
     Ok(roots)
 }
 
-/// Takes any certificate that the server has the key of.
+/// Accepts any certificate whose key the server has.
 #[derive(Debug)]
 struct AnyCertificate(WebPkiSupportedAlgorithms);
 
@@ -105,14 +105,14 @@ impl ServerCertVerifier for AnyCertificate {
     }
 }
 
-/// What TLS with one server needs.
+/// The TLS parameters for one server.
 #[derive(Clone, Debug)]
 pub(super) struct Tls {
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
 }
 
-/// What went wrong with TLS, where that is what did.
+/// Returns the TLS error in an I/O error, if it is one.
 pub(super) fn tls_error(error: &io::Error) -> Option<&Error> {
     error.get_ref()?.downcast_ref()
 }
@@ -133,11 +133,11 @@ pub(super) struct Session<S> {
 }
 
 impl<S: Read + Write> Stream<S> {
-    /// The handshake begins with what is first read or written.
+    /// The handshake starts with the first read or write.
     pub(super) fn new(socket: S, tls: Option<&Tls>) -> io::Result<Stream<S>> {
         let Some(Tls { config, name }) = tls else { return Ok(Stream::Plain(socket)) };
         let mut connection = ClientConnection::new(Arc::clone(config), name.clone()).map_err(io_error)?;
-        // What is written has been taken once, and nobody would be told when there is room for the rest.
+        // Written data is accepted as a whole: there is no notification of space for the rest.
         connection.set_buffer_limit(None);
         Ok(Stream::Tls(Box::new(Session { connection, socket })))
     }
@@ -149,7 +149,7 @@ impl<S: Read + Write> Stream<S> {
         }
     }
 
-    /// Does the handshake, if there is one, over a socket that blocks.
+    /// Performs the handshake, if there is one, on a blocking socket.
     pub(super) fn handshake(&mut self) -> io::Result<()> {
         match self {
             Stream::Plain(_) => Ok(()),
@@ -183,21 +183,21 @@ impl<S: Read + Write> Write for Stream<S> {
     }
 }
 
-/// Not [`rustls::StreamOwned`], which reads from the socket when it is to write: of what that leaves in the session no
-/// event would tell.
+/// Used instead of [`rustls::StreamOwned`], which reads from the socket when writing: no event would report data left
+/// in the session.
 impl<S: Read + Write> Session<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.send()?;
         loop {
             match self.connection.reader().read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // Many servers close without a word, and what has a length shows where something is missing.
+                // Many servers close without a close_notify alert; messages with a length reveal truncation.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
                 result => return result,
             }
             let count = self.connection.read_tls(&mut self.socket)?;
             let processed = self.connection.process_new_packets();
-            // Its part of the handshake, or the alert that says what is wrong.
+            // The handshake message or the alert.
             let sent = self.send();
             processed.map_err(io_error)?;
             sent?;
@@ -220,7 +220,7 @@ impl<S: Read + Write> Session<S> {
         self.socket.flush()
     }
 
-    /// Sends what the socket takes.
+    /// Sends what the socket accepts.
     fn send(&mut self) -> io::Result<()> {
         match self.flush() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),

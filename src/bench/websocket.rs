@@ -1,4 +1,4 @@
-//! A websocket that never blocks.
+//! A non-blocking websocket.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,12 +14,12 @@ use tungstenite::{Bytes, Message, Utf8Bytes};
 use super::target::{Target, error_name, is_connected};
 use super::tls::Stream;
 
-/// Messages taken in one go, before others have their turn.
+/// Messages read per turn before others have theirs.
 const MESSAGES_PER_TURN: usize = 64;
-/// Bytes of one message: no server of games sends more.
+/// Maximum bytes of a message; game servers send less.
 const MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
-/// What it brings.
+/// An event of the websocket.
 pub(super) enum Brought {
     Open,
     Text(Utf8Bytes),
@@ -36,12 +36,12 @@ enum State {
 
 pub(super) struct WebSocket {
     state: State,
-    /// Before it is open.
+    /// Messages to send once it is open.
     waiting: VecDeque<Message>,
 }
 
 impl WebSocket {
-    /// Begins to connect; `url` is one of the target's.
+    /// Starts to connect; `url` is one of the target's.
     pub(super) fn connect(
         registry: &Registry,
         token: Token,
@@ -53,7 +53,7 @@ impl WebSocket {
         Ok(WebSocket { state: State::Connecting { stream, request }, waiting: VecDeque::new() })
     }
 
-    /// One that has been closed.
+    /// Returns a closed websocket.
     pub(super) fn none() -> WebSocket {
         WebSocket { state: State::Closed, waiting: VecDeque::new() }
     }
@@ -62,7 +62,7 @@ impl WebSocket {
         matches!(self.state, State::Closed)
     }
 
-    /// Takes what has come. True where more may wait.
+    /// Reads what has arrived. Returns whether more may be waiting.
     pub(super) fn handle_ready(&mut self, mut take: impl FnMut(Brought)) -> bool {
         let result = self.open(&mut take).and_then(|is_open| if is_open { self.read(&mut take) } else { Ok(false) });
         result.unwrap_or_else(|error| {
@@ -72,10 +72,10 @@ impl WebSocket {
         })
     }
 
-    /// Sends, or keeps what doesn't fit until the socket takes it.
+    /// Sends a message, or queues what does not fit until the socket is writable.
     pub(super) fn send(&mut self, message: Message) {
         match &mut self.state {
-            // What doesn't fit goes later, and a broken one shows when it is read.
+            // What does not fit is sent later; errors show when reading.
             State::Open(socket) => drop(socket.write(message)),
             State::Connecting { .. } | State::Handshaking(_) => self.waiting.push_back(message),
             State::Closed => {}
@@ -88,7 +88,7 @@ impl WebSocket {
         }
     }
 
-    /// Goes on with opening. Whether it is open.
+    /// Continues to open. Returns whether it is open.
     fn open(&mut self, take: &mut impl FnMut(Brought)) -> Result<bool, tungstenite::Error> {
         let handshake = match std::mem::replace(&mut self.state, State::Closed) {
             State::Closed => return Ok(false),
@@ -101,7 +101,7 @@ impl WebSocket {
                     self.state = State::Connecting { stream, request };
                     return Ok(false);
                 }
-                // What it reads at once is held for each: thousands should not hold much.
+                // A small buffer each, because there may be thousands.
                 let config = WebSocketConfig::default()
                     .read_buffer_size(4096)
                     .write_buffer_size(0)
@@ -169,6 +169,6 @@ fn describe(error: &tungstenite::Error) -> Brought {
         tungstenite::Error::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => "ECONNRESET",
         _ => "EPROTO",
     };
-    // No close frame (RFC 6455 §7.4.1).
+    // Without a close frame (RFC 6455 §7.4.1).
     Brought::Closed { code: 1006, reason: error.to_string(), error: name }
 }

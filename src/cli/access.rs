@@ -1,4 +1,4 @@
-//! Who may join, as the command line says it.
+//! The options that determine who may join.
 
 use std::env::{self, VarError};
 use std::fs;
@@ -12,33 +12,35 @@ use super::complain;
 use crate::auth::Keys;
 use crate::driver::{Options, Origin};
 
-/// The environment variable with a JWK set, where no file is named.
+/// The environment variable with a JWK set, used if no file is given.
 const KEYS: &str = "RTCADE_KEYS";
 
 #[derive(Debug, Args)]
 pub(super) struct Access {
     #[command(flatten)]
     key_set: KeySet,
-    /// Origin whose pages may play, instead of the server's own; needed for a host name in a private network; may be
-    /// repeated.
+    /// Origin whose pages may connect, instead of the server's own; may be repeated.
     ///
-    /// Its pages may also load /rtcade.js, files and /rooms from here. null is the origin of pages that are opened as
-    /// files and of sandboxed frames: any web site can make such a frame, so null lets in the pages of everybody.
+    /// Required if players use a host name that resolves to a private address. Pages of the origin may also load
+    /// /rtcade.js, /rooms and files from this server. null is the origin of pages opened as files and of sandboxed
+    /// frames: any web site can create such a frame, so null lets the pages of every web site connect.
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     pub(super) origin: Vec<Origin>,
-    /// Reverse proxy whose X-Forwarded-For, -Host and -Proto are believed; may be repeated.
+    /// Reverse proxy whose X-Forwarded-For, -Host and -Proto headers are trusted; may be repeated.
     #[arg(long, value_name = "ADDR[/PREFIX]", value_parser = prefix)]
     pub(super) trusted_proxy: Vec<IpNet>,
 }
 
-/// Keys, and whom their tokens are for.
+/// Keys, and the audience of their tokens.
 #[derive(Debug, Args)]
 pub(super) struct KeySet {
-    /// File with a JWK set: only who bears a token signed with one of its keys may join. Without it, the set in the
-    /// environment variable RTCADE_KEYS.
+    /// File with a JWK set, whose keys sign the bearer tokens of players.
+    ///
+    /// Joining a server with keys requires a token signed by one of them. Default: the set in the environment variable
+    /// RTCADE_KEYS, if there is one.
     #[arg(long, value_name = "FILE")]
     keys: Option<PathBuf>,
-    /// Whom tokens have to be for: their aud.
+    /// Audience (aud claim) that tokens must have.
     #[arg(long, value_name = "NAME")]
     audience: Option<String>,
 }
@@ -53,7 +55,7 @@ fn prefix(text: &str) -> Result<IpNet, &'static str> {
 }
 
 impl Access {
-    /// `options`, with who may join; the error is a sentence.
+    /// Returns `options` with these settings; the error is a sentence.
     pub(super) fn apply(self, options: Options) -> Result<Options, String> {
         let keys = match self.key_set.read()? {
             Some((set, audience)) => Some(Keys::parse(&set, audience).map_err(|error| error.to_string())?),
@@ -65,26 +67,28 @@ impl Access {
 }
 
 impl KeySet {
-    /// The JWK set and the audience, where there is one; the error is a sentence.
+    /// Returns the JWK set and the audience, if keys are configured; the error is a sentence.
     pub(super) fn read(&self) -> Result<Option<(String, &str)>, String> {
         let set = match &self.keys {
             Some(path) => {
                 let read = fs::read_to_string(path);
                 let path = path.display();
-                Some(read.map_err(|error| format!("{path} can't be read ({error}): name a JWK set with --keys FILE"))?)
+                Some(read.map_err(|error| format!("{path} can't be read: {error}; name a JWK set with --keys FILE"))?)
             }
             None => match env::var(KEYS) {
                 Ok(set) => Some(set),
                 Err(VarError::NotPresent) => None,
-                Err(VarError::NotUnicode(_)) => return Err(format!("{KEYS} is no text: put a JWK set into it")),
+                Err(VarError::NotUnicode(_)) => {
+                    return Err(format!("{KEYS} is not valid UTF-8: set it to a JWK set"));
+                }
             },
         };
         match (set, &self.audience) {
             (Some(set), Some(audience)) => Ok(Some((set, audience))),
             (Some(_), None) => {
-                Err(format!("--keys FILE (or {KEYS}) needs --audience NAME: whom tokens have to be for, their aud"))
+                Err(format!("--keys FILE (or {KEYS}) requires --audience NAME: the aud claim that tokens must have"))
             }
-            (None, Some(_)) => Err(format!("--audience NAME needs keys: a JWK set in --keys FILE or in {KEYS}")),
+            (None, Some(_)) => Err(format!("--audience NAME requires keys: a JWK set in --keys FILE or in {KEYS}")),
             (None, None) => Ok(None),
         }
     }

@@ -14,27 +14,34 @@ use crate::bench::script::{Config, Load, Overrides, Script, arrivals};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Bench {
-    /// Read scenario files, and say what load they are, or what is wrong with them.
-    ///
-    /// The exit status is 0 where all can be run, 2 where one can't.
+    /// Check scenario files, and print the load that they describe.
+    #[command(after_long_help = "\
+Exit status:
+  0  all files are valid
+  2  a file is invalid")]
     Check(Check),
-    /// Play a scenario file against a server, and report what its users measured.
-    ///
-    /// The exit status is 0, or 1 where a threshold failed, 2 where the file can't be run, 3 where the target can't be
-    /// reached, 4 where the generator itself was overloaded (its figures are marked unfit then), 130 where it was
-    /// interrupted (what was measured so far is written).
+    /// Run a scenario file against a server, and report what its users measured.
     Run(run::Run),
-    /// Let that many users join rooms, send inputs and leave again; the exit status is that of run.
+    /// Run a standard load without a scenario file: users join rooms, send inputs and leave.
+    ///
+    /// The exit status is that of run.
     Quick(run::Quick),
-    /// Sum up the JSON that runs wrote, and make a page with charts of it.
-    ///
-    /// The exit status is 0 where the run reached what it must, 1 where a check failed, 2 where a file can't be read, 4
-    /// where a generator was overloaded, 130 where a run was broken off.
+    /// Summarise the JSON reports of a run, and make an HTML page with charts.
+    #[command(after_long_help = "\
+Exit status:
+  0    the run passed
+  1    a threshold failed
+  2    a file can't be read
+  4    a generator was overloaded
+  130  a run was interrupted")]
     Report(bench_report::ReportOf),
-    /// Compare the JSON that two runs wrote.
-    ///
-    /// The exit status is 0 where nothing is worse than it may be, 1 where something is, 2 where a file can't be read,
-    /// 4 where the figures are unfit because a generator was overloaded.
+    /// Compare the JSON reports of two runs.
+    #[command(after_long_help = "\
+Exit status:
+  0  nothing is worse than allowed
+  1  something is worse than allowed
+  2  a file can't be read
+  4  a generator was overloaded, so that its figures are unfit")]
     Compare(bench_report::Compare),
 }
 
@@ -47,25 +54,25 @@ pub(super) struct Check {
     changes: Changes,
 }
 
-/// What is otherwise than in the file.
+/// Changes to a scenario file.
 #[derive(Debug, Args)]
 struct Changes {
-    /// The environment of the file that is chosen.
+    /// Environment of the file (in config.environments) to use.
     #[arg(short, long, value_name = "NAME")]
     environment: Option<String>,
-    /// Variables, as a JSON object; they go before those of the file.
+    /// Variables as a JSON object; they override those of the file.
     #[arg(short, long, value_name = "JSON")]
     variables: Option<String>,
-    /// JSON that is merged into the file before it is read: maps are merged, all else replaces.
+    /// JSON to merge into the file: maps are merged, other values are replaced.
     #[arg(long, value_name = "JSON")]
     overrides: Option<String>,
-    /// Where the file's one payload is instead.
+    /// CSV file to use instead of the file's payload, of which there must be exactly one.
     #[arg(short, long, value_name = "CSV")]
     payload: Option<PathBuf>,
-    /// URL of the server instead.
+    /// URL of the server, instead of the file's target.
     #[arg(short, long, value_name = "URL")]
     target: Option<String>,
-    /// The only scenario that is played.
+    /// Run only this scenario.
     #[arg(long, value_name = "NAME")]
     scenario_name: Option<String>,
 }
@@ -73,7 +80,7 @@ struct Changes {
 impl Changes {
     fn overrides(&self) -> Result<Overrides, String> {
         let payload = self.payload.as_ref().map(|path| {
-            // Not from the scenario file's directory, as paths in it are.
+            // Relative to the working directory, unlike paths in the scenario file.
             path::absolute(path).map_err(|error| format!("{} can't be found: {error}", path.display()))
         });
         let process =
@@ -126,14 +133,14 @@ fn check(check: &Check) -> ExitCode {
     status
 }
 
-/// What load it is.
+/// Describes the load of a script.
 fn summary(script: &Script) -> String {
     let Script { config: Config { target, phases, .. }, scenarios } = script;
-    let mut text = format!("  target: {}\n", target.as_deref().unwrap_or("none; -t has to say it"));
+    let mut text = format!("  target: {}\n", target.as_deref().unwrap_or("none; set it with -t"));
     for (number, phase) in (1..).zip(phases) {
         let name = phase.name.clone().unwrap_or_else(|| format!("phase {number}"));
         let load = match phase.load {
-            Load::Pause => "nobody comes".to_owned(),
+            Load::Pause => "no arrivals".to_owned(),
             Load::Rate { from, to } if from.to_bits() == to.to_bits() => format!("{from} users per second"),
             Load::Rate { from, to } => format!("from {from} to {to} users per second"),
             Load::Count(users) => format!("{users} users"),
@@ -170,9 +177,9 @@ scenarios:
         let script = Script::parse(yaml, &Overrides::default()).expect("it can be read");
         assert_eq!(
             summary(&script),
-            "  target: none; -t has to say it\n  \
+            "  target: none; set it with -t\n  \
              up: from 1 to 4 users per second for 10s, at most 9 at once\n  \
-             phase 2: nobody comes for 500ms\n  \
+             phase 2: no arrivals for 500ms\n  \
              phase 3: 0.5 users per second for 60s\n  \
              phase 4: 7 users for 1s\n  \
              users: 62\n  \

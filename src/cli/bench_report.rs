@@ -1,4 +1,4 @@
-//! `rtcade bench report` and `rtcade bench compare`: what is made of the reports of runs.
+//! `rtcade bench report` and `rtcade bench compare`: evaluate the reports of runs.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -14,10 +14,10 @@ use crate::bench::terminal;
 
 #[derive(Debug, Args)]
 pub(super) struct ReportOf {
-    /// Reports that a run wrote with -o; several of one script become one.
+    /// Reports written with -o; several of the same script are merged.
     #[arg(value_name = "FILE.json", required = true)]
     files: Vec<PathBuf>,
-    /// Write a page with charts, which needs no network.
+    /// Write a self-contained HTML page with charts.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     /// Write the merged report as JSON.
@@ -27,18 +27,18 @@ pub(super) struct ReportOf {
 
 #[derive(Debug, Args)]
 pub(super) struct Compare {
-    /// The report to compare with.
+    /// Baseline report.
     #[arg(value_name = "A.json")]
     a: PathBuf,
-    /// The report of what is to be judged.
+    /// Report to compare with the baseline.
     #[arg(value_name = "B.json")]
     b: PathBuf,
-    /// By how much timings, failures and losses may grow; without it none are too high.
+    /// Allowed increase of timings, failures and losses; without it the comparison never fails.
     #[arg(long, value_name = "PERCENT", value_parser = tolerance)]
     fail_on: Option<f64>,
 }
 
-/// As a share.
+/// Parses a percentage and returns it as a fraction.
 fn tolerance(text: &str) -> Result<f64, &'static str> {
     match text.strip_suffix('%').unwrap_or(text).trim().parse::<f64>() {
         Ok(percent) if percent.is_finite() && percent >= 0.0 => Ok(percent / 100.0),
@@ -46,8 +46,8 @@ fn tolerance(text: &str) -> Result<f64, &'static str> {
     }
 }
 
-/// Prints the summary of all together, and writes what is asked for. The exit status is that of the run: 1 where a
-/// check failed, 4 where a generator was overloaded, 130 where it was broken off; 2 where a file can't be read.
+/// Prints the merged summary and writes the requested files. Returns the exit status of the run: 1 if a check failed, 4
+/// if a generator was overloaded, 130 if it was interrupted, 2 if a file can't be read.
 pub(super) fn report(arguments: &ReportOf) -> ExitCode {
     outcome(|| {
         let (first, others) = arguments.files.split_first().expect("one is required");
@@ -61,8 +61,8 @@ pub(super) fn report(arguments: &ReportOf) -> ExitCode {
     })
 }
 
-/// Prints a table. The exit status is 1 where something is worse than it may be, 4 where an overloaded generator leaves
-/// nothing to compare, 2 where a file can't be read.
+/// Prints a table. Returns the exit status: 1 if something is worse than allowed, 4 if an overloaded generator makes
+/// the figures unfit, 2 if a file can't be read.
 pub(super) fn compare(arguments: &Compare) -> ExitCode {
     outcome(|| {
         let comparison = Comparison::new(&read(&arguments.a)?, &read(&arguments.b)?, arguments.fail_on);
@@ -71,7 +71,7 @@ pub(super) fn compare(arguments: &Compare) -> ExitCode {
     })
 }
 
-/// Writes the report as JSON and as a page, each where a file is named.
+/// Writes the report as JSON and as a page, if a file is given.
 pub(super) fn write(report: &Report, json: Option<&Path>, page: Option<&Path>) -> Result<(), String> {
     let write = |path: &Path, text: String| {
         fs::write(path, text).map_err(|error| format!("{} can't be written: {error}", path.display()))

@@ -1,9 +1,11 @@
-//! The command line: of the shipped games, and of a program that brings its own.
+//! The command line, both of the shipped games and of a program with its own game.
 
 mod access;
 mod bench;
 mod bench_report;
 mod doctor;
+#[cfg(test)]
+mod documented;
 mod playback;
 mod replay;
 mod sim;
@@ -34,10 +36,12 @@ const ARENA_PAGE: &str = include_str!("../../client-js/pages/arena/index.html");
 const RELAY_PAGE: &str = include_str!("../../client-js/pages/relay/index.html");
 
 const MIB: u64 = 1024 * 1024;
-/// Below that the server can't even start.
+/// The server does not start with a lower limit.
 const FILES_NEEDED: u64 = 32;
 
-/// Real-time games by URL: opens a web page whose visitors play with each other.
+/// A game networking server: rooms by URL, joined from a web page.
+///
+/// Without a command it runs the server.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 struct CommandLine<A: Args, O: Subcommand> {
@@ -49,34 +53,38 @@ struct CommandLine<A: Args, O: Subcommand> {
 
 #[derive(Debug, Subcommand)]
 enum Command<A: Args, O: Subcommand> {
-    /// Run the server; the same as no command.
+    /// Run the server (the default).
     Serve(A),
-    /// Run recorded rooms once more, and compare what they say with what they said.
-    ///
-    /// The exit status is 0 where that is the same, 1 where it differs, 2 where a file can't be replayed.
+    /// Replay recordings and compare the game's output with the recorded output.
+    #[command(after_long_help = "\
+Exit status:
+  0  the output is the same as recorded
+  1  the output differs
+  2  a file can't be replayed")]
     Replay(playback::Arguments),
-    /// Find out what keeps players from playing on a server, or would on this machine, and what to do about it.
+    /// Find out what keeps players from connecting, and how to fix it.
     ///
-    /// With a URL it goes the way of a player: the page, the websocket, a room, the data channel; round trip, and which
-    /// sizes of UDP pass. The exit status is 0 where nothing fails, 1 where something does.
+    /// With a URL, connects to that server as a player does (page, websocket, room, data channel) and measures the
+    /// round trip and the sizes of UDP packets that arrive. Without, checks this machine. Exit status: 0 if every check
+    /// passes or warns, 1 if one fails.
     Doctor(doctor::Doctor),
-    /// Print a token that lets somebody join, or keys to sign tokens with: for development.
+    /// Print a bearer token, or a new key to sign tokens with (for development).
     Token(token::Token),
     #[command(flatten)]
     Own(O),
 }
 
-/// Commands of the `rtcade` program alone.
+/// Commands that only the `rtcade` program has.
 #[derive(Debug, Subcommand)]
 enum ShippedCommand {
-    /// Let bots play over simulated networks, and print what they see.
+    /// Play a shipped game with bots over simulated networks, and print their measurements.
     Sim(sim::Sim),
-    /// Put a server under load, as scenario files say that read like Artillery's.
+    /// Load-test a server with scenario files, in a format close to Artillery's.
     #[command(subcommand)]
     Bench(Box<bench::Bench>),
 }
 
-/// A program that brings its own game has no commands of its own.
+/// A program with its own game has no further commands.
 #[derive(Debug, Subcommand)]
 enum NoCommand {}
 
@@ -84,16 +92,18 @@ enum NoCommand {}
 struct Serve {
     #[command(flatten)]
     network: Network,
-    /// Length of a tick in milliseconds.
+    /// Length of a tick in milliseconds, 5 to 1000.
     #[arg(long, value_name = "MS", default_value_t = limits::TICK_MS, value_parser = tick_ms())]
     tick_ms: u32,
-    /// Players per room.
+    /// Maximum number of players per room, 1 to 1024.
     #[arg(long, value_name = "N", default_value_t = limits::PLAYERS_PER_ROOM, value_parser = max_players)]
     max_players: usize,
-    /// Directory in which every room is recorded, for rtcade replay; no other server may record there.
+    /// Record every room into this directory, for the replay command.
+    ///
+    /// Only one server may record into a directory at a time.
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
-    /// MiB of all recordings there; past it the oldest are deleted.
+    /// Maximum size of all recordings in MiB; past it the oldest are deleted.
     #[arg(long, value_name = "MIB", requires = "record", value_parser = mib())]
     #[arg(default_value_t = limits::RECORDINGS_MIB)]
     record_limit: u64,
@@ -101,32 +111,40 @@ struct Serve {
     access: Access,
 }
 
-/// Where a server is found, and what it serves beside rooms.
+/// The server's addresses and files.
 #[derive(Clone, Debug, Args)]
 struct Network {
-    /// TCP address of the pages and websockets, and UDP address of the game; port 0 picks one.
+    /// Address for HTTP and websockets (TCP) and for game traffic (UDP); port 0 picks a free port.
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8080", value_parser = socket_address)]
     listen: SocketAddr,
-    /// UDP address of the game, where it is another.
+    /// Address for game traffic (UDP), if different from --listen.
     #[arg(long, value_name = "ADDR:PORT", value_parser = socket_address)]
     udp: Option<SocketAddr>,
-    /// Address that players are told to reach, where this machine's own don't do; may be repeated.
+    /// Address at which players reach this server, for example behind NAT; may be repeated.
+    ///
+    /// Default: the address from which the player's page was loaded, then the machine's other addresses.
     #[arg(long, value_name = "IP[:PORT]", value_parser = public_address)]
     public_addr: Vec<SocketAddr>,
-    /// Directory of files to serve; its index.html is the page of every room.
+    /// Directory of static files to serve; its index.html is the page of every room.
     #[arg(long, value_name = "DIR")]
     public: Option<PathBuf>,
-    /// Seconds for which an HTTP connection is kept open for its next request.
+    /// Seconds that an HTTP connection is kept open for its next request.
     #[arg(long, value_name = "SECONDS", value_parser = keep_alive(), default_value_t = limits::KEEP_ALIVE.as_secs())]
     keep_alive: u64,
-    /// Say more: -v what happens, -vv why, -vvv everything.
+    /// Log more: -v info, -vv debug, -vvv trace.
     #[arg(short, long, action = ArgAction::Count)]
     verbose: u8,
 }
 
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  rtcade                                  Run the server at http://localhost:8080/
+  rtcade --public dist --max-players 16   Serve the files in dist, rooms of at most 16 players
+  rtcade --public-addr 203.0.113.7        Run behind NAT: players connect to this address
+  rtcade doctor https://example.com       Check a running server as a player's browser would")]
 struct ServeShipped {
-    /// Which of the shipped games to run.
+    /// The shipped game to run.
     #[arg(long, value_name = "NAME", value_enum, default_value_t = Shipped::Arena)]
     game: Shipped,
     #[command(flatten)]
@@ -135,9 +153,9 @@ struct ServeShipped {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Shipped {
-    /// An arena: move, hunt, score.
+    /// An arena in which players move, hunt and score.
     Arena,
-    /// No game logic on the server: every tick hands everybody's inputs to everybody.
+    /// No game logic on the server: every tick sends all players' inputs to everyone.
     Relay,
 }
 
@@ -145,12 +163,14 @@ fn socket_address(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "expected an IP address and a port, as in 0.0.0.0:8080 or [::]:8080")
 }
 
-/// An address whose port, where none is given, is 0: the UDP port.
+/// Parses an address whose port defaults to 0, which stands for the UDP port.
 fn public_address(text: &str) -> Result<SocketAddr, &'static str> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let address = bare.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0)).or_else(|_| text.parse());
     match address {
-        Ok(address) if address.ip().is_unspecified() => Err("nobody can reach a wildcard address"),
+        Ok(address) if address.ip().is_unspecified() => {
+            Err("players can't connect to a wildcard address; name the address they use")
+        }
         Ok(address) => Ok(address),
         Err(_) => Err("expected an IP address, with or without a port, as in 203.0.113.7 or [2001:db8::7]:8080"),
     }
@@ -177,19 +197,19 @@ fn max_players(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Runs the whole command line with your game: `main` of a game server.
+/// Runs the command line of a game server with your game; the body of `main`.
 ///
-/// `factory` makes the game of each new room, or says why there can't be one.
+/// `factory` makes the game of each new room, or refuses to create the room.
 ///
-/// The exit status is 0 after SIGTERM or SIGINT, 2 where the command line is wrong, 1 where the server can't start or
-/// go on; then a sentence on standard error says what to do. That of `replay` is 0 where the game says the same as in
-/// the recording, 1 where it differs, 2 where the recording can't be replayed.
+/// Returns the exit status. For the server: 0 after SIGTERM or SIGINT, 1 if it can't start or continue, 2 if the
+/// command line is invalid; for 1 and 2 a sentence on standard error gives the cause and what to do. For `replay`: 0 if
+/// the game's output is the same as in the recording, 1 if it differs, 2 if the recording can't be replayed.
 pub fn run<G: Game>(factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static) -> ExitCode {
     run_with(factory, |_| ())
 }
 
-/// The same, where `prepare` has the server in hand before it starts: to set [hooks](crate::hooks), or to give its
-/// [handle](crate::driver::Handle) to other threads. A replay has no server, and doesn't call it.
+/// As [`run`], but calls `prepare` before the server starts, for example to set [hooks](crate::hooks) or to pass the
+/// server's [handle](crate::driver::Handle) to other threads. A replay has no server and does not call it.
 pub fn run_with<G: Game>(
     mut factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,
     prepare: impl FnOnce(&mut Driver<G>),
@@ -217,7 +237,7 @@ pub fn run_with<G: Game>(
     }
 }
 
-/// The command line of the shipped games: `main` of the `rtcade` program.
+/// Runs the command line of the shipped games; the body of `main` of the `rtcade` program.
 pub fn main() -> ExitCode {
     match parse() {
         Ok(Command::Own(ShippedCommand::Sim(sim))) => sim::run(&sim),
@@ -252,7 +272,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// What the command line asks for, or the status to exit with.
+/// Parses the command line; the error is the exit status.
 fn parse<A: Args, O: Subcommand>() -> Result<Command<A, O>, ExitCode> {
     match CommandLine::try_parse() {
         Ok(CommandLine { command, serve }) => Ok(command.unwrap_or(Command::Serve(serve))),
@@ -267,21 +287,21 @@ fn parse<A: Args, O: Subcommand>() -> Result<Command<A, O>, ExitCode> {
     }
 }
 
-/// What is wrong with the command line, in one line.
+/// Returns the error in the command line as one line.
 fn sentence(error: &clap::Error) -> String {
     let text = error.to_string();
     let lines: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
     let line = lines.join(" ");
-    format!("{} (--help lists what there is)", line.strip_prefix("error: ").unwrap_or(&line))
+    format!("{} (see --help)", line.strip_prefix("error: ").unwrap_or(&line))
 }
 
 fn complain(sentence: &str) {
-    // Where nobody reads that, there is nobody to tell.
+    // A closed standard error can't be reported anywhere.
     let _ = writeln!(io::stderr(), "rtcade: {sentence}");
 }
 
 impl Network {
-    /// What it says, with a page for the rooms.
+    /// Converts to options, with `page` as the page of the rooms.
     fn options(self, page: Cow<'static, str>) -> Options {
         Options {
             listen: self.listen,
@@ -319,11 +339,11 @@ fn start<G: Game>(
     let is_open = options.keys.is_none();
     host(options, verbose, title, factory, |driver| {
         prepare(driver);
-        is_open.then_some("everybody may join: --keys lets in who bears a token")
+        is_open.then_some("anyone may join: use --keys to require bearer tokens")
     })
 }
 
-/// What is logged with so many `-v`: from the first line on, what happens to players.
+/// Initialises the log for the number of `-v`. Lines about refused and removed players are always logged.
 fn log_at(verbose: u8) {
     let level = match verbose {
         0 => LevelFilter::Warn,
@@ -331,7 +351,7 @@ fn log_at(verbose: u8) {
         2 => LevelFilter::Debug,
         _ => LevelFilter::Trace,
     };
-    // At its most talkative tungstenite logs what messages hold: tokens, and line breaks that look like log lines.
+    // At trace level tungstenite logs message contents: tokens, and line breaks that look like log lines.
     let of_websockets = level.min(LevelFilter::Debug);
     env_logger::Builder::new()
         .filter_level(level)
@@ -340,7 +360,7 @@ fn log_at(verbose: u8) {
         .init();
 }
 
-/// Runs a server until it is stopped; `prepare` does to it what options don't, and may have something to say of it.
+/// Runs a server until it is stopped. `prepare` configures what options don't, and may return a line to print.
 fn host<G: Game>(
     options: Options,
     verbose: u8,
@@ -363,23 +383,25 @@ fn host<G: Game>(
     };
     let note = prepare(&mut driver);
     if let Err(error) = driver.stop_on_signals() {
-        log::warn!("SIGTERM and SIGINT will end the server without telling players: {error}");
+        log::warn!(
+            "SIGTERM and SIGINT will stop the server without notifying players, because they can't be handled: {error}"
+        );
     }
     let lines = announcement(title, driver.local_addr(), driver.udp_port(), driver.interfaces(), is_told_an_address);
     for line in lines.iter().map(String::as_str).chain(note) {
-        // Who reads this may be gone after the first line; the server goes on.
+        // The reader may close its end after the first line; the server keeps running.
         let _ = writeln!(io::stdout(), "rtcade: {line}");
     }
     match driver.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&format!("the operating system refused to go on: {error}"));
+            complain(&format!("the event loop failed: {error}"));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Where the server is found, and what keeps others from finding it.
+/// Returns the lines to print at the start: the server's addresses, and what may keep players from reaching it.
 fn announcement(
     title: &str,
     listen: SocketAddr,
@@ -397,26 +419,28 @@ fn announcement(
     } else {
         lines.push(format!("{title} is open at http://{listen}/"));
     }
-    // Who serves loopback alone expects nobody from elsewhere.
+    // A server on loopback alone is for this machine only.
     let is_networked = interfaces.iter().any(|ip| !ip.is_loopback());
     if !is_told_an_address && is_networked && driver::are_private(interfaces) {
         lines.push(format!(
-            "for players on other networks: name the address they reach with --public-addr and open UDP port {udp_port}"
+            "for players on other networks: name your public address with --public-addr and open UDP port {udp_port}"
         ));
     }
     lines
 }
 
-/// Raises the limit of open files as far as it may and needs to; the error is a sentence.
+/// Raises the limit of open files as far as needed and permitted; the error is a sentence.
 fn raise_file_limit() -> Result<(), String> {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return Ok(()) };
     let wanted = FILES_WANTED.min(hard);
     let limit = if soft < wanted && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok() { wanted } else { soft };
     if limit < FILES_NEEDED {
-        return Err(format!("only {limit} files may be open: raise the limit to {FILES_ADVISED} with ulimit -n"));
+        return Err(format!("the limit of open files is {limit}: raise it to {FILES_ADVISED} with ulimit -n"));
     }
     if limit < FILES_ADVISED {
-        log::warn!("only {limit} files may be open, each connection is one: raise the limit with ulimit -n");
+        log::warn!(
+            "the limit of open files is {limit}, one per connection: raise it to {FILES_ADVISED} with ulimit -n"
+        );
     }
     Ok(())
 }
@@ -520,7 +544,7 @@ mod tests {
             let arguments: Vec<_> = arguments.split_whitespace().collect();
             let sentence = parsed(&arguments).expect_err("wrong");
             assert!(sentence.contains(expected), "{sentence}");
-            assert!(!sentence.contains('\n') && sentence.ends_with("(--help lists what there is)"), "{sentence}");
+            assert!(!sentence.contains('\n') && sentence.ends_with("(see --help)"), "{sentence}");
         }
     }
 

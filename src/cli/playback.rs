@@ -1,4 +1,4 @@
-//! A recording that is played to spectators.
+//! `rtcade replay --serve`: plays a recording to spectators.
 
 use std::any::type_name;
 use std::borrow::Cow;
@@ -23,23 +23,23 @@ const PAGE: &str = include_str!("../../client-js/pages/playback/index.html");
 pub(super) struct Arguments {
     #[command(flatten)]
     pub(super) replay: replay::Arguments,
-    /// Play the recording to spectators: opens a web page with pause, seek and speed around the game's own.
+    /// Serve the recording as a web page with pause, seek and speed controls around the game's own page.
     #[arg(long, conflicts_with_all = ["check", "speed", "to_tick", "dump", "update"])]
     pub(super) serve: bool,
     #[command(flatten)]
     network: Network,
 }
 
-/// What only a server needs.
+/// Returns whether only a server needs the option.
 fn is_of_network(argument: &Arg) -> bool {
     ["listen", "udp", "public_addr", "public", "verbose"].contains(&argument.get_id().as_str())
 }
 
-/// Plays the file of the command line; `play` picks its game. The exit status is 2 where it can't be played, else that
-/// of a server.
+/// Serves the recording on the command line; `play` selects its game. Returns the exit status: 2 if it can't be played,
+/// otherwise that of the server.
 pub(super) fn serve(arguments: Arguments, play: impl FnOnce(Show) -> Result<ExitCode, Box<dyn Error>>) -> ExitCode {
     let [path] = &arguments.replay.files[..] else {
-        complain("one recording is played at a time: name one file with --serve");
+        complain("--serve plays one recording at a time: name one file");
         return ExitCode::from(2);
     };
     match Show::open(path, arguments.network).and_then(play) {
@@ -51,7 +51,7 @@ pub(super) fn serve(arguments: Arguments, play: impl FnOnce(Show) -> Result<Exit
     }
 }
 
-/// A recording, and where it is to be played.
+/// A recording, and the addresses to serve it at.
 pub(super) struct Show {
     bytes: Vec<u8>,
     header: Header,
@@ -73,7 +73,7 @@ impl Show {
         replay::another_game(&self.header, games).into()
     }
 
-    /// Serves it, with the page of its game, until the program is stopped.
+    /// Serves the recording with the page of its game until the program is stopped.
     pub(super) fn play<G: Game>(
         self,
         title: &str,
@@ -86,7 +86,7 @@ impl Show {
             max_players: limits::PLAYERS_PER_ROOM_MAX,
             ..self.network.options(page)
         };
-        // It is played as long as the program runs.
+        // The bytes are used for as long as the program runs.
         let recording = Rc::new(Recording::new(self.bytes.leak(), factory)?);
         let play = move |_: &RoomInfo| Playback::new(Rc::clone(&recording));
         Ok(host(options, verbose, title, play, |driver| {

@@ -1,4 +1,4 @@
-//! `rtcade replay`: recorded rooms are told once more what they were told.
+//! `rtcade replay`: replays recordings and compares the outputs.
 
 #![expect(clippy::disallowed_methods, reason = "a replay may be paced by the clock")]
 
@@ -23,22 +23,22 @@ use crate::room::Output;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Recordings, as --record makes them; each is replayed, one after the other.
+    /// Recordings made with --record; each is replayed in turn.
     #[arg(value_name = "FILE", required = true)]
     pub(super) files: Vec<PathBuf>,
     /// Stop at the first tick that differs.
     #[arg(long)]
     check: bool,
-    /// How many times faster than it was played, or max.
+    /// Speed relative to the recording, for example 1 or 10, or max.
     #[arg(long, value_name = "FACTOR", default_value = "max", value_parser = speed)]
     speed: Speed,
     /// Stop after this tick.
     #[arg(long, value_name = "N")]
     to_tick: Option<u32>,
-    /// Print what the room was told and what it says, one JSON object a line; the summary goes to standard error.
+    /// Print the room's inputs and outputs as JSON, one object per line; the summary goes to standard error.
     #[arg(long)]
     dump: bool,
-    /// Write what the game says now into the files, after an intended change of the game.
+    /// Replace the recorded outputs in the files by the current ones, after an intended change of the game.
     #[arg(long, conflicts_with_all = ["check", "speed", "to_tick", "dump"])]
     update: bool,
 }
@@ -57,23 +57,23 @@ fn speed(text: &str) -> Result<Speed, &'static str> {
     }
 }
 
-/// How a replay went; the order is that of the exit statuses.
+/// The result of a replay, in the order of the exit statuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Outcome {
-    /// The room said the same.
+    /// The outputs are the same.
     Same,
-    /// It did not, or panicked where it hadn't, or the other way round.
+    /// The outputs differ, or the game panicked in only one of the recording and the replay.
     Differs,
     /// The recording can't be replayed.
     Failed,
 }
 
-/// Why there is no outcome.
+/// The reason why there is no outcome.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// A sentence.
+    /// The recording can't be replayed; a sentence.
     Recording(String),
-    /// Nobody reads on, or what is said can't be written.
+    /// The output can't be written.
     Output(io::Error),
 }
 
@@ -83,8 +83,8 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Replays each file; `replay` picks its game. The exit status is 0 where everything was the same, 1 where something
-/// differs, 2 where a file can't be replayed.
+/// Replays each file; `replay` selects its game. Returns the exit status: 0 if everything was the same, 1 if something
+/// differs, 2 if a file can't be replayed.
 pub(super) fn run(
     arguments: &Arguments,
     mut replay: impl FnMut(&Recording<'_>, &mut dyn Write) -> Result<Outcome, Failure>,
@@ -103,7 +103,7 @@ pub(super) fn run(
             Err(Failure::Output(error)) => {
                 let is_unread = error.kind() == io::ErrorKind::BrokenPipe;
                 if !is_unread {
-                    complain(&format!("nothing more can be written: {error}"));
+                    complain(&format!("the output can't be written: {error}"));
                 }
                 worst = if is_unread && !arguments.check { worst } else { Outcome::Failed };
                 return ExitCode::from(worst as u8);
@@ -125,11 +125,11 @@ fn replay_file(
     replay(&Recording { path, bytes: &bytes, journal, arguments }, out)
 }
 
-/// Never more than a recording can have.
+/// Reads a file, up to the size that a recording may have.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
     let sentence = |error: io::Error| format!("the file can't be read: {error}");
     let most = limits::JOURNAL_BYTES as u64;
-    let too_long = || format!("the file has more than the {most} bytes that a recording can have");
+    let too_long = || format!("the file is larger than the {most} bytes that a recording may have");
     let file = File::open(path).map_err(sentence)?;
     if file.metadata().map_err(sentence)?.len() > most {
         return Err(too_long());
@@ -140,10 +140,10 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 pub(super) fn another_game(header: &Header, games: &[&str]) -> String {
-    format!("the recording is of the game {}, and this program has {}", header.game, games.join(" and "))
+    format!("the recording is of the game {}, but this program has {}", header.game, games.join(" and "))
 }
 
-/// A recording that was read, and what to do with it.
+/// A recording that was read, and the options for its replay.
 pub(super) struct Recording<'a> {
     path: &'a Path,
     bytes: &'a [u8],
@@ -160,7 +160,7 @@ impl Recording<'_> {
         Failure::Recording(another_game(self.journal.header(), games))
     }
 
-    /// Replays it with this game, whoever it is of.
+    /// Replays the recording with this game, without checking that it is of this game.
     pub(super) fn replay<G: Game>(
         &self,
         mut factory: impl FnMut(&RoomInfo) -> Result<G, Refusal>,
@@ -171,15 +171,15 @@ impl Recording<'_> {
         let sentence = match made {
             Ok(Ok(mut replay)) => {
                 let outcome = self.replay_room(&mut replay, out);
-                // A game that panics when it goes takes nothing along.
+                // A panic in the game's destructor must not end the process.
                 let _ = catch_unwind(AssertUnwindSafe(|| drop(replay)));
                 return match outcome {
                     Ok(_) if self.arguments.update => self.update(factory, out),
                     outcome => outcome,
                 };
             }
-            Ok(Err(refusal)) => format!("the game refuses to make the room: {refusal}"),
-            Err(_) => "the game panics when the room is made".to_owned(),
+            Ok(Err(refusal)) => format!("the game refuses to create the room: {refusal}"),
+            Err(_) => "the game panics when the room is created".to_owned(),
         };
         complain(&format!("{}: {sentence}{}", self.path.display(), other_versions::<G>(header)));
         Ok(Outcome::Differs)
@@ -226,11 +226,11 @@ impl Recording<'_> {
                 dump_line("told", &journal::input_to_json(input), newest, ms(newest), out)?;
             }
         }
-        let end = if is_whole { how_it_ended(replay) } else { "replayed so far, as it was asked for".to_owned() };
+        let end = if is_whole { how_it_ended(replay) } else { "replayed up to --to-tick".to_owned() };
         let text = summary.text(self.path, header, &end, Duration::from_millis(ms(newest)));
         if dump {
             out.flush()?;
-            // Where nobody reads that, there is nobody to tell.
+            // A closed standard error can't be reported anywhere.
             let _ = io::stderr().write_all(text.as_bytes());
         } else {
             out.write_all(text.as_bytes())?;
@@ -238,27 +238,27 @@ impl Recording<'_> {
         Ok(if summary.differing == 0 { Outcome::Same } else { Outcome::Differs })
     }
 
-    /// Replaces the file, in one step, with one that has the hashes of this program.
+    /// Replaces the file atomically by one with the outputs of this program.
     fn update<G: Game>(
         &self,
         factory: impl FnMut(&RoomInfo) -> Result<G, Refusal>,
         out: &mut dyn Write,
     ) -> Result<Outcome, Failure> {
         let again = catch_unwind(AssertUnwindSafe(|| journal::record_again(&self.journal, factory)))
-            .map_err(|_| Failure::Recording("the game panics when the room is made".to_owned()))?
+            .map_err(|_| Failure::Recording("the game panics when the room is created".to_owned()))?
             .map_err(|error| Failure::Recording(error.to_string()))?;
         if again == self.bytes {
-            writeln!(out, "  nothing to update")?;
+            writeln!(out, "  nothing to update: the recorded outputs are the current ones")?;
         } else {
             replace(self.path, &again)
                 .map_err(|error| Failure::Recording(format!("the file can't be replaced: {error}")))?;
-            writeln!(out, "  updated: from now on this is what it says")?;
+            writeln!(out, "  updated with the current outputs")?;
         }
         Ok(Outcome::Same)
     }
 }
 
-/// What was counted while a room was replayed.
+/// Counters of a replay.
 #[derive(Default)]
 struct Summary {
     ticks: u32,
@@ -292,14 +292,14 @@ impl Summary {
         let (length, lasted) = (room.tick.as_secs_f64() * 1e3, lasted.as_secs_f64());
         let panicked = if self.panicked { "\n  the game panicked" } else { "" };
         let verdict = match differing {
-            0 => "the room said the same again".to_owned(),
-            _ => format!("{differing} of them differ; the first: {}", self.first_difference),
+            0 => "no differences: the room's outputs are the same as recorded".to_owned(),
+            _ => format!("ticks that differ: {differing}; the first: {}", self.first_difference),
         };
         let mut text = String::new();
         let _ = write!(
             text,
             "{}: room {}\n  {game}, version {game_version}; rtcade {rtcade}{commit}\n  {ticks} ticks of {length} ms in \
-             {lasted:.1} s, {missed} missed; players: {joined} came in, at most {most} at once{panicked}\n  {end}\n  \
+             {lasted:.1} s, {missed} missed; players: {joined} joined, at most {most} at once{panicked}\n  {end}\n  \
              {verdict}\n",
             path.display(),
             room.name,
@@ -310,32 +310,34 @@ impl Summary {
 
 fn how_it_ended<G: Game>(replay: &Replay<'_, G>) -> String {
     let end = match replay.end() {
-        Some(End::Closed) => "it ended with its room, or with the server".to_owned(),
-        Some(End::Full) => format!("it ended before its room, with {} bytes", limits::JOURNAL_BYTES),
-        None => "it was cut off, most likely with its server".to_owned(),
+        Some(End::Closed) => "the recording is complete: it ended with its room or its server".to_owned(),
+        Some(End::Full) => {
+            format!("the recording ended before its room, at the limit of {} bytes", limits::JOURNAL_BYTES)
+        }
+        None => "the recording is incomplete: its server was probably killed".to_owned(),
     };
     match replay.torn_bytes() {
         0 => end,
-        torn => format!("{end}; {torn} torn bytes at its end are ignored"),
+        torn => format!("{end}; {torn} bytes of an incomplete block at its end are ignored"),
     }
 }
 
 fn difference(panicked_then: bool, panicked_now: bool) -> &'static str {
     match (panicked_then, panicked_now) {
-        (false, true) => "the game panics, and did not when it was recorded",
-        (true, false) => "the game does not panic, and did when it was recorded",
-        _ => "the room says something else, or uses other random numbers",
+        (false, true) => "the game panics, but did not when it was recorded",
+        (true, false) => "the game does not panic, but did when it was recorded",
+        _ => "the room's outputs or its use of random numbers differ from the recording",
     }
 }
 
-/// What this program has other than the one that recorded, if anything, as the end of a sentence.
+/// Returns the versions that differ between the recording and this program, as the end of a sentence.
 fn other_versions<G: Game>(header: &Header) -> String {
     let now = Header::new::<G>(&header.room, header.max_players, header.phase);
     let mut others = String::new();
     let mut note = |what: &str, then: &str, now: &str| {
         if then != now {
             let named = |version: &str| if version.is_empty() { "none".to_owned() } else { version.to_owned() };
-            let _ = write!(others, "; {what} then {}, now {}", named(then), named(now));
+            let _ = write!(others, "; {what}: {} in the recording, {} now", named(then), named(now));
         }
     };
     note("version of the game", &header.game_version.to_string(), &now.game_version.to_string());
@@ -369,7 +371,7 @@ fn dump_line(what: &str, value: &Value, tick: u32, ms: u64, out: &mut dyn Write)
     writeln!(out, "{}", json!({ "tick": tick, "ms": ms, what: value }))
 }
 
-/// Either the old file is there or the new one, whatever happens.
+/// Replaces the file atomically: either the old content or the new is there, whatever happens.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let path = fs::canonicalize(path)?;
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -397,7 +399,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// May panic at a command.
+    /// A game that panics at a command if it is armed.
     struct Bomb<const VERSION: u32> {
         is_armed: bool,
     }
@@ -423,7 +425,7 @@ mod tests {
     fn recorded(is_armed: bool) -> Vec<u8> {
         let mut sim = Simulation::new(1, move |_| Ok(Bomb::<1> { is_armed }));
         let file = Rc::new(RefCell::new(Vec::new()));
-        // Who is put out by a panic comes back into another room.
+        // Players removed by the panic join again, into another room, which is not recorded.
         let mut written = Some(Rc::clone(&file));
         sim.server.record(move |_| match written.take() {
             Some(written) => Box::new(move |block| written.borrow_mut().extend_from_slice(block)),
@@ -437,7 +439,7 @@ mod tests {
         file.take()
     }
 
-    /// How the replay of the bomb's recording went, and its summary.
+    /// Returns the outcome and the summary of replaying the bomb's recording.
     fn replayed<G: Game>(was_armed: bool, factory: impl FnMut(&RoomInfo) -> Result<G, Refusal>) -> (Outcome, String) {
         let bytes = recorded(was_armed);
         let arguments =
@@ -457,12 +459,13 @@ mod tests {
             assert_eq!(summary.contains("\n  the game panicked\n"), is_armed, "{summary}");
             assert!(sentences.iter().all(|sentence| summary.contains(sentence)), "{summary}");
         }
-        check::<1>(false, false, Outcome::Same, &["the room said the same again"]);
-        check::<1>(true, true, Outcome::Same, &["the room said the same again"]);
-        let defused = "differs: the game does not panic, and did when it was recorded\n";
-        check::<1>(true, false, Outcome::Differs, &["1 of them differ; the first: tick 3", defused]);
-        let armed = "differs: the game panics, and did not when it was recorded; version of the game then 1, now 2\n";
-        check::<2>(false, true, Outcome::Differs, &["1 of them differ; the first: tick 3", armed]);
+        check::<1>(false, false, Outcome::Same, &["no differences"]);
+        check::<1>(true, true, Outcome::Same, &["no differences"]);
+        let defused = "differs: the game does not panic, but did when it was recorded\n";
+        check::<1>(true, false, Outcome::Differs, &["ticks that differ: 1; the first: tick 3", defused]);
+        let armed = "differs: the game panics, but did not when it was recorded; version of the game: 1 in the \
+            recording, 2 now\n";
+        check::<2>(false, true, Outcome::Differs, &["ticks that differ: 1; the first: tick 3", armed]);
     }
 
     #[test]

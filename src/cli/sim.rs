@@ -12,25 +12,32 @@ use crate::games::{Arena, Relay};
 use crate::sim::{Reports, Scenario, Trial};
 
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  rtcade sim                                      Play the arena over all built-in networks
+  rtcade sim --scenario mobile --scenario wifi    Compare two of them
+  rtcade sim --game relay --clients 2 --seed 7    Another game, number of players and seed")]
 pub(super) struct Sim {
-    /// A network that comes along, or a file of networks; may be repeated. Without: all that come along.
+    /// Name of a built-in network scenario, or a YAML file of scenarios; may be repeated.
+    ///
+    /// Default: all built-in scenarios.
     #[arg(long, value_name = "NAME|FILE")]
     scenario: Vec<String>,
-    /// The same seed gives the same figures.
+    /// Seed; the same seed gives the same figures.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Players, all in one room.
+    /// Number of players, all in one room.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64))]
     clients: u32,
-    /// Seconds of virtual time that count, after 10 in which they join.
+    /// Seconds of virtual time to measure, after 10 seconds for joining.
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     seconds: u32,
-    /// Which of the shipped games they play.
+    /// Shipped game to play.
     #[arg(long, value_name = "NAME", value_enum, default_value_t = Shipped::Arena)]
     game: Shipped,
 }
 
-/// Prints a table, or says in one sentence what is wrong with the command line.
+/// Prints a table of measurements, or an error.
 pub(super) fn run(sim: &Sim) -> ExitCode {
     match scenarios(&sim.scenario) {
         Ok(scenarios) => {
@@ -44,7 +51,7 @@ pub(super) fn run(sim: &Sim) -> ExitCode {
     }
 }
 
-/// Those of these names, and of these files.
+/// Returns the scenarios of these names and files.
 fn scenarios(named: &[String]) -> Result<Vec<Scenario>, String> {
     let shipped = Scenario::shipped();
     if named.is_empty() {
@@ -64,7 +71,7 @@ fn scenarios(named: &[String]) -> Result<Vec<Scenario>, String> {
     Ok(scenarios)
 }
 
-/// Whether a file is meant: no shipped scenario has such a name.
+/// Returns whether a file is meant: built-in scenarios have no such names.
 fn is_file(name: &str) -> bool {
     name.contains(['/', '\\', '.']) || fs::exists(name).unwrap_or(false)
 }
@@ -81,7 +88,7 @@ fn reports(sim: &Sim, scenarios: &[Scenario]) -> Reports {
     scenarios.iter().map(play).collect()
 }
 
-/// Each goes around the arena its own way, and dashes now and then; `time` counts up.
+/// Returns the input of a bot at `time`: each moves around the arena on its own course and dashes now and then.
 fn steer(number: usize, time: usize) -> Steer {
     const AROUND: [(f32, f32); 8] = [
         (100.0, 0.0),

@@ -1,4 +1,4 @@
-//! Tokens for development, and keys to sign them with.
+//! `rtcade token`: bearer tokens for development, and keys to sign them with.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -13,21 +13,21 @@ use crate::driver;
 
 #[derive(Debug, Args)]
 pub(super) struct Token {
-    /// Print a fresh JWK set instead: one HS256 key.
+    /// Print a new JWK set with one HS256 key, instead of a token.
     #[arg(long, exclusive = true)]
     new_keys: bool,
     #[command(flatten)]
     key_set: KeySet,
-    /// Who the player is: its sub.
+    /// Subject of the token (sub claim): the player's identity.
     #[arg(long, value_name = "ID", required_unless_present = "new_keys")]
     subject: Option<String>,
-    /// The room that it is good for, or * for every room.
+    /// Room that the token is valid for, or * for every room.
     #[arg(long, value_name = "NAME", required_unless_present = "new_keys")]
     room: Option<String>,
-    /// How long it is good, as in 90s, 1h or 720h.
+    /// Time until the token expires, for example 90s, 1h or 720h.
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = ttl)]
     ttl: Duration,
-    /// Which key of the set signs it, where there are several.
+    /// ID (kid) of the key to sign with, if the set has several.
     #[arg(long, value_name = "ID")]
     kid: Option<String>,
 }
@@ -37,7 +37,7 @@ fn ttl(text: &str) -> Result<Duration, &'static str> {
     parsed.filter(|ttl| ttl.as_secs() > 0).ok_or("expected a time of a second or more, as in 90s, 1h or 720h")
 }
 
-/// Prints a token or keys. The exit status is 0, or 2 where that can't be done.
+/// Prints a token or keys. Returns the exit status: 0, or 2 on an error.
 pub(super) fn run(token: &Token) -> ExitCode {
     let made = if token.new_keys { new_keys() } else { token.sign() };
     match made.and_then(|text| writeln!(io::stdout(), "{text}").map_err(|error| error.to_string())) {
@@ -59,7 +59,7 @@ fn new_keys() -> Result<String, String> {
 impl Token {
     fn sign(&self) -> Result<String, String> {
         let (set, audience) =
-            self.key_set.read()?.ok_or("a token needs keys and --audience NAME: name them with --keys")?;
+            self.key_set.read()?.ok_or("signing a token requires keys: use --keys FILE and --audience NAME")?;
         let key = SigningKey::parse(&set, audience, self.kid.as_deref()).map_err(|error| error.to_string())?;
         let expires = driver::unix_time().saturating_add(self.ttl);
         let [subject, room] = [&self.subject, &self.room].map(|text| text.as_deref().unwrap_or_default());

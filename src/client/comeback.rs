@@ -1,4 +1,4 @@
-//! When a client whose websocket was lost tries again, and when it gives up.
+//! Reconnecting after the websocket was lost: when to try again, and when to give up.
 
 use std::time::{Duration, Instant};
 
@@ -6,17 +6,17 @@ use rand::{Rng, RngExt};
 
 use crate::wire::codes::{CLOSE_REFUSED, ErrorCode, Leave};
 
-/// Before the first try, at most; each further try doubles it.
+/// The maximum wait before the first attempt. It doubles with each further attempt.
 const BACKOFF_FIRST: Duration = Duration::from_millis(250);
 const BACKOFF_CAP: Duration = Duration::from_secs(5);
-/// On top of a wait that the server asks for, at most.
+/// The maximum jitter added to a wait that the server asks for.
 const PACE_JITTER: Duration = Duration::from_millis(500);
-/// How long it is tried, the waits that the server asks for not counted.
+/// How long to try, not counting waits that the server asks for.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long in all.
+/// How long to try in total.
 const PATIENCE_MAX: Duration = Duration::from_secs(300);
 
-/// The tries of one loss.
+/// The attempts after one loss.
 pub(super) struct Comeback {
     lost: Instant,
     ends: Instant,
@@ -28,13 +28,13 @@ impl Comeback {
         Comeback { lost: now, ends: now + PATIENCE, attempts: 0 }
     }
 
-    /// Whether a websocket that was lost after so long had brought the client back: else the tries go on.
+    /// Returns whether a websocket that lasted this long counts as a successful reconnect.
     pub(super) fn is_over(lasted: Duration) -> bool {
         lasted > BACKOFF_CAP
     }
 
-    /// When to try again: with full jitter, because many who were cut off together should not come back together, and
-    /// not before `wait`, if the server has asked for it. `None` where it has been tried for long enough.
+    /// Returns when to try again, with full jitter, so that clients that were cut off together do not reconnect
+    /// together, and not before `wait` if the server asked for it. `None` if the attempts have taken too long.
     pub(super) fn next(&mut self, now: Instant, wait: Option<Duration>, rng: &mut impl Rng) -> Option<Instant> {
         let most = if wait.is_some() {
             PACE_JITTER
@@ -50,7 +50,7 @@ impl Comeback {
     }
 }
 
-/// Whether a closed websocket leaves something to come back to, by its close code and the reason beside it.
+/// Returns whether the client may reconnect after the websocket was closed with this code and reason.
 pub(super) fn may_come_back(code: u16, reason: &str) -> bool {
     match Leave::ALL.iter().find(|leave| leave.close_code() == code) {
         Some(leave) => matches!(leave, Leave::Closed | Leave::Timeout | Leave::RoomClosed | Leave::Shutdown),

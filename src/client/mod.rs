@@ -1,12 +1,11 @@
-//! The native client, sans-IO: what `client-js` is for the browser, for tests, bots, load and games outside of it.
+//! The native client, sans-IO: the counterpart of `client-js` for tests, bots, load generators and native games.
 //!
-//! The caller connects a websocket and a UDP socket, gives [`Client`] what they bring, and polls it for what they are
-//! to carry, for [`Event`]s, and for when to come again. While the data channel opens, and where it doesn't,
-//! everything goes over the websocket.
+//! The caller opens a websocket and a UDP socket, passes received data to [`Client`], and polls it for data to send,
+//! for [`Event`]s and for the next deadline. Until the data channel is open, and if it never opens, the websocket
+//! carries all messages.
 //!
-//! A websocket that is lost is not the end: the client asks for another with [`Message::Connect`], and goes on with its
-//! session where that still exists, or else joins anew ([`Event::Joined`] again). A data channel that fails is offered
-//! again from time to time.
+//! If the websocket is lost, the client requests another with [`Message::Connect`] and resumes its session if it still
+//! exists, or else joins again ([`Event::Joined`] again). A data channel that fails is offered again from time to time.
 
 mod comeback;
 mod reliable;
@@ -32,26 +31,26 @@ use crate::wire::codes::Leave;
 use crate::wire::frame::{self, Direction, Frame, Header, Kind, Reassembler, Transport};
 use crate::wire::msgpack::{self, SendError};
 
-/// What a client is made with: [`Config::new`], and whatever is to be otherwise.
+/// The configuration of a client. Start from [`Config::new`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// From the OS's generator, or a test's.
+    /// The seed of the client's random numbers, from the operating system's generator or from a test.
     pub seed: [u8; 32],
-    /// The room to join, where the websocket's URL doesn't name it.
+    /// The room to join, if the websocket's URL does not name it.
     pub room: Option<String>,
-    /// The name to show.
+    /// The display name.
     pub name: String,
-    /// What to bring for the game.
+    /// The `data` to pass to the game.
     pub data: serde_json::Value,
-    /// The token to show to a server that asks for one.
+    /// The bearer token, for a server that requires one.
     pub bearer: Option<String>,
-    /// Local UDP addresses, by their [`LocalId`]; without any, everything goes over the websocket.
+    /// Local UDP addresses, by their [`LocalId`]. Without any, the websocket carries all messages.
     pub locals: Vec<SocketAddr>,
 }
 
 impl Config {
-    /// A nameless player who brings nothing, without UDP.
+    /// Returns a configuration without name, data and UDP addresses.
     #[must_use]
     pub fn new(seed: [u8; 32]) -> Config {
         Config {
@@ -65,159 +64,159 @@ impl Config {
     }
 }
 
-/// A message for the client's websocket.
+/// An instruction for the client's websocket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// Drop the websocket, without close code 1000 where it is still open, and open another to the same URL. What
-    /// follows is for that one; nothing that the old one brings is to reach the client any more.
+    /// Drop the websocket (if it is open, not with close code 1000) and open another to the same URL. Later messages
+    /// are for the new one. Do not pass anything received on the old one to the client any more.
     Connect,
-    /// Signaling.
+    /// Send signaling as a text message.
     Text(String),
-    /// A game frame.
+    /// Send a game frame as a binary message.
     Binary(Vec<u8>),
-    /// Close it, with code 1000.
+    /// Close the websocket with code 1000.
     Close,
 }
 
-/// One input that the room fanned out.
+/// An input that the room fanned out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FannedOut {
-    /// Who sent it.
+    /// The number of the sender.
     pub player: u32,
-    /// Its number.
+    /// The sequence number of the input.
     pub number: u32,
-    /// One msgpack value.
+    /// The input, one msgpack value.
     pub value: Vec<u8>,
 }
 
-/// What happened.
+/// An event of a client.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
-    /// The room has let the player in. Once more if the server has forgotten the session that a lost websocket carried:
-    /// then it is another player, and everything begins anew.
+    /// The player has joined. Emitted again if the websocket was lost and the server no longer knows the session; the
+    /// client is then a new player and starts over.
     Joined {
         /// The player's number.
         player: u32,
-        /// What the game greets them with.
+        /// The game's welcome message.
         welcome: serde_json::Value,
     },
-    /// The room has not.
+    /// The join was refused.
     Refused {
-        /// See [`crate::wire::codes`].
+        /// The error code, see [`crate::wire::codes`].
         code: String,
-        /// In words.
+        /// The reason as a sentence.
         message: String,
     },
-    /// The websocket is lost, and the client tries to come back.
+    /// The websocket was lost; the client tries to reconnect.
     Dropped,
-    /// It is back, as the same player: what is reliable goes on where it stopped.
+    /// The session was resumed as the same player; the reliable lane continues without loss.
     Resumed,
     /// The data channel is open.
     Open,
-    /// The data channel is not open any more, or never was; frames go over the websocket. Said once until it is open
-    /// again, however often that is tried in vain.
+    /// The data channel was closed or did not open; the websocket carries all frames. Emitted once until the channel is
+    /// open again, even if further attempts fail.
     ChannelClosed {
-        /// In words.
+        /// The reason as a sentence.
         message: String,
     },
-    /// A state, newer than those before.
+    /// A state, newer than all before.
     State {
-        /// The tick that made it.
+        /// The tick of the state.
         tick: u32,
-        /// One msgpack value.
+        /// The state, one msgpack value.
         value: Vec<u8>,
     },
-    /// The inputs of a tick; each tick comes once, in order.
+    /// The inputs of a tick. Emitted once for each tick, in order.
     Tick {
-        /// Its number.
+        /// The number of the tick.
         tick: u32,
         /// The inputs of all players.
         inputs: Vec<FannedOut>,
     },
-    /// Ticks that the server no longer had; the next one follows.
+    /// Ticks that the server no longer keeps. The next tick follows.
     TicksLost {
-        /// How many.
+        /// The number of lost ticks.
         count: u32,
     },
     /// An event of the game.
     Event {
-        /// The tick that made it.
+        /// The tick of the event.
         tick: u32,
-        /// One msgpack value.
+        /// The event, one msgpack value.
         value: Vec<u8>,
-        /// Whether it came on the reliable lane.
+        /// Whether it was sent on the reliable lane.
         reliable: bool,
     },
-    /// Another player has come.
+    /// Another player has joined.
     PlayerJoined {
-        /// Their number.
+        /// The player's number.
         player: u32,
-        /// Their name.
+        /// The player's display name.
         name: String,
     },
-    /// Another player is gone.
+    /// Another player has left.
     PlayerLeft {
-        /// Their number.
+        /// The player's number.
         player: u32,
-        /// See [`crate::wire::codes::Leave`].
+        /// The reason, see [`crate::wire::codes::Leave`].
         reason: String,
     },
-    /// The end: the server has put the player out, or nothing was reached for too long. Nothing follows, whatever was
-    /// on its way; the websocket is to be dropped where it is still open.
+    /// The connection has ended: the server removed the player, or reconnecting failed for too long. No event follows.
+    /// Drop the websocket if it is still open.
     Closed {
         /// The close code of the last websocket, see [`crate::wire::codes`]; 1006 without one (RFC 6455 §7.4.1).
         code: u16,
-        /// In words.
+        /// The reason as a sentence.
         reason: String,
     },
 }
 
-/// How far a client is.
+/// The connection state of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// It waits for the reply to its join.
+    /// Waiting for the reply to `join`.
     Signaling,
-    /// It is in the room, and its data channel opens; meanwhile everything goes over the websocket.
+    /// In the room, with the data channel opening; the websocket carries all messages meanwhile.
     Connecting,
-    /// It plays: over the data channel, or over the websocket where no channel opens.
+    /// Playing, over the data channel or, if none could be opened, over the websocket.
     Open,
-    /// Its websocket is lost; a data channel plays on.
+    /// The websocket is lost. An open data channel continues.
     Dropped,
-    /// It has asked for another and waits for the reply.
+    /// Connected again and waiting for the reply.
     Resuming,
-    /// The end.
+    /// The connection has ended.
     Closed,
 }
 
-/// What was measured.
+/// Measurements of a client.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Stats {
-    /// Last round trip, in milliseconds; 0 until one was measured.
+    /// The last round-trip time in milliseconds; 0 until measured.
     pub rtt_ms: f64,
     /// Unreliable frames received.
     pub frames: u64,
-    /// Gaps in their sequence numbers: frames lost or still on their way.
+    /// Gaps in their sequence numbers: frames lost or still in transit.
     pub missing: u64,
-    /// Frames that came after one with a newer sequence number.
+    /// Frames received after one with a newer sequence number.
     pub late_frames: u64,
-    /// Frames that came once more; they are none of the others, and nothing comes of them.
+    /// Duplicates of received frames. They are ignored and not counted elsewhere.
     pub duplicate_frames: u64,
-    /// States that came after a newer one.
+    /// States received after a newer one.
     pub stale_states: u64,
-    /// Frames that could not be read.
+    /// Frames that could not be decoded.
     pub bad_frames: u64,
-    /// Frames that could not leave in time.
+    /// Frames dropped because they could not be sent at once.
     pub dropped_frames: u64,
 }
 
-/// Time after which unacknowledged inputs are sent again, unless a new one has taken them along: longer than a tick, or
-/// a game that sends each tick would send everything twice.
+/// The interval at which unacknowledged inputs are repeated unless a new one carried them. Longer than a tick, or a
+/// game that sends an input each tick would send everything twice.
 const INPUT_REPEAT: Duration = Duration::from_millis(50);
-/// Time after which missed ticks are asked for again.
+/// The interval at which missed ticks are requested again.
 const TICKS_REPEAT: Duration = Duration::from_secs(1);
 
-/// A websocket that has brought nothing for so long is dead: four heartbeats were due.
+/// A websocket without messages for this time counts as lost: four heartbeats were due.
 const WEBSOCKET_SILENCE: Duration = Duration::from_secs(5);
 
 const COMMAND_BYTES: usize = limits::RELIABLE_UP_BYTES - limits::RELIABLE_HEADER_BYTES;
@@ -235,18 +234,18 @@ pub struct Client {
     comeback: Comeback,
     ticket: Option<Ticket>,
     peer: Option<Peer>,
-    /// Shown to the server, which has not answered.
+    /// An offer without an answer so far.
     offer: Option<Offer>,
     requests: u32,
-    /// The request for a place in the room.
+    /// The number of the `join` or `reconnect` request.
     asked: u32,
-    /// In a row; a channel that was open for long ends it.
+    /// Consecutive failures. Reset by a channel that was open for long.
     failed_offers: u32,
     opened_at: Option<Instant>,
     offer_at: Option<Instant>,
     is_obstacle_told: bool,
     outbox: Outbox,
-    /// The states that the data channel brings.
+    /// The states received on the data channel.
     stream: Stream,
     messages: VecDeque<Message>,
     events: VecDeque<Event>,
@@ -261,7 +260,7 @@ pub struct Client {
     tick_length: Option<Duration>,
     newest_state: Option<u32>,
     newest_seq: Option<u16>,
-    /// Of the 64 frames up to the newest, those that came: bit n is that of n frames before it.
+    /// Which of the 64 frames up to the newest have arrived: bit n stands for the frame n before it.
     seen: u64,
     next_tick: Option<u32>,
     ticks: BTreeMap<u32, Vec<FannedOut>>,
@@ -273,10 +272,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that asks to join at once: the websocket is open, or its messages wait until it is.
+    /// Returns a client that asks to join at once. Its messages wait if the websocket is not open yet.
     ///
     /// # Panics
-    /// If the operating system has no random numbers for a DTLS key.
+    /// The operating system has no random numbers for a DTLS key.
     #[must_use]
     pub fn new(config: Config, now: Instant) -> Client {
         let mut client = Client {
@@ -326,7 +325,7 @@ impl Client {
         client
     }
 
-    /// Lets every datagram go through str0m: the slow way, which tests compare with.
+    /// Passes every datagram through str0m: the slow path, for comparison in tests.
     #[doc(hidden)]
     pub fn take_slow_path(&mut self) {
         self.slow_path = true;
@@ -335,13 +334,13 @@ impl Client {
         }
     }
 
-    /// What was measured.
+    /// Returns the measurements.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.stats
     }
 
-    /// How far it is.
+    /// Returns the connection state.
     #[must_use]
     pub fn status(&self) -> Status {
         let is_connecting = self.offer.is_some() || self.peer.as_ref().is_some_and(|peer| !peer.is_open());
@@ -355,49 +354,49 @@ impl Client {
         }
     }
 
-    /// The other players of the room: their names, by number.
+    /// Returns the names of the other players in the room, by number.
     #[must_use]
     pub fn others(&self) -> &BTreeMap<u32, String> {
         &self.others
     }
 
-    /// Whether there is an open data channel.
+    /// Returns whether the data channel is open.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.peer.as_ref().is_some_and(Peer::is_open)
     }
 
-    /// How far the data channel came, and when; of a new one from the begin.
+    /// Returns how far the data channel has come, and when. Restarts with a new channel.
     #[must_use]
     pub fn stages(&self) -> Stages {
         self.peer.as_ref().map(Peer::stages).unwrap_or_default()
     }
 
-    /// The length of the room's ticks, once it has let the player in.
+    /// Returns the length of the room's ticks, after joining.
     #[must_use]
     pub fn tick_length(&self) -> Option<Duration> {
         self.tick_length
     }
 
-    /// Inputs that the game has not confirmed to have had.
+    /// Returns the number of inputs that are not acknowledged.
     #[must_use]
     pub fn unacknowledged(&self) -> usize {
         self.unacknowledged.len()
     }
 
-    /// A text message has arrived on the websocket.
+    /// Handles a text message received on the websocket.
     pub fn handle_text(&mut self, now: Instant, text: &str) {
         self.now = now;
         if !self.hear_websocket() {
             return;
         }
         if self.read_signaling(text).is_err() {
-            log::warn!("the server sent signaling that can't be read");
+            log::warn!("signaling of the server can't be decoded and is ignored");
         }
         self.settle();
     }
 
-    /// A binary message has arrived on the websocket.
+    /// Handles a binary message received on the websocket.
     pub fn handle_binary(&mut self, now: Instant, bytes: &[u8]) {
         self.now = now;
         if self.hear_websocket() {
@@ -406,8 +405,8 @@ impl Client {
         }
     }
 
-    /// The websocket is gone, or could not be opened: with code and reason of its close frame, or else with 1006
-    /// (RFC 6455 §7.4.1) and words of the caller's.
+    /// Handles the end of the websocket, or a failure to open it. `code` and `reason` are those of its close frame, or
+    /// 1006 (RFC 6455 §7.4.1) and the caller's description without one.
     pub fn handle_disconnect(&mut self, now: Instant, code: u16, reason: &str) {
         self.now = now;
         if matches!(self.websocket, Websocket::Asking { .. } | Websocket::Attached { .. }) {
@@ -415,7 +414,7 @@ impl Client {
         }
     }
 
-    /// A datagram has arrived at `local` from `source`.
+    /// Handles a datagram received at `local` from `source`.
     pub fn handle_datagram(&mut self, now: Instant, local: LocalId, source: SocketAddr, bytes: &[u8]) {
         self.now = now;
         if let Some(peer) = &mut self.peer {
@@ -424,7 +423,7 @@ impl Client {
         self.settle();
     }
 
-    /// Time has come for whatever [`Client::poll_timeout`] named.
+    /// Handles the deadline of [`Client::poll_timeout`].
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
         self.watch_websocket();
@@ -440,7 +439,8 @@ impl Client {
                 self.send_inputs();
             }
             if self.next_ping <= now {
-                // On a grid of its own: clients of one process that were late together would be from then on.
+                // On a fixed grid per client, or clients of one process that were late together would stay
+                // synchronised.
                 self.next_ping = (self.next_ping + limits::PING_INTERVAL).max(now);
                 self.send_ping();
             }
@@ -452,19 +452,20 @@ impl Client {
         }
     }
 
-    /// Sends an input: it reaches the game once and in order, if it can within its window. Its number.
+    /// Sends an input on the unreliable lane and returns its number. The input is repeated until acknowledged or
+    /// [`limits::INPUT_WINDOW`] newer inputs follow; the game gets it at most once, in order.
     ///
     /// # Errors
-    /// Past [`limits::INPUT_BYTES`] encoded, or where it can't be encoded.
+    /// Encoded, the input exceeds [`limits::INPUT_BYTES`], or it cannot be encoded.
     pub fn send(&mut self, now: Instant, input: &impl Serialize) -> Result<u32, SendError> {
         let value = msgpack::encode(input, limits::INPUT_BYTES)?;
         Ok(self.send_value(now, value))
     }
 
-    /// Sends an input that is one msgpack value already.
+    /// Sends an input that is already encoded as one msgpack value.
     ///
     /// # Errors
-    /// Past [`limits::INPUT_BYTES`], or where it is none.
+    /// The input exceeds [`limits::INPUT_BYTES`] or is not a valid msgpack value.
     pub fn send_encoded(&mut self, now: Instant, input: &[u8]) -> Result<u32, SendError> {
         msgpack::check_encoded(input, limits::INPUT_BYTES)?;
         Ok(self.send_value(now, input.to_vec()))
@@ -485,21 +486,21 @@ impl Client {
         number
     }
 
-    /// Sends a command: it reaches the game, in order, over as many websockets as that takes. A session that the server
-    /// has forgotten takes along what has not reached it.
+    /// Sends a command on the reliable lane. It reaches the game in order, also across reconnects. If the server has
+    /// forgotten the session, commands that it has not received are lost.
     ///
     /// # Errors
-    /// Past [`limits::RELIABLE_UP_BYTES`] with its header, where it can't be encoded, or where
-    /// [`limits::UNACKNOWLEDGED_BYTES`] wait for the server already.
+    /// With its header, the command exceeds [`limits::RELIABLE_UP_BYTES`]; it cannot be encoded; or
+    /// [`limits::UNACKNOWLEDGED_BYTES`] are already waiting.
     pub fn command(&mut self, now: Instant, command: &impl Serialize) -> Result<(), SendError> {
         let body = msgpack::encode(command, COMMAND_BYTES)?;
         self.command_value(now, &body)
     }
 
-    /// Sends a command that is one msgpack value already.
+    /// Sends a command that is already encoded as one msgpack value.
     ///
     /// # Errors
-    /// As [`Client::command`] has them, and where it is none.
+    /// As for [`Client::command`], or the value is not valid msgpack.
     pub fn command_encoded(&mut self, now: Instant, command: &[u8]) -> Result<(), SendError> {
         msgpack::check_encoded(command, COMMAND_BYTES)?;
         self.command_value(now, command)
@@ -514,7 +515,7 @@ impl Client {
         Ok(())
     }
 
-    /// Says goodbye.
+    /// Leaves the room and closes the connection.
     pub fn leave(&mut self, now: Instant) {
         self.now = now;
         if matches!(self.websocket, Websocket::Asking { .. } | Websocket::Attached { .. }) {
@@ -524,22 +525,22 @@ impl Client {
         self.close(Leave::Left.close_code(), Leave::Left.as_str());
     }
 
-    /// The next datagram to send. Lent until the next call.
+    /// Returns the next datagram to send, valid until the next call.
     pub fn poll_transmit(&mut self) -> Option<Transmit<'_>> {
         self.outbox.poll()
     }
 
-    /// The next message for the websocket.
+    /// Returns the next instruction for the websocket.
     pub fn poll_message(&mut self) -> Option<Message> {
         self.messages.pop_front()
     }
 
-    /// What happened next.
+    /// Returns the next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
-    /// When to call [`Client::handle_timeout`].
+    /// Returns when to call [`Client::handle_timeout`].
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let websocket = match self.websocket {
@@ -576,7 +577,8 @@ impl Client {
         self.send_unreliable(Kind::Input, &body);
     }
 
-    /// Whether frames go over the channel: one that delivers nothing is passed by where the websocket was heard since.
+    /// Returns whether the data channel carries frames. A channel without delivery is not used while the websocket is
+    /// alive.
     fn channel_carries(&self) -> bool {
         let Some(peer) = self.peer.as_ref().filter(|peer| peer.is_open()) else { return false };
         let Some(silence) = peer.silence().filter(|silence| self.now >= silence.from) else { return true };
@@ -589,8 +591,8 @@ impl Client {
         self.stream.stops_at().filter(|_| self.is_open() && matches!(self.websocket, Websocket::Attached { .. }))
     }
 
-    /// The states have stopped: both ways are asked, and the server takes the ping over the websocket for the word that
-    /// the channel is silent.
+    /// Handles a stop in the stream of states: probes both transports. The server takes a ping on the websocket as a
+    /// report that the data channel is silent.
     fn doubt_channel(&mut self) {
         self.stream = Stream::default();
         if let Some(peer) = &mut self.peer {
@@ -643,7 +645,7 @@ impl Client {
         self.messages.extend(self.reliable.poll(self.now).into_iter().map(Message::Binary));
     }
 
-    /// Says which reliable messages have come, where there are new ones.
+    /// Acknowledges reliable messages, if there are new ones.
     fn acknowledge_reliable(&mut self) {
         let Some(newest) = self.reliable.poll_acknowledgement() else { return };
         let header = Header::Reliable { seq: 0, tick: self.newest_tick };
@@ -732,7 +734,7 @@ impl Client {
             Kind::Ticks => {
                 self.asked_for_ticks = None;
                 let answer = msgpack::decode_ticks(body);
-                // One that can't be read would be the same again: what was asked for is lost.
+                // An answer that cannot be decoded would be the same if requested again: its ticks are lost.
                 let first = answer.as_ref().map_or(u32::MAX, |&(first, _)| first);
                 self.lose_ticks_before(first);
                 let (first, ticks) = answer.ok()?;
@@ -755,7 +757,7 @@ impl Client {
         Some(())
     }
 
-    /// Whether it comes for the first time, as far as that is remembered.
+    /// Returns whether the frame arrived for the first time, as far as is remembered.
     fn count_frame(&mut self, seq: u16) -> bool {
         let newest = *self.newest_seq.get_or_insert_with(|| seq.wrapping_sub(1));
         if frame::is_newer(seq, newest) {
@@ -800,7 +802,7 @@ impl Client {
         });
     }
 
-    /// The server has none before `first`; those that are held follow.
+    /// Gives up the ticks before `first`, which the server no longer keeps, and delivers those received after them.
     fn lose_ticks_before(&mut self, first: u32) {
         let Some((&held, _)) = self.ticks.first_key_value() else { return };
         let oldest = held.min(first);
@@ -819,7 +821,7 @@ impl Client {
         }
     }
 
-    /// A gap that the windows of later ticks didn't fill.
+    /// Requests ticks that the windows of later ticks did not contain.
     fn ask_for_ticks(&mut self) {
         let (Some(next), Some((&known, _))) = (self.next_tick, self.ticks.first_key_value()) else { return };
         if self.asked_for_ticks.is_some_and(|asked| self.now - asked < TICKS_REPEAT) {

@@ -1,29 +1,29 @@
-//! The reliable lane of a client: what it sends over one websocket after the other until the server has had it.
+//! The reliable lane of a client: keeps messages across websockets until the server has acknowledged them.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::limits;
 
-/// Frames that are sent again per tick: with new ones they stay below what the server takes.
+/// Frames repeated per tick. Together with new frames they stay below the server's rate limit.
 const REPEATED_PER_TICK: usize = 4;
 
 pub(super) struct ReliableLane {
-    /// Those that the server has not acknowledged, oldest first.
+    /// Frames that the server has not acknowledged, oldest first.
     kept: VecDeque<(u32, Vec<u8>)>,
     kept_bytes: usize,
-    /// How many of them the websocket has taken; none may go while there is no websocket.
+    /// How many of them the websocket has taken; `None` without a websocket.
     taken: Option<usize>,
-    /// While some go again: when the next ones may, and after what time those behind them.
+    /// While frames are repeated: when the next may be sent, and the interval after it.
     pace: Option<(Instant, Duration)>,
     next_seq: u32,
-    /// The newest that came, and the newest that the server was told of over this websocket.
+    /// The newest frame received, and the newest acknowledged over this websocket.
     received: u32,
     acknowledged: Option<u32>,
 }
 
 impl ReliableLane {
-    /// `had` is the newest frame that the server has had, `next` the number of the first that it sends.
+    /// `had` is the newest frame that the server has received, `next` the number of the first frame to send.
     pub(super) fn new(had: u32, next: u32) -> ReliableLane {
         let received = next.wrapping_sub(1);
         ReliableLane {
@@ -41,7 +41,7 @@ impl ReliableLane {
         self.kept_bytes + bytes <= limits::UNACKNOWLEDGED_BYTES
     }
 
-    /// Takes a frame, made with the number that it gets.
+    /// Queues a frame; `make` gets its number.
     pub(super) fn push(&mut self, make: impl FnOnce(u32) -> Vec<u8>) {
         let frame = make(self.next_seq);
         self.kept_bytes += frame.len();
@@ -49,8 +49,8 @@ impl ReliableLane {
         self.next_seq = self.next_seq.wrapping_add(1);
     }
 
-    /// A websocket carries it from now on, and the server has had everything up to `had`. What it has not goes again,
-    /// spread over ticks of that length.
+    /// Continues on a new websocket. The server has received the frames up to `had`; later ones are repeated, spread
+    /// over ticks of length `tick`.
     pub(super) fn attach(&mut self, now: Instant, had: u32, tick: Duration) {
         self.taken = Some(0);
         self.forget(had);
@@ -63,7 +63,7 @@ impl ReliableLane {
         self.acknowledged = None;
     }
 
-    /// Frames that may go now.
+    /// Returns the frames that may be sent now.
     pub(super) fn poll(&mut self, now: Instant) -> Vec<Vec<u8>> {
         let Some(taken) = self.taken else { return Vec::new() };
         let waiting = self.kept.len() - taken;
@@ -83,7 +83,7 @@ impl ReliableLane {
         self.pace.map(|(next, _)| next)
     }
 
-    /// The server has had everything up to `had`.
+    /// Discards the frames up to `had`, which the server has received.
     pub(super) fn forget(&mut self, had: u32) {
         while self.kept.front().is_some_and(|&(seq, _)| seq <= had) {
             let Some((_, frame)) = self.kept.pop_front() else { return };
@@ -92,7 +92,7 @@ impl ReliableLane {
         }
     }
 
-    /// Whether a frame from the server is new: it repeats what it has not seen acknowledged.
+    /// Returns whether a frame of the server is new; the server repeats frames that were not acknowledged.
     pub(super) fn receive(&mut self, seq: u32) -> bool {
         let is_new = seq > self.received;
         self.received = self.received.max(seq);
@@ -103,7 +103,7 @@ impl ReliableLane {
         self.received
     }
 
-    /// What the server is to be told, where it doesn't know it.
+    /// Returns the number to acknowledge, if it is new.
     pub(super) fn poll_acknowledgement(&mut self) -> Option<u32> {
         let is_news = self.acknowledged.replace(self.received) != Some(self.received);
         is_news.then_some(self.received)

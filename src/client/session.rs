@@ -1,4 +1,4 @@
-//! How a client comes into its room, stays there over one websocket after the other, and gets its data channel.
+//! The session of a client: joining, reconnecting over further websockets, and opening the data channel.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -17,30 +17,30 @@ use crate::wire::codes::{CLOSE_REFUSED, ErrorCode, Leave};
 use crate::wire::frame::Reassembler;
 use crate::wire::signaling;
 
-/// How long the first reply may take, and that to a try to come back.
+/// How long the reply to a `join` or `reconnect` may take.
 pub(super) const JOIN_PATIENCE: Duration = Duration::from_secs(10);
 const RESUME_PATIENCE: Duration = Duration::from_secs(5);
-/// How long an offer may wait for its answer.
+/// How long the answer to an offer may take.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
-/// Before a channel that failed is offered again, the first time aside, which is at once; each further try doubles it.
+/// The wait before a failed channel is offered again. The first retry is immediate; further ones double the wait.
 const OFFER_FIRST: Duration = Duration::from_secs(10);
 const OFFER_CAP: Duration = Duration::from_secs(60);
-/// The close code where there was no close frame (RFC 6455 §7.4.1).
+/// The close code without a close frame (RFC 6455 §7.4.1).
 const ABNORMAL: u16 = 1006;
 
-/// What a client has of a websocket.
+/// The state of the client's websocket.
 pub(super) enum Websocket {
-    /// One that is to bring a reply.
+    /// Waiting for a reply.
     Asking { until: Instant },
-    /// One that carries the session.
+    /// Carries the session.
     Attached { since: Instant, heard: Instant },
-    /// None; the next is asked for then.
+    /// None; the next is requested at `until`.
     Waiting { until: Instant },
-    /// None, for ever.
+    /// None, permanently.
     Closed,
 }
 
-/// What names and proves the session.
+/// The credentials of the session.
 pub(super) struct Ticket {
     socket_id: String,
     resume: String,
@@ -48,7 +48,7 @@ pub(super) struct Ticket {
 
 pub(super) struct Offer {
     pub(super) peer: Peer,
-    /// That of the request that it is in.
+    /// The number of the request that contains the offer.
     request: u32,
 }
 
@@ -109,7 +109,7 @@ impl Client {
         self.ticket.is_some() && !matches!(self.websocket, Websocket::Closed)
     }
 
-    /// Notes that the websocket has brought something. False where there is none that may.
+    /// Records that the websocket has delivered something. Returns `false` if there is none that may.
     pub(super) fn hear_websocket(&mut self) -> bool {
         if let Websocket::Attached { heard, .. } = &mut self.websocket {
             *heard = self.now;
@@ -117,10 +117,10 @@ impl Client {
         matches!(self.websocket, Websocket::Asking { .. } | Websocket::Attached { .. })
     }
 
-    /// What is due of the websocket: the next try, or the end of waiting for what it should bring.
+    /// Handles the websocket's deadlines: the next attempt, or a reply that is overdue.
     pub(super) fn watch_websocket(&mut self) {
         let now = self.now;
-        // Who stood still has yet to read what came meanwhile.
+        // After a pause of the process, messages received meanwhile have yet to be read.
         if self.poll_timeout().is_some_and(|due| due + limits::PING_INTERVAL <= now) {
             let later = now + limits::HEARTBEAT_INTERVAL;
             match &mut self.websocket {
@@ -130,7 +130,7 @@ impl Client {
             }
         }
         if matches!(self.websocket, Websocket::Attached { heard, .. } if heard + WEBSOCKET_SILENCE <= now) {
-            self.lose_websocket(ABNORMAL, "The server was not heard of.");
+            self.lose_websocket(ABNORMAL, "The server has sent nothing for 5 s.");
         }
         match self.websocket {
             Websocket::Asking { until } if until <= now => {
@@ -188,7 +188,7 @@ impl Client {
             "last": self.reliable.received(),
             "version": signaling::VERSION,
         });
-        // One that is silent may be as alive as the websocket was: it ends by itself where it isn't.
+        // A silent channel may be as alive as the websocket was; it times out by itself if not.
         if !self.is_open() {
             details["sdp"] = self.prepare_offer().into();
         }
@@ -209,7 +209,7 @@ impl Client {
         self.asked = self.request("join", &details);
     }
 
-    /// Sends a request: its number.
+    /// Sends a request and returns its number.
     fn request(&mut self, action: &str, details: &serde_json::Value) -> u32 {
         self.requests += 1;
         let request = serde_json::json!({"a": action, "i": self.requests, "d": details});
@@ -217,7 +217,7 @@ impl Client {
         self.requests
     }
 
-    /// A new offer for the next request, where there are addresses to offer.
+    /// Returns a new offer for the next request, if there are local addresses.
     fn prepare_offer(&mut self) -> Option<String> {
         if self.locals.is_empty() {
             return None;
@@ -233,7 +233,7 @@ impl Client {
         Some(sdp)
     }
 
-    /// Without a websocket there is nobody to offer to: its return brings an offer along.
+    /// Without a websocket an offer can't be sent; reconnecting includes one.
     pub(super) fn offer_again(&mut self) {
         self.offer_at = None;
         if self.offer.take().is_some() {
@@ -299,7 +299,7 @@ impl Client {
                 let answer: Option<Answer> = if success { serde_json::from_str(data)? } else { None };
                 self.accept_answer(answer.as_ref().map(|answer| answer.sdp.as_str()));
             }
-            // It may be said over the websocket alone: what the channel says of its end can be lost.
+            // The server may report it on the websocket only: the channel's own message about its end can be lost.
             "eventChannelClosed" if self.peer.is_some() => {
                 let fault: ChannelFault = serde_json::from_str(data)?;
                 self.lose_peer(fault.m);
@@ -343,7 +343,7 @@ impl Client {
         }
     }
 
-    /// What was there means nothing to the server any more.
+    /// Discards the state of a session that the server has forgotten.
     fn forget_session(&mut self) {
         self.close_peer();
         self.reliable = ReliableLane::new(0, 1);
@@ -357,7 +357,7 @@ impl Client {
         self.asked_for_ticks = None;
     }
 
-    /// Inputs that were given before the server said where to begin.
+    /// Renumbers inputs that were sent before the server gave the first number.
     fn renumber_inputs(&mut self, first: u32) {
         for (number, (input, _)) in (first..).zip(&mut self.unacknowledged) {
             *input = number;
@@ -365,7 +365,7 @@ impl Client {
         self.next_input = self.unacknowledged.back().map_or(first, |&(number, _)| number + 1);
     }
 
-    /// The room has a place for the player: the one they had, or a new one.
+    /// Enters the room, in the player's previous place or a new one.
     fn enter(&mut self, is_new: bool, reply: Reply) {
         let Reply { socket_id, player, sessions, tick, tick_ms, input_seq, resume, last, welcome, sdp } = reply;
         let now = self.now;

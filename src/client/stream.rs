@@ -1,13 +1,13 @@
-//! Notices that a steady stream of states has stopped, long before the channel counts as silent.
+//! Detects that a steady stream of states has stopped, long before the channel counts as silent.
 
 use std::time::{Duration, Instant};
 
 use crate::limits;
 
-/// A stream has stopped after this, or after the time of so many arrivals: losses and back-off leave shorter gaps.
+/// A stream has stopped after this time or after several intervals; losses and back-off cause shorter gaps.
 const STOPPED: Duration = Duration::from_millis(250);
 const MISSED: u32 = 10;
-/// Fewer arrivals say little about their interval.
+/// Fewer arrivals do not determine an interval.
 const ARRIVALS: u32 = 8;
 
 #[derive(Debug, Default)]
@@ -27,7 +27,7 @@ impl Stream {
         }
     }
 
-    /// When it has stopped, unless something arrives before; `None` where it isn't steady.
+    /// Returns when the stream counts as stopped unless something arrives before; `None` if it is not steady.
     pub(super) fn stops_at(&self) -> Option<Instant> {
         let patience = (self.interval * MISSED).max(STOPPED);
         let is_steady = self.arrivals >= ARRIVALS && patience < limits::CHANNEL_SILENCE;

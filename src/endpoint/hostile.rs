@@ -1,4 +1,4 @@
-//! What anybody may send to an endpoint who has shown no password, or whose offer is no offer.
+//! Unauthenticated datagrams and malformed offers for an endpoint.
 
 use std::time::Instant;
 
@@ -60,7 +60,7 @@ pub(crate) fn datagrams(now: Instant, input: &[u8]) {
     assert!(endpoint.peers() == 0 && endpoint.by_path.is_empty() && endpoint.timers.is_empty());
 }
 
-/// A client's offer was answered, and it has said nothing since.
+/// A peer whose offer was answered and which has sent nothing since.
 fn waiting_peer(endpoint: &mut Endpoint, now: Instant) -> PeerKey {
     let offer = concat!(
         "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n",

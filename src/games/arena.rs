@@ -1,10 +1,10 @@
-//! The showcase: everybody is a disc in one arena. Gems are worth a point, the star five; who dashes into somebody
-//! steals points from them. The richest wears the crown, and whoever wears it when the round ends has won.
+//! The demo game. Every player is a disc in an arena. A gem is worth one point, the star five; dashing into another
+//! disc steals points from it. The player with the most points wears the crown and wins the round.
 //!
-//! All of it is integer arithmetic, so that a recorded room replays alike on every machine. Lengths on the wire are
-//! units (the arena has 16,000 × 10,000), speeds are units per second, and positions are kept in thousandths of a unit:
-//! a speed times milliseconds is a distance. What goes out every tick is made of tuple structs, which are arrays on the
-//! wire and take half the bytes of objects.
+//! All of it is integer arithmetic, so that a recording replays identically on every machine. Lengths on the wire are
+//! in units (the arena has 16,000 × 10,000), speeds in units per second; positions are kept in thousandths of a unit,
+//! so that speed times milliseconds is a distance. The state consists of tuple structs: they are arrays on the wire and
+//! take half the bytes of objects.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -17,9 +17,9 @@ use crate::game::{
     Context, Game, Incoming, Join, Lane, Leave, PlayerId, Random, Refusal, RoomInfo, Target, Tick, Welcome,
 };
 
-/// Players that one arena takes; more would have no room to move.
+/// The maximum number of players of an arena.
 pub const MAX_PLAYERS: usize = 64;
-/// Bots come in until this many discs play, and go as players come.
+/// Bots join until there are this many discs, and leave as players join.
 pub const MIN_ACTORS: usize = 4;
 
 const WIDTH: i32 = 16_000;
@@ -31,12 +31,12 @@ const POSITION_SCALE: i32 = 1_000;
 const TOP_SPEED: i32 = 3_400;
 const DASH_SPEED: i32 = 6_000;
 const MAX_SPEED: i32 = 8_000;
-/// Speed lost per second, in percent of itself; thrust makes up for it exactly at the top speed.
+/// Loss of speed per second in percent; thrust balances it exactly at the top speed.
 const DRAG_PERCENT: i32 = 300;
 const WALL_BOUNCE_PERCENT: i32 = 60;
 const BUMP_KICK: i64 = 2_400;
 const VELOCITY_STEP: i32 = 64;
-/// Longer steps than this make drag overshoot.
+/// The longest step in ms; longer ones would overshoot the drag.
 const MAX_STEP_MS: i32 = 100;
 
 const DASH_MS: i32 = 300;
@@ -54,63 +54,63 @@ const MAX_GEMS: usize = 48;
 
 const BOT_NAMES: [&str; MIN_ACTORS] = ["Nova", "Pixel", "Comet", "Turbo"];
 const BOT_THRUST_PERCENT: i32 = 72;
-/// How far off, in units, a bot sees somebody to dash at; one in so many then does, each tick.
+/// The distance in units at which a bot may dash at another disc; it does so in one of [`BOT_DASH_ODDS`] ticks.
 const BOT_REACH: i32 = 2_400;
 const BOT_DASH_ODDS: u32 = 24;
 
-/// Where a player steers, each tick: right and down, from −100 to 100 percent of full thrust; and whether to dash.
+/// A player's input: thrust to the right and down, from −100 to 100 percent, and whether to dash.
 ///
-/// JavaScript has one kind of number, so fractions and anything out of range are taken for what they come closest to.
+/// JavaScript has one type of number, so fractions and values out of range are converted to the nearest valid value.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub struct Steer(pub f32, pub f32, pub bool);
 
-/// Everything that is to be seen: whether the round plays (or pauses after one was won), seconds left of that, who
-/// wears the crown, the discs, and where the gems are; the first gem is the star.
+/// The state: whether a round is running (or the break after one), seconds left of it, who wears the crown, the discs,
+/// and the places of the gems. The first gem is the star.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct State(pub bool, pub u8, pub Option<ActorId>, pub Vec<Disc>, pub Vec<Place>);
 
-/// A disc: whose, where, its velocity (right and down, in steps of 64 units per second), score, rounds won, and flags:
-/// 1 while it dashes, 2 while nothing can be stolen from it, 4 when it can dash.
+/// A disc: its player or bot, place, velocity to the right and down (in steps of 64 units per second), score, rounds
+/// won, and flags: 1 while dashing, 2 while protected from theft, 4 when ready to dash.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Disc(pub ActorId, pub Place, pub i8, pub i8, pub u16, pub u8, pub u8);
 
-/// A point of the arena, in units from its left and top.
+/// A point in the arena, in units from its left and top.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Place(pub u16, pub u16);
 
-/// A player's number, or below zero a bot.
+/// A player's number, or a negative number for a bot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ActorId(pub i64);
 
-/// What is told beside the state.
+/// The events of the arena.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Event {
-    /// What happened this tick, for the eye: lost, it is not missed.
+    /// Effects of this tick. Unreliable: a lost one has no consequences.
     Effects(Vec<Effect>),
-    /// A round is over; reliable.
+    /// A round has ended. Reliable.
     Won {
-        /// Who wears the crown.
+        /// The winner.
         actor: ActorId,
-        /// Their name, which outlasts their stay.
+        /// The winner's name, in case the winner leaves.
         name: String,
-        /// Their score.
+        /// The winner's score.
         score: u16,
     },
 }
 
-/// Something to see and hear.
+/// A visible and audible effect.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
-    /// Who collected a gem, of what value, and where.
+    /// A gem was collected: by this disc, its value, and its place.
     Collected(ActorId, u16, Place),
-    /// Who dashed into whom, how much they stole, and where.
+    /// A disc dashed into another: the two discs, the points stolen, and the place.
     Bumped(ActorId, ActorId, u16, Place),
 }
 
-/// What a page needs to know once, to draw the arena and to move its own disc without waiting for the server.
+/// The welcome message: what a page needs to draw the arena and to predict its own disc.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Rules {
@@ -172,12 +172,12 @@ struct Actor {
     cooldown_ms: i32,
     shield_ms: i32,
     score: u16,
-    /// The tick in which the score last rose: of equals, the crown is with who got there first.
+    /// The tick in which the score last rose. Among equal scores the earliest wears the crown.
     scored_at: u32,
     wins: u8,
 }
 
-/// One arena.
+/// The game of one arena.
 #[derive(Debug)]
 pub struct Arena {
     step_ms: i32,
@@ -228,11 +228,11 @@ impl Game for Arena {
     }
 }
 
-/// Added before a cut, it rounds.
+/// Added before truncation to round to the nearest millisecond.
 const HALF_MS: Duration = Duration::from_micros(500);
 
 impl Arena {
-    /// An arena before its first round.
+    /// Returns an arena before its first round.
     #[must_use]
     pub fn new(info: &RoomInfo) -> Arena {
         Arena {
@@ -308,7 +308,7 @@ impl Arena {
         }
     }
 
-    /// Bots go for the nearest gem, ahead of where they drift, and now and then dash at somebody who has something.
+    /// Bots head for the nearest gem, allowing for their drift, and sometimes dash at a disc with points.
     fn steer_bots(&mut self, rng: &mut Random) {
         for bot in 0..self.actors.len() {
             let Actor { position, velocity, .. } = self.actors[bot];
@@ -416,7 +416,7 @@ impl Actor {
         for timer in [&mut self.dash_ms, &mut self.cooldown_ms, &mut self.shield_ms] {
             *timer = (*timer - step_ms).max(0);
         }
-        // A player whose inputs stay away drifts to a stop instead of into a wall.
+        // A player whose inputs stop drifts to a halt instead of into a wall.
         self.silent_ms = (self.silent_ms + step_ms).min(SILENCE_MS);
         if self.silent_ms == SILENCE_MS {
             self.steer = Vector::default();
@@ -456,7 +456,7 @@ impl Vector {
         }
     }
 
-    /// Percent of thrust, in any direction at most 100; what is not a number is 0.
+    /// Converts to percent of thrust, at most 100 in any direction; NaN becomes 0.
     #[expect(clippy::cast_possible_truncation, reason = "clamped, and casts take NaN for 0")]
     fn from_steer(&Steer(x, y, _): &Steer) -> Vector {
         Vector { x: x.clamp(-100.0, 100.0) as i32, y: y.clamp(-100.0, 100.0) as i32 }.limited(100)
@@ -479,11 +479,11 @@ impl Vector {
         self.length_squared() <= i64::from(distance).pow(2)
     }
 
-    /// The same direction with another length; nothing stays nothing.
+    /// Returns the same direction with another length; zero stays zero.
     fn with_length(self, length: i32) -> Vector {
         let squared = self.length_squared();
         let floor = squared.isqrt();
-        // Rounded up, so that the result is never longer than asked for.
+        // Rounded up, so that the result never exceeds `length`.
         let own = (floor + i64::from(floor * floor < squared)).max(1);
         Vector { x: scale(self.x, length.into(), own), y: scale(self.y, length.into(), own) }
     }
@@ -492,7 +492,7 @@ impl Vector {
         if self.is_within(length) { self } else { self.with_length(length) }
     }
 
-    /// With `amount` added along `normal`, which is a thousand long.
+    /// Adds `amount` along `normal`, which has length 1000.
     fn pushed(self, normal: Vector, amount: i64) -> Vector {
         Vector { x: self.x + scale(normal.x, amount, 1_000), y: self.y + scale(normal.y, amount, 1_000) }
     }
@@ -527,8 +527,7 @@ fn bounce(position: &mut i32, velocity: &mut i32, size: i32) {
     }
 }
 
-/// Where two discs overlap, moves them apart and lets them bounce; then gives the direction from `a` to `b`, a thousand
-/// long.
+/// Separates two overlapping discs and lets them bounce. Returns the direction from `a` to `b` with length 1000.
 fn push_apart(a: &mut Actor, b: &mut Actor) -> Option<Vector> {
     let apart = b.position.minus(a.position);
     let reach = 2 * RADIUS * POSITION_SCALE;

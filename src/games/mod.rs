@@ -1,4 +1,4 @@
-//! The games that ship: they use what any game can use, [`crate::game`], and nothing else.
+//! The games of the `rtcade` program. They use only the public interface of [`crate::game`].
 
 pub mod arena;
 mod relay;

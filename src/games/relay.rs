@@ -2,8 +2,8 @@ use serde::de::IgnoredAny;
 
 use crate::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
 
-/// No game logic: every tick, everybody gets everybody's inputs, each once and in order. What they mean is up to the
-/// page, so lockstep and rollback games can be written wholly in the browser.
+/// A game without logic on the server: every tick sends the inputs of all players to all players, each once and in
+/// order. Their meaning is up to the page, so lockstep and rollback games can be written entirely in the browser.
 #[derive(Debug, Default)]
 pub struct Relay;
 

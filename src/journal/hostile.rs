@@ -1,4 +1,4 @@
-//! Recordings that nobody has recorded, with the checksums that they would have.
+//! Forged recordings with correct checksums.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What a room was told and what it said, for people to read.
+//! Inputs and outputs of rooms as readable JSON.
 
 use rmpv::Value as Msgpack;
 use serde_json::{Map, Value, json};
@@ -8,7 +8,7 @@ use crate::room::{Input, Output};
 use crate::wire::frame::Kind;
 use crate::wire::msgpack;
 
-/// As JSON: what it is by name, its fields, and the player's message in full.
+/// Returns an input as JSON: its name, its fields, and the whole message of the player.
 #[must_use]
 pub fn input_to_json(input: &Input) -> Value {
     match input {
@@ -43,7 +43,7 @@ pub fn input_to_json(input: &Input) -> Value {
     }
 }
 
-/// As JSON: what it is by name, to whom it goes, and the game's message in full.
+/// Returns an output as JSON: its name, its recipients, and the whole message of the game.
 #[must_use]
 pub fn output_to_json(output: &Output) -> Value {
     match output {
@@ -68,7 +68,7 @@ fn body_to_json(to: Target, kind: Kind, body: &[u8]) -> Value {
         Kind::ReliableEvent => ("reliableEvent", of_tick(body)),
         Kind::Tick => ("tick", msgpack_to_json(body)),
         Kind::Ticks => ("ticks", msgpack_to_json(body)),
-        Kind::Input | Kind::Ping | Kind::Pong | Kind::Command | Kind::Ack => unreachable!("a room says no {kind:?}"),
+        Kind::Input | Kind::Ping | Kind::Pong | Kind::Command | Kind::Ack => unreachable!("a room sends no {kind:?}"),
     };
     json!({ name: body, "to": to })
 }
@@ -77,7 +77,7 @@ fn of_tick(body: &[u8]) -> Value {
     msgpack::decode_at_tick(body).map_or_else(|_| msgpack_to_json(body), |(_, value)| msgpack_to_json(value))
 }
 
-/// One msgpack value. Keys become text, bytes an array of numbers, and what JSON has no number for its name.
+/// Decodes one msgpack value. Keys become text, bytes an array of numbers, and numbers that JSON lacks their names.
 fn msgpack_to_json(bytes: &[u8]) -> Value {
     match rmpv::decode::read_value(&mut &*bytes) {
         Ok(value) => value_to_json(&value),

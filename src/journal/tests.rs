@@ -159,7 +159,7 @@ fn times_of_the_first_format_are_in_microseconds() {
     let mut file = Vec::new();
     append_header(&mut file, &Header { room: RoomInfo { tick: Duration::from_micros(33), ..header.room }, ..header });
     // The same numbers, thousandfold.
-    assert_eq!(Journal::parse(&file).unwrap_err().reason, Reason::Malformed("no tick has such a length"));
+    assert_eq!(Journal::parse(&file).unwrap_err().reason, Reason::Malformed("the tick length is out of range"));
     file[MAGIC.len()..PREAMBLE_BYTES].copy_from_slice(&1_u16.to_le_bytes());
     let journal = Journal::parse(&file).unwrap();
     let Header { room, phase, .. } = journal.header();
@@ -320,7 +320,7 @@ fn what_is_no_recording_or_a_newer_one_is_told_so() {
     check(b"", "at byte 0: this is no recording of a room");
     check(b"GIF89a, and more", "at byte 0: this is no recording of a room");
     for (file, format) in [(b"rtcade-j\x00\x00...", 0), (b"rtcade-j\x03\x00...", 3)] {
-        let expected = format!("at byte 8: the recording has format {format}, and this program reads formats 1 to 2");
+        let expected = format!("at byte 8: the recording has format {format}, but this program reads formats 1 to 2");
         check(file, &expected);
     }
     check(b"rtcade-j\x01\x00\xff", "at byte 10: the recording ends within its header");
@@ -349,26 +349,26 @@ fn what_a_room_could_never_have_been_told_is_refused() {
     let tick = |number| RawEntry::Tick { number, missed: 0 };
     let long = [&[0xc5, 0x40, 0x00][..], &[0; 0x4000]].concat();
     let deep = [0x91; 100];
-    check(&[tick(1), tick(1)], "a tick doesn't follow the one before");
-    check(&[tick(7), tick(6)], "a tick doesn't follow the one before");
+    check(&[tick(1), tick(1)], "a tick does not follow the previous one");
+    check(&[tick(7), tick(6)], "a tick does not follow the previous one");
     check(&[tick(1), tick(2)], "a tick follows one without a hash");
     check(&[RawEntry::Said { hash: 1 }], "a hash follows no tick");
     check(&[tick(1), RawEntry::Said { hash: 1 }, RawEntry::Panicked { hash: 1 }], "a hash follows no tick");
     let much = vec![RawEntry::Ticks { player: 1, first: 1, last: 1 }; limits::TOLD_PER_TICK + 1];
-    check(&much, "no room was ever told so much between two ticks");
+    check(&much, "there are more inputs between two ticks than a server allows");
     check(&[RawEntry::Leave { player: 1, reason: "bored" }], "a reason for leaving is unknown");
-    check(&[RawEntry::Input { player: 1, number: 1, value: &[0xc1] }], "a message is past its limits");
-    check(&[RawEntry::Input { player: 1, number: 1, value: &[0xc4, 0xff] }], "a message is past its limits");
-    check(&[RawEntry::Command { player: 1, value: &long }], "a message is past its limits");
-    check(&[RawEntry::Command { player: 1, value: &deep }], "a message is past its limits");
+    check(&[RawEntry::Input { player: 1, number: 1, value: &[0xc1] }], "a message exceeds its limits");
+    check(&[RawEntry::Input { player: 1, number: 1, value: &[0xc4, 0xff] }], "a message exceeds its limits");
+    check(&[RawEntry::Command { player: 1, value: &long }], "a message exceeds its limits");
+    check(&[RawEntry::Command { player: 1, value: &deep }], "a message exceeds its limits");
     let name = "x".repeat(limits::PLAYER_NAME_BYTES + 1);
     check(&[RawEntry::Join { player: 1, name: &name, data: &[0xc0] }], "a name is too long");
     check(
         &[RawEntry::Join { player: 1, name: "x", data: &[0xdd, 0xff, 0xff, 0xff, 0xff] }],
         "the data of a join can't be read",
     );
-    check(&[RawEntry::External { bytes: &vec![0; limits::EXTERNAL_BYTES + 1] }], "a message is past its limits");
-    check(&[RawEntry::Ended(End::Closed), tick(1)], "something follows its end");
+    check(&[RawEntry::External { bytes: &vec![0; limits::EXTERNAL_BYTES + 1] }], "a message exceeds its limits");
+    check(&[RawEntry::Ended(End::Closed), tick(1)], "the recording continues after its end");
 }
 
 #[test]

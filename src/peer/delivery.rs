@@ -1,48 +1,48 @@
-//! Whether what is sent arrives.
+//! Whether sent messages are delivered.
 //!
-//! A channel is alive by what it delivers, not by what it brings: datagrams may be lost one way alone. Something is
-//! delivered when a SACK acknowledges more than the last one did (RFC 9260 §3.3.4), or a heartbeat is answered.
-//! Where there is something to deliver and nothing was delivered for [`limits::CHANNEL_SILENCE`], the channel is
-//! silent; and at once where one of the ends says that it hears nothing. After [`limits::CHANNEL_DOUBT`] without a sign
-//! heartbeats ask: they find a receiver that had no reason to acknowledge, and later that the channel delivers again.
+//! Receiving does not prove that a channel works: datagrams may be lost in one direction only. A delivery is confirmed
+//! when a SACK acknowledges more than the last one (RFC 9260 §3.3.4), or a heartbeat is answered. If messages wait and
+//! none is delivered for [`limits::CHANNEL_SILENCE`], the channel is silent; it is silent at once if either end reports
+//! that it receives nothing. After [`limits::CHANNEL_DOUBT`] heartbeats probe the channel: they reach a receiver that
+//! had no reason to acknowledge, and later detect that the channel works again.
 //!
-//! The offering end asks by a timer. The answering end, of which there are thousands on one machine, asks with what it
-//! is to send.
+//! The offering end probes with a timer. The answering end, of which a machine may have thousands, probes when it
+//! sends.
 
 use std::time::{Duration, Instant};
 
 use crate::limits;
 
-/// Time between two heartbeats that ask.
+/// The interval between probing heartbeats.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// What is known of a channel that may deliver nothing.
+/// The state of a channel that may not be delivering.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Silence {
-    /// Since when it is in doubt: another way that was heard from then on is better.
+    /// Since when delivery is in doubt: a transport that has received since then is better.
     pub doubted_from: Instant,
-    /// From when on it counts as silent.
+    /// From when the channel counts as silent.
     pub from: Instant,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Delivery {
-    /// Since when something waits to be delivered, and nothing was.
+    /// Since when messages wait and none was delivered.
     waits_since: Option<Instant>,
-    /// When one of the ends said that it hears nothing.
+    /// When one of the ends reported that it receives nothing.
     doubted_at: Option<Instant>,
-    /// What was said before the channel could be heard again still arrives.
+    /// Until when reports of silence are ignored: they were sent before the channel worked again.
     trusted_until: Option<Instant>,
     asked_at: Option<Instant>,
 }
 
 impl Delivery {
-    /// A message was sent.
+    /// Records a sent message.
     pub(super) fn handle_sent(&mut self, now: Instant) {
         self.waits_since.get_or_insert(now);
     }
 
-    /// Something was delivered; `is_all` where nothing newer was sent.
+    /// Records a delivery. `is_all` means that nothing newer was sent.
     pub(super) fn handle_delivered(&mut self, now: Instant, is_all: bool, round_trip: Duration) {
         if self.silence().is_some_and(|silence| now >= silence.from) {
             self.trust(now, round_trip);
@@ -51,19 +51,19 @@ impl Delivery {
         self.doubted_at = None;
     }
 
-    /// The channel has just begun to deliver: what the other end says of its silence was said before.
+    /// Records that the channel works again: reports of silence in transit are outdated.
     pub(super) fn trust(&mut self, now: Instant, round_trip: Duration) {
         self.trusted_until = Some(now + limits::CHANNEL_DOUBT + round_trip);
     }
 
-    /// One of the ends hears nothing.
+    /// Records that one of the ends receives nothing.
     pub(super) fn doubt(&mut self, now: Instant) {
         if self.trusted_until.is_none_or(|until| now >= until) {
             self.doubted_at.get_or_insert(now);
         }
     }
 
-    /// `None` where nothing waits to be delivered.
+    /// Returns `None` if nothing waits to be delivered.
     pub(super) fn silence(&self) -> Option<Silence> {
         let waited = self.waits_since.map(|since| Silence {
             doubted_from: since + limits::CHANNEL_DOUBT,
@@ -72,13 +72,13 @@ impl Delivery {
         self.doubted_at.map(|at| Silence { doubted_from: at, from: at }).or(waited)
     }
 
-    /// When a heartbeat is to ask next.
+    /// Returns when to send the next probing heartbeat.
     pub(super) fn asks_at(&self) -> Option<Instant> {
         let doubted_from = self.silence()?.doubted_from;
         Some(self.asked_at.map_or(doubted_from, |asked| doubted_from.max(asked + INTERVAL)))
     }
 
-    /// Whether a heartbeat is to ask now; it is noted as sent.
+    /// Returns whether to send a probing heartbeat now, and records it as sent.
     pub(super) fn asks(&mut self, now: Instant) -> bool {
         let asks = self.asks_at().is_some_and(|at| now >= at);
         if asks {

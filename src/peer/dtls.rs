@@ -1,7 +1,7 @@
-//! DTLS that str0m drives and the lane shares.
+//! DTLS, driven by str0m and shared with the lane.
 //!
-//! str0m makes its DTLS instance through a provider; ours hands out one whose application data stays with us instead of
-//! going into str0m's SCTP. One checked configuration serves all peers: checking it anew costs a millisecond each.
+//! str0m creates its DTLS instance through a provider. Ours returns an instance that keeps application data for the
+//! lane instead of passing it to str0m's SCTP. All peers share one checked configuration: checking takes a millisecond.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -16,15 +16,15 @@ use str0m::crypto::dtls::{DtlsImplError, DtlsInstance, DtlsOutput, DtlsProvider,
 
 use crate::limits;
 
-/// First wait for the other end's flight. The default of a second makes joining under loss slow.
+/// The first timeout of a handshake flight. The default of a second makes joining under loss slow.
 const FLIGHT_TIMEOUT: Duration = Duration::from_millis(250);
 const FLIGHT_RETRIES: usize = 6;
-/// Datagrams decrypted and not yet taken by the lane; they are taken after each datagram.
+/// Maximum number of decrypted datagrams that wait for the lane, which takes them after each datagram.
 const RECEIVED_MAX: usize = 64;
-/// No certificate that a client shows may be larger: the DTLS instance panics where it doesn't fit.
+/// Maximum size of a client's certificate: the DTLS instance panics if it does not fit.
 const OUTPUT_BYTES: usize = 64 * 1024;
 
-/// The lane's hold on the DTLS instance of its peer.
+/// The lane's access to the DTLS instance of its peer.
 pub(super) struct DtlsHandle(Arc<Mutex<Shared>>);
 
 struct Shared {
@@ -33,18 +33,18 @@ struct Shared {
 }
 
 impl DtlsHandle {
-    /// The instance that str0m made last on this thread.
+    /// Returns the instance that str0m created last on this thread.
     pub(super) fn take_newest() -> Option<DtlsHandle> {
         NEWEST.take().map(DtlsHandle)
     }
 
-    /// Encrypts one record; it comes out of str0m's next poll.
+    /// Encrypts one record; str0m's next poll returns it.
     pub(super) fn send(&self, data: &[u8]) -> Result<(), DtlsImplError> {
         lock(&self.0).dtls.send_application_data(data).map(|_| ())
     }
 
-    /// Encrypts one record straight into `out`, past str0m. Only once the handshake is done, and while str0m has been
-    /// polled until there was nothing: then the record is all that comes out.
+    /// Encrypts one record to `out`, bypassing str0m. Only valid after the handshake, with str0m polled until it has no
+    /// output: then the record is the only output.
     pub(super) fn seal(&self, data: &[u8], out: &mut Vec<u8>) -> Result<(), DtlsImplError> {
         let Shared { dtls, .. } = &mut *lock(&self.0);
         let mut output = Output::borrow();
@@ -59,7 +59,8 @@ impl DtlsHandle {
         }
     }
 
-    /// Decrypts a datagram of application data, past str0m. `true` if the other end said goodbye in it.
+    /// Decrypts a datagram of application data, bypassing str0m. Returns `true` if it contains the other end's
+    /// close_notify.
     pub(super) fn open(&self, datagram: &[u8], mut each: impl FnMut(&[u8])) -> Result<bool, DtlsImplError> {
         let Shared { dtls, .. } = &mut *lock(&self.0);
         let mut output = Output::borrow();
@@ -71,23 +72,24 @@ impl DtlsHandle {
                 DtlsOutput::BufferTooSmall { needed } => output.0.resize(needed, 0),
                 DtlsOutput::CloseNotify => said_goodbye = true,
                 DtlsOutput::Timeout(_) => return Ok(said_goodbye),
-                // A flight that is sent again answers a handshake record; none begins with application data.
+                // A retransmitted flight answers a handshake record, and no datagram with one starts with application
+                // data.
                 _ => {}
             }
         }
     }
 
-    /// What has been decrypted since.
+    /// Takes the data decrypted since the last call.
     pub(super) fn take_received(&self) -> Vec<Vec<u8>> {
         std::mem::take(&mut lock(&self.0).received)
     }
 }
 
-/// A datagram without its alerts in plain text: the runs of records between them. Anybody can send such an alert, so
-/// until the handshake is authenticated none may end it (RFC 6347 §4.1.2.7).
+/// The records of a datagram without plaintext alerts. Anybody can send such an alert, so before the handshake is
+/// authenticated an alert must not end it (RFC 6347 §4.1.2.7).
 pub(super) struct WithoutAlerts<'a> {
     rest: &'a [u8],
-    /// Alerts that were left out so far.
+    /// The number of alerts left out.
     pub(super) alerts: u64,
 }
 
@@ -115,7 +117,7 @@ impl<'a> Iterator for WithoutAlerts<'a> {
     }
 }
 
-/// Bytes of the record that a datagram begins with, as far as they are there (RFC 6347 §4.1).
+/// Returns the length of the first record of a datagram, as far as it is present (RFC 6347 §4.1).
 fn record_bytes(records: &[u8]) -> usize {
     let length = records.get(11..13).map_or(usize::from(u16::MAX), |at| usize::from(at[0]) << 8 | usize::from(at[1]));
     (RECORD_HEADER_BYTES + length).min(records.len())
@@ -128,7 +130,7 @@ fn is_plain_alert(records: &[u8]) -> bool {
 const RECORD_HEADER_BYTES: usize = 13;
 const ALERT: u8 = 21;
 
-/// The buffer that DTLS writes what it has to say to: one of each thread, which none of its uses keeps.
+/// The buffer for the output of DTLS, one per thread.
 struct Output(Vec<u8>);
 
 impl Output {
@@ -143,14 +145,14 @@ impl Drop for Output {
     }
 }
 
-/// A panic in between leaves nothing half done that the owner, who closes the peer, would still use.
+/// After a panic the owner closes the peer and does not use the state any more.
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// While it lives, the DTLS that is made on this thread shows the same on the network for the same seed: when it
-/// repeats a flight, and how long its datagrams are. It repeats nonces too, and is worth nothing as security: only the
-/// simulator may have it.
+/// While it exists, DTLS instances created on this thread behave identically on the network for the same seed: when
+/// they repeat a flight, and how long their datagrams are. They repeat nonces too and are insecure: for the simulator
+/// only.
 pub(crate) struct SeededDtls(());
 
 impl SeededDtls {
@@ -172,7 +174,7 @@ thread_local! {
     static NEWEST: RefCell<Option<Arc<Mutex<Shared>>>> = const { RefCell::new(None) };
 }
 
-/// str0m's cryptography with our DTLS.
+/// Returns str0m's cryptography provider with our DTLS.
 pub(super) fn crypto_provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
     Arc::clone(
@@ -182,7 +184,7 @@ pub(super) fn crypto_provider() -> Arc<CryptoProvider> {
     )
 }
 
-/// A fresh self-signed certificate (RFC 8827 §6.5).
+/// Generates a self-signed certificate (RFC 8827 §6.5).
 pub(super) fn generate_certificate() -> Option<DtlsCert> {
     Provider.generate_certificate()
 }
@@ -210,7 +212,7 @@ impl DtlsProvider for Provider {
         _mtu: Option<usize>,
     ) -> Result<Box<dyn DtlsInstance>, CryptoError> {
         let dtls = dimpl::Dtls::new_12(checked_config()?, cert.clone(), now);
-        // No two ends repeat their flights at the same times.
+        // Different ends repeat their flights at different times.
         SEED.set(SEED.get().map(|seed| seed.wrapping_add(1)));
         let shared = Arc::new(Mutex::new(Shared { dtls, received: Vec::new() }));
         NEWEST.set(Some(Arc::clone(&shared)));
@@ -218,7 +220,7 @@ impl DtlsProvider for Provider {
     }
 }
 
-/// Configurations that differ in their seed: checking one costs too much for one of each seed.
+/// The number of configurations with different seeds: checking one per seed would cost too much.
 const SEEDED_CONFIGS: usize = 16;
 
 fn checked_config() -> Result<Arc<dimpl::Config>, CryptoError> {
@@ -230,7 +232,7 @@ fn checked_config() -> Result<Arc<dimpl::Config>, CryptoError> {
         return Ok(Arc::clone(config));
     }
     let mut builder = dimpl::Config::builder()
-        // ICE has checked that the offerer knows the password; a cookie would cost a round trip more.
+        // ICE has verified the offering end's password; a cookie would cost another round trip.
         .use_server_cookie(false)
         .mtu(limits::UDP_PAYLOAD_BYTES)
         .flight_start_rto(FLIGHT_TIMEOUT)
@@ -243,14 +245,14 @@ fn checked_config() -> Result<Arc<dimpl::Config>, CryptoError> {
     Ok(Arc::clone(place.get_or_init(|| Arc::new(config))))
 }
 
-/// Usual lengths: by chance the numbers in an ECDSA signature, and a certificate's of its own, have a byte more or less
+/// The usual length: the integers in an ECDSA signature, and in that of a certificate, may have a byte more or less
 /// (X.690 §8.3).
 const SEEDED_SIGNATURE_BYTES: usize = 71;
 const SEEDED_CERTIFICATE_BYTES: usize = 325;
-/// Each has that length with a chance of more than a third.
+/// Each has that length with a probability of more than a third.
 const SEEDED_CERTIFICATE_TRIES: u32 = 100;
 
-/// Keys whose signatures have one length.
+/// A key whose signatures all have the same length.
 #[derive(Debug)]
 struct OneLength;
 
@@ -319,7 +321,7 @@ impl DtlsInstance for Instance {
                         let len = packet.len();
                         return DtlsOutput::Packet(&buf[..len]);
                     }
-                    // No record is larger than the MTU; str0m's buffer is.
+                    // No record exceeds the MTU, and str0m's buffer is larger.
                     None => continue,
                 },
                 DtlsOutput::PeerCert(certificate) => match buf.get_mut(..certificate.len()) {
@@ -333,7 +335,7 @@ impl DtlsInstance for Instance {
                 DtlsOutput::BufferTooSmall { needed } => needed,
                 DtlsOutput::Timeout(at) => return DtlsOutput::Timeout(at),
                 DtlsOutput::Connected => return DtlsOutput::Connected,
-                // Keys for media, of which there is none: str0m would make contexts of nine kilobytes of them.
+                // Keys for media, which is not used: str0m would create contexts of nine kilobytes from them.
                 DtlsOutput::KeyingMaterial(..) => continue,
                 DtlsOutput::CloseNotify => return DtlsOutput::CloseNotify,
                 _ => continue,

@@ -1,51 +1,51 @@
-//! What a peer tells of itself.
+//! Events and measurements of a peer.
 
 use std::fmt;
 use std::time::Instant;
 
-/// What became of a frame.
+/// The outcome of sending a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sent {
-    /// It is on its way.
+    /// The frame was sent.
     Sent,
-    /// It could not leave now, and so never will.
+    /// The frame could not be sent at once and was dropped.
     Dropped,
 }
 
-/// What happened.
+/// An event of a peer.
 #[derive(Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// Frames can be sent.
+    /// The data channel is open; frames can be sent.
     Open,
-    /// A frame has arrived.
+    /// A frame was received.
     Data(Vec<u8>),
-    /// The peer is no more.
+    /// The peer is closed.
     Closed(Closed),
 }
 
-/// Why a peer is no more.
+/// Why a peer is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Closed {
-    /// It did not open in time.
+    /// The data channel did not open in time.
     NeverOpened,
-    /// Nothing was heard of it any more (RFC 7675).
+    /// Nothing was received any more (RFC 7675).
     Lost,
-    /// The other end closed it.
+    /// The other end closed the data channel.
     ByPeer,
-    /// Its data channel would have lost data silently.
+    /// The data channel was not unordered with `maxRetransmits: 0`.
     ReliableChannel,
-    /// It sent far more than is allowed.
+    /// The other end exceeded its packet rate by far.
     Flood,
-    /// Its handshake, or its cryptography, failed.
+    /// The handshake or the cryptography failed.
     Failed,
 }
 
 impl fmt::Display for Closed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Closed::NeverOpened => "The data channel did not open in time; UDP may be blocked.",
+            Closed::NeverOpened => "The data channel did not open in time: UDP may be blocked.",
             Closed::Lost => "The data channel was lost.",
             Closed::ByPeer => "The data channel was closed.",
             Closed::ReliableChannel => "The data channel must be unordered, with maxRetransmits: 0.",
@@ -55,36 +55,36 @@ impl fmt::Display for Closed {
     }
 }
 
-/// The path to a peer, from the lane's own packets.
+/// The measurements of the path to a peer, from the lane's own packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Path {
-    /// Smoothed round trip, in microseconds; 0 until it is first measured.
+    /// The smoothed round-trip time in microseconds; 0 until it has been measured.
     pub rtt_us: u32,
-    /// Smoothed variation of single packets' round trips, in microseconds: the network's, and the time that their
-    /// acknowledgements wait for a packet to ride on.
+    /// The smoothed variation of the round-trip time in microseconds. It includes the time that acknowledgements wait
+    /// for a packet to carry them.
     pub jitter_us: u32,
-    /// Of 1,000 packets to the peer since this was last asked, those that didn't arrive.
+    /// The loss to the peer since the last measurement, in packets per 1,000.
     pub sent_loss_permille: u16,
-    /// Of 1,000 packets from the peer since this was last asked, those that didn't arrive.
+    /// The loss from the peer since the last measurement, in packets per 1,000.
     pub received_loss_permille: u16,
 }
 
-/// When a peer came how far.
+/// When a connection reached each stage.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stages {
-    /// ICE had a path.
+    /// ICE found a path.
     pub ice: Option<Instant>,
-    /// The DTLS handshake was done.
+    /// The DTLS handshake completed.
     pub dtls: Option<Instant>,
 }
 
-/// What a STUN message did.
+/// The result of handling a STUN message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stun {
-    /// It was for this peer, over a path that is its own now.
+    /// The message was for this peer, and its path now belongs to the peer.
     Accepted,
-    /// It was not this peer's, came over another path before, or over one path too many.
+    /// The message was not for this peer, is a copy from another path, or is on one path too many.
     Refused,
 }

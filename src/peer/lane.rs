@@ -1,8 +1,8 @@
 //! The datagram lane: the part of SCTP over DTLS (RFC 8261) that one unreliable, unordered data channel needs.
 //!
-//! A full SCTP queues what its congestion window doesn't let out, so "unreliable" messages arrive seconds late after a
-//! loss. This lane sends a message now or not at all. One association, one stream, one DATA chunk per message, nothing
-//! ever sent again; after the handshake it keeps no timer.
+//! A full SCTP queues what its congestion window does not permit, so after a loss "unreliable" messages arrive seconds
+//! late. This lane sends a message at once or drops it. It has one association, one stream, one DATA chunk per message
+//! and no retransmissions; after the handshake it needs no timer.
 //!
 //! ```text
 //! packet (RFC 9260 §3)                          chunk
@@ -17,15 +17,15 @@
 //! | chunks …                                    INIT, INIT-ACK: tag 4 · window 4 · streams out 2, in 2 · tsn 4 · params
 //! ```
 //!
-//! Where it deviates from the RFCs, on purpose:
-//! - **The server's SACKs are optimistic** (RFC 9260 §3.3.4 wants gaps reported): the highest TSN seen is acknowledged
-//!   as if all before it had come, so that the browser's sender never sees a loss and never slows down. Safe only
-//!   because nothing on this association is ever retransmitted. The client's tell what is missing, as a browser's do:
-//!   the server measures the path by them.
-//! - **No congestion window** (RFC 9260 §7): the application sends a bounded number of small messages per tick, and
-//!   leaves ticks out where the path is congested ([`super::pace`]).
-//! - **A received checksum isn't verified** (RFC 9260 §6.8): DTLS has authenticated the bytes, which is the argument by
-//!   which RFC 9653 lets both ends leave it out.
+//! Deliberate deviations from the RFCs:
+//! - **The server's SACKs are optimistic** (RFC 9260 §3.3.4 requires reporting gaps): they acknowledge the highest TSN
+//!   received as if all before it had arrived, so that a browser's sender never detects a loss and never slows down.
+//!   This is safe only because nothing on this association is retransmitted. The client's SACKs report gaps, as a
+//!   browser's do: the server measures the path with them.
+//! - **No congestion window** (RFC 9260 §7): the application sends a limited number of small messages per tick, and
+//!   leaves out ticks on a congested path ([`super::pace`]).
+//! - **Checksums are not verified** (RFC 9260 §6.8): DTLS has authenticated the bytes, the argument by which RFC 9653
+//!   lets both ends omit the checksum.
 //! - **Fragments are dropped** (RFC 9260 §6.9): the SDP announces a `max-message-size` that fits one packet.
 
 use std::time::Instant;
@@ -86,17 +86,17 @@ const WINDOW_BYTES: u32 = 1024 * 1024;
 const STREAMS: u16 = 1024;
 const COOKIE_BYTES_MAX: usize = 512;
 const HEARTBEAT_BYTES_MAX: usize = 256;
-/// Packets of DATA after which a SACK is sent even if nothing else is (RFC 9260 §6.2).
+/// Packets with DATA after which a SACK is sent even without other data (RFC 9260 §6.2).
 const SACK_EVERY: u8 = 2;
-/// Most blocks of a SACK: every other one of the TSNs that are remembered is missing.
+/// The maximum number of blocks in a SACK: every other remembered TSN is missing.
 const GAPS_MAX: usize = 32;
 
-/// Which end of the association this is.
+/// The role of this end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     /// Sends the INIT: the native client.
     Active,
-    /// Answers it: the server.
+    /// Answers the INIT: the server.
     Passive,
 }
 
@@ -109,37 +109,37 @@ enum State {
     Closed,
 }
 
-/// What a packet brought.
+/// An event from a received packet.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Arrival {
-    /// The association is up.
+    /// The association is established.
     Open,
-    /// A message.
+    /// A message was received.
     Message(Vec<u8>),
-    /// The peer has answered [`Lane::write_heartbeat`].
+    /// The peer answered [`Lane::write_heartbeat`].
     HeartbeatAck(u64),
-    /// The peer has closed the channel or the association.
+    /// The peer closed the channel or the association.
     Closed,
-    /// The peer has opened a channel that would retransmit or keep order.
+    /// The peer opened a channel that is reliable or ordered.
     ReliableChannel,
 }
 
-/// What peers dropped, by kind.
+/// Packets and messages dropped by peers, by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {
-    /// Packets that are too short, for another association, or broken.
+    /// Packets that are too short, malformed or of another association.
     pub malformed: u64,
-    /// Messages that came twice, or too late to tell.
+    /// Messages that are duplicates, or too old to tell.
     pub duplicate: u64,
     /// Fragments of messages.
     pub fragment: u64,
     /// Messages on another stream, or not binary.
     pub foreign: u64,
-    /// Datagrams to a path that had not proven itself, and frames that would have been one.
+    /// Datagrams, and frames, for a path that was not proven.
     pub unproven: u64,
-    /// Packets past what a peer may send.
+    /// Packets past a peer's rate limit.
     pub excess: u64,
-    /// Alerts in plain text during the handshake, which anybody can send.
+    /// Plaintext alerts during the handshake, which anybody can send.
     pub alerts: u64,
 }
 
@@ -167,9 +167,9 @@ pub(super) struct Lane {
     acknowledged: u32,
     forward_to: Option<u32>,
     highest_seen: u32,
-    /// Bit n: the TSN that is n below the highest has come.
+    /// Bit n: the TSN that is n below the highest has been received.
     seen: u64,
-    /// Up to here nothing is missing, or nothing missing will come any more.
+    /// Up to this TSN nothing is missing, or nothing missing can still arrive.
     complete: u32,
     arrivals: Losses,
     pace: Pace,
@@ -184,7 +184,7 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// `tag` and `tsn` come from a generator that can't be guessed (RFC 9260 §5.3.1).
+    /// `tag` and `tsn` must come from a cryptographic random number generator (RFC 9260 §5.3.1).
     pub(super) fn new(role: Role, local_port: u16, remote_port: u16, tag: u32, tsn: u32, now: Instant) -> Lane {
         Lane {
             role,
@@ -217,17 +217,17 @@ impl Lane {
         self.state == State::Established
     }
 
-    /// When a packet came last.
+    /// Returns when the last packet was received.
     pub(super) fn heard_at(&self) -> Instant {
         self.heard_at
     }
 
-    /// Makes its SACKs tell what is missing, as the active end's do.
+    /// Reports gaps in SACKs, as the active end does.
     pub(super) fn report_gaps(&mut self) {
         self.reports_gaps = true;
     }
 
-    /// Messages of text are messages too, and not foreign.
+    /// Accepts text messages too.
     pub(super) fn take_text(&mut self) {
         self.takes_text = true;
     }
@@ -248,23 +248,23 @@ impl Lane {
         &mut self.delivery
     }
 
-    /// A heartbeat was answered: what was sent before it has arrived, or is lost.
+    /// Handles the answer to a heartbeat: everything sent before it has arrived or is lost.
     pub(super) fn handle_answered(&mut self, now: Instant) {
         self.delivery.handle_delivered(now, true, self.pace.round_trip());
     }
 
-    /// The other end is elsewhere now, where nothing is known of the path but that it delivers.
+    /// Resets the path's measurements: the other end has moved to another path, which delivers.
     pub(super) fn handle_new_path(&mut self, now: Instant) {
         self.handle_answered(now);
         self.pace.handle_new_path(now);
     }
 
-    /// What was sent to this end and what of it didn't arrive, since this was last asked.
+    /// Returns how many packets were sent to this end and lost since the last call.
     pub(super) fn take_arrivals(&mut self) -> Losses {
         std::mem::take(&mut self.arrivals)
     }
 
-    /// Writes the packet that begins the handshake, or repeats the step that is unanswered: the active end's.
+    /// Writes the packet that starts the handshake or repeats its unanswered step, on the active end.
     pub(super) fn write_handshake(&mut self, out: &mut Vec<u8>) -> bool {
         debug_assert_eq!(self.role, Role::Active);
         match self.state {
@@ -287,12 +287,12 @@ impl Lane {
         true
     }
 
-    /// Writes a message as one packet; `false` where the channel isn't open.
+    /// Writes a message as one packet. Returns `false` if the channel is not open.
     pub(super) fn write_message(&mut self, now: Instant, payload: &[u8], out: &mut Vec<u8>) -> bool {
         self.write_payload(now, ppid::BINARY, payload, out)
     }
 
-    /// The same for a message of text.
+    /// Writes a text message as one packet. Returns `false` if the channel is not open.
     pub(super) fn write_text(&mut self, now: Instant, text: &str, out: &mut Vec<u8>) -> bool {
         self.write_payload(now, ppid::STRING, text.as_bytes(), out)
     }
@@ -309,7 +309,7 @@ impl Lane {
         true
     }
 
-    /// Writes a packet that makes the peer return `nonce`: proof that its address is its own (RFC 9260 §8.3).
+    /// Writes a packet that makes the peer return `nonce`, which proves that the address is its own (RFC 9260 §8.3).
     pub(super) fn write_heartbeat(&mut self, nonce: u64, out: &mut Vec<u8>) {
         self.begin(out);
         let length = parameter_length(8);
@@ -322,7 +322,7 @@ impl Lane {
         finish(out);
     }
 
-    /// Writes the packet that ends the association at once.
+    /// Writes the packet that aborts the association.
     pub(super) fn write_abort(&mut self, out: &mut Vec<u8>) -> bool {
         let was_up = matches!(self.state, State::Established | State::CookieEchoed);
         self.state = State::Closed;
@@ -334,7 +334,7 @@ impl Lane {
         was_up
     }
 
-    /// Takes a packet that DTLS has authenticated; tells what it brought, and writes the reply, if any, to `reply`.
+    /// Handles a packet authenticated by DTLS. Reports its events, and writes the reply, if any, to `reply`.
     pub(super) fn handle_packet(
         &mut self,
         now: Instant,
@@ -384,7 +384,7 @@ impl Lane {
         self.write_replies(now, &replies, reply);
     }
 
-    /// `false` where the rest of the packet must not be looked at.
+    /// Returns `false` if the rest of the packet must be ignored.
     fn handle_chunk(
         &mut self,
         now: Instant,
@@ -398,7 +398,7 @@ impl Lane {
                 if self.role == Role::Passive {
                     self.handle_init(chunk.value, replies);
                 }
-                // RFC 9260 §6.10: INIT is never bundled; what stands behind it came without a tag.
+                // RFC 9260 §6.10: INIT is never bundled; the chunks after it came without a tag.
                 return false;
             }
             chunk::INIT_ACK if self.state == State::CookieWait => {
@@ -434,7 +434,7 @@ impl Lane {
                 self.state = State::Closed;
                 arrivals.push(Arrival::Closed);
             }
-            // RFC 9260 §3.2: the highest bit of an unknown type tells whether to go on.
+            // RFC 9260 §3.2: the highest bit of an unknown type tells whether to continue.
             unknown => return unknown & 0x80 != 0 || unknown <= chunk::COOKIE_ACK,
         }
         true
@@ -470,8 +470,8 @@ impl Lane {
         replies.cookie_echo = true;
     }
 
-    /// The cookie is the peer's own tag and TSN. It needs no signature: the packet came through that peer's DTLS, so
-    /// all that a forged one can spoil is the forger's association.
+    /// The cookie is the peer's own tag and TSN. It needs no signature: the packet came through that peer's DTLS, so a
+    /// forged one can only break the forger's own association.
     fn handle_cookie(&mut self, cookie: &[u8], replies: &mut Replies, arrivals: &mut Vec<Arrival>) -> bool {
         let (Some(tag), Some(tsn)) = (be_u32(cookie, 0), be_u32(cookie, 4)) else {
             self.dropped.malformed += 1;
@@ -546,7 +546,7 @@ impl Lane {
         self.acknowledged = cumulative;
         let (gaps, _) = value.get(12..).unwrap_or_default().as_chunks::<4>();
         let gaps = gaps.get(..(counts >> 16) as usize).unwrap_or_default();
-        // Once per SACK that shows the hole: a FORWARD-TSN on every packet makes a browser answer every packet.
+        // Once per SACK that shows the gap: with a FORWARD-TSN in every packet, a browser answers every packet.
         let before = self.pace.highest_acknowledged();
         self.forward_to = self.pace.handle_acknowledged(now, Acknowledged { cumulative, gaps });
         let highest = self.pace.highest_acknowledged();
@@ -555,7 +555,7 @@ impl Lane {
         }
     }
 
-    /// The page's `dc.close()` (RFC 8831 §6.7), after which nothing comes.
+    /// The page called `dc.close()` (RFC 8831 §6.7); nothing follows.
     fn handle_reconfig(&mut self, value: &[u8], replies: &mut Replies, arrivals: &mut Vec<Arrival>) -> bool {
         for (kind, body) in Parameters(value) {
             if kind == parameter::OUTGOING_RESET_REQUEST {
@@ -571,14 +571,14 @@ impl Lane {
         true
     }
 
-    /// The first TSN of the other end.
+    /// The other end's first TSN.
     fn expect(&mut self, tsn: u32) {
         self.highest_seen = tsn.wrapping_sub(1);
         self.complete = self.highest_seen;
         self.seen = u64::MAX;
     }
 
-    /// Notes a TSN; `false` if it had come before, or is too old to tell.
+    /// Records a TSN. Returns `false` if it is a duplicate, or too old to tell.
     fn see(&mut self, tsn: u32) -> bool {
         self.advance(tsn);
         let behind = self.highest_seen.wrapping_sub(tsn);
@@ -592,7 +592,7 @@ impl Lane {
         is_new
     }
 
-    /// What is missing up to `tsn` won't come any more (RFC 3758 §3.6).
+    /// Nothing missing up to `tsn` will arrive any more (RFC 3758 §3.6).
     fn pass_over(&mut self, tsn: u32) {
         self.advance(tsn);
         if is_newer(tsn, self.complete) {
@@ -611,18 +611,18 @@ impl Lane {
         }
     }
 
-    /// Moves [`Lane::complete`] on over what has come, and past what is too old to be remembered.
+    /// Advances [`Lane::complete`] over the received TSNs, and past those too old to be remembered.
     fn complete(&mut self) {
         let open = self.highest_seen.wrapping_sub(self.complete).min(u64::BITS - 1);
         let newer = self.seen & ((1 << open) - 1);
-        // The bit below the newer ones is that of `complete`; from there down to the first hole all has come.
+        // The bit below the newer ones is that of `complete`; from there down to the first gap all have been received.
         let come = (newer << (u64::BITS - open - 1) << 1).leading_ones().min(open);
         self.complete = self.highest_seen.wrapping_sub(open - come);
     }
 
     fn write_replies(&mut self, now: Instant, replies: &Replies, out: &mut Vec<u8>) {
         out.clear();
-        // RFC 9260 §6.7: while something is missing, every packet.
+        // RFC 9260 §6.7: while something is missing, in every packet.
         let sack_every = if self.reports_gaps && self.complete != self.highest_seen { 1 } else { SACK_EVERY };
         let sack = replies.sack || replies.dcep_ack || self.unacknowledged_packets >= sack_every;
         if !sack && replies.is_empty() {
@@ -677,7 +677,7 @@ impl Lane {
         finish(out);
     }
 
-    /// What rides in front of the next message.
+    /// The chunks bundled before the next message.
     fn control_chunks(&mut self, out: &mut Vec<u8>, room: usize) {
         if self.repeat_cookie_ack {
             put_chunk(out, chunk::COOKIE_ACK, 0, &[]);
@@ -721,7 +721,7 @@ impl Lane {
         );
     }
 
-    /// A SACK, if it fits into so many bytes; else it waits for another packet.
+    /// Writes a SACK if it fits `room`; otherwise it waits for another packet.
     fn sack_chunk(&mut self, out: &mut Vec<u8>, room: usize) {
         let mut gaps = [0; GAPS_MAX * 4];
         let gaps = if self.reports_gaps { self.gaps(&mut gaps) } else { &[] };
@@ -740,7 +740,7 @@ impl Lane {
         );
     }
 
-    /// What has come beyond [`Lane::complete`], as blocks of a SACK.
+    /// Returns the TSNs received beyond [`Lane::complete`] as blocks of a SACK.
     fn gaps<'a>(&self, buffer: &'a mut [u8; GAPS_MAX * 4]) -> &'a [u8] {
         let open = u16::try_from(self.highest_seen.wrapping_sub(self.complete)).unwrap_or(63).min(63);
         let has_come = |offset: u16| (1..=open).contains(&offset) && self.seen >> (open - offset) & 1 == 1;
@@ -801,7 +801,7 @@ struct Chunk<'a> {
     value: &'a [u8],
 }
 
-/// The chunks of a packet; `None` where one is broken, and then no more.
+/// Iterates over the chunks of a packet; `None` for a malformed one, and then ends.
 struct Chunks<'a>(&'a [u8]);
 
 impl<'a> Iterator for Chunks<'a> {
@@ -823,7 +823,7 @@ impl<'a> Iterator for Chunks<'a> {
     }
 }
 
-/// Type and value of parameters (RFC 9260 §3.2.1), up to the first broken one.
+/// Iterates over type and value of parameters (RFC 9260 §3.2.1) up to the first malformed one.
 struct Parameters<'a>(&'a [u8]);
 
 impl<'a> Iterator for Parameters<'a> {
@@ -866,7 +866,7 @@ fn put_chunk(out: &mut Vec<u8>, kind: u8, flags: u8, value: &[&[u8]]) {
     pad(out);
 }
 
-/// Chunks and parameters begin at multiples of four bytes (RFC 9260 §3.2).
+/// Chunks and parameters are aligned to four bytes (RFC 9260 §3.2).
 fn pad(out: &mut Vec<u8>) {
     let missing = out.len().wrapping_neg() % 4;
     out.extend_from_slice(&[0; 4][..missing]);

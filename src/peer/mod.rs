@@ -1,9 +1,9 @@
-//! One WebRTC peer: str0m's ICE and DTLS, with the datagram lane in place of its SCTP.
+//! A WebRTC peer: str0m's ICE and DTLS, with the datagram lane instead of its SCTP.
 //!
-//! [`Server`](crate::server::Server) and [`Client`](crate::client::Client) are made of it. By itself it is the data
-//! channel to any WebRTC stack, sans-IO: [`Peer::offer`] and [`Peer::accept`], or [`Peer::answer`]; then `handle_*`
-//! takes in what arrived and an [`Outbox`] what is to be sent, [`Peer::poll_event`] tells what happened, and
-//! [`Peer::poll_timeout`] when to come again.
+//! [`Server`](crate::server::Server) and [`Client`](crate::client::Client) are built on it. On its own it is one end of
+//! a data channel to any WebRTC stack, sans-IO. Start with [`Peer::offer`] and [`Peer::accept`], or with
+//! [`Peer::answer`]. Then pass received data to the `handle_*` methods, which put datagrams to send into an [`Outbox`],
+//! and poll [`Peer::poll_event`] and [`Peer::poll_timeout`].
 
 mod delivery;
 mod dtls;
@@ -48,10 +48,10 @@ pub use sdp::SdpError;
 #[cfg(feature = "driver")]
 pub(crate) use sdp::host_candidates;
 
-/// First byte of a DTLS record of application data (RFC 6347 §4.1).
+/// The first byte of a DTLS record with application data (RFC 6347 §4.1).
 const APPLICATION_DATA: u8 = 23;
 
-/// The certificate that all peers of a process share, with its fingerprint.
+/// The certificate that all peers of a process share, and its fingerprint.
 #[derive(Clone)]
 pub struct Identity {
     certificate: DtlsCert,
@@ -59,10 +59,10 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// A new one.
+    /// Generates a certificate.
     ///
     /// # Panics
-    /// If the operating system has no random numbers to give.
+    /// The operating system has no random numbers.
     #[must_use]
     pub fn generate() -> Identity {
         let certificate = dtls::generate_certificate().expect("a key pair can be generated");
@@ -71,10 +71,10 @@ impl Identity {
     }
 }
 
-/// Time between two tries to prove a path, and the first wait for an answer in the lane's handshake.
+/// The interval between attempts to prove a path, and the first timeout of the lane's handshake.
 const RETRY: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(2);
-/// Time after which an offering end's packet shows again which address its str0m has chosen.
+/// The interval at which a packet of the offering end passes through str0m, to learn the remote address it has chosen.
 const ASK_STR0M_INTERVAL: Duration = Duration::from_secs(1);
 
 /// One end of a data channel, sans-IO.
@@ -90,7 +90,7 @@ pub struct Peer {
     stages: Stages,
     closed: bool,
     open_before: Instant,
-    /// Until something has come from the other end.
+    /// Until the first packet of the other end.
     reach_before: Option<Instant>,
     rtc_deadline: Instant,
     handshake_at: Option<(Instant, Duration)>,
@@ -102,16 +102,16 @@ pub struct Peer {
     alerts_dropped: u64,
     uplink: Uplink,
     downlink: Allowance,
-    /// Empty, but for its capacity.
+    /// Empty; kept for its capacity.
     arrivals: Vec<Arrival>,
 }
 
 impl Peer {
-    /// The answering, ICE-lite end: the peer, and its answer with `candidates` inside. `ufrag` has 4 to 256 characters
-    /// of RFC 8839 §5.4; the other end's checks name it, so that they can be routed to this peer.
+    /// Answers an offer as the ICE-lite end. Returns the peer and an answer with `candidates`. `ufrag` must have 4 to
+    /// 256 characters of RFC 8839 §5.4; the other end's ICE checks contain it, so that they can be routed to this peer.
     ///
     /// # Errors
-    /// Where the offer can't be answered: it has no data channel, say.
+    /// The offer can't be answered, for example because it has no data channel.
     pub fn answer(
         now: Instant,
         identity: &Identity,
@@ -140,7 +140,7 @@ impl Peer {
         Ok((peer, answer.to_sdp(session)))
     }
 
-    /// The offering end: the peer, and its offer.
+    /// Returns an offering peer and its offer.
     #[must_use]
     pub fn offer(now: Instant, identity: &Identity, seed: [u8; 32]) -> (Peer, String) {
         let mut rng = ChaCha20Rng::from_seed(seed);
@@ -157,10 +157,10 @@ impl Peer {
         (Peer::new(now, identity, rng, Role::Active, &offer), offer.to_sdp(session))
     }
 
-    /// The offering end takes the answer; `locals` are the addresses it has.
+    /// Accepts the answer to an offer. `locals` are the local addresses.
     ///
     /// # Errors
-    /// Where the answer doesn't fit the offer.
+    /// The answer does not match the offer.
     pub fn accept(
         &mut self,
         now: Instant,
@@ -233,58 +233,59 @@ impl Peer {
         api.start_dtls(self.role == Role::Active).map_err(drop)
     }
 
-    /// From now on every datagram goes through str0m, open lane or not: the slow way, which tests compare with.
+    /// Passes every datagram through str0m, even with an open lane: the slow path, for comparison in tests.
     pub fn take_slow_path(&mut self) {
         self.slow_path = true;
     }
 
-    /// Tells the other end what is missing of what it sends, as a browser does. The offering end always does; an
-    /// answering end that doesn't never slows its clients down.
+    /// Reports gaps in the received packets to the other end, as browsers do. The offering end always does. An
+    /// answering end that does not never slows its clients down.
     pub fn report_gaps(&mut self) {
         self.lane.report_gaps();
     }
 
-    /// Takes text messages too, as [`Peer::send_text`] sends them: servers other than rtcade speak so.
+    /// Also accepts text messages, as sent with [`Peer::send_text`]: other servers than rtcade use them.
     pub fn take_text(&mut self) {
         self.lane.take_text();
     }
 
-    /// Whether frames can be sent.
+    /// Returns whether frames can be sent.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.lane.is_open() && !self.closed
     }
 
-    /// How far it came, and when.
+    /// Returns how far the connection has come, and when.
     #[must_use]
     pub fn stages(&self) -> Stages {
         self.stages
     }
 
-    /// When a packet came last.
+    /// Returns when the last packet arrived.
     #[must_use]
     pub fn heard_at(&self) -> Instant {
         self.lane.heard_at()
     }
 
-    /// Whether it is no more.
+    /// Returns whether the peer is closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// The local half of the user name in STUN messages for this peer.
+    /// Returns the local half of the user name in STUN messages for this peer.
     #[must_use]
     pub fn ufrag(&self) -> &str {
         &self.ufrag
     }
 
-    /// The paths over which the peer has shown its password.
+    /// Returns the paths on which an ICE check has shown the peer's password.
     pub fn paths(&self) -> impl Iterator<Item = Pair> + '_ {
         self.paths.pairs()
     }
 
-    /// Whether a path is this peer's: it has proven so, and was heard within [`limits::PATH_KEPT`].
+    /// Returns whether a path belongs to this peer: it is proven, and a packet arrived on it within
+    /// [`limits::PATH_KEPT`].
     #[must_use]
     pub fn holds(&self, now: Instant, pair: Pair) -> bool {
         let heard_at = self.paths.proven_at(pair).map(|checked_at| match self.paths.current() {
@@ -294,20 +295,20 @@ impl Peer {
         heard_at.is_some_and(|heard_at| now < heard_at + limits::PATH_KEPT)
     }
 
-    /// What is known of what was sent and not delivered; `None` where nothing waits to be. What [`Peer::send`] is given
-    /// from [`Silence::from`] on will hardly arrive, unless something is delivered before.
+    /// Returns since when sent messages have not been delivered; `None` if none are waiting. After [`Silence::from`]
+    /// messages passed to [`Peer::send`] are unlikely to arrive until a delivery is confirmed.
     #[must_use]
     pub fn silence(&self) -> Option<Silence> {
         self.lane.delivery().silence()
     }
 
-    /// This end hears nothing, or the other end says so by another way: the channel is silent until something is
-    /// delivered.
+    /// Marks the channel as silent until something is delivered, because this end receives nothing, or because the
+    /// other end has reported so on another transport.
     pub fn doubt(&mut self, now: Instant) {
         self.lane.delivery_mut().doubt(now);
     }
 
-    /// Asks the other end whether it hears, where that is in doubt: at most every 250 ms.
+    /// Probes a channel whose delivery is in doubt, at most every 250 ms.
     pub fn ask_where_silent(&mut self, now: Instant, outbox: &mut Outbox) {
         if self.is_open()
             && self.lane.delivery_mut().asks(now)
@@ -317,7 +318,7 @@ impl Peer {
         }
     }
 
-    /// What was dropped.
+    /// Returns the counters of dropped packets.
     #[must_use]
     pub fn dropped(&self) -> Dropped {
         Dropped {
@@ -328,13 +329,13 @@ impl Peer {
         }
     }
 
-    /// Whether the peer's path is free enough for what this tick has to say, a state or events: to a peer whose path is
-    /// congested only every 2nd or 4th of the ticks should go that have something for it.
+    /// Returns whether the state or events of this tick should be sent. On a congested path only every 2nd or 4th tick
+    /// with anything to send should be.
     pub fn takes_tick(&mut self, now: Instant, tick: u32, is_state: bool) -> bool {
         self.lane.pace().takes_tick(now, tick, is_state)
     }
 
-    /// What was measured of the path.
+    /// Returns the measurements of the path since the last call.
     pub fn measure_path(&mut self) -> Path {
         Path {
             rtt_us: self.lane.pace().round_trip_us(),
@@ -344,12 +345,12 @@ impl Peer {
         }
     }
 
-    /// What happened next.
+    /// Returns the next event.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
-    /// When to call [`Peer::handle_timeout`].
+    /// Returns when to call [`Peer::handle_timeout`].
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.closed {
@@ -362,7 +363,7 @@ impl Peer {
         [Some(self.rtc_deadline), handshake, self.probe_at, asks_at, fails_at].into_iter().flatten().min()
     }
 
-    /// Takes a STUN message that names this peer, or answers its check.
+    /// Handles a STUN message that names this peer or answers its check.
     pub fn handle_stun(
         &mut self,
         now: Instant,
@@ -389,20 +390,20 @@ impl Peer {
         Stun::Accepted
     }
 
-    /// Takes a check with the right password; `false` if it is a copy, or came over one path too many.
+    /// Checks an ICE check with the right password. Returns `false` if it is a copy, or on one path too many.
     fn takes_check(&mut self, now: Instant, pair: Pair, check: &[u8], outbox: &mut Outbox) -> bool {
-        // RFC 8489 §5: type, length and magic cookie, then 96 bits of transaction id.
+        // RFC 8489 §5: type, length and magic cookie, then a transaction ID of 96 bits.
         let Some(transaction) = check.get(8..16).and_then(|id| id.first_chunk()) else { return false };
         let is_first = self.paths.handle_check(now, pair, u64::from_be_bytes(*transaction));
         is_first && (self.paths.is_known(pair) || self.introduce(now, pair, outbox))
     }
 
-    /// Notes a path that has shown the password. `false` if it was one too many.
+    /// Adds a path that has shown the password. Returns `false` if there are too many.
     fn introduce(&mut self, now: Instant, pair: Pair, outbox: &mut Outbox) -> bool {
         let Some(number) = self.paths.number_remote(pair.remote) else { return false };
         self.add_local(pair.stand_in());
         let candidate = number.and_then(|number| {
-            // A candidate unlike all before it: str0m keeps those that were taken away, and finds them first.
+            // Each candidate must be new: str0m keeps removed ones and finds them first.
             let base = SocketAddr::new(pair.remote.ip(), number);
             Candidate::server_reflexive(pair.remote, base, Protocol::Udp).ok()
         });
@@ -417,7 +418,7 @@ impl Peer {
         true
     }
 
-    /// Takes a datagram that came over a path of this peer.
+    /// Handles a datagram received on a path of this peer.
     pub fn handle_datagram(
         &mut self,
         now: Instant,
@@ -462,9 +463,9 @@ impl Peer {
         self.drain(now, Some(pair), outbox);
     }
 
-    /// When it is given up, where it doesn't open before, and as what.
+    /// Returns when and why the peer is given up unless it opens before.
     fn fails_at(&self) -> Option<(Instant, Closed)> {
-        // A record that was damaged on the way may have spoiled DTLS for good, without a word.
+        // A record that was damaged on the way may have broken DTLS silently.
         let is_unsecured = self.role == Role::Active && self.stages.dtls.is_none();
         let secure_before = self.stages.ice.filter(|_| is_unsecured).map(|ice| ice + limits::PEER_SECURE_TIMEOUT);
         let never_opened =
@@ -475,7 +476,7 @@ impl Peer {
         (!self.lane.is_open()).then_some(first)
     }
 
-    /// Time has come for what [`Peer::poll_timeout`] named.
+    /// Handles the deadline of [`Peer::poll_timeout`].
     pub fn handle_timeout(&mut self, now: Instant, outbox: &mut Outbox) {
         if self.closed {
             return;
@@ -501,9 +502,9 @@ impl Peer {
         self.drain(now, None, outbox);
     }
 
-    /// Whether `parts` packets that carry so many bytes together may go now: what a player gets per second, and what a
-    /// path gets that has proven nothing, is asked for all of them at once. What may go is sent by
-    /// [`Peer::send_reserved`]; what may not is to be dropped whole.
+    /// Reserves capacity for `parts` packets with `bytes` in total, within the limits per second and of an unproven
+    /// path. Returns whether it is available. If so, send them with [`Peer::send_reserved`]; otherwise drop all of
+    /// them.
     pub fn reserve(&mut self, now: Instant, bytes: usize, parts: usize) -> bool {
         if !self.is_open() {
             return false;
@@ -516,7 +517,7 @@ impl Peer {
         self.downlink.take_left(now, u32::try_from(bytes).unwrap_or(u32::MAX))
     }
 
-    /// Sends a frame of at most [`limits::FRAME_BYTES`] that [`Peer::reserve`] has let through.
+    /// Sends a frame of at most [`limits::FRAME_BYTES`] for which [`Peer::reserve`] returned `true`.
     pub fn send_reserved(&mut self, now: Instant, frame: &[u8], outbox: &mut Outbox) -> Sent {
         self.send_message(now, outbox, |lane, packet| lane.write_message(now, frame, packet))
     }
@@ -529,7 +530,7 @@ impl Peer {
         self.send_reserved(now, frame, outbox)
     }
 
-    /// The same for a text.
+    /// Sends a text message of at most [`limits::FRAME_BYTES`] now or never.
     pub fn send_text(&mut self, now: Instant, text: &str, outbox: &mut Outbox) -> Sent {
         if !self.reserve(now, text.len(), 1) {
             return Sent::Dropped;
@@ -553,7 +554,7 @@ impl Peer {
         if outbox.len() > before { Sent::Sent } else { Sent::Dropped }
     }
 
-    /// Ends the peer; the other end is told.
+    /// Closes the peer and notifies the other end.
     pub fn close(&mut self, now: Instant, why: Closed, outbox: &mut Outbox) {
         if self.closed {
             return;
@@ -578,18 +579,18 @@ impl Peer {
         }
     }
 
-    /// The other end sends over a path, or has nominated it: where it isn't in use, it is to prove itself.
+    /// The other end uses a path or has nominated it: unless it is in use, it must be proven.
     fn challenge(&mut self, now: Instant, pair: Pair, outbox: &mut Outbox) {
         if self.paths.challenge(pair) || self.probe_at.is_none() {
             self.probe(now, outbox);
         }
     }
 
-    /// Asks the path that is to prove itself, if there is one.
+    /// Sends a heartbeat on the path that is to be proven, if there is one.
     fn probe(&mut self, now: Instant, outbox: &mut Outbox) {
         let asked = self.paths.unproven().filter(|_| self.lane.is_open());
         let is_asked = asked.is_some_and(|asked| self.send_heartbeat(now, asked, outbox));
-        // One that has no room for a question is asked with the next check that comes over it.
+        // Without capacity for a heartbeat it is sent with the next check on that path.
         self.probe_at = is_asked.then_some(now + RETRY);
     }
 
@@ -614,8 +615,8 @@ impl Peer {
         outbox.packet = packet;
     }
 
-    /// Whether datagrams may pass str0m by, whose turn would only add to their cost: the answering end's once DTLS is
-    /// there, because it knows its paths by itself, and the offering end's once the lane is open.
+    /// Returns whether datagrams may bypass str0m, which saves its cost: on the answering end after the DTLS handshake,
+    /// because it manages its paths itself, and on the offering end after the lane has opened.
     pub(crate) fn is_fast(&self) -> bool {
         let knows_paths = match self.role {
             Role::Active => self.lane.is_open(),
@@ -624,7 +625,7 @@ impl Peer {
         knows_paths && !self.slow_path
     }
 
-    /// Before DTLS is there, str0m alone has something to say, and chooses the path.
+    /// Before DTLS is established, only str0m sends, and it chooses the path.
     fn knows_paths(&self) -> bool {
         self.role == Role::Passive && self.stages.dtls.is_some() && self.paths.current().is_some()
     }
@@ -641,14 +642,14 @@ impl Peer {
     }
 
     fn send_through_str0m(&mut self, now: Instant, packet: &[u8], outbox: &mut Outbox) {
-        // str0m polls its DTLS only after a mutation that it knows of.
+        // str0m polls its DTLS only after an input that it knows of.
         let sent = self.dtls.send(packet).is_ok() && self.rtc.handle_input(Input::Timeout(now)).is_ok();
         if sent {
             self.poll_rtc(now, outbox);
         }
     }
 
-    /// Encrypts a packet and sends it over a path, if that may have so many bytes.
+    /// Encrypts a packet and sends it on a path, if the path's limit permits.
     fn seal(&mut self, pair: Pair, packet: &[u8], outbox: &mut Outbox) {
         if self.paths.handle_sent(pair, packet.len() + limits::DTLS_RECORD_OVERHEAD_BYTES) != Some(true) {
             self.unproven_dropped += 1;
@@ -664,7 +665,7 @@ impl Peer {
         let mut reply = Vec::new();
         let mut replies = Vec::new();
         let mut arrivals = std::mem::take(&mut self.arrivals);
-        // Who offers trusts who answers.
+        // The offering end trusts the answering end.
         let is_limited = self.role == Role::Passive;
         let mut is_authentic = false;
         let opened = self.dtls.open(datagram, |packet| {
@@ -700,7 +701,7 @@ impl Peer {
         }
     }
 
-    /// Something authentic has come over a path that is not in use. Until the lane is open, it is answered there.
+    /// Handles authentic data on a path that is not in use. Until the lane is open, it is answered there.
     fn handle_other_path(&mut self, now: Instant, pair: Pair, outbox: &mut Outbox) {
         if self.role == Role::Active || !self.paths.is_known(pair) {
             return;
@@ -712,14 +713,13 @@ impl Peer {
         }
     }
 
-    /// Brings out everything that waits in str0m and the lane: after every mutation, until there is no more. `pair` is
-    /// the path that brought what is new.
+    /// Processes everything that waits in str0m and the lane, after every input. `pair` is the path of the input.
     fn drain(&mut self, now: Instant, pair: Option<Pair>, outbox: &mut Outbox) {
         self.poll_rtc(now, outbox);
         let mut reply = Vec::new();
         let mut arrivals = Vec::new();
         for packet in self.dtls.take_received() {
-            // Who offers trusts who answers.
+            // The offering end trusts the answering end.
             if self.role == Role::Passive && !self.uplink.takes(now, &packet) {
                 continue;
             }
@@ -829,7 +829,7 @@ impl Peer {
         match (self.role, self.paths.current()) {
             _ if is_stun => {}
             (Role::Active, _) => {
-                // Its str0m knows the candidates.
+                // With an offer, str0m knows the candidates.
                 let nonce = self.rng.next_u64();
                 self.paths.trust(now, pair, nonce);
             }
@@ -848,7 +848,7 @@ impl Peer {
     }
 }
 
-/// Characters of ICE credentials (RFC 8839 §5.4): 24 of them carry 144 bits.
+/// The characters of ICE credentials (RFC 8839 §5.4); 24 of them carry 144 bits.
 fn ice_password(rng: &mut ChaCha20Rng) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     (0..24).map(|_| char::from(ALPHABET[(rng.next_u32() >> 26) as usize])).collect()
@@ -856,7 +856,7 @@ fn ice_password(rng: &mut ChaCha20Rng) -> String {
 
 #[cfg(test)]
 impl Peer {
-    /// Sends chunks as no lane would; `tag` is that of the association unless another is given.
+    /// Sends chunks that no lane would. `tag` defaults to that of the association.
     pub(crate) fn send_chunks(&mut self, now: Instant, tag: Option<u32>, chunks: &[u8], outbox: &mut Outbox) {
         let packet = self.lane.hostile_packet(tag, chunks);
         self.send_packet(now, &packet, outbox);

@@ -1,4 +1,4 @@
-//! Datagrams that wait to be sent.
+//! Datagrams waiting to be sent.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -11,26 +11,26 @@ pub struct LocalId(pub u16);
 /// A datagram to send.
 #[derive(Debug)]
 pub struct Transmit<'a> {
-    /// From which local address.
+    /// The local address to send from.
     pub local: LocalId,
-    /// Where to.
+    /// The address to send to.
     pub destination: SocketAddr,
-    /// Its payload.
+    /// The UDP payload.
     pub bytes: &'a [u8],
 }
 
-/// Datagrams of any number of peers that wait to be polled, in order: one buffer for all of them, which empties when
-/// the last is gone.
+/// Datagrams of any number of peers, waiting to be polled in order. All share one buffer, which is cleared when the
+/// last is taken.
 #[derive(Default)]
 pub struct Outbox {
     bytes: Vec<u8>,
-    /// Where a packet is written before it is encrypted; kept for its capacity.
+    /// The buffer for packets before encryption; kept for its capacity.
     pub(super) packet: Vec<u8>,
     waiting: VecDeque<(LocalId, SocketAddr, Range<usize>)>,
 }
 
 impl Outbox {
-    /// The next datagram. Lent until the next call.
+    /// Returns the next datagram, valid until the next call.
     pub fn poll(&mut self) -> Option<Transmit<'_>> {
         let (local, destination, range) = self.waiting.pop_front()?;
         Some(Transmit { local, destination, bytes: &self.bytes[range] })

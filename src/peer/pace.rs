@@ -1,66 +1,66 @@
-//! How often a peer is sent to: back-off without a congestion window.
+//! Congestion back-off without a congestion window.
 //!
-//! The lane never queues, so it can't slow down by waiting; it slows down by leaving out whole ticks. A peer whose path
-//! is congested gets every 2nd of the ticks that have something for it, then every 4th, with what is newest then: of
-//! those with a state and of those with events alike, whatever the game's rhythm is. What the path can carry shows in
-//! the SACKs (RFC 9260 §3.3.4), by two signs:
+//! The lane never queues, so it cannot slow down by waiting; it leaves out whole ticks. A peer with a congested path
+//! gets every 2nd of the ticks with anything to send, then every 4th, each with the newest data; ticks with a state and
+//! ticks with only events are counted separately, so that any rhythm of the game works. SACKs (RFC 9260 §3.3.4) show
+//! congestion by two signs:
 //!
-//! - **Delay that rises.** A link with a deep queue doesn't lose, it delays, and what it delays is stale when it comes.
-//!   The least round trip of half a second is compared with the least of the last minutes: the least, because radio
-//!   links delay single packets at random, but a queue delays all. More than 100 ms above it (more where single packets
-//!   vary by more), and more than half of it, is a queue, unless it is shrinking by itself already. A queue that
-//!   somebody else keeps full for minutes passes for a longer path in the end, up to the delay that no path has.
-//! - **Loss that isn't the radio's.** A game must play on at 20 % of random loss, and backing off would not cure that.
-//!   Above 35 %, and by more than chance is likely to make of 20 %, it is a short queue that overflows.
+//! - **Rising delay.** A link with a deep queue does not lose packets but delays them, and delayed data is stale. The
+//!   minimum round trip of half a second is compared with the minimum of the last minutes: minimums, because radio
+//!   links delay single packets at random, but a queue delays all. A difference of more than 100 ms (more if single
+//!   packets vary by more) and of more than half of the minimum is a queue, unless it is already shrinking. A queue
+//!   that other traffic keeps full for minutes counts as a longer path in the end, up to a delay that no path has.
+//! - **Heavy loss.** A game must continue at 20 % random loss, which back-off would not cure. Loss above 35 %, and
+//!   significantly above 20 %, comes from the overflow of a short queue.
 //!
-//! When neither has been seen for some seconds the next step up is tried; a try that fails doubles the wait before the
-//! next, so that a path which never carries the full rate is not overloaded every few seconds. A peer of which nothing
-//! is heard gets every 2nd tick, which finds the end of an outage within two ticks, and from its first packet on
-//! everything: an outage says nothing about what the path carries after it.
+//! After some seconds without either sign the next higher rate is tried. A failed attempt doubles the wait before the
+//! next, so that a path that never carries the full rate is not overloaded every few seconds. A peer from which nothing
+//! is received gets every 2nd tick, which detects the end of an outage within two ticks. After its first packet it gets
+//! every tick: an outage is no evidence of congestion.
 //!
-//! Halving and quartering is a coarse AIMD (RFC 8085 §3.1 asks applications without a congestion controller of their
-//! own for as much); above it stands the cap of [`limits::DOWNLINK_BYTES_PER_SECOND`].
+//! Halving and quartering is a coarse AIMD, as RFC 8085 §3.1 requires of applications without their own congestion
+//! controller. The upper limit is [`limits::DOWNLINK_BYTES_PER_SECOND`].
 
 use std::time::{Duration, Instant};
 
 use crate::limits;
 
-/// Datagrams whose time of sending is remembered: a second at 30 Hz with four parts each.
+/// Datagrams whose send time is remembered: a second at 30 Hz with four parts each.
 const REMEMBERED: usize = 128;
-/// A hole in what the peer has acknowledged may be reordering; once it is this old it is a loss. With none, packets
-/// that were only reordered would be given up and die at the receiver.
+/// A gap in the acknowledgements may be due to reordering; past this age it is a loss. With a shorter time, packets
+/// that were only reordered would be abandoned and dropped by the receiver.
 const REORDERING_TSNS: u32 = 8;
-/// Nothing heard for so long is an outage. Pings, each a second, are answered.
+/// An outage: nothing received for this time, although pings are answered every second.
 const SILENCE: Duration = Duration::from_millis(1_500);
-/// Time over which the least round trip is taken.
+/// The period of the minimum round trip.
 const WINDOW: Duration = Duration::from_millis(500);
-/// Fewer round trips than these say little; the window goes on.
+/// Fewer round trips are not representative; the period continues.
 const WINDOW_SAMPLES: u32 = 4;
-/// How far above its least the round trip may rise.
+/// The allowed increase of the round trip above its minimum.
 const RISE: Duration = Duration::from_millis(100);
-/// How far where single packets vary: four times their variation (as RFC 6298 §2 has it), but no further than this, or
-/// a queue that grows fast would pass for variation.
+/// The allowed increase if single packets vary: four times their variation (as in RFC 6298 §2), but at most this, or a
+/// quickly growing queue would count as variation.
 const RISE_JITTERY_MAX: Duration = Duration::from_millis(250);
-/// How long a least round trip counts, to twice this: a phone that moves may get a longer path for good.
+/// How long a minimum round trip is valid, up to twice this time: a moving phone may get a longer path for good.
 const BASE_PERIOD: Duration = Duration::from_mins(1);
-/// A receiver delays a SACK for one packet alone by up to this (RFC 9260 §6.2).
+/// The maximum delay of a SACK for a single packet (RFC 9260 §6.2).
 const DELAYED_SACK: Duration = Duration::from_millis(200);
-/// Time over which losses are added up; they count for twice this, for the loss that is not so heavy.
+/// The period over which losses are counted; for moderate loss, two periods.
 const LOSS_PERIOD: Duration = Duration::from_secs(2);
-/// No step down follows another before its effect can be seen.
+/// The minimum time between two steps down, to see the effect of the first.
 const SETTLE: Duration = Duration::from_secs(1);
-/// Time without a sign of congestion before a step up is tried, and the most that failed tries make of it.
+/// The time without congestion before a step up, and its maximum after failed attempts.
 const HOLD: Duration = Duration::from_secs(4);
 const HOLD_MAX: Duration = Duration::from_secs(32);
-/// No path without a queue is longer: the longest go by satellite. A download keeps a deep queue full for longer than
-/// any least round trip counts.
+/// The longest possible path without a queue, by satellite. A download keeps a deep queue full for longer than a
+/// minimum round trip is valid.
 const BASE_MAX: Duration = Duration::from_millis(750);
 
-/// What a SACK says: everything up to `cumulative`, and the blocks of `gaps` beyond it.
+/// The content of a SACK: all TSNs up to `cumulative`, and the blocks of `gaps` beyond it.
 #[derive(Clone, Copy)]
 pub(super) struct Acknowledged<'a> {
     pub(super) cumulative: u32,
-    /// Start and end, each an offset of 16 bits from `cumulative`.
+    /// Start and end, 16-bit offsets from `cumulative`.
     pub(super) gaps: &'a [[u8; 4]],
 }
 
@@ -73,7 +73,7 @@ impl Acknowledged<'_> {
         self.cumulative.wrapping_add(self.blocks().map(|(_, end)| end).max().unwrap_or(0))
     }
 
-    /// Of the numbers after `from` up to `to`, those that have arrived.
+    /// Returns which TSNs after `from` up to `to` have arrived.
     fn arrived(&self, from: u32, to: u32) -> u32 {
         // As distances from `from`, so that nothing wraps.
         let (cumulative, to) = (self.cumulative.wrapping_sub(from).cast_signed(), to.wrapping_sub(from).cast_signed());
@@ -87,7 +87,7 @@ impl Acknowledged<'_> {
     }
 }
 
-/// Datagrams that were sent, and of those the ones that didn't arrive.
+/// Counters of datagrams sent and lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Losses {
     pub(super) sent: u32,
@@ -95,7 +95,7 @@ pub(super) struct Losses {
 }
 
 impl Losses {
-    /// Above 35 %, and above 20 % by more than 5.3 standard deviations.
+    /// Above 35 %, and more than 5.3 standard deviations above 20 %.
     fn are_congestion(self) -> bool {
         let (sent, lost) = (f64::from(self.sent), f64::from(self.lost));
         lost > 0.35 * sent && lost - 0.2 * sent > 5.3 * (0.2 * 0.8 * sent).sqrt()
@@ -115,7 +115,7 @@ impl Losses {
     }
 }
 
-/// A round trip, smoothed as in RFC 6298 §2.
+/// A smoothed round-trip time (RFC 6298 §2).
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RoundTrip {
     smoothed: Option<Duration>,
@@ -136,7 +136,7 @@ impl RoundTrip {
         }
     }
 
-    /// 0 until it is measured.
+    /// 0 until measured.
     pub(crate) fn smoothed_us(&self) -> u32 {
         micros(self.smoothed.unwrap_or_default())
     }
@@ -150,7 +150,7 @@ fn micros(time: Duration) -> u32 {
     u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
 }
 
-/// The least round trip of the window that runs.
+/// The minimum round trip of the current period.
 #[derive(Clone, Copy)]
 struct Window {
     ends: Instant,
@@ -166,24 +166,24 @@ impl Window {
 
 pub(super) struct Pace {
     epoch: Instant,
-    /// By TSN, in microseconds since the epoch, which wrap.
+    /// By TSN, in microseconds since the epoch, wrapping.
     sent_at: [u32; REMEMBERED],
     newest_sent: u32,
     highest_acknowledged: u32,
-    /// Up to here it is known what arrived.
+    /// The newest TSN whose fate is known.
     resolved: u32,
-    /// Unless something is heard before.
+    /// Unless something is received before.
     silent_after: Instant,
-    /// Of single packets: a SACK that rides on the peer's next message has waited for it.
+    /// Of single packets, including the time that a SACK waits for the peer's next message.
     samples: RoundTrip,
-    /// Of the least of each window, where a SACK hardly waited.
+    /// Of the minimum of each period, in which a SACK hardly waited.
     round_trip: RoundTrip,
     window: Window,
     previous_least: Duration,
-    /// The least of this period and of the one before.
+    /// The minimum of this period and the previous one.
     base: [Duration; 2],
     base_began: Instant,
-    /// Of this period and of the one before.
+    /// Of this period and the previous one.
     losses: [Losses; 2],
     losses_began: Instant,
     reported: Losses,
@@ -196,7 +196,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// `newest_sent` comes before the first TSN.
+    /// `newest_sent` is the number before the first TSN.
     pub(super) fn new(now: Instant, newest_sent: u32) -> Pace {
         Pace {
             epoch: now,
@@ -223,7 +223,7 @@ impl Pace {
         }
     }
 
-    /// The peer is elsewhere now, where nothing is known of the path.
+    /// Resets the path's measurements: the peer has moved to another path.
     pub(super) fn handle_new_path(&mut self, now: Instant) {
         let (epoch, sent_at, reported, turns) = (self.epoch, self.sent_at, self.reported, self.turns);
         *self = Pace { epoch, sent_at, reported, turns, ..Pace::new(now, self.newest_sent) };
@@ -233,22 +233,22 @@ impl Pace {
         self.highest_acknowledged
     }
 
-    /// Smoothed; 0 until it is measured.
+    /// The smoothed round trip; 0 until measured.
     pub(super) fn round_trip(&self) -> Duration {
         Duration::from_micros(self.round_trip_us().into())
     }
 
-    /// Smoothed, in microseconds; 0 until it is measured.
+    /// The smoothed round trip in microseconds; 0 until measured.
     pub(super) fn round_trip_us(&self) -> u32 {
         if self.round_trip.smoothed.is_some() { self.round_trip.smoothed_us() } else { self.samples.smoothed_us() }
     }
 
-    /// Of single packets, in microseconds.
+    /// The variation of single packets in microseconds.
     pub(super) fn variation_us(&self) -> u32 {
         self.samples.variation_us()
     }
 
-    /// What has been found out since this was last asked.
+    /// Returns the counters since the last call.
     pub(super) fn take_losses(&mut self) -> Losses {
         std::mem::take(&mut self.reported)
     }
@@ -258,20 +258,20 @@ impl Pace {
         self.sent_at[tsn as usize % REMEMBERED] = self.micros(now);
     }
 
-    /// Anything has come from the peer.
+    /// Records that anything was received.
     pub(super) fn handle_heard(&mut self, now: Instant) {
         if now > self.silent_after {
             self.interval = 1;
             self.hold = HOLD;
-            // What the outage swallowed was not lost to congestion.
+            // Losses of an outage are no evidence of congestion.
             self.resolved = self.newest_sent;
             self.start_over(now);
         }
         self.silent_after = now + SILENCE;
     }
 
-    /// Takes a SACK that is not older than the last. Where it shows a hole too old for reordering, the TSN up to which
-    /// the peer need not wait any more.
+    /// Handles a SACK that is not older than the last. If it has a gap too old for reordering, returns the TSN up to
+    /// which the peer need not wait any more.
     pub(super) fn handle_acknowledged(&mut self, now: Instant, acknowledged: Acknowledged<'_>) -> Option<u32> {
         let highest = acknowledged.highest();
         if is_newer(highest, self.newest_sent) {
@@ -292,7 +292,7 @@ impl Pace {
         is_newer(settled, acknowledged.cumulative).then_some(settled)
     }
 
-    /// Whether the peer gets what this tick has to say.
+    /// Returns whether this tick should be sent.
     pub(super) fn takes_tick(&mut self, now: Instant, tick: u32, is_state: bool) -> bool {
         if now >= self.window.ends {
             self.judge(now);
@@ -310,7 +310,7 @@ impl Pace {
 
     fn measure(&mut self, now: Instant, tsn: u32) {
         let newer = self.newest_sent.wrapping_sub(tsn);
-        // The time of the next one, too, must not have been written over.
+        // The send time of the next one must not have been overwritten either.
         if newer as usize >= REMEMBERED {
             return;
         }
@@ -324,7 +324,7 @@ impl Pace {
                 Duration::from_micros(next.wrapping_sub(sent_at).into())
             }
         };
-        // What was waited for may have been the receiver's timer; short samples are right all the same.
+        // The wait may have been the receiver's SACK timer; short samples are correct anyway.
         if alone_for >= DELAYED_SACK && sample > self.base() {
             return;
         }
@@ -339,7 +339,7 @@ impl Pace {
     fn judge(&mut self, now: Instant) {
         let window = self.window;
         let measured = window.samples >= WINDOW_SAMPLES;
-        // Who is sent little answers little, and is not what congests the path.
+        // A peer that is sent little acknowledges little, and does not congest the path.
         let is_calm = measured || now >= window.ends + WINDOW * 3;
         let mut is_rising = false;
         if measured {
@@ -377,7 +377,7 @@ impl Pace {
         if now < self.settled {
             return;
         }
-        // A try that failed; one that held for long was right when it was made.
+        // A failed attempt; one that lasted was right when it was made.
         let failed = self.raised.take().is_some_and(|raised| now - raised < self.hold.max(HOLD) * 2);
         self.hold = if failed { (self.hold * 2).min(HOLD_MAX) } else { HOLD };
         self.interval = (self.interval * 2).min(limits::BACKOFF_INTERVAL);
@@ -392,7 +392,7 @@ impl Pace {
         self.start_over(now);
     }
 
-    /// What was seen at another rate says nothing about this one.
+    /// Measurements at another rate do not apply to this one.
     fn start_over(&mut self, now: Instant) {
         self.window = Window::new(now);
         self.losses = [Losses::default(); 2];
@@ -401,15 +401,15 @@ impl Pace {
     }
 }
 
-/// Which ticks a peer gets whose path doesn't carry all of them.
+/// The selection of ticks for a congested path.
 #[derive(Clone, Copy)]
 struct Turns {
     /// Peers that slow down together get different ticks.
     spread: u32,
     tick: Option<u32>,
-    /// Whether anything of that tick was taken; `None` before there was anything.
+    /// Whether anything of that tick was sent; `None` if there was nothing yet.
     takes: Option<bool>,
-    /// Ticks with events alone, and ticks with a state: those since the last that was taken.
+    /// Ticks with only events, and ticks with a state, since the last that was sent.
     waits: [u32; 2],
     is_counted: [bool; 2],
 }
@@ -423,8 +423,8 @@ impl Turns {
         self.waits = [self.spread % limits::BACKOFF_INTERVAL; 2];
     }
 
-    /// What a tick has to say goes or stays together, unless a state has waited for twice its time: in a game with
-    /// events each tick and a state each 2nd, the decisions might always fall on the others.
+    /// The state and events of a tick are sent or left out together, unless a state has waited for twice its interval:
+    /// with events in each tick and a state in each 2nd, the selected ticks might always be those without.
     fn takes(&mut self, tick: u32, interval: u32, is_state: bool) -> bool {
         if self.tick.replace(tick) != Some(tick) {
             self.takes = None;
@@ -447,7 +447,7 @@ impl Turns {
     }
 }
 
-/// Whether `a` comes after `b`, both counting mod 2³² (RFC 1982).
+/// Returns whether `a` comes after `b` in mod 2³² arithmetic (RFC 1982).
 pub(super) fn is_newer(a: u32, b: u32) -> bool {
     a.wrapping_sub(b).cast_signed() > 0
 }

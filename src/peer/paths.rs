@@ -1,17 +1,17 @@
-//! The paths to a peer: which are known, which of them is in use, and how much may go there.
+//! The paths to a peer: which are known, which is in use, and how much may be sent on each.
 //!
-//! A path is a local and a remote address together: who reaches the server by another of its addresses is on another
-//! path. The rules, for the answering end:
+//! A path is a pair of a local and a remote address; the same client at another address of the server is on another
+//! path. The rules for the answering end:
 //!
-//! - **Known** is a path over which an ICE check with the peer's password has come. A check counts on the path that
-//!   brought it first; a copy of it on another path counts for nothing.
-//! - **Proven** is a path that has returned a lane heartbeat with its random number in it, over itself. Until then it
-//!   gets at most [`limits::UNPROVEN_AMPLIFICATION`] times the bytes that came over it (as RFC 9000 §8 has it).
-//! - **In use** is the path that the lane was opened over, until another one that the peer sends over, or has nominated
-//!   (RFC 8445 §8.1.1), has proven itself. Until then the old one stays in use; afterwards it has proven nothing.
-//! - Of too many the oldest that has proven nothing is forgotten.
+//! - A path is **known** if an ICE check with the peer's password has arrived on it. A check counts for the path on
+//!   which it arrived first; copies on other paths are ignored.
+//! - A path is **proven** if it has returned a lane heartbeat with its random number. Until then it gets at most
+//!   [`limits::UNPROVEN_AMPLIFICATION`] times the bytes received on it (as in RFC 9000 §8).
+//! - **In use** is the path on which the lane was opened, until another path that the peer sends on, or has nominated
+//!   (RFC 8445 §8.1.1), is proven. The old path then becomes unproven.
+//! - If there are too many paths, the oldest unproven one is forgotten.
 //!
-//! The offering end has one path: the one that its str0m has chosen.
+//! The offering end has one path, the one that its str0m has chosen.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
@@ -24,18 +24,18 @@ use crate::limits;
 /// The two addresses of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Pair {
-    /// Ours.
+    /// The local address.
     pub local: LocalId,
-    /// The other end's.
+    /// The remote address.
     pub remote: SocketAddr,
 }
 
-/// The port that stands for the local address of number 0.
+/// The port that represents the local address with number 0.
 const STAND_IN_PORT: u16 = 1024;
 
 impl Pair {
-    /// str0m knows local addresses by number only: one address of a documentation range (RFC 5737, RFC 3849) stands for
-    /// each, so that it makes no difference to ICE by which of its names the server was reached.
+    /// Returns the address that represents the local address for str0m, from a documentation range (RFC 5737, RFC
+    /// 3849): ICE must not depend on which of the server's addresses was used.
     pub(super) fn stand_in(self) -> SocketAddr {
         let port = STAND_IN_PORT + self.local.0;
         match self.remote {
@@ -44,7 +44,7 @@ impl Pair {
         }
     }
 
-    /// The path that str0m sends over, by what stands for its local address.
+    /// Returns the path on which str0m sends, from the representation of its local address.
     pub(super) fn of(stand_in: SocketAddr, remote: SocketAddr) -> Pair {
         Pair { local: LocalId(stand_in.port().saturating_sub(STAND_IN_PORT)), remote }
     }
@@ -52,13 +52,13 @@ impl Pair {
 
 struct Known {
     pair: Pair,
-    /// When an ICE check came over it last.
+    /// When the last ICE check arrived on it.
     checked_at: Instant,
     received_bytes: u64,
     sent_bytes: u64,
     nonce: u64,
     is_proven: bool,
-    /// What ICE knows the remote address as.
+    /// The remote address as an ICE candidate.
     candidate: Option<Candidate>,
 }
 
@@ -68,32 +68,32 @@ impl Known {
     }
 }
 
-/// A path that is to prove itself, and by which number.
+/// A path to be proven, and the random number for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Asked {
     pub(super) pair: Pair,
     pub(super) nonce: u64,
 }
 
-/// What an answer to a heartbeat was.
+/// What the answer to a heartbeat proves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Proof {
-    /// Of nothing: a number that was not asked for, or not over this path.
+    /// Nothing: the number is unknown, or came on another path.
     None,
-    /// Of a path that is not in use, or was proven before.
+    /// A path that is not in use or was already proven.
     Answer,
-    /// Of the path to which the peer has moved by it.
+    /// The path to which the peer has now moved.
     Move,
 }
 
 pub(super) struct Paths {
     known: Vec<Known>,
     current: Option<Pair>,
-    /// The path that is in use once it has proven itself.
+    /// The path that will be in use once it is proven.
     challenger: Option<Pair>,
-    /// Remote addresses that were ever known.
+    /// The number of remote addresses ever known.
     introductions: u16,
-    /// The newest checks, by the first half of their transaction's id, and the path that brought each first.
+    /// The newest checks, by the first half of their transaction ID, and the path on which each arrived first.
     checks: Vec<(u64, Pair)>,
     next_check: usize,
 }
@@ -134,23 +134,23 @@ impl Paths {
         self.known.iter().any(|known| known.pair.remote == remote)
     }
 
-    /// When a check came last over a path that is proven.
+    /// Returns when the last check arrived on a path, if it is proven.
     pub(super) fn proven_at(&self, pair: Pair) -> Option<Instant> {
         self.get(pair).filter(|known| known.is_proven).map(|known| known.checked_at)
     }
 
-    /// Counts bytes that came; `false` where the path is unknown.
+    /// Counts received bytes. Returns `false` if the path is unknown.
     pub(super) fn handle_received(&mut self, pair: Pair, bytes: usize) -> bool {
         let known = self.get_mut(pair);
         known.map(|known| known.received_bytes += bytes as u64).is_some()
     }
 
-    /// Whether so many bytes may go over the path in use.
+    /// Returns whether `bytes` may be sent on the path in use.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
         self.current.and_then(|pair| self.get(pair)).is_some_and(|known| known.has_room(bytes))
     }
 
-    /// Counts bytes that are to go over a path; `None` where it is unknown, `false` where they are too many.
+    /// Counts bytes to send. Returns `None` if the path is unknown, `false` if they exceed its limit.
     pub(super) fn handle_sent(&mut self, pair: Pair, bytes: usize) -> Option<bool> {
         let known = self.get_mut(pair)?;
         let has_room = known.has_room(bytes);
@@ -158,7 +158,7 @@ impl Paths {
         Some(has_room)
     }
 
-    /// Notes a check that came over a path; `false` if it is a copy of one that came over another.
+    /// Records a check. Returns `false` if it is a copy of one on another path.
     pub(super) fn handle_check(&mut self, now: Instant, pair: Pair, transaction: u64) -> bool {
         if let Some(&(_, first)) = self.checks.iter().find(|&&(of, _)| of == transaction) {
             return first == pair;
@@ -175,8 +175,8 @@ impl Paths {
         true
     }
 
-    /// The number of the remote address among those that were ever known, where it is to be told to ICE; `None` where
-    /// there have been too many.
+    /// Returns the number of the remote address among all ever known, if ICE has to be told; `None` if there were too
+    /// many.
     pub(super) fn number_remote(&mut self, remote: SocketAddr) -> Option<Option<u16>> {
         if self.knows_remote(remote) {
             return Some(None);
@@ -188,7 +188,7 @@ impl Paths {
         Some(Some(self.introductions))
     }
 
-    /// Adds a path. The candidate that ICE need not know any more, where another path had to be forgotten for it.
+    /// Adds a path. Returns the candidate to remove from ICE, if another path had to be forgotten.
     pub(super) fn introduce(
         &mut self,
         now: Instant,
@@ -220,13 +220,13 @@ impl Paths {
         candidate.filter(|_| !self.knows_remote(pair.remote))
     }
 
-    /// The path in use, as long as it has not been chosen by proof.
+    /// Sets the path in use, unless one has been proven.
     pub(super) fn choose(&mut self, pair: Pair) {
         self.current = Some(pair);
         self.challenger = self.challenger.filter(|&challenger| challenger != pair);
     }
 
-    /// The one path of the offering end, which trusts whoever answers.
+    /// Sets the only path of the offering end, which trusts the answering end.
     pub(super) fn trust(&mut self, now: Instant, pair: Pair, nonce: u64) {
         if self.current == Some(pair) {
             return;
@@ -237,27 +237,27 @@ impl Paths {
         self.known.iter_mut().for_each(|known| known.is_proven = true);
     }
 
-    /// The peer wants to be reached over this path, or sends over it: it is to prove itself. `true` if it is another
-    /// than before.
+    /// Requires a path to be proven, because the peer sends on it or nominated it. Returns `true` if it is another than
+    /// before.
     pub(super) fn challenge(&mut self, pair: Pair) -> bool {
         let is_other = self.current.is_some_and(|current| current != pair) && self.is_known(pair);
         is_other && self.challenger.replace(pair) != Some(pair)
     }
 
-    /// The path that is to prove itself next.
+    /// Returns the path to prove next.
     pub(super) fn unproven(&self) -> Option<Asked> {
         let known = self.challenger.or(self.current).and_then(|pair| self.get(pair))?;
         (!known.is_proven).then_some(Asked { pair: known.pair, nonce: known.nonce })
     }
 
-    /// The heartbeat that shows whether the path in use still delivers.
+    /// Returns the heartbeat that shows whether the path in use still delivers.
     pub(super) fn heartbeat(&self) -> Option<Asked> {
         let known = self.get(self.current?)?;
         Some(Asked { pair: known.pair, nonce: known.nonce })
     }
 
-    /// Takes the answer to a heartbeat that came over a path. `fresh` is the number by which the path that is left, if
-    /// there is a move, can prove itself again.
+    /// Handles the answer to a heartbeat. `fresh` is the random number for proving the previous path again if the peer
+    /// moves.
     pub(super) fn prove(&mut self, pair: Pair, nonce: u64, fresh: u64) -> Proof {
         let Some(known) = self.get_mut(pair).filter(|known| known.nonce == nonce) else { return Proof::None };
         known.is_proven = true;

@@ -5,21 +5,21 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::limits;
 
-/// What one end tells the other.
+/// The content of a session description.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Description {
-    /// Name of the media section, to be repeated in the answer.
+    /// The name of the media section, repeated in the answer.
     pub(crate) mid: Option<String>,
     /// ICE credentials (RFC 8445 §5.3).
     pub(crate) ufrag: String,
     pub(crate) password: String,
-    /// SHA-256 of the certificate (RFC 8122 §5).
+    /// The SHA-256 fingerprint of the certificate (RFC 8122 §5).
     pub(crate) fingerprint: [u8; 32],
-    /// Role in the DTLS handshake (RFC 5763 §5).
+    /// The role in the DTLS handshake (RFC 5763 §5).
     pub(crate) setup: Setup,
-    /// RFC 8841 §5.
+    /// The SCTP port (RFC 8841 §5).
     pub(crate) sctp_port: u16,
-    /// UDP host candidates; others are passed over.
+    /// The UDP host candidates; others are ignored.
     pub(crate) candidates: Vec<SocketAddr>,
 }
 
@@ -30,7 +30,7 @@ pub(crate) enum Setup {
     Passive,
 }
 
-/// Why a description can't be used: a sentence.
+/// The reason why a description can't be used, as a sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SdpError(pub(crate) &'static str);
 
@@ -42,7 +42,7 @@ impl fmt::Display for SdpError {
 
 impl std::error::Error for SdpError {}
 
-/// The port that every browser offers.
+/// The port that all browsers offer.
 const SCTP_PORT: u16 = 5000;
 
 impl Description {
@@ -111,10 +111,10 @@ impl Description {
         })
     }
 
-    /// The SDP of this description; that of an ICE-lite answerer where it is passive.
+    /// Returns the SDP of this description; if it is passive, as an ICE-lite answer.
     pub(crate) fn to_sdp(&self, session: u64) -> String {
         let mut sdp = String::with_capacity(1024);
-        // An sdp is made of lines; writing them into a string can't fail.
+        // Writing to a string can't fail.
         let _ = self.write(&mut sdp, session);
         sdp
     }
@@ -155,7 +155,7 @@ impl Description {
     }
 }
 
-/// RFC 8839 §5.4.
+/// Characters of ICE credentials (RFC 8839 §5.4).
 fn is_ice_char(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/'
 }
@@ -178,13 +178,13 @@ fn parse_sha256(value: &str) -> Option<[u8; 32]> {
     bytes.next().is_none().then_some(fingerprint)
 }
 
-/// The UDP host candidates of an SDP, or of its attributes alone; as many as anybody may advertise.
+/// Returns the UDP host candidates of an SDP, or of its attributes alone, up to the limit of candidates.
 pub(crate) fn host_candidates(sdp: &str) -> impl Iterator<Item = SocketAddr> {
     let candidates = sdp.lines().filter_map(|line| line.strip_prefix("a=candidate:")).filter_map(parse_candidate);
     candidates.take(limits::CANDIDATES_ADVERTISED)
 }
 
-/// RFC 8839 §5.1. A name (mDNS) is no address: that peer is learnt from its checks.
+/// Parses a candidate (RFC 8839 §5.1). mDNS names are ignored: the address of such a peer is learnt from its checks.
 fn parse_candidate(value: &str) -> Option<SocketAddr> {
     let mut fields = value.split(' ');
     let (_foundation, component, transport, _priority) =
@@ -356,7 +356,7 @@ mod tests {
                 let spoiled = format!("{key}{value}");
                 lines[at] = &spoiled;
                 if let Ok(description) = Description::parse(&lines.join("\r\n")) {
-                    // Whatever was let through can be repeated without breaking out of its line.
+                    // An accepted description can be repeated without breaking its line.
                     let again = Description::parse(&description.to_sdp(1));
                     prop_assert_eq!(again, Ok(description));
                 }

@@ -1,6 +1,6 @@
-//! How much the other end may send, once DTLS has told that it is the other end which sends.
+//! The rate limit for packets of the other end, after DTLS has authenticated them.
 //!
-//! Packets that only claim to come from there don't count, or anybody could get a peer closed.
+//! Unauthenticated packets do not count, or anybody could cause a peer to be closed.
 
 use std::time::Instant;
 
@@ -22,7 +22,7 @@ impl Uplink {
         }
     }
 
-    /// Whether a packet is taken; one that isn't is counted.
+    /// Returns whether a packet is within the limit; otherwise counts it.
     pub(super) fn takes(&mut self, now: Instant, packet: &[u8]) -> bool {
         let is_few = self.packets.take(now);
         let is_little = self.bytes.take_many(now, u32::try_from(packet.len()).unwrap_or(u32::MAX));
@@ -30,18 +30,18 @@ impl Uplink {
         is_few && is_little
     }
 
-    /// A message goes to the other end, which may acknowledge it on top of all else (RFC 9260 §6.2).
+    /// Raises the limit for a message sent to the other end, which may acknowledge it (RFC 9260 §6.2).
     pub(super) fn handle_sent(&mut self) {
         self.packets.grant(1);
         self.bytes.grant(limits::ACKNOWLEDGEMENT_BYTES);
     }
 
-    /// Packets that were not taken.
+    /// Returns the number of packets past the limit.
     pub(super) fn excess(&self) -> u64 {
         self.excess
     }
 
-    /// Whether so many came that it is no accident.
+    /// Returns whether the limit is exceeded so far that the peer is to be closed.
     pub(super) fn is_flooded(&self) -> bool {
         self.packets.is_flooded() || self.bytes.is_flooded()
     }
@@ -69,7 +69,7 @@ mod tests {
             if ms % u64::try_from(limits::INPUT_INTERVAL.as_millis()).unwrap() == 0 {
                 assert!(uplink.takes(now, &input), "the input at {ms} ms");
             }
-            // 3,000 messages a second go down, and each is acknowledged on its own.
+            // 3,000 messages per second to the peer, each acknowledged separately.
             for _ in 0..3 {
                 uplink.handle_sent();
                 assert!(uplink.takes(now, &acknowledgement), "an acknowledgement at {ms} ms");

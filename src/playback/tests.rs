@@ -225,7 +225,7 @@ fn it_pauses_seeks_and_changes_its_speed() {
     sim.run(SECOND);
     let end = status(&sim, bar);
     assert!(end.paused && end.tick == end.last && end.tick > 175, "{end:?}");
-    assert_eq!(end.end.as_deref(), Some("The room was closed here."));
+    assert_eq!(end.end.as_deref(), Some("The room closed at this point."));
     assert_eq!(end.differs, None);
     control(&mut sim, bar, json!("play"));
     let again = status(&sim, bar);
@@ -365,13 +365,13 @@ fn it_stops_where_the_recording_does_and_says_why() {
         Ok(Arena::new(room))
     }
     let recorded = arena().bytes;
-    check(recorded, game, 175..190, "The room was closed here.");
-    check(&recorded[..recorded.len() / 2], game, 60..120, "breaks off");
+    check(recorded, game, 175..190, "The room closed at this point.");
+    check(&recorded[..recorded.len() / 2], game, 60..120, "is incomplete");
     let mut damaged = recorded.to_vec();
     damaged[recorded.len() / 2] ^= 1;
     check(&damaged, game, 60..120, "can't be read any further: at byte");
     let failed = record(|_| Ok(Moody { fails: true }), |_, _| {}).bytes;
-    check(failed, |_| Ok(Moody { fails: true }), 60..61, "The game failed here.");
+    check(failed, |_| Ok(Moody { fails: true }), 60..61, "The game failed at this point.");
 }
 
 #[test]
@@ -398,5 +398,5 @@ fn what_cannot_be_played_is_refused() {
         drop(crate::journal::Recorder::new(&Header::new::<Arena>(&info, 4, Duration::ZERO), sink));
         file.take()
     };
-    check(&nobody, "nobody came in while this was recorded");
+    check(&nobody, "no player joins in the recording");
 }

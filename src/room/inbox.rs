@@ -1,8 +1,8 @@
-//! What players have sent and the game has yet to get.
+//! Messages of players that wait for the next tick.
 //!
-//! Each tick takes a batch: of each player at most [`PerTick::inputs`] and [`PerTick::commands`], of all players
-//! together at most so many bytes. Where more waits, the players share those bytes by deficit round robin (Shreedhar
-//! and Varghese, SIGCOMM 1995): a player with many or long messages delays their own and not those of others.
+//! Each tick takes a batch: at most [`PerTick::inputs`] and [`PerTick::commands`] per player, and a limited number of
+//! bytes in all. If more is waiting, the players share those bytes by deficit round robin (Shreedhar and Varghese,
+//! SIGCOMM 1995): a player with many or long messages delays only their own.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,7 +10,7 @@ use crate::game::{Game, Incoming, PlayerId};
 use crate::limits::{self, PerTick};
 use crate::wire::msgpack;
 
-/// A message of a player, as one msgpack value.
+/// A player's message: one msgpack value.
 pub(super) enum Message {
     Input { number: u32, value: Vec<u8> },
     Command { value: Vec<u8> },
@@ -18,7 +18,7 @@ pub(super) enum Message {
 
 impl Message {
     /// # Errors
-    /// Where the game's type can't hold it: the reason, in words.
+    /// The reason, if the value cannot be decoded as the game's type.
     pub(super) fn decode<G: Game>(&self, player: PlayerId) -> Result<Incoming<G>, String> {
         match self {
             Message::Input { value, .. } => msgpack::decode(value).map(|input| Incoming::Input { player, input }),
@@ -26,7 +26,7 @@ impl Message {
         }
     }
 
-    /// Bytes in the batch: those of the value and, of an input, what stands around it where it is fanned out.
+    /// Bytes in the batch: those of the value and, for an input, of its wrapping when fanned out.
     fn cost(&self, player: PlayerId) -> usize {
         match self {
             Message::Input { number, value } => msgpack::fanned_out_bytes(player.0, *number, value),
@@ -35,16 +35,16 @@ impl Message {
     }
 }
 
-/// A player has too many commands waiting.
+/// Too many commands of the player are waiting.
 pub(super) struct Flood;
 
-/// What waits of all players.
+/// The waiting messages of all players.
 pub(super) struct Inbox {
     per_tick: PerTick,
     players: BTreeMap<PlayerId, Queues>,
-    /// One for each message that waits, in order of arrival.
+    /// One for each waiting message, in order of arrival.
     arrivals: VecDeque<Arrival>,
-    /// Whose turn it is where not everything fits.
+    /// The player to serve first when not everything fits.
     input_turn: PlayerId,
     command_turn: PlayerId,
     dropped_inputs: u64,
@@ -67,20 +67,20 @@ enum Arrival {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Message>,
-    /// How many from the front the batch takes.
+    /// Messages at the front that the next batch takes.
     granted: usize,
-    /// Bytes that earlier turns have left over.
+    /// Bytes left over from earlier turns.
     deficit: usize,
 }
 
-/// What the turn of a player has come to.
+/// The result of a player's turn.
 #[derive(PartialEq)]
 enum Turn {
-    /// All that the player may send in this tick is granted.
+    /// Everything that the player may send in this tick is granted.
     Done,
     /// The rest waits for the player's next turn.
     Over,
-    /// The rest, and that of all others, waits for the next tick.
+    /// The rest, and that of all other players, waits for the next tick.
     Full,
 }
 
@@ -96,12 +96,12 @@ impl Inbox {
         }
     }
 
-    /// From now on messages of this player are taken.
+    /// Starts accepting messages of this player.
     pub(super) fn open(&mut self, player: PlayerId) {
         self.players.insert(player, Queues::default());
     }
 
-    /// From now on none are, and those that wait are gone.
+    /// Stops accepting messages of this player and discards those that wait.
     pub(super) fn close(&mut self, player: PlayerId) {
         self.players.remove(&player);
     }
@@ -115,12 +115,12 @@ impl Inbox {
         self.arrivals.clear();
     }
 
-    /// The newest input of a player that a batch has taken.
+    /// Returns the number of the player's newest input taken by a batch.
     pub(super) fn consumed(&self, player: PlayerId) -> u32 {
         self.players.get(&player).map_or(0, |queues| queues.consumed)
     }
 
-    /// Inputs past [`PerTick::input_backlog`], of which the oldest was dropped.
+    /// Returns the number of inputs dropped past [`PerTick::input_backlog`].
     pub(super) fn dropped_inputs(&self) -> u64 {
         self.dropped_inputs
     }
@@ -153,7 +153,7 @@ impl Inbox {
         Ok(())
     }
 
-    /// The next batch, in order of arrival; its inputs take at most `input_bytes` where they are fanned out.
+    /// Takes the next batch, in order of arrival. Its inputs take at most `input_bytes` when fanned out.
     pub(super) fn take(&mut self, input_bytes: usize) -> Vec<(PlayerId, Message)> {
         let mut batch = Vec::new();
         if self.arrivals.is_empty() {
@@ -186,18 +186,18 @@ impl Inbox {
     }
 }
 
-/// What a batch has for the messages of one kind.
+/// The capacity of a batch for messages of one kind.
 struct Share {
-    /// Of all players.
+    /// For all players together.
     bytes: usize,
-    /// Of each player.
+    /// For each player.
     messages: usize,
-    /// Bytes of a turn; no message is longer.
+    /// Bytes per turn; no message is longer.
     quantum: usize,
 }
 
 impl Share {
-    /// Grants each player in turn, beginning with `turn`. Whose turn it is in the next tick.
+    /// Grants each player in turn, beginning with `turn`. Returns the player to begin with in the next tick.
     fn grant(
         self,
         players: &mut BTreeMap<PlayerId, Queues>,
@@ -232,7 +232,7 @@ impl Queue {
     }
 
     fn take_turn(&mut self, player: PlayerId, left: &mut usize, share: &Share) -> Turn {
-        // A turn that the end of a tick has cut short goes on with what it had.
+        // A turn interrupted by the end of a tick continues with its remaining bytes.
         if self.waiting.get(self.granted).is_some_and(|message| message.cost(player) > self.deficit) {
             self.deficit += share.quantum;
         }

@@ -1,4 +1,4 @@
-//! A client of a simulation, and what it has seen.
+//! A client of a simulation, and what it has received.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -15,36 +15,36 @@ use crate::server::{Connect, ConnectionId};
 use crate::wire::msgpack;
 use crate::wire::signaling::RoomName;
 
-/// The first port of a client; each other address that it comes from has the next.
+/// The first port of a client; each further address has the next port.
 const PORT: u16 = 5_000;
 const PORTS: u64 = 60_000;
 
-/// One of a client's websockets.
+/// A websocket of a client.
 pub(super) struct Websocket {
     pub(super) up: Stream,
     pub(super) down: Stream,
-    /// One of its ends has closed it, or nobody will.
+    /// Closed by one of its ends, or never to be closed by either.
     pub(super) is_over: bool,
-    /// The client has dropped it and hears no more of it.
+    /// Dropped by the client, which no longer receives from it.
     pub(super) is_dropped: bool,
 }
 
-/// A client and what it has heard.
+/// A client and what it has received.
 pub struct SimulatedClient {
-    /// The client. What it is told directly is taken up when time passes next.
+    /// The client. The effects of calling it directly appear when time next passes.
     pub client: Client,
-    /// What happened, and how long after the simulation's beginning.
+    /// The events so far, with the time since the start of the simulation.
     pub events: Vec<(Duration, Event)>,
-    /// Signaling that arrived.
+    /// The signaling messages received.
     pub texts: Vec<serde_json::Value>,
-    /// Code and reason with which the server closed one of its websockets last; 1006 where it was killed.
+    /// The code and reason with which the server last closed a websocket of the client; 1006 if the server was killed.
     pub closed: Option<(u16, String)>,
     pub(super) up: Direction,
     pub(super) down: Direction,
-    /// One after the other; those before the last are given up.
+    /// In order; all but the last have been given up.
     pub(super) websockets: Vec<Websocket>,
     pub(super) room: Option<RoomName>,
-    /// Addresses of the server that none of its datagrams reach, and from which none reach it.
+    /// Addresses of the server that the client's datagrams do not reach, and from which none arrive.
     pub(super) unreachable: BTreeSet<LocalId>,
     pub(super) deadline: Option<Instant>,
     pub(super) check: Option<Datagram>,
@@ -52,7 +52,7 @@ pub struct SimulatedClient {
     seed: u64,
     round_trip: Duration,
     address: SocketAddr,
-    /// How often its address has changed, those of the nodes of its path not counted.
+    /// How often the address has changed, not counting the nodes of the path.
     rebound: u64,
 }
 
@@ -87,7 +87,7 @@ impl SimulatedClient {
         client
     }
 
-    /// Begins the next websocket: how the server is to know it.
+    /// Opens the next websocket and returns its connection ID.
     pub(super) fn open_websocket(&mut self) -> ConnectionId {
         let number = self.websockets.len();
         let stream = |way, like: &Direction| {
@@ -101,22 +101,22 @@ impl SimulatedClient {
         self.connection()
     }
 
-    /// Its newest websocket as the server sees it open.
+    /// Returns the newest websocket as the server sees it when it opens.
     pub(super) fn connect(&self) -> Connect {
         let remote = SocketAddr::new(self.address.ip(), 40_000);
         Connect { room: self.room.clone(), remote, local: SERVER.ip(), headers: Vec::new() }
     }
 
-    /// The connection that the server knows its newest websocket by.
+    /// Returns the connection ID of the newest websocket.
     ///
     /// # Panics
-    /// Never: there is one from the beginning.
+    /// Never: every client has a websocket.
     #[must_use]
     pub fn connection(&self) -> ConnectionId {
         self.id.connection(self.websockets.len() - 1)
     }
 
-    /// Ends the newest websocket without a close frame, where that is still to be done.
+    /// Ends the newest websocket without a close frame, unless it has ended.
     pub(super) fn drop_websocket(&mut self, now: Duration) {
         let websocket = self.websocket();
         if !std::mem::replace(&mut websocket.is_over, true) {
@@ -125,7 +125,7 @@ impl SimulatedClient {
         }
     }
 
-    /// The connections that the server knows, or knew, its websockets by: several where it came back, or tried to.
+    /// Returns the connection IDs of all its websockets so far: more than one if it reconnected, or tried to.
     pub fn connections(&self) -> impl DoubleEndedIterator<Item = ConnectionId> + use<> {
         let id = self.id;
         (0..self.websockets.len()).map(move |number| id.connection(number))
@@ -135,78 +135,78 @@ impl SimulatedClient {
         self.websockets.last_mut().expect("there is one from the beginning")
     }
 
-    /// Where its datagrams came from last, as the server saw it.
+    /// Returns the last source address of its datagrams as the server saw it.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The connectivity check that it sent last (RFC 8445 §7.2.4), and to which address of the server.
+    /// Returns the last ICE connectivity check it sent (RFC 8445 §7.2.4), and the address of the server it was sent to.
     #[must_use]
     pub fn last_check(&self) -> Option<(LocalId, &[u8])> {
         self.check.as_ref().map(|datagram| (datagram.local, &*datagram.bytes))
     }
 
-    /// Datagrams to the server.
+    /// Returns the traffic of datagrams to the server.
     #[must_use]
     pub fn up(&self) -> Traffic {
         self.up.traffic
     }
 
-    /// Datagrams from the server.
+    /// Returns the traffic of datagrams from the server.
     #[must_use]
     pub fn down(&self) -> Traffic {
         self.down.traffic
     }
 
-    /// Segments of its websockets to the server; those that are sent again count again.
+    /// Returns the traffic of websocket segments to the server. Retransmissions count.
     #[must_use]
     pub fn websocket_up(&self) -> Traffic {
         self.websockets.iter().map(|websocket| websocket.up.direction.traffic).sum()
     }
 
-    /// Segments of its websockets from the server; those that are sent again count again.
+    /// Returns the traffic of websocket segments from the server. Retransmissions count.
     #[must_use]
     pub fn websocket_down(&self) -> Traffic {
         self.websockets.iter().map(|websocket| websocket.down.direction.traffic).sum()
     }
 
-    /// When the oldest message was said that is still on its way over its newest websocket, in either direction; `None`
-    /// where all have arrived. What the server holds back until the websocket takes it doesn't count.
+    /// Returns when the oldest message still in transit on the newest websocket was sent, in either direction; `None`
+    /// if all have arrived. Messages that the server holds back until the websocket is writable do not count.
     #[must_use]
     pub fn websocket_waits_since(&self) -> Option<Duration> {
         let newest = self.websockets.last()?;
         [newest.up.oldest(), newest.down.oldest()].into_iter().flatten().min()
     }
 
-    /// The newest signaling reply or event of that name.
+    /// Returns the newest signaling reply or event with the name `action`.
     #[must_use]
     pub fn heard(&self, action: &str) -> Option<&serde_json::Value> {
         self.texts.iter().rev().find(|text| text["a"] == action)
     }
 
-    /// The states that it has seen, each with the tick that made it: of each tick at most one, newer and newer.
+    /// Returns the states received, each with its tick. Ticks increase strictly.
     ///
     /// # Panics
-    /// Where one is no `T`.
+    /// A state cannot be decoded as `T`.
     #[must_use]
     pub fn states<T: DeserializeOwned>(&self) -> Vec<(u32, T)> {
         self.raw_states().map(|(tick, value)| (tick, decode("state", tick, value))).collect()
     }
 
-    /// The newest state that it has seen.
+    /// Returns the newest state received.
     ///
     /// # Panics
-    /// Where it is no `T`.
+    /// It cannot be decoded as `T`.
     #[must_use]
     pub fn last_state<T: DeserializeOwned>(&self) -> Option<T> {
         self.raw_states().next_back().map(|(tick, value)| decode("state", tick, value))
     }
 
-    /// The game's events that it was told, on either lane, each with the tick that made it.
+    /// Returns the game's events received on either lane, each with its tick.
     ///
     /// # Panics
-    /// Where one is no `T`.
+    /// An event cannot be decoded as `T`.
     #[must_use]
     pub fn events_of<T: DeserializeOwned>(&self) -> Vec<(u32, T)> {
         let told = self.events.iter().filter_map(|(_, event)| match event {
@@ -235,7 +235,7 @@ impl SimulatedClient {
                 stream.round_trip = self.round_trip;
             }
         }
-        // A new path alone changes no address.
+        // A new path by itself does not change the address.
         self.rebound = 0;
         self.rebound = rebound.wrapping_sub(self.rebindings(now));
     }
@@ -255,7 +255,7 @@ impl SimulatedClient {
         self.address
     }
 
-    /// What its websockets have room for.
+    /// Returns the segments that its websockets can send now.
     pub(super) fn poll_segments(&mut self, now: Duration) -> Vec<Payload> {
         let mut segments = Vec::new();
         for (number, Websocket { up, down, .. }) in self.websockets.iter_mut().enumerate() {
@@ -270,7 +270,7 @@ fn decode<T: DeserializeOwned>(what: &str, tick: u32, value: &[u8]) -> T {
     let type_name = std::any::type_name::<T>();
     match msgpack::decode(value) {
         Ok(value) => value,
-        Err(error) => panic!("the {what} of tick {tick} is no {type_name}: {error}"),
+        Err(error) => panic!("the {what} of tick {tick} can't be decoded as {type_name}: {error}"),
     }
 }
 

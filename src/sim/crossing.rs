@@ -1,4 +1,4 @@
-//! What crosses the nodes of a path: datagrams, and the segments of a websocket's TCP.
+//! Packets on the nodes of a path: datagrams, and the TCP segments of a websocket.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
@@ -16,21 +16,21 @@ use crate::endpoint::LocalId;
 use crate::limits;
 use crate::server::{Config, Signal};
 
-/// Bytes that IPv4 and UDP put before a payload; nodes see them too (RFC 791 §3.1, RFC 768).
+/// Bytes of the IPv4 and UDP headers of a datagram, which nodes count too (RFC 791 §3.1, RFC 768).
 pub const DATAGRAM_HEADER_BYTES: usize = 20 + 8;
-/// Bytes that IPv4 and TCP put before a segment (RFC 791 §3.1, RFC 9293 §3.1).
+/// Bytes of the IPv4 and TCP headers of a segment (RFC 791 §3.1, RFC 9293 §3.1).
 const SEGMENT_HEADER_BYTES: usize = 20 + 20;
-/// Payload of a full segment, of a path that carries 1,500 bytes.
+/// Payload of a full segment on a path with an MTU of 1,500 bytes.
 const SEGMENT_BYTES: usize = 1_500 - SEGMENT_HEADER_BYTES;
-/// Bytes of one direction of a websocket that are under way at once; what is more waits. Linux begins with as much.
+/// Bytes in flight in one direction of a websocket, as much as Linux starts with; further data waits.
 const WINDOW_BYTES: usize = 16 * 1024;
-/// A segment that is lost goes again after a round trip and this, then after twice as long, and so on.
+/// A lost segment is retransmitted after a round trip and this time, then after twice as long, and so on.
 const RETRANSMIT: Duration = Duration::from_millis(200);
 const RETRANSMIT_MAX: Duration = Duration::from_secs(60);
 
-/// Words of one block of ChaCha: one crossing's random numbers, one per node.
+/// Words of one ChaCha block: the random numbers of one crossing, one per node.
 pub(super) const DRAWS: usize = 16;
-/// What crosses is numbered below this bit; those above tell copies and repetitions apart.
+/// Packets are numbered below this bit; the bits above distinguish copies and retransmissions.
 const NUMBER_BITS: u32 = 48;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,14 +39,14 @@ pub(super) enum Way {
     Down,
 }
 
-/// Datagrams, or the segments of a client's websocket of that number.
+/// Datagrams, or the segments of a client's websocket with this number.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Carries {
     Datagrams,
     Websocket(usize),
 }
 
-/// Whose random numbers are which. Server and clients are seeded from stream 0.
+/// Returns the random stream of a client's packets. Stream 0 seeds the server and the clients.
 fn stream(client: usize, way: Way, carries: Carries) -> u64 {
     let of_client = 2 * client as u64 + if way == Way::Up { 1 } else { 2 };
     let number = match carries {
@@ -56,14 +56,14 @@ fn stream(client: usize, way: Way, carries: Carries) -> u64 {
     of_client + (number << 32)
 }
 
-/// Datagrams or segments of one direction of a path.
+/// Counters of datagrams or segments in one direction of a path.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// How many were sent.
+    /// Packets sent.
     pub sent: u64,
-    /// How many arrived, copies that the network made included.
+    /// Packets delivered, including duplicates made by the network.
     pub delivered: u64,
-    /// Bytes that were sent, headers of IP and UDP or TCP included.
+    /// Bytes sent, including IP, UDP and TCP headers.
     pub sent_bytes: u64,
 }
 
@@ -117,18 +117,18 @@ impl Direction {
     }
 }
 
-/// The way that something has come.
+/// The position of a packet on its path.
 #[derive(Clone)]
 pub(super) struct Crossing {
     number: u64,
     bytes: usize,
-    /// As the path was when it was sent.
+    /// The nodes at the time of sending.
     nodes: Rc<[Node]>,
     passed: usize,
 }
 
 impl Crossing {
-    /// How many went before it.
+    /// Returns the number of packets sent before this one.
     fn place(&self) -> u64 {
         self.number & ((1 << NUMBER_BITS) - 1)
     }
@@ -137,8 +137,8 @@ impl Crossing {
         self.passed == self.nodes.len()
     }
 
-    /// Passes nodes up to the first that takes time. When it leaves that one, `None` if it is lost; and a copy for each
-    /// node that made it leave twice.
+    /// Passes nodes up to the first that takes time. Returns when the packet leaves it, `None` if it is lost, and a
+    /// copy for each node that duplicated it.
     pub(super) fn pass(&mut self, now: Duration, direction: &mut Direction) -> (Option<Duration>, Vec<Crossing>) {
         let mut copies = Vec::new();
         let mut at = now;
@@ -164,15 +164,15 @@ impl Crossing {
 #[derive(Clone)]
 pub(super) struct Datagram {
     pub(super) crossing: Crossing,
-    /// The server's address that it goes to or comes from.
+    /// The server's address of the datagram.
     pub(super) local: LocalId,
     pub(super) bytes: Rc<[u8]>,
 }
 
-/// What a websocket carries.
+/// The content of a websocket.
 pub(super) enum Said {
     Up(Message),
-    /// The answer to a ping with this payload, which browsers give by themselves.
+    /// The answer to a ping with this payload, which browsers send automatically.
     Pong(u64),
     /// The client's end was dropped without a close frame.
     Dropped,
@@ -191,7 +191,7 @@ impl Said {
     }
 }
 
-/// A part of a message, the last with the message.
+/// A part of a message. The last part carries the message.
 pub(super) struct Segment {
     crossing: Crossing,
     said: Option<Said>,
@@ -206,16 +206,16 @@ impl Segment {
     }
 }
 
-/// One direction of a websocket: its TCP, which keeps order, repeats what is lost, and has a window.
+/// One direction of a websocket: TCP with ordering, retransmission and a window.
 pub(super) struct Stream {
     pub(super) direction: Direction,
     pub(super) round_trip: Duration,
-    /// Bytes of segments, and messages that end with them, which the window has no room for yet.
+    /// Segment sizes, and the messages that end with them, waiting for the window.
     waiting: VecDeque<(usize, Option<Said>)>,
     under_way_bytes: usize,
-    /// When each message was said that is not complete at the other end.
+    /// When each message was sent that has not arrived completely.
     said_at: VecDeque<Duration>,
-    /// Those that came before one that is missing.
+    /// Segments that arrived before a missing one.
     arrived: BTreeMap<u64, Segment>,
     next: u64,
 }
@@ -233,12 +233,12 @@ impl Stream {
         }
     }
 
-    /// Whether another message may be sent without waiting for those before it.
+    /// Returns whether another message can be sent without waiting.
     pub(super) fn has_room(&self) -> bool {
         self.waiting.is_empty() && self.under_way_bytes < WINDOW_BYTES
     }
 
-    /// When the oldest message was said that is not complete at the other end.
+    /// Returns when the oldest message was sent that has not arrived completely.
     pub(super) fn oldest(&self) -> Option<Duration> {
         self.said_at.front().copied()
     }
@@ -253,7 +253,7 @@ impl Stream {
         self.waiting.push_back((left, Some(said)));
     }
 
-    /// The next segment that the window has room for.
+    /// Returns the next segment that the window permits.
     pub(super) fn poll(&mut self, now: Duration) -> Option<Segment> {
         if self.under_way_bytes >= WINDOW_BYTES {
             return None;
@@ -264,7 +264,7 @@ impl Stream {
         Some(Segment { crossing, said, attempt: 0, sent: now, is_lost: false })
     }
 
-    /// Passes nodes up to the first that takes time, or waits until it is sent again. When that is over.
+    /// Passes nodes up to the first that takes time, or waits for the retransmission. Returns when that is over.
     pub(super) fn pass(&mut self, now: Duration, segment: &mut Segment) -> Duration {
         if std::mem::take(&mut segment.is_lost) {
             segment.attempt += 1;
@@ -282,7 +282,7 @@ impl Stream {
         })
     }
 
-    /// Takes a segment that has arrived: the messages that are complete now.
+    /// Handles an arrived segment and returns the messages that are now complete.
     pub(super) fn arrive(&mut self, segment: Segment) -> Vec<Said> {
         self.direction.traffic.delivered += 1;
         self.arrived.insert(segment.crossing.place(), segment);
@@ -322,7 +322,7 @@ impl Ord for InFlight {
     }
 }
 
-/// The address of the server with this number. Those of [`Config::interfaces`] after the first are further ones.
+/// Returns the address of the server with this number. Those after the first are further [`Config::interfaces`].
 pub(super) fn address_of(config: &Config, local: LocalId) -> SocketAddr {
     config.interfaces.get(usize::from(local.0)).map_or(SERVER, |&ip| SocketAddr::new(ip, SERVER.port()))
 }
@@ -332,7 +332,7 @@ pub(super) fn local_of(config: &Config, address: SocketAddr) -> Option<LocalId> 
     (0..locals).map(LocalId).find(|&local| address_of(config, local) == address)
 }
 
-/// Whether it is a STUN binding request (RFC 8489 §5).
+/// Returns whether the datagram is a STUN binding request (RFC 8489 §5).
 pub(super) fn is_check(datagram: &[u8]) -> bool {
     datagram.starts_with(&[0, 1])
 }
@@ -410,7 +410,7 @@ mod tests {
         }
     }
 
-    /// When each of so many messages of `bytes`, one every 10 ms, is complete at the other end.
+    /// Returns when each of `messages` of `bytes`, one every 10 ms, has arrived completely.
     fn websocket(nodes: &[&Node], messages: u32, bytes: usize) -> Vec<(Duration, Duration)> {
         let mut direction = Direction::new(1, 1, Way::Up, Carries::Websocket(0));
         direction.nodes = nodes.iter().map(|&node| node.clone()).collect();

@@ -1,13 +1,13 @@
-//! A server and its players under virtual time, over a network of your making: for tests of your game.
+//! A server and its players under virtual time, over a simulated network: for tests of your game.
 //!
-//! A [`Simulation`] holds one real [`Server`] and any number of real [`Client`](crate::client::Client)s, with ICE, DTLS
-//! and the datagram lane. Only clock and network are made up: an hour passes in seconds, nothing waits, and a seed says
-//! what is lost.
+//! A [`Simulation`] holds one real [`Server`] and any number of real [`Client`](crate::client::Client)s, including ICE,
+//! DTLS and the datagram lane. Only the clock and the network are simulated: an hour passes in seconds, and a seed
+//! determines which packets are lost.
 //!
 //! # How to test your game under loss
 //!
-//! Make a simulation with what makes your game, give the players a network, let them join, play, and look: at the game
-//! itself, and at what each player saw. Of the game `Race`, in which every input is a number of steps:
+//! Make a simulation of your game, set the network, let players join and play, and check both the game itself and what
+//! each player received. For the game `Race`, in which every input is a number of steps:
 //!
 //! ```
 //! # use rtcade::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
@@ -46,46 +46,45 @@
 //! sim.run(ms(3_000));
 //! sim.run_every(ms(100), ms(60_000), |sim| bots.iter().for_each(|&bot| drop(sim.send(bot, &1))));
 //! sim.run(ms(1_000));
-//! let race = sim.game("race").expect("somebody is in it");
+//! let race = sim.game("race").expect("the room has players");
 //! assert!(race.steps.values().all(|&steps| steps == 600), "each input counts once: {:?}", race.steps);
 //! for bot in bots {
 //!     let states = sim[bot].states::<Vec<(u32, u32)>>();
-//!     assert!(states.len() > 1_700, "of some 1,900 states {} arrived, and not after a newer one", states.len());
-//!     assert!(states.is_sorted_by_key(|(_, racers)| racers[0].1), "nobody runs backwards");
+//!     assert!(states.len() > 1_700, "of about 1,900 states {} arrived before a newer one", states.len());
+//!     assert!(states.is_sorted_by_key(|(_, racers)| racers[0].1), "steps never decrease");
 //! }
 //! ```
 //!
-//! A test that fails prints the seed. [`Scenario`] runs a whole game over a named network with a closure for bots and
-//! reports what players saw; `rtcade sim` prints that of the shipped games, see [`Scenario::play`].
+//! A failing test prints the seed. [`Scenario`] plays a whole game over a named network, with a closure for the bots,
+//! and reports what players saw; `rtcade sim` prints the reports of the shipped games, see [`Scenario::play`].
 //!
 //! # The network
 //!
-//! Each client has a [`Path`]: a list of [`Node`]s for each direction, which everything passes one after the other.
-//! Every direction of every path has random numbers of its own, and of those each datagram has its own: what becomes of
-//! it depends on the seed, on whose it is and on how many went before it, never on what is in it or on what else is
-//! under way. (Where a queue is shared, what else is in it matters, of course.)
+//! Each client has a [`Path`]: a list of [`Node`]s per direction, which all packets pass in order. Every direction of
+//! every path has its own random numbers, and every datagram its own part of them: its fate depends on the seed, on the
+//! path and on the number of datagrams before it, never on its content or on other paths. (Paths that share a queue
+//! also affect each other through it.)
 //!
-//! The websocket passes the same nodes, in segments, as TCP would: what they lose is sent again after 200 ms and a
-//! round trip, then after twice as long, and so on, while what follows waits for it at the other end. 16 KiB are under
-//! way at most; the rest waits with the server, where a newer state replaces an older one. There is no fast retransmit
-//! and no congestion window, acknowledgements cost nothing, and opening the connection takes no time. What TCP never
-//! sees of a network leaves it alone: a datagram limit, copies, a forgotten address, a firewall that drops UDP.
+//! The websocket passes the same nodes in segments, as TCP would. A lost segment is sent again after 200 ms and a round
+//! trip, then after twice as long, and so on, while later segments wait at the other end. At most 16 KiB are in flight;
+//! the rest waits at the server, where a newer state replaces an older one. There is no fast retransmit and no
+//! congestion window; acknowledgements have no cost, and opening a connection takes no time. Effects that TCP does not
+//! see do not apply: a datagram limit, duplicates, a change of address, a firewall that drops UDP.
 //!
-//! # What a seed reproduces
+//! # Reproducibility
 //!
-//! Everything that the game is told, and everything that players see and when: joins, inputs with their ticks, leaves
-//! and [`Link`](crate::game::Link) figures are the same in every run, in this process and in others. For that, DTLS
-//! repeats its flights at times that follow from the seed, and its datagrams have one length; its keys still come from
-//! the operating system, so the bytes of datagrams differ. Such DTLS repeats nonces and is worth nothing as security:
-//! nothing but a simulation can have it. What a test tells [`Simulation::server`] directly has no part in that where it
-//! makes data channels.
+//! Everything that the game and the players receive, and when: joins, inputs with their ticks, leaves and
+//! [`Link`](crate::game::Link) figures are the same in every run and every process. For that, DTLS repeats its flights
+//! at times that follow from the seed, and its datagrams have a fixed length. Its keys still come from the operating
+//! system, so the bytes of datagrams differ. Such DTLS repeats nonces and is insecure; only simulations can use it.
+//! Data channels that a test opens by calling [`Simulation::server`] directly are not reproducible.
 //!
-//! # What players see
+//! # Results for the built-in networks
 //!
-//! `rtcade sim --game arena --clients 8 --seconds 60 --seed 1`, which is also what `rtcade sim` does: 8 bots play the
-//! arena for a minute, after 10 seconds in which they join over the same network. A tick is seen if its state arrives,
-//! and late if that is after a newer one, which is not shown; ages count from the tick until its state arrives. What
-//! each network does stands in `src/sim/scenarios.yml`.
+//! The table is the output of `rtcade sim --game arena --clients 8 --seconds 60 --seed 1`, the defaults of `rtcade
+//! sim`: 8 bots play the arena for a minute, after 10 seconds for joining over the same network. A tick is seen if its
+//! state arrives, and late if a newer one arrived before; late states are not shown. Ages count from the tick to the
+//! arrival of its state. The networks are defined in `src/sim/scenarios.yml`.
 //!
 //! | scenario    | channels |    seen |  late | p50 ms | p99 ms | p99.9 ms | up B/s | down B/s |
 //! |-------------|---------:|--------:|------:|-------:|-------:|---------:|-------:|---------:|
@@ -138,56 +137,55 @@ use crate::peer::SeededDtls;
 use crate::server::{Config, ConnectionId, Disconnect, Server, Signal};
 use crate::wire::signaling::RoomName;
 
-/// Where the server is.
+/// The address of the server.
 pub const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), 8080);
 
 const ONE_WAY: Duration = Duration::from_millis(25);
 
-/// One client of a [`Simulation`].
+/// Identifies a client of a [`Simulation`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientId(usize);
 
 impl ClientId {
-    /// The connection that the server knows a websocket of it by. Others are the caller's own: the simulation leaves
-    /// them alone.
+    /// Returns the connection ID of one of the client's websockets. The simulation ignores connections of the caller.
     fn connection(self, websocket: usize) -> ConnectionId {
         ConnectionId((websocket as u64) << 32 | self.0 as u64)
     }
 
-    /// Whose connection it is, and of which of their websockets, if it is one of the simulation's.
+    /// Returns the client and the number of its websocket, for a connection of the simulation.
     fn of(connection: ConnectionId) -> Option<(ClientId, usize)> {
         let client = usize::try_from(connection.0 & u64::from(u32::MAX)).ok()?;
         Some((ClientId(client), usize::try_from(connection.0 >> 32).ok()?))
     }
 }
 
-/// On its way to or from `client`.
+/// A packet to or from `client`.
 struct Packet {
     client: ClientId,
     payload: Payload,
 }
 
 enum Payload {
-    /// With where it comes from.
+    /// With the source address.
     DatagramUp(Datagram, SocketAddr),
-    /// With where it goes.
+    /// With the destination address.
     DatagramDown(Datagram, SocketAddr),
-    /// Of the websocket of that number.
+    /// Of the websocket with this number.
     SegmentUp(usize, Segment),
     SegmentDown(usize, Segment),
 }
 
 type Factory<G> = dyn FnMut(&RoomInfo) -> Result<G, Refusal>;
 
-/// A server and its players, with a clock and a network of their own. `sim[id]` is a client.
+/// A server and its players, with their own clock and network. `sim[id]` is a client.
 ///
-/// Dropped by a test that fails, it prints its seed.
+/// Prints its seed when dropped by a failing test.
 pub struct Simulation<G: Game> {
-    /// The server. What it is told directly is taken up when time passes next.
+    /// The server. The effects of calling it directly appear when time next passes.
     pub server: Server<G>,
     config: Config,
     factory: Rc<RefCell<Factory<G>>>,
-    /// Until when the server is down.
+    /// When the server restarts, while it is down.
     down_until: Option<Instant>,
     seed: u64,
     rng: ChaCha8Rng,
@@ -196,9 +194,9 @@ pub struct Simulation<G: Game> {
     clients: Vec<SimulatedClient>,
     by_ip: BTreeMap<IpAddr, ClientId>,
     deadlines: BTreeSet<(Instant, ClientId)>,
-    /// Clients that may have something to say.
+    /// Clients that may have output.
     touched: BTreeSet<ClientId>,
-    /// Websockets for which the server may have something to say.
+    /// Websockets for which the server may have output.
     ready: BTreeSet<(ClientId, usize)>,
     make_path: Box<dyn Fn() -> Path>,
     in_flight: BinaryHeap<Reverse<InFlight>>,
@@ -208,15 +206,15 @@ pub struct Simulation<G: Game> {
 }
 
 impl<G: Game> Simulation<G> {
-    /// A server of 33 ms ticks and 16 players per room. `factory` makes the game of each room, or says why not.
+    /// Returns a server with 33 ms ticks and 16 players per room. `factory` makes the game of each room or refuses.
     pub fn new(seed: u64, factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static) -> Simulation<G> {
         Simulation::with_config(seed, |_| {}, factory)
     }
 
-    /// The same, configured otherwise.
+    /// As [`Simulation::new`], with another configuration.
     ///
     /// # Panics
-    /// As [`Server::new`] does.
+    /// As [`Server::new`].
     pub fn with_config(
         seed: u64,
         configure: impl FnOnce(&mut Config),
@@ -253,55 +251,55 @@ impl<G: Game> Simulation<G> {
         }
     }
 
-    /// Lets every datagram go through str0m, on both ends: the slow way, which tests compare with.
+    /// Passes every datagram through str0m on both ends: the slow path, for comparison in tests.
     #[doc(hidden)]
     pub fn take_slow_path(&mut self) {
         self.slow_path = true;
         self.server.take_slow_path();
     }
 
-    /// The time, as server and clients are told it.
+    /// Returns the time as passed to the server and the clients.
     #[must_use]
     pub fn now(&self) -> Instant {
         self.now
     }
 
-    /// The time since the simulation's beginning.
+    /// Returns the time since the start of the simulation.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.now - self.started
     }
 
-    /// Bytes of datagrams that the server has sent to addresses of no client.
+    /// Returns the bytes of datagrams that the server has sent to addresses of no client.
     #[must_use]
     pub fn stray_bytes(&self) -> u64 {
         self.stray_bytes
     }
 
-    /// The game of a room, where there is one.
+    /// Returns the game of a room, if the room exists.
     #[must_use]
     pub fn game(&self, room: &str) -> Option<&G> {
         self.server.game(&RoomName::parse(room)?)
     }
 
-    /// All clients, in the order of their coming.
+    /// Returns all clients in the order in which they were added.
     pub fn clients(&self) -> impl Iterator<Item = ClientId> + use<G> {
         (0..self.clients.len()).map(ClientId)
     }
 
-    /// A client that joins `room`.
+    /// Adds a client that joins `room`.
     pub fn join(&mut self, room: &str, name: &str) -> ClientId {
         self.join_with(room, |config| config.name = name.to_owned())
     }
 
-    /// A client, configured otherwise, that joins `room`.
+    /// Adds a client with another configuration that joins `room`.
     pub fn join_with(&mut self, room: &str, configure: impl FnOnce(&mut ClientConfig)) -> ClientId {
         let id = self.add(room, configure);
         self.collect();
         id
     }
 
-    /// A websocket alone: nothing is said on it but what [`Simulation::text`] and [`Simulation::binary`] say.
+    /// Adds a bare websocket. It sends only what is passed to [`Simulation::text`] and [`Simulation::binary`].
     pub fn connect(&mut self, room: &str) -> ClientId {
         let id = self.add(room, |config| config.locals.clear());
         let now = self.now;
@@ -340,7 +338,7 @@ impl<G: Game> Simulation<G> {
         id
     }
 
-    /// Breaks a client's websocket, as a network does that resets TCP. The server hears of it over the client's path.
+    /// Breaks a client's websocket as a TCP reset does. The server learns of it after the latency of the client's path.
     pub fn break_websocket(&mut self, client: ClientId) {
         self.collect();
         let (now, elapsed) = (self.now, self.elapsed());
@@ -349,8 +347,8 @@ impl<G: Game> Simulation<G> {
         end.client.handle_disconnect(now, 1006, "The connection was reset.");
     }
 
-    /// Kills the server, and starts it again after so long: without its rooms and sessions. Its websockets end as the
-    /// kernel ends them; meanwhile nobody gets one, and no datagram is heard.
+    /// Kills the server and restarts it after `down`, without its rooms and sessions. Its websockets are closed as by
+    /// the kernel. While it is down, connecting fails and datagrams are lost.
     pub fn restart(&mut self, down: Duration) {
         self.collect();
         let elapsed = self.elapsed();
@@ -377,26 +375,26 @@ impl<G: Game> Simulation<G> {
         self.down_until.is_some_and(|until| self.now < until)
     }
 
-    /// For all DTLS that is made now.
+    /// Returns the seed for DTLS associations made now.
     fn seeded_dtls(&self) -> SeededDtls {
         let now_ms = u64::try_from(self.elapsed().as_millis()).expect("a simulation is shorter than that");
         SeededDtls::new(self.seed.wrapping_add(now_ms))
     }
 
-    /// Changes the path of a client, for what is sent from now on.
+    /// Changes the path of a client for all packets sent from now on.
     ///
     /// # Panics
-    /// Past 16 nodes in one direction.
+    /// More than 16 nodes in one direction.
     pub fn set_path(&mut self, client: ClientId, path: Path) {
         self.collect();
         let now = self.elapsed();
         self[client].set_path(path, now);
     }
 
-    /// Changes the paths of all clients, those that are still to come included: 25 ms unless told otherwise.
+    /// Sets the paths of all clients, including those added later. The default is 25 ms each way.
     ///
     /// # Panics
-    /// Past 16 nodes in one direction.
+    /// More than 16 nodes in one direction.
     pub fn set_paths(&mut self, make: impl Fn() -> Path + 'static) {
         self.collect();
         let now = self.elapsed();
@@ -406,16 +404,16 @@ impl<G: Game> Simulation<G> {
         self.make_path = Box::new(make);
     }
 
-    /// Changes the address that a client's datagrams come from, as when its network's address translation forgets it.
-    /// What is sent to the old one is lost. See [`Node::Rebinding`] for one that happens again and again.
+    /// Changes the address that a client's datagrams come from, as when a NAT forgets its mapping. Datagrams to the old
+    /// address are lost. See [`Node::Rebinding`] for repeated changes.
     pub fn rebind(&mut self, client: ClientId) {
         self.collect();
         let now = self.elapsed();
         self[client].rebind(now);
     }
 
-    /// Makes an address of the server reachable or unreachable for the datagrams of a client. The server has one, or
-    /// those of [`Config::interfaces`], of which the first must be [`SERVER`]'s.
+    /// Makes an address of the server reachable or unreachable for the datagrams of a client. The addresses are those
+    /// of [`Config::interfaces`], of which the first must be that of [`SERVER`], or only [`SERVER`].
     pub fn set_reachable(&mut self, client: ClientId, server: LocalId, is_reachable: bool) {
         self.collect();
         let unreachable = &mut self[client].unreachable;
@@ -426,44 +424,41 @@ impl<G: Game> Simulation<G> {
         };
     }
 
-    /// Sends an input, see [`Client::send`](crate::client::Client::send). Its number.
+    /// Sends an input, see [`Client::send`](crate::client::Client::send). Returns its number.
     ///
     /// # Panics
-    /// Where it can't be sent.
+    /// The input can't be sent.
     pub fn send(&mut self, client: ClientId, input: &impl Serialize) -> u32 {
         let now = self.now;
-        self[client].client.send(now, input).expect("an input that can be encoded, and is no longer than one may be")
+        self[client].client.send(now, input).expect("the input can't be sent")
     }
 
     /// Sends a command, see [`Client::command`](crate::client::Client::command).
     ///
     /// # Panics
-    /// Where it can't be sent.
+    /// The command can't be sent.
     pub fn command(&mut self, client: ClientId, command: &impl Serialize) {
         let now = self.now;
-        self[client]
-            .client
-            .command(now, command)
-            .expect("a command that can be encoded, and is no longer than one may be");
+        self[client].client.command(now, command).expect("the command can't be sent");
     }
 
-    /// Says goodbye.
+    /// Makes a client leave.
     pub fn leave(&mut self, client: ClientId) {
         let now = self.now;
         self[client].client.leave(now);
     }
 
-    /// Sends signaling as if the client's websocket had.
+    /// Sends signaling on the client's websocket.
     pub fn text(&mut self, client: ClientId, text: &str) {
         self.send_message(client, Message::Text(text.to_owned()));
     }
 
-    /// Sends a frame as if the client's websocket had.
+    /// Sends a frame on the client's websocket.
     pub fn binary(&mut self, client: ClientId, bytes: &[u8]) {
         self.send_message(client, Message::Binary(bytes.to_vec()));
     }
 
-    /// Lets time pass.
+    /// Advances the time.
     pub fn run(&mut self, time: Duration) {
         let end = self.now + time;
         self.collect();
@@ -474,7 +469,7 @@ impl<G: Game> Simulation<G> {
         self.now = end;
     }
 
-    /// Lets time pass, calling `each` at once and then every `period`.
+    /// Advances the time, calling `each` at once and then every `period`.
     pub fn run_every(&mut self, period: Duration, time: Duration, mut each: impl FnMut(&mut Simulation<G>)) {
         let end = self.now + time;
         while self.now < end {
@@ -483,7 +478,7 @@ impl<G: Game> Simulation<G> {
         }
     }
 
-    /// Lets time pass in which nobody acts, as if the whole world had been stopped.
+    /// Advances the time without running anything, as if the whole system had been suspended.
     pub fn stand_still(&mut self, time: Duration) {
         self.now += time;
     }
@@ -522,7 +517,7 @@ impl<G: Game> Simulation<G> {
         self.collect();
     }
 
-    /// Takes what server and clients have to say.
+    /// Collects the output of the server and the clients.
     fn collect(&mut self) {
         let mut packets = Vec::new();
         let elapsed = self.elapsed();
@@ -582,7 +577,7 @@ impl<G: Game> Simulation<G> {
                 let connection = end.open_websocket();
                 if is_down {
                     end.websocket().is_over = true;
-                    end.client.handle_disconnect(self.now, 1006, "The server is not there.");
+                    end.client.handle_disconnect(self.now, 1006, "The server is down.");
                 } else {
                     self.server.handle_connect(self.now, connection, end.connect());
                 }
@@ -605,7 +600,7 @@ impl<G: Game> Simulation<G> {
         }
     }
 
-    /// Sends a packet on, through the nodes that it has not passed yet.
+    /// Forwards a packet through its remaining nodes.
     fn forward(&mut self, packet: Packet) {
         let now = self.elapsed();
         let mut copies = vec![packet];
@@ -638,7 +633,7 @@ impl<G: Game> Simulation<G> {
         }
     }
 
-    /// Takes a packet to where it goes.
+    /// Delivers a packet.
     fn arrive(&mut self, packet: Packet) {
         let (id, now, elapsed) = (packet.client, self.now, self.elapsed());
         match packet.payload {
@@ -663,7 +658,7 @@ impl<G: Game> Simulation<G> {
                 }
             }
             Payload::SegmentDown(number, segment) => {
-                // Touched, because what waited for the window may go now.
+                // The client may send what waited for the window.
                 let messages = self[id].websockets[number].down.arrive(segment);
                 for message in messages {
                     self.hear(id, number, message);
@@ -672,7 +667,7 @@ impl<G: Game> Simulation<G> {
         }
     }
 
-    /// Takes a message that has come over a websocket of a client.
+    /// Handles a message received on a client's websocket.
     fn hear(&mut self, id: ClientId, number: usize, said: Said) {
         let (now, elapsed) = (self.now, self.elapsed());
         let connection = id.connection(number);
@@ -868,7 +863,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "is no alloc::string::String: ")]
+    #[should_panic(expected = "can't be decoded as alloc::string::String: ")]
     fn what_is_read_as_something_else_is_named() {
         let mut sim = Simulation::new(7, |room| Ok(Arena::new(room)));
         let ada = sim.join("seen", "Ada");

@@ -1,27 +1,27 @@
-//! A path: the nodes that everything passes on its way between a client and the server.
+//! A path: the nodes that packets pass between a client and the server.
 
 use std::cell::Cell;
 use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// The way between one client and the server, for its datagrams and its websocket alike.
+/// The path between one client and the server, for both its datagrams and its websocket.
 #[derive(Clone, Debug)]
 pub struct Path {
-    /// What comes from the client passes these, in this order.
+    /// The nodes that packets from the client pass, in order.
     pub up: Vec<Node>,
-    /// What goes to the client passes these, in this order.
+    /// The nodes that packets to the client pass, in order.
     pub down: Vec<Node>,
 }
 
 impl Path {
-    /// A path that takes `one_way` for everything, and does nothing else.
+    /// Returns a path with a latency of `one_way` in each direction and no other effect.
     #[must_use]
     pub fn new(one_way: Duration) -> Path {
         Path { up: vec![Node::Latency(one_way)], down: vec![Node::Latency(one_way)] }
     }
 
-    /// The same with `node` in front of the others, both ways.
+    /// Inserts `node` before the others in both directions.
     #[must_use]
     pub fn with(mut self, node: &Node) -> Path {
         self.up.insert(0, node.clone());
@@ -29,7 +29,7 @@ impl Path {
         self
     }
 
-    /// The round trip of its latencies alone.
+    /// Returns the round-trip time of the latencies alone.
     pub(super) fn round_trip(&self) -> Duration {
         let latency = |node: &Node| match node {
             Node::Latency(latency) => *latency,
@@ -39,74 +39,74 @@ impl Path {
     }
 }
 
-/// One thing that happens on the way. Times count from the simulation's beginning.
+/// An effect on the path. Times count from the start of the simulation.
 ///
-/// What a node loses of the websocket is sent again, see [the network](super#the-network); the nodes that only know
-/// datagrams leave it alone, and say so.
+/// Websocket segments that a node loses are retransmitted, see [the network](super#the-network). Nodes that only affect
+/// datagrams say so.
 #[derive(Clone, Debug)]
 pub enum Node {
-    /// Loses so many of 1,000, each by itself.
+    /// Loses packets independently.
     Loss {
-        /// 0 to 1,000.
+        /// Lost packets per 1,000: 0 to 1,000.
         permille: u16,
     },
-    /// Loses several in a row: so many of 1,000 are the first of a burst, which takes between one and `longest`, each
-    /// time anew. Bursts may overlap. They are counted in datagrams, so they last the longer the less is sent: long
-    /// ones keep a data channel, which opens with a few datagrams a second, from opening.
+    /// Loses bursts of packets. The length of each burst is random, from 1 to `longest`; bursts may overlap. Bursts are
+    /// counted in datagrams, so at a low rate they last longer: long bursts can keep a data channel from opening,
+    /// because the handshake sends only a few datagrams a second.
     BurstLoss {
-        /// 0 to 1,000.
+        /// Packets per 1,000 that start a burst: 0 to 1,000.
         permille: u16,
-        /// Datagrams.
+        /// The maximum length in datagrams.
         longest: u16,
     },
-    /// Takes so long.
+    /// Delays every packet by a fixed time.
     Latency(Duration),
-    /// Takes between nothing and so long, each time anew: who leaves later may arrive earlier.
+    /// Delays every packet by a random time up to this maximum. Packets may be reordered.
     Jitter(Duration),
-    /// Of 1,000 so many take longer than the others, by so much: those behind them overtake.
+    /// Delays some packets by a fixed time, so that later packets overtake them.
     Reorder {
-        /// 0 to 1,000.
+        /// Delayed packets per 1,000: 0 to 1,000.
         permille: u16,
-        /// How much longer.
+        /// The delay.
         by: Duration,
     },
-    /// Of 1,000 datagrams so many leave twice. The websocket's are left alone.
+    /// Duplicates datagrams. Does not affect the websocket.
     Duplicate {
-        /// 0 to 1,000.
+        /// Duplicated datagrams per 1,000: 0 to 1,000.
         permille: u16,
     },
-    /// Lets so many bytes a second through; others wait, or are lost where the queue is full.
+    /// Limits the rate. Packets wait in a queue and are lost when it is full.
     RateLimit(RateLimit),
-    /// Loses datagrams of more bytes, headers included. The websocket's are left alone: TCP finds out.
+    /// Loses datagrams larger than this number of bytes, headers included. Does not affect the websocket: TCP adapts.
     Mtu(usize),
-    /// Loses everything within this time.
+    /// Loses every packet in this period.
     Blackout(Range<Duration>),
-    /// Every so often the address translation before the client forgets it: from then on its datagrams come from
-    /// another address, and what is sent to the old one is lost. It is one of [`Path::up`], at whatever place; among
-    /// those of [`Path::down`] it does nothing. The websocket is left alone.
+    /// Changes the client's address at this interval, as when a NAT forgets its mapping; datagrams to the old address
+    /// are lost. Belongs into [`Path::up`], at any position; in [`Path::down`] it has no effect. Does not affect the
+    /// websocket.
     Rebinding(Duration),
-    /// Loses every datagram, and leaves the websocket alone: a network that carries no UDP.
+    /// Loses every datagram: a network that blocks UDP. Does not affect the websocket.
     NoUdp,
 }
 
-/// What reaches a node.
+/// A packet that reaches a node.
 pub(super) struct Arrival {
     pub(super) now: Duration,
     pub(super) bytes: usize,
     pub(super) is_datagram: bool,
 }
 
-/// What becomes of it there.
+/// The fate of a packet at a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Lost,
     Leaves(Duration),
-    /// At once, and so does a copy of it.
+    /// Leaves at once, together with a copy.
     LeavesTwice,
 }
 
 impl Node {
-    /// `luck` draws the number of the one that went so many before this.
+    /// `luck` returns the random number of the packet that preceded this one by the given number.
     pub(super) fn pass(&self, arrival: &Arrival, mut luck: impl FnMut(u64) -> Option<u32>) -> Fate {
         let &Arrival { now, bytes, is_datagram } = arrival;
         let mut is_among = |permille: u16| share(luck(0).unwrap_or_default(), 1_000) < u64::from(permille);
@@ -133,13 +133,13 @@ impl Node {
         }
     }
 
-    /// How often the client's address has changed.
+    /// Returns how often the client's address has changed.
     pub(super) fn rebindings(&self, now: Duration) -> u64 {
         let Node::Rebinding(every) = self else { return 0 };
         u64::try_from(now.as_nanos() / every.as_nanos().max(1)).unwrap_or_default()
     }
 
-    /// The same, sharing nothing with this one, and with its times counted from `start`.
+    /// Returns a copy that shares nothing with this node, with times relative to `start`.
     pub(super) fn afresh(&self, start: Duration) -> Node {
         match self {
             Node::RateLimit(limit) => Node::RateLimit(RateLimit::new(limit.bytes_per_s, limit.queue_bytes)),
@@ -149,23 +149,23 @@ impl Node {
     }
 }
 
-/// A uniform number below `end`.
+/// Converts a draw to a uniform number below `end`.
 fn share(draw: u32, end: u64) -> u64 {
     u64::try_from((u128::from(draw) * u128::from(end)) >> 32).expect("it is below `end`")
 }
 
-/// The length of the burst that begins with what drew this, if one does.
+/// Returns the length of the burst that starts with the packet of this draw, if one does.
 fn burst(draw: u32, permille: u16, longest: u16) -> Option<u64> {
     let begins = (u64::from(permille) << 32) / 1_000;
-    // Of those that begin one the draws are uniform below `begins`.
+    // For packets that start a burst, draws are uniform below `begins`.
     let length = || 1 + u64::from(draw) * u64::from(longest) / begins;
     (u64::from(draw) < begins).then(length)
 }
 
-/// A link of limited rate with a queue before it, which loses what comes while it is full (tail drop).
+/// A link of limited rate with a queue before it, which drops packets when it is full (tail drop).
 ///
-/// Clones are the same queue: put one into the paths of several clients, or into both directions of one
-/// as [`Path::with`] does, and they share the bottleneck.
+/// Clones share the queue: put one into the paths of several clients, or into both directions of one path as
+/// [`Path::with`] does, for a common bottleneck.
 #[derive(Clone, Debug)]
 pub struct RateLimit {
     bytes_per_s: u64,
@@ -174,18 +174,18 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// `queue_bytes` may wait, those that are being sent included.
+    /// Returns a link of `bytes_per_s`. The queue holds `queue_bytes`, including the packet being sent.
     ///
     /// # Panics
-    /// If nothing passes a second.
+    /// `bytes_per_s` is 0.
     #[must_use]
     pub fn new(bytes_per_s: u64, queue_bytes: usize) -> RateLimit {
-        assert!(bytes_per_s > 0, "a link that takes nothing is a blackout");
+        assert!(bytes_per_s > 0, "the rate is 0; use a blackout instead");
         RateLimit { bytes_per_s, queue_bytes, idle_at: Rc::default() }
     }
 
-    /// When `bytes` that come at `now` have been sent; `None` if the queue has no room for them. For traffic of other
-    /// kinds through the same bottleneck; that of clients passes by itself. `now` never goes back.
+    /// Sends `bytes` at `now` and returns when they have been sent; `None` if the queue is full. For other traffic
+    /// through the same bottleneck; the traffic of clients passes automatically. `now` must not decrease.
     pub fn pass(&self, now: Duration, bytes: usize) -> Option<Duration> {
         if self.queued(now) + bytes > self.queue_bytes {
             return None;
@@ -195,7 +195,7 @@ impl RateLimit {
         Some(self.idle_at.get())
     }
 
-    /// Bytes that wait at `now`.
+    /// Returns the bytes waiting at `now`.
     #[must_use]
     pub fn queued(&self, now: Duration) -> usize {
         let wait = self.idle_at.get().saturating_sub(now);

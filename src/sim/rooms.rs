@@ -1,4 +1,4 @@
-//! One room, with players wired straight to it.
+//! One room with players connected directly to it.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -19,10 +19,10 @@ use crate::room::{Input, Output, Room};
 use crate::wire::frame::Kind;
 use crate::wire::msgpack;
 
-/// A room without network: what players send is there in the next tick, what the room says is seen at once. The same
-/// calls make the same game, bit for bit, and an hour passes in seconds.
+/// A room without a network: inputs of players arrive in the next tick, outputs of the room at once. The same calls
+/// give the same game, bit for bit, and an hour passes in seconds.
 ///
-/// For how a game feels over a network there is [`Simulation`](super::Simulation); this is for its rules.
+/// Use it to test a game's rules; to test a game over a network, use [`Simulation`](super::Simulation).
 ///
 /// ```
 /// use rtcade::games::arena::{Arena, State, Steer};
@@ -36,7 +36,7 @@ use crate::wire::msgpack;
 /// assert!(discs.iter().any(|disc| disc.0 == ada.into() && disc.1.0 > 15_000), "she is at the right wall");
 /// ```
 ///
-/// Dropped by a test that fails, it prints its seed.
+/// Prints its seed when dropped by a failing test.
 pub struct RoomSimulation<G: Game> {
     room: Room<G>,
     recorder: Recorder,
@@ -51,7 +51,7 @@ pub struct RoomSimulation<G: Game> {
     seats: BTreeMap<PlayerId, Seat>,
 }
 
-/// When a player was in, in places of what was said.
+/// When a player was in the room, as positions in the list of outputs.
 #[derive(Default)]
 struct Seat {
     inputs: u32,
@@ -60,31 +60,31 @@ struct Seat {
 }
 
 impl<G: Game> RoomSimulation<G> {
-    /// A room of 33 ms ticks for 16 players.
+    /// Returns a room with 33 ms ticks for 16 players.
     ///
     /// # Panics
-    /// Where `factory` refuses to make the game.
+    /// `factory` refuses to make the game.
     #[must_use]
     pub fn new(seed: u64, factory: impl FnOnce(&RoomInfo) -> Result<G, Refusal>) -> RoomSimulation<G> {
         RoomSimulation::with_info(&RoomInfo::new("room", seed), 16, factory)
     }
 
-    /// A room made from `info`, for so many players.
+    /// Returns a room with the parameters `info`, for `max_players` players.
     ///
     /// # Panics
-    /// Where `factory` refuses to make the game.
+    /// `factory` refuses to make the game.
     #[must_use]
     pub fn with_info(
         info: &RoomInfo,
         max_players: usize,
         factory: impl FnOnce(&RoomInfo) -> Result<G, Refusal>,
     ) -> RoomSimulation<G> {
-        let game = factory(info).expect("the game of this room can be made");
+        let game = factory(info).expect("the factory refused to make the game");
         let recording = Rc::new(RefCell::new(Vec::new()));
         let written = Rc::clone(&recording);
         let sink = Box::new(move |block: &[u8]| written.borrow_mut().extend_from_slice(block));
         let mut rng = ChaCha8Rng::seed_from_u64(info.seed);
-        // The stream 0 of this seed is the game's.
+        // The game uses stream 0 of this seed.
         rng.set_stream(1);
         RoomSimulation {
             room: Room::new(info, game, max_players),
@@ -101,29 +101,29 @@ impl<G: Game> RoomSimulation<G> {
         }
     }
 
-    /// The game; `None` once it has panicked.
+    /// Returns the game, or `None` after it has closed the room or panicked.
     #[must_use]
     pub fn game(&self) -> Option<&G> {
         self.room.game()
     }
 
-    /// The tick that ran last.
+    /// Returns the number of the last tick.
     #[must_use]
     pub fn tick(&self) -> u32 {
         self.tick
     }
 
-    /// Random numbers for what players do: others than the game's, and the same for the same seed.
+    /// Returns random numbers for the players' actions: independent of the game's, and the same for the same seed.
     pub fn rng(&mut self) -> &mut ChaCha8Rng {
         &mut self.rng
     }
 
-    /// A player who asks to come in, in the next tick. Their number stands for them, in or not.
+    /// Adds a player who asks to join in the next tick. The number is valid even if the player is refused.
     pub fn join(&mut self, name: &str) -> PlayerId {
         self.join_with(Join::new(name))
     }
 
-    /// The same with data.
+    /// As [`RoomSimulation::join`], with the given name, data and identity.
     pub fn join_with(&mut self, join: Join) -> PlayerId {
         let player = self.room.next_player();
         self.seats.insert(player, Seat::default());
@@ -134,9 +134,9 @@ impl<G: Game> RoomSimulation<G> {
     /// Sends an input.
     ///
     /// # Panics
-    /// Where it can't be encoded or is longer than an input may be.
+    /// The input cannot be encoded or exceeds [`limits::INPUT_BYTES`].
     pub fn send(&mut self, player: PlayerId, input: &impl Serialize) {
-        let value = msgpack::encode(input, limits::INPUT_BYTES).expect("an input that can be sent");
+        let value = msgpack::encode(input, limits::INPUT_BYTES).expect("the input can't be sent");
         let seat = self.seats.entry(player).or_default();
         seat.inputs += 1;
         let number = seat.inputs;
@@ -146,34 +146,34 @@ impl<G: Game> RoomSimulation<G> {
     /// Sends a command.
     ///
     /// # Panics
-    /// Where it can't be encoded or is longer than a command may be.
+    /// The command cannot be encoded or exceeds [`limits::RELIABLE_UP_BYTES`].
     pub fn command(&mut self, player: PlayerId, command: &impl Serialize) {
         let limit = limits::RELIABLE_UP_BYTES - limits::RELIABLE_HEADER_BYTES;
-        let value = msgpack::encode(command, limit).expect("a command that can be sent");
+        let value = msgpack::encode(command, limit).expect("the command can't be sent");
         self.tell(Input::Command { player, value });
     }
 
-    /// Tells the game something from outside, see [`Game::external`].
+    /// Sends an external message to the game, see [`Game::external`].
     pub fn external(&mut self, bytes: &[u8]) {
         self.tell(Input::External { bytes: bytes.to_vec() });
     }
 
-    /// Ends a player's connection.
+    /// Makes a player leave.
     pub fn leave(&mut self, player: PlayerId, reason: Leave) {
         self.tell(Input::Leave { player, reason });
     }
 
-    /// Tells the game how a player is connected.
+    /// Sets the quality of a player's connection.
     pub fn set_link(&mut self, player: PlayerId, link: Link) {
         self.tell(Input::Link { player, link });
     }
 
-    /// Skips so many ticks before the next, as a server that is late does.
+    /// Skips `count` ticks before the next, as a late server does.
     pub fn miss_ticks(&mut self, count: u32) {
         self.missed += count;
     }
 
-    /// Lets time pass: as many ticks as begin in it.
+    /// Advances the time, running all ticks that begin in it.
     pub fn run(&mut self, time: Duration) {
         self.into_tick += time;
         while self.into_tick >= self.tick_length {
@@ -182,7 +182,7 @@ impl<G: Game> RoomSimulation<G> {
         }
     }
 
-    /// Lets time pass, calling `each` at once and then every `period`.
+    /// Advances the time, calling `each` at once and then every `period`.
     pub fn run_every(&mut self, period: Duration, time: Duration, mut each: impl FnMut(&mut RoomSimulation<G>)) {
         let mut left = time;
         while !left.is_zero() {
@@ -216,33 +216,33 @@ impl<G: Game> RoomSimulation<G> {
         self.room.handle_input(input);
     }
 
-    /// Everything that the room has said, with the tick of each: to whom it may have been.
+    /// Returns all outputs of the room so far, each with its tick.
     #[must_use]
     pub fn said(&self) -> &[(u32, Output)] {
         &self.said
     }
 
-    /// Whether a player is in.
+    /// Returns whether a player is in the room.
     #[must_use]
     pub fn is_in(&self, player: PlayerId) -> bool {
         self.room.players().any(|other| other.id == player)
     }
 
-    /// What the game has greeted a player with; `None` where they are not in yet, or were refused.
+    /// Returns the welcome message of a player; `None` if the player has not joined or was refused.
     #[must_use]
     pub fn welcome(&self, player: PlayerId) -> Option<Value> {
         let (_, output) = &self.said[self.seats.get(&player)?.joined?];
         if let Output::Joined { welcome, .. } = output { Some(welcome.to_value()) } else { None }
     }
 
-    /// Why a player is out; `None` while they are in, or never were.
+    /// Returns why a player has left; `None` if the player is in the room or never was.
     #[must_use]
     pub fn left(&self, player: PlayerId) -> Option<(Leave, &str)> {
         let (_, output) = &self.said[self.seats.get(&player)?.left?];
         if let Output::Left { reason, message, .. } = output { Some((*reason, message)) } else { None }
     }
 
-    /// What a player was refused with.
+    /// Returns the sentence with which a player was refused.
     #[must_use]
     pub fn refused(&self, player: PlayerId) -> Option<&str> {
         self.said.iter().find_map(|(_, output)| match output {
@@ -251,27 +251,27 @@ impl<G: Game> RoomSimulation<G> {
         })
     }
 
-    /// The states that a player has had, with the tick of each.
+    /// Returns the states sent to a player, each with its tick.
     ///
     /// # Panics
-    /// Where one isn't a `T`.
+    /// A state cannot be decoded as `T`.
     pub fn states<T: DeserializeOwned>(&self, player: PlayerId) -> impl DoubleEndedIterator<Item = (u32, T)> {
         self.bodies(player).filter(|(kind, ..)| *kind == Kind::State).map(|(_, tick, body)| (tick, decode(body)))
     }
 
-    /// The newest of them.
+    /// Returns the newest state sent to a player.
     ///
     /// # Panics
-    /// Where it isn't a `T`.
+    /// It cannot be decoded as `T`.
     #[must_use]
     pub fn last_state<T: DeserializeOwned>(&self, player: PlayerId) -> Option<T> {
         self.states(player).next_back().map(|(_, state)| state)
     }
 
-    /// The events that a player has had, with tick and lane of each.
+    /// Returns the events sent to a player, each with its tick and lane.
     ///
     /// # Panics
-    /// Where one isn't a `T`.
+    /// An event cannot be decoded as `T`.
     pub fn events<T: DeserializeOwned>(&self, player: PlayerId) -> impl DoubleEndedIterator<Item = (u32, T, Lane)> {
         self.bodies(player).filter_map(|(kind, tick, body)| {
             let lane = match kind {
@@ -291,7 +291,7 @@ impl<G: Game> RoomSimulation<G> {
         })
     }
 
-    /// The recording of the room so far, see [`crate::journal`].
+    /// Returns the recording of the room so far, see [`crate::journal`].
     #[must_use]
     pub fn recording(&mut self) -> Vec<u8> {
         self.recorder.hand_over();
@@ -308,18 +308,18 @@ impl<G: Game> Drop for RoomSimulation<G> {
 }
 
 fn decode<T: DeserializeOwned>(body: &[u8]) -> T {
-    let (_, value) = msgpack::decode_at_tick(body).expect("a state or event has its tick");
-    msgpack::decode(value).expect("what the game sends is what the test asks for")
+    let (_, value) = msgpack::decode_at_tick(body).expect("the body of a state or event has no tick");
+    msgpack::decode(value).expect("the message can't be decoded as the requested type")
 }
 
-/// That a game is not the same twice.
+/// Two runs of a game with the same seed differ.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Divergence {
-    /// With which seed.
+    /// The seed.
     pub seed: u64,
-    /// In which tick first.
+    /// The first tick in which they differ.
     pub tick: u32,
-    /// What differed, in words.
+    /// The difference, in words.
     pub what: String,
 }
 
@@ -330,7 +330,7 @@ impl fmt::Display for Divergence {
     }
 }
 
-/// As [`Display`](fmt::Display), so that `unwrap` tells it in words.
+/// As [`Display`](fmt::Display), so that `unwrap` prints a sentence.
 impl fmt::Debug for Divergence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -339,9 +339,9 @@ impl fmt::Debug for Divergence {
 
 impl std::error::Error for Divergence {}
 
-/// Plays `workload` twice with every seed, and compares the two tick by tick: what the room was told, what it said, and
-/// how many random numbers it drew. A game that iterates a `HashMap`, reads a clock or draws random numbers of its own
-/// is not the same twice, and can't be replayed.
+/// Plays `workload` twice with every seed and compares the runs tick by tick: inputs, outputs and the number of random
+/// numbers drawn. Finds games that are not deterministic because they iterate over a `HashMap`, read a clock or draw
+/// other random numbers than the room's; such games cannot be replayed.
 ///
 /// ```
 /// use rtcade::games::arena::{Arena, Steer};
@@ -366,7 +366,7 @@ impl std::error::Error for Divergence {}
 /// ```
 ///
 /// # Errors
-/// The first tick of the first seed in which the two differ, and what differed there.
+/// The first tick of the first seed in which the runs differ, and the difference.
 pub fn check<G: Game>(
     factory: impl Fn(&RoomInfo) -> Result<G, Refusal>,
     workload: impl Fn(&mut RoomSimulation<G>),
@@ -401,11 +401,11 @@ fn compare<G: Game>(mut first: RoomSimulation<G>, mut second: RoomSimulation<G>)
             }
             (Some(Entry::Told(ours)), Some(Entry::Told(theirs))) => {
                 let what = difference(&input_to_json(&ours), &input_to_json(&theirs));
-                (tick + 1, format!("the workload itself is not the same twice; it told the room {what}"))
+                (tick + 1, format!("the workload itself is not deterministic; its inputs differ: {what}"))
             }
             (Some(_), Some(_)) => (tick, what_was_said(first.said_in(tick), second.said_in(tick))),
             (None, _) | (_, None) => {
-                (tick + 1, "the workload itself is not the same twice; one of the two goes on for longer".to_owned())
+                (tick + 1, "the workload itself is not deterministic; one run is longer".to_owned())
             }
         };
         return Err(Divergence { seed: first.seed, tick, what });
@@ -424,18 +424,21 @@ fn what_was_said(ours: &[(u32, Output)], theirs: &[(u32, Output)]) -> String {
     let pairs = ours.iter().zip(theirs).find(|(ours, theirs)| ours != theirs);
     match pairs {
         Some(((_, ours), (_, theirs))) => {
-            format!("it said {}", difference(&output_to_json(ours), &output_to_json(theirs)))
+            format!("the outputs differ: {}", difference(&output_to_json(ours), &output_to_json(theirs)))
         }
         None if ours.len() != theirs.len() => {
             let (more, less) = (ours.len().max(theirs.len()), ours.len().min(theirs.len()));
             let extra = if ours.len() > theirs.len() { &ours[less].1 } else { &theirs[less].1 };
-            format!("it said {more} things instead of {less}, such as {}", output_to_json(extra))
+            format!(
+                "one run has {more} outputs and the other {less}; one of the further outputs is {}",
+                output_to_json(extra)
+            )
         }
-        None => "it said the same, but drew another number of random numbers on the way".to_owned(),
+        None => "the outputs are the same, but the number of random numbers drawn differs".to_owned(),
     }
 }
 
-/// The first place where the two differ, and what stands there.
+/// Returns the first place where the two differ, and both values.
 fn difference(ours: &Value, theirs: &Value) -> String {
     let mut path = String::new();
     let (mut ours, mut theirs) = (ours, theirs);
@@ -459,7 +462,7 @@ fn difference(ours: &Value, theirs: &Value) -> String {
         if text.chars().count() > 200 { text.chars().take(200).chain("…".chars()).collect() } else { text }
     };
     let place = if path.is_empty() { String::new() } else { format!("{}: ", path.trim_start_matches('.')) };
-    format!("{place}{} once and {} the other time", shown(ours), shown(theirs))
+    format!("{place}{} in one run, {} in the other", shown(ours), shown(theirs))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Named networks, and what a game is like over them.
+//! Named networks, and measurements of a game over them.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use crate::game::{Game, Refusal, RoomInfo};
 use crate::limits;
 
 const ROOM: &str = "scenario";
-/// Players join over the network of the scenario, and play this long before anything counts.
+/// Players join over the scenario's network and play this long before measuring starts.
 const WARM_UP: Duration = Duration::from_secs(10);
-/// What is under way at the end still counts if it arrives this soon.
+/// Messages in transit at the end of the measurement count if they arrive within this time.
 const WIND_DOWN: Duration = Duration::from_secs(3);
 const TICK: Duration = Duration::from_millis(limits::TICK_MS as u64);
 
-/// A network with a name: the same for every player, each with queues of their own.
+/// A named network, the same for every player. Players share no queue.
 ///
 /// ```
 /// use rtcade::games::{Arena, arena::Steer};
@@ -38,54 +38,54 @@ const TICK: Duration = Duration::from_millis(limits::TICK_MS as u64);
 /// ```
 #[derive(Clone, Debug)]
 pub struct Scenario {
-    /// What it is called.
+    /// The scenario's name.
     pub name: String,
-    /// The round trip, on top of what the nodes take.
+    /// The round-trip time, in addition to the delays of the nodes.
     pub rtt: Duration,
-    /// What comes from a player passes these, then half of the round trip.
+    /// The nodes that packets from a player pass, before half of the round-trip time.
     pub up: Vec<Node>,
-    /// What goes to a player passes these, then half of the round trip.
+    /// The nodes that packets to a player pass, before half of the round-trip time.
     pub down: Vec<Node>,
 }
 
-/// What is played over a scenario.
+/// The parameters of a game played over a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trial {
-    /// The same seed gives the same report.
+    /// The seed; the same seed gives the same report.
     pub seed: u64,
-    /// Players, at most [`limits::PLAYERS_PER_ROOM_MAX`], all in one room.
+    /// The number of players, all in one room; at most [`limits::PLAYERS_PER_ROOM_MAX`].
     pub clients: usize,
-    /// How long is counted; before that they play for 10 seconds, in which they join. Virtual time.
+    /// The virtual time that is measured, after 10 seconds in which players join.
     pub time: Duration,
 }
 
-/// What players had of a game over a scenario. Its `Display` is a table; so is that of [`Reports`].
+/// What players received of a game over a scenario. Its `Display`, like that of [`Reports`], is a table.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Report {
     /// The scenario's name.
     pub scenario: String,
-    /// Players.
+    /// The number of players.
     pub clients: usize,
-    /// Those whose data channel was open at the end.
+    /// The players whose data channel was open at the end.
     pub open: usize,
-    /// Ticks of the room, times players: the states that they would have seen if every tick made one and all arrived.
+    /// Ticks of the room times players: the states seen if every tick sent one and all arrived.
     pub ticks: u64,
-    /// Of those, the ones of which a player saw the state, or had the inputs where the game fans them out.
+    /// Ticks whose state, or fanned-out inputs, a player saw.
     pub seen: u64,
-    /// States that arrived after a newer one, and so were not shown.
+    /// States that arrived after a newer one and were therefore not shown.
     pub late: u64,
-    /// Ages of what was seen when it arrived, from the tick that made it, in milliseconds: the median, and what one in
-    /// a hundred and one in a thousand exceed. `None` where nothing was seen.
+    /// Age of the states seen, from their tick to their arrival, in milliseconds: the median, 99th and 99.9th
+    /// percentile. `None` if nothing was seen.
     pub age_ms: Option<[f64; 3]>,
-    /// Bytes from each player per second, with the headers of IP, UDP and TCP, over data channel and websocket.
+    /// Bytes per second from each player over data channel and websocket, including IP, UDP and TCP headers.
     pub up_bytes_per_s: f64,
-    /// The same to each player.
+    /// Bytes per second to each player, counted in the same way.
     pub down_bytes_per_s: f64,
 }
 
 impl Scenario {
-    /// A path of this network, which shares nothing with another. Its blackouts count from `start`.
+    /// Returns a path over this network that shares nothing with others. Blackouts are relative to `start`.
     #[must_use]
     pub fn path(&self, start: Duration) -> Path {
         let one_way = |nodes: &[Node]| {
@@ -95,12 +95,12 @@ impl Scenario {
         Path { up: one_way(&self.up), down: one_way(&self.down) }
     }
 
-    /// Plays a game over it. `factory` makes the game of the one room; `bot` makes what a player sends, once a tick,
-    /// from the player's index and what they have seen. The times of blackouts count from when counting begins.
+    /// Plays a game over this network. `factory` makes the game of the room. `bot` returns the input that a player
+    /// sends in each tick, given the player's index and what the player has received. Blackouts are relative to the
+    /// start of measuring.
     ///
     /// # Panics
-    /// Where an input of `bot` can't be sent, `trial` has no players or too many, or a direction has more than 15
-    /// nodes.
+    /// An input of `bot` can't be sent, `trial` has no players or too many, or a direction has more than 15 nodes.
     pub fn play<G: Game, I: Serialize>(
         &self,
         trial: &Trial,
@@ -113,7 +113,7 @@ impl Scenario {
         let scenario = self.clone();
         sim.set_paths(move || scenario.path(WARM_UP));
         let ids: Vec<ClientId> = (0..clients).map(|number| sim.join(ROOM, &format!("bot {number}"))).collect();
-        // Its ticks count from the last multiple of a tick before the room was made.
+        // The room's ticks start at the last multiple of a tick before the room was made.
         while sim.game(ROOM).is_none() && sim.elapsed() < WARM_UP {
             let next = sim.next_event().map_or(WARM_UP, |at| at - sim.now());
             sim.run(next);
@@ -165,7 +165,7 @@ impl Scenario {
     }
 }
 
-/// What has been counted, of all clients.
+/// Counters of all clients.
 struct Totals {
     up: u64,
     down: u64,
@@ -187,7 +187,7 @@ fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).expect("less than 500 years")
 }
 
-/// Reports of several scenarios; its `Display` is a table.
+/// Reports of several scenarios. Its `Display` is a table.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reports(pub Vec<Report>);
 
@@ -231,7 +231,7 @@ impl fmt::Display for Reports {
     }
 }
 
-/// As Markdown has tables.
+/// Writes a Markdown table.
 fn write_table(reports: &[Report], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let rows: Vec<_> = std::iter::once(HEADINGS.map(str::to_owned)).chain(reports.iter().map(Report::cells)).collect();
     let widths: [usize; HEADINGS.len()] =

@@ -1,4 +1,4 @@
-//! Scenarios in YAML: those that come along, and a user's own.
+//! Scenarios in YAML: the built-in ones and a user's own.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use super::scenario::Scenario;
 use crate::yaml::{sentence, unknown};
 
 const SHIPPED: &str = include_str!("scenarios.yml");
-/// Bytes of a scenario file.
+/// Maximum bytes of a scenario file.
 const FILE_BYTES: usize = 256 * 1024;
 
-/// What is wrong with a scenario file, and where, in one sentence.
+/// An error in a scenario file and its place, as a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScenarioError(String);
 
@@ -27,20 +27,20 @@ impl fmt::Display for ScenarioError {
 impl std::error::Error for ScenarioError {}
 
 impl Scenario {
-    /// The networks that come with rtcade: `src/sim/scenarios.yml`.
+    /// Returns the built-in scenarios, defined in `src/sim/scenarios.yml`.
     #[must_use]
     pub fn shipped() -> Vec<Scenario> {
         Scenario::parse(SHIPPED).expect("what is shipped was tested")
     }
 
-    /// Reads scenarios from YAML, which `src/sim/scenarios.yml` shows and explains.
+    /// Reads scenarios from YAML. `src/sim/scenarios.yml` is an example and explains the format.
     ///
     /// # Errors
-    /// Where something is unknown, missing or out of range, or it is no YAML: with line and column, and what comes
-    /// closest to an unknown name.
+    /// The text is not valid YAML, or a key or value is unknown, missing or out of range. The error names line and
+    /// column, and the most similar known name.
     pub fn parse(yaml: &str) -> Result<Vec<Scenario>, ScenarioError> {
         if yaml.len() > FILE_BYTES {
-            return Err(ScenarioError(format!("it has {} bytes, and {FILE_BYTES} are allowed", yaml.len())));
+            return Err(ScenarioError(format!("it has {} bytes; the limit is {FILE_BYTES}", yaml.len())));
         }
         let entries: Vec<Entry> =
             serde_saphyr::from_str(yaml).map_err(|error| ScenarioError(sentence(&error, "node")))?;
@@ -48,20 +48,20 @@ impl Scenario {
         for entry in entries {
             let scenario = entry.into_scenario()?;
             if scenarios.iter().any(|other| other.name == scenario.name) {
-                return Err(ScenarioError(format!("the name {:?} is given twice", scenario.name)));
+                return Err(ScenarioError(format!("the name {:?} is used twice", scenario.name)));
             }
             scenarios.push(scenario);
         }
         if scenarios.is_empty() {
-            return Err(ScenarioError("there is no scenario in it".to_owned()));
+            return Err(ScenarioError("it contains no scenario".to_owned()));
         }
         Ok(scenarios)
     }
 
-    /// The one of them with that name.
+    /// Returns the scenario called `name`.
     ///
     /// # Errors
-    /// Where there is none: what there is, or what comes closest.
+    /// There is none. The error names the most similar name and all known names.
     pub fn find<'a>(scenarios: &'a [Scenario], name: &str) -> Result<&'a Scenario, ScenarioError> {
         let names: Vec<&str> = scenarios.iter().map(|scenario| scenario.name.as_str()).collect();
         scenarios
@@ -131,10 +131,10 @@ struct Outage {
 type Permille = Within<0, 1_000>;
 type Millis = Within<0, 60_000>;
 type Bytes = Within<1, 65_535>;
-/// More often than that, a player never gets a channel open.
+/// Shorter periods would keep a player's channel from opening.
 type Period = Within<1_000, 86_400_000>;
 
-/// A whole number from `LEAST` to `MOST`.
+/// An integer from `LEAST` to `MOST`.
 #[derive(Clone, Copy)]
 struct Within<const LEAST: u32, const MOST: u32>(u32);
 
@@ -143,7 +143,7 @@ impl<'de, const LEAST: u32, const MOST: u32> Deserialize<'de> for Within<LEAST, 
         let number = i64::deserialize(deserializer)?;
         let within = u32::try_from(number).ok().filter(|number| (LEAST..=MOST).contains(number));
         within.map(Within).ok_or_else(|| {
-            serde::de::Error::custom(format!("{number} is out of range: it may be from {LEAST} to {MOST}"))
+            serde::de::Error::custom(format!("{number} is out of range: expected a number from {LEAST} to {MOST}"))
         })
     }
 }
@@ -163,9 +163,9 @@ impl Entry {
         let Entry { name, rtt_ms, both, up, down } = self;
         let nodes = |way: &[NodeEntry]| -> Vec<Node> { both.iter().chain(way).map(NodeEntry::node).collect() };
         let (up, down) = (nodes(&up), nodes(&down));
-        // The latency is one more.
+        // The latency is another node.
         if up.len().max(down.len()) >= DRAWS {
-            return Err(ScenarioError(format!("{name:?} has more than {} nodes one way", DRAWS - 1)));
+            return Err(ScenarioError(format!("{name:?} has more than {} nodes in one direction", DRAWS - 1)));
         }
         Ok(Scenario { name, rtt: rtt_ms.millis(), up, down })
     }
@@ -186,7 +186,7 @@ impl NodeEntry {
             NodeEntry::DuplicatePermille(permille) => Node::Duplicate { permille: permille.short() },
             NodeEntry::RateLimit(Rate { kbit_per_s, queue_ms }) => {
                 let bytes_per_s = u64::from(kbit_per_s.0) * 1_000 / 8;
-                // Room for two full datagrams at least, or none would ever pass.
+                // Room for at least two full datagrams, or none could ever pass.
                 let queue_bytes = (bytes_per_s * u64::from(queue_ms.0) / 1_000).max(3_000);
                 let queue_bytes = usize::try_from(queue_bytes).unwrap_or(usize::MAX);
                 Node::RateLimit(RateLimit::new(bytes_per_s, queue_bytes))
@@ -226,18 +226,18 @@ mod tests {
             ("- name: a\n  rtt_ms: 5\n  up: [{ reorder: { permile: 3, ms: 2 } }]", "is it \"permille\"?"),
             (
                 "- name: a\n  rtt_ms: 5\n  up: [{ loss_permille: 1001 }]",
-                "line 3, column 25: 1001 is out of range: it may be from 0 to 1000",
+                "line 3, column 25: 1001 is out of range: expected a number from 0 to 1000",
             ),
             ("- name: a\n  rtt_ms: -1", "line 2, column 11: -1 is out of range"),
             ("- name: a\n  rtt_ms: soon", "line 2, column 11: "),
             ("- name: a", "line 1, column "),
             ("- name: a\n  rtt_ms: 5\n  rtt_ms: 6", "line 3, column 3: "),
-            ("- name: a\n  rtt_ms: 5\n- name: a\n  rtt_ms: 6", "the name \"a\" is given twice"),
+            ("- name: a\n  rtt_ms: 5\n- name: a\n  rtt_ms: 6", "the name \"a\" is used twice"),
             ("- name: [a\n", "line "),
             ("name: a\nrtt_ms: 5", "line 1, column 1: "),
             ("\t- name", "line 1, column "),
-            ("[]", "there is no scenario in it"),
-            ("", "there is no scenario in it"),
+            ("[]", "it contains no scenario"),
+            ("", "it contains no scenario"),
         ] {
             let error = Scenario::parse(yaml).expect_err(yaml).to_string();
             assert!(error.contains(expected), "{yaml}\n{error}");
@@ -246,7 +246,7 @@ mod tests {
         let many = format!("- name: a\n  rtt_ms: 5\n  up: [{}]", "no_udp, ".repeat(16));
         assert!(Scenario::parse(&many).expect_err("too many").to_string().contains("more than 15 nodes"));
         let long = format!("- name: {}", "a".repeat(FILE_BYTES));
-        assert!(Scenario::parse(&long).expect_err("too long").to_string().contains("are allowed"));
+        assert!(Scenario::parse(&long).expect_err("too long").to_string().contains("the limit is"));
         // Small in the file, large when every alias is replaced.
         let layers: String = (1..20).map(|n| format!("a{n}: &a{n} [*a{0}, *a{0}, *a{0}, *a{0}]\n", n - 1)).collect();
         Scenario::parse(&format!("a0: &a0 [1]\n{layers}")).expect_err("a bomb");

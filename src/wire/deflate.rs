@@ -1,32 +1,32 @@
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-/// Below it a few bytes would be gained, for the time that it takes to make the compressor ready.
+/// Smaller bodies would save only a few bytes, for the time to initialise the compressor.
 const WORTH_BYTES: usize = 200;
 
-/// Deflates bodies: raw, no dictionary (RFC 1951). It holds a third of a megabyte: make one, keep it.
+/// Deflates bodies: raw, without a dictionary (RFC 1951). It occupies a third of a megabyte: create one and reuse it.
 pub struct Deflater(Compress);
 
 impl Deflater {
-    /// A deflater.
+    /// Returns a deflater.
     #[must_use]
     pub fn new() -> Deflater {
         Deflater(Compress::new(Compression::fast(), false))
     }
 
-    /// Whether a body of so many bytes is large enough to be worth a try.
+    /// Returns whether a body of this many bytes is worth deflating.
     #[must_use]
     pub fn is_worth_trying(bytes: usize) -> bool {
         bytes >= WORTH_BYTES
     }
 
-    /// Deflates `body` into `out` if that makes it smaller; else says `false`, and `out` is of no use.
+    /// Deflates `body` into `out`. Returns `false` if that does not make it smaller; `out` is then unspecified.
     pub fn deflate(&mut self, body: &[u8], out: &mut Vec<u8>) -> bool {
         if !Deflater::is_worth_trying(body.len()) {
             return false;
         }
         self.0.reset();
         out.clear();
-        // Room for a body that doesn't shrink: a stream that is cut off leaves the compressor in no state to go on.
+        // Room for a body that does not shrink: after an incomplete stream the compressor can't be reused.
         out.resize(body.len() + body.len() / 16 + 64, 0);
         let done = matches!(self.0.compress(body, out, FlushCompress::Finish), Ok(Status::StreamEnd));
         out.truncate(usize::try_from(self.0.total_out()).unwrap_or(0));
@@ -46,14 +46,14 @@ pub struct Inflater(Decompress);
 /// Why a body can't be inflated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InflateError {
-    /// It isn't one deflate stream.
+    /// The body is not exactly one deflate stream.
     Corrupt,
-    /// It would grow past the limit.
+    /// The inflated body would exceed the limit.
     TooLarge,
 }
 
 impl Inflater {
-    /// An inflater.
+    /// Returns an inflater.
     #[must_use]
     pub fn new() -> Inflater {
         Inflater(Decompress::new(false))
@@ -62,7 +62,7 @@ impl Inflater {
     /// Inflates `body` into `out`, whose capacity stays within `limit` and one byte.
     ///
     /// # Errors
-    /// Where the stream is broken, unfinished or followed by other bytes, or holds more than `limit` bytes.
+    /// The stream is invalid, incomplete or followed by other bytes, or inflates to more than `limit` bytes.
     pub fn inflate(&mut self, body: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), InflateError> {
         self.0.reset(false);
         out.clear();
@@ -142,7 +142,7 @@ mod tests {
             let (mut stream, mut out) = (Vec::new(), Vec::new());
             for (mut body, noisy) in bodies {
                 if noisy {
-                    // A multiplicative hash: nothing that deflate could shorten.
+                    // A multiplicative hash, which deflate can't compress.
                     let mut state = 1_u32;
                     body.iter_mut().for_each(|byte| {
                         state = state.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);

@@ -1,4 +1,4 @@
-//! Headers of game frames, and frames in parts. The layout is drawn in [`crate::wire`].
+//! Headers of game frames, and frames in parts. [`crate::wire`] describes the layout.
 
 use std::fmt;
 
@@ -9,13 +9,13 @@ const DEFLATED: u8 = 1 << 5;
 const PARTED: u8 = 1 << 4;
 const KIND: u8 = 0x0f;
 
-/// What a frame carries; see the table in [`crate::wire`].
+/// The kind of a frame; see the table in [`crate::wire`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub enum Kind {
     /// Unacknowledged inputs of a player.
     Input = 1,
-    /// Asks the other end for a pong.
+    /// Requests a pong from the other end.
     Ping = 2,
     /// Answers a ping.
     Pong = 3,
@@ -25,13 +25,13 @@ pub enum Kind {
     Tick = 5,
     /// An event of the game.
     Event = 6,
-    /// A command of a player.
+    /// A request for missed ticks, or the answer.
     Command = 7,
     /// Asks for missed ticks, and answers.
     Ticks = 8,
-    /// An event of the game that must arrive.
+    /// An event of the game on the reliable lane.
     ReliableEvent = 9,
-    /// Acknowledges reliable messages; it is none itself, and its `seq` is 0.
+    /// Acknowledges reliable messages. It is not a reliable message itself; its `seq` is 0.
     Ack = 10,
 }
 
@@ -54,13 +54,13 @@ impl Kind {
         Kind::ALL.into_iter().find(|&kind| kind as u8 == number)
     }
 
-    /// Whether it belongs to the reliable lane.
+    /// Returns whether the kind belongs to the reliable lane.
     #[must_use]
     pub fn is_reliable(self) -> bool {
         matches!(self, Kind::Command | Kind::Ticks | Kind::ReliableEvent | Kind::Ack)
     }
 
-    /// Whether it is sent that way.
+    /// Returns whether frames of this kind are sent in `direction`.
     #[must_use]
     pub fn goes(self, direction: Direction) -> bool {
         match self {
@@ -71,7 +71,7 @@ impl Kind {
     }
 }
 
-/// Which way a frame goes.
+/// The direction of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// To the server.
@@ -80,77 +80,77 @@ pub enum Direction {
     Down,
 }
 
-/// On what a frame came.
+/// The transport that carried a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// Carries unreliable frames only.
+    /// The data channel, for unreliable frames only.
     DataChannel,
-    /// Carries frames of both lanes.
+    /// The websocket, for frames of both lanes.
     WebSocket,
 }
 
-/// Which part of an unreliable frame this is.
+/// The position of a part in an unreliable frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// From 0.
+    /// The index, from 0.
     pub index: u8,
-    /// Of how many: 2 to 4.
+    /// The number of parts, 2 to 4.
     pub count: u8,
 }
 
 /// A frame, or a part of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// What it carries.
+    /// The kind.
     pub kind: Kind,
-    /// Whether its body (the whole of it, where it is parted) is deflated.
+    /// Whether the body (all parts together) is deflated.
     pub deflated: bool,
-    /// The fields of its lane.
+    /// The header of its lane.
     pub header: Header,
-    /// Its body, or a part of it.
+    /// The body, or a part of it.
     pub body: &'a [u8],
 }
 
-/// What stands between the first byte and the body.
+/// The header between the first byte and the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Header {
-    /// Of the unreliable lane.
+    /// The header of an unreliable frame.
     Unreliable {
-        /// Where the frame is cut.
+        /// The position, if the frame has parts.
         part: Option<Part>,
-        /// Counts frames (mod 2¹⁶).
+        /// The sequence number (mod 2¹⁶).
         seq: u16,
-        /// Down: the newest input consumed; up: the newest tick received (mod 2¹⁶).
+        /// From the server: the newest input consumed; from a client: the newest tick received (mod 2¹⁶).
         ack: u16,
     },
-    /// Of the reliable lane.
+    /// The header of a reliable frame.
     Reliable {
-        /// Counts reliable messages, from 1.
+        /// The sequence number, from 1.
         seq: u32,
-        /// Down: the tick that made it; up: the newest tick received.
+        /// From the server: the tick of the message; from a client: the newest tick received.
         tick: u32,
     },
 }
 
-/// Why a frame can't be read.
+/// Why a frame can't be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameError {
-    /// It ends within its header.
+    /// The frame ends within its header.
     Truncated,
-    /// It is of another version.
+    /// The frame has an unknown version.
     Version,
-    /// No such kind, or it doesn't go this way.
+    /// The kind is unknown or not allowed in this direction.
     Kind,
-    /// A reliable kind on the data channel.
+    /// A reliable frame on the data channel.
     Lane,
-    /// A part that can't be: of a reliable or uplink frame, or by its numbers.
+    /// An invalid part: its numbers, or a part of a reliable frame or of one from a client.
     Part,
-    /// Its body is longer than it may be.
+    /// The body exceeds its limit.
     TooLarge,
 }
 
 impl FrameError {
-    /// The name under which it is counted and tested.
+    /// Returns the name used in counters and tests.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -173,10 +173,10 @@ impl fmt::Display for FrameError {
 impl std::error::Error for FrameError {}
 
 impl<'a> Frame<'a> {
-    /// Reads a frame that came that way.
+    /// Parses a frame received in this direction on this transport.
     ///
     /// # Errors
-    /// See [`FrameError`]; the body is not looked at.
+    /// See [`FrameError`]. The body is not checked.
     pub fn parse(bytes: &'a [u8], direction: Direction, transport: Transport) -> Result<Frame<'a>, FrameError> {
         let &first = bytes.first().ok_or(FrameError::Truncated)?;
         if first >> VERSION_SHIFT != 0 {
@@ -218,7 +218,7 @@ impl<'a> Frame<'a> {
         Ok(Frame { kind, deflated, header, body: rest })
     }
 
-    /// Bytes that the body may have inflated, all parts together.
+    /// Returns the maximum bytes of the inflated body, all parts together.
     #[must_use]
     pub fn inflated_limit(&self, direction: Direction) -> usize {
         body_limit(self.kind, direction, false)
@@ -250,7 +250,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// Bytes of a body, on the wire and inflated.
+/// Returns the maximum bytes of a body, on the wire and inflated.
 fn body_limit(kind: Kind, direction: Direction, parted: bool) -> usize {
     match (kind.is_reliable(), direction) {
         (true, Direction::Up) => limits::RELIABLE_UP_BYTES - limits::RELIABLE_HEADER_BYTES,
@@ -266,12 +266,12 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], FrameError> {
     Ok(*taken)
 }
 
-/// The unreliable frames of one body: one, or its parts, counted from `seq`.
+/// Splits a body into unreliable frames: one, or several parts with consecutive sequence numbers from `seq`.
 ///
-/// The body is at most [`limits::UNRELIABLE_BODY_BYTES`] long; what made it has checked that.
+/// The caller must have checked that the body has at most [`limits::UNRELIABLE_BODY_BYTES`].
 pub fn split(kind: Kind, deflated: bool, body: &[u8], seq: u16, ack: u16) -> impl Iterator<Item = Frame<'_>> {
     debug_assert!(body.len() <= limits::UNRELIABLE_BODY_BYTES);
-    // A frame that isn't parted has one byte less of header; that byte is left unused.
+    // A frame without parts has one byte less of header; that byte is not used.
     let count = u8::try_from(parts(body)).unwrap_or(u8::MAX);
     let mut chunks = body.chunks(limits::PART_BODY_BYTES);
     (0..count).map(move |index| Frame {
@@ -290,22 +290,22 @@ fn parts(body: &[u8]) -> usize {
     body.len().div_ceil(limits::PART_BODY_BYTES).max(1)
 }
 
-/// The most bytes of the frame of a body, all headers included, and its parts.
+/// Returns the maximum bytes of a body's frames, headers included, and the number of parts.
 pub(crate) fn size(body: &[u8]) -> (usize, usize) {
     let parts = parts(body);
     (body.len() + parts * limits::UNRELIABLE_HEADER_BYTES, parts)
 }
 
-/// Whether `a` is newer than `b`, both counting mod 2¹⁶ (RFC 1982).
+/// Returns whether `a` is newer than `b` in mod 2¹⁶ arithmetic (RFC 1982).
 #[must_use]
 pub fn is_newer(a: u16, b: u16) -> bool {
     a.wrapping_sub(b).wrapping_sub(1) < 0x7fff
 }
 
-/// Frames after which an unfinished one is given up.
+/// Newer frames after which an unfinished one is discarded.
 const STALE: u16 = 0x4000;
 
-/// Puts parted frames together. It keeps one unfinished frame, the newest.
+/// Reassembles frames from parts. Keeps at most one unfinished frame, the newest.
 #[derive(Default)]
 pub struct Reassembler {
     unfinished: Option<Unfinished>,
@@ -320,17 +320,17 @@ struct Unfinished {
 }
 
 impl Reassembler {
-    /// Frames that were given up because a newer one began.
+    /// Returns the number of frames discarded because a newer one began.
     #[must_use]
     pub fn abandoned(&self) -> u64 {
         self.abandoned
     }
 
-    /// Takes an unreliable frame or part: the whole body once there is one.
+    /// Adds an unreliable frame or part. Returns the body once it is complete.
     pub fn push(&mut self, frame: &Frame<'_>) -> Option<Vec<u8>> {
         let Header::Unreliable { part, seq, .. } = frame.header else { return None };
         let Some(part) = part else {
-            // Half a wrap later, what was never finished would look newer than all that comes.
+            // Half a wrap later an unfinished frame would look newer than all others.
             if self.unfinished.as_ref().is_some_and(|old| is_newer(seq, old.first_seq.wrapping_add(STALE))) {
                 self.unfinished = None;
                 self.abandoned += 1;

@@ -1,4 +1,4 @@
-//! msgpack: limits checked before anything is decoded, and the bodies of frames.
+//! msgpack: checking the limits of values before decoding, and the bodies of frames.
 
 use std::fmt;
 
@@ -12,35 +12,36 @@ use crate::limits;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError {
-    /// It is larger than its lane carries.
+    /// The message exceeds the limit of its lane.
     TooLarge {
-        /// Its encoded size, in bytes.
+        /// The encoded size in bytes.
         bytes: usize,
-        /// The lane's limit, in bytes.
+        /// The limit in bytes.
         limit: usize,
     },
-    /// It can't be encoded, or a receiver would refuse it: nested too deeply, too many items, an integer beyond 2⁵³.
+    /// The message can't be encoded, or a receiver would reject it: too deep nesting, too many items, an integer beyond
+    /// 2⁵³.
     Unencodable(String),
-    /// The other end has yet to take what was sent before.
+    /// Too many earlier messages are still waiting to be acknowledged.
     Backlog,
 }
 
 impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SendError::TooLarge { bytes, limit } => write!(f, "the message has {bytes} bytes, the limit is {limit}"),
+            SendError::TooLarge { bytes, limit } => write!(f, "the message has {bytes} bytes; the limit is {limit}"),
             SendError::Unencodable(why) => write!(f, "the message can't be encoded: {why}"),
-            SendError::Backlog => write!(f, "what was sent before has not been taken yet"),
+            SendError::Backlog => write!(f, "too many earlier messages are not acknowledged yet; send it again later"),
         }
     }
 }
 
 impl std::error::Error for SendError {}
 
-/// Why bytes are not one acceptable msgpack value.
+/// Why bytes are not exactly one valid msgpack value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
-    /// They end before the value does.
+    /// The value is incomplete.
     Truncated,
     /// Nested deeper than [`limits::MSGPACK_DEPTH`].
     Depth,
@@ -50,36 +51,36 @@ pub enum Malformed {
     Integer,
     /// A string that isn't UTF-8.
     Utf8,
-    /// An extension type, the byte that msgpack never uses, or a key that is neither a string nor an integer.
+    /// An extension type, the unused byte 0xc1, or a key that is neither a string nor an integer.
     Type,
     /// Bytes follow the value.
     Trailing,
-    /// A value, but not of the shape that stands here.
+    /// The value does not have the expected shape.
     Shape,
 }
 
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Malformed::Truncated => "it ends too early",
+            Malformed::Truncated => "it is incomplete",
             Malformed::Depth => "it is nested too deeply",
             Malformed::Items => "it has too many items",
             Malformed::Integer => "it has an integer beyond 2⁵³",
             Malformed::Utf8 => "it has a string that isn't UTF-8",
-            Malformed::Type => "it has a type that isn't allowed there",
+            Malformed::Type => "it has a type that is not allowed in its place",
             Malformed::Trailing => "bytes follow its end",
-            Malformed::Shape => "it has another shape",
+            Malformed::Shape => "it does not have the expected shape",
         })
     }
 }
 
 impl std::error::Error for Malformed {}
 
-/// The length in bytes of the value that `bytes` begin with, once it is known to be within the limits: what decodes it
-/// afterwards can neither recurse nor allocate beyond them, and every receiver can read it.
+/// Returns the length in bytes of the value at the start of `bytes` after checking its limits. Decoding such a value
+/// neither recurses nor allocates beyond the limits, and every receiver can decode it.
 ///
 /// # Errors
-/// Where it isn't one, or is past [`limits::MSGPACK_DEPTH`] or [`limits::MSGPACK_ITEMS`].
+/// There is no valid value, or it exceeds [`limits::MSGPACK_DEPTH`] or [`limits::MSGPACK_ITEMS`].
 pub fn measure(bytes: &[u8]) -> Result<usize, Malformed> {
     measure_within(bytes, limits::MSGPACK_ITEMS)
 }
@@ -87,7 +88,7 @@ pub fn measure(bytes: &[u8]) -> Result<usize, Malformed> {
 /// Checks that `bytes` are exactly one value within the limits.
 ///
 /// # Errors
-/// As [`measure`], and where bytes follow.
+/// As for [`measure`], and if bytes follow the value.
 pub fn check(bytes: &[u8]) -> Result<(), Malformed> {
     if measure(bytes)? == bytes.len() { Ok(()) } else { Err(Malformed::Trailing) }
 }
@@ -101,7 +102,7 @@ fn measure_within(bytes: &[u8], max_items: usize) -> Result<usize, Malformed> {
         let mut is_key = false;
         if let Some(container) = depth.checked_sub(1).and_then(|last| open.get_mut(last)) {
             if !container.is_map {
-                // All but the last, which closes the array.
+                // All but the last element, which closes the array.
                 while container.left > 1 && reader.pass_plain() {
                     container.left -= 1;
                 }
@@ -114,7 +115,7 @@ fn measure_within(bytes: &[u8], max_items: usize) -> Result<usize, Malformed> {
         }
         if let Some(inside) = inside.filter(|inside| inside.left > 0) {
             items_left = items_left.checked_sub(inside.left).ok_or(Malformed::Items)?;
-            // Every element takes at least a byte: a count that the rest can't hold is a lie.
+            // Every element has at least one byte: a larger count than remaining bytes is invalid.
             if inside.left > bytes.len() - reader.at {
                 return Err(Malformed::Truncated);
             }
@@ -135,14 +136,14 @@ fn measure_within(bytes: &[u8], max_items: usize) -> Result<usize, Malformed> {
     }
 }
 
-/// An array or map that is being passed: the values left in it, keys included.
+/// An array or map being read: the values left in it, keys included.
 #[derive(Clone, Copy)]
 struct Container {
     left: usize,
     is_map: bool,
 }
 
-/// By its first byte, the length of a scalar of which any content is right; 0 of other values.
+/// By first byte, the length of scalars that are valid whatever their content; 0 for other values.
 const PLAIN_BYTES: [u8; 256] = {
     let mut lengths = [0; 256];
     let mut first = 0;
@@ -186,7 +187,7 @@ impl<'a> Reader<'a> {
         Ok(Marker::from_u8(self.take(1)?[0]))
     }
 
-    /// Passes a scalar that needs no look inside; `false` where another value stands here, or it isn't whole.
+    /// Skips a scalar that needs no check. Returns `false` if the next value is another or incomplete.
     fn pass_plain(&mut self) -> bool {
         let Some(&first) = self.bytes.get(self.at) else { return false };
         let end = self.at + usize::from(PLAIN_BYTES[usize::from(first)]);
@@ -197,8 +198,8 @@ impl<'a> Reader<'a> {
         is_plain
     }
 
-    /// Passes a short array of scalars that need no look inside, as most inputs are; `false` and nothing passed where
-    /// another value stands here.
+    /// Skips a short array of scalars that need no check, like most inputs. Returns `false`, without skipping anything,
+    /// if the next value is another.
     fn pass_flat(&mut self) -> bool {
         let start = self.at;
         let Some(&first @ 0x90..=0x9f) = self.bytes.get(start) else { return self.pass_plain() };
@@ -210,14 +211,14 @@ impl<'a> Reader<'a> {
         is_flat
     }
 
-    /// Passes one scalar, or the head of an array or map: then what is inside it.
+    /// Skips one scalar, or the head of an array or map and returns its content.
     fn pass(&mut self, is_key: bool) -> Result<Option<Container>, Malformed> {
         let array = |count| Ok(Some(Container { left: count, is_map: false }));
         let map = |count: usize| {
             count.checked_mul(2).map(|left| Some(Container { left, is_map: true })).ok_or(Malformed::Items)
         };
         let marker = self.marker()?;
-        // A browser's objects have keys of these types only.
+        // JavaScript objects have keys of these types only.
         if is_key && !is_integer(marker) && !is_string(marker) {
             return Err(Malformed::Type);
         }
@@ -274,7 +275,7 @@ impl<'a> Reader<'a> {
         u32::try_from(value).map_err(|_| Malformed::Shape)
     }
 
-    /// A number of any msgpack type: JavaScript sends a whole f64 as an integer.
+    /// Reads a number of any msgpack type: JavaScript encodes an integral f64 as an integer.
     #[expect(clippy::cast_precision_loss, reason = "clocks are well below 2⁵³")]
     fn f64(&mut self) -> Result<f64, Malformed> {
         let start = self.at;
@@ -331,39 +332,39 @@ fn is_integer(marker: Marker) -> bool {
     matches!(marker, FixPos(_) | FixNeg(_) | U8 | U16 | U32 | U64 | I8 | I16 | I32 | I64)
 }
 
-/// Decodes a value that [`check`] has passed.
+/// Decodes a value that has passed [`check`].
 ///
 /// # Errors
-/// Where it doesn't fit `T`: the reason, in words.
+/// The reason, if it does not fit `T`.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     rmp_serde::from_slice(bytes).map_err(|error| error.to_string())
 }
 
-/// Encodes a value for the server, an input or a command: structs as maps, as JavaScript sends objects.
+/// Encodes a value for the server, an input or a command. Structs become maps, like JavaScript objects.
 ///
 /// # Errors
-/// As [`check_encoded`].
+/// As for [`check_encoded`].
 pub fn encode(value: &impl Serialize, limit: usize) -> Result<Vec<u8>, SendError> {
     let body = encode_after(Vec::with_capacity(256), value)?;
     check_encoded(&body, limit)?;
     Ok(body)
 }
 
-/// The body `[tick, value]`, of a state or an event: structs as maps, so that JavaScript reads objects.
+/// Encodes the body `[tick, value]` of a state or an event. Structs become maps, so that JavaScript receives objects.
 ///
 /// # Errors
-/// Where the value alone is past `limit` bytes, or a client would refuse it: nested deeper than
-/// [`limits::MSGPACK_DEPTH`], an integer beyond 2⁵³, a key that is neither a string nor an integer.
+/// The value alone exceeds `limit` bytes, or a client would reject it: it is nested deeper than
+/// [`limits::MSGPACK_DEPTH`], has an integer beyond 2⁵³, or a key that is neither a string nor an integer.
 pub fn encode_at_tick(tick: u32, value: &impl Serialize, limit: usize) -> Result<Vec<u8>, SendError> {
     let prefix = prefix_tick(tick, &[]);
     let start = prefix.len();
     let body = encode_after(prefix, value)?;
-    // A client takes as many items from the server as there are bytes.
+    // Clients accept as many items from the server as there are bytes.
     check_sent(&body[start..], limit, limit)?;
     Ok(body)
 }
 
-/// The body `[tick, value]` of a value that is encoded already.
+/// Encodes the body `[tick, value]` of an already encoded value.
 #[must_use]
 pub(crate) fn prefix_tick(tick: u32, value: &[u8]) -> Vec<u8> {
     let mut body = Vec::with_capacity(256.max(limits::BODY_PREFIX_BYTES + value.len()));
@@ -379,10 +380,10 @@ fn encode_after(mut body: Vec<u8>, value: &impl Serialize) -> Result<Vec<u8>, Se
     Ok(body)
 }
 
-/// Whether it is one msgpack value that the server takes as an input or a command.
+/// Checks that a value is one msgpack value that the server accepts as an input or a command.
 ///
 /// # Errors
-/// Past `limit` bytes, or where the server would refuse it: see [`check`].
+/// The value exceeds `limit` bytes, or the server would reject it: see [`check`].
 pub fn check_encoded(value: &[u8], limit: usize) -> Result<(), SendError> {
     check_sent(value, limit, limits::MSGPACK_ITEMS)
 }
@@ -399,12 +400,12 @@ fn check_sent(value: &[u8], max_bytes: usize, max_items: usize) -> Result<(), Se
     }
 }
 
-/// Writing into a vector can't fail.
+/// Writing to a vector can't fail.
 fn write<T, E>(written: Result<T, E>) {
     debug_assert!(written.is_ok());
 }
 
-/// Bytes of `[player, number, input]`, `value` being the input.
+/// Returns the bytes of `[player, number, input]`, where `value` is the input.
 #[must_use]
 pub fn fanned_out_bytes(player: u32, number: u32, value: &[u8]) -> usize {
     let uint_bytes = |value: u32| match value {
@@ -416,7 +417,7 @@ pub fn fanned_out_bytes(player: u32, number: u32, value: &[u8]) -> usize {
     1 + uint_bytes(player) + uint_bytes(number) + value.len()
 }
 
-/// The inputs of one tick, being encoded: `[[player, number, input], …]`.
+/// An encoder for the inputs of one tick: `[[player, number, input], …]`.
 #[derive(Default)]
 pub struct Inputs {
     count: u32,
@@ -424,7 +425,7 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Adds an input, `value` being one msgpack value.
+    /// Adds an input; `value` is one msgpack value.
     pub fn push(&mut self, player: u32, number: u32, value: &[u8]) {
         self.count += 1;
         write(rmp::encode::write_array_len(&mut self.entries, 3));
@@ -433,13 +434,13 @@ impl Inputs {
         self.entries.extend_from_slice(value);
     }
 
-    /// Whether one more input leaves the tick short enough for the unreliable lane.
+    /// Returns whether the tick would fit the unreliable lane with one more input.
     #[must_use]
     pub fn has_room_for(&self, player: u32, number: u32, value: &[u8]) -> bool {
         self.entries.len() + fanned_out_bytes(player, number, value) <= limits::FAN_OUT_BYTES
     }
 
-    /// The encoded array.
+    /// Returns the encoded array.
     #[must_use]
     pub fn finish(self) -> Vec<u8> {
         let mut encoded = Vec::with_capacity(self.entries.len() + 5);
@@ -449,8 +450,8 @@ impl Inputs {
     }
 }
 
-/// The body `[tick, inputs, …]` of the first of `ticks`, however long, and of those after it that stay within
-/// `max_bytes` with it.
+/// Encodes the body `[tick, inputs, …]` from the first of `ticks`, whatever its length, and as many of the following as
+/// fit `max_bytes` together with it.
 #[must_use]
 pub fn encode_ticks<'a>(tick: u32, ticks: impl Iterator<Item = &'a [u8]>, max_bytes: usize) -> Vec<u8> {
     let mut count = 0;
@@ -469,7 +470,7 @@ pub fn encode_ticks<'a>(tick: u32, ticks: impl Iterator<Item = &'a [u8]>, max_by
     body
 }
 
-/// The body `[newest, [input, …]]` of an input frame: as many of `values` (newest first) as fit one part.
+/// Encodes the body `[newest, [input, …]]` of an input frame, with as many of `values` (newest first) as fit one part.
 #[must_use]
 pub fn encode_inputs<'a>(newest: u32, values: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
     let mut count = 0;
@@ -489,10 +490,10 @@ pub fn encode_inputs<'a>(newest: u32, values: impl Iterator<Item = &'a [u8]>) ->
     body
 }
 
-/// Reads the body `[newest, [input, …]]`: the newest number, and the inputs, newest first.
+/// Decodes the body `[newest, [input, …]]`: the newest number, and the inputs, newest first.
 ///
 /// # Errors
-/// Where it isn't one, or an input is longer than [`limits::INPUT_BYTES`].
+/// The body has another shape, or an input exceeds [`limits::INPUT_BYTES`].
 pub fn decode_inputs(body: &[u8]) -> Result<(u32, Vec<&[u8]>), Malformed> {
     let mut reader = Reader { bytes: body, at: 0 };
     if reader.array()? != 2 {
@@ -519,7 +520,7 @@ pub fn decode_inputs(body: &[u8]) -> Result<(u32, Vec<&[u8]>), Malformed> {
     Ok((newest, values))
 }
 
-/// The body `[first, last]` of a request for missed ticks.
+/// Encodes the body `[first, last]` of a request for missed ticks.
 #[must_use]
 pub fn encode_range(first: u32, last: u32) -> Vec<u8> {
     let mut body = Vec::with_capacity(11);
@@ -529,10 +530,10 @@ pub fn encode_range(first: u32, last: u32) -> Vec<u8> {
     body
 }
 
-/// Reads the body `[first, last]`.
+/// Decodes the body `[first, last]`.
 ///
 /// # Errors
-/// Where it isn't one.
+/// The body has another shape.
 pub fn decode_range(body: &[u8]) -> Result<(u32, u32), Malformed> {
     let mut reader = Reader { bytes: body, at: 0 };
     if reader.array()? != 2 {
@@ -543,10 +544,10 @@ pub fn decode_range(body: &[u8]) -> Result<(u32, u32), Malformed> {
     Ok(range)
 }
 
-/// Reads the body `[tick, value]`: the tick, and the value as it stands.
+/// Decodes the body `[tick, value]`: the tick, and the value still encoded.
 ///
 /// # Errors
-/// Where it isn't one.
+/// The body has another shape.
 pub fn decode_at_tick(body: &[u8]) -> Result<(u32, &[u8]), Malformed> {
     let mut reader = Reader { bytes: body, at: 0 };
     if reader.array()? != 2 {
@@ -559,21 +560,21 @@ pub fn decode_at_tick(body: &[u8]) -> Result<(u32, &[u8]), Malformed> {
     Ok((tick, value))
 }
 
-/// One input as it was fanned out.
+/// A fanned-out input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FannedOut<'a> {
-    /// The number of the player who sent it.
+    /// The number of the sender.
     pub player: u32,
-    /// Its own number.
+    /// The sequence number of the input.
     pub number: u32,
-    /// One msgpack value.
+    /// The input, one msgpack value.
     pub value: &'a [u8],
 }
 
-/// Reads the body `[tick, [[player, number, input], …], …]`: the number, and the inputs of each tick in it.
+/// Decodes the body `[tick, [[player, number, input], …], …]`: the tick, and the inputs of each tick.
 ///
 /// # Errors
-/// Where it isn't one.
+/// The body has another shape.
 pub fn decode_ticks(body: &[u8]) -> Result<(u32, Vec<Vec<FannedOut<'_>>>), Malformed> {
     let mut reader = Reader { bytes: body, at: 0 };
     let ticks = reader.array()?.checked_sub(1).ok_or(Malformed::Shape)?;
@@ -591,7 +592,7 @@ pub fn decode_ticks(body: &[u8]) -> Result<(u32, Vec<Vec<FannedOut<'_>>>), Malfo
     Ok((tick, windows))
 }
 
-/// The body `[newest]` of an acknowledgement of reliable messages.
+/// Encodes the body `[newest]` of an acknowledgement of reliable messages.
 #[must_use]
 pub fn encode_ack(newest: u32) -> Vec<u8> {
     let mut body = Vec::with_capacity(6);
@@ -600,10 +601,10 @@ pub fn encode_ack(newest: u32) -> Vec<u8> {
     body
 }
 
-/// Reads it.
+/// Decodes the body `[newest]`.
 ///
 /// # Errors
-/// Where it isn't one.
+/// The body has another shape.
 pub fn decode_ack(body: &[u8]) -> Result<u32, Malformed> {
     let mut reader = Reader { bytes: body, at: 0 };
     if reader.array()? != 1 {
@@ -614,7 +615,7 @@ pub fn decode_ack(body: &[u8]) -> Result<u32, Malformed> {
     Ok(newest)
 }
 
-/// The body of a ping, or of a pong of a client.
+/// Encodes the body of a ping, or of a client's pong.
 #[must_use]
 pub fn encode_clock(clock_ms: f64) -> Vec<u8> {
     let mut body = Vec::with_capacity(10);
@@ -623,7 +624,7 @@ pub fn encode_clock(clock_ms: f64) -> Vec<u8> {
     body
 }
 
-/// The body of a ping whose pong is to bring so many bytes back: what fills a datagram of the size in question.
+/// Encodes the body of a ping with padding that its pong returns, to test datagrams of a given size.
 #[must_use]
 pub fn encode_padded_ping(clock_ms: f64, padding_bytes: usize) -> Vec<u8> {
     let mut body = Vec::with_capacity(13 + padding_bytes);
@@ -633,7 +634,7 @@ pub fn encode_padded_ping(clock_ms: f64, padding_bytes: usize) -> Vec<u8> {
     body
 }
 
-/// The body of a pong of the server; `padding` is that of the ping.
+/// Encodes the body of a server's pong; `padding` is that of the ping.
 #[must_use]
 pub fn encode_pong(clock_ms: f64, server_clock_ms: f64, tick: u32, padding: &[u8]) -> Vec<u8> {
     let mut body = Vec::with_capacity(24 + padding.len());
@@ -645,10 +646,10 @@ pub fn encode_pong(clock_ms: f64, server_clock_ms: f64, tick: u32, padding: &[u8
     body
 }
 
-/// Reads the first clock of a ping or pong, in milliseconds.
+/// Decodes the first clock of a ping or pong, in milliseconds.
 ///
 /// # Errors
-/// Where it isn't one.
+/// The body has another shape.
 pub fn decode_clock(body: &[u8]) -> Result<f64, Malformed> {
     check(body)?;
     let mut reader = Reader { bytes: body, at: 0 };
@@ -658,10 +659,10 @@ pub fn decode_clock(body: &[u8]) -> Result<f64, Malformed> {
     reader.f64()
 }
 
-/// Reads the clock of a ping, in milliseconds, and the value that its pong is to bring back, if any.
+/// Decodes the clock of a ping, in milliseconds, and the padding to return, if any.
 ///
 /// # Errors
-/// Where there is no clock, or past [`limits::PING_PADDING_BYTES`].
+/// There is no clock, or the padding exceeds [`limits::PING_PADDING_BYTES`].
 pub fn decode_ping(body: &[u8]) -> Result<(f64, &[u8]), Malformed> {
     check(body)?;
     let mut reader = Reader { bytes: body, at: 0 };

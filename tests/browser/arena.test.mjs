@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { connection, launchBrowser, openPage, playing, screenshot, startServer, until } from "./harness.mjs";
+import { connection, controls, launchBrowser, openPage, overlaps, playing, SCREENS, screenshot, startServer, until } from "./harness.mjs";
 
 const WATCH_MS = 4_000;
 /** How far a player who holds a key must get, in the arena's units. */
 const MOVED = 10;
+const PANELS = ["field", "clock", "scores", "intro", "naming", "invite", "connection", "dash"];
 
 describe("two pages in one arena", () => {
   let server, browser, ann, ben;
@@ -79,6 +80,101 @@ describe("two pages in one arena", () => {
     assert.deepEqual(ben.errors, []);
     assert.equal((await connection(ann.page)).notice, "");
     assert.equal((await connection(ben.page)).notice, "");
+  });
+});
+
+describe("the arena's page", () => {
+  let server, browser;
+
+  before(async () => {
+    server = await startServer();
+    browser = await launchBrowser();
+  });
+
+  after(async () => {
+    await browser?.close();
+    await server?.stop();
+  });
+
+  const openArena = async (screen) => {
+    const { page } = await openPage(browser, `${server.url}r/page`, SCREENS[screen]);
+    await until("a state", () => connection(page), ({ tick }) => tick > 0);
+    return page;
+  };
+
+  for (const screen of Object.keys(SCREENS)) {
+    test(`no panel covers the field or another panel, ${screen}`, async () => {
+      const page = await openArena(screen);
+      await page.locator("#intro").waitFor();
+      assert.deepEqual(await overlaps(page, PANELS), [], "at the start");
+      await page.keyboard.press("ArrowUp", { delay: 200 });
+      await page.locator("#intro").waitFor({ state: "hidden" });
+      assert.deepEqual(await overlaps(page, PANELS), [], "later");
+      const fontSize = (inputs) => inputs.map((input) => parseFloat(getComputedStyle(input).fontSize));
+      const sizes = await page.locator("input:visible").evaluateAll(fontSize);
+      if (SCREENS[screen].isMobile) for (const size of sizes) assert.ok(size >= 16, "or iOS zooms in");
+      const field = await page.locator("#field").boundingBox();
+      const { width, height } = page.viewportSize();
+      assert.ok(field.width * field.height > 0.5 * width * height, "most of the window is the field's");
+      await page.context().close();
+    });
+  }
+
+  test("the hint goes when a finger has steered", async () => {
+    const page = await openArena("upright");
+    const hint = page.locator("#hint");
+    assert.match(await hint.innerText(), /Drag anywhere to steer/);
+    const session = await page.context().newCDPSession(page);
+    const touch = (type, ...touchPoints) => session.send("Input.dispatchTouchEvent", { type, touchPoints });
+    await touch("touchStart", { x: 200, y: 500 });
+    for (let y = 500; y > 440; y -= 10) await touch("touchMove", { x: 200, y });
+    await hint.waitFor({ state: "hidden" });
+    await touch("touchEnd");
+    await page.context().close();
+  });
+
+  test("assistive technology finds headings, controls by name, and who leads", async () => {
+    const page = await openArena("desktop");
+    const snapshot = await page.locator("body").ariaSnapshot();
+    assert.match(snapshot, /heading "Arena" \[level=1\]/);
+    assert.match(snapshot, /main:\n\s+- application/);
+    assert.match(snapshot, /heading "Scores" \[level=2\]/);
+    assert.match(snapshot, /listitem: .* you \d/);
+    assert.match(snapshot, /status: .*You are number \d of \d with \d+ points\. /);
+    assert.match(snapshot, /status: Connected by/);
+    const found = await controls(page);
+    for (const [role, name] of found) assert.notEqual(name, "", role);
+    assert.match(found.find(([role]) => role === "application")[1], /arrow keys or WASD/);
+    await page.context().close();
+  });
+
+  test("the field shows a ring while the keyboard is on it", async () => {
+    const page = await openArena("desktop");
+    const outline = () => page.locator("#field").evaluate((field) => getComputedStyle(field).outlineStyle);
+    assert.equal(await outline(), "none");
+    await page.keyboard.press("Tab");
+    assert.equal(await page.evaluate(() => document.activeElement.id), "arena");
+    assert.equal(await outline(), "solid");
+    await page.context().close();
+  });
+
+  test("a name is cut between characters, and shown as the server has it", async () => {
+    const page = await openArena("desktop");
+    const field = page.getByLabel("Your name");
+    for (const name of ["👩‍🚀".repeat(20), "e\u0301".repeat(20), `half ${"😀"[0]}`, "  Ada  "]) {
+      await field.fill(name);
+      const kept = await field.inputValue();
+      assert.ok(Array.from(kept).length <= 32, kept);
+      assert.ok(kept.isWellFormed(), JSON.stringify(kept));
+      assert.ok(name.startsWith(kept) || kept === "half \ufffd", JSON.stringify(kept));
+      await page.getByRole("button", { name: "Rename" }).click();
+      const isShown = () => page.evaluate(() => {
+        const own = globalThis.rtcade.room.status === "open" && rtcade.room.players.get(rtcade.room.me).name;
+        return own && document.querySelector("#name").value === own;
+      });
+      await until(`the name ${name}`, isShown);
+    }
+    await page.context().close();
   });
 });
 

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { networkInterfaces } from "node:os";
 import { after, before, describe, test } from "node:test";
 import puppeteer from "puppeteer-core";
-import { connection, playing, startServer } from "./harness.mjs";
+import { connection, playing, startServer, until } from "./harness.mjs";
 import { CHANNELS, RAW_PAGES, fallsBack, joinInPage, losesNothing, playsOverChannel } from "./interop.mjs";
 
 const executablePath = process.env.FIREFOX ?? "/usr/bin/firefox-esr";
@@ -87,4 +87,38 @@ describe("Firefox", { skip: whyNot() }, () => {
     assert.deepEqual({ transport, notice }, { transport: "webrtc", notice: "" });
     await page.close();
   });
+});
+
+describe("a Firefox with settings for privacy", { skip: whyNot() }, () => {
+  let arena;
+
+  before(async () => {
+    arena = await startServer([], { host });
+  });
+
+  after(() => arena?.stop());
+
+  for (const [what, extraPrefsFirefox, transport] of [
+    ["without WebRTC", { "media.peerconnection.enabled": false }, "websocket"],
+    ["with a coarse clock", { "privacy.resistFingerprinting": true, "privacy.reduceTimerPrecision": true }, "webrtc"],
+  ]) {
+    test(`${what} plays over ${transport}`, async () => {
+      const browser = await puppeteer.launch({
+        browser: "firefox",
+        executablePath,
+        headless: true,
+        timeout: START_MS,
+        extraPrefsFirefox,
+      });
+      try {
+        const page = await browser.newPage();
+        await page.goto(arena.url);
+        const { tick } = await playing(page, transport);
+        await until("the game to go on", () => connection(page), (now) => now.tick >= tick + 30);
+        assert.equal((await connection(page)).status, "open");
+      } finally {
+        await browser.close();
+      }
+    });
+  }
 });

@@ -1,12 +1,15 @@
 // Starts the server and Chromium for the tests beside this file. Every wait has a bound.
 
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
+import { mkdir, mkdtemp, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
 import { chromium } from "playwright-core";
 
 const START_MS = 10_000;
@@ -73,6 +76,16 @@ export async function startServer(
   return server;
 }
 
+/** A file of fresh keys for a server whose audience is `test`, and a token that lets into every room. */
+export async function signedToken() {
+  const run = async (...args) => (await promisify(execFile)(serverProgram(), ["token", ...args])).stdout;
+  const directory = await mkdtemp(join(tmpdir(), "rtcade-keys-"));
+  const keys = join(directory, "keys.json");
+  await writeFile(keys, await run("--new-keys"));
+  const token = await run("--keys", keys, "--audience", "test", "--subject", "ada", "--room", "*");
+  return { directory, keys, token: token.trim() };
+}
+
 export function launchBrowser() {
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
@@ -90,12 +103,13 @@ export function launchBrowser() {
 }
 
 /**
- * Opens `url` in a window of its own, with `errors` that its console or its scripts report from then on.
+ * Opens `url` in a window of its own, with `errors` that its console or its scripts report from then on. `options` are
+ * those of the browser's context.
  *
  * The page's data channels stand in its `globalThis.channels`, each with the number of messages `received`.
  */
-export async function openPage(browser, url) {
-  const context = await browser.newContext({ viewport: { width: 960, height: 640 } });
+export async function openPage(browser, url, options = {}) {
+  const context = await browser.newContext({ viewport: { width: 960, height: 640 }, ...options });
   const page = await context.newPage();
   page.setDefaultTimeout(WAIT_MS);
   await page.addInitScript(recordChannels);
@@ -133,6 +147,44 @@ export function connection(page) {
       notice: notice?.checkVisibility() ? notice.innerText.trim() : "",
     };
   });
+}
+
+/** A desktop's window, and a phone held upright and aslant. */
+export const SCREENS = {
+  desktop: { viewport: { width: 1280, height: 720 } },
+  upright: { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, hasTouch: true, isMobile: true },
+  aslant: { viewport: { width: 844, height: 390 }, deviceScaleFactor: 2, hasTouch: true, isMobile: true },
+};
+
+/** The controls that assistive technology finds in the page, as `[role, name]`. */
+export async function controls(page) {
+  const session = await page.context().newCDPSession(page);
+  const { nodes } = await session.send("Accessibility.getFullAXTree");
+  await session.detach();
+  const roles = ["button", "link", "textbox", "combobox", "slider", "application"];
+  return nodes
+    .filter(({ ignored, role }) => !ignored && roles.includes(role?.value))
+    .map(({ role, name }) => [role.value, name?.value ?? ""]);
+}
+
+/** The pairs of visible elements with these ids that overlap, or that stick out of the window. */
+export function overlaps(page, ids) {
+  return page.evaluate((ids) => {
+    const boxes = ids
+      .map((id) => document.getElementById(id))
+      .filter((element) => element.checkVisibility({ visibilityProperty: true }))
+      .map((element) => ({ id: element.id, box: element.getBoundingClientRect() }));
+    const found = [];
+    for (const [index, { id, box }] of boxes.entries()) {
+      if (box.left < 0 || box.top < 0 || box.right > innerWidth || box.bottom > innerHeight) found.push([id, "window"]);
+      for (const other of boxes.slice(index + 1)) {
+        const isBeside = box.right <= other.box.left || other.box.right <= box.left;
+        const isAbove = box.bottom <= other.box.top || other.box.bottom <= box.top;
+        if (!isBeside && !isAbove) found.push([id, other.id]);
+      }
+    }
+    return found;
+  }, ids);
 }
 
 /** Waits until the page plays over `transport`. */

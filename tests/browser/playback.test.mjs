@@ -3,7 +3,7 @@ import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { launchBrowser, openPage, playing, screenshot, startServer, until } from "./harness.mjs";
+import { controls, launchBrowser, openPage, playing, screenshot, startServer, until } from "./harness.mjs";
 
 /** Ticks that are recorded: some four seconds. */
 const TICKS = 120;
@@ -87,7 +87,7 @@ describe("a recorded arena, played to spectators", () => {
   test("it plays faster to the end, and again from there", async () => {
     await viewer.page.getByRole("button", { name: "10 times" }).click();
     await viewer.page.getByRole("button", { name: "Play" }).click();
-    const { tick, last } = await told("the end", ({ end }) => end === "The room was closed here.");
+    const { tick, last } = await told("the end", ({ end }) => end === "The room closed at this point.");
     assert.equal(tick, last);
     await viewer.page.getByRole("button", { name: "0.25 times" }).click();
     await told("a quarter of the speed", ({ speed }) => speed === 25);
@@ -108,6 +108,25 @@ describe("a recorded arena, played to spectators", () => {
     await page.setViewportSize({ width: 390, height: 720 });
     await screenshot(page, "playback-narrow");
     assert.deepEqual(errors, []);
+  });
+
+  test("it says when the server is lost, and tries again when asked", async (t) => {
+    let lost = await startServer(["replay", recording, "--serve"]);
+    t.after(() => lost.kill());
+    const { page } = await openPage(browser, lost.url);
+    await until("the playback", () => statusOf(page));
+    for (const [role, name] of await controls(page)) assert.notEqual(name, "", role);
+    const port = Number(new URL(lost.url).port);
+    await lost.kill();
+    const again = page.getByRole("button", { name: "Try now" });
+    await again.waitFor();
+    assert.match(await page.locator("#note").innerText(), /Connection lost/);
+    lost = await startServer(["replay", recording, "--serve"], { port });
+    const isOpen = () => page.evaluate(() => rtcade.room.status === "open");
+    await until("an open room", async () => (await isOpen()) || (await again.click({ timeout: 500 }).catch(() => {}), isOpen()));
+    await again.waitFor({ state: "hidden" });
+    await until("a word on the recording", () => page.locator("#note").innerText(), (note) => !note.includes("lost"));
+    await page.context().close();
   });
 
   test("a page of the user's plays it as well", async () => {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { connection, launchBrowser, openPage, playing, screenshot, startServer, until } from "./harness.mjs";
+import { connection, controls, launchBrowser, openPage, overlaps, playing, SCREENS, screenshot, startServer, until } from "./harness.mjs";
 
 describe("two pages in one relay room", () => {
   let server, browser, ann, ben;
@@ -25,9 +25,10 @@ describe("two pages in one relay room", () => {
     for (const [mover, watcher] of [[ann.page, ben.page], [ben.page, ann.page]]) {
       const { me } = await connection(mover);
       const pointer = () => watcher.evaluate((me) => rtcade.pointers()[me], me);
-      await mover.mouse.move(200, 150, { steps: 5 });
+      // The text at the left is not part of the picture.
+      await mover.mouse.move(400, 150, { steps: 5 });
       const from = await until(`the pointer of player ${me}`, pointer);
-      await mover.mouse.move(500, 350, { steps: 20 });
+      await mover.mouse.move(700, 350, { steps: 20 });
       await until(`the pointer of player ${me} to move`, pointer, ({ x, y }) => x > from.x && y > from.y);
     }
   });
@@ -52,6 +53,32 @@ describe("two pages in one relay room", () => {
     assert.deepEqual(ann.errors, []);
     assert.deepEqual(ben.errors, []);
   });
+
+  test("the page says what it is for, and opens another window of the room", async () => {
+    const { page } = ann;
+    const snapshot = await page.locator("body").ariaSnapshot();
+    assert.match(snapshot, /heading "Relay room" \[level=1\]/);
+    assert.match(snapshot, /lockstep/);
+    assert.match(snapshot, /img "The pointers of all players in this room"/);
+    for (const [role, name] of await controls(page)) assert.notEqual(name, "", role);
+    const link = page.getByRole("link", { name: "Open another window" });
+    const [other] = await Promise.all([page.context().waitForEvent("page"), link.click()]);
+    assert.equal(other.url(), page.url());
+    await playing(other, "webrtc");
+    assert.notEqual((await connection(other)).me, (await connection(page)).me);
+    await until("three names", () => page.locator("#players li").count(), (count) => count === 3);
+    await other.close();
+    await until("two names", () => page.locator("#players li").count(), (count) => count === 2);
+  });
+
+  for (const screen of Object.keys(SCREENS)) {
+    test(`no panel covers another, ${screen}`, async () => {
+      const { page } = await openPage(browser, ann.page.url(), SCREENS[screen]);
+      await playing(page, "webrtc");
+      assert.deepEqual(await overlaps(page, ["about", "players", "naming", "connection"]), []);
+      await page.context().close();
+    });
+  }
 });
 
 function recordTicks(page) {

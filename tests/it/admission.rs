@@ -1,4 +1,4 @@
-//! Who may join, and how fast: tokens and pages at a real server, the pace under virtual time, the program's log.
+//! Admission: tokens and origins at a real server, the rate of joins under virtual time, the program's log.
 
 #![expect(clippy::disallowed_methods, reason = "tokens for a real server are good by the real clock")]
 
@@ -604,7 +604,7 @@ mod program {
     #[test]
     fn a_server_without_keys_says_that_it_is_open() {
         let program = Program::start(rtcade(&["--listen", "127.0.0.1:0"]), 2);
-        assert!(program.announced[1].contains("everybody may join"), "{:?}", program.announced);
+        assert!(program.announced[1].contains("anyone may join"), "{:?}", program.announced);
     }
 
     #[test]
@@ -637,13 +637,13 @@ mod program {
         }
 
         for (arguments, keys, word) in [
-            (&["--keys", path][..], None, "--keys FILE (or RTCADE_KEYS) needs --audience NAME"),
-            (&[], Some(keys.as_str()), "--keys FILE (or RTCADE_KEYS) needs --audience NAME"),
-            (&["--audience", "a"], None, "needs keys: a JWK set in --keys FILE or in RTCADE_KEYS"),
+            (&["--keys", path][..], None, "--keys FILE (or RTCADE_KEYS) requires --audience NAME"),
+            (&[], Some(keys.as_str()), "--keys FILE (or RTCADE_KEYS) requires --audience NAME"),
+            (&["--audience", "a"], None, "requires keys: a JWK set in --keys FILE or in RTCADE_KEYS"),
             (&["--audience", "a"], Some(""), "no JWK set"),
             (&["--audience", "a"], Some("\"a secret\""), "no JWK set"),
             (&["--audience", "a", "--keys", "/nowhere"], None, "/nowhere can't be read"),
-            (&["token", "--subject", "ada", "--room", "lobby"], None, "a token needs keys"),
+            (&["token", "--subject", "ada", "--room", "lobby"], None, "signing a token requires keys"),
             (&["token", "--subject", "ada", "--room", "a/b", "--keys", path, "--audience", "a"], None, "The room"),
             (&["token", "--subject", "", "--room", "a", "--keys", path, "--audience", "a"], None, "1 to 128 bytes"),
         ] {

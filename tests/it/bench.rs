@@ -1,4 +1,4 @@
-//! The load generator against real servers: what it counts, and that it hides no stall.
+//! The load generator against real servers: its measurements, and that they show stalls.
 
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "servers of real time stand at the other end")]
 
@@ -346,8 +346,8 @@ scenarios:
     let mut said = String::new();
     bench.stdout.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!(bench.wait().unwrap().code(), Some(4), "{said}");
-    assert!(said.contains("UNFIT: the generator was overloaded: The generator took steps "), "{said}");
-    assert!(std::fs::read_to_string(&out).unwrap().contains("\"overload\": \"The generator took steps "));
+    assert!(said.contains("UNFIT: the generator was overloaded: The generator executed steps "), "{said}");
+    assert!(std::fs::read_to_string(&out).unwrap().contains("\"overload\": \"The generator executed steps "));
 }
 
 #[test]

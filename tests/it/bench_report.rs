@@ -1,4 +1,4 @@
-//! `rtcade bench report` and `compare`, on reports of runs that never were: all figures are made up here.
+//! `rtcade bench report` and `compare`, on made-up reports.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -181,7 +181,7 @@ fn reports_of_one_script_become_one() {
     fs::write(directory.join("other.json"), report(other, &[]).to_json()).unwrap();
     let output = bench(&directory, &["report", "a.json", "other.json"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("other.json: it ran another script: its phases are"));
+    assert!(text(&output.stderr).contains("other.json: it is of another script: its phases are"));
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn what_is_no_report_gets_one_sentence() {
     check("{\"aggregate\": {}, \"intermediate\": []}", "missing field");
     check(&valid.replace("rtc.sent > 0", "rtc.sent >"), "checks[0]: column 11: expected a number");
     check(&valid.replace("HISTEwAA", "HISTEwBB"), "hdr of ");
-    check(&valid.replace("HISTEw", "HISUEw"), "a histogram of another kind");
+    check(&valid.replace("HISTEw", "HISUEw"), "the histogram has another format");
     check(&valid.replacen("\"period\": 1700000010000", "\"period\": 1700000010001", 1), "intermediate[1]: its period");
     check(&valid.replace("\"duration\": 90.0", "\"duration\": 1e300"), "phases[1]: it has no duration");
     check(&valid.replace("\"errors.timeout\": 2", "\"errors.timeout\": -2"), "line ");

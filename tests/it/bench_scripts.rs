@@ -1,4 +1,4 @@
-//! The scenario files of the load tester that come along, and the command that checks files.
+//! The scenario files in `benches/load`, and `rtcade bench check`.
 
 use std::ffi::OsStr;
 use std::fs;

@@ -1,4 +1,4 @@
-//! The load generator against servers behind a proxy that takes TLS off.
+//! The load generator against servers behind a proxy that terminates TLS.
 
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "the proxy and what is behind it are here")]
 
@@ -261,21 +261,21 @@ fn a_certificate_must_be_trusted_and_for_that_name() {
         }
     };
     let untrusted = sentence(&proxy.url("https"));
-    assert!(untrusted.contains("-k takes any certificate"), "{untrusted}");
+    assert!(untrusted.contains("use -k to accept any certificate"), "{untrusted}");
     let no_tls = sentence(&format!("https://{}", server.address()));
     assert!(!no_tls.contains("-k"), "{no_tls}");
 
     let upstream = server.address();
     let other = Proxy::start_with(&["example.com"], move |_, client, config| hand_on(client, upstream, config));
     for (trusted, cause) in [
-        (other.certificate.as_slice(), "isn't trusted (certificate not valid for name \"localhost\""),
-        (proxy.certificate.as_slice(), "its certificate isn't trusted ("),
-        (b"", "this machine has no certificates to trust others by"),
+        (other.certificate.as_slice(), "is not trusted (certificate not valid for name \"localhost\""),
+        (proxy.certificate.as_slice(), "its certificate is not trusted ("),
+        (b"", "this machine has no trusted certificates"),
     ] {
         let output = other.bench("localhost", trusted, &[]);
         let error = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(3), "{error}");
-        assert!(error.contains(cause) && error.contains("; -k takes any certificate"), "{error}");
+        assert!(error.contains(cause) && error.contains("; use -k to accept any certificate"), "{error}");
     }
     for (proxy, host, arguments) in
         [(&proxy, "localhost", [].as_slice()), (&proxy, "127.0.0.1", &[]), (&other, "localhost", &["--insecure"])]

@@ -1,4 +1,4 @@
-//! Native clients that lose their websocket, their data channel or their server, and come back by themselves.
+//! Native clients that lose their websocket, their data channel or their server, and reconnect by themselves.
 
 use std::time::Duration;
 

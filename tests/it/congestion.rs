@@ -1,4 +1,4 @@
-//! A path that carries less than the game has to say: players share it, with each other and with what else is there.
+//! Congested paths: players share them with each other and with other traffic.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What grows with the players of a room: who comes and goes, and what is told to all of them.
+//! Costs that grow with the number of players in a room: announcing joins and leaves, and messages to all.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! `rtcade doctor`, the program itself, against servers and what is none.
+//! `rtcade doctor`, the program itself, against servers and against other listeners.
 
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "the other end of the sockets is here")]
 

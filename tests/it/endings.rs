@@ -1,4 +1,4 @@
-//! How connections, sessions and rooms end, whatever ends them.
+//! The ends of connections, sessions and rooms, whatever the cause.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! What reaches a game from outside: in order, within limits, and again when it is replayed.
+//! External messages to a game: in order, within limits, and part of a replay.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! What a program hears of players, and what it has to say about them.
+//! Hooks: deciding who may join, and observing joins and leaves.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! Recorded sessions, replayed for ever; and `rtcade replay` itself.
+//! Recorded sessions that must replay identically, and `rtcade replay` itself.
 //!
 //! To add one, play with `rtcade --record DIR`, copy the file from DIR to `tests/journals`, and give it a line in
 //! [`SESSIONS`]. Where a game is meant to say something else from now on, `rtcade replay FILE` shows where that begins,
@@ -162,9 +162,9 @@ mod program {
         for file in &files {
             assert!(said.contains(&format!("{file}: room session\n")), "{said}");
         }
-        assert_eq!(said.matches("the room said the same again").count(), files.len(), "{said}");
-        assert!(said.contains("it ended with its room") && said.contains("it was cut off"), "{said}");
-        assert_eq!(said.matches("; players: 4 came in, at most 3 at once").count(), files.len(), "{said}");
+        assert_eq!(said.matches("no differences").count(), files.len(), "{said}");
+        assert!(said.contains("it ended with its room") && said.contains("is incomplete"), "{said}");
+        assert_eq!(said.matches("; players: 4 joined, at most 3 at once").count(), files.len(), "{said}");
     }
 
     #[test]
@@ -174,7 +174,7 @@ mod program {
         let torn = files.write("torn.journal", &whole[..whole.len() - 5]);
         let (status, said, complaints) = replay(&["--check", &torn]);
         assert_eq!((status, complaints.as_str()), (0, ""));
-        assert!(said.contains("cut off, most likely with its server; ") && said.contains(" torn bytes"), "{said}");
+        assert!(said.contains("is incomplete: ") && said.contains(" bytes of an incomplete block"), "{said}");
     }
 
     #[test]
@@ -183,13 +183,13 @@ mod program {
         let file = files.write("differs.journal", &with_other_dice(100));
         let (status, said, complaints) = replay(&["--check", &file, &session("arena.journal")]);
         assert_eq!(status, 1);
-        assert!(complaints.contains("differs.journal: tick 101 (3.333 s) differs: the room says"), "{complaints}");
-        assert!(complaints.contains("; commit then 0ddba11, now "), "{complaints}");
+        assert!(complaints.contains("differs.journal: tick 101 (3.333 s) differs: the room's outputs"), "{complaints}");
+        assert!(complaints.contains("; commit: 0ddba11 in the recording, "), "{complaints}");
         assert!(!said.contains("differs.journal") && said.contains("arena.journal: room session"), "{said}");
 
         let (status, said, _) = replay(&[&file]);
         assert_eq!(status, 1);
-        assert!(said.contains(" of them differ; the first: tick 101 (3.333 s) differs"), "{said}");
+        assert!(said.contains("; the first: tick 101 (3.333 s) differs"), "{said}");
         assert_eq!(replay(&["--check", "--to-tick", "100", &file]).0, 0);
 
         let (status, said, _) = replay(&["--update", &file]);
@@ -204,7 +204,7 @@ mod program {
         let arena = session("arena.journal");
         let (status, dump, summary) = replay(&["--dump", &arena]);
         assert_eq!(status, 0);
-        assert!(summary.contains("the room said the same again"), "{summary}");
+        assert!(summary.contains("no differences"), "{summary}");
         let lines: Vec<serde_json::Value> = dump.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         let count = |what: &str, of: &str| lines.iter().filter(|line| line[what].get(of).is_some()).count();
         assert_eq!((count("told", "join"), count("said", "joined"), count("told", "leave")), (4, 4, 4));
@@ -215,7 +215,7 @@ mod program {
 
         let (_, start, summary) = replay(&["--dump", "--to-tick", "50", "--speed", "1e6", &arena]);
         assert!(dump.starts_with(&start) && start.lines().last().unwrap().starts_with(r#"{"ms":1650,"#), "{start}");
-        assert!(summary.contains("replayed so far"), "{summary}");
+        assert!(summary.contains("replayed up to --to-tick"), "{summary}");
     }
 
     #[test]
@@ -235,14 +235,14 @@ mod program {
         for (file, expected) in [
             (&damaged, "damaged.journal: at byte 4"),
             (&text, "text.journal: at byte 0: this is no recording of a room"),
-            (&other, "of the game chess::Chess, and this program has rtcade::games::arena::Arena and "),
-            (&huge, "huge.journal: the file has more than the 268435456 bytes that a recording can have"),
+            (&other, "of the game chess::Chess, but this program has rtcade::games::arena::Arena and "),
+            (&huge, "huge.journal: the file is larger than the 268435456 bytes that a recording may have"),
             (&missing, "missing.journal: the file can't be read"),
         ] {
             let (status, said, complaint) = replay(&["--check", file, &fine]);
             assert_eq!((status, complaint.lines().count()), (2, 1), "{complaint}");
             assert!(complaint.starts_with("rtcade: ") && complaint.contains(expected), "{complaint}");
-            assert!(said.contains("the room said the same again"), "the other file is replayed: {said}");
+            assert!(said.contains("no differences"), "the other file is replayed: {said}");
         }
         assert_eq!(replay(&[]).0, 2);
     }

@@ -1,4 +1,4 @@
-//! What arrives over the data channel is never old: whatever is lost, after an outage, and out of order.
+//! Messages on the data channel never arrive late: under loss, after an outage, and with reordering.
 //!
 //! `scripts/soak` runs these at full size: it says how long in `SOAK_MINUTES`, and which seed in `SOAK_SEED`.
 

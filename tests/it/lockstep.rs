@@ -1,4 +1,4 @@
-//! Inputs that every player gets, and their limits: what one end takes, the other reads.
+//! Fanned-out inputs and their limits: whatever one end accepts, the other can decode.
 
 use std::time::Duration;
 

@@ -20,6 +20,7 @@ mod bench_tls;
 mod comeback;
 mod congestion;
 mod crowds;
+mod docs;
 #[cfg(feature = "driver")]
 mod doctor;
 #[cfg(feature = "driver")]
@@ -37,7 +38,6 @@ mod model;
 mod nat;
 #[cfg(all(feature = "driver", unix))]
 mod nginx;
-mod readme;
 mod relays;
 mod reproducible;
 mod resume;

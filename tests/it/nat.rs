@@ -291,7 +291,7 @@ fn behind_a_nat_without_a_public_address_the_websocket_carries_it_and_the_cause_
     assert!(!ada.client.is_open());
     until("closed", &mut ada, |ada| ada.channel_closed.is_some());
     let cause = ada.channel_closed.clone().unwrap();
-    assert!(cause.contains("did not open in time; UDP may be blocked"), "{cause}");
+    assert!(cause.contains("did not open in time: UDP may be blocked"), "{cause}");
     play(&mut ada);
     drop((forwarding, program));
 }

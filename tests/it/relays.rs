@@ -1,4 +1,4 @@
-//! What players of one room tell each other by way of the server.
+//! Messages between players of a room, relayed by the server.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! One seed, one story: what a game is told is the same in every run, whatever the network does.
+//! Reproducibility: with the same seed a game gets the same inputs in every run, whatever the network does.
 
 use std::process::Command;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Players whose connection breaks, and who come back: as themselves, to what they had, and nobody else does.
+//! Resuming: a player whose connection broke gets the same session back, and nobody else does.
 
 use std::time::Duration;
 

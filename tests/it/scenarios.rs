@@ -1,4 +1,4 @@
-//! The networks that come along, each with a few seeds: what players must see of a game over them.
+//! The built-in network scenarios with a few seeds each: what players must receive of a game.
 
 use std::time::Duration;
 

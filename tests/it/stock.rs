@@ -1,4 +1,4 @@
-//! A stock str0m client, with an SCTP of its own, against the driver over loopback sockets.
+//! A stock str0m client, with its own SCTP, against the driver over loopback sockets.
 //!
 //! Its SCTP reads the clock, so that it can't be in virtual time.
 

@@ -1,4 +1,4 @@
-//! The shape of the source tree: layers only point down, and a few habits hold everywhere.
+//! The structure of the source tree: layers depend only downwards, and a few style rules.
 
 use std::fmt;
 use std::fs;
@@ -147,6 +147,7 @@ const TOP_LEVEL: &[&str] = &[
     "client-js",
     "clippy.toml",
     "deny.toml",
+    "docs",
     "rustfmt.toml",
     "scripts",
     "src",

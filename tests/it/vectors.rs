@@ -34,15 +34,18 @@ fn kind(number: u64) -> Kind {
     Kind::ALL.into_iter().find(|&kind| kind as u64 == number).unwrap()
 }
 
-/// A msgpack value as the vectors write it: JSON, and `{"$bin": hex}` for binary.
+/// A msgpack value as the vectors write it: JSON, `{"$bin": hex}` for binary, and `{"$float": text}` for what JSON has not.
 fn to_json(bytes: &[u8]) -> Value {
+    fn float(value: f64) -> Value {
+        if value.is_finite() { value.into() } else { serde_json::json!({ "$float": value.to_string() }) }
+    }
     fn convert(value: &rmpv::Value) -> Value {
         match value {
             rmpv::Value::Nil => Value::Null,
             rmpv::Value::Boolean(value) => (*value).into(),
             rmpv::Value::Integer(value) => value.as_i64().map(Value::from).or(value.as_u64().map(Value::from)).unwrap(),
-            rmpv::Value::F32(value) => f64::from(*value).into(),
-            rmpv::Value::F64(value) => (*value).into(),
+            rmpv::Value::F32(value) => float(f64::from(*value)),
+            rmpv::Value::F64(value) => float(*value),
             rmpv::Value::String(value) => value.as_str().unwrap().into(),
             rmpv::Value::Binary(bytes) => {
                 serde_json::json!({ "$bin": bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>() })

@@ -10,6 +10,11 @@ const room: Room<Input, Command, State, Event, Welcome> = await connect<Input, C
   "/r/lobby",
   { name: "Ada", RTCPeerConnection: null, storage: null, page: new EventTarget() },
 );
+declare const maybe: string | undefined;
+const { signal } = new AbortController();
+await connect(new URL("wss://play.example/api"), { name: maybe, room: maybe, appVersion: maybe, bearer: maybe, signal });
+await connect(undefined, { bearer: async () => (await fetch("/token")).text(), storage: undefined, now: undefined });
+await connect(null, { bearer: () => maybe });
 const map: string = room.welcome.map;
 const off: () => void = room.on("state", (state, tick) => console.log(state.players.length, tick + 1, map));
 room.on("tick", ({ inputs }) => inputs.map(({ player, input }) => player + input.dx));
@@ -22,8 +27,11 @@ room.on("error", (error) => console.log(error.stage === "ice", error.code === "t
 room.send({ dx: 1 });
 room.command({ Say: "hello" });
 const rtt: number | null = room.stats.rtt;
+if (room.retryAt !== null) room.retryNow();
 console.log(off, rtt, room.players.get(room.me)?.name, new Error() instanceof RtcadeError);
 
+// @ts-expect-error no token
+await connect("/r/lobby", { bearer: async () => 7 });
 // @ts-expect-error an input of another shape
 room.send({ dy: 1 });
 // @ts-expect-error no such event

@@ -1,28 +1,28 @@
-//! When users arrive: the nth where the integral of the rate over all phases reaches n.
+//! Arrival times of users: the nth arrives where the integral of the rate over all phases reaches n.
 //!
-//! All of it is integer arithmetic in millionths of a second and of a user, so that what is left of a phase is carried
-//! into the next to the last digit, and no arrival is lost or doubled at a boundary.
+//! Computed in integers, millionths of a second and of a user, so that the remainder of a phase carries over to the
+//! next exactly, and no arrival is lost or duplicated at a boundary.
 
 use std::time::Duration;
 
 use super::{LONGEST, Load, MAX_RATE, Phase};
 
-/// Users that arrive in a second are counted in millionths.
+/// Arrivals per second are counted in millionths.
 const RATE_SCALE: f64 = 1e6;
-/// One user, in the unit of the integral: half a millionth of a user per second, over a millionth of a second.
+/// One user in the unit of the integral: half a millionth of a user per second, times a millionth of a second.
 const USER: i128 = 2_000_000_000_000;
 
-/// A user comes.
+/// The arrival of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// Since the run's begin, in whole microseconds.
+    /// The time since the start of the run, in whole microseconds.
     pub at: Duration,
-    /// Index of the phase.
+    /// The index of the phase.
     pub phase: usize,
 }
 
-/// All arrivals of `phases`, in order. Up to any moment there are as many as the integral of the rate has whole users.
-/// Rates are rounded to millionths of a user per second, durations to microseconds.
+/// Returns all arrivals of `phases` in order. At any time their number is the integral of the rate, rounded down. Rates
+/// are rounded to millionths of a user per second, durations to microseconds.
 pub fn arrivals(phases: &[Phase]) -> impl Iterator<Item = Arrival> {
     let mut begin = 0;
     let mut carried = 0;
@@ -39,17 +39,17 @@ pub fn arrivals(phases: &[Phase]) -> impl Iterator<Item = Arrival> {
     })
 }
 
-/// How many arrivals there are.
+/// Returns the number of arrivals.
 #[must_use]
 pub fn count(phases: &[Phase]) -> u64 {
     let total: i128 = phases.iter().map(|phase| Course::of(phase).total()).sum();
     u64::try_from(total / USER).unwrap_or(u64::MAX)
 }
 
-/// The integral of one phase: `length` × its value at `t` is `linear` × t + `square` × t².
+/// The integral over one phase: `length` times its value at `t` is `linear` × t + `square` × t².
 #[derive(Clone, Copy)]
 struct Course {
-    /// Microseconds.
+    /// In microseconds.
     length: i128,
     linear: i128,
     square: i128,
@@ -70,7 +70,7 @@ impl Course {
         if self.length == 0 { 0 } else { self.linear + self.square * self.length }
     }
 
-    /// The first microsecond at which the integral is `value`, which it reaches.
+    /// Returns the first microsecond at which the integral is at least `value`, which it does reach.
     fn time_of(self, value: i128) -> i128 {
         let (mut low, mut high) = (0, self.length);
         while low < high {

@@ -1,4 +1,4 @@
-//! What fuzzers drive of this.
+//! The fuzz target of scenario files.
 
 use std::time::{Duration, Instant};
 

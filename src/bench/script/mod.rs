@@ -1,4 +1,4 @@
-//! Scenario files: what load there is, and what each virtual user does. They read like those of Artillery.
+//! Scenario files: the load of a run, and the steps of each virtual user. The format is close to Artillery's.
 //!
 //! ```yaml
 //! config:
@@ -19,56 +19,57 @@
 //! ```
 //!
 //! A duration is a number of seconds, or a text such as `500ms`, `30s`, `2m`, `1.5 hours`; at most 100 days. A rate is
-//! at most 100,000 per second. A file has at most 1 MiB and 10,000 steps, loops are at most 16 deep. What is unknown,
-//! missing or out of range is an error with line and column.
+//! at most 100,000 per second. A file may have at most 1 MiB and 10,000 steps; loops may be nested 16 deep. Unknown,
+//! missing and out-of-range values are errors with line and column.
 //!
-//! | key | value | without it |
+//! | key | value | default |
 //! |---|---|---|
-//! | `config.target` | URL of the server; `-t` goes before it | `-t` has to say it |
-//! | `config.phases[]` | one of the following, and `name`, `maxVusers` (users at once; who comes past it is not let in) | an error |
-//! | … `duration`, `arrivalRate`, `rampTo` | users per second, from one rate evenly to the other | `rampTo`: the same rate; `arrivalRate`: 0 |
-//! | … `duration`, `arrivalCount` | so many users, evenly over that time | |
-//! | … `pause` | a duration in which nobody comes | |
-//! | `config.environments.NAME` | whatever `config` may have; maps are merged, all else replaces, with `-e NAME` | |
-//! | `config.variables.NAME` | a value, or a list, of which each user gets one | |
-//! | `config.payload` | a CSV file or a list of them: `path` (from the scenario file's directory), `fields` | |
-//! | … `order` | `sequence`, or `random` | `random` |
-//! | … `skipHeader` | whether the first line is no row | `false` |
-//! | … `delimiter` | one character of ASCII | `,` |
-//! | `config.timeout`, `config.http.timeout` | how long an answer may take | 10 s |
-//! | `config.tls.rejectUnauthorized` | `false` takes any certificate of the server, as `-k` does | `true` |
-//! | `config.rtc.netem` | what is done to datagrams each way: `loss` (percent, as `5` or `5%`), `delay`, `jitter` (at most 10 s) | nothing |
-//! | `config.ensure`, `config.plugins.ensure` | what must hold at the end: | |
-//! | … `thresholds[]` | `METRIC: NUMBER`: less than that; times are milliseconds | |
+//! | `config.target` | URL of the server; `-t` overrides it | none: set it with `-t` |
+//! | `config.phases[]` | one of the following, and `name`, `maxVusers` (active users; further arrivals are skipped) | required |
+//! | … `duration`, `arrivalRate`, `rampTo` | users per second, changing linearly from one rate to the other | `rampTo`: the same rate; `arrivalRate`: 0 |
+//! | … `duration`, `arrivalCount` | this number of users, spread evenly | |
+//! | … `pause` | a duration without arrivals | |
+//! | `config.environments.NAME` | anything that `config` may contain, used with `-e NAME`; maps are merged, other values replaced | |
+//! | `config.variables.NAME` | a value, or a list of which each user gets one | |
+//! | `config.payload` | a CSV file or a list of them: `path` (relative to the scenario file), `fields` | |
+//! | … `order` | `sequence` or `random` | `random` |
+//! | … `skipHeader` | whether to skip the first line | `false` |
+//! | … `delimiter` | one ASCII character | `,` |
+//! | `config.timeout`, `config.http.timeout` | the timeout of an answer | 10 s |
+//! | `config.tls.rejectUnauthorized` | `false` accepts any certificate of the server, like `-k` | `true` |
+//! | `config.rtc.netem` | impairment of datagrams in each direction: `loss` (percent, `5` or `5%`), `delay`, `jitter` (at most 10 s) | none |
+//! | `config.ensure`, `config.plugins.ensure` | checks at the end of the run: | |
+//! | … `thresholds[]` | `METRIC: NUMBER`: the metric must be less; times are in milliseconds | |
 //! | … `conditions[]` | an expression such as `rtc.echo.p99 < 80 and vusers.failed == 0`, or `expression`, `strict`; see [`ensure`](super::ensure) | `strict`: `true` |
-//! | … `maxErrorRate` | percent of users that may fail | |
-//! | … `min`, `max`, `median`, `p50` … `p999` | thresholds of `http.response_time` where a scenario is of `http`, else of `rtc.echo` | |
-//! | `scenarios[].name` | what reports call it; each once | `scenario N` |
-//! | `scenarios[].weight` | its share of the users | 1 |
-//! | `scenarios[].engine` | `rtc` (a player of rtcade), `ws` (text messages over a websocket), `http`, `geckos` (a client of geckos.io 3); all but `rtc` connect with the first step that needs it | `rtc`: that is what this tool is for |
-//! | `scenarios[].flow[]` | steps: | an error |
-//! | `think` | a duration, a template of one, or a range of two: `500ms-2s` | |
-//! | `log` | a text for the terminal | |
+//! | … `maxErrorRate` | the percentage of users that may fail | |
+//! | … `min`, `max`, `median`, `p50` … `p999` | thresholds of `http.response_time` if a scenario uses `http`, otherwise of `rtc.echo` | |
+//! | `scenarios[].name` | the name in reports; unique | `scenario N` |
+//! | `scenarios[].weight` | the relative number of users | 1 |
+//! | `scenarios[].engine` | `rtc` (a player of rtcade), `ws` (text messages over a websocket), `http`, `geckos` (a client of geckos.io 3); all but `rtc` connect at the first step that needs a connection | `rtc` |
+//! | `scenarios[].flow[]` | the steps: | required |
+//! | `think` | a pause: a duration, a template of one, or a range: `500ms-2s` | |
+//! | `log` | a text to print on the terminal | |
 //! | `loop` | steps, with one of `count`, `over`, `duration` | |
-//! | … `over` | a list, or the name of a variable: its list; `loopElement` names the variable that gets each | `$loopElement` |
-//! | … `pacing: fixed`, `every` | each round begins so long after the one before it, however long that took | one after the other |
-//! | `join` (rtc, first) | a room, or `room`, `name`, `data` (for the game), `bearer` (a token) | `room`: the target's |
-//! | `send` (rtc, ws, geckos) | an input of the game; for ws and geckos a message, where it is no text as JSON. For geckos.io `{ chat: hi }` is the event `chat`, and a text a raw message | |
+//! | … `over` | a list, or the name of a variable with a list; `loopElement` names the variable for the element | `$loopElement` |
+//! | … `pacing: fixed`, `every` | starts the rounds at this interval, however long each takes | one after the other |
+//! | `join` (rtc, first) | a room, or `room`, `name`, `data` (for the game), `bearer` (a token) | `room`: that of the target |
+//! | `send` (rtc, ws, geckos) | an input of the game; for ws and geckos a message, as JSON unless it is a text. For geckos.io `{ chat: hi }` is the event `chat`, and a text a raw message | |
 //! | `command` (rtc) | a command of the game | |
-//! | … `measure: echo` | takes the time until the server has answered it; of a `replay`, of its inputs | |
-//! | `expect` (rtc) | `state`, `event`, or `event: VALUE` | |
-//! | `expect` (ws, geckos) | `text`, or `text: TEXT` | |
-//! | … `within` | how long that may take | the timeout |
-//! | `reconnect`, `leave` (all but http) | breaks the connection and comes back; goes | |
-//! | `replay` (rtc) | a recording (of `rtcade --record`): inputs and commands of one of its players are sent when they were, counted from that player's coming. The nth user plays the nth player who sent anything, and again from the first | |
-//! | … `speed` | so many times as fast, 0.01 to 1,000; a room takes 8 inputs of a player per tick | 1 |
-//! | `get`, `post` (http) | a URL or path, or `url`, `headers`, and of `post` `json` | |
+//! | … `measure: echo` | measures the time until the server's answer; of a `replay`, for its inputs | |
+//! | `expect` (rtc) | waits for `state`, `event`, or `event: VALUE` | |
+//! | `expect` (ws, geckos) | waits for `text`, or `text: TEXT` | |
+//! | … `within` | the timeout | that of `config` |
+//! | `reconnect`, `leave` (all but http) | breaks the connection and reconnects; leaves | |
+//! | `replay` (rtc) | a recording (of `rtcade --record`): sends the inputs and commands of one of its players at their recorded times, relative to that player's join. The nth user plays the nth player with any input, starting over after the last | |
+//! | … `speed` | the speed, 0.01 to 1,000; a room takes 8 inputs of a player per tick | 1 |
+//! | `get`, `post` (http) | a URL or path, or `url`, `headers`, and for `post` `json` | |
 //!
 //! Texts of steps are templates: `{{ name }}` is a variable, a field of the payload, or within a loop `$loopCount`
 //! (from 1) and `$loopElement`; `{{ name.field }}` is a field of a variable that is a map. `{{ $randomString(10) }}`,
-//! `{{ $randomNumber(1, 6) }}` (both included) and `{{ $uuid }}` are drawn; `{{ $environment }}` is what `-e` names,
-//! `{{ $environment.HOME }}` (or `$env.HOME`) a variable of the process. A text that is one place and nothing else
-//! becomes the value itself: `"{{ $randomNumber(1, 6) }}"` is a number. The target may have the environment's in it.
+//! `{{ $randomNumber(1, 6) }}` (both included) and `{{ $uuid }}` are random; `{{ $environment }}` is the argument of
+//! `-e`, `{{ $environment.HOME }}` (or `$env.HOME`) a variable of the process. A text that consists of a single
+//! placeholder becomes its value: `"{{ $randomNumber(1, 6) }}"` is a number. The target may use variables of the
+//! process.
 
 pub mod arrivals;
 #[cfg(any(test, fuzzing))]
@@ -93,18 +94,18 @@ pub use self::recording::{Recording, Said};
 pub use self::template::{Span, Template, Variables};
 use super::ensure::Condition;
 
-/// The longest duration there may be.
+/// The maximum of a duration.
 pub const LONGEST: Duration = Duration::from_secs(100 * 24 * 3_600);
-/// The highest rate, in users per second.
+/// The maximum of a rate, in users per second.
 pub const MAX_RATE: f64 = 100_000.0;
-/// Bytes of a scenario file.
+/// Maximum bytes of a scenario file.
 pub const FILE_BYTES: usize = 1024 * 1024;
-/// Steps of all scenarios of a file, those in loops included.
+/// Maximum number of steps of all scenarios in a file, including those in loops.
 pub const STEPS: usize = 10_000;
-/// Loops in each other.
+/// Maximum nesting of loops.
 pub const LOOPS: usize = 16;
 
-/// What is wrong with a scenario file, and where, in one sentence.
+/// An error in a scenario file and its place, as a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScriptError(String);
 
@@ -116,39 +117,39 @@ impl fmt::Display for ScriptError {
 
 impl std::error::Error for ScriptError {}
 
-/// What the command line changes in a file.
+/// Changes to a file by the command line.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
-    /// The environment of the file that is chosen.
+    /// The environment of the file to use.
     pub environment: Option<String>,
-    /// Variables, as a JSON object; they go before those of the file.
+    /// Variables as a JSON object; they override those of the file.
     pub variables: Option<String>,
-    /// JSON that is merged into the file before it is read: maps are merged, all else replaces.
+    /// JSON to merge into the file: maps are merged, other values replaced.
     pub file: Option<String>,
-    /// Where the payload is instead.
+    /// The file to use as the payload.
     pub payload: Option<PathBuf>,
-    /// URL of the server instead.
+    /// The URL of the server, instead of the file's target.
     pub target: Option<String>,
-    /// The only scenario that is played.
+    /// The only scenario to run.
     pub scenario: Option<String>,
-    /// The process's environment, which templates may name.
+    /// The environment variables of the process, for templates.
     pub process: BTreeMap<String, String>,
 }
 
 /// A scenario file, read and checked.
 #[derive(Clone, Debug)]
 pub struct Script {
-    /// What load there is.
+    /// The load.
     pub config: Config,
-    /// What users do; at least one, and one of a weight above zero.
+    /// The scenarios: at least one, and at least one with a weight above zero.
     pub scenarios: Vec<Scenario>,
 }
 
 impl Script {
-    /// Reads a file, and those it names: payloads and recordings.
+    /// Reads a file and the payloads and recordings that it names.
     ///
     /// # Errors
-    /// As [`Script::parse`] has them, and where a file can't be read.
+    /// As for [`Script::parse`], or if a file can't be read.
     pub fn read(path: &Path, overrides: &Overrides) -> Result<Script, ScriptError> {
         let mut text = String::new();
         payload::open(path, FILE_BYTES as u64)
@@ -165,11 +166,11 @@ impl Script {
         Ok(script)
     }
 
-    /// Reads the text of a file and no other file: payloads have no rows, and recordings nobody in them.
+    /// Parses the text of a file without reading others: payloads have no rows, recordings no players.
     ///
     /// # Errors
-    /// Where something is unknown, missing or out of range, or it is no YAML: with line and column, and what comes
-    /// closest to an unknown name.
+    /// The text is not valid YAML, or a key or value is unknown, missing or out of range. The error names line and
+    /// column, and the most similar known name.
     pub fn parse(text: &str, overrides: &Overrides) -> Result<Script, ScriptError> {
         read::script(text, overrides).map_err(ScriptError)
     }
@@ -186,29 +187,29 @@ fn load_recordings(steps: &mut [Step], directory: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// What load there is.
+/// The load of a run.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// URL of the server.
+    /// The URL of the server.
     pub target: Option<String>,
-    /// When users come; at least one.
+    /// The phases; at least one.
     pub phases: Vec<Phase>,
     /// Files of which each user gets a row.
     pub payloads: Vec<Payload>,
-    /// Of each, every user gets one value.
+    /// The variables; each user gets one value of each.
     pub variables: BTreeMap<String, Vec<Value>>,
-    /// What must hold at the end.
+    /// The checks at the end.
     pub ensure: Vec<Condition>,
-    /// What is done to datagrams.
+    /// The impairment of datagrams.
     pub netem: Netem,
-    /// Whether any certificate of the server is taken.
+    /// Whether any certificate of the server is accepted.
     pub insecure: bool,
-    /// How long an answer may take.
+    /// The timeout of an answer.
     pub timeout: Duration,
 }
 
 impl Config {
-    /// What this user's templates are filled with: the row of each payload and a value of each variable, drawn.
+    /// Returns the values for a user's templates: a row of each payload and a value of each variable.
     #[must_use]
     pub fn variables_of(&self, user: u64, seed: u64) -> Variables {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -225,74 +226,74 @@ impl Config {
     }
 }
 
-/// A time in which users come in one way.
+/// A period with a uniform or linear arrival rate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Phase {
-    /// What reports call it.
+    /// The name in reports.
     pub name: Option<String>,
-    /// Above zero.
+    /// The length, above zero.
     pub duration: Duration,
-    /// How they come.
+    /// The arrivals.
     pub load: Load,
-    /// Users that may be there at once.
+    /// The maximum number of active users.
     pub max_vusers: Option<u32>,
 }
 
-/// How users come.
+/// The arrivals of a phase.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Load {
-    /// Not at all.
+    /// No arrivals.
     Pause,
-    /// So many per second, evenly from one rate to the other; from 0 to [`MAX_RATE`].
+    /// A rate in users per second that changes linearly; from 0 to [`MAX_RATE`].
     Rate {
-        /// At the begin.
+        /// The rate at the start.
         from: f64,
-        /// At the end.
+        /// The rate at the end.
         to: f64,
     },
-    /// So many, evenly.
+    /// A number of users, spread evenly.
     Count(u32),
 }
 
-/// What is done to the datagrams of each user, each way.
+/// The impairment of each user's datagrams, in each direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Netem {
-    /// The share that is lost, from 0 to 1.
+    /// The fraction that is lost, from 0 to 1.
     pub loss: f64,
-    /// How much later all arrive.
+    /// The delay of every datagram.
     pub delay: Duration,
-    /// How much later still they arrive, at most; each draws it anew.
+    /// The maximum additional delay, drawn for each datagram.
     pub jitter: Duration,
 }
 
-/// What a user does.
+/// The behaviour of a user.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scenario {
-    /// What reports call it.
+    /// The name in reports.
     pub name: String,
-    /// Its share of the users.
+    /// The relative number of users.
     pub weight: u32,
-    /// How users speak with the server.
+    /// The protocol of the users.
     pub engine: Engine,
-    /// What they do, one after the other; only steps that the engine has.
+    /// The steps in order; only those that the engine supports.
     pub flow: Vec<Step>,
 }
 
-/// How users speak with the server.
+/// The protocol of virtual users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
-    /// As players of rtcade.
+    /// Players of rtcade.
     Rtc,
-    /// By text messages over a websocket.
+    /// Text messages over a websocket.
     Ws,
-    /// By requests.
+    /// HTTP requests.
     Http,
-    /// As players of geckos.io.
+    /// Players of geckos.io.
     Geckos,
 }
 
 impl Engine {
-    /// As files name it.
+    /// Returns the name in scenario files.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -304,127 +305,127 @@ impl Engine {
     }
 }
 
-/// One thing that a user does. Texts in values may be templates.
+/// A step of a user. Texts in values may be templates.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// Waits.
     Think(Span),
-    /// Says something to whoever runs the test.
+    /// Prints a text on the terminal.
     Log(Template),
-    /// Does the steps again and again. The variable `$loopCount` counts the rounds from 1.
+    /// Repeats steps. The variable `$loopCount` counts the rounds from 1.
     Loop {
-        /// How often.
+        /// The number of rounds.
         times: Times,
-        /// How fast.
+        /// The pacing of the rounds.
         pacing: Pacing,
-        /// What.
+        /// The steps.
         steps: Vec<Step>,
     },
     /// Joins a room.
     Join {
-        /// The room, where it isn't the target's.
+        /// The room, if it is not that of the target.
         room: Option<Template>,
-        /// The player's name.
+        /// The display name.
         name: Option<Template>,
-        /// For the game.
+        /// The data for the game.
         data: Value,
-        /// A token.
+        /// The bearer token.
         bearer: Option<Template>,
     },
-    /// Sends an input of the game, or with `ws` and `geckos` a message.
+    /// Sends an input of the game, or a message with `ws` and `geckos`.
     Send {
-        /// What.
+        /// The input or message.
         value: Value,
-        /// What is measured of it.
+        /// The measurement.
         measure: Option<Measure>,
     },
     /// Sends a command of the game.
     Command {
-        /// What.
+        /// The command.
         value: Value,
-        /// What is measured of it.
+        /// The measurement.
         measure: Option<Measure>,
     },
-    /// Waits for something, without which the user has failed.
+    /// Waits for something; if it does not arrive, the user has failed.
     Expect {
-        /// For what.
+        /// The expected message.
         what: Expected,
-        /// For how long.
+        /// The timeout.
         within: Duration,
     },
-    /// Breaks the connection and comes back.
+    /// Breaks the connection and reconnects.
     Reconnect,
-    /// Goes.
+    /// Leaves.
     Leave,
-    /// Asks over HTTP.
+    /// Sends an HTTP request.
     Request {
-        /// How.
+        /// The method.
         method: Method,
-        /// A whole URL, or a path of the target.
+        /// A URL, or a path of the target.
         url: Template,
         /// The body.
         json: Option<Value>,
-        /// Names and values.
+        /// The headers.
         headers: Vec<(String, Template)>,
     },
-    /// Sends what one player of a recording sent.
+    /// Sends the inputs and commands of one player of a recording.
     Replay {
         /// The recording.
         recording: Recording,
-        /// How many times as fast; above zero.
+        /// The speed, above zero.
         speed: f64,
-        /// What is measured of the inputs.
+        /// The measurement for the inputs.
         measure: Option<Measure>,
     },
 }
 
-/// How often a loop goes round.
+/// The number of rounds of a loop.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Times {
-    /// So often; above zero.
+    /// A fixed number, above zero.
     Count(u64),
-    /// Once for each of these.
+    /// One for each value.
     Over {
-        /// The variable that has it then.
+        /// The variable for the value.
         variable: String,
-        /// At least one.
+        /// The values; at least one.
         values: Vec<Value>,
     },
-    /// No round begins later than so long after the first.
+    /// Rounds start within this time after the first.
     For {
-        /// So long.
+        /// The duration.
         duration: Duration,
     },
 }
 
-/// When a loop's next round begins.
+/// The pacing of a loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pacing {
-    /// When the one before it ends.
+    /// A round starts when the last one ends.
     Free,
-    /// So long after the begin of the one before it, whenever that ends; above zero.
+    /// Rounds start at this interval, above zero, however long each takes.
     Fixed(Duration),
 }
 
-/// What is measured of a message.
+/// The measurement of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Measure {
-    /// The time until the server has answered it.
+    /// The time until the server's answer.
     Echo,
 }
 
-/// What a user waits for.
+/// A message that a user waits for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Expected {
     /// The next state.
     State,
-    /// The next event, or that one.
+    /// The next event, or the next with this value.
     Event(Option<Value>),
-    /// The next message, or that one.
+    /// The next message, or the next with this text.
     Text(Option<Template>),
 }
 
-/// How a request is made.
+/// An HTTP method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// `GET`.

@@ -8,33 +8,33 @@ use serde_json::Value;
 
 use super::Variables;
 
-/// Bytes of one file.
+/// Maximum bytes of a file.
 const FILE_BYTES: u64 = 64 * 1024 * 1024;
-/// Rows of one file.
+/// Maximum rows of a file.
 const ROWS: usize = 1_000_000;
 
-/// A CSV file whose columns are variables.
+/// A CSV file whose columns become variables.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Payload {
-    /// Where the file is.
+    /// The path of the file.
     pub path: PathBuf,
-    /// Names of its first columns; more columns are passed by.
+    /// Names of its first columns; further columns are ignored.
     pub fields: Vec<String>,
-    /// Which user gets which row.
+    /// The assignment of rows to users.
     pub order: Order,
-    /// Whether the first row isn't one.
+    /// Whether to skip the first line.
     pub has_header: bool,
-    /// What stands between columns.
+    /// The separator of columns.
     pub delimiter: u8,
     rows: Vec<csv::StringRecord>,
 }
 
-/// Which user gets which row.
+/// The assignment of rows to users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
-    /// The nth user the nth, and again from the first.
+    /// The nth user gets the nth row, starting over after the last.
     Sequence,
-    /// Each any.
+    /// Each user gets a random row.
     Random,
 }
 
@@ -43,7 +43,7 @@ impl Payload {
         Payload { path, fields, order: Order::Random, has_header: false, delimiter: b',', rows: Vec::new() }
     }
 
-    /// How many rows were read.
+    /// Returns the number of rows.
     #[must_use]
     pub fn rows(&self) -> usize {
         self.rows.len()
@@ -65,20 +65,20 @@ impl Payload {
             .from_reader(file);
         self.rows.clear();
         for row in reader.records() {
-            let row = row.map_err(|error| format!("it is no CSV: {error}"))?;
+            let row = row.map_err(|error| format!("it is not valid CSV: {error}"))?;
             let line = row.position().map_or(0, csv::Position::line);
             if row.len() < self.fields.len() {
-                return Err(format!("line {line} has {} columns, and {} have names", row.len(), self.fields.len()));
+                return Err(format!("line {line} has {} columns, but {} have names", row.len(), self.fields.len()));
             }
             if self.rows.len() == ROWS {
                 return Err(format!("it has more than {ROWS} rows"));
             }
             self.rows.push(row);
         }
-        if self.rows.is_empty() { Err("there is no row in it".to_owned()) } else { Ok(()) }
+        if self.rows.is_empty() { Err("it has no rows".to_owned()) } else { Ok(()) }
     }
 
-    /// Sets the variables of the row that this user gets.
+    /// Sets the variables from the user's row.
     pub(super) fn set(&self, user: u64, variables: &mut Variables) {
         let count = self.rows.len();
         let row = match self.order {
@@ -92,19 +92,19 @@ impl Payload {
     }
 }
 
-/// A file that ends: reading a pipe or a device might not.
+/// Opens a regular file: reading a pipe or a device might never end.
 pub(super) fn open(path: &Path, most_bytes: u64) -> io::Result<impl Read + use<>> {
     let metadata = path.metadata()?;
     if !metadata.is_file() {
-        return Err(io::Error::other("it is no file"));
+        return Err(io::Error::other("it is not a regular file"));
     }
     if metadata.len() > most_bytes {
-        return Err(io::Error::other(format!("it has {} bytes, and {most_bytes} are allowed", metadata.len())));
+        return Err(io::Error::other(format!("it has {} bytes; the limit is {most_bytes}", metadata.len())));
     }
     Ok(File::open(path)?.take(most_bytes))
 }
 
-/// A number where the text is one and reads the same again: `7` but not `007`.
+/// Converts to a number if formatting it gives the same text: `7` but not `007`.
 fn value(text: &str) -> Value {
     match serde_json::from_str::<Value>(text) {
         Ok(value @ (Value::Bool(_) | Value::Number(_))) => {
@@ -155,9 +155,9 @@ mod tests {
     #[test]
     fn a_file_that_does_not_fit_is_refused() {
         for (csv, expected) in [
-            (b"".as_slice(), "there is no row"),
-            (b"a,b\nc\n", "line 2 has 1 columns, and 2 have names"),
-            (b"a,\xff", "it is no CSV"),
+            (b"".as_slice(), "it has no rows"),
+            (b"a,b\nc\n", "line 2 has 1 columns, but 2 have names"),
+            (b"a,\xff", "it is not valid CSV"),
         ] {
             let sentence = payload().take(csv).expect_err(expected);
             assert!(sentence.contains(expected), "{sentence}");
@@ -165,7 +165,7 @@ mod tests {
         let sentence = payload().load(Path::new("/nowhere")).expect_err("there is none");
         assert!(sentence.starts_with("/nowhere/users.csv can't be read: "), "{sentence}");
         let mut directory = Payload { path: ".".into(), ..payload() };
-        assert!(directory.load(Path::new("/")).expect_err("no file").contains("it is no file"));
+        assert!(directory.load(Path::new("/")).expect_err("no file").contains("it is not a regular file"));
         let rows = "a,b\n".repeat(ROWS);
         payload().take(rows.as_bytes()).expect("as many as may be");
         assert!(payload().take((rows + "a,b").as_bytes()).expect_err("one more").contains("more than"));

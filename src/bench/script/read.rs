@@ -1,4 +1,4 @@
-//! From the values of a file, each with its place, to a script.
+//! Reads a script from the YAML values of a file.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,15 +21,15 @@ const SCENARIOS: usize = 256;
 const PAYLOADS: usize = 16;
 const MAX_WEIGHT: u32 = 1_000_000;
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Longer than any network is slow: who means milliseconds has to say so.
+/// Longer delays are unrealistic: probably milliseconds without a unit.
 const NETEM_LONGEST: Duration = Duration::from_secs(10);
-/// Integers past it are not told apart in every language.
+/// Larger integers are not exact in every language.
 const MAX_COUNT: u64 = 1 << 53;
 const MAX_SPEED: f64 = 1_000.0;
 
 const NO_JAVASCRIPT: &str = "no JavaScript is run here: values come from config.variables, config.payload and places \
                              such as {{ $randomString(10) }}, and what needs more is a program with rtcade::client";
-/// Keys of Artillery's that are not here, and what is instead.
+/// Keys of Artillery that are not supported, and the alternatives.
 const REFUSED: [(&str, &str); 14] = [
     ("processor", NO_JAVASCRIPT),
     ("function", NO_JAVASCRIPT),
@@ -42,15 +42,15 @@ const REFUSED: [(&str, &str); 14] = [
     ("whileTrue", "no JavaScript is run here: a loop ends by count, over or duration"),
     ("before", "there are no steps before all users: prepare the server, or put them into a scenario"),
     ("after", "there are no steps after all users: put them into a scenario"),
-    ("capture", "answers are not captured: config.payload gives users what they need"),
-    ("match", "answers are not compared: config.ensure says what must hold"),
+    ("capture", "answers are not captured: use config.payload for the data of users"),
+    ("match", "answers are not compared: use config.ensure for checks at the end"),
     ("connect", "users connect to config.target when they come, and with join where the engine is rtc"),
 ];
 
 const CONFIG_KEYS: [&str; 11] =
     ["target", "environments", "phases", "payload", "variables", "plugins", "ensure", "http", "timeout", "rtc", "tls"];
 const ENGINES: [Engine; 4] = [Engine::Rtc, Engine::Ws, Engine::Http, Engine::Geckos];
-/// Steps, the keys that may stand beside each, and the engines that have it.
+/// Steps, their further keys, and the engines that support them.
 const STEP_KEYS: [(&str, &[&str], &[Engine]); 12] = [
     ("think", &[], &ENGINES),
     ("log", &[], &ENGINES),
@@ -66,7 +66,7 @@ const STEP_KEYS: [(&str, &[&str], &[Engine]); 12] = [
     ("replay", &["speed", "measure"], &[Engine::Rtc]),
 ];
 const PERCENTILES: [&str; 9] = ["min", "max", "median", "p50", "p75", "p90", "p95", "p99", "p999"];
-/// What the process's environment is called.
+/// Prefixes of environment variables of the process.
 const PROCESS: [&str; 3] = ["$environment.", "$env.", "$processEnvironment."];
 
 pub(super) fn script(text: &str, overrides: &Overrides) -> Result<Script, String> {
@@ -85,10 +85,10 @@ pub(super) fn script(text: &str, overrides: &Overrides) -> Result<Script, String
     let environments = environments.map(map).transpose()?.unwrap_or_default();
     let scenarios = list(scenarios, SCENARIOS)?;
     if environments.len() > ENVIRONMENTS {
-        return Err(environments[0].place.mistake(format!("there may be {ENVIRONMENTS} environments")));
+        return Err(environments[0].place.mistake(format!("there may be at most {ENVIRONMENTS} environments")));
     }
     for environment in environments {
-        // Whatever is chosen, a mistake in another is one.
+        // Errors in other environments than the chosen one count too.
         Fields::of(&environment.value, &CONFIG_KEYS)?;
         let mut merged = config.clone();
         merged.merge(environment.value.clone());
@@ -100,7 +100,9 @@ pub(super) fn script(text: &str, overrides: &Overrides) -> Result<Script, String
         let chosen = chosen.ok_or_else(|| unknown("environment", name, &names))?.value.clone();
         config.merge(chosen);
     } else if !environments.is_empty() && Fields::of(&config, &CONFIG_KEYS)?.get("phases").is_none() {
-        return Err(config.mistake(format!("there are no phases: -e chooses an environment ({})", names.join(", "))));
+        return Err(
+            config.mistake(format!("there are no phases: choose an environment with -e ({})", names.join(", ")))
+        );
     }
     let mut reader = Reader::new(overrides, true);
     let mut config = reader.config(&config, scenarios)?;
@@ -112,7 +114,7 @@ pub(super) fn script(text: &str, overrides: &Overrides) -> Result<Script, String
     for (number, node) in (1..).zip(scenarios) {
         let scenario = reader.scenario(number, node)?;
         if read.iter().any(|other| other.name == scenario.name) {
-            return Err(node.mistake(format!("the name {:?} is given twice", scenario.name)));
+            return Err(node.mistake(format!("the name {:?} is used twice", scenario.name)));
         }
         read.push(scenario);
     }
@@ -124,7 +126,7 @@ pub(super) fn script(text: &str, overrides: &Overrides) -> Result<Script, String
         read = vec![read.swap_remove(index)];
     }
     if read.iter().all(|scenario| scenario.weight == 0) {
-        return Err(top.place.mistake("no scenario has a weight: nobody would do anything"));
+        return Err(top.place.mistake("no scenario has a weight above 0"));
     }
     config.variables.extend(reader.constants);
     Ok(Script { config, scenarios: read })
@@ -133,19 +135,19 @@ pub(super) fn script(text: &str, overrides: &Overrides) -> Result<Script, String
 fn document(text: &str, name: Option<&'static str>) -> Result<Node, String> {
     if text.len() > FILE_BYTES {
         let name = name.unwrap_or("it");
-        return Err(format!("{name} has more than {FILE_BYTES} bytes, which are allowed"));
+        return Err(format!("{name} exceeds the limit of {FILE_BYTES} bytes"));
     }
     Node::parse(text, name)
 }
 
 struct Reader<'a> {
     overrides: &'a Overrides,
-    /// Whether this is what is played, for which the process's environment must have what is named.
+    /// Whether this scenario will run, so that the environment variables it names must exist.
     is_chosen: bool,
-    /// What templates may name.
+    /// The names that templates may use.
     names: Vec<String>,
     variables: BTreeMap<String, Vec<Value>>,
-    /// What they named of the environment.
+    /// The environment variables that they used.
     constants: BTreeMap<String, Vec<Value>>,
     timeout: Duration,
     steps: usize,
@@ -221,7 +223,7 @@ impl<'a> Reader<'a> {
         };
         if let Some(path) = &self.overrides.payload {
             let [payload] = payloads.as_mut_slice() else {
-                return Err(format!("-p takes the place of the one payload, and there are {}", payloads.len()));
+                return Err(format!("-p replaces the payload of a file with exactly one; this has {}", payloads.len()));
             };
             payload.path.clone_from(path);
         }
@@ -238,7 +240,7 @@ impl<'a> Reader<'a> {
                 }
                 let values = match value.to_json(&mut |_, _| Ok(()))? {
                     Value::Array(values) if values.is_empty() => {
-                        return Err(value.mistake("there is no value in the list, of which each user gets one"));
+                        return Err(value.mistake("the list is empty: each user gets one of its values"));
                     }
                     Value::Array(values) => values,
                     value => vec![value],
@@ -270,7 +272,7 @@ impl<'a> Reader<'a> {
 
     fn steps(&mut self, node: &Node, engine: Engine, depth: usize) -> Result<Vec<Step>, String> {
         if depth > LOOPS {
-            return Err(node.mistake(format!("loops may be {LOOPS} deep")));
+            return Err(node.mistake(format!("loops may be nested at most {LOOPS} deep")));
         }
         list(node, STEPS)?.iter().map(|node| self.step(node, engine, depth)).collect()
     }
@@ -278,7 +280,7 @@ impl<'a> Reader<'a> {
     fn step(&mut self, node: &Node, engine: Engine, depth: usize) -> Result<Step, String> {
         self.steps += 1;
         if self.steps > STEPS {
-            return Err(node.mistake(format!("there may be {STEPS} steps")));
+            return Err(node.mistake(format!("there may be at most {STEPS} steps")));
         }
         let (fields, name) = step_fields(node)?;
         let (_, _, engines) = STEP_KEYS.iter().find(|(key, ..)| *key == name).expect("it was found there");
@@ -361,7 +363,7 @@ impl<'a> Reader<'a> {
         Ok(Step::Loop { times, pacing, steps })
     }
 
-    /// What a loop goes over: a list, or that of a variable.
+    /// Returns the values of a loop: a list, or that of a variable.
     fn over(&mut self, node: &Node) -> Result<Vec<Value>, String> {
         let Kind::Text(name) = &node.kind else {
             list(node, usize::MAX)?;
@@ -374,7 +376,7 @@ impl<'a> Reader<'a> {
             node.mistake(unknown("variable", name, &names))
         })?;
         match values.as_slice() {
-            [Value::Array(values)] if values.is_empty() => Err(node.mistake("there is nothing in that list")),
+            [Value::Array(values)] if values.is_empty() => Err(node.mistake("the list is empty")),
             [Value::Array(values)] => Ok(values.clone()),
             values => Ok(values.to_vec()),
         }
@@ -412,7 +414,7 @@ impl<'a> Reader<'a> {
             (Some(_), None, None) => Ok(Expected::State),
             (None, Some(node), None) => Ok(Expected::Event(Some(self.value(node)?))),
             (None, None, Some(node)) => Ok(Expected::Text(Some(self.template(node)?))),
-            _ => Err(node.mistake(format!("one thing is expected at a time, of {}", known.join(", ")))),
+            _ => Err(node.mistake(format!("expected exactly one of {}", known.join(", ")))),
         }
     }
 
@@ -445,7 +447,7 @@ impl<'a> Reader<'a> {
                 let [least, most] = [least, most].map(|text| duration_of(text).map_err(|error| node.mistake(error)));
                 let (least, most) = (least?, most?);
                 if least > most {
-                    return Err(node.mistake("a range begins with what is shorter"));
+                    return Err(node.mistake("a range starts with the shorter duration"));
                 }
                 Ok(Span::Between(least, most))
             }
@@ -467,7 +469,7 @@ impl<'a> Reader<'a> {
         node.to_json(&mut |node, text| self.check(node, text).map(drop))
     }
 
-    /// Reads a template, all of whose names there are.
+    /// Parses a template and checks that its names exist.
     fn check(&mut self, node: &Node, text: &str) -> Result<Template, String> {
         let template = Template::parse(text).map_err(|sentence| node.mistake(sentence))?;
         for name in template.names() {
@@ -493,14 +495,14 @@ impl<'a> Reader<'a> {
         Ok(template)
     }
 
-    /// A text that is the same for all users.
+    /// Returns a text that is the same for all users.
     fn constant(&mut self, node: &Node) -> Result<String, String> {
         let known = std::mem::take(&mut self.names);
         let template = text(node).and_then(|text| self.check(node, text));
         self.names = known;
         let template = template?;
         if template.is_drawn() {
-            return Err(node.mistake("it is the same for all users: only the environment can be filled in"));
+            return Err(node.mistake("it must be the same for all users: only environment variables are allowed"));
         }
         let mut variables = Variables::new(ChaCha8Rng::seed_from_u64(0));
         for (name, values) in &self.constants {
@@ -510,7 +512,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The entries of a map, all of whose keys are known.
+/// The entries of a map whose keys are all known.
 struct Fields<'a> {
     place: Place,
     entries: &'a [Entry],
@@ -545,7 +547,7 @@ fn check_key(entry: &Entry, what: &str, known: &[&str]) -> Result<(), String> {
     }))
 }
 
-/// A step's fields and name. Those without a value may stand alone.
+/// Returns the fields and the name of a step. The name alone suffices for a step without a value.
 fn step_fields(node: &Node) -> Result<(Fields<'_>, &'static str), String> {
     let names = STEP_KEYS.map(|(name, ..)| name);
     if let Kind::Text(_) = &node.kind {
@@ -624,7 +626,7 @@ fn netem(node: &Node) -> Result<Netem, String> {
         Some(Node { place, kind: Kind::Text(text) }) => {
             let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
             let percent = percent.filter(|percent| (0.0..=100.0).contains(percent));
-            percent.ok_or_else(|| place.mistake(format!("expected percent as in 5%, and found {text:?}")))?
+            percent.ok_or_else(|| place.mistake(format!("expected percent as in 5%, but found {text:?}")))?
         }
         Some(node) => number(node, 0.0, 100.0)?,
         None => 0.0,
@@ -633,9 +635,7 @@ fn netem(node: &Node) -> Result<Netem, String> {
         Some(node) => {
             let duration = duration(node)?;
             if duration > NETEM_LONGEST {
-                return Err(
-                    node.mistake(format!("at most {NETEM_LONGEST:?} are possible; milliseconds end with \"ms\""))
-                );
+                return Err(node.mistake(format!("the limit is {NETEM_LONGEST:?}; append \"ms\" for milliseconds")));
             }
             Ok(duration)
         }
@@ -644,7 +644,7 @@ fn netem(node: &Node) -> Result<Netem, String> {
     Ok(Netem { loss: loss / 100.0, delay: short("delay")?, jitter: short("jitter")? })
 }
 
-/// What the one plugin that there is has to do.
+/// Returns the settings of the only plugin.
 fn plugins(node: &Node) -> Result<Option<&Node>, String> {
     for entry in map(node)? {
         check_key(entry, "plugin", &["ensure"])?;
@@ -675,8 +675,8 @@ fn ensure(node: &Node, shorthand: &str, ensure: &mut Vec<Condition>) -> Result<(
                 }
             };
             let is_strict = is_strict.map(flag).transpose()?.unwrap_or(true);
-            let mut condition =
-                Condition::parse(text(expression)?).map_err(|error| expression.mistake(format!("of it {error}")))?;
+            let mut condition = Condition::parse(text(expression)?)
+                .map_err(|error| expression.mistake(format!("in the condition: {error}")))?;
             condition.is_strict = is_strict;
             ensure.push(condition);
         }
@@ -710,11 +710,13 @@ fn map(node: &Node) -> Result<&[Entry], String> {
     }
 }
 
-/// At least one, and at most so many.
+/// Returns the entries of a list: at least one, at most `most`.
 fn list(node: &Node, most: usize) -> Result<&[Node], String> {
     match &node.kind {
-        Kind::List(nodes) if nodes.is_empty() => Err(node.mistake("there is nothing in the list")),
-        Kind::List(nodes) if nodes.len() > most => Err(node.mistake(format!("the list may have {most} entries"))),
+        Kind::List(nodes) if nodes.is_empty() => Err(node.mistake("the list is empty")),
+        Kind::List(nodes) if nodes.len() > most => {
+            Err(node.mistake(format!("the list may have at most {most} entries")))
+        }
         Kind::List(nodes) => Ok(nodes),
         _ => Err(node.unexpected("a list")),
     }
@@ -734,7 +736,7 @@ fn flag(node: &Node) -> Result<bool, String> {
     }
 }
 
-/// The index of the one that it names.
+/// Returns the index of the name in `known`.
 fn choice(node: &Node, what: &str, known: &[&str]) -> Result<usize, String> {
     let name = text(node)?;
     known.iter().position(|one| *one == name).ok_or_else(|| node.mistake(unknown(what, name, known)))
@@ -743,20 +745,20 @@ fn choice(node: &Node, what: &str, known: &[&str]) -> Result<usize, String> {
 fn number(node: &Node, least: f64, most: f64) -> Result<f64, String> {
     let Kind::Number(number) = &node.kind else { return Err(node.unexpected("a number")) };
     let within = number.as_f64().filter(|number| (least..=most).contains(number));
-    within.ok_or_else(|| node.mistake(format!("{number} is out of range: it may be from {least} to {most}")))
+    within.ok_or_else(|| node.mistake(format!("{number} is out of range: expected a number from {least} to {most}")))
 }
 
 fn whole(node: &Node, least: u32, most: u32) -> Result<u32, String> {
-    let Kind::Number(number) = &node.kind else { return Err(node.unexpected("a whole number")) };
+    let Kind::Number(number) = &node.kind else { return Err(node.unexpected("an integer")) };
     let within = number.as_u64().and_then(|number| u32::try_from(number).ok());
     let within = within.filter(|number| (least..=most).contains(number));
-    within.ok_or_else(|| node.mistake(format!("{number} is out of range: it is a whole number from {least} to {most}")))
+    within.ok_or_else(|| node.mistake(format!("{number} is out of range: expected an integer from {least} to {most}")))
 }
 
 fn count_of(node: &Node) -> Result<u64, String> {
-    let Kind::Number(number) = &node.kind else { return Err(node.unexpected("a whole number")) };
+    let Kind::Number(number) = &node.kind else { return Err(node.unexpected("an integer")) };
     let within = number.as_u64().filter(|number| (1..=MAX_COUNT).contains(number));
-    within.ok_or_else(|| node.mistake(format!("{number} is out of range: it is a whole number from 1 to {MAX_COUNT}")))
+    within.ok_or_else(|| node.mistake(format!("{number} is out of range: expected an integer from 1 to {MAX_COUNT}")))
 }
 
 fn duration(node: &Node) -> Result<Duration, String> {

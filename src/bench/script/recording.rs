@@ -1,4 +1,4 @@
-//! What players of a recorded room said, for users who say it again.
+//! The inputs and commands of players in a recording, for users who replay them.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -12,22 +12,22 @@ use crate::journal::{Entry, Journal};
 use crate::limits;
 use crate::room::Input;
 
-/// A recording, and what was said in it.
+/// A recording and its players' messages.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recording {
-    /// Where the file is.
+    /// The path of the file.
     pub path: PathBuf,
     players: Arc<[Vec<Said>]>,
 }
 
-/// Something that a player of a recording said.
+/// A message of a player in a recording.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Said {
-    /// So long after they came.
+    /// The time since the player joined.
     pub at: Duration,
-    /// Whether it is a command, and not an input.
+    /// Whether it is a command rather than an input.
     pub is_command: bool,
-    /// One msgpack value.
+    /// The message, one msgpack value.
     pub value: Vec<u8>,
 }
 
@@ -36,14 +36,15 @@ impl Recording {
         Recording { path, players: Arc::default() }
     }
 
-    /// What one player said, in order: of the nth user the nth player's who said anything, and again from the first.
+    /// Returns the messages of one player in order: the nth user gets the nth player with any, starting over after the
+    /// last.
     #[must_use]
     pub fn said_by(&self, user: u64) -> &[Said] {
         let player = user.checked_rem(self.players.len() as u64).and_then(|player| usize::try_from(player).ok());
         player.and_then(|player| self.players.get(player)).map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// How many players said anything.
+    /// Returns the number of players with any message.
     #[must_use]
     pub fn players(&self) -> usize {
         self.players.len()
@@ -85,7 +86,7 @@ impl Recording {
             }
         }
         self.players = players.into_values().map(|player| player.said).filter(|said| !said.is_empty()).collect();
-        if self.players.is_empty() { Err("nobody says anything in it".to_owned()) } else { Ok(()) }
+        if self.players.is_empty() { Err("no player sends anything in it".to_owned()) } else { Ok(()) }
     }
 }
 
@@ -95,7 +96,7 @@ struct Player {
 }
 
 impl Player {
-    /// A recording knows the tick that took something: what one tick took is spread over it.
+    /// A recording contains only the tick of a message: the messages of a tick are spread over it.
     fn say(&mut self, tick: u32, tick_length: Duration, told: Vec<(bool, Vec<u8>)>) {
         let began = tick_length.saturating_mul(tick.saturating_sub(self.came)).min(LONGEST);
         let apart = tick_length / u32::try_from(told.len()).unwrap_or(u32::MAX);

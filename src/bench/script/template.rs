@@ -1,4 +1,4 @@
-//! Texts with places in them that each user fills otherwise: `{{ name }}`.
+//! Texts with placeholders that are filled in for each user: `{{ name }}`.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,15 +10,15 @@ use serde_json::Value;
 
 use super::read::duration_of;
 
-/// Places in one template.
+/// Maximum number of placeholders in a template.
 const PLACES: usize = 64;
-/// Characters of one random text.
+/// Maximum characters of a random text.
 const RANDOM_CHARS: usize = 16 * 1024;
-/// Of a random text without a length.
+/// Characters of a random text without a length.
 const RANDOM_CHARS_DEFAULT: usize = 10;
 const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 
-/// A text with places that [`Variables::fill`] fills.
+/// A text with placeholders, filled in by [`Variables::fill`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template(Vec<Part>);
 
@@ -32,16 +32,16 @@ enum Part {
 }
 
 impl Template {
-    /// Reads `text`, at most 64 places in it.
+    /// Parses `text`, with at most 64 placeholders.
     ///
     /// # Errors
-    /// A sentence about the place that can't be read.
+    /// A sentence about the invalid placeholder.
     pub fn parse(text: &str) -> Result<Template, String> {
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some((before, place)) = rest.split_once("{{") {
             let Some((place, after)) = place.split_once("}}") else {
-                return Err("a \"{{\" is without its \"}}\"".to_owned());
+                return Err("a \"{{\" has no \"}}\"".to_owned());
             };
             if !before.is_empty() {
                 parts.push(Part::Text(before.to_owned()));
@@ -53,17 +53,17 @@ impl Template {
             parts.push(Part::Text(rest.to_owned()));
         }
         if parts.iter().filter(|part| !matches!(part, Part::Text(_))).count() > PLACES {
-            return Err(format!("there are more than {PLACES} places to fill in one text"));
+            return Err(format!("a text may have at most {PLACES} placeholders"));
         }
         Ok(Template(parts))
     }
 
-    /// Whether it draws what it is filled with.
+    /// Returns whether it contains random values.
     pub(super) fn is_drawn(&self) -> bool {
         self.0.iter().any(|part| !matches!(part, Part::Text(_) | Part::Name(_)))
     }
 
-    /// The variables that it names.
+    /// Returns the names of its variables.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|part| if let Part::Name(name) = part { Some(name.as_str()) } else { None })
     }
@@ -88,7 +88,7 @@ impl Part {
             },
             ("$randomNumber", Some(&[least, most])) if least <= most => Ok(Part::RandomNumber(least, most)),
             ("$randomNumber" | "$randomString", _) => Err(format!(
-                "{place:?} can't be read: it is $randomString(CHARACTERS) or $randomNumber(LEAST, MOST), both included"
+                "{place:?} is invalid: expected $randomString(CHARACTERS) or $randomNumber(LEAST, MOST), both included"
             )),
             ("$uuid", None | Some([])) => Ok(Part::Uuid),
             (name, None) if is_name(name) => Ok(Part::Name(name.to_owned())),
@@ -105,12 +105,10 @@ fn is_name(name: &str) -> bool {
 
 fn unreadable(place: &str) -> String {
     let place: String = place.chars().take(40).collect();
-    format!(
-        "{place:?} can't be filled: it may be the name of a variable, $randomString(10), $randomNumber(1, 6), $uuid"
-    )
+    format!("{place:?} is invalid: expected the name of a variable, $randomString(10), $randomNumber(1, 6), $uuid")
 }
 
-/// Values of one virtual user; templates are filled from it. The same seed and user give the same values.
+/// The variables of a virtual user, for filling in templates. The same seed and user give the same values.
 #[derive(Clone, Debug)]
 pub struct Variables {
     values: BTreeMap<String, Value>,
@@ -126,12 +124,12 @@ impl Variables {
         self.rng.random_range(0..count.max(1))
     }
 
-    /// Gives a variable another value.
+    /// Sets a variable.
     pub fn set(&mut self, name: &str, value: Value) {
         self.values.insert(name.to_owned(), value);
     }
 
-    /// The text of a template; a variable without a value leaves nothing.
+    /// Returns the text of a template. A variable without a value becomes empty.
     pub fn fill(&mut self, template: &Template) -> String {
         let mut text = String::new();
         for part in &template.0 {
@@ -147,8 +145,8 @@ impl Variables {
         text
     }
 
-    /// The value with every text in it filled. A text that is nothing but one place becomes what is filled in, so that
-    /// `"{{ $randomNumber(1, 6) }}"` is a number.
+    /// Fills in every text in a value. A text that consists of a single placeholder becomes its value, so that `"{{
+    /// $randomNumber(1, 6) }}"` is a number.
     pub fn fill_value(&mut self, value: &Value) -> Value {
         match value {
             Value::String(text) if text.contains("{{") => match Template::parse(text) {
@@ -156,7 +154,7 @@ impl Variables {
                     [part] => self.value(part).into_owned(),
                     _ => Value::String(self.fill(&Template(parts))),
                 },
-                // Whoever reads a script refuses it.
+                // Rejected when the script is read.
                 Err(_) => value.clone(),
             },
             Value::Array(values) => values.iter().map(|value| self.fill_value(value)).collect(),
@@ -168,7 +166,7 @@ impl Variables {
         }
     }
 
-    /// How long that is now, or nothing where its template was filled with what is no duration.
+    /// Returns the duration, or `None` if the template's value is not a duration.
     pub fn span(&mut self, span: &Span) -> Option<Duration> {
         match span {
             Span::Fixed(duration) => Some(*duration),
@@ -192,7 +190,7 @@ impl Variables {
         }
     }
 
-    /// `user.name` is a variable of that name, or else the field of one that is a map.
+    /// Returns the variable `user.name`, or else the field `name` of the variable `user`.
     fn named(&self, name: &str) -> Option<&Value> {
         self.values.get(name).or_else(|| {
             let (variable, path) = name.split_once('.')?;
@@ -201,21 +199,21 @@ impl Variables {
     }
 }
 
-/// Of version 4 (RFC 9562 §5.4).
+/// Formats a version 4 UUID (RFC 9562 §5.4).
 fn uuid(random: u128) -> String {
     let bits = random & !(0xf << 76 | 0x3 << 62) | 0x4 << 76 | 0x2 << 62;
     let hex = format!("{bits:032x}");
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
-/// A duration that may be another each time ([`Variables::span`]).
+/// A duration, possibly different each time ([`Variables::span`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Span {
-    /// Always that.
+    /// A fixed duration.
     Fixed(Duration),
-    /// Drawn from that range, both ends included.
+    /// A random duration in this range, both ends included.
     Between(Duration, Duration),
-    /// What the template is filled with, a number of seconds or a text such as `500ms`.
+    /// The value of a template, a number of seconds or a text such as `500ms`.
     Filled(Template),
 }
 

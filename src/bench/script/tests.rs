@@ -227,19 +227,19 @@ scenarios:
     for (error, expected) in [
         (
             with(&|o| o.environment = None),
-            "line 3, column 3: there are no phases: -e chooses an environment (fast, slow)",
+            "line 3, column 3: there are no phases: choose an environment with -e (fast, slow)",
         ),
         (with(&|o| o.environment = Some("fats".to_owned())), "there is no environment \"fats\"; is it \"fast\"?"),
         (with(&|o| o.scenario = Some("z".to_owned())), "there is no scenario \"z\""),
         (with(&|o| o.process.clear()), "line 3, column 11: the process's environment has no HOST"),
-        (with(&|o| o.variables = Some("[]".to_owned())), "-v, line 1, column 1: expected a map, and found a list"),
+        (with(&|o| o.variables = Some("[]".to_owned())), "-v, line 1, column 1: expected a map, but found a list"),
         (with(&|o| o.variables = Some("{\"a\": }x".to_owned())), "-v, line 1, column "),
         (with(&|o| o.file = Some("5".to_owned())), "--overrides, line 1, column 1: expected a map"),
         (
             with(&|o| o.file = Some("{\"config\": {\"phase\": []}}".to_owned())),
             "--overrides, line 1, column 13: there is no key \"phase\"; is it \"phases\"?",
         ),
-        (with(&|o| o.payload = Some("a.csv".into())), "-p takes the place of the one payload, and there are 0"),
+        (with(&|o| o.payload = Some("a.csv".into())), "-p replaces the payload of a file with exactly one; this has 0"),
     ] {
         assert!(error.starts_with(expected), "{error}");
     }
@@ -252,7 +252,7 @@ fn a_mistake_in_config_is_named_with_its_place() {
         ("  processor: ./a.js\n", "line 3, column 3: there is no key \"processor\": no JavaScript is run here"),
         ("  tls: { ca: a.pem }\n", "line 3, column 10: there is no key \"ca\"; known are rejectUnauthorized"),
         ("  plugins: { expect: {} }\n", "line 3, column 14: there is no plugin \"expect\"; known are ensure"),
-        ("  phases: []\n", "line 2, column 11: there is nothing in the list"),
+        ("  phases: []\n", "line 2, column 11: the list is empty"),
         ("  phases: [{ duration: 1 }]\n", "line 2, column 12: a phase needs one of arrivalRate"),
         ("  phases: [{ arrivalRate: 1 }]\n", "line 2, column 12: \"duration\" is missing"),
         ("  phases: [{ arrivalRate: 1, pause: 1 }]\n", "line 2, column 12: a phase needs one of"),
@@ -264,25 +264,28 @@ fn a_mistake_in_config_is_named_with_its_place() {
         ("  phases: [{ pause: .inf }]\n", "line 2, column 21: non-finite float"),
         (
             "  phases: [{ duration: 1, arrivalRate: -1 }]\n",
-            "line 2, column 40: -1 is out of range: it may be from 0 to",
+            "line 2, column 40: -1 is out of range: expected a number from 0",
         ),
         ("  phases: [{ duration: 1, arrivalRate: .nan }]\n", "line 2, column 40: non-finite float"),
         ("  phases: [{ duration: 1, arrivalRate: 100001 }]\n", "line 2, column 40: 100001 is out of range"),
         ("  phases: [{ duration: 1ms, arrivalCount: 5000 }]\n", "line 2, column 12: more than 100000 users a second"),
-        ("  phases: [{ duration: 1, arrivalCount: 1.5 }]\n", "line 2, column 41: 1.5 is out of range: it is a whole"),
+        (
+            "  phases: [{ duration: 1, arrivalCount: 1.5 }]\n",
+            "line 2, column 41: 1.5 is out of range: expected an integer",
+        ),
         ("  phases: [{ duration: 1, arrivalCount: 1, maxVusers: 0 }]\n", "line 2, column 55: 0 is out of range"),
         ("  variables: { \"a b\": 1 }\n", "line 3, column 16: \"a b\" can't be a variable's name"),
-        ("  variables: { a: [] }\n", "line 3, column 19: there is no value in the list"),
+        ("  variables: { a: [] }\n", "line 3, column 19: the list is empty"),
         ("  rtc: { netem: { loss: 101 } }\n", "line 3, column 25: 101 is out of range"),
         ("  rtc: { netem: { loss: much } }\n", "line 3, column 25: expected percent"),
-        ("  rtc: { netem: { delay: 50 } }\n", "line 3, column 26: at most 10s are possible; milliseconds end with"),
+        ("  rtc: { netem: { delay: 50 } }\n", "line 3, column 26: the limit is 10s; append"),
         ("  ensure: { p42: 1 }\n", "line 3, column 13: there is no key \"p42\""),
-        ("  ensure: { conditions: [a <] }\n", "line 3, column 26: of it column "),
+        ("  ensure: { conditions: [a <] }\n", "line 3, column 26: in the condition: column "),
         ("  ensure: { maxErrorRate: 101 }\n", "line 3, column 27: 101 is out of range"),
         ("  payload: { path: a.csv }\n", "line 3, column 12: \"fields\" is missing"),
         ("  payload: { path: a.csv, fields: [a], delimiter: ab }\n", "line 3, column 51: expected one character"),
         ("  payload: { path: a.csv, fields: [a], order: any }\n", "line 3, column 47: there is no order \"any\""),
-        ("  target: \"{{ $uuid }}\"\n", "line 3, column 11: it is the same for all users"),
+        ("  target: \"{{ $uuid }}\"\n", "line 3, column 11: it must be the same for all users"),
         ("  target: \"{{ a }}\"\n", "line 3, column 11: there is no variable \"a\""),
         ("  environments: { a: { phase: 1 } }\n", "line 3, column 24: there is no key \"phase\"; is it \"phases\"?"),
         ("  environments: { a: { timeout: x } }\n", "line 3, column 33: \"x\" is no duration"),
@@ -309,11 +312,11 @@ fn a_mistake_in_a_flow_is_named_with_its_place() {
         ("      - get: /\n", "line 5, column 9: get is a step of engine http, and this scenario is of rtc"),
         ("      - think: 1\n        log: a\n", "line 5, column 9: think and log are two steps"),
         ("      - think: [1]\n", "line 5, column 16: expected a duration"),
-        ("      - think: 2s-1s\n", "line 5, column 16: a range begins with what is shorter"),
+        ("      - think: 2s-1s\n", "line 5, column 16: a range starts with the shorter duration"),
         ("      - think: -1\n", "line 5, column 16: -1 is out of range"),
         ("      - log: \"{{ a }}\"\n", "line 5, column 14: there is no variable \"a\""),
         ("      - log: \"{{ $loopCount }}\"\n", "line 5, column 14: there is no variable \"$loopCount\""),
-        ("      - log: \"{{ a.b() }}\"\n", "line 5, column 14: \"a.b()\" can't be filled"),
+        ("      - log: \"{{ a.b() }}\"\n", "line 5, column 14: \"a.b()\" is invalid"),
         ("      - log: {{ a }}\n", "line 5, column "),
         ("      - join: { rom: a }\n", "line 5, column 17: there is no key \"rom\"; is it \"room\"?"),
         ("      - join\n      - send: { a: [\"{{ b }}\"] }\n", "line 6, column 21: there is no variable \"b\""),
@@ -326,11 +329,11 @@ fn a_mistake_in_a_flow_is_named_with_its_place() {
             "      - join\n      - expect: stat\n",
             "line 6, column 17: there is no thing to expect \"stat\"; is it \"state\"?",
         ),
-        ("      - join\n      - expect: { state: 1 }\n", "line 6, column 26: expected nothing, and found 1"),
-        ("      - join\n      - leave: now\n", "line 6, column 16: expected nothing, and found \"now\""),
+        ("      - join\n      - expect: { state: 1 }\n", "line 6, column 26: expected nothing, but found 1"),
+        ("      - join\n      - leave: now\n", "line 6, column 16: expected nothing, but found \"now\""),
         ("      - join\n      - replay: a\n        speed: 0\n", "line 7, column 16: 0 is out of range"),
         ("      - loop: [{ log: a }]\n", "line 5, column 9: a loop needs one of count, over, duration"),
-        ("      - loop: []\n        count: 1\n", "line 5, column 15: there is nothing in the list"),
+        ("      - loop: []\n        count: 1\n", "line 5, column 15: the list is empty"),
         ("      - loop: [{ log: a }]\n        count: 0\n", "line 6, column 16: 0 is out of range"),
         (
             "      - loop: [{ log: a }]\n        whileTrue: f\n",
@@ -342,7 +345,7 @@ fn a_mistake_in_a_flow_is_named_with_its_place() {
         ),
         ("      - loop: [{ log: a }]\n        count: 1\n        every: 1\n", "line 7, column 16: \"every\" needs"),
         ("      - loop: [{ log: a }]\n        over: users\n", "line 6, column 15: there is no variable \"users\""),
-        ("      - 5\n", "line 5, column 9: expected a map, and found 5"),
+        ("      - 5\n", "line 5, column 9: expected a map, but found 5"),
         ("      - {}\n", "line 5, column 9: expected a step"),
     ] {
         let error = error_of(&around("", flow), &Overrides::default());
@@ -355,12 +358,12 @@ fn a_mistake_in_a_file_is_named_with_its_place() {
     let phases = "config: { phases: [{ pause: 1 }] }\n";
     for (text, expected) in [
         (String::new(), "line "),
-        ("[]".to_owned(), "line 1, column 1: expected a map, and found a list"),
+        ("[]".to_owned(), "line 1, column 1: expected a map, but found a list"),
         ("config: {}\nscenario: []".to_owned(), "line 2, column 1: there is no key \"scenario\"; is it \"scenarios\"?"),
         (phases.to_owned(), "line 1, column 1: \"scenarios\" is missing"),
         ("config: {}\nscenarios: [{ flow: [leave] }]".to_owned(), "line 1, column 9: phases are missing"),
         (format!("{phases}before: {{}}\nscenarios: []"), "line 2, column 1: there is no key \"before\": there are no"),
-        (format!("{phases}scenarios: []"), "line 2, column 12: there is nothing in the list"),
+        (format!("{phases}scenarios: []"), "line 2, column 12: the list is empty"),
         (
             format!("{phases}scenarios: [{{ flow: [leave], wieght: 1 }}]"),
             "line 2, column 30: there is no key \"wieght\"",
@@ -373,7 +376,7 @@ fn a_mistake_in_a_file_is_named_with_its_place() {
         ),
         (
             format!("{phases}scenarios: [{{ name: a, flow: [log: a] }}, {{ name: a, flow: [log: a] }}]"),
-            "line 2, column 42: the name \"a\" is given twice",
+            "line 2, column 42: the name \"a\" is used twice",
         ),
         ("config: [a\n".to_owned(), "line "),
         ("\tconfig".to_owned(), "line 1, column "),
@@ -392,14 +395,14 @@ fn limits_hold() {
     };
     parse(&nested(LOOPS));
     let error = error_of(&nested(LOOPS + 1), &Overrides::default());
-    assert!(error.contains("loops may be 16 deep"), "{error}");
+    assert!(error.contains("loops may be nested at most 16 deep"), "{error}");
     let steps = |count: usize| around("", &"      - log: a\n".repeat(count));
     parse(&steps(STEPS));
     error_of(&steps(STEPS + 1), &Overrides::default());
     let two_lists = steps(STEPS - 1) + "  - flow: [{ log: a }, { log: a }]\n";
-    assert!(error_of(&two_lists, &Overrides::default()).ends_with("there may be 10000 steps"));
+    assert!(error_of(&two_lists, &Overrides::default()).ends_with("there may be at most 10000 steps"));
     let long = "a".repeat(FILE_BYTES + 1);
-    assert!(error_of(&long, &Overrides::default()).contains("which are allowed"));
+    assert!(error_of(&long, &Overrides::default()).contains("exceeds the limit"));
     // Small in the file, large when every alias is replaced.
     let layers: String = (1..20).map(|n| format!("  a{n}: &a{n} [*a{0}, *a{0}, *a{0}, *a{0}]\n", n - 1)).collect();
     error_of(&format!("config:\n  a0: &a0 [1]\n{layers}"), &Overrides::default());

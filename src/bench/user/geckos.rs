@@ -1,11 +1,11 @@
 //! A player of a geckos.io server: a data channel that the server offers over HTTP.
 //!
-//! Here the client answers, as an ICE-lite agent, and so makes no checks that would tell the server its address; it
-//! sends plain ones, until the server's arrive.
+//! The client answers as an ICE-lite agent, which sends no ICE checks. So that the server learns its address, it sends
+//! plain binding requests until the server's checks arrive.
 //!
-//! What is measured has the names of an [rtcade player's](super::rtc): `rtc.signal`, until the server has taken the
-//! answer, `rtc.ice`, `rtc.dtls`, `rtc.open`; `rtc.echo`, of messages to be measured, until one with the same content
-//! comes back; `rtc.sent` and `rtc.received` count messages. They bear no numbers, so what is lost can't be told.
+//! The metrics have the names of an [rtcade player's](super::rtc): `rtc.signal`, until the server has accepted the
+//! answer; `rtc.ice`, `rtc.dtls`, `rtc.open`; `rtc.echo`, of measured messages, until one with the same content
+//! returns; `rtc.sent` and `rtc.received` count messages. They have no sequence numbers, so losses are unknown.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -26,9 +26,9 @@ use crate::peer::{Closed, Event, Identity, LocalId, Outbox, Peer, Sent, host_can
 
 const CONNECTIONS: &str = "/.wrtc/v2/connections";
 const LOCAL: LocalId = LocalId(0);
-/// How often the server is shown where this end is.
+/// The interval of binding requests.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
-/// What a browser gives its checks (RFC 8445 §5.1.2): a peer-reflexive candidate's preference, the rest the least.
+/// The priority that browsers give their checks (RFC 8445 §5.1.2): the type preference of peer-reflexive candidates.
 const CHECK_PRIORITY: u32 = 110 << 24;
 const STUN_BYTES: usize = 512;
 
@@ -44,7 +44,7 @@ pub(super) struct Geckos {
     echoes: VecDeque<(String, Instant)>,
 }
 
-/// What the server has been asked for.
+/// The pending request to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
     Offer,
@@ -55,7 +55,7 @@ enum Asked {
 }
 
 struct Channel {
-    /// What the server calls the connection.
+    /// The server's ID of the connection.
     id: String,
     peer: Box<Peer>,
     /// A check, and when to send it again to all the server's addresses.
@@ -82,7 +82,7 @@ struct Candidate {
 }
 
 impl Geckos {
-    /// Begins to connect; `intended` is when that was due. [`Happened::Done`] tells that the channel is open.
+    /// Starts to connect; `intended` is when this was due. [`Happened::Done`] reports that the channel is open.
     pub(super) fn connect(
         intended: Instant,
         number: u64,
@@ -120,7 +120,7 @@ impl Geckos {
         self.settle(turn);
     }
 
-    /// True where more datagrams may wait.
+    /// Returns whether more datagrams may wait.
     pub(super) fn handle_datagrams(&mut self, turn: &mut Turn<'_, '_>) -> bool {
         let Geckos { udp, channel, outbox, .. } = self;
         let now = turn.now;
@@ -129,7 +129,7 @@ impl Geckos {
         has_more
     }
 
-    /// True where more may wait.
+    /// Returns whether more may wait.
     pub(super) fn handle_http(&mut self, turn: &mut Turn<'_, '_>) -> bool {
         let (answered, has_more) = self.http.handle_ready(&mut turn.thread.buffer);
         let asked = match answered {
@@ -156,7 +156,7 @@ impl Geckos {
         has_more
     }
 
-    /// Sends a message, measured from `intended` where that is given.
+    /// Sends a message. If `intended` is given, its echo is measured from then.
     pub(super) fn send(
         &mut self,
         text: String,
@@ -253,7 +253,7 @@ impl Geckos {
         Ok((channel, answer))
     }
 
-    /// Brings out what waits in the peer.
+    /// Processes the output of the peer.
     fn settle(&mut self, turn: &mut Turn<'_, '_>) {
         let Geckos { udp, channel, outbox, .. } = self;
         let now = turn.now;
@@ -309,8 +309,8 @@ impl Geckos {
 }
 
 impl Channel {
-    /// Whether the server may not know yet where this end is: though it knows this address from the answer, its one UDP
-    /// port takes nothing from there before a check.
+    /// Returns whether the server may not know this end's address. It knows it from the answer, but its UDP port
+    /// accepts nothing from it before a check.
     fn is_unknown(&self) -> bool {
         !self.peer.is_open() && !self.peer.is_closed()
     }
@@ -333,7 +333,7 @@ fn take(channel: &mut Option<Channel>, now: Instant, remote: SocketAddr, bytes: 
     }
 }
 
-/// A connectivity check (RFC 8445 §7.1.1) to who made the offer.
+/// Builds a connectivity check (RFC 8445 §7.1.1) for the offering end.
 fn binding_request(offer: &str, ufrag: &str) -> Option<Vec<u8>> {
     let attribute = |name| offer.lines().find_map(|line| line.strip_prefix(name));
     let (remote, password) = (attribute("a=ice-ufrag:")?, attribute("a=ice-pwd:")?);

@@ -1,4 +1,4 @@
-//! Who asks an HTTP server.
+//! A client of an HTTP server.
 //!
 //! `http.response_time` is measured from the intended time of the step to the last byte of the response.
 
@@ -33,7 +33,7 @@ impl Http {
         turn.thread.ask(&mut self.connection, request)
     }
 
-    /// True where more may wait.
+    /// Returns whether more may wait.
     pub(super) fn handle_ready(&mut self, turn: &mut Turn<'_, '_>) -> bool {
         let (answered, has_more) = self.connection.handle_ready(&mut turn.thread.buffer);
         match answered {

@@ -1,4 +1,4 @@
-//! A virtual user: runs the steps of a scenario, one after the other.
+//! A virtual user: runs the steps of a scenario in order.
 
 mod geckos;
 mod http;
@@ -23,17 +23,17 @@ use super::script::{Engine, Expected, Pacing, Said, Script, Step, Times, Variabl
 use super::stats::Who;
 use super::target::Target;
 
-/// Steps taken in one go, before others have their turn.
+/// Steps per turn before others have theirs.
 const STEPS_PER_TURN: usize = 64;
-/// Texts of a thread for whoever runs the test, from one handover to the next; nobody reads more.
+/// Maximum `log` texts of a thread between two handovers.
 const SAID: usize = 100;
-/// How long somebody who has left waits for the server to say goodbye too.
+/// How long a user who leaves waits for the server to close the connection.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// Measured messages of a user that are on their way; the oldest gives way to the next.
+/// Measured messages of a user in transit; the oldest is discarded for the next.
 const ECHOES: usize = 4096;
 
-/// What the users of one thread share.
+/// The data shared by the users of a thread.
 pub(super) struct Thread<'s> {
     pub(super) script: &'s Script,
     pub(super) target: &'s Target,
@@ -41,27 +41,27 @@ pub(super) struct Thread<'s> {
     pub(super) begun: Instant,
     pub(super) registry: Registry,
     pub(super) meters: Meters,
-    /// For what is received.
+    /// The buffer for received data.
     pub(super) buffer: Box<[u8]>,
-    /// What users said to whoever runs the test, since it was last handed over.
+    /// The output of `log` steps since the last handover.
     pub(super) said: Vec<String>,
 }
 
 impl Thread<'_> {
-    /// From which a user's client takes its credentials.
+    /// Returns the seed of a user's client.
     fn seed_of(&self, user: u64) -> [u8; 32] {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         rng.set_stream(user);
         rng.random()
     }
 
-    /// Asks the target.
+    /// Sends a request to the target.
     fn ask(&self, http: &mut super::http::Http, request: &Request) -> Result<(), &'static str> {
         http.ask(&self.registry, self.target, request)
     }
 }
 
-/// A user's turn: the time of it, and where what is measured and what happens go.
+/// A user's turn: its time, and the destinations of measurements and events.
 struct Turn<'t, 's> {
     now: Instant,
     who: Who,
@@ -82,12 +82,12 @@ impl Turn<'_, '_> {
         self.thread.meters.record(self.at(), self.who, what, took);
     }
 
-    /// Records the time since then.
+    /// Records the time since `then`.
     fn record_since(&mut self, what: Time, then: Instant) {
         self.record(what, self.now.saturating_duration_since(then));
     }
 
-    /// Counts one more of what has a name of its own.
+    /// Increments a counter with a name of its own.
     fn count(&mut self, name: &str) {
         self.thread.meters.count(self.at(), self.who, name);
     }
@@ -97,33 +97,33 @@ impl Turn<'_, '_> {
     }
 }
 
-/// What an engine has to say to the steps.
+/// An event of an engine for the steps.
 enum Happened {
-    /// What [`Wait::Engine`] waits for.
+    /// The event that [`Wait::Engine`] waits for.
     Done,
     State,
     /// One msgpack value.
     Event(Vec<u8>),
     Text(String),
-    /// The user can't go on; the name of the error.
+    /// The user can't continue; the name of the error.
     Failed(String),
-    /// The server has let go of them.
+    /// The server closed the connection.
     Gone,
 }
 
-/// What the next step waits for, beside its time.
+/// What the next step waits for besides its time.
 enum Wait<'s> {
     /// Nothing.
     None,
-    /// The engine's word, until then.
+    /// An event of the engine, with a timeout.
     Engine { until: Instant },
-    /// What a server sends, until then.
+    /// A message of the server, with a timeout.
     Expect { what: &'s Expected, wanted: Option<Value>, until: Instant },
-    /// The end of the connection, until then; the flow is over.
+    /// The end of the connection after the flow, with a timeout.
     Goodbye { until: Instant },
 }
 
-/// A list of steps that is being run.
+/// A list of steps being run.
 struct Level<'s> {
     steps: &'s [Step],
     next: usize,
@@ -139,7 +139,7 @@ struct Repeat<'s> {
     turns: u64,
 }
 
-/// What a player of a recording said, and is said again.
+/// A player's messages from a recording being sent.
 struct Recital<'s> {
     left: &'s [Said],
     speed: f64,
@@ -149,7 +149,7 @@ struct Recital<'s> {
 }
 
 impl Recital<'_> {
-    /// When the next of it is due.
+    /// Returns when the next message is due.
     fn next_at(&self) -> Option<Instant> {
         self.left.first().map(|said| self.began + said.at.div_f64(self.speed))
     }
@@ -163,7 +163,7 @@ enum Connection {
     None,
 }
 
-/// How it went.
+/// The result of a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Completed,
@@ -181,18 +181,18 @@ pub(super) struct User<'s> {
     levels: Vec<Level<'s>>,
     recital: Option<Recital<'s>>,
     wait: Wait<'s>,
-    /// When the next step is to be taken by the schedule.
+    /// When the next step is due by the schedule.
     due: Instant,
-    /// Whether `due` is by the clock, so that coming later is the generator's fault.
+    /// Whether the schedule alone determines `due`, so that lateness is the generator's fault.
     is_timed: bool,
     outcome: Option<Outcome>,
     happened: Vec<Happened>,
-    /// Whether more may wait to be read than one turn takes.
+    /// Whether more data may wait than one turn reads.
     pub(super) has_more: bool,
 }
 
 impl<'s> User<'s> {
-    /// Somebody who is to begin at `due`. `token` is that of their UDP socket, and the next one that of the TCP socket.
+    /// Returns a user who arrives at `due`. `token` is that of the UDP socket, and the next that of the TCP socket.
     pub(super) fn new(number: u64, who: Who, due: Instant, token: Token, thread: &mut Thread<'s>) -> User<'s> {
         let scenario = &thread.script.scenarios[who.scenario];
         let mut happened = Vec::new();
@@ -218,7 +218,7 @@ impl<'s> User<'s> {
         }
     }
 
-    /// When to call [`User::handle_timeout`].
+    /// Returns when to call [`User::handle_timeout`].
     pub(super) fn poll_timeout(&self) -> Instant {
         let wait = match self.wait {
             Wait::None => self.due,
@@ -232,17 +232,17 @@ impl<'s> User<'s> {
         connection.map_or(wait, |at| at.min(wait))
     }
 
-    /// Whether the flow is over.
+    /// Returns whether the flow has ended.
     pub(super) fn is_over(&self) -> bool {
         self.outcome.is_some()
     }
 
-    /// Whether nothing is left of them.
+    /// Returns whether the user is finished, including the connection.
     pub(super) fn is_gone(&self) -> bool {
         self.is_over() && matches!(self.connection, Connection::None)
     }
 
-    /// Something can be read from, or written to, the socket of that token.
+    /// Handles a readable or writable socket.
     pub(super) fn handle_ready(&mut self, now: Instant, is_udp: bool, thread: &mut Thread<'s>) {
         let turn = &mut Turn { now, who: self.who, thread, happened: &mut self.happened };
         self.has_more = match &mut self.connection {
@@ -257,7 +257,7 @@ impl<'s> User<'s> {
         self.advance(now, thread);
     }
 
-    /// Time has come for whatever [`User::poll_timeout`] named.
+    /// Handles the deadline of [`User::poll_timeout`].
     pub(super) fn handle_timeout(&mut self, now: Instant, thread: &mut Thread<'s>) {
         let turn = &mut Turn { now, who: self.who, thread, happened: &mut self.happened };
         match &mut self.connection {
@@ -268,7 +268,7 @@ impl<'s> User<'s> {
         self.advance(now, thread);
     }
 
-    /// Breaks off: the run is over.
+    /// Stops the user at the end of the run.
     pub(super) fn stop(&mut self, now: Instant, thread: &mut Thread<'s>) {
         if !self.is_over() {
             self.say_goodbye(now, thread);
@@ -308,14 +308,14 @@ impl<'s> User<'s> {
                     self.finish(now, Outcome::Completed, thread);
                     return self.say_goodbye(now, thread);
                 }
-                // A loop has to wait for its next turn, or for the end of the last.
+                // A loop waits for its next round, or for the end of the last.
                 None => {}
             }
             for happened in std::mem::take(&mut self.happened) {
                 self.hear(now, happened, thread);
             }
         }
-        // The others first; `due` has passed, so this goes on at once.
+        // Other users first; `due` has passed, so this continues at once.
     }
 
     fn hear(&mut self, now: Instant, happened: Happened, thread: &mut Thread<'s>) {
@@ -346,7 +346,7 @@ impl<'s> User<'s> {
         }
     }
 
-    /// The next step; `None` where the flow is over, or the end of a loop's turn has to come first.
+    /// Returns the next step; `None` if the flow has ended, or a round of a loop has to end first.
     fn next_step(&mut self, now: Instant) -> Option<&'s Step> {
         loop {
             let level = self.levels.last_mut()?;
@@ -360,11 +360,11 @@ impl<'s> User<'s> {
             };
             repeat.turns += 1;
             if let Pacing::Fixed(pace) = repeat.pacing {
-                // A turn that took longer is followed by the next at once.
+                // After a round that took too long the next starts at once.
                 self.due = self.due.max(repeat.turn_began + *pace);
                 self.is_timed = true;
             }
-            // Where a turn takes no time by the schedule, the clock has to end the loop.
+            // If a round takes no scheduled time, the clock has to end the loop.
             let at = if self.due == repeat.turn_began { self.due.max(now) } else { self.due };
             repeat.turn_began = self.due;
             if !level.steps.is_empty() && repeat.begin_turn(at, &mut self.variables) {
@@ -419,7 +419,7 @@ impl<'s> User<'s> {
         }
     }
 
-    /// Says the next of what was recorded.
+    /// Sends the next message of a recording.
     fn recite(&mut self, now: Instant, thread: &mut Thread<'s>) {
         let turn = &mut Turn { now, who: self.who, thread, happened: &mut self.happened };
         let said = match (&mut self.recital, &mut self.connection) {
@@ -435,7 +435,7 @@ impl<'s> User<'s> {
         }
     }
 
-    /// Until the next is due, or the next step where there is none.
+    /// Waits for the next message of the recording, or continues with the next step.
     fn wait_to_recite(&mut self) {
         match self.recital.as_ref().and_then(Recital::next_at) {
             Some(at) => {
@@ -506,8 +506,8 @@ impl<'s> User<'s> {
         }
     }
 
-    /// All but players of rtcade have no step to join: they connect with the first that needs it. Whether that can be
-    /// taken; where it has to wait for the connection it is the next again.
+    /// Connects if needed: only rtcade players join explicitly, others connect at the first step that needs it. Returns
+    /// whether the step can be taken; otherwise it is taken again once connected.
     fn connect(&mut self, now: Instant, thread: &mut Thread<'s>) -> bool {
         if !matches!(self.connection, Connection::None) || self.engine == Engine::Rtc {
             return true;
@@ -519,7 +519,7 @@ impl<'s> User<'s> {
         is_connected
     }
 
-    /// Whether messages can be given to the connection at once.
+    /// Returns whether messages can be sent at once.
     fn begin_to_connect(&mut self, now: Instant, thread: &mut Thread<'s>) -> bool {
         let (due, token, number) = (self.due, self.token, self.number);
         let turn = &mut Turn { now, who: self.who, thread, happened: &mut self.happened };
@@ -567,7 +567,7 @@ impl<'s> User<'s> {
         }
     }
 
-    /// The connection is at its end; the flow goes on, where it isn't.
+    /// Handles the end of the connection; the flow continues if it has not ended.
     fn part(&mut self, now: Instant) {
         self.connection = Connection::None;
         self.wait = Wait::None;
@@ -595,7 +595,7 @@ impl<'s> User<'s> {
 }
 
 impl Repeat<'_> {
-    /// Whether there is another turn; sets the variables that it is told by.
+    /// Returns whether there is another round, and sets its variables.
     fn begin_turn(&self, due: Instant, variables: &mut Variables) -> bool {
         variables.set("$loopCount", (self.turns + 1).into());
         match self.times {
@@ -612,7 +612,7 @@ impl Repeat<'_> {
     }
 }
 
-/// A message, where the server takes text.
+/// Converts a message to text, for servers that expect text.
 fn text_of(value: Value) -> String {
     match value {
         Value::String(text) => text,

@@ -1,27 +1,25 @@
-//! A player of an rtcade server: the native client with sockets of its own.
+//! A player of an rtcade server: the native client with its own sockets.
 //!
-//! What is measured, all times at the user, from the [intended time](crate::bench::generator) of the step where one has
-//! begun it:
+//! Metrics, all measured at the user, from the [intended time](crate::bench::generator) of the step if a step caused
+//! them:
 //!
-//! - `rtc.signal`: until the room has let the user in. `rtc.ice`: until ICE had a path for the data channel.
-//!   `rtc.dtls`: until its handshake was done. `rtc.open`: until it is open.
-//! - `rtc.echo`, of inputs to be measured: until the user knows that the game has had the input. Where the room fans
-//!   inputs out, that is the own input in a tick; elsewhere the acknowledgement that comes with any frame. Of commands:
-//!   until an event of the same value. What has not come back after [`GRACE`] or at the end counts as
-//!   `rtc.echoes_lost`, but is recorded still if it comes later and the user is there.
-//! - `rtc.age`, of states and ticks: how much later they came than the one that came earliest, each measured from the
-//!   beginning of its tick: (receipt − tick × tick length) − the least of this user so far. So the fastest one counts
-//!   as 0, and a constant delay does not show.
-//! - `rtc.jitter`, of states and ticks: by how much one took longer, or less long, than the one before it, each
-//!   measured as above (as in RFC 3550 §6.4.1, before it is smoothed).
-//! - `rtc.tick_gap`: between a state or tick and the one before it.
-//! - `rtc.received`: frames over the data channel; `rtc.received_by_websocket` those of the same lane that came while
-//!   there was none. `rtc.lost`: gaps in the sequence numbers of frames that are still there after [`GRACE`].
-//!   `rtc.reordered`: frames that came after a newer one. `rtc.duplicates`: frames that came again, and count as
-//!   nothing else.
-//! - `rtc.reconnect`: from the loss of the websocket until the session goes on; in it is what the client waits before
-//!   it tries.
-//! - `rtc.bytes_up`, `rtc.bytes_down`: bytes of datagrams and of websocket messages, without the headers of either.
+//! - `rtc.signal`: until the user has joined. `rtc.ice`: until ICE found a path for the data channel. `rtc.dtls`: until
+//!   the DTLS handshake completed. `rtc.open`: until the data channel opened.
+//! - `rtc.echo`, for measured inputs: until the user knows that the game has the input. If the room fans out inputs,
+//!   this is the user's own input in a tick, otherwise the acknowledgement in any frame. For commands: until an event
+//!   with the same value. An echo that is missing after [`GRACE`] or at the end counts as `rtc.echoes_lost`, but is
+//!   still recorded if it arrives later.
+//! - `rtc.age`, of states and ticks: the delay relative to the fastest one, each measured from the start of its tick:
+//!   (receipt − tick × tick length) − the minimum of this user so far. The fastest one counts as 0; a constant delay is
+//!   not visible.
+//! - `rtc.jitter`, of states and ticks: the difference in delay between consecutive ones, measured as above (RFC 3550
+//!   §6.4.1, before smoothing).
+//! - `rtc.tick_gap`: the time between consecutive states or ticks.
+//! - `rtc.received`: frames over the data channel; `rtc.received_by_websocket`: frames of the unreliable lane over the
+//!   websocket, while the channel was not open. `rtc.lost`: gaps in the sequence numbers that remain after [`GRACE`].
+//!   `rtc.reordered`: frames after a newer one. `rtc.duplicates`: repeated frames, not counted otherwise.
+//! - `rtc.reconnect`: from the loss of the websocket until the session is resumed, including the client's back-off.
+//! - `rtc.bytes_up`, `rtc.bytes_down`: bytes of datagrams and of websocket messages, without headers.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -38,15 +36,15 @@ use crate::client::{Client, Config, Event, Message, Stats, Status};
 use crate::peer::{LocalId, Stages};
 use crate::wire::msgpack::SendError;
 
-/// How late something may come before it counts as lost.
+/// The delay after which a message counts as lost.
 const GRACE: Duration = Duration::from_secs(2);
-/// How often it is looked what was lost.
+/// How often losses are determined.
 const LOSS_INTERVAL: Duration = Duration::from_millis(500);
 const LOSS_SNAPSHOTS: usize = (GRACE.as_millis() / LOSS_INTERVAL.as_millis()) as usize;
 
 const LOCAL: LocalId = LocalId(0);
 
-/// How somebody joins.
+/// The parameters of a join.
 pub(super) struct Join {
     pub(super) room: Option<String>,
     pub(super) name: String,
@@ -54,7 +52,7 @@ pub(super) struct Join {
     pub(super) bearer: Option<String>,
 }
 
-/// What is to come back.
+/// An expected echo.
 struct Echo<T> {
     what: T,
     intended: Instant,
@@ -86,7 +84,7 @@ pub(super) struct Rtc {
 }
 
 impl Rtc {
-    /// Begins to join; `intended` is when that was due.
+    /// Starts to join; `intended` is when this was due.
     pub(super) fn join(
         intended: Instant,
         number: u64,
@@ -149,7 +147,7 @@ impl Rtc {
         self.settle(turn);
     }
 
-    /// True where more datagrams may wait.
+    /// Returns whether more datagrams may wait.
     pub(super) fn handle_datagrams(&mut self, turn: &mut Turn<'_, '_>) -> bool {
         let (now, client) = (turn.now, &mut self.client);
         let has_more = self.udp.receive(turn, |remote, bytes| client.handle_datagram(now, LOCAL, remote, bytes));
@@ -157,7 +155,7 @@ impl Rtc {
         has_more
     }
 
-    /// True where more messages may wait.
+    /// Returns whether more messages may wait.
     pub(super) fn handle_websocket(&mut self, turn: &mut Turn<'_, '_>) -> bool {
         let (client, is_leaving) = (&mut self.client, self.is_leaving);
         let mut bytes_down = 0;
@@ -191,7 +189,7 @@ impl Rtc {
         has_more
     }
 
-    /// Sends an input, measured from `intended` where that is given.
+    /// Sends an input. If `intended` is given, its echo is measured from then.
     pub(super) fn send(
         &mut self,
         value: &Value,
@@ -203,7 +201,7 @@ impl Rtc {
         Ok(())
     }
 
-    /// Sends a command, measured from `intended` where that is given.
+    /// Sends a command. If `intended` is given, its echo is measured from then.
     pub(super) fn command(
         &mut self,
         value: Value,
@@ -219,7 +217,7 @@ impl Rtc {
         Ok(())
     }
 
-    /// Sends what a player of a recording did; of an input, measured from `intended` where that is given.
+    /// Sends a message of a recording. If `intended` is given, the echo of an input is measured from then.
     pub(super) fn say_again(
         &mut self,
         said: &Said,
@@ -248,7 +246,7 @@ impl Rtc {
         self.settle(turn);
     }
 
-    /// Breaks the websocket off, as a network that changes does; the client comes back by itself.
+    /// Drops the websocket, like a change of networks; the client reconnects by itself.
     pub(super) fn reconnect(&mut self, intended: Instant, turn: &mut Turn<'_, '_>) {
         self.lost_at = Some(intended);
         self.websocket = WebSocket::none();
@@ -273,7 +271,7 @@ impl Rtc {
         }
     }
 
-    /// Brings out what waits in the client.
+    /// Processes the output of the client.
     fn settle(&mut self, turn: &mut Turn<'_, '_>) {
         let (now, client) = (turn.now, &mut self.client);
         self.udp.pass(now, |remote, bytes| client.handle_datagram(now, LOCAL, remote, bytes));
@@ -300,7 +298,7 @@ impl Rtc {
         }
     }
 
-    /// Whether the client wants another websocket: what it says then is for that one.
+    /// Sends the client's messages. Returns whether it wants another websocket, for which the later messages are.
     fn send_messages(&mut self, bytes_up: &mut usize) -> bool {
         while let Some(message) = self.client.poll_message() {
             let message = match message {
@@ -325,7 +323,7 @@ impl Rtc {
                 if self.player.replace(player).is_none() {
                     turn.record_since(Time::Signal, self.joined_at);
                 } else {
-                    // It is another session: nothing of the old one comes back.
+                    // In a new session no echo of the old one arrives.
                     self.lose_all_echoes(turn);
                     self.least_transit = None;
                     self.last_transit = None;
@@ -341,9 +339,9 @@ impl Rtc {
                 }
             }
             Event::ChannelClosed { message } => {
-                log::debug!("a data channel closed: {message}");
+                log::debug!("user: the data channel was closed: {message}");
                 turn.add(Count::ChannelsClosed, 1);
-                // Frames go over the websocket.
+                // The websocket carries the frames.
                 if !std::mem::replace(&mut self.has_told_open, true) {
                     turn.tell(Happened::Done);
                 }
@@ -355,12 +353,12 @@ impl Rtc {
                 }
             }
             Event::Refused { code, message } => {
-                log::debug!("a room refused a user: {message}");
+                log::debug!("user: the join was refused: {message}");
                 turn.tell(Happened::Failed(format!("refused.{}", plain(&code))));
             }
             Event::Closed { .. } if self.is_leaving => {}
             Event::Closed { code, reason } => {
-                log::debug!("a server let go of a user: {reason}");
+                log::debug!("user: the connection was closed: {reason}");
                 turn.tell(Happened::Failed(format!("closed.{code}")));
             }
             Event::State { tick, .. } => {
@@ -415,7 +413,7 @@ impl Rtc {
         turn.record(Time::Age, Duration::from_secs_f64((transit - least).max(0.0)));
     }
 
-    /// Acknowledgements are known by how much less there is to acknowledge.
+    /// Inputs are acknowledged when fewer remain unacknowledged.
     fn note_acknowledgements(&mut self, turn: &mut Turn<'_, '_>) {
         let left = self.client.unacknowledged();
         if left < self.unacknowledged && !self.fans_out {
@@ -425,7 +423,7 @@ impl Rtc {
         self.unacknowledged = left;
     }
 
-    /// Of the first channel: of those that are offered later nobody has intended the time.
+    /// Only for the first channel: later offers have no intended time.
     fn note_stages(&mut self, turn: &mut Turn<'_, '_>) {
         if self.has_told_open {
             return;
@@ -445,7 +443,7 @@ impl Rtc {
         }
     }
 
-    /// The oldest gives way where too many wait.
+    /// If too many wait, the oldest is discarded.
     fn note_lost_echoes(&mut self, is_full: bool, turn: &mut Turn<'_, '_>) {
         if is_full && self.inputs.pop_front().is_some_and(|echo| !echo.is_counted_lost) {
             turn.add(Count::EchoesLost, 1);
@@ -493,11 +491,11 @@ impl Rtc {
     }
 }
 
-/// Gaps in sequence numbers, of which the late ones close after a while.
+/// Gaps in sequence numbers; late frames close some after a while.
 struct Losses {
-    /// When to look next.
+    /// The next time to check.
     next: Instant,
-    /// How many gaps there were, oldest first.
+    /// The numbers of gaps, oldest first.
     snapshots: VecDeque<u64>,
     told: u64,
 }
@@ -507,9 +505,9 @@ impl Losses {
         Losses { next: now + LOSS_INTERVAL, snapshots: VecDeque::new(), told: 0 }
     }
 
-    /// How many more are lost for certain: gaps that were there all the time since [`GRACE`] ago.
+    /// Returns the number of new losses: gaps that have existed since [`GRACE`] ago.
     fn note(&mut self, now: Instant, missing: u64) -> u64 {
-        // On a grid of its own: users who were late together would be from then on.
+        // On a grid per user, or users who were late together would stay synchronised.
         self.next = (self.next + LOSS_INTERVAL).max(now);
         self.snapshots.push_back(missing);
         if self.snapshots.len() <= LOSS_SNAPSHOTS {
@@ -520,7 +518,7 @@ impl Losses {
         self.tell(lost)
     }
 
-    /// How many more are lost when nothing is waited for any more.
+    /// Returns the number of new losses when no further frames are expected.
     fn settle(&mut self, missing: u64) -> u64 {
         self.tell(missing)
     }
@@ -539,7 +537,7 @@ fn send_error(error: SendError) -> &'static str {
     }
 }
 
-/// What a server says, as part of a name.
+/// Converts a server's code to a part of a metric's name.
 fn plain(code: &str) -> String {
     code.chars().filter(|char| char.is_ascii_alphanumeric() || *char == '_').take(40).collect()
 }

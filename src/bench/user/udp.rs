@@ -1,4 +1,4 @@
-//! The UDP socket of a user, behind the network that the script asks for.
+//! The UDP socket of a user, behind the simulated network of the script.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,13 +11,13 @@ use crate::bench::meters::Count;
 use crate::bench::netem::{Datagram, Direction, Path};
 use crate::bench::target::error_name;
 
-/// Datagrams taken in one go, before others have their turn.
+/// Datagrams read per turn before others have theirs.
 const DATAGRAMS_PER_TURN: usize = 64;
 
 pub(super) struct Udp {
     socket: mio::net::UdpSocket,
     path: Option<Path>,
-    /// Sent since it was last told.
+    /// Bytes sent since the last call of `take_bytes_up`.
     bytes_up: usize,
 }
 
@@ -35,12 +35,13 @@ impl Udp {
         self.socket.local_addr().map_err(|error| error_name(&error))
     }
 
-    /// When to call [`Udp::pass`].
+    /// Returns when to call [`Udp::pass`].
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         self.path.as_ref().and_then(Path::poll_timeout)
     }
 
-    /// Takes what waits in the socket: straight on, or on its way through the network. True where more may wait.
+    /// Reads the socket and passes datagrams on, directly or through the simulated network. Returns whether more may
+    /// wait.
     pub(super) fn receive(&mut self, turn: &mut Turn<'_, '_>, mut take: impl FnMut(SocketAddr, &[u8])) -> bool {
         let mut has_more = true;
         let mut bytes_down = 0;
@@ -60,7 +61,7 @@ impl Udp {
                     has_more = false;
                     break;
                 }
-                // What an ICMP message says of one candidate is no matter of the others.
+                // An ICMP error about one candidate does not concern the others.
                 Err(_) => {}
             }
         }
@@ -68,7 +69,7 @@ impl Udp {
         has_more
     }
 
-    /// Lets what has come through the network go on.
+    /// Passes on the datagrams that have come through the simulated network.
     pub(super) fn pass(&mut self, now: Instant, mut take: impl FnMut(SocketAddr, &[u8])) {
         while let Some(Datagram { direction, remote, bytes }) = self.path.as_mut().and_then(|path| path.poll(now)) {
             match direction {
@@ -81,7 +82,7 @@ impl Udp {
     pub(super) fn send(&mut self, now: Instant, remote: SocketAddr, bytes: &[u8]) {
         let Some(path) = &mut self.path else { return self.send_on(remote, bytes) };
         path.send(now, Datagram { direction: Direction::Up, remote, bytes: bytes.to_vec() });
-        // What comes down at once is taken with the next deadline, which has passed.
+        // Incoming datagrams that are due meanwhile are handled at the next deadline, which has passed.
         while self.path.as_ref().is_some_and(|path| path.is_next(Direction::Up, now))
             && let Some(datagram) = self.path.as_mut().and_then(|path| path.poll(now))
         {
@@ -90,13 +91,13 @@ impl Udp {
     }
 
     fn send_on(&mut self, remote: SocketAddr, bytes: &[u8]) {
-        // Not every address that the server names has a route.
+        // Not every address of the server has a route.
         if self.socket.send_to(bytes, remote).is_ok() {
             self.bytes_up += bytes.len();
         }
     }
 
-    /// How many bytes were sent since the last call.
+    /// Returns the bytes sent since the last call.
     pub(super) fn take_bytes_up(&mut self) -> usize {
         std::mem::take(&mut self.bytes_up)
     }

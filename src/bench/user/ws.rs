@@ -1,7 +1,7 @@
 //! A client of a plain websocket server.
 //!
 //! `websocket.open` is measured from the intended time of the step that needs the connection; `websocket.echo`, of
-//! messages to be measured, from the intended time of the step until a message with the same content comes back.
+//! measured messages, from the intended time of the step until a message with the same content returns.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -21,7 +21,7 @@ pub(super) struct Ws {
 }
 
 impl Ws {
-    /// Begins to connect; `intended` is when that was due.
+    /// Starts to connect; `intended` is when this was due.
     pub(super) fn connect(intended: Instant, token: Token, thread: &mut Thread<'_>) -> Result<Ws, &'static str> {
         let target = thread.target;
         let url = target.url("ws", &target.path);
@@ -30,7 +30,7 @@ impl Ws {
         Ok(Ws { websocket, intended, is_leaving: false, echoes: VecDeque::new() })
     }
 
-    /// True where more may wait.
+    /// Returns whether more may wait.
     pub(super) fn handle_ready(&mut self, turn: &mut Turn<'_, '_>) -> bool {
         let Ws { websocket, intended, is_leaving, echoes } = self;
         websocket.handle_ready(|brought| match brought {
@@ -52,7 +52,7 @@ impl Ws {
         })
     }
 
-    /// Sends a message, measured from `intended` where that is given.
+    /// Sends a message. If `intended` is given, its echo is measured from then.
     pub(super) fn send(&mut self, text: String, intended: Option<Instant>, turn: &mut Turn<'_, '_>) {
         if let Some(intended) = intended {
             if self.echoes.len() >= ECHOES {

@@ -1,4 +1,4 @@
-//! `rtcade bench run` and `rtcade bench quick`: what plays a script.
+//! `rtcade bench run` and `rtcade bench quick`: run a script.
 
 use std::io::{self, Write};
 use std::ops::ControlFlow;
@@ -17,7 +17,7 @@ use crate::bench::terminal::{Mode, Terminal, summary};
 use crate::cli::{ExitCode, bench_report, complain, raise_file_limit};
 use crate::limits;
 
-/// Users of `quick` per room, about.
+/// Approximate number of users of `quick` per room.
 const QUICK_ROOM: u32 = 16;
 
 const BAD_SCRIPT: u8 = 2;
@@ -25,58 +25,74 @@ const UNREACHABLE: u8 = 3;
 const INTERRUPTED: i32 = 130;
 
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Exit status:
+  0    the run passed
+  1    a threshold failed
+  2    the file is invalid
+  3    the target can't be reached
+  4    the generator itself was overloaded; its figures are marked unfit
+  130  interrupted; the report covers what was measured until then
+
+Examples:
+  rtcade bench run load.yml
+  rtcade bench run load.yml -t https://example.com -e staging -o report.json --html report.html
+  rtcade bench run load.yml --solo    Try the scenario with a single user")]
 pub(in crate::cli) struct Run {
-    /// The scenario file.
+    /// Scenario file.
     #[arg(value_name = "SCENARIO.yml")]
     file: PathBuf,
     #[command(flatten)]
     changes: Changes,
     #[command(flatten)]
     play: Play,
-    /// Let one user play, who comes at once, instead of all.
+    /// Run a single user, who arrives at once, instead of the whole load.
     #[arg(long)]
     solo: bool,
 }
 
 #[derive(Debug, Args)]
+#[command(after_long_help = "\
+Example:
+  rtcade bench quick http://127.0.0.1:8080 --clients 100 --seconds 60")]
 pub(in crate::cli) struct Quick {
-    /// The server, as in http://127.0.0.1:8080.
+    /// URL of the server, for example http://127.0.0.1:8080.
     url: String,
-    /// Users, who stay until all have played.
+    /// Number of users; all stay until the last has played.
     #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..))]
     clients: u32,
-    /// Inputs of each, per second.
+    /// Inputs per second of each user.
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     rate: u32,
-    /// How long each plays.
+    /// Seconds that each user plays.
     #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     seconds: u32,
     #[command(flatten)]
     play: Play,
 }
 
-/// How a script is played, and what becomes of the figures.
+/// How to run a script, and what to write.
 #[derive(Debug, Args)]
 struct Play {
-    /// Write the report, as JSON.
+    /// Write the report as JSON.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Write the report, as a page.
+    /// Write the report as an HTML page with charts.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Say nothing but what goes wrong.
+    /// Print only errors.
     #[arg(short, long)]
     quiet: bool,
-    /// Take any certificate of the server's, whoever has signed it.
+    /// Accept any TLS certificate of the server.
     #[arg(short = 'k', long)]
     insecure: bool,
-    /// Event loops, each with a thread; without, one for each core but one.
+    /// Event loops, one thread each [default: one fewer than the cores].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Option<u16>,
-    /// The server's metrics in the text format of Prometheus; without, /metrics of the target.
+    /// URL of the server's metrics in the Prometheus text format [default: /metrics of the target].
     #[arg(long, value_name = "URL")]
     scrape: Option<String>,
-    /// What everything random comes from; without, another each time.
+    /// Seed of everything random [default: a new one for each run].
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 }
@@ -103,8 +119,8 @@ impl Quick {
         }
     }
 
-    /// The scenario file that does the same. Users come no faster than the server lets them in, and stay until the last
-    /// has come and played.
+    /// Returns the equivalent scenario file. Users arrive no faster than the server admits them, and stay until the
+    /// last has arrived and played.
     fn script(&self) -> String {
         let Quick { url, clients, rate, seconds, .. } = self;
         let arriving = clients.div_ceil(limits::JOINS_PER_SECOND * 4 / 5);
@@ -134,11 +150,11 @@ scenarios:
 }
 
 impl Play {
-    /// The status is 0, or 1 where a threshold failed, 2 where the script can't be run, 3 where the target can't be
-    /// reached, 4 where the generator was overloaded, 130 where it was interrupted.
+    /// Returns the exit status: 0, or 1 if a threshold failed, 2 if the script can't be run, 3 if the target can't be
+    /// reached, 4 if the generator was overloaded, 130 if interrupted.
     fn play(&self, script: &Script, name: &str, solo: bool) -> ExitCode {
         let Some(target) = script.config.target.clone() else {
-            return fail(BAD_SCRIPT, &format!("{name}: it names no target, and -t does neither"));
+            return fail(BAD_SCRIPT, &format!("{name}: no target is set: set config.target or use -t URL"));
         };
         let checks = script.config.ensure.clone();
         if let Err(sentence) = raise_file_limit() {
@@ -171,7 +187,7 @@ impl Play {
         };
         let report = Report::new(run, Machine::this(), checks);
         if !self.quiet {
-            // Who would read it may be gone; the files are written all the same.
+            // Standard output may be closed; the files are written anyway.
             let _ = io::stdout().write_all(summary(&report).as_bytes());
         }
         let written = bench_report::write(&report, self.output.as_deref(), self.html.as_deref());
@@ -187,7 +203,7 @@ fn fail(status: u8, sentence: &str) -> ExitCode {
     ExitCode::from(status)
 }
 
-/// Set by SIGINT and SIGTERM; the next one ends the process at once.
+/// Returns a flag that SIGINT and SIGTERM set. A second signal ends the process at once.
 fn interruptions() -> io::Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {

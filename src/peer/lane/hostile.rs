@@ -1,4 +1,4 @@
-//! What anybody at the other end may do to a lane, and what must hold whatever they do.
+//! Attacks on a lane by the other end, and the invariants that must hold.
 //!
 //! Each function takes the bytes that drive it: a fuzzer's, or those of a test that replays what fuzzers found.
 
@@ -10,9 +10,9 @@ use super::*;
 const ACTIVE: usize = 0;
 const PASSIVE: usize = 1;
 const TAGS: [u32; 2] = [0xaaaa_0001, 0xbbbb_0002];
-/// What one datagram carries through DTLS.
+/// The maximum content of a datagram through DTLS.
 const PACKET_BYTES: usize = limits::UDP_PAYLOAD_BYTES - limits::DTLS_RECORD_OVERHEAD_BYTES;
-/// What a hostile end may stuff into one: more than it should.
+/// The content of a hostile datagram: more than permitted.
 const HOSTILE_PACKET_BYTES: usize = 2 * limits::UDP_PAYLOAD_BYTES;
 const STEPS_MAX: usize = 512;
 const IN_FLIGHT_MAX: usize = 64;
@@ -99,7 +99,7 @@ pub(crate) fn scripts(mut now: Instant, input: &[u8]) {
             _ => None,
         };
         let Some((mut to, mut packet)) = written else { continue };
-        // What an end writes may be on its way for a while, or be lost.
+        // Packets may be in transit for a while, or be lost.
         if step & 0x20 != 0 {
             if step & 0x40 == 0 && in_flight.len() < IN_FLIGHT_MAX {
                 in_flight.push((to, packet));
@@ -229,7 +229,7 @@ impl Watched {
         assert!(!self.ended || self.lane.state == State::Closed);
     }
 
-    /// Each message that was delivered stands in the packet, under a TSN that none was delivered under before.
+    /// Checks that each delivered message is in the packet, under a TSN not delivered before.
     fn check_deliveries(&mut self, state_before: State, highest_before: u32, packet: &[u8], arrivals: &[Arrival]) {
         let mut messages = arrivals.iter().filter_map(|arrival| match arrival {
             Arrival::Message(message) => Some(message.as_slice()),

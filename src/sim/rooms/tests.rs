@@ -128,7 +128,7 @@ fn a_game_that_iterates_a_hash_map_is_caught() {
         *scores.values().next().unwrap()
     });
     assert_eq!(tick, 20);
-    assert!(what.starts_with("it said state[1]: ") && what.contains(" once and "), "{what}");
+    assert!(what.starts_with("the outputs differ: state[1]: ") && what.contains(" in one run, "), "{what}");
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn a_game_that_reads_a_clock_is_caught() {
     thread_local!(static STARTED: Instant = Instant::now());
     let (tick, what) = check_finds(|_, tick| if tick < 30 { 0 } else { STARTED.with(Instant::elapsed).subsec_nanos() });
     assert_eq!(tick, 30);
-    assert!(what.starts_with("it said state[1]: "), "{what}");
+    assert!(what.starts_with("the outputs differ: state[1]: "), "{what}");
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn a_game_that_remembers_the_run_before_is_caught() {
         // The last tick there is.
         u32::from(tick >= 60) * RUNS.with(Cell::get)
     });
-    assert_eq!((tick, what.as_str()), (60, "it said state[1]: 1 once and 2 the other time"));
+    assert_eq!((tick, what.as_str()), (60, "the outputs differ: state[1]: 1 in one run, 2 in the other"));
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn random_numbers_that_are_drawn_but_not_shown_are_caught() {
         }
         0
     });
-    assert_eq!((tick, what.as_str()), (9, "it said the same, but drew another number of random numbers on the way"));
+    assert_eq!((tick, what.as_str()), (9, "the outputs are the same, but the number of random numbers drawn differs"));
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn a_workload_that_is_not_the_same_twice_is_told_from_a_game_that_is_not() {
     };
     let Divergence { tick, what, .. } = check(probe(|_, _| 0), differs, [1]).unwrap_err();
     assert_eq!(tick, 31);
-    assert!(what.contains("the workload itself") && what.contains("input: 1 once and 2 the other time"), "{what}");
+    assert!(what.contains("the workload itself") && what.contains("input: 1 in one run, 2 in the other"), "{what}");
 
     let runs = Cell::new(0);
     let longer = |sim: &mut RoomSimulation<Probe>| {
@@ -198,7 +198,7 @@ fn a_workload_that_is_not_the_same_twice_is_told_from_a_game_that_is_not() {
     };
     let Divergence { tick, what, .. } = check(probe(|_, _| 0), longer, [1]).unwrap_err();
     assert_eq!(tick, 31);
-    assert!(what.contains("goes on for longer"), "{what}");
+    assert!(what.contains("one run is longer"), "{what}");
 }
 
 #[test]

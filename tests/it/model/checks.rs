@@ -1,4 +1,4 @@
-//! What must hold at any time between the model and the server.
+//! Checks of the server against the model that must hold at any time.
 
 use std::time::Duration;
 

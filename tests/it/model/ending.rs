@@ -1,4 +1,4 @@
-//! What must hold once the faults have stopped, and when all have left.
+//! Checks after the faults have stopped, and after all players have left.
 
 use std::collections::BTreeSet;
 

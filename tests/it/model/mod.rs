@@ -1,4 +1,4 @@
-//! A model of rooms and sessions beside the real server: who is in which room, what was sent, what must arrive.
+//! A model of rooms and sessions to check the server against: who is in which room, what was sent, what must arrive.
 //!
 //! A seed makes a run: clients over networks of all kinds, and a list of [`Transition`]s (they join, leave, crash, send,
 //! and others attack) at random times. The [`World`] applies each to the model and to the server, and compares the two

@@ -1,4 +1,4 @@
-//! What networks do, and the datagrams of nobody.
+//! Network faults, and datagrams of unknown senders.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What the model knows of a player, and what their client may hear.
+//! The model's state of a player, and what the player's client may receive.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Websockets that read only now and then, and have no datagrams.
+//! Websockets that read only occasionally, and send no datagrams.
 
 use std::time::Duration;
 

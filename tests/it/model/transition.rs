@@ -1,4 +1,4 @@
-//! What may happen. Another thing that may is a variant, a line in [`Transition::draw`], and an arm in
+//! The transitions of a run. A new one needs a variant, a line in [`Transition::draw`], and an arm in
 //! [`World::apply`](super::world::World::apply).
 
 use rtcade::rand::RngExt;

@@ -1,4 +1,4 @@
-//! The game of the model's rooms, and the book in which all of them write what they see and say.
+//! The game of the model's rooms, and the log of everything that they receive and send.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,4 +1,4 @@
-//! The model beside the server.
+//! The model and the server it checks.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

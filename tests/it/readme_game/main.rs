@@ -1,11 +1,11 @@
-//! Catch the dot: whoever points at it first scores, and it jumps.
+//! Catch the dot: the first player to point at it scores, and the dot jumps.
 use rtcade::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
 use std::collections::BTreeMap;
 
 #[derive(Default)]
 struct Catch {
     dot: (f32, f32),
-    players: BTreeMap<PlayerId, ((f32, f32), u32)>, // where each points, and how often they were first at the dot
+    players: BTreeMap<PlayerId, ((f32, f32), u32)>, // each player's position and score
 }
 
 impl Game for Catch {
@@ -30,7 +30,7 @@ impl Game for Catch {
             }
         }
         let players = self.players.iter().map(|(&player, &(place, score))| (player, place, score)).collect();
-        let _ = ctx.state(&(self.dot, players)); // past 4 KiB nothing is sent, and the room counts it
+        let _ = ctx.state(&(self.dot, players)); // a state above 4 KiB is not sent, but counted
     }
 }
 

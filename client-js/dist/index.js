@@ -1,0 +1,1933 @@
+/*! rtcade: MIT OR Apache-2.0; with fflate: see LICENSE-fflate */
+
+// src/error.js
+var RtcadeError = class extends Error {
+  constructor(stage, code, message) {
+    super(message);
+    this.name = "RtcadeError";
+    this.stage = stage;
+    this.code = code;
+  }
+};
+var SIGNALING = {
+  aborted: "Connecting was cancelled.",
+  bad_address: "This is not the address of a room. Use one such as /r/lobby or https://example.com/r/lobby.",
+  bad_value: "The player's data can't be sent as JSON. Use plain values, without cycles.",
+  bearer: "This page could not get a token. Sign in and try again.",
+  mixed_content: "A page over https can't reach a server over http. Use an https address.",
+  policy: "The server does not allow this connection. Ask who runs it.",
+  timeout: "The server did not answer in time. Check your connection and try again.",
+  too_large: "The request to join has more than 16 KiB. Send less data.",
+  unreachable: "The server could not be reached. Check your connection and try again.",
+  unsupported: "This browser has no websockets. Use another browser.",
+  version_mismatch: "The server's answer can't be read. Reload the page."
+};
+var text = (value) => typeof value === "string" && value.trim() ? value : void 0;
+var signalingError = (code, message) => {
+  var _a2, _b2, _c, _d;
+  return new RtcadeError(
+    code === "refused" ? "game" : "signaling",
+    (_a2 = text(code)) != null ? _a2 : "internal",
+    (_d = (_b2 = text(message)) != null ? _b2 : SIGNALING[code]) != null ? _d : `The server refused: ${(_c = text(code)) != null ? _c : "internal"}.`
+  );
+};
+var OBSTACLE = {
+  offer: "The browser could not prepare a data channel.",
+  unsupported: "This browser allows no WebRTC.",
+  ice: "UDP to the server is blocked.",
+  dtls: "UDP to the server could not be secured.",
+  channel: "The data channel to the server closed."
+};
+var channelError = (stage, code, message) => {
+  var _a2, _b2, _c;
+  return new RtcadeError(
+    stage,
+    (_a2 = text(code)) != null ? _a2 : "internal",
+    `${(_c = (_b2 = text(message)) != null ? _b2 : OBSTACLE[code]) != null ? _c : OBSTACLE[stage]} The game goes on over the websocket, perhaps slower.`
+  );
+};
+var GOODBYES = [
+  ["left", "You left the room."],
+  ["closed", "The server closed the connection.", true],
+  ["timeout", "The server did not hear from you in time.", true],
+  ["kicked", "You were removed from the room."],
+  ["flood", "This page sent too much. Reload the page."],
+  ["bad_frame", "This page sent a message that the server can't read. Reload the page."],
+  ["replaced", "You are playing in another window."],
+  ["room_closed", "The room was closed.", true],
+  ["shutdown", "The server is going down.", true]
+];
+var LOST = ["unreachable", "The connection to the server was lost.", true];
+var REFUSED = 4100;
+var POLICIES = { 1008: "policy", 1009: "too_large" };
+function closure(code, said) {
+  var _a2, _b2;
+  const refusal = code === REFUSED ? (_a2 = text(said)) != null ? _a2 : "internal" : POLICIES[code];
+  const [reason, sentence, retry = false] = refusal ? [refusal, signalingError(refusal).message, refusal === "rate_limited"] : (_b2 = GOODBYES[code === 1e3 ? 0 : code - 4e3]) != null ? _b2 : LOST;
+  return {
+    code,
+    reason,
+    message: (text(said) && said !== reason ? said : sentence) + (retry ? " Try to join again." : ""),
+    retry
+  };
+}
+
+// src/limits.js
+var PART_BODY_BYTES = 1094;
+var FRAME_PARTS = 4;
+var UNRELIABLE_BODY_BYTES = FRAME_PARTS * PART_BODY_BYTES;
+var RELIABLE_DOWN_BYTES = 1024 * 1024;
+var RELIABLE_UP_BYTES = 16 * 1024;
+var RELIABLE_HEADER_BYTES = 9;
+var INPUT_WINDOW = 8;
+var INPUT_BYTES = 512;
+var INPUT_INTERVAL = 8;
+var INPUT_REPEAT = 50;
+var PING_INTERVAL = 1e3;
+var HEARTBEAT_INTERVAL = 1200;
+var UNACKNOWLEDGED_BYTES = 64 * 1024;
+var REPEATED_PER_TICK = 4;
+var TICKS_PER_REQUEST = 310;
+var TICK_MS_MAX = 6e4;
+var MSGPACK_DEPTH = 16;
+var TICKS_WRAPPING = 3;
+var AT_TICK_WRAPPING = 1;
+var MSGPACK_ITEMS = 4096;
+var CHANNEL_BACKLOG = 32 * 1024;
+var SOCKET_BACKLOG = 64 * 1024;
+var SIGNALING_TIMEOUT = 1e4;
+var OFFER_PATIENCE = 2e3;
+var STAGE_TIMEOUT = { ice: 8e3, dtls: 4e3, channel: 5e3 };
+var SOCKET_SILENCE = 5e3;
+var SOCKET_STALE = 2e3;
+var CHANNEL_SILENCE = 1500;
+var BACKOFF_FIRST = 250;
+var BACKOFF_CAP = 5e3;
+var PACE_JITTER = 500;
+var COMEBACK_TIMEOUT = 6e4;
+var COMEBACK_END = 3e5;
+var RESUME_TIMEOUT = 5e3;
+var OFFER_FIRST = 1e4;
+var OFFER_CAP = 6e4;
+
+// src/peer.js
+function createPeer({ RTCPeerConnection, setTimeout: setTimeout2, clearTimeout: clearTimeout2, now }) {
+  const pc = new RTCPeerConnection({ iceServers: [] });
+  let channel;
+  try {
+    channel = pc.createDataChannel("rtcade", { negotiated: true, id: 0, ordered: false, maxRetransmits: 0 });
+  } catch (error) {
+    pc.close();
+    throw error;
+  }
+  channel.binaryType = "arraybuffer";
+  let stage = null;
+  let timer;
+  let heardAt;
+  const isOpen = () => stage === "open" && channel.readyState === "open";
+  const close = () => {
+    clearTimeout2(timer);
+    stage = null;
+    channel.onopen = channel.onmessage = channel.onclose = null;
+    pc.oniceconnectionstatechange = pc.onconnectionstatechange = null;
+    pc.close();
+  };
+  return {
+    isOpen,
+    /** Whether it is open and brings something. */
+    isAlive: () => isOpen() && now() - heardAt < CHANNEL_SILENCE,
+    close,
+    /** The offer. Candidates are not awaited: the server learns the address from the first packet. */
+    async offer() {
+      await pc.setLocalDescription(await pc.createOffer());
+      return pc.localDescription.sdp;
+    },
+    /**
+     * Takes the server's answer and opens the channel, each stage within its time. `onFail` gets `(stage, code)`, and
+     * whatever sentence the server had, by way of `fail`.
+     */
+    accept(sdp, onOpen, onMessage, onFail) {
+      const fail2 = (failed, code, sentence) => {
+        if (stage === null) return;
+        close();
+        onFail(failed, code, sentence);
+      };
+      this.fail = fail2;
+      const enter2 = (entered) => {
+        stage = entered;
+        clearTimeout2(timer);
+        if (STAGE_TIMEOUT[stage]) timer = setTimeout2(() => fail2(entered, "timeout"), STAGE_TIMEOUT[stage]);
+      };
+      pc.oniceconnectionstatechange = pc.onconnectionstatechange = () => {
+        const { iceConnectionState: ice, connectionState: all } = pc;
+        if (ice === "failed") fail2("ice", "unreachable");
+        else if (all === "failed") fail2("dtls", "unreachable");
+        else {
+          if (stage === "ice" && (ice === "connected" || ice === "completed")) enter2("dtls");
+          if (stage === "dtls" && all === "connected") enter2("channel");
+        }
+      };
+      channel.onopen = () => {
+        enter2("open");
+        heardAt = now();
+        onOpen();
+      };
+      channel.onmessage = (message) => {
+        heardAt = now();
+        onMessage(message);
+      };
+      channel.onclose = () => fail2("channel", "unreachable");
+      enter2("ice");
+      (async () => pc.setRemoteDescription({ type: "answer", sdp }))().catch(() => fail2("ice", "bad_sdp"));
+    },
+    /** False where the channel backs up: what can't leave now would arrive late. */
+    send(bytes2) {
+      if (channel.bufferedAmount > CHANNEL_BACKLOG) return false;
+      try {
+        channel.send(bytes2);
+        return true;
+      } catch {
+        return false;
+      }
+    }
+  };
+}
+function prepareOffer(env, patience) {
+  let peer;
+  let timer;
+  const cancel = () => {
+    env.clearTimeout(timer);
+    peer == null ? void 0 : peer.close();
+  };
+  const result = new Promise((resolve) => {
+    const giveUp = (code) => {
+      cancel();
+      resolve({ obstacle: channelError("ice", code) });
+    };
+    try {
+      peer = createPeer(env);
+    } catch {
+      return giveUp(env.RTCPeerConnection ? "offer" : "unsupported");
+    }
+    timer = env.setTimeout(() => giveUp("offer"), patience);
+    peer.offer().then(
+      (sdp) => {
+        env.clearTimeout(timer);
+        resolve({ peer, sdp });
+      },
+      () => giveUp("offer")
+    );
+  });
+  return { result, cancel };
+}
+
+// src/dial.js
+var LEAVE = '{"a":"leave"}';
+var toJson = (value) => JSON.stringify(value).replace(/\\(\\|ud[89a-f]..)/g, (escape, escaped) => escaped === "\\" ? escape : "\uFFFD");
+var fits = (text2) => new TextEncoder().encode(text2).length <= RELIABLE_UP_BYTES;
+var parse = (text2) => {
+  var _a2;
+  try {
+    return (_a2 = JSON.parse(text2)) != null ? _a2 : {};
+  } catch {
+    return {};
+  }
+};
+var isU32 = (n) => n >>> 0 === n;
+var isText = (value) => typeof value === "string";
+var isSession = (session) => isU32(session == null ? void 0 : session.player) && [session.name, session.userId, session.socketId].every((x2) => x2 == null || isText(x2));
+var isReply = (d, isNew) => [d == null ? void 0 : d.player, d == null ? void 0 : d.tick, d == null ? void 0 : d.inputSeq].every(isU32) && (isNew || [d.last, d.reliableSeq].every(isU32)) && [d.socketId, d.resume].every(isText) && d.tickMs > 0 && d.tickMs <= TICK_MS_MAX && Array.isArray(d.sessions) && d.sessions.every(isSession);
+function dial(env, { url, join, bearer, ticket, isFirst, offering, timeout }, done, failed) {
+  let offer;
+  let token;
+  let prepared = {};
+  let isOpen = false;
+  let isIdentifying = false;
+  let asked;
+  let isSettled = false;
+  const prepare = () => offer != null ? offer : offer = prepareOffer(env, OFFER_PATIENCE);
+  const settle = () => {
+    isSettled = true;
+    env.clearTimeout(timer);
+    socket.onopen = socket.onmessage = socket.onclose = null;
+  };
+  const breakOff = (isOver) => {
+    settle();
+    if (isOver && asked) socket.send(LEAVE);
+    socket.close(isOver ? 1e3 : void 0);
+    offer == null ? void 0 : offer.cancel();
+    return Boolean(asked);
+  };
+  const fail2 = (code, sentence, { wait, retry = wait !== void 0, closeCode = 4100, isOver } = {}) => {
+    if (isSettled) return;
+    breakOff(isOver);
+    const error = signalingError(code, sentence);
+    failed({ error, closing: { code: closeCode, reason: error.code, message: error.message, retry }, wait });
+  };
+  const later = { retry: true, closeCode: 1006 };
+  const expire = () => fail2(isIdentifying ? "bearer" : "timeout", "", { ...later, isOver: asked === "join" });
+  const identify = () => token != null ? token : token = (async () => typeof bearer === "function" ? bearer() : bearer)().catch(() => fail2("bearer", "", later));
+  const ask = async (action, details, isBearing) => {
+    var _a2;
+    prepared = (_a2 = await (offer == null ? void 0 : offer.result)) != null ? _a2 : prepared;
+    isIdentifying = isBearing;
+    const shown = isBearing ? await identify() : void 0;
+    isIdentifying = false;
+    if (isSettled) return;
+    const bearer2 = isText(shown) ? shown : void 0;
+    const request = (sdp) => toJson({ a: action, d: { version: 0, ...details, bearer: bearer2, sdp } });
+    let text2 = request(prepared.sdp);
+    if (prepared.sdp && !fits(text2)) {
+      offer.cancel();
+      prepared = {};
+      text2 = request();
+    }
+    if (!fits(text2)) return fail2("too_large");
+    asked = action;
+    socket.send(text2);
+  };
+  let socket;
+  let timer;
+  try {
+    socket = new env.WebSocket(url);
+  } catch {
+    socket = { close() {
+    } };
+    timer = env.setTimeout(() => fail2("bad_address"), 0);
+    return breakOff;
+  }
+  timer = env.setTimeout(expire, timeout);
+  socket.binaryType = "arraybuffer";
+  if (offering) prepare();
+  if (isFirst) identify();
+  socket.onclose = ({ code: closeCode, reason: text2 }) => {
+    const { reason, message, retry } = closure(closeCode, text2);
+    fail2(reason, reason === "unreachable" && !isOpen ? "" : message, { retry, closeCode });
+  };
+  socket.onopen = () => {
+    isOpen = true;
+    const known2 = ticket();
+    return known2 ? ask("reconnect", known2, isFirst) : ask("join", join, true);
+  };
+  socket.onmessage = ({ data }) => {
+    var _a2, _b2;
+    const { a: action, s: success, d: reply, e: code, m: sentence, ...rest } = parse(data);
+    if (!asked || action !== `${asked}R` && action !== "R") return;
+    const isNew = asked === "join";
+    if (!success) {
+      if (!isNew && (code === "no_such_session" || code === "unauthorized")) {
+        asked = void 0;
+        prepare();
+        return ask("join", join, true);
+      }
+      const wait = (_a2 = rest.retryAfter) != null ? _a2 : reply == null ? void 0 : reply.retryAfter;
+      return fail2(code, sentence, { wait: wait >= 0 ? wait : void 0 });
+    }
+    if (!isReply(reply, isNew)) return fail2("version_mismatch", "", { isOver: isNew });
+    settle();
+    const { peer, obstacle } = prepared;
+    const { e = "bad_sdp", m } = (_b2 = reply.sdpError) != null ? _b2 : {};
+    done({ socket, reply, isNew, peer, obstacle: obstacle != null ? obstacle : peer && !reply.sdp ? channelError("ice", e, m) : void 0 });
+  };
+  return breakOff;
+}
+
+// node_modules/fflate/esm/browser.js
+var u8 = Uint8Array;
+var u16 = Uint16Array;
+var i32 = Int32Array;
+var fleb = new u8([
+  0,
+  0,
+  0,
+  0,
+  0,
+  0,
+  0,
+  0,
+  1,
+  1,
+  1,
+  1,
+  2,
+  2,
+  2,
+  2,
+  3,
+  3,
+  3,
+  3,
+  4,
+  4,
+  4,
+  4,
+  5,
+  5,
+  5,
+  5,
+  0,
+  /* unused */
+  0,
+  0,
+  /* impossible */
+  0
+]);
+var fdeb = new u8([
+  0,
+  0,
+  0,
+  0,
+  1,
+  1,
+  2,
+  2,
+  3,
+  3,
+  4,
+  4,
+  5,
+  5,
+  6,
+  6,
+  7,
+  7,
+  8,
+  8,
+  9,
+  9,
+  10,
+  10,
+  11,
+  11,
+  12,
+  12,
+  13,
+  13,
+  /* unused */
+  0,
+  0
+]);
+var clim = new u8([16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15]);
+var freb = function(eb, start) {
+  var b = new u16(31);
+  for (var i2 = 0; i2 < 31; ++i2) {
+    b[i2] = start += 1 << eb[i2 - 1];
+  }
+  var r = new i32(b[30]);
+  for (var i2 = 1; i2 < 30; ++i2) {
+    for (var j = b[i2]; j < b[i2 + 1]; ++j) {
+      r[j] = j - b[i2] << 5 | i2;
+    }
+  }
+  return { b, r };
+};
+var _a = freb(fleb, 2);
+var fl = _a.b;
+var revfl = _a.r;
+fl[28] = 258, revfl[258] = 28;
+var _b = freb(fdeb, 0);
+var fd = _b.b;
+var revfd = _b.r;
+var rev = new u16(32768);
+for (i = 0; i < 32768; ++i) {
+  x = (i & 43690) >> 1 | (i & 21845) << 1;
+  x = (x & 52428) >> 2 | (x & 13107) << 2;
+  x = (x & 61680) >> 4 | (x & 3855) << 4;
+  rev[i] = ((x & 65280) >> 8 | (x & 255) << 8) >> 1;
+}
+var x;
+var i;
+var hMap = (function(cd, mb, r) {
+  var s = cd.length;
+  var i2 = 0;
+  var l = new u16(mb);
+  for (; i2 < s; ++i2) {
+    if (cd[i2])
+      ++l[cd[i2] - 1];
+  }
+  var le = new u16(mb);
+  for (i2 = 1; i2 < mb; ++i2) {
+    le[i2] = le[i2 - 1] + l[i2 - 1] << 1;
+  }
+  var co;
+  if (r) {
+    co = new u16(1 << mb);
+    var rvb = 15 - mb;
+    for (i2 = 0; i2 < s; ++i2) {
+      if (cd[i2]) {
+        var sv = i2 << 4 | cd[i2];
+        var r_1 = mb - cd[i2];
+        var v = le[cd[i2] - 1]++ << r_1;
+        for (var m = v | (1 << r_1) - 1; v <= m; ++v) {
+          co[rev[v] >> rvb] = sv;
+        }
+      }
+    }
+  } else {
+    co = new u16(s);
+    for (i2 = 0; i2 < s; ++i2) {
+      if (cd[i2]) {
+        co[i2] = rev[le[cd[i2] - 1]++] >> 15 - cd[i2];
+      }
+    }
+  }
+  return co;
+});
+var flt = new u8(288);
+for (i = 0; i < 144; ++i)
+  flt[i] = 8;
+var i;
+for (i = 144; i < 256; ++i)
+  flt[i] = 9;
+var i;
+for (i = 256; i < 280; ++i)
+  flt[i] = 7;
+var i;
+for (i = 280; i < 288; ++i)
+  flt[i] = 8;
+var i;
+var fdt = new u8(32);
+for (i = 0; i < 32; ++i)
+  fdt[i] = 5;
+var i;
+var flrm = /* @__PURE__ */ hMap(flt, 9, 1);
+var fdrm = /* @__PURE__ */ hMap(fdt, 5, 1);
+var max = function(a) {
+  var m = a[0];
+  for (var i2 = 1; i2 < a.length; ++i2) {
+    if (a[i2] > m)
+      m = a[i2];
+  }
+  return m;
+};
+var bits = function(d, p, m) {
+  var o = p / 8 | 0;
+  return (d[o] | d[o + 1] << 8) >> (p & 7) & m;
+};
+var bits16 = function(d, p) {
+  var o = p / 8 | 0;
+  return (d[o] | d[o + 1] << 8 | d[o + 2] << 16) >> (p & 7);
+};
+var shft = function(p) {
+  return (p + 7) / 8 | 0;
+};
+var slc = function(v, s, e) {
+  if (s == null || s < 0)
+    s = 0;
+  if (e == null || e > v.length)
+    e = v.length;
+  return new u8(v.subarray(s, e));
+};
+var ec = [
+  "unexpected EOF",
+  "invalid block type",
+  "invalid length/literal",
+  "invalid distance",
+  "stream finished",
+  "no stream handler",
+  ,
+  // determined by compression function
+  "no callback",
+  "invalid UTF-8 data",
+  "extra field too long",
+  "date not in range 1980-2099",
+  "filename too long",
+  "stream finishing",
+  "invalid zip data"
+  // determined by unknown compression method
+];
+var err = function(ind, msg, nt) {
+  var e = new Error(msg || ec[ind]);
+  e.code = ind;
+  if (Error.captureStackTrace)
+    Error.captureStackTrace(e, err);
+  if (!nt)
+    throw e;
+  return e;
+};
+var inflt = function(dat, st, buf, dict) {
+  var sl = dat.length, dl = dict ? dict.length : 0;
+  if (!sl || st.f && !st.l)
+    return buf || new u8(0);
+  var noBuf = !buf;
+  var resize = noBuf || st.i != 2;
+  var noSt = st.i;
+  if (noBuf)
+    buf = new u8(sl * 3);
+  var cbuf = function(l2) {
+    var bl = buf.length;
+    if (l2 > bl) {
+      var nbuf = new u8(Math.max(bl * 2, l2));
+      nbuf.set(buf);
+      buf = nbuf;
+    }
+  };
+  var final = st.f || 0, pos = st.p || 0, bt = st.b || 0, lm = st.l, dm = st.d, lbt = st.m, dbt = st.n;
+  var tbts = sl * 8;
+  do {
+    if (!lm) {
+      final = bits(dat, pos, 1);
+      var type = bits(dat, pos + 1, 3);
+      pos += 3;
+      if (!type) {
+        var s = shft(pos) + 4, l = dat[s - 4] | dat[s - 3] << 8, t = s + l;
+        if (t > sl) {
+          if (noSt)
+            err(0);
+          break;
+        }
+        if (resize)
+          cbuf(bt + l);
+        buf.set(dat.subarray(s, t), bt);
+        st.b = bt += l, st.p = pos = t * 8, st.f = final;
+        continue;
+      } else if (type == 1)
+        lm = flrm, dm = fdrm, lbt = 9, dbt = 5;
+      else if (type == 2) {
+        var hLit = bits(dat, pos, 31) + 257, hcLen = bits(dat, pos + 10, 15) + 4;
+        var tl = hLit + bits(dat, pos + 5, 31) + 1;
+        pos += 14;
+        var ldt = new u8(tl);
+        var clt = new u8(19);
+        for (var i2 = 0; i2 < hcLen; ++i2) {
+          clt[clim[i2]] = bits(dat, pos + i2 * 3, 7);
+        }
+        pos += hcLen * 3;
+        var clb = max(clt), clbmsk = (1 << clb) - 1;
+        var clm = hMap(clt, clb, 1);
+        for (var i2 = 0; i2 < tl; ) {
+          var r = clm[bits(dat, pos, clbmsk)];
+          pos += r & 15;
+          var s = r >> 4;
+          if (s < 16) {
+            ldt[i2++] = s;
+          } else {
+            var c = 0, n = 0;
+            if (s == 16)
+              n = 3 + bits(dat, pos, 3), pos += 2, c = ldt[i2 - 1];
+            else if (s == 17)
+              n = 3 + bits(dat, pos, 7), pos += 3;
+            else if (s == 18)
+              n = 11 + bits(dat, pos, 127), pos += 7;
+            while (n--)
+              ldt[i2++] = c;
+          }
+        }
+        var lt = ldt.subarray(0, hLit), dt = ldt.subarray(hLit);
+        lbt = max(lt);
+        dbt = max(dt);
+        lm = hMap(lt, lbt, 1);
+        dm = hMap(dt, dbt, 1);
+      } else
+        err(1);
+      if (pos > tbts) {
+        if (noSt)
+          err(0);
+        break;
+      }
+    }
+    if (resize)
+      cbuf(bt + 131072);
+    var lms = (1 << lbt) - 1, dms = (1 << dbt) - 1;
+    var lpos = pos;
+    for (; ; lpos = pos) {
+      var c = lm[bits16(dat, pos) & lms], sym = c >> 4;
+      pos += c & 15;
+      if (pos > tbts) {
+        if (noSt)
+          err(0);
+        break;
+      }
+      if (!c)
+        err(2);
+      if (sym < 256)
+        buf[bt++] = sym;
+      else if (sym == 256) {
+        lpos = pos, lm = null;
+        break;
+      } else {
+        var add = sym - 254;
+        if (sym > 264) {
+          var i2 = sym - 257, b = fleb[i2];
+          add = bits(dat, pos, (1 << b) - 1) + fl[i2];
+          pos += b;
+        }
+        var d = dm[bits16(dat, pos) & dms], dsym = d >> 4;
+        if (!d)
+          err(3);
+        pos += d & 15;
+        var dt = fd[dsym];
+        if (dsym > 3) {
+          var b = fdeb[dsym];
+          dt += bits16(dat, pos) & (1 << b) - 1, pos += b;
+        }
+        if (pos > tbts) {
+          if (noSt)
+            err(0);
+          break;
+        }
+        if (resize)
+          cbuf(bt + 131072);
+        var end = bt + add;
+        if (bt < dt) {
+          var shift = dl - dt, dend = Math.min(dt, end);
+          if (shift + bt < 0)
+            err(3);
+          for (; bt < dend; ++bt)
+            buf[bt] = dict[shift + bt];
+        }
+        for (; bt < end; ++bt)
+          buf[bt] = buf[bt - dt];
+      }
+    }
+    st.l = lm, st.p = lpos, st.b = bt, st.f = final;
+    if (lm)
+      final = 1, st.m = lbt, st.d = dm, st.n = dbt;
+  } while (!final);
+  return bt != buf.length && noBuf ? slc(buf, 0, bt) : buf.subarray(0, bt);
+};
+var et = /* @__PURE__ */ new u8(0);
+function inflateSync(data, opts) {
+  return inflt(data, { i: 2 }, opts && opts.out, opts && opts.dictionary);
+}
+var td = typeof TextDecoder != "undefined" && /* @__PURE__ */ new TextDecoder();
+var tds = 0;
+try {
+  td.decode(et, { stream: true });
+  tds = 1;
+} catch (e) {
+}
+
+// src/msgpack.js
+var WireError = class extends Error {
+  constructor(code) {
+    super(code);
+    this.code = code;
+  }
+};
+var fail = (code) => {
+  throw new WireError(code);
+};
+var JS_INTEGER_MAX = 2 ** 53;
+var toUtf8 = new TextEncoder();
+var fromUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+var SHORT = 32;
+var scratch = new DataView(new ArrayBuffer(8));
+var putInteger = (out, n, width) => {
+  for (let bits2 = 8 * width - 8; bits2 >= 0; bits2 -= 8) out.bytes.push(n >> bits2 & 255);
+};
+var putFloat = (out, x2) => {
+  const single = Object.is(Math.fround(x2), x2);
+  out.bytes.push(single ? 202 : 203);
+  if (single) scratch.setFloat32(0, x2);
+  else scratch.setFloat64(0, x2);
+  for (let at2 = 0; at2 < (single ? 4 : 8); at2++) out.bytes.push(scratch.getUint8(at2));
+};
+var putNumber = (out, n) => {
+  if (!Number.isInteger(n) || Math.abs(n) > JS_INTEGER_MAX) return putFloat(out, n);
+  if (n >= -32 && n < 128) return out.bytes.push(n & 255);
+  const size = n < 0 ? -2 * (n + 1) : n;
+  const power = size < 256 ? 0 : size < 65536 ? 1 : size < 2 ** 32 ? 2 : 3;
+  out.bytes.push((n < 0 ? 208 : 204) + power);
+  if (power === 3) putInteger(out, Math.floor(n / 2 ** 32), 4);
+  putInteger(out, n, Math.min(4, 1 << power));
+};
+var putLength = (out, n, fixed, fixedBelow, marker, leastPower = 0) => {
+  if (n < fixedBelow) return out.bytes.push(fixed + n);
+  const power = Math.max(leastPower, n < 256 ? 0 : n < 65536 ? 1 : 2);
+  out.bytes.push(marker + power);
+  putInteger(out, n, 1 << power);
+};
+var putBytes = (out, bytes2) => {
+  if (bytes2.length > out.limit) fail("too_large");
+  for (let at2 = 0; at2 < bytes2.length; at2++) out.bytes.push(bytes2[at2]);
+};
+var putString = (out, text2) => {
+  const { length } = text2;
+  if (length > out.limit) fail("too_large");
+  let at2 = 0;
+  if (length <= SHORT) while (at2 < length && text2.charCodeAt(at2) < 128) at2++;
+  if (at2 < length) {
+    const utf8 = toUtf8.encode(text2);
+    putLength(out, utf8.length, 160, 32, 217);
+    putBytes(out, utf8);
+  } else {
+    putLength(out, length, 160, 32, 217);
+    for (at2 = 0; at2 < length; at2++) out.bytes.push(text2.charCodeAt(at2));
+  }
+};
+var enter = (out, elements, depth) => {
+  if (depth === 0) fail("depth");
+  out.itemsLeft -= elements;
+  if (out.itemsLeft < 0) fail("items");
+};
+var putObject = (out, object, depth) => {
+  const keysAndValues = [];
+  for (const key of Object.keys(object)) {
+    const value = object[key];
+    if (value !== void 0) keysAndValues.push(key, value);
+  }
+  const { length } = keysAndValues;
+  enter(out, length, depth);
+  putLength(out, length / 2, 128, 16, 221, 1);
+  for (let n = 0; n < length; n += 2) {
+    putString(out, keysAndValues[n]);
+    put(out, keysAndValues[n + 1], depth - 1);
+  }
+};
+var put = (out, value, depth) => {
+  if (typeof value === "number") putNumber(out, value);
+  else if (typeof value === "string") putString(out, value);
+  else if (typeof value === "boolean") out.bytes.push(value ? 195 : 194);
+  else if (value === void 0 || value === null) out.bytes.push(192);
+  else if (Array.isArray(value)) {
+    const { length } = value;
+    enter(out, length, depth);
+    putLength(out, length, 144, 16, 219, 1);
+    for (let n = 0; n < length; n++) put(out, value[n], depth - 1);
+  } else if (value instanceof Uint8Array) {
+    putLength(out, value.length, 0, 0, 196);
+    putBytes(out, value);
+  } else if (Object.prototype.toString.call(value) === "[object Object]") putObject(out, value, depth);
+  else fail("bad_value");
+  if (out.bytes.length > out.limit) fail("too_large");
+};
+function encode(value, limit, depth = MSGPACK_DEPTH, maxItems = MSGPACK_ITEMS) {
+  const out = { bytes: [], limit, itemsLeft: maxItems };
+  put(out, value, depth);
+  return out.bytes;
+}
+var bytes;
+var view;
+var at;
+var itemsLeft;
+var known = Array(256).fill("");
+var take = (length) => {
+  if (length > bytes.length - at) fail("truncated");
+  at += length;
+  return at - length;
+};
+var unsigned = (width) => {
+  let from = take(width);
+  let n = 0;
+  while (from < at) n = n * 256 + bytes[from++];
+  return n;
+};
+var signed = (width) => {
+  const shift = 32 - 8 * width;
+  return unsigned(width) << shift >> shift;
+};
+var long = (high) => {
+  const low = unsigned(4);
+  const top = JS_INTEGER_MAX / 2 ** 32;
+  if (high < -top || high > top || high === top && low > 0) fail("integer");
+  return high * 2 ** 32 + low;
+};
+var string = (length) => {
+  const from = take(length);
+  let hash = length;
+  let isPlain = length <= SHORT;
+  for (let n = from; isPlain && n < at; n++) {
+    hash = hash * 31 + bytes[n] & 255;
+    isPlain = bytes[n] < 128;
+  }
+  if (!isPlain) {
+    try {
+      return fromUtf8.decode(bytes.subarray(from, at));
+    } catch {
+      fail("utf8");
+    }
+  }
+  let text2 = known[hash];
+  let isSame = text2.length === length;
+  for (let n = 0; isSame && n < length; n++) isSame = text2.charCodeAt(n) === bytes[from + n];
+  if (!isSame) {
+    text2 = "";
+    for (let n = from; n < at; n++) text2 += String.fromCharCode(bytes[n]);
+    known[hash] = text2;
+  }
+  return text2;
+};
+var claim = (elements, depth) => {
+  if (depth === 0) fail("depth");
+  itemsLeft -= elements;
+  if (itemsLeft < 0) fail("items");
+  if (elements > bytes.length - at) fail("truncated");
+};
+var array = (length, depth) => {
+  claim(length, depth);
+  const items = new Array(length);
+  for (let n = 0; n < length; n++) items[n] = read(depth - 1);
+  return items;
+};
+var beginsKey = (marker) => marker < 128 || marker >> 5 === 5 || marker >= 204 && marker < 220 || marker >= 224;
+var map = (length, depth) => {
+  claim(2 * length, depth);
+  const object = {};
+  while (length-- > 0) {
+    const marker = bytes[take(1)];
+    if (!beginsKey(marker)) fail("type");
+    const key = readAfter(marker, 0);
+    const value = read(depth - 1);
+    if (key in object) {
+      Object.defineProperty(object, key, { value, configurable: true, enumerable: true, writable: true });
+    } else object[key] = value;
+  }
+  return object;
+};
+var readAfter = (marker, depth) => {
+  if (marker < 128) return marker;
+  if (marker < 144) return map(marker & 15, depth);
+  if (marker < 160) return array(marker & 15, depth);
+  if (marker < 192) return string(marker & 31);
+  if (marker === 192) return null;
+  if (marker === 193) fail("type");
+  if (marker < 196) return marker === 195;
+  if (marker < 199) return bytes.slice(take(unsigned(1 << marker - 196)), at);
+  if (marker < 202) fail("type");
+  if (marker === 202) return view.getFloat32(take(4));
+  if (marker === 203) return view.getFloat64(take(8));
+  if (marker < 207) return unsigned(1 << marker - 204);
+  if (marker === 207) return long(unsigned(4));
+  if (marker < 211) return signed(1 << marker - 208);
+  if (marker === 211) return long(signed(4));
+  if (marker < 217) fail("type");
+  if (marker < 220) return string(unsigned(1 << marker - 217));
+  if (marker < 222) return array(unsigned(2 << marker - 220), depth);
+  if (marker < 224) return map(unsigned(2 << marker - 222), depth);
+  return marker - 256;
+};
+var read = (depth) => {
+  const marker = bytes[take(1)];
+  return marker < 128 ? marker : readAfter(marker, depth);
+};
+function decode(from, maxDepth = MSGPACK_DEPTH, maxItems = MSGPACK_ITEMS) {
+  bytes = from;
+  view = new DataView(from.buffer, from.byteOffset, from.length);
+  at = 0;
+  itemsLeft = maxItems;
+  const value = read(maxDepth);
+  if (at < bytes.length) fail("trailing");
+  return value;
+}
+
+// src/frame.js
+var INPUT = 1;
+var PING = 2;
+var PONG = 3;
+var STATE = 4;
+var TICK = 5;
+var EVENT = 6;
+var COMMAND = 7;
+var TICKS = 8;
+var RELIABLE_EVENT = 9;
+var ACK = 10;
+var DEFLATED = 32;
+var PARTED = 16;
+var isReliable = (kind) => kind >= COMMAND;
+var bodyLimit = (kind) => isReliable(kind) ? RELIABLE_DOWN_BYTES : UNRELIABLE_BODY_BYTES;
+var getU16 = (bytes2, at2) => bytes2[at2] | bytes2[at2 + 1] << 8;
+var getU32 = (bytes2, at2) => getU16(bytes2, at2) + getU16(bytes2, at2 + 2) * 65536;
+var frame = (kind, first, second, width, body) => {
+  const bytes2 = new Uint8Array(1 + 2 * width + body.length);
+  bytes2[0] = kind;
+  for (let n = 0; n < width; n++) {
+    bytes2[1 + n] = first >>> 8 * n;
+    bytes2[1 + width + n] = second >>> 8 * n;
+  }
+  bytes2.set(body, 1 + 2 * width);
+  return bytes2;
+};
+var unreliableFrame = (kind, seq, ack, body) => frame(kind, seq, ack, 2, body);
+var reliableFrame = (kind, seq, tick, body) => frame(kind, seq, tick, 4, body);
+function decodeFrame(bytes2, overWebsocket) {
+  if (bytes2.length === 0) fail("truncated");
+  const kind = bytes2[0] & 15;
+  const deflated = (bytes2[0] & DEFLATED) !== 0;
+  const parted = (bytes2[0] & PARTED) !== 0;
+  const reliable = isReliable(kind);
+  if (bytes2[0] >> 6 !== 0) fail("version");
+  if (kind < PING || kind === COMMAND || kind > ACK) fail("kind");
+  if (reliable && !overWebsocket) fail("lane");
+  if (reliable && parted) fail("part");
+  const headerBytes = reliable ? 9 : parted ? 6 : 5;
+  if (bytes2.length < headerBytes) fail("truncated");
+  const body = bytes2.subarray(headerBytes);
+  if (body.length > (parted ? PART_BODY_BYTES : bodyLimit(kind))) fail("too_large");
+  if (reliable) return { kind, deflated, part: null, seq: getU32(bytes2, 1), tick: getU32(bytes2, 5), body };
+  let part = null;
+  if (parted) {
+    const index = bytes2[1] >> 4;
+    const count = (bytes2[1] & 15) + 1;
+    if (count < 2 || count > FRAME_PARTS || index >= count) fail("part");
+    part = { index, count };
+  }
+  return { kind, deflated, part, seq: getU16(bytes2, headerBytes - 4), ack: getU16(bytes2, headerBytes - 2), body };
+}
+function createAssembler() {
+  let newest = -1;
+  let parts = [];
+  return (frame2, seq) => {
+    if (!frame2.part) return frame2;
+    const { index, count } = frame2.part;
+    const first = seq - index;
+    if (first < newest) return void 0;
+    if (first > newest) {
+      newest = first;
+      parts = [];
+    }
+    parts[index] = frame2.body;
+    const present = parts.filter(Boolean);
+    if (present.length !== count) return void 0;
+    const body = new Uint8Array(present.reduce((bytes2, { length }) => bytes2 + length, 0));
+    let at2 = 0;
+    for (const part of present) {
+      body.set(part, at2);
+      at2 += part.length;
+    }
+    return { ...frame2, body };
+  };
+}
+var inflateBuffers = {};
+var inflate = (body, limit) => {
+  var _a2;
+  const out = (_a2 = inflateBuffers[limit]) != null ? _a2 : inflateBuffers[limit] = new Uint8Array(limit + 1);
+  if (body.length === 0) fail("inflate");
+  let inflated;
+  try {
+    inflated = inflateSync(body, { out });
+  } catch {
+    fail("inflate");
+  }
+  if (inflated.length > limit) fail("too_large");
+  return inflated;
+};
+function decodeBody({ kind, deflated, body }) {
+  const bytes2 = deflated ? inflate(body, bodyLimit(kind)) : body;
+  const wrapping = kind === TICK || kind === TICKS ? TICKS_WRAPPING : AT_TICK_WRAPPING;
+  return decode(bytes2, MSGPACK_DEPTH + wrapping, bytes2.length);
+}
+
+// src/delivery.js
+var STOPPED = 250;
+var MISSED = 10;
+var ARRIVALS = 8;
+var FROZEN = 250;
+function createDelivery({ now, setTimeout: setTimeout2, clearTimeout: clearTimeout2 }, onDoubt) {
+  let newest;
+  let arrivals;
+  let interval;
+  let timer;
+  let due;
+  let unacknowledgedSince;
+  let sentAt;
+  const reset = () => {
+    clearTimeout2(timer);
+    timer = newest = unacknowledgedSince = void 0;
+    arrivals = 0;
+    delivery.doubtedAt = null;
+  };
+  const doubt = () => {
+    if (delivery.doubtedAt !== null) return;
+    reset();
+    delivery.doubtedAt = now();
+    onDoubt();
+  };
+  const patience = () => Math.max(STOPPED, MISSED * interval);
+  const look = (wait) => {
+    due = now() + wait;
+    timer = setTimeout2(() => {
+      timer = void 0;
+      const left = newest + patience() - now();
+      if (left > 0) look(left);
+      else if (now() - due > FROZEN) look(patience());
+      else doubt();
+    }, wait);
+  };
+  const arrive = () => {
+    const at2 = now();
+    if (newest !== void 0) {
+      const since = Math.min(at2 - newest, CHANNEL_SILENCE);
+      interval = arrivals++ ? interval + (since - interval) / 8 : since;
+    }
+    newest = at2;
+    if (timer === void 0 && arrivals >= ARRIVALS && patience() < CHANNEL_SILENCE) look(patience());
+  };
+  const delivery = {
+    doubtedAt: null,
+    reset,
+    /** A frame of that kind has come over the channel. */
+    heard(kind) {
+      if (kind === PONG) delivery.doubtedAt = null;
+      if (kind === STATE || kind === TICK) arrive();
+    },
+    /** Inputs went over the channel; a game takes them with its next tick. */
+    sent(tickMs) {
+      const at2 = now();
+      if (at2 - sentAt > CHANNEL_SILENCE / 2) unacknowledgedSince = void 0;
+      sentAt = at2;
+      unacknowledgedSince != null ? unacknowledgedSince : unacknowledgedSince = at2;
+      if (at2 - unacknowledgedSince > CHANNEL_SILENCE + tickMs) doubt();
+    },
+    acknowledged() {
+      unacknowledgedSince = void 0;
+    }
+  };
+  reset();
+  return delivery;
+}
+
+// src/inputs.js
+function createInputWindow(next) {
+  const inputs = [];
+  return {
+    /** Gives how many inputs there are. */
+    push(input) {
+      next = next + 1 >>> 0;
+      inputs.push(input);
+      if (inputs.length > INPUT_WINDOW) inputs.shift();
+      return inputs.length;
+    },
+    /** Takes the number of the newest input consumed, modulo 2^16. Gives how many inputs are left. */
+    acknowledge(ack) {
+      const consumed = (ack - (next - inputs.length) & 65535) + 1;
+      if (consumed <= inputs.length) inputs.splice(0, consumed);
+      return inputs.length;
+    },
+    /** The body of an input frame: the newest input, and of those before it as many as fit one part. */
+    body() {
+      const newest = encode(next - 1 >>> 0, 5);
+      const chosen = [];
+      let bytes2 = newest.length + 2;
+      for (let i2 = inputs.length - 1; i2 >= 0; i2--) {
+        bytes2 += inputs[i2].length;
+        if (bytes2 > PART_BODY_BYTES) break;
+        chosen.push(inputs[i2]);
+      }
+      return [146, ...newest, 144 + chosen.length, ...chosen.flat()];
+    }
+  };
+}
+
+// src/link.js
+var LOSS_WINDOW = 256;
+var OFFSET_SAMPLES = 16;
+var RATE_WINDOW = 1e3;
+function createLink(now, tickMs) {
+  const counters = { received: 0, duplicate: 0, late: 0, bad: 0, dropped: 0 };
+  const seen = new Uint8Array(LOSS_WINDOW);
+  let first;
+  let newest;
+  let rtt = null;
+  let jitter = 0;
+  let samples = [];
+  let arrivals = [];
+  let last;
+  const link = {
+    counters,
+    /** Our clock at the latest ping that was answered. */
+    answered: void 0,
+    /** Takes the sequence number of an unreliable frame. Gives it unwrapped, or `undefined` if it came before. */
+    receive(seq) {
+      first != null ? first : first = newest = seq;
+      const unwrapped = newest + (seq - newest << 16 >> 16);
+      for (let n = Math.max(newest, unwrapped - LOSS_WINDOW) + 1; n <= unwrapped; n++) seen[n % LOSS_WINDOW] = 0;
+      newest = Math.max(newest, unwrapped);
+      const slot = unwrapped & LOSS_WINDOW - 1;
+      if (unwrapped <= newest - LOSS_WINDOW || seen[slot]) {
+        counters.duplicate++;
+        return void 0;
+      }
+      first = Math.min(first, unwrapped);
+      seen[slot] = 1;
+      counters.received++;
+      return unwrapped;
+    },
+    /** Takes the arrival of a tick's frame: jitter as in RFC 3550 §6.4.1, with the tick as the sender's clock. */
+    arrive(tick) {
+      const at2 = now();
+      if (last) {
+        const ticks = tick - last.tick | 0;
+        if (ticks <= 0) return;
+        jitter += (Math.abs(at2 - last.at - ticks * tickMs) - jitter) / 16;
+      }
+      last = { tick, at: at2 };
+      arrivals = [...arrivals.filter((arrival) => arrival > at2 - RATE_WINDOW), at2];
+    },
+    /** Takes a pong: our clock when we pinged, and the server's clock when it answered. */
+    pong(clock, serverClock) {
+      const at2 = now();
+      link.answered = clock;
+      const sample = Math.max(0, at2 - clock);
+      rtt = rtt === null ? sample : rtt + (sample - rtt) / 8;
+      samples = [...samples.slice(1 - OFFSET_SAMPLES), { rtt: sample, offset: serverClock + sample / 2 - at2 }];
+    },
+    /** Round trips over another transport say nothing about the new one. */
+    restart() {
+      rtt = null;
+      samples = [];
+    },
+    stats: () => ({
+      rtt,
+      jitter,
+      loss: first === void 0 ? 0 : 1 - seen.reduce((sum, one) => sum + one) / Math.min(LOSS_WINDOW, newest - first + 1),
+      tickRate: arrivals.filter((arrival) => arrival > now() - RATE_WINDOW).length,
+      // The quickest round trip was held up least, so its halves differ least.
+      clockOffset: samples.length > 0 ? samples.reduce((a, b) => b.rtt < a.rtt ? b : a).offset : null,
+      ...counters
+    })
+  };
+  return link;
+}
+
+// src/ticks.js
+function createTickOrder(next, deliver, ask, lose) {
+  const held = /* @__PURE__ */ new Map();
+  let askedLast = null;
+  const hold = (tick, inputs) => {
+    if ((tick - next | 0) >= 0) held.set(tick, inputs);
+  };
+  const gap = () => {
+    let least = Infinity;
+    for (const tick of held.keys()) least = Math.min(least, tick - next >>> 0);
+    return least;
+  };
+  const skip = () => {
+    if (held.size === 0) return;
+    const first = next;
+    next = first + gap() >>> 0;
+    lose(first, next - 1 >>> 0);
+  };
+  const advance = () => {
+    while (held.has(next)) {
+      const tick = next;
+      const inputs = held.get(tick);
+      held.delete(tick);
+      next = tick + 1 >>> 0;
+      deliver(tick, inputs);
+    }
+    if (held.size > TICKS_PER_REQUEST) {
+      askedLast = null;
+      skip();
+      advance();
+    } else if (held.size > 0 && askedLast === null) {
+      askedLast = next + Math.min(gap(), TICKS_PER_REQUEST) - 1 >>> 0;
+      ask(next, askedLast);
+    }
+  };
+  return {
+    /** The inputs of `tick` and, after them, of the ticks before it. */
+    window(tick, lists) {
+      lists.forEach((inputs, age) => hold(tick - age >>> 0, inputs));
+      advance();
+    },
+    /** The answer to a request: the inputs of `first` and, after them, of the ticks after it. */
+    answer(first, lists) {
+      if (first >>> 0 !== first || lists.length > TICKS_PER_REQUEST) fail("shape");
+      lists.forEach((inputs, offset) => hold(first + offset >>> 0, inputs));
+      const missing = askedLast !== null && (askedLast - next | 0) >= 0 && !held.has(next);
+      askedLast = null;
+      if (missing) skip();
+      advance();
+    },
+    /** An answer that can't be read: asked again, it would be the same. What was asked for is lost. */
+    fail() {
+      askedLast = null;
+      skip();
+      advance();
+    }
+  };
+}
+
+// src/lanes.js
+var PING_BYTES = 10;
+var INPUTS_HEAD_BYTES = 7;
+var WINDOWS_AHEAD = 3;
+var isNewer = (tick, than) => (tick - than | 0) > 0;
+var namedInputs = (lists) => lists.map((list) => list.map(([player, number, input]) => ({ player, number, input })));
+function createLanes({ now, setTimeout: setTimeout2, clearTimeout: clearTimeout2 }, reply, emit, transmit, transmitReliable, onInputs = () => {
+}) {
+  const { tickMs, last: hadCommand = 0, reliableSeq = 1 } = reply;
+  const link = createLink(now, tickMs);
+  const assemble = createAssembler();
+  const inputs = createInputWindow(reply.inputSeq);
+  let sequence = 0;
+  let newestTick = reply.tick;
+  let stateTick = null;
+  let flushTimer;
+  let flushedAt = -Infinity;
+  let waiting = 0;
+  let unsent = 0;
+  let unsentBytes = 0;
+  let ahead = 0;
+  let kept = [];
+  let sent = 0;
+  let keptBytes = 0;
+  let reliableSequence = hadCommand + 1;
+  let received = reliableSeq - 1;
+  let acknowledged = received;
+  let repeatTimer;
+  const sendUnreliable = (kind, body, send = transmit) => {
+    if (send(unreliableFrame(kind, sequence, newestTick, body))) sequence++;
+    else link.counters.dropped++;
+  };
+  const flushIn = (wait) => {
+    clearTimeout2(flushTimer);
+    flushTimer = setTimeout2(flushInTime, wait);
+  };
+  const flush = () => {
+    flushedAt = now();
+    unsent = unsentBytes = 0;
+    sendUnreliable(INPUT, inputs.body());
+    onInputs(true);
+    flushIn(INPUT_REPEAT);
+  };
+  const flushInTime = () => {
+    ahead = 0;
+    flush();
+  };
+  const sendKept = () => {
+    repeatTimer = void 0;
+    for (let n = 0; n < REPEATED_PER_TICK && sent < kept.length; n++) transmitReliable(kept[sent++].frame);
+    if (sent < kept.length) repeatTimer = setTimeout2(sendKept, tickMs);
+  };
+  const sendReliable = (kind, body) => {
+    const frame2 = reliableFrame(kind, reliableSequence, newestTick, body);
+    kept.push({ seq: reliableSequence++, frame: frame2 });
+    keptBytes += frame2.length;
+    if (repeatTimer === void 0 && sent !== null) sendKept();
+  };
+  const forget = (newest) => {
+    while (kept.length > 0 && kept[0].seq <= newest) {
+      keptBytes -= kept.shift().frame.length;
+      if (sent > 0) sent--;
+    }
+  };
+  const acknowledge = () => {
+    acknowledged = received;
+    transmitReliable(reliableFrame(ACK, 0, newestTick, encode([received], PING_BYTES)));
+  };
+  const ticks = createTickOrder(
+    reply.tick,
+    (tick, inputs2) => emit("tick", { tick, inputs: inputs2 }),
+    (first, last) => sendReliable(TICKS, encode([first, last], RELIABLE_UP_BYTES)),
+    (first, last) => emit("error", new RtcadeError("game", "ticks_lost", `The server no longer has ticks ${first} to ${last}.`))
+  );
+  const sawTick = (tick) => {
+    if (tick >>> 0 !== tick) fail("shape");
+    if (isNewer(tick, newestTick)) newestTick = tick;
+  };
+  const handleBody = (kind, [first, ...rest]) => {
+    if (kind === PING) return sendUnreliable(PONG, encode([first], PING_BYTES));
+    if (kind === PONG) {
+      sawTick(rest[1]);
+      if (!Number.isFinite(first + rest[0])) fail("shape");
+      return link.pong(first, rest[0]);
+    }
+    if (kind === TICKS) return ticks.answer(first, namedInputs(rest));
+    if (kind === ACK) {
+      forget(first);
+      if (received !== acknowledged) acknowledge();
+      return;
+    }
+    sawTick(first);
+    if (kind === EVENT) emit("event", rest[0], first, "unreliable");
+    else if (kind === RELIABLE_EVENT) emit("event", rest[0], first, "reliable");
+    else {
+      link.arrive(first);
+      if (kind === TICK) ticks.window(first, namedInputs(rest));
+      else if (stateTick !== null && !isNewer(first, stateTick)) link.counters.late++;
+      else {
+        stateTick = first;
+        emit("state", rest[0], first);
+      }
+    }
+  };
+  return {
+    link,
+    sendUnreliable,
+    ping: (send) => sendUnreliable(PING, encode([now()], PING_BYTES), send),
+    /** Takes a frame: its kind, where it is whole and new. @throws {WireError} where it can't be read. */
+    handle(bytes2, overWebsocket) {
+      const frame2 = decodeFrame(bytes2, overWebsocket);
+      let whole = frame2;
+      if ("ack" in frame2) {
+        const unwrapped = link.receive(frame2.seq);
+        if (unwrapped === void 0) return;
+        const left = inputs.acknowledge(frame2.ack);
+        if (left < waiting) onInputs(false);
+        waiting = left;
+        if (left === 0) clearTimeout2(flushTimer);
+        whole = assemble(frame2, unwrapped);
+      } else {
+        sawTick(frame2.tick);
+        if (frame2.kind !== ACK && frame2.seq <= received) return;
+        if (frame2.kind !== ACK) received = frame2.seq;
+      }
+      if (!whole) return;
+      try {
+        handleBody(frame2.kind, decodeBody(whole));
+      } catch (error) {
+        if (frame2.kind === TICKS) ticks.fail();
+        throw error;
+      }
+      return frame2.kind;
+    },
+    send(encoded) {
+      const isFull = unsent === INPUT_WINDOW || unsentBytes + encoded.length > PART_BODY_BYTES - INPUTS_HEAD_BYTES;
+      if (isFull && ahead < WINDOWS_AHEAD) {
+        ahead++;
+        flush();
+      }
+      waiting = inputs.push(encoded);
+      unsent++;
+      unsentBytes += encoded.length;
+      const wait = flushedAt + INPUT_INTERVAL - now();
+      if (wait <= 0) flushInTime();
+      else if (unsent === 1) flushIn(Math.min(wait, INPUT_INTERVAL));
+    },
+    command(encoded) {
+      if (keptBytes + encoded.length > UNACKNOWLEDGED_BYTES)
+        throw new RtcadeError("game", "backlog", "The server has not taken the last 64 KiB of commands yet.");
+      sendReliable(COMMAND, encoded);
+    },
+    /** The websocket is gone: what is reliable waits for the next. */
+    drop() {
+      clearTimeout2(repeatTimer);
+      repeatTimer = void 0;
+      sent = null;
+    },
+    /** A new websocket carries the session on; the server has had everything up to `newest`. */
+    resume({ tick, last: newest }) {
+      if (isNewer(tick, newestTick)) newestTick = tick;
+      forget(newest);
+      sent = 0;
+      acknowledge();
+      sendKept();
+    },
+    stop() {
+      clearTimeout2(flushTimer);
+      clearTimeout2(repeatTimer);
+    },
+    get received() {
+      return received;
+    },
+    get tick() {
+      return newestTick;
+    }
+  };
+}
+
+// src/room.js
+var LOST2 = closure(1006);
+var WAKING = ["pageshow", "visibilitychange", "online"];
+function encodeOwn(what, value, limit) {
+  var _a2;
+  try {
+    return encode(value, limit);
+  } catch (error) {
+    const [code, sentence] = (_a2 = {
+      too_large: ["too_large", `has at most ${limit} bytes encoded`],
+      items: ["too_large", `has at most ${MSGPACK_ITEMS} elements in all its arrays and objects`],
+      depth: ["bad_value", `has at most ${MSGPACK_DEPTH} arrays and objects inside each other`]
+    }[error == null ? void 0 : error.code]) != null ? _a2 : [
+      "bad_value",
+      "is made of null, booleans, numbers, strings, Uint8Arrays, arrays and plain objects"
+    ];
+    throw new RtcadeError("game", code, `${what} ${sentence}.`);
+  }
+}
+function createRoom(env, { roomName, ...target }, tickets, first) {
+  var _a2, _b2;
+  const { now, random, page, setTimeout: setTimeout2, clearTimeout: clearTimeout2 } = env;
+  const players = /* @__PURE__ */ new Map();
+  let listeners = {};
+  let lanes;
+  let ticket;
+  let socket = null;
+  let heardAt;
+  let watchedAt = now();
+  let attachedAt;
+  let peer = null;
+  let measured;
+  let isObstacleTold = false;
+  let untold = null;
+  let untoldSince;
+  let offer = null;
+  let offerTimer;
+  let offers = 0;
+  let failedOffers = 0;
+  let openedAt = Infinity;
+  let lostAt = null;
+  let endsAt;
+  let attempts = 0;
+  let attemptedAt;
+  let isPaced = false;
+  let retryTimer;
+  let breakOff;
+  const room = {
+    name: roomName,
+    players,
+    status: "connecting",
+    /** When a lost connection is tried again, by `now()`. */
+    retryAt: null,
+    get stats() {
+      return { ...lanes.link.stats(), tick: lanes.tick, transport: transport() };
+    },
+    on(type, listener) {
+      var _a3;
+      const ofType = (_a3 = listeners[type]) != null ? _a3 : listeners[type] = /* @__PURE__ */ new Set();
+      const entry = { listener };
+      ofType.add(entry);
+      return () => {
+        ofType.delete(entry);
+      };
+    },
+    send(input) {
+      const encoded = encodeOwn("An input", input, INPUT_BYTES);
+      if (!isClosed()) lanes.send(encoded);
+    },
+    command(command) {
+      const encoded = encodeOwn("A command", command, RELIABLE_UP_BYTES - RELIABLE_HEADER_BYTES);
+      if (!isClosed()) lanes.command(encoded);
+    },
+    retryNow() {
+      if (!socket && !breakOff && !isClosed()) resume();
+    },
+    leave() {
+      if (isClosed()) return;
+      socket == null ? void 0 : socket.send(LEAVE);
+      close(closure(1e3), 1e3);
+    }
+  };
+  const isClosed = () => room.status === "closed";
+  const emit = (type, ...details) => {
+    var _a3, _b3;
+    for (const { listener } of [...(_a3 = listeners[type]) != null ? _a3 : []]) {
+      try {
+        listener(...details);
+      } catch (error) {
+        ((_b3 = globalThis.reportError) != null ? _b3 : console.error)(error);
+      }
+    }
+  };
+  const setStatus = (status) => {
+    if (room.status === status || isClosed()) return;
+    room.status = status;
+    emit("status", status);
+  };
+  const close = (closing, closeCode) => {
+    var _a3, _b3;
+    detach(closeCode);
+    lanes.stop();
+    delivery.reset();
+    for (const timer of [retryTimer, offerTimer]) clearTimeout2(timer);
+    env.clearInterval(watcher);
+    for (const type of WAKING) (_a3 = page == null ? void 0 : page.removeEventListener) == null ? void 0 : _a3.call(page, type, wake);
+    (_b3 = env.signal) == null ? void 0 : _b3.removeEventListener("abort", room.leave);
+    breakOff == null ? void 0 : breakOff(closeCode === 1e3);
+    offer == null ? void 0 : offer.cancel();
+    room.retryAt = null;
+    peer == null ? void 0 : peer.close();
+    tickets.release(true);
+    setStatus("closed");
+    emit("close", closing);
+    listeners = {};
+  };
+  const carries = () => !socket || peer.isAlive() && (delivery.doubtedAt === null || heardAt < delivery.doubtedAt);
+  const transport = () => (peer == null ? void 0 : peer.isOpen()) && carries() ? "webrtc" : "websocket";
+  const transmitOverWebsocket = (frame2) => {
+    if (!socket || socket.bufferedAmount > SOCKET_BACKLOG) return false;
+    socket.send(frame2);
+    return true;
+  };
+  const transmit = (frame2) => transport() === "webrtc" ? peer.send(frame2) : transmitOverWebsocket(frame2);
+  const ping = () => {
+    if (transport() !== measured) {
+      measured = transport();
+      lanes.link.restart();
+    }
+    lanes.ping();
+    if ((peer == null ? void 0 : peer.isOpen()) && measured === "websocket") lanes.ping(peer.send);
+    if (delivery.doubtedAt !== null && measured === "webrtc") lanes.ping(transmitOverWebsocket);
+  };
+  const delivery = createDelivery(env, ping);
+  const onInputs = (areSent) => {
+    if (!areSent) delivery.acknowledged();
+    else if (transport() === "webrtc") delivery.sent(room.tickMs);
+  };
+  const handle = (data, overWebsocket) => {
+    try {
+      if (typeof data === "string") handleSignal(JSON.parse(data));
+      else {
+        const kind = lanes.handle(new Uint8Array(data), overWebsocket);
+        if (!overWebsocket) delivery.heard(kind);
+        else if (kind === PONG && lanes.link.answered >= untoldSince) tellObstacle();
+      }
+    } catch {
+      lanes.link.counters.bad++;
+    }
+  };
+  const usePeer = (next, sdp) => {
+    if (peer !== next) peer == null ? void 0 : peer.close();
+    peer = next;
+    clearTimeout2(offerTimer);
+    delivery.reset();
+    const opened = () => {
+      openedAt = now();
+      isObstacleTold = false;
+      untold = null;
+      if (room.status === "connecting") setStatus("open");
+      ping();
+    };
+    const failed = (...what) => losePeer(channelError(...what));
+    peer.accept(sdp, opened, ({ data }) => handle(data, false), failed);
+  };
+  const losePeer = (error) => {
+    if (isClosed()) return;
+    peer == null ? void 0 : peer.close();
+    peer = null;
+    clearTimeout2(offerTimer);
+    const isSupported = error.code !== "unsupported";
+    delivery.reset();
+    if (now() - openedAt >= OFFER_FIRST) failedOffers = 0;
+    openedAt = Infinity;
+    const wait = failedOffers === 0 ? 0 : Math.min(OFFER_CAP, OFFER_FIRST * 2 ** (failedOffers - 1));
+    failedOffers++;
+    if (isSupported) offerTimer = setTimeout2(offerAgain, wait);
+    const isDoubtful = untold !== null || error.code === "unreachable";
+    if (!untold) untoldSince = now();
+    untold != null ? untold : untold = error;
+    if (isDoubtful) ping();
+    else tellObstacle();
+    if (room.status === "connecting") setStatus("open");
+  };
+  const tellObstacle = () => {
+    if (untold && !isObstacleTold) {
+      isObstacleTold = true;
+      emit("error", untold);
+    }
+    untold = null;
+  };
+  const offerAgain = async () => {
+    if (!socket || peer || offer) return;
+    clearTimeout2(offerTimer);
+    offer = prepareOffer(env, SIGNALING_TIMEOUT);
+    const { cancel, result } = offer;
+    const { peer: offered, sdp, obstacle } = await result;
+    offer = null;
+    if (peer || !socket) return cancel();
+    if (obstacle) return losePeer(obstacle);
+    peer = offered;
+    socket.send(toJson({ a: "exchangeSdp", i: ++offers, d: { to: "server", sdp } }));
+    offerTimer = setTimeout2(() => losePeer(channelError("ice", "timeout")), SIGNALING_TIMEOUT);
+  };
+  const handleAnswer = ({ i: number, s: success, d: answer, e: code, m: sentence }) => {
+    if (number !== offers || !peer) return;
+    if (success) usePeer(peer, answer.sdp);
+    else losePeer(channelError("ice", code, sentence));
+  };
+  const note = ({ player, name = "", userId = null, socketId = null }) => players.set(player, { player, name, userId, socketId });
+  const joined = (session) => {
+    if (!isSession(session)) fail("shape");
+    const { player } = session;
+    const isKnown = players.has(player);
+    note(session);
+    if (!isKnown) emit("join", players.get(player));
+    return player;
+  };
+  const left = (player, reason) => {
+    const known2 = players.get(player);
+    if (players.delete(player)) emit("leave", known2, reason);
+  };
+  const reconcile = (sessions) => {
+    if (!sessions.every(isSession)) fail("shape");
+    const present = new Set(sessions.map(joined));
+    for (const player of players.keys()) if (!present.has(player)) left(player, "left");
+  };
+  const handleSignal = (message) => {
+    var _a3;
+    const { a: action, d: details } = message;
+    if (action === "eventJoin") joined(details);
+    if (action === "eventLeave") left(details.player, details.reason);
+    if (action === "eventChannelClosed") (_a3 = peer == null ? void 0 : peer.fail) == null ? void 0 : _a3.call(peer, "channel", details.e, details.m);
+    if (action === "eventRoomUsers") reconcile(details.sessions);
+    if (action === "exchangeSdpR") handleAnswer(message);
+  };
+  const attach = (next, reply) => {
+    socket = next;
+    socket.onmessage = ({ data }) => {
+      heardAt = now();
+      handle(data, true);
+    };
+    socket.onclose = ({ code, reason }) => {
+      const closing = closure(code, reason);
+      if (closing.retry) drop(closing);
+      else close(closing);
+    };
+    heardAt = attachedAt = now();
+    ticket = { socketId: reply.socketId, resume: reply.resume };
+    tickets.write(ticket);
+  };
+  const detach = (closeCode) => {
+    if (!socket) return;
+    const old = socket;
+    socket = null;
+    old.onmessage = old.onclose = null;
+    old.close(closeCode);
+  };
+  const begin = ({ player, socketId, welcome, tickMs, ...reply }) => {
+    lanes == null ? void 0 : lanes.stop();
+    peer == null ? void 0 : peer.close();
+    peer = untold = null;
+    Object.assign(room, { me: player, welcome, tickMs });
+    players.clear();
+    [{ player, name: target.join.name, socketId }, ...reply.sessions].forEach(note);
+    const lane = (frame2) => socket == null ? void 0 : socket.send(frame2);
+    lanes = createLanes(env, { tickMs, ...reply }, emit, transmit, lane, onInputs);
+  };
+  const drop = (closing) => {
+    detach();
+    lanes.drop();
+    if (lostAt === null || now() - attachedAt > BACKOFF_CAP) lose();
+    else endsAt = lostAt + COMEBACK_TIMEOUT;
+    retry(closing);
+  };
+  const lose = () => {
+    lostAt = now();
+    attempts = 0;
+    endsAt = lostAt + COMEBACK_TIMEOUT;
+  };
+  const retry = (closing, wait) => {
+    noticeFreeze();
+    isPaced = wait !== void 0;
+    const cap = isPaced ? PACE_JITTER : Math.min(BACKOFF_CAP, BACKOFF_FIRST * 2 ** attempts++);
+    const delay = (wait != null ? wait : 0) + random() * cap;
+    if (isPaced) endsAt = Math.min(lostAt + COMEBACK_END, now() + delay + COMEBACK_TIMEOUT);
+    if (now() + delay > endsAt) return close(closing);
+    retryTimer = setTimeout2(resume, delay);
+    room.retryAt = now() + delay;
+    setStatus("dropped");
+  };
+  const enter2 = ({ socket: socket2, reply, isNew, peer: offered, obstacle }, isFirst) => {
+    breakOff = void 0;
+    attach(socket2, reply);
+    if (isFirst || isNew) begin(reply);
+    else {
+      lanes.resume(reply);
+      reconcile(reply.sessions);
+      tellObstacle();
+    }
+    if (isNew) emit("rejoin", reply.welcome);
+    if (isClosed()) return offered == null ? void 0 : offered.close();
+    if (obstacle) {
+      offered == null ? void 0 : offered.close();
+      clearTimeout2(offerTimer);
+      offerTimer = setTimeout2(() => losePeer(obstacle), 0);
+    } else if (offered) usePeer(offered, reply.sdp);
+    else if (!peer) offerAgain();
+    ping();
+    if (!isFirst) setStatus("open");
+  };
+  const resume = () => {
+    clearTimeout2(retryTimer);
+    room.retryAt = null;
+    attemptedAt = now();
+    const refused = ({ closing, wait }) => {
+      breakOff = void 0;
+      if (closing.retry) retry(closing, wait);
+      else close(closing);
+    };
+    breakOff = dial(
+      env,
+      {
+        ...target,
+        ticket: () => ({ ...ticket, last: lanes.received }),
+        offering: !(peer == null ? void 0 : peer.isAlive()),
+        timeout: RESUME_TIMEOUT
+      },
+      enter2,
+      refused
+    );
+    setStatus("resuming");
+  };
+  const noticeFreeze = () => {
+    const at2 = now();
+    const isFrozen = at2 - watchedAt > 2 * PING_INTERVAL;
+    watchedAt = at2;
+    if (!isFrozen) return;
+    heardAt = Math.max(heardAt, at2 - SOCKET_SILENCE + HEARTBEAT_INTERVAL);
+    if (!socket) lose();
+  };
+  const watch = () => {
+    noticeFreeze();
+    if (socket && now() - heardAt > SOCKET_SILENCE) drop(LOST2);
+    if (!isClosed()) ping();
+  };
+  const wake = () => {
+    const at2 = now();
+    if (socket && at2 - heardAt > SOCKET_STALE) drop(LOST2);
+    if (!socket && !isClosed() && !(isPaced && !breakOff)) {
+      lose();
+      if (!breakOff || at2 - attemptedAt > SOCKET_STALE) {
+        breakOff == null ? void 0 : breakOff();
+        resume();
+      }
+    }
+    offerAgain();
+  };
+  for (const type of WAKING) (_a2 = page == null ? void 0 : page.addEventListener) == null ? void 0 : _a2.call(page, type, wake);
+  (_b2 = env.signal) == null ? void 0 : _b2.addEventListener("abort", room.leave);
+  const watcher = env.setInterval(watch, PING_INTERVAL);
+  enter2(first, true);
+  return room;
+}
+
+// src/ticket.js
+var claims = /* @__PURE__ */ new WeakMap();
+function createTicketKeeper(storage, key, identity) {
+  var _a2, _b2;
+  const byKey = storage && ((_a2 = claims.get(storage)) != null ? _a2 : claims.set(storage, /* @__PURE__ */ new Map()).get(storage));
+  const keeper = { kept: void 0 };
+  const claimants = (_b2 = byKey == null ? void 0 : byKey.get(key)) != null ? _b2 : [];
+  byKey == null ? void 0 : byKey.set(key, claimants);
+  const attempt = (action) => {
+    try {
+      return storage && action();
+    } catch {
+      return void 0;
+    }
+  };
+  const store = ({ kept } = {}) => {
+    if (kept) attempt(() => storage.setItem(key, JSON.stringify(kept)));
+  };
+  return {
+    /** What the page before kept, which no other connection of this page can have from now on. */
+    read() {
+      var _a3, _b3;
+      const { socketId, resume, joined } = (_a3 = attempt(() => JSON.parse(storage.getItem(key)))) != null ? _a3 : {};
+      const isOurs = typeof resume === "string" && joined === identity;
+      if (!isOurs || ((_b3 = claimants[0]) != null ? _b3 : keeper) !== keeper) return void 0;
+      claimants[0] = keeper;
+      return { socketId, resume, last: null };
+    },
+    write({ socketId, resume }) {
+      keeper.kept = { socketId, resume, joined: identity };
+      if (!claimants.includes(keeper)) claimants.push(keeper);
+      store(claimants[0]);
+    },
+    /** Lets another connection keep its session, and forgets this one unless the page may come back to it. */
+    release(isOver) {
+      const place = claimants.indexOf(keeper);
+      if (place >= 0) claimants.splice(place, 1);
+      if (place !== 0) return;
+      if (isOver) attempt(() => storage.removeItem(key));
+      store(claimants[0]);
+    }
+  };
+}
+
+// src/index.js
+var tabStorage = () => {
+  try {
+    return globalThis.frameElement ? void 0 : globalThis.sessionStorage;
+  } catch {
+    return void 0;
+  }
+};
+var environment = (options) => ({
+  WebSocket: globalThis.WebSocket,
+  RTCPeerConnection: globalThis.RTCPeerConnection,
+  setTimeout: (f, ms) => setTimeout(f, ms),
+  clearTimeout: (id) => clearTimeout(id),
+  setInterval: (f, ms) => setInterval(f, ms),
+  clearInterval: (id) => clearInterval(id),
+  now: () => performance.now(),
+  random: Math.random,
+  page: globalThis,
+  storage: tabStorage(),
+  ...Object.fromEntries(Object.entries(options != null ? options : {}).filter(([, option]) => option !== void 0))
+});
+function roomUrl(url) {
+  var _a2;
+  const here = (_a2 = globalThis.location) == null ? void 0 : _a2.href;
+  const resolved = new URL(url != null ? url : here, here);
+  resolved.protocol = resolved.protocol.replace("http", "ws");
+  resolved.hash = "";
+  if (!/^wss?:$/.test(resolved.protocol)) throw new TypeError(resolved.protocol);
+  return resolved;
+}
+var isMixed = ({ protocol }) => {
+  var _a2;
+  return protocol === "ws:" && ((_a2 = globalThis.location) == null ? void 0 : _a2.protocol) === "https:";
+};
+var connect = (url, options) => new Promise((resolve, reject) => {
+  const env = environment(options);
+  const { room: roomId, name, bearer, appVersion, data, signal } = env;
+  const refuse = (code) => reject(signalingError(code));
+  if (signal == null ? void 0 : signal.aborted) return refuse("aborted");
+  if (!env.WebSocket) return refuse("unsupported");
+  let address;
+  let identity;
+  try {
+    identity = toJson({ roomId, appVersion, name, data });
+  } catch {
+    return refuse("bad_value");
+  }
+  if (!fits(identity)) return refuse("too_large");
+  try {
+    address = roomUrl(url);
+  } catch {
+    return refuse("bad_address");
+  }
+  const target = {
+    url: address.href,
+    // As it is now: the page may go on using its own.
+    join: JSON.parse(identity),
+    bearer,
+    roomName: roomId != null ? roomId : address.pathname.split("/").pop()
+  };
+  const tickets = createTicketKeeper(env.storage, `rtcade ${target.url} ${roomId != null ? roomId : ""}`, identity);
+  let breakOff;
+  let retryTimer;
+  let isLate = false;
+  const endsAt = env.now() + COMEBACK_TIMEOUT;
+  const endTimer = env.setTimeout(() => isLate = true, COMEBACK_TIMEOUT);
+  const settle = () => {
+    env.clearTimeout(endTimer);
+    env.clearTimeout(retryTimer);
+    signal == null ? void 0 : signal.removeEventListener("abort", abort);
+  };
+  const abort = () => {
+    settle();
+    tickets.release(breakOff == null ? void 0 : breakOff(true));
+    refuse("aborted");
+  };
+  const joined = (first) => {
+    settle();
+    resolve(createRoom(env, target, tickets, first));
+  };
+  const failed = ({ error, closing, wait }) => {
+    breakOff = void 0;
+    const delay = wait + env.random() * PACE_JITTER;
+    if (!isLate && env.now() + delay < endsAt) {
+      retryTimer = env.setTimeout(attempt, delay);
+      return;
+    }
+    settle();
+    tickets.release(!closing.retry);
+    if (isMixed(address) && /^(unreachable|bad_address)$/.test(error.code)) refuse("mixed_content");
+    else reject(error);
+  };
+  const attempt = () => {
+    const how = { ...target, ticket: tickets.read, isFirst: true, offering: true, timeout: SIGNALING_TIMEOUT };
+    breakOff = dial(env, how, joined, failed);
+  };
+  signal == null ? void 0 : signal.addEventListener("abort", abort);
+  attempt();
+});
+export {
+  RtcadeError,
+  connect
+};
+//# sourceMappingURL=index.js.map

@@ -1,0 +1,42 @@
+// Type-checks the JavaScript of the book against the client's types: `node docs/check.mjs DIRECTORY`, which is filled.
+import { execFileSync } from "node:child_process";
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import path from "node:path";
+
+const root = path.join(import.meta.dirname, "..");
+const client = path.join(root, "client-js");
+const directory = path.resolve(process.argv[2]);
+rmSync(directory, { recursive: true, force: true });
+mkdirSync(directory, { recursive: true });
+
+const pages = readdirSync(path.join(import.meta.dirname, "src")).filter((name) => name.endsWith(".md"));
+let blocks = 0;
+for (const page of pages) {
+  const text = readFileSync(path.join(import.meta.dirname, "src", page), "utf8");
+  for (const [index, [, block]] of [...text.matchAll(/^```js\n(.*?)^```$/gms)].entries()) {
+    writeFileSync(path.join(directory, `${page}-${index + 1}.js`), block);
+    blocks += 1;
+  }
+}
+const types = path.join(client, "index.d.ts");
+const compilerOptions = {
+  allowJs: true,
+  checkJs: true,
+  noEmit: true,
+  noImplicitAny: false,
+  target: "es2022",
+  module: "esnext",
+  moduleResolution: "bundler",
+  moduleDetection: "force",
+  lib: ["es2022", "dom"],
+  types: [],
+  paths: { rtcade: [types], "/rtcade.js": [types] },
+};
+writeFileSync(path.join(directory, "tsconfig.json"), JSON.stringify({ compilerOptions, include: ["*.js"] }));
+const tsc = path.join(client, "node_modules", ".bin", "tsc");
+try {
+  execFileSync(tsc, ["--project", directory, "--pretty", "false"], { stdio: "inherit" });
+} catch {
+  process.exit(1);
+}
+console.log(`${blocks} blocks of JavaScript match the client's types.`);
