@@ -17,10 +17,10 @@ mod live;
 mod metered;
 pub(crate) mod metrics;
 mod recorder;
+mod refusals;
 mod site;
 mod tcp;
 mod udp;
-mod upgrades;
 mod websocket;
 
 use std::borrow::Cow;
@@ -427,7 +427,6 @@ impl<G: Game> Driver<G> {
         config.udp_port = udp_port;
         config.public = with_port(&options.public_addresses, udp_port);
         config.interfaces.clone_from(&interfaces);
-        options.keys.iter().flat_map(Keys::ignored).for_each(|sentence| log::warn!("{sentence}"));
         config.keys = options.keys.map(Rc::new);
         config.unix_time = unix_time();
         let gate = Gate::new(options.origins, options.trusted_proxies, &options.public_addresses);

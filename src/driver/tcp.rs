@@ -17,15 +17,15 @@ use super::http::{Malformed, Method, Outgoing, Reader, Request, Response, Sender
 use super::live::{Asker, Sources};
 use super::metered::{Budget, Metered};
 use super::metrics::{HttpCounters, Tcp};
+use super::refusals::{DroppedUpgrades, rejection};
 use super::site::{Answer, Site};
-use super::upgrades::DroppedUpgrades;
-use super::websocket::{Closed, Gone, Received, Websocket};
+use super::websocket::{Closed, Gone, Received, Violation, Websocket};
 use crate::game::Game;
 use crate::limits::{CALL_WORK, CONNECTIONS, REQUEST_WORK, TURN_ACCEPTS, UNJOINED_PER_ADDRESS};
 use crate::log_limit::{PlayerLog, Who};
 use crate::rate::{canonical, network};
 use crate::server::{Connect, ConnectionId, Disconnect, Server, Signal};
-use crate::wire::codes::{CLOSE_REFUSED, ErrorCode};
+use crate::wire::codes::CLOSE_REFUSED;
 use crate::wire::signaling::{self, Fault, RoomName};
 
 /// How long a chunk of a response may take, and how long a websocket may take no byte of what waits for it.
@@ -34,8 +34,6 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Connections past a limit that are told so at once, before others are just closed.
 const REFUSED: usize = 256;
-/// After which time somebody may try again for whom there was no place.
-const CROWDED_RETRY: Duration = Duration::from_secs(5);
 /// Silence after which the OS asks whether the other end is there, then how often.
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10));
@@ -746,6 +744,12 @@ impl Connection {
                 Received::Violation(violation) => {
                     log::debug!("{}: closed: {violation:?}", self.remote);
                     closed.count(violation);
+                    if violation == Violation::TooLarge
+                        && let Some(refusal) = context.server.refuse_oversized(now, self.id)
+                        && websocket.write(Signal::Text(refusal)).is_err()
+                    {
+                        return self.lose(now, context.server);
+                    }
                     context.server.handle_disconnect(now, self.id, Disconnect::Broken);
                     return match websocket.fail(violation) {
                         Ok(()) if !websocket.has_waiting() => (self.linger(websocket.into_socket(), now), Turn::More),
@@ -846,27 +850,6 @@ impl Connection {
     }
 }
 
-/// Why a request is refused whatever it is for, and the HTTP status that says so.
-fn rejection(crowded: Option<Status>, request: &Request) -> Option<(Status, Fault)> {
-    let wait = |fault| Fault { retry_after: Some(CROWDED_RETRY), ..fault };
-    match crowded {
-        Some(status @ Status::TooManyRequests) => {
-            let sentence = "Too many connections come from this address: close some, or try again in a few seconds.";
-            Some((status, wait(Fault::new(ErrorCode::RateLimited, sentence))))
-        }
-        Some(status) => {
-            let sentence = "The server has no place left: try again in a few seconds.";
-            Some((status, wait(Fault::new(ErrorCode::RoomFull, sentence))))
-        }
-        None if request.has_lost_cookies => {
-            let sentence = "The cookies of this site are too long for the server, which takes 16 KiB with all other \
-                fields: delete them, or let the game have a host name of its own.";
-            Some((Status::HeadTooLarge, Fault::new(ErrorCode::TooLarge, sentence)))
-        }
-        None => None,
-    }
-}
-
 /// Whether what was sent ends the connection.
 enum Sent {
     All,
@@ -902,45 +885,4 @@ fn discard(mut socket: Metered<TcpStream>) -> (State, Turn) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ip(text: &str) -> IpAddr {
-        text.parse().expect("an address")
-    }
-
-    #[test]
-    fn an_address_has_a_limit_until_its_connections_are_websockets() {
-        let mut admission = Admission::new(Gate::default());
-        let mut admitted: Vec<_> =
-            (0..UNJOINED_PER_ADDRESS).map(|_| admission.admit(ip("192.0.2.1")).expect("room")).collect();
-        assert_eq!(admission.admit(ip("192.0.2.1")), Err(Status::TooManyRequests));
-        assert!(admission.admit(ip("192.0.2.2")).is_ok(), "others are not affected");
-        admission.upgrade(&mut admitted[0]);
-        let last = admission.admit(ip("192.0.2.1")).expect("room again");
-        assert_eq!(admission.admit(ip("192.0.2.1")), Err(Status::TooManyRequests));
-        admission.release(last);
-        assert!(admission.admit(ip("192.0.2.1")).is_ok());
-    }
-
-    #[test]
-    fn a_customer_of_ipv6_is_one_address() {
-        let mut admission = Admission::new(Gate::default());
-        for number in 0..UNJOINED_PER_ADDRESS {
-            admission.admit(ip(&format!("2001:db8::{number:x}"))).expect("room");
-        }
-        assert_eq!(admission.admit(ip("2001:db8::ffff:1")), Err(Status::TooManyRequests));
-        assert!(admission.admit(ip("2001:db8:0:1::1")).is_ok());
-    }
-
-    #[test]
-    fn the_server_has_a_limit_that_loopback_has_too() {
-        let mut admission = Admission::new(Gate::default());
-        let admitted: Vec<_> = (0..CONNECTIONS).map(|_| admission.admit(ip("127.0.0.1")).expect("room")).collect();
-        assert_eq!(admission.admit(ip("127.0.0.1")), Err(Status::ServiceUnavailable));
-        let refused: Vec<_> = (0..REFUSED).map(|_| admission.admit_refused().expect("told so")).collect();
-        assert_eq!(admission.admit_refused(), None);
-        admitted.into_iter().chain(refused).for_each(|one| admission.release(one));
-        assert_eq!((admission.open, admission.refused, admission.http.len()), (0, 0, 0));
-    }
-}
+mod tests;

@@ -361,7 +361,7 @@ fn what_a_room_could_never_have_been_told_is_refused() {
     check(&[RawEntry::Input { player: 1, number: 1, value: &[0xc4, 0xff] }], "a message exceeds its limits");
     check(&[RawEntry::Command { player: 1, value: &long }], "a message exceeds its limits");
     check(&[RawEntry::Command { player: 1, value: &deep }], "a message exceeds its limits");
-    let name = "x".repeat(33);
+    let name = "x".repeat(limits::PLAYER_NAME_BYTES + 1);
     check(&[RawEntry::Join { player: 1, name: &name, data: &[0xc0] }], "a name is too long");
     check(
         &[RawEntry::Join { player: 1, name: "x", data: &[0xdd, 0xff, 0xff, 0xff, 0xff] }],

@@ -485,6 +485,17 @@ impl<G: Game> Server<G> {
         });
     }
 
+    /// A message past every limit has arrived on a websocket, which is closed for it. What to say before that to
+    /// somebody who has not joined.
+    #[cfg(feature = "driver")]
+    pub(crate) fn refuse_oversized(&mut self, now: Instant, connection: ConnectionId) -> Option<String> {
+        let key = self.live_connection(connection).filter(|&key| self.expect_arrived(key).is_ok())?;
+        let fault = signaling::too_large();
+        self.log_refused(now, key, None, None, &fault);
+        self.counters.refused_requests += 1;
+        Some(signaling::refused_join(&fault))
+    }
+
     /// A pong has arrived on a websocket. It shows that the other end reads only where its payload is that of a
     /// [`Signal::Ping`]; RFC 6455 §5.5.3 allows others too, which change nothing.
     pub fn handle_pong(&mut self, now: Instant, connection: ConnectionId, payload: &[u8]) {
@@ -638,12 +649,11 @@ impl<G: Game> Server<G> {
                 self.grant(key, &reply_to, &serde_json::Map::new());
                 self.put_out(now, key, Leave::Left, "");
             }
-            Err(fault) => {
-                if self.expect_arrived(key).is_ok() {
-                    self.log_refused(now, key, None, None, &fault);
-                }
-                self.refuse(key, &reply_to, &fault);
+            Err(fault) if self.expect_arrived(key).is_ok() => {
+                self.log_refused(now, key, None, None, &fault);
+                self.refuse(key, &reply_to.or_join(), &fault);
             }
+            Err(fault) => self.refuse(key, &reply_to, &fault),
         }
     }
 

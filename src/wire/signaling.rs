@@ -134,6 +134,17 @@ pub(crate) struct ReplyTo {
     id: Option<String>,
 }
 
+impl ReplyTo {
+    fn join() -> ReplyTo {
+        ReplyTo { action: "join".to_owned(), id: None }
+    }
+
+    /// What can't be read of somebody who has to join first is taken for that.
+    pub(crate) fn or_join(self) -> ReplyTo {
+        if self.action.is_empty() { ReplyTo::join() } else { self }
+    }
+}
+
 /// A refusal, by code and in words.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Fault {
@@ -167,8 +178,7 @@ const ECHO_CHARS: usize = 64;
 /// Reads a request. Where it can't be read, there may still be somewhere to send the refusal.
 pub(crate) fn parse(text: &str) -> (ReplyTo, Result<Request, Fault>) {
     if text.len() > limits::RELIABLE_UP_BYTES {
-        let fault = Fault::new(ErrorCode::TooLarge, "A request may have 16 KiB.");
-        return (ReplyTo::default(), Err(fault));
+        return (ReplyTo::default(), Err(too_large()));
     }
     let text = well_formed(text);
     let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(&text) else {
@@ -180,6 +190,11 @@ pub(crate) fn parse(text: &str) -> (ReplyTo, Result<Request, Fault>) {
     let reply_to = ReplyTo { action: envelope.a.chars().take(ECHO_CHARS).collect(), id };
     let request = read(&envelope.a, envelope.d.map_or("{}", RawValue::get));
     (reply_to, request)
+}
+
+/// The refusal of a request past its limit.
+pub(crate) fn too_large() -> Fault {
+    Fault::new(ErrorCode::TooLarge, "A request may have 16 KiB: send less with it.")
 }
 
 /// JSON in which halves of surrogate pairs, which no text has, are U+FFFD: cut in two, an emoji is not worth a refusal.
@@ -399,9 +414,8 @@ pub(crate) fn refused(reply_to: &ReplyTo, fault: &Fault) -> String {
 }
 
 /// The refusal of a `join` before it was read.
-#[cfg(feature = "driver")]
 pub(crate) fn refused_join(fault: &Fault) -> String {
-    refused(&ReplyTo { action: "join".to_owned(), id: None }, fault)
+    refused(&ReplyTo::join(), fault)
 }
 
 /// An event.

@@ -636,15 +636,6 @@ mod program {
             assert!(log.lines().count() == 1 && log.contains("(unauthorized)"), "{log}");
         }
 
-        let foreign = json!({ "kty": "EC", "crv": "P-256", "kid": "foreign" });
-        let mut of_several = rtcade(&listen);
-        of_several.env("RTCADE_KEYS", set(&[secret("a", 1), foreign]));
-        let log = Program::start(of_several, 1).stop();
-        assert!(
-            log.lines().count() == 1 && log.contains(" WARN ") && log.contains("The key foreign is ignored"),
-            "{log}"
-        );
-
         for (arguments, keys, word) in [
             (&["--keys", path][..], None, "--keys FILE (or RTCADE_KEYS) requires --audience NAME"),
             (&[], Some(keys.as_str()), "--keys FILE (or RTCADE_KEYS) requires --audience NAME"),

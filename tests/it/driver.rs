@@ -645,6 +645,10 @@ fn each_violation_of_a_websocket_has_its_code() {
         for (first, payload) in &frames {
             websocket.send_frame(*first, payload);
         }
+        if code == 1009 {
+            let told = websocket.text_with("joinR");
+            assert!(told.contains("\"e\":\"too_large\""), "a page that waits for its place learns why: {told}");
+        }
         assert_eq!(websocket.close_code(), code, "{:#x}", frames[0].0);
         assert!(websocket.is_closed());
     }

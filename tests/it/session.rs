@@ -298,6 +298,13 @@ fn requests_that_cannot_be_granted_get_a_reply_that_says_why() {
     assert_eq!(sim[ada].heard("exchangeCandidateR").unwrap()["s"], true);
     assert!(sim[ada].client.is_open());
 
+    for (request, code) in [("not JSON", "bad_request"), (long.as_str(), "too_large"), ("[]", "bad_request")] {
+        let page = sim.connect("asks");
+        sim.text(page, request);
+        sim.run(Duration::from_millis(100));
+        assert_eq!(sim[page].heard("joinR").unwrap()["e"], code, "who waits for the reply to join gets one");
+    }
+
     let other = sim.connect("asks");
     sim.text(other, r#"{"a":"join","d":{"version":1}}"#);
     sim.run(Duration::from_millis(300));

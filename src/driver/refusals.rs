@@ -1,13 +1,18 @@
-//! Proxies that take the upgrade to a websocket from a request.
+//! Requests that are refused whatever their path, and what a proxy has to do about those that it has changed.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::doctor::NGINX_UPGRADE;
+use super::http::{Request, Status};
 use crate::log_limit::Throttle;
+use crate::wire::codes::ErrorCode;
+use crate::wire::signaling::Fault;
 
-/// For how long such a request is remembered.
+/// After which time somebody may try again for whom there was no place.
+const CROWDED_RETRY: Duration = Duration::from_secs(5);
+/// For how long a request that has lost its upgrade is remembered.
 const MEMORY: Duration = Duration::from_mins(10);
 /// Requests of so long a time are counted together.
 const STEP: Duration = Duration::from_mins(1);
@@ -54,6 +59,27 @@ impl DroppedUpgrades {
         while self.counts.front().is_some_and(|(since, _)| now >= *since + MEMORY) {
             self.counts.pop_front();
         }
+    }
+}
+
+/// Why a request is refused whatever it is for, and the HTTP status that says so.
+pub(super) fn rejection(crowded: Option<Status>, request: &Request) -> Option<(Status, Fault)> {
+    let wait = |fault| Fault { retry_after: Some(CROWDED_RETRY), ..fault };
+    match crowded {
+        Some(status @ Status::TooManyRequests) => {
+            let sentence = "Too many connections come from this address: close some, or try again in a few seconds.";
+            Some((status, wait(Fault::new(ErrorCode::RateLimited, sentence))))
+        }
+        Some(status) => {
+            let sentence = "The server has no place left: try again in a few seconds.";
+            Some((status, wait(Fault::new(ErrorCode::RoomFull, sentence))))
+        }
+        None if request.has_lost_cookies => {
+            let sentence = "The cookies of this site are too long for the server, which takes 16 KiB with all other \
+                fields: delete them, or let the game have a host name of its own.";
+            Some((Status::HeadTooLarge, Fault::new(ErrorCode::TooLarge, sentence)))
+        }
+        None => None,
     }
 }
 
