@@ -191,7 +191,7 @@ export class Page {
         if (made.closing) this.world.fault(`${type} after close`);
         if (type === "rejoin") Object.assign(made, { epoch: made.epoch + 1, isKicked: false });
         if (type === "error") this.#judge(details[0]);
-        if (type === "error" && made.isKicked) this.world.fault(`an error before the reason of the end: ${details[0].stage} ${details[0].code}`);
+        if (type === "error" && made.isKicked && details[0].stage === "channel") this.world.fault(`an error before the reason of the end: ${details[0].stage} ${details[0].code}`);
         if (type === "close") {
           made.closing = details[0];
           queueMicrotask(() => this.#judgeRemains());

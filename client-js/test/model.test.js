@@ -60,7 +60,9 @@ async function live(seed) {
     ...Array(4).fill(() => world.server.sessions.forEach((session) => world.server.say(session))),
   ];
   const kick = (session) => {
-    for (const made of open()) if (idOf(made) === session.id && made.room.status === "open") made.isKicked = true;
+    // A channel that had failed before may be told of: the session did go on then.
+    const isPlaying = [...session.peers].some(({ isClosed, channel }) => !isClosed && channel.readyState === "open");
+    for (const made of open()) if (idOf(made) === session.id && isPlaying) made.isKicked = true;
     world.server.kick(session);
   };
   const judgeTimes = () => {
