@@ -72,6 +72,7 @@ document.head.prepend(element("style", { textContent: `
   #notice .advice { color: var(--dim); }
   #notice form { display: flex; gap: 8px; margin: 0 0 14px; } #notice form input { flex: 1; }
   #notice .buttons { margin-top: 14px; }
+  #notice.joining { border-color: var(--line); }
   #notice.told {
     top: max(12px, env(safe-area-inset-top)); transform: translateX(-50%); border-color: var(--fair); padding: 10px 14px;
     width: min(560px, 100% - 32px); display: flex; flex-wrap: wrap; gap: 8px 12px; align-items: center; font-size: 14px;
@@ -260,6 +261,7 @@ function createHud(parent) {
 const REFRESH_MS = 250;
 /** An absence as short as this is nobody's business. */
 const UNTOLD_MS = 1_000;
+const JOIN_UNTOLD_MS = 2_000;
 
 /**
  * Joins the room at the page's own address and tells the player how that goes, in `#connection` and in a notice.
@@ -275,7 +277,7 @@ export function createStay({ connect, options, enter }) {
   const windows = globalThis.BroadcastChannel && new BroadcastChannel(`rtcade ${location.pathname}`);
   let room = null;
   let attempt = 0;
-  let isJoining = false;
+  let joiningSince = null;
   let bearer;
   let lostAt = null;
 
@@ -322,7 +324,7 @@ export function createStay({ connect, options, enter }) {
     const mine = ++attempt;
     room?.leave();
     room = null;
-    isJoining = true;
+    joiningSince = performance.now();
     notice.hide();
     refresh();
     let joined;
@@ -330,7 +332,7 @@ export function createStay({ connect, options, enter }) {
       joined = await connect(undefined, { ...options(), bearer });
     } catch (error) {
       if (mine !== attempt) return;
-      isJoining = false;
+      joiningSince = null;
       fail(error.code, error.message, false);
       return;
     }
@@ -338,7 +340,8 @@ export function createStay({ connect, options, enter }) {
       joined.leave();
       return;
     }
-    isJoining = false;
+    joiningSince = null;
+    if (notice.kind === "joining") notice.hide();
     room = joined;
     room.on("status", refresh);
     room.on("error", ({ message }) => {
@@ -355,6 +358,10 @@ export function createStay({ connect, options, enter }) {
   /** While the data channel is open the game goes on without its websocket. */
   const isLost = () => isAway() && room.stats.tickRate === 0;
 
+  const tellJoining = () => notice.show("joining", {
+    title: "Connecting…", text: "The server has not let you in yet. The page tries for a minute at most.", buttons: [doctor()],
+  });
+
   function tellLost() {
     if (notice.kind !== "lost") {
       notice.show("lost", {
@@ -369,10 +376,11 @@ export function createStay({ connect, options, enter }) {
   function refresh() {
     const isOver = !room || room.status === "closed", lost = isLost(), now = performance.now();
     lostAt = lost ? lostAt ?? now : null;
-    if (lost && now - lostAt >= UNTOLD_MS) tellLost();
+    if (joiningSince !== null && now - joiningSince >= JOIN_UNTOLD_MS && notice.kind === null) tellJoining();
+    else if (lost && now - lostAt >= UNTOLD_MS) tellLost();
     else if (!lost && notice.kind === "lost") notice.hide();
     document.body.classList.toggle("away", notice.kind === "lost" || notice.kind === "failed");
-    if (isJoining) showConnection("Connecting…", "", null);
+    if (joiningSince !== null) showConnection("Connecting…", "", null);
     else if (isOver) showConnection("Not connected", "poor", null);
     else if (lost) showConnection("Connection lost", "poor", null);
     else {

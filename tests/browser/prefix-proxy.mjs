@@ -37,6 +37,7 @@ export async function startPrefixProxy(target, { prefix = "/game/", change = (fi
     if (!fields.upgrade) {
       const response = new http.ServerResponse(request);
       response.assignSocket(front);
+      response.on("finish", () => front.destroySoon());
       return pass(request, path, response);
     }
     const back = connect(port, HOST, () => {
