@@ -1,11 +1,11 @@
-//! Which pages may open a websocket, and whose word is taken for where it comes from.
+//! Which pages may open a websocket, and which proxies are trusted.
 //!
-//! Pages of the server itself may: `Origin` (RFC 6454 §7) and `Host` (RFC 9110 §7.2) agree. That alone does not protect
-//! a server in a private network: the owner of `evil.example` can let that name resolve to `127.0.0.1` or `192.168.1.5`
-//! after a browser in that network has loaded the page (DNS rebinding), and then both headers name `evil.example`. So
-//! if a connection comes from a private address to a private address, the name must be an IP address or `localhost`
-//! (RFC 6761 §6.3), which nobody can redirect; other names need `--origin`. The check does not apply if `--public-addr`
-//! gives a public address, because such a server is open to connections from everywhere.
+//! Pages of the server itself may: their `Origin` (RFC 6454 §7) and `Host` (RFC 9110 §7.2) agree. This alone does not
+//! protect a server in a private network: the owner of `evil.example` can let that name resolve to `127.0.0.1` or
+//! `192.168.1.5` after a browser in that network has loaded the page (DNS rebinding), and both headers then name
+//! `evil.example`. So if a connection comes from a private address to a private address, the host must be an IP address
+//! or `localhost` (RFC 6761 §6.3), which cannot be redirected; other names require `--origin`. The check does not apply
+//! if `--public-addr` is a public address, because such a server is open to connections from everywhere.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,19 +19,19 @@ use crate::rate::canonical;
 use crate::wire::codes::ErrorCode;
 use crate::wire::signaling::Fault;
 
-/// Least time between two log lines about pages that may not play here.
+/// The minimum time between two log lines about rejected origins.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
-/// Characters of an origin that are logged.
+/// The maximum number of logged characters of an origin.
 const LOGGED_CHARS: usize = 100;
 
-/// The origin of a page, as browsers write it (RFC 6454 §6.2): scheme, host, and the port where it is not the scheme's
-/// own.
+/// The origin of a page as browsers send it (RFC 6454 §6.2): scheme, host, and the port if it is not the scheme's
+/// default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin(String);
 
 impl Origin {
-    /// Reads `https://example.com`, `http://localhost:5173` or `capacitor://localhost`, in capitals or not; `None`
-    /// where it is anything else, a longer URL for example.
+    /// Parses an origin such as `https://example.com`, `http://localhost:5173` or `capacitor://localhost`, in any case.
+    /// Returns `None` for anything else, for example a longer URL.
     #[must_use]
     pub fn parse(text: &str) -> Option<Origin> {
         let text = text.to_ascii_lowercase();
@@ -62,7 +62,7 @@ impl Origin {
         }))
     }
 
-    /// Whether its host is an IP address or `localhost`: no name that DNS could resolve to another address.
+    /// Returns whether the host is an IP address or `localhost`, which DNS cannot resolve to another address.
     fn is_literal(&self) -> bool {
         let authority = self.0.split_once("://").map_or("", |(_, authority)| authority);
         let host =
@@ -72,7 +72,7 @@ impl Origin {
             || host.rsplit('.').next().is_some_and(|last| last == "localhost")
     }
 
-    /// Whether this is where the page of a server stands whose requests are for `authority`.
+    /// Returns whether this is the origin of a server that is addressed as `authority`.
     fn is_of(&self, authority: &str, scheme: Option<&str>) -> bool {
         let Some((own, _)) = self.0.split_once("://") else { return false };
         let is_scheme = match scheme {
@@ -91,37 +91,37 @@ impl fmt::Display for Origin {
     }
 }
 
-/// What a server knows of pages and proxies.
+/// The rules for pages and proxies.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
-    /// Whose pages may play; none where those of the server itself may.
+    /// The allowed origins; empty to allow only the server's own.
     origins: Vec<Origin>,
     proxies: Vec<IpNet>,
-    /// Whether it has an address that anybody reaches.
+    /// Whether the server has a public address.
     is_public: bool,
     refused: u64,
     logged: Option<Instant>,
 }
 
 impl Gate {
-    /// `public` are the addresses that the server is told to be reached at.
+    /// `public` are the configured public addresses.
     pub(super) fn new(origins: Vec<Origin>, proxies: Vec<IpNet>, public: &[SocketAddr]) -> Gate {
         let is_public = public.iter().any(|address| !is_private(address.ip()));
         let proxies = proxies.into_iter().map(canonical_prefix).collect();
         Gate { origins, proxies, is_public, refused: 0, logged: None }
     }
 
-    /// Websockets that were refused because of their page.
+    /// Returns the number of websockets refused because of their origin.
     pub(super) fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Whether it is the address of a proxy, which brings many people.
+    /// Returns whether this is the address of a trusted proxy, which serves many players.
     pub(super) fn is_proxy(&self, ip: IpAddr) -> bool {
         self.proxies.iter().any(|proxies| proxies.contains(&ip))
     }
 
-    /// The address of the player for a websocket that a connection from `remote` to `local` asks for, or why the page
+    /// Returns the player's address for a websocket requested by a connection from `remote` to `local`, or why the page
     /// is refused.
     pub(super) fn check(
         &mut self,
@@ -132,7 +132,7 @@ impl Gate {
     ) -> Result<SocketAddr, Fault> {
         let player = self.player(remote, upgrade.forwarded_for.as_deref());
         let Some(text) = &upgrade.origin else {
-            // What is not a browser says nothing of pages, and could say anything.
+            // Clients other than browsers send no origin, or could send any.
             return Ok(player);
         };
         let origin = Origin::parse(text).filter(|origin| origin.0 == *text);
@@ -146,11 +146,14 @@ impl Gate {
             let text: String = text.chars().take(LOGGED_CHARS).collect();
             let (remedy, host) = (origin.as_ref().map_or(String::new(), remedy), upgrade.host.get(..LOGGED_CHARS));
             let host = host.unwrap_or(&upgrade.host);
-            log::warn!("{player}: pages of {text:?} may not play here (Host is {host:?}){remedy}");
+            log::warn!("{player}: the origin {text:?} is not allowed (Host: {host:?}){remedy}");
         }
         let sentence = match &origin {
-            Some(origin) => format!("Pages of {origin} may not play on this server{}.", remedy(origin)),
-            None => "Pages without an address of their own, such as files, may not play on this server.".to_owned(),
+            Some(origin) => format!("The origin {origin} is not allowed on this server{}.", remedy(origin)),
+            None => {
+                "Pages without an origin, such as local files, are not allowed on this server: open the page over HTTP."
+                    .to_owned()
+            }
         };
         Err(Fault::new(ErrorCode::Origin, sentence))
     }
@@ -167,8 +170,8 @@ impl Gate {
         origin.is_of(&host, first(&upgrade.forwarded_proto).as_deref()) && (!is_inside || origin.is_literal())
     }
 
-    /// The address that stands furthest to the right in `X-Forwarded-For` and is no proxy's: each proxy appends whom it
-    /// speaks for, and what stands before may be made up. Who is on the machine of a proxy counts as that proxy.
+    /// Returns the rightmost address in `X-Forwarded-For` that is not a proxy's: each proxy appends the address it
+    /// received from, and anything before may be forged. A client on the machine of a proxy counts as that proxy.
     fn player(&self, remote: SocketAddr, forwarded_for: Option<&str>) -> SocketAddr {
         let mut player = remote;
         for entry in forwarded_for.into_iter().flat_map(|list| list.rsplit(',')) {
@@ -183,7 +186,7 @@ fn remedy(origin: &Origin) -> String {
     format!(": to let them, start it with --origin {origin}")
 }
 
-/// The prefix in the form of [`canonical`] addresses.
+/// Converts a prefix to the form of [`canonical`] addresses.
 fn canonical_prefix(prefix: IpNet) -> IpNet {
     let mapped = |v6: Ipv6Net| Ipv4Net::new(v6.addr().to_ipv4_mapped()?, v6.prefix_len().checked_sub(96)?).ok();
     match prefix {
@@ -192,7 +195,7 @@ fn canonical_prefix(prefix: IpNet) -> IpNet {
     }
 }
 
-/// An address with or without a port, which is 0 then.
+/// Parses an address with an optional port, which defaults to 0.
 fn address(text: &str) -> Option<SocketAddr> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let without_port = bare.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0));
