@@ -182,7 +182,10 @@ fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Malformed> {
             });
         }
         Err(httparse::Error::Version) => {
-            return Err(Malformed { status: Status::VersionNotSupported, sentence: "This server speaks HTTP/1.1." });
+            return Err(Malformed {
+                status: Status::VersionNotSupported,
+                sentence: "This server supports HTTP/1.1 only.",
+            });
         }
         Err(_) => return Err(bad_request("This is not an HTTP/1.1 request.")),
     };
@@ -243,7 +246,7 @@ fn websocket_accept_key(method: &str, version: u8, fields: &Fields<'_>) -> Resul
     if fields.text("sec-websocket-version") != Some("13") {
         return Err(Malformed {
             status: Status::UpgradeRequired,
-            sentence: "This server speaks version 13 of the websocket protocol.",
+            sentence: "This server supports version 13 of the websocket protocol only.",
         });
     }
     let key = fields.text("sec-websocket-key").unwrap_or_default();

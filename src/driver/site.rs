@@ -85,7 +85,9 @@ impl Site {
         Answer::Response(match (room, request.path.as_str()) {
             (Some(Some(_)), _) => self.room_page(request),
             (Some(None), _) => {
-                return not_found("A room's name has 1 to 64 characters: letters, digits, _ and - (files stand at /).");
+                return not_found(
+                    "Invalid room name: use 1 to 64 letters, digits, _ and -. (Files are served below /.)",
+                );
             }
             (None, "/") => match self.front {
                 Some(page) => embedded(page, HTML, request),
@@ -97,7 +99,7 @@ impl Site {
             (None, "/doctor") => embedded(DOCTOR, HTML, request),
             (None, "/doctor.json") => Response::new(Status::Ok, JSON, Body::Bytes(live(Live::Doctor).into())),
             (None, "/metrics") => Response::new(Status::Ok, METRICS, Body::Bytes(live(Live::Metrics).into())),
-            (None, "/api") => Response::sentence(Status::UpgradeRequired, "Open a websocket here."),
+            (None, "/api") => Response::sentence(Status::UpgradeRequired, "This address is for websockets."),
             // Browsers ask for it unasked, and complain where there is none.
             (None, "/favicon.ico") if !self.has_icon() => embedded(ICON, "image/svg+xml", request),
             (None, path) => self.file(path, request),
@@ -120,7 +122,7 @@ impl Site {
 
     /// A file of the public directory. Nothing outside it is reached, by `..` or by a link, and nothing hidden.
     fn file(&self, path: &str, request: &Request) -> Response {
-        let not_found = || Response::sentence(Status::NotFound, "There is nothing here.");
+        let not_found = || Response::sentence(Status::NotFound, "Not found.");
         let Some(public) = &self.public else { return not_found() };
         let Some(path) = percent_decoded(path) else {
             return Response::sentence(Status::BadRequest, "The path is not percent-encoded UTF-8.");
@@ -152,14 +154,16 @@ fn embedded(text: &'static str, content_type: &'static str, request: &Request) -
 
 fn to_fresh_room() -> Response {
     match fresh_room_name() {
-        Ok(name) => Response::sentence(Status::Found, "A fresh room.").field("Location", format!("/r/{name}")),
+        Ok(name) => {
+            Response::sentence(Status::Found, "Redirecting to a new room.").field("Location", format!("/r/{name}"))
+        }
         Err(error) => failed("/", &io::Error::other(error)),
     }
 }
 
 fn failed(what: &str, error: &io::Error) -> Response {
     log::warn!("{what}: {error}");
-    Response::sentence(Status::InternalServerError, "The server could not read this.")
+    Response::sentence(Status::InternalServerError, "The server could not read the file.")
 }
 
 /// 40 random bits in letters and digits that are not mistaken for each other.

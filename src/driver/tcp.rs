@@ -243,9 +243,9 @@ impl Connections {
         if let Some(status) = refusal {
             log::debug!("{remote}: refused, too many connections");
             let sentence = if status == Status::TooManyRequests {
-                "Too many connections come from this address."
+                "Too many connections from this address; close some and try again."
             } else {
-                "The server has no place left."
+                "The server is full; try again later."
             };
             http.outgoing = Some(Response::sentence(status, sentence).into_outgoing(false, false));
             http.next = Next::Close;
@@ -602,7 +602,7 @@ impl Connection {
                 None => State::Gone,
             },
             State::Open(_) => {
-                log::debug!("{}: took nothing for {} seconds", self.remote, WRITE_TIMEOUT.as_secs());
+                log::debug!("{}: closed: nothing could be sent for {} seconds", self.remote, WRITE_TIMEOUT.as_secs());
                 closed.stalled += 1;
                 self.lose(now, server).0
             }

@@ -76,7 +76,11 @@ impl<G: Game> HostedRoom<G> {
         let Some(error) = self.room.take_send_error() else { return };
         if self.unsent_logged.is_none_or(|logged| now >= logged + UNSENT_LOG_INTERVAL) {
             self.unsent_logged = Some(now);
-            log::warn!("room {}: {} messages of the game were not sent so far: {error}", self.name, self.room.unsent());
+            log::warn!(
+                "room {}: {} messages of the game could not be sent so far, the last because {error}",
+                self.name,
+                self.room.unsent()
+            );
         }
     }
 
@@ -95,13 +99,16 @@ impl<G: Game> Server<G> {
         data: &serde_json::Value,
     ) -> Result<RoomKey, Fault> {
         if self.rooms.len() >= limits::ROOMS {
-            return Err(Fault::new(ErrorCode::RoomFull, "The server has no place for another room."));
+            return Err(Fault::new(
+                ErrorCode::RoomFull,
+                "The server has reached its maximum number of rooms; try again later.",
+            ));
         }
         let mut info = RoomInfo::new(name.as_str(), self.rng.next_u64());
         info.tick = self.config.tick;
         info.data = data.clone();
         let game = catch_unwind(AssertUnwindSafe(|| (self.factory)(&info)))
-            .map_err(|_| Fault::new(ErrorCode::Internal, "The room can't be made: its game failed."))?
+            .map_err(|_| Fault::new(ErrorCode::Internal, "The room can't be created: its game failed."))?
             .map_err(|refusal| Fault::new(ErrorCode::Refused, refusal.to_string()))?;
         let start = self.phase_start(now);
         let mut room = Room::new(&info, game, self.config.max_players);
