@@ -183,7 +183,7 @@ impl Gate {
 }
 
 fn remedy(origin: &Origin) -> String {
-    format!(": to let them, start it with --origin {origin}")
+    format!(": to allow it, start the server with --origin {origin}")
 }
 
 /// Converts a prefix to the form of [`canonical`] addresses.

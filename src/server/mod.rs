@@ -511,8 +511,8 @@ impl<G: Game> Server<G> {
         });
     }
 
-    /// Stops the server: notifies every player, calls [`Game::leave`](crate::game::Game::leave) for each in a last tick
-    /// of its room, and closes every websocket.
+    /// Stops the server: notifies every player, calls [`Game::leave`] for each in a last tick of its room, and closes
+    /// every websocket.
     pub fn handle_shutdown(&mut self, now: Instant) {
         self.turn(now, |server| {
             server.stopping = true;

@@ -263,7 +263,9 @@ fn a_page_whose_name_was_made_to_point_here_is_refused_with_the_remedy() {
         let sentence = refusal(&server, host, &[("Origin", origin)]).expect("refused");
         assert_eq!(
             sentence,
-            format!("Pages of {origin} may not play on this server: to let them, start it with --origin {origin}."),
+            format!(
+                "The origin {origin} is not allowed on this server: to allow it, start the server with --origin {origin}."
+            ),
         );
         let origins = vec![Origin::parse(origin).unwrap()];
         let named = Server::start(Options { origins, ..loopback() });
@@ -709,7 +711,7 @@ mod program {
         }
         assert!(heads > 0 && secrets.len() == 8, "two were let in: {secrets:?}");
         let log = program.stop();
-        assert!(log.contains(" TRACE ") && log.contains("may not play here"), "it says everything: {log}");
+        assert!(log.contains(" TRACE ") && log.contains("is not allowed"), "it says everything: {log}");
         for secret in secrets {
             assert!(!log.contains(&secret), "{secret} in {log}");
         }

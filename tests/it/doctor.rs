@@ -110,7 +110,7 @@ fn a_server_with_keys_wants_a_token_of_the_doctor_too() {
     let soon = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(60);
     let token = |room: &str| signing.sign("doctor", room, soon).unwrap();
     let (printed, status) = doctor(&[&url, "--bearer", &token("elsewhere")]);
-    assert!(found(&printed, "FAIL", "join").0.contains("maximum number of rooms") && status == Some(1), "{printed}");
+    assert!(found(&printed, "FAIL", "join").0.contains("for another room") && status == Some(1), "{printed}");
     let (printed, status) = doctor(&[&url, "--bearer", &token("lobby")]);
     assert_eq!(status, Some(0), "{printed}");
     found(&printed, "ok", "UDP size");
