@@ -1583,6 +1583,10 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
     const failed = (...what) => losePeer(channelError(...what));
     peer.accept(sdp, opened, ({ data }) => handle(data, false), failed);
   };
+  const setOfferTimer = (action, ms) => {
+    clearTimeout2(offerTimer);
+    offerTimer = setTimeout2(action, ms);
+  };
   const losePeer = (error) => {
     if (isClosed()) return;
     peer == null ? void 0 : peer.close();
@@ -1594,7 +1598,7 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
     openedAt = Infinity;
     const wait = failedOffers === 0 ? 0 : Math.min(OFFER_CAP, OFFER_FIRST * 2 ** (failedOffers - 1));
     failedOffers++;
-    if (isSupported) offerTimer = setTimeout2(offerAgain, wait);
+    if (isSupported) setOfferTimer(offerAgain, wait);
     const isDoubtful = untold !== null || error.code === "unreachable";
     if (!untold) untoldSince = now();
     untold != null ? untold : untold = error;
@@ -1620,7 +1624,7 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
     if (obstacle) return losePeer(obstacle);
     peer = offered;
     socket.send(toJson({ a: "exchangeSdp", i: ++offers, d: { to: "server", sdp } }));
-    offerTimer = setTimeout2(() => losePeer(channelError("ice", "timeout")), SIGNALING_TIMEOUT);
+    setOfferTimer(() => losePeer(channelError("ice", "timeout")), SIGNALING_TIMEOUT);
   };
   const handleAnswer = ({ i: number, s: success, d: answer, e: code, m: sentence }) => {
     if (number !== offers || !peer) return;
@@ -1722,8 +1726,7 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
     if (isClosed()) return offered == null ? void 0 : offered.close();
     if (obstacle) {
       offered == null ? void 0 : offered.close();
-      clearTimeout2(offerTimer);
-      offerTimer = setTimeout2(() => losePeer(obstacle), 0);
+      setOfferTimer(() => losePeer(obstacle), 0);
     } else if (offered) usePeer(offered, reply.sdp);
     else if (!peer) offerAgain();
     ping();

@@ -223,6 +223,10 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     const failed = (...what) => losePeer(channelError(...what));
     peer.accept(sdp, opened, ({ data }) => handle(data, false), failed);
   };
+  const setOfferTimer = (action, ms) => {
+    clearTimeout(offerTimer);
+    offerTimer = setTimeout(action, ms);
+  };
   const losePeer = (error) => {
     if (isClosed()) return;
     peer?.close();
@@ -235,7 +239,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     // The first time at once: what was forged or damaged on the way may have spoiled it.
     const wait = failedOffers === 0 ? 0 : Math.min(OFFER_CAP, OFFER_FIRST * 2 ** (failedOffers - 1));
     failedOffers++;
-    if (isSupported) offerTimer = setTimeout(offerAgain, wait);
+    if (isSupported) setOfferTimer(offerAgain, wait);
     // What ended the channel may have ended the session, and the websocket is about to say so.
     const isDoubtful = untold !== null || error.code === "unreachable";
     if (!untold) untoldSince = now();
@@ -263,7 +267,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     if (obstacle) return losePeer(obstacle);
     peer = offered;
     socket.send(toJson({ a: "exchangeSdp", i: ++offers, d: { to: "server", sdp } }));
-    offerTimer = setTimeout(() => losePeer(channelError("ice", "timeout")), SIGNALING_TIMEOUT);
+    setOfferTimer(() => losePeer(channelError("ice", "timeout")), SIGNALING_TIMEOUT);
   };
   const handleAnswer = ({ i: number, s: success, d: answer, e: code, m: sentence }) => {
     if (number !== offers || !peer) return;
@@ -377,8 +381,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     if (obstacle) {
       offered?.close();
       // At first nobody can be listening before the caller of connect() has the room.
-      clearTimeout(offerTimer);
-      offerTimer = setTimeout(() => losePeer(obstacle), 0);
+      setOfferTimer(() => losePeer(obstacle), 0);
     } else if (offered) usePeer(offered, reply.sdp);
     else if (!peer) offerAgain();
     ping();

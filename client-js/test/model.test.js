@@ -47,6 +47,7 @@ async function live(seed) {
     () => (world.reload(), join().abort(), join()),
     () => world.page.wake(),
     () => world.page.wake(),
+    () => open().forEach(({ room }) => room.retryNow()),
     () => world.page.freeze(below(90_000)),
     () => world.page.stopClock(below(10_000)),
     () => (world.page.skew += below(100_000)),
@@ -64,6 +65,7 @@ async function live(seed) {
   };
   const judgeTimes = () => {
     for (const { room, error, startedAt, frozenBefore } of world.page.connects) {
+      if (room && (room.retryAt !== null) !== (room.status === "dropped")) world.fault(`${room.status} until ${room.retryAt}`);
       const awake = world.time - startedAt - (world.page.frozenFor - frozenBefore);
       if (!room && !error && awake > SETTLED) world.fault("a connect that does not settle");
     }

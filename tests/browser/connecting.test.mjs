@@ -178,6 +178,27 @@ describe("connecting", () => {
     }
   });
 
+  test("is over with its reason alone for a player who is put out", async () => {
+    const { page, room } = await blank();
+    await page.evaluate(() => {
+      globalThis.WebSocket = class extends WebSocket {
+        constructor(url) {
+          super(url);
+          globalThis.socket = this;
+        }
+      };
+    });
+    await connect(page, room);
+    await overWebRtc(page);
+    await page.evaluate(() => {
+      said.length = 0;
+      socket.send(Uint8Array.of(0xff));
+    });
+    await until("the end", () => said(page), (all) => all.some(([type]) => type === "close"));
+    await sleep(500);
+    assert.deepEqual(await said(page), [["status", "closed"], ["close", 4005]]);
+  });
+
   test("of a page that slept while its net was away is back when the net is", async () => {
     const relay = await startTcpRelay();
     relay.target = Number(new URL(server.url).port);
@@ -250,8 +271,7 @@ describe("connecting", () => {
       assert.deepEqual((await said(fixed)).at(-1), ["close", 4100]);
     });
 
-    // The server has to compare the `sub` of a `bearer` in `reconnect` with the session's: remove `todo` where it does.
-    test("of another player after a reload is another player", { todo: "the server does not compare tokens yet" }, async () => {
+    test("of another player after a reload is another player", async () => {
       locked = await startServer(args());
       const { page, room } = await blank(locked.url);
       const ada = await connect(page, room, { bearer: token("ada", 60) });

@@ -247,3 +247,26 @@ fn below_a_path_of_a_proxy_everything_works() {
     let told = page.text_with("joinR");
     assert!(told.contains("bad_room") && told.contains("proxy_pass with a slash"), "{told}");
 }
+
+#[test]
+fn the_block_in_the_documentation_passes_everything_on() {
+    let server = Server::start(loopback());
+    let block = include_str!("../../docs/src/snippets/nginx.conf");
+    let directives = block.replace("127.0.0.1:8080", &server.address.to_string());
+    assert_ne!(directives, block, "it names the server's address");
+    let Some(nginx) = Nginx::start("documented", &directives) else { return };
+    let mut page = nginx.websocket("/r/lobby");
+    assert_eq!(page.head().status, 101);
+    page.send_frame(0x81, br#"{"a":"join","d":{"name":"Ada"}}"#);
+    assert!(page.text_with("joinR").contains("\"s\":true"));
+    let report: Value = serde_json::from_str(&nginx.get("/doctor.json", "").body).unwrap();
+    for (field, expected) in [
+        ("host", nginx.address.to_string()),
+        ("forwardedProto", "http".to_owned()),
+        ("forwardedFor", "127.0.0.1".into()),
+    ] {
+        assert_eq!(report["seen"][field], expected, "{report}");
+    }
+    let (printed, status) = doctor(&[&nginx.url()]);
+    assert_eq!(status, Some(0), "{printed}");
+}

@@ -34,7 +34,7 @@ fn kind(number: u64) -> Kind {
     Kind::ALL.into_iter().find(|&kind| kind as u64 == number).unwrap()
 }
 
-/// A msgpack value as the vectors write it: JSON, `{"$bin": hex}` for binary, and `{"$float": text}` for what JSON has not.
+/// A msgpack value as the vectors write it: JSON, `{"$bin": hex}` for binary, `{"$float": text}` for no JSON number.
 fn to_json(bytes: &[u8]) -> Value {
     fn float(value: f64) -> Value {
         if value.is_finite() { value.into() } else { serde_json::json!({ "$float": value.to_string() }) }
