@@ -167,8 +167,8 @@ impl Welcome {
     /// Encodes `value` as a welcome message.
     ///
     /// # Errors
-    /// A refusal, if `value` cannot be represented as JSON, for example a map with keys other than strings. The reason is
-    /// logged.
+    /// A refusal, if `value` cannot be represented as JSON, for example a map with keys other than strings. The reason
+    /// is logged.
     pub fn new(value: &impl Serialize) -> Result<Welcome, Refusal> {
         let not_json = |error| {
             log::error!("the welcome message can't be encoded as JSON: {error}");

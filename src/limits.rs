@@ -254,9 +254,9 @@ pub const CONNECTIONS: usize = 8_192;
 pub const CONNECTIONS_PER_ADDRESS: usize = 512;
 /// Websocket connections that have not joined, and plain HTTP connections, from one address.
 pub const UNJOINED_PER_ADDRESS: usize = 64;
-/// How long an HTTP connection may wait for its next request, unless set with `--keep-alive`. It is longer than the 60 s
-/// of most load balancers, so that the balancer is the side that closes. When places are scarce, waiting connections are
-/// closed earlier.
+/// How long an HTTP connection may wait for its next request, unless set with `--keep-alive`. It is longer than the 60
+/// s of most load balancers, so that the balancer is the side that closes. When places are scarce, waiting connections
+/// are closed earlier.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// The range of `--keep-alive`.
 pub const KEEP_ALIVE_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3_600);

@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use clap::Args;
 use ipnet::IpNet;
 
-use super::complain;
 use crate::auth::Keys;
 use crate::driver::{Options, Origin};
 
@@ -61,7 +60,6 @@ impl Access {
             Some((set, audience)) => Some(Keys::parse(&set, audience).map_err(|error| error.to_string())?),
             None => None,
         };
-        keys.iter().flat_map(Keys::ignored).for_each(complain);
         Ok(Options { keys, origins: self.origin, trusted_proxies: self.trusted_proxy, ..options })
     }
 }

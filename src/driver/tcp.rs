@@ -654,8 +654,8 @@ impl Connection {
         }
     }
 
-    /// Refuses a request before its path or its page matter: a page that waits for a websocket learns why in the words of
-    /// signaling, because browsers show it nothing else.
+    /// Refuses a request before its path or its page matter: a page that waits for a websocket gets a signaling message
+    /// with the reason, because browsers show it nothing else.
     fn reject(
         &mut self,
         http: &mut Http,
