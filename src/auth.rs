@@ -1,14 +1,14 @@
-//! Who may join: bearer tokens (JWT, RFC 7519), signed by whoever knows the players.
+//! Authentication of players with bearer tokens (JWT, RFC 7519), signed by the service that manages the players.
 //!
-//! The server is given keys, a JWK set (RFC 7517) whose keys are all of one algorithm: HS256 (`"kty": "oct"`), whose
-//! keys sign as well, or EdDSA (`"kty": "OKP", "crv": "Ed25519"`), of which it needs the public halves alone. A token
-//! names its key by `kid`, so that a new key can stand beside the old one until the last token of that has expired. A
-//! key that has another purpose by its `kty`, `crv`, `alg`, `use` or `key_ops` is ignored ([`Keys::ignored`]).
+//! The server is configured with a JWK set (RFC 7517) whose keys all have the same algorithm: HS256 (`"kty": "oct"`),
+//! whose keys also sign, or EdDSA (`"kty": "OKP", "crv": "Ed25519"`), of which it needs only the public keys. A token
+//! names its key by `kid`, so that a new key can be added before the last token of the old one has expired. Keys for
+//! another purpose according to their `kty`, `crv`, `alg`, `use` or `key_ops` are ignored ([`Keys::ignored`]).
 //!
-//! A token has `exp`, `aud` (that of the server), `sub` (the player, as the game gets to know them and others see them,
-//! in at most [`limits::SUBJECT_BYTES`]) and `room`: the name of the room that it is good for, or `*`. `nbf` is heeded
-//! where it is there. Clocks may differ by [`LEEWAY`]. A token with a `crit` header is refused (RFC 7515 §4.1.11): this
-//! server knows no extension.
+//! A token requires the claims `exp`, `aud` (the audience of the server), `sub` (the player's identity, visible to the
+//! game and to other players, at most [`limits::SUBJECT_BYTES`]) and `room`: the name of a room, or `*` for all rooms.
+//! `nbf` is checked if present. Clocks may differ by [`LEEWAY`]. A token with a `crit` header is rejected (RFC 7515
+//! §4.1.11), because no extensions are supported.
 
 use std::fmt;
 use std::time::Duration;
@@ -27,13 +27,13 @@ use crate::limits;
 use crate::wire::codes::ErrorCode;
 use crate::wire::signaling::{Fault, RoomName};
 
-/// By how much the clock of whoever signs tokens may differ from that of the server.
+/// The accepted difference between the clocks of the signing service and the server.
 pub const LEEWAY: Duration = Duration::from_secs(30);
 
-/// Bytes of an HS256 key: fewer can be guessed (RFC 7518 §3.2).
+/// The minimum bytes of an HS256 key; shorter keys can be guessed (RFC 7518 §3.2).
 const HMAC_KEY_BYTES: usize = 32;
 
-/// The keys of a server.
+/// The keys of a server, which verify tokens.
 #[derive(Clone)]
 pub struct Keys {
     keys: Vec<(Option<String>, DecodingKey)>,
@@ -49,7 +49,7 @@ impl fmt::Debug for Keys {
     }
 }
 
-/// Why keys can't be used: a sentence.
+/// Why keys can't be used, as a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeysError(String);
 
@@ -86,7 +86,7 @@ impl TryFrom<Map<String, Value>> for Claims {
     }
 }
 
-/// A key of a JWK set (RFC 7517 §4), as far as it matters here.
+/// A key of a JWK set (RFC 7517 §4), as far as it is used.
 #[derive(Deserialize)]
 struct Jwk {
     kty: String,
@@ -102,11 +102,11 @@ struct Jwk {
 }
 
 impl Jwk {
-    /// Its algorithm, or why it isn't for the tokens of this server.
+    /// Returns the algorithm, or why the key is not for tokens of this server.
     fn algorithm(&self) -> Result<Algorithm, String> {
         let (algorithm, names) = match (self.kty.as_str(), self.crv.as_deref()) {
             ("oct", _) => (Algorithm::HS256, &["HS256"][..]),
-            // RFC 8037 §3.1 and RFC 9864 §2.2 have two names for the same.
+            // RFC 8037 §3.1 and RFC 9864 §2.2 give the same algorithm two names.
             ("OKP", Some("Ed25519")) => (Algorithm::EdDSA, &["EdDSA", "Ed25519"][..]),
             (_, crv) => return Err(format!("its crv is {}, not Ed25519", crv.unwrap_or("missing"))),
         };
@@ -123,7 +123,7 @@ impl Jwk {
         Ok(algorithm)
     }
 
-    /// The secret, or the public half.
+    /// Returns the secret, or the public key.
     fn verifying_bytes(&self, algorithm: Algorithm) -> Result<Vec<u8>, String> {
         let name = if algorithm == Algorithm::HS256 { "k" } else { "x" };
         let text = if algorithm == Algorithm::HS256 { &self.k } else { &self.x };
@@ -139,7 +139,7 @@ impl Jwk {
     }
 }
 
-/// A JWK set whose keys can be told apart, and are all of one algorithm.
+/// A JWK set whose keys have distinct IDs and the same algorithm.
 struct KeySet {
     algorithm: Algorithm,
     keys: Vec<(Jwk, Vec<u8>)>,
@@ -155,7 +155,7 @@ impl KeySet {
         // RFC 8259 §8.1 lets parsers ignore a byte order mark.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let set: Set = serde_json::from_str(text).map_err(|why| {
-            // Its words might hold a key.
+            // The parser's message might contain a key.
             KeysError(format!("This is no JWK set (RFC 7517 §5): line {}, column {}.", why.line(), why.column()))
         })?;
         let mut keys: Vec<(Jwk, Vec<u8>)> = Vec::new();
@@ -180,11 +180,13 @@ impl KeySet {
                 }
             };
             if *algorithm.get_or_insert(of_key) != of_key {
-                return Err(KeysError("The keys are of several algorithms; one only is safe.".to_owned()));
+                return Err(KeysError(
+                    "The keys have different algorithms; use keys of one algorithm only.".to_owned(),
+                ));
             }
             let bytes = jwk.verifying_bytes(of_key).map_err(|what| error(&what))?;
             if keys.iter().any(|(other, _)| other.kid == jwk.kid) {
-                return Err(KeysError(format!("Two keys are {name}.")));
+                return Err(KeysError(format!("Two keys are called {name}.")));
             }
             keys.push((jwk, bytes));
         }
@@ -196,11 +198,11 @@ impl KeySet {
 }
 
 impl Keys {
-    /// Reads a JWK set; tokens are to be for `audience`.
+    /// Parses a JWK set. Tokens must be for `audience`.
     ///
     /// # Errors
-    /// Where it isn't one, has no key for tokens, keys of several algorithms, one that is short or no key, or two that
-    /// can't be told apart.
+    /// The text is no JWK set, contains no key for tokens, keys with different algorithms, a key that is too short or
+    /// invalid, or two keys with the same ID.
     pub fn parse(jwk_set: &str, audience: &str) -> Result<Keys, KeysError> {
         let KeySet { algorithm, keys, ignored } = KeySet::parse(jwk_set)?;
         let decoding = |(jwk, bytes): (Jwk, Vec<u8>)| match algorithm {
@@ -209,22 +211,21 @@ impl Keys {
         };
         let keys = keys.into_iter().map(decoding).collect();
         let mut validation = Validation::new(algorithm);
-        // Checked here, by the time that the server is told.
+        // Checked in `verify`, with the time passed by the server.
         validation.validate_exp = false;
         validation.required_spec_claims = std::iter::once("aud".to_owned()).collect();
         validation.set_audience(&[audience]);
         Ok(Keys { keys, validation, ignored })
     }
 
-    /// A sentence about each key of the set that is not used, because it has another purpose or a type that this server
-    /// doesn't support (RFC 7517 §5).
+    /// Returns a sentence for each key that is not used because of its purpose or an unsupported type (RFC 7517 §5).
     pub fn ignored(&self) -> impl Iterator<Item = &str> {
         self.ignored.iter().map(String::as_str)
     }
 
-    /// Who bears this token, if it is good for `room` at `unix_time`.
+    /// Verifies a token for `room` at `unix_time` and returns the player's identity.
     pub(crate) fn verify(&self, bearer: Option<&str>, room: &str, unix_time: Duration) -> Result<Identity, Fault> {
-        let bearer = bearer.ok_or_else(|| unauthorized("This server lets nobody in without a bearer token."))?;
+        let bearer = bearer.ok_or_else(|| unauthorized("This server requires a bearer token."))?;
         let Claims { exp, nbf, sub, room: good_for, others } = self.claims(bearer)?;
         let (now, leeway) = (unix_time.as_secs_f64(), LEEWAY.as_secs_f64());
         if exp + leeway <= now {
@@ -248,9 +249,9 @@ impl Keys {
     /// What a token says that one of these keys has signed for this audience.
     fn claims(&self, bearer: &str) -> Result<Claims, Fault> {
         let header =
-            jsonwebtoken::decode_header(bearer).map_err(|_| unauthorized("The bearer token can't be read."))?;
+            jsonwebtoken::decode_header(bearer).map_err(|_| unauthorized("The bearer token can't be decoded."))?;
         if header.crit.is_some() {
-            return Err(unauthorized("The bearer token has a crit header: this server knows no extension."));
+            return Err(unauthorized("The bearer token has a crit header, but no extensions are supported."));
         }
         let key = match &header.kid {
             Some(_) => self.keys.iter().find(|(id, _)| *id == header.kid),
@@ -267,8 +268,8 @@ fn unauthorized(sentence: &str) -> Fault {
     Fault::new(ErrorCode::Unauthorized, sentence)
 }
 
-/// A key that signs tokens, for development and tests: HS256, or EdDSA where the JWK has its private half `d`
-/// (RFC 8037 §2).
+/// A key that signs tokens, for development and tests: HS256, or EdDSA if the JWK contains the private key `d` (RFC
+/// 8037 §2).
 pub struct SigningKey {
     header: Header,
     key: EncodingKey,
@@ -276,10 +277,11 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// The key named `id` of a JWK set, or its only one; its tokens are for `audience`.
+    /// Returns the key `id` of a JWK set, or its only key. Its tokens are for `audience`.
     ///
     /// # Errors
-    /// Where [`Keys::parse`] has one, there is no such key, it is not clear which, or the key can't sign.
+    /// As for [`Keys::parse`]; or there is no such key, the set has several keys and no `id` is given, or the key can't
+    /// sign.
     pub fn parse(jwk_set: &str, audience: &str, id: Option<&str>) -> Result<SigningKey, KeysError> {
         let error = |sentence: &str| KeysError(sentence.to_owned());
         let KeySet { algorithm, mut keys, .. } = KeySet::parse(jwk_set)?;
@@ -302,10 +304,10 @@ impl SigningKey {
         Ok(SigningKey { header, key, audience: audience.to_owned() })
     }
 
-    /// A token of `subject` for `room` (a name, or `*`) that is good until `expires`, a time since 1970.
+    /// Signs a token of `subject` for `room` (a name, or `*`) that expires at `expires`, a time since 1970.
     ///
     /// # Errors
-    /// Where no server would take the subject or the room.
+    /// The subject or the room is invalid.
     pub fn sign(&self, subject: &str, room: &str, expires: Duration) -> Result<String, KeysError> {
         check_subject(subject).map_err(KeysError)?;
         if room != "*" && RoomName::parse(room).is_none() {
@@ -316,7 +318,7 @@ impl SigningKey {
     }
 }
 
-/// A JWK set of one HS256 key.
+/// Returns a JWK set with one HS256 key.
 #[must_use]
 pub fn new_key_set(id: &str, secret: &[u8; HMAC_KEY_BYTES]) -> String {
     json!({ "keys": [{ "kty": "oct", "alg": "HS256", "kid": id, "k": BASE64_URL_SAFE_NO_PAD.encode(secret) }] })
@@ -331,7 +333,7 @@ fn check_subject(subject: &str) -> Result<(), String> {
     Err(format!("The sub of a token has 1 to {most} bytes without control characters."))
 }
 
-/// Takes a claim out, if it is there; it has to be a number or a text, as `kind` says.
+/// Removes and returns a claim, if it is present; `kind` is its required type.
 fn take<T: DeserializeOwned>(claims: &mut Map<String, Value>, name: &str, kind: &str) -> Result<Option<T>, String> {
     let Some(value) = claims.remove(name) else { return Ok(None) };
     serde_json::from_value(value).map(Some).map_err(|_| format!("The {name} of the bearer token is no {kind}."))
@@ -345,7 +347,7 @@ fn sentence(error: &Error) -> String {
         ErrorKind::MissingRequiredClaim(_) => "The bearer token has no aud, or one that is no text.",
         // It is of no place in the text, so it is of the claims.
         ErrorKind::Json(why) if why.line() == 0 => return why.to_string(),
-        _ => "The bearer token can't be read.",
+        _ => "The bearer token can't be decoded.",
     };
     sentence.to_owned()
 }

@@ -125,7 +125,7 @@ impl Premises {
             Finding::warn("socket buffers", format!("{says}."), capitalised(remedy))
         }));
         if self.shortages.is_empty() {
-            findings.push(Finding::ok("socket buffers", "The OS granted what the server asked for."));
+            findings.push(Finding::ok("socket buffers", "The OS granted the requested sizes."));
         }
         findings
     }
@@ -133,14 +133,18 @@ impl Premises {
     fn advertised(&self, advertised: &[SocketAddr], is_container: bool) -> Finding {
         const CHECK: &str = "advertised";
         let port = self.udp.first().map_or(0, SocketAddr::port);
-        let says = format!("Players are told to reach UDP {}.", listed(advertised));
+        let says = format!("Players are sent these UDP addresses: {}.", listed(advertised));
         if advertised.is_empty() {
             let remedy = "Name one with --public-addr IP, or connect this machine to a network.";
-            Finding::fail(CHECK, "There is no address that players could be told.", remedy)
+            Finding::fail(CHECK, "There is no UDP address to send to players.", remedy)
         } else if self.is_told_an_address {
             Finding::ok(CHECK, says)
         } else if advertised.iter().all(|address| address.ip().is_loopback()) {
-            Finding::warn(CHECK, says, "Only this machine reaches these: for others listen on 0.0.0.0.")
+            Finding::warn(
+                CHECK,
+                says,
+                "They are reachable from this machine only: use --listen 0.0.0.0:8080 for other devices.",
+            )
         } else if !advertised.iter().all(|address| bind::is_private(address.ip())) {
             Finding::ok(CHECK, says)
         } else if is_container {
@@ -197,11 +201,11 @@ fn open_files() -> Finding {
         return Finding::warn(CHECK, "The limit of open files can't be read.", "");
     };
     let limit = soft.max(hard.min(FILES_WANTED));
-    let says = format!("{limit} files may be open; a full server opens {FILES_WANTED}.");
+    let says = format!("The limit of open files is {limit}; a full server needs {FILES_WANTED}.");
     if limit >= FILES_WANTED {
         Finding::ok(CHECK, says)
     } else {
-        let remedy = format!("Each connection is one: raise the limit (ulimit -n {FILES_WANTED}).");
+        let remedy = format!("Each connection needs one: raise the limit (ulimit -n {FILES_WANTED}).");
         let finding = Finding::warn(CHECK, says, remedy);
         Finding { verdict: if limit < FILES_ADVISED { Verdict::Fail } else { Verdict::Warn }, ..finding }
     }

@@ -91,7 +91,7 @@ impl Origin {
             || host.rsplit('.').next().is_some_and(|last| last == "localhost")
     }
 
-    /// Whether this is where the page of a server stands whose requests are for `authority`.
+    /// Returns whether this is the origin of a server that is addressed as `authority`.
     fn is_of(&self, authority: &str, scheme: Option<&str>) -> bool {
         let Some((own, _)) = self.0.split_once("://") else { return false };
         let is_scheme = match scheme {
@@ -110,36 +110,36 @@ impl fmt::Display for Origin {
     }
 }
 
-/// What a server knows of pages and proxies.
+/// The rules for pages and proxies.
 #[derive(Debug, Default)]
 pub(super) struct Gate {
-    /// Whose pages may play; none where those of the server itself may.
+    /// The allowed origins; empty to allow only the server's own.
     origins: Vec<Origin>,
     proxies: Vec<IpNet>,
-    /// Whether it has an address that anybody reaches.
+    /// Whether the server has a public address.
     is_public: bool,
     refused: u64,
 }
 
 impl Gate {
-    /// `public` are the addresses that the server is told to be reached at.
+    /// `public` are the configured public addresses.
     pub(super) fn new(origins: Vec<Origin>, proxies: Vec<IpNet>, public: &[SocketAddr]) -> Gate {
         let is_public = public.iter().any(|address| !is_private(address.ip()));
         let proxies = proxies.into_iter().map(canonical_prefix).collect();
         Gate { origins, proxies, is_public, refused: 0 }
     }
 
-    /// Websockets that were refused because of their page.
+    /// Returns the number of websockets refused because of their origin.
     pub(super) fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Whether it is the address of a proxy, which brings many people.
+    /// Returns whether this is the address of a trusted proxy, which serves many players.
     pub(super) fn is_proxy(&self, ip: IpAddr) -> bool {
         self.proxies.iter().any(|proxies| proxies.contains(&ip))
     }
 
-    /// The address of the player for a websocket that a connection from `remote` to `local` asks for, or why the page
+    /// Returns the player's address for a websocket requested by a connection from `remote` to `local`, or why the page
     /// is refused.
     pub(super) fn check(
         &mut self,
@@ -256,8 +256,8 @@ impl Gate {
         Some(list.split(',').next()?.trim().to_ascii_lowercase())
     }
 
-    /// The address that stands furthest to the right in `X-Forwarded-For` and is no proxy's: each proxy appends whom it
-    /// speaks for, and what stands before may be made up. Who is on the machine of a proxy counts as that proxy.
+    /// Returns the rightmost address in `X-Forwarded-For` that is not a proxy's: each proxy appends the address it
+    /// received from, and anything before may be forged. A client on the machine of a proxy counts as that proxy.
     fn player(&self, remote: SocketAddr, forwarded_for: Option<&str>) -> SocketAddr {
         let mut player = remote;
         for entry in forwarded_for.into_iter().flat_map(|list| list.rsplit(',')) {
@@ -317,7 +317,7 @@ fn canonical_prefix(prefix: IpNet) -> IpNet {
     }
 }
 
-/// An address with or without a port, which is 0 then.
+/// Parses an address with an optional port, which defaults to 0.
 fn address(text: &str) -> Option<SocketAddr> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let without_port = bare.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0));

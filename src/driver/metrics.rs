@@ -112,38 +112,38 @@ pub(super) fn text<G: Game>(
 ) -> String {
     let mut text = Text(String::with_capacity(8 * 1024));
     let gauges = server.gauges();
-    text.gauge("connections", "Websockets.", gauges.connections);
-    text.gauge("players", "Players.", gauges.players);
+    text.gauge("connections", "Open websockets.", gauges.connections);
+    text.gauge("players", "Players in rooms.", gauges.players);
     let transports = server.transports(now);
     text.gauges(
         "transports",
-        "Players by what carries states to them.",
+        "Players by the transport that carries their states.",
         &[("webrtc", transports.webrtc), ("websocket", transports.websocket), ("away", transports.away)],
     );
-    text.gauge("rooms", "Rooms.", gauges.rooms);
+    text.gauge("rooms", "Open rooms.", gauges.rooms);
     text.gauge("peers", "Data channels, open or opening.", gauges.peers);
-    text.gauge("queued_bytes", "Bytes that wait for websockets to take them.", gauges.queued_bytes);
+    text.gauge("queued_bytes", "Bytes queued for websockets.", gauges.queued_bytes);
 
     let links: Vec<Link> = server.links().collect();
     let seconds = |micros: u32| f64::from(micros) / 1e6;
     let share = |permille: u16| f64::from(permille) / 1e3;
-    text.quantiles("rtt_seconds", "Round trip to the players.", &links, |link| seconds(link.rtt_us));
-    text.quantiles("jitter_seconds", "Its variation.", &links, |link| seconds(link.jitter_us));
-    let (down, up) = ("Share of datagrams lost to the players.", "Share of datagrams lost from the players.");
+    text.quantiles("rtt_seconds", "Round-trip time to the players.", &links, |link| seconds(link.rtt_us));
+    text.quantiles("jitter_seconds", "Variation of the round trip.", &links, |link| seconds(link.jitter_us));
+    let (down, up) = ("Fraction of datagrams lost to the players.", "Fraction of datagrams lost from the players.");
     text.quantiles("loss_down_ratio", down, &links, |link| share(link.loss_down_permille));
     text.quantiles("loss_up_ratio", up, &links, |link| share(link.loss_up_permille));
 
     let counters = server.counters();
-    text.counter("ticks_missed_total", "Ticks that rooms missed because the server was late.", counters.missed_ticks);
-    text.counter("rooms_failed_total", "Rooms that closed because their game failed.", counters.failed_rooms);
-    text.counter("hooks_failed_total", "Calls of the program's hooks that failed.", counters.failed_hooks);
-    text.counter("externals_lost_total", "Messages from outside for no room.", counters.lost_externals);
+    text.counter("ticks_missed_total", "Ticks skipped because the server was late.", counters.missed_ticks);
+    text.counter("rooms_failed_total", "Rooms closed because their game panicked.", counters.failed_rooms);
+    text.counter("hooks_failed_total", "Calls of hooks that panicked or broke a limit.", counters.failed_hooks);
+    text.counter("externals_lost_total", "External messages to rooms that do not exist.", counters.lost_externals);
     text.counter("requests_refused_total", "Signaling requests that were refused.", counters.refused_requests);
-    text.counter("relays_dropped_total", "Messages between players that a slow socket left.", counters.dropped_relays);
+    text.counter("relays_dropped_total", "Messages between players dropped at a slow socket.", counters.dropped_relays);
     let refused = counters.refused_joins;
     text.counters(
         "joins_refused_total",
-        "Players who were not let in.",
+        "Refused joins.",
         &[
             ("pace", refused.pace),
             ("token", refused.token),
@@ -167,7 +167,7 @@ pub(super) fn text<G: Game>(
     let closed = tcp.closed;
     text.counters(
         "websockets_closed_total",
-        "Websockets closed for what they sent, did not take, or did not ask for.",
+        "Websockets closed for invalid data, slow reading or not joining.",
         &[
             ("too_large", closed.too_large),
             ("not_utf8", closed.not_utf8),
@@ -182,16 +182,24 @@ pub(super) fn text<G: Game>(
     let put_out = counters.put_out;
     text.counters(
         "players_put_out_total",
-        "Players who were put out.",
+        "Players removed.",
         &[("kicked", put_out.kicked), ("flood", put_out.flood), ("bad_frame", put_out.bad_frame)],
     );
-    let anew = "Players who came back and had missed more than is kept.";
+    let anew = "Sessions not resumed because the player had missed more than is kept.";
     text.counter("sessions_begun_anew_total", anew, counters.missed_too_much);
-    text.counter("messages_unsent_total", "Messages that games could not send.", counters.unsent_messages);
-    text.counter("inputs_overflowed_total", "Inputs faster than a room takes them.", counters.overflowed_inputs);
+    text.counter(
+        "messages_unsent_total",
+        "Messages of games that could not be encoded or sent.",
+        counters.unsent_messages,
+    );
+    text.counter(
+        "inputs_overflowed_total",
+        "Inputs dropped because they arrived too fast.",
+        counters.overflowed_inputs,
+    );
     text.counters(
         "frames_dropped_total",
-        "Frames that did not go on.",
+        "Frames dropped.",
         &[
             ("late", counters.dropped_frames),
             ("congested", counters.held_back),
@@ -202,7 +210,7 @@ pub(super) fn text<G: Game>(
     let (peers, unroutable) = (counters.peers, counters.unroutable);
     text.counters(
         "packets_dropped_total",
-        "Packets of data channels that were dropped.",
+        "Packets of data channels dropped.",
         &[
             ("malformed", peers.malformed),
             ("duplicate", peers.duplicate),
@@ -215,13 +223,13 @@ pub(super) fn text<G: Game>(
     );
     text.counters(
         "datagrams_unroutable_total",
-        "Datagrams that no peer took.",
+        "Datagrams that no peer accepted.",
         &[("unknown", unroutable.unknown), ("stun", unroutable.stun), ("dtls", unroutable.dtls)],
     );
     let datagrams = udp.counters();
     text.counters(
         "datagrams_total",
-        "Datagrams by what became of them.",
+        "Datagrams by outcome.",
         &[
             ("received", datagrams.received),
             ("overflowed", datagrams.overflowed),
@@ -233,9 +241,9 @@ pub(super) fn text<G: Game>(
     );
 
     if let Some(recordings) = recordings.map(Recordings::figures) {
-        text.gauge("recordings", "Rooms that are being recorded.", recordings.running);
+        text.gauge("recordings", "Rooms being recorded.", recordings.running);
         text.counter("recorded_bytes_total", "Bytes of recordings written.", recordings.written_bytes);
-        let early = "Recordings that ended before their rooms.";
+        let early = "Recordings that ended before their rooms did.";
         text.counter("recordings_ended_early_total", early, recordings.ended_early);
     }
 

@@ -1,10 +1,10 @@
-//! The driver: one thread, one event loop, sockets, clock and files around the sans-IO [`Server`]. Recordings, where
-//! there are any, are written by a thread of their own.
+//! The driver: one thread with one event loop that provides sockets, clock and files to the sans-IO [`Server`].
+//! Recordings are written by another thread.
 //!
-//! Each turn of the loop: sleep until the soonest deadline, read the clock once, take in datagrams, run timeouts and
-//! ticks, send datagrams; then as much of the TCP work as one turn may do ([`limits::TURN_WORK`]), so that nobody's
-//! requests hold up a tick for longer than that. Readiness is edge-triggered, so a socket that was not drained is
-//! remembered and the next sleep is none.
+//! Each turn of the loop sleeps until the next deadline, reads the clock once, receives datagrams, runs timeouts and
+//! ticks, and sends datagrams. Then it does a limited amount of TCP work ([`limits::TURN_WORK`]), so that requests
+//! cannot delay a tick for longer. Readiness is edge-triggered: if a socket was not drained, the next sleep returns at
+//! once.
 
 #![expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
 
@@ -58,23 +58,22 @@ use crate::log_limit::Throttle;
 use crate::server::{Config, ExternalError, RoomStatus, Server};
 use crate::wire::signaling::RoomName;
 
-/// Datagrams taken from one socket in one turn of the loop.
+/// Datagrams received from one socket per turn of the loop.
 const TURN_DATAGRAMS: usize = 512;
-/// Least time between two turns of the loop, unless something is due: what arrives meanwhile waits for a tick anyway,
-/// and a wake for each datagram alone would cost more than the datagram.
+/// The minimum time between two turns of the loop, unless something is due: received data waits for a tick anyway, and
+/// waking for every single datagram would cost more than handling it.
 const TURN_INTERVAL: Duration = Duration::from_millis(1);
 /// Events taken from the OS at once.
 const EVENTS: usize = 1024;
-/// How often at most events are taken again before timers run, where the process had been stopped.
+/// The maximum number of rounds that receive events before timeouts run, after the process was suspended.
 const LATE_ROUNDS: usize = 16;
-/// Datagrams taken from one socket in each of these rounds: 64 Ki in all, more than a socket's buffer holds, so that
-/// only what arrives in the mean time is left behind.
+/// Datagrams received from one socket in each of these rounds: 64 Ki in all, more than a socket's buffer holds.
 const LATE_ROUND_DATAGRAMS: usize = 64 * 1024 / LATE_ROUNDS;
-/// Least time between two looks at which addresses this machine has.
+/// The interval at which this machine's addresses are checked.
 const INTERFACES_INTERVAL: Duration = Duration::from_secs(1);
-/// Time between two looks at the clock of the world, which may be set at any time.
+/// The interval at which the wall clock is read; it may be set at any time.
 const WORLD_CLOCK_INTERVAL: Duration = Duration::from_secs(1);
-/// When to accept again where the OS refused to: it has no file descriptor left, say.
+/// The wait before accepting again after the OS refused, for example because no file descriptor was left.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Limits the log lines about that, and those about ticks that were skipped.
 const ACCEPT_LOG: Throttle = Throttle::new(1, Duration::from_secs(10));
@@ -86,52 +85,52 @@ const LISTENERS: usize = 2;
 const DATAGRAMS: usize = 4;
 const CONNECTIONS: usize = 8;
 
-/// Where and what to serve.
+/// The options of a server.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The TCP address. A wildcard address stands for that of both families; port 0 picks one.
+    /// The TCP address. A wildcard address listens on both IPv4 and IPv6; port 0 picks a free port.
     pub listen: SocketAddr,
-    /// The UDP address where it is not the TCP one.
+    /// The UDP address, if it differs from the TCP address.
     pub udp: Option<SocketAddr>,
-    /// What players are told to reach instead of local addresses; port 0 stands for the UDP port.
+    /// Addresses at which players reach the server, instead of the local ones. Port 0 stands for the UDP port.
     pub public_addresses: Vec<SocketAddr>,
-    /// A directory of files to serve; its `index.html` is the page of every room.
+    /// A directory of static files; its `index.html` is the page of every room.
     pub public: Option<PathBuf>,
-    /// The page of every room where there is no such directory.
+    /// The page of every room without such a directory.
     pub page: Cow<'static, str>,
-    /// Length of a tick, within [`limits::TICK_MS_RANGE`] milliseconds.
+    /// The length of a tick, within [`limits::TICK_MS_RANGE`] milliseconds.
     pub tick: Duration,
-    /// Players per room: 1 to [`limits::PLAYERS_PER_ROOM_MAX`].
+    /// The maximum number of players per room, 1 to [`limits::PLAYERS_PER_ROOM_MAX`].
     pub max_players: usize,
-    /// Where rooms are recorded, if they are.
+    /// Where to record rooms; `None` disables recording.
     pub record: Option<Record>,
-    /// Only who bears a token signed with one of these may join; without keys, everybody.
+    /// Joining requires a token signed with one of these keys. Without keys anyone may join.
     pub keys: Option<Keys>,
     /// Whose pages may open websockets and read responses: none for those of the server itself. If a connection comes
     /// from a private address to a private address and `public_addresses` has no public one, the server's own pages are
     /// those under an IP address or `localhost`: another host name may be the result of DNS rebinding, and `/rooms`,
     /// `/metrics` and `/doctor.json` are kept from browsers under it. Programs that are not browsers always may.
     pub origins: Vec<Origin>,
-    /// The reverse proxies whose `X-Forwarded-For`, `X-Forwarded-Host` and `X-Forwarded-Proto` are believed.
+    /// Reverse proxies whose `X-Forwarded-For`, `X-Forwarded-Host` and `X-Forwarded-Proto` headers are trusted.
     pub trusted_proxies: Vec<IpNet>,
     /// How long an HTTP connection may wait for its next request, within [`limits::KEEP_ALIVE_RANGE`]. Where places
     /// are scarce it is closed before.
     pub keep_alive: Duration,
 }
 
-/// Where rooms are recorded, each in a file of its own that [`crate::journal`] reads.
+/// Where to record rooms, each into a file of its own; see [`crate::journal`].
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// The directory, made where it is missing. No other server may record there at the same time.
+    /// The directory, created if it does not exist. No other server may record into it at the same time.
     pub directory: PathBuf,
-    /// Bytes of all recordings in it, those of earlier runs included: past it the oldest are deleted, and where all are
-    /// still running, the largest end.
+    /// The maximum bytes of all recordings in it, including those of earlier runs. Past it the oldest are deleted; if
+    /// all are still being written, the largest ends.
     pub limit_bytes: u64,
 }
 
 impl Default for Options {
-    /// Port 8080 of every address, the default tick, a page that says that there is none, nothing recorded, open to
-    /// everybody, from pages of its own.
+    /// Port 8080 of every address, the default tick length, a placeholder page, no recording, no keys, the server's own
+    /// origins.
     fn default() -> Options {
         Options {
             listen: (Ipv4Addr::UNSPECIFIED, 8080).into(),
@@ -150,36 +149,36 @@ impl Default for Options {
     }
 }
 
-/// Why a server can't start: a sentence that says what to do.
+/// A server can't start. The sentence names the cause and what to do.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum BindError {
-    /// It can't listen there.
+    /// The server can't listen on the address.
     Address {
-        /// The option of the command line that names it: `--listen` or `--udp`.
+        /// The command-line option for the address: `--listen` or `--udp`.
         option: &'static str,
         /// The address.
         address: SocketAddr,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// The directory of files can't be read.
+    /// The directory of static files can't be read.
     Public {
         /// The directory.
         directory: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// Recordings can't be written there.
+    /// The directory of recordings can't be written.
     Record {
         /// The directory.
         directory: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// No tick may have this length ([`limits::TICK_MS_RANGE`]).
+    /// The tick length is out of range ([`limits::TICK_MS_RANGE`]).
     Tick(Duration),
-    /// No room may have so many players: 0, or more than [`limits::PLAYERS_PER_ROOM_MAX`].
+    /// The maximum number of players is 0 or more than [`limits::PLAYERS_PER_ROOM_MAX`].
     MaxPlayers(usize),
     /// No connection may wait for so long ([`limits::KEEP_ALIVE_RANGE`]).
     KeepAlive(Duration),
@@ -252,7 +251,7 @@ impl From<io::Error> for BindError {
     }
 }
 
-/// Reaches a running [`Driver`] from other threads.
+/// Controls a running [`Driver`] from other threads.
 #[derive(Clone, Debug)]
 pub struct Handle {
     outside: Outside,
@@ -261,52 +260,52 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Players are told, then [`Driver::run`] returns: within about two seconds, or at once where this is called again;
-    /// a disk that hangs while rooms are recorded may add ten.
+    /// Stops the server: players are notified, then [`Driver::run`] returns, within about two seconds, or at once when
+    /// called again. A stalled disk may add ten seconds while rooms are recorded.
     pub fn shutdown(&self) {
         self.requests.fetch_add(1, Ordering::Release);
-        // Failing means that the driver is gone.
+        // It fails only if the driver has stopped.
         let _ = self.waker.wake();
     }
 
-    /// Gives the game of a room something, which it gets in the room's next tick ([`Game::external`]). Never waits.
-    /// What one thread sends to one room arrives in order.
+    /// Sends an external message to the game of a room, which receives it in the room's next tick ([`Game::external`]).
+    /// Does not block. Messages of one thread to one room stay in order.
     ///
-    /// Whether there is such a room shows only later: what is for none is counted (`rtcade_externals_lost_total`), and
-    /// goes nowhere.
+    /// A message to a room that does not exist is dropped and counted (`rtcade_externals_lost_total`).
     ///
     /// # Errors
-    /// What is too large, and what names no room that could be; [`ExternalError::Full`] where rooms don't
-    /// keep up, then it may be sent again after a tick; [`ExternalError::Stopped`] where the driver is gone.
+    /// The message is too large, or the name is not a valid room name. [`ExternalError::Full`] if the rooms cannot keep
+    /// up; try again after a tick. [`ExternalError::Stopped`] if the driver has stopped.
     pub fn external(&self, room: &str, bytes: impl Into<Vec<u8>>) -> Result<(), ExternalError> {
         let room = RoomName::parse(room).ok_or(ExternalError::NoSuchRoom)?;
         self.send(Message::External { room, bytes: bytes.into() })
     }
 
-    /// Decides on somebody whose decision a hook has put off ([`Decision::Later`]). Nothing comes of it where they are
-    /// gone meanwhile, or were decided on before. Never waits.
+    /// Makes a decision that a hook postponed ([`Decision::Later`]). Ignored if the player is gone or was decided on
+    /// before. Does not block.
     ///
     /// # Errors
-    /// As [`Handle::external`]; where the queue is full the decision may be sent again.
+    /// As for [`Handle::external`]. If the queue is full, try again.
     pub fn decide(&self, arrival: ArrivalId, decision: Decision) -> Result<(), ExternalError> {
         self.send(Message::Decision { arrival, decision })
     }
 
-    /// Closes a room, where there is one of that name: its players are told `sentence` and gone, its game is told of
-    /// each in a last tick ([`Game::leave`]), and whoever comes next finds a new room. Never waits.
+    /// Closes a room if it exists: `sentence` is shown to its players, [`Game::leave`] is called for each in a last
+    /// tick, and a later join creates a new room. Does not block.
     ///
     /// # Errors
-    /// As [`Handle::external`].
+    /// As for [`Handle::external`].
     pub fn close_room(&self, room: &str, sentence: impl Into<String>) -> Result<(), ExternalError> {
         let room = RoomName::parse(room).ok_or(ExternalError::NoSuchRoom)?;
         self.send(Message::CloseRoom { room, sentence: sentence.into() })
     }
 
-    /// Asks for all rooms, by name. They are received after the loop's next turn, or an error where the driver ends
-    /// before; on the thread of the loop (in a game or a hook) receiving them would wait for ever.
+    /// Requests the list of rooms, ordered by name. The receiver gets it after the next turn of the loop, or an error
+    /// if the driver stops before. Do not wait for it on the thread of the loop, that is in a game or a hook: this
+    /// would block forever.
     ///
     /// # Errors
-    /// As [`Handle::external`].
+    /// As for [`Handle::external`].
     pub fn rooms(&self) -> Result<Receiver<Vec<RoomStatus>>, ExternalError> {
         let (sender, receiver) = mpsc::sync_channel(1);
         self.send(Message::Rooms(sender))?;
@@ -315,7 +314,7 @@ impl Handle {
 
     fn send(&self, message: Message) -> Result<(), ExternalError> {
         self.outside.send(message)?;
-        // Failing means that the driver is gone.
+        // It fails only if the driver has stopped.
         let _ = self.waker.wake();
         Ok(())
     }
@@ -343,9 +342,9 @@ pub struct Driver<G: Game> {
     signals: Option<Signals>,
     handle: Handle,
     inside: Inside,
-    /// Requests to stop that came as signals.
+    /// Requests to stop received as signals.
     signalled: u32,
-    /// When the server stops whatever is left to send.
+    /// When the server stops even with data left to send.
     stops: Option<Instant>,
     local: SocketAddr,
     udp_port: u16,
@@ -364,7 +363,7 @@ pub struct Driver<G: Game> {
 
 struct Listener {
     socket: TcpListener,
-    /// Whether it may hold connections: edge-triggered readiness is told once.
+    /// Whether it may have pending connections: edge-triggered readiness is reported once.
     readable: bool,
     /// When to try again after an error.
     retry: Option<Instant>,
@@ -372,11 +371,11 @@ struct Listener {
 }
 
 impl<G: Game> Driver<G> {
-    /// Opens the sockets of a server without rooms. `factory` makes the game of each new room, or says why not.
+    /// Opens the sockets. `factory` makes the game of each new room or refuses.
     ///
     /// # Errors
-    /// Where an address is taken or not this machine's, the directory of files can't be read, that of recordings can't
-    /// be written, or the tick or the number of players is out of range.
+    /// An address is in use or not local, the directory of static files can't be read, the directory of recordings
+    /// can't be written, or the tick length or the number of players is out of range.
     pub fn bind(
         options: Options,
         factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,
@@ -465,46 +464,46 @@ impl<G: Game> Driver<G> {
         })
     }
 
-    /// The TCP address.
+    /// Returns the TCP address.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local
     }
 
-    /// The UDP port.
+    /// Returns the UDP port.
     #[must_use]
     pub fn udp_port(&self) -> u16 {
         self.udp_port
     }
 
-    /// The addresses under which players may reach the server: those of the network first, loopback last.
+    /// Returns the local addresses at which players may reach the server, loopback last.
     #[must_use]
     pub fn interfaces(&self) -> &[IpAddr] {
         &self.interfaces
     }
 
-    /// A handle to reach its rooms, and to stop it.
+    /// Returns a handle to control the server from other threads.
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
-    /// Makes it the server of a playback: `front` is the page at `/`, and the players of all rooms are numbered from
-    /// `first_player` on.
+    /// Makes this the server of a playback: `front` is the page at `/`, and players of all rooms are numbered from
+    /// `first_player`.
     pub(crate) fn open_to_spectators(&mut self, front: &'static str, first_player: u32) {
         self.site.set_front(front);
         self.server.number_players_from(first_player);
     }
 
-    /// From now on these are asked whom to let in, and told who comes and goes.
+    /// Installs hooks that decide who may join and observe joins and leaves.
     pub fn set_hooks(&mut self, hooks: impl Hooks + 'static) {
         self.server.set_hooks(hooks);
     }
 
-    /// SIGTERM and SIGINT stop it from now on, as [`Handle::shutdown`] does.
+    /// Stops on SIGTERM and SIGINT, as with [`Handle::shutdown`].
     ///
     /// # Errors
-    /// Where the OS doesn't let this process handle signals.
+    /// The OS refuses signal handlers.
     pub fn stop_on_signals(&mut self) -> io::Result<()> {
         let mut signals = Signals::new([SIGTERM, SIGINT])?;
         self.poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
@@ -512,10 +511,10 @@ impl<G: Game> Driver<G> {
         Ok(())
     }
 
-    /// Serves until it is stopped.
+    /// Runs the server until it is stopped.
     ///
     /// # Errors
-    /// Where the OS refuses to wait for events.
+    /// The OS refuses to wait for events.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         let mut next_turn = Instant::now();
@@ -534,7 +533,7 @@ impl<G: Game> Driver<G> {
             next_turn = now + TURN_INTERVAL;
             self.stop_if_asked(now);
             if let Some(gap) = gap(now, deadline) {
-                log::info!("{} ms late: what has arrived goes before timeouts", gap.as_millis());
+                log::info!("{} ms late: handling received data before timeouts", gap.as_millis());
                 self.drain(&mut events, full, now)?;
             }
             self.turn(now);
@@ -545,7 +544,7 @@ impl<G: Game> Driver<G> {
         }
     }
 
-    /// Whether sockets were left undrained.
+    /// Returns whether sockets were left undrained.
     fn is_busy(&self) -> bool {
         self.udp.is_readable()
             || self.connections.is_ready()
@@ -558,7 +557,7 @@ impl<G: Game> Driver<G> {
         retries.chain(others.into_iter().flatten()).min()
     }
 
-    /// Sleeps until something happens and notes what; `true` if there may be more events.
+    /// Waits for events and records them. Returns `true` if there may be more.
     fn wait(&mut self, events: &mut Events, sleep: Option<Duration>) -> io::Result<bool> {
         match self.poll.poll(events, sleep) {
             Ok(()) => {}
@@ -586,7 +585,7 @@ impl<G: Game> Driver<G> {
         Ok(count == EVENTS)
     }
 
-    /// A machine may get another address at any time; who joins next is told of it.
+    /// A machine may get another address at any time; later joins are told of it.
     fn read_interfaces(&mut self, now: Instant) {
         if now < self.interfaces_read + INTERFACES_INTERVAL {
             return;
@@ -603,7 +602,7 @@ impl<G: Game> Driver<G> {
         }
     }
 
-    /// One turn: ticks run behind the datagrams that have arrived, and before any TCP work.
+    /// Runs one turn: ticks after the datagrams received so far, and before any TCP work.
     fn turn(&mut self, now: Instant) {
         if now >= self.world_clock_read + WORLD_CLOCK_INTERVAL {
             self.world_clock_read = now;
@@ -622,7 +621,7 @@ impl<G: Game> Driver<G> {
         let mut budget = Budget::of_turn();
         self.connections.handle_timeout(now, &mut self.server, &mut budget);
         self.serve_connections(now, budget);
-        // What came over TCP may have made some to send.
+        // Data received over TCP may have produced datagrams to send.
         self.send_datagrams();
     }
 
@@ -641,7 +640,7 @@ impl<G: Game> Driver<G> {
         self.udp.receive(now, count, |local, source, bytes| server.handle_datagram(now, local, source, bytes));
     }
 
-    /// Does TCP work within the budget: for new connections, then for those with something to do.
+    /// Does TCP work within the budget: first new connections, then ready ones.
     fn serve_connections(&mut self, now: Instant, mut budget: Budget) {
         if self.connections.is_ready() {
             self.read_interfaces(now);
@@ -660,7 +659,7 @@ impl<G: Game> Driver<G> {
         self.connections.handle_ready(&mut context, &mut budget);
     }
 
-    /// Takes in what has arrived while the process was stopped: else everybody who could not be heard would time out.
+    /// Receives the data that arrived while the process was suspended; otherwise clients would time out wrongly.
     fn drain(&mut self, events: &mut Events, mut full: bool, now: Instant) -> io::Result<()> {
         for _ in 0..LATE_ROUNDS {
             self.take_in_datagrams(now, LATE_ROUND_DATAGRAMS);
@@ -693,7 +692,7 @@ impl<G: Game> Driver<G> {
         }
     }
 
-    /// Whether it was asked to stop and has told everybody, or is out of time for it.
+    /// Returns whether it was asked to stop and has notified everyone, or its time to do so is over.
     fn is_stopped(&self, now: Instant) -> bool {
         self.stops.is_some_and(|stops| self.connections.is_empty() || stops <= now)
     }
@@ -714,10 +713,10 @@ impl Listener {
                 Ok((socket, remote)) => handle(socket, remote),
                 Err(error) => match error.kind() {
                     io::ErrorKind::WouldBlock => self.readable = false,
-                    // It was gone before it was accepted.
+                    // The client closed the connection before it was accepted.
                     io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
                     _ => {
-                        // No edge will tell when it can go on.
+                        // No event will report when accepting is possible again.
                         self.retry = Some(now + ACCEPT_RETRY);
                         if self.log.take(now).is_some() {
                             log::warn!("connections wait: {error}; raise the limit of open files (ulimit -n)");
@@ -731,7 +730,7 @@ impl Listener {
     }
 }
 
-/// These addresses, with the UDP port where none was named.
+/// Returns these addresses, with the UDP port where none is given.
 fn with_port(addresses: &[SocketAddr], udp_port: u16) -> Vec<SocketAddr> {
     let port = |address: &SocketAddr| if address.port() == 0 { udp_port } else { address.port() };
     addresses.iter().map(|address| SocketAddr::new(address.ip(), port(address))).collect()
@@ -755,12 +754,12 @@ fn gap(now: Instant, deadline: Option<Instant>) -> Option<Duration> {
     deadline.map(|deadline| now.saturating_duration_since(deadline)).filter(|gap| *gap > limits::CLOCK_GAP)
 }
 
-/// What the clock of the world shows: time since 1970.
+/// Returns the wall clock: time since 1970.
 pub(crate) fn unix_time() -> Duration {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
 }
 
-/// Whether all these addresses are reached from the same machine or network only.
+/// Returns whether all these addresses are reachable from the same machine or network only.
 pub(crate) fn are_private(addresses: &[IpAddr]) -> bool {
     addresses.iter().all(|ip| bind::is_private(*ip))
 }

@@ -129,9 +129,9 @@ impl Drop for Recordings {
         let Some(writer) = self.writer.take() else { return };
         writer.thread().unpark();
         if let Err(RecvTimeoutError::Timeout) = self.ended.recv_timeout(FLUSH_TIMEOUT) {
-            log::warn!("the disk is too slow: the ends of recordings are not on it");
+            log::warn!("the disk is too slow: the last parts of recordings were not written");
         } else if writer.join().is_err() {
-            log::error!("the thread that writes recordings had failed: their ends are not on the disk");
+            log::error!("the thread that writes recordings failed: their last parts were not written");
         }
     }
 }
@@ -347,7 +347,7 @@ impl Writer {
                 self.total_bytes -= length;
                 let path = self.directory.join(oldest.to_string());
                 match fs::remove_file(&path) {
-                    Ok(()) => log::info!("{} was deleted: recordings have reached their limit", path.display()),
+                    Ok(()) => log::info!("deleted {}: the recordings exceeded --record-limit", path.display()),
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     Err(error) => log::warn!("{} can't be deleted: {error}", path.display()),
                 }

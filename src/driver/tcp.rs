@@ -814,7 +814,7 @@ impl Connection {
                 None => self.linger(http.socket, now),
             },
             State::Open(_) => {
-                log::debug!("{}: took nothing for {} seconds", self.remote, WRITE_TIMEOUT.as_secs());
+                log::debug!("{}: closed: nothing could be sent for {} seconds", self.remote, WRITE_TIMEOUT.as_secs());
                 closed.stalled += 1;
                 self.lose(now, server).0
             }

@@ -202,7 +202,7 @@ impl Udp {
                 Some(shortage) => shortage,
                 None => "this machine is too slow for all its players, or was held up".to_owned(),
             };
-            log::warn!("{new} datagrams from players are lost, as a receive buffer was full: {remedy}");
+            log::warn!("{new} datagrams from players were lost because a receive buffer was full: {remedy}");
         }
     }
 

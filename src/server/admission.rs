@@ -82,14 +82,14 @@ impl<G: Game> Server<G> {
             return Ok(());
         }
         let taken = self.admission.admit_address(now - self.started, connection.connect.remote.ip());
-        taken.map_err(|wait| too_many("Too many players come from your address.", wait))
+        taken.map_err(|wait| too_many("Too many joins from your address.", wait))
     }
 
     /// Takes one of the server's places at this time, of which only those use one who may come in otherwise.
     pub(super) fn admit(&mut self, now: Instant, key: ConnectionKey) -> Result<(), Fault> {
         let Some(connection) = self.connections.get(key) else { return Ok(()) };
         let taken = self.admission.admit(now - self.started, connection.connect.remote.ip());
-        taken.map_err(|wait| too_many("Too many players come at once.", wait))
+        taken.map_err(|wait| too_many("The server is receiving too many joins.", wait))
     }
 
     /// Counts who was not let in.

@@ -376,7 +376,7 @@ impl<G: Game> Server<G> {
         match connection.stage {
             Stage::Arrived => {
                 self.counters.idle_connections += 1;
-                self.close_connection(now, key, Leave::Timeout.close_code(), "Nobody joined in time.");
+                self.close_connection(now, key, Leave::Timeout.close_code(), "The connection did not join in time.");
             }
             Stage::Asking(_) => self.give_up_decision(now, key),
             Stage::Joined(session) => self.send_heartbeat(now, due, key, session),
@@ -394,7 +394,7 @@ impl<G: Game> Server<G> {
         if connection.unanswered_pings == limits::HEARTBEATS_UNANSWERED {
             let held = std::mem::replace(&mut connection.stage, Stage::Gone);
             self.release(now, held, Fate::MayReturn { within: grace, or: Leave::Timeout });
-            self.close_connection(now, key, Leave::Timeout.close_code(), "Nothing was heard of you.");
+            self.close_connection(now, key, Leave::Timeout.close_code(), "No answer to pings.");
             return;
         }
         connection.unanswered_pings += 1;

@@ -68,7 +68,7 @@ impl<G: Game> Server<G> {
             Ok(()) => self.acknowledge(key, false),
             Err(NotTaken::Bad(error)) => {
                 self.counters.bad_frames += 1;
-                self.end_session(now, key, Leave::BadFrame, &format!("A frame can't be read: {error}."));
+                self.end_session(now, key, Leave::BadFrame, &format!("A frame can't be decoded: {error}."));
             }
             Err(NotTaken::TooMany) => self.counters.excess_frames += 1,
             Err(NotTaken::Flood) => self.end_session(now, key, Leave::Flood, "You sent too many frames."),

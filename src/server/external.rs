@@ -1,4 +1,4 @@
-//! What reaches a game from outside: from a database, a matchmaker, an administrator.
+//! External messages to a game: from a database, a matchmaker, an administrator.
 
 use std::fmt;
 
@@ -8,15 +8,15 @@ use crate::limits;
 use crate::room;
 use crate::wire::signaling::RoomName;
 
-/// Why a room was not told something.
+/// Why an external message was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExternalError {
     /// There is no room of that name.
     NoSuchRoom,
-    /// More than [`limits::EXTERNAL_BYTES`].
+    /// The message exceeds [`limits::EXTERNAL_BYTES`].
     TooLarge,
-    /// Too much waits already; the next tick makes place.
+    /// Too many messages are waiting; try again after a tick.
     Full,
     /// The server has stopped.
     Stopped,
@@ -36,10 +36,11 @@ impl fmt::Display for ExternalError {
 impl std::error::Error for ExternalError {}
 
 impl<G: Game> Server<G> {
-    /// Something for a game from outside, which it gets in the next tick of its room ([`Game::external`]).
+    /// Sends an external message to the game of a room, which receives it in the next tick ([`Game::external`]).
     ///
     /// # Errors
-    /// What is too large, and what a room has no place for before its next tick. A room that isn't there is counted.
+    /// The message is too large, or too many are waiting for the room's next tick. Messages to rooms that do not exist
+    /// are counted.
     pub fn handle_external(&mut self, room: &RoomName, bytes: &[u8]) -> Result<(), ExternalError> {
         if bytes.len() > limits::EXTERNAL_BYTES {
             return Err(ExternalError::TooLarge);

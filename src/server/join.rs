@@ -174,7 +174,7 @@ impl<G: Game> Server<G> {
     pub(super) fn expect_arrived(&self, key: ConnectionKey) -> Result<(), Fault> {
         match self.connections.get(key).map(|connection| &connection.stage) {
             Some(Stage::Arrived) => Ok(()),
-            _ => Err(Fault::new(ErrorCode::BadRequest, "This connection has asked to join already.")),
+            _ => Err(Fault::new(ErrorCode::BadRequest, "This connection has already sent a join.")),
         }
     }
 
@@ -185,10 +185,12 @@ impl<G: Game> Server<G> {
         let of_url = self.connections.get(key).and_then(|connection| connection.connect.room.clone());
         match (of_url, asked) {
             (Some(of_url), Some(asked)) if of_url != asked => {
-                Err(Fault::new(ErrorCode::BadRoom, "The room in the request is not that of the URL."))
+                Err(Fault::new(ErrorCode::BadRoom, "The room in the request differs from that of the URL."))
             }
             (Some(name), _) | (None, Some(name)) => Ok(name),
-            (None, None) => Err(Fault::new(ErrorCode::BadRoom, "The request names no room.")),
+            (None, None) => {
+                Err(Fault::new(ErrorCode::BadRoom, "The request names no room: set roomId, or connect to /r/NAME."))
+            }
         }
     }
 

@@ -45,33 +45,33 @@ use crate::wire::frame::Transport;
 use crate::wire::signaling::{self, Fault, Request, RoomName};
 use crate::wire::{Deflater, Inflater};
 
-/// What a server is made with: [`Config::new`], and whatever is to be otherwise.
+/// The configuration of a server. Start from [`Config::new`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Config {
-    /// From the OS's generator: credentials, tokens and the seeds of rooms come from it.
+    /// The seed of credentials, tokens and rooms, from the OS's random number generator.
     pub seed: [u8; 32],
-    /// Length of a tick, within [`limits::TICK_MS_RANGE`].
+    /// The length of a tick, within [`limits::TICK_MS_RANGE`].
     pub tick: Duration,
-    /// How long a player whose websocket was lost may stay away, see [`limits::RESUME_GRACE`].
+    /// The grace period of a player whose websocket was lost, see [`limits::RESUME_GRACE`].
     pub grace: Duration,
-    /// Players per room, at most [`limits::PLAYERS_PER_ROOM_MAX`].
+    /// The maximum number of players per room, at most [`limits::PLAYERS_PER_ROOM_MAX`].
     pub max_players: usize,
-    /// The UDP port that players are told of, where `public` doesn't name one.
+    /// The UDP port announced to players, unless `public` names one.
     pub udp_port: u16,
-    /// What players are told to reach instead of local addresses; empty where local addresses are right.
+    /// Addresses announced to players instead of local ones; empty to announce the local ones.
     pub public: Vec<SocketAddr>,
-    /// Addresses of this machine, told to players after the one that their websocket came in on.
+    /// Addresses of this machine, announced to players after the one at which their websocket arrived.
     pub interfaces: Vec<IpAddr>,
-    /// Only who bears a token signed with one of these may join; without keys, everybody.
+    /// Joining requires a token signed with one of these keys. Without keys anyone may join.
     pub keys: Option<Rc<Keys>>,
-    /// What the clock of the world shows as the server is made: time since 1970, by which tokens expire.
+    /// The wall clock (time since 1970) at the start of the server, by which tokens expire.
     pub unix_time: Duration,
 }
 
 impl Config {
-    /// Ticks of [`limits::TICK_MS`], [`limits::PLAYERS_PER_ROOM`] players per room, open to everybody, at local
-    /// addresses.
+    /// Returns a configuration with ticks of [`limits::TICK_MS`], [`limits::PLAYERS_PER_ROOM`] players per room, local
+    /// addresses and no keys.
     #[must_use]
     pub fn new(seed: [u8; 32]) -> Config {
         Config {
@@ -88,17 +88,17 @@ impl Config {
     }
 }
 
-/// One websocket connection, chosen by the caller: unique among the open ones.
+/// Identifies a websocket connection. Chosen by the caller, unique among the open ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
-/// A websocket connection as it opens.
+/// A newly opened websocket connection.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Connect {
-    /// From `/r/{room}`; `None` on `/api`.
+    /// The room of `/r/{room}`; `None` for `/api`.
     pub room: Option<RoomName>,
-    /// Where it comes from, by the word of a proxy that is believed where one brings it. What limits count.
+    /// The client's address, as reported by a trusted proxy if there is one. Limits per address use it.
     pub remote: SocketAddr,
     /// The local address on which it arrived.
     pub local: IpAddr,
@@ -109,7 +109,7 @@ pub struct Connect {
 }
 
 impl Connect {
-    /// One without headers, for `room` or, where that is `None`, for the room that the request to join names.
+    /// Returns a connection without headers; `room` is `None` if the request to join names the room.
     #[must_use]
     pub fn new(room: Option<RoomName>, remote: SocketAddr, local: IpAddr) -> Connect {
         Connect { room, remote, local, headers: Vec::new() }
@@ -120,127 +120,127 @@ impl Connect {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Signal {
-    /// Signaling: JSON.
+    /// Signaling, as JSON.
     Text(String),
     /// A game frame.
     Binary(Vec<u8>),
-    /// A ping (RFC 6455 §5.5.2) with this payload, 8 bytes in network order: the other end answers by itself, and then
-    /// [`Server::handle_pong`] is due.
+    /// A ping (RFC 6455 §5.5.2) with this payload, 8 bytes in network order. The other end answers automatically; pass
+    /// the pong to [`Server::handle_pong`].
     Ping(u64),
-    /// Close the connection with this code and reason; nothing follows.
+    /// Closes the connection with this code and reason. Nothing follows.
     Close {
-        /// RFC 6455 §7.4.
+        /// The close code (RFC 6455 §7.4).
         code: u16,
-        /// At most 123 bytes.
+        /// The reason, at most 123 bytes.
         reason: String,
     },
 }
 
-/// How a websocket ended.
+/// How a websocket was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Disconnect {
-    /// Its other end closed it for good, with code 1000 (RFC 6455 §7.4.1).
+    /// By the client with code 1000 (RFC 6455 §7.4.1).
     Goodbye,
-    /// Its other end went away, with code 1001: the page was closed, or is loading anew.
+    /// By the client with code 1001: the page was closed or is reloading.
     Away,
-    /// It broke, with or without another code: who was there may come back.
+    /// Without a close frame or with another code: the player may reconnect.
     Lost,
-    /// What it sent is no websocket, or more frames than are allowed: nothing more can come of it.
+    /// By a violation of the websocket protocol or of its limits: the player may not reconnect.
     Broken,
 }
 
-/// A room as `/rooms` lists it.
+/// The status of a room, as listed on `/rooms`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct RoomStatus {
-    /// Its name.
+    /// The name of the room.
     pub name: String,
-    /// Players in it.
+    /// The number of players.
     pub players: usize,
-    /// Players it takes.
+    /// The maximum number of players.
     pub max_players: usize,
-    /// Whether the game lets nobody in.
+    /// Whether the game has locked the room.
     pub locked: bool,
-    /// The tick that ran last.
+    /// The number of the last tick.
     pub tick: u32,
-    /// Whether its game shows it on `/rooms`.
+    /// Whether the room is listed on `/rooms`.
     #[serde(skip)]
     pub listed: bool,
 }
 
-/// What has been counted since the server was made.
+/// Counters since the start of the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
-    /// Datagrams that no peer took.
+    /// Datagrams that no peer accepted.
     pub unroutable: Unroutable,
-    /// What peers dropped.
+    /// Packets and messages dropped by peers.
     pub peers: Dropped,
-    /// Requests that were refused.
+    /// Refused requests.
     pub refused_requests: u64,
-    /// Of those, the ones of players who were not let in.
+    /// Refused joins, by reason; included in `refused_requests`.
     pub refused_joins: RefusedJoins,
-    /// Frames that could not be read; each cost its sender the place.
+    /// Frames that could not be decoded. The sender is removed.
     pub bad_frames: u64,
-    /// Frames that came faster than a player may send them.
+    /// Frames past a player's rate limit.
     pub excess_frames: u64,
-    /// Unreliable frames that could not leave in time.
+    /// Unreliable frames dropped because they could not be sent at once.
     pub dropped_frames: u64,
-    /// States, ticks and unreliable events that were left out because the player's path was congested.
+    /// States, ticks and unreliable events left out because the player's path was congested.
     pub held_back: u64,
-    /// Messages from player to player that a slow socket left no place for.
+    /// Messages between players dropped because of a slow websocket.
     pub dropped_relays: u64,
-    /// Inputs that came faster than a room takes them.
+    /// Inputs dropped because they arrived faster than a room takes them.
     pub overflowed_inputs: u64,
-    /// Ticks that rooms missed because the server was late.
+    /// Ticks skipped because the server was late.
     pub missed_ticks: u64,
-    /// Rooms that closed because their game failed.
+    /// Rooms closed because their game panicked.
     pub failed_rooms: u64,
-    /// Messages that games could not send: too large, or of no shape that a client reads.
+    /// Messages of games that were not sent because they were too large or could not be encoded.
     pub unsent_messages: u64,
-    /// Players who were put out, by the reason that they and the others were told.
+    /// Players removed, by reason.
     pub put_out: PutOut,
-    /// Sessions that could not be taken up again, because more was missed than is kept.
+    /// Sessions that could not be resumed because the player had missed more than is kept.
     pub missed_too_much: u64,
-    /// Connections that were closed because they took too little of what was for them.
+    /// Connections closed because the client was too slow to receive.
     pub overfull_connections: u64,
-    /// Connections that were refused because too many come from their address.
+    /// Connections refused because of too many from the same address.
     pub refused_connections: u64,
-    /// Connections on which nobody joined in time.
+    /// Connections closed because no player joined in time.
     pub idle_connections: u64,
-    /// Messages from outside for rooms that weren't there.
+    /// External messages for rooms that do not exist.
     pub lost_externals: u64,
-    /// Calls of [`Hooks`] that failed.
+    /// Calls of [`Hooks`] that panicked, attached too much or decided too late.
     pub failed_hooks: u64,
 }
 
-/// Players who were put out, by why.
+/// Players removed, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PutOut {
-    /// By their game.
+    /// Removed by the game.
     pub kicked: u64,
-    /// They sent more than is allowed.
+    /// Removed for exceeding a rate limit.
     pub flood: u64,
-    /// They sent what can't be read, by the server or by their game.
+    /// Removed for a message that the server or the game could not decode.
     pub bad_frame: u64,
 }
 
-/// Players who were not let in, by why not.
+/// Refused joins, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RefusedJoins {
-    /// Too many came at once, to the server or from one address.
+    /// Too many joins at once, to the server or from one address.
     pub pace: u64,
-    /// The bearer token was missing, not valid, or not any more.
+    /// The bearer token was missing, invalid or expired.
     pub token: u64,
-    /// The session that they wanted back is not known, or not theirs.
+    /// The session to resume is unknown or belongs to another player.
     pub session: u64,
 }
 
-/// How many things there are now.
+/// The current numbers of connections, players and rooms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Gauges {
@@ -250,25 +250,25 @@ pub struct Gauges {
     pub players: usize,
     /// Rooms.
     pub rooms: usize,
-    /// Peers: data channels, open or opening.
+    /// Data channels, open or opening.
     pub peers: usize,
-    /// Bytes that wait for websockets to take them.
+    /// Bytes queued for websockets.
     pub queued_bytes: usize,
 }
 
-/// Players by what carries the states that they are told.
+/// Players by the transport that carries their states.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Transports {
     /// A data channel.
     pub webrtc: usize,
-    /// The websocket: the data channel opens, failed or has fallen silent.
+    /// The websocket: the data channel is opening, has failed or is silent.
     pub websocket: usize,
-    /// Nothing, for now: they lost their websocket and have no data channel.
+    /// None: the websocket is lost and no data channel is open.
     pub away: usize,
 }
 
-// Keys of what is gone never mean what has its place now: whoever kept one finds nothing.
+// Keys have generations: a key that is kept after its object is gone matches nothing.
 slotmap::new_key_type! {
     struct ConnectionKey;
     struct SessionKey;
@@ -285,14 +285,14 @@ enum Timer {
 type Recordings = Box<dyn FnMut(&journal::Header) -> journal::Sink>;
 type Factory<G> = Box<dyn FnMut(&RoomInfo) -> Result<G, Refusal>>;
 
-/// The whole server, sans-IO.
+/// The server, sans-IO.
 pub struct Server<G: Game> {
     config: Config,
     factory: Factory<G>,
     recordings: Option<Recordings>,
     hooks: Guarded,
     started: Instant,
-    /// What the clock of the world showed when.
+    /// The wall clock, and when it was read.
     unix_time: (Instant, Duration),
     rng: ChaCha20Rng,
     endpoint: Endpoint,
@@ -309,7 +309,7 @@ pub struct Server<G: Game> {
     first_player: u32,
     timers: BTreeSet<(Instant, Timer)>,
     ready: VecDeque<ConnectionId>,
-    /// Connections whose queue has outgrown its limit, and which are still to be ended.
+    /// Connections whose queue exceeds its limit and which have yet to be closed.
     overfull: Vec<ConnectionKey>,
     deflater: Deflater,
     inflater: Inflater,
@@ -321,10 +321,10 @@ pub struct Server<G: Game> {
 }
 
 impl<G: Game> Server<G> {
-    /// A server without rooms. `factory` makes the game of each new room, or says why not.
+    /// Returns a server without rooms. `factory` makes the game of each new room or refuses.
     ///
     /// # Panics
-    /// If the operating system has no random numbers for a DTLS key, or a limit of `config` is exceeded.
+    /// The operating system has no random numbers for a DTLS key, or a limit of `config` is exceeded.
     pub fn new(
         config: Config,
         now: Instant,
@@ -370,33 +370,33 @@ impl<G: Game> Server<G> {
         }
     }
 
-    /// Lets every datagram go through str0m: the slow way, which tests compare with.
+    /// Passes every datagram through str0m: the slow path, for comparison in tests.
     #[doc(hidden)]
     pub fn take_slow_path(&mut self) {
         self.endpoint.take_slow_path();
     }
 
-    /// Records every room that is made from now on; `open` says what takes the recording of each.
+    /// Records every room created from now on. `open` returns the sink for each recording.
     pub fn record(&mut self, open: impl FnMut(&journal::Header) -> journal::Sink + 'static) {
         self.recordings = Some(Box::new(open));
     }
 
-    /// From now on these are asked whom to let in, and told who comes and goes.
+    /// Installs hooks that decide who may join and observe joins and leaves.
     pub fn set_hooks(&mut self, hooks: impl Hooks + 'static) {
         self.hooks = Guarded::new(Box::new(hooks));
     }
 
-    /// The players of every room that is made from now on are numbered from `first` on, instead of from 1.
+    /// Numbers the players of rooms created from now on from `first` instead of from 1.
     pub fn number_players_from(&mut self, first: u32) {
         self.first_player = first;
     }
 
-    /// This machine has these addresses from now on: what [`Config::interfaces`] named before.
+    /// Replaces the addresses of [`Config::interfaces`].
     pub fn set_interfaces(&mut self, interfaces: Vec<IpAddr>) {
         self.config.interfaces = interfaces;
     }
 
-    /// All rooms, by name.
+    /// Returns all rooms, ordered by name.
     pub fn rooms(&self) -> impl Iterator<Item = RoomStatus> + '_ {
         self.by_name.values().filter_map(|&room| self.rooms.get(room)).map(|hosted| RoomStatus {
             name: hosted.name.to_string(),
@@ -408,13 +408,13 @@ impl<G: Game> Server<G> {
         })
     }
 
-    /// The game of a room, for tests and tools.
+    /// Returns the game of a room, for tests and tools.
     #[must_use]
     pub fn game(&self, room: &RoomName) -> Option<&G> {
         self.by_name.get(room).and_then(|&room| self.rooms.get(room)).and_then(|hosted| hosted.room.game())
     }
 
-    /// What has been counted.
+    /// Returns the counters.
     #[must_use]
     pub fn counters(&self) -> Counters {
         let overflowed: u64 = self.rooms.values().map(|hosted| hosted.room.overflowed()).sum();
@@ -447,23 +447,23 @@ impl<G: Game> Server<G> {
         }
     }
 
-    /// How many players are told states over what.
+    /// Returns the players by transport.
     #[must_use]
     pub fn transports(&self, now: Instant) -> Transports {
         self.count_transports(now)
     }
 
-    /// How each player is connected, as their game was told last.
+    /// Returns the quality of each player's connection, as last passed to the game.
     pub fn links(&self) -> impl Iterator<Item = Link> + '_ {
         self.sessions.values().map(|session| session.link)
     }
 
-    /// A websocket has opened.
+    /// Handles a newly opened websocket.
     pub fn handle_connect(&mut self, now: Instant, connection: ConnectionId, connect: Connect) {
         self.turn(now, |server| server.open_connection(now, connection, connect));
     }
 
-    /// A text message has arrived on a websocket.
+    /// Handles a text message received on a websocket.
     pub fn handle_text(&mut self, now: Instant, connection: ConnectionId, text: &str) {
         self.turn(now, |server| {
             if let Some(key) = server.live_connection(connection) {
@@ -473,7 +473,7 @@ impl<G: Game> Server<G> {
         });
     }
 
-    /// A binary message has arrived on a websocket.
+    /// Handles a binary message received on a websocket.
     pub fn handle_binary(&mut self, now: Instant, connection: ConnectionId, bytes: &[u8]) {
         self.turn(now, |server| {
             if let Some(key) = server.live_connection(connection) {
@@ -485,8 +485,8 @@ impl<G: Game> Server<G> {
         });
     }
 
-    /// A message past every limit has arrived on a websocket, which is closed for it. What to say before that to
-    /// somebody who has not joined.
+    /// Handles a message past every limit, for which the driver closes the websocket. Returns the refusal to send first
+    /// to a connection that has not joined.
     #[cfg(feature = "driver")]
     pub(crate) fn refuse_oversized(&mut self, now: Instant, connection: ConnectionId) -> Option<String> {
         let key = self.live_connection(connection).filter(|&key| self.expect_arrived(key).is_ok())?;
@@ -496,8 +496,8 @@ impl<G: Game> Server<G> {
         Some(signaling::refused_join(&fault))
     }
 
-    /// A pong has arrived on a websocket. It shows that the other end reads only where its payload is that of a
-    /// [`Signal::Ping`]; RFC 6455 §5.5.3 allows others too, which change nothing.
+    /// Handles a pong received on a websocket. It proves that the client reads only if its payload is that of a
+    /// [`Signal::Ping`]; unsolicited pongs (RFC 6455 §5.5.3) have no effect.
     pub fn handle_pong(&mut self, now: Instant, connection: ConnectionId, payload: &[u8]) {
         self.turn(now, |server| {
             let key = server.live_connection(connection);
@@ -507,17 +507,17 @@ impl<G: Game> Server<G> {
         });
     }
 
-    /// A websocket is gone.
+    /// Handles the end of a websocket.
     pub fn handle_disconnect(&mut self, now: Instant, connection: ConnectionId, how: Disconnect) {
         self.turn(now, |server| server.forget_connection(now, connection, how));
     }
 
-    /// A datagram has arrived at the socket `local` from `source`. Cannot fail: what can't be used is counted.
+    /// Handles a datagram received on the socket `local` from `source`. Invalid datagrams are counted.
     pub fn handle_datagram(&mut self, now: Instant, local: LocalId, source: SocketAddr, bytes: &[u8]) {
         self.turn(now, |server| server.endpoint.handle_datagram(now, local, source, bytes));
     }
 
-    /// Time has come for whatever [`Server::poll_timeout`] named.
+    /// Handles the deadline of [`Server::poll_timeout`].
     pub fn handle_timeout(&mut self, now: Instant) {
         self.turn(now, |server| {
             server.endpoint.handle_timeout(now);
@@ -532,8 +532,8 @@ impl<G: Game> Server<G> {
         });
     }
 
-    /// The server stops: every player is told, every game hears of each in a last tick of its room, and every websocket
-    /// is closed.
+    /// Stops the server: notifies every player, calls [`Game::leave`] for each in a last tick of its room, and closes
+    /// every websocket.
     pub fn handle_shutdown(&mut self, now: Instant) {
         self.turn(now, |server| {
             server.stopping = true;
@@ -549,14 +549,14 @@ impl<G: Game> Server<G> {
         });
     }
 
-    /// A hook has decided on somebody whose decision it had put off ([`Decision::Later`]). Nothing comes of it where
-    /// they are gone, or were decided on before.
+    /// Handles a decision that a hook postponed ([`Decision::Later`]). Ignored if the player is gone or was decided on
+    /// before.
     pub fn handle_decision(&mut self, now: Instant, arrival: ArrivalId, decision: Decision) {
         self.turn(now, |server| server.take_decision(now, arrival, decision));
     }
 
-    /// Closes a room, which need not be there: everybody in it is told `sentence` and gone for
-    /// [`Leave::RoomClosed`], its game is told of each in a last tick, and whoever comes next finds a new room.
+    /// Closes a room if it exists: `sentence` is shown to its players, who leave for [`Leave::RoomClosed`], the game
+    /// handles their leaving in a last tick, and a later join creates a new room.
     pub fn handle_close_room(&mut self, now: Instant, room: &RoomName, sentence: &str) {
         self.turn(now, |server| {
             if let Some(&room) = server.by_name.get(room) {
@@ -565,32 +565,32 @@ impl<G: Game> Server<G> {
         });
     }
 
-    /// The clock of the world shows `unix_time` (time since 1970) now. Told each second, it lets tokens be judged
-    /// rightly after that clock was set, and after the machine has slept.
+    /// Sets the wall clock (time since 1970), by which tokens expire. Call it once a second, so that setting the clock
+    /// and suspending the machine are taken into account.
     pub fn handle_unix_time(&mut self, now: Instant, unix_time: Duration) {
         self.unix_time = (now, unix_time);
         self.player_log.flush(now);
     }
 
-    /// The next datagram to send. Lent until the next call.
+    /// Returns the next datagram to send, valid until the next call.
     pub fn poll_transmit(&mut self) -> Option<Transmit<'_>> {
         self.endpoint.poll_transmit()
     }
 
-    /// A connection for which something waits in [`Server::poll_signal`]. This is edge-triggered: each is named once,
-    /// and again only when it has been polled until there was nothing and something new has come. A caller whose
-    /// socket takes no more remembers the connection, and polls it again when the socket does.
+    /// Returns a connection with messages for [`Server::poll_signal`]. Edge-triggered: a connection is returned once,
+    /// and again only after it was polled until empty and has new messages. If its socket is not writable, remember the
+    /// connection and poll it when it is.
     pub fn poll_signal_ready(&mut self) -> Option<ConnectionId> {
         self.ready.pop_front()
     }
 
-    /// The next message for a websocket. Poll it only while that socket takes more: what waits here is kept short
-    /// (one state at most), what waits in a socket grows old.
+    /// Returns the next message for a websocket. Call it only while the socket is writable: this queue is kept short
+    /// (one state at most), whereas data in a socket becomes stale.
     pub fn poll_signal(&mut self, connection: ConnectionId) -> Option<Signal> {
         self.pop_signal(connection)
     }
 
-    /// Bytes that must arrive and wait in [`Server::poll_signal`] for a connection, see
+    /// Returns the bytes of reliable messages waiting in [`Server::poll_signal`] for a connection, see
     /// [`limits::RELIABLE_QUEUE_BYTES`].
     #[must_use]
     pub fn queued_bytes(&self, connection: ConnectionId) -> usize {
@@ -598,15 +598,15 @@ impl<G: Game> Server<G> {
         key.and_then(|&key| self.connections.get(key)).map_or(0, |connection| connection.queue.bytes())
     }
 
-    /// When to call [`Server::handle_timeout`].
+    /// Returns when to call [`Server::handle_timeout`].
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let own = self.timers.first().map(|&(at, _)| at);
         [own, self.endpoint.poll_timeout()].into_iter().flatten().min()
     }
 
-    /// One call of the caller's: what it does, and then all that follows from it. Every `handle_*` that can end
-    /// something is a turn, and so leaves nothing half-ended behind.
+    /// Runs one call of the caller with all its consequences. Every `handle_*` that can end something is such a turn,
+    /// and leaves nothing half-ended.
     fn turn(&mut self, now: Instant, act: impl FnOnce(&mut Self)) {
         act(self);
         while let Some((peer, event)) = self.endpoint.poll_event() {
@@ -657,7 +657,7 @@ impl<G: Game> Server<G> {
         }
     }
 
-    /// Ends what a connection holds for `reason`, and closes it.
+    /// Ends the session of a connection for `reason` and closes it.
     fn put_out(&mut self, now: Instant, key: ConnectionKey, reason: Leave, sentence: &str) {
         match self.session_of(key) {
             Ok(session) => self.end_session(now, session, reason, sentence),

@@ -16,7 +16,7 @@ use crate::wire::signaling::{self, Fault, Orientation, Relayed, ReplyTo};
 impl<G: Game> Server<G> {
     pub(super) fn relay_sdp(&mut self, now: Instant, key: ConnectionKey, reply_to: &ReplyTo, to: &str, sdp: &str) {
         let relayed = if sdp.len() > limits::SDP_BYTES {
-            Err(Fault::new(ErrorCode::TooLarge, format!("An SDP may have {} bytes.", limits::SDP_BYTES)))
+            Err(Fault::new(ErrorCode::TooLarge, format!("An SDP may have at most {} bytes.", limits::SDP_BYTES)))
         } else {
             self.relay(now, key, to, "eventExchangeSdp", json!({ "sdp": sdp }))
         };
@@ -69,12 +69,15 @@ impl<G: Game> Server<G> {
             return Err(nobody());
         }
         let carrier = receiver.connection.ok_or_else(|| {
-            Fault::new(ErrorCode::NoSuchPlayer, "The player's connection is lost at the moment; they may come back.")
+            Fault::new(
+                ErrorCode::NoSuchPlayer,
+                "The player's connection is lost; try again when the player has reconnected.",
+            )
         })?;
         let text: Rc<str> = signaling::event(event, &Relayed::new(&from.info, data)).into();
         self.charge_relayed(now, key, sender, text.len())?;
         if !self.push_relayed(carrier, &text) {
-            let sentence = "The player's connection takes no more at the moment; try again.";
+            let sentence = "The player's connection is too slow; try again.";
             return Err(Fault::new(ErrorCode::RateLimited, sentence));
         }
         Ok(())
@@ -117,12 +120,12 @@ impl<G: Game> Server<G> {
         let Some(hosted) = self.rooms.get_mut(session.room) else { return Ok(()) };
         let address = self.connections.get(key).and_then(|from| self.addresses.relayed(from.connect.remote.ip()));
         if !session.relayed.has_left(now) {
-            return refusal("Too much for the other players; wait a second.");
+            return refusal("You send too much to the other players; wait a second.");
         }
         let of_all = [Some(&mut hosted.relayed), address];
         let mut of_all: Vec<&mut Credit> = of_all.into_iter().flatten().collect();
         if !of_all.iter_mut().all(|credit| credit.has_left(now)) {
-            return refusal("The players of your room, or of your address, send each other too much; wait a second.");
+            return refusal("The players of your room or address send too much to each other; wait a second.");
         }
         session.relayed.charge(bytes);
         of_all.into_iter().for_each(|credit| credit.charge(bytes));

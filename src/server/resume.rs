@@ -74,7 +74,7 @@ impl<G: Game> Server<G> {
         };
         if !claimed.tokens.accept(&request.resume) {
             self.admit_address(now, key, true)?;
-            return Err(Fault::new(ErrorCode::Unauthorized, "The token of this session is not valid; join anew."));
+            return Err(Fault::new(ErrorCode::Unauthorized, "The token of this session is invalid; join again."));
         }
         self.expect_subject(session, &request.bearer)?;
         Ok(session)
@@ -103,7 +103,7 @@ impl<G: Game> Server<G> {
         let hosted = self.sessions.get(session).and_then(|session| self.rooms.get(session.room));
         match (of_url, hosted) {
             (Some(of_url), Some(hosted)) if *of_url != hosted.name => {
-                Err(Fault::new(ErrorCode::BadRoom, "The session is in another room."))
+                Err(Fault::new(ErrorCode::BadRoom, "The session belongs to another room."))
             }
             _ => Ok(()),
         }
@@ -124,7 +124,7 @@ impl<G: Game> Server<G> {
         let newest = request.last.unwrap_or_else(|| resumed.frames.newest_made());
         let Some(missed) = resumed.frames.missed_since(newest) else {
             self.counters.missed_too_much += 1;
-            self.end_session(now, key, Leave::Timeout, "You were away for too long.");
+            self.end_session(now, key, Leave::Timeout, "You were disconnected for too long.");
             return Err(unknown_session());
         };
         let resume = resumed.tokens.rotate(&request.resume, rng);
@@ -180,5 +180,5 @@ impl<G: Game> Server<G> {
 }
 
 fn unknown_session() -> Fault {
-    Fault::new(ErrorCode::NoSuchSession, "The server doesn't know this session; join anew.")
+    Fault::new(ErrorCode::NoSuchSession, "The server does not know this session; join again.")
 }

@@ -102,13 +102,16 @@ impl<G: Game> Server<G> {
         data: &serde_json::Value,
     ) -> Result<RoomKey, Fault> {
         if self.rooms.len() >= limits::ROOMS {
-            return Err(Fault::new(ErrorCode::RoomFull, "The server has no place for another room."));
+            return Err(Fault::new(
+                ErrorCode::RoomFull,
+                "The server has reached its maximum number of rooms; try again later.",
+            ));
         }
         let mut info = RoomInfo::new(name.as_str(), self.rng.next_u64());
         info.tick = self.config.tick;
         info.data = data.clone();
         let game = catch_unwind(AssertUnwindSafe(|| (self.factory)(&info)))
-            .map_err(|_| Fault::new(ErrorCode::Internal, "The room can't be made: its game failed."))?
+            .map_err(|_| Fault::new(ErrorCode::Internal, "The room can't be created: its game failed."))?
             .map_err(|refusal| Fault::new(ErrorCode::Refused, refusal.to_string()))?;
         let start = self.phase_start(now);
         let mut room = Room::new(&info, game, self.config.max_players);

@@ -1,4 +1,4 @@
-//! Codes: of errors, of the reasons for leaving, of closed websockets.
+//! Codes of errors, of the reasons for leaving, and of closed websockets.
 //!
 //! | error code | meaning |
 //! |---|---|
@@ -14,9 +14,9 @@
 //! | `too_large` | past a limit of size, of the cookies of a websocket's request too |
 //! | `bad_sdp` | the offer can't be answered |
 //! | `channel_must_be_unreliable` | the data channel is not unordered with `maxRetransmits: 0` |
-//! | `no_such_player`, `no_such_session` | nobody there of that name |
-//! | `version_mismatch` | page and server speak different versions |
-//! | `draining` | the server is going away |
+//! | `no_such_player`, `no_such_session` | there is no such player or session |
+//! | `version_mismatch` | page and server use different versions of the protocol |
+//! | `draining` | the server is shutting down |
 //! | `internal` | a defect of the server or its game |
 
 use serde::Serialize;
@@ -32,13 +32,13 @@ macro_rules! codes {
             /// Every code.
             pub const ALL: &[$name] = &[$($name::$variant,)*];
 
-            /// The code as it stands on the wire.
+            /// Returns the code as used on the wire.
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self { $($name::$variant => $text,)* }
             }
 
-            /// The code that stands on the wire as `text`.
+            /// Returns the code that is `text` on the wire.
             #[must_use]
             pub fn parse(text: &str) -> Option<$name> {
                 $name::ALL.iter().copied().find(|code| code.as_str() == text)
@@ -58,37 +58,37 @@ codes! {
     ErrorCode {
         /// Not JSON, not an envelope, or a field of the wrong type.
         BadRequest = "bad_request",
-        /// An action that this server doesn't have.
+        /// An action that this server does not support.
         UnknownAction = "unknown_action",
         /// The room's name is not one, or the address is that of no room.
         BadRoom = "bad_room",
-        /// No place left in the room or on the server.
+        /// The room or the server is full.
         RoomFull = "room_full",
-        /// The game lets nobody in now.
+        /// The game has locked the room.
         RoomLocked = "room_locked",
-        /// The game, or its program, refused.
+        /// Refused by the game or a hook.
         Refused = "refused",
-        /// The token is not valid.
+        /// The token is invalid.
         Unauthorized = "unauthorized",
-        /// The token is no longer valid.
+        /// The token has expired.
         Expired = "expired",
-        /// The page's origin may not play here.
+        /// The page's origin is not allowed.
         Origin = "origin",
         /// Too many requests.
         RateLimited = "rate_limited",
-        /// Past a limit of size.
+        /// A size limit is exceeded.
         TooLarge = "too_large",
         /// The offer can't be answered.
         BadSdp = "bad_sdp",
-        /// The data channel would lose data silently.
+        /// The data channel is not unordered with `maxRetransmits: 0`: it would lose data silently.
         ChannelMustBeUnreliable = "channel_must_be_unreliable",
         /// No such player in the room.
         NoSuchPlayer = "no_such_player",
         /// No such session.
         NoSuchSession = "no_such_session",
-        /// Page and server speak different versions.
+        /// Page and server use different versions of the protocol.
         VersionMismatch = "version_mismatch",
-        /// The server is going away.
+        /// The server is shutting down.
         Draining = "draining",
         /// A defect of the server or its game.
         Internal = "internal",
@@ -96,21 +96,21 @@ codes! {
 }
 
 codes! {
-    /// Why a player is gone.
+    /// Why a player has left.
     Leave {
-        /// They said goodbye.
+        /// The player left.
         Left = "left",
-        /// Their connection closed.
+        /// The connection was closed.
         Closed = "closed",
-        /// Nothing was heard of them.
+        /// Nothing was received from the player.
         Timeout = "timeout",
-        /// The game put them out.
+        /// The game removed the player.
         Kicked = "kicked",
-        /// They sent more than is allowed.
+        /// The player exceeded a rate limit.
         Flood = "flood",
-        /// They sent what can't be read.
+        /// The player sent a message that can't be decoded.
         BadFrame = "bad_frame",
-        /// The same session connected again.
+        /// The session was resumed on another connection.
         Replaced = "replaced",
         /// The room closed.
         RoomClosed = "room_closed",
@@ -120,7 +120,7 @@ codes! {
 }
 
 impl Leave {
-    /// The websocket close code that tells a player of it: 4000 and the place in [`Leave::ALL`]. A clean goodbye is
+    /// Returns the websocket close code for this reason: 4000 plus the index in [`Leave::ALL`]; for [`Leave::Left`]
     /// 1000 (RFC 6455 §7.4.1).
     #[must_use]
     pub fn close_code(self) -> u16 {
@@ -138,5 +138,5 @@ impl Leave {
     }
 }
 
-/// The websocket close code after a refused request that leaves nothing to wait for; its reason is the [`ErrorCode`].
+/// The websocket close code after a refused request that ends the connection. The close reason is the [`ErrorCode`].
 pub const CLOSE_REFUSED: u16 = 4100;

@@ -57,30 +57,31 @@
 //!
 //! # Presence
 //!
-//! A player is there as long as their session is, whatever carries it. [Times](crate::limits) are the server's.
+//! A player is present as long as the session exists, on either transport. [Times](crate::limits) are the server's.
 //!
-//! - **Websocket.** The server sends an ack and a ping (RFC 6455 §5.5.2) every 1.2 s; three of them unanswered, and the
-//!   websocket is lost. A client takes one that has brought nothing for 5 s for lost. So each end knows within 5 s.
-//! - **Goodbye.** `leave`, and close code 1000, end the session at once. Code 1001 is a page that was closed or is
-//!   loading anew: the session waits 1.5 s. Every other end of a websocket is a loss: it waits 10 s, and then the
+//! - **Websocket.** The server sends an ack and a ping (RFC 6455 §5.5.2) every 1.2 s. After three unanswered pings the
+//!   websocket counts as lost. For a client it counts as lost after 5 s without any message. Each end thus notices
+//!   within 5 s.
+//! - **Leaving.** `leave` and close code 1000 end the session at once. Code 1001 means that the page was closed or is
+//!   reloading: the session is kept for 1.5 s. After any other end of the websocket it is kept for 10 s; then the
 //!   player has left with the reason `closed` or `timeout`.
-//! - **Return.** `reconnect` names the session and shows the token that the last reply has given: random, kept as a
-//!   hash, and replaced by the reply. The one that was shown stays good until something is heard over the new
-//!   websocket, because the reply may be lost. An attached session moves to the newer websocket, and the older is
-//!   closed with `replaced`; a request that was overtaken, on the older of two websockets, moves nothing. Kicked
-//!   players and those who left have no session to return to; a locked room lets returns in.
-//! - **Continuity.** Each end keeps the reliable frames that the other has not acknowledged, 64 KiB of them. `last`, in
-//!   the request and in its reply, names the newest that was received; what follows it is sent again, and what was
-//!   received is passed over. A player who misses more than is kept begins anew. Acks follow each heartbeat, and each
-//!   16 KiB.
-//! - **Data channel.** It lives apart from the websocket: either may be lost while the other plays on. ICE ends one
-//!   whose consent has expired (RFC 7675). An open one that delivers nothing for 1.5 s, though something waits to be
-//!   delivered, is passed by, both ways, as long as the websocket brings something. A client whose steady stream of
-//!   states stops sends a ping over the websocket while its channel is open: that says that it hears nothing, and the
-//!   server passes the channel by until it delivers. Either end goes on asking the channel; a ping is answered the way
-//!   it came. A client offers a lost one again at once, then after 10 s, then after twice as long, up to a minute.
-//! - **Back-off.** Who lost a websocket tries again within 250 ms, then within twice as long, up to 5 s, always at a
-//!   random time of it, for a minute; `retryAfter` (ms) of a refusal says when instead.
+//! - **Reconnecting.** `reconnect` names the session and presents the token from the last reply. Tokens are random,
+//!   stored as a hash, and replaced by the reply. The previous token stays valid until something is received on the new
+//!   websocket, because the reply may be lost. A session moves to the newest websocket, and the older one is closed
+//!   with `replaced`; a delayed request on the older of two websockets has no effect. Players who left or were kicked
+//!   have no session. A locked room admits reconnecting players.
+//! - **Continuity.** Each end keeps up to 64 KiB of reliable frames that the other has not acknowledged. `last`, in the
+//!   request and in its reply, is the number of the newest frame received; later frames are sent again, and duplicates
+//!   are ignored. A player who has missed more starts over. Acks are sent with each heartbeat, and after each 16 KiB.
+//! - **Data channel.** It is independent of the websocket: if either is lost, play continues on the other. ICE closes a
+//!   channel whose consent has expired (RFC 7675). If an open channel delivers nothing for 1.5 s although something
+//!   waits to be delivered, both ends use the websocket instead, as long as it delivers. A client whose steady stream
+//!   of states stops sends a ping over the websocket while its channel is open; this reports that it receives nothing,
+//!   and the server uses the websocket until the channel delivers again. Both ends keep probing the channel. A ping is
+//!   answered on the transport on which it arrived. A client offers a lost channel again at once, then after 10 s, then
+//!   after twice as long each, up to a minute.
+//! - **Back-off.** After losing its websocket a client retries after a random time of up to 250 ms, then of up to twice
+//!   as long each, up to 5 s, for a minute. `retryAfter` (in ms) in a refusal replaces the wait.
 
 pub mod codes;
 pub mod frame;

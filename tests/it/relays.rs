@@ -170,7 +170,7 @@ fn who_is_away_is_not_reached() {
     let (bob, bob_id) = players.join("away", 2);
     players.0.server.handle_disconnect(players.0.now(), bob, Disconnect::Lost);
     let (code, sentence) = players.ask(ada, &sdp(&bob_id, "v=0")).unwrap();
-    assert!(code == "no_such_player" && sentence.contains("may come back"), "{sentence}");
+    assert!(code == "no_such_player" && sentence.contains("has reconnected"), "{sentence}");
     assert_eq!(players.code(ada, &orientation()), None, "there is nobody to be told");
 }
 

@@ -245,7 +245,11 @@ fn refusals_have_a_code_and_leave_others_alone() {
     let refused = [
         (sim.join("small", "Mallory"), "refused", "Not you."),
         (sim.join("closed", "Bob"), "refused", "Closed today."),
-        (sim.join_with("small", |config| config.room = Some("other".into())), "bad_room", "not that of the URL"),
+        (
+            sim.join_with("small", |config| config.room = Some("other".into())),
+            "bad_room",
+            "differs from that of the URL",
+        ),
         (sim.join_with("", |config| config.room = Some("no such/room".into())), "bad_room", "1 to 64"),
         (sim.join_with("", |config| config.room = Some("a".repeat(65))), "bad_room", "1 to 64"),
         (sim.join("", "Bob"), "bad_room", "names no room"),

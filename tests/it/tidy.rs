@@ -25,7 +25,6 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("player", SESSIONS),
     ("signaling", SESSIONS),
     ("server", SESSIONS),
-    ("log_limit", &["game", "wire"]),
     ("client", &["limits", "time", "wire", "peer"]),
     ("hostile", &["limits", "wire", "game", "room", "journal", "peer", "endpoint", "games", "bench"]),
     ("sim", &["limits", "time", "wire", "game", "room", "journal", "peer", "endpoint", "server", "client", "yaml"]),
@@ -63,7 +62,6 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 const SESSIONS: &[&str] = &[
     "limits",
-    "log_limit",
     "rate",
     "time",
     "wire",
