@@ -1104,7 +1104,9 @@ function createInputWindow(next) {
         if (bytes2 > PART_BODY_BYTES) break;
         chosen.push(inputs[i2]);
       }
-      return [146, ...newest, 144 + chosen.length, ...chosen.flat()];
+      const body = [146, ...newest, 144 + chosen.length];
+      for (const input of chosen) for (const byte of input) body.push(byte);
+      return body;
     }
   };
 }

@@ -31,7 +31,10 @@ export function createInputWindow(next) {
         if (bytes > PART_BODY_BYTES) break;
         chosen.push(inputs[i]);
       }
-      return [0x92, ...newest, 0x90 + chosen.length, ...chosen.flat()];
+      // A spread of `flat()` takes several times as long.
+      const body = [0x92, ...newest, 0x90 + chosen.length];
+      for (const input of chosen) for (const byte of input) body.push(byte);
+      return body;
     },
   };
 }
