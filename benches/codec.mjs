@@ -1,7 +1,9 @@
 // How long the codec takes for what a game reads and writes most, as a multiple of the time of @msgpack/msgpack in the
 // same process: the median of runs that take turns.
-import * as reference from "@msgpack/msgpack";
-import { decode, encode } from "../src/msgpack.js";
+import { createRequire } from "node:module";
+import { decode, encode } from "../client-js/src/msgpack.js";
+
+const reference = createRequire(new URL("../client-js/package.json", import.meta.url))("@msgpack/msgpack");
 
 const RUNS = 41;
 const RUN_MS = 20;
