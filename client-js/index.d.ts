@@ -41,6 +41,8 @@ export type ErrorCode =
   | "aborted"
   /** The address is not that of a room. */
   | "bad_address"
+  /** The browser blocked the websocket, as where the page's Content-Security-Policy does not name the server. */
+  | "blocked"
   /** The page was loaded over https, and the address is that of a server over http. */
   | "mixed_content"
   /** `options.bearer` rejected, threw, or gave nothing in time. */

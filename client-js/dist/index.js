@@ -14,6 +14,7 @@ var SIGNALING = {
   bad_address: "This is not the address of a room. Use one such as /r/lobby or https://example.com/r/lobby.",
   bad_value: "The player's data can't be sent as JSON. Use plain values, without cycles.",
   bearer: "This page could not get a token. Sign in and try again.",
+  blocked: "The browser blocked the connection. A Content-Security-Policy has to name the server in its connect-src.",
   mixed_content: "A page over https can't reach a server over http. Use an https address.",
   policy: "The server does not allow this connection. Ask who runs it.",
   timeout: "The server did not answer in time. Check your connection and try again.",
@@ -249,7 +250,7 @@ function dial(env, { url, join, bearer, ticket, isFirst, offering, timeout }, do
   const settle = () => {
     isSettled = true;
     env.clearTimeout(timer);
-    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.onopen = socket.onmessage = socket.onerror = socket.onclose = null;
   };
   const breakOff = (isOver) => {
     settle();
@@ -286,6 +287,7 @@ function dial(env, { url, join, bearer, ticket, isFirst, offering, timeout }, do
     asked = action;
     socket.send(text2);
   };
+  const block = () => fail2("blocked");
   let socket;
   let timer;
   try {
@@ -293,13 +295,17 @@ function dial(env, { url, join, bearer, ticket, isFirst, offering, timeout }, do
   } catch {
     socket = { close() {
     } };
-    timer = env.setTimeout(() => fail2("bad_address"), 0);
+    timer = env.setTimeout(block, 0);
     return breakOff;
   }
   timer = env.setTimeout(expire, timeout);
   socket.binaryType = "arraybuffer";
   if (offering) prepare();
   if (isFirst) identify();
+  socket.onerror = () => {
+    env.clearTimeout(timer);
+    timer = env.setTimeout(block, 0);
+  };
   socket.onclose = ({ code: closeCode, reason: text2 }) => {
     const { reason, message, retry } = closure(closeCode, text2);
     fail2(reason, reason === "unreachable" && !isOpen ? "" : message, { retry, closeCode });
@@ -1921,7 +1927,7 @@ var connect = (url, options) => new Promise((resolve, reject) => {
     }
     settle();
     tickets.release(!closing.retry);
-    if (isMixed(address) && /^(unreachable|bad_address)$/.test(error.code)) refuse("mixed_content");
+    if (isMixed(address) && /^(unreachable|blocked)$/.test(error.code)) refuse("mixed_content");
     else reject(error);
   };
   const attempt = () => {

@@ -52,7 +52,7 @@ export function dial(env, { url, join, bearer, ticket, isFirst, offering, timeou
   const settle = () => {
     isSettled = true;
     env.clearTimeout(timer);
-    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.onopen = socket.onmessage = socket.onerror = socket.onclose = null;
   };
   const breakOff = (isOver) => {
     settle();
@@ -93,13 +93,14 @@ export function dial(env, { url, join, bearer, ticket, isFirst, offering, timeou
     socket.send(text);
   };
 
+  const block = () => fail("blocked");
   let socket;
   let timer;
   try {
     socket = new env.WebSocket(url);
   } catch {
     socket = { close() {} };
-    timer = env.setTimeout(() => fail("bad_address"), 0);
+    timer = env.setTimeout(block, 0);
     return breakOff;
   }
   timer = env.setTimeout(expire, timeout);
@@ -107,6 +108,11 @@ export function dial(env, { url, join, bearer, ticket, isFirst, offering, timeou
   if (offering) prepare();
   if (isFirst) identify();
 
+  // Where a Content-Security-Policy blocks it, Chromium says no more, and Firefox throws.
+  socket.onerror = () => {
+    env.clearTimeout(timer);
+    timer = env.setTimeout(block, 0);
+  };
   socket.onclose = ({ code: closeCode, reason: text }) => {
     const { reason, message, retry } = closure(closeCode, text);
     fail(reason, reason === "unreachable" && !isOpen ? "" : message, { retry, closeCode });

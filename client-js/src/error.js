@@ -13,6 +13,7 @@ const SIGNALING = {
   bad_address: "This is not the address of a room. Use one such as /r/lobby or https://example.com/r/lobby.",
   bad_value: "The player's data can't be sent as JSON. Use plain values, without cycles.",
   bearer: "This page could not get a token. Sign in and try again.",
+  blocked: "The browser blocked the connection. A Content-Security-Policy has to name the server in its connect-src.",
   mixed_content: "A page over https can't reach a server over http. Use an https address.",
   policy: "The server does not allow this connection. Ask who runs it.",
   timeout: "The server did not answer in time. Check your connection and try again.",

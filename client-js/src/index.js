@@ -100,7 +100,7 @@ export const connect = (url, options) =>
       }
       settle();
       tickets.release(!closing.retry);
-      if (isMixed(address) && /^(unreachable|bad_address)$/.test(error.code)) refuse("mixed_content");
+      if (isMixed(address) && /^(unreachable|blocked)$/.test(error.code)) refuse("mixed_content");
       else reject(error);
     };
     const attempt = () => {

@@ -339,7 +339,7 @@ test("an option that is undefined is the browser's own", async (t) => {
   };
   t.after(() => (globalThis.WebSocket = WebSocket));
   const own = { WebSocket: undefined, now: undefined, setTimeout: undefined, clearTimeout: undefined, page: undefined };
-  await assert.rejects(connect("http://h/r/a", { ...own, storage: undefined, signal: undefined }), { code: "bad_address" });
+  await assert.rejects(connect("http://h/r/a", { ...own, storage: undefined, signal: undefined }), { code: "blocked" });
 });
 
 test("a page over https that names a server over http is told of it", async (t) => {
@@ -356,11 +356,31 @@ test("a page over https that names a server over http is told of it", async (t) 
   assert.equal((await errorOf(secure)).code, "unreachable");
 });
 
-test("an address that the browser refuses is told of", async () => {
-  const session = await dial({ WebSocket: function () { throw new Error("SyntaxError"); } });
-  await session.clock.advance(0);
-  assert.equal((await errorOf(session)).code, "bad_address");
-  assert.equal(session.clock.pending, 0);
+describe("a websocket that the browser blocks", () => {
+  test("by an exception is told of", async () => {
+    const session = await dial({ WebSocket: function () { throw new Error("NS_ERROR_CONTENT_BLOCKED"); } });
+    await session.clock.advance(0);
+    assert.equal((await errorOf(session)).code, "blocked");
+    assert.equal(session.clock.pending, 0);
+  });
+
+  test("by an error that no close follows is told of at once", async () => {
+    const session = await dial();
+    session.socket.onerror();
+    await session.clock.advance(0);
+    const { code, message } = await errorOf(session);
+    assert.equal(code, "blocked");
+    assert.match(message, /connect-src/);
+    assert.equal(session.clock.pending, 0);
+  });
+
+  test("is another failure than one whose close follows its error", async () => {
+    const session = await dial();
+    session.socket.onerror();
+    lose(session);
+    await session.clock.advance(0);
+    assert.equal((await errorOf(session)).code, "unreachable");
+  });
 });
 
 test("a join that is answered too late is left, and a return is not", async () => {

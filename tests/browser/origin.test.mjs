@@ -13,7 +13,10 @@ describe("a page of another origin", () => {
   let pages, browser, own, named, page;
 
   before(async () => {
-    pages = createServer((_, response) => response.setHeader("Content-Type", "text/html").end(EMPTY));
+    pages = createServer(({ url }, response) => {
+      if (url === "/strict") response.setHeader("Content-Security-Policy", "connect-src 'self'");
+      response.setHeader("Content-Type", "text/html").end(EMPTY);
+    });
     await once(pages.listen(0, "127.0.0.1"), "listening");
     own = `http://127.0.0.1:${pages.address().port}`;
     named = await startServer(["--origin", own, "--origin", "null"]);
@@ -42,6 +45,11 @@ describe("a page of another origin", () => {
     const { me, rooms } = await page.evaluate(visit, named.url);
     assert.equal(typeof me, "number");
     assert.ok(Array.isArray(rooms));
+  });
+
+  test("whose Content-Security-Policy does not name the server is told so", async () => {
+    const { page: strict } = await openPage(browser, `${own}/strict`);
+    await assert.rejects(strict.evaluate(visit, named.url), /The browser blocked .* connect-src/);
   });
 
   test("that is not named reads nothing", async () => {
