@@ -318,8 +318,8 @@ function dial(env, { url, join, bearer, ticket, isFirst, offering, timeout }, do
   socket.onmessage = ({ data }) => {
     var _a2, _b2;
     const { a: action, s: success, d: reply, e: code, m: sentence, ...rest } = parse(data);
-    if (!asked || action !== `${asked}R` && action !== "R") return;
-    const isNew = asked === "join";
+    const isNew = asked !== "reconnect";
+    if (action !== `${asked != null ? asked : "join"}R` && action !== "R" || success && !asked) return;
     if (!success) {
       if (!isNew && (code === "no_such_session" || code === "unauthorized")) {
         asked = void 0;

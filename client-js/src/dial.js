@@ -124,9 +124,9 @@ export function dial(env, { url, join, bearer, ticket, isFirst, offering, timeou
   };
   socket.onmessage = ({ data }) => {
     const { a: action, s: success, d: reply, e: code, m: sentence, ...rest } = parse(data);
-    // A request that the server could not take apart is refused without its name.
-    if (!asked || (action !== `${asked}R` && action !== "R")) return;
-    const isNew = asked === "join";
+    const isNew = asked !== "reconnect";
+    // A websocket is refused before anything is asked, and a request that the server could not take apart without its name.
+    if ((action !== `${asked ?? "join"}R` && action !== "R") || (success && !asked)) return;
     if (!success) {
       if (!isNew && (code === "no_such_session" || code === "unauthorized")) {
         asked = undefined;

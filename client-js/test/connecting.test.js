@@ -480,6 +480,18 @@ describe("a reply that can't be true", () => {
     assert.ok((await session.outcome).room);
   });
 
+  test("(a refusal of the websocket itself, before anything is asked) rejects in the server's words", async () => {
+    for (const storage of [null, tab()]) {
+      if (storage) await joinOpen({ storage });
+      const session = await dial({ storage: storage && tab({ ...storage.kept }), bearer: never });
+      session.socket.onopen();
+      refuse(session, "origin", {}, "join");
+      session.socket.onclose?.({ code: 4100, reason: "origin" });
+      const { code, message } = await errorOf(session);
+      assert.deepEqual([code, message], ["origin", "No."]);
+    }
+  });
+
   test("(a refusal of something else than a code and a sentence) rejects", async () => {
     for (const refusal of [{}, { e: 7, m: {} }, { e: "", m: "" }, { e: null, m: null, d: null }]) {
       const session = await dialOpen();
