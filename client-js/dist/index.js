@@ -14,9 +14,9 @@ var SIGNALING = {
   bad_address: "This is not the address of a room. Use one such as /r/lobby or https://example.com/r/lobby.",
   bad_value: "The player's data can't be sent as JSON. Use plain values, without cycles.",
   bearer: "This page could not get a token. Sign in and try again.",
-  blocked: "The browser blocked the connection. A Content-Security-Policy has to name the server in its connect-src.",
+  blocked: "The browser blocked the connection. Add the server to connect-src of the page's Content-Security-Policy.",
   mixed_content: "A page over https can't reach a server over http. Use an https address.",
-  policy: "The server does not allow this connection. Ask who runs it.",
+  policy: "The server does not allow this connection. Ask its operator.",
   timeout: "The server did not answer in time. Check your connection and try again.",
   too_large: "The request to join has more than 16 KiB. Send less data.",
   unreachable: "The server could not be reached. Check your connection and try again.",
@@ -36,27 +36,28 @@ var OBSTACLE = {
   offer: "The browser could not prepare a data channel.",
   unsupported: "This browser allows no WebRTC.",
   ice: "UDP to the server is blocked.",
-  dtls: "UDP to the server could not be secured.",
-  channel: "The data channel to the server closed."
+  dtls: "Encryption over UDP to the server failed.",
+  channel: "The data channel to the server failed.",
+  bad_sdp: "The browser can't use the server's answer."
 };
 var channelError = (stage, code, message) => {
   var _a2, _b2, _c;
   return new RtcadeError(
     stage,
     (_a2 = text(code)) != null ? _a2 : "internal",
-    `${(_c = (_b2 = text(message)) != null ? _b2 : OBSTACLE[code]) != null ? _c : OBSTACLE[stage]} The game goes on over the websocket, perhaps slower.`
+    `${(_c = (_b2 = text(message)) != null ? _b2 : OBSTACLE[code]) != null ? _c : OBSTACLE[stage]} The game continues over the websocket, which may be slower.`
   );
 };
 var GOODBYES = [
   ["left", "You left the room."],
   ["closed", "The server closed the connection.", true],
-  ["timeout", "The server did not hear from you in time.", true],
+  ["timeout", "The connection to the server timed out.", true],
   ["kicked", "You were removed from the room."],
   ["flood", "This page sent too much. Reload the page."],
   ["bad_frame", "This page sent a message that the server can't read. Reload the page."],
   ["replaced", "You are playing in another window."],
   ["room_closed", "The room was closed.", true],
-  ["shutdown", "The server is going down.", true]
+  ["shutdown", "The server is shutting down.", true]
 ];
 var LOST = ["unreachable", "The connection to the server was lost.", true];
 var REFUSED = 4100;
@@ -1319,7 +1320,7 @@ function createLanes({ now, setTimeout: setTimeout2, clearTimeout: clearTimeout2
     reply.tick,
     (tick, inputs2) => emit("tick", { tick, inputs: inputs2 }),
     (first, last) => sendReliable(TICKS, encode([first, last], RELIABLE_UP_BYTES)),
-    (first, last) => emit("error", new RtcadeError("game", "ticks_lost", `The server no longer has ticks ${first} to ${last}.`))
+    (first, last) => emit("error", new RtcadeError("game", "ticks_lost", `Ticks ${first} to ${last} are lost. The game continues.`))
   );
   const sawTick = (tick) => {
     if (tick >>> 0 !== tick) fail("shape");
@@ -1396,7 +1397,7 @@ function createLanes({ now, setTimeout: setTimeout2, clearTimeout: clearTimeout2
     },
     command(encoded) {
       if (keptBytes + encoded.length > UNACKNOWLEDGED_BYTES)
-        throw new RtcadeError("game", "backlog", "The server has not taken the last 64 KiB of commands yet.");
+        throw new RtcadeError("game", "backlog", "64 KiB of commands are not acknowledged yet. Send fewer.");
       sendReliable(COMMAND, encoded);
     },
     /** The websocket is gone: what is reliable waits for the next. */
@@ -1435,12 +1436,12 @@ function encodeOwn(what, value, limit) {
     return encode(value, limit);
   } catch (error) {
     const [code, sentence] = (_a2 = {
-      too_large: ["too_large", `has at most ${limit} bytes encoded`],
-      items: ["too_large", `has at most ${MSGPACK_ITEMS} elements in all its arrays and objects`],
-      depth: ["bad_value", `has at most ${MSGPACK_DEPTH} arrays and objects inside each other`]
+      too_large: ["too_large", `is too large: encode at most ${limit} bytes`],
+      items: ["too_large", `is too large: use at most ${MSGPACK_ITEMS} elements in all arrays and objects`],
+      depth: ["bad_value", `is nested too deep: use at most ${MSGPACK_DEPTH} levels of arrays and objects`]
     }[error == null ? void 0 : error.code]) != null ? _a2 : [
       "bad_value",
-      "is made of null, booleans, numbers, strings, Uint8Arrays, arrays and plain objects"
+      "can't be encoded: use null, booleans, numbers, strings, Uint8Arrays, arrays and plain objects"
     ];
     throw new RtcadeError("game", code, `${what} ${sentence}.`);
   }

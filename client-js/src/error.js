@@ -13,9 +13,9 @@ const SIGNALING = {
   bad_address: "This is not the address of a room. Use one such as /r/lobby or https://example.com/r/lobby.",
   bad_value: "The player's data can't be sent as JSON. Use plain values, without cycles.",
   bearer: "This page could not get a token. Sign in and try again.",
-  blocked: "The browser blocked the connection. A Content-Security-Policy has to name the server in its connect-src.",
+  blocked: "The browser blocked the connection. Add the server to connect-src of the page's Content-Security-Policy.",
   mixed_content: "A page over https can't reach a server over http. Use an https address.",
-  policy: "The server does not allow this connection. Ask who runs it.",
+  policy: "The server does not allow this connection. Ask its operator.",
   timeout: "The server did not answer in time. Check your connection and try again.",
   too_large: "The request to join has more than 16 KiB. Send less data.",
   unreachable: "The server could not be reached. Check your connection and try again.",
@@ -35,28 +35,29 @@ const OBSTACLE = {
   offer: "The browser could not prepare a data channel.",
   unsupported: "This browser allows no WebRTC.",
   ice: "UDP to the server is blocked.",
-  dtls: "UDP to the server could not be secured.",
-  channel: "The data channel to the server closed.",
+  dtls: "Encryption over UDP to the server failed.",
+  channel: "The data channel to the server failed.",
+  bad_sdp: "The browser can't use the server's answer.",
 };
 
 export const channelError = (stage, code, message) =>
   new RtcadeError(
     stage,
     text(code) ?? "internal",
-    `${text(message) ?? OBSTACLE[code] ?? OBSTACLE[stage]} The game goes on over the websocket, perhaps slower.`,
+    `${text(message) ?? OBSTACLE[code] ?? OBSTACLE[stage]} The game continues over the websocket, which may be slower.`,
   );
 
 /** What became of a player and whether to join again, in the order of the close codes from 4000. */
 const GOODBYES = [
   ["left", "You left the room."],
   ["closed", "The server closed the connection.", true],
-  ["timeout", "The server did not hear from you in time.", true],
+  ["timeout", "The connection to the server timed out.", true],
   ["kicked", "You were removed from the room."],
   ["flood", "This page sent too much. Reload the page."],
   ["bad_frame", "This page sent a message that the server can't read. Reload the page."],
   ["replaced", "You are playing in another window."],
   ["room_closed", "The room was closed.", true],
-  ["shutdown", "The server is going down.", true],
+  ["shutdown", "The server is shutting down.", true],
 ];
 const LOST = ["unreachable", "The connection to the server was lost.", true];
 const REFUSED = 4100;

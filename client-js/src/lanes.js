@@ -122,7 +122,7 @@ export function createLanes({ now, setTimeout, clearTimeout }, reply, emit, tran
     (tick, inputs) => emit("tick", { tick, inputs }),
     (first, last) => sendReliable(TICKS, encode([first, last], RELIABLE_UP_BYTES)),
     (first, last) =>
-      emit("error", new RtcadeError("game", "ticks_lost", `The server no longer has ticks ${first} to ${last}.`)),
+      emit("error", new RtcadeError("game", "ticks_lost", `Ticks ${first} to ${last} are lost. The game continues.`)),
   );
   const sawTick = (tick) => {
     if (tick >>> 0 !== tick) fail("shape");
@@ -206,7 +206,7 @@ export function createLanes({ now, setTimeout, clearTimeout }, reply, emit, tran
 
     command(encoded) {
       if (keptBytes + encoded.length > UNACKNOWLEDGED_BYTES)
-        throw new RtcadeError("game", "backlog", "The server has not taken the last 64 KiB of commands yet.");
+        throw new RtcadeError("game", "backlog", "64 KiB of commands are not acknowledged yet. Send fewer.");
       sendReliable(COMMAND, encoded);
     },
 

@@ -37,12 +37,12 @@ function encodeOwn(what, value, limit) {
     return encode(value, limit);
   } catch (error) {
     const [code, sentence] = {
-      too_large: ["too_large", `has at most ${limit} bytes encoded`],
-      items: ["too_large", `has at most ${MSGPACK_ITEMS} elements in all its arrays and objects`],
-      depth: ["bad_value", `has at most ${MSGPACK_DEPTH} arrays and objects inside each other`],
+      too_large: ["too_large", `is too large: encode at most ${limit} bytes`],
+      items: ["too_large", `is too large: use at most ${MSGPACK_ITEMS} elements in all arrays and objects`],
+      depth: ["bad_value", `is nested too deep: use at most ${MSGPACK_DEPTH} levels of arrays and objects`],
     }[error?.code] ?? [
       "bad_value",
-      "is made of null, booleans, numbers, strings, Uint8Arrays, arrays and plain objects",
+      "can't be encoded: use null, booleans, numbers, strings, Uint8Arrays, arrays and plain objects",
     ];
     throw new RtcadeError("game", code, `${what} ${sentence}.`);
   }

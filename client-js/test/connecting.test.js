@@ -537,7 +537,7 @@ describe("the end of a channel", () => {
     pong(session);
     pong(session);
     assert.deepEqual(session.of("error").map(([{ stage }]) => stage), ["channel"]);
-    assert.match(session.of("error")[0][0].message, /goes on over the websocket/);
+    assert.match(session.of("error")[0][0].message, /continues over the websocket/);
   });
 
   test("while the websocket is lost is told of when it is back", async () => {

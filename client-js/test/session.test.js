@@ -225,6 +225,7 @@ test("an answer that the browser refuses is told", async () => {
   const session = await join({}, { sdp: "nonsense" });
   await session.clock.advance(0);
   assert.deepEqual([lastError(session).stage, lastError(session).code], ["ice", "bad_sdp"]);
+  assert.match(lastError(session).message, /^The browser can't use the server's answer\. The game continues/);
 });
 
 test("of states the newest wins", async () => {
@@ -344,7 +345,7 @@ test("inputs and commands are nested 16 deep at most, and the error says so", as
   const session = await joinOpen();
   for (const send of [session.room.send, session.room.command]) {
     send(nested(16));
-    assert.throws(() => send(nested(17)), { code: "bad_value", message: /at most 16 arrays and objects inside/ });
+    assert.throws(() => send(nested(17)), { code: "bad_value", message: /at most 16 levels of arrays and objects/ });
   }
   assert.deepEqual(inputsOf(session.pc.channel), [[1, [nested(16)]]]);
 });
