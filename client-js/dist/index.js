@@ -17,9 +17,9 @@ var SIGNALING = {
   blocked: "The browser blocked the connection. Add the server to connect-src of the page's Content-Security-Policy.",
   mixed_content: "A page over https can't reach a server over http. Use an https address.",
   policy: "The server does not allow this connection. Ask its operator.",
-  timeout: "The server did not answer in time. Check your connection and try again.",
+  timeout: "The server did not answer in time. Check the address and your connection, then try again.",
   too_large: "The request to join has more than 16 KiB. Send less data.",
-  unreachable: "The server could not be reached. Check your connection and try again.",
+  unreachable: "The server could not be reached. Check the address and your connection, then try again.",
   unsupported: "This browser has no websockets. Use another browser.",
   version_mismatch: "The server's answer can't be read. Reload the page."
 };
