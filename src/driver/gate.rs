@@ -237,10 +237,9 @@ impl Gate {
         }
         let field = if self.forwarded(&sender.forwarded_host, remote).is_some() { "X-Forwarded-Host" } else { "Host" };
         format!(
-            "{pages}: Origin is {origin}, {field} is {:?}. If both are this server, let the proxy between pass the \
-            name on (nginx: {NGINX_HOST}){}.",
+            "{pages}: Origin is {origin}, {field} is {:?}. Start the server with --origin {origin} or, if a proxy is \
+            in front of it, let the proxy pass the name on (nginx: {NGINX_HOST}).",
             host.chars().take(HOST_CHARS).collect::<String>(),
-            or_start(origin)
         )
     }
 
