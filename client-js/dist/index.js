@@ -11,7 +11,7 @@ var RtcadeError = class extends Error {
 };
 var SIGNALING = {
   aborted: "Connecting was cancelled.",
-  bad_address: "This is not the address of a room. Use one such as /r/lobby or https://example.com/r/lobby.",
+  bad_address: "This is not the address of a room. Use a full one, such as https://example.com/r/lobby.",
   bad_value: "The player's data can't be sent as JSON. Use plain values, without cycles.",
   bearer: "This page could not get a token. Sign in and try again.",
   blocked: "The browser blocked the connection. Add the server to connect-src of the page's Content-Security-Policy.",
