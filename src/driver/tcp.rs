@@ -97,6 +97,12 @@ impl Admission {
         })
     }
 
+    /// A connection is past a limit, told so or not.
+    fn crowd_out(&mut self) -> Option<Admitted> {
+        self.counters.crowded += 1;
+        self.admit_refused()
+    }
+
     fn upgrade(&mut self, admitted: &mut Admitted) {
         self.release_http(*admitted);
         *admitted = Admitted::Websocket;
@@ -310,7 +316,7 @@ impl Connections {
         let remote = canonical(remote);
         let (admitted, refusal) = match self.admit(now, remote.ip()) {
             Ok(admitted) => (admitted, None),
-            Err(status) => match self.admission.admit_refused() {
+            Err(status) => match self.admission.crowd_out() {
                 Some(admitted) => (admitted, Some(status)),
                 None => return,
             },
@@ -328,7 +334,6 @@ impl Connections {
         };
         if refusal.is_some() {
             log::debug!("{remote}: refused, too many connections");
-            self.admission.counters.crowded += 1;
         }
         let entry = self.slots.vacant_entry();
         let slot = entry.key();

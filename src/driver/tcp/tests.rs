@@ -33,8 +33,9 @@ fn the_server_has_a_limit_that_loopback_has_too() {
     let mut admission = Admission::new(Gate::default());
     let admitted: Vec<_> = (0..CONNECTIONS).map(|_| admission.admit(ip("127.0.0.1")).expect("room")).collect();
     assert_eq!(admission.admit(ip("127.0.0.1")), Err(Status::ServiceUnavailable));
-    let refused: Vec<_> = (0..REFUSED).map(|_| admission.admit_refused().expect("told so")).collect();
-    assert_eq!(admission.admit_refused(), None);
+    let refused: Vec<_> = (0..REFUSED).map(|_| admission.crowd_out().expect("told so")).collect();
+    assert_eq!(admission.crowd_out(), None);
+    assert_eq!(admission.counters.crowded, REFUSED as u64 + 1, "who is not told is counted too");
     admitted.into_iter().chain(refused).for_each(|one| admission.release(one));
     assert_eq!((admission.open, admission.refused, admission.http.len()), (0, 0, 0));
 }
