@@ -31,6 +31,8 @@ const UNNAMED: [&str; 2] = ["null", "file://"];
 const PREFLIGHT_SECONDS: &str = "7200";
 /// Characters of a host that are repeated in a sentence.
 const HOST_CHARS: usize = 100;
+/// Bytes of an origin: the name of a host has at most 253 (RFC 1035 §2.3.4).
+const ORIGIN_BYTES: usize = 300;
 
 /// The origin of a page, as browsers write it (RFC 6454 §6.2): scheme, host, and the port where it is not the scheme's
 /// own.
@@ -46,6 +48,9 @@ impl Origin {
     /// or not; `None` where it is anything else, a longer URL for example.
     #[must_use]
     pub fn parse(text: &str) -> Option<Origin> {
+        if text.len() > ORIGIN_BYTES {
+            return None;
+        }
         let text = text.to_ascii_lowercase();
         if UNNAMED.contains(&text.as_str()) {
             return Some(Origin(text));
@@ -189,14 +194,16 @@ impl Gate {
     /// What to say of a host name under which the server may not be known.
     fn unknown_host(&self, sender: &Sender, remote: IpAddr) -> Option<String> {
         let host = self.forwarded(&sender.forwarded_host, remote).unwrap_or_else(|| sender.host.to_ascii_lowercase());
-        let own = Origin::parse(&format!("http://{host}"));
+        // Only the advice depends on the scheme, so it doesn't matter who says it.
+        let is_secure = sender.forwarded_proto.as_deref().is_some_and(|list| first(list) == "https");
+        let own = Origin::parse(&format!("{}://{host}", if is_secure { "https" } else { "http" }));
         let is_known = |own: &Origin| own.is_literal() || self.origins.iter().any(|named| named.host() == own.host());
         match own {
             Some(own) if is_known(&own) => None,
             Some(own) => Some(format!(
                 "{} is no name that this server was given: open it by its IP address{}.",
                 own.host(),
-                or_start(&own)
+                self.or_start(&own)
             )),
             None => Some("Host names no server: open this one by its IP address.".to_owned()),
         }
@@ -219,20 +226,29 @@ impl Gate {
             return format!(
                 "Pages without an address of their own, as files and sandboxed frames are, may not {act} this server: \
                 open the page from a web server{}.",
-                or_start(origin)
+                self.or_start(origin)
             );
         }
         let pages = format!("Pages of {origin} may not {act} this server");
         let (host, proto) = self.asked_as(sender, remote);
-        if !self.origins.is_empty() || origin.is_of(&host, proto.as_deref()) {
-            return format!("{pages}{}.", remedy(origin));
+        if !self.origins.is_empty() {
+            return format!(
+                "{pages}, because its --origin options name other pages only: start it with --origin {origin} too."
+            );
+        }
+        if origin.is_of(&host, proto.as_deref()) {
+            return format!(
+                "{pages}, because host names are not trusted in a private network: open the page by the server's IP \
+                address{}.",
+                self.or_start(origin)
+            );
         }
         if let Some(proto) = proto.filter(|_| origin.is_of(&host, None)) {
             return format!(
                 "{pages}: Origin is {origin}, X-Forwarded-Proto is {:?}. Let the proxy tell the scheme (nginx: \
                 {NGINX_SCHEME}){}.",
                 proto.chars().take(HOST_CHARS).collect::<String>(),
-                or_start(origin)
+                self.or_start(origin)
             );
         }
         let field = if self.forwarded(&sender.forwarded_host, remote).is_some() { "X-Forwarded-Host" } else { "Host" };
@@ -252,7 +268,13 @@ impl Gate {
     /// The first entry of a field that only a proxy is believed.
     fn forwarded(&self, list: &Option<String>, remote: IpAddr) -> Option<String> {
         let list = list.as_ref().filter(|_| self.is_proxy(remote))?;
-        Some(list.split(',').next()?.trim().to_ascii_lowercase())
+        Some(first(list))
+    }
+
+    /// The advice to name an origin.
+    fn or_start(&self, origin: &Origin) -> String {
+        let too = if self.origins.is_empty() { "" } else { " too" };
+        format!(", or start the server with --origin {origin}{too}")
     }
 
     /// Returns the rightmost address in `X-Forwarded-For` that is not a proxy's: each proxy appends the address it
@@ -299,12 +321,9 @@ fn origin(text: &str) -> Option<Origin> {
     Origin::parse(text).filter(|origin| origin.0 == text)
 }
 
-fn remedy(origin: &Origin) -> String {
-    format!(": to let them, start it with --origin {origin}")
-}
-
-fn or_start(origin: &Origin) -> String {
-    format!(", or start the server with --origin {origin}")
+/// The first entry of a list, in lower case.
+fn first(list: &str) -> String {
+    list.split(',').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
 /// The prefix in the form of [`canonical`] addresses.
@@ -369,6 +388,7 @@ mod tests {
             "https://a:1:2",
             "1s://a",
             "https://é",
+            &format!("https://{}", "a".repeat(ORIGIN_BYTES)),
         ] {
             assert_eq!(Origin::parse(text), None, "{text}");
         }
@@ -501,6 +521,28 @@ mod tests {
         let named = gate(&["https://evil.example"], &[]);
         assert_eq!(refusal(&named, "evil.example:8080", true, "192.168.1.7"), None, "that name was given");
         assert!(refusal(&named, "other.example", true, "192.168.1.7").is_some());
+    }
+
+    #[test]
+    fn the_advice_lets_the_page_in_by_its_own_scheme() {
+        let remote = "127.0.0.1:9".parse().expect("an address");
+        for (proto, origin) in [(None, "http://h"), (Some("https"), "https://h"), (Some("http"), "http://h")] {
+            let forwarded_proto = proto.map(str::to_owned);
+            let sender = Sender { host: "h".to_owned(), is_browser: true, forwarded_proto, ..Sender::default() };
+            let refused = gate(&[], &[]).permission(&sender, remote, None).refusal.expect("an unknown name");
+            assert!(refused.ends_with(&format!("--origin {origin}.")), "{refused}");
+        }
+    }
+
+    #[test]
+    fn pages_of_the_server_itself_are_told_when_others_are_named_in_their_place() {
+        let own = Some("http://localhost:8080".to_owned());
+        let sender = Sender { host: "localhost:8080".to_owned(), origin: own, ..Sender::default() };
+        let check = |mut gate: Gate| gate.check(&sender, "127.0.0.1:9".parse().expect("an address"), None);
+        let refused = check(gate(&["http://localhost:5173"], &[])).expect_err("not named").message;
+        assert!(refused.contains("its --origin options name other pages only"), "{refused}");
+        assert!(refused.ends_with("start it with --origin http://localhost:8080 too."), "{refused}");
+        check(gate(&["http://localhost:5173", "http://localhost:8080"], &[])).expect("the advice works");
     }
 
     #[test]

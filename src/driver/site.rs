@@ -1,11 +1,12 @@
 //! What stands at which path.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -13,6 +14,7 @@ use tungstenite::Bytes;
 
 use super::http::{Body, Coding, Method, Representation, Request, Response, Status, Upgrade};
 use super::live::Live;
+use crate::log_limit::Throttle;
 use crate::wire::codes::ErrorCode;
 use crate::wire::signaling::{Fault, RoomName};
 
@@ -60,6 +62,8 @@ pub(super) struct Site {
     icon: Document,
     /// A directory of the user's, canonical.
     public: Option<PathBuf>,
+    /// Limits the log lines about what can't be read.
+    failures: RefCell<Throttle>,
 }
 
 impl Site {
@@ -80,6 +84,7 @@ impl Site {
             doctor: Document::new(HTML, DOCTOR),
             icon: Document::new("image/svg+xml", ICON),
             public,
+            failures: RefCell::new(Throttle::new(10, Duration::from_secs(10))),
         })
     }
 
@@ -108,7 +113,7 @@ impl Site {
             }
             (None, "/") => match &self.front {
                 Some(page) => page.answer(request),
-                None => to_fresh_room(),
+                None => self.to_fresh_room(),
             },
             (None, "/rtcade.js") => self.client.answer(request),
             (None, "/page.js") => self.page_module.answer(request),
@@ -131,7 +136,7 @@ impl Site {
     fn room_page(&self, request: &Request) -> Response {
         match &self.public {
             Some(public) => match find(public, &public.join(INDEX)) {
-                Some(found) if found.metadata.is_file() => found.answer(public, request),
+                Some(found) if found.metadata.is_file() => self.send(found, public, request),
                 _ => not_found("The directory of --public has no index.html: put the page of the rooms there."),
             },
             None => self.page.answer(request),
@@ -154,14 +159,33 @@ impl Site {
         }
         let relative: PathBuf = decoded.trim_start_matches('/').split('/').collect();
         match find(public, &public.join(relative)) {
-            Some(found) if found.metadata.is_file() => found.answer(public, request),
+            Some(found) if found.metadata.is_file() => self.send(found, public, request),
             Some(found) if found.metadata.is_dir() && !decoded.ends_with('/') => to_directory(path, &request.query),
             Some(found) if found.metadata.is_dir() => match find(public, &found.path.join(INDEX)) {
-                Some(found) if found.metadata.is_file() => found.answer(public, request),
+                Some(found) if found.metadata.is_file() => self.send(found, public, request),
                 _ => not_found("This directory has no index.html, and is not listed."),
             },
             _ => not_found(NOTHING),
         }
+    }
+
+    fn send(&self, found: Found, public: &Path, request: &Request) -> Response {
+        let path = found.path.clone();
+        found.answer(public, request).unwrap_or_else(|error| self.failed(&path, &error))
+    }
+
+    fn to_fresh_room(&self) -> Response {
+        match fresh_room_name() {
+            Ok(name) => Response::sentence(Status::Found, "A fresh room.").field("Location", format!("r/{name}")),
+            Err(error) => self.failed(Path::new("/"), &io::Error::other(error)),
+        }
+    }
+
+    fn failed(&self, path: &Path, error: &io::Error) -> Response {
+        if let Some(left_out) = self.failures.borrow_mut().take(Instant::now()) {
+            log::warn!("{path:?}: {error}{left_out}");
+        }
+        Response::sentence(Status::InternalServerError, "The server could not read this: its log says why.")
     }
 }
 
@@ -203,7 +227,7 @@ impl Document {
             modified: None,
             body: Body::Bytes(bytes.clone()),
         };
-        representation.respond(request, SystemTime::now()).unwrap_or_else(|error| failed(self.content_type, &error))
+        representation.respond(request, SystemTime::now()).expect("only files can't be read")
     }
 }
 
@@ -226,27 +250,32 @@ fn find(public: &Path, path: &Path) -> Option<Found> {
 }
 
 impl Found {
-    fn answer(&self, public: &Path, request: &Request) -> Response {
-        let respond = || -> io::Result<Response> {
-            let file = File::open(&self.path)?;
-            let (name, coding) = content_of(&self.path, &file)?;
-            let content_type = content_type(&name);
-            if coding != Coding::Identity {
-                return self.representation(content_type, coding, false, file).respond(request, SystemTime::now());
-            }
-            for coding in request.codings() {
-                let representation = match coding {
-                    Coding::Identity => self.representation(content_type, coding, true, file),
-                    Coding::Gzip | Coding::Brotli => {
-                        let Some(sibling) = self.sibling(public, coding) else { continue };
-                        sibling.representation(content_type, coding, true, File::open(&sibling.path)?)
-                    }
-                };
-                return representation.respond(request, SystemTime::now());
-            }
-            Ok(Response::not_acceptable())
-        };
-        respond().unwrap_or_else(|error| failed(&self.path.display().to_string(), &error))
+    fn answer(mut self, public: &Path, request: &Request) -> io::Result<Response> {
+        let file = self.open()?;
+        let (name, coding) = content_of(&self.path, &file)?;
+        let content_type = content_type(&name);
+        if coding != Coding::Identity {
+            return self.representation(content_type, coding, false, file).respond(request, SystemTime::now());
+        }
+        for coding in request.codings() {
+            let representation = match coding {
+                Coding::Identity => self.representation(content_type, coding, true, file),
+                Coding::Gzip | Coding::Brotli => {
+                    let Some(mut sibling) = self.sibling(public, coding) else { continue };
+                    let file = sibling.open()?;
+                    sibling.representation(content_type, coding, true, file)
+                }
+            };
+            return representation.respond(request, SystemTime::now());
+        }
+        Ok(Response::not_acceptable())
+    }
+
+    /// Opens it. Another file may stand at its path since it was found: from now on it is that one.
+    fn open(&mut self) -> io::Result<File> {
+        let file = File::open(&self.path)?;
+        self.metadata = file.metadata()?;
+        Ok(file)
     }
 
     /// The same file compressed, beside it, where that has been done since its last change.
@@ -308,18 +337,6 @@ fn to_directory(path: &str, query: &str) -> Response {
     let location = format!("{}/{query}", name.replace(':', "%3A"));
     Response::sentence(Status::MovedPermanently, "This is a directory: its address ends with a slash.")
         .field("Location", location)
-}
-
-fn to_fresh_room() -> Response {
-    match fresh_room_name() {
-        Ok(name) => Response::sentence(Status::Found, "A fresh room.").field("Location", format!("r/{name}")),
-        Err(error) => failed("/", &io::Error::other(error)),
-    }
-}
-
-fn failed(what: &str, error: &io::Error) -> Response {
-    log::warn!("{what}: {error}");
-    Response::sentence(Status::InternalServerError, "The server could not read this: its log says why.")
 }
 
 /// 40 random bits in letters and digits that are not mistaken for each other.
@@ -619,6 +636,30 @@ mod tests {
         assert_eq!(response(&site, &Request { conditions: dated, ..request }).status, Status::NotModified);
         assert_eq!(response(&site, &get("/%ff")).status, Status::BadRequest);
         assert_eq!(response(&site, &get("/%2")).status, Status::BadRequest);
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_while_it_is_asked_for_is_sent_with_its_own_tag() {
+        let directory = Directory::new("replaced");
+        let public = fs::canonicalize(directory.0.join("public")).expect("there");
+        let found = |path: &str| find(&public, &public.join(path)).expect("there");
+        let sent = |found: Found| text(found.answer(&public, &get("/index.html")).expect("read"));
+        let before = found(INDEX);
+        fs::write(public.join("new"), "another").expect("written");
+        fs::rename(public.join("new"), public.join(INDEX)).expect("replaced");
+        let raced = sent(before);
+        assert!(raced.contains("Content-Length: 7\r\n") && raced.ends_with("another"), "{raced}");
+        assert_eq!(tag(&raced), tag(&sent(found(INDEX))));
+    }
+
+    #[test]
+    fn who_asks_for_what_cannot_be_read_fills_no_log() {
+        let site = plain();
+        for _ in 0..1_000 {
+            let refused = site.failed(Path::new("a\nb"), &io::ErrorKind::PermissionDenied.into());
+            assert_eq!(refused.status, Status::InternalServerError);
+        }
+        assert_eq!(site.failures.borrow_mut().take(Instant::now()), None);
     }
 
     #[test]

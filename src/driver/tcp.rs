@@ -32,7 +32,8 @@ use crate::wire::signaling::{self, Fault, RoomName};
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// From this end's goodbye to the end of the connection.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Connections past a limit that are told so at once, before others are just closed.
+/// Connections past a limit that are told so at once, before others are just closed. Of them an address has as many as
+/// of those within the limits.
 const REFUSED: usize = 256;
 /// Silence after which the OS asks whether the other end is there, then how often.
 const KEEPALIVE: TcpKeepalive =
@@ -45,9 +46,9 @@ struct Admission {
     gate: Gate,
     places: usize,
     open: usize,
-    refused: usize,
     /// Connections that are not websockets yet.
-    http: BTreeMap<IpAddr, usize>,
+    http: PerNetwork,
+    refused: PerNetwork,
     counters: HttpCounters,
     dropped_upgrades: DroppedUpgrades,
     player_log: PlayerLog,
@@ -58,7 +59,35 @@ struct Admission {
 enum Admitted {
     Http(IpAddr),
     Websocket,
-    Refused,
+    Refused(IpAddr),
+}
+
+/// Counts connections by the network that they come from.
+#[derive(Debug, Default)]
+struct PerNetwork {
+    all: usize,
+    by_network: BTreeMap<IpAddr, usize>,
+}
+
+impl PerNetwork {
+    fn of(&self, network: IpAddr) -> usize {
+        self.by_network.get(&network).copied().unwrap_or(0)
+    }
+
+    fn add(&mut self, network: IpAddr) {
+        self.all += 1;
+        *self.by_network.entry(network).or_default() += 1;
+    }
+
+    fn remove(&mut self, network: IpAddr) {
+        if let Entry::Occupied(mut count) = self.by_network.entry(network) {
+            self.all -= 1;
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
 }
 
 impl Admission {
@@ -67,8 +96,8 @@ impl Admission {
             gate,
             places: CONNECTIONS,
             open: 0,
-            refused: 0,
-            http: BTreeMap::new(),
+            http: PerNetwork::default(),
+            refused: PerNetwork::default(),
             counters: HttpCounters::default(),
             dropped_upgrades: DroppedUpgrades::new(),
             player_log: PlayerLog::default(),
@@ -76,25 +105,36 @@ impl Admission {
     }
 
     fn admit(&mut self, remote: IpAddr) -> Result<Admitted, Status> {
-        let network = network(remote);
-        let here = self.http.get(&network).copied().unwrap_or(0);
-        if here >= UNJOINED_PER_ADDRESS && !remote.is_loopback() && !self.gate.is_proxy(remote) {
+        if self.is_crowd(&self.http, remote) {
             Err(Status::TooManyRequests)
         } else if self.open >= self.places {
             Err(Status::ServiceUnavailable)
         } else {
             self.open += 1;
-            self.http.insert(network, here + 1);
-            Ok(Admitted::Http(network))
+            self.http.add(network(remote));
+            Ok(Admitted::Http(network(remote)))
         }
     }
 
+    /// Whether an address has as many of these connections as one may have.
+    fn is_crowd(&self, connections: &PerNetwork, remote: IpAddr) -> bool {
+        let has_limit = !remote.is_loopback() && !self.gate.is_proxy(remote);
+        has_limit && connections.of(network(remote)) >= UNJOINED_PER_ADDRESS
+    }
+
     /// A connection that is past a limit may be told so: `None` where there are too many of them.
-    fn admit_refused(&mut self) -> Option<Admitted> {
-        (self.refused < REFUSED).then(|| {
-            self.refused += 1;
-            Admitted::Refused
-        })
+    fn admit_refused(&mut self, remote: IpAddr) -> Option<Admitted> {
+        if self.refused.all >= REFUSED || self.is_crowd(&self.refused, remote) {
+            return None;
+        }
+        self.refused.add(network(remote));
+        Some(Admitted::Refused(network(remote)))
+    }
+
+    /// A connection is past a limit, told so or not.
+    fn crowd_out(&mut self, remote: IpAddr) -> Option<Admitted> {
+        self.counters.crowded += 1;
+        self.admit_refused(remote)
     }
 
     fn upgrade(&mut self, admitted: &mut Admitted) {
@@ -106,18 +146,13 @@ impl Admission {
         self.release_http(admitted);
         match admitted {
             Admitted::Http(_) | Admitted::Websocket => self.open -= 1,
-            Admitted::Refused => self.refused -= 1,
+            Admitted::Refused(network) => self.refused.remove(network),
         }
     }
 
     fn release_http(&mut self, admitted: Admitted) {
-        if let Admitted::Http(network) = admitted
-            && let Some(count) = self.http.get_mut(&network)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.http.remove(&network);
-            }
+        if let Admitted::Http(network) = admitted {
+            self.http.remove(network);
         }
     }
 }
@@ -310,7 +345,7 @@ impl Connections {
         let remote = canonical(remote);
         let (admitted, refusal) = match self.admit(now, remote.ip()) {
             Ok(admitted) => (admitted, None),
-            Err(status) => match self.admission.admit_refused() {
+            Err(status) => match self.admission.crowd_out(remote.ip()) {
                 Some(admitted) => (admitted, Some(status)),
                 None => return,
             },
@@ -328,7 +363,6 @@ impl Connections {
         };
         if refusal.is_some() {
             log::debug!("{remote}: refused, too many connections");
-            self.admission.counters.crowded += 1;
         }
         let entry = self.slots.vacant_entry();
         let slot = entry.key();
@@ -368,7 +402,7 @@ impl Connections {
         let Some(slot) = longest else { return admitted };
         let connection = &mut self.slots[slot];
         // It is told of its end as those are that are not let in.
-        match self.admission.admit_refused() {
+        match self.admission.admit_refused(connection.remote.ip()) {
             Some(refused) => {
                 let admitted = std::mem::replace(&mut connection.admitted, refused);
                 self.admission.release(admitted);

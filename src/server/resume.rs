@@ -76,7 +76,11 @@ impl<G: Game> Server<G> {
             self.admit_address(now, key, true)?;
             return Err(Fault::new(ErrorCode::Unauthorized, "The token of this session is invalid; join again."));
         }
-        self.expect_subject(session, &request.bearer)?;
+        if let Err(fault) = self.expect_subject(session, &request.bearer) {
+            // Signatures cost time.
+            self.admit_address(now, key, true)?;
+            return Err(fault);
+        }
         Ok(session)
     }
 

@@ -263,7 +263,10 @@ fn a_page_whose_name_was_made_to_point_here_is_refused_with_the_remedy() {
         let sentence = refusal(&server, host, &[("Origin", origin)]).expect("refused");
         assert_eq!(
             sentence,
-            format!("Pages of {origin} may not play on this server: to let them, start it with --origin {origin}."),
+            format!(
+                "Pages of {origin} may not play on this server, because host names are not trusted in a private \
+                network: open the page by the server's IP address, or start the server with --origin {origin}."
+            ),
         );
         let origins = vec![Origin::parse(origin).unwrap()];
         let named = Server::start(Options { origins, ..loopback() });

@@ -429,6 +429,23 @@ fn a_session_is_given_only_to_the_player_of_a_bearer_token_that_is_shown() {
 }
 
 #[test]
+fn bearer_tokens_that_are_shown_for_a_session_are_checked_at_the_pace_of_joins() {
+    let set = new_key_set("a", &[1; 32]);
+    let (key, keys) = (SigningKey::parse(&set, "game", None).unwrap(), Keys::parse(&set, "game").unwrap());
+    let sign = |subject| json!(key.sign(subject, "mine", 60 * SECOND).unwrap());
+    for wrong in [json!("nonsense"), sign("eve")] {
+        let mut page = Page::with_keys(Some(keys.clone()));
+        let (_, joined) = page.join_with("mine", &sign("ada"));
+        let is_slowed_down = (0..4 * limits::JOINS_PER_ADDRESS_AT_ONCE).any(|_| {
+            let (connection, heard) = page.reconnect_with("mine", &joined, None, &wrong);
+            page.disconnect(connection, Disconnect::Goodbye);
+            heard.refusal("reconnectR") == "rate_limited"
+        });
+        assert!(is_slowed_down, "{wrong}");
+    }
+}
+
+#[test]
 fn who_has_missed_more_than_is_kept_begins_anew() {
     let mut page = Page::new();
     let (first, joined) = page.join("long");

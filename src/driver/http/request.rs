@@ -177,8 +177,9 @@ impl Reader {
         Ok(Some(request))
     }
 
-    /// Makes room by leaving out what cookies there are, as far as it has arrived; `false` where there is none, or was
-    /// too much. What is still to come of the last one stands behind its name then.
+    /// Makes room by leaving out what cookies there are, as far as it has arrived; `false` where they were too much, or
+    /// are so little of the head that each further piece would be small. What is still to come of the last one stands
+    /// behind its name then.
     fn cut_cookies(&mut self) -> bool {
         const NAME: &[u8] = b"cookie:";
         let mut kept = Vec::with_capacity(self.buffer.len());
@@ -195,7 +196,7 @@ impl Reader {
         self.buffer = kept;
         self.scanned = 0;
         self.cut += cut;
-        cut > 0 && self.cut <= COOKIE_BYTES
+        self.buffer.len() <= HEAD_BYTES / 2 && self.cut <= COOKIE_BYTES
     }
 
     /// What has arrived behind the last request.
@@ -540,6 +541,27 @@ mod tests {
             format!("X-Cookie: {}", cookie(2 * HEAD_BYTES)),
         ] {
             assert_eq!(read(&long(&fields), 2_048).expect_err("too long").status, Status::HeadTooLarge);
+        }
+    }
+
+    /// Each piece costs a system call and a look at the whole head.
+    #[test]
+    fn a_long_head_is_taken_in_few_pieces() {
+        for others in [0, HEAD_BYTES / 4, HEAD_BYTES / 2, HEAD_BYTES - 500, HEAD_BYTES - 300] {
+            let fields = format!("\r\nX: {}\r\nCookie: {}", "x".repeat(others), "c".repeat(COOKIE_BYTES));
+            let text = UPGRADE.replacen("\r\n\r\n", &fields, 1);
+            let mut reader = Reader::new(Instant::now(), KEEP_ALIVE);
+            let mut rest = text.as_bytes();
+            let mut pieces = 0;
+            while !rest.is_empty() {
+                let (piece, after) = rest.split_at(reader.capacity().min(rest.len()));
+                reader.handle_bytes(Instant::now(), piece);
+                (rest, pieces) = (after, pieces + 1);
+                if reader.poll_request().is_err() {
+                    break;
+                }
+            }
+            assert!(pieces <= 2 * COOKIE_BYTES / HEAD_BYTES + 2, "{others} bytes of other fields: {pieces}");
         }
     }
 

@@ -33,8 +33,20 @@ fn the_server_has_a_limit_that_loopback_has_too() {
     let mut admission = Admission::new(Gate::default());
     let admitted: Vec<_> = (0..CONNECTIONS).map(|_| admission.admit(ip("127.0.0.1")).expect("room")).collect();
     assert_eq!(admission.admit(ip("127.0.0.1")), Err(Status::ServiceUnavailable));
-    let refused: Vec<_> = (0..REFUSED).map(|_| admission.admit_refused().expect("told so")).collect();
-    assert_eq!(admission.admit_refused(), None);
+    let refused: Vec<_> = (0..REFUSED).map(|_| admission.crowd_out(ip("127.0.0.1")).expect("told so")).collect();
+    assert_eq!(admission.crowd_out(ip("127.0.0.1")), None);
+    assert_eq!(admission.counters.crowded, REFUSED as u64 + 1, "who is not told is counted too");
     admitted.into_iter().chain(refused).for_each(|one| admission.release(one));
-    assert_eq!((admission.open, admission.refused, admission.http.len()), (0, 0, 0));
+    assert_eq!((admission.open, admission.refused.all, admission.http.all), (0, 0, 0));
+    assert!(admission.refused.by_network.is_empty() && admission.http.by_network.is_empty());
+}
+
+#[test]
+fn an_address_that_is_refused_leaves_others_a_chance_to_learn_why() {
+    let mut admission = Admission::new(Gate::default());
+    let refused: Vec<_> = (0..REFUSED).map_while(|_| admission.crowd_out(ip("192.0.2.1"))).collect();
+    assert_eq!(refused.len(), UNJOINED_PER_ADDRESS);
+    let other = admission.crowd_out(ip("192.0.2.2")).expect("told so");
+    refused.into_iter().chain([other]).for_each(|one| admission.release(one));
+    assert!(admission.crowd_out(ip("192.0.2.1")).is_some());
 }
