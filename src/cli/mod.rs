@@ -142,7 +142,7 @@ Examples:
   rtcade                                  Run the server at http://localhost:8080/
   rtcade --public dist --max-players 16   Serve the files in dist, rooms of at most 16 players
   rtcade --public-addr 203.0.113.7        Run behind NAT: players connect to this address
-  rtcade doctor https://example.com       Check a running server as a player's browser would")]
+  rtcade doctor http://192.0.2.7:8080/    Check a running server as a player's browser would")]
 struct ServeShipped {
     /// The shipped game to run.
     #[arg(long, value_name = "NAME", value_enum, default_value_t = Shipped::Arena)]

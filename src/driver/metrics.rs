@@ -154,7 +154,7 @@ pub(super) fn text<G: Game>(
     let http = tcp.http;
     text.counters(
         "http_refused_total",
-        "HTTP requests and connections that were refused, and idle connections closed for want of places.",
+        "HTTP requests and connections that were refused, and idle connections closed because the server was full.",
         &[
             ("malformed", http.malformed),
             ("forbidden", http.forbidden),

@@ -283,7 +283,7 @@ impl Writer {
                     let running = Running { recording, file, bytes: 0, buffer: Vec::new() };
                     self.running.insert(name, running);
                 }
-                Err(error) => self.cut(&recording, &format_args!("its file can't be made: {error}")),
+                Err(error) => self.cut(&recording, &format_args!("its file can't be created: {error}")),
             }
         }
         for name in self.running.keys().cloned().collect::<Vec<_>>() {
@@ -354,7 +354,7 @@ impl Writer {
             } else {
                 let largest = self.running.iter().max_by_key(|(_, running)| running.bytes);
                 let Some(largest) = largest.map(|(name, _)| name.clone()) else { return };
-                self.end_early(&largest, &"recordings have reached their limit (--record-limit MIB)");
+                self.end_early(&largest, &"the recordings have reached their limit (--record-limit MIB)");
             }
         }
     }

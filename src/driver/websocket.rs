@@ -258,9 +258,9 @@ impl<S: Read + Write> Websocket<S> {
     /// Tells the other end what it did wrong. What it sends cannot be read any more.
     pub(super) fn fail(&mut self, violation: Violation) -> Result<(), Gone> {
         let (code, reason) = match violation {
-            Violation::TooLarge => (CloseCode::Size, "a message may have 16 KiB"),
-            Violation::NotUtf8 => (CloseCode::Invalid, "a text message is UTF-8"),
-            Violation::Protocol => (CloseCode::Protocol, "this is not the websocket protocol"),
+            Violation::TooLarge => (CloseCode::Size, "a message must not exceed 16 KiB"),
+            Violation::NotUtf8 => (CloseCode::Invalid, "a text message must be UTF-8"),
+            Violation::Protocol => (CloseCode::Protocol, "the data violates the websocket protocol"),
             Violation::Flood => (Leave::Flood.close_code().into(), "You sent too many websocket frames."),
         };
         self.socket().grant(2 * (CALL_WORK + CONTROL_FRAME_BYTES));
@@ -383,7 +383,7 @@ mod tests {
         let mut websocket = websocket(fragments, 1_000);
         assert_eq!(read(&mut websocket), Received::Violation(Violation::TooLarge));
         websocket.fail(Violation::TooLarge).expect("still there");
-        assert_eq!(socket(&websocket).sent[..4], [0x88, 27, 0x03, 0xf1], "close frame, 1009");
+        assert_eq!(socket(&websocket).sent[..4], [0x88, 34, 0x03, 0xf1], "close frame, 1009");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! | `bad_request` | not JSON, not an envelope, or a field of the wrong type |
 //! | `unknown_action` | an action that this server doesn't have |
 //! | `bad_room` | the room's name doesn't match `^[A-Za-z0-9_-]{1,64}$`, or the address is that of no room |
-//! | `room_full` | the room, or the server, has no place left |
+//! | `room_full` | the room, or the server, is full |
 //! | `room_locked` | the game lets nobody in now |
 //! | `refused` | the game, or its program, refused in its own sentence |
 //! | `unauthorized`, `expired` | the bearer or resume token is not valid, or no longer |

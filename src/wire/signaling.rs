@@ -114,7 +114,7 @@ fn small_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32
         Value::Null => Ok(None),
         value => {
             let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
-            number.map(Some).ok_or_else(|| D::Error::custom("`last` is no number below 2³²"))
+            number.map(Some).ok_or_else(|| D::Error::custom("`last` is not a number below 2³²"))
         }
     }
 }
@@ -182,8 +182,7 @@ pub(crate) fn parse(text: &str) -> (ReplyTo, Result<Request, Fault>) {
     }
     let text = well_formed(text);
     let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(&text) else {
-        let fault =
-            Fault::new(ErrorCode::BadRequest, "A request is the JSON of an object with an action `a`, a string.");
+        let fault = Fault::new(ErrorCode::BadRequest, "A request must be a JSON object with a string `a`, the action.");
         return (ReplyTo::default(), Err(fault));
     };
     let id = envelope.i.map(RawValue::get).filter(|id| id.len() <= ECHO_CHARS).map(str::to_owned);
@@ -194,7 +193,7 @@ pub(crate) fn parse(text: &str) -> (ReplyTo, Result<Request, Fault>) {
 
 /// The refusal of a request past its limit.
 pub(crate) fn too_large() -> Fault {
-    Fault::new(ErrorCode::TooLarge, "A request may have 16 KiB: send less with it.")
+    Fault::new(ErrorCode::TooLarge, "A request must not exceed 16 KiB: send less data.")
 }
 
 /// JSON in which halves of surrogate pairs, which no text has, are U+FFFD: cut in two, an emoji is not worth a refusal.
@@ -240,7 +239,7 @@ fn code_unit(json: &str, at: usize) -> Option<u16> {
 fn parse_data<'a, T: Deserialize<'a>>(action: &str, data: &'a str) -> Result<T, Fault> {
     let fault = |sentence: String| Fault::new(ErrorCode::BadRequest, sentence);
     if !data.starts_with('{') {
-        return Err(fault(format!("The data of {action} is no object.")));
+        return Err(fault(format!("The data of {action} is not an object.")));
     }
     serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(data)).map_err(|error| {
         let field = match error.path().iter().next() {
@@ -248,8 +247,8 @@ fn parse_data<'a, T: Deserialize<'a>>(action: &str, data: &'a str) -> Result<T, 
             _ => None,
         };
         match field.filter(|field| field.len() <= ECHO_CHARS) {
-            Some(field) => fault(format!("The field {field} of {action} has another type than it should.")),
-            None => fault(format!("A field of {action} is missing, stands twice or has another type than it should.")),
+            Some(field) => fault(format!("The field {field} of {action} has the wrong type.")),
+            None => fault(format!("A field of {action} is missing, occurs twice or has the wrong type.")),
         }
     })
 }
@@ -278,18 +277,18 @@ fn read(action: &str, data: &str) -> Result<Request, Fault> {
         }
         "leave" => Ok(Request::Leave),
         "reconnect" => parse_data(action, data).map(Request::Reconnect),
-        _ => Err(Fault::new(ErrorCode::UnknownAction, "This server doesn't have such an action.")),
+        _ => Err(Fault::new(ErrorCode::UnknownAction, "This server does not support the action.")),
     }
 }
 
 /// Refuses what the parser of whoever gets it could refuse.
 fn check_relayed(action: &str, values: &[&Value], bytes: usize) -> Result<(), Fault> {
-    let past = |what: String| Err(Fault::new(ErrorCode::TooLarge, format!("The data of {action} may {what}.")));
+    let past = |what: String| Err(Fault::new(ErrorCode::TooLarge, format!("The data of {action} must not {what}.")));
     if values.iter().any(|value| depth(value) > limits::RELAYED_DEPTH) {
-        return past(format!("be nested {} deep", limits::RELAYED_DEPTH));
+        return past(format!("be nested more than {} deep", limits::RELAYED_DEPTH));
     }
     if values.iter().map(|value| value.to_string().len()).sum::<usize>() > bytes {
-        return past(format!("have {bytes} bytes"));
+        return past(format!("exceed {bytes} bytes"));
     }
     Ok(())
 }
@@ -305,7 +304,7 @@ fn depth(value: &Value) -> usize {
 /// Refuses a page that names another version than ours.
 pub(crate) fn check_version(version: &Value) -> Result<(), Fault> {
     if version.as_u64().is_some_and(|version| version != VERSION) {
-        let sentence = "Page and server speak different versions; reload the page.";
+        let sentence = "The page and the server use different protocol versions: reload the page.";
         return Err(Fault::new(ErrorCode::VersionMismatch, sentence));
     }
     Ok(())
@@ -594,18 +593,18 @@ mod tests {
     #[test]
     fn a_refusal_has_no_word_of_a_parser() {
         for (text, sentence) in [
-            ("{", "A request is the JSON of an object with an action `a`, a string."),
-            (r#"{"a":7}"#, "A request is the JSON of an object with an action `a`, a string."),
-            (r#"{"a":"join","d":7}"#, "The data of join is no object."),
-            (r#"{"a":"join","d":{"name":7}}"#, "The field name of join has another type than it should."),
-            (r#"{"a":"join","d":{"roomId":{"x":1}}}"#, "The field roomId of join has another type than it should."),
+            ("{", "A request must be a JSON object with a string `a`, the action."),
+            (r#"{"a":7}"#, "A request must be a JSON object with a string `a`, the action."),
+            (r#"{"a":"join","d":7}"#, "The data of join is not an object."),
+            (r#"{"a":"join","d":{"name":7}}"#, "The field name of join has the wrong type."),
+            (r#"{"a":"join","d":{"roomId":{"x":1}}}"#, "The field roomId of join has the wrong type."),
             (
                 r#"{"a":"reconnect","d":{"socketId":"a","resume":"b","last":-1}}"#,
-                "The field last of reconnect has another type than it should.",
+                "The field last of reconnect has the wrong type.",
             ),
             (
                 r#"{"a":"reconnect","d":{"socketId":"a"}}"#,
-                "A field of reconnect is missing, stands twice or has another type than it should.",
+                "A field of reconnect is missing, occurs twice or has the wrong type.",
             ),
         ] {
             assert_eq!(parse(text).1.expect_err("bad").message, sentence, "{text}");

@@ -133,7 +133,7 @@ impl Reader {
         let begun = !self.buffer.is_empty();
         begun.then_some(Malformed {
             status: Status::RequestTimeout,
-            sentence: "The head of the request took longer than 5 seconds: send it at once.",
+            sentence: "The head of the request took longer than 5 seconds: send it without pauses.",
         })
     }
 
@@ -227,7 +227,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Malformed> {
         Err(httparse::Error::Version) => {
             return Err(Malformed {
                 status: Status::VersionNotSupported,
-                sentence: "This server speaks HTTP/1.1: send your request in that version.",
+                sentence: "This server supports only HTTP/1.1: send the request in that version.",
             });
         }
         Err(_) => return Err(bad_request(NO_REQUEST)),
@@ -242,17 +242,17 @@ fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Malformed> {
         "HEAD" => Method::Head,
         "OPTIONS" => Method::Options,
         _ => {
-            let sentence = "Only GET and HEAD are allowed here: what a player sends goes over the websocket.";
+            let sentence = "Only GET and HEAD are allowed here: send game messages over the websocket.";
             return Err(Malformed { status: Status::MethodNotAllowed, sentence });
         }
     };
     if version == 1 && fields.all("host").count() != 1 {
-        return Err(bad_request("A request needs one Host field: send it with the name of the server."));
+        return Err(bad_request("A request must have exactly one Host field: set it to the name of the server."));
     }
     if fields.all("transfer-encoding").next().is_some() || fields.all("content-length").any(|length| length != b"0") {
         return Err(Malformed {
             status: Status::ContentTooLarge,
-            sentence: "A request may have no body here: leave it out.",
+            sentence: "A request must not have a body here: remove it.",
         });
     }
     let (path, query) = path_and_query(method, target)
@@ -313,12 +313,12 @@ fn path_and_query(method: Method, target: &str) -> Option<(&str, &str)> {
 /// Checks the opening of a websocket as RFC 6455 §4.2.1 asks.
 fn websocket_accept_key(method: Method, fields: &Fields<'_>) -> Result<String, Malformed> {
     if method != Method::Get {
-        return Err(bad_request("A websocket opens with GET."));
+        return Err(bad_request("The method of a websocket request must be GET."));
     }
     if fields.text("sec-websocket-version") != Some("13") {
         return Err(Malformed {
             status: Status::UpgradeRequired,
-            sentence: "This server speaks version 13 of the websocket protocol.",
+            sentence: "This server supports only version 13 of the websocket protocol.",
         });
     }
     let key = fields.text("sec-websocket-key").unwrap_or_default();

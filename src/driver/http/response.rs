@@ -74,11 +74,11 @@ impl Representation {
             }
             Wanted::NotModified => Response::empty(Status::NotModified),
             Wanted::PreconditionFailed => {
-                let sentence = "This has changed since the version that the request names: load it anew.";
+                let sentence = "The resource has changed since the version that the request names: load it again.";
                 return Ok(Response::sentence(Status::PreconditionFailed, sentence));
             }
             Wanted::RangeNotSatisfiable => {
-                let sentence = format!("This has {length} bytes only: ask for a range within them.");
+                let sentence = format!("The resource has only {length} bytes: request a range within them.");
                 return Ok(Response::sentence(Status::RangeNotSatisfiable, &sentence)
                     .field("Content-Range", format!("bytes */{length}")));
             }
@@ -129,7 +129,8 @@ impl Response {
 
     /// What is left where a request allows none of the codings.
     pub(in crate::driver) fn not_acceptable() -> Response {
-        let sentence = "Accept-Encoding allows nothing that this is there in: allow identity or gzip.";
+        let sentence =
+            "The resource is not available in any encoding that Accept-Encoding allows: allow identity or gzip.";
         let response = Response::sentence(Status::NotAcceptable, sentence);
         Response { is_negotiated: true, ..response }
     }
