@@ -201,8 +201,8 @@ impl Keys {
     /// Parses a JWK set. Tokens must be for `audience`.
     ///
     /// # Errors
-    /// The text is not a JWK set, contains no key for tokens, keys with different algorithms, a key that is too short or
-    /// invalid, or two keys with the same ID.
+    /// The text is not a JWK set, contains no key for tokens, keys with different algorithms, a key that is too short
+    /// or invalid, or two keys with the same ID.
     pub fn parse(jwk_set: &str, audience: &str) -> Result<Keys, KeysError> {
         let KeySet { algorithm, keys, ignored } = KeySet::parse(jwk_set)?;
         let decoding = |(jwk, bytes): (Jwk, Vec<u8>)| match algorithm {
@@ -241,12 +241,12 @@ impl Keys {
         Ok(Identity { subject: sub, claims: others.into() })
     }
 
-    /// The player that a token was made for, whenever and wherever it is good.
+    /// The subject of a token, regardless of its times and its room.
     pub(crate) fn subject(&self, bearer: &str) -> Result<String, Fault> {
         Ok(self.claims(bearer)?.sub)
     }
 
-    /// What a token says that one of these keys has signed for this audience.
+    /// The claims of a token that one of these keys has signed for this audience.
     fn claims(&self, bearer: &str) -> Result<Claims, Fault> {
         let header =
             jsonwebtoken::decode_header(bearer).map_err(|_| unauthorized("The bearer token can't be decoded."))?;

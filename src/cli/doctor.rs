@@ -1,4 +1,4 @@
-//! `rtcade doctor`: what keeps players from playing, and what to do about it.
+//! `rtcade doctor`: finds out what prevents players from connecting, and names the remedy.
 
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "a client of its own, with its sockets")]
 
@@ -36,14 +36,14 @@ const PINGS: u32 = 10;
 const PING_PAUSE: Duration = Duration::from_millis(100);
 /// Pings of one size, before it is taken not to pass.
 const SIZE_ATTEMPTS: u32 = 4;
-/// Bytes of padding, tried from the largest on; what surrounds them is about 85 bytes.
+/// Bytes of padding, from the largest to the smallest; the overhead is about 85 bytes.
 const PADDINGS: [usize; 8] = [FULL_PADDING, 1_000, 900, 800, 700, 500, 300, 100];
-/// What makes a pong that fills its frame; the rest of the value is its msgpack head.
+/// The padding of a pong that fills its frame; the rest of the value is its msgpack head.
 const FULL_PADDING: usize = limits::PING_PADDING_BYTES - 3;
 /// How long one turn may sleep.
 const TURN_PAUSE: Duration = Duration::from_millis(1);
 
-/// Where to look.
+/// The options of the command.
 #[derive(Debug, Args)]
 #[group(skip)]
 #[command(mut_args(|arg| if is_of_a_server(&arg) { arg.conflicts_with("url") } else { arg }))]
@@ -59,7 +59,7 @@ pub(super) struct Doctor {
     network: Network,
 }
 
-/// What a server that runs already has decided.
+/// Whether the option is only for a server that is not running yet.
 fn is_of_a_server(argument: &Arg) -> bool {
     !["url", "bearer", "verbose"].contains(&argument.get_id().as_str())
 }
@@ -70,7 +70,7 @@ struct Target {
     authority: String,
     host: String,
     port: u16,
-    /// The path of the server, where a proxy serves it below one: empty, or begins with `/`.
+    /// The path prefix if a proxy serves the server below one: empty, or begins with `/`.
     prefix: String,
     room: Option<String>,
 }
@@ -102,7 +102,7 @@ fn target(text: &str) -> Result<Target, &'static str> {
     })
 }
 
-/// Prints what it finds. The status is 1 where something failed.
+/// Prints the findings. Returns the exit status: 1 if a check failed.
 pub(super) fn run(doctor: Doctor) -> ExitCode {
     log_at(doctor.network.verbose);
     let mut sheet = Sheet { out: io::stdout(), worst: Verdict::Ok };
@@ -120,7 +120,7 @@ pub(super) fn run(doctor: Doctor) -> ExitCode {
     }
 }
 
-/// Where findings go, each as it is made.
+/// Prints each finding at once.
 struct Sheet {
     out: io::Stdout,
     worst: Verdict,
@@ -136,7 +136,7 @@ impl Sheet {
         if self.worst != Verdict::Fail && found.verdict != Verdict::Ok {
             self.worst = found.verdict;
         }
-        // What another machine says may not steer this terminal.
+        // Text from another machine must not contain control characters for this terminal.
         let plain = |text: &str| text.replace(char::is_control, " ");
         writeln!(self.out, "{verdict:<5} {:<22} {}", plain(&found.check), plain(&found.says))?;
         if !found.remedy.is_empty() {
@@ -146,7 +146,7 @@ impl Sheet {
     }
 }
 
-/// Goes the way of a player, as far as it leads.
+/// Tests the steps of a player's connection, up to the first that fails.
 fn examine_server(target: &Target, bearer: Option<&str>, sheet: &mut Sheet) -> io::Result<()> {
     let (address, report, skew_ms) = match reach(target) {
         Ok(reached) => reached,
@@ -176,7 +176,7 @@ fn examine_server(target: &Target, bearer: Option<&str>, sheet: &mut Sheet) -> i
     }
 }
 
-/// Where the server answers, what it says of itself, and by how many milliseconds its clock is ahead.
+/// Returns the server's address, its report, and by how many milliseconds its clock is ahead.
 fn reach(target: &Target) -> Result<(SocketAddr, Report, f64), Finding> {
     let shown = format!("http://{}/", target.authority);
     let unreachable = |error: &dyn std::fmt::Display| {
@@ -214,7 +214,7 @@ fn reach(target: &Target) -> Result<(SocketAddr, Report, f64), Finding> {
 fn get(mut tcp: TcpStream, authority: &str, path: &str) -> io::Result<Vec<u8>> {
     tcp.set_read_timeout(Some(PATIENCE))?;
     tcp.set_write_timeout(Some(PATIENCE))?;
-    // To this version nobody answers in chunks.
+    // With this version of HTTP, servers don't send chunks.
     tcp.write_all(format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\n\r\n").as_bytes())?;
     let mut bytes = Vec::new();
     let deadline = Instant::now() + PATIENCE;
@@ -241,7 +241,7 @@ fn is_upgrade_required<T>(response: &Response<T>) -> bool {
     response.status() == StatusCode::UPGRADE_REQUIRED
 }
 
-/// What proxies on the way have made of the requests.
+/// Checks what proxies have changed in the requests.
 fn way(target: &Target, seen: &Seen) -> Vec<Finding> {
     let first = |list: &Option<String>| {
         let list = list.as_ref().filter(|_| seen.proxy_trusted)?;
@@ -402,7 +402,7 @@ impl Visit {
         Ok(())
     }
 
-    /// Opens the data channel, or says why it doesn't open.
+    /// Opens the data channel, or returns why it doesn't open.
     fn open(&mut self, answer: &str, candidates: &[SocketAddr]) -> Result<(), String> {
         let mut locals = Vec::new();
         for &candidate in candidates {
@@ -435,7 +435,7 @@ impl Visit {
         }
     }
 
-    /// Pongs, with the median and the longest round trip; nothing where none came.
+    /// The number of pongs, with the median and the longest round trip; `None` if none arrived.
     fn measure_round_trip(&mut self) -> Option<(Vec<Duration>, Duration)> {
         let mut round_trips: Vec<_> = (0..PINGS).filter_map(|_| self.ping(None, Duration::from_secs(1))).collect();
         round_trips.sort();
@@ -488,7 +488,7 @@ impl Visit {
         Finding::fail(CHECK, says, "A device on the path drops datagrams by size: check firewalls and tunnels.")
     }
 
-    /// Sends a ping that brings so many bytes along and back; the round trip, if it comes back in time.
+    /// Sends a ping with this much padding. Returns the round trip if the pong arrives in time.
     fn ping(&mut self, padding: Option<usize>, patience: Duration) -> Option<Duration> {
         let sent = Instant::now();
         let clock_ms = (sent - self.started).as_secs_f64() * 1_000.0;
@@ -548,7 +548,7 @@ impl Visit {
         while let Some(transmit) = self.outbox.poll() {
             self.largest_sent = self.largest_sent.max(transmit.bytes.len());
             if let Some((_, socket)) = self.sockets.iter().find(|(local, _)| *local == transmit.local) {
-                // What can't leave is lost, as on the way.
+                // Data that can't be sent counts as lost.
                 let _ = socket.send_to(transmit.bytes, transmit.destination);
             }
         }
@@ -642,7 +642,7 @@ fn reply(websocket: &mut WebSocket<TcpStream>, has_bearer: bool) -> Result<Strin
     Err(silent(&"time is up"))
 }
 
-/// What the server says of the end of the channel.
+/// The server's reason for the end of the channel.
 fn channel_fault(text: &str) -> Option<String> {
     let event: serde_json::Value = serde_json::from_str(text).ok()?;
     (event["a"] == "eventChannelClosed").then(|| event["d"]["m"].as_str().unwrap_or_default().to_owned())
@@ -670,7 +670,7 @@ fn listed(addresses: &[SocketAddr]) -> String {
     addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Whether players are told of the address at which the page stands. Another one is right behind a proxy.
+/// Checks whether players get the address of the page. Behind a proxy another address is right.
 fn advertised(candidates: &[SocketAddr], server: IpAddr) -> Finding {
     let says = format!("The server sends these UDP addresses to this machine: {}", listed(candidates));
     if candidates.is_empty() {

@@ -64,9 +64,9 @@ Exit status:
     Replay(playback::Arguments),
     /// Find out what keeps players from connecting, and how to fix it.
     ///
-    /// With a URL, connects to that server as a player does (page, websocket, room, data channel) and measures the
-    /// round trip and the sizes of UDP packets that arrive. Without, checks this machine. Exit status: 0 if every check
-    /// passes or warns, 1 if one fails.
+    /// With a URL, it connects to that server as a player does (page, websocket, room, data channel), and measures the
+    /// round trip and the sizes of UDP packets that arrive. Without a URL, it checks this machine. Exit status: 0 if
+    /// every check passes or warns, 1 if one fails.
     Doctor(doctor::Doctor),
     /// Print a bearer token, or a new key to sign tokens with (for development).
     Token(token::Token),
@@ -103,7 +103,7 @@ struct Serve {
     /// Only one server may record into a directory at a time.
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
-    /// Maximum size of all recordings in MiB; past it the oldest are deleted.
+    /// Maximum size of all recordings in MiB; above it the oldest are deleted.
     #[arg(long, value_name = "MIB", requires = "record", value_parser = mib())]
     #[arg(default_value_t = limits::RECORDINGS_MIB)]
     record_limit: u64,

@@ -39,13 +39,13 @@ impl DroppedUpgrades {
         self.forget(now);
         if let Some(left_out) = self.log.take(now) {
             log::warn!(
-                "{remote}: a request for a websocket came without Upgrade: nobody can play through this proxy before \
-                it passes that on (nginx: {NGINX_UPGRADE}){left_out}"
+                "{remote}: a websocket request arrived without Upgrade: players can't connect through this proxy until \
+                it passes Upgrade on (nginx: {NGINX_UPGRADE}){left_out}"
             );
         }
         format!(
-            "This request is for a websocket (it has Sec-WebSocket-Key), but came without Upgrade or by HTTP/1.0: a \
-            proxy did not pass that on. With nginx its location needs: {NGINX_UPGRADE}"
+            "This is a websocket request (it has Sec-WebSocket-Key), but it arrived without Upgrade or over HTTP/1.0: \
+            let the proxy pass Upgrade on. An nginx location needs: {NGINX_UPGRADE}"
         )
     }
 

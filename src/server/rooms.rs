@@ -79,7 +79,7 @@ impl<G: Game> HostedRoom<G> {
             && self.unsent_log.take(now).is_some()
         {
             log::warn!(
-                "room {}: {} messages of the game were not sent until now: {error}",
+                "room {}: the game could not send a message ({} so far): {error}",
                 self.name,
                 self.room.unsent()
             );

@@ -699,7 +699,7 @@ mod program {
             &[" INFO ", "a player \"Eve\" at 127.0.0.1:", " was refused (bad_room): "],
             &[" INFO ", "a player at 127.0.0.1:", " was refused (bad_room): Websockets are accepted at "],
             &[" WARN ", "was refused (origin): ", "origin http://elsewhere", "Host is \"h\"", "$http_host"],
-            &[" INFO ", "player 1 \"Bob\" at 127.0.0.1:", " in room lobby was put out (bad_frame): "],
+            &[" INFO ", "player 1 \"Bob\" at 127.0.0.1:", " in room lobby was removed (bad_frame): "],
         ] {
             assert!(told(words), "no line with {words:?}:\n{log}");
         }
