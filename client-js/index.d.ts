@@ -1,15 +1,14 @@
-/** Where a failure happened: while connecting, in that order, or in the game. */
+/** Where a failure occurred: in a stage of connecting (`signaling` to `channel`, in this order) or in the game. */
 export type Stage = "signaling" | "ice" | "dtls" | "channel" | "game";
 
 /**
- * `signaling` until the server has let the player in, `connecting` while the data channel opens and the game is already
- * played over the websocket, `open` once the transport is settled, `dropped` while the websocket is lost and the client
- * waits to try again, `resuming` while it tries, `closed` at the end. A room is never `signaling`: `connect` gives it when
- * that is over.
+ * `connecting` while the data channel opens and the game already runs over the websocket; `open` once the transport is
+ * chosen; `dropped` while the websocket is lost and the client waits for its next attempt; `resuming` during an
+ * attempt; `closed` at the end.
  */
 export type Status = "connecting" | "open" | "dropped" | "resuming" | "closed";
 
-/** What the server answers, and what the client finds out by itself. */
+/** The codes of the server, then those of the client. */
 export type ErrorCode =
   | "bad_request"
   | "unknown_action"
@@ -29,34 +28,34 @@ export type ErrorCode =
   | "version_mismatch"
   | "draining"
   | "internal"
-  /** A stage of connecting took too long: signaling 10 s (5 s to come back), ICE 8 s, DTLS 4 s, the channel 5 s. */
+  /** A stage of connecting took too long: signaling 10 s (5 s to resume), ICE 8 s, DTLS 4 s, the channel 5 s. */
   | "timeout"
-  /** The server, or a path to it, could not be reached or was lost. */
+  /** The server could not be reached, or the path to it was lost. */
   | "unreachable"
   /** The browser has no websockets or no WebRTC. */
   | "unsupported"
-  /** The browser did not prepare a data channel; it is tried again. */
+  /** The browser did not prepare a data channel; the client tries again. */
   | "offer"
   /** `options.signal` was aborted. */
   | "aborted"
-  /** The address is not that of a room. */
+  /** `url` is not the address of a room. */
   | "bad_address"
-  /** The browser blocked the websocket, as where the page's Content-Security-Policy does not name the server. */
+  /** The browser blocked the websocket, for example because the page's Content-Security-Policy doesn't name the server. */
   | "blocked"
-  /** The page was loaded over https, and the address is that of a server over http. */
+  /** The page was loaded over https, and `url` names a server over http. */
   | "mixed_content"
-  /** `options.bearer` rejected, threw, or gave nothing in time. */
+  /** `options.bearer` rejected, threw, or returned nothing in time. */
   | "bearer"
-  /** The server, or a proxy before it, closed the websocket with 1008. */
+  /** The server, or a proxy in front of it, closed the websocket with code 1008. */
   | "policy"
-  /** An input, a command, or what is sent to join holds what cannot be sent. */
+  /** An input, a command or an option of the join contains a value that can't be sent. */
   | "bad_value"
-  /** 64 KiB of commands are on their way that the server has not acknowledged. */
+  /** 64 KiB of commands are not acknowledged yet. */
   | "backlog"
-  /** Missed ticks were too old for the server to send again; `tick` goes on after them. */
+  /** Missed ticks are too old for the server to send again; `tick` continues after them. */
   | "ticks_lost";
 
-/** Why a player is gone. */
+/** Why a player has left. */
 export type LeaveReason =
   | "left"
   | "closed"
@@ -68,72 +67,73 @@ export type LeaveReason =
   | "room_closed"
   | "shutdown";
 
-/** A failure that a player can be told of: `message` says what happened and what to do. */
+/** A failure. `message` is a sentence for the player: what happened and what to do. */
 export class RtcadeError extends Error {
   readonly stage: Stage;
-  /** One of `ErrorCode`, a `LeaveReason` where the server closed the connection, or a newer server's. */
+  /** An `ErrorCode`, a `LeaveReason` if the server closed the connection, or a code of a newer server. */
   readonly code: ErrorCode | LeaveReason | (string & {});
 }
 
 export interface Player {
-  /** Counts up from 1 in each room and is never used again there. */
+  /** The player's number. Numbers count up from 1 in each room and are not reused. */
   readonly player: number;
   readonly name: string;
-  /** Who the player is, where the server knows. */
+  /** The `sub` of the player's token, if the server requires tokens. */
   readonly userId: string | null;
-  /** The session. */
+  /** The ID of the session. */
   readonly socketId: string | null;
 }
 
-/** The inputs of all players that the server took in one tick. */
+/** The inputs of all players in one tick. */
 export interface Tick<Input> {
   readonly tick: number;
   readonly inputs: readonly { readonly player: number; readonly number: number; readonly input: Input }[];
 }
 
 export interface Closing {
-  /** The close code of the last websocket, 4100 where the server refused. */
+  /** The close code of the last websocket; 4100 if the server has refused. */
   readonly code: number;
-  /** Why; `unreachable` where the connection broke and did not come back. */
+  /** Why the session has ended; `unreachable` if the connection was lost and could not be restored. */
   readonly reason: LeaveReason | ErrorCode | (string & {});
   /** A sentence for the player. */
   readonly message: string;
-  /** Whether to join again may help. */
+  /** Whether it may help to join again. */
   readonly retry: boolean;
 }
 
 export interface Stats {
-  /** Round trip over the present transport, smoothed, in ms. `null` until the first is measured. */
+  /** Smoothed round trip over the current transport, in ms; `null` until the first measurement. */
   readonly rtt: number | null;
-  /** Smoothed variation of arrival against the tick grid, in ms. */
+  /** Smoothed variation of the arrival of ticks, in ms. */
   readonly jitter: number;
-  /** Share of the last 256 unreliable frames from the server that did not arrive, 0 to 1. */
+  /** Share of the last 256 unreliable frames from the server that were lost, 0 to 1. */
   readonly loss: number;
-  /** The newest tick heard of. */
+  /** The newest tick received. */
   readonly tick: number;
-  /** Ticks whose state or inputs arrived within the last second. */
+  /** Ticks whose state or inputs have arrived in the last second. */
   readonly tickRate: number;
-  /** What to add to `performance.now()` to have the server's clock, in ms. `null` until it is measured. */
+  /** The server's clock minus `performance.now()`, in ms; `null` until it is measured. */
   readonly clockOffset: number | null;
   /**
-   * What unreliable frames go over: the data channel while it is open and has brought something within 1.5 s. One that
-   * failed is tried again after 10, 20 and 40 s, then every minute, and when the page wakes.
+   * The transport of unreliable frames: the data channel while it is open and has delivered something within 1.5 s,
+   * otherwise the websocket. The client opens a failed data channel again after 10, 20 and 40 s, then every minute, and
+   * when the page wakes.
    */
   readonly transport: "webrtc" | "websocket";
-  /** Unreliable frames that arrived. */
+  /** Unreliable frames received. */
   readonly received: number;
-  /** Frames that arrived again, or too late to tell. */
+  /** Frames received twice, or too late to distinguish them from duplicates. */
   readonly duplicate: number;
   /** States dropped because a newer one had arrived. */
   readonly late: number;
   /** Messages that could not be read. */
   readonly bad: number;
-  /** Frames not sent because the transport was backed up, or there was none. */
+  /** Frames not sent because the transport was congested or lost. */
   readonly dropped: number;
 }
 
 export interface RoomEvents<Input, State, Event, Welcome> {
-  /** A state newer than every one before it. */
+  /** A state newer than all before it has arrived. */
   state: (state: State, tick: number) => void;
   /** The inputs of a tick: every tick once and in order. */
   tick: (tick: Tick<Input>) => void;
@@ -142,16 +142,16 @@ export interface RoomEvents<Input, State, Event, Welcome> {
   leave: (player: Player, reason: LeaveReason) => void;
   status: (status: Status) => void;
   /**
-   * The server did not know the session any more (it was started again, or the player was away for too long) and has let
-   * the player in anew, with the same name and data: `me`, `welcome`, `players`, the ticks and the state are those of a
-   * new game, of which `join` tells nothing. Inputs and commands that were on their way are gone.
+   * The session was lost (the server was restarted, or the connection was lost for too long), and the player has joined
+   * anew with the same name and data. `me`, `welcome`, `players`, the ticks and the state are those of a new game;
+   * there are no `join` events for its players. Inputs and commands that were not acknowledged are lost.
    */
   rejoin: (welcome: Welcome) => void;
-  /** The last event: the session is over. Where the connection was lost, a minute of tries to come back is over too. */
+  /** The last event: the session has ended. A lost connection ends it only after a minute of attempts to reconnect. */
   close: (closing: Closing) => void;
   /**
-   * Something failed and the session goes on; after a failed stage of connecting it does so over the websocket. What ends
-   * the session is told by `close` alone.
+   * Something has failed and the session continues; after a failed stage of connecting, over the websocket. The end of
+   * the session is reported by `close` only.
    */
   error: (error: RtcadeError) => void;
 }
@@ -161,92 +161,103 @@ export interface Room<Input = unknown, Command = unknown, State = unknown, Event
   readonly name: string;
   /** The player's own number. */
   readonly me: number;
-  /** What the game gave at the join, such as the map. */
+  /** The welcome of the game, such as the map. */
   readonly welcome: Welcome;
   /** The length of a tick in ms. */
   readonly tickMs: number;
-  /** Everybody in the room by number, the player included. */
+  /** All players of the room by number, including this one. */
   readonly players: ReadonlyMap<number, Player>;
   readonly status: Status;
-  /** While `dropped`: when the client tries to come back next, by `performance.now()`. Else `null`. */
+  /** While `dropped`, the time of the next attempt by `performance.now()`; otherwise `null`. */
   readonly retryAt: number | null;
-  /** The link as it is now. */
+  /** The current measurements of the connection. */
   readonly stats: Stats;
-  /** Calls `listener` at each event of the type. Returns its unsubscribe. What a listener throws is reported. */
+  /**
+   * Calls `listener` for each event of the type. Returns a function that removes it. An error that a listener throws is
+   * reported as uncaught.
+   */
   on<Type extends keyof RoomEvents<Input, State, Event, Welcome>>(
     type: Type,
     listener: RoomEvents<Input, State, Event, Welcome>[Type],
   ): () => void;
   /**
-   * Sends an input over the unreliable lane: repeated until the server has it, it reaches the game once and in order.
-   * Past 8 inputs that the server has not acknowledged the oldest is given up. Nothing happens in a closed room.
-   * @throws {RtcadeError} `too_large` past 512 bytes encoded, `bad_value` for what cannot be sent: other types, or
-   * more than 16 arrays and objects inside each other.
+   * Sends an input over the unreliable lane. It is repeated until the server has acknowledged it, and reaches the game
+   * once and in order. The client keeps 8 unacknowledged inputs; the next one replaces the oldest. Does nothing in a
+   * closed room.
+   * @throws {RtcadeError} `too_large` above 512 bytes encoded; `bad_value` for types that can't be sent, and for
+   * nesting deeper than 16.
    */
   send(input: Input): void;
   /**
-   * Sends a command over the reliable lane: it is kept until the server has it, and reaches the game once and in order,
-   * after a lost connection too. Nothing happens in a closed room.
-   * @throws {RtcadeError} `too_large` past 16 KiB encoded or 4,096 elements, `bad_value` for what cannot be sent: other
-   * types, or more than 16 arrays and objects inside each other, `backlog` past 64 KiB that the server has not
-   * acknowledged.
+   * Sends a command over the reliable lane. It is kept until the server has acknowledged it, and reaches the game once
+   * and in order, also across a lost connection. Does nothing in a closed room.
+   * @throws {RtcadeError} `too_large` above 16 KiB encoded or 4,096 elements; `bad_value` for types that can't be sent,
+   * and for nesting deeper than 16; `backlog` if 64 KiB of commands are not acknowledged yet.
    */
   command(command: Command): void;
-  /** While `dropped`: tries to come back at once instead of at `retryAt`. */
+  /** While `dropped`, makes the next attempt to reconnect at once instead of at `retryAt`. */
   retryNow(): void;
-  /** Says goodbye and closes. A page that is closed is gone for the others too, after the 1.5 s that a reload may take. */
+  /**
+   * Leaves the room and closes the connection. When a page is closed without it, the player leaves after 1.5 s, the
+   * time that a reload may take.
+   */
   leave(): void;
 }
 
 export interface Options {
-  /** The player's name, at most 32 characters. One that is drawn by lot is kept for the tab, or each load is a new player. */
+  /**
+   * The player's name, at most 32 characters. Keep a random name in `sessionStorage`: otherwise each reload is a new
+   * player.
+   */
   name?: string | undefined;
   /**
-   * Data for the game, as JSON; with the rest of the request at most 16 KiB. What differs at each load of the page, such
-   * as a time, makes each load a new player.
+   * Data for the game, as JSON; with the rest of the request at most 16 KiB. If it differs at each load of the page, as
+   * a time does, each reload is a new player.
    */
   data?: unknown;
   /**
-   * A token that says who the player is, or a function that gets one: it is called at each join, also at one that the
-   * client makes by itself after the server was started again, and when a page that was loaded anew takes its session up.
-   * It has as long as connecting.
+   * A token that identifies the player, or a function that returns one. The function is called for each join, including
+   * joins after a restart of the server, and when a reloaded page resumes its session. It has 10 s.
    */
   bearer?: string | (() => string | null | undefined | Promise<string | null | undefined>) | undefined;
-  /** The version of the game's page, for the game. */
+  /** The version of the page, for the game. A reloaded page with another version joins anew. */
   appVersion?: string | undefined;
-  /** The room, where the address is the server's `/api`. */
+  /** The name of the room, if `url` is the server's `/api`. */
   room?: string | undefined;
   /**
-   * Cancels connecting at any stage: `connect` rejects with `aborted`, and what the server has given is left. After
-   * `connect` has resolved it leaves the room, as `room.leave()` does. So it ends what a component began that is gone;
-   * for a time-out of connecting alone, clear the time-out when `connect` resolves.
+   * Cancels connecting at any stage: `connect` rejects with `aborted`, and a session that was already created is left.
+   * After `connect` has resolved, it leaves the room as `room.leave()` does. For a time-out of connecting alone, clear
+   * the timer when `connect` resolves.
    */
   signal?: AbortSignal | undefined;
-  /** In place of the browser's own. `null` for `RTCPeerConnection` plays over the websocket alone. */
+  /**
+   * Replace the browser's own, for tests and other platforms. With `RTCPeerConnection: null` the client uses the
+   * websocket only.
+   */
   WebSocket?: unknown;
   RTCPeerConnection?: unknown;
   setTimeout?: ((callback: () => void, ms: number) => unknown) | undefined;
   clearTimeout?: ((timer: any) => void) | undefined;
   setInterval?: ((callback: () => void, ms: number) => unknown) | undefined;
   clearInterval?: ((timer: any) => void) | undefined;
-  /** A clock in ms that never goes back. */
+  /** A monotonic clock in ms. */
   now?: (() => number) | undefined;
-  /** From 0 to 1: spreads clients that come back together. */
+  /** Random numbers from 0 to 1, for the waits before reconnecting. */
   random?: (() => number) | undefined;
-  /** What tells of `online`, `pageshow` and `visibilitychange`; the window. */
+  /** The target of `online`, `pageshow` and `visibilitychange` events; the window by default. */
   page?: EventTarget | null | undefined;
-  /** Where the session is kept for a page that is loaded anew; `sessionStorage`. `null`, and each load is a new player. */
+  /** Where the session is kept for a reload; `sessionStorage` by default. With `null`, each reload is a new player. */
   storage?: Pick<Storage, "getItem" | "setItem" | "removeItem"> | null | undefined;
 }
 
 /**
  * Joins the room at `url`: an http(s) or ws(s) address, or a path such as `/r/lobby`; the page's own by default.
- * Resolves when the server has let the player in. Register listeners right then: later ones miss what came before.
- * A page that was loaded anew, in the same tab and with the same `name`, `data` and `appVersion`, goes on as the player
- * that it was; with others it joins anew, and the former player is gone after the 1.5 s that a reload may take. Where the
- * server asks to wait, it waits, for a minute at most.
- * @throws {RtcadeError} Rejects where it was cancelled, where what is to be sent can't be, and where the server refuses or
- * can't be reached. It rejects with nothing else.
+ * Resolves when the server has admitted the player. Register listeners right then: they get only what arrives later. A
+ * page that is reloaded in the same tab, with the same `name`, `data` and `appVersion`, continues as the same player.
+ * With others it joins anew, and the former player leaves after 1.5 s, the time that a reload may take. If the server
+ * asks the client to wait, it waits and tries again, for a minute at most.
+ * @throws {RtcadeError} The promise rejects only with `RtcadeError`: if `signal` was aborted, an option can't be sent,
+ * or the server refuses or can't be reached.
  */
 export function connect<Input = unknown, Command = unknown, State = unknown, Event = unknown, Welcome = unknown>(
   url?: string | URL | null | undefined,

@@ -130,10 +130,10 @@ impl Jwk {
         let text = text.as_ref().ok_or_else(|| format!("has no {name}"))?;
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| format!("has a {name} that is not base64url"))?;
         if algorithm == Algorithm::HS256 && bytes.len() < HMAC_KEY_BYTES {
-            return Err(format!("has less than {HMAC_KEY_BYTES} bytes"));
+            return Err(format!("has fewer than {HMAC_KEY_BYTES} bytes"));
         }
         if algorithm == Algorithm::EdDSA && ParsedPublicKey::new(&ED25519, &bytes).is_err() {
-            return Err("has an x that is no public key of Ed25519".to_owned());
+            return Err("has an x that is not an Ed25519 public key".to_owned());
         }
         Ok(bytes)
     }
@@ -156,7 +156,7 @@ impl KeySet {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let set: Set = serde_json::from_str(text).map_err(|why| {
             // The parser's message might contain a key.
-            KeysError(format!("This is no JWK set (RFC 7517 §5): line {}, column {}.", why.line(), why.column()))
+            KeysError(format!("The text is not a JWK set (RFC 7517 §5): line {}, column {}.", why.line(), why.column()))
         })?;
         let mut keys: Vec<(Jwk, Vec<u8>)> = Vec::new();
         let mut ignored = Vec::new();
@@ -170,7 +170,7 @@ impl KeySet {
             }
             let jwk: Jwk = match serde_json::from_value(Value::Object(members)) {
                 Ok(jwk) => jwk,
-                Err(_) => return Err(error("has no kty, or a part of another type than RFC 7517 §4 says")),
+                Err(_) => return Err(error("has no kty, or a member of another type than RFC 7517 §4 requires")),
             };
             let of_key = match jwk.algorithm() {
                 Ok(of_key) => of_key,
@@ -186,13 +186,13 @@ impl KeySet {
             }
             let bytes = jwk.verifying_bytes(of_key).map_err(|what| error(&what))?;
             if keys.iter().any(|(other, _)| other.kid == jwk.kid) {
-                return Err(KeysError(format!("Two keys are called {name}.")));
+                return Err(KeysError(format!("Two keys have the kid {name}.")));
             }
             keys.push((jwk, bytes));
         }
         let why = || ignored.iter().map(|sentence| format!(" {sentence}")).collect::<String>();
         let algorithm =
-            algorithm.ok_or_else(|| KeysError(format!("There is no key in the set for tokens.{}", why())))?;
+            algorithm.ok_or_else(|| KeysError(format!("The set has no key that can verify tokens.{}", why())))?;
         Ok(KeySet { algorithm, keys, ignored })
     }
 }
@@ -201,8 +201,8 @@ impl Keys {
     /// Parses a JWK set. Tokens must be for `audience`.
     ///
     /// # Errors
-    /// The text is no JWK set, contains no key for tokens, keys with different algorithms, a key that is too short or
-    /// invalid, or two keys with the same ID.
+    /// The text is not a JWK set, contains no key for tokens, keys with different algorithms, a key that is too short
+    /// or invalid, or two keys with the same ID.
     pub fn parse(jwk_set: &str, audience: &str) -> Result<Keys, KeysError> {
         let KeySet { algorithm, keys, ignored } = KeySet::parse(jwk_set)?;
         let decoding = |(jwk, bytes): (Jwk, Vec<u8>)| match algorithm {
@@ -232,7 +232,7 @@ impl Keys {
             return Err(Fault::new(ErrorCode::Expired, "The bearer token has expired."));
         }
         if nbf > now + leeway {
-            return Err(unauthorized("The bearer token is not good yet."));
+            return Err(unauthorized("The bearer token is not valid yet (nbf)."));
         }
         if good_for != "*" && good_for != room {
             return Err(unauthorized("The bearer token is for another room."));
@@ -241,24 +241,24 @@ impl Keys {
         Ok(Identity { subject: sub, claims: others.into() })
     }
 
-    /// The player that a token was made for, whenever and wherever it is good.
+    /// The subject of a token, regardless of its times and its room.
     pub(crate) fn subject(&self, bearer: &str) -> Result<String, Fault> {
         Ok(self.claims(bearer)?.sub)
     }
 
-    /// What a token says that one of these keys has signed for this audience.
+    /// The claims of a token that one of these keys has signed for this audience.
     fn claims(&self, bearer: &str) -> Result<Claims, Fault> {
         let header =
             jsonwebtoken::decode_header(bearer).map_err(|_| unauthorized("The bearer token can't be decoded."))?;
         if header.crit.is_some() {
-            return Err(unauthorized("The bearer token has a crit header, but no extensions are supported."));
+            return Err(unauthorized("The bearer token has a crit header, but the server supports no extensions."));
         }
         let key = match &header.kid {
             Some(_) => self.keys.iter().find(|(id, _)| *id == header.kid),
             None => self.keys.first().filter(|_| self.keys.len() == 1),
         };
         let (_, key) =
-            key.ok_or_else(|| unauthorized("The bearer token is of a key that this server doesn't have."))?;
+            key.ok_or_else(|| unauthorized("The bearer token is signed with a key that this server does not have."))?;
         let decoded = jsonwebtoken::decode::<Claims>(bearer, key, &self.validation);
         Ok(decoded.map_err(|error| unauthorized(&sentence(&error)))?.claims)
     }
@@ -287,10 +287,10 @@ impl SigningKey {
         let KeySet { algorithm, mut keys, .. } = KeySet::parse(jwk_set)?;
         match id {
             Some(id) => keys.retain(|(jwk, _)| jwk.kid.as_deref() == Some(id)),
-            None if keys.len() > 1 => return Err(error("The set has several keys: say which is to sign.")),
+            None if keys.len() > 1 => return Err(error("The set has several keys: choose one with --kid.")),
             None => {}
         }
-        let (jwk, bytes) = keys.pop().ok_or_else(|| error("The set has no key of that name."))?;
+        let (jwk, bytes) = keys.pop().ok_or_else(|| error("The set has no key with this kid."))?;
         let key = match algorithm {
             Algorithm::HS256 => Some(EncodingKey::from_secret(&bytes)),
             _ => jwk.d.and_then(|seed| BASE64_URL_SAFE_NO_PAD.decode(seed).ok()).and_then(|seed| {
@@ -299,7 +299,7 @@ impl SigningKey {
                 Some(EncodingKey::from_ed_der(document.as_ref()))
             }),
         };
-        let key = key.ok_or_else(|| error("The key can't sign: it has no private half."))?;
+        let key = key.ok_or_else(|| error("The key can't sign tokens: it has no private part."))?;
         let header = Header { kid: jwk.kid, ..Header::new(algorithm) };
         Ok(SigningKey { header, key, audience: audience.to_owned() })
     }
@@ -311,10 +311,11 @@ impl SigningKey {
     pub fn sign(&self, subject: &str, room: &str, expires: Duration) -> Result<String, KeysError> {
         check_subject(subject).map_err(KeysError)?;
         if room != "*" && RoomName::parse(room).is_none() {
-            return Err(KeysError("The room is neither the name of one nor *.".to_owned()));
+            return Err(KeysError("The room is neither a valid room name nor *.".to_owned()));
         }
         let claims = json!({ "aud": self.audience, "sub": subject, "room": room, "exp": expires.as_secs() });
-        jsonwebtoken::encode(&self.header, &claims, &self.key).map_err(|why| KeysError(format!("It can't sign: {why}")))
+        jsonwebtoken::encode(&self.header, &claims, &self.key)
+            .map_err(|why| KeysError(format!("The token can't be signed: {why}")))
     }
 }
 
@@ -330,21 +331,21 @@ fn check_subject(subject: &str) -> Result<(), String> {
     if (1..=most).contains(&subject.len()) && !subject.contains(char::is_control) {
         return Ok(());
     }
-    Err(format!("The sub of a token has 1 to {most} bytes without control characters."))
+    Err(format!("The sub of a token must have 1 to {most} bytes and no control characters."))
 }
 
 /// Removes and returns a claim, if it is present; `kind` is its required type.
 fn take<T: DeserializeOwned>(claims: &mut Map<String, Value>, name: &str, kind: &str) -> Result<Option<T>, String> {
     let Some(value) = claims.remove(name) else { return Ok(None) };
-    serde_json::from_value(value).map(Some).map_err(|_| format!("The {name} of the bearer token is no {kind}."))
+    serde_json::from_value(value).map(Some).map_err(|_| format!("The {name} of the bearer token is not a {kind}."))
 }
 
 fn sentence(error: &Error) -> String {
     let sentence = match error.kind() {
-        ErrorKind::InvalidAudience => "The bearer token is for another server.",
-        ErrorKind::InvalidAlgorithm => "The bearer token is of another algorithm.",
-        ErrorKind::InvalidSignature => "The bearer token is not signed by who may.",
-        ErrorKind::MissingRequiredClaim(_) => "The bearer token has no aud, or one that is no text.",
+        ErrorKind::InvalidAudience => "The bearer token is for another audience (aud).",
+        ErrorKind::InvalidAlgorithm => "The bearer token uses another algorithm than the server's keys.",
+        ErrorKind::InvalidSignature => "The signature of the bearer token is not valid.",
+        ErrorKind::MissingRequiredClaim(_) => "The bearer token has no aud, or its aud is not a string.",
         // It is of no place in the text, so it is of the claims.
         ErrorKind::Json(why) if why.line() == 0 => return why.to_string(),
         _ => "The bearer token can't be decoded.",

@@ -192,7 +192,7 @@ impl Guarded {
         let bytes = attached.to_string().len();
         if bytes > limits::ATTACHED_BYTES {
             self.failed += 1;
-            log::error!("the hook accept attached {bytes} bytes; attach at most {}", limits::ATTACHED_BYTES);
+            log::error!("the hook accept attached {bytes} bytes; the limit is {}", limits::ATTACHED_BYTES);
             return Err(undecided());
         }
         Ok(Some(attached))

@@ -1,20 +1,20 @@
 //! rtcade: a game networking server. UDP-like networking in the browser, from a single binary.
 //!
-//! Players join a room by its URL, game logic runs as tick callbacks, and every 33 ms each room sends its inputs or its
-//! state over unreliable WebRTC data channels: one thread, one event loop, one UDP port, one TCP port.
+//! Players join a room by its URL. Game logic runs in tick callbacks. Every 33 ms each room sends its inputs or its
+//! state over unreliable WebRTC data channels. There is one thread, one event loop, one UDP port and one TCP port.
 //!
 //! The book in `docs/` explains how to write, test and deploy a game. This page explains the crate: how a program uses
 //! it, and how the core is driven.
 //!
 //! # A game
 //!
-//! Implement [`game::Game`], and pass [`run`] a function that makes one per room: that is the whole program, its
-//! command line included. The README has a complete one with its page.
+//! Implement [`game::Game`], and pass [`run`] a function that creates one per room. That is a whole program, including
+//! its command line. The README has a complete one with its page.
 //!
 //! ```no_run
 //! use rtcade::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
 //!
-//! /// Counts how often anybody pressed.
+//! /// Counts the inputs of all players.
 //! #[derive(Default)]
 //! struct Presses(u32);
 //!
@@ -44,16 +44,16 @@
 //! # fn main() {}
 //! ```
 //!
-//! [`run_with`] also has the server in hand before it starts, for [`hooks::Hooks`], which decide who may join, and for
-//! a `driver::Handle`, with which other threads send messages into rooms ([`game::Game::external`]). A program with an
-//! event loop of its own drives the core itself.
+//! [`run_with`] also gives access to the server before it starts: to set [`hooks::Hooks`], which decide who may join,
+//! and to get a `driver::Handle`, with which other threads send messages to rooms ([`game::Game::external`]). A program
+//! with an event loop of its own drives the core itself.
 //!
 //! # The loop
 //!
 //! The core does no I/O. [`server::Server`], [`client::Client`] and everything below them never read a clock, open a
 //! socket, sleep, spawn, or ask the operating system for randomness (except for DTLS keys). The caller passes in the
-//! time, what arrived and, once, a seed, and polls for what to send and for the next deadline. The `driver` does so
-//! with real sockets; [`sim`] with a virtual clock and network. This loop does it with neither:
+//! time, the data that arrived and, once, a seed, and polls for data to send and for the next deadline. The `driver`
+//! does so with real sockets, [`sim`] with a virtual clock and network. This loop uses neither:
 //!
 //! ```
 //! use rtcade::games::Arena;
@@ -95,23 +95,23 @@
 //!
 //! # The one rule
 //!
-//! **After each `handle_*`, poll until there is nothing.** A `handle_*` changes the server and leaves what follows in
-//! queues: datagrams in [`server::Server::poll_transmit`], messages in [`server::Server::poll_signal`], and a new
-//! deadline in [`server::Server::poll_timeout`]. Drain the queues in that order, and sleep no longer than the deadline.
-//! [`server::Server::poll_signal_ready`] names each connection once: remember one whose socket accepts no more, and
-//! poll it when the socket does. Messages that wait in the server are kept short (one state per player), those that
-//! wait in a socket grow old.
+//! **After each `handle_*`, poll until nothing is left.** A `handle_*` changes the server and queues its output:
+//! datagrams in [`server::Server::poll_transmit`], messages in [`server::Server::poll_signal`], and a new deadline in
+//! [`server::Server::poll_timeout`]. Drain the queues in that order, and sleep no longer than the deadline.
+//! [`server::Server::poll_signal_ready`] returns each connection once: if its socket is not writable, remember the
+//! connection, and poll it when the socket is. Of the states that wait in the server, only the newest is kept; those in
+//! a socket's buffer become stale.
 //!
 //! Several `handle_*` in a row before a poll are allowed, and cheap: a game runs in ticks only, that is in
-//! [`server::Server::handle_timeout`]. Only the factory that makes it runs when its first player asks to join.
+//! [`server::Server::handle_timeout`]. Only the factory that creates it runs when its first player joins.
 //!
 //! # The kinds of time
 //!
 //! - [`std::time::Instant`] is the caller's clock. It must never go back. The core compares instants, and never asks
 //!   for one.
-//! - **Ticks** are the time of a room, and the only time that a game sees. They lie on a fixed grid from the making of
-//!   the room; a late server skips ticks and counts them in [`game::Tick::missed`]. Rooms are spread over eight phases
-//!   of the tick, so that their bursts don't coincide.
+//! - **Ticks** are the time of a room, and the only time that a game sees. They have a fixed schedule from the creation
+//!   of the room; a late server skips ticks and counts them in [`game::Tick::missed`]. Rooms are spread over eight
+//!   phases of the tick, so that their bursts don't coincide.
 //! - **Unix time** decides whether a token has expired. The caller passes it in with
 //!   [`server::Server::handle_unix_time`], because that clock may be set.
 //! - **Virtual time** is an [`std::time::Instant`] that a test moves by hand, as in the example above. [`sim`] is built
@@ -119,33 +119,33 @@
 //!
 //! # What a panic means
 //!
-//! Bytes of the network never panic: what can't be read is counted, and costs its sender at most the connection, with a
-//! code ([`wire::codes`]). A panic is a defect of this crate or of a game, and is contained. In a game it closes the
-//! room, in the code of one peer that peer's data channel, in a hook it refuses the player; the rest of the server goes
-//! on. A stack overflow can't be contained: it ends the process. The constructors panic if a configuration exceeds a
-//! limit; their documentation says so.
+//! Data from the network never causes a panic: invalid data is counted, and costs its sender at most the connection,
+//! with a code ([`wire::codes`]). A panic is a defect of this crate or of a game, and is contained: in a game it closes
+//! the room, in the code of one peer it closes that peer's data channel, in a hook it refuses the player. The rest of
+//! the server continues. A stack overflow can't be contained: it ends the process. The constructors panic if a
+//! configuration exceeds a limit; their documentation says so.
 //!
-//! The driver returns an error when it can't bind its sockets, or when the operating system fails its event queue.
+//! The driver returns an error if it can't bind its sockets, or if its event queue fails.
 //!
-//! # The shape
+//! # Architecture
 //!
 //! ```text
 //!  browser / client-js            tests, native games
 //!         │ websocket: signaling + reliable lane │
-//!         │ UDP: ICE, DTLS, datagram lane        │
+//!         │ UDP: ICE, DTLS, unreliable lane      │
 //! ╔═══════▼══════════════════════════════════════▼════════════════╗
 //! ║ driver/   mio, sockets, clock, HTTP, files, signals           ║   the only code that does I/O
 //! ╚═══════╤═══════════════════════════════════════════════════════╝
 //!         │ handle_datagram · handle_text · handle_timeout      ▲ poll_transmit · poll_signal
 //!         ▼                                                     │ poll_timeout
 //! ┌─ server/     Server<G>: every handle_* is one turn ─────────┴─┐
-//! │  connection.rs a websocket: what it holds, what waits for it  │
-//! │  addresses.rs, admission.rs   what an address may have, take  │
-//! │  join.rs, resume.rs, tokens.rs   coming in, and back          │
-//! │  session.rs    a player's stay, and the one way it ends       │
-//! │  channel.rs    data channels: offered, answered, passed by    │   std::time::Instant,
+//! │  connection.rs a websocket: its session, its queues           │
+//! │  addresses.rs, admission.rs   limits per address, rates       │
+//! │  join.rs, resume.rs, tokens.rs   joining and reconnecting     │
+//! │  session.rs    a player's session, and its end                │
+//! │  channel.rs    data channels: offer, answer, bypass           │   std::time::Instant,
 //! │  delivery.rs   frames in, bodies out   presence.rs  relay.rs  │   schedule-deterministic
-//! │  rooms.rs      made, ticked, and the one way they end         │
+//! │  rooms.rs      creation, ticks and end of rooms               │
 //! │  endpoint.rs   routes datagrams to peers, timers              │
 //! │    peer/       Peer: str0m's ICE and DTLS + the lane          │
 //! │  player.rs     frames ↔ inputs: inflate, dedupe, ack, ping    │
@@ -157,42 +157,42 @@
 //!
 //! **Two nested state machines.** `Endpoint` and `Peer` turn datagrams into frames. They are testable under virtual
 //! time but not bit-exact, because they contain keys. [`room::Room`] turns inputs into bodies, bit for bit the same for
-//! the same inputs. Everything that a room learns passes [`room::Room::handle_input`], and everything that touches
-//! bytes of the network stands above that line.
+//! the same inputs. All input of a room passes [`room::Room::handle_input`]; all code that handles bytes of the
+//! network is above that line.
 //!
-//! **Ends.** A connection, a session and a room each end in one way, which stands at the top of its file: the game, the
-//! other players and the hooks are told, then names, timers and peers are given up. Their keys have generations, so
-//! that a stale key finds nothing. What ends as a consequence ends within the same `handle_*`.
+//! **Ends.** A connection, a session and a room are each ended by one function, described at the top of its file: it
+//! notifies the game, the other players and the hooks, then releases names, timers and peers. Keys have generations, so
+//! that a stale key finds nothing. Everything that ends as a consequence ends within the same `handle_*`.
 //!
-//! **Fair shares.** What strangers can ask for is limited by connection, by address and in total: connections, joins,
-//! relayed messages, bytes that wait. When all of it is in use, those who took least are served first
+//! **Fair shares.** The resources that clients can use are limited by connection, by address and in total: connections,
+//! joins, relayed messages, queued bytes. When all of a resource is in use, the clients that use least are served first
 //! (`src/server/admission.rs`).
 //!
 //! # The network
 //!
 //! - **Unreliable messages are dropped rather than delivered late.** A state or input that can't leave now is dropped
-//!   and counted, never queued. The data channel carries nothing that would be retransmitted; what must arrive goes
-//!   over the websocket that stays open beside it. `src/peer/lane.rs` says why the lane is not an ordinary SCTP.
-//! - **A congested path gets fewer ticks**, each with what is newest then: the lane has no window and no queue to slow
-//!   it down. `src/peer/pace.rs` says how congestion is recognised; [`game::Link`] tells the game about each player's
-//!   round trip and loss.
-//! - **Host candidates only**, one UDP port: no STUN or TURN server. Players get `--public-addr` where it is given,
-//!   else the address that their page came from, then the machine's others, as they are when the player joins.
-//! - **Without UDP** a player gets the same frames over the websocket, one state at a time, and is told so.
+//!   and counted, never queued. The data channel carries nothing that has to be retransmitted; reliable messages use
+//!   the websocket, which stays open beside it. `src/peer/lane.rs` explains why the lane is not an ordinary SCTP.
+//! - **A congested path gets fewer ticks**, each with the newest state, because the lane has no congestion window and
+//!   no queue. `src/peer/pace.rs` explains how congestion is detected; [`game::Link`] has each player's round trip and
+//!   loss.
+//! - **Host candidates only**, one UDP port: no STUN or TURN server. Players get `--public-addr` if it is set,
+//!   otherwise the address from which their page was loaded, then the machine's other addresses at that time.
+//! - **Without UDP** a player gets the same frames over the websocket, one state at a time.
 //! - **A path is proven**, a local and a remote address together, when it has returned a heartbeat with our random
-//!   number in it. Until then it gets at most three times the bytes that came over it, and the old path stays in use.
-//! - **A channel is alive by what it delivers**, in each direction. One that delivers nothing is bypassed: the
-//!   websocket carries its frames until it delivers again.
-//! - **Everything has a limit.** The table in [`limits`] says what happens past each: an error with a code, or a drop
-//!   that is counted ([`server::Counters`]).
+//!   number. Until then it gets at most three times the bytes that came over it, and the old path stays in use.
+//! - **A channel must deliver**, in each direction. If it delivers nothing, the websocket carries its frames until it
+//!   delivers again.
+//! - **Everything has a limit.** The table in [`limits`] says what happens when one is exceeded: an error with a code,
+//!   or a drop that is counted ([`server::Counters`]).
 //!
 //! The bytes are specified in [`wire`].
 //!
 //! # Recordings
 //!
-//! The inputs of a room can be recorded, with a hash of its output per tick, and replayed: [`journal`]. The core hands
-//! blocks of bytes to a sink that must not block; the driver's (`--record`) leaves them to a thread that writes them,
-//! the one exception to the one thread. `rtcade replay --check` compares a game with its recording.
+//! The inputs of a room can be recorded, with a hash of its output per tick, and replayed: [`journal`]. The core passes
+//! blocks of bytes to a sink that must not block. The sink of the driver (`--record`) passes them to a thread that
+//! writes them: the only other thread. `rtcade replay --check` compares a game with its recording.
 
 #![forbid(unsafe_code)]
 

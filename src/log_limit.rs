@@ -1,4 +1,4 @@
-//! Log lines that players and strangers can cause: few enough that nobody fills a disk with them.
+//! Rate limits of log lines that clients can cause, so that they can't fill a disk.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,14 +11,14 @@ use crate::game::PlayerId;
 use crate::wire::codes::{ErrorCode, Leave};
 use crate::wire::signaling::Fault;
 
-/// The log target of what happens to players: the command line shows it at its default level.
+/// The log target of events of players: the command line shows it at its default level.
 pub(crate) const PLAYERS: &str = "rtcade::players";
 
-/// Lines about players of one kind that may come at once, and the time after which there is one more.
+/// The number of lines of one kind that may be logged at once, and the time after which one more is allowed.
 const LINES_AT_ONCE: u32 = 10;
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Limits lines of one kind: so many at once, then one per interval.
+/// Limits lines of one kind: `at_once`, then one per `interval`.
 #[derive(Clone, Debug)]
 pub(crate) struct Throttle {
     at_once: u32,
@@ -46,7 +46,7 @@ impl Throttle {
         Throttle { at_once, interval, left: at_once, filled: None, left_out: 0 }
     }
 
-    /// Whether a line may be logged now, and then how many could not be since the last one.
+    /// Returns whether a line may be logged now, and how many were left out since the last one.
     pub(crate) fn take(&mut self, now: Instant) -> Option<LeftOut> {
         if self.fill(now) == 0 {
             self.left_out += 1;
@@ -56,7 +56,7 @@ impl Throttle {
         Some(LeftOut(std::mem::take(&mut self.left_out)))
     }
 
-    /// How many lines were left out, where that may be logged now.
+    /// Returns how many lines were left out, if that may be logged now.
     fn take_left_out(&mut self, now: Instant) -> Option<u64> {
         let is_due = self.left_out > 0 && self.fill(now) > 0;
         is_due.then(|| {
@@ -129,7 +129,7 @@ impl PlayerLog {
     }
 
     pub(crate) fn note_put_out(&mut self, now: Instant, who: Who<'_>, reason: Leave, sentence: &str) {
-        self.note(now, Level::Info, reason.as_str(), format_args!("{who} was put out"), sentence);
+        self.note(now, Level::Info, reason.as_str(), format_args!("{who} was removed"), sentence);
     }
 
     fn note(&mut self, now: Instant, level: Level, code: &'static str, what: fmt::Arguments<'_>, why: &str) {
@@ -147,7 +147,7 @@ impl PlayerLog {
         }
     }
 
-    /// Says how many lines were left out, once no further ones come.
+    /// Logs how many lines were left out, once no further ones follow.
     pub(crate) fn flush(&mut self, now: Instant) {
         for (code, throttle) in &mut self.throttles {
             if let Some(count) = throttle.take_left_out(now) {

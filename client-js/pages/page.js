@@ -1,4 +1,4 @@
-// What the pages that come with rtcade have in common: their look, and what they tell of the connection.
+// Shared by the shipped pages: their style, and how they show the state of the connection.
 
 export const $ = (selector) => document.querySelector(selector);
 
@@ -10,8 +10,8 @@ export function element(tag, properties = {}, ...children) {
 
 export const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
 
-// ---- The look. A page is hidden until it is here, so that nobody sees it unstyled. It comes first, for the page's own
-// styles to stand above it.
+// ---- The style. A page is hidden until this has loaded, so that it is never shown unstyled. It is inserted first, so
+// that the page's own styles override it.
 
 document.head.prepend(element("style", { textContent: `
   :root {
@@ -104,7 +104,7 @@ function cutName(text) {
   return name.toWellFormed?.() ?? name;
 }
 
-/** The field of `form` with the player's name; `renamed` is called after the player has given another. */
+/** The field of `form` with the player's name; `renamed` is called after the player has changed it. */
 export function createName(form, renamed) {
   const input = form.querySelector("input");
   input.value = stored.name || guestName();
@@ -139,7 +139,7 @@ export function createCopyButton(button, text) {
   };
 }
 
-// ---- What went wrong, and what to do.
+// ---- Errors: what went wrong, and what to do.
 
 const RELOAD = ["Reload", () => location.reload()];
 const NETWORK = "Check your connection. The doctor page tests each step of the way to the server.";
@@ -148,29 +148,29 @@ const FAILURES = {
   unreachable: ["The server cannot be reached", null, NETWORK],
   timeout: ["The server does not answer", null, NETWORK],
   unsupported: ["This browser cannot connect", null, "Use a current version of Chrome, Edge, Firefox or Safari."],
-  version_mismatch: ["This page is out of date", "Page and server have different versions.", "Reload the page.", RELOAD],
+  version_mismatch: ["This page is out of date", "The page and the server have different versions.", "Reload the page.", RELOAD],
   origin: ["This page may not use the server", null, "The doctor page names the setting of the server or the proxy to change."],
   unauthorized: ["This server requires a token", null,
     "It was started with --keys: only players with a signed token may join. The operator of the server issues them. Paste yours here:"],
   expired: ["Your token has expired", null, "Get a new one from the operator of the server, and paste it here:"],
   room_full: ["This room is full", null, "Try again when somebody has left, or use a new room."],
-  room_locked: ["This room is locked", null, "Its players let nobody else in. Use a new room."],
-  refused: ["The game did not let you in", null, ""],
+  room_locked: ["This room is locked", null, "Nobody else can join it. Use a new room."],
+  refused: ["The game did not admit you", null, ""],
   rate_limited: ["Too many players join at once", null, "Wait a moment, then try again."],
   overloaded: ["The server is busy", null, "Wait a moment, then try again."],
   draining: ["The server is about to stop", null, "Try again in a minute."],
-  internal: ["The server has a fault", null, "Try again. If it stays, tell the operator of the server."],
+  internal: ["The server has an error", null, "Try again. If it happens again, tell the operator of the server."],
   kicked: ["You were removed from the game", null, ""],
   flood: ["This page sent too much", "The server closed the connection to protect the other players.", "Reload the page.", RELOAD],
   bad_frame: ["This page sent invalid data", "The server could not read it and closed the connection.", "Reload the page.", RELOAD],
   replaced: ["You are playing in another window", "This player can be in one window at a time.", "", ["Play here instead"]],
   room_closed: ["The room was closed", "The game in it has ended.", ""],
-  shutdown: ["The server has stopped", "It did not come back within a minute.", "It may be under maintenance. Try again later."],
+  shutdown: ["The server has stopped", "It was not available again within a minute.", "It may be under maintenance. Try again later."],
   left: ["You have left the room", "", ""],
 };
 /** The same code means something else in a game that ran. */
 const ENDINGS = {
-  unreachable: ["The game has stopped", "The connection to the server was lost and did not come back within a minute.", NETWORK],
+  unreachable: ["The game has stopped", "The connection to the server was lost, and could not be restored within a minute.", NETWORK],
   timeout: ["The game has stopped", "The server did not answer for a minute.", NETWORK],
   closed: ["The game has stopped", "The server closed the connection.", NETWORK],
 };
@@ -181,7 +181,7 @@ const OWN_WINDOW_CODES = ["replaced", "kicked", "refused", "left"];
 const link = (textContent, href, target = "") => element("a", { className: "button", textContent, href, target });
 const button = ([textContent, onclick], className = "") => element("button", { type: "button", textContent, className, onclick });
 
-/** The one panel on which a page tells what is wrong. */
+/** The panel that shows errors. */
 function createNotice() {
   const box = element("section", { id: "notice", tabIndex: -1, hidden: true },
     element("h2", { id: "notice-title" }), element("p", { id: "notice-text" }), element("p", { className: "advice" }),
@@ -196,7 +196,7 @@ function createNotice() {
 
   const notice = {
     kind: null,
-    /** Says what it shows to who cannot see it: by focus where the player has to decide, else in passing. */
+    /** Announces it to screen readers: by focus where the player has to decide, otherwise as a status. */
     show(kind, { title: headline, text: sentence, advice: remedy = "", more = [], buttons: choices }) {
       notice.kind = kind;
       box.className = kind;
@@ -228,7 +228,7 @@ function createNotice() {
   return notice;
 }
 
-// ---- The connection's line and figures.
+// ---- The display of the connection: transport and measurements.
 
 const NONE = "–";
 const grade = (value, good, fair) => (value <= good ? "good" : value <= fair ? "fair" : "poor");
@@ -256,19 +256,19 @@ function createHud(parent) {
   };
 }
 
-// ---- A stay in the room of this page.
+// ---- The session in the room of this page.
 
 const REFRESH_MS = 250;
-/** An absence as short as this is nobody's business. */
+/** A connection that is lost for a shorter time is not shown. */
 const UNTOLD_MS = 1_000;
 const JOIN_UNTOLD_MS = 2_000;
 
 /**
- * Joins the room at the page's own address and tells the player how that goes, in `#connection` and in a notice.
+ * Joins the room at the page's own address, and shows the state of the connection in `#connection` and in a notice.
  *
- * @param connect the client's
- * @param options gives what to join with
- * @param enter called with the room after each join, to listen to it
+ * @param connect the function of the client
+ * @param options returns the options of each join
+ * @param enter called with the room after each join, to register listeners
  */
 export function createStay({ connect, options, enter }) {
   const notice = createNotice();
@@ -355,11 +355,11 @@ export function createStay({ connect, options, enter }) {
   const tell = (text) => notice.show("told", { title: "", text, buttons: [button(["OK", notice.hide]), doctor()] });
 
   const isAway = () => room?.status === "dropped" || room?.status === "resuming";
-  /** While the data channel is open the game goes on without its websocket. */
+  /** While the data channel is open, the game continues without the websocket. */
   const isLost = () => isAway() && room.stats.tickRate === 0;
 
   const tellJoining = () => notice.show("joining", {
-    title: "Connecting…", text: "The server has not let you in yet. The page tries for a minute at most.", buttons: [doctor()],
+    title: "Connecting…", text: "The server has not admitted you yet. The page tries for a minute at most.", buttons: [doctor()],
   });
 
   function tellLost() {

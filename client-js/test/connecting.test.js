@@ -502,7 +502,7 @@ describe("a reply that can't be true", () => {
 
   test("(a refusal of what could not be read) rejects", async () => {
     const session = await dialOpen();
-    session.socket.deliver(JSON.stringify({ a: "R", s: false, e: "too_large", m: "A request may have 16 KiB." }));
+    session.socket.deliver(JSON.stringify({ a: "R", s: false, e: "too_large", m: "A request must not exceed 16 KiB." }));
     assert.equal((await errorOf(session)).code, "too_large");
   });
 

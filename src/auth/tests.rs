@@ -140,20 +140,20 @@ fn keys_that_are_not_safe_are_refused_with_a_sentence() {
         assert!(error.contains(expected), "{error}");
     }
     check(&[], "no key");
-    check(&[json!({ "kty": "oct", "kid": "short", "k": base64(&[1; 31]) })], "The key short has less than 32 bytes");
-    check(&[secret("a", 1), secret("a", 2)], "Two keys are called a");
+    check(&[json!({ "kty": "oct", "kid": "short", "k": base64(&[1; 31]) })], "The key short has fewer than 32 bytes");
+    check(&[secret("a", 1), secret("a", 2)], "Two keys have the kid a");
     let public = json!({ "kty": "OKP", "crv": "Ed25519", "kid": "e", "x": base64(&[7; 32]) });
     check(&[secret("a", 1), public], "different algorithms");
     check(&[json!({ "kty": "oct", "kid": "a", "k": "!" })], "The key a has a k that is not base64url");
     check(&[json!({ "kty": "oct", "kid": "a" })], "The key a has no k");
-    check(&[json!({ "kty": "oct", "kid": "a", "k": 7 })], "The key a has no kty, or a part of another type");
+    check(&[json!({ "kty": "oct", "kid": "a", "k": 7 })], "The key a has no kty, or a member of another type");
     check(&[json!({ "kid": "a" })], "The key a has no kty");
     let ed25519 = |x: &[u8]| json!({ "kty": "OKP", "crv": "Ed25519", "kid": "e", "x": base64(x) });
     for x in [&[][..], &[7; 31], &[7; 33]] {
-        check(&[ed25519(x)], "The key e has an x that is no public key of Ed25519");
+        check(&[ed25519(x)], "The key e has an x that is not an Ed25519 public key");
     }
     let error = Keys::parse("{", "game.example").unwrap_err().to_string();
-    assert!(error.starts_with("This is no JWK set"), "{error}");
+    assert!(error.starts_with("The text is not a JWK set"), "{error}");
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn keys_for_something_else_are_ignored_and_said_to_be() {
             assert_eq!(verify(&both, &signed(Some("other"), 2, &claims())), Err(ErrorCode::Unauthorized), "{other}");
         }
         let error = keys(std::slice::from_ref(&other)).unwrap_err().to_string();
-        assert!(error.starts_with("There is no key in the set for tokens.") && error.contains(why), "{error}");
+        assert!(error.starts_with("The set has no key that can verify tokens.") && error.contains(why), "{error}");
         let set = json!({ "keys": [good, other] }).to_string();
         assert!(SigningKey::parse(&set, "game.example", Some("other")).is_err(), "nor does it sign");
     }
@@ -258,7 +258,7 @@ fn a_key_of_the_set_signs_tokens_that_the_set_verifies() {
         assert!(error.contains(expected), "{error}");
     };
     refused(&[secret("a", 1), secret("b", 2)], None, "several keys");
-    refused(&[secret("a", 1)], Some("b"), "no key of that name");
+    refused(&[secret("a", 1)], Some("b"), "no key with this kid");
     refused(&[private(&[7; 32])], None, "can't sign");
     let mut public = eddsa;
     public["d"].take();

@@ -1,4 +1,4 @@
-//! `rtcade doctor`: what keeps players from playing, and what to do about it.
+//! `rtcade doctor`: finds out what prevents players from connecting, and names the remedy.
 
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "a client of its own, with its sockets")]
 
@@ -36,30 +36,30 @@ const PINGS: u32 = 10;
 const PING_PAUSE: Duration = Duration::from_millis(100);
 /// Pings of one size, before it is taken not to pass.
 const SIZE_ATTEMPTS: u32 = 4;
-/// Bytes of padding, tried from the largest on; what surrounds them is about 85 bytes.
+/// Bytes of padding, from the largest to the smallest; the overhead is about 85 bytes.
 const PADDINGS: [usize; 8] = [FULL_PADDING, 1_000, 900, 800, 700, 500, 300, 100];
-/// What makes a pong that fills its frame; the rest of the value is its msgpack head.
+/// The padding of a pong that fills its frame; the rest of the value is its msgpack head.
 const FULL_PADDING: usize = limits::PING_PADDING_BYTES - 3;
 /// How long one turn may sleep.
 const TURN_PAUSE: Duration = Duration::from_millis(1);
 
-/// Where to look.
+/// The options of the command.
 #[derive(Debug, Args)]
 #[group(skip)]
 #[command(mut_args(|arg| if is_of_a_server(&arg) { arg.conflicts_with("url") } else { arg }))]
 pub(super) struct Doctor {
-    /// A running server, or one of its rooms, as in http://192.0.2.7:8080/r/lobby. Without: this machine, where a
-    /// server would run with the options below.
+    /// A running server, or one of its rooms, as in http://192.0.2.7:8080/r/lobby. Without it, the doctor checks
+    /// this machine with the options below.
     #[arg(value_parser = target)]
     url: Option<Target>,
-    /// The token to join with, where the server asks for one; it has to be good for the room in the URL.
+    /// The token to join with, if the server requires one; it must be valid for the room in the URL.
     #[arg(long, value_name = "TOKEN", requires = "url")]
     bearer: Option<String>,
     #[command(flatten)]
     network: Network,
 }
 
-/// What a server that runs already has decided.
+/// Whether the option is only for a server that is not running yet.
 fn is_of_a_server(argument: &Arg) -> bool {
     !["url", "bearer", "verbose"].contains(&argument.get_id().as_str())
 }
@@ -70,7 +70,7 @@ struct Target {
     authority: String,
     host: String,
     port: u16,
-    /// The path of the server, where a proxy serves it below one: empty, or begins with `/`.
+    /// The path prefix if a proxy serves the server below one: empty, or begins with `/`.
     prefix: String,
     room: Option<String>,
 }
@@ -82,8 +82,8 @@ fn target(text: &str) -> Result<Target, &'static str> {
         Some("http") => {}
         Some("https") => {
             return Err(
-                "this program speaks no TLS: open /doctor of that server in a browser, or name the server behind \
-                its proxy, as in http://localhost:8080/",
+                "this command does not support TLS: open /doctor of that server in a browser, or name the server \
+                behind its proxy, as in http://localhost:8080/",
             );
         }
         _ => return Err(EXPECTED),
@@ -102,7 +102,7 @@ fn target(text: &str) -> Result<Target, &'static str> {
     })
 }
 
-/// Prints what it finds. The status is 1 where something failed.
+/// Prints the findings. Returns the exit status: 1 if a check failed.
 pub(super) fn run(doctor: Doctor) -> ExitCode {
     log_at(doctor.network.verbose);
     let mut sheet = Sheet { out: io::stdout(), worst: Verdict::Ok };
@@ -120,7 +120,7 @@ pub(super) fn run(doctor: Doctor) -> ExitCode {
     }
 }
 
-/// Where findings go, each as it is made.
+/// Prints each finding at once.
 struct Sheet {
     out: io::Stdout,
     worst: Verdict,
@@ -136,7 +136,7 @@ impl Sheet {
         if self.worst != Verdict::Fail && found.verdict != Verdict::Ok {
             self.worst = found.verdict;
         }
-        // What another machine says may not steer this terminal.
+        // Text from another machine must not contain control characters for this terminal.
         let plain = |text: &str| text.replace(char::is_control, " ");
         writeln!(self.out, "{verdict:<5} {:<22} {}", plain(&found.check), plain(&found.says))?;
         if !found.remedy.is_empty() {
@@ -146,7 +146,7 @@ impl Sheet {
     }
 }
 
-/// Goes the way of a player, as far as it leads.
+/// Tests the steps of a player's connection, up to the first that fails.
 fn examine_server(target: &Target, bearer: Option<&str>, sheet: &mut Sheet) -> io::Result<()> {
     let (address, report, skew_ms) = match reach(target) {
         Ok(reached) => reached,
@@ -169,21 +169,19 @@ fn examine_server(target: &Target, bearer: Option<&str>, sheet: &mut Sheet) -> i
     }
     match joined {
         Ok((visit, answer)) => {
-            sheet.note(&Finding::ok("websocket", "It opens, and a room lets players in."))?;
+            sheet.note(&Finding::ok("websocket", "The websocket opens, and a room admits players."))?;
             visit.examine_channel(&answer, address, sheet)
         }
         Err(found) => sheet.note(&found),
     }
 }
 
-/// Where the server answers, what it says of itself, and by how many milliseconds its clock is ahead.
+/// Returns the server's address, its report, and by how many milliseconds its clock is ahead.
 fn reach(target: &Target) -> Result<(SocketAddr, Report, f64), Finding> {
     let shown = format!("http://{}/", target.authority);
     let unreachable = |error: &dyn std::fmt::Display| {
-        let remedy = format!(
-            "Start the server; check the name and the port; open TCP port {} in the firewall before it.",
-            target.port
-        );
+        let remedy =
+            format!("Start the server; check the name and the port; open TCP port {} in the firewall.", target.port);
         Finding::fail("page", format!("{shown} can't be reached: {error}."), remedy)
     };
     let addresses = (target.host.as_str(), target.port).to_socket_addrs().map_err(|error| unreachable(&error))?;
@@ -192,8 +190,8 @@ fn reach(target: &Target) -> Result<(SocketAddr, Report, f64), Finding> {
         let stranger = || {
             Finding::fail(
                 "page",
-                format!("Something answers at {address}, but not as an rtcade server does."),
-                "Name the address that the server printed as it started; a proxy before it must pass on every path.",
+                format!("A program answers at {address}, but it is not an rtcade server."),
+                "Use the address that the server printed at startup; a proxy in front of it must pass on every path.",
             )
         };
         match TcpStream::connect_timeout(&address, PATIENCE) {
@@ -216,7 +214,7 @@ fn reach(target: &Target) -> Result<(SocketAddr, Report, f64), Finding> {
 fn get(mut tcp: TcpStream, authority: &str, path: &str) -> io::Result<Vec<u8>> {
     tcp.set_read_timeout(Some(PATIENCE))?;
     tcp.set_write_timeout(Some(PATIENCE))?;
-    // To this version nobody answers in chunks.
+    // With this version of HTTP, servers don't send chunks.
     tcp.write_all(format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\n\r\n").as_bytes())?;
     let mut bytes = Vec::new();
     let deadline = Instant::now() + PATIENCE;
@@ -243,7 +241,7 @@ fn is_upgrade_required<T>(response: &Response<T>) -> bool {
     response.status() == StatusCode::UPGRADE_REQUIRED
 }
 
-/// What proxies on the way have made of the requests.
+/// Checks what proxies have changed in the requests.
 fn way(target: &Target, seen: &Seen) -> Vec<Finding> {
     let first = |list: &Option<String>| {
         let list = list.as_ref().filter(|_| seen.proxy_trusted)?;
@@ -254,30 +252,32 @@ fn way(target: &Target, seen: &Seen) -> Vec<Finding> {
     let asked = origin(&target.authority);
     let mut findings = Vec::new();
     if asked.is_some() && asked == origin(&host) {
-        findings.push(Finding::ok("host", format!("The server is asked by the name that was given here, {host}.")));
+        findings.push(Finding::ok("host", format!("The server receives the host name that was given here, {host}.")));
     } else {
         let says = format!(
-            "The server is asked by the name {host}, not by {}: a proxy changes the Host field, and its pages are \
-            refused.",
+            "The server receives the host name {host}, not {}: a proxy changes the Host field, so the server refuses \
+            its pages.",
             target.authority
         );
         let remedy = format!(
-            "Let the proxy pass the name on (nginx: {NGINX_HOST}), or start the server with --origin http://{}.",
+            "Let the proxy pass the host name on (nginx: {NGINX_HOST}), or start the server with --origin http://{}.",
             target.authority
         );
         findings.push(Finding::warn("host", says, remedy));
     }
     if let Some(scheme) = first(&seen.forwarded_proto).filter(|scheme| scheme != "http") {
-        let says = format!("The proxy tells the server that pages come by {scheme}, while they come by http here.");
-        findings.push(Finding::warn("scheme", says, format!("Let it tell the scheme (nginx: {NGINX_SCHEME}).")));
+        let says = format!("The proxy sends the scheme {scheme}, but this address uses http.");
+        findings.push(Finding::warn("scheme", says, format!("Let the proxy send the scheme (nginx: {NGINX_SCHEME}).")));
     }
     if !seen.proxy_trusted
         && let Some(forwarded) = &seen.forwarded_for
     {
         let says = format!(
-            "A proxy tells the server who asks ({forwarded}), but is not believed: all players count as one address."
+            "A proxy sends X-Forwarded-For ({forwarded}), but the server does not trust it: all players count as one \
+            address."
         );
-        let remedy = "Start the server with --trusted-proxy and the address of the proxy, 127.0.0.1 on one machine.";
+        let remedy =
+            "Start the server with --trusted-proxy ADDR, the address of the proxy (127.0.0.1 on the same machine).";
         findings.push(Finding::warn("proxy", says, remedy));
     }
     if seen.upgrades_dropped > 0 {
@@ -285,7 +285,11 @@ fn way(target: &Target, seen: &Seen) -> Vec<Finding> {
             "{} requests for a websocket reached the server without Upgrade in the last ten minutes.",
             seen.upgrades_dropped
         );
-        findings.push(Finding::warn("upgrade", says, format!("Let the proxy pass it on (nginx: {NGINX_UPGRADE}).")));
+        findings.push(Finding::warn(
+            "upgrade",
+            says,
+            format!("Let the proxy pass Upgrade on (nginx: {NGINX_UPGRADE})."),
+        ));
     }
     findings
 }
@@ -297,14 +301,14 @@ fn unix_ms() -> f64 {
 fn clock(skew_ms: f64) -> Finding {
     let seconds = skew_ms / 1_000.0;
     if seconds.abs() <= auth::LEEWAY.as_secs_f64() {
-        Finding::ok("clock", format!("The server's and this machine's differ by {:.1} s.", seconds.abs()))
+        Finding::ok("clock", format!("The clocks of the server and this machine differ by {:.1} s.", seconds.abs()))
     } else {
         let direction = if seconds > 0.0 { "ahead of" } else { "behind" };
         Finding::warn(
             "clock",
-            format!("The server's is {:.0} s {direction} this machine's.", seconds.abs()),
+            format!("The server's clock is {:.0} s {direction} this machine's.", seconds.abs()),
             format!(
-                "Set both by NTP: tokens that say who may join expire by the server's clock, which may be {} s off.",
+                "Set both with NTP: tokens expire by the server's clock, which may differ by {} s.",
                 auth::LEEWAY.as_secs()
             ),
         )
@@ -338,8 +342,8 @@ impl Visit {
     ) -> Result<(Visit, String), Finding> {
         let blocked = |error: &dyn std::fmt::Display| {
             let remedy =
-                format!("A proxy before the server must pass `Upgrade: websocket` on (nginx: {NGINX_UPGRADE}).");
-            Finding::fail("websocket", format!("It doesn't open: {error}."), remedy)
+                format!("A proxy in front of the server must pass `Upgrade: websocket` on (nginx: {NGINX_UPGRADE}).");
+            Finding::fail("websocket", format!("The websocket doesn't open: {error}."), remedy)
         };
         let tcp = TcpStream::connect_timeout(&address, PATIENCE).map_err(|error| blocked(&error))?;
         tcp.set_read_timeout(Some(PATIENCE)).map_err(|error| blocked(&error))?;
@@ -398,7 +402,7 @@ impl Visit {
         Ok(())
     }
 
-    /// Opens the data channel, or says why it doesn't open.
+    /// Opens the data channel, or returns why it doesn't open.
     fn open(&mut self, answer: &str, candidates: &[SocketAddr]) -> Result<(), String> {
         let mut locals = Vec::new();
         for &candidate in candidates {
@@ -431,7 +435,7 @@ impl Visit {
         }
     }
 
-    /// Pongs, with the median and the longest round trip; nothing where none came.
+    /// The number of pongs, with the median and the longest round trip; `None` if none arrived.
     fn measure_round_trip(&mut self) -> Option<(Vec<Duration>, Duration)> {
         let mut round_trips: Vec<_> = (0..PINGS).filter_map(|_| self.ping(None, Duration::from_secs(1))).collect();
         round_trips.sort();
@@ -443,7 +447,11 @@ impl Visit {
         const CHECK: &str = "round trip";
         let Some((round_trips, longest)) = measured else {
             let cause = self.ended.as_deref().unwrap_or("no pong came back");
-            return Finding::fail(CHECK, format!("The open channel carries nothing: {cause}."), "Look again.");
+            return Finding::fail(
+                CHECK,
+                format!("The data channel is open but delivers nothing: {cause}."),
+                "Run the doctor again.",
+            );
         };
         let ms = |round_trip: Duration| round_trip.as_secs_f64() * 1_000.0;
         let came = round_trips.len();
@@ -453,7 +461,7 @@ impl Visit {
         if came == PINGS as usize {
             Finding::ok(CHECK, says)
         } else {
-            Finding::warn(CHECK, says, "The path loses packets: look at wireless links and at full queues on the way.")
+            Finding::warn(CHECK, says, "The path loses packets: check wireless links and full queues on the path.")
         }
     }
 
@@ -472,15 +480,15 @@ impl Visit {
                 Finding::fail(
                     CHECK,
                     format!("{says}, larger ones of up to {} don't: large states are lost.", limits::UDP_PAYLOAD_BYTES),
-                    "Raise the MTU of the tunnel or link between to 1280 or more, or send less per tick.",
+                    "Raise the MTU of the tunnel or link to 1280 or more, or send less per tick.",
                 )
             };
         }
         let says = "Small datagrams pass, those with 100 bytes more don't.";
-        Finding::fail(CHECK, says, "Something on the way drops by size: look at firewalls and tunnels.")
+        Finding::fail(CHECK, says, "A device on the path drops datagrams by size: check firewalls and tunnels.")
     }
 
-    /// Sends a ping that brings so many bytes along and back; the round trip, if it comes back in time.
+    /// Sends a ping with this much padding. Returns the round trip if the pong arrives in time.
     fn ping(&mut self, padding: Option<usize>, patience: Duration) -> Option<Duration> {
         let sent = Instant::now();
         let clock_ms = (sent - self.started).as_secs_f64() * 1_000.0;
@@ -540,7 +548,7 @@ impl Visit {
         while let Some(transmit) = self.outbox.poll() {
             self.largest_sent = self.largest_sent.max(transmit.bytes.len());
             if let Some((_, socket)) = self.sockets.iter().find(|(local, _)| *local == transmit.local) {
-                // What can't leave is lost, as on the way.
+                // Data that can't be sent counts as lost.
                 let _ = socket.send_to(transmit.bytes, transmit.destination);
             }
         }
@@ -599,7 +607,7 @@ fn reply(websocket: &mut WebSocket<TcpStream>, has_bearer: bool) -> Result<Strin
     }
     const CHECK: &str = "join";
     let silent = |why: &dyn std::fmt::Display| {
-        let remedy = "Look at the server's log, which says more with -v.";
+        let remedy = "See the server's log; -v makes it more detailed.";
         Finding::fail(CHECK, format!("The websocket is open, but no reply comes: {why}."), remedy)
     };
     let deadline = Instant::now() + PATIENCE;
@@ -610,17 +618,21 @@ fn reply(websocket: &mut WebSocket<TcpStream>, has_bearer: bool) -> Result<Strin
             continue;
         }
         if !reply.s && reply.e == ErrorCode::Origin.as_str() {
-            return Err(Finding::warn(PAGES, reply.m, "Pages that stand elsewhere are another matter."));
+            return Err(Finding::warn(PAGES, reply.m, "Pages from other origins need --origin."));
         }
         let of_token = [ErrorCode::Unauthorized, ErrorCode::Expired].iter().any(|code| code.as_str() == reply.e);
         if !reply.s && of_token {
             let find = if has_bearer { Finding::fail } else { Finding::warn };
-            let says = format!("Who joins needs a token, and UDP was not tried: {}", reply.m);
-            return Err(find(CHECK, says, "Give one that is good for the room in the URL with --bearer."));
+            let says = format!("Joining requires a token, so UDP was not tested: {}", reply.m);
+            return Err(find(CHECK, says, "Pass a token that is valid for the room in the URL with --bearer."));
         }
         if !reply.s {
-            let remedy = "Name another room, or free this one: that is the server's or its game's decision.";
-            return Err(Finding::fail(CHECK, format!("The room refuses: {} ({}).", reply.m, reply.e), remedy));
+            let remedy = "Name another room, or make room in this one.";
+            return Err(Finding::fail(
+                CHECK,
+                format!("The room refuses the player: {} ({}).", reply.m, reply.e),
+                remedy,
+            ));
         }
         return reply.d["sdp"]
             .as_str()
@@ -630,7 +642,7 @@ fn reply(websocket: &mut WebSocket<TcpStream>, has_bearer: bool) -> Result<Strin
     Err(silent(&"time is up"))
 }
 
-/// What the server says of the end of the channel.
+/// The server's reason for the end of the channel.
 fn channel_fault(text: &str) -> Option<String> {
     let event: serde_json::Value = serde_json::from_str(text).ok()?;
     (event["a"] == "eventChannelClosed").then(|| event["d"]["m"].as_str().unwrap_or_default().to_owned())
@@ -658,11 +670,11 @@ fn listed(addresses: &[SocketAddr]) -> String {
     addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Whether players are told of the address at which the page stands. Another one is right behind a proxy.
+/// Checks whether players get the address of the page. Behind a proxy another address is right.
 fn advertised(candidates: &[SocketAddr], server: IpAddr) -> Finding {
-    let says = format!("This machine is told to reach UDP {}", listed(candidates));
+    let says = format!("The server sends these UDP addresses to this machine: {}", listed(candidates));
     if candidates.is_empty() {
-        Finding::fail("advertised", "The server names no UDP address.", "Name one with --public-addr IP.")
+        Finding::fail("advertised", "The server sends no UDP address.", "Name one with --public-addr IP.")
     } else if candidates.iter().any(|candidate| candidate.ip() == server) {
         Finding::ok("advertised", format!("{says}."))
     } else {

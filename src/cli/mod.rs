@@ -64,9 +64,9 @@ Exit status:
     Replay(playback::Arguments),
     /// Find out what keeps players from connecting, and how to fix it.
     ///
-    /// With a URL, connects to that server as a player does (page, websocket, room, data channel) and measures the
-    /// round trip and the sizes of UDP packets that arrive. Without, checks this machine. Exit status: 0 if every check
-    /// passes or warns, 1 if one fails.
+    /// With a URL, it connects to that server as a player does (page, websocket, room, data channel), and measures the
+    /// round trip and the sizes of UDP packets that arrive. Without a URL, it checks this machine. Exit status: 0 if
+    /// every check passes or warns, 1 if one fails.
     Doctor(doctor::Doctor),
     /// Print a bearer token, or a new key to sign tokens with (for development).
     Token(token::Token),
@@ -103,7 +103,7 @@ struct Serve {
     /// Only one server may record into a directory at a time.
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
-    /// Maximum size of all recordings in MiB; past it the oldest are deleted.
+    /// Maximum size of all recordings in MiB; above it the oldest are deleted.
     #[arg(long, value_name = "MIB", requires = "record", value_parser = mib())]
     #[arg(default_value_t = limits::RECORDINGS_MIB)]
     record_limit: u64,
@@ -142,7 +142,7 @@ Examples:
   rtcade                                  Run the server at http://localhost:8080/
   rtcade --public dist --max-players 16   Serve the files in dist, rooms of at most 16 players
   rtcade --public-addr 203.0.113.7        Run behind NAT: players connect to this address
-  rtcade doctor https://example.com       Check a running server as a player's browser would")]
+  rtcade doctor http://192.0.2.7:8080/    Check a running server as a player's browser would")]
 struct ServeShipped {
     /// The shipped game to run.
     #[arg(long, value_name = "NAME", value_enum, default_value_t = Shipped::Arena)]

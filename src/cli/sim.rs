@@ -23,7 +23,7 @@ pub(super) struct Sim {
     /// Default: all built-in scenarios.
     #[arg(long, value_name = "NAME|FILE")]
     scenario: Vec<String>,
-    /// Seed; the same seed gives the same figures.
+    /// Seed of all random numbers; the same seed gives the same results.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
     /// Number of players, all in one room.

@@ -237,7 +237,7 @@ impl Client {
     pub(super) fn offer_again(&mut self) {
         self.offer_at = None;
         if self.offer.take().is_some() {
-            return self.lose_peer("The server did not answer the offer.".to_owned());
+            return self.lose_peer("The server did not answer the SDP offer.".to_owned());
         }
         if !matches!(self.websocket, Websocket::Attached { .. }) || self.peer.is_some() {
             return;
@@ -253,7 +253,7 @@ impl Client {
         self.close_peer();
         let accepted = match sdp {
             Some(sdp) => peer.accept(self.now, sdp, &self.locals, &mut self.outbox).map_err(|error| error.to_string()),
-            None => Err("The server gave no answer to the offer.".to_owned()),
+            None => Err("The server did not answer the SDP offer.".to_owned()),
         };
         match accepted {
             Ok(()) => self.peer = Some(peer),

@@ -9,7 +9,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::BindError;
 
-/// How often another port is tried where the OS has picked one that is free for TCP but not for UDP.
+/// How often to try another port if the OS has picked one that is free for TCP but not for UDP.
 const PORT_ATTEMPTS: usize = 16;
 const LISTEN_BACKLOG: i32 = 1024;
 const LISTEN: &str = "--listen";
@@ -22,8 +22,8 @@ pub(super) struct Sockets {
     pub(super) udp: Vec<UdpSocket>,
 }
 
-/// Listens on `listen`, and for datagrams there too unless `udp` names another address. A wildcard address stands for
-/// that of both families.
+/// Listens on `listen`, and for datagrams there too unless `udp` names another address. A wildcard address stands
+/// for those of both families.
 pub(super) fn bind(listen: SocketAddr, udp: Option<SocketAddr>) -> Result<Sockets, BindError> {
     let mut attempts = if listen.port() == 0 { PORT_ATTEMPTS } else { 1 };
     loop {
@@ -46,7 +46,7 @@ fn bind_once(listen: SocketAddr, udp: Option<SocketAddr>) -> Result<Sockets, Bin
     })
 }
 
-/// A socket on `address` and, where that is a wildcard, one on the other family's of the same port.
+/// A socket on `address` and, if that is a wildcard, one on the wildcard of the other family with the same port.
 fn bind_families(option: &'static str, address: SocketAddr, kind: Type) -> Result<Vec<Socket>, BindError> {
     let first = bind_socket(address, kind).map_err(|source| BindError::Address { option, address, source })?;
     let mut sockets = vec![first];
@@ -72,7 +72,7 @@ fn bind_socket(address: SocketAddr, kind: Type) -> io::Result<Socket> {
         socket.set_only_v6(true)?;
     }
     if kind == Type::STREAM {
-        // Connections of a server that has just stopped don't keep the port.
+        // Connections of a server that has just stopped must not block the port.
         socket.set_reuse_address(true)?;
     }
     socket.set_nonblocking(true)?;
@@ -86,7 +86,7 @@ fn bind_socket(address: SocketAddr, kind: Type) -> io::Result<Socket> {
 /// The addresses under which this machine's sockets on `bound` are reached: those of the network first, loopback last.
 ///
 /// # Errors
-/// Where the OS doesn't say which it has.
+/// The OS doesn't report its addresses.
 pub(super) fn interfaces(bound: &[IpAddr]) -> io::Result<Vec<IpAddr>> {
     let specific: Vec<IpAddr> = bound.iter().copied().filter(|ip| !ip.is_unspecified()).collect();
     if !specific.is_empty() {

@@ -1,5 +1,5 @@
-//! What a server knows of its own place: what is bound, what players are told, what the OS grants; each finding with
-//! what to do about it.
+//! The server's report about its environment: bound sockets, advertised addresses and limits of the OS, each finding
+//! with its remedy.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,11 +15,11 @@ use super::udp::Udp;
 use super::{BindError, Options};
 use crate::limits;
 
-/// Files that a full server has open: its connections, what they are being sent, and a recording of each room.
+/// Files that a full server has open: connections, files that are being sent, and a recording of each room.
 pub(crate) const FILES_WANTED: u64 = limits::CONNECTIONS as u64 + limits::ROOMS as u64 + 1_024;
-/// Below that a busy evening runs out of them.
+/// The minimum for a busy server.
 pub(crate) const FILES_ADVISED: u64 = 1_024;
-/// Files that container engines put into each of theirs.
+/// Files that container engines create in each container.
 const CONTAINER_MARKS: [&str; 2] = ["/.dockerenv", "/run/.containerenv"];
 
 /// How bad a finding is.
@@ -31,27 +31,27 @@ pub(crate) enum Verdict {
     Fail,
 }
 
-/// What one check has found.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Finding {
     pub(crate) verdict: Verdict,
-    /// What was looked at, in a word or two.
+    /// The subject of the check, in a word or two.
     pub(crate) check: String,
-    /// A sentence.
+    /// The result, as a sentence.
     pub(crate) says: String,
-    /// What to do, where something is to be done.
+    /// The remedy; empty if none is needed.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) remedy: String,
 }
 
-/// What makes nginx tell the server by which name it was asked, and over what.
+/// The nginx directives that pass the host name and the scheme on.
 pub(crate) const NGINX_HOST: &str = "proxy_set_header Host $http_host;";
 pub(crate) const NGINX_SCHEME: &str = "proxy_set_header X-Forwarded-Proto $scheme;";
-/// What makes nginx pass the upgrade to a websocket on.
+/// The nginx directives that pass the websocket upgrade on.
 pub(crate) const NGINX_UPGRADE: &str = "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; \
     proxy_set_header Connection \"upgrade\";";
 
-/// What a request told of the way it has come, and others before it.
+/// What the server received: the headers of this request, and dropped upgrades of others.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Seen {
@@ -59,16 +59,16 @@ pub(crate) struct Seen {
     pub(crate) forwarded_host: Option<String>,
     pub(crate) forwarded_proto: Option<String>,
     pub(crate) forwarded_for: Option<String>,
-    /// Whether its sender is a proxy that is believed.
+    /// Whether its sender is a trusted proxy.
     pub(crate) proxy_trusted: bool,
-    /// Requests of the last ten minutes that a proxy had taken the upgrade to a websocket from.
+    /// Websocket requests of the last ten minutes from which a proxy removed the upgrade.
     pub(crate) upgrades_dropped: u64,
 }
 
-/// The JSON of `/doctor.json`: nothing in it that a player is not told anyway, but for the OS's limits.
+/// The JSON of `/doctor.json`. Apart from limits of the OS, players get all of it anyway.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
-    /// What the server's clock shows: milliseconds since 1970.
+    /// The server's clock: milliseconds since 1970.
     pub(crate) unix_ms: u64,
     pub(crate) findings: Vec<Finding>,
     #[serde(default)]
@@ -89,13 +89,13 @@ impl Finding {
     }
 }
 
-/// What of a server doesn't change while it runs.
+/// The findings that don't change while the server runs.
 #[derive(Debug)]
 pub(super) struct Premises {
     tcp: Vec<SocketAddr>,
     udp: Vec<SocketAddr>,
     is_told_an_address: bool,
-    /// What is wrong with the sockets' buffers, and what to do.
+    /// Problems of the sockets' buffers, with remedies.
     shortages: Vec<String>,
 }
 
@@ -104,7 +104,7 @@ impl Premises {
         Premises { tcp, udp, is_told_an_address, shortages: sockets.shortages() }
     }
 
-    /// What there is to say to somebody who is told of these addresses, and whose request told this.
+    /// The report for a client that gets these advertised addresses and sent this request.
     pub(super) fn report(&self, advertised: &[SocketAddr], seen: Seen) -> Report {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Report {
@@ -163,7 +163,7 @@ impl Premises {
     }
 }
 
-/// What a server with these options would find; its sockets are open only meanwhile.
+/// The findings of a server with these options, whose sockets are open only during the check.
 pub(crate) fn examine(options: &Options) -> Vec<Finding> {
     let opened = bind::bind(options.listen, options.udp).and_then(|Sockets { tcp, udp }| {
         let addresses = |sockets: Vec<io::Result<SocketAddr>>| sockets.into_iter().collect::<Result<Vec<_>, _>>();
@@ -194,7 +194,7 @@ pub(crate) fn examine(options: &Options) -> Vec<Finding> {
     premises.report(&advertised, Seen::default()).findings.into_iter().chain(unreadable).collect()
 }
 
-/// As far as the server may raise its limit.
+/// The limit of open files, after raising it as far as allowed.
 fn open_files() -> Finding {
     const CHECK: &str = "open files";
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
@@ -230,7 +230,7 @@ impl From<BindError> for Finding {
             BindError::Address { address, source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
                 let local = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port());
                 let address = if address.ip().is_unspecified() { &local } else { address };
-                format!(" If that is the server, look at it: rtcade doctor http://{address}/.")
+                format!(" If that is the server, test it: rtcade doctor http://{address}/.")
             }
             _ => String::new(),
         };
@@ -284,7 +284,7 @@ mod tests {
         let findings = examine(&Options { listen, ..Options::default() });
         assert_eq!((findings[0].verdict, findings[0].check.as_str()), (Verdict::Fail, "bound"));
         let remedy = &findings[0].remedy;
-        assert!(remedy.starts_with("Stop what runs there"), "{remedy}");
+        assert!(remedy.starts_with("Stop the program that uses it"), "{remedy}");
         assert!(remedy.ends_with(&format!("rtcade doctor http://{listen}/.")), "{remedy}");
         drop(taken);
         let findings = examine(&Options { listen, ..Options::default() });

@@ -1,4 +1,4 @@
-//! The door by which other threads reach the server: a bounded queue to the loop.
+//! A bounded queue through which other threads send requests to the loop.
 
 use std::collections::VecDeque;
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
@@ -10,7 +10,7 @@ use crate::limits;
 use crate::server::{ExternalError, RoomStatus, Server};
 use crate::wire::signaling::RoomName;
 
-/// What a thread has for the server.
+/// A request of another thread.
 pub(super) enum Message {
     External { room: RoomName, bytes: Vec<u8> },
     Decision { arrival: ArrivalId, decision: Decision },
@@ -18,14 +18,14 @@ pub(super) enum Message {
     Rooms(SyncSender<Vec<RoomStatus>>),
 }
 
-/// The end of the threads.
+/// The sending end, for other threads.
 #[derive(Clone, Debug)]
 pub(super) struct Outside(SyncSender<Message>);
 
-/// The end of the loop.
+/// The receiving end, for the loop.
 pub(super) struct Inside {
     queue: Receiver<Message>,
-    /// What the rooms have no place for before their next tick.
+    /// Messages that the rooms can't take before their next tick.
     waiting: VecDeque<(RoomName, Vec<u8>)>,
 }
 
@@ -49,7 +49,7 @@ impl Outside {
 }
 
 impl Inside {
-    /// Hands on what has come, to rooms as far as they have place for it; the order of what is for one room stays.
+    /// Passes the requests on, to rooms as far as their queues allow. Messages for the same room stay in order.
     pub(super) fn deliver<G: Game>(&mut self, now: Instant, server: &mut Server<G>) {
         let place = limits::EXTERNAL_QUEUE - self.waiting.len();
         for message in self.queue.try_iter().take(place) {
@@ -57,7 +57,7 @@ impl Inside {
                 Message::External { room, bytes } => self.waiting.push_back((room, bytes)),
                 Message::Decision { arrival, decision } => server.handle_decision(now, arrival, decision),
                 Message::CloseRoom { room, sentence } => server.handle_close_room(now, &room, &sentence),
-                // An asker that no longer waits is told nothing.
+                // The thread may no longer wait for the answer.
                 Message::Rooms(asker) => drop(asker.try_send(server.rooms().collect())),
             }
         }

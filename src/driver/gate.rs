@@ -1,17 +1,17 @@
-//! Which pages may open a websocket and read what the server says, and whose word is taken for where a request comes
-//! from.
+//! Which pages may open a websocket and read the server's responses, and which proxies are trusted to report where a
+//! request comes from.
 //!
-//! Pages of the server itself may: `Origin` (RFC 6454 §7) and `Host` (RFC 9110 §7.2) agree. That alone does not protect
-//! a server in a private network: the owner of `evil.example` can let that name resolve to `127.0.0.1` or `192.168.1.5`
-//! after a browser in that network has loaded the page (DNS rebinding), and then both headers name `evil.example`. So
-//! if a connection comes from a private address to a private address, the name must be an IP address or `localhost`
-//! (RFC 6761 §6.3), which nobody can redirect; other names need `--origin`. The check does not apply if `--public-addr`
-//! gives a public address, because such a server is open to connections from everywhere.
+//! Pages of the server itself are allowed: `Origin` (RFC 6454 §7) and `Host` (RFC 9110 §7.2) agree. That alone does not
+//! protect a server in a private network: the owner of `evil.example` can let that name resolve to `127.0.0.1` or
+//! `192.168.1.5` after a browser in that network has loaded the page (DNS rebinding), and then both headers name
+//! `evil.example`. So if a connection comes from a private address to a private address, the name must be an IP address
+//! or `localhost` (RFC 6761 §6.3), which nobody can redirect; other names need `--origin`. The check does not apply if
+//! `--public-addr` gives a public address, because such a server is open to connections from everywhere.
 //!
-//! The same pages may read responses from another origin (CORS). A rebound page asks without `Origin`, for its browser
-//! takes the server for its own, so what tells of the server (`/rooms`, `/metrics`, `/doctor.json`) is kept from a
-//! browser under a name that has not been given. Pages, scripts and files are for everybody: a page that may not play
-//! still has to load in order to say why.
+//! The same pages may read responses from another origin (CORS). The requests of a rebound page have no `Origin`,
+//! because its browser considers them same-origin. So `/rooms`, `/metrics` and `/doctor.json` are refused to a browser
+//! that uses a host name without `--origin`. Pages, scripts and files are public: a page that is not allowed to play
+//! has to load in order to show why.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -25,27 +25,27 @@ use crate::rate::canonical;
 use crate::wire::codes::ErrorCode;
 use crate::wire::signaling::Fault;
 
-/// Origins that pages without an address of their own have.
+/// Origins of pages that have no address of their own.
 const UNNAMED: [&str; 2] = ["null", "file://"];
-/// Seconds for which a browser may keep the answer to a preflight; those of Chromium keep none for longer.
+/// Seconds for which a browser may cache the answer to a preflight: the maximum of Chromium.
 const PREFLIGHT_SECONDS: &str = "7200";
-/// Characters of a host that are repeated in a sentence.
+/// Characters of a host that are repeated in an error message.
 const HOST_CHARS: usize = 100;
 /// Bytes of an origin: the name of a host has at most 253 (RFC 1035 §2.3.4).
 const ORIGIN_BYTES: usize = 300;
 
-/// The origin of a page, as browsers write it (RFC 6454 §6.2): scheme, host, and the port where it is not the scheme's
-/// own.
+/// The origin of a page, as browsers write it (RFC 6454 §6.2): scheme, host, and the port unless it is the default of
+/// the scheme.
 ///
-/// Two origins are not of one page: `null` is that of every page in a sandboxed frame and of most that are opened as
-/// files, `file://` that of files in some programs. Any web site can make a sandboxed frame, so naming `null` lets in
-/// the pages of everybody.
+/// Two origins don't identify a page: `null` is that of all pages in sandboxed frames and of most pages that are opened
+/// as files, `file://` that of files in some programs. Any web site can create a sandboxed frame, so allowing `null`
+/// allows the pages of every web site.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin(String);
 
 impl Origin {
-    /// Reads `https://example.com`, `http://localhost:5173`, `capacitor://localhost`, `null` or `file://`, in capitals
-    /// or not; `None` where it is anything else, a longer URL for example.
+    /// Reads `https://example.com`, `http://localhost:5173`, `capacitor://localhost`, `null` or `file://`, in
+    /// any case. Returns `None` for anything else, for example a longer URL.
     #[must_use]
     pub fn parse(text: &str) -> Option<Origin> {
         if text.len() > ORIGIN_BYTES {
@@ -88,7 +88,7 @@ impl Origin {
         authority.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')).map_or(authority, |(host, _)| host)
     }
 
-    /// Whether its host is an IP address or `localhost`: no name that DNS could resolve to another address.
+    /// Whether the host is an IP address or `localhost`, which DNS can't resolve to another address.
     fn is_literal(&self) -> bool {
         let host = self.host();
         host.starts_with('[')
@@ -154,7 +154,7 @@ impl Gate {
     ) -> Result<SocketAddr, Fault> {
         let player = self.player(remote, sender.forwarded_for.as_deref());
         let Some(text) = &sender.origin else {
-            // What is not a browser says nothing of pages, and could say anything.
+            // Programs other than browsers send no `Origin`, and could send any.
             return Ok(player);
         };
         let origin = origin(text);
@@ -186,12 +186,12 @@ impl Gate {
         }
     }
 
-    /// Whether both ends are in a network that strangers don't reach.
+    /// Whether both ends are in a private network.
     fn is_inside(&self, player: SocketAddr, local: Option<IpAddr>) -> bool {
         !self.is_public && is_private(player.ip()) && local.is_none_or(is_private)
     }
 
-    /// What to say of a host name under which the server may not be known.
+    /// The refusal if the server does not know the host name.
     fn unknown_host(&self, sender: &Sender, remote: IpAddr) -> Option<String> {
         let host = self.forwarded(&sender.forwarded_host, remote).unwrap_or_else(|| sender.host.to_ascii_lowercase());
         // Only the advice depends on the scheme, so it doesn't matter who says it.
@@ -201,11 +201,11 @@ impl Gate {
         match own {
             Some(own) if is_known(&own) => None,
             Some(own) => Some(format!(
-                "{} is no name that this server was given: open it by its IP address{}.",
+                "{} is not a host name that this server knows: open the server by its IP address{}.",
                 own.host(),
                 self.or_start(&own)
             )),
-            None => Some("Host names no server: open this one by its IP address.".to_owned()),
+            None => Some("The Host field is not valid: open the server by its IP address.".to_owned()),
         }
     }
 
@@ -217,55 +217,52 @@ impl Gate {
         origin.is_of(&host, proto.as_deref()) && (!is_inside || origin.is_literal())
     }
 
-    /// Why pages may not do that to this server, and what to do.
+    /// Why pages of the origin are not allowed to `act` this server, and what to do.
     fn refusal(&self, act: &str, origin: Option<&Origin>, sender: &Sender, remote: IpAddr) -> String {
         let Some(origin) = origin else {
-            return format!("This page may not {act} this server: its Origin is not one that browsers send.");
+            return format!("This page is not allowed to {act} this server: its Origin field is not valid.");
         };
         if UNNAMED.contains(&origin.0.as_str()) {
             return format!(
-                "Pages without an address of their own, as files and sandboxed frames are, may not {act} this server: \
-                open the page from a web server{}.",
+                "Pages with the origin null (files, sandboxed frames) are not allowed to {act} this server: open the \
+                page from a web server{}.",
                 self.or_start(origin)
             );
         }
-        let pages = format!("Pages of {origin} may not {act} this server");
+        let refused = format!("The origin {origin} is not allowed to {act} this server");
         let (host, proto) = self.asked_as(sender, remote);
         if !self.origins.is_empty() {
-            return format!(
-                "{pages}, because its --origin options name other pages only: start it with --origin {origin} too."
-            );
+            return format!("{refused}: its --origin options name others only. Start it with --origin {origin} too.");
         }
         if origin.is_of(&host, proto.as_deref()) {
             return format!(
-                "{pages}, because host names are not trusted in a private network: open the page by the server's IP \
+                "{refused}, because host names are not trusted in a private network: open the page by the server's IP \
                 address{}.",
                 self.or_start(origin)
             );
         }
         if let Some(proto) = proto.filter(|_| origin.is_of(&host, None)) {
             return format!(
-                "{pages}: Origin is {origin}, X-Forwarded-Proto is {:?}. Let the proxy tell the scheme (nginx: \
-                {NGINX_SCHEME}){}.",
+                "{refused}: X-Forwarded-Proto is {:?}. Let the proxy send the scheme (nginx: {NGINX_SCHEME}){}.",
                 proto.chars().take(HOST_CHARS).collect::<String>(),
                 self.or_start(origin)
             );
         }
         let field = if self.forwarded(&sender.forwarded_host, remote).is_some() { "X-Forwarded-Host" } else { "Host" };
         format!(
-            "{pages}: Origin is {origin}, {field} is {:?}. Start the server with --origin {origin} or, if a proxy is \
-            in front of it, let the proxy pass the name on (nginx: {NGINX_HOST}).",
+            "{refused}: {field} is {:?}. Start the server with --origin {origin} or, if a proxy is in front of it, let \
+            the proxy pass the host name on (nginx: {NGINX_HOST}).",
             host.chars().take(HOST_CHARS).collect::<String>(),
         )
     }
 
-    /// The host and the scheme by which the server was asked, by the word of a proxy that is believed.
+    /// The host and the scheme of the request, as a trusted proxy reports them.
     fn asked_as(&self, sender: &Sender, remote: IpAddr) -> (String, Option<String>) {
         let host = self.forwarded(&sender.forwarded_host, remote).unwrap_or_else(|| sender.host.clone());
         (host, self.forwarded(&sender.forwarded_proto, remote))
     }
 
-    /// The first entry of a field that only a proxy is believed.
+    /// The first entry of a field that is trusted only from a proxy.
     fn forwarded(&self, list: &Option<String>, remote: IpAddr) -> Option<String> {
         let list = list.as_ref().filter(|_| self.is_proxy(remote))?;
         Some(first(list))
@@ -278,7 +275,7 @@ impl Gate {
     }
 
     /// Returns the rightmost address in `X-Forwarded-For` that is not a proxy's: each proxy appends the address it
-    /// received from, and anything before may be forged. A client on the machine of a proxy counts as that proxy.
+    /// received from, and anything before may be forged. A client on the machine of a proxy counts as the proxy.
     fn player(&self, remote: SocketAddr, forwarded_for: Option<&str>) -> SocketAddr {
         let mut player = remote;
         for entry in forwarded_for.into_iter().flat_map(|list| list.rsplit(',')) {
@@ -292,14 +289,14 @@ impl Gate {
 /// What the page behind a request may read.
 #[derive(Debug, Default)]
 pub(super) struct Permission {
-    /// The origin that a browser may hand the response to.
+    /// The origin that may read the response.
     origin: Option<Origin>,
-    /// Why it may not read what tells of the server.
+    /// Why the page is not allowed to read the server's reports.
     pub(super) refusal: Option<String>,
 }
 
 impl Permission {
-    /// Says it in the response, in the words of the Fetch standard (§3.3).
+    /// Adds the CORS fields of the Fetch standard (§3.3) to the response.
     pub(super) fn apply(self, request: &Request, response: Response) -> Response {
         let Some(origin) = self.origin else { return response };
         let response = response
@@ -316,7 +313,7 @@ impl Permission {
     }
 }
 
-/// The origin that a browser sent, where it is one as browsers write it.
+/// The origin that a browser sent, if it is valid and serialised as browsers do.
 fn origin(text: &str) -> Option<Origin> {
     Origin::parse(text).filter(|origin| origin.0 == text)
 }
@@ -425,7 +422,7 @@ mod tests {
         }
     }
 
-    /// Whether the gate lets a connection between these addresses in.
+    /// Whether the gate admits a connection between these addresses.
     fn ask(mut gate: Gate, sender: &Sender, remote: &str, local: &str) -> bool {
         let remote = SocketAddr::new(remote.parse().expect("an address"), 9);
         gate.check(sender, remote, Some(local.parse().expect("an address"))).is_ok()
@@ -507,7 +504,7 @@ mod tests {
         };
         let plain = gate(&[], &[]);
         let refused = refusal(&plain, "Evil.example:8080", true, "192.168.1.7").expect("rebound");
-        assert!(refused.starts_with("evil.example is no name"), "{refused}");
+        assert!(refused.starts_with("evil.example is not a host name"), "{refused}");
         assert!(refused.ends_with("start the server with --origin http://evil.example:8080."), "{refused}");
         assert!(refusal(&plain, "a b", true, "192.168.1.7").is_some());
         for (host, is_browser, remote) in [

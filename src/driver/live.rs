@@ -1,4 +1,4 @@
-//! What is made anew for each request: the rooms, the figures, the findings.
+//! Responses that are created for each request: rooms, metrics and the doctor's findings.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -14,10 +14,10 @@ use crate::game::Game;
 use crate::server::Server;
 
 const JSON: &str = "application/json";
-/// The text format of Prometheus, as that asks for it.
+/// The media type of the Prometheus text format.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What is made anew for each request.
+/// A response that is created for each request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Live {
     /// The JSON of `/rooms`.
@@ -28,16 +28,16 @@ pub(super) enum Live {
     Doctor,
 }
 
-/// Who asks for it.
+/// The client that requests it.
 pub(super) struct Asker {
-    /// Why they may not read it.
+    /// Why the client is not allowed to read it.
     pub(super) refusal: Option<String>,
     /// The address on which the request came in.
     pub(super) local: Option<IpAddr>,
     pub(super) seen: Seen,
 }
 
-/// Where it comes from, the server itself aside.
+/// The data sources other than the server.
 pub(super) struct Sources<'a> {
     pub(super) udp: &'a mut Udp,
     pub(super) recordings: Option<&'a Recordings>,
@@ -45,7 +45,7 @@ pub(super) struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    /// Who may not read it is told why: a doctor in its own form.
+    /// A refusal says why; `/doctor.json` reports it as a finding.
     pub(super) fn answer<G: Game>(
         &mut self,
         what: Live,

@@ -1,13 +1,13 @@
-//! How much TCP work a turn of the loop does, and how much of it one connection gets before the others have had theirs.
+//! The budget of TCP work per turn of the loop, and the share of each connection in it.
 //!
-//! Work is counted in bytes that are read and written. What costs time without moving bytes has a price in the same
-//! unit: see [`limits::CALL_WORK`], [`limits::WEBSOCKET_FRAME_WORK`] and [`limits::REQUEST_WORK`].
+//! Work is counted in bytes that are read and written. Other work is converted into the same unit: see
+//! [`limits::CALL_WORK`], [`limits::WEBSOCKET_FRAME_WORK`] and [`limits::REQUEST_WORK`].
 
 use std::io::{self, Read, Write};
 
 use crate::limits;
 
-/// What one turn may still do.
+/// The work left in this turn.
 #[derive(Debug)]
 pub(super) struct Budget(usize);
 
@@ -20,7 +20,7 @@ impl Budget {
         self.0 == 0
     }
 
-    /// What the next connection may do.
+    /// The share of the next connection.
     pub(super) fn share(&self) -> usize {
         self.0.min(limits::TURN_SHARE)
     }
@@ -30,13 +30,13 @@ impl Budget {
     }
 }
 
-/// A socket that reads and writes as long as its share lasts; then it is as if it would block.
+/// A socket that reads and writes until its share is used up; then it behaves as if it would block.
 #[derive(Debug)]
 pub(super) struct Metered<S> {
     socket: S,
     share: usize,
     spent: usize,
-    /// Whether the last write left something behind.
+    /// Whether the last write was incomplete.
     has_waiting: bool,
     /// Whether bytes were written since [`Metered::take_progress`].
     wrote: bool,
@@ -55,43 +55,43 @@ impl<S> Metered<S> {
         &mut self.socket
     }
 
-    /// Begins a new share; what is left of the last one is gone.
+    /// Begins a new share; the rest of the last one is lost.
     pub(super) fn allow(&mut self, share: usize) {
         (self.share, self.spent) = (share, 0);
     }
 
-    /// Takes work from the share that is none of the socket's.
+    /// Charges other work to the share.
     pub(super) fn charge(&mut self, work: usize) {
         self.share = self.share.saturating_sub(work);
         self.spent += work;
     }
 
-    /// Adds to the share, for a last word to the other end.
+    /// Adds to the share, for a last message to the other end.
     pub(super) fn grant(&mut self, work: usize) {
         self.share = self.share.saturating_add(work);
     }
 
-    /// The work since [`Metered::allow`]. The last piece of it may have gone beyond the share.
+    /// The work since [`Metered::allow`]. Its last part may have exceeded the share.
     pub(super) fn spent(&self) -> usize {
         self.spent
     }
 
-    /// Whether the share is used up, so that the socket may hold or take more.
+    /// Whether the share is used up, so that the socket may still be readable or writable.
     pub(super) fn is_exhausted(&self) -> bool {
         self.share == 0
     }
 
-    /// Whether bytes wait because the socket or the share took no more.
+    /// Whether bytes wait because the socket was full or the share used up.
     pub(super) fn has_waiting(&self) -> bool {
         self.has_waiting
     }
 
-    /// Whether the socket has taken bytes since the last call.
+    /// Whether bytes were written since the last call.
     pub(super) fn take_progress(&mut self) -> bool {
         std::mem::take(&mut self.wrote)
     }
 
-    /// How many of these bytes the next call may move.
+    /// How many of these bytes the next call may read or write.
     fn begin(&mut self, length: usize) -> io::Result<usize> {
         if self.is_exhausted() {
             return Err(io::ErrorKind::WouldBlock.into());

@@ -1,4 +1,4 @@
-//! The figures of a running server, in the text format that Prometheus reads.
+//! The metrics of a running server, in the Prometheus text format.
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::server::Server;
 
 const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
 
-/// What this process has used, in user and system mode; zero where the operating system doesn't say.
+/// The CPU time of this process, user and system; zero if the operating system doesn't report it.
 pub(crate) fn cpu_time() -> Duration {
     let Ok(usage) = getrusage(UsageWho::RUSAGE_SELF) else { return Duration::ZERO };
     let micros = usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
@@ -61,7 +61,7 @@ impl Text {
         }
     }
 
-    /// What one player in two, in ten and in a hundred is worse off than. Nothing where there are no players.
+    /// The median and the 90th and 99th percentiles over all players. Nothing if there are no players.
     fn quantiles(&mut self, name: &str, help: &str, links: &[Link], value: impl Fn(&Link) -> f64) {
         self.family(name, "gauge", help);
         let mut values: Vec<f64> = links.iter().map(value).collect();
@@ -76,33 +76,33 @@ impl Text {
     }
 }
 
-/// What of HTTP was refused or ended early.
+/// HTTP requests and connections that were refused or ended early.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct HttpCounters {
-    /// Requests that could not be read, or were of no allowed method.
+    /// Requests that were invalid or had a method that is not allowed.
     pub(super) malformed: u64,
-    /// Requests of pages for what they may not read.
+    /// Requests of pages for responses that they are not allowed to read.
     pub(super) forbidden: u64,
-    /// Requests for a websocket that a proxy had taken the upgrade from.
+    /// Websocket requests from which a proxy removed the upgrade.
     pub(super) lost_upgrade: u64,
-    /// Websockets that were asked for where there are none, or with cookies that are too long.
+    /// Websocket requests for a path without websockets, or with cookies that are too long.
     pub(super) no_websocket: u64,
     /// Connections past a limit.
     pub(super) crowded: u64,
-    /// Connections that were closed between two requests, because others needed their place.
+    /// Idle connections that were closed because the server was full.
     pub(super) evicted: u64,
 }
 
-/// What was counted of TCP connections.
+/// Counters of TCP connections.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tcp {
-    /// Websockets that were refused because of their page.
+    /// Websockets that were refused because of their origin.
     pub(super) refused_pages: u64,
     pub(super) http: HttpCounters,
     pub(super) closed: Closed,
 }
 
-/// All figures of now.
+/// All current metrics.
 pub(super) fn text<G: Game>(
     now: Instant,
     server: &Server<G>,
@@ -154,7 +154,7 @@ pub(super) fn text<G: Game>(
     let http = tcp.http;
     text.counters(
         "http_refused_total",
-        "HTTP requests and connections that were refused, and idle connections closed for want of places.",
+        "HTTP requests and connections that were refused, and idle connections closed because the server was full.",
         &[
             ("malformed", http.malformed),
             ("forbidden", http.forbidden),
@@ -247,7 +247,7 @@ pub(super) fn text<G: Game>(
         text.counter("recordings_ended_early_total", early, recordings.ended_early);
     }
 
-    // It has the name that it has for every process.
+    // The standard name of this metric for all processes.
     text.line(format_args!("# HELP process_cpu_seconds_total CPU time that the process used, user and system."));
     text.line(format_args!("# TYPE process_cpu_seconds_total counter"));
     text.line(format_args!("process_cpu_seconds_total {}", cpu_time().as_secs_f64()));

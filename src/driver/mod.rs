@@ -106,15 +106,16 @@ pub struct Options {
     pub record: Option<Record>,
     /// Joining requires a token signed with one of these keys. Without keys anyone may join.
     pub keys: Option<Keys>,
-    /// Whose pages may open websockets and read responses: none for those of the server itself. If a connection comes
-    /// from a private address to a private address and `public_addresses` has no public one, the server's own pages are
-    /// those under an IP address or `localhost`: another host name may be the result of DNS rebinding, and `/rooms`,
-    /// `/metrics` and `/doctor.json` are kept from browsers under it. Programs that are not browsers always may.
+    /// The origins whose pages may open websockets and read responses; if empty, only the server's own. If a connection
+    /// comes from a private address to a private address and `public_addresses` has no public one, the server's own
+    /// pages are those under an IP address or `localhost`: another host name may be the result of DNS rebinding, and
+    /// `/rooms`, `/metrics` and `/doctor.json` are refused to browsers that use it. Programs other than browsers are
+    /// always allowed.
     pub origins: Vec<Origin>,
     /// Reverse proxies whose `X-Forwarded-For`, `X-Forwarded-Host` and `X-Forwarded-Proto` headers are trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// How long an HTTP connection may wait for its next request, within [`limits::KEEP_ALIVE_RANGE`]. Where places
-    /// are scarce it is closed before.
+    /// How long an HTTP connection may wait for its next request, within [`limits::KEEP_ALIVE_RANGE`]. If the
+    /// server is full, the connection is closed earlier.
     pub keep_alive: Duration,
 }
 
@@ -123,8 +124,8 @@ pub struct Options {
 pub struct Record {
     /// The directory, created if it does not exist. No other server may record into it at the same time.
     pub directory: PathBuf,
-    /// The maximum bytes of all recordings in it, including those of earlier runs. Past it the oldest are deleted; if
-    /// all are still being written, the largest ends.
+    /// The maximum bytes of all recordings in it, including those of earlier runs. Above it the oldest are deleted; if
+    /// all are still being written, the largest one ends.
     pub limit_bytes: u64,
 }
 
@@ -180,9 +181,9 @@ pub enum BindError {
     Tick(Duration),
     /// The maximum number of players is 0 or more than [`limits::PLAYERS_PER_ROOM_MAX`].
     MaxPlayers(usize),
-    /// No connection may wait for so long ([`limits::KEEP_ALIVE_RANGE`]).
+    /// The keep-alive time is out of range ([`limits::KEEP_ALIVE_RANGE`]).
     KeepAlive(Duration),
-    /// The OS has something else against it.
+    /// Another error of the OS.
     Os(io::Error),
 }
 
@@ -192,13 +193,13 @@ impl fmt::Display for BindError {
             BindError::Address { option, address, source } => {
                 match source.kind() {
                     io::ErrorKind::AddrInUse => {
-                        write!(f, "{address} is in use: stop what runs there, or choose another")
+                        write!(f, "{address} is in use: stop the program that uses it, or choose another")
                     }
                     io::ErrorKind::PermissionDenied => {
-                        write!(f, "{address} is not yours to listen on: choose a port from 1024 up")
+                        write!(f, "{address} can't be used without privileges: choose a port from 1024 up")
                     }
                     io::ErrorKind::AddrNotAvailable => {
-                        write!(f, "{address} is no address of this machine: choose one of its own")
+                        write!(f, "{address} is not an address of this machine: choose one of its own")
                     }
                     _ => write!(f, "{address} can't be listened on ({source}): choose another"),
                 }?;
@@ -210,11 +211,14 @@ impl fmt::Display for BindError {
             }
             BindError::Record { directory, source } => {
                 let directory = directory.display();
-                write!(f, "{directory} can't be written ({source}): name a directory of yours with --record DIR")
+                write!(
+                    f,
+                    "{directory} can't be written ({source}): name a directory that is writable with --record DIR"
+                )
             }
             BindError::Tick(tick) => {
                 let (shortest, longest) = limits::TICK_MS_RANGE.into_inner();
-                write!(f, "a tick can't have {tick:?}: choose {shortest} to {longest} ms with --tick-ms MS")
+                write!(f, "a tick can't last {tick:?}: choose {shortest} to {longest} ms with --tick-ms MS")
             }
             BindError::MaxPlayers(players) => {
                 let most = limits::PLAYERS_PER_ROOM_MAX;
@@ -225,7 +229,7 @@ impl fmt::Display for BindError {
                 let (shortest, longest) = (shortest.as_secs(), longest.as_secs());
                 write!(
                     f,
-                    "a connection can't be kept for {time:?}: choose {shortest} to {longest} s with --keep-alive S"
+                    "a connection can't be kept open for {time:?}: choose {shortest} to {longest} s with --keep-alive S"
                 )
             }
             BindError::Os(source) => write!(f, "the operating system refused to start the server: {source}"),
@@ -348,12 +352,12 @@ pub struct Driver<G: Game> {
     stops: Option<Instant>,
     local: SocketAddr,
     udp_port: u16,
-    /// Of the UDP sockets; wildcards as they are.
+    /// The addresses of the UDP sockets, including wildcards.
     bound: Vec<IpAddr>,
     interfaces: Vec<IpAddr>,
     interfaces_read: Instant,
     world_clock_read: Instant,
-    /// How long the ticks and timers of the last turn that had any took.
+    /// The duration of ticks and timers in the last turn that had any.
     ticks_took: Duration,
     missed_log: Throttle,
     premises: Premises,
@@ -371,7 +375,7 @@ struct Listener {
 }
 
 impl<G: Game> Driver<G> {
-    /// Opens the sockets. `factory` makes the game of each new room or refuses.
+    /// Opens the sockets. `factory` creates the game of each new room, or refuses.
     ///
     /// # Errors
     /// An address is in use or not local, the directory of static files can't be read, the directory of recordings
@@ -585,7 +589,7 @@ impl<G: Game> Driver<G> {
         Ok(count == EVENTS)
     }
 
-    /// A machine may get another address at any time; later joins are told of it.
+    /// Updates the addresses of this machine, which may change at any time, for later joins.
     fn read_interfaces(&mut self, now: Instant) {
         if now < self.interfaces_read + INTERFACES_INTERVAL {
             return;
@@ -634,7 +638,7 @@ impl<G: Game> Driver<G> {
         }
     }
 
-    /// Takes in about so many of each socket.
+    /// Receives about this many datagrams from each socket.
     fn take_in_datagrams(&mut self, now: Instant, count: usize) {
         let server = &mut self.server;
         self.udp.receive(now, count, |local, source, bytes| server.handle_datagram(now, local, source, bytes));
@@ -699,7 +703,7 @@ impl<G: Game> Driver<G> {
 }
 
 impl Listener {
-    /// Accepts what has come; `false` where the OS has no place for more.
+    /// Accepts pending connections; `false` if the OS allows no more.
     fn accept(&mut self, now: Instant, mut handle: impl FnMut(mio::net::TcpStream, SocketAddr)) -> bool {
         if self.retry.is_some_and(|retry| retry > now) {
             return true;
@@ -736,7 +740,7 @@ fn with_port(addresses: &[SocketAddr], udp_port: u16) -> Vec<SocketAddr> {
     addresses.iter().map(|address| SocketAddr::new(address.ip(), port(address))).collect()
 }
 
-/// What to say of ticks that were skipped as the loop was so late, where that is long, after ticks that took so long.
+/// The warning about skipped ticks: the loop was `late`, after ticks that `took` this long; `None` if it was on time.
 fn skipped(missed: u64, late: Duration, took: Duration) -> Option<String> {
     if missed == 0 || late <= limits::CLOCK_GAP {
         return None;
@@ -749,7 +753,7 @@ fn skipped(missed: u64, late: Duration, took: Duration) -> Option<String> {
     Some(format!("{missed} ticks were skipped, as they came {} ms late: {cause}", late.as_millis()))
 }
 
-/// How long ago the deadline was, where that is so long that the process must have been stopped.
+/// How long ago the deadline was, if that is so long that the process must have been suspended.
 fn gap(now: Instant, deadline: Option<Instant>) -> Option<Duration> {
     deadline.map(|deadline| now.saturating_duration_since(deadline)).filter(|gap| *gap > limits::CLOCK_GAP)
 }

@@ -1,8 +1,8 @@
 //! Recordings of rooms on disk.
 //!
-//! A disk may take longer than a tick, so a thread of its own writes: the loop only leaves blocks in memory, and the
-//! thread fetches them a few times a second. What it has written outlives the process, however that ends; nothing is
-//! synced, so it doesn't outlive a loss of power.
+//! A disk may take longer than a tick, so a separate thread writes: the loop only queues blocks in memory, and the
+//! thread writes them a few times a second. Written data survives a crash of the process; it is not synced, so it may
+//! not survive a power failure.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -22,11 +22,11 @@ use super::Record;
 use crate::journal::{self, Header, Sink};
 use crate::limits;
 
-/// How often what waits is written.
+/// The interval at which queued blocks are written.
 const INTERVAL: Duration = Duration::from_millis(50);
-/// How long a server that stops waits for its disk.
+/// How long a stopping server waits for the disk.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
-/// Names that are tried where others have taken them.
+/// The number of file names to try if names are taken.
 const NAME_ATTEMPTS: usize = 1_000;
 const EXTENSION: &str = ".journal";
 
@@ -38,7 +38,7 @@ pub(super) struct Recordings {
     ended: mpsc::Receiver<Infallible>,
 }
 
-/// Held by the writer's thread: when it is dropped nothing more is written, however that came about.
+/// Owned by the writer's thread: dropped when the thread ends for any reason.
 struct Alive {
     shared: Arc<Shared>,
     _ended: mpsc::Sender<Infallible>,
@@ -50,7 +50,7 @@ impl Drop for Alive {
     }
 }
 
-/// What the loop and the writer share. Neither holds a lock while it waits for anything.
+/// Shared by the loop and the writer. Neither blocks while it holds a lock.
 struct Shared {
     opened: Mutex<Vec<Arc<Recording>>>,
     waiting_bytes: AtomicUsize,
@@ -63,7 +63,7 @@ struct Shared {
     ended_early: AtomicU64,
 }
 
-/// What is known of all recordings of this run.
+/// The counters of all recordings of this run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Figures {
     pub(super) running: usize,
@@ -80,15 +80,15 @@ struct Recording {
 #[derive(Default)]
 struct Inbox {
     waiting: Vec<u8>,
-    /// Nothing follows what waits.
+    /// No further blocks follow.
     complete: bool,
-    /// It has ended early: what comes is dropped.
+    /// It has ended early: further blocks are dropped.
     cut: bool,
 }
 
 impl Recordings {
     /// # Errors
-    /// Where the directory can't be made, read or written.
+    /// The directory can't be created, read or written.
     pub(super) fn start(record: &Record) -> io::Result<Recordings> {
         let shared = Arc::new(Shared::new(limits::RECORDING_QUEUE_BYTES));
         let mut writer = Writer::new(record, Arc::clone(&shared))?;
@@ -112,7 +112,7 @@ impl Recordings {
         Ok(Recordings { shared, writer: Some(thread), ended })
     }
 
-    /// What opens the recording of each room.
+    /// Opens the recording of each room.
     pub(super) fn opener(&self) -> impl FnMut(&Header) -> Sink + 'static {
         let shared = Arc::clone(&self.shared);
         move |header| shared.open(header)
@@ -158,7 +158,7 @@ impl Shared {
         Box::new(move |block| source.leave(block))
     }
 
-    /// Why so many bytes more can't be left, if they can't.
+    /// Why this many bytes can't be queued, if they can't.
     fn obstacle(&self, bytes: usize) -> Option<&'static str> {
         if self.has_ended.load(Ordering::Acquire) {
             Some("the thread that writes recordings has failed")
@@ -212,7 +212,7 @@ impl Drop for Source {
     }
 }
 
-/// The name of a recording's file; the order is that of age.
+/// The name of a recording's file, ordered by age.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Name {
     began: String,
@@ -247,9 +247,9 @@ struct Writer {
     shared: Arc<Shared>,
     made: usize,
     running: BTreeMap<Name, Running>,
-    /// Bytes of each recording that is not written any more, those of earlier runs included.
+    /// Bytes of each finished recording, including those of earlier runs.
     finished: BTreeMap<Name, u64>,
-    /// Of all of them, running ones included.
+    /// Bytes of all recordings, including running ones.
     total_bytes: u64,
 }
 
@@ -274,7 +274,7 @@ impl Writer {
         Ok(Writer { directory, limit_bytes, shared, made: 0, running, finished, total_bytes })
     }
 
-    /// Writes what has been left since the last time.
+    /// Writes the blocks queued since the last time.
     fn write_waiting(&mut self) {
         let opened = std::mem::take(&mut *lock(&self.shared.opened));
         for recording in opened {
@@ -283,7 +283,7 @@ impl Writer {
                     let running = Running { recording, file, bytes: 0, buffer: Vec::new() };
                     self.running.insert(name, running);
                 }
-                Err(error) => self.cut(&recording, &format_args!("its file can't be made: {error}")),
+                Err(error) => self.cut(&recording, &format_args!("its file can't be created: {error}")),
             }
         }
         for name in self.running.keys().cloned().collect::<Vec<_>>() {
@@ -339,8 +339,8 @@ impl Writer {
         }
     }
 
-    /// Deletes the oldest recordings, or ends the largest where there is none to delete, until so many bytes of this
-    /// one fit; it may be the one that ends.
+    /// Deletes the oldest recordings until this many bytes of this recording fit. If there is none to delete, ends the
+    /// largest, which may be this one.
     fn make_place(&mut self, bytes: u64, of: Option<&Name>) {
         while self.total_bytes + bytes > self.limit_bytes && of.is_none_or(|of| self.running.contains_key(of)) {
             if let Some((oldest, length)) = self.finished.pop_first() {
@@ -354,7 +354,7 @@ impl Writer {
             } else {
                 let largest = self.running.iter().max_by_key(|(_, running)| running.bytes);
                 let Some(largest) = largest.map(|(name, _)| name.clone()) else { return };
-                self.end_early(&largest, &"recordings have reached their limit (--record-limit MIB)");
+                self.end_early(&largest, &"the recordings have reached their limit (--record-limit MIB)");
             }
         }
     }
@@ -366,7 +366,7 @@ impl Writer {
         }
     }
 
-    /// Takes nothing more of a recording.
+    /// Ends a recording early.
     fn cut(&self, recording: &Recording, why: &dyn fmt::Display) {
         let mut inbox = lock(&recording.inbox);
         self.shared.waiting_bytes.fetch_sub(inbox.waiting.len(), Ordering::Relaxed);
@@ -386,7 +386,7 @@ impl Writer {
     }
 }
 
-/// The recordings in a directory, with their sizes: what is named and begins like one.
+/// The recordings in a directory with their sizes, recognised by name and first bytes.
 fn finished(directory: &Path) -> io::Result<BTreeMap<Name, u64>> {
     let mut finished = BTreeMap::new();
     for entry in fs::read_dir(directory)? {

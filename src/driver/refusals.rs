@@ -1,4 +1,4 @@
-//! Requests that are refused whatever their path, and what a proxy has to do about those that it has changed.
+//! Requests that are refused regardless of their path, and the remedy for requests that a proxy has changed.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -10,17 +10,17 @@ use crate::log_limit::Throttle;
 use crate::wire::codes::ErrorCode;
 use crate::wire::signaling::Fault;
 
-/// After which time somebody may try again for whom there was no place.
+/// The time after which a client may try again that was refused because the server was full.
 const CROWDED_RETRY: Duration = Duration::from_secs(5);
-/// For how long a request that has lost its upgrade is remembered.
+/// How long a request that has lost its upgrade is counted.
 const MEMORY: Duration = Duration::from_mins(10);
-/// Requests of so long a time are counted together.
+/// Requests within this time are counted together.
 const STEP: Duration = Duration::from_mins(1);
 
-/// The requests that a browser made to open a websocket, and that came without `Upgrade`.
+/// Counts websocket requests of browsers that arrived without `Upgrade`.
 #[derive(Debug)]
 pub(super) struct DroppedUpgrades {
-    /// How many came from which time on, the oldest first.
+    /// The count since each time, the oldest first.
     counts: VecDeque<(Instant, u64)>,
     log: Throttle,
 }
@@ -30,7 +30,7 @@ impl DroppedUpgrades {
         DroppedUpgrades { counts: VecDeque::new(), log: Throttle::new(1, MEMORY) }
     }
 
-    /// Takes in one, and says what to answer.
+    /// Counts a request and returns the response.
     pub(super) fn note(&mut self, now: Instant, remote: SocketAddr) -> String {
         match self.counts.back_mut() {
             Some((since, count)) if now < *since + STEP => *count += 1,
@@ -39,17 +39,17 @@ impl DroppedUpgrades {
         self.forget(now);
         if let Some(left_out) = self.log.take(now) {
             log::warn!(
-                "{remote}: a request for a websocket came without Upgrade: nobody can play through this proxy before \
-                it passes that on (nginx: {NGINX_UPGRADE}){left_out}"
+                "{remote}: a websocket request arrived without Upgrade: players can't connect through this proxy until \
+                it passes Upgrade on (nginx: {NGINX_UPGRADE}){left_out}"
             );
         }
         format!(
-            "This request is for a websocket (it has Sec-WebSocket-Key), but came without Upgrade or by HTTP/1.0: a \
-            proxy did not pass that on. With nginx its location needs: {NGINX_UPGRADE}"
+            "This is a websocket request (it has Sec-WebSocket-Key), but it arrived without Upgrade or over HTTP/1.0: \
+            let the proxy pass Upgrade on. An nginx location needs: {NGINX_UPGRADE}"
         )
     }
 
-    /// How many came lately.
+    /// The number of recent requests.
     pub(super) fn count(&mut self, now: Instant) -> u64 {
         self.forget(now);
         self.counts.iter().map(|(_, count)| count).sum()
@@ -62,16 +62,17 @@ impl DroppedUpgrades {
     }
 }
 
-/// Why a request is refused whatever it is for, and the HTTP status that says so.
+/// Why a request is refused regardless of its path, with the HTTP status.
 pub(super) fn rejection(crowded: Option<Status>, request: &Request) -> Option<(Status, Fault)> {
     let wait = |fault| Fault { retry_after: Some(CROWDED_RETRY), ..fault };
     match crowded {
         Some(status @ Status::TooManyRequests) => {
-            let sentence = "Too many connections come from this address: close some, or try again in a few seconds.";
+            let sentence =
+                "Too many connections are open from this address: close some, or try again in a few seconds.";
             Some((status, wait(Fault::new(ErrorCode::RateLimited, sentence))))
         }
         Some(status) => {
-            let sentence = "The server has no place left: try again in a few seconds.";
+            let sentence = "The server is full: try again in a few seconds.";
             Some((status, wait(Fault::new(ErrorCode::RoomFull, sentence))))
         }
         None if request.has_lost_cookies => {

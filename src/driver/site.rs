@@ -1,4 +1,4 @@
-//! What stands at which path.
+//! The resources of the server by path.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -23,28 +23,28 @@ const ICON: &str = concat!(
     r##"<circle cx="8" cy="8" r="6" fill="#0b1026" stroke="#39d8ff" stroke-width="3"/></svg>"##
 );
 const CLIENT: &str = include_str!("../../client-js/dist/rtcade.js");
-/// What the shipped pages share.
+/// The module that the shipped pages share.
 const PAGE_MODULE: &str = include_str!("../../client-js/pages/page.js");
 const DOCTOR: &str = include_str!("../../client-js/pages/doctor/index.html");
 const HTML: &str = "text/html; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
-/// The one name with a dot that is no secret (RFC 8615).
+/// The only name with a leading dot that is public (RFC 8615).
 const WELL_KNOWN: &str = ".well-known";
 const INDEX: &str = "index.html";
 
-/// Bytes of a path that are repeated in a sentence.
+/// Bytes of a path that are repeated in an error message.
 const NAMED_BYTES: usize = 100;
 
-/// What a request gets.
+/// The answer to a request.
 #[derive(Debug)]
 pub(super) enum Answer {
     Response(Response),
-    /// The connection may become a websocket, of this room where its URL names one.
+    /// The connection may become a websocket, of this room if the URL names one.
     Websocket {
         upgrade: Upgrade,
         room: Option<RoomName>,
     },
-    /// The connection may become a websocket, but there is none at its path.
+    /// The connection may become a websocket, but the path accepts none.
     NoWebsocket {
         fault: Fault,
     },
@@ -54,13 +54,13 @@ pub(super) enum Answer {
 #[derive(Debug)]
 pub(super) struct Site {
     page: Document,
-    /// The page at `/`, where that doesn't lead to a fresh room.
+    /// The page at `/`, unless that redirects to a new room.
     front: Option<Document>,
     client: Document,
     page_module: Document,
     doctor: Document,
     icon: Document,
-    /// A directory of the user's, canonical.
+    /// The directory of `--public`, canonical.
     public: Option<PathBuf>,
     /// Limits the log lines about what can't be read.
     failures: RefCell<Throttle>,
@@ -70,7 +70,7 @@ impl Site {
     /// `page` is shown under `/r/{room}`, unless `public` has an `index.html` for it.
     ///
     /// # Errors
-    /// Where `public` is not a directory that can be read.
+    /// `public` is not a directory that can be read.
     pub(super) fn new(page: Cow<'static, str>, public: Option<&Path>) -> io::Result<Site> {
         let public = public.map(fs::canonicalize).transpose()?;
         if let Some(directory) = &public {
@@ -88,12 +88,12 @@ impl Site {
         })
     }
 
-    /// Shows a page at `/` instead of leading to a fresh room.
+    /// Serves a page at `/` instead of redirecting to a new room.
     pub(super) fn set_front(&mut self, page: &'static str) {
         self.front = Some(Document::new(HTML, page));
     }
 
-    /// What `request` gets; `live` makes what isn't a file.
+    /// Answers `request`; `live` creates the responses that are not files.
     pub(super) fn answer(&self, request: &Request, live: impl FnOnce(Live) -> Response) -> Answer {
         let room = request.path.strip_prefix("/r/").map(RoomName::parse);
         if let Some(upgrade) = request.websocket.clone() {
@@ -109,7 +109,7 @@ impl Site {
         Answer::Response(match (room, request.path.as_str()) {
             (Some(Some(_)), _) => self.room_page(request),
             (Some(None), _) => {
-                not_found("A room's name has 1 to 64 characters: letters, digits, _ and - (files stand at /).")
+                not_found("A room's name has 1 to 64 characters: letters, digits, _ and - (files are served at /).")
             }
             (None, "/") => match &self.front {
                 Some(page) => page.answer(request),
@@ -122,8 +122,10 @@ impl Site {
             (None, "/doctor") => self.doctor.answer(request),
             (None, "/doctor.json") => live(Live::Doctor),
             (None, "/metrics") => live(Live::Metrics),
-            (None, "/api") => Response::sentence(Status::UpgradeRequired, "Open a websocket here."),
-            // Browsers ask for it unasked, and complain where there is none.
+            (None, "/api") => {
+                Response::sentence(Status::UpgradeRequired, "This address accepts websockets only: open one here.")
+            }
+            // Browsers request it by themselves, and log an error if it is missing.
             (None, "/favicon.ico") if !self.has_icon() => self.icon.answer(request),
             (None, path) => self.file(path, request),
         })
@@ -137,19 +139,24 @@ impl Site {
         match &self.public {
             Some(public) => match find(public, &public.join(INDEX)) {
                 Some(found) if found.metadata.is_file() => self.send(found, public, request),
-                _ => not_found("The directory of --public has no index.html: put the page of the rooms there."),
+                _ => {
+                    not_found("The directory of --public has no index.html: create one: it is the page of every room.")
+                }
             },
             None => self.page.answer(request),
         }
     }
 
-    /// A file of the public directory. Nothing outside it is reached, by `..` or by a link, and nothing hidden.
+    /// A file of the public directory. Files outside it (by `..` or by a link) and hidden files are not served.
     fn file(&self, path: &str, request: &Request) -> Response {
         const NOTHING: &str =
-            "There is nothing here: rooms are at /r/{room}, files are those of the directory of --public.";
+            "There is nothing at this address: rooms are at /r/{room}; files come from the directory of --public.";
         let Some(public) = &self.public else { return not_found(NOTHING) };
         let Some(decoded) = percent_decoded(path) else {
-            return Response::sentence(Status::BadRequest, "The path is not percent-encoded UTF-8: encode it so.");
+            return Response::sentence(
+                Status::BadRequest,
+                "The path is not percent-encoded UTF-8: encode it that way.",
+            );
         };
         let mut segments = decoded.trim_start_matches('/').split('/').enumerate();
         let is_hidden =
@@ -176,7 +183,9 @@ impl Site {
 
     fn to_fresh_room(&self) -> Response {
         match fresh_room_name() {
-            Ok(name) => Response::sentence(Status::Found, "A fresh room.").field("Location", format!("r/{name}")),
+            Ok(name) => {
+                Response::sentence(Status::Found, "Redirecting to a new room.").field("Location", format!("r/{name}"))
+            }
             Err(error) => self.failed(Path::new("/"), &io::Error::other(error)),
         }
     }
@@ -185,15 +194,15 @@ impl Site {
         if let Some(left_out) = self.failures.borrow_mut().take(Instant::now()) {
             log::warn!("{path:?}: {error}{left_out}");
         }
-        Response::sentence(Status::InternalServerError, "The server could not read this: its log says why.")
+        Response::sentence(Status::InternalServerError, "The server could not read the file: see its log.")
     }
 }
 
-/// A text that is in memory, in each coding that it is sent in.
+/// A text in memory, in each coding in which it is sent.
 #[derive(Debug)]
 struct Document {
     content_type: &'static str,
-    /// Plain, and smaller where that is possible.
+    /// Plain, and compressed if that is smaller.
     versions: Vec<(Coding, Bytes, String)>,
 }
 
@@ -236,7 +245,7 @@ fn gzipped(bytes: &[u8]) -> Vec<u8> {
     io::Write::write_all(&mut encoder, bytes).and_then(|()| encoder.finish()).expect("a vector takes all")
 }
 
-/// What stands at a path within the public directory.
+/// A file or directory within the public directory.
 struct Found {
     /// Canonical.
     path: PathBuf,
@@ -271,14 +280,14 @@ impl Found {
         Ok(Response::not_acceptable())
     }
 
-    /// Opens it. Another file may stand at its path since it was found: from now on it is that one.
+    /// Opens the file, and takes over its metadata: the file at the path may have been replaced since it was found.
     fn open(&mut self) -> io::Result<File> {
         let file = File::open(&self.path)?;
         self.metadata = file.metadata()?;
         Ok(file)
     }
 
-    /// The same file compressed, beside it, where that has been done since its last change.
+    /// The compressed copy beside the file, if it is not older than the file.
     fn sibling(&self, public: &Path, coding: Coding) -> Option<Found> {
         let mut path = OsString::from(&self.path);
         path.push(match coding {
@@ -315,13 +324,13 @@ impl Found {
 fn no_websocket(path: &str) -> Fault {
     let sentence = match path.rsplit_once("/r/") {
         Some(("", _)) => {
-            "The address names no room: a name has 1 to 64 characters, letters, digits, _ and -.".to_owned()
+            "The room name in the address is not valid: use 1 to 64 characters (letters, digits, _ and -).".to_owned()
         }
         Some((prefix, _)) if prefix.len() <= NAMED_BYTES => format!(
-            "Websockets open at /r/ROOM and at /api, not below {prefix:?}: a proxy that serves a path of its own must \
-            leave it out (nginx: proxy_pass with a slash at the end of its address)."
+            "Websockets are accepted at /r/ROOM and at /api, not below {prefix:?}: a proxy that serves rtcade below a \
+            path must remove that path (nginx: proxy_pass with a slash at the end of its address)."
         ),
-        _ => "Websockets open at /r/ROOM and at /api.".to_owned(),
+        _ => "Websockets are accepted at /r/ROOM and at /api only.".to_owned(),
     };
     Fault::new(ErrorCode::BadRoom, sentence)
 }
@@ -330,16 +339,16 @@ fn not_found(sentence: &str) -> Response {
     Response::sentence(Status::NotFound, sentence)
 }
 
-/// To the same path with a slash: what is relative in the index of a directory is relative to that.
+/// Redirects to the same path with a slash, to which relative URLs in the index of a directory refer.
 fn to_directory(path: &str, query: &str) -> Response {
     let name = path.rsplit('/').next().unwrap_or_default();
-    // What stands before a colon would be a scheme.
+    // The text before a colon would be a scheme.
     let location = format!("{}/{query}", name.replace(':', "%3A"));
-    Response::sentence(Status::MovedPermanently, "This is a directory: its address ends with a slash.")
+    Response::sentence(Status::MovedPermanently, "This is a directory: add a slash to the end of its address.")
         .field("Location", location)
 }
 
-/// 40 random bits in letters and digits that are not mistaken for each other.
+/// 40 random bits in letters and digits that are not easily confused.
 fn fresh_room_name() -> Result<String, getrandom::Error> {
     const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
     let mut random = [0; 8];
@@ -362,8 +371,8 @@ fn percent_decoded(path: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// The name of what a file holds, and how it is coded there. Builds for the web (Unity's among them) come compressed
-/// and leave it to the server to say so; an archive that is to be kept as it is stays one.
+/// The name of the content of a file, and its coding. Builds for the web, such as Unity's, are compressed and need the
+/// server to send `Content-Encoding`; archives are sent as they are.
 fn content_of(path: &Path, mut file: &File) -> io::Result<(PathBuf, Coding)> {
     let inner = path.with_extension("");
     let coding = match extension(path).as_str() {
@@ -404,12 +413,12 @@ fn extension(path: &Path) -> String {
 fn content_type(path: &Path) -> Cow<'static, str> {
     let extension = extension(path);
     let content_type = match extension.as_str() {
-        // What browsers want to hear, where the table has what they don't know.
+        // The types that browsers expect, if the table has others.
         "js" | "mjs" | "cjs" => return JAVASCRIPT.into(),
         "map" | "tmj" | "tsj" => "application/json",
         "md" | "atlas" | "fnt" | "glsl" | "vert" | "frag" | "obj" | "mtl" => "text/plain",
         "wgsl" => "text/wgsl",
-        // The document says in which character set it is.
+        // The document declares its character set.
         "xml" => "application/xml",
         "m4a" => "audio/mp4",
         "mid" | "midi" => "audio/midi",
@@ -441,7 +450,7 @@ mod tests {
         Request { path: path.to_owned(), keep_alive: true, ..Request::default() }
     }
 
-    /// The same, of somebody who has this version.
+    /// The same, from a client that has this version.
     fn with(request: &Request, tag: Option<String>) -> Request {
         Request { conditions: Conditions { if_none_match: tag, ..Conditions::default() }, ..request.clone() }
     }
@@ -590,7 +599,7 @@ mod tests {
         }
     }
 
-    /// A directory with files in it and around it, gone when dropped.
+    /// A directory with files in it and around it, removed when dropped.
     struct Directory(PathBuf);
 
     impl Directory {

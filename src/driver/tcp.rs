@@ -28,19 +28,19 @@ use crate::server::{Connect, ConnectionId, Disconnect, Server, Signal};
 use crate::wire::codes::CLOSE_REFUSED;
 use crate::wire::signaling::{self, Fault, RoomName};
 
-/// How long a chunk of a response may take, and how long a websocket may take no byte of what waits for it.
+/// How long a chunk of a response may take, and how long a websocket with queued data may accept no byte.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// From this end's goodbye to the end of the connection.
+/// The time from this end's close to the end of the connection.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Connections past a limit that are told so at once, before others are just closed. Of them an address has as many as
-/// of those within the limits.
+/// The maximum number of connections past a limit that get a response at a time; others are just closed. One address has
+/// at most as many of them as of connections within the limits.
 const REFUSED: usize = 256;
-/// Silence after which the OS asks whether the other end is there, then how often.
+/// TCP keep-alive: the idle time, then the interval between probes.
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10));
 
-/// Which connections are let in: how many are open, and from where. Neither loopback nor a proxy has a limit of its
-/// own: everybody may come from there.
+/// Admits connections: counts how many are open, in total and per address. Loopback and proxies have no limit per
+/// address, because many players share them.
 #[derive(Debug)]
 struct Admission {
     gate: Gate,
@@ -122,7 +122,7 @@ impl Admission {
         has_limit && connections.of(network(remote)) >= UNJOINED_PER_ADDRESS
     }
 
-    /// A connection that is past a limit may be told so: `None` where there are too many of them.
+    /// Admits a connection past a limit so that it gets a response; `None` if there are too many of them.
     fn admit_refused(&mut self, remote: IpAddr) -> Option<Admitted> {
         if self.refused.all >= REFUSED || self.is_crowd(&self.refused, remote) {
             return None;
@@ -131,7 +131,7 @@ impl Admission {
         Some(Admitted::Refused(network(remote)))
     }
 
-    /// A connection is past a limit, told so or not.
+    /// Counts a connection past a limit, whether it gets a response or not.
     fn crowd_out(&mut self, remote: IpAddr) -> Option<Admitted> {
         self.counters.crowded += 1;
         self.admit_refused(remote)
@@ -157,8 +157,8 @@ impl Admission {
     }
 }
 
-/// The connections that wait for their next request. They are closed first where places are scarce, those that have
-/// waited longest before the others, so they never keep anybody out.
+/// The connections that wait for their next request. If the server is full, they are closed, those that have waited
+/// longest first, so they never keep others out.
 #[derive(Debug, Default)]
 struct Idle {
     all: BTreeSet<(Instant, usize)>,
@@ -190,7 +190,7 @@ impl Idle {
     }
 }
 
-/// From where an idle connection comes, and until when it may wait.
+/// The address of an idle connection, and its deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Waiting {
     network: IpAddr,
@@ -203,11 +203,11 @@ struct Connection {
     admitted: Admitted,
     state: State,
     deadline: Option<Instant>,
-    /// The deadline as it stands in `Connections::deadlines`.
+    /// The deadline as listed in `Connections::deadlines`.
     scheduled: Option<Instant>,
-    /// As it stands in `Connections::idle`.
+    /// As listed in `Connections::idle`.
     idle: Option<Waiting>,
-    /// Whether it stands in `Connections::ready`.
+    /// Whether it is listed in `Connections::ready`.
     queued: bool,
     /// Whether the core has messages for it.
     signalled: bool,
@@ -219,8 +219,8 @@ enum State {
     Open(Websocket<TcpStream>),
     /// A websocket whose closing handshake is under way.
     Closing(Websocket<TcpStream>),
-    /// The last bytes are sent. What still arrives is thrown away: closing a socket with unread bytes would make the
-    /// other end lose what it has not read yet.
+    /// The last bytes are sent. Data that still arrives is discarded: closing a socket with unread bytes would reset
+    /// the connection, and the other end would lose what it has not read yet.
     Lingering(Metered<TcpStream>),
     Gone,
 }
@@ -241,25 +241,25 @@ struct Http {
     reader: Reader,
     outgoing: Option<Outgoing>,
     next: Next,
-    /// Past which limit the connection is: it is told so when it is known whether a page waits for a websocket.
+    /// The limit that the connection exceeds. It is refused once it is known whether it requests a websocket.
     crowded: Option<Status>,
 }
 
-/// What follows a response.
+/// The state after a response.
 enum Next {
     Request,
-    /// A websocket of this room, that comes from there.
+    /// A websocket of this room, from this address.
     Websocket {
         room: Option<RoomName>,
         remote: SocketAddr,
         headers: Vec<(String, String)>,
     },
-    /// A websocket that is closed at once: browsers show a page nothing of a refusal before it opens.
+    /// A websocket that is closed at once: pages can't read a refusal before the upgrade.
     Refusal(Fault),
     Close,
 }
 
-/// Whether a connection has more to do without waiting for its socket.
+/// Whether a connection has more work without waiting for its socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
     Done,
@@ -267,13 +267,13 @@ enum Turn {
 }
 
 impl Turn {
-    /// After a socket would have blocked, or seemed to because its share was used up.
+    /// The socket would have blocked, or the connection's share of work is used up.
     fn after(socket: &Metered<TcpStream>) -> Turn {
         if socket.is_exhausted() { Turn::More } else { Turn::Done }
     }
 }
 
-/// What a connection works with beside its socket.
+/// What a connection uses besides its socket.
 pub(super) struct Context<'a, G: Game> {
     pub(super) now: Instant,
     pub(super) server: &'a mut Server<G>,
@@ -293,7 +293,7 @@ pub(super) struct Connections {
     closed: Closed,
     deadlines: BTreeSet<(Instant, usize)>,
     idle: Idle,
-    /// Those with something to do, in the order of their turns.
+    /// The connections with work, in the order of their turns.
     ready: VecDeque<usize>,
 }
 
@@ -326,12 +326,12 @@ impl Connections {
         self.admission.places = places;
     }
 
-    /// Says how many log lines were left out.
+    /// Logs how many lines were left out.
     pub(super) fn flush_log(&mut self, now: Instant) {
         self.admission.player_log.flush(now);
     }
 
-    /// Whether a connection has more to do than there was time for.
+    /// Whether a connection has work left.
     pub(super) fn is_ready(&self) -> bool {
         !self.ready.is_empty()
     }
@@ -340,7 +340,7 @@ impl Connections {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    /// Takes in a connection that has been accepted, or tells it why not.
+    /// Adds an accepted connection, or refuses it.
     pub(super) fn handle_accepted(&mut self, now: Instant, registry: &Registry, socket: TcpStream, remote: SocketAddr) {
         let remote = canonical(remote);
         let (admitted, refusal) = match self.admit(now, remote.ip()) {
@@ -350,7 +350,7 @@ impl Connections {
                 None => return,
             },
         };
-        // Small messages leave at once. A connection that dies in the mean time is found out by its reader.
+        // Small messages are sent at once. If the connection has failed, reading from it reports that.
         let _ = socket.set_nodelay(true);
         let _ = SockRef::from(&socket).set_tcp_keepalive(&KEEPALIVE);
         let socket = Metered::new(socket);
@@ -362,7 +362,7 @@ impl Connections {
             crowded: refusal,
         };
         if refusal.is_some() {
-            log::debug!("{remote}: refused, too many connections");
+            log::debug!("{remote}: refused: too many connections");
         }
         let entry = self.slots.vacant_entry();
         let slot = entry.key();
@@ -391,7 +391,7 @@ impl Connections {
         self.queue(slot);
     }
 
-    /// Admits a connection, where need be in the place of one that waits for its next request.
+    /// Admits a connection, if necessary instead of one that waits for its next request.
     fn admit(&mut self, now: Instant, remote: IpAddr) -> Result<Admitted, Status> {
         let admitted = self.admission.admit(remote);
         let longest = match admitted {
@@ -401,7 +401,7 @@ impl Connections {
         };
         let Some(slot) = longest else { return admitted };
         let connection = &mut self.slots[slot];
-        // It is told of its end as those are that are not let in.
+        // It gets a response before it is closed, like those that are refused.
         match self.admission.admit_refused(connection.remote.ip()) {
             Some(refused) => {
                 let admitted = std::mem::replace(&mut connection.admitted, refused);
@@ -415,7 +415,7 @@ impl Connections {
         self.admission.admit(remote)
     }
 
-    /// The OS has no place for more connections: those that wait for their next request make some.
+    /// The OS allows no more connections: closes those that wait for their next request.
     pub(super) fn handle_shortage(&mut self) {
         for _ in 0..TURN_ACCEPTS {
             let Some(slot) = self.idle.longest() else { return };
@@ -425,7 +425,7 @@ impl Connections {
         }
     }
 
-    /// The socket with this token can be read or written again.
+    /// The socket with this token is readable or writable again.
     pub(super) fn handle_event(&mut self, token: Token) {
         self.queue(token.0 - self.first_token);
     }
@@ -436,7 +436,7 @@ impl Connections {
         {
             connection.queued = true;
             self.ready.push_back(slot);
-            // Its next request may be there.
+            // Its next request may have arrived.
             if let Some(idle) = connection.idle.take() {
                 self.idle.remove(idle, slot);
             }
@@ -463,7 +463,7 @@ impl Connections {
         }
     }
 
-    /// Ends what has run out of time, within the budget.
+    /// Handles expired deadlines, within the budget.
     pub(super) fn handle_timeout<G: Game>(&mut self, now: Instant, server: &mut Server<G>, budget: &mut Budget) {
         while !budget.is_spent()
             && let Some((deadline, slot)) = self.deadlines.first().copied()
@@ -487,7 +487,7 @@ impl Connections {
         }
     }
 
-    /// The server stops: who waits for nothing is closed now, the others when they are done.
+    /// The server stops: closes idle connections now, the others when they are finished.
     pub(super) fn handle_shutdown(&mut self) {
         let slots: Vec<usize> = self.slots.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
@@ -501,7 +501,7 @@ impl Connections {
         }
     }
 
-    /// Brings the books up to date after a connection has done something.
+    /// Updates deadlines and queues after a connection has made progress.
     fn settle(&mut self, slot: usize, turn: Turn) {
         if matches!(self.slots[slot].state, State::Gone) {
             let connection = self.slots.remove(slot);
@@ -545,7 +545,7 @@ impl Connections {
 }
 
 impl Connection {
-    /// Where it waits for its next request.
+    /// The address, if the connection waits for its next request.
     fn waiting(&self) -> Option<Waiting> {
         match (&self.state, self.admitted, self.deadline) {
             (State::Http(http), Admitted::Http(network), Some(until))
@@ -686,8 +686,8 @@ impl Connection {
         }
     }
 
-    /// Refuses a request before its path or its page matter: a page that waits for a websocket gets a signaling message
-    /// with the reason, because browsers show it nothing else.
+    /// Refuses a request regardless of its path. A page that requests a websocket gets a signaling message with the
+    /// reason, because it can't read an HTTP response.
     fn reject(
         &mut self,
         http: &mut Http,
@@ -738,7 +738,7 @@ impl Connection {
         State::Open(Websocket::new(context.now, http.socket, http.reader.into_rest()))
     }
 
-    /// Says in the words of signaling why a page may not play. It counts as unjoined until it is gone.
+    /// Sends a signaling message with the reason of a refusal. The websocket counts as unjoined until it is closed.
     fn refuse_page(&mut self, http: Http, fault: &Fault, now: Instant) -> State {
         let mut websocket = Websocket::new(now, http.socket, http.reader.into_rest());
         let code = fault.code.as_str().to_owned();
@@ -748,7 +748,7 @@ impl Connection {
         if written.is_ok() { self.close(websocket, now) } else { State::Gone }
     }
 
-    /// Sends what the core has, then takes what the other end has sent.
+    /// Sends the messages of the core, then receives.
     fn exchange<G: Game>(
         &mut self,
         mut websocket: Websocket<TcpStream>,
@@ -798,7 +798,7 @@ impl Connection {
         (State::Open(websocket), turn)
     }
 
-    /// Sends what waits and what the core has for this websocket, until the socket takes no more.
+    /// Sends queued data and the messages of the core for this websocket, until the socket would block.
     fn send_signals<G: Game>(
         &mut self,
         websocket: &mut Websocket<TcpStream>,
@@ -820,7 +820,7 @@ impl Connection {
         Ok(Sent::All)
     }
 
-    /// A websocket may be slow, but not take nothing for long.
+    /// Closes a websocket that accepts no data for too long.
     fn note_progress(&mut self, websocket: &mut Websocket<TcpStream>, now: Instant) {
         let has_progressed = websocket.socket().take_progress();
         if !websocket.has_waiting() {
@@ -844,7 +844,7 @@ impl Connection {
                     self.refuse(&mut http, malformed, now, counters);
                     State::Http(http)
                 }
-                // A request that is on its way must find a closed connection and not a reset one.
+                // A request in flight must meet a closed connection, not a reset one.
                 None => self.linger(http.socket, now),
             },
             State::Open(_) => {
@@ -856,7 +856,7 @@ impl Connection {
         };
     }
 
-    /// The core's websocket is gone without a goodbye.
+    /// The websocket was lost without a closing handshake.
     fn lose<G: Game>(&self, now: Instant, server: &mut Server<G>) -> (State, Turn) {
         server.handle_disconnect(now, self.id, Disconnect::Lost);
         (State::Gone, Turn::Done)
@@ -884,7 +884,7 @@ impl Connection {
     }
 }
 
-/// Whether what was sent ends the connection.
+/// Whether the message ends the connection.
 enum Sent {
     All,
     Close,

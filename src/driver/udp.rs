@@ -1,4 +1,4 @@
-//! UDP in batches: received with the address each datagram was sent to, answered from that address.
+//! Batched UDP. Each datagram is received with the local address that it was sent to, and answered from that address.
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
@@ -11,34 +11,34 @@ use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 use crate::endpoint::{LocalId, Transmit};
 use crate::limits::{LOCAL_ADDRESSES, UDP_PAYLOAD_BYTES};
 
-/// Asked of the OS for each direction of each socket.
+/// The buffer size requested from the OS for each direction of each socket.
 const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
-/// Datagrams (or merged runs of them) taken by one system call: enough that a burst costs no more than in larger ones,
-/// few enough that making ready for those that don't come costs little, as most wakes find one to ten.
+/// Datagrams (or merged runs of them) per receiving system call: enough for bursts, and few enough that preparing
+/// unused buffers costs little, because most wake-ups find one to ten.
 const RECEIVE_BATCH: usize = if quinn_udp::BATCH_SIZE < 16 { quinn_udp::BATCH_SIZE } else { 16 };
-/// Datagrams given to one system call. Above eight little is gained: what is left is the kernel's work on each.
+/// Datagrams per sending system call. More than eight gain little: the remaining cost is the kernel's work on each.
 const SEND_BATCH: usize = 64;
-/// What the kernel may merge into one buffer.
+/// The maximum bytes that the kernel merges into one buffer.
 const MERGED_BYTES: usize = 64 * 1024;
-/// Where it doesn't merge: any datagram that fits an Ethernet frame.
+/// The buffer size without merging: any datagram that fits an Ethernet frame.
 const DATAGRAM_BYTES: usize = 2048;
-/// Time between two questions to the kernel about what it dropped.
+/// The interval at which the kernel's drop counter is read.
 const OVERFLOW_INTERVAL: Duration = Duration::from_secs(1);
-/// Least time between two warnings of the same thing.
+/// The minimum time between two warnings of the same kind.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What became of datagrams.
+/// Datagrams by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counters {
     pub(super) received: u64,
     /// Dropped by the kernel because the socket's receive buffer was full; known on Linux only.
     pub(super) overflowed: u64,
-    /// Arrived at one local address too many.
+    /// Arrived at a local address above [`LOCAL_ADDRESSES`].
     pub(super) unnumbered: u64,
     pub(super) sent: u64,
     /// Dropped because the socket's send buffer was full.
     pub(super) blocked: u64,
-    /// Refused by the OS: no route, say.
+    /// Refused by the OS, for example without a route.
     pub(super) failed: u64,
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Counters {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Local {
     socket: usize,
-    /// `None` where the OS doesn't say at which of the socket's addresses a datagram has arrived.
+    /// `None` if the OS doesn't report at which of the socket's addresses a datagram arrived.
     ip: Option<IpAddr>,
 }
 
@@ -54,13 +54,13 @@ struct Socket {
     io: UdpSocket,
     state: UdpSocketState,
     sender: sender::Sender,
-    /// Whether it may hold datagrams: edge-triggered readiness is told once.
+    /// Whether it may contain datagrams: edge-triggered readiness is reported once.
     readable: bool,
-    /// What the kernel had dropped when it was last asked, modulo 2³².
+    /// The kernel's drop counter when it was last read, modulo 2³².
     overflowed: u32,
 }
 
-/// Of something that keeps happening, logged now and then.
+/// Limits the warnings about a repeated event.
 #[derive(Default)]
 struct Warning {
     count: u64,
@@ -83,7 +83,7 @@ struct Datagram {
 /// All UDP sockets of a server.
 pub(super) struct Udp {
     sockets: Vec<Socket>,
-    /// By their [`LocalId`]. None is ever given to another address: a peer may still send from it.
+    /// Indexed by [`LocalId`]. An ID is never reused for another address, because a peer may still send from it.
     locals: Vec<Local>,
     overflow_asked: Option<Instant>,
     overflow_warning: Warning,
@@ -114,7 +114,7 @@ impl Udp {
         self.sockets.iter_mut().map(|socket| &mut socket.io)
     }
 
-    /// What is wrong with the sizes of the sockets' buffers, and what to do: once each.
+    /// The problems of the sockets' buffers with remedies, without duplicates.
     pub(super) fn shortages(&self) -> Vec<String> {
         let receive = self.sockets.iter().find_map(Socket::receive_buffer_shortage);
         let send = self.sockets.iter().find_map(Socket::send_buffer_shortage);
@@ -140,7 +140,7 @@ impl Udp {
         self.sockets.iter().any(|socket| socket.readable)
     }
 
-    /// Hands over about `budget` datagrams of each socket that has some.
+    /// Passes on about `budget` datagrams of each readable socket.
     pub(super) fn receive(&mut self, now: Instant, budget: usize, mut handle: impl FnMut(LocalId, SocketAddr, &[u8])) {
         let buffer_bytes = self.receive_buffer.len() / RECEIVE_BATCH;
         let mut metas = [RecvMeta::default(); RECEIVE_BATCH];
@@ -157,7 +157,7 @@ impl Udp {
                         break;
                     }
                     Err(error) => {
-                        // An error that stays would keep the loop from sleeping. The next datagram brings a new edge.
+                        // A permanent error would keep the loop from sleeping. The next datagram causes a new edge.
                         log::debug!("receiving datagrams: {error}");
                         socket.readable = false;
                         break;
@@ -200,7 +200,7 @@ impl Udp {
         if let Some(new) = self.overflow_warning.due(now, overflowed) {
             let remedy = match self.sockets.iter().find_map(Socket::receive_buffer_shortage) {
                 Some(shortage) => shortage,
-                None => "this machine is too slow for all its players, or was held up".to_owned(),
+                None => "this machine is too slow for its players, or the process was suspended".to_owned(),
             };
             log::warn!("{new} datagrams from players were lost because a receive buffer was full: {remedy}");
         }
@@ -221,7 +221,7 @@ impl Udp {
         }
     }
 
-    /// Sends what is left of the batch. A datagram that cannot leave now is dropped: later it would be too late.
+    /// Sends the rest of the batch. A datagram that can't be sent now is dropped, because it would arrive too late.
     pub(super) fn flush(&mut self) {
         // One system call sends from one address. Datagrams to one peer keep their order.
         self.batch.datagrams.sort_by_key(|datagram| datagram.local);
@@ -242,7 +242,7 @@ impl Socket {
     fn new(io: UdpSocket) -> io::Result<Socket> {
         let state = UdpSocketState::new(UdpSockRef::from(&io))?;
         let address = io.local_addr()?;
-        // A smaller buffer than asked for only drops sooner.
+        // With a smaller buffer than requested, datagrams are only dropped earlier.
         let _ = state.set_send_buffer_size(UdpSockRef::from(&io), SOCKET_BUFFER_BYTES);
         let _ = state.set_recv_buffer_size(UdpSockRef::from(&io), SOCKET_BUFFER_BYTES);
         let sender = sender::Sender::new(address);
@@ -257,13 +257,13 @@ impl Socket {
         Ok(socket)
     }
 
-    /// What is wrong with the size of its receive buffer, and what to do.
+    /// The problem of its receive buffer, with the remedy.
     fn receive_buffer_shortage(&self) -> Option<String> {
         let granted = self.state.recv_buffer_size(UdpSockRef::from(&self.io)).ok()?;
         shortage("receive", granted, "net.core.rmem_max")
     }
 
-    /// What is wrong with the size of its send buffer, and what to do.
+    /// The problem of its send buffer, with the remedy.
     fn send_buffer_shortage(&self) -> Option<String> {
         let granted = self.state.send_buffer_size(UdpSockRef::from(&self.io)).ok()?;
         shortage("send", granted, "net.core.wmem_max")
@@ -284,7 +284,7 @@ fn shortage(direction: &str, granted: usize, sysctl: &str) -> Option<String> {
 }
 
 impl Warning {
-    /// How often it has happened since it was last logged, where it is to be logged now. `count` is how often in all.
+    /// Returns how often it has happened since the last warning, if one is due now; `count` is the total.
     fn due(&mut self, now: Instant, count: u64) -> Option<u64> {
         if count == self.count || self.logged.is_some_and(|logged| now < logged + WARNING_INTERVAL) {
             return None;
@@ -294,7 +294,7 @@ impl Warning {
     }
 }
 
-/// The number of a local address; `None` where there are too many.
+/// The ID of a local address; `None` if there are too many.
 fn intern(locals: &mut Vec<Local>, local: Local) -> Option<LocalId> {
     let index = locals.iter().position(|known| *known == local).or_else(|| {
         (locals.len() < LOCAL_ADDRESSES).then(|| {
@@ -329,7 +329,7 @@ fn send_run(socket: &mut Socket, source: Option<IpAddr>, run: &[Datagram], bytes
     }
 }
 
-/// What the kernel says about the datagrams that wait.
+/// The kernel's report about a socket.
 #[cfg(target_os = "linux")]
 mod receive_queue {
     use mio::net::UdpSocket;
@@ -345,13 +345,13 @@ mod receive_queue {
         [u32; 9]
     );
 
-    /// Datagrams that found no room, modulo 2³².
+    /// Datagrams dropped because the buffer was full, modulo 2³².
     pub(super) fn overflowed(socket: &UdpSocket) -> Option<u32> {
         getsockopt(socket, MemoryInfo).ok().map(|info| info[libc::SK_MEMINFO_DROPS as usize])
     }
 }
 
-/// The kernel keeps it to itself.
+/// Not available on this OS.
 #[cfg(not(target_os = "linux"))]
 mod receive_queue {
     use mio::net::UdpSocket;

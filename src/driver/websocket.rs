@@ -1,7 +1,7 @@
-//! One websocket on a non-blocking socket: at most one message waits in it, the rest stays in the server's core.
+//! One websocket on a non-blocking socket. At most one message is buffered in it; the others stay in the server's core.
 //!
-//! While bytes wait for the socket nothing is read from it. So replies don't accumulate for a client that doesn't read
-//! them, and at most one pong waits (RFC 6455 §5.5.3 allows an endpoint to answer the most recent ping only).
+//! While bytes wait to be sent, nothing is read. So replies don't accumulate for a client that doesn't read them, and
+//! at most one pong is buffered (RFC 6455 §5.5.3 allows an endpoint to answer the most recent ping only).
 
 use std::io::{self, Read, Write};
 use std::time::Instant;
@@ -22,10 +22,10 @@ use crate::wire::codes::Leave;
 
 /// Bytes of one message from a client, its header included.
 pub(super) const MESSAGE_BYTES: usize = RELIABLE_UP_BYTES + RELIABLE_HEADER_BYTES;
-/// What a reply to `join` holds besides its welcome: 1,024 players of at most 520 bytes each, an SDP with its line ends
-/// escaped; and the frame header, a pong and a close.
+/// The maximum bytes of a reply to `join` besides its welcome: 1,024 players of at most 520 bytes each, an SDP with its
+/// line ends escaped; and the frame header, a pong and a close.
 const AROUND_WELCOME_BYTES: usize = 640 * 1024;
-/// Bytes read at once; also what the buffer of a websocket holds that has sent nothing longer.
+/// Bytes read at once; also the buffer size of a websocket that has sent nothing longer.
 const READ_BUFFER_BYTES: usize = 2 * 1024;
 /// Bytes of the longest control frame from this end (RFC 6455 §5.5).
 const CONTROL_FRAME_BYTES: usize = 2 + 125;
@@ -35,26 +35,26 @@ const WRITE_BUFFER_BYTES: usize = RELIABLE_DOWN_BYTES + AROUND_WELCOME_BYTES;
 /// Bytes of a close frame's reason (RFC 6455 §5.5).
 const CLOSE_REASON_BYTES: usize = 123;
 
-/// What [`Websocket::read`] found.
+/// The result of [`Websocket::read`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Received {
     Text(Utf8Bytes),
     Binary(Bytes),
-    /// Nothing that concerns anybody.
+    /// Nothing to pass on.
     Control,
     /// A pong with this payload.
     Pong(Bytes),
-    /// The other end says goodbye, and whether it may come back. The answer is on its way.
+    /// A close frame, and whether the player may reconnect. It has been answered.
     Goodbye(Disconnect),
-    /// Nothing more for now: the socket is empty, bytes wait to be sent, or the share is used up.
+    /// Nothing to read now: the socket is empty, bytes wait to be sent, or the share of work is used up.
     Blocked,
-    /// The other end broke the protocol or a limit: it is told so in [`Websocket::fail`].
+    /// The client violated the protocol or a limit; [`Websocket::fail`] closes the websocket.
     Violation(Violation),
-    /// The connection is gone, or its closing complete.
+    /// The connection is lost or closed.
     Gone,
 }
 
-/// Why a websocket is closed from this end without the core's doing.
+/// Why the driver closes a websocket by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Violation {
     TooLarge,
@@ -64,14 +64,14 @@ pub(super) enum Violation {
     Flood,
 }
 
-/// Websockets that were closed from this end without the core's doing, by why.
+/// Websockets that the driver closed by itself, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Closed {
     pub(super) too_large: u64,
     pub(super) not_utf8: u64,
     pub(super) protocol: u64,
     pub(super) flood: u64,
-    /// Their socket took nothing for too long.
+    /// The socket accepted no data for too long.
     pub(super) stalled: u64,
 }
 
@@ -86,14 +86,14 @@ impl Closed {
     }
 }
 
-/// The connection is gone.
+/// The connection is lost.
 #[derive(Debug)]
 pub(super) struct Gone;
 
-/// Finds the frames in a stream of bytes by their headers (RFC 6455 §5.2): those too that make no message.
+/// Counts the frames in a stream of bytes by their headers (RFC 6455 §5.2), including those that form no message.
 #[derive(Debug, Default)]
 struct FrameCounter {
-    /// A header that is not complete yet, as far as it has come.
+    /// The received part of an incomplete header.
     header: [u8; FRAME_HEADER_BYTES],
     length: usize,
     /// Bytes of payload that are still to come.
@@ -173,7 +173,7 @@ pub(super) struct Websocket<S> {
 }
 
 impl<S: Read + Write> Websocket<S> {
-    /// A websocket whose opening handshake is done; `rest` is what has arrived behind it.
+    /// A websocket after its opening handshake; `rest` is the data received after it.
     pub(super) fn new(now: Instant, socket: Metered<S>, rest: Vec<u8>) -> Websocket<S> {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
@@ -192,7 +192,7 @@ impl<S: Read + Write> Websocket<S> {
         &mut self.inner.get_mut().socket
     }
 
-    /// Whether a message would go out now instead of waiting.
+    /// Whether a message would be sent now instead of being buffered.
     pub(super) fn is_writable(&self) -> bool {
         let socket = &self.inner.get_ref().socket;
         self.inner.can_write() && !socket.has_waiting() && !socket.is_exhausted()
@@ -237,8 +237,8 @@ impl<S: Read + Write> Websocket<S> {
         }
     }
 
-    /// Sends a message, or as much of it as the socket takes; the rest goes with [`Websocket::flush`]. What is written
-    /// while something waits is added to it: only a last message may be.
+    /// Sends a message, or as much of it as the socket accepts; [`Websocket::flush`] sends the rest. A message written
+    /// while bytes wait is added to them, which is allowed only for a last message.
     pub(super) fn write(&mut self, signal: Signal) -> Result<(), Gone> {
         let message = match signal {
             Signal::Text(text) => Message::Text(text.into()),
@@ -249,27 +249,27 @@ impl<S: Read + Write> Websocket<S> {
         settle(self.inner.write(message))
     }
 
-    /// Says goodbye: the closing is complete when [`Websocket::read`] is [`Received::Gone`].
+    /// Sends a close frame: the close is complete when [`Websocket::read`] returns [`Received::Gone`].
     fn close(&mut self, code: CloseCode, reason: &str) -> Result<(), Gone> {
         let reason = &reason[..reason.floor_char_boundary(CLOSE_REASON_BYTES)];
         settle(self.inner.close(Some(CloseFrame { code, reason: reason.into() })))
     }
 
-    /// Tells the other end what it did wrong. What it sends cannot be read any more.
+    /// Closes the websocket with the code of the violation. Nothing more is read.
     pub(super) fn fail(&mut self, violation: Violation) -> Result<(), Gone> {
         let (code, reason) = match violation {
-            Violation::TooLarge => (CloseCode::Size, "a message may have 16 KiB"),
-            Violation::NotUtf8 => (CloseCode::Invalid, "a text message is UTF-8"),
-            Violation::Protocol => (CloseCode::Protocol, "this is not the websocket protocol"),
+            Violation::TooLarge => (CloseCode::Size, "a message must not exceed 16 KiB"),
+            Violation::NotUtf8 => (CloseCode::Invalid, "a text message must be UTF-8"),
+            Violation::Protocol => (CloseCode::Protocol, "the data violates the websocket protocol"),
             Violation::Flood => (Leave::Flood.close_code().into(), "You sent too many websocket frames."),
         };
         self.socket().grant(2 * (CALL_WORK + CONTROL_FRAME_BYTES));
-        // A pong that waits goes before the goodbye, and not behind it.
+        // A buffered pong must be sent before the close frame, not after it.
         self.flush()?;
         self.close(code, reason)
     }
 
-    /// Sends what waits.
+    /// Sends buffered bytes.
     pub(super) fn flush(&mut self) -> Result<(), Gone> {
         settle(self.inner.flush())
     }
@@ -279,7 +279,7 @@ impl<S: Read + Write> Websocket<S> {
     }
 }
 
-/// What would block is sent later.
+/// Data that would block is sent later.
 fn settle(result: Result<(), Error>) -> Result<(), Gone> {
     match result {
         Ok(()) => Ok(()),
@@ -383,7 +383,7 @@ mod tests {
         let mut websocket = websocket(fragments, 1_000);
         assert_eq!(read(&mut websocket), Received::Violation(Violation::TooLarge));
         websocket.fail(Violation::TooLarge).expect("still there");
-        assert_eq!(socket(&websocket).sent[..4], [0x88, 27, 0x03, 0xf1], "close frame, 1009");
+        assert_eq!(socket(&websocket).sent[..4], [0x88, 34, 0x03, 0xf1], "close frame, 1009");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The datagram lane: the part of SCTP over DTLS (RFC 8261) that one unreliable, unordered data channel needs.
+//! The unreliable lane over UDP: the part of SCTP over DTLS (RFC 8261) that an unreliable, unordered channel needs.
 //!
 //! A full SCTP queues what its congestion window does not permit, so after a loss "unreliable" messages arrive seconds
 //! late. This lane sends a message at once or drops it. It has one association, one stream, one DATA chunk per message

@@ -1,4 +1,4 @@
-//! A WebRTC peer: str0m's ICE and DTLS, with the datagram lane instead of its SCTP.
+//! A WebRTC peer: str0m's ICE and DTLS, with the unreliable lane instead of its SCTP.
 //!
 //! [`Server`](crate::server::Server) and [`Client`](crate::client::Client) are built on it. On its own it is one end of
 //! a data channel to any WebRTC stack, sans-IO. Start with [`Peer::offer`] and [`Peer::accept`], or with

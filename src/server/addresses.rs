@@ -1,4 +1,4 @@
-//! What each remote address has here: connections, bytes that wait for them, and what its players send each other.
+//! The resources in use per remote address: connections, queued bytes, and messages relayed between its players.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -7,8 +7,8 @@ use std::time::Instant;
 use crate::limits;
 use crate::rate::{Credit, network};
 
-/// The books, by network: for IPv6 a /64 is one. Loopback has no limit of its own, because tests and proxies that name
-/// nobody come from there.
+/// The accounts per network; an IPv6 network is a /64. Loopback has no limit per address, because tests and proxies
+/// that send no client address come from there.
 #[derive(Default)]
 pub(super) struct Addresses(BTreeMap<IpAddr, Address>);
 
@@ -20,7 +20,7 @@ struct Address {
 }
 
 impl Addresses {
-    /// Counts a connection: whether it is one too many.
+    /// Counts a connection. Returns whether it exceeds a limit.
     pub(super) fn handle_connect(&mut self, now: Instant, remote: IpAddr) -> bool {
         let here = self.0.entry(network(remote)).or_insert_with(|| Address {
             connections: 0,
@@ -52,26 +52,26 @@ impl Addresses {
         }
     }
 
-    /// Whether `more` bytes may wait for a connection of this address, which make `bytes` of it. Where those of the
-    /// address are too many, the connections that hold more than their share give way, and no others.
+    /// Whether `more` bytes may be queued for a connection of this address, `bytes` in total. If the address exceeds
+    /// its limit, only connections above their share are refused.
     pub(super) fn may_queue(&self, remote: IpAddr, bytes: usize, more: usize) -> bool {
         let here = self.0.get(&network(remote)).map_or(0, |here| here.queued_bytes);
         remote.is_loopback() || bytes <= limits::RELAY_QUEUE_BYTES || here + more <= limits::QUEUED_BYTES_PER_ADDRESS
     }
 
-    /// Of a connection of this address, `after` bytes wait instead of `before`.
+    /// The queue of a connection of this address has changed from `before` to `after` bytes.
     pub(super) fn handle_queued(&mut self, remote: IpAddr, before: usize, after: usize) {
         if let Some(here) = self.0.get_mut(&network(remote)) {
             here.queued_bytes = here.queued_bytes - before + after;
         }
     }
 
-    /// What the players of this address may still have relayed.
+    /// The relay allowance of the players of this address.
     pub(super) fn relayed(&mut self, remote: IpAddr) -> Option<&mut Credit> {
         self.0.get_mut(&network(remote)).filter(|_| !remote.is_loopback()).map(|here| &mut here.relayed)
     }
 
-    /// Bytes that wait for all connections.
+    /// Bytes queued for all connections.
     pub(super) fn queued_bytes(&self) -> usize {
         self.0.values().map(|here| here.queued_bytes).sum()
     }

@@ -1,9 +1,10 @@
-//! How fast players come in: a pace of each address, and one of the whole server, which addresses share fairly.
+//! Rate limits of joins: one per address, and one of the whole server, which the addresses share fairly.
 //!
-//! While half of the server's places are left, every address may use them at its own pace. Then the fewer are left, the
-//! fewer an address may have used lately to get one. So addresses that come without end meet each other, and one that
-//! comes for the first time finds a place. A refusal names the time to come again; each address takes one such time at
-//! once from those of the server, and further ones behind it, so that nobody waits for the refusals of another.
+//! While at least half of the server's allowance is left, every address may use it up to its own rate. Below that, the
+//! less is left, the fewer joins an address may have used recently to get another. So addresses that join all the time
+//! compete with each other, and a new address is still admitted. A refusal contains the time of the next attempt. Each
+//! address reserves only one of the server's times at once, and further ones after it, so that addresses don't wait for
+//! each other's refusals.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -30,8 +31,8 @@ impl Admission {
         Admission { of_server: Pace::default(), waits: Waits::default(), places }
     }
 
-    /// Uses one of an address's own, or tells after which time to come again. Tests come from this machine, and proxies
-    /// that don't tell for whom: those have no limit.
+    /// Uses one join of the address, or returns the time until the next attempt. Loopback has no limit: tests and
+    /// proxies that send no client address come from there.
     fn admit_address(&mut self, now: Duration, remote: IpAddr) -> Result<(), Duration> {
         if remote.is_loopback() {
             return Ok(());
@@ -43,7 +44,7 @@ impl Admission {
         Err(place.waits.next(now, OF_ADDRESS.slot(), limits::JOIN_RETRY))
     }
 
-    /// Uses one of the server's places, or tells after which time to come again.
+    /// Uses one join of the server's allowance, or returns the time until the next attempt.
     fn admit(&mut self, now: Duration, remote: IpAddr) -> Result<(), Duration> {
         let place = (!remote.is_loopback()).then(|| self.places.of(remote));
         let left = self.of_server.left(now, &OF_SERVER);
@@ -66,15 +67,14 @@ impl Admission {
     }
 }
 
-/// How often an address may have come lately, where so many of the server's places are left.
+/// How many recent joins an address may have to get another, if this much of the server's allowance is left.
 fn share(left: f64) -> f64 {
     let left_of_half = left / (f64::from(limits::JOINS_AT_ONCE) / 2.0);
     if left_of_half >= 1.0 { f64::INFINITY } else { left_of_half * f64::from(limits::JOINS_PER_ADDRESS_AT_ONCE) }
 }
 
 impl<G: Game> Server<G> {
-    /// Counts an attempt to come in against the address that it comes from: a connection's first attempt, and each
-    /// guess of a session.
+    /// Counts an attempt to join against its address: a connection's first attempt, and each invalid `reconnect`.
     pub(super) fn admit_address(&mut self, now: Instant, key: ConnectionKey, is_guess: bool) -> Result<(), Fault> {
         let Some(connection) = self.connections.get_mut(key) else { return Ok(()) };
         let is_counted = std::mem::replace(&mut connection.is_counted, true);
@@ -85,14 +85,14 @@ impl<G: Game> Server<G> {
         taken.map_err(|wait| too_many("Too many joins from your address.", wait))
     }
 
-    /// Takes one of the server's places at this time, of which only those use one who may come in otherwise.
+    /// Uses one join of the server's allowance. Called only for players who pass all other checks.
     pub(super) fn admit(&mut self, now: Instant, key: ConnectionKey) -> Result<(), Fault> {
         let Some(connection) = self.connections.get(key) else { return Ok(()) };
         let taken = self.admission.admit(now - self.started, connection.connect.remote.ip());
         taken.map_err(|wait| too_many("The server is receiving too many joins.", wait))
     }
 
-    /// Counts who was not let in.
+    /// Counts a refused join.
     pub(super) fn count_refused_join(&mut self, code: ErrorCode) {
         match code {
             ErrorCode::RateLimited => self.counters.refused_joins.pace += 1,
@@ -101,7 +101,7 @@ impl<G: Game> Server<G> {
         }
     }
 
-    /// Counts who was not let back in.
+    /// Counts a refused reconnect.
     pub(super) fn count_refused_return(&mut self, code: ErrorCode) {
         match code {
             ErrorCode::RateLimited => self.counters.refused_joins.pace += 1,
@@ -129,8 +129,8 @@ mod tests {
         admission.admit_address(now, remote).and_then(|()| admission.admit(now, remote))
     }
 
-    /// For how long each of the honest waits who comes each half second, where `floods` addresses ask to join every
-    /// `every`, whatever they are told.
+    /// How long each honest player waits, one of whom arrives every half second, while `floods` addresses try to join
+    /// every `every`, regardless of the answers.
     fn waits_of_the_honest(floods: u32, every: Duration) -> Vec<Duration> {
         let mut admission = Admission::new([3; 32]);
         let mut waiting: Vec<(Duration, u32, Duration)> =

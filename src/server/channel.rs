@@ -1,5 +1,4 @@
-//! Data channels: how a player's is offered and answered, what becomes of it, and when it carries what the player is
-//! told.
+//! Data channels: how an offer is answered, how a channel ends, and when it carries the player's messages.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
@@ -39,14 +38,14 @@ impl<G: Game> Server<G> {
         }
     }
 
-    /// Answers an offer of a player; a peer that they had is closed.
+    /// Answers an offer of a player; the player's former peer is closed.
     pub(super) fn answer(&mut self, now: Instant, key: SessionKey, offer: &str) -> Result<String, Fault> {
         let session = self.sessions.get_mut(key);
         let Some((session, carrier)) = session.and_then(|session| {
             let carrier = self.connections.get(session.connection?)?;
             Some((session, carrier))
         }) else {
-            return Err(Fault::new(ErrorCode::BadRequest, "Join first."));
+            return Err(Fault::new(ErrorCode::BadRequest, "Send join first."));
         };
         let candidates = candidates(&self.config, carrier.connect.local);
         let (peer, sdp) = self
@@ -61,8 +60,8 @@ impl<G: Game> Server<G> {
         Ok(sdp)
     }
 
-    /// What a player whose websocket came in on `local` is told: public addresses where they are given, else that
-    /// address, then the others.
+    /// The candidates for a player whose websocket arrived at `local`: the public addresses if there are any, otherwise
+    /// that address, then the others.
     #[cfg(feature = "driver")]
     pub(crate) fn candidates(&self, local: IpAddr) -> Vec<SocketAddr> {
         candidates(&self.config, local)
@@ -73,7 +72,7 @@ impl<G: Game> Server<G> {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let carrier = session.connection;
         match event {
-            // What waits for the websocket would arrive after newer frames of the channel.
+            // Frames queued for the websocket would arrive after newer frames of the channel.
             peer::Event::Open => {
                 if let Some(connection) = carrier.and_then(|key| self.connections.get_mut(key)) {
                     connection.queue.clear_unreliable();
@@ -88,15 +87,15 @@ impl<G: Game> Server<G> {
                     self.push_text(carrier, text.into());
                 }
                 if why == Closed::Flood {
-                    self.end_session(now, key, Leave::Flood, "Your data channel sent too many packets.");
+                    self.end_session(now, key, Leave::Flood, "You sent too many packets on the data channel.");
                 }
             }
         }
     }
 
-    /// The data channel of a session, where it is open and better than the websocket: one that delivers nothing is
-    /// passed by once the websocket was heard meanwhile. Where neither is, what would wait in the websocket would be
-    /// late.
+    /// The data channel of a session, if it is open and to be used. A channel that delivers nothing is bypassed once
+    /// something has arrived over the websocket in the meantime. If neither delivers, frames go over the channel: in
+    /// the websocket they would be queued and arrive late.
     pub(super) fn channel(&self, now: Instant, session: &Session) -> Option<PeerKey> {
         let peer = session.peer.filter(|&peer| self.endpoint.is_open(peer))?;
         let is_passed_by = self.endpoint.silence(peer).is_some_and(|silence| {
@@ -110,7 +109,7 @@ impl<G: Game> Server<G> {
         Some(peer).filter(|_| !is_passed_by)
     }
 
-    /// Asks whether data channel and websocket are alive, where the channel may deliver nothing.
+    /// Probes the data channel and the websocket if the channel may have stopped delivering.
     pub(super) fn doubt_channel(&mut self, now: Instant, key: SessionKey) {
         let Some(Session { peer: Some(peer), connection, .. }) = self.sessions.get(key) else { return };
         let (peer, carrier) = (*peer, *connection);
@@ -146,8 +145,8 @@ fn candidates(config: &super::Config, local: IpAddr) -> Vec<SocketAddr> {
         let reaches_udp = |of: IpAddr| of == local || (of.is_loopback() && local.is_loopback());
         let has_udp = interfaces.is_empty() || interfaces.iter().any(|&interface| reaches_udp(interface));
         let first = std::iter::once(local).filter(|_| has_udp);
-        // A player who came by loopback may have come through a proxy on this machine, and be elsewhere; a player who
-        // came from elsewhere is not on this machine.
+        // A player who connects over loopback may be elsewhere, behind a proxy on this machine; a player who connects
+        // from elsewhere is not on this machine.
         let rest = interfaces.iter().copied().filter(|ip| local.is_loopback() || !ip.is_loopback());
         for ip in first.chain(rest).filter(|ip| !ip.is_unspecified()) {
             let address = SocketAddr::new(ip, config.udp_port);

@@ -1,7 +1,7 @@
-//! Websocket connections: what each holds in a room, and what waits to be sent over it.
+//! Websocket connections: the session or request of each, and its queue.
 //!
-//! A connection ends in two steps. [`Server::close_connection`] asks its other end to go; from then on it holds nothing
-//! and takes nothing. [`Server::forget_connection`] strikes it off the books when the caller has seen it go.
+//! A connection ends in two steps. [`Server::close_connection`] closes the websocket; from then on the connection has
+//! no session and receives nothing. [`Server::forget_connection`] removes it when the caller reports the end.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -27,17 +27,17 @@ pub(super) struct Connection {
     pub(super) opened: Instant,
     pub(super) stage: Stage,
     pub(super) queue: Queue,
-    /// Whether the caller has been told of the queue since it was empty.
+    /// Whether the queue was reported to the caller since it was empty.
     announced: bool,
     pub(super) closing: bool,
-    /// Whether it counts among those of its address that have not joined.
+    /// Whether it counts as an unjoined connection of its address.
     pub(super) is_unjoined: bool,
     /// Whether its first attempt to join was counted against its address.
     pub(super) is_counted: bool,
     unanswered_pings: u8,
-    /// Payloads of the pings that were not answered, the oldest first.
+    /// Payloads of unanswered pings, the oldest first.
     pings: VecDeque<u64>,
-    /// When something came over it last.
+    /// When something was last received on it.
     pub(super) heard: Instant,
     /// When it was last pinged because a data channel was silent.
     pub(super) asked: Instant,
@@ -45,14 +45,14 @@ pub(super) struct Connection {
     deadline: Option<Instant>,
 }
 
-/// What a connection holds.
+/// The use of a connection.
 pub(super) enum Stage {
     Arrived,
-    /// A request that waits for the decision of a hook.
+    /// A join that waits for the decision of a hook.
     Asking(Box<Asking>),
-    /// A request that waits for the decision of the game.
+    /// A join that waits for the decision of the game.
     Joining(Box<Joining>),
-    /// The session that it carries.
+    /// The session of the connection.
     Joined(SessionKey),
     Gone,
 }
@@ -67,7 +67,7 @@ pub(super) struct Asking {
     pub(super) reply_to: ReplyTo,
 }
 
-/// What is left of it once the room has it.
+/// The part that is kept once the room has the request.
 pub(super) struct Joining {
     pub(super) room: RoomKey,
     pub(super) player: PlayerId,
@@ -78,11 +78,11 @@ pub(super) struct Joining {
     pub(super) reply_to: ReplyTo,
 }
 
-/// A message that waits for its websocket. What is shared with other players is encoded when it leaves.
+/// A message queued for a websocket. Bodies shared with other players get their header when they are sent.
 pub(super) enum Waiting {
     Text(Rc<str>),
     Frame(ReliableFrame),
-    /// A frame of this player's alone.
+    /// A frame for this player only.
     Bytes(Vec<u8>),
     Ping(u64),
     Close {
@@ -113,7 +113,7 @@ impl Waiting {
     }
 }
 
-/// What waits for one websocket: messages that must arrive, in order, and behind them a few unreliable bodies.
+/// The queue of one websocket: reliable messages in order, then a few unreliable bodies.
 #[derive(Default)]
 pub(super) struct Queue {
     waiting: VecDeque<Waiting>,
@@ -122,7 +122,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Bytes of the messages that must arrive.
+    /// Bytes of the reliable messages.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -142,7 +142,7 @@ impl Queue {
         *self = Queue::default();
     }
 
-    /// Adds a body in the place of what it makes old: a state replaces the state before it. How many were dropped.
+    /// Adds a body; a state replaces the state before it. Returns how many bodies were dropped.
     fn push_unreliable(&mut self, body: Body) -> usize {
         let before = self.unreliable.len();
         if body.kind == Kind::State {
@@ -162,9 +162,9 @@ impl Queue {
 
 /// Bytes of the reason in a close frame (RFC 6455 §5.5, less the code).
 const CLOSE_REASON_BYTES: usize = 123;
-/// What a player is told whose queue has outgrown its limit.
-const OVERFULL: &str = "Your connection can't keep up.";
-/// How much sooner than after [`limits::HEARTBEAT_INTERVAL`] the next heartbeat may follow one that was late.
+/// The close reason of a player whose queue has exceeded its limit.
+const OVERFULL: &str = "Your connection is too slow.";
+/// How much earlier than [`limits::HEARTBEAT_INTERVAL`] the next heartbeat may follow a late one.
 const HEARTBEAT_HASTE: Duration = Duration::from_millis(150);
 
 impl Connection {
@@ -173,7 +173,7 @@ impl Connection {
         self.heard = now;
     }
 
-    /// An answer stands for the pings before it too (RFC 6455 §5.5.3), and counts once.
+    /// A pong also answers the pings before it (RFC 6455 §5.5.3), and counts once.
     pub(super) fn handle_pong(&mut self, now: Instant, payload: &[u8]) {
         let Ok(payload) = payload.try_into().map(u64::from_be_bytes) else { return };
         if let Some(answered) = self.pings.iter().position(|&ping| ping == payload) {
@@ -185,7 +185,7 @@ impl Connection {
 
 impl<G: Game> Server<G> {
     pub(super) fn open_connection(&mut self, now: Instant, id: ConnectionId, mut connect: Connect) {
-        // The caller has reused the name of a connection without a word on its end.
+        // The caller has reused the ID of a connection without reporting its end.
         self.forget_connection(now, id, Disconnect::Lost);
         connect.remote = canonical(connect.remote);
         let remote = connect.remote.ip();
@@ -220,7 +220,7 @@ impl<G: Game> Server<G> {
         }
     }
 
-    /// Closes a websocket from this end. What it still holds ends, and nothing follows on it.
+    /// Closes a websocket from this end. Its session or request ends, and nothing more is sent on it.
     pub(super) fn close_connection(&mut self, now: Instant, key: ConnectionKey, code: u16, reason: &str) {
         let Some(connection) = self.connections.get_mut(key).filter(|connection| !connection.closing) else { return };
         let held = std::mem::replace(&mut connection.stage, Stage::Gone);
@@ -229,7 +229,7 @@ impl<G: Game> Server<G> {
         self.release(now, held, Fate::Over(Leave::Closed));
     }
 
-    /// A websocket is gone, whichever end closed it.
+    /// Handles the end of a websocket, whichever end closed it.
     pub(super) fn forget_connection(&mut self, now: Instant, id: ConnectionId, how: Disconnect) {
         let Some(key) = self.by_id.remove(&id) else { return };
         let Some(gone) = self.connections.remove(key) else { return };
@@ -246,7 +246,7 @@ impl<G: Game> Server<G> {
         self.release(now, gone.stage, fate);
     }
 
-    /// Ends the connections whose queue has outgrown its limit since the last call.
+    /// Closes the connections whose queue has exceeded its limit since the last call.
     pub(super) fn end_overfull(&mut self, now: Instant) {
         while let Some(key) = self.overfull.pop() {
             if let Some(connection) = self.connections.get_mut(key) {
@@ -267,7 +267,7 @@ impl<G: Game> Server<G> {
         self.push_text(key, signaling::refused(reply_to, fault).into());
     }
 
-    /// Logs that nobody comes in over this connection.
+    /// Logs the refusal of a join on this connection.
     pub(super) fn log_refused(
         &mut self,
         now: Instant,
@@ -286,7 +286,7 @@ impl<G: Game> Server<G> {
         self.push(key, Waiting::Text(text));
     }
 
-    /// Asks whether the other end reads: it can return the payload only where it has read it.
+    /// Sends a ping. Its pong proves that the other end reads, because it contains the payload.
     pub(super) fn ping(&mut self, key: ConnectionKey) {
         let payload = self.rng.next_u64();
         let Some(connection) = self.connections.get_mut(key) else { return };
@@ -297,8 +297,8 @@ impl<G: Game> Server<G> {
         self.push(key, Waiting::Ping(payload));
     }
 
-    /// Queues a message that must arrive. A socket that takes nothing for so long that its queue is full is closed;
-    /// what it held ends when the call of the caller does.
+    /// Queues a reliable message. If the queue is full because the socket accepts nothing, the connection is closed;
+    /// its session ends at the end of the current `handle_*`.
     pub(super) fn push(&mut self, key: ConnectionKey, message: Waiting) {
         let Some(connection) = self.connections.get_mut(key).filter(|connection| !connection.closing) else { return };
         let remote = connection.connect.remote.ip();
@@ -321,7 +321,7 @@ impl<G: Game> Server<G> {
         announce(connection, &mut self.ready);
     }
 
-    /// Queues a body that grows old: of states, one waits at a time.
+    /// Queues an unreliable body; at most one state is queued at a time.
     pub(super) fn push_unreliable(&mut self, key: ConnectionKey, body: &Body) {
         let Some(connection) = self.connections.get_mut(key).filter(|connection| !connection.closing) else { return };
         self.counters.dropped_frames += connection.queue.push_unreliable(body.clone()) as u64;
@@ -346,8 +346,8 @@ impl<G: Game> Server<G> {
         Some(message.into_signal())
     }
 
-    /// The frames of an unreliable body, whose header is written as they leave: a state that is replaced meanwhile
-    /// leaves no gap in the sequence.
+    /// The frames of an unreliable body. Their header is written when they are sent, so that a replaced state leaves no
+    /// gap in the sequence.
     fn write_unreliable(&mut self, key: ConnectionKey, body: &Body) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Stage::Joined(session) = connection.stage else { return };
@@ -369,7 +369,7 @@ impl<G: Game> Server<G> {
         self.timers.insert((deadline, Timer::Connection(key)));
     }
 
-    /// The deadline of a connection has come, which was due at `due`.
+    /// Handles the deadline of a connection, which was due at `due`.
     pub(super) fn handle_connection_timeout(&mut self, now: Instant, due: Instant, key: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.deadline = None;
@@ -384,17 +384,17 @@ impl<G: Game> Server<G> {
         }
     }
 
-    /// Asks whether the other end is there, and tells what was received; one that has not answered for long is lost.
+    /// Sends a heartbeat: a ping and an ack. If too many are unanswered, the websocket counts as lost.
     ///
-    /// The next is counted from when this one was due: those that a delay has brought together part again, or each
-    /// delay would leave more of them in one turn. But it leaves the answer to this one its time.
+    /// The next one is scheduled relative to when this one was due, so that heartbeats which a delay has brought
+    /// together spread out again; but not so early that this one could not be answered.
     fn send_heartbeat(&mut self, now: Instant, due: Instant, key: ConnectionKey, session: SessionKey) {
         let grace = self.config.grace;
         let Some(connection) = self.connections.get_mut(key).filter(|connection| !connection.closing) else { return };
         if connection.unanswered_pings == limits::HEARTBEATS_UNANSWERED {
             let held = std::mem::replace(&mut connection.stage, Stage::Gone);
             self.release(now, held, Fate::MayReturn { within: grace, or: Leave::Timeout });
-            self.close_connection(now, key, Leave::Timeout.close_code(), "No answer to pings.");
+            self.close_connection(now, key, Leave::Timeout.close_code(), "The client did not answer pings.");
             return;
         }
         connection.unanswered_pings += 1;

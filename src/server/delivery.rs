@@ -1,4 +1,4 @@
-//! Frames: what a player's bring to the room, and how what the room says reaches each of its players.
+//! Frames: passes the frames of players to their room, and the output of a room to each of its players.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -17,20 +17,20 @@ use crate::wire::codes::Leave;
 use crate::wire::frame::{self, Kind, Transport};
 use crate::wire::msgpack;
 
-/// Whether bodies of one kind are worth deflating: mostly they are as they were before, and trying in vain costs time.
+/// Whether to deflate bodies of one kind, judged by earlier bodies: trying without success costs time.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Habit {
     left_out: u32,
     next: u32,
 }
 
-/// A room's habits, by the number of the kind.
+/// The statistics of a room, by the number of the kind.
 pub(super) type Habits = [Habit; 16];
 
 impl Habit {
     const LEFT_OUT_MAX: u32 = 31;
 
-    /// Whether a body was deflated by `deflate`, which is tried where that has helped lately.
+    /// Calls `deflate` if that has recently helped. Returns whether the body was deflated.
     fn deflate(&mut self, deflate: impl FnOnce() -> bool) -> bool {
         if let Some(next) = self.next.checked_sub(1) {
             self.next = next;
@@ -79,7 +79,7 @@ impl<G: Game> Server<G> {
         (now - self.started).as_secs_f64() * 1000.0
     }
 
-    /// Measures the links of a room's players, each once a second, and tells the game.
+    /// Measures the link of each player of a room once a second, and passes it to the game.
     pub(super) fn measure_links(&mut self, now: Instant, room: RoomKey) {
         let clock_ms = self.clock_ms(now);
         for (player, key) in self.playing(room) {
@@ -97,8 +97,8 @@ impl<G: Game> Server<G> {
         }
     }
 
-    /// Encoded once, deflated once, shared by all; only the header is each player's own. What goes to one player is not
-    /// deflated: done for each of many, it would take the time of the tick.
+    /// A body is encoded and deflated once and shared by all players; only the header differs. A body for one player is
+    /// not deflated: for many players that would take too much of the tick.
     pub(super) fn fan_out(&mut self, now: Instant, room: RoomKey, to: Target, kind: Kind, body: Vec<u8>) {
         let Some(hosted) = self.rooms.get_mut(room) else { return };
         if let Target::One(player) = to {
@@ -108,7 +108,7 @@ impl<G: Game> Server<G> {
             return;
         }
         let habit = &mut hosted.deflating[kind as usize];
-        // A body that is too small to try tells nothing of larger ones.
+        // A body that is too small to deflate says nothing about larger ones.
         let deflated =
             Deflater::is_worth_trying(body.len()) && habit.deflate(|| self.deflater.deflate(&body, &mut self.deflated));
         let bytes: Rc<[u8]> = if deflated { self.deflated.as_slice().into() } else { body.into() };
@@ -126,7 +126,7 @@ impl<G: Game> Server<G> {
         }
     }
 
-    /// Over the data channel, or else over the websocket.
+    /// Sends over the data channel if it is usable, otherwise over the websocket.
     fn send_unreliable(&mut self, now: Instant, key: SessionKey, body: &Body) {
         self.doubt_channel(now, key);
         let Some(session) = self.sessions.get(key) else { return };
@@ -136,8 +136,8 @@ impl<G: Game> Server<G> {
         }
     }
 
-    /// Answers a ping the way it came. A client that pings over the websocket while its channel is open hears nothing
-    /// over the channel.
+    /// Answers a ping on the transport on which it arrived. A client pings over the websocket while its channel is open
+    /// only if it receives nothing over the channel.
     fn answer_ping(&mut self, now: Instant, key: SessionKey, transport: Transport, pong: &Body) {
         let peer = self.sessions.get(key).and_then(|session| session.peer);
         match (peer.filter(|&peer| self.endpoint.is_open(peer)), transport) {
@@ -187,7 +187,7 @@ impl<G: Game> Server<G> {
         }
     }
 
-    /// Tells a player which of their reliable frames were received, and asks for the like.
+    /// Sends a player an ack of their reliable frames, and requests one in return.
     pub(super) fn acknowledge(&mut self, key: SessionKey, is_due: bool) {
         let Some(Session { room, frames, connection, .. }) = self.sessions.get_mut(key) else { return };
         let (Some(carrier), Some(hosted)) = (*connection, self.rooms.get(*room)) else { return };

@@ -12,7 +12,7 @@ use crate::wire::signaling::RoomName;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExternalError {
-    /// There is no room of that name.
+    /// No room has this name.
     NoSuchRoom,
     /// The message exceeds [`limits::EXTERNAL_BYTES`].
     TooLarge,
@@ -25,9 +25,9 @@ pub enum ExternalError {
 impl fmt::Display for ExternalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ExternalError::NoSuchRoom => f.write_str("there is no room of that name"),
-            ExternalError::TooLarge => write!(f, "a message may have {} bytes", limits::EXTERNAL_BYTES),
-            ExternalError::Full => f.write_str("too many messages wait for rooms"),
+            ExternalError::NoSuchRoom => f.write_str("no room has this name"),
+            ExternalError::TooLarge => write!(f, "a message must not exceed {} bytes", limits::EXTERNAL_BYTES),
+            ExternalError::Full => f.write_str("too many messages are waiting for rooms"),
             ExternalError::Stopped => f.write_str("the server has stopped"),
         }
     }

@@ -1,5 +1,5 @@
-//! Joining: a request passes the address's pace, the token and the server's pace, then the hooks decide, at once or
-//! later, and then the game in the next tick of its room.
+//! Joining: a request passes the rate limit of its address, the token check and the rate limit of the server. Then the
+//! hooks decide, at once or later, and then the game in the next tick of its room.
 
 use std::time::Instant;
 
@@ -37,7 +37,7 @@ impl<G: Game> Server<G> {
         self.try_join(now, key, asking, |server, asking| server.ask_hooks(now, key, asking));
     }
 
-    /// Brings a request further, or refuses it.
+    /// Passes a request on to the next step, or refuses it.
     fn try_join(
         &mut self,
         now: Instant,
@@ -62,7 +62,7 @@ impl<G: Game> Server<G> {
     ) {
         self.count_refused_join(fault.code);
         self.refuse(key, reply_to, fault);
-        // A player who is in stays in, and so does one who has asked already; for others there is nothing to wait for.
+        // A connection that has joined or is joining stays open; others have nothing to wait for.
         let stage = self.connections.get(key).map(|connection| &connection.stage);
         if matches!(stage, Some(Stage::Arrived | Stage::Gone)) {
             self.log_refused(now, key, room, Some(name), fault);
@@ -88,7 +88,7 @@ impl<G: Game> Server<G> {
         Ok((room, identity))
     }
 
-    /// Asks the hooks, and the game where they accept at once.
+    /// Calls the hooks, and passes the request to the game if they accept at once.
     fn ask_hooks(&mut self, now: Instant, key: ConnectionKey, asking: Asking) -> Result<(), Fault> {
         let Some(connection) = self.connections.get_mut(key) else { return Ok(()) };
         let headers = std::mem::take(&mut connection.connect.headers);
@@ -111,7 +111,7 @@ impl<G: Game> Server<G> {
         }
     }
 
-    /// A hook has decided on an arrival that it had put off; the arrival may be gone.
+    /// Handles the decision of a hook that had postponed it; the player may have left.
     pub(super) fn take_decision(&mut self, now: Instant, arrival: ArrivalId, decision: Decision) {
         let key = ConnectionKey::from(KeyData::from_ffi(arrival.0));
         let decided = match self.hooks.take(decision) {
@@ -123,7 +123,7 @@ impl<G: Game> Server<G> {
         self.try_join(now, key, *asking, |server, asking| server.ask_game(now, key, asking, decided?));
     }
 
-    /// A hook has decided nothing in time.
+    /// A hook has made no decision in time.
     pub(super) fn give_up_decision(&mut self, now: Instant, key: ConnectionKey) {
         let Some(asking) = self.take_asking(key) else { return };
         let fault = self.hooks.give_up();
@@ -141,7 +141,7 @@ impl<G: Game> Server<G> {
         }
     }
 
-    /// Brings a request before the game of its room, which is made where there is none.
+    /// Passes a request to the game of its room, which is created if it does not exist.
     fn ask_game(
         &mut self,
         now: Instant,
@@ -170,7 +170,7 @@ impl<G: Game> Server<G> {
         Ok(())
     }
 
-    /// Refuses a request that comes first on a connection, where it doesn't.
+    /// Refuses the request if the connection has joined or is joining.
     pub(super) fn expect_arrived(&self, key: ConnectionKey) -> Result<(), Fault> {
         match self.connections.get(key).map(|connection| &connection.stage) {
             Some(Stage::Arrived) => Ok(()),
@@ -194,7 +194,7 @@ impl<G: Game> Server<G> {
         }
     }
 
-    /// The game has let a player in.
+    /// The game has admitted a player.
     pub(super) fn handle_joined(&mut self, now: Instant, room: RoomKey, player: PlayerId, welcome: Welcome) {
         let Some(hosted) = self.rooms.get_mut(room) else { return };
         let Some(&Member::Joining(carrier)) = hosted.members.get(&player) else { return };

@@ -1,7 +1,7 @@
 //! The server: connections, rooms and peers behind one sans-IO interface.
 //!
-//! The caller tells it the time and what arrived (`handle_*`), then polls it for what is to be sent (`poll_*`) and for
-//! when to come again. It never blocks and never fails: what goes wrong costs its sender, and is counted.
+//! The caller passes in the time and the data that arrived (`handle_*`), then polls for data to send and for the next
+//! deadline (`poll_*`). The server never blocks and never fails: invalid data affects only its sender, and is counted.
 
 mod addresses;
 mod admission;
@@ -321,7 +321,7 @@ pub struct Server<G: Game> {
 }
 
 impl<G: Game> Server<G> {
-    /// Returns a server without rooms. `factory` makes the game of each new room or refuses.
+    /// Returns a server without rooms. `factory` creates the game of each new room, or refuses.
     ///
     /// # Panics
     /// The operating system has no random numbers for a DTLS key, or a limit of `config` is exceeded.
@@ -429,13 +429,13 @@ impl<G: Game> Server<G> {
         }
     }
 
-    /// Ticks that rooms have missed.
+    /// Ticks that rooms have skipped.
     #[cfg(feature = "driver")]
     pub(crate) fn missed_ticks(&self) -> u64 {
         self.counters.missed_ticks
     }
 
-    /// How many things there are now.
+    /// The current numbers.
     #[must_use]
     pub fn gauges(&self) -> Gauges {
         Gauges {
@@ -605,8 +605,8 @@ impl<G: Game> Server<G> {
         [own, self.endpoint.poll_timeout()].into_iter().flatten().min()
     }
 
-    /// Runs one call of the caller with all its consequences. Every `handle_*` that can end something is such a turn,
-    /// and leaves nothing half-ended.
+    /// Runs one `handle_*` with all its consequences. Every `handle_*` that can end something is such a turn, so that
+    /// nothing is left partly ended.
     fn turn(&mut self, now: Instant, act: impl FnOnce(&mut Self)) {
         act(self);
         while let Some((peer, event)) = self.endpoint.poll_event() {

@@ -1,4 +1,4 @@
-//! Presence: who is shown as being in a room, and how the others are told.
+//! Presence: who is listed as a player of a room, and how joins and leaves are announced.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -12,7 +12,7 @@ use crate::rate::Credit;
 use crate::wire::codes::Leave;
 use crate::wire::signaling::{self, Presence, RoomUsers, SessionInfo};
 
-/// What the players of a room are still to be told: who has come, and who has gone and why.
+/// The joins and leaves, with reasons, that are not yet announced to the players of a room.
 pub(super) struct News {
     waiting: VecDeque<(SessionInfo, Option<Leave>)>,
     credit: Credit,
@@ -23,7 +23,7 @@ impl News {
         News { waiting: VecDeque::new(), credit: Credit::new(limits::PRESENCE_BYTES_PER_SECOND, now) }
     }
 
-    /// A player who goes before anybody was told of their coming is never told of.
+    /// A player who leaves before the join was announced is not announced at all.
     fn add(&mut self, info: &SessionInfo, reason: Option<Leave>) {
         let untold = self.waiting.iter().position(|(of, gone)| of.player == info.player && gone.is_none());
         match untold.filter(|_| reason.is_some()) {
@@ -32,7 +32,7 @@ impl News {
         }
     }
 
-    /// Players of whose coming nobody was told.
+    /// Players whose join is not announced yet.
     fn untold(&self) -> BTreeSet<u32> {
         self.waiting.iter().filter(|(_, gone)| gone.is_none()).map(|(of, _)| of.player).collect()
     }
@@ -56,7 +56,7 @@ impl<G: Game> Server<G> {
         playing.collect()
     }
 
-    /// Who is shown as being in the room: its cast, or else who has joined.
+    /// The players listed in the room: its cast if there is one, otherwise its members.
     pub(super) fn shown(&self, room: RoomKey) -> Vec<&SessionInfo> {
         if let Some(cast) = self.rooms.get(room).and_then(|hosted| hosted.cast.as_ref()) {
             return cast.values().collect();
@@ -64,8 +64,8 @@ impl<G: Game> Server<G> {
         self.playing(room).into_iter().filter_map(|(_, key)| Some(&self.sessions.get(key)?.info)).collect()
     }
 
-    /// Who is in the room as the others know it, and `own`: a player whose coming is still news is told to a newcomer
-    /// with the others, or a newcomer would never hear that such a player has gone again.
+    /// The announced players of the room, and `own`. Players whose join is still to be announced are left out: a new
+    /// player gets their announcement with the others, or none if they leave before.
     pub(super) fn known(&self, room: RoomKey, own: PlayerId) -> Vec<&SessionInfo> {
         let untold = self.rooms.get(room).map(|hosted| hosted.news.untold()).unwrap_or_default();
         let mut sessions = self.shown(room);
@@ -73,7 +73,7 @@ impl<G: Game> Server<G> {
         sessions
     }
 
-    /// Takes over a changed cast, and tells the members who of it has come and gone.
+    /// Applies a changed cast, and announces the differences to the members.
     pub(super) fn show_cast(&mut self, now: Instant, room: RoomKey) {
         let Some(hosted) = self.rooms.get_mut(room) else { return };
         let Some(mut names) = hosted.room.poll_cast() else { return };
@@ -98,7 +98,7 @@ impl<G: Game> Server<G> {
         self.tell_news(now, room);
     }
 
-    /// Tells the others that a player has come, or gone.
+    /// Announces a join or a leave to the other players.
     pub(super) fn tell_presence(&mut self, now: Instant, room: RoomKey, info: &SessionInfo, reason: Option<Leave>) {
         if let Some(hosted) = self.rooms.get_mut(room).filter(|hosted| hosted.cast.is_none()) {
             hosted.news.add(info, reason);
@@ -106,7 +106,7 @@ impl<G: Game> Server<G> {
         }
     }
 
-    /// Tells the players of a room as much of what is new as they may be told at this time.
+    /// Sends the pending announcements to the players of a room, as far as the rate limit allows.
     pub(super) fn tell_news(&mut self, now: Instant, room: RoomKey) {
         while let Some((info, reason)) = self.rooms.get_mut(room).and_then(|hosted| hosted.news.next(now)) {
             let room_size = self.shown(room).len();
@@ -127,7 +127,7 @@ impl<G: Game> Server<G> {
         }
     }
 
-    /// Tells a player who has come in, or back, who else is there.
+    /// Sends the list of players to a player who has joined or reconnected.
     pub(super) fn tell_users(&mut self, room: RoomKey, own: PlayerId, carrier: ConnectionKey) {
         let sessions = self.known(room, own);
         let text = signaling::event("eventRoomUsers", &RoomUsers { room_size: sessions.len(), sessions });

@@ -1,4 +1,4 @@
-//! What players of one room tell each other by way of the server, which doesn't look into it.
+//! Relays messages between players of the same room, without interpreting them.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -59,7 +59,7 @@ impl<G: Game> Server<G> {
         data: impl Serialize,
     ) -> Result<(), Fault> {
         let sender = self.session_of(key)?;
-        // One answer for who is elsewhere and who is nowhere: sessions are not to be found by guessing.
+        // The same answer for sessions of other rooms and unknown ones, so that sessions can't be found by guessing.
         let nobody = || Fault::new(ErrorCode::NoSuchPlayer, "Nobody else in the room has this socketId.");
         let receiver = self.by_socket_id.get(to).copied().filter(|&receiver| receiver != sender).ok_or_else(nobody)?;
         let (Some(from), Some(receiver)) = (self.sessions.get(sender), self.sessions.get(receiver)) else {
@@ -106,8 +106,8 @@ impl<G: Game> Server<G> {
         Ok(())
     }
 
-    /// Charges what a message makes the server send to the sender, their room and their address, where each has
-    /// something left.
+    /// Charges the bytes that a message causes to the allowances of the sender, the room and the address, if each has
+    /// enough left.
     fn charge_relayed(
         &mut self,
         now: Instant,
@@ -120,19 +120,19 @@ impl<G: Game> Server<G> {
         let Some(hosted) = self.rooms.get_mut(session.room) else { return Ok(()) };
         let address = self.connections.get(key).and_then(|from| self.addresses.relayed(from.connect.remote.ip()));
         if !session.relayed.has_left(now) {
-            return refusal("You send too much to the other players; wait a second.");
+            return refusal("You send too much data to the other players; wait a second.");
         }
         let of_all = [Some(&mut hosted.relayed), address];
         let mut of_all: Vec<&mut Credit> = of_all.into_iter().flatten().collect();
         if !of_all.iter_mut().all(|credit| credit.has_left(now)) {
-            return refusal("The players of your room or address send too much to each other; wait a second.");
+            return refusal("The players of your room or address send too much data to each other; wait a second.");
         }
         session.relayed.charge(bytes);
         of_all.into_iter().for_each(|credit| credit.charge(bytes));
         Ok(())
     }
 
-    /// Whether the connection takes a message from another player.
+    /// Whether the queue of the connection accepts a message from another player.
     fn push_relayed(&mut self, carrier: ConnectionKey, text: &Rc<str>) -> bool {
         let queued = self.connections.get(carrier).map_or(0, |connection| connection.queue.bytes());
         let is_slow = queued > limits::RELAY_QUEUE_BYTES;

@@ -1,4 +1,4 @@
-//! Coming back: a player whose websocket was lost takes the session up again on another.
+//! Reconnecting: a player whose websocket was lost resumes the session on another one.
 
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ impl<G: Game> Server<G> {
         if fault.code != ErrorCode::NoSuchSession {
             self.log_refused(now, key, None, None, &fault);
         }
-        // A player who has nothing to come back to may join on the same connection.
+        // A player whose session is gone may join on the same connection.
         if !matches!(fault.code, ErrorCode::NoSuchSession | ErrorCode::Unauthorized) {
             self.close_connection(now, key, CLOSE_REFUSED, fault.code.as_str());
         }
@@ -60,7 +60,7 @@ impl<G: Game> Server<G> {
         self.move_session(now, session, key, reply_to, request)
     }
 
-    /// The session that a request names, whose token it shows.
+    /// The session in the request, if the resume token is valid.
     fn claimed_session(
         &mut self,
         now: Instant,
@@ -84,8 +84,8 @@ impl<G: Game> Server<G> {
         Ok(session)
     }
 
-    /// A page that has begun anew may be that of somebody else, who shows a token of their own. When and where that is
-    /// good doesn't matter: the session was let in.
+    /// A reloaded page may be used by somebody else, with another bearer token. The times and the room of the token are
+    /// not checked, because the session was already admitted.
     fn expect_subject(&self, session: SessionKey, bearer: &Value) -> Result<(), Fault> {
         let Some(keys) = self.config.keys.as_ref().filter(|_| !bearer.is_null()) else { return Ok(()) };
         let subject = keys.subject(bearer.as_str().unwrap_or_default())?;
@@ -113,7 +113,7 @@ impl<G: Game> Server<G> {
         }
     }
 
-    /// Lets another connection carry a session.
+    /// Moves a session to another connection.
     fn move_session(
         &mut self,
         now: Instant,
@@ -124,7 +124,7 @@ impl<G: Game> Server<G> {
     ) -> Result<(), Fault> {
         let Self { sessions, rng, .. } = self;
         let Some(resumed) = sessions.get_mut(key) else { return Err(unknown_session()) };
-        // A page that has begun anew wants what comes, not what it had.
+        // A reloaded page needs only messages from now on.
         let newest = request.last.unwrap_or_else(|| resumed.frames.newest_made());
         let Some(missed) = resumed.frames.missed_since(newest) else {
             self.counters.missed_too_much += 1;
@@ -161,7 +161,7 @@ impl<G: Game> Server<G> {
         Ok(())
     }
 
-    /// Closes a connection whose session another one carries.
+    /// Closes a connection whose session has moved to another one.
     fn replace(&mut self, now: Instant, key: ConnectionKey, session: SessionKey) {
         const SENTENCE: &str = "You are playing in another window.";
         if let (Some(connection), Some(session)) = (self.connections.get(key), self.sessions.get(session)) {
@@ -173,7 +173,7 @@ impl<G: Game> Server<G> {
         self.close_connection(now, key, Leave::Replaced.close_code(), SENTENCE);
     }
 
-    /// A player who was told to come back after `wait` still finds their session then.
+    /// Keeps the session of a player who has to wait `wait` before reconnecting.
     fn prolong_grace(&mut self, now: Instant, key: SessionKey, wait: Duration) {
         if let Some((until, _)) = self.sessions.get_mut(key).and_then(|session| session.away.as_mut()) {
             self.timers.remove(&(*until, Timer::Session(key)));

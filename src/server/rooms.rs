@@ -1,6 +1,7 @@
-//! Rooms: how they are made, when they tick, and how they end.
+//! Rooms: their creation, ticks and end.
 //!
-//! A room ends in one way, [`Server::end_room`]: everybody in it goes, its game is told of each, and then it goes, too.
+//! Every room is ended by [`Server::end_room`]: all players leave, its game handles each leave, then the room is
+//! removed.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,35 +26,35 @@ pub(super) struct HostedRoom<G: Game> {
     pub(super) room: Room<G>,
     recorder: Option<Recorder>,
     pub(super) members: BTreeMap<PlayerId, Member>,
-    /// Who is shown as the players, where those aren't the members.
+    /// The listed players, if those are not the members.
     pub(super) cast: Option<BTreeMap<PlayerId, SessionInfo>>,
     start: Instant,
     pub(super) last_tick: u32,
     deadline: Instant,
     pub(super) empty_since: Option<Instant>,
-    /// Who has come and gone, and is still to be told.
+    /// Joins and leaves that are not yet announced.
     pub(super) news: News,
-    /// For what its players send each other.
+    /// The allowance for messages relayed between its players.
     pub(super) relayed: Credit,
     pub(super) deflating: Habits,
     unsent_log: Throttle,
     unreadable_log: Throttle,
 }
 
-/// Limits the log lines of one room about messages that its game could not send, and those about what it can't read.
+/// Limits the log lines of one room about messages that its game could not send or read.
 const OF_MESSAGES: Throttle = Throttle::new(1, Duration::from_mins(1));
 
-/// Somebody of a room.
+/// A member of a room.
 #[derive(Clone, Copy)]
 pub(super) enum Member {
-    /// Asks to come in, over this connection.
+    /// Is joining over this connection.
     Joining(ConnectionKey),
     /// Plays, in this session.
     Playing(SessionKey),
 }
 
 impl<G: Game> HostedRoom<G> {
-    /// Tells the room something, and its recording before.
+    /// Passes an input to the recording and then to the room.
     pub(super) fn handle_input(&mut self, input: room::Input) {
         if let Some(recorder) = &mut self.recorder {
             recorder.note_input(&input);
@@ -61,7 +62,7 @@ impl<G: Game> HostedRoom<G> {
         self.room.handle_input(input);
     }
 
-    /// The next thing that the room has to say in this tick; `None` ends the tick.
+    /// The next output of the room in this tick; `None` ends the tick.
     fn poll_output(&mut self) -> Option<room::Output> {
         let output = self.room.poll_output();
         match (&mut self.recorder, &output) {
@@ -72,12 +73,16 @@ impl<G: Game> HostedRoom<G> {
         output
     }
 
-    /// A game goes on where it could not send or read something; its author should learn of it.
+    /// Logs messages that the game could not send or read: the game continues, but its author should know.
     fn log_messages(&mut self, now: Instant) {
         if let Some(error) = self.room.take_send_error()
             && self.unsent_log.take(now).is_some()
         {
-            log::warn!("room {}: {} messages of the game were not sent so far: {error}", self.name, self.room.unsent());
+            log::warn!(
+                "room {}: the game could not send a message ({} so far): {error}",
+                self.name,
+                self.room.unsent()
+            );
         }
         if let Some((player, why)) = self.room.take_unreadable()
             && let Some(left_out) = self.unreadable_log.take(now)
@@ -87,7 +92,7 @@ impl<G: Game> HostedRoom<G> {
         }
     }
 
-    /// The index in the room's time grid at `now`.
+    /// The index in the room's schedule at `now`.
     fn tick_at(&self, now: Instant, length: Duration) -> u32 {
         let age = now.saturating_duration_since(self.start);
         u32::try_from(age.as_nanos() / length.as_nanos()).unwrap_or(u32::MAX)
@@ -148,8 +153,8 @@ impl<G: Game> Server<G> {
         Some(Recorder::new(&header, sink))
     }
 
-    /// The last point before `now` of the time grid of the next phase slot: rooms are spread over the slots, so that
-    /// no turn of the loop carries the burst of all of them.
+    /// The last point before `now` of the schedule of the next phase slot. Rooms are spread over the slots, so that
+    /// their bursts don't fall into the same turn of the loop.
     fn phase_start(&mut self, now: Instant) -> Instant {
         let slot = self.rooms_made % limits::PHASE_SLOTS;
         self.rooms_made = self.rooms_made.wrapping_add(1);
@@ -204,14 +209,14 @@ impl<G: Game> Server<G> {
                     self.counters.failed_rooms += 1;
                     log::error!("room {} closed: its game failed", hosted.name);
                 }
-                // The end of the tick belongs on the recording.
+                // The recording needs the end of the tick.
                 while hosted.poll_output().is_some() {}
                 self.end_room(now, key, Leave::RoomClosed, "");
             }
         }
     }
 
-    /// A member of a room is out, whatever they have come to. Members who left by themselves are none any more.
+    /// Handles a member that the room has removed or refused. Members who left by themselves were removed before.
     fn end_member(&mut self, now: Instant, key: RoomKey, player: PlayerId, reason: Leave, sentence: &str) {
         match self.rooms.get(key).and_then(|hosted| hosted.members.get(&player)) {
             Some(Member::Joining(_)) => {
@@ -222,7 +227,7 @@ impl<G: Game> Server<G> {
         }
     }
 
-    /// Whether the room was empty for long enough, and ended.
+    /// Ends the room if it was empty for long enough. Returns whether it did.
     fn end_if_empty(&mut self, now: Instant, key: RoomKey) -> bool {
         let Some(hosted) = self.rooms.get_mut(key) else { return true };
         if !hosted.room.is_empty() || !hosted.members.is_empty() {
@@ -230,7 +235,8 @@ impl<G: Game> Server<G> {
             return false;
         }
         let since = *hosted.empty_since.get_or_insert(now);
-        // One that was hardly used is hardly missed; else rooms could be made faster than they go.
+        // A room that was used briefly is dropped sooner; otherwise rooms could be created faster than they are
+        // dropped.
         if now - since < limits::EMPTY_ROOM_LINGER.min(since.saturating_duration_since(hosted.start)) {
             return false;
         }
@@ -238,15 +244,15 @@ impl<G: Game> Server<G> {
         true
     }
 
-    /// Ends a room: everybody in it goes for `reason` and is told `sentence`; the game, where it has not failed, is
-    /// told in a last tick; then it goes, with its recording.
+    /// Ends a room: all players leave for `reason` and get `sentence`. The game, unless it has failed, handles that in
+    /// a last tick. Then the room and its recording end.
     pub(super) fn end_room(&mut self, now: Instant, key: RoomKey, reason: Leave, sentence: &str) {
         let Some(hosted) = self.rooms.get(key) else { return };
         let members: Vec<(PlayerId, Member)> =
             hosted.members.iter().map(|(&player, &member)| (player, member)).collect();
         for (player, member) in members {
             self.end_member(now, key, player, reason, sentence);
-            // The game may have the request in the last tick, and is told that nothing came of it.
+            // The game may have got the request in the last tick, and must learn that the player has left.
             if matches!(member, Member::Joining(_)) {
                 self.withdraw(key, player, reason);
             }
@@ -262,7 +268,7 @@ impl<G: Game> Server<G> {
         self.timers.remove(&(hosted.deadline, Timer::Room(key)));
         self.counters.overflowed_inputs += hosted.room.overflowed();
         self.counters.unsent_messages += hosted.room.unsent();
-        // A game that panics when it goes takes nobody along.
+        // A game that panics when it is dropped must not affect others.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(hosted.room)));
     }
 }

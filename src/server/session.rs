@@ -1,7 +1,7 @@
-//! Sessions: a player's stay in a room, over one connection after the other.
+//! Sessions: the membership of a player in a room, over one connection after the other.
 //!
-//! A session ends in one way, [`Server::end_session`]. What a connection held when it ended goes through
-//! [`Server::release`], which tells whether its player may come back.
+//! Every session is ended by [`Server::end_session`]. When a connection ends, [`Server::release`] ends its session or
+//! request, or keeps the session for a reconnect.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -20,39 +20,39 @@ use crate::room;
 use crate::wire::codes::{ErrorCode, Leave};
 use crate::wire::signaling::{Fault, SessionInfo};
 
-/// A player's stay in a room.
+/// The membership of a player in a room.
 pub(super) struct Session {
     pub(super) room: RoomKey,
     pub(super) player: PlayerId,
-    /// Where they come from, or came from last.
+    /// The player's current or last address.
     pub(super) remote: SocketAddr,
     pub(super) info: SessionInfo,
-    /// By the hooks.
+    /// The attachment of the hooks.
     pub(super) attached: serde_json::Value,
     pub(super) frames: Frames,
-    /// `None` while it was lost and the player may come back.
+    /// `None` while it is lost and the player may reconnect.
     pub(super) connection: Option<ConnectionKey>,
     pub(super) welcome: Welcome,
     pub(super) tokens: Tokens,
-    /// Until when a player without a connection may come back, and for what reason they are gone then.
+    /// The time until which a player without a connection may reconnect, and the reason of the leave after that.
     pub(super) away: Option<(Instant, Leave)>,
     pub(super) peer: Option<PeerKey>,
     pub(super) link: Link,
-    /// For what goes to other players.
+    /// The allowance for messages to other players.
     pub(super) relayed: Credit,
 }
 
-/// What becomes of a player whose connection has ended.
+/// What happens to a player whose connection has ended.
 #[derive(Clone, Copy)]
 pub(super) enum Fate {
-    /// They have left.
+    /// The player leaves.
     Over(Leave),
-    /// They have left unless they come back in time.
+    /// The player leaves unless they reconnect in time.
     MayReturn { within: Duration, or: Leave },
 }
 
 impl<G: Game> Server<G> {
-    /// Ends what a connection held.
+    /// Ends the session or request of a connection.
     pub(super) fn release(&mut self, now: Instant, held: Stage, fate: Fate) {
         match (held, fate) {
             (Stage::Joined(session), Fate::Over(reason)) => self.end_session(now, session, reason, ""),
@@ -64,7 +64,7 @@ impl<G: Game> Server<G> {
         }
     }
 
-    /// The room is told that one of its members is gone.
+    /// Tells the room that one of its members has left.
     pub(super) fn withdraw(&mut self, room: RoomKey, player: PlayerId, reason: Leave) {
         if let Some(hosted) = self.rooms.get_mut(room) {
             hosted.members.remove(&player);
@@ -72,8 +72,8 @@ impl<G: Game> Server<G> {
         }
     }
 
-    /// Ends a session: its room, the others in it and the hooks are told, its peer, names and timer are given up, and
-    /// the connection that carries it is closed with `sentence`, or where that is empty with the reason's name.
+    /// Ends a session: notifies its room, the other players and the hooks, releases its peer, names and timer, and
+    /// closes its connection with `sentence`, or if that is empty with the name of the reason.
     pub(super) fn end_session(&mut self, now: Instant, key: SessionKey, reason: Leave, sentence: &str) {
         self.tell_hooks(key, "left", |hooks, visitor| hooks.left(visitor, reason));
         let Some(session) = self.sessions.remove(key) else { return };
@@ -98,7 +98,7 @@ impl<G: Game> Server<G> {
             self.endpoint.close(now, peer);
         }
         self.withdraw(room, player, reason);
-        // Where all go, nobody is left to be told of each.
+        // If all players leave, nobody needs the announcements.
         if !matches!(reason, Leave::RoomClosed | Leave::Shutdown) {
             self.tell_presence(now, room, &info, Some(reason));
         }
@@ -111,8 +111,8 @@ impl<G: Game> Server<G> {
         }
     }
 
-    /// The connection of a session carries nothing any more. Its player may come back within `grace`, or else is gone
-    /// for `reason`.
+    /// Detaches a session from its connection. Its player may reconnect within `grace`, and otherwise leaves for
+    /// `reason`.
     fn suspend_session(&mut self, now: Instant, key: SessionKey, grace: Duration, reason: Leave) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let until = now + grace;
@@ -126,14 +126,14 @@ impl<G: Game> Server<G> {
         self.tell_hooks(key, "dropped", |hooks, visitor| hooks.dropped(visitor));
     }
 
-    /// A player who was away has not come back in time.
+    /// A player has not reconnected in time.
     pub(super) fn end_grace(&mut self, now: Instant, key: SessionKey) {
         if let Some((_, reason)) = self.sessions.get_mut(key).and_then(|session| session.away.take()) {
-            self.end_session(now, key, reason, "They did not come back in time.");
+            self.end_session(now, key, reason, "The player did not reconnect in time.");
         }
     }
 
-    /// Gives a session its connection.
+    /// Attaches a session to a connection.
     pub(super) fn attach(&mut self, now: Instant, key: SessionKey, carrier: ConnectionKey) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(connection) = self.connections.get_mut(carrier) else { return };
@@ -147,15 +147,16 @@ impl<G: Game> Server<G> {
         self.set_deadline(carrier, now + limits::HEARTBEAT_INTERVAL);
     }
 
-    /// The session that a connection carries.
+    /// The session of a connection.
     pub(super) fn session_of(&self, key: ConnectionKey) -> Result<SessionKey, Fault> {
         match self.connections.get(key).map(|connection| &connection.stage) {
             Some(&Stage::Joined(session)) => Ok(session),
-            _ => Err(Fault::new(ErrorCode::BadRequest, "Join first.")),
+            _ => Err(Fault::new(ErrorCode::BadRequest, "Send join first.")),
         }
     }
 
-    /// A connection has brought a message: its sender is there, and has had the reply that it answers.
+    /// Handles a sign of life: a message on the connection proves that its client is present and has received the
+    /// reply.
     pub(super) fn note_message(&mut self, now: Instant, key: ConnectionKey) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.note_alive(now);

@@ -311,7 +311,7 @@ fn who_floods_the_data_channel_is_put_out_within_a_second_and_nobody_else_feels_
         let after = played.put_out_after.unwrap_or_else(|| panic!("{name}: nobody was put out: {:?}", played.dropped));
         println!("{name}: put out after {after:?} and {} packets, {} bytes", played.packets, played.memory);
         assert!(after <= Duration::from_secs(1), "{name}: {after:?}");
-        let reason = "Your data channel sent too many packets.".to_owned();
+        let reason = "You sent too many packets on the data channel.".to_owned();
         assert_eq!(played.closed, Some((Leave::Flood.close_code(), reason)), "{name}");
         assert_eq!(played.channel_closed["e"], "rate_limited", "{name}");
         assert_eq!(played.left["reason"], "flood", "{name}");

@@ -1,4 +1,4 @@
-//! What proves that somebody is the player of a session.
+//! Resume tokens: they prove that a client owns a session.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
@@ -7,10 +7,10 @@ use rand_chacha::ChaCha20Rng;
 
 type Hash = [u8; 32];
 
-/// The tokens of a session: of each the hash alone.
+/// The tokens of a session, as hashes.
 ///
-/// A token is good for one return, on which there is a new one. The old one stays good until something was heard of a
-/// player who has had the reply: it might have been lost with the next websocket.
+/// A token is valid for one reconnect, which issues a new one. The old one stays valid until something arrives from the
+/// client after the reply, because the reply may have been lost with the websocket.
 pub(super) struct Tokens {
     current: Hash,
     previous: Option<Hash>,
@@ -26,11 +26,11 @@ impl Tokens {
     pub(super) fn accept(&self, token: &str) -> bool {
         let hash = hash(token);
         let is = |known: &Hash| verify_slices_are_equal(known, &hash).is_ok();
-        // Both are compared, whichever it is.
+        // Both are always compared, so that the time does not reveal which one matches.
         is(&self.current) | self.previous.as_ref().is_some_and(is)
     }
 
-    /// The next token; the one that was shown stays good for now.
+    /// Issues the next token; the one that was used stays valid for now.
     pub(super) fn rotate(&mut self, shown: &str, rng: &mut ChaCha20Rng) -> String {
         let (current, token) = new_token(rng);
         self.current = current;

@@ -1,7 +1,7 @@
 //! A server and its players under virtual time, over a simulated network: for tests of your game.
 //!
 //! A [`Simulation`] holds one real [`Server`] and any number of real [`Client`](crate::client::Client)s, including ICE,
-//! DTLS and the datagram lane. Only the clock and the network are simulated: an hour passes in seconds, and a seed
+//! DTLS and the unreliable lane. Only the clock and the network are simulated: an hour passes in seconds, and a seed
 //! determines which packets are lost.
 //!
 //! # How to test your game under loss

@@ -3,15 +3,15 @@
 //! | error code | meaning |
 //! |---|---|
 //! | `bad_request` | not JSON, not an envelope, or a field of the wrong type |
-//! | `unknown_action` | an action that this server doesn't have |
-//! | `bad_room` | the room's name doesn't match `^[A-Za-z0-9_-]{1,64}$`, or the address is that of no room |
-//! | `room_full` | the room, or the server, has no place left |
-//! | `room_locked` | the game lets nobody in now |
-//! | `refused` | the game, or its program, refused in its own sentence |
-//! | `unauthorized`, `expired` | the bearer or resume token is not valid, or no longer |
-//! | `origin` | the page's origin may not play here |
+//! | `unknown_action` | an action that the server does not support |
+//! | `bad_room` | the room's name doesn't match `^[A-Za-z0-9_-]{1,64}$`, or the address is not that of a room |
+//! | `room_full` | the room, or the server, is full |
+//! | `room_locked` | the game has locked the room |
+//! | `refused` | the game or a hook refused, with its own sentence |
+//! | `unauthorized`, `expired` | the bearer or resume token is not valid, or has expired |
+//! | `origin` | the origin of the page is not allowed |
 //! | `rate_limited` | too many requests; wait and try again |
-//! | `too_large` | past a limit of size, of the cookies of a websocket's request too |
+//! | `too_large` | a message, or the cookies of a websocket request, exceed a limit |
 //! | `bad_sdp` | the offer can't be answered |
 //! | `channel_must_be_unreliable` | the data channel is not unordered with `maxRetransmits: 0` |
 //! | `no_such_player`, `no_such_session` | there is no such player or session |

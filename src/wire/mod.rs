@@ -1,4 +1,4 @@
-//! What goes over the wire: game frames, their bodies, signaling and codes. Version 0.
+//! The wire protocol, version 0: game frames, their bodies, signaling and codes.
 //!
 //! # Frames
 //!
@@ -18,28 +18,29 @@
 //! byte 0   bits 7–6 version (0) · bit 5 deflated · bit 4 parted · bits 3–0 kind      integers little endian
 //! part     down only, where bit 4 is set: index (high 4 bits), count − 1 (low 4 bits)
 //!          parts have consecutive seq, so the frame is seq − index
-//! seq      counts frames per player and direction: loss and reorder are read from it
-//! ack      down: the player's newest input (mod 2¹⁶) that the game has consumed
+//! seq      counts frames per player and direction, to detect loss and reordering
+//! ack      down: the player's newest input (mod 2¹⁶) that was passed to the game
 //!          up: the newest tick received (mod 2¹⁶)
-//! tick     down: the tick that made it; up: the newest tick received
+//! tick     down: the tick that sent it; up: the newest tick received
 //! ```
 //!
-//! Unreliable `seq` starts at 0 and runs through both transports: a player who moves from the websocket to the data
-//! channel keeps counting. Reliable `seq` starts at 1. A kind belongs to one lane, so the first byte tells the header.
+//! Unreliable `seq` starts at 0 and runs across both transports: it continues when a player moves from the websocket to
+//! the data channel. Reliable `seq` starts at 1. Each kind belongs to one lane, so the first byte determines the
+//! header.
 //!
 //! # Bodies
 //!
 //! msgpack, positional arrays. The game's own values inside them are encoded with field names (enums externally
-//! tagged), so that JavaScript reads objects. Each of them is nested at most 16 deep, and what stands around it comes
-//! on top; one from a client has at most 4,096 elements, a body from the server no more than it has bytes. A body is
+//! tagged), so that JavaScript reads objects. Each of them is nested at most 16 deep, not counting the arrays around
+//! it. One from a client has at most 4,096 elements, a body from the server no more than it has bytes. A body is
 //! deflated (raw, RFC 1951, no dictionary) only where that makes it smaller, and only if several players get it; the
 //! header is not.
 //!
 //! | kind | number | direction, lane | body |
 //! |---|---|---|---|
 //! | input | 1 | up, unreliable | `[newest, [input, …]]`: number of the newest input (u32), then the unacknowledged inputs, newest first, consecutive, as many of the newest 8 as fit one part |
-//! | ping | 2 | both, unreliable | `[clock]`: the sender's clock, f64 milliseconds; up also `[clock, padding]`, to learn which sizes pass |
-//! | pong | 3 | both, unreliable | down `[clock, server clock, tick]`, or with the ping's padding at its end, up `[clock]`: what was pinged comes back |
+//! | ping | 2 | both, unreliable | `[clock]`: the sender's clock, f64 milliseconds; up also `[clock, padding]`, to test which sizes pass |
+//! | pong | 3 | both, unreliable | down `[clock, server clock, tick]`, or with the ping's padding at its end, up `[clock]`; `clock` is that of the ping |
 //! | state | 4 | down, unreliable | `[tick, state]` |
 //! | tick | 5 | down, unreliable | `[tick, [[player, number, input], …], …]`: inputs of `tick`, then of the ticks before it, four ticks at most and no more than fit one part |
 //! | event | 6 | down, unreliable | `[tick, event]` |
@@ -48,8 +49,8 @@
 //! | reliable event | 9 | down, reliable | `[tick, event]` |
 //! | ack | 10 | both, reliable | `[newest]`: number of the newest reliable message received; its own `seq` is 0 |
 //!
-//! Inputs are numbered from `inputSeq` (in the reply to `join`) by the client, by one each. A number that the server
-//! has seen is skipped; one it has not seen reaches the game once, in order.
+//! Inputs are numbered from `inputSeq` (in the reply to `join`) by the client, by one each. The server
+//! ignores a number that it has already received; each input reaches the game once, in order.
 //!
 //! # Signaling
 //!
@@ -64,8 +65,8 @@
 //!   within 5 s.
 //! - **Leaving.** `leave` and close code 1000 end the session at once. Code 1001 means that the page was closed or is
 //!   reloading: the session is kept for 1.5 s. After any other end of the websocket it is kept for 10 s; then the
-//!   player has left with the reason `closed` or `timeout`.
-//! - **Reconnecting.** `reconnect` names the session and presents the token from the last reply. Tokens are random,
+//!   player leaves with the reason `closed` or `timeout`.
+//! - **Reconnecting.** `reconnect` contains the session and the token from the last reply. Tokens are random,
 //!   stored as a hash, and replaced by the reply. The previous token stays valid until something is received on the new
 //!   websocket, because the reply may be lost. A session moves to the newest websocket, and the older one is closed
 //!   with `replaced`; a delayed request on the older of two websockets has no effect. Players who left or were kicked

@@ -1,20 +1,20 @@
-//! The names of players, as they are shown.
+//! The display names of players.
 
 use unicode_segmentation::UnicodeSegmentation;
 
 use crate::limits::{PLAYER_NAME_BYTES, PLAYER_NAME_CHARS, PLAYER_NAME_CLUSTER};
 
-/// What is shown where a name has nothing to see.
+/// The display name of a player whose name has no visible character.
 const NAMELESS: &str = "player";
 const BLACK_FLAG: char = '\u{1f3f4}';
 const CANCEL_TAG: char = '\u{e007f}';
 /// Tags between the black flag and the cancel tag: a region and its part, as in `gbeng`.
 const FLAG_TAGS: usize = 6;
 
-/// Code points of a name that are looked at: whatever follows so many is cut in any case, or hidden behind a lot.
+/// The number of code points of a name that are examined; the rest would be truncated anyway.
 const READ_CHARS: usize = 4 * PLAYER_NAME_CHARS * PLAYER_NAME_CLUSTER;
 
-/// What a character does in a name.
+/// The role of a character in a name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
     Visible,
@@ -24,7 +24,7 @@ enum Role {
     Selector,
     /// Spells the region of a flag.
     Tag,
-    /// Takes no room, or reorders the text around it.
+    /// Invisible, or reorders the text around it.
     Hidden,
 }
 
@@ -48,7 +48,7 @@ fn is_joiner(c: char) -> bool {
     role(c) == Role::Joiner
 }
 
-/// Joiners between letters of Latin change nothing that is seen, so that one name would look like another.
+/// Joiners between Latin letters are invisible, so that two different names would look the same.
 fn is_joinable(c: char) -> bool {
     role(c) == Role::Visible && !c.is_ascii() && !c.is_whitespace()
 }
@@ -57,7 +57,7 @@ fn has_forms(c: char) -> bool {
     is_joinable(c) || c.is_ascii_digit() || matches!(c, '#' | '*')
 }
 
-/// A name as it is shown: what can be seen of it, whole characters of it as far as its limits allow, never empty.
+/// The display name: the visible characters of a name, truncated to its limits at a character, never empty.
 pub(crate) fn shown(name: Option<&str>) -> String {
     let visible = visible(name.unwrap_or_default());
     let mut shown = String::new();
@@ -73,7 +73,7 @@ pub(crate) fn shown(name: Option<&str>) -> String {
     if shown.is_empty() { NAMELESS.to_owned() } else { shown.to_owned() }
 }
 
-/// The name without what hides or reorders, with joiners, selectors and tags only where they do what they are for.
+/// The name without invisible and reordering characters, with joiners, selectors and tags only where they are valid.
 fn visible(name: &str) -> String {
     let mut visible = String::new();
     let mut rest = name.chars().take(READ_CHARS).filter(|&c| role(c) != Role::Hidden).peekable();

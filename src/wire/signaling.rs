@@ -2,30 +2,31 @@
 //!
 //! A request is `{"a": action, "d": data}`, its reply `{"a": action + "R", "s": true, "d": …}` or
 //! `{"a": action + "R", "s": false, "e": code, "m": sentence}`, an event `{"a": name, "d": data}`. An optional `"i"` of
-//! a request comes back in its reply. Unknown fields are ignored. Who came too early is refused with `rate_limited`
-//! and, beside `e` and `m`, `retryAfter`: the time in ms after which to connect and ask again. The websocket closes.
+//! a request comes back in its reply. Unknown fields are ignored. If there are too many joins, the refusal has
+//! the code `rate_limited` and `retryAfter`, the time in ms after which to connect again. The server then closes the
+//! websocket.
 //!
 //! | request | data | reply |
 //! |---|---|---|
 //! | `join` | `roomId` (optional on `/r/{room}`), `bearer` (see [`crate::auth`]), `name`, `data`, `version`, `sdp` (an offer, optional) | `socketId`, `player`, `roomSize`, `sessions`, `tick`, `tickMs`, `inputSeq`, `resume` (a token), `welcome`, and `sdp` (the answer) or `sdpError` (`e`, `m`) |
-//! | `reconnect` | `socketId`, `resume`, `bearer` (optional: the session is given only to its `sub`), `last` (number of the newest reliable message received, nothing where the page has begun anew), `sdp` (optional) | what `join` gives, with a new `resume`, `last` (number of the newest reliable message that the server has received), and `reliableSeq` (number of the next one that the player gets) |
-//! | `exchangeSdp` | `to` (`"server"` or another player's `socketId`), `sdp` | `sdp` (the answer), where `to` is `"server"` |
+//! | `reconnect` | `socketId`, `resume`, `bearer` (optional: the session is given only to its `sub`), `last` (number of the newest reliable message received; nothing after a reload), `sdp` (optional) | the data of the reply to `join`, with a new `resume`, `last` (number of the newest reliable message that the server has received), and `reliableSeq` (number of the next one that the player gets) |
+//! | `exchangeSdp` | `to` (`"server"` or another player's `socketId`), `sdp` | `sdp` (the answer), if `to` is `"server"` |
 //! | `exchangeCandidate` | `to` (the same), `candidate` (any JSON) | – |
 //! | `orientationChange` | `orientation`, `camera` (any JSON), for everybody else in the room | – |
 //! | `leave` | – | – |
 //!
 //! | event | data |
 //! |---|---|
-//! | `eventJoin` | `player`, `socketId`, `userId`, `name`, `roomSize`; told later, or not at all of a player who is gone again, where so many come and go that it would take [`limits::PRESENCE_BYTES_PER_SECOND`] |
+//! | `eventJoin` | `player`, `socketId`, `userId`, `name`, `roomSize`; delayed if the announcements of a room exceed [`limits::PRESENCE_BYTES_PER_SECOND`], and omitted if the player has left by then |
 //! | `eventLeave` | the same and `reason` |
-//! | `eventRoomUsers` | `roomSize`, `sessions`: everybody in the room, told to a player behind the reply to `join` or `reconnect` |
+//! | `eventRoomUsers` | `roomSize`, `sessions`: everybody in the room; follows the reply to `join` or `reconnect` |
 //! | `eventExchangeSdp` | `from` (`socketId`, `userId`: another player of the room), `sdp` |
 //! | `eventExchangeCandidate` | `from`, `candidate` |
 //! | `eventOrientationChange` | `from`, `orientation`, `camera` |
-//! | `eventChannelClosed` | `e`, `m`: the data channel was refused or lost, and the game goes on over the websocket |
+//! | `eventChannelClosed` | `e`, `m`: the data channel was refused or lost; the game continues over the websocket |
 //!
-//! What players exchange is opaque to the server and stays in their room. It must not crowd out what a player is told
-//! by the game: where a player's socket is slow to take it, or it comes too fast, the sender is refused with
+//! Messages between players are not interpreted by the server and stay in their room. They must not delay the messages
+//! of the game: if the recipient's socket is slow, or there are too many messages, the sender is refused with
 //! `rate_limited`.
 
 use std::borrow::Cow;
@@ -114,7 +115,7 @@ fn small_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32
         Value::Null => Ok(None),
         value => {
             let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
-            number.map(Some).ok_or_else(|| D::Error::custom("`last` is no number below 2³²"))
+            number.map(Some).ok_or_else(|| D::Error::custom("`last` is not a number below 2³²"))
         }
     }
 }
@@ -127,7 +128,7 @@ pub(crate) struct Orientation {
     camera: Value,
 }
 
-/// Where the reply to a request goes.
+/// The action and ID of a request, for its reply.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ReplyTo {
     action: String,
@@ -139,20 +140,20 @@ impl ReplyTo {
         ReplyTo { action: "join".to_owned(), id: None }
     }
 
-    /// What can't be read of somebody who has to join first is taken for that.
+    /// Replies to `join` if the action can't be read, because a connection has to join first.
     pub(crate) fn or_join(self) -> ReplyTo {
         if self.action.is_empty() { ReplyTo::join() } else { self }
     }
 }
 
-/// A refusal, by code and in words.
+/// A refusal: a code and a sentence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Fault {
     #[serde(rename = "e")]
     pub(crate) code: ErrorCode,
     #[serde(rename = "m")]
     pub(crate) message: String,
-    /// After which time the same may be asked again.
+    /// The time after which to try again.
     #[serde(skip)]
     pub(crate) retry_after: Option<Duration>,
 }
@@ -175,15 +176,14 @@ struct Envelope<'a> {
 /// Characters of an action or an `i` that are repeated in a reply.
 const ECHO_CHARS: usize = 64;
 
-/// Reads a request. Where it can't be read, there may still be somewhere to send the refusal.
+/// Parses a request. If it is invalid, the refusal is sent to its action and ID as far as those can be read.
 pub(crate) fn parse(text: &str) -> (ReplyTo, Result<Request, Fault>) {
     if text.len() > limits::RELIABLE_UP_BYTES {
         return (ReplyTo::default(), Err(too_large()));
     }
     let text = well_formed(text);
     let Ok(envelope) = serde_json::from_str::<Envelope<'_>>(&text) else {
-        let fault =
-            Fault::new(ErrorCode::BadRequest, "A request is the JSON of an object with an action `a`, a string.");
+        let fault = Fault::new(ErrorCode::BadRequest, "A request must be a JSON object with a string `a`, the action.");
         return (ReplyTo::default(), Err(fault));
     };
     let id = envelope.i.map(RawValue::get).filter(|id| id.len() <= ECHO_CHARS).map(str::to_owned);
@@ -194,7 +194,7 @@ pub(crate) fn parse(text: &str) -> (ReplyTo, Result<Request, Fault>) {
 
 /// The refusal of a request past its limit.
 pub(crate) fn too_large() -> Fault {
-    Fault::new(ErrorCode::TooLarge, "A request may have 16 KiB: send less with it.")
+    Fault::new(ErrorCode::TooLarge, "A request must not exceed 16 KiB: send less data.")
 }
 
 /// JSON in which halves of surrogate pairs, which no text has, are U+FFFD: cut in two, an emoji is not worth a refusal.
@@ -226,21 +226,21 @@ fn well_formed(json: &str) -> Cow<'_, str> {
 /// Bytes of an escape such as `\ud83e`.
 const ESCAPE_BYTES: usize = 6;
 
-/// The code unit of the escape that stands there.
+/// The code unit of the escape at this position.
 fn code_unit(json: &str, at: usize) -> Option<u16> {
     let digits = json.get(at..at + ESCAPE_BYTES)?.strip_prefix("\\u")?;
     digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| u16::from_str_radix(digits, 16).ok())?
 }
 
-/// Reads the data of a request. What a parser says of it is for nobody who plays; the field alone is.
+/// Parses the data of a request. Of the parser's error only the field is used, because players read the message.
 ///
-/// serde_json writes a string that stands where something else is expected into its error, with every character
+/// If serde_json finds a string instead of another type, it writes the string into its error, with every character
 /// escaped: for a request that is all such a string, that costs more than all else that a server does with it. So the
 /// type of the whole is looked at first; of the fields, those that are no strings are read as any value.
 fn parse_data<'a, T: Deserialize<'a>>(action: &str, data: &'a str) -> Result<T, Fault> {
     let fault = |sentence: String| Fault::new(ErrorCode::BadRequest, sentence);
     if !data.starts_with('{') {
-        return Err(fault(format!("The data of {action} is no object.")));
+        return Err(fault(format!("The data of {action} is not an object.")));
     }
     serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(data)).map_err(|error| {
         let field = match error.path().iter().next() {
@@ -248,8 +248,8 @@ fn parse_data<'a, T: Deserialize<'a>>(action: &str, data: &'a str) -> Result<T, 
             _ => None,
         };
         match field.filter(|field| field.len() <= ECHO_CHARS) {
-            Some(field) => fault(format!("The field {field} of {action} has another type than it should.")),
-            None => fault(format!("A field of {action} is missing, stands twice or has another type than it should.")),
+            Some(field) => fault(format!("The field {field} of {action} has the wrong type.")),
+            None => fault(format!("A field of {action} is missing, occurs twice or has the wrong type.")),
         }
     })
 }
@@ -278,18 +278,18 @@ fn read(action: &str, data: &str) -> Result<Request, Fault> {
         }
         "leave" => Ok(Request::Leave),
         "reconnect" => parse_data(action, data).map(Request::Reconnect),
-        _ => Err(Fault::new(ErrorCode::UnknownAction, "This server doesn't have such an action.")),
+        _ => Err(Fault::new(ErrorCode::UnknownAction, "This server does not support the action.")),
     }
 }
 
-/// Refuses what the parser of whoever gets it could refuse.
+/// Refuses data that the parser of the recipient could refuse.
 fn check_relayed(action: &str, values: &[&Value], bytes: usize) -> Result<(), Fault> {
-    let past = |what: String| Err(Fault::new(ErrorCode::TooLarge, format!("The data of {action} may {what}.")));
+    let past = |what: String| Err(Fault::new(ErrorCode::TooLarge, format!("The data of {action} must not {what}.")));
     if values.iter().any(|value| depth(value) > limits::RELAYED_DEPTH) {
-        return past(format!("be nested {} deep", limits::RELAYED_DEPTH));
+        return past(format!("be nested more than {} deep", limits::RELAYED_DEPTH));
     }
     if values.iter().map(|value| value.to_string().len()).sum::<usize>() > bytes {
-        return past(format!("have {bytes} bytes"));
+        return past(format!("exceed {bytes} bytes"));
     }
     Ok(())
 }
@@ -305,13 +305,13 @@ fn depth(value: &Value) -> usize {
 /// Refuses a page that names another version than ours.
 pub(crate) fn check_version(version: &Value) -> Result<(), Fault> {
     if version.as_u64().is_some_and(|version| version != VERSION) {
-        let sentence = "Page and server speak different versions; reload the page.";
+        let sentence = "The page and the server use different protocol versions: reload the page.";
         return Err(Fault::new(ErrorCode::VersionMismatch, sentence));
     }
     Ok(())
 }
 
-/// A player of the room, as others are told of them.
+/// A player of the room, as announced to the others.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SessionInfo {
@@ -342,7 +342,7 @@ pub(crate) struct JoinReply<'a> {
     pub(crate) sdp_error: Option<Fault>,
 }
 
-/// What only the reply to `reconnect` says.
+/// The fields that only the reply to `reconnect` has.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Return {
@@ -371,7 +371,7 @@ pub(crate) struct RoomUsers<'a> {
     pub(crate) sessions: Vec<&'a SessionInfo>,
 }
 
-/// What one player tells another.
+/// A message from one player to another.
 #[derive(Debug, Serialize)]
 pub(crate) struct Relayed<'a, T: Serialize> {
     from: Sender<'a>,
@@ -457,7 +457,7 @@ mod tests {
         serde_json::from_str(text).expect("what is sent is JSON")
     }
 
-    /// What a refusal says costs no more than a request, whatever stands in that.
+    /// The text of a refusal costs no more than a request, whatever that contains.
     #[test]
     fn a_refusal_repeats_nothing_long() {
         let long = "\u{e000}".repeat(5_000);
@@ -594,18 +594,18 @@ mod tests {
     #[test]
     fn a_refusal_has_no_word_of_a_parser() {
         for (text, sentence) in [
-            ("{", "A request is the JSON of an object with an action `a`, a string."),
-            (r#"{"a":7}"#, "A request is the JSON of an object with an action `a`, a string."),
-            (r#"{"a":"join","d":7}"#, "The data of join is no object."),
-            (r#"{"a":"join","d":{"name":7}}"#, "The field name of join has another type than it should."),
-            (r#"{"a":"join","d":{"roomId":{"x":1}}}"#, "The field roomId of join has another type than it should."),
+            ("{", "A request must be a JSON object with a string `a`, the action."),
+            (r#"{"a":7}"#, "A request must be a JSON object with a string `a`, the action."),
+            (r#"{"a":"join","d":7}"#, "The data of join is not an object."),
+            (r#"{"a":"join","d":{"name":7}}"#, "The field name of join has the wrong type."),
+            (r#"{"a":"join","d":{"roomId":{"x":1}}}"#, "The field roomId of join has the wrong type."),
             (
                 r#"{"a":"reconnect","d":{"socketId":"a","resume":"b","last":-1}}"#,
-                "The field last of reconnect has another type than it should.",
+                "The field last of reconnect has the wrong type.",
             ),
             (
                 r#"{"a":"reconnect","d":{"socketId":"a"}}"#,
-                "A field of reconnect is missing, stands twice or has another type than it should.",
+                "A field of reconnect is missing, occurs twice or has the wrong type.",
             ),
         ] {
             assert_eq!(parse(text).1.expect_err("bad").message, sentence, "{text}");

@@ -144,7 +144,7 @@ describe("the page that says what is wrong", () => {
     test("where it replaces Host", async (t) => {
       const { title, here } = await check(t, backend);
       assert.equal(title, "You can't play yet: the proxy replaces the header Host");
-      assert.match(here.Host.says, /127\.0\.0\.1:\d+, the server receives Host “backend\.example”/);
+      assert.match(here.Host.says, /127\.0\.0\.1:\d+, but the server receives Host “backend\.example”/);
       assert.match(here.Host.remedy, /proxy_set_header Host \$http_host;/);
       assert.deepEqual(Object.keys(here).filter((check) => here[check].verdict === "fail"), ["Host"]);
     });

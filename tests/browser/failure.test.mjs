@@ -141,7 +141,7 @@ describe("what goes wrong", () => {
       [undefined, "The server cannot be reached"],
       ["room_full", "This room is full"],
       ["room_locked", "This room is locked"],
-      ["refused", "The game did not let you in"],
+      ["refused", "The game did not admit you"],
       ["origin", "This page may not use the server"],
       ["unauthorized", "This server requires a token", "Join"],
       ["expired", "Your token has expired", "Join"],

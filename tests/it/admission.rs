@@ -101,7 +101,7 @@ fn only_a_token_that_is_right_in_everything_lets_somebody_in() {
             &format!("as \"{}\"", "x".repeat(128)),
         ),
         ("expired", with("exp", json!(now - HOUR)), "expired"),
-        ("not good yet", with("nbf", json!(now + HOUR)), "unauthorized"),
+        ("not valid yet", with("nbf", json!(now + HOUR)), "unauthorized"),
         ("of a foreign audience", with("aud", json!("other.example")), "unauthorized"),
         ("for a foreign room", with("room", json!("lobby2")), "unauthorized"),
         ("too long a subject", with("sub", json!("x".repeat(limits::SUBJECT_BYTES + 1))), "unauthorized"),
@@ -264,8 +264,8 @@ fn a_page_whose_name_was_made_to_point_here_is_refused_with_the_remedy() {
         assert_eq!(
             sentence,
             format!(
-                "Pages of {origin} may not play on this server, because host names are not trusted in a private \
-                network: open the page by the server's IP address, or start the server with --origin {origin}."
+                "The origin {origin} is not allowed to play on this server, because host names are not trusted in a \
+                private network: open the page by the server's IP address, or start the server with --origin {origin}."
             ),
         );
         let origins = vec![Origin::parse(origin).unwrap()];
@@ -643,8 +643,8 @@ mod program {
             (&["--keys", path][..], None, "--keys FILE (or RTCADE_KEYS) requires --audience NAME"),
             (&[], Some(keys.as_str()), "--keys FILE (or RTCADE_KEYS) requires --audience NAME"),
             (&["--audience", "a"], None, "requires keys: a JWK set in --keys FILE or in RTCADE_KEYS"),
-            (&["--audience", "a"], Some(""), "no JWK set"),
-            (&["--audience", "a"], Some("\"a secret\""), "no JWK set"),
+            (&["--audience", "a"], Some(""), "not a JWK set"),
+            (&["--audience", "a"], Some("\"a secret\""), "not a JWK set"),
             (&["--audience", "a", "--keys", "/nowhere"], None, "/nowhere can't be read"),
             (&["token", "--subject", "ada", "--room", "lobby"], None, "signing a token requires keys"),
             (&["token", "--subject", "ada", "--room", "a/b", "--keys", path, "--audience", "a"], None, "The room"),
@@ -697,9 +697,9 @@ mod program {
             &[" INFO ", "a player \"Ada\" at 127.0.0.1:", " in room lobby was refused (version_mismatch): "][..],
             &[" INFO ", "a player at 127.0.0.1:", " in room lobby was refused (bad_request): "],
             &[" INFO ", "a player \"Eve\" at 127.0.0.1:", " was refused (bad_room): "],
-            &[" INFO ", "a player at 127.0.0.1:", " was refused (bad_room): Websockets open at "],
-            &[" WARN ", "was refused (origin): ", "Origin is http://elsewhere", "Host is \"h\"", "$http_host"],
-            &[" INFO ", "player 1 \"Bob\" at 127.0.0.1:", " in room lobby was put out (bad_frame): "],
+            &[" INFO ", "a player at 127.0.0.1:", " was refused (bad_room): Websockets are accepted at "],
+            &[" WARN ", "was refused (origin): ", "origin http://elsewhere", "Host is \"h\"", "$http_host"],
+            &[" INFO ", "player 1 \"Bob\" at 127.0.0.1:", " in room lobby was removed (bad_frame): "],
         ] {
             assert!(told(words), "no line with {words:?}:\n{log}");
         }
@@ -759,7 +759,7 @@ mod program {
         }
         assert!(heads > 0 && secrets.len() == 8, "two were let in: {secrets:?}");
         let log = program.stop();
-        assert!(log.contains(" TRACE ") && log.contains("may not play on"), "it says everything: {log}");
+        assert!(log.contains(" TRACE ") && log.contains("is not allowed to play on"), "it says everything: {log}");
         for secret in secrets {
             assert!(!log.contains(&secret), "{secret} in {log}");
         }

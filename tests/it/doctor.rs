@@ -189,7 +189,7 @@ fn what_is_no_server_is_told_apart() {
         let (printed, status) = doctor(&[&format!("http://{address}/")]);
         other.join().unwrap();
         assert_eq!(status, Some(1), "{printed}");
-        assert!(found(&printed, "FAIL", "page").0.contains("not as an rtcade server does"), "{printed}");
+        assert!(found(&printed, "FAIL", "page").0.contains("not an rtcade server"), "{printed}");
     }
 }
 
@@ -197,7 +197,7 @@ fn what_is_no_server_is_told_apart() {
 fn without_a_url_it_looks_at_this_machine() {
     let server = Server::start(loopback());
     let (printed, status) = doctor(&["--listen", &server.address.to_string()]);
-    assert!(found(&printed, "FAIL", "bound").1.starts_with("Stop what runs there"), "{printed}");
+    assert!(found(&printed, "FAIL", "bound").1.starts_with("Stop the program that uses it"), "{printed}");
     assert_eq!(status, Some(1), "{printed}");
     let listen = ["--listen", "127.0.0.1:0"];
     let (printed, status) = doctor(&listen);

@@ -92,7 +92,7 @@ struct Play {
     /// URL of the server's metrics in the Prometheus text format [default: /metrics of the target].
     #[arg(long, value_name = "URL")]
     scrape: Option<String>,
-    /// Seed of everything random [default: a new one for each run].
+    /// Seed of all random numbers [default: a new one for each run].
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 }

@@ -1,4 +1,4 @@
-//! Which part of a representation a request asks for, where what it knows of it holds (RFC 9110 §13 and §14).
+//! Conditional and range requests (RFC 9110 §13 and §14).
 
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
@@ -7,7 +7,7 @@ use httpdate::parse_http_date;
 
 use super::Method;
 
-/// The fields that a request makes conditions with, each as it stands.
+/// The conditional fields of a request, unparsed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::driver) struct Conditions {
     pub(in crate::driver) if_match: Option<String>,
@@ -18,7 +18,7 @@ pub(in crate::driver) struct Conditions {
     pub(in crate::driver) if_range: Option<String>,
 }
 
-/// What tells one version of a representation from another.
+/// The validators of a representation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Version<'a> {
     /// A strong entity tag, in its quotes.
@@ -69,11 +69,11 @@ impl Conditions {
         }
     }
 
-    /// Whether a part of this version belongs to what the sender has (§13.1.5).
+    /// Whether a part of this version fits the part that the client has (§13.1.5).
     fn has_the_rest_of(&self, version: Version<'_>, now: SystemTime) -> bool {
         let Some(validator) = self.if_range.as_deref().map(str::trim) else { return true };
         if let Ok(date) = parse_http_date(validator) {
-            // What has changed within the last second may change once more in the same one.
+            // A file that changed within the last second may change again in the same second.
             let modified = version.modified.map(whole_seconds);
             return modified == Some(date) && date + Duration::from_secs(1) <= now;
         }
@@ -81,13 +81,13 @@ impl Conditions {
     }
 }
 
-/// A time as HTTP writes it.
+/// A time in the format of HTTP.
 pub(super) fn whole_seconds(time: SystemTime) -> SystemTime {
     let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     SystemTime::UNIX_EPOCH + Duration::from_secs(since_1970.as_secs())
 }
 
-/// Whether a list of entity tags (§8.8.3) has this one in it, or is `*`.
+/// Whether a list of entity tags (§8.8.3) contains this one, or is `*`.
 fn names(list: &str, tag: &str, comparison: Comparison) -> bool {
     let mut rest = list;
     loop {
@@ -96,7 +96,7 @@ fn names(list: &str, tag: &str, comparison: Comparison) -> bool {
             return false;
         }
         let (is_weak, strong) = rest.strip_prefix("W/").map_or((false, rest), |strong| (true, strong));
-        // A comma may stand within the quotes.
+        // The quoted tag may contain a comma.
         rest = match strong.strip_prefix('"').and_then(|opaque| opaque.find('"')) {
             Some(length) => {
                 let (member, after) = strong.split_at(length + 2);
@@ -116,7 +116,7 @@ fn names(list: &str, tag: &str, comparison: Comparison) -> bool {
     }
 }
 
-/// The part that a `Range` field names. What can't be read counts as not said, and so do several ranges (§14.2).
+/// The part that a `Range` field requests. Invalid and multiple ranges are ignored (§14.2).
 fn part(range: &str, length: u64) -> Wanted {
     bounds(range, length).unwrap_or(Wanted::Whole)
 }

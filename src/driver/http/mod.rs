@@ -1,6 +1,6 @@
-//! HTTP/1.1 without sockets: bytes in, a request or the error to answer with out; a response in, bytes out.
+//! HTTP/1.1 without sockets: parses requests, and encodes responses.
 //!
-//! Only what a page, its files and the opening of a websocket need: `GET`, `HEAD` and `OPTIONS` without bodies.
+//! Supports only what pages, files and websockets need: `GET`, `HEAD` and `OPTIONS` without bodies.
 
 mod conditional;
 mod negotiate;

@@ -1,6 +1,6 @@
 //! Which content coding a request prefers (RFC 9110 §12.5.3).
 
-/// How a representation is coded.
+/// A content coding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::driver) enum Coding {
     Identity,
@@ -19,8 +19,8 @@ impl Coding {
     }
 }
 
-/// The codings that an `Accept-Encoding` field allows, the preferred first; of those with the same weight the smaller.
-/// Where the field says nothing of plain bytes they are allowed, and the last resort.
+/// The codings that an `Accept-Encoding` field allows, the preferred first; of those with the same weight, the smaller
+/// first. Unless the field excludes it, `identity` is allowed as the last choice.
 pub(super) fn acceptable(field: Option<&str>) -> Vec<Coding> {
     let Some(field) = field else { return vec![Coding::Identity] };
     let weight = |coding: Coding| match (weight(field, coding.name()), weight(field, "*")) {
@@ -33,7 +33,7 @@ pub(super) fn acceptable(field: Option<&str>) -> Vec<Coding> {
     codings
 }
 
-/// The thousandths that the field gives a coding that it names.
+/// The weight of a named coding, in thousandths.
 fn weight(field: &str, coding: &str) -> Option<u16> {
     field.split(',').find_map(|member| {
         let mut parts = member.split(';').map(str::trim);
@@ -43,7 +43,7 @@ fn weight(field: &str, coding: &str) -> Option<u16> {
     })
 }
 
-/// A `q` (§12.4.2) in thousandths; none where it can't be read.
+/// A `q` (§12.4.2) in thousandths; `None` if it is invalid.
 fn quality(parameter: &str) -> Option<u16> {
     let (name, value) = parameter.split_once('=')?;
     if !name.trim_end().eq_ignore_ascii_case("q") {

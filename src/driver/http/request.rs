@@ -1,4 +1,4 @@
-//! Bytes into requests, or the error to answer with.
+//! Parses bytes into requests, or into the error to answer with.
 
 use std::time::{Duration, Instant};
 
@@ -10,15 +10,16 @@ use super::negotiate::{self, Coding};
 
 /// Bytes of a request's head, its blank line included.
 const HEAD_BYTES: usize = 16 * 1024;
-/// Bytes of cookies that are passed over in a head that is longer, so that a page can be told why. Browsers send no
-/// head that is longer than this.
+/// Bytes of cookies that are skipped in a longer head, so that the page can be told why it is refused. Browsers send no
+/// longer heads.
 const COOKIE_BYTES: usize = 256 * 1024;
 /// Header fields of a request.
 const HEADERS: usize = 64;
-/// From the first byte of a head to its last, and from when a connection is open to the end of its first head.
+/// The time from the first byte of a head to its last, and from the opening of a connection to the end of its first
+/// head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A request that can't be read, and what to answer; the connection closes after it.
+/// The answer to an invalid request; the connection closes after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::driver) struct Malformed {
     pub(in crate::driver) status: Status,
@@ -44,29 +45,29 @@ pub(in crate::driver) struct Request {
     pub(in crate::driver) conditions: Conditions,
     pub(in crate::driver) accept_encoding: Option<String>,
     pub(in crate::driver) keep_alive: bool,
-    /// Where the request asks for a websocket.
+    /// Set if the request is for a websocket.
     pub(in crate::driver) websocket: Option<Upgrade>,
-    /// Whether it was to open a websocket and lacks what a proxy has to pass on from one hop to the next.
+    /// Whether it is a websocket request without the hop-by-hop fields that a proxy has to pass on.
     pub(in crate::driver) has_lost_upgrade: bool,
-    /// Whether its head was too long, and cookies in it were left out.
+    /// Whether its head was too long, so that cookies were skipped.
     pub(in crate::driver) has_lost_cookies: bool,
 }
 
-/// What a request says of where it comes from: anybody may claim anything.
+/// The origin and address fields of a request, which are not verified.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::driver) struct Sender {
     pub(in crate::driver) host: String,
-    /// The page that asks, where a browser names it.
+    /// The origin of the page, if a browser sent it.
     pub(in crate::driver) origin: Option<String>,
-    /// Whether a browser asks, even for a page of the same origin, which it doesn't name. No page can leave out the
-    /// fields that tell; other programs don't send them.
+    /// Whether a browser sent the request, also for a same-origin page without `Origin`. Pages can't remove the fields
+    /// that show it; other programs don't send them.
     pub(in crate::driver) is_browser: bool,
     pub(in crate::driver) forwarded_for: Option<String>,
     pub(in crate::driver) forwarded_host: Option<String>,
     pub(in crate::driver) forwarded_proto: Option<String>,
 }
 
-/// What opens a websocket.
+/// The request of a websocket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::driver) struct Upgrade {
     /// `Sec-WebSocket-Accept` of the answer.
@@ -76,8 +77,8 @@ pub(in crate::driver) struct Upgrade {
 }
 
 impl Request {
-    /// The codings that it may be answered in, the preferred first. A range is one of plain bytes where they are
-    /// allowed: who seeks in a file counts its own bytes.
+    /// The codings of the answer that are allowed, the preferred first. A range refers to uncompressed bytes if they
+    /// are allowed, because seeking in a file uses its own offsets.
     pub(in crate::driver) fn codings(&self) -> Vec<Coding> {
         let codings = negotiate::acceptable(self.accept_encoding.as_deref());
         let is_part = self.method == Method::Get && self.conditions.range.is_some();
@@ -85,13 +86,13 @@ impl Request {
     }
 }
 
-/// Collects the heads of one connection's requests.
+/// Reads the requests of one connection.
 #[derive(Debug)]
 pub(in crate::driver) struct Reader {
     buffer: Vec<u8>,
-    /// How much of the buffer has been looked at: a head that trickles in is parsed per line, not per byte.
+    /// How much of the buffer was scanned: a slowly arriving head is parsed once per line, not per byte.
     scanned: usize,
-    /// Bytes of cookies that were left out of this head.
+    /// Bytes of cookies that were skipped in this head.
     cut: usize,
     /// How long the next request may take to begin once one is answered.
     keep_alive: Duration,
@@ -108,11 +109,11 @@ impl Reader {
         self.keep_alive
     }
 
-    /// A request is answered: the next head has its whole time again.
+    /// A request was answered: the time of the next head starts anew.
     pub(in crate::driver) fn restart(&mut self, now: Instant) {
         self.is_answered = true;
         if self.buffer.is_empty() {
-            // Thousands may wait for long.
+            // Thousands of connections may be idle.
             self.buffer = Vec::new();
         }
         self.deadline = now + if self.is_idle() { self.keep_alive } else { HEAD_TIMEOUT };
@@ -123,26 +124,26 @@ impl Reader {
         self.is_answered && self.buffer.is_empty()
     }
 
-    /// When the head has to begin or to be complete. Of its bytes only the first moves it.
+    /// The time by which the head has to begin or to be complete. Only its first byte changes it.
     pub(in crate::driver) fn poll_timeout(&self) -> Instant {
         self.deadline
     }
 
-    /// The deadline has passed: what to answer a request that has begun; nothing to an idle connection.
+    /// Handles the deadline: returns the answer to a request that has begun, nothing for an idle connection.
     pub(in crate::driver) fn handle_timeout(&self) -> Option<Malformed> {
         let begun = !self.buffer.is_empty();
         begun.then_some(Malformed {
             status: Status::RequestTimeout,
-            sentence: "The head of the request took longer than 5 seconds: send it at once.",
+            sentence: "The head of the request took longer than 5 seconds: send it without pauses.",
         })
     }
 
-    /// How many bytes [`Reader::handle_bytes`] takes now.
+    /// How many bytes [`Reader::handle_bytes`] accepts now.
     pub(in crate::driver) fn capacity(&self) -> usize {
         (HEAD_BYTES + 1).saturating_sub(self.buffer.len())
     }
 
-    /// Bytes have arrived: at most [`Reader::capacity`].
+    /// Handles received bytes: at most [`Reader::capacity`].
     pub(in crate::driver) fn handle_bytes(&mut self, now: Instant, bytes: &[u8]) {
         debug_assert!(bytes.len() <= self.capacity(), "the caller reads no more than capacity");
         if self.is_idle() {
@@ -177,9 +178,9 @@ impl Reader {
         Ok(Some(request))
     }
 
-    /// Makes room by leaving out what cookies there are, as far as it has arrived; `false` where they were too much, or
-    /// are so little of the head that each further piece would be small. What is still to come of the last one stands
-    /// behind its name then.
+    /// Makes room by removing the cookies received so far; `false` if they were too many, or if they are so little of the
+    /// head that each further piece would be small. The rest of the last cookie then follows directly after the name of
+    /// its field.
     fn cut_cookies(&mut self) -> bool {
         const NAME: &[u8] = b"cookie:";
         let mut kept = Vec::with_capacity(self.buffer.len());
@@ -199,7 +200,7 @@ impl Reader {
         self.buffer.len() <= HEAD_BYTES / 2 && self.cut <= COOKIE_BYTES
     }
 
-    /// What has arrived behind the last request.
+    /// The bytes received after the last request.
     pub(in crate::driver) fn into_rest(self) -> Vec<u8> {
         self.buffer
     }
@@ -228,7 +229,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Malformed> {
         Err(httparse::Error::Version) => {
             return Err(Malformed {
                 status: Status::VersionNotSupported,
-                sentence: "This server speaks HTTP/1.1: send your request in that version.",
+                sentence: "This server supports only HTTP/1.1: send the request in that version.",
             });
         }
         Err(_) => return Err(bad_request(NO_REQUEST)),
@@ -243,17 +244,17 @@ fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Malformed> {
         "HEAD" => Method::Head,
         "OPTIONS" => Method::Options,
         _ => {
-            let sentence = "Only GET and HEAD are allowed here: what a player sends goes over the websocket.";
+            let sentence = "Only GET and HEAD are allowed here: send game messages over the websocket.";
             return Err(Malformed { status: Status::MethodNotAllowed, sentence });
         }
     };
     if version == 1 && fields.all("host").count() != 1 {
-        return Err(bad_request("A request needs one Host field: send it with the name of the server."));
+        return Err(bad_request("A request must have exactly one Host field: set it to the name of the server."));
     }
     if fields.all("transfer-encoding").next().is_some() || fields.all("content-length").any(|length| length != b"0") {
         return Err(Malformed {
             status: Status::ContentTooLarge,
-            sentence: "A request may have no body here: leave it out.",
+            sentence: "A request must not have a body here: remove it.",
         });
     }
     let (path, query) = path_and_query(method, target)
@@ -311,15 +312,15 @@ fn path_and_query(method: Method, target: &str) -> Option<(&str, &str)> {
     }
 }
 
-/// Checks the opening of a websocket as RFC 6455 §4.2.1 asks.
+/// Checks a websocket request according to RFC 6455 §4.2.1.
 fn websocket_accept_key(method: Method, fields: &Fields<'_>) -> Result<String, Malformed> {
     if method != Method::Get {
-        return Err(bad_request("A websocket opens with GET."));
+        return Err(bad_request("The method of a websocket request must be GET."));
     }
     if fields.text("sec-websocket-version") != Some("13") {
         return Err(Malformed {
             status: Status::UpgradeRequired,
-            sentence: "This server speaks version 13 of the websocket protocol.",
+            sentence: "This server supports only version 13 of the websocket protocol.",
         });
     }
     let key = fields.text("sec-websocket-key").unwrap_or_default();
@@ -351,13 +352,13 @@ impl<'a> Fields<'a> {
         self.all(name).next().and_then(|value| std::str::from_utf8(value).ok())
     }
 
-    /// All values of a field as one list (RFC 9110 §5.3); what is no text in them is no value of any use.
+    /// All values of a field as one list (RFC 9110 §5.3), without those that are not UTF-8.
     fn list(&self, name: &'static str) -> Option<String> {
         let values: Vec<_> = self.all(name).map(String::from_utf8_lossy).collect();
         (!values.is_empty()).then(|| values.join(", "))
     }
 
-    /// Whether `token` stands in a comma-separated list.
+    /// Whether a comma-separated list contains `token`.
     fn has_token(&self, name: &'static str, token: &str) -> bool {
         self.all(name)
             .flat_map(|value| value.split(|&byte| byte == b','))
@@ -639,7 +640,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever arrives, in whatever pieces: no panic, bounded memory, and the deadline stands.
+        /// Any bytes in any pieces: no panic, bounded memory, and an unchanged deadline.
         #[test]
         fn bytes_never_move_the_deadline(
             heads in proptest::collection::vec(any_head(), 0..60),

@@ -1,4 +1,4 @@
-//! Responses into bytes.
+//! Encodes responses.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -18,7 +18,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 #[derive(Debug)]
 pub(in crate::driver) enum Body {
     Bytes(Bytes),
-    /// A file, from where it is read on, and how many bytes of it.
+    /// A file, the offset to read from, and the number of bytes.
     File(File, u64),
 }
 
@@ -45,7 +45,7 @@ impl Body {
     }
 }
 
-/// One form of what stands at a path, with what tells its version.
+/// A representation of a resource, with its validators.
 #[derive(Debug)]
 pub(in crate::driver) struct Representation {
     pub(in crate::driver) content_type: Cow<'static, str>,
@@ -59,7 +59,7 @@ pub(in crate::driver) struct Representation {
 }
 
 impl Representation {
-    /// What a request for it gets: all of it, a part, or that it is known. The error is of the file.
+    /// Answers a request for it: with all of it, a part, or that it is not modified. The error is that of the file.
     pub(in crate::driver) fn respond(self, request: &Request, now: SystemTime) -> io::Result<Response> {
         // A clock that was set back must not make a file newer than the response (RFC 9110 §8.8.2.1).
         let modified = self.modified.map(|modified| modified.min(now));
@@ -74,11 +74,11 @@ impl Representation {
             }
             Wanted::NotModified => Response::empty(Status::NotModified),
             Wanted::PreconditionFailed => {
-                let sentence = "This has changed since the version that the request names: load it anew.";
+                let sentence = "The resource has changed since the version that the request names: load it again.";
                 return Ok(Response::sentence(Status::PreconditionFailed, sentence));
             }
             Wanted::RangeNotSatisfiable => {
-                let sentence = format!("This has {length} bytes only: ask for a range within them.");
+                let sentence = format!("The resource has only {length} bytes: request a range within them.");
                 return Ok(Response::sentence(Status::RangeNotSatisfiable, &sentence)
                     .field("Content-Range", format!("bytes */{length}")));
             }
@@ -116,7 +116,7 @@ impl Response {
         Response::new(status, TEXT, Body::Bytes(Bytes::new()))
     }
 
-    /// A sentence for people.
+    /// A response with a sentence as plain text.
     pub(in crate::driver) fn sentence(status: Status, sentence: &str) -> Response {
         let response = Response::new(status, TEXT, Body::Bytes(format!("{sentence}\n").into()));
         match status {
@@ -127,9 +127,10 @@ impl Response {
         }
     }
 
-    /// What is left where a request allows none of the codings.
+    /// The response if a request allows none of the codings.
     pub(in crate::driver) fn not_acceptable() -> Response {
-        let sentence = "Accept-Encoding allows nothing that this is there in: allow identity or gzip.";
+        let sentence =
+            "The resource is not available in any encoding that Accept-Encoding allows: allow identity or gzip.";
         let response = Response::sentence(Status::NotAcceptable, sentence);
         Response { is_negotiated: true, ..response }
     }
@@ -177,7 +178,7 @@ impl Response {
     }
 }
 
-/// A response on its way.
+/// A response that is being sent.
 #[derive(Debug)]
 pub(in crate::driver) struct Outgoing {
     chunk: Bytes,
@@ -198,7 +199,7 @@ impl Outgoing {
         Outgoing { chunk: text.into(), sent: 0, body: Body::Bytes(Bytes::new()) }
     }
 
-    /// Writes one chunk, or what the socket takes of it; `true` when nothing is left.
+    /// Writes one chunk, or as much of it as the socket accepts; `true` when nothing is left.
     pub(in crate::driver) fn write(&mut self, socket: &mut impl Write) -> io::Result<bool> {
         while self.sent < self.chunk.len() {
             match socket.write(&self.chunk[self.sent..]) {
@@ -215,7 +216,7 @@ impl Outgoing {
                 let mut chunk = Vec::new();
                 let length = file.take((*left).min(FILE_CHUNK_BYTES as u64)).read_to_end(&mut chunk)? as u64;
                 if length == 0 {
-                    // It is shorter now than its length that has been sent already.
+                    // The file is now shorter than the length that was sent.
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
                 *left -= length;
