@@ -415,12 +415,12 @@ impl Visit {
                 socket.set_nonblocking(true)?;
                 Ok((socket.local_addr()?, socket))
             });
-            let (local, socket) = bound.map_err(|error| format!("no UDP socket opens on {ip}: {error}"))?;
+            let (local, socket) = bound.map_err(|error| format!("no UDP socket can be opened on {ip}: {error}"))?;
             locals.push((id, local));
             self.sockets.push((id, socket));
         }
         if locals.is_empty() {
-            return Err("this machine has no route to any address that players are told".to_owned());
+            return Err("this machine has no route to any UDP address that the server sends".to_owned());
         }
         self.websocket.get_ref().set_nonblocking(true).map_err(|error| error.to_string())?;
         let accepted = self.peer.accept(Instant::now(), answer, &locals, &mut self.outbox);
@@ -479,7 +479,10 @@ impl Visit {
             } else {
                 Finding::fail(
                     CHECK,
-                    format!("{says}, larger ones of up to {} don't: large states are lost.", limits::UDP_PAYLOAD_BYTES),
+                    format!(
+                        "{says}, larger ones of up to {} bytes don't: large states are lost.",
+                        limits::UDP_PAYLOAD_BYTES
+                    ),
                     "Raise the MTU of the tunnel or link to 1280 or more, or send less per tick.",
                 )
             };
@@ -608,7 +611,7 @@ fn reply(websocket: &mut WebSocket<TcpStream>, has_bearer: bool) -> Result<Strin
     const CHECK: &str = "join";
     let silent = |why: &dyn std::fmt::Display| {
         let remedy = "See the server's log; -v makes it more detailed.";
-        Finding::fail(CHECK, format!("The websocket is open, but no reply comes: {why}."), remedy)
+        Finding::fail(CHECK, format!("The websocket is open, but there is no reply: {why}."), remedy)
     };
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
@@ -618,7 +621,7 @@ fn reply(websocket: &mut WebSocket<TcpStream>, has_bearer: bool) -> Result<Strin
             continue;
         }
         if !reply.s && reply.e == ErrorCode::Origin.as_str() {
-            return Err(Finding::warn(PAGES, reply.m, "Pages from other origins need --origin."));
+            return Err(Finding::warn(PAGES, reply.m, "Pages of the origins that --origin names are not affected."));
         }
         let of_token = [ErrorCode::Unauthorized, ErrorCode::Expired].iter().any(|code| code.as_str() == reply.e);
         if !reply.s && of_token {
@@ -637,7 +640,7 @@ fn reply(websocket: &mut WebSocket<TcpStream>, has_bearer: bool) -> Result<Strin
         return reply.d["sdp"]
             .as_str()
             .map(str::to_owned)
-            .ok_or_else(|| silent(&"the server gives no answer to an offer"));
+            .ok_or_else(|| silent(&"the server does not answer an SDP offer"));
     }
     Err(silent(&"time is up"))
 }
