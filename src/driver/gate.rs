@@ -537,8 +537,8 @@ mod tests {
         let sender = Sender { host: "localhost:8080".to_owned(), origin: own, ..Sender::default() };
         let check = |mut gate: Gate| gate.check(&sender, "127.0.0.1:9".parse().expect("an address"), None);
         let refused = check(gate(&["http://localhost:5173"], &[])).expect_err("not named").message;
-        assert!(refused.contains("its --origin options name other pages only"), "{refused}");
-        assert!(refused.ends_with("start it with --origin http://localhost:8080 too."), "{refused}");
+        assert!(refused.contains("its --origin options name others only"), "{refused}");
+        assert!(refused.ends_with("Start it with --origin http://localhost:8080 too."), "{refused}");
         check(gate(&["http://localhost:5173", "http://localhost:8080"], &[])).expect("the advice works");
     }
 

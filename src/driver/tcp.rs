@@ -1,5 +1,7 @@
 //! The TCP connections: HTTP until one becomes a websocket.
 
+mod admission;
+
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Read};
@@ -11,18 +13,19 @@ use mio::{Interest, Registry, Token};
 use slab::Slab;
 use socket2::{SockRef, TcpKeepalive};
 
+use self::admission::{Admission, Admitted};
 use super::doctor::Seen;
 use super::gate::Gate;
 use super::http::{Malformed, Method, Outgoing, Reader, Request, Response, Sender, Status};
 use super::live::{Asker, Sources};
 use super::metered::{Budget, Metered};
 use super::metrics::{HttpCounters, Tcp};
-use super::refusals::{DroppedUpgrades, rejection};
+use super::refusals::rejection;
 use super::site::{Answer, Site};
 use super::websocket::{Closed, Gone, Received, Violation, Websocket};
 use crate::game::Game;
-use crate::limits::{CALL_WORK, CONNECTIONS, REQUEST_WORK, TURN_ACCEPTS, UNJOINED_PER_ADDRESS};
-use crate::log_limit::{PlayerLog, Who};
+use crate::limits::{CALL_WORK, REQUEST_WORK, TURN_ACCEPTS};
+use crate::log_limit::Who;
 use crate::rate::{canonical, network};
 use crate::server::{Connect, ConnectionId, Disconnect, Server, Signal};
 use crate::wire::codes::CLOSE_REFUSED;
@@ -32,130 +35,9 @@ use crate::wire::signaling::{self, Fault, RoomName};
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// The time from this end's close to the end of the connection.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// The maximum number of connections past a limit that get a response at a time; others are just closed. One address has
-/// at most as many of them as of connections within the limits.
-const REFUSED: usize = 256;
 /// TCP keep-alive: the idle time, then the interval between probes.
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10));
-
-/// Admits connections: counts how many are open, in total and per address. Loopback and proxies have no limit per
-/// address, because many players share them.
-#[derive(Debug)]
-struct Admission {
-    gate: Gate,
-    places: usize,
-    open: usize,
-    /// Connections that are not websockets yet.
-    http: PerNetwork,
-    refused: PerNetwork,
-    counters: HttpCounters,
-    dropped_upgrades: DroppedUpgrades,
-    player_log: PlayerLog,
-}
-
-/// How a connection is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Admitted {
-    Http(IpAddr),
-    Websocket,
-    Refused(IpAddr),
-}
-
-/// Counts connections by the network that they come from.
-#[derive(Debug, Default)]
-struct PerNetwork {
-    all: usize,
-    by_network: BTreeMap<IpAddr, usize>,
-}
-
-impl PerNetwork {
-    fn of(&self, network: IpAddr) -> usize {
-        self.by_network.get(&network).copied().unwrap_or(0)
-    }
-
-    fn add(&mut self, network: IpAddr) {
-        self.all += 1;
-        *self.by_network.entry(network).or_default() += 1;
-    }
-
-    fn remove(&mut self, network: IpAddr) {
-        if let Entry::Occupied(mut count) = self.by_network.entry(network) {
-            self.all -= 1;
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
-    }
-}
-
-impl Admission {
-    fn new(gate: Gate) -> Admission {
-        Admission {
-            gate,
-            places: CONNECTIONS,
-            open: 0,
-            http: PerNetwork::default(),
-            refused: PerNetwork::default(),
-            counters: HttpCounters::default(),
-            dropped_upgrades: DroppedUpgrades::new(),
-            player_log: PlayerLog::default(),
-        }
-    }
-
-    fn admit(&mut self, remote: IpAddr) -> Result<Admitted, Status> {
-        if self.is_crowd(&self.http, remote) {
-            Err(Status::TooManyRequests)
-        } else if self.open >= self.places {
-            Err(Status::ServiceUnavailable)
-        } else {
-            self.open += 1;
-            self.http.add(network(remote));
-            Ok(Admitted::Http(network(remote)))
-        }
-    }
-
-    /// Whether an address has as many of these connections as one may have.
-    fn is_crowd(&self, connections: &PerNetwork, remote: IpAddr) -> bool {
-        let has_limit = !remote.is_loopback() && !self.gate.is_proxy(remote);
-        has_limit && connections.of(network(remote)) >= UNJOINED_PER_ADDRESS
-    }
-
-    /// Admits a connection past a limit so that it gets a response; `None` if there are too many of them.
-    fn admit_refused(&mut self, remote: IpAddr) -> Option<Admitted> {
-        if self.refused.all >= REFUSED || self.is_crowd(&self.refused, remote) {
-            return None;
-        }
-        self.refused.add(network(remote));
-        Some(Admitted::Refused(network(remote)))
-    }
-
-    /// Counts a connection past a limit, whether it gets a response or not.
-    fn crowd_out(&mut self, remote: IpAddr) -> Option<Admitted> {
-        self.counters.crowded += 1;
-        self.admit_refused(remote)
-    }
-
-    fn upgrade(&mut self, admitted: &mut Admitted) {
-        self.release_http(*admitted);
-        *admitted = Admitted::Websocket;
-    }
-
-    fn release(&mut self, admitted: Admitted) {
-        self.release_http(admitted);
-        match admitted {
-            Admitted::Http(_) | Admitted::Websocket => self.open -= 1,
-            Admitted::Refused(network) => self.refused.remove(network),
-        }
-    }
-
-    fn release_http(&mut self, admitted: Admitted) {
-        if let Admitted::Http(network) = admitted {
-            self.http.remove(network);
-        }
-    }
-}
 
 /// The connections that wait for their next request. If the server is full, they are closed, those that have waited
 /// longest first, so they never keep others out.
@@ -323,7 +205,7 @@ impl Connections {
 
     #[cfg(test)]
     pub(super) fn set_places(&mut self, places: usize) {
-        self.admission.places = places;
+        self.admission.set_places(places);
     }
 
     /// Logs how many lines were left out.
@@ -917,6 +799,3 @@ fn discard(mut socket: Metered<TcpStream>) -> (State, Turn) {
     let turn = Turn::after(&socket);
     (State::Lingering(socket), turn)
 }
-
-#[cfg(test)]
-mod tests;

@@ -178,9 +178,9 @@ impl Reader {
         Ok(Some(request))
     }
 
-    /// Makes room by removing the cookies received so far; `false` if they were too many, or if they are so little of the
-    /// head that each further piece would be small. The rest of the last cookie then follows directly after the name of
-    /// its field.
+    /// Makes room by removing the cookies received so far; `false` if they were too many, or if they are so little of
+    /// the head that each further piece would be small. The rest of the last cookie then follows directly after the
+    /// name of its field.
     fn cut_cookies(&mut self) -> bool {
         const NAME: &[u8] = b"cookie:";
         let mut kept = Vec::with_capacity(self.buffer.len());

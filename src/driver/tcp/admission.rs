@@ -1,0 +1,143 @@
+//! Which connections are admitted.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::net::IpAddr;
+
+use super::super::gate::Gate;
+use super::super::http::Status;
+use super::super::metrics::HttpCounters;
+use super::super::refusals::DroppedUpgrades;
+use crate::limits::{CONNECTIONS, UNJOINED_PER_ADDRESS};
+use crate::log_limit::PlayerLog;
+use crate::rate::network;
+
+/// The maximum number of connections past a limit that get a response at a time; others are just closed. One address has
+/// at most as many of them as of connections within the limits.
+const REFUSED: usize = 256;
+
+/// Admits connections: counts how many are open, in total and per address. Loopback and proxies have no limit per
+/// address, because many players share them.
+#[derive(Debug)]
+pub(super) struct Admission {
+    pub(super) gate: Gate,
+    places: usize,
+    open: usize,
+    /// Connections that are not websockets yet.
+    http: PerNetwork,
+    refused: PerNetwork,
+    pub(super) counters: HttpCounters,
+    pub(super) dropped_upgrades: DroppedUpgrades,
+    pub(super) player_log: PlayerLog,
+}
+
+/// How a connection is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admitted {
+    Http(IpAddr),
+    Websocket,
+    Refused(IpAddr),
+}
+
+/// Counts connections by the network that they come from.
+#[derive(Debug, Default)]
+struct PerNetwork {
+    all: usize,
+    by_network: BTreeMap<IpAddr, usize>,
+}
+
+impl PerNetwork {
+    fn of(&self, network: IpAddr) -> usize {
+        self.by_network.get(&network).copied().unwrap_or(0)
+    }
+
+    fn add(&mut self, network: IpAddr) {
+        self.all += 1;
+        *self.by_network.entry(network).or_default() += 1;
+    }
+
+    fn remove(&mut self, network: IpAddr) {
+        if let Entry::Occupied(mut count) = self.by_network.entry(network) {
+            self.all -= 1;
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
+impl Admission {
+    pub(super) fn new(gate: Gate) -> Admission {
+        Admission {
+            gate,
+            places: CONNECTIONS,
+            open: 0,
+            http: PerNetwork::default(),
+            refused: PerNetwork::default(),
+            counters: HttpCounters::default(),
+            dropped_upgrades: DroppedUpgrades::new(),
+            player_log: PlayerLog::default(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_places(&mut self, places: usize) {
+        self.places = places;
+    }
+
+    pub(super) fn admit(&mut self, remote: IpAddr) -> Result<Admitted, Status> {
+        if self.is_crowd(&self.http, remote) {
+            Err(Status::TooManyRequests)
+        } else if self.open >= self.places {
+            Err(Status::ServiceUnavailable)
+        } else {
+            self.open += 1;
+            self.http.add(network(remote));
+            Ok(Admitted::Http(network(remote)))
+        }
+    }
+
+    /// Whether an address has as many of these connections as one may have.
+    fn is_crowd(&self, connections: &PerNetwork, remote: IpAddr) -> bool {
+        let has_limit = !remote.is_loopback() && !self.gate.is_proxy(remote);
+        has_limit && connections.of(network(remote)) >= UNJOINED_PER_ADDRESS
+    }
+
+    /// Admits a connection past a limit so that it gets a response; `None` if there are too many of them.
+    pub(super) fn admit_refused(&mut self, remote: IpAddr) -> Option<Admitted> {
+        if self.refused.all >= REFUSED || self.is_crowd(&self.refused, remote) {
+            return None;
+        }
+        self.refused.add(network(remote));
+        Some(Admitted::Refused(network(remote)))
+    }
+
+    /// Counts a connection past a limit, whether it gets a response or not.
+    pub(super) fn crowd_out(&mut self, remote: IpAddr) -> Option<Admitted> {
+        self.counters.crowded += 1;
+        self.admit_refused(remote)
+    }
+
+    pub(super) fn upgrade(&mut self, admitted: &mut Admitted) {
+        self.release_http(*admitted);
+        *admitted = Admitted::Websocket;
+    }
+
+    pub(super) fn release(&mut self, admitted: Admitted) {
+        self.release_http(admitted);
+        match admitted {
+            Admitted::Http(_) | Admitted::Websocket => self.open -= 1,
+            Admitted::Refused(network) => self.refused.remove(network),
+        }
+    }
+
+    fn release_http(&mut self, admitted: Admitted) {
+        if let Admitted::Http(network) = admitted {
+            self.http.remove(network);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
