@@ -12,8 +12,8 @@ use crate::limits::{CONNECTIONS, UNJOINED_PER_ADDRESS};
 use crate::log_limit::PlayerLog;
 use crate::rate::network;
 
-/// The maximum number of connections past a limit that get a response at a time; others are just closed. One address has
-/// at most as many of them as of connections within the limits.
+/// The maximum number of connections past a limit that get a response at a time; others are just closed. One address
+/// has at most as many of them as of connections within the limits.
 const REFUSED: usize = 256;
 
 /// Admits connections: counts how many are open, in total and per address. Loopback and proxies have no limit per
