@@ -162,7 +162,7 @@ fn a_proxy_that_changes_the_host_is_named_with_the_remedy() {
         let told = page.text_with("joinR");
         for word in [
             "\"e\":\"origin\"",
-            &format!("Origin is {}", nginx.url()),
+            &format!("The origin {} is not allowed", nginx.url()),
             &format!("Host is \\\"{seen}\\\""),
             HOST,
             &format!("--origin {}", nginx.url()),
