@@ -23,8 +23,8 @@ const LINE_INTERVAL: Duration = Duration::from_secs(10);
 pub(crate) struct Throttle {
     at_once: u32,
     interval: Duration,
-    left: u32,
-    filled: Option<Instant>,
+    /// When `at_once` lines are allowed again.
+    full_at: Option<Instant>,
     left_out: u64,
 }
 
@@ -43,49 +43,38 @@ impl fmt::Display for LeftOut {
 
 impl Throttle {
     pub(crate) const fn new(at_once: u32, interval: Duration) -> Throttle {
-        Throttle { at_once, interval, left: at_once, filled: None, left_out: 0 }
+        Throttle { at_once, interval, full_at: None, left_out: 0 }
     }
 
     /// Returns whether a line may be logged now, and how many were left out since the last one.
     pub(crate) fn take(&mut self, now: Instant) -> Option<LeftOut> {
-        if self.fill(now) == 0 {
+        if !self.is_free(now) {
             self.left_out += 1;
             return None;
         }
-        self.left -= 1;
+        self.full_at = Some(self.full_at.map_or(now, |full_at| full_at.max(now)) + self.interval);
         Some(LeftOut(std::mem::take(&mut self.left_out)))
     }
 
     /// Returns how many lines were left out, if that may be logged now.
     fn take_left_out(&mut self, now: Instant) -> Option<u64> {
-        let is_due = self.left_out > 0 && self.fill(now) > 0;
-        is_due.then(|| {
-            self.left -= 1;
-            std::mem::take(&mut self.left_out)
-        })
+        let is_due = self.left_out > 0 && self.is_free(now);
+        is_due.then(|| self.take(now)).flatten().map(|LeftOut(count)| count)
     }
 
-    fn fill(&mut self, now: Instant) -> u32 {
-        let filled = *self.filled.get_or_insert(now);
-        let intervals = now.saturating_duration_since(filled).as_nanos() / self.interval.as_nanos().max(1);
-        let earned = u32::try_from(intervals).unwrap_or(u32::MAX);
-        self.left = self.left.saturating_add(earned).min(self.at_once);
-        if self.left == self.at_once {
-            self.filled = Some(now);
-        } else {
-            self.filled = Some(filled + self.interval * earned);
-        }
-        self.left
+    fn is_free(&self, now: Instant) -> bool {
+        let wait = self.full_at.map_or(Duration::ZERO, |full_at| full_at.saturating_duration_since(now));
+        wait <= self.interval * self.at_once.saturating_sub(1)
     }
 }
 
-/// Of whom a line is, as far as that is known.
+/// The player or connection that a line is about, as far as it is known.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Who<'a> {
     pub(crate) remote: SocketAddr,
     pub(crate) room: Option<&'a str>,
     pub(crate) player: Option<PlayerId>,
-    /// As it is shown.
+    /// The display name.
     pub(crate) name: Option<&'a str>,
 }
 
@@ -112,7 +101,7 @@ impl fmt::Display for Who<'_> {
     }
 }
 
-/// Logs each player who is refused or put out, within limits of each code.
+/// Logs each player who is refused or removed, with a limit per code.
 #[derive(Debug, Default)]
 pub(crate) struct PlayerLog {
     throttles: BTreeMap<&'static str, Throttle>,

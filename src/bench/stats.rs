@@ -391,7 +391,7 @@ impl Stats {
         Ok(())
     }
 
-    /// Sets a histogram, like [`Stats::set_count`]. The error says what is wrong with the bytes.
+    /// Sets a histogram, like [`Stats::set_count`]. The error describes what is wrong with the bytes.
     pub(super) fn set_packed(&mut self, name: &str, share: Share, bytes: Vec<u8>) -> Result<(), &'static str> {
         unpack(&bytes)?;
         let id = self.timing(name).0;

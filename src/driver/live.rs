@@ -45,7 +45,7 @@ pub(super) struct Sources<'a> {
 }
 
 impl Sources<'_> {
-    /// A refusal says why; `/doctor.json` reports it as a finding.
+    /// A refusal has its reason as the body; `/doctor.json` reports it as a finding.
     pub(super) fn answer<G: Game>(
         &mut self,
         what: Live,

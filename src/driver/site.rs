@@ -158,14 +158,13 @@ impl Site {
                 "The path is not percent-encoded UTF-8: encode it that way.",
             );
         };
-        let mut segments = decoded.trim_start_matches('/').split('/').enumerate();
+        let segments = decoded.trim_start_matches('/').split('/');
         let is_hidden =
             |(depth, segment): (usize, &str)| segment.starts_with('.') && (depth > 0 || segment != WELL_KNOWN);
-        if decoded.contains(['\0', '\\']) || segments.any(is_hidden) {
+        if decoded.contains(['\0', '\\']) || segments.clone().enumerate().any(is_hidden) {
             return not_found(NOTHING);
         }
-        let relative: PathBuf = decoded.trim_start_matches('/').split('/').collect();
-        match find(public, &public.join(relative)) {
+        match find(public, &public.join(segments.collect::<PathBuf>())) {
             Some(found) if found.metadata.is_file() => self.send(found, public, request),
             Some(found) if found.metadata.is_dir() && !decoded.ends_with('/') => to_directory(path, &request.query),
             Some(found) if found.metadata.is_dir() => match find(public, &found.path.join(INDEX)) {

@@ -27,7 +27,7 @@ pub(super) struct Version<'a> {
     pub(super) length: u64,
 }
 
-/// What is to be sent.
+/// The outcome of a request's conditions and range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
     Whole,

@@ -183,7 +183,7 @@ impl Response {
 pub(in crate::driver) struct Outgoing {
     chunk: Bytes,
     sent: usize,
-    /// What follows the chunk.
+    /// The rest of the body, after the chunk.
     body: Body,
 }
 
