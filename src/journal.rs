@@ -770,7 +770,7 @@ struct Block<'a> {
 }
 
 impl<'a> Blocks<'a> {
-    /// Returns `None` at the end, and if the rest is shorter than its length field: the process was killed while writing
+    /// Returns `None` at the end, and if the rest is shorter than its length: the process was killed while writing
     /// it.
     fn next_block(&mut self) -> Result<Option<Block<'a>>, JournalError> {
         let error = |reason| JournalError { offset: self.at as u64, reason };
