@@ -14,15 +14,15 @@ use crate::wire::{InflateError, Inflater};
 
 /// The content of a received frame.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Arrived {
+pub(crate) enum Arrived<'a> {
     /// A new input; each is reported once and in order.
-    Input { number: u32, value: Vec<u8> },
+    Input { number: u32, value: &'a [u8] },
     /// A command.
-    Command(Vec<u8>),
+    Command(&'a [u8]),
     /// A request for missed ticks.
     Ticks { first: u32, last: u32 },
     /// A ping, to be answered.
-    Ping { clock_ms: f64, padding: Vec<u8> },
+    Ping { clock_ms: f64, padding: &'a [u8] },
 }
 
 /// The reason for not accepting a frame.
@@ -151,7 +151,7 @@ impl Frames {
         }
     }
 
-    /// Handles a frame and appends its content to `arrived`.
+    /// Handles a frame and passes its content to `each`.
     pub(crate) fn handle_frame(
         &mut self,
         now: Instant,
@@ -159,7 +159,7 @@ impl Frames {
         bytes: &[u8],
         transport: Transport,
         inflater: &mut Inflater,
-        arrived: &mut Vec<Arrived>,
+        each: impl FnMut(Arrived<'_>),
     ) -> Result<(), NotTaken> {
         let is_within = self.allowance.take(now);
         if self.allowance.is_flooded() {
@@ -183,9 +183,9 @@ impl Frames {
         if frame.deflated {
             let mut inflated = Vec::new();
             inflater.inflate(frame.body, frame.inflated_limit(Direction::Up), &mut inflated)?;
-            return Ok(self.handle_body(clock_ms, frame.kind, &inflated, arrived)?);
+            return Ok(self.handle_body(clock_ms, frame.kind, &inflated, each)?);
         }
-        Ok(self.handle_body(clock_ms, frame.kind, frame.body, arrived)?)
+        Ok(self.handle_body(clock_ms, frame.kind, frame.body, each)?)
     }
 
     fn handle_body(
@@ -193,31 +193,31 @@ impl Frames {
         clock_ms: f64,
         kind: Kind,
         body: &[u8],
-        arrived: &mut Vec<Arrived>,
+        mut each: impl FnMut(Arrived<'_>),
     ) -> Result<(), BadFrame> {
         match kind {
             Kind::Input => {
-                let (newest, values) = msgpack::decode_inputs(body)?;
-                for (age, value) in values.into_iter().enumerate().rev() {
+                let window = msgpack::decode_inputs(body)?;
+                for (age, value) in window.values().iter().enumerate().rev() {
                     let age = u32::try_from(age).map_err(|_| Malformed::Items)?;
-                    let number = newest.checked_sub(age).ok_or(Malformed::Shape)?;
+                    let number = window.newest.checked_sub(age).ok_or(Malformed::Shape)?;
                     if number > self.newest_input {
                         self.newest_input = number;
-                        arrived.push(Arrived::Input { number, value: value.to_vec() });
+                        each(Arrived::Input { number, value });
                     }
                 }
             }
             Kind::Command => {
                 msgpack::check(body)?;
-                arrived.push(Arrived::Command(body.to_vec()));
+                each(Arrived::Command(body));
             }
             Kind::Ticks => {
                 let (first, last) = msgpack::decode_range(body)?;
-                arrived.push(Arrived::Ticks { first, last });
+                each(Arrived::Ticks { first, last });
             }
             Kind::Ping => {
                 let (clock_ms, padding) = msgpack::decode_ping(body)?;
-                arrived.push(Arrived::Ping { clock_ms, padding: padding.to_vec() });
+                each(Arrived::Ping { clock_ms, padding });
             }
             Kind::Pong => self.measure(clock_ms - msgpack::decode_clock(body)?),
             Kind::Ack => self.acknowledge(msgpack::decode_ack(body)?),
@@ -359,11 +359,20 @@ mod tests {
         bytes
     }
 
-    fn take(frames: &mut Frames, clock_ms: f64, bytes: &[u8]) -> Result<Vec<Arrived>, BadFrame> {
+    fn take(frames: &mut Frames, clock_ms: f64, bytes: &[u8]) -> Result<Vec<Arrived<'static>>, BadFrame> {
+        let kept = |bytes: &[u8]| -> &'static [u8] { bytes.to_vec().leak() };
         let mut arrived = Vec::new();
+        let keep = |content: Arrived<'_>| {
+            arrived.push(match content {
+                Arrived::Input { number, value } => Arrived::Input { number, value: kept(value) },
+                Arrived::Command(value) => Arrived::Command(kept(value)),
+                Arrived::Ticks { first, last } => Arrived::Ticks { first, last },
+                Arrived::Ping { clock_ms, padding } => Arrived::Ping { clock_ms, padding: kept(padding) },
+            });
+        };
         let transport = Transport::WebSocket;
         let now = frames.next_ping;
-        match frames.handle_frame(now, clock_ms, bytes, transport, &mut Inflater::new(), &mut arrived) {
+        match frames.handle_frame(now, clock_ms, bytes, transport, &mut Inflater::new(), keep) {
             Ok(()) => Ok(arrived),
             Err(NotTaken::Bad(error)) => Err(error),
             Err(excess) => panic!("{excess:?}"),
@@ -380,10 +389,10 @@ mod tests {
                     (0..count).map(|age| msgpack::encode(&newest.wrapping_sub(age), 5).unwrap()).collect();
                 let body = msgpack::encode_inputs(newest, values.iter().map(Vec::as_slice));
                 let arrived = take(&mut frames, 0.0, &unreliable(Kind::Input, 0, false, &body)).unwrap();
-                let expected: Vec<_> = expected
-                    .iter()
-                    .map(|&number| Arrived::Input { number, value: msgpack::encode(&number, 5).unwrap() })
-                    .collect();
+                let values: Vec<_> = expected.iter().map(|number| msgpack::encode(number, 5).unwrap()).collect();
+                let inputs = expected.iter().zip(&values);
+                let expected: Vec<_> =
+                    inputs.map(|(&number, value)| Arrived::Input { number, value: value.as_slice() }).collect();
                 assert_eq!(arrived, expected, "{count} up to {newest}");
             }
         }
@@ -394,22 +403,19 @@ mod tests {
 
     #[test]
     fn requests_are_understood_and_bad_ones_named() {
-        fn check(bytes: &[u8], expected: Result<Vec<Arrived>, BadFrame>) {
+        fn check(bytes: &[u8], expected: Result<Vec<Arrived<'_>>, BadFrame>) {
             let (mut frames, _) = frames();
             assert_eq!(take(&mut frames, 0.0, bytes), expected);
         }
         let text = msgpack::encode(&"x".repeat(1_000), 2_000).unwrap();
         let mut deflated = Vec::new();
         assert!(Deflater::new().deflate(&text, &mut deflated));
-        check(&reliable(Kind::Command, false, &text), Ok(vec![Arrived::Command(text.clone())]));
-        check(&reliable(Kind::Command, true, &deflated), Ok(vec![Arrived::Command(text.clone())]));
+        check(&reliable(Kind::Command, false, &text), Ok(vec![Arrived::Command(&text)]));
+        check(&reliable(Kind::Command, true, &deflated), Ok(vec![Arrived::Command(&text)]));
         let range = msgpack::encode_range(3, u32::MAX);
         check(&reliable(Kind::Ticks, false, &range), Ok(vec![Arrived::Ticks { first: 3, last: u32::MAX }]));
         let clock = msgpack::encode_clock(1.5);
-        check(
-            &unreliable(Kind::Ping, 0, false, &clock),
-            Ok(vec![Arrived::Ping { clock_ms: 1.5, padding: Vec::new() }]),
-        );
+        check(&unreliable(Kind::Ping, 0, false, &clock), Ok(vec![Arrived::Ping { clock_ms: 1.5, padding: &[] }]));
 
         check(&[], Err(BadFrame::Frame(FrameError::Truncated)));
         check(&unreliable(Kind::State, 0, false, &clock), Err(BadFrame::Frame(FrameError::Kind)));
@@ -419,9 +425,9 @@ mod tests {
         check(&reliable(Kind::Command, true, &[0xff; 9]), Err(BadFrame::Inflate(InflateError::Corrupt)));
         let deep = |depth: usize| [&vec![0x91; depth - 1][..], &[0x90]].concat();
         let input = |depth| unreliable(Kind::Input, 0, false, &[&[0x92, 1, 0x91][..], &deep(depth)].concat());
-        check(&input(16), Ok(vec![Arrived::Input { number: 1, value: deep(16) }]));
+        check(&input(16), Ok(vec![Arrived::Input { number: 1, value: &deep(16) }]));
         check(&input(17), Err(BadFrame::Body(Malformed::Depth)));
-        check(&reliable(Kind::Command, false, &deep(16)), Ok(vec![Arrived::Command(deep(16))]));
+        check(&reliable(Kind::Command, false, &deep(16)), Ok(vec![Arrived::Command(&deep(16))]));
         check(&reliable(Kind::Command, false, &deep(17)), Err(BadFrame::Body(Malformed::Depth)));
         // Numbers start at 1, so there is no number 0 nor one before it.
         check(&unreliable(Kind::Input, 0, false, &[0x92, 0, 0x92, 1, 1]), Err(BadFrame::Body(Malformed::Shape)));

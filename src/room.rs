@@ -301,6 +301,9 @@ enum Change {
     External(Vec<u8>),
 }
 
+/// Buffers kept for later inputs: those of a tick with a hundred players. No input exceeds [`limits::INPUT_BYTES`].
+const BUFFERS_KEPT: usize = 128;
+
 /// A room and its game.
 pub struct Room<G: Game> {
     game: Option<G>,
@@ -316,6 +319,11 @@ pub struct Room<G: Game> {
     wanted_ticks: BTreeMap<PlayerId, (u32, u32)>,
     history: VecDeque<(u32, Vec<u8>)>,
     history_ticks: usize,
+    /// The messages of the current tick, decoded and raw; empty in between, kept for their capacity.
+    batch: Vec<Incoming<G>>,
+    messages: Vec<(PlayerId, Message)>,
+    /// Empty buffers of inputs of earlier ticks.
+    buffers: Vec<Vec<u8>>,
 }
 
 impl<G: Game> Room<G> {
@@ -350,6 +358,9 @@ impl<G: Game> Room<G> {
             wanted_ticks: BTreeMap::new(),
             history: VecDeque::new(),
             history_ticks: usize::try_from(history_ticks).unwrap_or(usize::MAX),
+            batch: Vec::new(),
+            messages: Vec::new(),
+            buffers: Vec::new(),
         }
     }
 
@@ -511,15 +522,16 @@ impl<G: Game> Room<G> {
             }
         }
         self.answer_wanted_ticks();
-        let (batch, messages) = self.take_batch();
+        self.take_batch();
         if let Some(game) = &mut self.game {
-            game.tick(&mut self.context, tick, &batch);
+            game.tick(&mut self.context, tick, &self.batch);
         }
         match std::mem::take(&mut self.context.fan_out) {
             FanOut::Nothing => {}
-            FanOut::Batch => self.fan_out(encode_inputs(&messages)),
+            FanOut::Batch => self.fan_out(encode_inputs(&self.messages)),
             FanOut::Others(inputs) => self.fan_out(inputs),
         }
+        self.clear_batch();
         for (player, sentence) in std::mem::take(&mut self.context.kicked) {
             self.leave(player, Leave::Kicked, sentence);
         }
@@ -593,20 +605,19 @@ impl<G: Game> Room<G> {
         }
     }
 
-    /// Returns the messages of this tick in order of arrival, decoded and raw. A message that cannot be decoded as the
+    /// Takes the messages of this tick in order of arrival, decoded and raw. A message that cannot be decoded as the
     /// game's type removes its sender.
-    fn take_batch(&mut self) -> (Vec<Incoming<G>>, Vec<(PlayerId, Message)>) {
+    fn take_batch(&mut self) {
         // Whether the game fans out its inputs is unknown until it has done so once.
         let input_bytes = if self.history.is_empty() { usize::MAX } else { limits::FAN_OUT_BYTES };
-        let mut messages = self.inbox.take(input_bytes);
-        let mut batch = Vec::with_capacity(messages.len());
+        self.inbox.take(input_bytes, &mut self.messages);
         let mut unreadable = Vec::new();
-        for &(player, ref message) in &messages {
+        for &(player, ref message) in &self.messages {
             if !unreadable.is_empty() && !self.inbox.is_open(player) {
                 continue;
             }
             match message.decode(player) {
-                Ok(message) => batch.push(message),
+                Ok(message) => self.batch.push(message),
                 Err(error) => {
                     self.inbox.close(player);
                     unreadable.push((player, error));
@@ -614,14 +625,30 @@ impl<G: Game> Room<G> {
             }
         }
         if !unreadable.is_empty() {
-            messages.retain(|(player, _)| self.inbox.is_open(*player));
-            batch.retain(|message| self.inbox.is_open(message.player()));
+            self.messages.retain(|(player, _)| self.inbox.is_open(*player));
+            self.batch.retain(|message| self.inbox.is_open(message.player()));
         }
         for (player, error) in unreadable {
             self.unreadable = Some((player, error));
             self.leave(player, Leave::BadFrame, "The game can't read what you sent.".to_owned());
         }
-        (batch, messages)
+    }
+
+    fn clear_batch(&mut self) {
+        self.batch.clear();
+        for (_, message) in self.messages.drain(..) {
+            if let Message::Input { mut value, .. } = message
+                && self.buffers.len() < BUFFERS_KEPT
+            {
+                value.clear();
+                self.buffers.push(value);
+            }
+        }
+    }
+
+    /// Returns an empty buffer for the value of an input, if possible one that a former input has used.
+    pub(crate) fn take_buffer(&mut self) -> Vec<u8> {
+        self.buffers.pop().unwrap_or_default()
     }
 
     fn fan_out(&mut self, inputs: Vec<u8>) {

@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use mio::net::{TcpListener, UdpSocket};
 use nix::net::if_::InterfaceFlags;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::BindError;
+use super::{BindError, tcp};
 
 /// How often to try another port if the OS has picked one that is free for TCP but not for UDP.
 const PORT_ATTEMPTS: usize = 16;
@@ -78,6 +78,7 @@ fn bind_socket(address: SocketAddr, kind: Type) -> io::Result<Socket> {
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     if kind == Type::STREAM {
+        tcp::set_options(SockRef::from(&socket))?;
         socket.listen(LISTEN_BACKLOG)?;
     }
     Ok(socket)

@@ -30,12 +30,17 @@ impl Budget {
     }
 }
 
-/// A socket that reads and writes until its share is used up; then it behaves as if it would block.
+/// A socket that reads and writes until its share is used up; then it behaves as if it would block. So it does after a
+/// read that did not fill its buffer, until [`Metered::handle_readable`]: the socket is empty then, and asking it would
+/// cost a system call.
 #[derive(Debug)]
 pub(super) struct Metered<S> {
     socket: S,
     share: usize,
     spent: usize,
+    is_empty: bool,
+    /// Whether the other end has closed: after its last bytes no event follows.
+    is_ending: bool,
     /// Whether the last write was incomplete.
     has_waiting: bool,
     /// Whether bytes were written since [`Metered::take_progress`].
@@ -44,7 +49,7 @@ pub(super) struct Metered<S> {
 
 impl<S> Metered<S> {
     pub(super) fn new(socket: S) -> Metered<S> {
-        Metered { socket, share: 0, spent: 0, has_waiting: false, wrote: false }
+        Metered { socket, share: 0, spent: 0, is_empty: false, is_ending: false, has_waiting: false, wrote: false }
     }
 
     pub(super) fn get_ref(&self) -> &S {
@@ -53,6 +58,12 @@ impl<S> Metered<S> {
 
     pub(super) fn get_mut(&mut self) -> &mut S {
         &mut self.socket
+    }
+
+    /// The socket is readable again. `is_ending` means that the other end has closed or the connection has failed.
+    pub(super) fn handle_readable(&mut self, is_ending: bool) {
+        self.is_empty = false;
+        self.is_ending |= is_ending;
     }
 
     /// Begins a new share; the rest of the last one is lost.
@@ -104,9 +115,13 @@ impl<S> Metered<S> {
 
 impl<S: Read> Read for Metered<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.is_empty {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let length = self.begin(buffer.len())?;
         let read = uninterrupted(|| self.socket.read(&mut buffer[..length]))?;
         self.charge(read);
+        self.is_empty = read < length && !self.is_ending;
         Ok(read)
     }
 }
@@ -158,6 +173,28 @@ mod tests {
         socket.allow(usize::MAX);
         assert_eq!(socket.write(&buffer).expect("allowed"), buffer.len());
         assert!(!socket.has_waiting() && socket.take_progress() && !socket.take_progress());
+    }
+
+    /// Yields these many bytes in each read, and counts the reads.
+    struct Bursts(Vec<usize>, usize);
+
+    impl Read for Bursts {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            self.1 += 1;
+            self.0.pop().ok_or(io::ErrorKind::WouldBlock.into())
+        }
+    }
+
+    #[test]
+    fn an_emptied_socket_is_not_read_until_it_is_readable_again() {
+        let mut socket = Metered::new(Bursts(vec![0, 5, 5, 10, 10], 0));
+        socket.allow(usize::MAX);
+        let mut buffer = [0; 10];
+        let mut read = |socket: &mut Metered<Bursts>| socket.read(&mut buffer).ok();
+        assert_eq!((read(&mut socket), read(&mut socket), read(&mut socket)), (Some(10), Some(10), Some(5)));
+        assert_eq!((read(&mut socket), socket.get_ref().1), (None, 3), "the last read did not fill the buffer");
+        socket.handle_readable(true);
+        assert_eq!((read(&mut socket), read(&mut socket)), (Some(5), Some(0)), "the end follows without an event");
     }
 
     #[test]

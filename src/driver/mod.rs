@@ -577,7 +577,9 @@ impl<G: Game> Driver<G> {
                     let arrived = self.signals.as_mut().map_or(0, |signals| signals.pending().count());
                     self.signalled = self.signalled.saturating_add(u32::try_from(arrived).unwrap_or(u32::MAX));
                 }
-                Token(token @ CONNECTIONS..) => self.connections.handle_event(Token(token)),
+                Token(token @ CONNECTIONS..) => {
+                    self.connections.handle_event(Token(token), event.is_read_closed() || event.is_error());
+                }
                 Token(token @ DATAGRAMS..) => self.udp.handle_readable(token - DATAGRAMS),
                 Token(token) => {
                     if let Some(listener) = self.listeners.get_mut(token - LISTENERS) {

@@ -5,7 +5,7 @@ mod admission;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Read};
-use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
@@ -38,6 +38,18 @@ pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// TCP keep-alive: the idle time, then the interval between probes.
 const KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10));
+/// Whether accepted sockets have the options of their listener, see tcp(7).
+const INHERITS_OPTIONS: bool = cfg!(target_os = "linux");
+
+/// Sets the options of a connection, on the listener or on the connection itself: small messages are sent at once, and
+/// silent connections are probed.
+///
+/// # Errors
+/// The OS refuses an option.
+pub(super) fn set_options(socket: SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&KEEPALIVE)
+}
 
 /// The connections that wait for their next request. If the server is full, they are closed, those that have waited
 /// longest first, so they never keep others out.
@@ -82,6 +94,8 @@ struct Waiting {
 struct Connection {
     id: ConnectionId,
     remote: SocketAddr,
+    /// The address of this machine that the client has used.
+    local: IpAddr,
     admitted: Admitted,
     state: State,
     deadline: Option<Instant>,
@@ -232,9 +246,11 @@ impl Connections {
                 None => return,
             },
         };
-        // Small messages are sent at once. If the connection has failed, reading from it reports that.
-        let _ = socket.set_nodelay(true);
-        let _ = SockRef::from(&socket).set_tcp_keepalive(&KEEPALIVE);
+        // If the connection has failed, reading from it reports that.
+        let local = socket.local_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |local| local.ip());
+        if !INHERITS_OPTIONS {
+            let _ = set_options(SockRef::from(&socket));
+        }
         let socket = Metered::new(socket);
         let mut http = Http {
             socket,
@@ -261,6 +277,7 @@ impl Connections {
         entry.insert(Connection {
             id,
             remote,
+            local,
             admitted,
             state,
             deadline,
@@ -307,9 +324,14 @@ impl Connections {
         }
     }
 
-    /// The socket with this token is readable or writable again.
-    pub(super) fn handle_event(&mut self, token: Token) {
-        self.queue(token.0 - self.first_token);
+    /// The socket with this token is readable or writable again. `is_ending` means that the other end has closed or the
+    /// connection has failed.
+    pub(super) fn handle_event(&mut self, token: Token, is_ending: bool) {
+        let slot = token.0 - self.first_token;
+        if let Some(socket) = self.slots.get_mut(slot).and_then(|connection| connection.state.socket()) {
+            socket.handle_readable(is_ending);
+        }
+        self.queue(slot);
     }
 
     fn queue(&mut self, slot: usize) {
@@ -523,7 +545,7 @@ impl Connection {
         admission: &mut Admission,
         closed: &Closed,
     ) {
-        let local = http.socket.get_ref().local_addr().ok().map(|local| local.ip());
+        let local = Some(self.local).filter(|local| !local.is_unspecified());
         let Context { now, server, site, sources } = context;
         if let Some(rejection) = rejection(http.crowded, request) {
             admission.counters.no_websocket += u64::from(request.has_lost_cookies);
@@ -612,10 +634,9 @@ impl Connection {
         context: &mut Context<'_, G>,
         admission: &mut Admission,
     ) -> State {
-        let Ok(local) = http.socket.get_ref().local_addr() else { return State::Gone };
         admission.upgrade(&mut self.admitted);
         self.deadline = None;
-        let connect = Connect { room, remote: self.remote, local: local.ip(), headers };
+        let connect = Connect { room, remote: self.remote, local: self.local, headers };
         context.server.handle_connect(context.now, self.id, connect);
         State::Open(Websocket::new(context.now, http.socket, http.reader.into_rest()))
     }
@@ -699,6 +720,7 @@ impl Connection {
                 return Ok(Sent::Close);
             }
         }
+        websocket.flush()?;
         Ok(Sent::All)
     }
 

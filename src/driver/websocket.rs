@@ -1,4 +1,5 @@
-//! One websocket on a non-blocking socket. At most one message is buffered in it; the others stay in the server's core.
+//! One websocket on a non-blocking socket. The messages of one turn are buffered in it and sent in one call; while
+//! bytes wait for the socket, further messages stay in the server's core.
 //!
 //! While bytes wait to be sent, nothing is read. So replies don't accumulate for a client that doesn't read them, and
 //! at most one pong is buffered (RFC 6455 §5.5.3 allows an endpoint to answer the most recent ping only).
@@ -31,7 +32,9 @@ const READ_BUFFER_BYTES: usize = 2 * 1024;
 const CONTROL_FRAME_BYTES: usize = 2 + 125;
 /// Bytes of the longest header: two, a long length and a mask (RFC 6455 §5.2).
 const FRAME_HEADER_BYTES: usize = 2 + 8 + 4;
-const WRITE_BUFFER_BYTES: usize = RELIABLE_DOWN_BYTES + AROUND_WELCOME_BYTES;
+/// Messages written in one turn are sent together, in calls of about this many bytes.
+const BATCH_BYTES: usize = 4 * 1024;
+const WRITE_BUFFER_BYTES: usize = BATCH_BYTES + RELIABLE_DOWN_BYTES + AROUND_WELCOME_BYTES;
 /// Bytes of a close frame's reason (RFC 6455 §5.5).
 const CLOSE_REASON_BYTES: usize = 123;
 
@@ -177,7 +180,7 @@ impl<S: Read + Write> Websocket<S> {
     pub(super) fn new(now: Instant, socket: Metered<S>, rest: Vec<u8>) -> Websocket<S> {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
-            .write_buffer_size(0)
+            .write_buffer_size(BATCH_BYTES)
             .max_write_buffer_size(WRITE_BUFFER_BYTES)
             .max_message_size(Some(MESSAGE_BYTES))
             .max_frame_size(Some(MESSAGE_BYTES));
@@ -237,8 +240,8 @@ impl<S: Read + Write> Websocket<S> {
         }
     }
 
-    /// Sends a message, or as much of it as the socket accepts; [`Websocket::flush`] sends the rest. A message written
-    /// while bytes wait is added to them, which is allowed only for a last message.
+    /// Buffers a message for [`Websocket::flush`]; a long one is sent at once, as far as the socket accepts it. A message
+    /// written while bytes wait is added to them, which is allowed only for a last message. [`Signal::Close`] flushes.
     pub(super) fn write(&mut self, signal: Signal) -> Result<(), Gone> {
         let message = match signal {
             Signal::Text(text) => Message::Text(text.into()),
@@ -269,7 +272,7 @@ impl<S: Read + Write> Websocket<S> {
         self.close(code, reason)
     }
 
-    /// Sends buffered bytes.
+    /// Sends the buffered bytes, or as many as the socket accepts.
     pub(super) fn flush(&mut self) -> Result<(), Gone> {
         settle(self.inner.flush())
     }
@@ -302,6 +305,7 @@ mod tests {
         arrived: io::Cursor<Vec<u8>>,
         sent: Vec<u8>,
         takes: usize,
+        writes: u32,
     }
 
     impl Read for Socket {
@@ -320,6 +324,7 @@ mod tests {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
             self.takes -= taken;
+            self.writes += 1;
             self.sent.extend_from_slice(&bytes[..taken]);
             Ok(taken)
         }
@@ -345,7 +350,7 @@ mod tests {
     }
 
     fn websocket(arrived: Vec<u8>, takes: usize) -> Websocket<Socket> {
-        let socket = Socket { arrived: io::Cursor::new(arrived), sent: Vec::new(), takes };
+        let socket = Socket { arrived: io::Cursor::new(arrived), sent: Vec::new(), takes, writes: 0 };
         let mut websocket = Websocket::new(Instant::now(), Metered::new(socket), Vec::new());
         websocket.socket().allow(usize::MAX);
         websocket
@@ -357,6 +362,10 @@ mod tests {
 
     fn socket(websocket: &Websocket<Socket>) -> &Socket {
         websocket.inner.get_ref().socket.get_ref()
+    }
+
+    fn send(websocket: &mut Websocket<Socket>, signal: Signal) {
+        websocket.write(signal).and_then(|()| websocket.flush()).expect("still there");
     }
 
     fn text(text: &str) -> Signal {
@@ -408,7 +417,7 @@ mod tests {
     #[test]
     fn a_full_socket_blocks_and_loses_nothing() {
         let mut websocket = websocket(Vec::new(), 3);
-        websocket.write(text("0123456789")).expect("still there");
+        send(&mut websocket, text("0123456789"));
         assert!(websocket.has_waiting() && !websocket.is_writable());
         assert!(websocket.socket().take_progress(), "three bytes");
         websocket.flush().expect("still there");
@@ -417,6 +426,19 @@ mod tests {
         websocket.flush().expect("still there");
         assert!(websocket.is_writable());
         assert_eq!(socket(&websocket).sent, b"\x81\x0a0123456789");
+    }
+
+    #[test]
+    fn messages_of_one_turn_are_sent_in_one_call() {
+        let mut websocket = websocket(Vec::new(), 1_000_000);
+        for _ in 0..20 {
+            websocket.write(text("0123456789")).expect("still there");
+        }
+        assert_eq!((socket(&websocket).sent.len(), socket(&websocket).writes), (0, 0));
+        websocket.flush().expect("still there");
+        assert_eq!((socket(&websocket).sent.len(), socket(&websocket).writes), (20 * 12, 1));
+        websocket.write(Signal::Binary(vec![7; BATCH_BYTES])).expect("still there");
+        assert_eq!(socket(&websocket).writes, 2, "a long message does not wait");
     }
 
     #[test]
@@ -445,6 +467,7 @@ mod tests {
             sdp_error: None,
         };
         let (reply_to, _) = signaling::parse(r#"{"a":"join"}"#);
+        websocket.write(Signal::Binary(vec![7; BATCH_BYTES - 4])).expect("within the buffer");
         websocket.write(Signal::Text(signaling::granted(&reply_to, &reply))).expect("within the buffer");
         assert!(websocket.has_waiting());
     }
@@ -455,7 +478,7 @@ mod tests {
         for (takes, before) in [(0, Vec::new()), (1_000_000, vec![0; 1_000])] {
             let mut websocket = websocket(ping.repeat(400), takes);
             if !before.is_empty() {
-                websocket.write(Signal::Binary(before)).expect("still there");
+                send(&mut websocket, Signal::Binary(before));
                 websocket.socket().get_mut().takes = 0;
             }
             while read(&mut websocket) != Received::Blocked {}

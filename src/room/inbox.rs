@@ -153,11 +153,10 @@ impl Inbox {
         Ok(())
     }
 
-    /// Takes the next batch, in order of arrival. Its inputs take at most `input_bytes` when fanned out.
-    pub(super) fn take(&mut self, input_bytes: usize) -> Vec<(PlayerId, Message)> {
-        let mut batch = Vec::new();
+    /// Appends the next batch, in order of arrival. Its inputs take at most `input_bytes` when fanned out.
+    pub(super) fn take(&mut self, input_bytes: usize, batch: &mut Vec<(PlayerId, Message)>) {
         if self.arrivals.is_empty() {
-            return batch;
+            return;
         }
         self.grant(input_bytes);
         let players = &mut self.players;
@@ -173,7 +172,6 @@ impl Inbox {
             batch.push((player, message));
             false
         });
-        batch
     }
 
     fn grant(&mut self, input_bytes: usize) {

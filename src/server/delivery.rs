@@ -47,22 +47,27 @@ impl<G: Game> Server<G> {
     pub(super) fn handle_frame(&mut self, now: Instant, key: SessionKey, bytes: &[u8], transport: Transport) {
         let clock_ms = self.clock_ms(now);
         let Some(Session { room, player, frames, .. }) = self.sessions.get_mut(key) else { return };
-        let (room, player) = (*room, *player);
-        let mut arrived = Vec::new();
-        let handled = frames.handle_frame(now, clock_ms, bytes, transport, &mut self.inflater, &mut arrived);
-        for arrived in arrived {
-            let Some(hosted) = self.rooms.get_mut(room) else { return };
+        let Some(hosted) = self.rooms.get_mut(*room) else { return };
+        let player = *player;
+        let mut pong = None;
+        let handled = frames.handle_frame(now, clock_ms, bytes, transport, &mut self.inflater, |arrived| {
             let room_input = match arrived {
-                Arrived::Input { number, value } => room::Input::Input { player, number, value },
-                Arrived::Command(value) => room::Input::Command { player, value },
+                Arrived::Input { number, value } => {
+                    let mut buffer = hosted.room.take_buffer();
+                    buffer.extend_from_slice(value);
+                    room::Input::Input { player, number, value: buffer }
+                }
+                Arrived::Command(value) => room::Input::Command { player, value: value.to_vec() },
                 Arrived::Ticks { first, last } => room::Input::Ticks { player, first, last },
                 Arrived::Ping { clock_ms: pinged, padding } => {
-                    let body = msgpack::encode_pong(pinged, clock_ms, hosted.last_tick, &padding);
-                    self.answer_ping(now, key, transport, &Body::plain(Kind::Pong, body));
-                    continue;
+                    pong = Some(msgpack::encode_pong(pinged, clock_ms, hosted.last_tick, padding));
+                    return;
                 }
             };
             hosted.handle_input(room_input);
+        });
+        if let Some(pong) = pong {
+            self.answer_ping(now, key, transport, &Body::plain(Kind::Pong, pong));
         }
         match handled {
             Ok(()) => self.acknowledge(key, false),

@@ -490,34 +490,47 @@ pub fn encode_inputs<'a>(newest: u32, values: impl Iterator<Item = &'a [u8]>) ->
     body
 }
 
-/// Decodes the body `[newest, [input, …]]`: the newest number, and the inputs, newest first.
+/// The inputs of one frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InputWindow<'a> {
+    /// The number of the newest input.
+    pub newest: u32,
+    values: [&'a [u8]; limits::INPUT_WINDOW],
+    count: usize,
+}
+
+impl<'a> InputWindow<'a> {
+    /// Returns the inputs, newest first, each one msgpack value.
+    #[must_use]
+    pub fn values(&self) -> &[&'a [u8]] {
+        &self.values[..self.count]
+    }
+}
+
+/// Decodes the body `[newest, [input, …]]`.
 ///
 /// # Errors
 /// The body has another shape, or an input exceeds [`limits::INPUT_BYTES`].
-pub fn decode_inputs(body: &[u8]) -> Result<(u32, Vec<&[u8]>), Malformed> {
+pub fn decode_inputs(body: &[u8]) -> Result<InputWindow<'_>, Malformed> {
     let mut reader = Reader { bytes: body, at: 0 };
     if reader.array()? != 2 {
         return Err(Malformed::Shape);
     }
     let newest = reader.u32()?;
     let count = reader.array()?;
-    if count > limits::INPUT_WINDOW {
-        return Err(Malformed::Items);
-    }
-    let mut values = Vec::with_capacity(count);
-    for _ in 0..count {
+    let mut window = InputWindow { newest, values: [&[]; limits::INPUT_WINDOW], count };
+    for value in window.values.get_mut(..count).ok_or(Malformed::Items)? {
         let start = reader.at;
         if !reader.pass_flat() {
             reader.value()?;
         }
-        let value = &body[start..reader.at];
+        *value = &body[start..reader.at];
         if value.len() > limits::INPUT_BYTES {
             return Err(Malformed::Items);
         }
-        values.push(value);
     }
     reader.end()?;
-    Ok((newest, values))
+    Ok(window)
 }
 
 /// Encodes the body `[first, last]` of a request for missed ticks.
@@ -747,7 +760,9 @@ mod tests {
             let value = [&[0xc5][..], &(bytes - 3).to_be_bytes(), &vec![0; usize::from(bytes) - 3]].concat();
             [vec![0x92, 20, 0x90 | count], value.repeat(count.into())].concat()
         };
-        assert_eq!(decode_inputs(&inputs(8, 512)).map(|(newest, values)| (newest, values.len())), Ok((20, 8)));
+        let longest = inputs(8, 512);
+        let window = decode_inputs(&longest).unwrap();
+        assert_eq!((window.newest, window.values().len()), (20, 8));
         assert_eq!(decode_inputs(&inputs(9, 8)), Err(Malformed::Items));
         assert_eq!(decode_inputs(&inputs(1, 513)), Err(Malformed::Items));
         assert_eq!(decode_inputs(&[0x91, 1]), Err(Malformed::Shape));
@@ -798,7 +813,12 @@ mod tests {
             let value = encode(&"x".repeat(bytes - if bytes > 257 { 3 } else { 2 }), bytes).unwrap();
             let body = encode_inputs(u32::MAX, std::iter::repeat_n(value.as_slice(), held));
             assert!(body.len() <= limits::PART_BODY_BYTES);
-            assert_eq!(decode_inputs(&body), Ok((u32::MAX, vec![&value[..]; expected])), "{held} of {bytes} bytes");
+            let window = decode_inputs(&body).unwrap();
+            assert_eq!(
+                (window.newest, window.values()),
+                (u32::MAX, &vec![&value[..]; expected][..]),
+                "{held} of {bytes}"
+            );
         }
         check(40, 0, 0);
         check(40, 8, 8);

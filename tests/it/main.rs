@@ -7,6 +7,7 @@ use rtcade::sim::Simulation;
 
 #[cfg(feature = "driver")]
 mod admission;
+mod allocations;
 #[cfg(all(feature = "driver", unix))]
 mod bench;
 #[cfg(feature = "driver")]
