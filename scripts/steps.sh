@@ -31,6 +31,18 @@ require() {
     command -v "$1" >/dev/null || die "$1 is missing; $2"
 }
 
+# install PACKAGE ADVICE: a Debian package, with the advice for where there are none.
+install() {
+    require apt-get "$2"
+    local sudo=()
+    if ((EUID != 0)); then
+        require sudo "$2"
+        sudo=(sudo)
+    fi
+    "${sudo[@]}" apt-get update
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$1"
+}
+
 require_node() {
     require node "install Node 20 or newer (https://nodejs.org)"
     require npm "it comes with Node (https://nodejs.org)"
