@@ -45,9 +45,9 @@ pub use lane::Dropped;
 pub(crate) use lane::hostile;
 pub use outbox::{LocalId, Outbox, Transmit};
 pub(crate) use pace::RoundTrip;
+pub use paths::Pair;
 #[cfg(any(test, fuzzing))]
 pub(crate) use record::hostile::records as hostile_records;
-pub use paths::Pair;
 pub use sdp::SdpError;
 #[cfg(feature = "driver")]
 pub(crate) use sdp::host_candidates;

@@ -123,11 +123,11 @@ impl Watched {
                 }
             }
             3 => record.truncate(place),
-            4 => record.extend(script.bytes(usize::from(script.byte()))),
+            4 => record.extend(script.piece()),
             // A header of this end with other content, whose length is right.
             5 => {
                 record.truncate(HEADER_BYTES);
-                record.extend(script.bytes(usize::from(script.byte())));
+                record.extend(script.piece());
                 if let (Some(field), Ok(length)) =
                     (record.get(11..13).map(|_| 11..13), u16::try_from(record.len().saturating_sub(HEADER_BYTES)))
                 {
@@ -197,6 +197,12 @@ struct Script<'a>(&'a [u8]);
 impl Script<'_> {
     fn byte(&mut self) -> u8 {
         self.0.split_off_first().copied().unwrap_or(0)
+    }
+
+    /// The next piece, which begins with its length.
+    fn piece(&mut self) -> Vec<u8> {
+        let most = usize::from(self.byte());
+        self.bytes(most)
     }
 
     fn bytes(&mut self, most: usize) -> Vec<u8> {

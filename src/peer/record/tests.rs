@@ -247,7 +247,8 @@ fn numbers_end_without_wrapping() {
     for suite in [Suite::Aes128Gcm, Suite::Aes256Gcm, Suite::ChaCha20Poly1305] {
         let mut records = suite.records(0);
         records.sealing.next = RECORDS_MAX - 2;
-        let last = (0..2).map(|_| seal(&mut records, content::APPLICATION_DATA, b"last")).next_back().unwrap();
+        seal(&mut records, content::APPLICATION_DATA, b"last but one");
+        let last = seal(&mut records, content::APPLICATION_DATA, b"last");
         assert_eq!(last[3..11], (1 << EPOCH_SHIFT | (RECORDS_MAX - 1)).to_be_bytes());
         for _ in 0..3 {
             let mut out = Vec::new();
