@@ -1,4 +1,5 @@
-//! A WebRTC peer: str0m's ICE and DTLS, with the unreliable lane instead of its SCTP.
+//! A WebRTC peer: str0m's ICE and DTLS handshake, with records of our own after it, and the unreliable lane instead of
+//! str0m's SCTP.
 //!
 //! [`Server`](crate::server::Server) and [`Client`](crate::client::Client) are built on it. On its own it is one end of
 //! a data channel to any WebRTC stack, sans-IO. Start with [`Peer::offer`] and [`Peer::accept`], or with
@@ -47,7 +48,7 @@ pub use outbox::{LocalId, Outbox, Transmit};
 pub(crate) use pace::RoundTrip;
 pub use paths::Pair;
 #[cfg(any(test, fuzzing))]
-pub(crate) use record::hostile::records as hostile_records;
+pub(crate) use record::hostile as record_hostile;
 pub use sdp::SdpError;
 #[cfg(feature = "driver")]
 pub(crate) use sdp::host_candidates;

@@ -1,101 +1,15 @@
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Instant;
 
-use dimpl::crypto::aws_lc_rs;
-use dimpl::{Config, Dtls, Output};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use super::hostile::{connected, taken};
 use super::*;
-
-const EACH_SUITE: [&[&dyn SupportedDtls12CipherSuite]; 3] =
-    [&[&Suite::Aes128Gcm], &[&Suite::Aes256Gcm], &[&Suite::ChaCha20Poly1305]];
 
 fn now() -> Instant {
     #[expect(clippy::disallowed_methods, reason = "an Instant can't be made otherwise; only differences matter")]
     Instant::now()
-}
-
-/// An end of a connection in dimpl's hands.
-struct Dimpl {
-    dtls: Dtls,
-    keys: Vec<Key>,
-    received: Vec<Vec<u8>>,
-    is_connected: bool,
-    was_told_to_close: bool,
-}
-
-impl Dimpl {
-    /// Without `suites` it has dimpl's own.
-    fn new(suites: Option<&'static [&'static dyn SupportedDtls12CipherSuite]>, is_active: bool) -> Dimpl {
-        let mut provider = aws_lc_rs::default_provider();
-        provider.cipher_suites = suites.unwrap_or(provider.cipher_suites);
-        let config = Config::builder().use_server_cookie(false).with_crypto_provider(provider).build();
-        let certificate = dimpl::certificate::generate_self_signed_certificate().expect("a certificate");
-        let mut dtls = Dtls::new_12(Arc::new(config.expect("a configuration")), certificate, now());
-        dtls.set_active(is_active);
-        dtls.handle_timeout(now()).expect("a beginning");
-        Dimpl { dtls, keys: Vec::new(), received: Vec::new(), is_connected: false, was_told_to_close: false }
-    }
-
-    fn poll(&mut self) -> Vec<Vec<u8>> {
-        let (mut packets, mut buffer) = (Vec::new(), vec![0; 2048]);
-        loop {
-            match self.dtls.poll_output(&mut buffer) {
-                Output::Packet(packet) => packets.push(packet.to_vec()),
-                Output::ApplicationData(data) => self.received.push(data.to_vec()),
-                Output::Connected => self.is_connected = true,
-                Output::CloseNotify => self.was_told_to_close = true,
-                Output::Timeout(_) => return packets,
-                _ => {}
-            }
-        }
-    }
-
-    fn handle(&mut self, packet: &[u8]) {
-        let (handled, created) = created_by(|| self.dtls.handle_packet(packet));
-        handled.expect("it goes on");
-        self.keys.extend(created);
-    }
-
-    fn seal(&mut self, data: &[u8]) -> Vec<u8> {
-        self.dtls.send_application_data(data).expect("it is connected");
-        self.poll().concat()
-    }
-
-    fn open(&mut self, record: &[u8]) -> Vec<Vec<u8>> {
-        self.handle(record);
-        assert!(self.poll().is_empty());
-        std::mem::take(&mut self.received)
-    }
-}
-
-/// An end with our suites, and one with dimpl's, whose handshake is done.
-fn connected(suite: usize, is_active: bool) -> [Dimpl; 2] {
-    let mut ends = [Dimpl::new(Some(EACH_SUITE[suite]), is_active), Dimpl::new(None, !is_active)];
-    for _ in 0..20 {
-        for end in 0..2 {
-            for packet in ends[end].poll() {
-                ends[1 - end].handle(&packet);
-            }
-        }
-    }
-    assert!(ends.iter().all(|end| end.is_connected));
-    ends
-}
-
-/// One end whose keys were taken over, and dimpl at the other.
-fn taken(suite: usize, is_active: bool) -> (Records, Dimpl) {
-    let [mut ours, mut other] = connected(suite, is_active);
-    for n in 0..3 {
-        let record = ours.seal(&[n; 5]);
-        assert_eq!(other.open(&record), [[n; 5]]);
-        let record = other.seal(&[n; 7]);
-        assert_eq!(ours.open(&record), [[n; 7]]);
-    }
-    let records = Records::take(&ours.keys).expect("both keys");
-    (records, other)
 }
 
 fn seal(records: &mut Records, kind: u8, content: &[u8]) -> Vec<u8> {
@@ -110,7 +24,7 @@ fn seal(records: &mut Records, kind: u8, content: &[u8]) -> Vec<u8> {
 #[test]
 fn dimpl_and_the_records_taken_over_understand_each_other() {
     for (suite, is_active) in (0..3).flat_map(|suite| [(suite, true), (suite, false)]) {
-        let (mut records, mut other) = taken(suite, is_active);
+        let (mut records, mut other) = taken(suite, is_active, now());
         let mut plain = Vec::new();
         for length in (0..1100).step_by(37) {
             let data = vec![suite as u8; length];
@@ -124,7 +38,7 @@ fn dimpl_and_the_records_taken_over_understand_each_other() {
         other.handle(&seal(&mut records, content::ALERT, &CLOSE_NOTIFY));
         other.poll();
         assert!(other.was_told_to_close);
-        let (mut records, mut other) = taken(suite, is_active);
+        let (mut records, mut other) = taken(suite, is_active, now());
         other.dtls.close().expect("it can be closed");
         assert_eq!(records.open(&other.poll().concat(), &mut plain), Opened::CloseNotify);
         assert_eq!(records.opening.forged, 0);
@@ -134,7 +48,7 @@ fn dimpl_and_the_records_taken_over_understand_each_other() {
 #[test]
 fn every_damage_and_every_cut_is_found_and_does_no_harm() {
     for suite in 0..3 {
-        let (mut records, mut other) = taken(suite, false);
+        let (mut records, mut other) = taken(suite, false, now());
         let mut plain = Vec::new();
         let record = other.seal(b"genuine");
         for bit in 0..record.len() * 8 {
@@ -161,7 +75,7 @@ fn every_damage_and_every_cut_is_found_and_does_no_harm() {
 #[test]
 fn what_dimpl_has_accepted_is_not_accepted_again_nor_by_dimpl_what_was_taken_over() {
     for suite in 0..3 {
-        let [mut ours, mut other] = connected(suite, false);
+        let [mut ours, mut other] = connected(suite, false, now());
         let before = other.seal(b"before");
         let late = other.seal(b"late");
         ours.seal(b"a key that has sealed");
@@ -180,7 +94,7 @@ fn what_dimpl_has_accepted_is_not_accepted_again_nor_by_dimpl_what_was_taken_ove
 
 #[test]
 fn several_records_in_a_datagram_are_opened_up_to_one_that_is_cut_short() {
-    let (mut records, mut other) = taken(0, false);
+    let (mut records, mut other) = taken(0, false, now());
     let sealed: Vec<Vec<u8>> = (0..10_u8).map(|n| other.seal(&[n])).collect();
     let mut datagram = sealed[..3].concat();
     datagram.extend_from_slice(&sealed[3][..20]);
@@ -201,7 +115,7 @@ fn several_records_in_a_datagram_are_opened_up_to_one_that_is_cut_short() {
 
 #[test]
 fn what_is_not_of_this_epoch_or_belongs_to_the_handshake_is_ignored_unopened() {
-    let (mut records, mut other) = taken(0, false);
+    let (mut records, mut other) = taken(0, false, now());
     let genuine = other.seal(b"genuine");
     let mut plain = Vec::new();
     for (at, value) in [(0, 20), (0, 22), (0, 24), (1, 3), (2, 0xff), (3, 1), (4, 0), (4, 2)] {
