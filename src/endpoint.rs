@@ -230,6 +230,11 @@ impl Endpoint {
         self.events.pop_front()
     }
 
+    /// See [`Outbox::recycle`].
+    pub(crate) fn recycle(&mut self, frame: Vec<u8>) {
+        self.outbox.recycle(frame);
+    }
+
     pub(crate) fn poll_transmit(&mut self) -> Option<Transmit<'_>> {
         self.outbox.poll()
     }

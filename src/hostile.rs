@@ -16,6 +16,8 @@ pub type Target = fn(Instant, &[u8]);
 
 /// All targets, by the names of their directories in `tests/fuzz/corpus`.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("records", crate::peer::record_hostile::records),
+    ("records_with_dimpl", crate::peer::record_hostile::records_with_dimpl),
     ("lane_packets", crate::peer::hostile::packets_before_opening),
     ("lane_chunks", crate::peer::hostile::chunks_after_opening),
     ("lane_scripts", crate::peer::hostile::scripts),

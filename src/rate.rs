@@ -5,25 +5,25 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-/// A token bucket that holds one second's worth and refills evenly.
+/// A token bucket that holds one second's worth and refills evenly. It stores when it will be full instead of what is
+/// left, so that nothing has to be refilled. Times are in nanoseconds since `start`.
 #[derive(Debug)]
 pub(crate) struct Allowance {
-    per_second: u32,
-    interval: Duration,
-    left: u32,
-    filled: Instant,
-    exceeded: u32,
+    start: Instant,
+    /// In which one token refills.
+    interval: u64,
+    /// In which all tokens refill.
+    period: u64,
+    full_at: u64,
+    /// When what was taken past the limit is paid back.
+    paid_at: u64,
+    used_at: u64,
 }
 
 impl Allowance {
     pub(crate) fn new(per_second: u32, now: Instant) -> Allowance {
-        Allowance {
-            per_second,
-            interval: Duration::from_secs(1) / per_second,
-            left: per_second,
-            filled: now,
-            exceeded: 0,
-        }
+        let interval = 1_000_000_000 / u64::from(per_second);
+        Allowance { start: now, interval, period: interval * u64::from(per_second), full_at: 0, paid_at: 0, used_at: 0 }
     }
 
     /// Takes one token; returns `false` if none is left.
@@ -33,43 +33,34 @@ impl Allowance {
 
     /// Takes `count` tokens; returns `false` if fewer are left.
     pub(crate) fn take_many(&mut self, now: Instant, count: u32) -> bool {
-        self.fill(now);
-        match self.left.checked_sub(count) {
-            Some(left) => self.left = left,
-            None => self.exceeded = self.exceeded.saturating_add(count),
+        if !self.take_left(now, count) {
+            self.paid_at = self.paid_at.max(self.used_at).saturating_add(self.interval * u64::from(count));
         }
-        self.exceeded == 0
+        self.paid_at <= self.used_at
     }
 
     /// Takes `count` tokens if that many are left. Does not count as exceeding the limit otherwise.
     pub(crate) fn take_left(&mut self, now: Instant, count: u32) -> bool {
-        self.fill(now);
-        let left = self.left.checked_sub(count);
-        self.left = left.unwrap_or(self.left);
-        left.is_some()
-    }
-
-    fn fill(&mut self, now: Instant) {
-        let passed = now.saturating_duration_since(self.filled);
-        if passed >= Duration::from_secs(1) {
-            self.grant(self.per_second);
-            self.filled = now;
-        } else if passed >= self.interval {
-            let new = passed.subsec_nanos() / self.interval.subsec_nanos().max(1);
-            self.grant(new);
-            self.filled += self.interval * new;
+        let passed = now.saturating_duration_since(self.start);
+        self.used_at = passed.as_secs() * 1_000_000_000 + u64::from(passed.subsec_nanos());
+        let full_at = self.full_at.max(self.used_at) + self.interval * u64::from(count);
+        let is_left = full_at <= self.used_at + self.period;
+        if is_left {
+            self.full_at = full_at;
         }
+        is_left
     }
 
     /// Adds `count` tokens, up to one second's worth.
     pub(crate) fn grant(&mut self, count: u32) {
-        self.left = self.left.saturating_add(count).min(self.per_second);
-        self.exceeded = self.exceeded.saturating_sub(count);
+        let time = self.interval * u64::from(count);
+        self.full_at = self.full_at.saturating_sub(time);
+        self.paid_at = self.paid_at.saturating_sub(time);
     }
 
     /// Returns whether the excess is more than one second's worth.
     pub(crate) fn is_flooded(&self) -> bool {
-        self.exceeded > self.per_second
+        self.paid_at > self.used_at + self.period
     }
 }
 
@@ -270,9 +261,10 @@ mod tests {
         assert!(!bursts.is_flooded());
         assert_eq!((0..10).filter(|_| bursts.take(start)).count(), 0);
         assert!(bursts.is_flooded());
-        let later = start + Duration::from_secs(2);
+        let later = start + Duration::from_millis(1_400);
         assert!(!bursts.take(later), "what was too much is paid back first");
         assert!(!bursts.is_flooded());
+        assert!(bursts.take(later + Duration::from_millis(200)), "and then there is some left");
         let mut many = Allowance::new(10, start);
         assert!(many.take_many(start, 10) && !many.take_many(start, 10) && !many.is_flooded());
         assert!(!many.take_many(start, 1) && many.is_flooded());

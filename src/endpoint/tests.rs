@@ -552,10 +552,66 @@ fn forged_datagrams_from_the_address_of_a_peer_do_not_end_it() {
         }
     }
     for kind in 20..=25 {
-        net.give(source, &[&[kind, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2][..], &[2, 0]].concat());
+        for epoch in 0..3 {
+            net.give(source, &[&[kind, 0xfe, 0xfd, 0, epoch, 0, 0, 0, 0, 1, 0, 0, 2][..], &[2, 0]].concat());
+        }
     }
     let (down, up) = net.exchange(client, Duration::from_secs(1));
     assert!(down >= 28 && up >= 28, "{down} down, {up} up: {:?}", net.events);
+}
+
+#[test]
+fn forged_records_to_a_client_do_not_end_it() {
+    let mut net = Net::new();
+    let client = net.connect();
+    net.exchange(client, Duration::from_secs(1));
+    net.run(ONE_WAY * 2);
+    net.clients[client].events.clear();
+    net.send_down(client, b"genuine");
+    let record = net.endpoint.poll_transmit().unwrap().bytes.to_vec();
+    let (now, Client { peer, outbox, .. }) = (net.now, &mut net.clients[client]);
+    let mut give = |bytes: &[u8]| peer.handle_datagram(now, LOCAL, server(LOCAL), bytes, outbox);
+    for at in 0..record.len() {
+        let mut forged = record.clone();
+        forged[at] ^= 0x15;
+        give(&forged);
+        give(&record[..at]);
+    }
+    for kind in 20..=25 {
+        for epoch in 0..3 {
+            give(&[&[kind, 0xfe, 0xfd, 0, epoch, 0, 0, 0, 0, 1, 0, 0, 2][..], &[2, 0]].concat());
+        }
+    }
+    give(&record);
+    net.collect();
+    assert_eq!(net.clients[client].events, [Event::Data(b"genuine".to_vec())]);
+    let (down, up) = net.exchange(client, Duration::from_secs(1));
+    assert!(down >= 28 && up >= 28, "{down} down, {up} up");
+}
+
+#[test]
+fn ends_with_and_without_records_of_their_own_understand_each_other() {
+    for (server, client) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut net = Net::new();
+        if server {
+            net.endpoint.take_slow_path();
+        }
+        let one = net.connect_with(|answer| answer);
+        if client {
+            net.clients[one].peer.take_slow_path();
+        }
+        net.run(Duration::from_secs(1));
+        let (down, up) = net.exchange(one, Duration::from_secs(3));
+        assert!(down >= 88 && up >= 88, "slow {server} {client}: {down} down, {up} up");
+        let key = net.clients[one].key;
+        let is_fast = [net.endpoint.entry(key).unwrap().peer.is_fast(), net.clients[one].peer.is_fast()];
+        assert_eq!(is_fast, [!server, !client], "keys are taken over just where they may be");
+        net.clients[one].events.clear();
+        net.endpoint.close(net.now, key);
+        net.run(Duration::from_millis(100));
+        assert_eq!(net.clients[one].events, [Event::Closed(Closed::ByPeer)], "slow {server} {client}");
+        net.assert_gone();
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use dimpl::CryptoError as DimplError;
@@ -14,6 +14,7 @@ use str0m::config::{CryptoProvider, DtlsCert, DtlsVersion};
 use str0m::crypto::CryptoError;
 use str0m::crypto::dtls::{DtlsImplError, DtlsInstance, DtlsOutput, DtlsProvider, ProtocolVersion};
 
+use super::record::{self, Exhausted, Key, Records, content};
 use crate::limits;
 
 /// The first timeout of a handshake flight. The default of a second makes joining under loss slow.
@@ -24,29 +25,85 @@ const RECEIVED_MAX: usize = 64;
 /// Maximum size of a client's certificate: the DTLS instance panics if it does not fit.
 const OUTPUT_BYTES: usize = 64 * 1024;
 
-/// The lane's access to the DTLS instance of its peer.
-pub(super) struct DtlsHandle(Arc<Mutex<Shared>>);
+/// When str0m is to look again after an instance that has nothing more to do.
+const IDLE: Duration = Duration::from_hours(24);
+
+/// The peer's access to its DTLS connection: to dimpl's instance, which str0m drives, and afterwards to the connection's
+/// own records.
+pub(super) struct DtlsHandle {
+    shared: Arc<Mutex<Shared>>,
+    /// After [`DtlsHandle::take_over`].
+    records: Option<Records>,
+    is_given_up: bool,
+}
 
 struct Shared {
-    dtls: dimpl::Dtls,
+    /// `None` after its keys were taken over.
+    dtls: Option<Box<dimpl::Dtls>>,
+    /// What dimpl's keys are.
+    keys: Vec<Key>,
     received: Vec<Vec<u8>>,
+    /// A record for str0m to send, after dimpl.
+    outgoing: Vec<u8>,
+    is_active: bool,
+    now: Instant,
 }
 
 impl DtlsHandle {
     /// Returns the instance that str0m created last on this thread.
     pub(super) fn take_newest() -> Option<DtlsHandle> {
-        NEWEST.take().map(DtlsHandle)
+        NEWEST.take().map(|shared| DtlsHandle { shared, records: None, is_given_up: false })
+    }
+
+    /// Takes the connection's keys over from dimpl and drops it, if application data has been exchanged and str0m
+    /// polled until it has no output.
+    pub(super) fn take_over(&mut self) {
+        if self.records.is_some() || self.is_given_up {
+            return;
+        }
+        let mut shared = lock(&self.shared);
+        self.records = Records::take(&std::mem::take(&mut shared.keys));
+        if self.records.is_some() {
+            shared.dtls = None;
+        } else {
+            self.is_given_up = true;
+            WARNED.call_once(|| log::warn!("the keys of a DTLS connection are unknown: it is slower than others"));
+        }
+    }
+
+    /// The connection's records, if its keys were taken over.
+    pub(super) fn records(&mut self) -> Option<&mut Records> {
+        self.records.as_mut()
+    }
+
+    /// Returns whether the connection's keys were taken over.
+    pub(super) fn is_taken_over(&self) -> bool {
+        self.records.is_some()
     }
 
     /// Encrypts one record; str0m's next poll returns it.
-    pub(super) fn send(&self, data: &[u8]) -> Result<(), DtlsImplError> {
-        lock(&self.0).dtls.send_application_data(data).map(|_| ())
+    pub(super) fn send(&mut self, data: &[u8]) -> Result<(), DtlsImplError> {
+        let mut shared = lock(&self.shared);
+        let Shared { dtls, outgoing, .. } = &mut *shared;
+        match (dtls, &mut self.records) {
+            (Some(dtls), _) => dtls.send_application_data(data).map(|_| ()),
+            (None, Some(records)) => {
+                outgoing.clear();
+                let start = records.begin(outgoing);
+                outgoing.extend_from_slice(data);
+                records
+                    .seal(content::APPLICATION_DATA, start, outgoing)
+                    .map_err(|Exhausted| DtlsImplError::ConnectionClosed)
+            }
+            (None, None) => Err(DtlsImplError::ConnectionClosed),
+        }
     }
 
-    /// Encrypts one record to `out`, bypassing str0m. Only valid after the handshake, with str0m polled until it has no
-    /// output: then the record is the only output.
-    pub(super) fn seal(&self, data: &[u8], out: &mut Vec<u8>) -> Result<(), DtlsImplError> {
-        let Shared { dtls, .. } = &mut *lock(&self.0);
+    /// Encrypts one record to `out` with dimpl, bypassing str0m. Only valid after the handshake, with str0m polled until
+    /// it has no output: then the record is the only output.
+    pub(super) fn seal_with_dimpl(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<(), DtlsImplError> {
+        let mut shared = lock(&self.shared);
+        let Some(dtls) = &mut shared.dtls else { return Err(DtlsImplError::ConnectionClosed) };
         let mut output = Output::borrow();
         dtls.send_application_data(data)?;
         loop {
@@ -59,31 +116,13 @@ impl DtlsHandle {
         }
     }
 
-    /// Decrypts a datagram of application data, bypassing str0m. Returns `true` if it contains the other end's
-    /// close_notify.
-    pub(super) fn open(&self, datagram: &[u8], mut each: impl FnMut(&[u8])) -> Result<bool, DtlsImplError> {
-        let Shared { dtls, .. } = &mut *lock(&self.0);
-        let mut output = Output::borrow();
-        dtls.handle_packet(datagram)?;
-        let mut said_goodbye = false;
-        loop {
-            match dtls.poll_output(&mut output.0) {
-                DtlsOutput::ApplicationData(data) => each(data),
-                DtlsOutput::BufferTooSmall { needed } => output.0.resize(needed, 0),
-                DtlsOutput::CloseNotify => said_goodbye = true,
-                DtlsOutput::Timeout(_) => return Ok(said_goodbye),
-                // A retransmitted flight answers a handshake record, and no datagram with one starts with application
-                // data.
-                _ => {}
-            }
-        }
-    }
-
-    /// Takes the data decrypted since the last call.
+    /// Takes the data decrypted by dimpl since the last call.
     pub(super) fn take_received(&self) -> Vec<Vec<u8>> {
-        std::mem::take(&mut lock(&self.0).received)
+        std::mem::take(&mut lock(&self.shared).received)
     }
 }
+
+static WARNED: Once = Once::new();
 
 /// The records of a datagram without plaintext alerts. Anybody can send such an alert, so before the handshake is
 /// authenticated an alert must not end it (RFC 6347 §4.1.2.7).
@@ -120,15 +159,12 @@ impl<'a> Iterator for WithoutAlerts<'a> {
 /// Returns the length of the first record of a datagram, as far as it is present (RFC 6347 §4.1).
 fn record_bytes(records: &[u8]) -> usize {
     let length = records.get(11..13).map_or(usize::from(u16::MAX), |at| usize::from(at[0]) << 8 | usize::from(at[1]));
-    (RECORD_HEADER_BYTES + length).min(records.len())
+    (record::HEADER_BYTES + length).min(records.len())
 }
 
 fn is_plain_alert(records: &[u8]) -> bool {
-    records.first() == Some(&ALERT) && records.get(3..5) == Some(&[0, 0])
+    records.first() == Some(&content::ALERT) && records.get(3..5) == Some(&[0, 0])
 }
-
-const RECORD_HEADER_BYTES: usize = 13;
-const ALERT: u8 = 21;
 
 /// The buffer for the output of DTLS, one per thread.
 struct Output(Vec<u8>);
@@ -214,7 +250,14 @@ impl DtlsProvider for Provider {
         let dtls = dimpl::Dtls::new_12(checked_config()?, cert.clone(), now);
         // Different ends repeat their flights at different times.
         SEED.set(SEED.get().map(|seed| seed.wrapping_add(1)));
-        let shared = Arc::new(Mutex::new(Shared { dtls, received: Vec::new() }));
+        let shared = Arc::new(Mutex::new(Shared {
+            dtls: Some(Box::new(dtls)),
+            keys: Vec::new(),
+            received: Vec::new(),
+            outgoing: Vec::new(),
+            is_active: false,
+            now,
+        }));
         NEWEST.set(Some(Arc::clone(&shared)));
         Ok(Box::new(Instance(shared)))
     }
@@ -237,11 +280,13 @@ fn checked_config() -> Result<Arc<dimpl::Config>, CryptoError> {
         .mtu(limits::UDP_PAYLOAD_BYTES)
         .flight_start_rto(FLIGHT_TIMEOUT)
         .flight_retries(FLIGHT_RETRIES);
+    let mut provider = dimpl::crypto::CryptoProvider { cipher_suites: record::SUITES, ..aws_lc_rs::default_provider() };
     if let Some(seed) = seed {
-        let provider = dimpl::crypto::CryptoProvider { key_provider: &OneLength, ..aws_lc_rs::default_provider() };
-        builder = builder.dangerously_set_rng_seed(seed).with_crypto_provider(provider);
+        provider.key_provider = &OneLength;
+        builder = builder.dangerously_set_rng_seed(seed);
     }
-    let config = builder.build().map_err(|error| CryptoError::Other(error.to_string()))?;
+    let config =
+        builder.with_crypto_provider(provider).build().map_err(|error| CryptoError::Other(error.to_string()))?;
     Ok(Arc::clone(place.get_or_init(|| Arc::new(config))))
 }
 
@@ -295,17 +340,44 @@ impl fmt::Debug for Instance {
     }
 }
 
+impl Shared {
+    /// Calls dimpl, and keeps the keys that it creates.
+    fn call(&mut self, act: impl FnOnce(&mut dimpl::Dtls) -> Result<(), DtlsImplError>) -> Result<(), DtlsImplError> {
+        let Some(dtls) = &mut self.dtls else { return Ok(()) };
+        let (result, created) = record::created_by(|| act(dtls));
+        self.keys.extend(created);
+        result
+    }
+
+    /// Takes the place of dimpl's output after it.
+    fn poll_outgoing<'a>(&mut self, buf: &'a mut [u8]) -> DtlsOutput<'a> {
+        let outgoing = std::mem::take(&mut self.outgoing);
+        match buf.get_mut(..outgoing.len()).filter(|_| !outgoing.is_empty()) {
+            Some(place) => {
+                place.copy_from_slice(&outgoing);
+                DtlsOutput::Packet(place)
+            }
+            None => DtlsOutput::Timeout(self.now + IDLE),
+        }
+    }
+}
+
 impl DtlsInstance for Instance {
     fn set_active(&mut self, active: bool) {
-        lock(&self.0).dtls.set_active(active);
+        let mut shared = lock(&self.0);
+        shared.is_active = active;
+        if let Some(dtls) = &mut shared.dtls {
+            dtls.set_active(active);
+        }
     }
 
     fn handle_packet(&mut self, packet: &[u8]) -> Result<(), DtlsImplError> {
-        lock(&self.0).dtls.handle_packet(packet)
+        lock(&self.0).call(|dtls| dtls.handle_packet(packet))
     }
 
     fn poll_output<'a>(&mut self, buf: &'a mut [u8]) -> DtlsOutput<'a> {
-        let Shared { dtls, received } = &mut *lock(&self.0);
+        let shared = &mut *lock(&self.0);
+        let Shared { dtls: Some(dtls), received, .. } = shared else { return shared.poll_outgoing(buf) };
         let mut output = Output::borrow();
         loop {
             let needed = match dtls.poll_output(&mut output.0) {
@@ -345,31 +417,42 @@ impl DtlsInstance for Instance {
     }
 
     fn handle_timeout(&mut self, now: Instant) -> Result<(), DtlsImplError> {
-        lock(&self.0).dtls.handle_timeout(now)
+        let mut shared = lock(&self.0);
+        shared.now = now;
+        shared.call(|dtls| dtls.handle_timeout(now))
     }
 
     fn send_application_data(&mut self, data: &[u8]) -> Result<usize, DtlsImplError> {
-        lock(&self.0).dtls.send_application_data(data)
+        match &mut lock(&self.0).dtls {
+            Some(dtls) => dtls.send_application_data(data),
+            None => Err(DtlsImplError::ConnectionClosed),
+        }
     }
 
     fn is_active(&self) -> bool {
-        lock(&self.0).dtls.is_active()
+        lock(&self.0).is_active
     }
 
     fn protocol_version(&self) -> Option<ProtocolVersion> {
-        lock(&self.0).dtls.protocol_version()
+        match &lock(&self.0).dtls {
+            Some(dtls) => dtls.protocol_version(),
+            None => Some(ProtocolVersion::DTLS1_2),
+        }
     }
 
     fn is_closing(&self) -> bool {
-        lock(&self.0).dtls.is_closing()
+        lock(&self.0).dtls.as_ref().is_some_and(|dtls| dtls.is_closing())
     }
 
     fn is_closed(&self) -> bool {
-        lock(&self.0).dtls.is_closed()
+        lock(&self.0).dtls.as_ref().is_none_or(|dtls| dtls.is_closed())
     }
 
     fn close(&mut self) -> Result<(), DtlsImplError> {
-        lock(&self.0).dtls.close()
+        match &mut lock(&self.0).dtls {
+            Some(dtls) => dtls.close(),
+            None => Ok(()),
+        }
     }
 }
 
@@ -385,8 +468,8 @@ mod tests {
             let length = u8::try_from(body.len()).expect("a short record");
             [&[kind, 0xfe, 0xfd, 0, epoch, 0, 0, 0, 0, 0, 1, 0, length][..], body].concat()
         };
-        let (alert, hello) = (record(ALERT, 0, &[2, 40]), record(22, 0, b"hello"));
-        let (sealed_alert, finished) = (record(ALERT, 1, &[7; 26]), record(22, 1, &[8; 40]));
+        let (alert, hello) = (record(content::ALERT, 0, &[2, 40]), record(22, 0, b"hello"));
+        let (sealed_alert, finished) = (record(content::ALERT, 1, &[7; 26]), record(22, 1, &[8; 40]));
         let runs = |records: &[&Vec<u8>]| {
             let datagram: Vec<u8> = records.iter().flat_map(|record| record.iter().copied()).collect();
             let mut runs = WithoutAlerts::of(&datagram);

@@ -18,7 +18,7 @@ pub enum Sent {
 pub enum Event {
     /// The data channel is open; frames can be sent.
     Open,
-    /// A frame was received.
+    /// A frame was received. [`Outbox::recycle`](super::Outbox::recycle) takes the buffer back.
     Data(Vec<u8>),
     /// The peer is closed.
     Closed(Closed),

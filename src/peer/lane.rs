@@ -28,6 +28,7 @@
 //!   lets both ends omit the checksum.
 //! - **Fragments are dropped** (RFC 9260 §6.9): the SDP announces a `max-message-size` that fits one packet.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use super::delivery::Delivery;
@@ -37,6 +38,7 @@ use crate::limits;
 const HEADER_BYTES: usize = 12;
 const CHUNK_HEADER_BYTES: usize = 4;
 const DATA_HEADER_BYTES: usize = CHUNK_HEADER_BYTES + 12;
+const SACK_HEADER_BYTES: usize = CHUNK_HEADER_BYTES + 12;
 
 /// Chunk types: RFC 9260 §3.2, RFC 3758 §3.2, RFC 6525 §3.1.
 mod chunk {
@@ -114,8 +116,8 @@ enum State {
 pub(super) enum Arrival {
     /// The association is established.
     Open,
-    /// A message was received.
-    Message(Vec<u8>),
+    /// A message was received: its place in the packet.
+    Message(Range<usize>),
     /// The peer answered [`Lane::write_heartbeat`].
     HeartbeatAck(u64),
     /// The peer closed the channel or the association.
@@ -264,9 +266,10 @@ impl Lane {
         std::mem::take(&mut self.arrivals)
     }
 
-    /// Writes the packet that starts the handshake or repeats its unanswered step, on the active end.
+    /// Appends the packet that starts the handshake or repeats its unanswered step, on the active end.
     pub(super) fn write_handshake(&mut self, out: &mut Vec<u8>) -> bool {
         debug_assert_eq!(self.role, Role::Active);
+        let start = out.len();
         match self.state {
             State::Idle | State::CookieWait => {
                 self.state = State::CookieWait;
@@ -283,16 +286,16 @@ impl Lane {
             }
             State::Established | State::Closed => return false,
         }
-        finish(out);
+        finish(&mut out[start..]);
         true
     }
 
-    /// Writes a message as one packet. Returns `false` if the channel is not open.
+    /// Appends a message as one packet. Returns `false` if the channel is not open.
     pub(super) fn write_message(&mut self, now: Instant, payload: &[u8], out: &mut Vec<u8>) -> bool {
         self.write_payload(now, ppid::BINARY, payload, out)
     }
 
-    /// Writes a text message as one packet. Returns `false` if the channel is not open.
+    /// Appends a text message as one packet. Returns `false` if the channel is not open.
     pub(super) fn write_text(&mut self, now: Instant, text: &str, out: &mut Vec<u8>) -> bool {
         self.write_payload(now, ppid::STRING, text.as_bytes(), out)
     }
@@ -302,15 +305,17 @@ impl Lane {
         if !self.is_open() {
             return false;
         }
+        let start = out.len();
         self.begin(out);
         self.control_chunks(out, limits::FRAME_BYTES - payload.len());
         self.data_chunk(now, out, self.stream.unwrap_or(0), ppid, payload);
-        finish(out);
+        finish(&mut out[start..]);
         true
     }
 
-    /// Writes a packet that makes the peer return `nonce`, which proves that the address is its own (RFC 9260 §8.3).
+    /// Appends a packet that makes the peer return `nonce`, which proves that the address is its own (RFC 9260 §8.3).
     pub(super) fn write_heartbeat(&mut self, nonce: u64, out: &mut Vec<u8>) {
+        let start = out.len();
         self.begin(out);
         let length = parameter_length(8);
         put_chunk(
@@ -319,36 +324,38 @@ impl Lane {
             0,
             &[&parameter::HEARTBEAT_INFO.to_be_bytes(), &length.to_be_bytes(), &nonce.to_be_bytes()],
         );
-        finish(out);
+        finish(&mut out[start..]);
     }
 
-    /// Writes the packet that aborts the association.
+    /// Appends the packet that aborts the association, if it is up.
     pub(super) fn write_abort(&mut self, out: &mut Vec<u8>) -> bool {
         let was_up = matches!(self.state, State::Established | State::CookieEchoed);
         self.state = State::Closed;
         if was_up {
+            let start = out.len();
             self.begin(out);
             put_chunk(out, chunk::ABORT, 0, &[]);
-            finish(out);
+            finish(&mut out[start..]);
         }
         was_up
     }
 
-    /// Handles a packet authenticated by DTLS. Reports its events, and writes the reply, if any, to `reply`.
+    /// Handles a packet authenticated by DTLS. Reports its events, and appends the reply, if any, to `reply`. Returns
+    /// whether there is a reply.
     pub(super) fn handle_packet(
         &mut self,
         now: Instant,
         packet: &[u8],
         reply: &mut Vec<u8>,
         arrivals: &mut Vec<Arrival>,
-    ) {
+    ) -> bool {
         if self.state == State::Closed {
-            return;
+            return false;
         }
         self.heard_at = now;
         let Some((header, chunks)) = packet.split_first_chunk::<HEADER_BYTES>() else {
             self.dropped.malformed += 1;
-            return;
+            return false;
         };
         let tag = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
         let is_init = chunks.first() == Some(&chunk::INIT);
@@ -357,12 +364,12 @@ impl Lane {
         let is_reflected_abort = chunks.first() == Some(&chunk::ABORT) && tag == self.remote_tag;
         if !tag_fits && !is_reflected_abort {
             self.dropped.malformed += 1;
-            return;
+            return false;
         }
         self.pace.handle_heard(now);
         let mut replies = Replies::default();
         let mut data_came = false;
-        for chunk in Chunks(chunks) {
+        for chunk in Chunks::of(packet) {
             let Some(chunk) = chunk else {
                 self.dropped.malformed += 1;
                 break;
@@ -381,15 +388,15 @@ impl Lane {
         if data_came {
             self.unacknowledged_packets = self.unacknowledged_packets.saturating_add(1);
         }
-        self.write_replies(now, &replies, reply);
+        self.write_replies(now, &replies, reply)
     }
 
     /// Returns `false` if the rest of the packet must be ignored.
-    fn handle_chunk(
+    fn handle_chunk<'a>(
         &mut self,
         now: Instant,
-        chunk: &Chunk<'_>,
-        replies: &mut Replies,
+        chunk: &Chunk<'a>,
+        replies: &mut Replies<'a>,
         arrivals: &mut Vec<Arrival>,
     ) -> bool {
         let established = self.is_open();
@@ -416,7 +423,7 @@ impl Lane {
             chunk::DATA if established => self.handle_data(chunk, replies, arrivals),
             chunk::SACK if established => self.handle_sack(now, chunk.value),
             chunk::HEARTBEAT if established && chunk.value.len() <= HEARTBEAT_BYTES_MAX => {
-                replies.heartbeat = Some(chunk.value.to_vec());
+                replies.heartbeat = Some(chunk.value);
             }
             chunk::HEARTBEAT_ACK if established => {
                 if let Some(nonce) = chunk.value.get(4..12).and_then(|bytes| bytes.first_chunk::<8>()) {
@@ -440,7 +447,7 @@ impl Lane {
         true
     }
 
-    fn handle_init(&mut self, value: &[u8], replies: &mut Replies) {
+    fn handle_init(&mut self, value: &[u8], replies: &mut Replies<'_>) {
         let (Some(tag), Some(tsn)) = (be_u32(value, 0), be_u32(value, 12)) else {
             self.dropped.malformed += 1;
             return;
@@ -452,7 +459,7 @@ impl Lane {
         replies.init_ack = Some((tag, tsn));
     }
 
-    fn handle_init_ack(&mut self, value: &[u8], replies: &mut Replies) {
+    fn handle_init_ack(&mut self, value: &[u8], replies: &mut Replies<'_>) {
         let (Some(tag), Some(tsn)) = (be_u32(value, 0), be_u32(value, 12)) else {
             self.dropped.malformed += 1;
             return;
@@ -472,7 +479,7 @@ impl Lane {
 
     /// The cookie is the peer's own tag and TSN. It needs no signature: the packet came through that peer's DTLS, so a
     /// forged one can only break the forger's own association.
-    fn handle_cookie(&mut self, cookie: &[u8], replies: &mut Replies, arrivals: &mut Vec<Arrival>) -> bool {
+    fn handle_cookie(&mut self, cookie: &[u8], replies: &mut Replies<'_>, arrivals: &mut Vec<Arrival>) -> bool {
         let (Some(tag), Some(tsn)) = (be_u32(cookie, 0), be_u32(cookie, 4)) else {
             self.dropped.malformed += 1;
             return false;
@@ -495,7 +502,7 @@ impl Lane {
         true
     }
 
-    fn handle_data(&mut self, chunk: &Chunk<'_>, replies: &mut Replies, arrivals: &mut Vec<Arrival>) {
+    fn handle_data(&mut self, chunk: &Chunk<'_>, replies: &mut Replies<'_>, arrivals: &mut Vec<Arrival>) {
         let (Some(tsn), Some(ppid)) = (be_u32(chunk.value, 0), be_u32(chunk.value, 8)) else {
             self.dropped.malformed += 1;
             return;
@@ -509,7 +516,9 @@ impl Lane {
         } else if ppid == ppid::DCEP {
             self.handle_dcep(stream, payload, replies, arrivals);
         } else if self.takes(ppid) && *self.stream.get_or_insert(stream) == stream {
-            arrivals.push(Arrival::Message(payload.to_vec()));
+            arrivals.push(Arrival::Message(
+                chunk.at + DATA_HEADER_BYTES..chunk.at + CHUNK_HEADER_BYTES + chunk.value.len(),
+            ));
         } else {
             self.dropped.foreign += 1;
         }
@@ -519,7 +528,7 @@ impl Lane {
         ppid == ppid::BINARY || (ppid == ppid::STRING && self.takes_text)
     }
 
-    fn handle_dcep(&mut self, stream: u16, message: &[u8], replies: &mut Replies, arrivals: &mut Vec<Arrival>) {
+    fn handle_dcep(&mut self, stream: u16, message: &[u8], replies: &mut Replies<'_>, arrivals: &mut Vec<Arrival>) {
         if self.role == Role::Active || message.first() != Some(&dcep::OPEN) {
             return;
         }
@@ -556,7 +565,7 @@ impl Lane {
     }
 
     /// The page called `dc.close()` (RFC 8831 §6.7); nothing follows.
-    fn handle_reconfig(&mut self, value: &[u8], replies: &mut Replies, arrivals: &mut Vec<Arrival>) -> bool {
+    fn handle_reconfig(&mut self, value: &[u8], replies: &mut Replies<'_>, arrivals: &mut Vec<Arrival>) -> bool {
         for (kind, body) in Parameters(value) {
             if kind == parameter::OUTGOING_RESET_REQUEST {
                 let Some(sequence) = be_u32(body, 0) else {
@@ -620,14 +629,14 @@ impl Lane {
         self.complete = self.highest_seen.wrapping_sub(open - come);
     }
 
-    fn write_replies(&mut self, now: Instant, replies: &Replies, out: &mut Vec<u8>) {
-        out.clear();
+    fn write_replies(&mut self, now: Instant, replies: &Replies<'_>, out: &mut Vec<u8>) -> bool {
         // RFC 9260 §6.7: while something is missing, in every packet.
         let sack_every = if self.reports_gaps && self.complete != self.highest_seen { 1 } else { SACK_EVERY };
         let sack = replies.sack || replies.dcep_ack || self.unacknowledged_packets >= sack_every;
         if !sack && replies.is_empty() {
-            return;
+            return false;
         }
+        let start = out.len();
         if let Some((tag, tsn)) = replies.init_ack {
             let mut cookie = [0; 8];
             cookie[..4].copy_from_slice(&tag.to_be_bytes());
@@ -636,15 +645,14 @@ impl Lane {
             self.begin(out);
             self.remote_tag = own;
             self.init_chunk(out, chunk::INIT_ACK, &cookie);
-            finish(out);
-            return;
+            finish(&mut out[start..]);
+            return true;
         }
         if replies.cookie_echo {
-            self.write_handshake(out);
-            return;
+            return self.write_handshake(out);
         }
         if self.state != State::Established {
-            return;
+            return false;
         }
         self.begin(out);
         if replies.cookie_ack {
@@ -653,7 +661,7 @@ impl Lane {
         if sack {
             self.sack_chunk(out, GAPS_MAX * 4);
         }
-        if let Some(info) = &replies.heartbeat {
+        if let Some(info) = replies.heartbeat {
             put_chunk(out, chunk::HEARTBEAT_ACK, 0, &[info]);
         }
         if let Some(sequence) = replies.reset_done {
@@ -674,7 +682,8 @@ impl Lane {
         if replies.dcep_ack {
             self.data_chunk(now, out, self.stream.unwrap_or(0), ppid::DCEP, &[dcep::ACK]);
         }
-        finish(out);
+        finish(&mut out[start..]);
+        true
     }
 
     /// The chunks bundled before the next message.
@@ -695,7 +704,6 @@ impl Lane {
         header[..2].copy_from_slice(&self.local_port.to_be_bytes());
         header[2..4].copy_from_slice(&self.remote_port.to_be_bytes());
         header[4..8].copy_from_slice(&self.remote_tag.to_be_bytes());
-        out.clear();
         out.extend_from_slice(&header);
     }
 
@@ -723,21 +731,24 @@ impl Lane {
 
     /// Writes a SACK if it fits `room`; otherwise it waits for another packet.
     fn sack_chunk(&mut self, out: &mut Vec<u8>, room: usize) {
-        let mut gaps = [0; GAPS_MAX * 4];
-        let gaps = if self.reports_gaps { self.gaps(&mut gaps) } else { &[] };
+        let mut buffer = [0; GAPS_MAX * 4];
+        let has_gaps = self.reports_gaps && self.complete != self.highest_seen;
+        let gaps = if has_gaps { self.gaps(&mut buffer) } else { &[] };
         if gaps.len() > room {
             return;
         }
         self.unacknowledged_packets = 0;
         let cumulative = if self.reports_gaps { self.complete } else { self.highest_seen };
+        let mut header = [0; SACK_HEADER_BYTES];
+        header[0] = chunk::SACK;
         #[expect(clippy::cast_possible_truncation, reason = "there are at most GAPS_MAX")]
-        let count = (gaps.len() / 4) as u16;
-        put_chunk(
-            out,
-            chunk::SACK,
-            0,
-            &[&cumulative.to_be_bytes(), &WINDOW_BYTES.to_be_bytes(), &count.to_be_bytes(), &[0; 2], gaps],
-        );
+        let (length, count) = ((SACK_HEADER_BYTES + gaps.len()) as u16, (gaps.len() / 4) as u16);
+        header[2..4].copy_from_slice(&length.to_be_bytes());
+        header[4..8].copy_from_slice(&cumulative.to_be_bytes());
+        header[8..12].copy_from_slice(&WINDOW_BYTES.to_be_bytes());
+        header[12..14].copy_from_slice(&count.to_be_bytes());
+        out.extend_from_slice(&header);
+        out.extend_from_slice(gaps);
     }
 
     /// Returns the TSNs received beyond [`Lane::complete`] as blocks of a SACK.
@@ -770,22 +781,22 @@ impl Lane {
         header[12..].copy_from_slice(&ppid.to_be_bytes());
         out.extend_from_slice(&header);
         out.extend_from_slice(payload);
-        pad(out);
+        pad(out, payload.len());
     }
 }
 
 #[derive(Default)]
-struct Replies {
+struct Replies<'a> {
     init_ack: Option<(u32, u32)>,
     cookie_echo: bool,
     cookie_ack: bool,
     sack: bool,
-    heartbeat: Option<Vec<u8>>,
+    heartbeat: Option<&'a [u8]>,
     reset_done: Option<u32>,
     dcep_ack: bool,
 }
 
-impl Replies {
+impl Replies<'_> {
     fn is_empty(&self) -> bool {
         self.init_ack.is_none()
             && !self.cookie_echo
@@ -796,30 +807,39 @@ impl Replies {
 }
 
 struct Chunk<'a> {
+    /// Its place in the packet.
+    at: usize,
     kind: u8,
     flags: u8,
     value: &'a [u8],
 }
 
 /// Iterates over the chunks of a packet; `None` for a malformed one, and then ends.
-struct Chunks<'a>(&'a [u8]);
+struct Chunks<'a> {
+    packet: &'a [u8],
+    next: usize,
+}
+
+impl<'a> Chunks<'a> {
+    fn of(packet: &'a [u8]) -> Chunks<'a> {
+        Chunks { packet, next: HEADER_BYTES }
+    }
+}
 
 impl<'a> Iterator for Chunks<'a> {
     type Item = Option<Chunk<'a>>;
 
     fn next(&mut self) -> Option<Option<Chunk<'a>>> {
-        let rest = std::mem::take(&mut self.0);
-        if rest.is_empty() {
-            return None;
-        }
+        let at = std::mem::replace(&mut self.next, usize::MAX);
+        let rest = self.packet.get(at..).filter(|rest| !rest.is_empty())?;
         let Some(&[kind, flags, high, low]) = rest.first_chunk::<CHUNK_HEADER_BYTES>() else { return Some(None) };
         let length = usize::from(u16::from_be_bytes([high, low]));
         let Some(value) = rest.get(CHUNK_HEADER_BYTES..length) else { return Some(None) };
         if kind == chunk::DATA && length <= DATA_HEADER_BYTES {
             return Some(None);
         }
-        self.0 = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some(Some(Chunk { kind, flags, value }))
+        self.next = at + length.next_multiple_of(4);
+        Some(Some(Chunk { at, kind, flags, value }))
     }
 }
 
@@ -852,7 +872,7 @@ fn put_parameter(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
     out.extend_from_slice(&kind.to_be_bytes());
     out.extend_from_slice(&parameter_length(value.len() as u16).to_be_bytes());
     out.extend_from_slice(value);
-    pad(out);
+    pad(out, value.len());
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "what is sent fits a datagram")]
@@ -863,12 +883,12 @@ fn put_chunk(out: &mut Vec<u8>, kind: u8, flags: u8, value: &[&[u8]]) {
     for piece in value {
         out.extend_from_slice(piece);
     }
-    pad(out);
+    pad(out, length);
 }
 
-/// Chunks and parameters are aligned to four bytes (RFC 9260 §3.2).
-fn pad(out: &mut Vec<u8>) {
-    let missing = out.len().wrapping_neg() % 4;
+/// Pads a chunk or parameter of this length to four bytes (RFC 9260 §3.2).
+fn pad(out: &mut Vec<u8>, length: usize) {
+    let missing = length.wrapping_neg() % 4;
     out.extend_from_slice(&[0; 4][..missing]);
 }
 

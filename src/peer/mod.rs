@@ -1,4 +1,5 @@
-//! A WebRTC peer: str0m's ICE and DTLS, with the unreliable lane instead of its SCTP.
+//! A WebRTC peer: str0m's ICE and DTLS handshake, with records of our own after it, and the unreliable lane instead of
+//! str0m's SCTP.
 //!
 //! [`Server`](crate::server::Server) and [`Client`](crate::client::Client) are built on it. On its own it is one end of
 //! a data channel to any WebRTC stack, sans-IO. Start with [`Peer::offer`] and [`Peer::accept`], or with
@@ -12,6 +13,7 @@ mod lane;
 mod outbox;
 mod pace;
 mod paths;
+mod record;
 mod sdp;
 mod uplink;
 
@@ -32,6 +34,7 @@ use crate::rate::Allowance;
 use dtls::{DtlsHandle, WithoutAlerts};
 use lane::{Arrival, Lane, Role};
 use paths::{Asked, Paths, Proof};
+use record::{CLOSE_NOTIFY, Exhausted, Opened, content};
 use sdp::{Description, Setup};
 use uplink::Uplink;
 
@@ -44,12 +47,11 @@ pub(crate) use lane::hostile;
 pub use outbox::{LocalId, Outbox, Transmit};
 pub(crate) use pace::RoundTrip;
 pub use paths::Pair;
+#[cfg(any(test, fuzzing))]
+pub(crate) use record::hostile as record_hostile;
 pub use sdp::SdpError;
 #[cfg(feature = "driver")]
 pub(crate) use sdp::host_candidates;
-
-/// The first byte of a DTLS record with application data (RFC 6347 §4.1).
-const APPLICATION_DATA: u8 = 23;
 
 /// The certificate that all peers of a process share, and its fingerprint.
 #[derive(Clone)]
@@ -76,6 +78,16 @@ const RETRY: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 /// The interval at which a packet of the offering end passes through str0m, to learn the remote address it has chosen.
 const ASK_STR0M_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why a record was not sent.
+enum Unsent {
+    /// There was nothing to send.
+    Nothing,
+    /// The path's limit does not permit it.
+    Unproven,
+    /// The connection's record numbers are used up.
+    Exhausted,
+}
 
 /// One end of a data channel, sans-IO.
 pub struct Peer {
@@ -431,13 +443,14 @@ impl Peer {
             return;
         }
         let pair = Pair { local, remote: source };
-        let is_known = self.paths.handle_received(pair, bytes.len());
-        if bytes.first() == Some(&APPLICATION_DATA) && is_known && self.is_fast() {
-            self.handle_application_data(now, pair, bytes, outbox);
+        self.paths.handle_received(pair, bytes.len());
+        let is_dtls = bytes.first().is_some_and(|first| (20..64).contains(first));
+        if is_dtls && self.is_fast() {
+            self.handle_records(now, pair, bytes, outbox);
             return;
         }
         self.reach_before = None;
-        let is_handshake = bytes.first().is_some_and(|first| (20..64).contains(first)) && self.stages.dtls.is_none();
+        let is_handshake = is_dtls && self.stages.dtls.is_none();
         if !is_handshake {
             self.handle_slowly(now, pair, bytes, outbox);
             return;
@@ -544,14 +557,11 @@ impl Peer {
         outbox: &mut Outbox,
         write: impl FnOnce(&mut Lane, &mut Vec<u8>) -> bool,
     ) -> Sent {
-        let mut packet = std::mem::take(&mut outbox.packet);
-        let before = outbox.len();
-        if !self.closed && write(&mut self.lane, &mut packet) {
-            self.uplink.handle_sent();
-            self.send_packet(now, &packet, outbox);
+        if self.closed || !self.send_packet(now, outbox, write) {
+            return Sent::Dropped;
         }
-        outbox.packet = packet;
-        if outbox.len() > before { Sent::Sent } else { Sent::Dropped }
+        self.uplink.handle_sent();
+        Sent::Sent
     }
 
     /// Closes the peer and notifies the other end.
@@ -559,15 +569,25 @@ impl Peer {
         if self.closed {
             return;
         }
-        let mut packet = std::mem::take(&mut outbox.packet);
-        if self.lane.write_abort(&mut packet) {
-            self.send_packet(now, &packet, outbox);
+        self.send_packet(now, outbox, Lane::write_abort);
+        match self.paths.current() {
+            Some(pair) if self.dtls.is_taken_over() => {
+                self.seal(pair, content::ALERT, outbox, |_, out| {
+                    out.extend_from_slice(&CLOSE_NOTIFY);
+                    true
+                });
+            }
+            _ if self.stages.dtls.is_some() && self.rtc.close().is_ok() => self.poll_rtc(now, outbox),
+            _ => {}
         }
-        if self.stages.dtls.is_some() && self.rtc.close().is_ok() {
-            self.poll_rtc(now, outbox);
+        self.end(why);
+    }
+
+    /// Closes the peer without notifying the other end.
+    fn end(&mut self, why: Closed) {
+        if !std::mem::replace(&mut self.closed, true) {
+            self.events.push_back(Event::Closed(why));
         }
-        self.closed = true;
-        self.events.push_back(Event::Closed(why));
     }
 
     fn add_local(&mut self, stand_in: SocketAddr) {
@@ -595,34 +615,31 @@ impl Peer {
     }
 
     fn send_heartbeat(&mut self, now: Instant, asked: Asked, outbox: &mut Outbox) -> bool {
-        let mut packet = std::mem::take(&mut outbox.packet);
-        let before = outbox.len();
-        self.lane.write_heartbeat(asked.nonce, &mut packet);
+        let write = |lane: &mut Lane, out: &mut Vec<u8>| {
+            lane.write_heartbeat(asked.nonce, out);
+            true
+        };
         match self.role {
-            Role::Active => self.send_packet(now, &packet, outbox),
-            Role::Passive => self.seal(asked.pair, &packet, outbox),
+            Role::Active => self.send_packet(now, outbox, write),
+            Role::Passive => self.seal(asked.pair, content::APPLICATION_DATA, outbox, write),
         }
-        outbox.packet = packet;
-        outbox.len() > before
     }
 
     fn handshake(&mut self, now: Instant, wait: Duration, outbox: &mut Outbox) {
-        let mut packet = std::mem::take(&mut outbox.packet);
-        if self.lane.write_handshake(&mut packet) {
-            self.send_packet(now, &packet, outbox);
+        let mut is_written = false;
+        self.send_packet(now, outbox, |lane, out| {
+            is_written = lane.write_handshake(out);
+            is_written
+        });
+        if is_written {
             self.handshake_at = Some((now + wait, wait));
         }
-        outbox.packet = packet;
     }
 
-    /// Returns whether datagrams may bypass str0m, which saves its cost: on the answering end after the DTLS handshake,
-    /// because it manages its paths itself, and on the offering end after the lane has opened.
+    /// Returns whether datagrams bypass str0m, which saves its cost: after the lane has opened. From then on the
+    /// answering end manages its paths itself, and the offering end has one.
     pub(crate) fn is_fast(&self) -> bool {
-        let knows_paths = match self.role {
-            Role::Active => self.lane.is_open(),
-            Role::Passive => self.knows_paths(),
-        };
-        knows_paths && !self.slow_path
+        self.dtls.is_taken_over()
     }
 
     /// Before DTLS is established, only str0m sends, and it chooses the path.
@@ -630,75 +647,115 @@ impl Peer {
         self.role == Role::Passive && self.stages.dtls.is_some() && self.paths.current().is_some()
     }
 
-    fn send_packet(&mut self, now: Instant, packet: &[u8], outbox: &mut Outbox) {
+    /// Sends the packet that `write` appends, unless it returns `false`. Returns whether a datagram was sent.
+    fn send_packet(
+        &mut self,
+        now: Instant,
+        outbox: &mut Outbox,
+        write: impl FnOnce(&mut Lane, &mut Vec<u8>) -> bool,
+    ) -> bool {
         let asks_str0m = self.role == Role::Active && now >= self.ask_str0m_at;
-        match self.paths.current() {
-            Some(pair) if self.is_fast() && !asks_str0m => self.seal(pair, packet, outbox),
-            _ => {
-                self.ask_str0m_at = now + ASK_STR0M_INTERVAL;
-                self.send_through_str0m(now, packet, outbox);
+        if let Some(pair) = self.paths.current().filter(|_| self.is_fast() && !asks_str0m) {
+            return self.seal(pair, content::APPLICATION_DATA, outbox, write);
+        }
+        let before = outbox.len();
+        let mut packet = std::mem::take(&mut outbox.packet);
+        packet.clear();
+        if write(&mut self.lane, &mut packet) {
+            self.ask_str0m_at = now + ASK_STR0M_INTERVAL;
+            // str0m polls its DTLS only after an input that it knows of.
+            let sent = self.dtls.send(&packet).is_ok() && self.rtc.handle_input(Input::Timeout(now)).is_ok();
+            if sent {
+                self.poll_rtc(now, outbox);
             }
         }
+        outbox.packet = packet;
+        outbox.len() > before
     }
 
-    fn send_through_str0m(&mut self, now: Instant, packet: &[u8], outbox: &mut Outbox) {
-        // str0m polls its DTLS only after an input that it knows of.
-        let sent = self.dtls.send(packet).is_ok() && self.rtc.handle_input(Input::Timeout(now)).is_ok();
-        if sent {
-            self.poll_rtc(now, outbox);
-        }
-    }
-
-    /// Encrypts a packet and sends it on a path, if the path's limit permits.
-    fn seal(&mut self, pair: Pair, packet: &[u8], outbox: &mut Outbox) {
-        if self.paths.handle_sent(pair, packet.len() + limits::DTLS_RECORD_OVERHEAD_BYTES) != Some(true) {
-            self.unproven_dropped += 1;
-            return;
-        }
-        let sealed = outbox.push(pair.local, pair.remote, |out| self.dtls.seal(packet, out));
-        if let Err(error) = sealed {
-            log::debug!("peer {}: {error}", self.ufrag);
-        }
-    }
-
-    fn handle_application_data(&mut self, now: Instant, pair: Pair, datagram: &[u8], outbox: &mut Outbox) {
-        let mut reply = Vec::new();
-        let mut replies = Vec::new();
-        let mut arrivals = std::mem::take(&mut self.arrivals);
-        // The offering end trusts the answering end.
-        let is_limited = self.role == Role::Passive;
-        let mut is_authentic = false;
-        let opened = self.dtls.open(datagram, |packet| {
-            is_authentic = true;
-            if is_limited && !self.uplink.takes(now, packet) {
-                return;
+    /// Sends a record on a path, if the path's limit permits. `write` appends its content, or returns `false` if there
+    /// is none. Returns whether it was sent.
+    fn seal(
+        &mut self,
+        pair: Pair,
+        kind: u8,
+        outbox: &mut Outbox,
+        write: impl FnOnce(&mut Lane, &mut Vec<u8>) -> bool,
+    ) -> bool {
+        let Peer { dtls, lane, paths, .. } = self;
+        let sealed = match dtls.records() {
+            Some(records) => outbox.push(pair.local, pair.remote, |out| {
+                let start = records.begin(out);
+                let content = out.len();
+                if !write(lane, out) {
+                    return Err(Unsent::Nothing);
+                }
+                if paths.handle_sent(pair, records.bytes(out.len() - content)) != Some(true) {
+                    return Err(Unsent::Unproven);
+                }
+                records.seal(kind, start, out).map_err(|Exhausted| Unsent::Exhausted)
+            }),
+            None => {
+                let mut packet = std::mem::take(&mut outbox.packet);
+                packet.clear();
+                let sealed = outbox.push(pair.local, pair.remote, |out| {
+                    if !write(lane, &mut packet) {
+                        return Err(Unsent::Nothing);
+                    }
+                    if paths.handle_sent(pair, packet.len() + limits::DTLS_RECORD_OVERHEAD_BYTES) != Some(true) {
+                        return Err(Unsent::Unproven);
+                    }
+                    dtls.seal_with_dimpl(&packet, out).map_err(|_| Unsent::Nothing)
+                });
+                outbox.packet = packet;
+                sealed
             }
-            self.lane.handle_packet(now, packet, &mut reply, &mut arrivals);
-            if !reply.is_empty() {
-                replies.push(std::mem::take(&mut reply));
+        };
+        match sealed {
+            Ok(()) => return true,
+            Err(Unsent::Nothing) => {}
+            Err(Unsent::Unproven) => self.unproven_dropped += 1,
+            Err(Unsent::Exhausted) => {
+                log::debug!("peer {}: the DTLS connection has no record numbers left", self.ufrag);
+                self.end(Closed::Failed);
             }
-        });
-        if is_authentic && self.paths.current() != Some(pair) {
+        }
+        false
+    }
+
+    /// Handles a datagram of DTLS records after the keys were taken over.
+    fn handle_records(&mut self, now: Instant, pair: Pair, datagram: &[u8], outbox: &mut Outbox) {
+        let mut plain = std::mem::take(&mut outbox.plain);
+        for record in record::split(datagram) {
+            let Some(records) = self.dtls.records().filter(|_| !self.closed) else { break };
+            match records.open(record, &mut plain) {
+                Opened::Data(packet) => self.handle_packet(now, Some(pair), packet, outbox),
+                Opened::CloseNotify => self.close(now, Closed::ByPeer, outbox),
+                Opened::FatalAlert | Opened::TooManyForgeries => self.close(now, Closed::Failed, outbox),
+                Opened::Nothing => {}
+            }
+        }
+        outbox.plain = plain;
+    }
+
+    /// Handles a packet that DTLS has authenticated.
+    fn handle_packet(&mut self, now: Instant, pair: Option<Pair>, packet: &[u8], outbox: &mut Outbox) {
+        if let Some(pair) = pair.filter(|&pair| self.paths.current() != Some(pair)) {
             self.handle_other_path(now, pair, outbox);
         }
-        for reply in replies {
-            self.send_packet(now, &reply, outbox);
+        // The offering end trusts the answering end.
+        if self.role == Role::Passive && !self.uplink.takes(now, packet) {
+            if self.uplink.is_flooded() {
+                self.close(now, Closed::Flood, outbox);
+            }
+            return;
         }
+        let mut arrivals = std::mem::take(&mut self.arrivals);
+        self.send_packet(now, outbox, |lane, reply| lane.handle_packet(now, packet, reply, &mut arrivals));
         for arrival in arrivals.drain(..) {
-            self.handle_arrival(now, arrival, Some(pair), outbox);
+            self.handle_arrival(now, arrival, packet, pair, outbox);
         }
         self.arrivals = arrivals;
-        if self.uplink.is_flooded() {
-            self.close(now, Closed::Flood, outbox);
-        }
-        match opened {
-            Ok(false) => {}
-            Ok(true) => self.close(now, Closed::ByPeer, outbox),
-            Err(error) => {
-                log::debug!("peer {}: {error}", self.ufrag);
-                self.close(now, Closed::Failed, outbox);
-            }
-        }
     }
 
     /// Handles authentic data on a path that is not in use. Until the lane is open, it is answered there.
@@ -713,33 +770,27 @@ impl Peer {
         }
     }
 
-    /// Processes everything that waits in str0m and the lane, after every input. `pair` is the path of the input.
+    /// Processes everything that waits in str0m, after every input to it. `pair` is the path of the input.
     fn drain(&mut self, now: Instant, pair: Option<Pair>, outbox: &mut Outbox) {
         self.poll_rtc(now, outbox);
-        let mut reply = Vec::new();
-        let mut arrivals = Vec::new();
         for packet in self.dtls.take_received() {
-            // The offering end trusts the answering end.
-            if self.role == Role::Passive && !self.uplink.takes(now, &packet) {
-                continue;
-            }
-            if let Some(pair) = pair.filter(|&pair| self.paths.current() != Some(pair)) {
-                self.handle_other_path(now, pair, outbox);
-            }
-            self.lane.handle_packet(now, &packet, &mut reply, &mut arrivals);
-            if !reply.is_empty() {
-                self.send_packet(now, &reply, outbox);
+            if !self.closed {
+                self.handle_packet(now, pair, &packet, outbox);
             }
         }
-        for arrival in arrivals {
-            self.handle_arrival(now, arrival, pair, outbox);
-        }
-        if self.uplink.is_flooded() {
-            self.close(now, Closed::Flood, outbox);
+        if self.lane.is_open() && !self.closed && !self.slow_path {
+            self.dtls.take_over();
         }
     }
 
-    fn handle_arrival(&mut self, now: Instant, arrival: Arrival, pair: Option<Pair>, outbox: &mut Outbox) {
+    fn handle_arrival(
+        &mut self,
+        now: Instant,
+        arrival: Arrival,
+        packet: &[u8],
+        pair: Option<Pair>,
+        outbox: &mut Outbox,
+    ) {
         match arrival {
             Arrival::Open => {
                 self.handshake_at = None;
@@ -747,7 +798,10 @@ impl Peer {
                 self.events.push_back(Event::Open);
                 self.probe(now, outbox);
             }
-            Arrival::Message(frame) => self.events.push_back(Event::Data(frame)),
+            Arrival::Message(place) => {
+                let frame = outbox.copy(packet.get(place).unwrap_or_default());
+                self.events.push_back(Event::Data(frame));
+            }
             Arrival::HeartbeatAck(nonce) => {
                 if let Some(pair) = pair {
                     self.handle_answer(now, pair, nonce, outbox);
@@ -782,9 +836,7 @@ impl Peer {
                 Ok(Output::Event(event)) => self.handle_rtc_event(now, &event, outbox),
                 Err(error) => {
                     log::debug!("peer {}: {error}", self.ufrag);
-                    if !std::mem::replace(&mut self.closed, true) {
-                        self.events.push_back(Event::Closed(Closed::Failed));
-                    }
+                    self.end(Closed::Failed);
                     return;
                 }
             }
@@ -811,9 +863,7 @@ impl Peer {
             str0m::Event::Closed => Closed::ByPeer,
             _ => return,
         };
-        if !std::mem::replace(&mut self.closed, true) {
-            self.events.push_back(Event::Closed(closed));
-        }
+        self.end(closed);
     }
 
     fn transmit(
@@ -858,7 +908,9 @@ fn ice_password(rng: &mut ChaCha20Rng) -> String {
 impl Peer {
     /// Sends chunks that no lane would. `tag` defaults to that of the association.
     pub(crate) fn send_chunks(&mut self, now: Instant, tag: Option<u32>, chunks: &[u8], outbox: &mut Outbox) {
-        let packet = self.lane.hostile_packet(tag, chunks);
-        self.send_packet(now, &packet, outbox);
+        self.send_packet(now, outbox, |lane, out| {
+            out.extend_from_slice(&lane.hostile_packet(tag, chunks));
+            true
+        });
     }
 }

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::ops::Range;
 
+use crate::limits;
+
 /// A local UDP address, numbered by the caller from 0, below [`LOCAL_ADDRESSES`](crate::limits::LOCAL_ADDRESSES).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LocalId(pub u16);
@@ -24,10 +26,17 @@ pub struct Transmit<'a> {
 #[derive(Default)]
 pub struct Outbox {
     bytes: Vec<u8>,
-    /// The buffer for packets before encryption; kept for its capacity.
+    /// The buffer for packets that str0m sends; kept for its capacity.
     pub(super) packet: Vec<u8>,
+    /// The buffer for decrypted packets; kept for its length.
+    pub(super) plain: Vec<u8>,
+    /// Buffers for frames that are received.
+    spare: Vec<Vec<u8>>,
     waiting: VecDeque<(LocalId, SocketAddr, Range<usize>)>,
 }
+
+/// The number of buffers for received frames that are kept.
+const SPARE_MAX: usize = 16;
 
 impl Outbox {
     /// Returns the next datagram, valid until the next call.
@@ -36,11 +45,26 @@ impl Outbox {
         Some(Transmit { local, destination, bytes: &self.bytes[range] })
     }
 
+    /// Takes back the buffer of an [`Event::Data`](super::Event::Data), so that receiving the next needs no new one.
+    pub fn recycle(&mut self, frame: Vec<u8>) {
+        if self.spare.len() < SPARE_MAX && frame.capacity() <= limits::UDP_PAYLOAD_BYTES {
+            self.spare.push(frame);
+        }
+    }
+
+    /// Returns a copy of a frame, in a buffer that was taken back if there is one.
+    pub(super) fn copy(&mut self, frame: &[u8]) -> Vec<u8> {
+        let mut copy = self.spare.pop().unwrap_or_default();
+        copy.clear();
+        copy.extend_from_slice(frame);
+        copy
+    }
+
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Adds the datagram that `write` appends.
+    /// Adds the datagram that `write` appends, unless it fails.
     pub(super) fn push<E>(
         &mut self,
         local: LocalId,
@@ -51,8 +75,11 @@ impl Outbox {
             self.bytes.clear();
         }
         let start = self.bytes.len();
-        write(&mut self.bytes)?;
-        self.waiting.push_back((local, destination, start..self.bytes.len()));
-        Ok(())
+        let written = write(&mut self.bytes);
+        match written {
+            Ok(()) => self.waiting.push_back((local, destination, start..self.bytes.len())),
+            Err(_) => self.bytes.truncate(start),
+        }
+        written
     }
 }

@@ -13,7 +13,8 @@
 //!
 //! The offering end has one path, the one that its str0m has chosen.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::cmp::Ordering;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::time::Instant;
 
 use str0m::Candidate;
@@ -22,12 +23,31 @@ use super::LocalId;
 use crate::limits;
 
 /// The two addresses of a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pair {
     /// The local address.
     pub local: LocalId,
     /// The remote address.
     pub remote: SocketAddr,
+}
+
+/// Each datagram looks its path up: IPv4 paths compare as one number.
+impl Ord for Pair {
+    fn cmp(&self, other: &Pair) -> Ordering {
+        let v4 = |pair: &Pair, of: &SocketAddrV4| {
+            u64::from(of.ip().to_bits()) << 32 | u64::from(of.port()) << 16 | u64::from(pair.local.0)
+        };
+        match (&self.remote, &other.remote) {
+            (SocketAddr::V4(one), SocketAddr::V4(another)) => v4(self, one).cmp(&v4(other, another)),
+            _ => (self.remote, self.local).cmp(&(other.remote, other.local)),
+        }
+    }
+}
+
+impl PartialOrd for Pair {
+    fn partial_cmp(&self, other: &Pair) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
 }
 
 /// The port that represents the local address with number 0.
@@ -139,10 +159,11 @@ impl Paths {
         self.get(pair).filter(|known| known.is_proven).map(|known| known.checked_at)
     }
 
-    /// Counts received bytes. Returns `false` if the path is unknown.
-    pub(super) fn handle_received(&mut self, pair: Pair, bytes: usize) -> bool {
-        let known = self.get_mut(pair);
-        known.map(|known| known.received_bytes += bytes as u64).is_some()
+    /// Counts bytes received on a known path.
+    pub(super) fn handle_received(&mut self, pair: Pair, bytes: usize) {
+        if let Some(known) = self.get_mut(pair) {
+            known.received_bytes += bytes as u64;
+        }
     }
 
     /// Returns whether `bytes` may be sent on the path in use.

@@ -78,7 +78,10 @@ impl<G: Game> Server<G> {
                     connection.queue.clear_unreliable();
                 }
             }
-            peer::Event::Data(frame) => self.handle_frame(now, key, &frame, Transport::DataChannel),
+            peer::Event::Data(frame) => {
+                self.handle_frame(now, key, &frame, Transport::DataChannel);
+                self.endpoint.recycle(frame);
+            }
             peer::Event::Closed(why) => {
                 self.by_peer.remove(&peer);
                 session.peer = None;

@@ -194,7 +194,7 @@ impl Watched {
         }
         let answers_init = reply.get(HEADER_BYTES) == Some(&chunk::INIT_ACK);
         // An INIT-ACK carries the tag that the INIT names, which is the first chunk, or stands behind others.
-        let init = Chunks(&packet[HEADER_BYTES..]).flatten().find(|chunk| chunk.kind == chunk::INIT);
+        let init = Chunks::of(packet).flatten().find(|chunk| chunk.kind == chunk::INIT);
         let tag = if answers_init { init.and_then(|init| be_u32(init.value, 0)) } else { Some(self.lane.remote_tag) };
         self.check_packet(&reply, tag);
         let overhead = limits::DTLS_RECORD_OVERHEAD_BYTES;
@@ -232,14 +232,14 @@ impl Watched {
     /// Checks that each delivered message is in the packet, under a TSN not delivered before.
     fn check_deliveries(&mut self, state_before: State, highest_before: u32, packet: &[u8], arrivals: &[Arrival]) {
         let mut messages = arrivals.iter().filter_map(|arrival| match arrival {
-            Arrival::Message(message) => Some(message.as_slice()),
+            Arrival::Message(place) => Some(&packet[place.clone()]),
             _ => None,
         });
         let mut next = messages.next();
         let mut open = state_before == State::Established;
         let (mut tsn_now, mut number_now) = (highest_before, self.highest);
         let mut reached = vec![(tsn_now, number_now)];
-        for chunk in Chunks(packet.get(HEADER_BYTES..).unwrap_or_default()).map_while(|chunk| chunk) {
+        for chunk in Chunks::of(packet).map_while(|chunk| chunk) {
             match chunk.kind {
                 chunk::COOKIE_ECHO if self.lane.role == Role::Passive && !open => {
                     let Some(tsn) = be_u32(chunk.value, 4) else { break };
@@ -277,7 +277,7 @@ impl Watched {
         let mut unsummed = packet.to_vec();
         unsummed[8..12].fill(0);
         assert_eq!(packet[8..12], crc32c::crc32c(&unsummed).to_le_bytes(), "the checksum is right");
-        for chunk in Chunks(&packet[HEADER_BYTES..]) {
+        for chunk in Chunks::of(packet) {
             let chunk = chunk.expect("what is sent is whole");
             let tsn = be_u32(chunk.value, 0).unwrap_or_default();
             match chunk.kind {
@@ -295,7 +295,7 @@ impl Watched {
         assert_eq!(written, self.lane.is_open());
         written.then(|| {
             self.check_packet(&packet, Some(self.lane.remote_tag));
-            let data = Chunks(&packet[HEADER_BYTES..]).flatten().find(|chunk| chunk.kind == chunk::DATA);
+            let data = Chunks::of(&packet).flatten().find(|chunk| chunk.kind == chunk::DATA);
             let said = data.map(|data| (be_u32(data.value, 0), &data.value[12..]));
             assert_eq!(said, Some((Some(tsn), payload)));
             assert_eq!(self.lane.next_tsn, tsn.wrapping_add(1), "each message has a number of its own");

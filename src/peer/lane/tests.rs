@@ -23,6 +23,7 @@ struct Wire {
     /// Packets on their way to each end.
     queues: [Vec<Vec<u8>>; 2],
     arrivals: [Vec<Arrival>; 2],
+    messages: [Vec<Vec<u8>>; 2],
     /// Packets that were given to the pipe, to each end.
     packets: [u32; 2],
     loss_percent: u32,
@@ -42,6 +43,7 @@ impl Wire {
             ],
             queues: Default::default(),
             arrivals: Default::default(),
+            messages: Default::default(),
             packets: [0; 2],
             loss_percent,
             disorder_percent,
@@ -78,7 +80,14 @@ impl Wire {
             let at = if is_late { self.rng.random_range(0..self.queues[to].len()) } else { 0 };
             let packet = self.queues[to].remove(at);
             let mut reply = Vec::new();
-            self.ends[to].handle_packet(start(), &packet, &mut reply, &mut self.arrivals[to]);
+            let mut arrivals = Vec::new();
+            self.ends[to].handle_packet(start(), &packet, &mut reply, &mut arrivals);
+            for arrival in arrivals {
+                match arrival {
+                    Arrival::Message(place) => self.messages[to].push(packet[place].to_vec()),
+                    other => self.arrivals[to].push(other),
+                }
+            }
             if !reply.is_empty() {
                 self.push(1 - to, reply);
             }
@@ -107,11 +116,8 @@ impl Wire {
     }
 
     fn take_messages(&mut self, end: usize) -> Vec<Vec<u8>> {
-        let messages = std::mem::take(&mut self.arrivals[end]).into_iter().filter_map(|arrival| match arrival {
-            Arrival::Message(message) => Some(message),
-            _ => None,
-        });
-        messages.collect()
+        self.arrivals[end].clear();
+        std::mem::take(&mut self.messages[end])
     }
 
     /// Gives the passive end a packet of these chunks; its reply's chunks, and what arrived.
@@ -140,7 +146,7 @@ fn chunks_of(packet: &[u8]) -> Vec<(u8, Vec<u8>)> {
     let mut unsummed = packet.to_vec();
     unsummed[8..12].fill(0);
     assert_eq!(packet[8..12], crc32c::crc32c(&unsummed).to_le_bytes(), "the checksum of what is sent is right");
-    Chunks(&packet[HEADER_BYTES..])
+    Chunks::of(packet)
         .map(|chunk| chunk.map(|chunk| (chunk.kind, chunk.value.to_vec())).expect("what is sent is whole"))
         .collect()
 }
@@ -238,6 +244,7 @@ fn the_highest_number_seen_is_acknowledged_as_if_nothing_were_missing() {
     let chunks = chunks_of(&packet);
     assert_eq!(kinds(&chunks), [chunk::SACK, chunk::DATA]);
     assert_eq!(chunks[0].1[..4], 5_u32.to_be_bytes());
+    packet.clear();
     assert!(wire.ends[PASSIVE].write_message(start(), b"down", &mut packet));
     assert_eq!(kinds(&chunks_of(&packet)), [chunk::DATA], "once");
 }
@@ -341,6 +348,7 @@ fn a_sack_that_does_not_fit_beside_a_message_waits() {
     assert!(wire.ends[ACTIVE].write_message(start(), &[0; limits::FRAME_BYTES], &mut packet));
     assert_eq!(kinds(&chunks_of(&packet)), [chunk::DATA]);
     assert!(packet.len() + limits::DTLS_RECORD_OVERHEAD_BYTES <= limits::UDP_PAYLOAD_BYTES);
+    packet.clear();
     assert!(wire.ends[ACTIVE].write_message(start(), b"x", &mut packet));
     assert_eq!(kinds(&chunks_of(&packet)), [chunk::SACK, chunk::DATA]);
 }
@@ -486,7 +494,8 @@ fn text_is_a_message_where_it_is_asked_for() {
     assert!(wire.ends[ACTIVE].write_text(start(), "hello", &mut packet));
     let mut arrivals = Vec::new();
     wire.ends[PASSIVE].handle_packet(start(), &packet, &mut Vec::new(), &mut arrivals);
-    assert_eq!(arrivals, [Arrival::Message(b"hello".to_vec())]);
+    let [Arrival::Message(place)] = &arrivals[..] else { panic!("{arrivals:?}") };
+    assert_eq!(packet[place.clone()], *b"hello");
     let ppid = ppid::STRING.to_be_bytes();
     assert!(packet.windows(9).any(|bytes| bytes == [&ppid[..], b"hello"].concat()), "as a string: RFC 8831 §6.6");
 }
@@ -500,7 +509,8 @@ fn what_is_no_message_of_this_channel_is_counted_and_dropped() {
         wire.ends[PASSIVE].handle_packet(start(), &told, &mut Vec::new(), &mut arrivals);
         assert_eq!((&arrivals[..], wire.ends[PASSIVE].dropped()), (&[][..], expected), "{name}");
         let (_, arrivals) = wire.tell(&[data(3, UNORDERED_UNFRAGMENTED, 4, ppid::BINARY, b"next")]);
-        assert_eq!(arrivals, [Arrival::Message(b"next".to_vec())], "{name}");
+        let content = HEADER_BYTES + DATA_HEADER_BYTES;
+        assert_eq!(arrivals, [Arrival::Message(content..content + b"next".len())], "{name}");
     }
     let told = |chunk| packet_of(PASSIVE_TAG, &[chunk]);
     let foreign = Dropped { foreign: 1, ..Dropped::default() };
@@ -599,6 +609,7 @@ proptest! {
             prop_assert!(reply.len() <= 72 + repeated.unwrap_or(0), "{} bytes of reply", reply.len());
             prop_assert!(arrivals.len() - messages <= packet.len() / 4);
             prop_assert!(!was_closed || (reply.is_empty() && arrivals.len() == messages));
+            written.clear();
             if lane.write_message(start(), b"next", &mut written) {
                 chunks_of(&written);
                 prop_assert!(written.len() <= limits::SCTP_OVERHEAD_BYTES + 4);
