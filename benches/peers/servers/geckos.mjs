@@ -1,15 +1,24 @@
-// The task on geckos.io, with its defaults: unordered, no retransmits, all peers on one UDP port.
+// The tasks on geckos.io, with its defaults: unordered, no retransmits, all peers on one UDP port.
 import geckos from "@geckos.io/server";
 import http from "node:http";
-import { metrics, options, run, sit } from "./task.mjs";
+import { Opaque, Walk, metrics, options, packed, run, sit } from "./task.mjs";
 
-const { host, port, tickMs } = options();
+/** An event may have 550 characters, which the state as JSON exceeds. */
+class WalkRaw extends Walk {
+  message() {
+    return packed(super.message());
+  }
+}
+
+const { host, port, tickMs, task } = options();
+const opaque = task === "opaque";
 const server = http.createServer((_, response) => response.end(metrics()));
 const io = geckos({ bindAddress: host, portRange: { min: port, max: port } });
 io.addServer(server);
 io.onConnection((channel) => {
-  const { input, leave } = sit(channel);
-  channel.onRaw(input);
+  const { input, leave } = sit(channel, opaque ? Opaque : WalkRaw);
+  if (opaque) channel.onRaw(input);
+  else channel.on("input", input);
   channel.onDisconnect(leave);
 });
 server.listen(port, host, () => console.log("ready"));
