@@ -167,6 +167,16 @@ impl Endpoint {
         self.entry(key).is_some_and(|entry| entry.peer.is_open())
     }
 
+    /// Returns whether the peer exists and its channel has yet to open.
+    pub(crate) fn is_opening(&self, key: PeerKey) -> bool {
+        self.entry(key).is_some_and(|entry| !entry.peer.is_open())
+    }
+
+    /// Returns when the last packet of an open peer arrived.
+    pub(crate) fn heard_at(&self, key: PeerKey) -> Option<Instant> {
+        self.entry(key).filter(|entry| entry.peer.is_open()).map(|entry| entry.peer.heard_at())
+    }
+
     /// See [`Peer::silence`].
     pub(crate) fn silence(&self, key: PeerKey) -> Option<Silence> {
         self.entry(key).and_then(|entry| entry.peer.silence())
