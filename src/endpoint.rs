@@ -167,9 +167,10 @@ impl Endpoint {
         self.entry(key).is_some_and(|entry| entry.peer.is_open())
     }
 
-    /// Returns whether the peer exists and its channel has yet to open.
-    pub(crate) fn is_opening(&self, key: PeerKey) -> bool {
-        self.entry(key).is_some_and(|entry| !entry.peer.is_open())
+    /// Returns whether a check of the other end has arrived; `None` if the channel is open or the peer is gone.
+    #[cfg(feature = "driver")]
+    pub(crate) fn is_reached(&self, key: PeerKey) -> Option<bool> {
+        self.entry(key).filter(|entry| !entry.peer.is_open()).map(|entry| !entry.paths.is_empty())
     }
 
     /// Returns when the last packet of an open peer arrived.

@@ -311,7 +311,7 @@ pub const ACKNOWLEDGEMENT_BYTES: u32 = 256;
 /// size. Further messages are dropped.
 pub const DOWNLINK_BYTES_PER_SECOND: u32 = 256 * 1024;
 /// Phases of a tick over which rooms are spread.
-pub const PHASE_SLOTS: u32 = 8;
+pub const PHASE_SLOTS: u32 = 4;
 
 /// Length of a tick in milliseconds, unless set with `--tick-ms`.
 pub const TICK_MS: u32 = 33;

@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::session::Session;
-use super::{ConnectionKey, Server, SessionKey, Transports};
+use super::{ConnectionKey, OPENING, Server, SessionKey, Transports};
 use crate::endpoint::PeerKey;
 use crate::game::Game;
 use crate::limits;
@@ -57,6 +57,8 @@ impl<G: Game> Server<G> {
             self.endpoint.close(now, old);
         }
         self.by_peer.insert(peer, key);
+        while self.opening.pop_front_if(|&mut (since, _)| since + OPENING <= now).is_some() {}
+        self.opening.push_back((now, peer));
         Ok(sdp)
     }
 
@@ -67,7 +69,7 @@ impl<G: Game> Server<G> {
         candidates(&self.config, local)
     }
 
-    pub(super) fn handle_peer_event(&mut self, now: Instant, peer: PeerKey, event: peer::Event) {
+    pub(super) fn handle_peer_event(&mut self, now: Instant, arrived: Instant, peer: PeerKey, event: peer::Event) {
         let Some(&key) = self.by_peer.get(&peer) else { return };
         let Some(session) = self.sessions.get_mut(key) else { return };
         let carrier = session.connection;
@@ -78,7 +80,7 @@ impl<G: Game> Server<G> {
                     connection.queue.clear_unreliable();
                 }
             }
-            peer::Event::Data(frame) => self.handle_frame(now, key, &frame, Transport::DataChannel),
+            peer::Event::Data(frame) => self.handle_frame(now, arrived, key, &frame, Transport::DataChannel),
             peer::Event::Closed(why) => {
                 self.by_peer.remove(&peer);
                 session.peer = None;

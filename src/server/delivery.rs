@@ -44,12 +44,20 @@ impl Habit {
 }
 
 impl<G: Game> Server<G> {
-    pub(super) fn handle_frame(&mut self, now: Instant, key: SessionKey, bytes: &[u8], transport: Transport) {
-        let clock_ms = self.clock_ms(now);
+    /// Handles a frame of a player that `arrived` before `now`.
+    pub(super) fn handle_frame(
+        &mut self,
+        now: Instant,
+        arrived: Instant,
+        key: SessionKey,
+        bytes: &[u8],
+        transport: Transport,
+    ) {
+        let (clock_ms, arrived_ms) = (self.clock_ms(now), self.clock_ms(arrived));
         let Some(Session { room, player, frames, .. }) = self.sessions.get_mut(key) else { return };
         let (room, player) = (*room, *player);
         let mut arrived = Vec::new();
-        let handled = frames.handle_frame(now, clock_ms, bytes, transport, &mut self.inflater, &mut arrived);
+        let handled = frames.handle_frame(now, arrived_ms, bytes, transport, &mut self.inflater, &mut arrived);
         for arrived in arrived {
             let Some(hosted) = self.rooms.get_mut(room) else { return };
             let room_input = match arrived {
@@ -57,6 +65,8 @@ impl<G: Game> Server<G> {
                 Arrived::Command(value) => room::Input::Command { player, value },
                 Arrived::Ticks { first, last } => room::Input::Ticks { player, first, last },
                 Arrived::Ping { clock_ms: pinged, padding } => {
+                    // As if it had been sent later by as much as it was held: so the round trip has no wait in it.
+                    let pinged = pinged + (clock_ms - arrived_ms);
                     let body = msgpack::encode_pong(pinged, clock_ms, hosted.last_tick, &padding);
                     self.answer_ping(now, key, transport, &Body::plain(Kind::Pong, body));
                     continue;

@@ -139,7 +139,7 @@ impl Hall {
                     if player.is_cut {
                         continue;
                     }
-                    self.server.handle_datagram(now, LOCAL, player.address, transmit.bytes);
+                    self.server.handle_datagram(now, now, LOCAL, player.address, transmit.bytes);
                     is_quiet = false;
                 }
             }
@@ -202,7 +202,7 @@ impl Hall {
         sender.peer.send_chunks(now, tag, chunks, &mut sender.outbox);
         while let Some(transmit) = sender.outbox.poll() {
             sent += transmit.bytes.len();
-            self.server.handle_datagram(now, LOCAL, sender.address, transmit.bytes);
+            self.server.handle_datagram(now, now, LOCAL, sender.address, transmit.bytes);
         }
         self.take_from_server();
         let sender = &self.players[player];
