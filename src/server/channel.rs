@@ -111,6 +111,15 @@ impl<G: Game> Server<G> {
         Some(peer).filter(|_| !is_passed_by)
     }
 
+    /// Returns whether the session's data channel delivers, and has brought something since the last heartbeat.
+    pub(super) fn is_heard(&self, now: Instant, session: &Session) -> bool {
+        self.channel(now, session).is_some_and(|peer| {
+            let is_recent = |heard_at: Instant| now < heard_at + limits::HEARTBEAT_INTERVAL;
+            let is_doubted = self.endpoint.silence(peer).is_some_and(|silence| now >= silence.doubted_from);
+            self.endpoint.heard_at(peer).is_some_and(is_recent) && !is_doubted
+        })
+    }
+
     /// Probes the data channel and the websocket if the channel may have stopped delivering.
     pub(super) fn doubt_channel(&mut self, now: Instant, key: SessionKey) {
         let Some(Session { peer: Some(peer), connection, .. }) = self.sessions.get(key) else { return };
