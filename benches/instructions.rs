@@ -164,7 +164,7 @@ where
         let server = &mut sim.server;
         count(is_counted && part == Part::Both, || {
             for (source, bytes) in up.iter() {
-                server.handle_datagram(now, LocalId(0), source, bytes);
+                server.handle_datagram(now, now, LocalId(0), source, bytes);
             }
         });
         down.clear();
@@ -245,7 +245,7 @@ fn receive() -> usize {
     for packet in &packets {
         let now = sim.now();
         let server = &mut sim.server;
-        counted_by_callgrind(&mut || server.handle_datagram(now, LocalId(0), source, packet));
+        counted_by_callgrind(&mut || server.handle_datagram(now, now, LocalId(0), source, packet));
         sim.stand_still(PACKET_INTERVAL);
         sim.server.handle_timeout(sim.now());
         while sim.server.poll_transmit().is_some() {}
@@ -307,7 +307,7 @@ fn join() -> usize {
                 }
             }
             while let Some(transmit) = client.poll_transmit() {
-                counted_by_callgrind(&mut || server.handle_datagram(now, LocalId(0), address, transmit.bytes));
+                counted_by_callgrind(&mut || server.handle_datagram(now, now, LocalId(0), address, transmit.bytes));
             }
         }
         now += Duration::from_millis(200);

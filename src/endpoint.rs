@@ -167,6 +167,17 @@ impl Endpoint {
         self.entry(key).is_some_and(|entry| entry.peer.is_open())
     }
 
+    /// Returns whether a check of the other end has arrived; `None` if the channel is open or the peer is gone.
+    #[cfg(feature = "driver")]
+    pub(crate) fn is_reached(&self, key: PeerKey) -> Option<bool> {
+        self.entry(key).filter(|entry| !entry.peer.is_open()).map(|entry| !entry.paths.is_empty())
+    }
+
+    /// Returns when the last packet of an open peer arrived.
+    pub(crate) fn heard_at(&self, key: PeerKey) -> Option<Instant> {
+        self.entry(key).filter(|entry| entry.peer.is_open()).map(|entry| entry.peer.heard_at())
+    }
+
     /// See [`Peer::silence`].
     pub(crate) fn silence(&self, key: PeerKey) -> Option<Silence> {
         self.entry(key).and_then(|entry| entry.peer.silence())

@@ -84,7 +84,7 @@
 //! | [`PEER_OPEN_TIMEOUT`], [`PEER_REACH_TIMEOUT`], [`PEER_SECURE_TIMEOUT`] | a data channel that does not open; on which nothing is received; whose DTLS handshake does not finish | it is closed; the websocket carries all messages | – |
 //! | [`EMPTY_ROOM_LINGER`] | an empty room | it is dropped | – |
 //! | [`RESUME_GRACE`], [`RELOAD_GRACE`] | a player without a websocket; a player whose page was closed | the player leaves with `timeout` or `closed` | – |
-//! | [`HEARTBEAT_INTERVAL`], [`HEARTBEATS_UNANSWERED`], [`PINGS_REMEMBERED`] | time between two pings on a websocket, pings that may stay unanswered, and pings whose answer is recognised | the websocket counts as lost | – |
+//! | [`HEARTBEAT_INTERVAL`], [`HEARTBEATS_SKIPPED`], [`HEARTBEATS_UNANSWERED`], [`PINGS_REMEMBERED`] | time between two pings on a websocket, pings left out while the data channel delivers, pings that may stay unanswered, and pings whose answer is recognised | the websocket counts as lost | – |
 //! | [`CHANNEL_SILENCE`], [`CHANNEL_DOUBT`] | time without delivery on a data channel, and the time after which it is probed | the websocket carries all messages | – |
 //! | [`PING_INTERVAL`] | time between two pings, each way | – | – |
 //! | [`CLOCK_GAP`] | a gap between two turns of the event loop | the process counts as suspended: received data is handled before timeouts | – |
@@ -311,7 +311,7 @@ pub const ACKNOWLEDGEMENT_BYTES: u32 = 256;
 /// size. Further messages are dropped.
 pub const DOWNLINK_BYTES_PER_SECOND: u32 = 256 * 1024;
 /// Phases of a tick over which rooms are spread.
-pub const PHASE_SLOTS: u32 = 8;
+pub const PHASE_SLOTS: u32 = 4;
 
 /// Length of a tick in milliseconds, unless set with `--tick-ms`.
 pub const TICK_MS: u32 = 33;
@@ -389,6 +389,8 @@ pub const RELOAD_GRACE: Duration = Duration::from_millis(1_500);
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(1_200);
 /// Pings that may stay unanswered. When the next one is due the websocket counts as lost.
 pub const HEARTBEATS_UNANSWERED: u8 = 3;
+/// Heartbeats left out in a row while the data channel delivers, if the client has announced that it takes this.
+pub const HEARTBEATS_SKIPPED: u8 = 2;
 /// Pings of a websocket whose answers are recognised: the newest.
 pub const PINGS_REMEMBERED: usize = 8;
 /// Time without delivery on an open data channel, while messages were waiting, after which the websocket carries the
@@ -459,6 +461,10 @@ const _: () = assert!(TICK_WINDOW >= BACKOFF_INTERVAL as usize, "a tick window c
 const _: () = assert!(
     HEARTBEAT_INTERVAL.as_millis() * (1 + HEARTBEATS_UNANSWERED as u128) <= 5_000,
     "a client that vanishes is noticed within 5 s"
+);
+const _: () = assert!(
+    HEARTBEAT_INTERVAL.as_millis() > PING_INTERVAL.as_millis(),
+    "a data channel that delivers is heard in the time of a heartbeat"
 );
 const _: () = assert!(
     PINGS_REMEMBERED > 2 * HEARTBEATS_UNANSWERED as usize,

@@ -87,6 +87,7 @@ var INPUT_INTERVAL = 8;
 var INPUT_REPEAT = 50;
 var PING_INTERVAL = 1e3;
 var HEARTBEAT_INTERVAL = 1200;
+var HEARTBEATS_SKIPPED = 2;
 var UNACKNOWLEDGED_BYTES = 64 * 1024;
 var REPEATED_PER_TICK = 4;
 var TICKS_PER_REQUEST = 310;
@@ -101,6 +102,7 @@ var SIGNALING_TIMEOUT = 1e4;
 var OFFER_PATIENCE = 2e3;
 var STAGE_TIMEOUT = { ice: 8e3, dtls: 4e3, channel: 5e3 };
 var SOCKET_SILENCE = 5e3;
+var SPARSE_SILENCE = SOCKET_SILENCE + HEARTBEATS_SKIPPED * HEARTBEAT_INTERVAL;
 var SOCKET_STALE = 2e3;
 var CHANNEL_SILENCE = 1500;
 var BACKOFF_FIRST = 250;
@@ -136,8 +138,8 @@ function createPeer({ RTCPeerConnection, setTimeout: setTimeout2, clearTimeout: 
   };
   return {
     isOpen,
-    /** Whether it is open and brings something. */
-    isAlive: () => isOpen() && now() - heardAt < CHANNEL_SILENCE,
+    /** Whether it is open and has brought something within `ms`. */
+    isAlive: (ms = CHANNEL_SILENCE) => isOpen() && now() - heardAt < ms,
     close,
     /** The offer. Candidates are not awaited: the server learns the address from the first packet. */
     async offer() {
@@ -277,7 +279,7 @@ function dial(env, { url, join, bearer, ticket, isFirst, offering, timeout }, do
     isIdentifying = false;
     if (isSettled) return;
     const bearer2 = isText(shown) ? shown : void 0;
-    const request = (sdp) => toJson({ a: action, d: { version: 0, ...details, bearer: bearer2, sdp } });
+    const request = (sdp) => toJson({ a: action, d: { version: 0, sparseHeartbeats: true, ...details, bearer: bearer2, sdp } });
     let text2 = request(prepared.sdp);
     if (prepared.sdp && !fits(text2)) {
       offer.cancel();
@@ -1773,12 +1775,13 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
   };
   const watch = () => {
     noticeFreeze();
-    if (socket && now() - heardAt > SOCKET_SILENCE) drop(LOST2);
+    const silence = (peer == null ? void 0 : peer.isAlive(SOCKET_SILENCE - HEARTBEAT_INTERVAL)) ? SPARSE_SILENCE : SOCKET_SILENCE;
+    if (socket && now() - heardAt > silence) drop(LOST2);
     if (!isClosed()) ping();
   };
   const wake = () => {
     const at2 = now();
-    if (socket && at2 - heardAt > SOCKET_STALE) drop(LOST2);
+    if (socket && at2 - heardAt > SOCKET_STALE && !(peer == null ? void 0 : peer.isAlive())) drop(LOST2);
     if (!socket && !isClosed() && !(isPaced && !breakOff)) {
       lose();
       if (!breakOff || at2 - attemptedAt > SOCKET_STALE) {

@@ -80,7 +80,7 @@ export function dial(env, { url, join, bearer, ticket, isFirst, offering, timeou
     isIdentifying = false;
     if (isSettled) return;
     const bearer = isText(shown) ? shown : undefined;
-    const request = (sdp) => toJson({ a: action, d: { version: 0, ...details, bearer, sdp } });
+    const request = (sdp) => toJson({ a: action, d: { version: 0, sparseHeartbeats: true, ...details, bearer, sdp } });
     let text = request(prepared.sdp);
     if (prepared.sdp && !fits(text)) {
       // It can follow by itself.

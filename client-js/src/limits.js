@@ -14,6 +14,7 @@ export const INPUT_INTERVAL = 8;
 export const INPUT_REPEAT = 50;
 export const PING_INTERVAL = 1_000;
 export const HEARTBEAT_INTERVAL = 1_200;
+export const HEARTBEATS_SKIPPED = 2;
 /** Of what the server has not acknowledged; it is kept to be sent again. */
 export const UNACKNOWLEDGED_BYTES = 64 * 1024;
 /** Commands sent again per tick: the server takes 16. */
@@ -43,7 +44,9 @@ export const STAGE_TIMEOUT = { ice: 8_000, dtls: 4_000, channel: 5_000 };
 
 /** A websocket that has brought nothing for so long is dead: four heartbeats were due. */
 export const SOCKET_SILENCE = 5_000;
-/** One that a page finds so when it wakes is not waited for. */
+/** The same while the data channel delivers: the server may leave out HEARTBEATS_SKIPPED before each. */
+export const SPARSE_SILENCE = SOCKET_SILENCE + HEARTBEATS_SKIPPED * HEARTBEAT_INTERVAL;
+/** One that a page finds so when it wakes, and the data channel too, is not waited for. */
 export const SOCKET_STALE = 2_000;
 /** A channel that is open and has brought nothing for so long is passed by until it does. */
 export const CHANNEL_SILENCE = 1_500;

@@ -27,8 +27,8 @@ export function createPeer({ RTCPeerConnection, setTimeout, clearTimeout, now })
 
   return {
     isOpen,
-    /** Whether it is open and brings something. */
-    isAlive: () => isOpen() && now() - heardAt < CHANNEL_SILENCE,
+    /** Whether it is open and has brought something within `ms`. */
+    isAlive: (ms = CHANNEL_SILENCE) => isOpen() && now() - heardAt < ms,
     close,
 
     /** The offer. Candidates are not awaited: the server learns the address from the first packet. */

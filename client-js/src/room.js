@@ -23,6 +23,7 @@ import {
   SOCKET_BACKLOG,
   SOCKET_SILENCE,
   SOCKET_STALE,
+  SPARSE_SILENCE,
 } from "./limits.js";
 import { encode, fail } from "./msgpack.js";
 import { prepareOffer } from "./peer.js";
@@ -421,12 +422,14 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
   };
   const watch = () => {
     noticeFreeze();
-    if (socket && now() - heardAt > SOCKET_SILENCE) drop(LOST);
+    // A channel that was heard since replaces a heartbeat.
+    const silence = peer?.isAlive(SOCKET_SILENCE - HEARTBEAT_INTERVAL) ? SPARSE_SILENCE : SOCKET_SILENCE;
+    if (socket && now() - heardAt > silence) drop(LOST);
     if (!isClosed()) ping();
   };
   const wake = () => {
     const at = now();
-    if (socket && at - heardAt > SOCKET_STALE) drop(LOST);
+    if (socket && at - heardAt > SOCKET_STALE && !peer?.isAlive()) drop(LOST);
     if (!socket && !isClosed() && !(isPaced && !breakOff)) {
       lose();
       if (!breakOff || at - attemptedAt > SOCKET_STALE) {

@@ -65,7 +65,7 @@ describe("a return", () => {
     const request = await redial(session);
     assert.equal(session.socket.url, "ws://play.example/r/lobby");
     const { socketId } = REPLY;
-    assert.deepEqual(request, { a: "reconnect", d: { version: 0, socketId, resume: "token", last: 2 } });
+    assert.deepEqual(request, { a: "reconnect", d: { version: 0, sparseHeartbeats: true, socketId, resume: "token", last: 2 } });
     grant(session, RESUMED);
     assert.deepEqual(session.log, [["status", "dropped"], ["status", "resuming"], ["status", "open"]]);
     assert.equal(session.room, room);
@@ -176,7 +176,7 @@ for (const code of ["no_such_session", "unauthorized"]) {
     await microtasks();
     const { a, d } = session.socket.signals.at(-1);
     assert.equal(a, "join");
-    assert.deepEqual(d, { version: 0, name: "Ada", bearer: "b", data: { skin: "red" }, sdp: "the offer" });
+    assert.deepEqual(d, { version: 0, sparseHeartbeats: true, name: "Ada", bearer: "b", data: { skin: "red" }, sdp: "the offer" });
     grant(session, NEW, "join");
     assert.deepEqual(session.log, [["rejoin", NEW.welcome], ["status", "open"]]);
     const { me, welcome, stats } = room;
@@ -370,6 +370,36 @@ describe("a silent websocket", () => {
     assert.equal(socket.closedWith, "no code", "or the server would take it for a goodbye");
   });
 
+  test("has the time of two more heartbeats while the channel delivers", async () => {
+    const session = await joinOpen();
+    const { clock, pc, room } = session;
+    clock.beat = null;
+    for (let tick = 1; tick <= 14; tick++) {
+      await clock.advance(500);
+      pc.channel.deliver(down(STATE, { seq: tick }, [tick, null]));
+      assert.equal(room.status, "open", `after ${tick / 2} s`);
+    }
+    for (let tick = 15; tick <= 18; tick++) {
+      await clock.advance(500);
+      pc.channel.deliver(down(STATE, { seq: tick }, [tick, null]));
+    }
+    assert.notEqual(room.status, "open");
+  });
+
+  test("and a channel that falls silent with it leave the time of an outage", async () => {
+    const session = await joinOpen();
+    const { clock, pc, room } = session;
+    clock.beat = null;
+    for (let tick = 1; tick <= 7; tick++) {
+      await clock.advance(500);
+      pc.channel.deliver(down(STATE, { seq: tick }, [tick, null]));
+    }
+    await clock.advance(3_000);
+    assert.equal(room.status, "open", "nothing for 3 s");
+    await clock.advance(2_000);
+    assert.notEqual(room.status, "open");
+  });
+
   test("is alive while heartbeats come", async () => {
     const session = await joinOpen();
     await session.clock.advance(60_000);
@@ -408,6 +438,14 @@ for (const type of ["online", "pageshow", "visibilitychange"]) {
       wake(session);
       assert.equal(session.sockets.length, 2);
       assert.deepEqual(statuses(session), ["dropped", "resuming"]);
+    });
+
+    test("one beside a channel that delivers is kept", async () => {
+      const session = await joinOpen();
+      session.clock.time += 2_001;
+      session.pc.channel.deliver(down(STATE, { seq: 1 }, [1, null]));
+      wake(session);
+      assert.equal(session.sockets.length, 1);
     });
 
     test("nobody waits", async () => {
@@ -456,7 +494,7 @@ describe("a page that is loaded anew", () => {
     const session = await dialOpen({ storage });
     const { socketId } = REPLY;
     assert.deepEqual(session.socket.signals, [
-      { a: "reconnect", d: { version: 0, socketId, resume: "token", last: null, sdp: "the offer" } },
+      { a: "reconnect", d: { version: 0, sparseHeartbeats: true, socketId, resume: "token", last: null, sdp: "the offer" } },
     ]);
     grant(session, { ...RESUMED, inputSeq: 40, last: 6, reliableSeq: 12, sdp: "the answer" });
     const { room } = await session.outcome;

@@ -20,7 +20,7 @@ test("joins in one round trip", async () => {
   assert.deepEqual(session.socket.signals, [
     {
       a: "join",
-      d: { version: 0, bearer: "b", appVersion: "7", name: "Ada", data: { skin: "red" }, sdp: "the offer" },
+      d: { version: 0, sparseHeartbeats: true, bearer: "b", appVersion: "7", name: "Ada", data: { skin: "red" }, sdp: "the offer" },
     },
   ]);
 

@@ -562,9 +562,9 @@ impl Visit {
         let Ok(frame) = Frame::parse(bytes, Direction::Down, Transport::DataChannel) else { return };
         if frame.kind == Kind::Pong
             && let Some((clock_ms, came @ None)) = &mut self.pinged
-            && msgpack::decode_clock(frame.body) == Ok(*clock_ms)
+            && let Some(held) = msgpack::decode_clock(frame.body).ok().and_then(|clock| held(clock - *clock_ms))
         {
-            *came = Some(now);
+            *came = now.checked_sub(held);
         }
     }
 
@@ -592,6 +592,12 @@ impl Visit {
         let _ = self.websocket.send(Message::text(r#"{"a":"leave"}"#));
         let _ = self.websocket.close(None);
     }
+}
+
+/// For how long the server held a ping, by how far the clock in its pong is ahead; `None` for another ping's pong.
+fn held(ahead_ms: f64) -> Option<Duration> {
+    let plausible = 0.0..PATIENCE.as_secs_f64() * 1_000.0;
+    plausible.contains(&ahead_ms).then(|| Duration::from_secs_f64(ahead_ms / 1_000.0))
 }
 
 /// The answer in the reply to `join`.

@@ -107,6 +107,9 @@ struct Serve {
     #[arg(long, value_name = "MIB", requires = "record", value_parser = mib())]
     #[arg(default_value_t = limits::RECORDINGS_MIB)]
     record_limit: u64,
+    /// Never sleep: messages are received at once, and a whole CPU core is used.
+    #[arg(long)]
+    busy_poll: bool,
     #[command(flatten)]
     access: Access,
 }
@@ -326,6 +329,7 @@ fn start<G: Game>(
     let options = Options {
         tick: Duration::from_millis(serve.tick_ms.into()),
         max_players: serve.max_players,
+        busy_poll: serve.busy_poll,
         record: serve.record.map(|directory| Record { directory, limit_bytes: serve.record_limit * MIB }),
         ..serve.network.options(page)
     };
@@ -475,6 +479,7 @@ mod tests {
             assert_eq!(shipped.serve.network.listen, Options::default().listen);
             assert_eq!(Duration::from_millis(shipped.serve.tick_ms.into()), Options::default().tick);
             assert_eq!(shipped.serve.max_players, Options::default().max_players);
+            assert_eq!(shipped.serve.busy_poll, Options::default().busy_poll);
             assert_eq!(Duration::from_secs(shipped.serve.network.keep_alive), Options::default().keep_alive);
         }
     }
@@ -484,7 +489,7 @@ mod tests {
         let options = "--listen 127.0.0.1:0 --udp [::]:9 --game relay --public-addr 203.0.113.7 \
             --public-addr [2001:db8::7]:9 --public . --keys k --audience a --origin https://a --origin http://b:1 \
             --trusted-proxy ::1 --trusted-proxy 10.0.0.0/8 --tick-ms 5 --max-players 1024 --record . --record-limit 7 \
-            --keep-alive 3600 --origin null -vv";
+            --keep-alive 3600 --origin null --busy-poll -vv";
         for command in [None, Some("serve")] {
             let arguments: Vec<_> = command.into_iter().chain(options.split_whitespace()).collect();
             let ServeShipped { game, serve } = parsed(&arguments).expect("valid");
@@ -495,6 +500,7 @@ mod tests {
             assert_eq!(addresses, ["203.0.113.7:0", "[2001:db8::7]:9"]);
             let proxies: Vec<_> = serve.access.trusted_proxy.iter().map(ToString::to_string).collect();
             assert_eq!((proxies.join(" "), serve.access.origin.len()), ("::1/128 10.0.0.0/8".to_owned(), 3));
+            assert!(serve.busy_poll);
             assert_eq!(network.keep_alive, 3_600);
         }
     }

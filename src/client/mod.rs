@@ -213,11 +213,11 @@ pub struct Stats {
 /// The interval at which unacknowledged inputs are repeated unless a new one carried them. Longer than a tick, or a
 /// game that sends an input each tick would send everything twice.
 const INPUT_REPEAT: Duration = Duration::from_millis(50);
+/// Packets of inputs that leave before their time because there is no room for more: as many wait in the server, in
+/// addition to those of its next tick.
+const WINDOWS_AHEAD: u32 = 3;
 /// The interval at which missed ticks are requested again.
 const TICKS_REPEAT: Duration = Duration::from_secs(1);
-
-/// A websocket without messages for this time counts as lost: four heartbeats were due.
-const WEBSOCKET_SILENCE: Duration = Duration::from_secs(5);
 
 const COMMAND_BYTES: usize = limits::RELIABLE_UP_BYTES - limits::RELIABLE_HEADER_BYTES;
 
@@ -255,7 +255,11 @@ pub struct Client {
     next_input: u32,
     unacknowledged: VecDeque<(u32, Vec<u8>)>,
     last_input_packet: Option<Instant>,
-    unsent_input: bool,
+    /// Inputs that no packet has carried, and their bytes.
+    unsent_inputs: usize,
+    unsent_bytes: usize,
+    /// Packets that left early since the last in time.
+    ahead: u32,
     newest_tick: u32,
     tick_length: Option<Duration>,
     newest_state: Option<u32>,
@@ -307,7 +311,9 @@ impl Client {
             next_input: 1,
             unacknowledged: VecDeque::new(),
             last_input_packet: None,
-            unsent_input: false,
+            unsent_inputs: 0,
+            unsent_bytes: 0,
+            ahead: 0,
             newest_tick: 0,
             tick_length: None,
             newest_state: None,
@@ -436,6 +442,7 @@ impl Client {
                 self.doubt_channel();
             }
             if self.input_packet_at().is_some_and(|at| at <= now) {
+                self.ahead = 0;
                 self.send_inputs();
             }
             if self.next_ping <= now {
@@ -473,14 +480,22 @@ impl Client {
 
     fn send_value(&mut self, now: Instant, value: Vec<u8>) -> u32 {
         self.now = now;
+        let is_full = self.unsent_inputs == limits::INPUT_WINDOW
+            || self.unsent_bytes + value.len() + msgpack::INPUTS_PREFIX_BYTES > limits::PART_BODY_BYTES;
+        if is_full && self.ahead < WINDOWS_AHEAD && self.is_in() {
+            self.ahead += 1;
+            self.send_inputs();
+        }
         let number = self.next_input;
         self.next_input += 1;
         if self.unacknowledged.len() == limits::INPUT_WINDOW {
             self.unacknowledged.pop_front();
         }
+        self.unsent_inputs += 1;
+        self.unsent_bytes += value.len();
         self.unacknowledged.push_back((number, value));
-        self.unsent_input = true;
         if self.is_in() && self.input_packet_at().is_some_and(|at| at <= now) {
+            self.ahead = 0;
             self.send_inputs();
         }
         number
@@ -545,7 +560,7 @@ impl Client {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let websocket = match self.websocket {
             Websocket::Asking { until } | Websocket::Waiting { until } => until,
-            Websocket::Attached { heard, .. } => heard + WEBSOCKET_SILENCE,
+            Websocket::Attached { heard, .. } => self.websocket_silent_from(heard),
             Websocket::Closed => return None,
         };
         let peer = self.peer.as_ref().and_then(Peer::poll_timeout);
@@ -565,14 +580,14 @@ impl Client {
             return None;
         }
         let Some(last) = self.last_input_packet else { return Some(self.now) };
-        Some(last + if self.unsent_input { limits::INPUT_INTERVAL } else { INPUT_REPEAT })
+        Some(last + if self.unsent_inputs > 0 { limits::INPUT_INTERVAL } else { INPUT_REPEAT })
     }
 
     fn send_inputs(&mut self) {
         let Some(&(newest, _)) = self.unacknowledged.back() else { return };
         let values = self.unacknowledged.iter().rev().map(|(_, value)| value.as_slice());
         let body = msgpack::encode_inputs(newest, values);
-        self.unsent_input = false;
+        (self.unsent_inputs, self.unsent_bytes) = (0, 0);
         self.last_input_packet = Some(self.now);
         self.send_unreliable(Kind::Input, &body);
     }

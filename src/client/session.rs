@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::comeback::{Comeback, may_come_back};
 use super::reliable::ReliableLane;
 use super::stream::Stream;
-use super::{Client, Event, Message, WEBSOCKET_SILENCE};
+use super::{Client, Event, Message};
 use crate::limits;
 use crate::peer::{self, Peer};
 use crate::wire::codes::{CLOSE_REFUSED, ErrorCode, Leave};
@@ -25,6 +25,11 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
 /// The wait before a failed channel is offered again. The first retry is immediate; further ones double the wait.
 const OFFER_FIRST: Duration = Duration::from_secs(10);
 const OFFER_CAP: Duration = Duration::from_secs(60);
+/// A websocket without messages for this time counts as lost: four heartbeats were due. The server may leave out
+/// [`limits::HEARTBEATS_SKIPPED`] before each while the data channel delivers.
+const WEBSOCKET_SILENCE: Duration = Duration::from_secs(5);
+const SPARSE_SILENCE: Duration =
+    WEBSOCKET_SILENCE.saturating_add(limits::HEARTBEAT_INTERVAL.saturating_mul(limits::HEARTBEATS_SKIPPED as u32));
 /// The close code without a close frame (RFC 6455 §7.4.1).
 const ABNORMAL: u16 = 1006;
 
@@ -117,6 +122,15 @@ impl Client {
         matches!(self.websocket, Websocket::Asking { .. } | Websocket::Attached { .. })
     }
 
+    /// Returns from when a websocket counts as lost that was last heard then. A data channel that was heard since
+    /// replaces a heartbeat.
+    pub(super) fn websocket_silent_from(&self, heard: Instant) -> Instant {
+        let silent_from = heard + WEBSOCKET_SILENCE;
+        let Some(peer) = self.peer.as_ref().filter(|peer| peer.is_open()) else { return silent_from };
+        let channel_silent_from = peer.heard_at() + WEBSOCKET_SILENCE - limits::HEARTBEAT_INTERVAL;
+        silent_from.max(channel_silent_from).min(heard + SPARSE_SILENCE)
+    }
+
     /// Handles the websocket's deadlines: the next attempt, or a reply that is overdue.
     pub(super) fn watch_websocket(&mut self) {
         let now = self.now;
@@ -129,8 +143,8 @@ impl Client {
                 Websocket::Waiting { .. } | Websocket::Closed => {}
             }
         }
-        if matches!(self.websocket, Websocket::Attached { heard, .. } if heard + WEBSOCKET_SILENCE <= now) {
-            self.lose_websocket(ABNORMAL, "The server has sent nothing for 5 s.");
+        if matches!(self.websocket, Websocket::Attached { heard, .. } if self.websocket_silent_from(heard) <= now) {
+            self.lose_websocket(ABNORMAL, "The server has sent nothing for seconds.");
         }
         match self.websocket {
             Websocket::Asking { until } if until <= now => {
@@ -187,6 +201,7 @@ impl Client {
             "resume": resume,
             "last": self.reliable.received(),
             "version": signaling::VERSION,
+            "sparseHeartbeats": true,
         });
         // A silent channel may be as alive as the websocket was; it times out by itself if not.
         if !self.is_open() {
@@ -204,6 +219,7 @@ impl Client {
             "data": config.data,
             "bearer": config.bearer,
             "version": signaling::VERSION,
+            "sparseHeartbeats": true,
             "sdp": sdp,
         });
         self.asked = self.request("join", &details);

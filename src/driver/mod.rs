@@ -1,13 +1,20 @@
 //! The driver: one thread with one event loop that provides sockets, clock and files to the sans-IO [`Server`].
 //! Recordings are written by another thread.
 //!
-//! Each turn of the loop sleeps until the next deadline, reads the clock once, receives datagrams, runs timeouts and
-//! ticks, and sends datagrams. Then it does a limited amount of TCP work ([`limits::TURN_WORK`]), so that requests
+//! Each turn of the loop sleeps until there is something to do, reads the clock once, receives datagrams, runs timeouts
+//! and ticks, and sends datagrams. Then it does a limited amount of TCP work ([`limits::TURN_WORK`]), so that requests
 //! cannot delay a tick for longer. Readiness is edge-triggered: if a socket was not drained, the next sleep returns at
 //! once.
+//!
+//! A turn costs about as much as handling several datagrams, so there are few. While all players have open data
+//! channels, datagrams do not wake the loop: they are received right before the next tick, which they wait for anyway,
+//! and at the latest after a quarter of a tick, or 25 ms, together with whatever else is due. The kernel reports when
+//! each arrived, so that round trips don't include the wait. TCP always wakes the loop, and while a channel opens,
+//! datagrams do too.
 
 #![expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
 
+mod alarm;
 mod bind;
 pub(crate) mod doctor;
 mod door;
@@ -40,6 +47,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
+use self::alarm::Alarm;
 use self::doctor::Premises;
 use self::door::{Inside, Message, Outside, door};
 use self::gate::Gate;
@@ -60,9 +68,13 @@ use crate::wire::signaling::RoomName;
 
 /// Datagrams received from one socket per turn of the loop.
 const TURN_DATAGRAMS: usize = 512;
-/// The minimum time between two turns of the loop, unless something is due: received data waits for a tick anyway, and
-/// waking for every single datagram would cost more than handling it.
+/// The minimum time between two turns of the loop, unless something is due: waking for every single piece of received
+/// data would cost more than handling it.
 const TURN_INTERVAL: Duration = Duration::from_millis(1);
+/// The longest time that datagrams and timers wait for a turn while all players have open data channels: this share of
+/// a tick, but no longer than the maximum.
+const TURNS_PER_TICK: u32 = 4;
+const TURN_WAIT_MAX: Duration = Duration::from_millis(25);
 /// Events taken from the OS at once.
 const EVENTS: usize = 1024;
 /// The maximum number of rounds that receive events before timeouts run, after the process was suspended.
@@ -83,6 +95,7 @@ const WAKER: Token = Token(0);
 const SIGNALS: Token = Token(1);
 const LISTENERS: usize = 2;
 const DATAGRAMS: usize = 4;
+const ALARM: Token = Token(7);
 const CONNECTIONS: usize = 8;
 
 /// The options of a server.
@@ -117,6 +130,9 @@ pub struct Options {
     /// How long an HTTP connection may wait for its next request, within [`limits::KEEP_ALIVE_RANGE`]. If the
     /// server is full, the connection is closed earlier.
     pub keep_alive: Duration,
+    /// Never sleep: data is received at once instead of up to a quarter of a tick later, at the cost of a whole CPU
+    /// core.
+    pub busy_poll: bool,
 }
 
 /// Where to record rooms, each into a file of its own; see [`crate::journal`].
@@ -146,6 +162,7 @@ impl Default for Options {
             origins: Vec::new(),
             trusted_proxies: Vec::new(),
             keep_alive: limits::KEEP_ALIVE,
+            busy_poll: false,
         }
     }
 }
@@ -338,9 +355,19 @@ impl Handle {
 /// ```
 pub struct Driver<G: Game> {
     poll: Poll,
+    alarm: Alarm,
     server: Server<G>,
     listeners: Vec<Listener>,
     udp: Udp,
+    /// Whether datagrams wake the loop.
+    is_udp_watched: bool,
+    busy_poll: bool,
+    /// How long datagrams and timers may wait if they don't wake the loop.
+    turn_wait: Duration,
+    /// The time of the last turn.
+    last_turn: Instant,
+    /// Whether something that has arrived ended the last sleep.
+    was_woken: bool,
     connections: Connections,
     site: Site,
     signals: Option<Signals>,
@@ -417,6 +444,7 @@ impl<G: Game> Driver<G> {
         for (index, socket) in udp.sockets().enumerate() {
             registry.register(socket, Token(DATAGRAMS + index), Interest::READABLE)?;
         }
+        let alarm = Alarm::new(registry, ALARM)?;
         let premises = Premises::new(tcp_addresses, udp_addresses, !options.public_addresses.is_empty(), &udp);
         let waker = Arc::new(Waker::new(registry, WAKER)?);
         let (outside, inside) = door();
@@ -446,8 +474,14 @@ impl<G: Game> Driver<G> {
         Ok(Driver {
             server,
             poll,
+            alarm,
             listeners,
             udp,
+            is_udp_watched: true,
+            busy_poll: options.busy_poll,
+            turn_wait: (options.tick / TURNS_PER_TICK).min(TURN_WAIT_MAX),
+            last_turn: now,
+            was_woken: false,
             connections: Connections::new(CONNECTIONS, gate, options.keep_alive),
             site,
             signals: None,
@@ -521,20 +555,10 @@ impl<G: Game> Driver<G> {
     /// The OS refuses to wait for events.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
-        let mut next_turn = Instant::now();
         loop {
             let deadline = self.poll_timeout();
-            let sleep = if self.is_busy() {
-                Some(Duration::ZERO)
-            } else {
-                let pause = deadline.unwrap_or(next_turn).min(next_turn);
-                std::thread::sleep(pause.saturating_duration_since(Instant::now()));
-                // mio rounds up to its whole milliseconds, so a deadline is never met by spinning.
-                deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
-            };
-            let full = self.wait(&mut events, sleep)?;
+            let full = self.sleep(&mut events, deadline)?;
             let now = Instant::now();
-            next_turn = now + TURN_INTERVAL;
             self.stop_if_asked(now);
             if let Some(gap) = gap(now, deadline) {
                 log::info!("{} ms late: handling received data before timeouts", gap.as_millis());
@@ -546,6 +570,42 @@ impl<G: Game> Driver<G> {
                 return Ok(());
             }
         }
+    }
+
+    /// Sleeps until the next turn. Returns `true` if there may be more events.
+    fn sleep(&mut self, events: &mut Events, deadline: Option<Instant>) -> io::Result<bool> {
+        let now = Instant::now();
+        let may_wait = !self.busy_poll && self.server.may_wait(now);
+        self.watch_udp(!may_wait)?;
+        if self.busy_poll || self.is_busy() {
+            return self.wait(events, Some(Duration::ZERO));
+        }
+        let wakes = if may_wait {
+            let latest = self.last_turn + self.turn_wait;
+            Some(self.server.next_tick().map_or(latest, |tick| tick.min(latest)))
+        } else {
+            deadline
+        };
+        if self.was_woken {
+            let next = self.last_turn + TURN_INTERVAL;
+            std::thread::sleep(wakes.map_or(next, |at| at.min(next)).saturating_duration_since(now));
+        }
+        let timeout = self.alarm.set(Instant::now(), wakes)?;
+        self.wait(events, timeout)
+    }
+
+    /// Lets datagrams wake the loop, or not.
+    fn watch_udp(&mut self, watch: bool) -> io::Result<()> {
+        if std::mem::replace(&mut self.is_udp_watched, watch) != watch {
+            for (index, socket) in self.udp.sockets().enumerate() {
+                if watch {
+                    self.poll.registry().register(socket, Token(DATAGRAMS + index), Interest::READABLE)?;
+                } else {
+                    self.poll.registry().deregister(socket)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Returns whether sockets were left undrained.
@@ -569,10 +629,12 @@ impl<G: Game> Driver<G> {
             Err(error) => return Err(error),
         }
         let mut count = 0;
+        self.was_woken = false;
         for event in events.iter() {
             count += 1;
+            self.was_woken |= event.token() != ALARM;
             match event.token() {
-                WAKER => {}
+                WAKER | ALARM => {}
                 SIGNALS => {
                     let arrived = self.signals.as_mut().map_or(0, |signals| signals.pending().count());
                     self.signalled = self.signalled.saturating_add(u32::try_from(arrived).unwrap_or(u32::MAX));
@@ -616,6 +678,7 @@ impl<G: Game> Driver<G> {
             self.connections.flush_log(now);
         }
         self.take_in_datagrams(now, TURN_DATAGRAMS);
+        self.last_turn = now;
         self.inside.deliver(now, &mut self.server);
         if let Some(deadline) = self.server.poll_timeout().filter(|&deadline| deadline <= now) {
             let before = self.server.missed_ticks();
@@ -642,8 +705,13 @@ impl<G: Game> Driver<G> {
 
     /// Receives about this many datagrams from each socket.
     fn take_in_datagrams(&mut self, now: Instant, count: usize) {
+        if !self.is_udp_watched {
+            self.udp.handle_unwatched();
+        }
         let server = &mut self.server;
-        self.udp.receive(now, count, |local, source, bytes| server.handle_datagram(now, local, source, bytes));
+        self.udp.receive(now, self.last_turn, count, |arrived, local, source, bytes| {
+            server.handle_datagram(now, arrived, local, source, bytes);
+        });
     }
 
     /// Does TCP work within the budget: first new connections, then ready ones.
@@ -667,6 +735,8 @@ impl<G: Game> Driver<G> {
 
     /// Receives the data that arrived while the process was suspended; otherwise clients would time out wrongly.
     fn drain(&mut self, events: &mut Events, mut full: bool, now: Instant) -> io::Result<()> {
+        // Datagrams count as arrived now, or who was heard during the gap would count as silent since.
+        self.last_turn = now;
         for _ in 0..LATE_ROUNDS {
             self.take_in_datagrams(now, LATE_ROUND_DATAGRAMS);
             self.serve_connections(now, Budget::of_turn());

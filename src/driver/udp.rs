@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use mio::net::UdpSocket;
 use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 
+use super::unix_time;
 use crate::endpoint::{LocalId, Transmit};
 use crate::limits::{LOCAL_ADDRESSES, UDP_PAYLOAD_BYTES};
 
 /// The buffer size requested from the OS for each direction of each socket.
 const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
-/// Datagrams (or merged runs of them) per receiving system call: enough for bursts, and few enough that preparing
-/// unused buffers costs little, because most wake-ups find one to ten.
-const RECEIVE_BATCH: usize = if quinn_udp::BATCH_SIZE < 16 { quinn_udp::BATCH_SIZE } else { 16 };
+/// Datagrams (or merged runs of them) per receiving system call. A turn finds about ten of fifty players.
+const RECEIVE_BATCH: usize = if quinn_udp::BATCH_SIZE < 32 { quinn_udp::BATCH_SIZE } else { 32 };
 /// Datagrams per sending system call. More than eight gain little: the remaining cost is the kernel's work on each.
 const SEND_BATCH: usize = 64;
 /// The maximum bytes that the kernel merges into one buffer.
@@ -140,9 +140,23 @@ impl Udp {
         self.sockets.iter().any(|socket| socket.readable)
     }
 
-    /// Passes on about `budget` datagrams of each readable socket.
-    pub(super) fn receive(&mut self, now: Instant, budget: usize, mut handle: impl FnMut(LocalId, SocketAddr, &[u8])) {
+    /// Datagrams may have arrived at any of the sockets.
+    pub(super) fn handle_unwatched(&mut self) {
+        self.sockets.iter_mut().for_each(|socket| socket.readable = true);
+    }
+
+    /// Passes on about `budget` datagrams of each readable socket, with the time at which each arrived: as the kernel
+    /// reports it, within `since..=now`, and in order.
+    pub(super) fn receive(
+        &mut self,
+        now: Instant,
+        mut since: Instant,
+        budget: usize,
+        mut handle: impl FnMut(Instant, LocalId, SocketAddr, &[u8]),
+    ) {
         let buffer_bytes = self.receive_buffer.len() / RECEIVE_BATCH;
+        // The kernel reports the wall clock. If that is set in between, the bounds limit the error.
+        let (read, wall_clock) = (Instant::now(), unix_time());
         let mut metas = [RecvMeta::default(); RECEIVE_BATCH];
         for (index, socket) in self.sockets.iter_mut().enumerate() {
             let mut taken = 0;
@@ -165,12 +179,14 @@ impl Udp {
                 };
                 for (meta, slice) in metas[..count].iter().zip(&slices) {
                     let local = Local { socket: index, ip: meta.dst_ip };
+                    let arrived = meta.timestamp.and_then(|stamp| read.checked_sub(wall_clock.checked_sub(stamp)?));
+                    since = arrived.unwrap_or(now).clamp(since, now.max(since));
                     for datagram in slice[..meta.len].chunks(meta.stride.max(1)) {
                         taken += 1;
                         match intern(&mut self.locals, local) {
                             Some(local) => {
                                 self.counters.received += 1;
-                                handle(local, meta.addr, datagram);
+                                handle(since, local, meta.addr, datagram);
                             }
                             None => self.counters.unnumbered += 1,
                         }
@@ -525,13 +541,13 @@ mod tests {
 
     /// Everything that has arrived, at most `budget` per call, until there are `count`.
     fn received(udp: &mut Udp, count: usize) -> Vec<(LocalId, SocketAddr, Vec<u8>)> {
-        let mut all = Vec::new();
+        let (mut all, start) = (Vec::new(), Instant::now());
         for _ in 0..1_000_000 {
             if all.len() >= count {
                 break;
             }
             udp.handle_readable(0);
-            udp.receive(Instant::now(), 1, |local, source, bytes| all.push((local, source, bytes.to_vec())));
+            udp.receive(Instant::now(), start, 1, |_, local, source, bytes| all.push((local, source, bytes.to_vec())));
         }
         all
     }
@@ -624,6 +640,32 @@ mod tests {
     }
 
     #[test]
+    fn arrivals_are_those_at_the_socket_within_the_bounds() {
+        let (mut udp, address) = udp("127.0.0.1:0");
+        let client = client("127.0.0.1:0");
+        let slack = Duration::from_millis(1);
+        let mut arrival = |since: fn(Instant) -> Instant| {
+            let before = Instant::now();
+            client.send_to(b"ask", address).expect("sent");
+            let after = Instant::now();
+            std::thread::sleep(Duration::from_millis(10));
+            let (now, since, mut arrived) = (Instant::now(), since(after), None);
+            udp.handle_unwatched();
+            udp.receive(now, since, usize::MAX, |at, _, _, _| arrived = Some(at));
+            (before, after, now, since, arrived.expect("it has arrived"))
+        };
+        // The kernel begins to note when datagrams arrive some time after it was asked to.
+        let is_noted = (0..500).any(|_| {
+            let (before, after, now, _, arrived) = arrival(|after| after - Duration::from_secs(1));
+            assert!(arrived == now || (before - slack <= arrived && arrived <= after + slack), "{:?}", now - arrived);
+            arrived < now
+        });
+        assert_eq!(is_noted, cfg!(target_os = "linux"));
+        let (.., since, arrived) = arrival(|after| after + Duration::from_millis(5));
+        assert!(since <= arrived, "it can't have arrived before the last turn");
+    }
+
+    #[test]
     fn what_a_budget_leaves_is_remembered() {
         let (mut udp, address) = udp("127.0.0.1:0");
         let client = client("127.0.0.1:0");
@@ -632,9 +674,9 @@ mod tests {
             client.send_to(b"ask", address).expect("sent");
         }
         let mut count = 0;
-        udp.receive(Instant::now(), 1, |_, _, _| count += 1);
+        udp.receive(Instant::now(), Instant::now(), 1, |_, _, _, _| count += 1);
         assert!(count < total && udp.is_readable());
-        udp.receive(Instant::now(), usize::MAX, |_, _, _| count += 1);
+        udp.receive(Instant::now(), Instant::now(), usize::MAX, |_, _, _, _| count += 1);
         assert_eq!(count, total);
         assert!(!udp.is_readable());
     }
@@ -653,7 +695,7 @@ mod tests {
             }
             let overflowed = udp.counters().overflowed;
             udp.handle_readable(0);
-            udp.receive(Instant::now(), usize::MAX, |_, _, _| {});
+            udp.receive(Instant::now(), Instant::now(), usize::MAX, |_, _, _, _| {});
             assert_eq!(udp.counters().received + udp.counters().overflowed, sent);
             assert_eq!(udp.counters().overflowed, overflowed);
         }
@@ -685,7 +727,7 @@ mod tests {
         let (mut udp, _) = udp("127.0.0.1:0");
         let no_socket = std::fs::File::open("/dev/null").expect("opened");
         udp.sockets[0].io = UdpSocket::from_std(std::os::fd::OwnedFd::from(no_socket).into());
-        udp.receive(Instant::now(), usize::MAX, |_, _, _| panic!("nothing can arrive"));
+        udp.receive(Instant::now(), Instant::now(), usize::MAX, |_, _, _, _| panic!("nothing can arrive"));
         assert!(!udp.is_readable());
     }
 

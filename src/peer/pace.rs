@@ -315,7 +315,9 @@ impl Pace {
             return;
         }
         let sent_at = self.sent_at[tsn as usize % REMEMBERED];
-        let sample = Duration::from_micros(self.micros(now).wrapping_sub(sent_at).into());
+        // An acknowledgement of what is still to leave comes from a peer that guesses.
+        let sample = self.micros(now).wrapping_sub(sent_at).cast_signed().max(0).cast_unsigned();
+        let sample = Duration::from_micros(sample.into());
         self.samples.measure(sample);
         let alone_for = match newer {
             0 => sample,

@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::session::Session;
-use super::{ConnectionKey, Server, SessionKey, Transports};
+use super::{ConnectionKey, OPENING, Server, SessionKey, Transports};
 use crate::endpoint::PeerKey;
 use crate::game::Game;
 use crate::limits;
@@ -57,6 +57,8 @@ impl<G: Game> Server<G> {
             self.endpoint.close(now, old);
         }
         self.by_peer.insert(peer, key);
+        while self.opening.pop_front_if(|&mut (since, _)| since + OPENING <= now).is_some() {}
+        self.opening.push_back((now, peer));
         Ok(sdp)
     }
 
@@ -67,7 +69,7 @@ impl<G: Game> Server<G> {
         candidates(&self.config, local)
     }
 
-    pub(super) fn handle_peer_event(&mut self, now: Instant, peer: PeerKey, event: peer::Event) {
+    pub(super) fn handle_peer_event(&mut self, now: Instant, arrived: Instant, peer: PeerKey, event: peer::Event) {
         let Some(&key) = self.by_peer.get(&peer) else { return };
         let Some(session) = self.sessions.get_mut(key) else { return };
         let carrier = session.connection;
@@ -79,7 +81,7 @@ impl<G: Game> Server<G> {
                 }
             }
             peer::Event::Data(frame) => {
-                self.handle_frame(now, key, &frame, Transport::DataChannel);
+                self.handle_frame(now, arrived, key, &frame, Transport::DataChannel);
                 self.endpoint.recycle(frame);
             }
             peer::Event::Closed(why) => {
@@ -110,6 +112,15 @@ impl<G: Game> Server<G> {
                 })
         });
         Some(peer).filter(|_| !is_passed_by)
+    }
+
+    /// Returns whether the session's data channel delivers, and has brought something since the last heartbeat.
+    pub(super) fn is_heard(&self, now: Instant, session: &Session) -> bool {
+        self.channel(now, session).is_some_and(|peer| {
+            let is_recent = |heard_at: Instant| now < heard_at + limits::HEARTBEAT_INTERVAL;
+            let is_doubted = self.endpoint.silence(peer).is_some_and(|silence| now >= silence.doubted_from);
+            self.endpoint.heard_at(peer).is_some_and(is_recent) && !is_doubted
+        })
     }
 
     /// Probes the data channel and the websocket if the channel may have stopped delivering.

@@ -34,6 +34,10 @@ pub(super) struct Connection {
     pub(super) is_unjoined: bool,
     /// Whether its first attempt to join was counted against its address.
     pub(super) is_counted: bool,
+    /// Whether the client takes fewer heartbeats while its data channel delivers.
+    pub(super) takes_sparse_heartbeats: bool,
+    /// Heartbeats left out since the last.
+    skipped_heartbeats: u8,
     unanswered_pings: u8,
     /// Payloads of unanswered pings, the oldest first.
     pings: VecDeque<u64>,
@@ -199,6 +203,8 @@ impl<G: Game> Server<G> {
             closing: false,
             is_unjoined: true,
             is_counted: false,
+            takes_sparse_heartbeats: false,
+            skipped_heartbeats: 0,
             unanswered_pings: 0,
             pings: VecDeque::new(),
             heard: now,
@@ -384,12 +390,14 @@ impl<G: Game> Server<G> {
         }
     }
 
-    /// Sends a heartbeat: a ping and an ack. If too many are unanswered, the websocket counts as lost.
+    /// Sends a heartbeat: a ping and an ack. If too many are unanswered, the websocket counts as lost. While the data
+    /// channel shows that the player is there, most are left out.
     ///
     /// The next one is scheduled relative to when this one was due, so that heartbeats which a delay has brought
     /// together spread out again; but not so early that this one could not be answered.
     fn send_heartbeat(&mut self, now: Instant, due: Instant, key: ConnectionKey, session: SessionKey) {
         let grace = self.config.grace;
+        let is_heard = self.sessions.get(session).is_some_and(|session| self.is_heard(now, session));
         let Some(connection) = self.connections.get_mut(key).filter(|connection| !connection.closing) else { return };
         if connection.unanswered_pings == limits::HEARTBEATS_UNANSWERED {
             let held = std::mem::replace(&mut connection.stage, Stage::Gone);
@@ -397,9 +405,17 @@ impl<G: Game> Server<G> {
             self.close_connection(now, key, Leave::Timeout.close_code(), "The client did not answer pings.");
             return;
         }
-        connection.unanswered_pings += 1;
-        self.acknowledge(session, true);
-        self.ping(key);
+        let may_skip = is_heard && connection.takes_sparse_heartbeats && connection.unanswered_pings == 0;
+        if may_skip && connection.skipped_heartbeats < limits::HEARTBEATS_SKIPPED {
+            connection.skipped_heartbeats += 1;
+        } else {
+            // Nothing was received since the one that was left out: it counts as unanswered, too.
+            let is_silent = !is_heard && now >= connection.heard + limits::HEARTBEAT_INTERVAL;
+            let skipped = std::mem::take(&mut connection.skipped_heartbeats);
+            connection.unanswered_pings += 1 + u8::from(is_silent && skipped > 0);
+            self.acknowledge(session, true);
+            self.ping(key);
+        }
         let late = now - due + limits::HEARTBEAT_INTERVAL - HEARTBEAT_HASTE;
         let missed = u32::try_from(late.as_micros() / limits::HEARTBEAT_INTERVAL.as_micros()).unwrap_or(u32::MAX);
         self.set_deadline(key, due + limits::HEARTBEAT_INTERVAL * missed.saturating_add(1));

@@ -44,13 +44,21 @@ impl Habit {
 }
 
 impl<G: Game> Server<G> {
-    pub(super) fn handle_frame(&mut self, now: Instant, key: SessionKey, bytes: &[u8], transport: Transport) {
-        let clock_ms = self.clock_ms(now);
+    /// Handles a frame of a player that `arrived` before `now`.
+    pub(super) fn handle_frame(
+        &mut self,
+        now: Instant,
+        arrived: Instant,
+        key: SessionKey,
+        bytes: &[u8],
+        transport: Transport,
+    ) {
+        let (clock_ms, arrived_ms) = (self.clock_ms(now), self.clock_ms(arrived));
         let Some(Session { room, player, frames, .. }) = self.sessions.get_mut(key) else { return };
         let Some(hosted) = self.rooms.get_mut(*room) else { return };
         let player = *player;
         let mut pong = None;
-        let handled = frames.handle_frame(now, clock_ms, bytes, transport, &mut self.inflater, |arrived| {
+        let handled = frames.handle_frame(now, arrived_ms, bytes, transport, &mut self.inflater, |arrived| {
             let room_input = match arrived {
                 Arrived::Input { number, value } => {
                     let mut buffer = hosted.room.take_buffer();
@@ -60,6 +68,8 @@ impl<G: Game> Server<G> {
                 Arrived::Command(value) => room::Input::Command { player, value: value.to_vec() },
                 Arrived::Ticks { first, last } => room::Input::Ticks { player, first, last },
                 Arrived::Ping { clock_ms: pinged, padding } => {
+                    // As if it had been sent later by as much as it was held: so the round trip has no wait in it.
+                    let pinged = pinged + (clock_ms - arrived_ms);
                     pong = Some(msgpack::encode_pong(pinged, clock_ms, hosted.last_tick, padding));
                     return;
                 }

@@ -32,6 +32,9 @@ impl<G: Game> Server<G> {
                 return;
             }
         };
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.takes_sparse_heartbeats = join.sparse_heartbeats;
+        }
         let JoinRequest { data, sdp: offer, .. } = join;
         let asking = Asking { room, identity, name, data, offer, reply_to };
         self.try_join(now, key, asking, |server, asking| server.ask_hooks(now, key, asking));

@@ -88,6 +88,13 @@ impl Config {
     }
 }
 
+/// How long received datagrams are handled at once because a channel opens. One that takes longer has a path on which
+/// waiting for a turn hardly counts.
+const OPENING: Duration = Duration::from_secs(1);
+/// The same before anything was received from the other end. It may be that nothing ever is, in each of many attempts.
+#[cfg(feature = "driver")]
+const REACHING: Duration = Duration::from_millis(250);
+
 /// Identifies a websocket connection. Chosen by the caller, unique among the open ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
@@ -303,6 +310,8 @@ pub struct Server<G: Game> {
     sessions: SlotMap<SessionKey, Session>,
     by_socket_id: BTreeMap<String, SessionKey>,
     by_peer: BTreeMap<PeerKey, SessionKey>,
+    /// Peers whose channel may be opening, and since when.
+    opening: VecDeque<(Instant, PeerKey)>,
     rooms: SlotMap<RoomKey, HostedRoom<G>>,
     by_name: BTreeMap<RoomName, RoomKey>,
     rooms_made: u32,
@@ -353,6 +362,7 @@ impl<G: Game> Server<G> {
             sessions: SlotMap::with_key(),
             by_socket_id: BTreeMap::new(),
             by_peer: BTreeMap::new(),
+            opening: VecDeque::new(),
             rooms: SlotMap::with_key(),
             by_name: BTreeMap::new(),
             rooms_made: 0,
@@ -479,7 +489,7 @@ impl<G: Game> Server<G> {
             if let Some(key) = server.live_connection(connection) {
                 server.note_message(now, key);
                 if let Ok(session) = server.session_of(key) {
-                    server.handle_frame(now, session, bytes, Transport::WebSocket);
+                    server.handle_frame(now, now, session, bytes, Transport::WebSocket);
                 }
             }
         });
@@ -513,8 +523,20 @@ impl<G: Game> Server<G> {
     }
 
     /// Handles a datagram received on the socket `local` from `source`. Invalid datagrams are counted.
-    pub fn handle_datagram(&mut self, now: Instant, local: LocalId, source: SocketAddr, bytes: &[u8]) {
-        self.turn(now, |server| server.endpoint.handle_datagram(now, local, source, bytes));
+    ///
+    /// `arrived` is when the OS received it, at most `now`; pass `now` if that is unknown. Round trips are measured as
+    /// of then, and pongs account for the time since. It must not be before the `now` of the calls whose output has
+    /// been sent.
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        arrived: Instant,
+        local: LocalId,
+        source: SocketAddr,
+        bytes: &[u8],
+    ) {
+        let arrived = arrived.min(now);
+        self.turn_of(now, arrived, |server| server.endpoint.handle_datagram(arrived, local, source, bytes));
     }
 
     /// Handles the deadline of [`Server::poll_timeout`].
@@ -605,12 +627,35 @@ impl<G: Game> Server<G> {
         [own, self.endpoint.poll_timeout()].into_iter().flatten().min()
     }
 
+    /// Returns when the next room has its tick.
+    #[cfg(feature = "driver")]
+    pub(crate) fn next_tick(&self) -> Option<Instant> {
+        // Each room has one within the length of a tick, so few other timers are before it.
+        self.timers.iter().find(|(_, timer)| matches!(timer, Timer::Room(_))).map(|&(at, _)| at)
+    }
+
+    /// Returns whether received datagrams and timers other than ticks may wait for a part of a tick: there are data
+    /// channels, and none is opening. Opening one takes several round trips, each of which would wait.
+    #[cfg(feature = "driver")]
+    pub(crate) fn may_wait(&mut self, now: Instant) -> bool {
+        self.opening.retain(|&(since, peer)| {
+            let patience = self.endpoint.is_reached(peer).map(|is_reached| if is_reached { OPENING } else { REACHING });
+            patience.is_some_and(|patience| now < since + patience)
+        });
+        self.opening.is_empty() && self.endpoint.peers() > 0 && !self.rooms.is_empty()
+    }
+
     /// Runs one `handle_*` with all its consequences. Every `handle_*` that can end something is such a turn, so that
     /// nothing is left partly ended.
     fn turn(&mut self, now: Instant, act: impl FnOnce(&mut Self)) {
+        self.turn_of(now, now, act);
+    }
+
+    /// A turn that handles what `arrived` before `now`.
+    fn turn_of(&mut self, now: Instant, arrived: Instant, act: impl FnOnce(&mut Self)) {
         act(self);
         while let Some((peer, event)) = self.endpoint.poll_event() {
-            self.handle_peer_event(now, peer, event);
+            self.handle_peer_event(now, arrived, peer, event);
         }
         self.end_overfull(now);
     }

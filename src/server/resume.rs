@@ -22,6 +22,9 @@ impl<G: Game> Server<G> {
         reply_to: &ReplyTo,
         request: &ReconnectRequest,
     ) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.takes_sparse_heartbeats = request.sparse_heartbeats;
+        }
         let Err(fault) = self.resume(now, key, reply_to, request) else { return };
         self.count_refused_return(fault.code);
         self.refuse(key, reply_to, &fault);

@@ -78,6 +78,10 @@ impl Hall {
 
     /// A player whose data channel is open.
     fn join(&mut self, room: &str) -> usize {
+        self.join_with(room, &serde_json::json!({}))
+    }
+
+    fn join_with(&mut self, room: &str, more: &Value) -> usize {
         let index = self.players.len();
         let number = u8::try_from(index + 1).unwrap();
         let (peer, sdp) = Peer::offer(self.now, &self.identity, [number; 32]);
@@ -100,7 +104,8 @@ impl Hall {
         let connect =
             Connect { room: RoomName::parse(room), remote: address, local: [10, 0, 0, 1].into(), headers: Vec::new() };
         self.server.handle_connect(self.now, id, connect);
-        let join = serde_json::json!({ "a": "join", "d": { "name": room, "sdp": sdp } });
+        let mut join = serde_json::json!({ "a": "join", "d": { "name": room, "sdp": sdp } });
+        join["d"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         self.server.handle_text(self.now, id, &join.to_string());
         self.run(Duration::from_millis(100), |_| {});
         let (now, player) = (self.now, &mut self.players[index]);
@@ -139,7 +144,7 @@ impl Hall {
                     if player.is_cut {
                         continue;
                     }
-                    self.server.handle_datagram(now, LOCAL, player.address, transmit.bytes);
+                    self.server.handle_datagram(now, now, LOCAL, player.address, transmit.bytes);
                     is_quiet = false;
                 }
             }
@@ -202,7 +207,7 @@ impl Hall {
         sender.peer.send_chunks(now, tag, chunks, &mut sender.outbox);
         while let Some(transmit) = sender.outbox.poll() {
             sent += transmit.bytes.len();
-            self.server.handle_datagram(now, LOCAL, sender.address, transmit.bytes);
+            self.server.handle_datagram(now, now, LOCAL, sender.address, transmit.bytes);
         }
         self.take_from_server();
         let sender = &self.players[player];
@@ -406,6 +411,51 @@ fn a_channel_that_delivers_nothing_is_passed_by_until_it_does() {
     all.sort_unstable();
     all.dedup();
     assert_eq!(all.len(), count, "no state went over both");
+}
+
+#[cfg(feature = "driver")]
+#[test]
+fn turns_may_wait_while_no_channel_opens() {
+    let mut hall = Hall::new();
+    assert!(!hall.server.may_wait(hall.now), "nobody plays");
+    hall.join("waits");
+    assert!(hall.server.may_wait(hall.now));
+    assert!(hall.server.next_tick().is_some_and(|at| at <= hall.now + hall.server.config.tick));
+    let (_, sdp) = Peer::offer(hall.now, &hall.identity, [9; 32]);
+    let remote = ([10, 0, 1, 9], 5000).into();
+    hall.server.handle_connect(hall.now, ConnectionId(9), Connect::new(RoomName::parse("waits"), remote, remote.ip()));
+    let join = serde_json::json!({ "a": "join", "d": { "sdp": sdp } });
+    hall.server.handle_text(hall.now, ConnectionId(9), &join.to_string());
+    hall.now += hall.server.config.tick;
+    hall.server.handle_timeout(hall.now);
+    assert!(!hall.server.may_wait(hall.now), "a channel opens");
+    hall.now += Duration::from_millis(500);
+    assert!(hall.server.may_wait(hall.now), "nothing was received of it");
+}
+
+#[test]
+fn heartbeats_are_sparse_for_who_takes_that_while_the_channel_delivers() {
+    let mut hall = Hall::new();
+    let taking = |value: Value| serde_json::json!({ "sparseHeartbeats": value });
+    let sparse = hall.join_with("some", &taking(true.into()));
+    let others = [hall.join("some"), hall.join_with("some", &taking(1.into()))];
+    let longest = |hall: &Hall, player: usize, from: Duration| {
+        let pings = hall.pings.iter().filter(|&&(of, at)| of == player && at >= from).map(|&(_, at)| at);
+        let times: Vec<_> = [from].into_iter().chain(pings).chain([hall.now - hall.start]).collect();
+        times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap()
+    };
+    let from = hall.now - hall.start;
+    hall.run(limits::HEARTBEAT_INTERVAL * 12, |_| {});
+    let most = limits::HEARTBEAT_INTERVAL * (1 + u32::from(limits::HEARTBEATS_SKIPPED)) + MS;
+    assert!((most - 2 * MS..=most).contains(&longest(&hall, sparse, from)), "{:?}", hall.pings);
+    for other in others {
+        assert!(longest(&hall, other, from) <= limits::HEARTBEAT_INTERVAL + MS, "{:?}", hall.pings);
+    }
+    hall.players[sparse].is_cut = true;
+    hall.run(limits::HEARTBEAT_INTERVAL, |_| {});
+    let from = hall.now - hall.start;
+    hall.run(limits::HEARTBEAT_INTERVAL * 12, |_| {});
+    assert!(longest(&hall, sparse, from) <= limits::HEARTBEAT_INTERVAL + MS, "a silent channel: {:?}", hall.pings);
 }
 
 /// Or each delay would leave more of them due in one turn, until all are.

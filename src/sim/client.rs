@@ -320,7 +320,7 @@ mod tests {
             let (local, check) = sim[ada].last_check().map(|(local, check)| (local, check.to_vec())).unwrap();
             if check != before {
                 let now = sim.now();
-                sim.server.handle_datagram(now, local, SocketAddr::from(([192, 0, 2, 1], 9)), &check);
+                sim.server.handle_datagram(now, now, local, SocketAddr::from(([192, 0, 2, 1], 9)), &check);
                 stray = check.len() as u64;
                 break;
             }

@@ -40,7 +40,7 @@
 //! |---|---|---|---|
 //! | input | 1 | up, unreliable | `[newest, [input, …]]`: number of the newest input (u32), then the unacknowledged inputs, newest first, consecutive, as many of the newest 8 as fit one part |
 //! | ping | 2 | both, unreliable | `[clock]`: the sender's clock, f64 milliseconds; up also `[clock, padding]`, to test which sizes pass |
-//! | pong | 3 | both, unreliable | down `[clock, server clock, tick]`, or with the ping's padding at its end, up `[clock]`; `clock` is that of the ping |
+//! | pong | 3 | both, unreliable | down `[clock, server clock, tick]`, or with the ping's padding at its end, up `[clock]`; `clock` is that of the ping, from the server plus the time for which it was held |
 //! | state | 4 | down, unreliable | `[tick, state]` |
 //! | tick | 5 | down, unreliable | `[tick, [[player, number, input], …], …]`: inputs of `tick`, then of the ticks before it, four ticks at most and no more than fit one part |
 //! | event | 6 | down, unreliable | `[tick, event]` |
@@ -62,7 +62,8 @@
 //!
 //! - **Websocket.** The server sends an ack and a ping (RFC 6455 §5.5.2) every 1.2 s. After three unanswered pings the
 //!   websocket counts as lost. For a client it counts as lost after 5 s without any message. Each end thus notices
-//!   within 5 s.
+//!   within 5 s. For a client that has sent `sparseHeartbeats`, the server skips two of three heartbeats while the data
+//!   channel delivers and no ping is unanswered; the client's limit is 7.4 s while its channel delivers.
 //! - **Leaving.** `leave` and close code 1000 end the session at once. Code 1001 means that the page was closed or is
 //!   reloading: the session is kept for 1.5 s. After any other end of the websocket it is kept for 10 s; then the
 //!   player leaves with the reason `closed` or `timeout`.

@@ -470,13 +470,16 @@ pub fn encode_ticks<'a>(tick: u32, ticks: impl Iterator<Item = &'a [u8]>, max_by
     body
 }
 
+/// Bytes kept free for what is before the inputs in the body of an input frame.
+pub(crate) const INPUTS_PREFIX_BYTES: usize = 16;
+
 /// Encodes the body `[newest, [input, …]]` of an input frame, with as many of `values` (newest first) as fit one part.
 #[must_use]
 pub fn encode_inputs<'a>(newest: u32, values: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
     let mut count = 0;
     let mut inside = Vec::new();
     for value in values.take(limits::INPUT_WINDOW) {
-        if inside.len() + value.len() + 16 > limits::PART_BODY_BYTES {
+        if inside.len() + value.len() + INPUTS_PREFIX_BYTES > limits::PART_BODY_BYTES {
             break;
         }
         count += 1;

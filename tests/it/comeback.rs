@@ -1,9 +1,12 @@
 //! Native clients that lose their websocket, their data channel or their server, and reconnect by themselves.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use rtcade::client::{Event, Status};
 use rtcade::game::{Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, Target, Tick, Welcome};
+use rtcade::hooks::{Hooks, Visitor};
 use rtcade::limits;
 use rtcade::server::Transports;
 use rtcade::sim::{ClientId, Node, Path, Simulation};
@@ -101,6 +104,34 @@ fn the_channel_plays_on_while_the_websocket_comes_back() {
     assert_eq!(sim[ada].client.status(), Status::Open);
     assert!(longest_gap(&sim, ada, lost - SECOND) <= 40 * MS);
     assert_newer_and_newer(&sim, ada);
+}
+
+/// Remembers when players were lost.
+struct Watch(Rc<RefCell<u32>>);
+
+impl Hooks for Watch {
+    fn dropped(&mut self, _: &Visitor<'_>) {
+        *self.0.borrow_mut() += 1;
+    }
+}
+
+/// Whenever that happens between two heartbeats, which are sparse while the data channel delivers.
+#[test]
+fn who_vanishes_is_missed_within_5_s_on_both_ends() {
+    for late in (0..4_000).step_by(400) {
+        let mut sim = echo();
+        let lost = Rc::new(RefCell::new(0));
+        sim.server.set_hooks(Watch(Rc::clone(&lost)));
+        let ada = sim.join("vanishes", "Ada");
+        sim.run(10 * SECOND + late * MS);
+        assert_eq!((*lost.borrow(), transports(&sim)), (0, (1, 0, 0)));
+        sim.set_path(ada, Path::new(25 * MS).with(&Node::Blackout(Duration::ZERO..Duration::MAX)));
+        let gone = sim.elapsed();
+        sim.run(5 * SECOND);
+        assert_eq!(*lost.borrow(), 1, "vanished {late} ms after the tenth second");
+        sim.run(2 * SECOND);
+        assert!(story(&sim, ada, gone).contains(&&Event::Dropped), "vanished {late} ms after the tenth second");
+    }
 }
 
 #[test]

@@ -189,6 +189,7 @@ fn limits_are_those_of_the_browser_client() {
         ("INPUT_INTERVAL", ms(limits::INPUT_INTERVAL)),
         ("PING_INTERVAL", ms(limits::PING_INTERVAL)),
         ("HEARTBEAT_INTERVAL", ms(limits::HEARTBEAT_INTERVAL)),
+        ("HEARTBEATS_SKIPPED", limits::HEARTBEATS_SKIPPED.into()),
         ("CHANNEL_SILENCE", ms(limits::CHANNEL_SILENCE)),
         ("UNACKNOWLEDGED_BYTES", limits::UNACKNOWLEDGED_BYTES),
         ("TICKS_PER_REQUEST", limits::TICKS_PER_REQUEST as usize),

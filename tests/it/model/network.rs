@@ -158,7 +158,7 @@ impl World {
         let check = check.to_owned();
         for _ in 0..times {
             let source = SocketAddr::from((ELSEWHERE, self.rng.random_range(1..=65_535)));
-            self.sim.server.handle_datagram(self.sim.now(), local, source, &check);
+            self.sim.server.handle_datagram(self.sim.now(), self.sim.now(), local, source, &check);
             self.injected_bytes += check.len() as u64;
             self.run(Duration::from_secs(1));
         }
@@ -177,7 +177,7 @@ impl World {
         self.injected_bytes += if forged.is_none() { bytes.len() as u64 } else { 0 };
         let before = unroutable(self.sim.server.counters());
         let source = forged.unwrap_or(SocketAddr::from((ELSEWHERE, self.rng.random_range(1..=65_535))));
-        self.sim.server.handle_datagram(self.sim.now(), LocalId(0), source, bytes);
+        self.sim.server.handle_datagram(self.sim.now(), self.sim.now(), LocalId(0), source, bytes);
         let counted = unroutable(self.sim.server.counters()) - before;
         if forged.is_none() && counted != 1 {
             self.fault(&format!("one datagram from nowhere was counted {counted} times: {bytes:?}"));

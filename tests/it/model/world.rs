@@ -89,6 +89,10 @@ impl World {
             }
         };
         let mut sim = Simulation::with_config(seed, configure, move |info| Witness::new(&shared, info, max_players));
+        // Of every other run, as the driver does.
+        if seed % 2 == 1 {
+            sim.set_turn_length((tick / 4).min(Duration::from_millis(25)));
+        }
         if std::env::var_os("RTCADE_SLOW_PATH").is_some() {
             sim.take_slow_path();
         }
