@@ -26,6 +26,7 @@ struct Entry {
     peer: Peer,
     deadline: Option<Instant>,
     paths: Vec<Pair>,
+    paths_version: u32,
 }
 
 /// Datagrams that no peer accepted, by kind.
@@ -113,7 +114,13 @@ impl Endpoint {
             peer.take_slow_path();
         }
         let key = PeerKey { index, generation: self.generation };
-        slot.insert(Box::new(Entry { generation: self.generation, peer, deadline: None, paths: Vec::new() }));
+        slot.insert(Box::new(Entry {
+            generation: self.generation,
+            peer,
+            deadline: None,
+            paths: Vec::new(),
+            paths_version: 0,
+        }));
         self.settle(key);
         Ok((key, sdp))
     }
@@ -298,7 +305,7 @@ impl Endpoint {
             }
             entry.deadline = deadline;
         }
-        if !entry.paths.iter().copied().eq(entry.peer.paths()) {
+        if std::mem::replace(&mut entry.paths_version, entry.peer.paths_version()) != entry.peer.paths_version() {
             for old in &entry.paths {
                 if self.by_path.get(old) == Some(&key) {
                     self.by_path.remove(old);

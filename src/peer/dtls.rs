@@ -28,8 +28,8 @@ const OUTPUT_BYTES: usize = 64 * 1024;
 /// When str0m is to look again after an instance that has nothing more to do.
 const IDLE: Duration = Duration::from_hours(24);
 
-/// The peer's access to its DTLS connection: to dimpl's instance, which str0m drives, and afterwards to the connection's
-/// own records.
+/// The peer's access to its DTLS connection: to dimpl's instance, which str0m drives, and afterwards to records of its
+/// own.
 pub(super) struct DtlsHandle {
     shared: Arc<Mutex<Shared>>,
     /// After [`DtlsHandle::take_over`].
@@ -99,13 +99,47 @@ impl DtlsHandle {
         }
     }
 
-    /// Encrypts one record to `out` with dimpl, bypassing str0m. Only valid after the handshake, with str0m polled until
-    /// it has no output: then the record is the only output.
-    pub(super) fn seal_with_dimpl(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<(), DtlsImplError> {
+    /// Appends a record to `out`, bypassing str0m. `write` appends its content, or returns `false` if there is none;
+    /// then `permits` is asked about its length. What was appended without success is to be removed.
+    ///
+    /// Only valid after the handshake. Before the keys were taken over, str0m must have been polled until it has no
+    /// output: then this record of application data is the only output.
+    pub(super) fn seal(
+        &mut self,
+        kind: u8,
+        out: &mut Vec<u8>,
+        write: impl FnOnce(&mut Vec<u8>) -> bool,
+        permits: impl FnOnce(usize) -> bool,
+    ) -> Result<(), Unsealed> {
+        let Some(records) = &mut self.records else { return self.seal_with_dimpl(out, write, permits) };
+        let start = records.begin(out);
+        let content = out.len();
+        if !write(out) {
+            return Err(Unsealed::Nothing);
+        }
+        if !permits(records.bytes(out.len() - content)) {
+            return Err(Unsealed::Refused);
+        }
+        records.seal(kind, start, out).map_err(|Exhausted| Unsealed::Failed)
+    }
+
+    fn seal_with_dimpl(
+        &mut self,
+        out: &mut Vec<u8>,
+        write: impl FnOnce(&mut Vec<u8>) -> bool,
+        permits: impl FnOnce(usize) -> bool,
+    ) -> Result<(), Unsealed> {
+        let mut data = Vec::new();
+        if !write(&mut data) {
+            return Err(Unsealed::Nothing);
+        }
+        if !permits(data.len() + limits::DTLS_RECORD_OVERHEAD_BYTES) {
+            return Err(Unsealed::Refused);
+        }
         let mut shared = lock(&self.shared);
-        let Some(dtls) = &mut shared.dtls else { return Err(DtlsImplError::ConnectionClosed) };
+        let Some(dtls) = &mut shared.dtls else { return Err(Unsealed::Failed) };
         let mut output = Output::borrow();
-        dtls.send_application_data(data)?;
+        dtls.send_application_data(&data).map_err(|_| Unsealed::Nothing)?;
         loop {
             match dtls.poll_output(&mut output.0) {
                 DtlsOutput::Packet(packet) => out.extend_from_slice(packet),
@@ -120,6 +154,16 @@ impl DtlsHandle {
     pub(super) fn take_received(&self) -> Vec<Vec<u8>> {
         std::mem::take(&mut lock(&self.shared).received)
     }
+}
+
+/// Why a record was not sealed.
+pub(super) enum Unsealed {
+    /// It has no content.
+    Nothing,
+    /// Its length is not permitted.
+    Refused,
+    /// No record can be sealed any more.
+    Failed,
 }
 
 static WARNED: Once = Once::new();

@@ -448,25 +448,21 @@ impl Lane {
     }
 
     fn handle_init(&mut self, value: &[u8], replies: &mut Replies<'_>) {
-        let (Some(tag), Some(tsn)) = (be_u32(value, 0), be_u32(value, 12)) else {
+        let (Some(tag @ 1..), Some(tsn)) = (be_u32(value, 0), be_u32(value, 12)) else {
             self.dropped.malformed += 1;
             return;
         };
-        if tag == 0 {
-            self.dropped.malformed += 1;
-            return;
-        }
         replies.init_ack = Some((tag, tsn));
     }
 
     fn handle_init_ack(&mut self, value: &[u8], replies: &mut Replies<'_>) {
-        let (Some(tag), Some(tsn)) = (be_u32(value, 0), be_u32(value, 12)) else {
+        let (Some(tag @ 1..), Some(tsn)) = (be_u32(value, 0), be_u32(value, 12)) else {
             self.dropped.malformed += 1;
             return;
         };
         let cookie = Parameters(value.get(16..).unwrap_or_default())
             .find_map(|(kind, cookie)| (kind == parameter::STATE_COOKIE).then_some(cookie));
-        let Some(cookie) = cookie.filter(|cookie| cookie.len() <= COOKIE_BYTES_MAX && tag != 0) else {
+        let Some(cookie) = cookie.filter(|cookie| cookie.len() <= COOKIE_BYTES_MAX) else {
             self.dropped.malformed += 1;
             return;
         };
@@ -665,7 +661,6 @@ impl Lane {
             put_chunk(out, chunk::HEARTBEAT_ACK, 0, &[info]);
         }
         if let Some(sequence) = replies.reset_done {
-            let done = 1u32;
             put_chunk(
                 out,
                 chunk::RE_CONFIG,
@@ -674,7 +669,7 @@ impl Lane {
                     &parameter::RECONFIG_RESPONSE.to_be_bytes(),
                     &parameter_length(8).to_be_bytes(),
                     &sequence.to_be_bytes(),
-                    &done.to_be_bytes(),
+                    &1_u32.to_be_bytes(),
                 ],
             );
             self.state = State::Closed;
@@ -732,8 +727,8 @@ impl Lane {
     /// Writes a SACK if it fits `room`; otherwise it waits for another packet.
     fn sack_chunk(&mut self, out: &mut Vec<u8>, room: usize) {
         let mut buffer = [0; GAPS_MAX * 4];
-        let has_gaps = self.reports_gaps && self.complete != self.highest_seen;
-        let gaps = if has_gaps { self.gaps(&mut buffer) } else { &[] };
+        let reports = self.reports_gaps && self.complete != self.highest_seen;
+        let gaps = if reports { self.gaps(&mut buffer) } else { &[] };
         if gaps.len() > room {
             return;
         }
@@ -888,8 +883,7 @@ fn put_chunk(out: &mut Vec<u8>, kind: u8, flags: u8, value: &[&[u8]]) {
 
 /// Pads a chunk or parameter of this length to four bytes (RFC 9260 §3.2).
 fn pad(out: &mut Vec<u8>, length: usize) {
-    let missing = length.wrapping_neg() % 4;
-    out.extend_from_slice(&[0; 4][..missing]);
+    out.extend_from_slice(&[0; 4][..length.wrapping_neg() % 4]);
 }
 
 /// Fills in the checksum (RFC 9260 appendix A).

@@ -31,10 +31,10 @@ use str0m::{Candidate, IceConnectionState, Input, Output, Rtc};
 
 use crate::limits;
 use crate::rate::Allowance;
-use dtls::{DtlsHandle, WithoutAlerts};
+use dtls::{DtlsHandle, Unsealed, WithoutAlerts};
 use lane::{Arrival, Lane, Role};
 use paths::{Asked, Paths, Proof};
-use record::{CLOSE_NOTIFY, Exhausted, Opened, content};
+use record::{CLOSE_NOTIFY, Opened, content};
 use sdp::{Description, Setup};
 use uplink::Uplink;
 
@@ -78,16 +78,6 @@ const RETRY: Duration = Duration::from_millis(250);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 /// The interval at which a packet of the offering end passes through str0m, to learn the remote address it has chosen.
 const ASK_STR0M_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Why a record was not sent.
-enum Unsent {
-    /// There was nothing to send.
-    Nothing,
-    /// The path's limit does not permit it.
-    Unproven,
-    /// The connection's record numbers are used up.
-    Exhausted,
-}
 
 /// One end of a data channel, sans-IO.
 pub struct Peer {
@@ -296,6 +286,11 @@ impl Peer {
         self.paths.pairs()
     }
 
+    /// Changes with [`Peer::paths`].
+    pub(crate) fn paths_version(&self) -> u32 {
+        self.paths.version()
+    }
+
     /// Returns whether a path belongs to this peer: it is proven, and a packet arrived on it within
     /// [`limits::PATH_KEPT`].
     #[must_use]
@@ -371,7 +366,7 @@ impl Peer {
         let handshake = self.handshake_at.map(|(at, _)| at);
         let is_offering = self.role == Role::Active && self.is_open();
         let fails_at = self.fails_at().map(|(at, _)| at);
-        let asks_at = self.lane.delivery().asks_at().filter(|_| is_offering);
+        let asks_at = if is_offering { self.lane.delivery().asks_at() } else { None };
         [Some(self.rtc_deadline), handshake, self.probe_at, asks_at, fails_at].into_iter().flatten().min()
     }
 
@@ -683,44 +678,17 @@ impl Peer {
         write: impl FnOnce(&mut Lane, &mut Vec<u8>) -> bool,
     ) -> bool {
         let Peer { dtls, lane, paths, .. } = self;
-        let sealed = match dtls.records() {
-            Some(records) => outbox.push(pair.local, pair.remote, |out| {
-                let start = records.begin(out);
-                let content = out.len();
-                if !write(lane, out) {
-                    return Err(Unsent::Nothing);
-                }
-                if paths.handle_sent(pair, records.bytes(out.len() - content)) != Some(true) {
-                    return Err(Unsent::Unproven);
-                }
-                records.seal(kind, start, out).map_err(|Exhausted| Unsent::Exhausted)
-            }),
-            None => {
-                let mut packet = std::mem::take(&mut outbox.packet);
-                packet.clear();
-                let sealed = outbox.push(pair.local, pair.remote, |out| {
-                    if !write(lane, &mut packet) {
-                        return Err(Unsent::Nothing);
-                    }
-                    if paths.handle_sent(pair, packet.len() + limits::DTLS_RECORD_OVERHEAD_BYTES) != Some(true) {
-                        return Err(Unsent::Unproven);
-                    }
-                    dtls.seal_with_dimpl(&packet, out).map_err(|_| Unsent::Nothing)
-                });
-                outbox.packet = packet;
-                sealed
-            }
-        };
+        let permits = |bytes| paths.handle_sent(pair, bytes) == Some(true);
+        let sealed = outbox.push(pair.local, pair.remote, |out| dtls.seal(kind, out, |out| write(lane, out), permits));
         match sealed {
-            Ok(()) => return true,
-            Err(Unsent::Nothing) => {}
-            Err(Unsent::Unproven) => self.unproven_dropped += 1,
-            Err(Unsent::Exhausted) => {
-                log::debug!("peer {}: the DTLS connection has no record numbers left", self.ufrag);
+            Ok(()) | Err(Unsealed::Nothing) => {}
+            Err(Unsealed::Refused) => self.unproven_dropped += 1,
+            Err(Unsealed::Failed) => {
+                log::debug!("peer {}: DTLS can't seal any more", self.ufrag);
                 self.end(Closed::Failed);
             }
         }
-        false
+        sealed.is_ok()
     }
 
     /// Handles a datagram of DTLS records after the keys were taken over.

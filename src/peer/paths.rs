@@ -108,6 +108,8 @@ pub(super) enum Proof {
 
 pub(super) struct Paths {
     known: Vec<Known>,
+    /// Counts the changes of which paths are known.
+    version: u32,
     current: Option<Pair>,
     /// The path that will be in use once it is proven.
     challenger: Option<Pair>,
@@ -122,6 +124,7 @@ impl Paths {
     pub(super) fn new() -> Paths {
         Paths {
             known: Vec::with_capacity(1),
+            version: 0,
             current: None,
             challenger: None,
             introductions: 0,
@@ -132,6 +135,10 @@ impl Paths {
 
     pub(super) fn pairs(&self) -> impl Iterator<Item = Pair> + '_ {
         self.known.iter().map(|known| known.pair)
+    }
+
+    pub(super) fn version(&self) -> u32 {
+        self.version
     }
 
     pub(super) fn current(&self) -> Option<Pair> {
@@ -220,6 +227,7 @@ impl Paths {
         let forgotten = if self.known.len() == limits::PEER_ADDRESSES { self.forget_oldest() } else { None };
         let of_remote = self.known.iter().find(|known| known.pair.remote == pair.remote);
         let candidate = candidate.or_else(|| of_remote.and_then(|known| known.candidate.clone()));
+        self.version = self.version.wrapping_add(1);
         self.known.push(Known {
             pair,
             checked_at: now,

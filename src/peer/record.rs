@@ -367,7 +367,7 @@ impl Records {
         self.prefix_bytes() + content + TAG_BYTES
     }
 
-    /// Begins a record at the end of `out`, to which its content, of at most 2^14 bytes, is then to be appended. Returns
+    /// Begins a record at the end of `out`, to which its content of at most 2^14 bytes is then to be appended. Returns
     /// the place for [`Records::seal`].
     pub(super) fn begin(&self, out: &mut Vec<u8>) -> usize {
         let start = out.len();
