@@ -28,6 +28,7 @@ use crate::limits;
 use crate::peer::{self, Identity, LocalId, Outbox, Peer, Sent, Stages, Transmit};
 use crate::wire::Inflater;
 use crate::wire::codes::Leave;
+use crate::wire::delta::{DeltaError, Received};
 use crate::wire::frame::{self, Direction, Frame, Header, Kind, Reassembler, Transport};
 use crate::wire::msgpack::{self, SendError};
 
@@ -204,6 +205,8 @@ pub struct Stats {
     pub duplicate_frames: u64,
     /// States received after a newer one.
     pub stale_states: u64,
+    /// States whose delta is against one that the client does not hold. They are dropped; the next ones are not.
+    pub unrestored_states: u64,
     /// Frames that could not be decoded.
     pub bad_frames: u64,
     /// Frames dropped because they could not be sent at once.
@@ -213,6 +216,8 @@ pub struct Stats {
 /// The interval at which unacknowledged inputs are repeated unless a new one carried them. Longer than a tick, or a
 /// game that sends an input each tick would send everything twice.
 const INPUT_REPEAT: Duration = Duration::from_millis(50);
+/// States after which they are acknowledged even if there is nothing else to send.
+const STATES_UNREPORTED: u32 = 4;
 /// The interval at which missed ticks are requested again.
 const TICKS_REPEAT: Duration = Duration::from_secs(1);
 
@@ -258,7 +263,9 @@ pub struct Client {
     unsent_input: bool,
     newest_tick: u32,
     tick_length: Option<Duration>,
-    newest_state: Option<u32>,
+    states: Received,
+    /// States received since the last frame was sent.
+    unreported_states: u32,
     newest_seq: Option<u16>,
     /// Which of the 64 frames up to the newest have arrived: bit n stands for the frame n before it.
     seen: u64,
@@ -310,7 +317,8 @@ impl Client {
             unsent_input: false,
             newest_tick: 0,
             tick_length: None,
-            newest_state: None,
+            states: Received::new(0),
+            unreported_states: 0,
             newest_seq: None,
             seen: 0,
             next_tick: None,
@@ -608,8 +616,8 @@ impl Client {
     }
 
     fn send_over(&mut self, channel: bool, kind: Kind, body: &[u8]) {
-        #[expect(clippy::cast_possible_truncation, reason = "acknowledgements count mod 2¹⁶")]
-        let ack = self.newest_tick as u16;
+        self.unreported_states = 0;
+        let ack = self.states.acknowledgement();
         for frame in frame::split(kind, false, body, self.next_seq, ack) {
             self.next_seq = self.next_seq.wrapping_add(1);
             let mut bytes = Vec::with_capacity(limits::FRAME_BYTES);
@@ -623,6 +631,15 @@ impl Client {
                 _ => true,
             };
             self.stats.dropped_frames += u64::from(is_dropped);
+        }
+    }
+
+    /// Acknowledges states in time to serve as baselines. Other frames do so as well, if there are any.
+    fn report_states(&mut self) {
+        self.unreported_states += 1;
+        if self.unreported_states == STATES_UNREPORTED {
+            let body = msgpack::encode_inputs(self.next_input.wrapping_sub(1), std::iter::empty());
+            self.send_unreliable(Kind::Input, &body);
         }
     }
 
@@ -708,13 +725,21 @@ impl Client {
     fn read_body(&mut self, kind: Kind, body: &[u8]) -> Option<()> {
         match kind {
             Kind::State => {
-                let (tick, value) = msgpack::decode_at_tick(body).ok()?;
+                let (tick, value) = match self.states.read(body) {
+                    Ok((tick, value)) => (tick, value.map(<[u8]>::to_vec)),
+                    Err(DeltaError::Unrestored) => {
+                        self.stats.unrestored_states += 1;
+                        return Some(());
+                    }
+                    Err(DeltaError::Malformed(_)) => return None,
+                };
                 self.newest_tick = self.newest_tick.max(tick);
-                if self.newest_state.is_some_and(|newest| newest >= tick) {
-                    self.stats.stale_states += 1;
-                } else {
-                    self.newest_state = Some(tick);
-                    self.events.push_back(Event::State { tick, value: value.to_vec() });
+                match value {
+                    None => self.stats.stale_states += 1,
+                    Some(value) => {
+                        self.events.push_back(Event::State { tick, value });
+                        self.report_states();
+                    }
                 }
             }
             Kind::Event | Kind::ReliableEvent => {

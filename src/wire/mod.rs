@@ -85,6 +85,7 @@
 //!   as long each, up to 5 s, for a minute. `retryAfter` (in ms) in a refusal replaces the wait.
 
 pub mod codes;
+pub mod delta;
 pub mod frame;
 pub mod msgpack;
 pub(crate) mod name;

@@ -181,6 +181,8 @@ fn limits_are_those_of_the_browser_client() {
         ("PART_BODY_BYTES", limits::PART_BODY_BYTES),
         ("FRAME_PARTS", limits::FRAME_PARTS),
         ("UNRELIABLE_BODY_BYTES", limits::UNRELIABLE_BODY_BYTES),
+        ("STATE_BODY_BYTES", limits::STATE_BODY_BYTES),
+        ("STATE_HISTORY", limits::STATE_HISTORY),
         ("RELIABLE_DOWN_BYTES", limits::RELIABLE_DOWN_BYTES),
         ("RELIABLE_UP_BYTES", limits::RELIABLE_UP_BYTES),
         ("RELIABLE_HEADER_BYTES", limits::RELIABLE_HEADER_BYTES),
