@@ -1,6 +1,9 @@
 //! Deltas: the body of a state as its difference from an earlier one, the baseline, that its receiver holds. It needs no
 //! schema: both are compared as bytes. [`crate::wire`] describes the layout.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod hostile;
+
 use std::collections::VecDeque;
 use std::fmt;
 
@@ -324,7 +327,11 @@ impl Received {
         #[expect(clippy::cast_possible_truncation, reason = "ticks count mod 2¹⁶")]
         let baseline = self.held.iter().rev().find(|(held, _)| *held as u16 == tick).ok_or(DeltaError::Unrestored)?;
         apply(&baseline.1, delta, limits::STATE_BODY_BYTES, whole)?;
-        if checksum(whole) == u16::from_le_bytes([check_low, check_high]) { Ok(()) } else { Err(DeltaError::Unrestored) }
+        if checksum(whole) == u16::from_le_bytes([check_low, check_high]) {
+            Ok(())
+        } else {
+            Err(DeltaError::Unrestored)
+        }
     }
 
     /// Returns what a frame to the server acknowledges.
@@ -342,7 +349,152 @@ pub(crate) fn acknowledged(ack: u16, newest_sent: u32) -> impl Iterator<Item = u
     let age = (newest_sent as u16).wrapping_sub(ack) & TICK_MASK;
     let newest = newest_sent.checked_sub(age.into());
     let before = u32::from(ack >> TICK_BITS);
-    (0..=ACKNOWLEDGED_BEFORE).filter(move |age| *age == 0 || before >> (age - 1) & 1 == 1).filter_map(move |age| {
-        newest?.checked_sub(age)
-    })
+    (0..=ACKNOWLEDGED_BEFORE)
+        .filter(move |age| *age == 0 || before >> (age - 1) & 1 == 1)
+        .filter_map(move |age| newest?.checked_sub(age))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::test_runner::{Config, RngSeed};
+
+    use super::*;
+
+    fn body(tick: u32, value: &impl serde::Serialize) -> Vec<u8> {
+        msgpack::encode_at_tick(tick, value, limits::STATE_BYTES).unwrap()
+    }
+
+    /// Encodes `new` against `old` and restores it. Returns the bytes of the delta.
+    fn round_trip(encoder: &mut Encoder, old: &[u8], new: &[u8]) -> usize {
+        let (mut delta, mut restored) = (Vec::new(), Vec::new());
+        encoder.encode(3, old, new, &mut delta);
+        assert_eq!(apply(old, &delta[HEADER_BYTES..], new.len(), &mut restored), Ok(()));
+        assert!(restored == new, "{} bytes against {}", new.len(), old.len());
+        delta.len()
+    }
+
+    #[test]
+    fn what_is_the_same_takes_few_bytes_wherever_it_is() {
+        type Entity = (u32, u16, u16, String);
+        fn check(name: &str, old: &[Entity], new: &[Entity], most: usize) {
+            let bytes = round_trip(&mut Encoder::default(), &body(300, &old), &body(301, &new));
+            assert!(bytes <= most, "{name}: {bytes} bytes");
+        }
+        let entity =
+            |id: u32| (1_000 + id, (id * 7_919 % 16_000) as u16, (id * 104_729 % 10_000) as u16, format!("n{id}"));
+        let old: Vec<Entity> = (0..60).map(entity).collect();
+        check("nothing has changed", &old, &old, 14);
+        let mut moved = old.clone();
+        moved[30].1 += 1;
+        check("one has moved", &old, &moved, 18);
+        check("the first is gone", &old, &old[1..], 20);
+        check("the last is gone", &old, &old[..59], 20);
+        let mut swapped = old.clone();
+        swapped.swap_remove(10);
+        check("the last has taken the place of another", &old, &swapped, 32);
+        let mut more = old.clone();
+        more.insert(20, entity(99));
+        check("one is new", &old, &more, 40);
+        let mut turned = old.clone();
+        turned.rotate_left(20);
+        check("the order is another", &old, &turned, 40);
+    }
+
+    #[test]
+    fn long_states_and_those_with_nothing_in_common_come_back() {
+        let mut encoder = Encoder::default();
+        let mut state = 1_u32;
+        let mut noise = |bytes: usize| -> Vec<u8> {
+            let step = || {
+                state = state.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
+                state.to_le_bytes()[3]
+            };
+            std::iter::repeat_with(step).take(bytes).collect()
+        };
+        for length in [0, 1, 2, 3, 5, 100, 16_392, 100_000] {
+            let (old, new) = (noise(length), noise(length));
+            let bytes = round_trip(&mut encoder, &old, &new);
+            assert!(bytes <= length + length / 64 + 20, "{bytes} of {length}");
+            assert!(round_trip(&mut encoder, &old, &old) <= HEADER_BYTES + 4);
+            round_trip(&mut encoder, &[], &new);
+            round_trip(&mut encoder, &old, &[]);
+            round_trip(&mut encoder, &new, &[&new[..], &old].concat());
+        }
+    }
+
+    #[test]
+    fn ticks_that_an_acknowledgement_names() {
+        fn check(ack: u16, newest_sent: u32, expected: &[u32]) {
+            let ticks: Vec<u32> = acknowledged(ack, newest_sent).collect();
+            assert_eq!(ticks, expected, "{ack:#06x} up to {newest_sent}");
+        }
+        check(7, 9, &[7]);
+        check(7 | 0b10_1001 << 10, 9, &[7, 6, 3, 1]);
+        check(1 | 0b11_1111 << 10, 0x1_0000, &[0xfc01, 0xfc00, 0xfbff, 0xfbfe, 0xfbfd, 0xfbfc, 0xfbfb]);
+        check(1 | 0b11_1111 << 10, 1, &[1, 0]);
+        check(1_023, 0, &[]);
+    }
+
+    #[test]
+    fn a_client_keeps_the_newest_states_and_only_those() {
+        let mut received = Received::new(100);
+        let mut encoder = Encoder::default();
+        let mut delta = Vec::new();
+        let last = 100 + 40;
+        for tick in 100..last {
+            let whole = body(tick, &tick);
+            assert_eq!(received.read(&whole), Ok((tick, whole.get(whole.len() - if tick < 128 { 1 } else { 2 }..))));
+        }
+        for held in 100..last {
+            let new = body(last + held - 100, &"next");
+            encoder.encode(held, &body(held, &held), &new, &mut delta);
+            let mut others = Received::new(100);
+            (100..last).for_each(|tick| assert!(others.read(&body(tick, &tick)).is_ok()));
+            let is_held = held >= last - 32;
+            assert_eq!(others.read(&delta).is_ok(), is_held, "the state of tick {held}");
+        }
+        assert_eq!(received.read(&body(110, &0)), Ok((110, None)), "it is late");
+    }
+
+    fn similar() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
+        let edits = prop::collection::vec((any::<u16>(), 0..20_usize, prop::collection::vec(0..4_u8, 0..20)), 0..20);
+        (prop::collection::vec(0..4_u8, 0..900), edits).prop_map(|(old, edits)| {
+            let mut new = old.clone();
+            for (at, removed, inserted) in edits {
+                let at = usize::from(at) % (new.len() + 1);
+                let end = new.len().min(at + removed);
+                new.splice(at..end, inserted);
+            }
+            (old, new)
+        })
+    }
+
+    proptest! {
+        #![proptest_config(Config {
+            rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..Config::with_cases(512)
+        })]
+
+        #[test]
+        fn whatever_is_encoded_comes_back(
+            pairs in prop::collection::vec(similar(), 1..4),
+            others in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..300), 2),
+        ) {
+            let mut encoder = Encoder::default();
+            for (old, new) in &pairs {
+                round_trip(&mut encoder, old, new);
+            }
+            round_trip(&mut encoder, &others[0], &others[1]);
+        }
+
+        #[test]
+        fn random_operations_stay_within_the_limit(
+            baseline in prop::collection::vec(any::<u8>(), 0..100), delta in prop::collection::vec(any::<u8>(), 0..100),
+            limit in 0..400_usize,
+        ) {
+            let mut out = Vec::new();
+            let _ = apply(&baseline, &delta, limit, &mut out);
+            prop_assert!(out.len() <= limit && out.capacity() <= 2 * limit.max(8));
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The bytes on the wire, from the vectors that the browser's client is tested against too.
 
 use rtcade::limits;
+use rtcade::wire::delta::{DeltaError, Received};
 use rtcade::wire::frame::{Direction, Frame, FrameError, Header, Kind, Part, Reassembler, Transport};
 use rtcade::wire::msgpack::{self, Malformed};
 use rtcade::wire::{Deflater, InflateError, Inflater};
@@ -167,6 +168,41 @@ fn msgpack_is_read_and_written_as_the_vectors_say() {
     for (name, case) in cases(&vectors, "invalid") {
         let error = msgpack::check(&unhex(&case["hex"])).map_or_else(msgpack_error, |()| "none");
         assert_eq!(error, case["error"].as_str().unwrap(), "{name}");
+    }
+}
+
+#[test]
+fn deltas_are_restored_and_acknowledged_as_the_vectors_say() {
+    let vectors = vectors("delta.json");
+    let holding = |case: &Value| {
+        let mut received = Received::new(0);
+        for held in case["held"].as_array().unwrap() {
+            assert!(received.read(&unhex(held)).is_ok(), "{}", case["name"]);
+        }
+        received
+    };
+    for (name, case) in cases(&vectors, "restored") {
+        let body = unhex(&case["body"]);
+        let (tick, value) = msgpack::decode_at_tick(&body).unwrap();
+        assert_eq!(holding(case).read(&unhex(&case["delta"])), Ok((tick, Some(value))), "{name}");
+    }
+    for (name, case) in cases(&vectors, "refused") {
+        let mut received = holding(case);
+        let before = received.acknowledgement();
+        let error = match received.read(&unhex(&case["delta"])) {
+            Ok(_) => "none",
+            Err(DeltaError::Malformed(_)) => "malformed",
+            Err(DeltaError::Unrestored) => "unrestored",
+        };
+        assert_eq!(error, case["error"].as_str().unwrap(), "{name}");
+        assert_eq!(received.acknowledgement(), before, "{name} has no effect");
+    }
+    for (name, case) in cases(&vectors, "acknowledged") {
+        let mut received = Received::new(number(&case["joined"]));
+        for tick in case["ticks"].as_array().unwrap() {
+            assert!(received.read(&msgpack::encode_at_tick(number(tick), &(), 1).unwrap()).is_ok(), "{name}");
+        }
+        assert_eq!(received.acknowledgement(), number::<u16>(&case["ack"]), "{name}");
     }
 }
 
