@@ -199,8 +199,8 @@ impl<G: Game> Context<G> {
     ///
     /// The server sends a state as its difference from an earlier one that the player has received, or deflated. What
     /// travels has at most 4,376 bytes ([`limits::UNRELIABLE_BODY_BYTES`]). A state that needs more does not reach the
-    /// player; the server logs and counts it ([`oversized_states`](crate::server::Counters::oversized_states)). It is no
-    /// error for the game, which would otherwise depend on what the network has delivered.
+    /// player; the server logs and counts it ([`oversized_states`](crate::server::Counters::oversized_states)). It is
+    /// no error for the game, which would otherwise depend on what the network has delivered.
     pub fn state(&mut self, state: &G::State) -> Result<(), SendError> {
         self.send(Target::All, Kind::State, state)
     }

@@ -8,7 +8,7 @@ export const STATE_BODY_BYTES = 16 * 1024 + 8;
 /** States kept, to restore deltas from. */
 export const STATE_HISTORY = 32;
 /** After so many states they are acknowledged even if there is nothing else to send. */
-export const STATES_UNREPORTED = 4;
+export const STATES_UNREPORTED = 6;
 export const RELIABLE_DOWN_BYTES = 1024 * 1024;
 export const RELIABLE_UP_BYTES = 16 * 1024;
 export const RELIABLE_HEADER_BYTES = 9;

@@ -217,7 +217,7 @@ pub struct Stats {
 /// game that sends an input each tick would send everything twice.
 const INPUT_REPEAT: Duration = Duration::from_millis(50);
 /// States after which they are acknowledged even if there is nothing else to send.
-const STATES_UNREPORTED: u32 = 4;
+const STATES_UNREPORTED: u32 = 6;
 /// The interval at which missed ticks are requested again.
 const TICKS_REPEAT: Duration = Duration::from_secs(1);
 
@@ -724,24 +724,16 @@ impl Client {
 
     fn read_body(&mut self, kind: Kind, body: &[u8]) -> Option<()> {
         match kind {
-            Kind::State => {
-                let (tick, value) = match self.states.read(body) {
-                    Ok((tick, value)) => (tick, value.map(<[u8]>::to_vec)),
-                    Err(DeltaError::Unrestored) => {
-                        self.stats.unrestored_states += 1;
-                        return Some(());
-                    }
-                    Err(DeltaError::Malformed(_)) => return None,
-                };
-                self.newest_tick = self.newest_tick.max(tick);
-                match value {
-                    None => self.stats.stale_states += 1,
-                    Some(value) => {
-                        self.events.push_back(Event::State { tick, value });
-                        self.report_states();
-                    }
+            Kind::State => match self.states.read(body) {
+                Ok((tick, Some(value))) => {
+                    self.events.push_back(Event::State { tick, value: value.to_vec() });
+                    self.newest_tick = self.newest_tick.max(tick);
+                    self.report_states();
                 }
-            }
+                Ok((_, None)) => self.stats.stale_states += 1,
+                Err(DeltaError::Unrestored) => self.stats.unrestored_states += 1,
+                Err(DeltaError::Malformed(_)) => return None,
+            },
             Kind::Event | Kind::ReliableEvent => {
                 let (tick, value) = msgpack::decode_at_tick(body).ok()?;
                 let reliable = kind.is_reliable();

@@ -1,5 +1,5 @@
-//! Deltas: the body of a state as its difference from an earlier one, the baseline, that its receiver holds. It needs no
-//! schema: both are compared as bytes. [`crate::wire`] describes the layout.
+//! Deltas: the body of a state as its difference from an earlier one, the baseline, that its receiver holds. It needs
+//! no schema: both are compared as bytes. [`crate::wire`] describes the layout.
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod hostile;

@@ -77,13 +77,14 @@
 //! The source pointer begins at 0; it moves by copy + insert + skip, so that fields of the same length need no skip. It
 //! may lie outside of the baseline as long as nothing is copied there. A varint has seven bits in each byte, the lowest
 //! first, and bit 7 set in all but its last; at most three bytes. It is added to 15 or 7; for a skip it is zigzag-coded
-//! (0, −1, 1, −2, …). The body ends with the delta and has at most [`STATE_BODY_BYTES`](crate::limits::STATE_BODY_BYTES).
+//! (0, −1, 1, −2, …). The body ends with the delta and has at most
+//! [`STATE_BODY_BYTES`](crate::limits::STATE_BODY_BYTES).
 //!
 //! The server uses as baselines the last [`STATE_HISTORY`](crate::limits::STATE_HISTORY) states that it has sent, of
 //! those the ones that the player has acknowledged since joining, reconnecting or offering a data channel. A client
 //! keeps as many of those that it has received, each newer than the one before. It drops a state whose baseline it does
 //! not hold or whose check fails; the server goes on with what is acknowledged. A client that has nothing else to send
-//! sends a frame of inputs, without any if need be, after four states.
+//! sends a frame of inputs, without any if need be, after six states.
 //!
 //! # Signaling
 //!

@@ -100,7 +100,8 @@ fn check(sim: &Simulation<Drift>, said: &Said, client: ClientId) -> usize {
         }
     }
     let stats = sim[client].client.stats();
-    assert_eq!((stats.bad_frames, stats.unrestored_states), (0, 0), "{stats:?}");
+    // The baseline of what comes late may no longer be held.
+    assert!(stats.bad_frames == 0 && stats.unrestored_states <= stats.late_frames, "{stats:?}");
     states
 }
 
@@ -204,7 +205,11 @@ fn ticks_past_what_the_wire_counts_are_no_matter() {
         });
         check(&sim, &said, ada);
         sim[ada].events.retain(|(_, event)| matches!(event, Event::Joined { .. }));
-        said.borrow_mut().clear();
+        // Some are still on their way.
+        let mut said = said.borrow_mut();
+        while said.len() > 100 {
+            said.pop_first();
+        }
     }
     let before = sim.server.counters().states;
     sim.run_every(33 * MS, 5_000 * MS, |sim| {
