@@ -23,6 +23,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("lane_scripts", crate::peer::hostile::scripts),
     ("datagrams", crate::endpoint::hostile::datagrams),
     ("offers", crate::endpoint::hostile::offers),
+    ("deltas", crate::wire::delta::hostile::deltas),
     ("journals", journals),
     #[cfg(feature = "driver")]
     ("scripts", crate::bench::script::hostile::scripts),

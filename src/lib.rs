@@ -32,7 +32,7 @@
 //!
 //!     fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, batch: &[Incoming<Self>]) {
 //!         self.0 += batch.len() as u32;
-//!         let _ = ctx.state(&self.0); // a state above 4 KiB is not sent, but counted
+//!         let _ = ctx.state(&self.0); // a state above 16 KiB is not sent, but counted
 //!     }
 //! }
 //!

@@ -10,12 +10,14 @@
 //! | [`UDP_PAYLOAD_BYTES`], [`DTLS_RECORD_OVERHEAD_BYTES`], [`SCTP_OVERHEAD_BYTES`] | bytes of a UDP payload, and of the overheads around a frame | cannot happen: checked at compile time | – |
 //! | [`FRAME_BYTES`], [`UNRELIABLE_HEADER_BYTES`], [`RELIABLE_HEADER_BYTES`] | bytes of a frame on the data channel, and of frame headers | a longer message arrives as SCTP fragments and is dropped | `Dropped::fragment` |
 //! | [`FRAME_PARTS`], [`PART_BODY_BYTES`] | parts of an unreliable frame, and bytes of each | the server removes the sender with `bad_frame`; a client drops the frame | `bad_frames`, in a client its statistics |
-//! | [`UNRELIABLE_BODY_BYTES`] | bytes of the body of an unreliable frame, inflated | as above | as above |
+//! | [`UNRELIABLE_BODY_BYTES`] | bytes of the body of an unreliable frame, of all but states also inflated | as above; a state of a game that needs more is not sent, with a warning in the log | as above; `oversized_states` |
+//! | [`STATE_BODY_BYTES`] | bytes of the body of a state, inflated and restored from a delta | a client drops the frame | in a client its statistics |
 //! | [`BODY_PREFIX_BYTES`], [`LIST_PREFIX_BYTES`] | bytes before the values in a body | part of other limits | – |
 //! | [`RELIABLE_DOWN_BYTES`] | bytes of a reliable message from the server, including the welcome | a player whose welcome is longer is refused with `too_large` | `refused_requests` |
 //! | [`RELIABLE_UP_BYTES`] | bytes of a message from a client | the client refuses to send it (`too_large`); the server removes the sender | `bad_frames`; of signaling `refused_requests` |
 //! | **Messages of games and players** | | | |
-//! | [`STATE_BYTES`], [`RELIABLE_EVENT_BYTES`] | bytes of a state or unreliable event; of a reliable event | not sent: `SendError::TooLarge` | `Room::unsent` |
+//! | [`STATE_BYTES`], [`EVENT_BYTES`], [`RELIABLE_EVENT_BYTES`] | bytes of a state; of an unreliable event; of a reliable event | not sent: `SendError::TooLarge` | `Room::unsent` |
+//! | [`STATE_HISTORY`], [`STATE_HISTORY_BYTES`] | states kept as baselines of deltas, and their bytes | the oldest is forgotten; a player who holds no other gets the whole state | `StatesSent::whole` |
 //! | [`INPUT_BYTES`] | bytes of an input | the client refuses to send it (`too_large`); the server removes the sender with `bad_frame` | `bad_frames` |
 //! | [`INPUT_WINDOW`] | inputs in a frame, and inputs that a client keeps until they are acknowledged | the client discards the oldest; the server removes the sender of a frame with more | `bad_frames` |
 //! | [`INPUTS_PER_SECOND`] | inputs of one player that a tick takes: [`PerTick::inputs`] | further inputs wait; past [`PerTick::input_backlog`] the oldest is dropped | `overflowed_inputs` |
@@ -108,10 +110,20 @@ pub const RELIABLE_HEADER_BYTES: usize = 9;
 pub const FRAME_PARTS: usize = 4;
 /// Bytes of the body in one part.
 pub const PART_BODY_BYTES: usize = FRAME_BYTES - UNRELIABLE_HEADER_BYTES;
-/// Bytes of an unreliable body, all parts together, both on the wire and inflated.
+/// Bytes of an unreliable body on the wire, all parts together; of all but states also inflated.
 pub const UNRELIABLE_BODY_BYTES: usize = FRAME_PARTS * PART_BODY_BYTES;
-/// Bytes of an encoded `State` or unreliable `Event`, before deflating.
-pub const STATE_BYTES: usize = 4 * 1024;
+/// Bytes of an encoded unreliable `Event`, before deflating.
+pub const EVENT_BYTES: usize = 4 * 1024;
+/// Bytes of an encoded `State`. On the wire its delta, or deflated the whole of it, has at most
+/// [`UNRELIABLE_BODY_BYTES`].
+pub const STATE_BYTES: usize = 16 * 1024;
+/// Bytes of the body of a state, inflated and restored from a delta.
+pub const STATE_BODY_BYTES: usize = STATE_BYTES + BODY_PREFIX_BYTES;
+/// States that the server keeps as baselines of deltas: the last ones of a room to all, and of each player's own. A
+/// client keeps as many of those received.
+pub const STATE_HISTORY: usize = 32;
+/// Bytes of the states that are kept for one room, and for one player of those sent to that player alone.
+pub const STATE_HISTORY_BYTES: usize = 256 * 1024;
 /// Maximum bytes of the array marker and the tick number at the beginning of a body.
 pub const BODY_PREFIX_BYTES: usize = 3 + 5;
 /// Bytes of a reliable message from the server, including the welcome.
@@ -421,8 +433,8 @@ const _: () = assert!(
     "a full frame with every overhead must fit one UDP payload"
 );
 const _: () = assert!(
-    STATE_BYTES + BODY_PREFIX_BYTES <= UNRELIABLE_BODY_BYTES,
-    "a full state must fit its parts even where deflate does not help"
+    EVENT_BYTES + BODY_PREFIX_BYTES <= UNRELIABLE_BODY_BYTES,
+    "a full event must fit its parts even where deflate does not help"
 );
 const _: () = assert!(INPUT_BYTES + 16 <= PART_BODY_BYTES, "the largest input must fit one part");
 const _: () = assert!(FRAME_PARTS <= 16, "part index and count have four bits each");

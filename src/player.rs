@@ -127,6 +127,7 @@ pub(crate) struct Frames {
     unreported_bytes: usize,
     newest_reliable: u32,
     newest_input: u32,
+    acknowledged_states: Option<u16>,
     round_trip: RoundTrip,
     next_ping: Instant,
     allowance: Allowance,
@@ -145,6 +146,7 @@ impl Frames {
             unreported_bytes: 0,
             newest_reliable: 0,
             newest_input: FIRST_INPUT - 1,
+            acknowledged_states: None,
             round_trip: RoundTrip::default(),
             next_ping: now + limits::PING_INTERVAL,
             allowance: Allowance::new(limits::FRAMES_PER_SECOND, now),
@@ -179,6 +181,9 @@ impl Frames {
             }
             self.newest_reliable = seq;
             self.unreported_bytes += bytes.len();
+        }
+        if let Header::Unreliable { ack, .. } = frame.header {
+            self.acknowledged_states = Some(ack);
         }
         if frame.deflated {
             let mut inflated = Vec::new();
@@ -287,6 +292,11 @@ impl Frames {
     /// Returns the number of the newest reliable frame received.
     pub(crate) fn newest_reliable(&self) -> u32 {
         self.newest_reliable
+    }
+
+    /// Returns the states that the player has received according to the last unreliable frame.
+    pub(crate) fn acknowledged_states(&self) -> Option<u16> {
+        self.acknowledged_states
     }
 
     /// Returns the number of the next input, for a client that does not know it.

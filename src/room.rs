@@ -189,13 +189,18 @@ impl<G: Game> Context<G> {
     /// Sends a state to every player, on the unreliable lane: only the newest counts.
     ///
     /// # Errors
-    /// - Encoded, the state exceeds 4 KiB ([`limits::STATE_BYTES`]).
+    /// - Encoded, the state exceeds 16 KiB ([`limits::STATE_BYTES`]).
     /// - It is nested deeper than 16 levels ([`limits::MSGPACK_DEPTH`]).
     /// - It contains an integer beyond ±2⁵³, or a map with keys other than strings and integers, which JavaScript
     ///   cannot represent.
     ///
     /// On an error nothing is sent. The room counts such messages ([`Room::unsent`]) and the server logs them, so a
     /// game may ignore the error.
+    ///
+    /// The server sends a state as its difference from an earlier one that the player has received, or deflated. What
+    /// travels has at most 4,376 bytes ([`limits::UNRELIABLE_BODY_BYTES`]). A state that needs more does not reach the
+    /// player; the server logs and counts it ([`oversized_states`](crate::server::Counters::oversized_states)). It is
+    /// no error for the game, which would otherwise depend on what the network has delivered.
     pub fn state(&mut self, state: &G::State) -> Result<(), SendError> {
         self.send(Target::All, Kind::State, state)
     }
@@ -211,8 +216,8 @@ impl<G: Game> Context<G> {
     /// Sends an event on the given lane.
     ///
     /// # Errors
-    /// As for [`Context::state`], except that on the reliable lane an event may have 1 MiB
-    /// ([`limits::RELIABLE_EVENT_BYTES`]).
+    /// As for [`Context::state`], except that an event may have 4 KiB on the unreliable lane ([`limits::EVENT_BYTES`])
+    /// and 1 MiB on the reliable one ([`limits::RELIABLE_EVENT_BYTES`]).
     pub fn event(&mut self, target: Target, event: &G::Event, lane: Lane) -> Result<(), SendError> {
         let kind = match lane {
             Lane::Unreliable => Kind::Event,
@@ -266,7 +271,11 @@ impl<G: Game> Context<G> {
     }
 
     fn send(&mut self, to: Target, kind: Kind, value: &impl serde::Serialize) -> Result<(), SendError> {
-        let limit = if kind.is_reliable() { limits::RELIABLE_EVENT_BYTES } else { limits::STATE_BYTES };
+        let limit = match kind {
+            Kind::State => limits::STATE_BYTES,
+            _ if kind.is_reliable() => limits::RELIABLE_EVENT_BYTES,
+            _ => limits::EVENT_BYTES,
+        };
         match msgpack::encode_at_tick(self.tick, value, limit) {
             Ok(body) => {
                 self.outputs.push_back(Output::Body { to, kind, body });

@@ -78,6 +78,9 @@ function closure(code, said) {
 var PART_BODY_BYTES = 1094;
 var FRAME_PARTS = 4;
 var UNRELIABLE_BODY_BYTES = FRAME_PARTS * PART_BODY_BYTES;
+var STATE_BODY_BYTES = 16 * 1024 + 8;
+var STATE_HISTORY = 32;
+var STATES_UNREPORTED = 6;
 var RELIABLE_DOWN_BYTES = 1024 * 1024;
 var RELIABLE_UP_BYTES = 16 * 1024;
 var RELIABLE_HEADER_BYTES = 9;
@@ -1011,8 +1014,10 @@ var inflate = (body, limit) => {
   if (inflated.length > limit) fail("too_large");
   return inflated;
 };
-function decodeBody({ kind, deflated, body }) {
-  const bytes2 = deflated ? inflate(body, bodyLimit(kind)) : body;
+function decodeBody({ kind, deflated, body }, states) {
+  const isState = kind === STATE;
+  let bytes2 = deflated ? inflate(body, isState ? STATE_BODY_BYTES : bodyLimit(kind)) : body;
+  if (isState && states) bytes2 = states.restore(bytes2);
   const wrapping = kind === TICK || kind === TICKS ? TICKS_WRAPPING : AT_TICK_WRAPPING;
   return decode(bytes2, MSGPACK_DEPTH + wrapping, bytes2.length);
 }
@@ -1191,6 +1196,79 @@ function createLink(now, tickMs) {
   return link;
 }
 
+// src/states.js
+var DELTA = 193;
+var BYTE_WISE = 1;
+var HEADER_BYTES = 6;
+var BEFORE = 6;
+var crcs = new Uint32Array(256).map((_, crc) => {
+  for (let bit = 0; bit < 8; bit++) crc = crc >>> 1 ^ (crc & 1 && 2197175160);
+  return crc;
+});
+var getU162 = (bytes2, at2) => bytes2[at2] | bytes2[at2 + 1] << 8;
+function createStates(newest) {
+  const held = /* @__PURE__ */ new Map();
+  const out = new Uint8Array(STATE_BODY_BYTES);
+  let before = 0;
+  let restored;
+  newest--;
+  return {
+    /**
+     * The whole body, valid until the next: that of a delta, or `body` itself.
+     * @throws {WireError} `delta` where it can't be read or the baseline is not held.
+     */
+    restore(body) {
+      restored = body;
+      if (body[0] !== DELTA) return body;
+      const baseline = held.get(getU162(body, 2));
+      if (!baseline || body[1] !== BYTE_WISE || body.length < HEADER_BYTES) fail("delta");
+      let at2 = HEADER_BYTES;
+      let from = 0;
+      let to = 0;
+      let crc = -1;
+      const put2 = (byte) => {
+        out[to++] = byte;
+        crc = crc >>> 8 ^ crcs[(crc ^ byte) & 255];
+      };
+      const number = () => {
+        for (let n = 0, shift = 0; shift < 21; shift += 7) {
+          const byte = body[at2++];
+          n |= (byte & 127) << shift;
+          if (byte < 128) return n;
+        }
+        fail("delta");
+      };
+      while (at2 < body.length) {
+        const operation = body[at2++];
+        let copy = operation >> 4;
+        let insert = operation >> 1 & 7;
+        if (copy === 15) copy += number();
+        if (insert === 7) insert += number();
+        const skip = operation & 1 ? number() : 0;
+        const isInside = copy === 0 || from >= 0 && from + copy <= baseline.length;
+        if (!isInside || at2 + insert > body.length || to + copy + insert > out.length) fail("delta");
+        const next = from + copy + insert + (skip >> 1 ^ -(skip & 1));
+        while (copy-- > 0) put2(baseline[from++]);
+        while (insert-- > 0) put2(body[at2++]);
+        from = next;
+      }
+      if ((~crc & 65535) !== getU162(body, 4)) fail("delta");
+      return restored = out.subarray(0, to);
+    },
+    /** Keeps what was restored last: the state of `tick`, newer than those before. */
+    keep(tick) {
+      const ahead = tick - newest;
+      before = held.size === 0 || ahead > BEFORE ? 0 : (before << 1 | 1) << ahead - 1 & (1 << BEFORE) - 1;
+      newest = tick;
+      held.delete(tick & 65535);
+      held.set(tick & 65535, restored.slice());
+      if (held.size > STATE_HISTORY) held.delete(held.keys().next().value);
+    },
+    /** What a frame to the server acknowledges: the newest tick, and in six bits which of those before it. */
+    acknowledgement: () => newest & 1023 | before << 10
+  };
+}
+
 // src/ticks.js
 function createTickOrder(next, deliver, ask, lose) {
   const held = /* @__PURE__ */ new Map();
@@ -1262,6 +1340,8 @@ function createLanes({ now, setTimeout: setTimeout2, clearTimeout: clearTimeout2
   const link = createLink(now, tickMs);
   const assemble = createAssembler();
   const inputs = createInputWindow(reply.inputSeq);
+  const states = createStates(reply.tick);
+  let unreported = 0;
   let sequence = 0;
   let newestTick = reply.tick;
   let stateTick = null;
@@ -1279,7 +1359,8 @@ function createLanes({ now, setTimeout: setTimeout2, clearTimeout: clearTimeout2
   let acknowledged = received;
   let repeatTimer;
   const sendUnreliable = (kind, body, send = transmit) => {
-    if (send(unreliableFrame(kind, sequence, newestTick, body))) sequence++;
+    unreported = 0;
+    if (send(unreliableFrame(kind, sequence, states.acknowledgement(), body))) sequence++;
     else link.counters.dropped++;
   };
   const flushIn = (wait) => {
@@ -1350,7 +1431,9 @@ function createLanes({ now, setTimeout: setTimeout2, clearTimeout: clearTimeout2
       else if (stateTick !== null && !isNewer(first, stateTick)) link.counters.late++;
       else {
         stateTick = first;
+        states.keep(first);
         emit("state", rest[0], first);
+        if (++unreported >= STATES_UNREPORTED) sendUnreliable(INPUT, inputs.body());
       }
     }
   };
@@ -1377,7 +1460,7 @@ function createLanes({ now, setTimeout: setTimeout2, clearTimeout: clearTimeout2
       }
       if (!whole) return;
       try {
-        handleBody(frame2.kind, decodeBody(whole));
+        handleBody(frame2.kind, decodeBody(whole, states));
       } catch (error) {
         if (frame2.kind === TICKS) ticks.fail();
         throw error;

@@ -2,9 +2,9 @@ import { readFile } from "node:fs/promises";
 import { gzipSync } from "node:zlib";
 import { outputs, servedPath } from "./bundle.mjs";
 
-// Coming back by itself (back-off, resuming, heartbeats, repeated commands) is a quarter of it, and watching whether the
-// channel delivers a twentieth.
-const LIMIT_BYTES = 12 * 1024;
+// Coming back by itself (back-off, resuming, heartbeats, repeated commands) is a quarter of it, watching whether the
+// channel delivers a twentieth, and so is restoring states from deltas.
+const LIMIT_BYTES = 13 * 1024;
 
 const fresh = await outputs();
 for (const [path, content] of Object.entries(fresh)) {

@@ -6,6 +6,7 @@ import {
   MSGPACK_DEPTH,
   PART_BODY_BYTES,
   RELIABLE_DOWN_BYTES,
+  STATE_BODY_BYTES,
   TICKS_WRAPPING,
   UNRELIABLE_BODY_BYTES,
 } from "./limits.js";
@@ -128,11 +129,13 @@ const inflate = (body, limit) => {
 };
 
 /**
- * The value in the body of a whole frame.
- * @throws {WireError} `inflate`, `too_large`, or what `decode` throws.
+ * The value in the body of a whole frame; `states` are those that deltas may be against.
+ * @throws {WireError} `inflate`, `too_large`, or what `restore` or `decode` throws.
  */
-export function decodeBody({ kind, deflated, body }) {
-  const bytes = deflated ? inflate(body, bodyLimit(kind)) : body;
+export function decodeBody({ kind, deflated, body }, states) {
+  const isState = kind === STATE;
+  let bytes = deflated ? inflate(body, isState ? STATE_BODY_BYTES : bodyLimit(kind)) : body;
+  if (isState && states) bytes = states.restore(bytes);
   const wrapping = kind === TICK || kind === TICKS ? TICKS_WRAPPING : AT_TICK_WRAPPING;
   // All inputs of a tick together have more elements than one value may have, but none without a byte.
   return decode(bytes, MSGPACK_DEPTH + wrapping, bytes.length);

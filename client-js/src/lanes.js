@@ -23,10 +23,12 @@ import {
   PART_BODY_BYTES,
   RELIABLE_UP_BYTES,
   REPEATED_PER_TICK,
+  STATES_UNREPORTED,
   UNACKNOWLEDGED_BYTES,
 } from "./limits.js";
 import { createLink } from "./link.js";
 import { encode, fail } from "./msgpack.js";
+import { createStates } from "./states.js";
 import { createTickOrder } from "./ticks.js";
 
 /** An array of one 64-bit number. */
@@ -55,6 +57,9 @@ export function createLanes({ now, setTimeout, clearTimeout }, reply, emit, tran
   const link = createLink(now, tickMs);
   const assemble = createAssembler();
   const inputs = createInputWindow(reply.inputSeq);
+  const states = createStates(reply.tick);
+  /** States received since a frame was sent. */
+  let unreported = 0;
   let sequence = 0;
   let newestTick = reply.tick;
   let stateTick = null;
@@ -76,7 +81,8 @@ export function createLanes({ now, setTimeout, clearTimeout }, reply, emit, tran
   let repeatTimer;
 
   const sendUnreliable = (kind, body, send = transmit) => {
-    if (send(unreliableFrame(kind, sequence, newestTick, body))) sequence++;
+    unreported = 0;
+    if (send(unreliableFrame(kind, sequence, states.acknowledgement(), body))) sequence++;
     else link.counters.dropped++;
   };
   const flushIn = (wait) => {
@@ -151,7 +157,9 @@ export function createLanes({ now, setTimeout, clearTimeout }, reply, emit, tran
       else if (stateTick !== null && !isNewer(first, stateTick)) link.counters.late++;
       else {
         stateTick = first;
+        states.keep(first);
         emit("state", rest[0], first);
+        if (++unreported >= STATES_UNREPORTED) sendUnreliable(INPUT, inputs.body());
       }
     }
   };
@@ -181,7 +189,7 @@ export function createLanes({ now, setTimeout, clearTimeout }, reply, emit, tran
       }
       if (!whole) return;
       try {
-        handleBody(frame.kind, decodeBody(whole));
+        handleBody(frame.kind, decodeBody(whole, states));
       } catch (error) {
         if (frame.kind === TICKS) ticks.fail();
         throw error;

@@ -3,6 +3,12 @@
 export const PART_BODY_BYTES = 1_094;
 export const FRAME_PARTS = 4;
 export const UNRELIABLE_BODY_BYTES = FRAME_PARTS * PART_BODY_BYTES;
+/** Of a state, inflated and restored from a delta. */
+export const STATE_BODY_BYTES = 16 * 1024 + 8;
+/** States kept, to restore deltas from. */
+export const STATE_HISTORY = 32;
+/** After so many states they are acknowledged even if there is nothing else to send. */
+export const STATES_UNREPORTED = 6;
 export const RELIABLE_DOWN_BYTES = 1024 * 1024;
 export const RELIABLE_UP_BYTES = 16 * 1024;
 export const RELIABLE_HEADER_BYTES = 9;

@@ -28,6 +28,7 @@ use crate::limits;
 use crate::peer::{self, Identity, LocalId, Outbox, Peer, Sent, Stages, Transmit};
 use crate::wire::Inflater;
 use crate::wire::codes::Leave;
+use crate::wire::delta::{DeltaError, Received};
 use crate::wire::frame::{self, Direction, Frame, Header, Kind, Reassembler, Transport};
 use crate::wire::msgpack::{self, SendError};
 
@@ -204,6 +205,8 @@ pub struct Stats {
     pub duplicate_frames: u64,
     /// States received after a newer one.
     pub stale_states: u64,
+    /// States whose delta is against one that the client does not hold. They are dropped; the next ones are not.
+    pub unrestored_states: u64,
     /// Frames that could not be decoded.
     pub bad_frames: u64,
     /// Frames dropped because they could not be sent at once.
@@ -216,6 +219,8 @@ const INPUT_REPEAT: Duration = Duration::from_millis(50);
 /// Packets of inputs that leave before their time because there is no room for more: as many wait in the server, in
 /// addition to those of its next tick.
 const WINDOWS_AHEAD: u32 = 3;
+/// States after which they are acknowledged even if there is nothing else to send.
+const STATES_UNREPORTED: u32 = 6;
 /// The interval at which missed ticks are requested again.
 const TICKS_REPEAT: Duration = Duration::from_secs(1);
 
@@ -262,7 +267,9 @@ pub struct Client {
     ahead: u32,
     newest_tick: u32,
     tick_length: Option<Duration>,
-    newest_state: Option<u32>,
+    states: Received,
+    /// States received since the last frame was sent.
+    unreported_states: u32,
     newest_seq: Option<u16>,
     /// Which of the 64 frames up to the newest have arrived: bit n stands for the frame n before it.
     seen: u64,
@@ -316,7 +323,8 @@ impl Client {
             ahead: 0,
             newest_tick: 0,
             tick_length: None,
-            newest_state: None,
+            states: Received::new(0),
+            unreported_states: 0,
             newest_seq: None,
             seen: 0,
             next_tick: None,
@@ -623,8 +631,8 @@ impl Client {
     }
 
     fn send_over(&mut self, channel: bool, kind: Kind, body: &[u8]) {
-        #[expect(clippy::cast_possible_truncation, reason = "acknowledgements count mod 2¹⁶")]
-        let ack = self.newest_tick as u16;
+        self.unreported_states = 0;
+        let ack = self.states.acknowledgement();
         for frame in frame::split(kind, false, body, self.next_seq, ack) {
             self.next_seq = self.next_seq.wrapping_add(1);
             let mut bytes = Vec::with_capacity(limits::FRAME_BYTES);
@@ -638,6 +646,15 @@ impl Client {
                 _ => true,
             };
             self.stats.dropped_frames += u64::from(is_dropped);
+        }
+    }
+
+    /// Acknowledges states in time to serve as baselines. Other frames do so as well, if there are any.
+    fn report_states(&mut self) {
+        self.unreported_states += 1;
+        if self.unreported_states == STATES_UNREPORTED {
+            let body = msgpack::encode_inputs(self.next_input.wrapping_sub(1), std::iter::empty());
+            self.send_unreliable(Kind::Input, &body);
         }
     }
 
@@ -722,16 +739,16 @@ impl Client {
 
     fn read_body(&mut self, kind: Kind, body: &[u8]) -> Option<()> {
         match kind {
-            Kind::State => {
-                let (tick, value) = msgpack::decode_at_tick(body).ok()?;
-                self.newest_tick = self.newest_tick.max(tick);
-                if self.newest_state.is_some_and(|newest| newest >= tick) {
-                    self.stats.stale_states += 1;
-                } else {
-                    self.newest_state = Some(tick);
+            Kind::State => match self.states.read(body) {
+                Ok((tick, Some(value))) => {
                     self.events.push_back(Event::State { tick, value: value.to_vec() });
+                    self.newest_tick = self.newest_tick.max(tick);
+                    self.report_states();
                 }
-            }
+                Ok((_, None)) => self.stats.stale_states += 1,
+                Err(DeltaError::Unrestored) => self.stats.unrestored_states += 1,
+                Err(DeltaError::Malformed(_)) => return None,
+            },
             Kind::Event | Kind::ReliableEvent => {
                 let (tick, value) = msgpack::decode_at_tick(body).ok()?;
                 let reliable = kind.is_reliable();

@@ -14,6 +14,7 @@ use super::{Client, Event, Message};
 use crate::limits;
 use crate::peer::{self, Peer};
 use crate::wire::codes::{CLOSE_REFUSED, ErrorCode, Leave};
+use crate::wire::delta::Received;
 use crate::wire::frame::Reassembler;
 use crate::wire::signaling;
 
@@ -366,7 +367,6 @@ impl Client {
         self.next_seq = 0;
         self.newest_seq = None;
         self.seen = 0;
-        self.newest_state = None;
         self.reassembler = Reassembler::default();
         self.unacknowledged.clear();
         self.ticks.clear();
@@ -399,6 +399,7 @@ impl Client {
             if !is_first {
                 self.forget_session();
             }
+            self.states = Received::new(tick);
             self.newest_tick = tick;
             self.next_tick = Some(tick);
             self.renumber_inputs(input_seq);

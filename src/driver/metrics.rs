@@ -192,6 +192,19 @@ pub(super) fn text<G: Game>(
         "Messages of games that could not be encoded or sent.",
         counters.unsent_messages,
     );
+    let states = counters.states;
+    text.counters(
+        "states_total",
+        "States sent to players, whole or as a delta.",
+        &[("whole", states.whole), ("delta", states.deltas)],
+    );
+    text.counters(
+        "state_bytes_total",
+        "Bytes of the states sent, whole or as a delta, and those that all of them have as encoded by the game.",
+        &[("whole", states.whole_bytes), ("delta", states.delta_bytes), ("encoded", states.encoded_bytes)],
+    );
+    let oversized = "States not sent to players who hold none before them, because the whole does not fit one frame.";
+    text.counter("states_oversized_total", oversized, counters.oversized_states);
     text.counter(
         "inputs_overflowed_total",
         "Inputs dropped because they arrived too fast.",

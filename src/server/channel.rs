@@ -6,6 +6,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::session::Session;
+use super::states::PlayerStates;
 use super::{ConnectionKey, OPENING, Server, SessionKey, Transports};
 use crate::endpoint::PeerKey;
 use crate::game::Game;
@@ -52,6 +53,8 @@ impl<G: Game> Server<G> {
             .endpoint
             .answer(now, offer, candidates)
             .map_err(|error| Fault::new(ErrorCode::BadSdp, error.to_string()))?;
+        // Another page may have received what the former peer has carried.
+        session.states = PlayerStates::default();
         if let Some(old) = session.peer.replace(peer) {
             self.by_peer.remove(&old);
             self.endpoint.close(now, old);

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::connection::Waiting;
 use super::rooms::Member;
 use super::session::Session;
-use super::{RoomKey, Server, SessionKey};
+use super::{ConnectionKey, RoomKey, Server, SessionKey};
 use crate::endpoint::PeerKey;
 use crate::game::{Game, Link, Target};
 use crate::peer::{Path, Sent};
@@ -31,7 +31,7 @@ impl Habit {
     const LEFT_OUT_MAX: u32 = 31;
 
     /// Calls `deflate` if that has recently helped. Returns whether the body was deflated.
-    fn deflate(&mut self, deflate: impl FnOnce() -> bool) -> bool {
+    pub(super) fn deflate(&mut self, deflate: impl FnOnce() -> bool) -> bool {
         if let Some(next) = self.next.checked_sub(1) {
             self.next = next;
             return false;
@@ -41,6 +41,13 @@ impl Habit {
         self.next = self.left_out;
         deflated
     }
+}
+
+/// What carries the frames of a player.
+#[derive(Clone, Copy)]
+pub(super) enum Route {
+    Channel(PeerKey),
+    WebSocket(ConnectionKey),
 }
 
 impl<G: Game> Server<G> {
@@ -54,7 +61,7 @@ impl<G: Game> Server<G> {
         transport: Transport,
     ) {
         let (clock_ms, arrived_ms) = (self.clock_ms(now), self.clock_ms(arrived));
-        let Some(Session { room, player, frames, .. }) = self.sessions.get_mut(key) else { return };
+        let Some(Session { room, player, frames, states, .. }) = self.sessions.get_mut(key) else { return };
         let Some(hosted) = self.rooms.get_mut(*room) else { return };
         let player = *player;
         let mut pong = None;
@@ -76,6 +83,9 @@ impl<G: Game> Server<G> {
             };
             hosted.handle_input(room_input);
         });
+        if let Some(ack) = frames.acknowledged_states() {
+            states.acknowledge(ack, &hosted.states);
+        }
         if let Some(pong) = pong {
             self.answer_ping(now, key, transport, &Body::plain(Kind::Pong, pong));
         }
@@ -115,6 +125,9 @@ impl<G: Game> Server<G> {
     /// A body is encoded and deflated once and shared by all players; only the header differs. A body for one player is
     /// not deflated: for many players that would take too much of the tick.
     pub(super) fn fan_out(&mut self, now: Instant, room: RoomKey, to: Target, kind: Kind, body: Vec<u8>) {
+        if kind == Kind::State {
+            return self.send_state(now, room, to, body);
+        }
         let Some(hosted) = self.rooms.get_mut(room) else { return };
         if let Target::One(player) = to {
             if let Some(&Member::Playing(key)) = hosted.members.get(&player) {
@@ -141,13 +154,32 @@ impl<G: Game> Server<G> {
         }
     }
 
-    /// Sends over the data channel if it is usable, otherwise over the websocket.
     fn send_unreliable(&mut self, now: Instant, key: SessionKey, body: &Body) {
+        if let Some(route) = self.route(now, key, body.kind) {
+            self.send_by(now, key, route, body);
+        }
+    }
+
+    /// The data channel if it is usable, otherwise the websocket. `None` without either, and for what a congested path
+    /// is not to get.
+    pub(super) fn route(&mut self, now: Instant, key: SessionKey, kind: Kind) -> Option<Route> {
         self.doubt_channel(now, key);
-        let Some(session) = self.sessions.get(key) else { return };
-        match self.channel(now, session) {
-            Some(peer) => self.send_over_channel(now, key, peer, body),
-            None => self.send_over_websocket(key, body),
+        let session = self.sessions.get(key)?;
+        let Some(peer) = self.channel(now, session) else { return session.connection.map(Route::WebSocket) };
+        let tick = self.rooms.get(session.room)?.last_tick;
+        let is_state = matches!(kind, Kind::State | Kind::Tick);
+        let is_of_tick = is_state || kind == Kind::Event;
+        if is_of_tick && !self.endpoint.takes_tick(now, peer, tick, is_state) {
+            self.counters.held_back += 1;
+            return None;
+        }
+        Some(Route::Channel(peer))
+    }
+
+    pub(super) fn send_by(&mut self, now: Instant, key: SessionKey, route: Route, body: &Body) {
+        match route {
+            Route::Channel(peer) => self.send_over_channel(now, key, peer, body),
+            Route::WebSocket(carrier) => self.push_unreliable(carrier, body),
         }
     }
 
@@ -160,18 +192,14 @@ impl<G: Game> Server<G> {
             (Some(peer), Transport::WebSocket) => self.endpoint.doubt(now, peer),
             (None, _) => {}
         }
-        self.send_over_websocket(key, pong);
+        if let Some(carrier) = self.sessions.get(key).and_then(|session| session.connection) {
+            self.push_unreliable(carrier, pong);
+        }
     }
 
     fn send_over_channel(&mut self, now: Instant, key: SessionKey, peer: PeerKey, body: &Body) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(hosted) = self.rooms.get(session.room) else { return };
-        let is_state = matches!(body.kind, Kind::State | Kind::Tick);
-        let is_of_tick = is_state || body.kind == Kind::Event;
-        if is_of_tick && !self.endpoint.takes_tick(now, peer, hosted.last_tick, is_state) {
-            self.counters.held_back += 1;
-            return;
-        }
         let (bytes, parts) = frame::size(&body.bytes);
         if !self.endpoint.reserve(now, peer, bytes, parts) {
             self.counters.dropped_frames += 1;
@@ -184,12 +212,6 @@ impl<G: Game> Server<G> {
             is_whole &= endpoint.send_reserved(now, peer, part) == Sent::Sent;
         });
         self.counters.dropped_frames += u64::from(!is_whole);
-    }
-
-    fn send_over_websocket(&mut self, key: SessionKey, body: &Body) {
-        if let Some(carrier) = self.sessions.get(key).and_then(|session| session.connection) {
-            self.push_unreliable(carrier, body);
-        }
     }
 
     fn send_reliable(&mut self, key: SessionKey, body: &Body) {

@@ -9,6 +9,7 @@ use slotmap::{Key, KeyData};
 use super::connection::{Asking, Joining, Stage};
 use super::rooms::Member;
 use super::session::Session;
+use super::states::PlayerStates;
 use super::tokens::Tokens;
 use super::{ConnectionKey, RoomKey, Server, SessionKey};
 use crate::game::{Game, Identity, Join, Link, PlayerId, Welcome};
@@ -214,6 +215,7 @@ impl<G: Game> Server<G> {
             info: info.clone(),
             attached,
             frames: Frames::new(now),
+            states: PlayerStates::default(),
             connection: Some(carrier),
             welcome,
             tokens,

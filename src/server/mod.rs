@@ -15,6 +15,7 @@ mod relay;
 mod resume;
 mod rooms;
 mod session;
+mod states;
 mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -33,6 +34,7 @@ use self::connection::{Connection, Stage};
 pub use self::external::ExternalError;
 use self::rooms::HostedRoom;
 use self::session::{Fate, Session};
+use self::states::Recipient;
 use crate::auth::Keys;
 use crate::endpoint::{Dropped, Endpoint, LocalId, PeerKey, Transmit, Unroutable};
 use crate::game::{Game, Link, Refusal, RoomInfo};
@@ -41,6 +43,7 @@ use crate::journal;
 use crate::limits;
 use crate::log_limit::{PlayerLog, Who};
 use crate::wire::codes::{ErrorCode, Leave};
+use crate::wire::delta;
 use crate::wire::frame::Transport;
 use crate::wire::signaling::{self, Fault, Request, RoomName};
 use crate::wire::{Deflater, Inflater};
@@ -195,6 +198,10 @@ pub struct Counters {
     pub excess_frames: u64,
     /// Unreliable frames dropped because they could not be sent at once.
     pub dropped_frames: u64,
+    /// States sent to players.
+    pub states: StatesSent,
+    /// States not sent to players because the whole of it does not fit one frame, and they hold no baseline.
+    pub oversized_states: u64,
     /// States, ticks and unreliable events left out because the player's path was congested.
     pub held_back: u64,
     /// Messages between players dropped because of a slow websocket.
@@ -221,6 +228,22 @@ pub struct Counters {
     pub lost_externals: u64,
     /// Calls of [`Hooks`] that panicked, attached too much or decided too late.
     pub failed_hooks: u64,
+}
+
+/// States sent to players: each once per player. Bytes are of bodies, without headers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StatesSent {
+    /// States sent whole, to players who hold no baseline or where a delta is not smaller.
+    pub whole: u64,
+    /// States sent as deltas.
+    pub deltas: u64,
+    /// Bytes of the states sent whole, deflated where that helped.
+    pub whole_bytes: u64,
+    /// Bytes of the deltas.
+    pub delta_bytes: u64,
+    /// Bytes that all of them have as the game encoded them.
+    pub encoded_bytes: u64,
 }
 
 /// Players removed, by reason.
@@ -323,6 +346,9 @@ pub struct Server<G: Game> {
     deflater: Deflater,
     inflater: Inflater,
     deflated: Vec<u8>,
+    encoder: delta::Encoder,
+    delta: Vec<u8>,
+    recipients: Vec<Recipient>,
     frame: Vec<u8>,
     counters: Counters,
     player_log: PlayerLog,
@@ -373,6 +399,9 @@ impl<G: Game> Server<G> {
             deflater: Deflater::new(),
             inflater: Inflater::new(),
             deflated: Vec::new(),
+            encoder: delta::Encoder::default(),
+            delta: Vec::new(),
+            recipients: Vec::new(),
             frame: Vec::with_capacity(limits::FRAME_BYTES),
             counters: Counters::default(),
             player_log: PlayerLog::default(),

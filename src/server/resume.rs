@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::channel::channel_fault;
 use super::connection::{Stage, Waiting};
+use super::states::PlayerStates;
 use super::{ConnectionKey, Server, SessionKey, Timer};
 use crate::game::Game;
 use crate::log_limit::Who;
@@ -137,6 +138,8 @@ impl<G: Game> Server<G> {
         let resume = resumed.tokens.rotate(&request.resume, rng);
         let returns = Return { last: resumed.frames.newest_reliable(), reliable_seq: newest.wrapping_add(1) };
         let (room, player) = (resumed.room, resumed.player);
+        // A page that was loaded anew holds no states.
+        resumed.states = PlayerStates::default();
         let (was_away, old) = (resumed.away.take(), resumed.connection.take());
         if let Some(old) = old {
             if let Some(connection) = self.connections.get_mut(old) {

@@ -11,6 +11,7 @@ use rand::Rng;
 
 use super::delivery::Habits;
 use super::presence::News;
+use super::states::History;
 use super::{ConnectionKey, RoomKey, Server, SessionKey, Timer};
 use crate::game::{Game, PlayerId, RoomInfo, Tick};
 use crate::journal::{Header, Recorder};
@@ -37,7 +38,9 @@ pub(super) struct HostedRoom<G: Game> {
     /// The allowance for messages relayed between its players.
     pub(super) relayed: Credit,
     pub(super) deflating: Habits,
-    unsent_log: Throttle,
+    /// The states sent to its players.
+    pub(super) states: History,
+    pub(super) unsent_log: Throttle,
     unreadable_log: Throttle,
 }
 
@@ -136,6 +139,7 @@ impl<G: Game> Server<G> {
             news: News::new(now),
             relayed: Credit::new(limits::RELAYED_BYTES_PER_ROOM_PER_SECOND, now),
             deflating: Habits::default(),
+            states: History::default(),
             unsent_log: OF_MESSAGES,
             unreadable_log: OF_MESSAGES,
         });

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::connection::Stage;
+use super::states::PlayerStates;
 use super::tokens::Tokens;
 use super::{ConnectionKey, RoomKey, Server, SessionKey, Timer};
 use crate::endpoint::PeerKey;
@@ -30,6 +31,7 @@ pub(super) struct Session {
     /// The attachment of the hooks.
     pub(super) attached: serde_json::Value,
     pub(super) frames: Frames,
+    pub(super) states: PlayerStates,
     /// `None` while it is lost and the player may reconnect.
     pub(super) connection: Option<ConnectionKey>,
     pub(super) welcome: Welcome,

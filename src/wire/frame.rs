@@ -120,7 +120,8 @@ pub enum Header {
         part: Option<Part>,
         /// The sequence number (mod 2¹⁶).
         seq: u16,
-        /// From the server: the newest input consumed; from a client: the newest tick received (mod 2¹⁶).
+        /// From the server: the newest input consumed (mod 2¹⁶); from a client: the states received, see
+        /// [`crate::wire`].
         ack: u16,
     },
     /// The header of a reliable frame.
@@ -221,7 +222,7 @@ impl<'a> Frame<'a> {
     /// Returns the maximum bytes of the inflated body, all parts together.
     #[must_use]
     pub fn inflated_limit(&self, direction: Direction) -> usize {
-        body_limit(self.kind, direction, false)
+        if self.kind == Kind::State { limits::STATE_BODY_BYTES } else { body_limit(self.kind, direction, false) }
     }
 
     /// Appends the frame to `out`.
@@ -250,7 +251,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// Returns the maximum bytes of a body, on the wire and inflated.
+/// Returns the maximum bytes of a body on the wire.
 fn body_limit(kind: Kind, direction: Direction, parted: bool) -> usize {
     match (kind.is_reliable(), direction) {
         (true, Direction::Up) => limits::RELIABLE_UP_BYTES - limits::RELIABLE_HEADER_BYTES,

@@ -20,7 +20,8 @@
 //!          parts have consecutive seq, so the frame is seq − index
 //! seq      counts frames per player and direction, to detect loss and reordering
 //! ack      down: the player's newest input (mod 2¹⁶) that was passed to the game
-//!          up: the newest tick received (mod 2¹⁶)
+//!          up: the states received: bits 9–0 the newest tick (mod 2¹⁰), bits 15–10 whether the six ticks before it,
+//!          the nearest in bit 10; without a state the tick before that of the reply to `join`
 //! tick     down: the tick that sent it; up: the newest tick received
 //! ```
 //!
@@ -33,15 +34,15 @@
 //! msgpack, positional arrays. The game's own values inside them are encoded with field names (enums externally
 //! tagged), so that JavaScript reads objects. Each of them is nested at most 16 deep, not counting the arrays around
 //! it. One from a client has at most 4,096 elements, a body from the server no more than it has bytes. A body is
-//! deflated (raw, RFC 1951, no dictionary) only where that makes it smaller, and only if several players get it; the
-//! header is not.
+//! deflated (raw, RFC 1951, no dictionary) only where that makes it smaller, and only if several players get it or it
+//! is too large otherwise; the header is not.
 //!
 //! | kind | number | direction, lane | body |
 //! |---|---|---|---|
 //! | input | 1 | up, unreliable | `[newest, [input, …]]`: number of the newest input (u32), then the unacknowledged inputs, newest first, consecutive, as many of the newest 8 as fit one part |
 //! | ping | 2 | both, unreliable | `[clock]`: the sender's clock, f64 milliseconds; up also `[clock, padding]`, to test which sizes pass |
 //! | pong | 3 | both, unreliable | down `[clock, server clock, tick]`, or with the ping's padding at its end, up `[clock]`; `clock` is that of the ping, from the server plus the time for which it was held |
-//! | state | 4 | down, unreliable | `[tick, state]` |
+//! | state | 4 | down, unreliable | `[tick, state]`, or a delta |
 //! | tick | 5 | down, unreliable | `[tick, [[player, number, input], …], …]`: inputs of `tick`, then of the ticks before it, four ticks at most and no more than fit one part |
 //! | event | 6 | down, unreliable | `[tick, event]` |
 //! | command | 7 | up, reliable | `command` |
@@ -51,6 +52,39 @@
 //!
 //! Inputs are numbered from `inputSeq` (in the reply to `join`) by the client, by one each. The server
 //! ignores a number that it has already received; each input reaches the game once, in order.
+//!
+//! # Deltas
+//!
+//! The body of a state is whole, as in the table, or a delta: its difference from the body of an earlier state, the
+//! baseline. A delta is not deflated.
+//!
+//! ```text
+//!  0        1        2        3        4        5        6
+//! +--------+--------+--------+--------+--------+--------+----···
+//! | 0xc1   | codec  | baseline (u16)  | check (u16)     | operations
+//! +--------+--------+--------+--------+--------+--------+----···
+//!
+//! 0xc1     begins no msgpack value
+//! codec    bits 7–4 version (0) · bits 3–0 codec: 1 byte-wise; 2 is reserved for a token-wise one
+//! baseline the tick of the baseline (mod 2¹⁶)
+//! check    the low 16 bits of the CRC32c (RFC 9260, appendix A) of the whole body
+//!
+//! operation  bits 7–4 copy · bits 3–1 insert · bit 0 whether a skip follows
+//!            [varint, if copy is 15] [varint, if insert is 7] [varint, if a skip follows] insert bytes
+//! ```
+//!
+//! Each operation appends `copy` bytes of the baseline at the source pointer, then the `insert` bytes that follow it.
+//! The source pointer begins at 0; it moves by copy + insert + skip, so that fields of the same length need no skip. It
+//! may lie outside of the baseline as long as nothing is copied there. A varint has seven bits in each byte, the lowest
+//! first, and bit 7 set in all but its last; at most three bytes. It is added to 15 or 7; for a skip it is zigzag-coded
+//! (0, −1, 1, −2, …). The body ends with the delta and has at most
+//! [`STATE_BODY_BYTES`](crate::limits::STATE_BODY_BYTES).
+//!
+//! The server uses as baselines the last [`STATE_HISTORY`](crate::limits::STATE_HISTORY) states that it has sent, of
+//! those the ones that the player has acknowledged since joining, reconnecting or offering a data channel. A client
+//! keeps as many of those that it has received, each newer than the one before. It drops a state whose baseline it does
+//! not hold or whose check fails; the server goes on with what is acknowledged. A client that has nothing else to send
+//! sends a frame of inputs, without any if need be, after six states.
 //!
 //! # Signaling
 //!
@@ -86,6 +120,7 @@
 //!   as long each, up to 5 s, for a minute. `retryAfter` (in ms) in a refusal replaces the wait.
 
 pub mod codes;
+pub mod delta;
 pub mod frame;
 pub mod msgpack;
 pub(crate) mod name;

@@ -21,6 +21,7 @@ mod bench_tls;
 mod comeback;
 mod congestion;
 mod crowds;
+mod deltas;
 mod docs;
 #[cfg(feature = "driver")]
 mod doctor;

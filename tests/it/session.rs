@@ -498,8 +498,8 @@ fn a_server_that_stops_tells_every_player() {
     assert_eq!(sim[late].closed.as_ref().unwrap().0, Leave::Shutdown.close_code());
 }
 
-/// Says a state of as many bytes as it was told, which don't deflate.
-struct Big(usize);
+/// Says states of so many bytes, the same or those of which nothing deflates.
+struct Big(usize, bool);
 
 impl Game for Big {
     type Input = u8;
@@ -516,15 +516,24 @@ impl Game for Big {
     fn tick(&mut self, ctx: &mut Context<Big>, _: Tick, _: &[Incoming<Big>]) {
         use rtcade::rand::Rng;
         // An array of small integers: one byte each, and three for its head.
-        let state: Vec<u8> = (0..self.0).map(|_| (ctx.rng().next_u32() & 0x7f) as u8).collect();
+        let Big(bytes, is_noise) = *self;
+        let state: Vec<u8> =
+            if is_noise { (0..bytes).map(|_| (ctx.rng().next_u32() & 0x7f) as u8).collect() } else { vec![7; bytes] };
         assert_eq!(ctx.state(&state).is_ok(), self.0 + 3 <= limits::STATE_BYTES);
     }
 }
 
 #[test]
-fn the_largest_state_arrives_in_parts_and_one_byte_more_is_an_error_at_the_sender() {
-    for (bytes, arrives) in [(limits::STATE_BYTES - 3, true), (limits::STATE_BYTES - 2, false)] {
-        let mut sim = simulation(1, move |_| Ok(Big(bytes)));
+fn the_largest_states_arrive_and_what_no_frame_takes_is_an_error_or_counted() {
+    for (bytes, is_noise, arrives) in [
+        (limits::STATE_BYTES - 3, false, true),
+        (limits::STATE_BYTES - 2, false, false),
+        (limits::UNRELIABLE_BODY_BYTES - limits::BODY_PREFIX_BYTES - 3, true, true),
+        // For the game it is no error: that would depend on what players hold.
+        (2 * limits::UNRELIABLE_BODY_BYTES, true, false),
+        (limits::STATE_BYTES - 3, true, false),
+    ] {
+        let mut sim = simulation(1, move |_| Ok(Big(bytes, is_noise)));
         let ada = sim.join("big", "Ada");
         sim.run(Duration::from_secs(3));
         assert!(sim[ada].client.is_open());
@@ -534,8 +543,9 @@ fn the_largest_state_arrives_in_parts_and_one_byte_more_is_an_error_at_the_sende
                 _ => None,
             })
             .collect();
-        assert_eq!(!sizes.is_empty(), arrives);
-        assert!(sizes.iter().all(|&size| size == limits::STATE_BYTES));
+        assert_eq!(!sizes.is_empty(), arrives, "{bytes} bytes");
+        assert!(sizes.iter().all(|&size| size == bytes + 3));
+        assert_eq!(sim.server.counters().oversized_states > 0, is_noise && !arrives, "{bytes} bytes");
         assert_eq!(
             sim[ada].client.stats().missing,
             0,
@@ -548,7 +558,7 @@ fn the_largest_state_arrives_in_parts_and_one_byte_more_is_an_error_at_the_sende
 fn of_more_than_a_player_gets_each_state_comes_whole_or_not_at_all() {
     for (tick_ms, bytes) in [(10_u64, 3_900), (5, 2_100)] {
         let tick = Duration::from_millis(tick_ms);
-        let mut sim = Simulation::with_config(1, |config| config.tick = tick, move |_| Ok(Big(bytes)));
+        let mut sim = Simulation::with_config(1, |config| config.tick = tick, move |_| Ok(Big(bytes, true)));
         let ada = sim.join("big", "Ada");
         sim.run(Duration::from_secs(3));
         let states = |sim: &Simulation<Big>| {
@@ -580,7 +590,8 @@ fn too_many_frames_are_dropped_then_cost_the_connection() {
         sim.binary(ada, &ping);
     }
     sim.run(Duration::from_millis(500));
-    assert!((1..=20).contains(&sim.server.counters().excess_frames));
+    // Those of its own count too, which acknowledge states.
+    assert!((1..=40).contains(&sim.server.counters().excess_frames));
     assert!(sim[ada].closed.is_none());
     for _ in 0..3 * limits::FRAMES_PER_SECOND {
         sim.binary(ada, &ping);

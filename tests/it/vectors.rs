@@ -1,6 +1,7 @@
 //! The bytes on the wire, from the vectors that the browser's client is tested against too.
 
 use rtcade::limits;
+use rtcade::wire::delta::{DeltaError, Received};
 use rtcade::wire::frame::{Direction, Frame, FrameError, Header, Kind, Part, Reassembler, Transport};
 use rtcade::wire::msgpack::{self, Malformed};
 use rtcade::wire::{Deflater, InflateError, Inflater};
@@ -171,6 +172,41 @@ fn msgpack_is_read_and_written_as_the_vectors_say() {
 }
 
 #[test]
+fn deltas_are_restored_and_acknowledged_as_the_vectors_say() {
+    let vectors = vectors("delta.json");
+    let holding = |case: &Value| {
+        let mut received = Received::new(0);
+        for held in case["held"].as_array().unwrap() {
+            assert!(received.read(&unhex(held)).is_ok(), "{}", case["name"]);
+        }
+        received
+    };
+    for (name, case) in cases(&vectors, "restored") {
+        let body = unhex(&case["body"]);
+        let (tick, value) = msgpack::decode_at_tick(&body).unwrap();
+        assert_eq!(holding(case).read(&unhex(&case["delta"])), Ok((tick, Some(value))), "{name}");
+    }
+    for (name, case) in cases(&vectors, "refused") {
+        let mut received = holding(case);
+        let before = received.acknowledgement();
+        let error = match received.read(&unhex(&case["delta"])) {
+            Ok(_) => "none",
+            Err(DeltaError::Malformed(_)) => "malformed",
+            Err(DeltaError::Unrestored) => "unrestored",
+        };
+        assert_eq!(error, case["error"].as_str().unwrap(), "{name}");
+        assert_eq!(received.acknowledgement(), before, "{name} has no effect");
+    }
+    for (name, case) in cases(&vectors, "acknowledged") {
+        let mut received = Received::new(number(&case["joined"]));
+        for tick in case["ticks"].as_array().unwrap() {
+            assert!(received.read(&msgpack::encode_at_tick(number(tick), &(), 1).unwrap()).is_ok(), "{name}");
+        }
+        assert_eq!(received.acknowledgement(), number::<u16>(&case["ack"]), "{name}");
+    }
+}
+
+#[test]
 fn limits_are_those_of_the_browser_client() {
     fn ms(time: std::time::Duration) -> usize {
         usize::try_from(time.as_millis()).unwrap()
@@ -181,6 +217,8 @@ fn limits_are_those_of_the_browser_client() {
         ("PART_BODY_BYTES", limits::PART_BODY_BYTES),
         ("FRAME_PARTS", limits::FRAME_PARTS),
         ("UNRELIABLE_BODY_BYTES", limits::UNRELIABLE_BODY_BYTES),
+        ("STATE_BODY_BYTES", limits::STATE_BODY_BYTES),
+        ("STATE_HISTORY", limits::STATE_HISTORY),
         ("RELIABLE_DOWN_BYTES", limits::RELIABLE_DOWN_BYTES),
         ("RELIABLE_UP_BYTES", limits::RELIABLE_UP_BYTES),
         ("RELIABLE_HEADER_BYTES", limits::RELIABLE_HEADER_BYTES),

@@ -94,11 +94,11 @@ impl World {
             self.fault(&format!("{stray} bytes were sent to addresses from which {injected} had come"));
         }
         for reader in &self.readers {
-            let [states, deflated] = reader.states;
+            let [states, smaller] = reader.states;
             // What goes to one player alone is never deflated.
-            if reader.room == WORDY && states > 60 && deflated < states / 2 {
+            if reader.room == WORDY && states > 60 && smaller < states / 2 {
                 self.fault(&format!(
-                    "of {states} states of room {}, all of which compress, {deflated} did",
+                    "of {states} states of room {}, all of which compress, {smaller} did",
                     reader.room
                 ));
             }

@@ -20,6 +20,8 @@ use super::world::{MS, World};
 const KIND: u8 = 0x0f;
 const DEFLATED: u8 = 1 << 5;
 const PARTED: u8 = 1 << 4;
+/// The first byte of a delta.
+const DELTA: u8 = 0xc1;
 /// Where websockets of no [`ClientId`] come from: all from one address, as from behind one router.
 const CROWD: [u8; 4] = [10, 7, 0, 1];
 
@@ -38,7 +40,7 @@ pub(super) struct Reader {
     pub(super) reads_at: Duration,
     /// It was sent a body that nests too deep.
     pub(super) is_unreadable: bool,
-    /// Frames of states, and those of them that were deflated.
+    /// Frames of states, and those of them that were deflated or deltas.
     pub(super) states: [u32; 2],
     /// When it read last, and before that.
     pub(super) read: Duration,
@@ -64,10 +66,12 @@ fn is_readable(inflater: &mut Inflater, frame: &[u8]) -> bool {
 
 impl Reader {
     fn count_state(&mut self, frame: &[u8]) {
-        let [states, deflated] = &mut self.states;
-        if frame[0] & KIND == Kind::State as u8 {
+        let [states, smaller] = &mut self.states;
+        let is_parted = frame[0] & PARTED != 0;
+        if frame[0] & KIND == Kind::State as u8 && (!is_parted || frame[1] >> 4 == 0) {
+            let body = limits::UNRELIABLE_HEADER_BYTES - usize::from(!is_parted);
             *states += 1;
-            *deflated += u32::from(frame[0] & DEFLATED != 0);
+            *smaller += u32::from(frame[0] & DEFLATED != 0 || frame.get(body) == Some(&DELTA));
         }
     }
 

@@ -30,7 +30,7 @@ impl Game for Catch {
             }
         }
         let players = self.players.iter().map(|(&player, &(place, score))| (player, place, score)).collect();
-        let _ = ctx.state(&(self.dot, players)); // a state above 4 KiB is not sent, but counted
+        let _ = ctx.state(&(self.dot, players)); // a state above 16 KiB is not sent, but counted
     }
 }
 

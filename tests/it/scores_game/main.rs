@@ -69,7 +69,7 @@ impl Game for Pig {
             }
         }
         let sums = self.sums.iter().map(|(&player, &sum)| (player, sum)).collect();
-        let _ = ctx.state(&sums); // past 4 KiB nothing is sent, and the room counts it
+        let _ = ctx.state(&sums); // past 16 KiB nothing is sent, and the room counts it
     }
 }
 
