@@ -66,7 +66,7 @@ for (const clients of CLIENTS) {
       results.push(kept);
       continue;
     }
-    const result = await withServer(server, [], "127.0.0.1", TICK_MS, ({ server: address }) =>
+    const result = await withServer(server, { tickMs: TICK_MS }, ({ server: address }) =>
       play(scenario, clients, `${scenario === "ws" ? "ws" : "http"}://${address}`)
         .then((report) => ({ ...figures(report, clients), machine: report.machine })));
     results.push({ server, clients, ...result });

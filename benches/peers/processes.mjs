@@ -1,28 +1,88 @@
 // The servers that are compared, and the processes of a comparison: all end with this one.
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
+import { createSocket } from "node:dgram";
 import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import os from "node:os";
 import path from "node:path";
 
 export const here = import.meta.dirname;
 const binaries = path.join(process.env.CARGO_TARGET_DIR ?? path.join(here, "target"), "release");
 export const binary = (name) => path.join(binaries, name);
-const script = (name) => path.join(here, "servers", name);
+const node = (name) => [process.execPath, path.join(here, "servers", name)];
+const bun = (name) => [path.join(here, "node_modules/.bin/bun"), path.join(here, "servers", name)];
 
 export const SERVERS = {
-  rtcade: { protocol: "rtcade", command: [binary("rtcade_server")] },
-  geckos: { protocol: "geckos", command: [process.execPath, script("geckos.mjs")] },
+  rtcade: { protocol: "rtcade", command: [binary("rtcade_server")], walk: [binary("rtcade_walk_server")] },
+  bun: { protocol: "websocket", command: bun("bun.mjs") },
+  uws: { protocol: "websocket", command: node("uws.mjs") },
+  "bun-tls": { protocol: "websocket", command: bun("bun.mjs"), tls: true },
+  "uws-tls": { protocol: "websocket", command: node("uws.mjs"), tls: true },
+  ws: { protocol: "websocket", command: node("ws.mjs") },
+  "ws-tls": { protocol: "websocket", command: node("ws.mjs"), tls: true },
+  socketio: { protocol: "socket-io", command: node("socketio.mjs") },
+  colyseus: { protocol: "colyseus", command: node("colyseus.mjs") },
+  geckos: { protocol: "geckos", command: node("geckos.mjs") },
   str0m: { protocol: "offer", command: [binary("str0m_server")] },
-  ws: { protocol: "websocket", command: [process.execPath, script("ws.mjs")] },
-  bun: { protocol: "websocket", command: [path.join(here, "node_modules/.bin/bun"), script("bun.mjs")] },
 };
 
-let port = 21_000 + (process.pid % 1000) * 16;
+/** One core for the server, with all its threads, and another for the clients; empty where there is only one. */
+export const cores = twoCores();
+
+function twoCores() {
+  try {
+    execFileSync("taskset", ["--version"], { stdio: "ignore" });
+    const list = readFileSync("/proc/self/status", "utf8").match(/^Cpus_allowed_list:\s*(\S+)/m)[1];
+    const allowed = list.split(",").flatMap((range) => {
+      const [first, last = first] = range.split("-").map(Number);
+      return Array.from({ length: last - first + 1 }, (_, index) => first + index);
+    });
+    return allowed.length < 2 ? {} : { server: allowed[0], clients: allowed[1] };
+  } catch {
+    return {};
+  }
+}
+
+/** What stands before a command so that it keeps to a core. */
+export const pinned = (core) => (core === undefined ? [] : ["taskset", "--cpu-list", String(core)]);
+
+let certificate;
+/** Key and certificate of the servers with TLS: ECDSA P-256, made once. */
+function tlsFlags() {
+  if (!certificate) {
+    const directory = mkdtempSync(path.join(os.tmpdir(), "peers-tls-"));
+    process.once("exit", () => rmSync(directory, { recursive: true, force: true }));
+    const made = { key: path.join(directory, "key.pem"), certificate: path.join(directory, "certificate.pem") };
+    const request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=peers".split(" ");
+    execFileSync("openssl", [...request, "-keyout", made.key, "-out", made.certificate], { stdio: "ignore" });
+    certificate = made;
+  }
+  return ["--tls-key", certificate.key, "--tls-certificate", certificate.certificate];
+}
+
+let port = 20_000 + (process.pid % 500) * 16;
+/** A port below those that the kernel gives to clients, free for TCP and UDP. */
+async function freePort() {
+  for (;;) {
+    port = port < 32_000 ? port + 1 : 20_000;
+    const [tcp, udp] = [createServer(), createSocket("udp4")];
+    tcp.listen(port, "127.0.0.1");
+    udp.bind(port, "127.0.0.1");
+    const listening = await Promise.allSettled([once(tcp, "listening"), once(udp, "listening")]);
+    if (listening[0].status === "fulfilled") await new Promise((done) => tcp.close(done));
+    if (listening[1].status === "fulfilled") udp.close();
+    if (listening.every(({ status }) => status === "fulfilled")) return port;
+  }
+}
+
 const children = new Set();
 process.once("exit", () => children.forEach((child) => child.kill("SIGKILL")));
 for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(1));
 
 export function start(command, options = {}) {
-  const child = spawn(command[0], command.slice(1), { stdio: ["ignore", "pipe", "pipe"], ...options });
+  const env = { ...process.env, NODE_ENV: "production" };
+  const child = spawn(command[0], command.slice(1), { stdio: ["ignore", "pipe", "pipe"], env, ...options });
   children.add(child);
   child.once("exit", () => children.delete(child));
   child.once("error", () => children.delete(child));
@@ -53,14 +113,20 @@ export async function stop(child) {
   clearTimeout(hard);
 }
 
-/** One server, for as long as `use` needs it. */
-export async function withServer(name, prefix, host, tickMs, use) {
-  const { protocol, command } = SERVERS[name];
-  const address = `${host}:${++port}`;
-  const server = start([...prefix, ...command, "--listen", address, "--tick-ms", String(tickMs)]);
+/**
+ * One server, for as long as `use` needs it. `prefix` stands before its command.
+ */
+export async function withServer(name, { prefix = [], host = "127.0.0.1", tickMs, task = "opaque" }, use) {
+  const { protocol, command, walk, tls } = SERVERS[name];
+  const address = `${host}:${await freePort()}`;
+  // rtcade's server is a program of its own for each task.
+  const words = walk ? (task === "opaque" ? command : walk) : [...command, ...(protocol === "offer" ? [] : ["--task", task])];
+  const flags = ["--listen", address, "--tick-ms", String(tickMs), ...(tls ? tlsFlags() : [])];
+  const server = start([...prefix, ...words, ...flags]);
   try {
     await ready(server);
-    return await use({ protocol, server: address, pid: server.pid, "tick-ms": tickMs });
+    const common = { protocol, task, server: address, pid: server.pid, "tick-ms": tickMs };
+    return await use(tls ? { ...common, tls: true } : common);
   } finally {
     await stop(server);
   }

@@ -1,10 +1,11 @@
-// The task on Bun's websocket server, which is uWebSockets; plaintext.
-import { metrics, options, run, sit } from "./task.mjs";
+// The tasks on Bun's websocket server, which is uWebSockets; plaintext or TLS.
+import { metrics, options, pem, run, sit } from "./task.mjs";
 
-const { host, port, tickMs } = options();
+const { host, port, tickMs, tls } = options();
 const server = Bun.serve({
   hostname: host,
   port,
+  tls: tls && pem(tls),
   fetch: (request, server) => (server.upgrade(request, { data: {} }) ? undefined : new Response(metrics())),
   websocket: {
     perMessageDeflate: false,

@@ -1,20 +1,25 @@
-// The task on geckos.io, with its defaults: unordered, no retransmits, all peers on one UDP port.
+// The tasks on geckos.io, with its defaults: unordered, no retransmits, all peers on one UDP port.
 import geckos from "@geckos.io/server";
 import http from "node:http";
-import { metrics, options, run, sit } from "./task.mjs";
+import { Opaque, Walk, metrics, options, run, sit } from "./task.mjs";
 
-const { host, port, tickMs } = options();
+const { host, port, tickMs, task } = options();
+const opaque = task === "opaque";
 const server = http.createServer((_, response) => response.end(metrics()));
 const io = geckos({ bindAddress: host, portRange: { min: port, max: port } });
 io.addServer(server);
 io.onConnection((channel) => {
-  const { input, leave } = sit(channel);
-  channel.onRaw(input);
+  const { input, leave } = sit(channel, opaque ? Opaque : Walk);
+  if (opaque) channel.onRaw(input);
+  else channel.on("input", input);
   channel.onDisconnect(leave);
 });
 server.listen(port, host, () => console.log("ready"));
 
 run(tickMs, (room) => {
   const message = room.message();
-  for (const channel of room.players) channel?.raw.emit(message);
+  for (const channel of room.players) {
+    if (opaque) channel?.raw.emit(message);
+    else channel?.emit("state", message);
+  }
 });

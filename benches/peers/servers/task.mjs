@@ -1,26 +1,23 @@
-// The one task, for the servers that run JavaScript: rooms of ten, one message per player and tick that carries the
-// newest input of everybody in the room, stamped with the time at which it was made.
+// The tasks, for the servers that run JavaScript. Opaque: rooms of ten, one message per player and tick that carries the
+// newest input of everybody in the room, stamped with the time at which it was made. Walk: the state of a small game.
+import { decode, encode } from "@msgpack/msgpack";
+import { readFileSync } from "node:fs";
+import { ROOM_PLAYERS, World } from "./world.mjs";
 
-const ROOM_PLAYERS = 10;
 const MESSAGE_BYTES = 200;
 const STAMP_BYTES = 8;
 const PLAYER_BYTES = 19;
 
-class Room {
-  players = new Array(ROOM_PLAYERS).fill(null);
+/** Bytes that don't compress. */
+export class Opaque {
   #state = Buffer.alloc(MESSAGE_BYTES);
 
-  constructor(name) {
-    this.name = name;
-  }
-
   /** Takes the input of a player, bytes or a text: its last bytes stand for where they are. */
-  set(seat, data) {
+  input(seat, data) {
     const input = Buffer.from(data);
     this.#state.set(input.subarray(input.length - PLAYER_BYTES), STAMP_BYTES + seat * PLAYER_BYTES);
   }
 
-  /** The message of this tick. */
   message() {
     const us = (performance.timeOrigin + performance.now()) * 1000;
     this.#state.writeBigUInt64LE(BigInt(Math.round(us)));
@@ -28,15 +25,70 @@ class Room {
   }
 }
 
+/** A game whose messages are objects, for servers that encode them themselves. */
+export class Walk {
+  #world = new World();
+
+  input(seat, { heading, moving }) {
+    this.#world.steer(seat, heading, moving);
+  }
+
+  message() {
+    this.#world.step();
+    return { players: this.#world.walkers };
+  }
+}
+
+class WalkJson extends Walk {
+  input(seat, text) {
+    super.input(seat, JSON.parse(typeof text === "string" ? text : Buffer.from(text)));
+  }
+
+  message() {
+    return JSON.stringify(super.message());
+  }
+}
+
+/** Arrays without names, as rtcade sends them. */
+class WalkMsgpack extends Walk {
+  input(seat, bytes) {
+    const [heading, moving] = decode(bytes);
+    super.input(seat, { heading, moving });
+  }
+
+  message() {
+    return encode(super.message().players.map(({ x, y, heading, health, score }) => [x, y, heading, health, score]));
+  }
+}
+
+/** `--listen ADDRESS:PORT --tick-ms MS [--task NAME] [--tls-key FILE --tls-certificate FILE]` */
+export function options() {
+  const value = (name) => process.argv[process.argv.indexOf(name, 2) + 1];
+  const given = (name) => (process.argv.includes(name) ? value(name) : undefined);
+  const [host, port] = value("--listen").split(":");
+  const tls = given("--tls-key") && { key: given("--tls-key"), certificate: given("--tls-certificate") };
+  return { host, port: Number(port), tickMs: Number(value("--tick-ms")), task: given("--task") ?? "opaque", tls };
+}
+
+/** Key and certificate as texts, by the names that Node and Bun have for them. */
+export function pem({ key, certificate }) {
+  return { key: readFileSync(key, "utf8"), cert: readFileSync(certificate, "utf8") };
+}
+
+const TASKS = { opaque: Opaque, walk: WalkJson, "walk-msgpack": WalkMsgpack };
 const rooms = [];
 
 /** A seat for a player, in the order of their coming. */
-export function sit(player) {
+export function sit(player, Task = TASKS[options().task]) {
   let room = rooms.find((room) => room.players.includes(null));
-  if (!room) rooms.push((room = new Room(`room-${rooms.length}`)));
+  if (!room) {
+    room = { name: `room-${rooms.length}`, players: new Array(ROOM_PLAYERS).fill(null), task: new Task() };
+    room.message = () => room.task.message();
+    rooms.push(room);
+  }
   const seat = room.players.indexOf(null);
   room.players[seat] = player;
-  return { room, seat, input: (bytes) => room.set(seat, bytes), leave: () => void (room.players[seat] = null) };
+  return { room, seat, input: (data) => room.task.input(seat, data), leave: () => void (room.players[seat] = null) };
 }
 
 /** Calls `send(room)` for every room at every tick, on an absolute grid. */
@@ -56,11 +108,4 @@ export function run(tickMs, send) {
 export function metrics() {
   const { user, system } = process.cpuUsage();
   return `# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total ${(user + system) / 1e6}\n`;
-}
-
-/** `--listen ADDRESS:PORT --tick-ms MS` */
-export function options() {
-  const value = (name) => process.argv[process.argv.indexOf(name) + 1];
-  const [host, port] = value("--listen").split(":");
-  return { host, port: Number(port), tickMs: Number(value("--tick-ms")) };
 }

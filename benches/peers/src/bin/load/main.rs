@@ -5,13 +5,14 @@
 
 mod connection;
 mod measure;
+mod stream;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::error::Error;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,14 +21,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token, Waker};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use rtcade_peers::{clock_us, stamp_of};
+use rtcade_peers::{ROOM_PLAYERS, clock_us, stamp_of};
 use serde_json::{Value, json};
 
-use connection::{Connection, Protocol, blend};
-use measure::{Histogram, Process};
+use connection::{Connection, Input, Protocol, Target, Task, blend};
+use measure::{Histogram, Process, Traffic};
+use stream::Tls;
 
 #[derive(Parser)]
 struct CommandLine {
@@ -50,6 +52,15 @@ enum Scenario {
         #[arg(long)]
         permille: u32,
     },
+    /// Bytes of IP packets on the link, which may lose some of them.
+    Wire {
+        #[command(flatten)]
+        common: Common,
+        #[arg(long)]
+        link: PathBuf,
+        #[arg(long)]
+        permille: u32,
+    },
     /// Half of the clients are cut off for a while.
     Outage {
         #[command(flatten)]
@@ -68,6 +79,11 @@ enum Scenario {
 struct Common {
     #[arg(long, value_enum)]
     protocol: Protocol,
+    #[arg(long, value_enum, default_value = "opaque")]
+    task: Task,
+    /// The websockets of the server are encrypted.
+    #[arg(long)]
+    tls: bool,
     #[arg(long)]
     server: SocketAddr,
     /// The server's process.
@@ -93,12 +109,16 @@ struct Common {
 
 /// A message older than that is stale.
 const STALE_US: u64 = 200_000;
-/// An input this late counts as one: the generator had fallen behind.
-const LATE: Duration = Duration::from_millis(10);
-const CONNECTED: Token = Token(usize::MAX);
+/// The generator had fallen behind, and its server may have looked worse than it is: inputs were this late at the 99th
+/// percentile, or the generator used this share of a core.
+const UNFIT_LATE_MS: f64 = 5.0;
+const UNFIT_CPU_SHARE: f64 = 0.9;
+/// What is due in the same millisecond is done at once.
+const GRID: Duration = Duration::from_millis(1);
+const CONNECTED: u64 = u64::MAX;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Task {
+enum Due {
     Connect,
     Input,
     Timeout,
@@ -109,15 +129,21 @@ enum Task {
 struct Seen {
     messages: u64,
     inputs: u64,
-    late_inputs: u64,
     skipped_inputs: u64,
+    lateness: Histogram,
     ages: Histogram,
     /// Per client, of each message: when it came and when it was made. Kept where somebody looks at single ones.
     arrivals: Option<Vec<Vec<(u64, u64)>>>,
+    /// Of one client per room: when its messages were made.
+    stamps: Vec<Vec<u64>>,
 }
 
 impl Seen {
-    fn arrive(&mut self, number: usize, message: &[u8]) {
+    fn arrive(&mut self, number: usize, message: &[u8], task: Task) {
+        if task != Task::Opaque {
+            self.messages += 1;
+            return;
+        }
         let Some(made) = stamp_of(message) else { return };
         let now = clock_us();
         self.messages += 1;
@@ -125,6 +151,31 @@ impl Seen {
         if let Some(arrivals) = &mut self.arrivals {
             arrivals[number].push((now, made));
         }
+        if number.is_multiple_of(ROOM_PLAYERS) {
+            let room = number / ROOM_PLAYERS;
+            if self.stamps.len() <= room {
+                self.stamps.resize(room + 1, Vec::new());
+            }
+            self.stamps[room].push(made);
+        }
+    }
+
+    /// How late the ticks were, against the grid of their room, whose earliest tick counts as punctual.
+    fn tick_lateness(&self, tick: Duration) -> Histogram {
+        let tick_us = tick.as_micros() as f64;
+        let mut lateness = Histogram::default();
+        for stamps in &self.stamps {
+            let Some(&first) = stamps.first() else { continue };
+            let offset = |&made: &u64| {
+                let since = made as f64 - first as f64;
+                since - (since / tick_us).round() * tick_us
+            };
+            let earliest = stamps.iter().map(offset).fold(f64::INFINITY, f64::min);
+            for stamp in stamps {
+                lateness.add((offset(stamp) - earliest) as u64, 1);
+            }
+        }
+        lateness
     }
 }
 
@@ -138,10 +189,13 @@ struct Player {
 
 struct Load {
     common: Common,
-    poll: Poll,
-    waker: Arc<Waker>,
+    tls: Option<Tls>,
+    cipher: Option<String>,
+    epoll: Epoll,
+    waker: Arc<EventFd>,
+    start: Instant,
     players: Vec<Option<Player>>,
-    tasks: BinaryHeap<Reverse<(Instant, Task, usize)>>,
+    due: BinaryHeap<Reverse<(Instant, Due, usize)>>,
     connected: Receiver<(usize, Instant, Result<Connection, String>)>,
     connector: Sender<(usize, Instant, Result<Connection, String>)>,
     /// The addresses that clients take turns with.
@@ -153,16 +207,21 @@ struct Load {
 }
 
 impl Load {
-    fn new(common: Common, locals: Vec<IpAddr>) -> io::Result<Load> {
-        let poll = Poll::new()?;
-        let waker = Arc::new(Waker::new(poll.registry(), CONNECTED)?);
+    fn new(common: Common, locals: Vec<IpAddr>) -> Result<Load, Box<dyn Error>> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let waker = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
+        epoll.add(&*waker, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, CONNECTED))?;
+        let tls = common.tls.then(|| Tls::new(&common.server.ip().to_string()));
         let (connector, connected) = mpsc::channel();
         Ok(Load {
             players: (0..common.clients).map(|_| None).collect(),
             common,
-            poll,
+            tls: tls.transpose().map_err(|error| error.to_string())?,
+            cipher: None,
+            epoll,
             waker,
-            tasks: BinaryHeap::new(),
+            start: Instant::now(),
+            due: BinaryHeap::new(),
             connected,
             connector,
             locals,
@@ -175,63 +234,82 @@ impl Load {
 
     /// Plays until then, or until `done`.
     fn run(&mut self, until: Instant, done: impl Fn(&Load) -> bool) -> io::Result<()> {
-        let mut events = Events::with_capacity(1024);
+        let mut events = vec![EpollEvent::empty(); 1024];
         let mut now = Instant::now();
         while now < until && !done(self) {
-            let soonest = self.tasks.peek().map_or(until, |&Reverse((at, ..))| at.min(until));
-            match self.poll.poll(&mut events, Some(soonest.saturating_duration_since(now))) {
-                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-                _ => {}
-            }
+            let soonest = self.due.peek().map_or(until, |&Reverse((at, ..))| at.min(until));
+            let wait = soonest.saturating_duration_since(now).as_nanos().div_ceil(1_000_000);
+            let wait = EpollTimeout::from(u16::try_from(wait).unwrap_or(u16::MAX));
+            let count = match self.epoll.wait(&mut events, wait) {
+                Err(nix::Error::EINTR) => 0,
+                result => result?,
+            };
             now = Instant::now();
-            for event in &events {
-                let Token(token) = event.token();
-                if event.token() == CONNECTED {
+            for event in &events[..count] {
+                if event.data() == CONNECTED {
+                    let _ = self.waker.read();
                     self.take_connected(now)?;
-                } else if let Some(player) = &mut self.players[token / 2] {
-                    let mut arrived = |message: &[u8]| self.seen.arrive(token / 2, message);
-                    match token % 2 {
-                        0 => player.connection.read_datagrams(now, &mut arrived),
+                    continue;
+                }
+                let number = (event.data() / 2) as usize;
+                if let Some(player) = &mut self.players[number] {
+                    let mut arrived = |message: &[u8]| self.seen.arrive(number, message, self.common.task);
+                    match event.data() % 2 {
+                        0 => player.connection.read_datagram(now, &mut arrived),
                         _ => player.connection.read_websocket(now, &mut arrived),
                     }
-                    self.note(now, token / 2);
+                    self.note(now, number);
                 }
             }
             now = Instant::now();
-            while let Some(&Reverse((at, task, number))) = self.tasks.peek()
+            while let Some(&Reverse((at, due, number))) = self.due.peek()
                 && at <= now
             {
-                self.tasks.pop();
-                self.perform(now, at, task, number);
+                self.due.pop();
+                self.perform(now, at, due, number);
             }
         }
         Ok(())
     }
 
-    fn perform(&mut self, now: Instant, at: Instant, task: Task, number: usize) {
+    /// The next moment of the grid.
+    fn on_grid(&self, at: Instant) -> Instant {
+        let steps = at.saturating_duration_since(self.start).as_nanos().div_ceil(GRID.as_nanos());
+        self.start + GRID * u32::try_from(steps).unwrap_or(u32::MAX)
+    }
+
+    fn perform(&mut self, now: Instant, at: Instant, due: Due, number: usize) {
         let tick = Duration::from_millis(self.common.tick_ms);
-        if task == Task::Connect {
-            let (common, connector, waker) = (self.common.clone(), self.connector.clone(), Arc::clone(&self.waker));
-            let local = self.locals[number % self.locals.len()];
+        let task = self.common.task;
+        if due == Due::Connect {
+            let target = Target {
+                protocol: self.common.protocol,
+                task,
+                server: self.common.server,
+                local: self.locals[number % self.locals.len()],
+                tls: self.tls.clone(),
+                number,
+            };
+            let (connector, waker) = (self.connector.clone(), Arc::clone(&self.waker));
             thread::spawn(move || {
-                let connection = Connection::connect(common.protocol, common.server, local, number);
+                let connection = Connection::connect(&target);
                 let _ = connector.send((number, now, connection.map_err(|error| error.to_string())));
-                let _ = waker.wake();
+                let _ = waker.write(1);
             });
             return;
         }
         let Some(player) = &mut self.players[number] else { return };
-        let mut arrived = |message: &[u8]| self.seen.arrive(number, message);
-        if task == Task::Input {
-            player.connection.send(now, &blend(clock_us() ^ number as u64), &mut arrived);
+        let mut arrived = |message: &[u8]| self.seen.arrive(number, message, task);
+        if due == Due::Input {
+            player.connection.send(now, input_of(task, number), &mut arrived);
             self.seen.inputs += 1;
-            self.seen.late_inputs += u64::from(now - at > LATE);
+            self.seen.lateness.add(u64::try_from((now - at).as_micros()).unwrap_or(u64::MAX), 1);
             let mut next = at + tick;
             while next + tick <= now {
                 next += tick;
                 self.seen.skipped_inputs += 1;
             }
-            self.tasks.push(Reverse((next, Task::Input, number)));
+            self.due.push(Reverse((next, Due::Input, number)));
         } else if player.armed == Some(at) {
             player.armed = None;
             player.connection.handle_timeout(now, &mut arrived);
@@ -240,7 +318,8 @@ impl Load {
     }
 
     fn take_connected(&mut self, now: Instant) -> io::Result<()> {
-        for (number, started, connection) in self.connected.try_iter() {
+        let connected: Vec<_> = self.connected.try_iter().collect();
+        for (number, started, connection) in connected {
             let connection = match connection {
                 Ok(connection) => connection,
                 Err(error) => {
@@ -248,20 +327,22 @@ impl Load {
                     continue;
                 }
             };
-            let registry = self.poll.registry();
+            self.cipher = self.cipher.take().or_else(|| connection.cipher());
+            let token = number as u64 * 2;
             if let Some(udp) = &connection.udp {
-                registry.register(&mut SourceFd(&udp.as_raw_fd()), Token(number * 2), Interest::READABLE)?;
+                // One datagram is read at a time: no system call says that there is none.
+                self.epoll.add(udp.as_fd(), EpollEvent::new(EpollFlags::EPOLLIN, token))?;
             }
             if let Some(tcp) = connection.tcp() {
-                let interest = Interest::READABLE | Interest::WRITABLE;
-                registry.register(&mut SourceFd(&tcp.as_raw_fd()), Token(number * 2 + 1), interest)?;
+                let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLET;
+                self.epoll.add(tcp.as_fd(), EpollEvent::new(flags, token + 1))?;
             }
-            self.players[number] = Some(Player { connection, started, armed: None, opened: false });
+            let player = self.players[number].insert(Player { connection, started, armed: None, opened: false });
             // For what it has to send first, and what came before it was listened to.
-            self.tasks.push(Reverse((now, Task::Timeout, number)));
-            if let Some(player) = &mut self.players[number] {
-                player.armed = Some(now);
-            }
+            let mut arrived = |message: &[u8]| self.seen.arrive(number, message, self.common.task);
+            player.connection.read_websocket(now, &mut arrived);
+            player.connection.handle_timeout(now, &mut arrived);
+            self.note(now, number);
         }
         Ok(())
     }
@@ -281,13 +362,18 @@ impl Load {
             self.openings.add(u64::try_from((now - player.started).as_micros()).unwrap_or(u64::MAX), 1);
             // Inputs are spread over the tick: an irrational step never bunches them.
             let phase = (number as f64 * 0.618_033_988_75).fract() * self.common.tick_ms as f64 / 1000.0;
-            self.tasks.push(Reverse((now + Duration::from_secs_f64(phase), Task::Input, number)));
+            let first = self.on_grid(now + Duration::from_secs_f64(phase));
+            self.due.push(Reverse((first, Due::Input, number)));
         }
-        if let Some(deadline) = player.connection.deadline()
+        let Some(deadline) = self.players[number].as_ref().and_then(|player| player.connection.deadline()) else {
+            return;
+        };
+        let deadline = self.on_grid(deadline);
+        if let Some(player) = &mut self.players[number]
             && player.armed.is_none_or(|armed| deadline < armed)
         {
             player.armed = Some(deadline);
-            self.tasks.push(Reverse((deadline, Task::Timeout, number)));
+            self.due.push(Reverse((deadline, Due::Timeout, number)));
         }
     }
 
@@ -301,7 +387,7 @@ impl Load {
         let pace = 1.0 / self.common.joins_per_second;
         for number in 0..self.common.clients {
             let at = start + Duration::from_secs_f64(number as f64 * pace);
-            self.tasks.push(Reverse((at, Task::Connect, number)));
+            self.due.push(Reverse((at, Due::Connect, number)));
         }
         let patience = self.common.clients as f64 * pace + self.common.patience;
         let wanted = self.common.clients;
@@ -316,10 +402,13 @@ impl Load {
     }
 
     fn generator(&self, cpu_ns: u64, seconds: f64) -> Value {
+        let cpu_share = cpu_ns as f64 / 1e9 / seconds;
+        let lateness = self.seen.lateness.percentiles();
         json!({
-            "cpu_share": cpu_ns as f64 / 1e9 / seconds,
+            "cpu_share": cpu_share,
+            "unfit": lateness.p99 > UNFIT_LATE_MS || self.seen.skipped_inputs > 0 || cpu_share > UNFIT_CPU_SHARE,
             "inputs": self.seen.inputs,
-            "inputs_late_share": share(self.seen.late_inputs, self.seen.inputs),
+            "inputs_late_ms": lateness,
             "inputs_skipped_share": share(self.seen.skipped_inputs, self.seen.inputs + self.seen.skipped_inputs),
         })
     }
@@ -334,8 +423,21 @@ impl Load {
             "joined": self.open,
             "failures": failures,
             "open_ms": self.openings.percentiles(),
+            "tls": self.cipher,
         })
     }
+}
+
+/// What a player does now.
+fn input_of(task: Task, number: usize) -> Input {
+    let now_us = clock_us();
+    if task == Task::Opaque {
+        return Input::Opaque(blend(now_us ^ number as u64));
+    }
+    // It walks in one direction for half a second, or stands, which it does in three of ten.
+    let chosen = blend((now_us / 500_000) << 16 ^ number as u64);
+    let heading = u16::from_le_bytes([chosen[0], chosen[1]]) % 360;
+    Input::Walk { heading, moving: chosen[2] < 180 }
 }
 
 fn share(part: u64, whole: u64) -> f64 {
@@ -349,6 +451,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let result = match CommandLine::parse().scenario {
         Scenario::Steady(common) => steady(common)?,
         Scenario::Loss { common, link, permille } => loss(common, &link, permille)?,
+        Scenario::Wire { common, link, permille } => wire(common, &link, permille)?,
         Scenario::Outage { common, link, cut_off, outage_ms } => outage(common, &link, cut_off, outage_ms)?,
     };
     println!("{result}");
@@ -386,8 +489,38 @@ fn steady(common: Common) -> Result<Value, Box<dyn Error>> {
         "server_cpu_share": cpu as f64 / 1e9 / seconds,
         "us_per_message": us_per_message,
         "age_ms": load.seen.ages.percentiles(),
+        "tick_late_ms": load.seen.tick_lateness(Duration::from_millis(common.tick_ms)).percentiles(),
         "rss_kib_per_client": per_client(memory.rss_bytes, memory_before.rss_bytes),
         "pss_kib_per_client": pss.map(|(after, before)| per_client(after, before)),
+        "generator": load.generator(own_cpu, seconds),
+    }))
+}
+
+fn wire(common: Common, link: &PathBuf, permille: u32) -> Result<Value, Box<dyn Error>> {
+    let (server, generator) = (Process(common.pid), Process(std::process::id()));
+    let mut load = Load::new(common.clone(), vec![common.local])?;
+    load.join()?;
+    tell(link, &format!("loss {permille}"))?;
+    load.play(common.warm_up)?;
+    load.seen = Seen::default();
+    let counted = || -> io::Result<(Traffic, Traffic)> { Ok((server.sent()?, generator.sent()?)) };
+    let (start, before, own_cpu) = (Instant::now(), counted()?, generator.cpu_ns()?);
+    load.play(common.window)?;
+    let (seconds, after, own_cpu) = (start.elapsed().as_secs_f64(), counted()?, generator.cpu_ns()? - own_cpu);
+
+    let share = load.open.max(1) as f64 * seconds;
+    let per_player = |after: Traffic, before: Traffic| {
+        json!({
+            "bytes_per_second": (after.bytes - before.bytes) as f64 / share,
+            "packets_per_second": (after.packets - before.packets) as f64 / share,
+        })
+    };
+    Ok(json!({
+        "join": load.joined(),
+        "seconds": seconds,
+        "delivered": load.delivered(seconds),
+        "down": per_player(after.0, before.0),
+        "up": per_player(after.1, before.1),
         "generator": load.generator(own_cpu, seconds),
     }))
 }

@@ -17,6 +17,14 @@ pub struct Memory {
     pub pss_bytes: Option<u64>,
 }
 
+/// What went into a network.
+#[derive(Clone, Copy)]
+pub struct Traffic {
+    /// IP headers included.
+    pub bytes: u64,
+    pub packets: u64,
+}
+
 impl Process {
     /// CPU time of all its threads in nanoseconds: utime and stime, before they are rounded to clock ticks.
     pub fn cpu_ns(self) -> io::Result<u64> {
@@ -27,6 +35,16 @@ impl Process {
             total += line.split(' ').next().and_then(|run| run.parse::<u64>().ok()).unwrap_or(0);
         }
         Ok(total)
+    }
+
+    /// What all processes in its network namespace sent to the link, a TUN device: nothing but IP packets, as they are
+    /// on the way, before any is lost.
+    pub fn sent(self) -> io::Result<Traffic> {
+        let devices = fs::read_to_string(format!("/proc/{}/net/dev", self.0))?;
+        let link = devices.lines().find_map(|line| line.trim().strip_prefix("link:")).ok_or(io::ErrorKind::NotFound)?;
+        let mut sent = link.split_whitespace().skip(8).map(str::parse);
+        let mut next = || sent.next().and_then(Result::ok).ok_or(io::ErrorKind::InvalidData);
+        Ok(Traffic { bytes: next()?, packets: next()? })
     }
 
     pub fn memory(self) -> io::Result<Memory> {
