@@ -7,8 +7,7 @@ mod connection;
 mod measure;
 mod stream;
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -117,7 +116,7 @@ const UNFIT_CPU_SHARE: f64 = 0.9;
 const GRID: Duration = Duration::from_millis(1);
 const CONNECTED: u64 = u64::MAX;
 
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Due {
     Connect,
     Input,
@@ -195,7 +194,8 @@ struct Load {
     waker: Arc<EventFd>,
     start: Instant,
     players: Vec<Option<Player>>,
-    due: BinaryHeap<Reverse<(Instant, Due, usize)>>,
+    /// What is to be done for which player, by the moments of the grid.
+    due: BTreeMap<Instant, Vec<(Due, usize)>>,
     connected: Receiver<(usize, Instant, Result<Connection, String>)>,
     connector: Sender<(usize, Instant, Result<Connection, String>)>,
     /// The addresses that clients take turns with.
@@ -221,7 +221,7 @@ impl Load {
             epoll,
             waker,
             start: Instant::now(),
-            due: BinaryHeap::new(),
+            due: BTreeMap::new(),
             connected,
             connector,
             locals,
@@ -237,7 +237,7 @@ impl Load {
         let mut events = vec![EpollEvent::empty(); 1024];
         let mut now = Instant::now();
         while now < until && !done(self) {
-            let soonest = self.due.peek().map_or(until, |&Reverse((at, ..))| at.min(until));
+            let soonest = self.due.first_key_value().map_or(until, |(&at, _)| at.min(until));
             let wait = soonest.saturating_duration_since(now).as_nanos().div_ceil(1_000_000);
             let wait = EpollTimeout::from(u16::try_from(wait).unwrap_or(u16::MAX));
             let count = match self.epoll.wait(&mut events, wait) {
@@ -262,11 +262,14 @@ impl Load {
                 }
             }
             now = Instant::now();
-            while let Some(&Reverse((at, due, number))) = self.due.peek()
-                && at <= now
+            while let Some(entry) = self.due.first_entry()
+                && *entry.key() <= now
             {
-                self.due.pop();
-                self.perform(now, at, due, number);
+                let (at, due) = entry.remove_entry();
+                for (due, number) in due {
+                    self.perform(now, at, due, number);
+                }
+                now = Instant::now();
             }
         }
         Ok(())
@@ -276,6 +279,10 @@ impl Load {
     fn on_grid(&self, at: Instant) -> Instant {
         let steps = at.saturating_duration_since(self.start).as_nanos().div_ceil(GRID.as_nanos());
         self.start + GRID * u32::try_from(steps).unwrap_or(u32::MAX)
+    }
+
+    fn plan(&mut self, at: Instant, due: Due, number: usize) {
+        self.due.entry(at).or_default().push((due, number));
     }
 
     fn perform(&mut self, now: Instant, at: Instant, due: Due, number: usize) {
@@ -309,7 +316,7 @@ impl Load {
                 next += tick;
                 self.seen.skipped_inputs += 1;
             }
-            self.due.push(Reverse((next, Due::Input, number)));
+            self.plan(next, Due::Input, number);
         } else if player.armed == Some(at) {
             player.armed = None;
             player.connection.handle_timeout(now, &mut arrived);
@@ -363,7 +370,7 @@ impl Load {
             // Inputs are spread over the tick: an irrational step never bunches them.
             let phase = (number as f64 * 0.618_033_988_75).fract() * self.common.tick_ms as f64 / 1000.0;
             let first = self.on_grid(now + Duration::from_secs_f64(phase));
-            self.due.push(Reverse((first, Due::Input, number)));
+            self.plan(first, Due::Input, number);
         }
         let Some(deadline) = self.players[number].as_ref().and_then(|player| player.connection.deadline()) else {
             return;
@@ -373,7 +380,7 @@ impl Load {
             && player.armed.is_none_or(|armed| deadline < armed)
         {
             player.armed = Some(deadline);
-            self.due.push(Reverse((deadline, Due::Timeout, number)));
+            self.plan(deadline, Due::Timeout, number);
         }
     }
 
@@ -387,7 +394,7 @@ impl Load {
         let pace = 1.0 / self.common.joins_per_second;
         for number in 0..self.common.clients {
             let at = start + Duration::from_secs_f64(number as f64 * pace);
-            self.due.push(Reverse((at, Due::Connect, number)));
+            self.plan(self.on_grid(at), Due::Connect, number);
         }
         let patience = self.common.clients as f64 * pace + self.common.patience;
         let wanted = self.common.clients;
