@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # rtcade and other servers side by side: installs, builds, runs all of it, and writes results.json and comparison.svg.
-# With --quick: a few minutes instead of about twenty, to quick.json, which is not kept. With --bench: the task by
+# With --quick: some minutes instead of about half an hour, to quick.json, which is not kept. With --bench: the task by
 # `rtcade bench` instead, against all that it speaks to, about fifteen minutes, to bench.json.
+# --only=rtcade,bun and --parts=loss,outage,wire,steady measure some of it, and --output=FILE puts it elsewhere.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -18,8 +19,10 @@ if ((EUID != 0)) && [[ -z ${PEERS_NAMESPACE:-} ]] && unshare --user --map-root-u
     PEERS_NAMESPACE=1 exec unshare --user --map-root-user "./$(basename "${BASH_SOURCE[0]}")" "$@"
 fi
 for tool in unshare nsenter ip; do
-    command -v "$tool" >/dev/null || echo "$tool is missing: no loss and no outage will be measured" >&2
+    command -v "$tool" >/dev/null || echo "$tool is missing: no loss, no outage and no bytes will be measured" >&2
 done
+command -v openssl >/dev/null || echo "openssl is missing: no server with TLS will be measured" >&2
+command -v taskset >/dev/null || echo "taskset is missing: server and clients will share the cores" >&2
 
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target}
 cargo build --locked --release
@@ -33,6 +36,7 @@ fi
 
 results=results.json
 [[ " $* " == *" --quick "* ]] && results=quick.json
+for argument; do [[ $argument == --output=* ]] && results=${argument#--output=}; done
 node run.mjs "$@"
 node table.mjs "$results"
-[[ $results == quick.json ]] || node plot.mjs
+[[ $results != results.json ]] || node plot.mjs
