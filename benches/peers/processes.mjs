@@ -2,7 +2,7 @@
 import { execFileSync, spawn } from "node:child_process";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import os from "node:os";
 import path from "node:path";
@@ -10,15 +10,23 @@ import path from "node:path";
 export const here = import.meta.dirname;
 const binaries = path.join(process.env.CARGO_TARGET_DIR ?? path.join(here, "target"), "release");
 export const binary = (name) => path.join(binaries, name);
-const node = (name) => [process.execPath, path.join(here, "servers", name)];
+/** The Node of a package, so that all machines have the same; else the one that runs this. */
+export const nodes = Object.fromEntries(
+  ["node-20", "node-26"].map((name) => {
+    const packaged = path.join(here, "node_modules", name, "bin/node");
+    return [name, existsSync(packaged) ? packaged : process.execPath];
+  }),
+);
+const node = (name, version = "node-26") => [nodes[version], path.join(here, "servers", name)];
 const bun = (name) => [path.join(here, "node_modules/.bin/bun"), path.join(here, "servers", name)];
 
 export const SERVERS = {
   rtcade: { protocol: "rtcade", command: [binary("rtcade_server")], walk: [binary("rtcade_walk_server")] },
   bun: { protocol: "websocket", command: bun("bun.mjs") },
-  uws: { protocol: "websocket", command: node("uws.mjs") },
+  // Its binaries are not made for newer versions.
+  uws: { protocol: "websocket", command: node("uws.mjs", "node-20") },
   "bun-tls": { protocol: "websocket", command: bun("bun.mjs"), tls: true },
-  "uws-tls": { protocol: "websocket", command: node("uws.mjs"), tls: true },
+  "uws-tls": { protocol: "websocket", command: node("uws.mjs", "node-20"), tls: true },
   ws: { protocol: "websocket", command: node("ws.mjs") },
   "ws-tls": { protocol: "websocket", command: node("ws.mjs"), tls: true },
   socketio: { protocol: "socket-io", command: node("socketio.mjs") },

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { SERVERS, binary, cores, here, pinned, ready, start, stop, withServer } from "./processes.mjs";
+import { SERVERS, binary, cores, here, nodes, pinned, ready, start, stop, withServer } from "./processes.mjs";
 
 const flag = (name) => process.argv.find((argument) => argument.startsWith(`--${name}=`))?.split("=")[1];
 const quick = process.argv.includes("--quick");
@@ -136,13 +136,13 @@ function about() {
     versions: {
       rtcade: `${crate("rtcade")} (${say("git", "rev-parse", "--short", "HEAD")})`,
       bun: `Bun ${npm("bun")}`,
-      uws: `uWebSockets.js ${npm("@trufflesuite/uws-js-unofficial").split("-")[0]}`,
+      uws: `uWebSockets.js ${npm("@trufflesuite/uws-js-unofficial").split("-")[0]} on Node ${say(nodes["node-20"], "--version")}`,
       ws: `ws ${npm("ws")}, bufferutil ${npm("bufferutil")}`,
       socketio: `socket.io ${npm("socket.io")}`,
       colyseus: `Colyseus ${npm("@colyseus/core")}, schema ${npm("@colyseus/schema")}, ws-transport ${npm("@colyseus/ws-transport")}`,
       geckos: `geckos.io ${npm("@geckos.io/server")}, node-datachannel ${npm("node-datachannel")}`,
       str0m: `str0m ${crate("str0m")}, sctp-proto ${crate("sctp-proto")}`,
-      node: process.version,
+      node: `Node ${say(nodes["node-26"], "--version")}`,
       rust: say("rustc", "--version"),
       clients: `rustls ${crate("rustls")}, tungstenite ${crate("tungstenite")}`,
     },
@@ -214,7 +214,8 @@ const measures = {
   async steady() {
     for (let round = 1; round <= plan.rounds; round++) {
       for (const size of plan.steady.most) {
-        for (const server of only) {
+        // Another one is first in every round.
+        for (const server of [...only.slice(round - 1), ...only.slice(0, round - 1)]) {
           const others = round === 1 && plan.steady.all.some((other) => String(other) === String(size));
           if (EVERY_ROUND.includes(server) || others) await steady(server, round, size);
         }

@@ -65,6 +65,8 @@ function measured(server, size) {
   };
 }
 
+/** Marks measurements in which the load generator fell behind. */
+const behind = (...results) => (results.some((result) => result.generator?.unfit) ? " \\*" : "");
 const sizeOf = ({ clients, tick_ms }) => `${fixed(clients)} × ${Math.round(1000 / tick_ms)} Hz`;
 const sizes = unique(steady.map(sizeOf));
 const servers = unique(steady.map(({ server }) => server));
@@ -76,7 +78,7 @@ console.log(Object.values(versions).join("; "));
 
 const mark = ({ unfit, runs }) => (unfit === 0 ? "" : unfit === runs ? " \\*" : " (\\*)");
 table(
-  `Server CPU time per message that a client received, µs. Medians of ${task.rounds} where a range is given`,
+  `Server CPU time per message that a client received, µs${task.rounds > 1 ? `; medians of ${task.rounds} where a range is given` : ""}`,
   ["server", ...compared],
   servers.map((server) => [
     name(server),
@@ -90,7 +92,7 @@ table(
     }),
   ]),
 );
-console.log("\n\\* In all, (\\*) in some of the measurements the load generator fell behind.");
+console.log("\n\\* The load generator fell behind; (\\*) in some of the measurements.");
 
 const ofRtcade = sizes.map((size) => [size, measured("rtcade", size)]).filter(([size, found]) => found && size.endsWith(" 30 Hz"));
 table(
@@ -127,7 +129,7 @@ for (const group of [["opaque"], ["walk", "walk-msgpack"]]) {
       const rows = losses.map((permille) => of.find((row) => `${row.server} ${row.task}` === key && row.permille === permille));
       const [{ server, task }] = rows;
       return [
-        task === "opaque" ? name(server) : `${name(server)}: ${formatOf({ server, task })}`,
+        (task === "opaque" ? name(server) : `${name(server)}: ${formatOf({ server, task })}`) + behind(...rows),
         ...rows.flatMap((row) => (row.left_out ? [`left out: ${row.left_out}`, "–", "–"] : [
           `${fixed(row.down.bytes_per_second)} in ${fixed(row.down.packets_per_second, 1)} packets`,
           `${fixed(row.up.bytes_per_second)} in ${fixed(row.up.packets_per_second, 1)}`,
@@ -142,7 +144,7 @@ table(
   "After an outage of 2 s",
   ["server", "stale messages per client", "current again after, median / last, ms", "never"],
   outage.map((result) => [
-    name(result.server),
+    name(result.server) + behind(result),
     ...(result.left_out ? [`left out: ${result.left_out}`] : [
       fixed(result.stale_per_client, 1),
       `${fixed(result.fresh_after_ms_median)} / ${fixed(result.fresh_after_ms_max)}`,
@@ -154,7 +156,7 @@ table(
   `Age of the newest state with ${task.loss.permille / 10} % loss, ms`,
   ["server", "ms each way", "delivered", "p50", "p90", "p99", "p99.9", "max"],
   loss.map((result) => [
-    name(result.server),
+    name(result.server) + behind(result),
     result.delay_ms,
     ...(result.left_out ? [`left out: ${result.left_out}`] : [
       percent(result.delivered, 1),
@@ -183,8 +185,9 @@ table(
       fixed(found.late_p99, 1),
     ]),
 );
-const failed = [...steady, ...wire].filter((run) => run.left_out);
+const failed = [...steady, ...wire, ...loss, ...outage].filter((run) => run.left_out);
 if (failed.length > 0) console.log("\nLeft out:");
 for (const { server, clients, tick_ms, permille, round, left_out } of failed) {
-  console.log(`- ${[server, clients && sizeOf({ clients, tick_ms }), permille !== undefined && `${permille / 10} % loss`, round && `round ${round}`].filter(Boolean).join(", ")}: ${left_out.replaceAll("\n", " ")}`);
+  const where = [server, clients && sizeOf({ clients, tick_ms }), permille !== undefined && `${permille / 10} % loss`];
+  console.log(`- ${[...where, round && `round ${round}`].filter(Boolean).join(", ")}: ${left_out.replaceAll("\n", " ")}`);
 }

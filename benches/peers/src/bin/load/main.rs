@@ -262,8 +262,9 @@ impl Load {
                 }
             }
             now = Instant::now();
+            let due_by = now;
             while let Some(entry) = self.due.first_entry()
-                && *entry.key() <= now
+                && *entry.key() <= due_by
             {
                 let (at, due) = entry.remove_entry();
                 for (due, number) in due {
@@ -375,7 +376,7 @@ impl Load {
         let Some(deadline) = self.players[number].as_ref().and_then(|player| player.connection.deadline()) else {
             return;
         };
-        let deadline = self.on_grid(deadline);
+        let deadline = self.on_grid(deadline.max(now));
         if let Some(player) = &mut self.players[number]
             && player.armed.is_none_or(|armed| deadline < armed)
         {
