@@ -115,6 +115,7 @@ const TASKS = { opaque: "bytes that don't compress", walk: "state of a game", "w
 const FORMATS = {
   rtcade: "MessagePack arrays",
   colyseus: "`schema`",
+  geckos: "MessagePack arrays",
   "bun walk-msgpack": "MessagePack arrays",
 };
 const formatOf = ({ server, task }) => FORMATS[`${server} ${task}`] ?? FORMATS[server] ?? "JSON";
@@ -126,8 +127,9 @@ for (const group of [["opaque"], ["walk", "walk-msgpack"]]) {
     `Bytes on the wire per player and second, IP headers included: ${TASKS[group[0]]}`,
     ["server", ...losses.flatMap((permille) => [`down, ${permille / 10} % loss`, `up, ${permille / 10} % loss`, "delivered"])],
     keys.map((key) => {
-      const rows = losses.map((permille) => of.find((row) => `${row.server} ${row.task}` === key && row.permille === permille));
-      const [{ server, task }] = rows;
+      const [server, task] = key.split(" ");
+      const isIt = (row, permille) => row.server === server && row.task === task && row.permille === permille;
+      const rows = losses.map((permille) => of.find((row) => isIt(row, permille)) ?? { left_out: "not measured" });
       return [
         (task === "opaque" ? name(server) : `${name(server)}: ${formatOf({ server, task })}`) + behind(...rows),
         ...rows.flatMap((row) => (row.left_out ? [`left out: ${row.left_out}`, "–", "–"] : [

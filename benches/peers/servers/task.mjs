@@ -49,7 +49,11 @@ class WalkJson extends Walk {
   }
 }
 
-/** Arrays without names, as rtcade sends them. */
+/** MessagePack arrays without names, as rtcade sends them. */
+export function packed({ players }) {
+  return encode(players.map(({ x, y, heading, health, score }) => [x, y, heading, health, score]));
+}
+
 class WalkMsgpack extends Walk {
   input(seat, bytes) {
     const [heading, moving] = decode(bytes);
@@ -57,7 +61,7 @@ class WalkMsgpack extends Walk {
   }
 
   message() {
-    return encode(super.message().players.map(({ x, y, heading, health, score }) => [x, y, heading, health, score]));
+    return packed(super.message());
   }
 }
 
