@@ -62,8 +62,9 @@ function tlsFlags() {
     const directory = mkdtempSync(path.join(os.tmpdir(), "peers-tls-"));
     process.once("exit", () => rmSync(directory, { recursive: true, force: true }));
     const made = { key: path.join(directory, "key.pem"), certificate: path.join(directory, "certificate.pem") };
-    const request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=peers".split(" ");
-    execFileSync("openssl", [...request, "-keyout", made.key, "-out", made.certificate], { stdio: "ignore" });
+    const request = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=peers";
+    const files = ["-keyout", made.key, "-out", made.certificate];
+    execFileSync("openssl", [...request.split(" "), ...files], { stdio: "ignore" });
     certificate = made;
   }
   return ["--tls-key", certificate.key, "--tls-certificate", certificate.certificate];
@@ -128,7 +129,9 @@ export async function withServer(name, { prefix = [], host = "127.0.0.1", tickMs
   const { protocol, command, walk, tls } = SERVERS[name];
   const address = `${host}:${await freePort()}`;
   // rtcade's server is a program of its own for each task.
-  const words = walk ? (task === "opaque" ? command : walk) : [...command, ...(protocol === "offer" ? [] : ["--task", task])];
+  // str0m's knows one task only.
+  const scripted = protocol === "offer" ? command : [...command, "--task", task];
+  const words = walk ? (task === "opaque" ? command : walk) : scripted;
   const flags = ["--listen", address, "--tick-ms", String(tickMs), ...(tls ? tlsFlags() : [])];
   const server = start([...prefix, ...words, ...flags]);
   try {

@@ -52,7 +52,8 @@ const ADDRESS = { server: "10.77.0.1", clients: "10.77.0.2", cutOff: "10.77.0.3"
 const end = Date.now() + plan.minutes * 60_000;
 /** What the load generator says, if it says so in time. */
 async function load(prefix, scenario, flags, seconds) {
-  const text = Object.entries(flags).flatMap(([name, value]) => (value === true ? [`--${name}`] : [`--${name}`, String(value)]));
+  const words = ([name, value]) => (value === true ? [`--${name}`] : [`--${name}`, String(value)]);
+  const text = Object.entries(flags).flatMap(words);
   const child = start([...prefix, binary("load"), scenario, ...text]);
   let json = "";
   child.stdout.on("data", (data) => (json += data));
@@ -121,6 +122,7 @@ function about() {
   const crates = readFileSync(path.join(here, "Cargo.lock"), "utf8");
   const crate = (name) => crates.match(new RegExp(`name = "${name}"\nversion = "([^"]+)"`))[1];
   const npm = (name) => packages[`node_modules/${name}`].version;
+  const uws = "@trufflesuite/uws-js-unofficial";
   return {
     date: new Date().toISOString().slice(0, 16).replace("T", " ") + " UTC",
     quick,
@@ -136,10 +138,10 @@ function about() {
     versions: {
       rtcade: `${crate("rtcade")} (${say("git", "rev-parse", "--short", "HEAD")})`,
       bun: `Bun ${npm("bun")}`,
-      uws: `uWebSockets.js ${npm("@trufflesuite/uws-js-unofficial").split("-")[0]} on Node ${say(nodes["node-20"], "--version")}`,
+      uws: `uWebSockets.js ${npm(uws).split("-")[0]} on Node ${say(nodes["node-20"], "--version")}`,
       ws: `ws ${npm("ws")}, bufferutil ${npm("bufferutil")}`,
       socketio: `socket.io ${npm("socket.io")}`,
-      colyseus: `Colyseus ${npm("@colyseus/core")}, schema ${npm("@colyseus/schema")}, ws-transport ${npm("@colyseus/ws-transport")}`,
+      colyseus: `Colyseus ${npm("@colyseus/core")}, schema ${npm("@colyseus/schema")}`,
       geckos: `geckos.io ${npm("@geckos.io/server")}, node-datachannel ${npm("node-datachannel")}`,
       str0m: `str0m ${crate("str0m")}, sctp-proto ${crate("sctp-proto")}`,
       node: `Node ${say(nodes["node-26"], "--version")}`,
@@ -189,7 +191,8 @@ const measures = {
       for (const server of ON_BAD_LINK.filter((name) => only.includes(name))) {
         const { permille, seed } = LOSS;
         const { window } = plan.loss;
-        await throughLink(results.loss, { server, delay_ms }, { delay_ms, seed }, "loss", { permille, window }, window + 60);
+        const flags = { permille, window };
+        await throughLink(results.loss, { server, delay_ms }, { delay_ms, seed }, "loss", flags, window + 60);
       }
     }
   },

@@ -70,10 +70,19 @@ const behind = (...results) => (results.some((result) => result.generator?.unfit
 const sizeOf = ({ clients, tick_ms }) => `${fixed(clients)} × ${Math.round(1000 / tick_ms)} Hz`;
 const sizes = unique(steady.map(sizeOf));
 const servers = unique(steady.map(({ server }) => server));
-const compared = sizes.filter((size) => unique(steady.filter((run) => sizeOf(run) === size).map((run) => run.server)).length > 1);
+const serversOf = (size) => unique(steady.filter((run) => sizeOf(run) === size).map((run) => run.server));
+const compared = sizes.filter((size) => serversOf(size).length > 1);
 
-const pinned = machine.pinned?.server === undefined ? "not pinned" : `server on core ${machine.pinned.server}, clients on ${machine.pinned.clients}`;
-console.log(`${date}, ${machine.cpu}, ${machine.cores} cores (${pinned}), Linux ${machine.kernel}, TCP ${machine.tcp}, load average before ${machine.load_average_before?.toFixed(2)}${quick ? ", quick run" : ""}`);
+const { cpu, cores, pinned, kernel, tcp, load_average_before } = machine;
+const about = [
+  date,
+  cpu,
+  `${cores} cores (${pinned.server === undefined ? "shared" : `server on ${pinned.server}, clients on ${pinned.clients}`})`,
+  `Linux ${kernel}`,
+  `TCP ${tcp}`,
+  `load average before ${load_average_before.toFixed(2)}`,
+];
+console.log([...about, ...(quick ? ["quick run"] : [])].join(", "));
 console.log(Object.values(versions).join("; "));
 
 const mark = ({ unfit, runs }) => (unfit === 0 ? "" : unfit === runs ? " \\*" : " (\\*)");
@@ -97,7 +106,10 @@ console.log("\n\\* The load generator fell behind; (\\*) in some of the measurem
 const ofRtcade = sizes.map((size) => [size, measured("rtcade", size)]).filter(([size, found]) => found && size.endsWith(" 30 Hz"));
 table(
   "rtcade by size",
-  ["players", "measured", "CPU µs per message", "server CPU", "delivered", "tick lateness p99, ms", "age p50 / p99, ms", "KiB per player", "generator CPU"],
+  [
+    ...["players", "measured", "CPU µs per message", "server CPU", "delivered", "tick lateness p99, ms"],
+    ...["age p50 / p99, ms", "KiB per player", "generator CPU"],
+  ],
   ofRtcade.map(([size, found]) => [
     size,
     found.runs,
@@ -168,7 +180,10 @@ table(
 );
 table(
   "Everything about the cost",
-  ["server", "size", "measured", "joined", "CPU µs per message", "delivered", "age p50 / p99, ms", "tick lateness p99, ms", "KiB per player", "CPU ms per join", "server CPU", "generator CPU", "inputs late p99, ms"],
+  [
+    ...["server", "size", "measured", "joined", "CPU µs per message", "delivered", "age p50 / p99, ms"],
+    ...["tick lateness p99, ms", "KiB per player", "CPU ms per join", "server CPU", "generator CPU", "inputs late p99, ms"],
+  ],
   sizes.flatMap((size) => servers.map((server) => [server, size, measured(server, size)]))
     .filter(([, , found]) => found)
     .map(([server, size, found]) => [
