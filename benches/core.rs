@@ -50,10 +50,12 @@ fn bodies(c: &mut Criterion) {
     let mut group = c.benchmark_group("body");
     for entities in [4, 16, 64, 256] {
         let world = world(entities);
-        let body = msgpack::encode_at_tick(1_000, &world, limits::STATE_BYTES).expect("it fits");
+        let mut body = Vec::new();
+        msgpack::encode_at_tick(1_000, &world, limits::STATE_BYTES, &mut body).expect("it fits");
         group.throughput(Throughput::Bytes(body.len() as u64));
         group.bench_with_input(BenchmarkId::new("encode", entities), &world, |b, world| {
-            b.iter(|| msgpack::encode_at_tick(1_000, black_box(world), limits::STATE_BYTES));
+            let mut encoded = Vec::new();
+            b.iter(|| msgpack::encode_at_tick(1_000, black_box(world), limits::STATE_BYTES, &mut encoded));
         });
         let mut deflater = Deflater::new();
         let mut deflated = Vec::new();

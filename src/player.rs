@@ -84,12 +84,41 @@ impl From<InflateError> for BadFrame {
 pub(crate) struct Body {
     pub(crate) kind: Kind,
     pub(crate) deflated: bool,
-    pub(crate) bytes: Rc<[u8]>,
+    pub(crate) bytes: Rc<Vec<u8>>,
 }
 
 impl Body {
     pub(crate) fn plain(kind: Kind, bytes: Vec<u8>) -> Body {
-        Body { kind, deflated: false, bytes: bytes.into() }
+        Body { kind, deflated: false, bytes: Rc::new(bytes) }
+    }
+}
+
+/// Buffers of bodies. One can be used again when nobody else holds its body any more.
+#[derive(Default)]
+pub(crate) struct Bodies(Vec<Rc<Vec<u8>>>);
+
+impl Bodies {
+    /// About as many as a tick of one room needs.
+    const KEPT: usize = 8;
+
+    /// Returns a body with a copy of `bytes`.
+    pub(crate) fn make(&mut self, kind: Kind, deflated: bool, bytes: &[u8]) -> Body {
+        let shared = match self.0.iter_mut().find(|kept| Rc::strong_count(kept) == 1) {
+            Some(kept) => {
+                let buffer = Rc::make_mut(kept);
+                buffer.clear();
+                buffer.extend_from_slice(bytes);
+                Rc::clone(kept)
+            }
+            None => {
+                let fresh = Rc::new(bytes.to_vec());
+                if self.0.len() < Bodies::KEPT && bytes.len() <= limits::UNRELIABLE_BODY_BYTES {
+                    self.0.push(Rc::clone(&fresh));
+                }
+                fresh
+            }
+        };
+        Body { kind, deflated, bytes: shared }
     }
 }
 

@@ -143,6 +143,8 @@ pub struct Context<G: Game> {
     listed: bool,
     kicked: Vec<(PlayerId, String)>,
     outputs: VecDeque<Output>,
+    /// The buffer for the next body.
+    spare_body: Vec<u8>,
     fan_out: FanOut,
     closing: Option<String>,
     unsent: u64,
@@ -276,8 +278,9 @@ impl<G: Game> Context<G> {
             _ if kind.is_reliable() => limits::RELIABLE_EVENT_BYTES,
             _ => limits::EVENT_BYTES,
         };
-        match msgpack::encode_at_tick(self.tick, value, limit) {
-            Ok(body) => {
+        let mut body = std::mem::take(&mut self.spare_body);
+        match msgpack::encode_at_tick(self.tick, value, limit, &mut body) {
+            Ok(()) => {
                 self.outputs.push_back(Output::Body { to, kind, body });
                 Ok(())
             }
@@ -352,6 +355,7 @@ impl<G: Game> Room<G> {
                 listed: false,
                 kicked: Vec::new(),
                 outputs: VecDeque::new(),
+                spare_body: Vec::new(),
                 fan_out: FanOut::Nothing,
                 closing: None,
                 unsent: 0,
@@ -658,6 +662,11 @@ impl<G: Game> Room<G> {
     /// Returns an empty buffer for the value of an input, if possible one that a former input has used.
     pub(crate) fn take_buffer(&mut self) -> Vec<u8> {
         self.buffers.pop().unwrap_or_default()
+    }
+
+    /// Takes back the buffer of a body, for the next state or event.
+    pub(crate) fn recycle_body(&mut self, buffer: Vec<u8>) {
+        self.context.spare_body = buffer;
     }
 
     fn fan_out(&mut self, inputs: Vec<u8>) {

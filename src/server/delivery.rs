@@ -1,6 +1,5 @@
 //! Frames: passes the frames of players to their room, and the output of a room to each of its players.
 
-use std::rc::Rc;
 use std::time::Instant;
 
 use super::connection::Waiting;
@@ -107,7 +106,8 @@ impl<G: Game> Server<G> {
     /// Measures the link of each player of a room once a second, and passes it to the game.
     pub(super) fn measure_links(&mut self, now: Instant, room: RoomKey) {
         let clock_ms = self.clock_ms(now);
-        for (player, key) in self.playing(room) {
+        let playing = self.take_playing(room);
+        for &(player, key) in &playing {
             let Some(session) = self.sessions.get_mut(key) else { continue };
             if session.frames.poll_ping(now) {
                 let path = session.peer.and_then(|peer| self.endpoint.measure_path(peer));
@@ -120,6 +120,7 @@ impl<G: Game> Server<G> {
                 self.send_unreliable(now, key, &Body::plain(Kind::Ping, body));
             }
         }
+        self.playing = playing;
     }
 
     /// A body is encoded and deflated once and shared by all players; only the header differs. A body for one player is
@@ -139,11 +140,12 @@ impl<G: Game> Server<G> {
         // A body that is too small to deflate says nothing about larger ones.
         let deflated =
             Deflater::is_worth_trying(body.len()) && habit.deflate(|| self.deflater.deflate(&body, &mut self.deflated));
-        let bytes: Rc<[u8]> = if deflated { self.deflated.as_slice().into() } else { body.into() };
-        let shared = Body { kind, deflated, bytes };
-        for (_, key) in self.playing(room).into_iter().filter(|&(player, _)| to.includes(player)) {
+        let shared = if deflated { self.bodies.make(kind, true, &self.deflated) } else { Body::plain(kind, body) };
+        let playing = self.take_playing(room);
+        for &(_, key) in playing.iter().filter(|&&(player, _)| to.includes(player)) {
             self.send_body(now, key, &shared);
         }
+        self.playing = playing;
     }
 
     fn send_body(&mut self, now: Instant, key: SessionKey, body: &Body) {

@@ -37,11 +37,12 @@ use self::session::{Fate, Session};
 use self::states::Recipient;
 use crate::auth::Keys;
 use crate::endpoint::{Dropped, Endpoint, LocalId, PeerKey, Transmit, Unroutable};
-use crate::game::{Game, Link, Refusal, RoomInfo};
+use crate::game::{Game, Link, PlayerId, Refusal, RoomInfo};
 use crate::hooks::{ArrivalId, Decision, Guarded, Hooks};
 use crate::journal;
 use crate::limits;
 use crate::log_limit::{PlayerLog, Who};
+use crate::player::Bodies;
 use crate::wire::codes::{ErrorCode, Leave};
 use crate::wire::delta;
 use crate::wire::frame::Transport;
@@ -346,6 +347,9 @@ pub struct Server<G: Game> {
     deflater: Deflater,
     inflater: Inflater,
     deflated: Vec<u8>,
+    bodies: Bodies,
+    /// Empty or outdated; kept for its capacity, see [`Server::take_playing`].
+    playing: Vec<(PlayerId, SessionKey)>,
     encoder: delta::Encoder,
     delta: Vec<u8>,
     recipients: Vec<Recipient>,
@@ -399,6 +403,8 @@ impl<G: Game> Server<G> {
             deflater: Deflater::new(),
             inflater: Inflater::new(),
             deflated: Vec::new(),
+            bodies: Bodies::default(),
+            playing: Vec::new(),
             encoder: delta::Encoder::default(),
             delta: Vec::new(),
             recipients: Vec::new(),

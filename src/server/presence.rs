@@ -47,13 +47,20 @@ impl News {
 
 impl<G: Game> Server<G> {
     /// The players of a room, and their sessions.
-    pub(super) fn playing(&self, room: RoomKey) -> Vec<(PlayerId, SessionKey)> {
+    pub(super) fn playing(&self, room: RoomKey) -> impl Iterator<Item = (PlayerId, SessionKey)> + '_ {
         let members = self.rooms.get(room).into_iter().flat_map(|hosted| &hosted.members);
-        let playing = members.filter_map(|(&player, &member)| match member {
+        members.filter_map(|(&player, &member)| match member {
             Member::Playing(session) => Some((player, session)),
             Member::Joining(_) => None,
-        });
-        playing.collect()
+        })
+    }
+
+    /// As [`Server::playing`], while the server changes; put the buffer back into `self.playing` afterwards.
+    pub(super) fn take_playing(&mut self, room: RoomKey) -> Vec<(PlayerId, SessionKey)> {
+        let mut playing = std::mem::take(&mut self.playing);
+        playing.clear();
+        playing.extend(self.playing(room));
+        playing
     }
 
     /// The players listed in the room: its cast if there is one, otherwise its members.
@@ -61,7 +68,7 @@ impl<G: Game> Server<G> {
         if let Some(cast) = self.rooms.get(room).and_then(|hosted| hosted.cast.as_ref()) {
             return cast.values().collect();
         }
-        self.playing(room).into_iter().filter_map(|(_, key)| Some(&self.sessions.get(key)?.info)).collect()
+        self.playing(room).filter_map(|(_, key)| Some(&self.sessions.get(key)?.info)).collect()
     }
 
     /// The announced players of the room, and `own`. Players whose join is still to be announced are left out: a new
@@ -114,7 +121,6 @@ impl<G: Game> Server<G> {
             let text: Rc<str> = signaling::event(name, &Presence { session: &info, room_size, reason }).into();
             let carriers: Vec<ConnectionKey> = self
                 .playing(room)
-                .into_iter()
                 .filter(|&(player, _)| player != PlayerId(info.player))
                 .filter_map(|(_, key)| self.sessions.get(key)?.connection)
                 .collect();

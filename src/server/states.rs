@@ -36,19 +36,22 @@ struct Past {
 }
 
 impl History {
-    fn push(&mut self, tick: u32, body: Vec<u8>) {
+    /// Adds a state. Returns the buffer of one that is not kept any longer, if there is one.
+    fn push(&mut self, tick: u32, body: Vec<u8>) -> Option<Vec<u8>> {
         self.bytes += body.len();
         self.sent.push_back(Past { tick, body });
         self.newest = self.newest.wrapping_add(1);
+        let mut forgotten = None;
         while self.sent.len() > limits::STATE_HISTORY || self.bytes > limits::STATE_HISTORY_BYTES {
-            self.forget_oldest();
+            forgotten = self.forget_oldest();
         }
+        forgotten
     }
 
-    fn forget_oldest(&mut self) {
-        if let Some(oldest) = self.sent.pop_front() {
-            self.bytes -= oldest.body.len();
-        }
+    fn forget_oldest(&mut self) -> Option<Vec<u8>> {
+        let Past { body, .. } = self.sent.pop_front()?;
+        self.bytes -= body.len();
+        Some(body)
     }
 
     /// Returns a state by its age: 0 for the newest.
@@ -192,11 +195,13 @@ impl<G: Game> Server<G> {
     /// whole. What several get is encoded once.
     pub(super) fn send_state(&mut self, now: Instant, room: RoomKey, to: Target, body: Vec<u8>) {
         let mut recipients = std::mem::take(&mut self.recipients);
-        for (_, key) in self.playing(room).into_iter().filter(|&(player, _)| to.includes(player)) {
+        let playing = self.take_playing(room);
+        for &(_, key) in playing.iter().filter(|&&(player, _)| to.includes(player)) {
             if let Some(route) = self.route(now, key, Kind::State) {
                 recipients.push(Recipient { key, route, held: 0 });
             }
         }
+        self.playing = playing;
         let is_own = matches!(to, Target::One(_));
         let own = recipients.first().filter(|_| is_own).map(|only| only.key);
         if !recipients.is_empty()
@@ -211,9 +216,12 @@ impl<G: Game> Server<G> {
             let number = history.newest.wrapping_add(1);
             let state = Outgoing { tick, number, is_own, body: &body };
             self.send_state_to(now, room, &mut recipients, &history, &state);
-            history.push(tick, body);
+            let forgotten = history.push(tick, body);
             if let Some(place) = self.history(room, own) {
                 *place = history;
+            }
+            if let (Some(buffer), Some(hosted)) = (forgotten, self.rooms.get_mut(room)) {
+                hosted.room.recycle_body(buffer);
             }
         }
         recipients.clear();
@@ -249,7 +257,7 @@ impl<G: Game> Server<G> {
                     break;
                 }
             }
-            let delta = Body::plain(Kind::State, self.delta.clone());
+            let delta = self.bodies.make(Kind::State, false, &self.delta);
             recipients.retain(|recipient| {
                 let is_holder = recipient.held >> age & 1 == 1;
                 if is_holder {
@@ -299,7 +307,7 @@ impl<G: Game> Server<G> {
         };
         let bytes = if deflated { out.as_slice() } else { body };
         if bytes.len() <= limits::UNRELIABLE_BODY_BYTES {
-            return Some(Body { kind: Kind::State, deflated, bytes: bytes.into() });
+            return Some(self.bodies.make(Kind::State, deflated, bytes));
         }
         if hosted.unsent_log.take(now).is_some() {
             log::warn!(

@@ -362,7 +362,11 @@ mod tests {
     use super::*;
 
     fn body(tick: u32, value: &impl serde::Serialize) -> Vec<u8> {
-        msgpack::encode_at_tick(tick, value, limits::STATE_BYTES).unwrap()
+        {
+            let mut body = Vec::new();
+            msgpack::encode_at_tick(tick, value, limits::STATE_BYTES, &mut body).unwrap();
+            body
+        }
     }
 
     /// Encodes `new` against `old` and restores it. Returns the bytes of the delta.

@@ -345,39 +345,43 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
 /// # Errors
 /// As for [`check_encoded`].
 pub fn encode(value: &impl Serialize, limit: usize) -> Result<Vec<u8>, SendError> {
-    let body = encode_after(Vec::with_capacity(256), value)?;
+    let mut body = Vec::with_capacity(256);
+    encode_after(&mut body, value)?;
     check_encoded(&body, limit)?;
     Ok(body)
 }
 
-/// Encodes the body `[tick, value]` of a state or an event. Structs become maps, so that JavaScript receives objects.
+/// Encodes the body `[tick, value]` of a state or an event into `body`, whose content is replaced. Structs become maps, so that JavaScript receives objects.
 ///
 /// # Errors
 /// The value alone exceeds `limit` bytes, or a client would reject it: it is nested deeper than
 /// [`limits::MSGPACK_DEPTH`], has an integer beyond 2⁵³, or a key that is neither a string nor an integer.
-pub fn encode_at_tick(tick: u32, value: &impl Serialize, limit: usize) -> Result<Vec<u8>, SendError> {
-    let prefix = prefix_tick(tick, &[]);
-    let start = prefix.len();
-    let body = encode_after(prefix, value)?;
+pub fn encode_at_tick(tick: u32, value: &impl Serialize, limit: usize, body: &mut Vec<u8>) -> Result<(), SendError> {
+    body.clear();
+    write_tick(tick, body);
+    let start = body.len();
+    encode_after(body, value)?;
     // Clients accept as many items from the server as there are bytes.
-    check_sent(&body[start..], limit, limit)?;
-    Ok(body)
+    check_sent(&body[start..], limit, limit)
 }
 
 /// Encodes the body `[tick, value]` of an already encoded value.
 #[must_use]
 pub(crate) fn prefix_tick(tick: u32, value: &[u8]) -> Vec<u8> {
-    let mut body = Vec::with_capacity(256.max(limits::BODY_PREFIX_BYTES + value.len()));
-    write(rmp::encode::write_array_len(&mut body, 2));
-    write(rmp::encode::write_uint(&mut body, tick.into()));
+    let mut body = Vec::with_capacity(limits::BODY_PREFIX_BYTES + value.len());
+    write_tick(tick, &mut body);
     body.extend_from_slice(value);
     body
 }
 
-fn encode_after(mut body: Vec<u8>, value: &impl Serialize) -> Result<Vec<u8>, SendError> {
-    let mut serializer = rmp_serde::Serializer::new(&mut body).with_struct_map();
-    value.serialize(&mut serializer).map_err(|error| SendError::Unencodable(error.to_string()))?;
-    Ok(body)
+fn write_tick(tick: u32, body: &mut Vec<u8>) {
+    write(rmp::encode::write_array_len(body, 2));
+    write(rmp::encode::write_uint(body, tick.into()));
+}
+
+fn encode_after(body: &mut Vec<u8>, value: &impl Serialize) -> Result<(), SendError> {
+    let mut serializer = rmp_serde::Serializer::new(body).with_struct_map();
+    value.serialize(&mut serializer).map_err(|error| SendError::Unencodable(error.to_string()))
 }
 
 /// Checks that a value is one msgpack value that the server accepts as an input or a command.
@@ -745,7 +749,8 @@ mod tests {
         let text = |bytes: usize| json!("x".repeat(bytes - 3));
         assert_eq!(encode(&text(512), 512).map(|body| body.len()), Ok(512));
         assert_eq!(encode(&text(513), 512), Err(SendError::TooLarge { bytes: 513, limit: 512 }));
-        assert_eq!(encode_at_tick(u32::MAX, &text(512), 512).map(|body| body.len()), Ok(6 + 512));
+        let mut body = vec![7; 3];
+        assert_eq!((encode_at_tick(u32::MAX, &text(512), 512, &mut body), body.len()), (Ok(()), 6 + 512));
         let deep = |depth: usize| (1..depth).fold(json!([]), |inside, _| json!([inside]));
         assert!(encode(&deep(16), 512).is_ok());
         assert!(matches!(encode(&deep(17), 512), Err(SendError::Unencodable(_))));
