@@ -340,7 +340,7 @@ impl Lane {
         was_up
     }
 
-    /// Handles a packet authenticated by DTLS. Reports its events, and returns what [`Lane::write_replies`] is to write.
+    /// Handles a packet authenticated by DTLS. Reports its events; returns what [`Lane::write_replies`] is to write.
     pub(super) fn receive<'a>(
         &mut self,
         now: Instant,
