@@ -117,7 +117,8 @@ fn play(sim: &mut Simulation<Drift>, time: Duration) {
 
 #[test]
 fn players_get_what_the_room_has_sent_over_any_network() {
-    let paths: [(&str, u64, fn() -> Path); 7] = [
+    type Network = (&'static str, u64, fn() -> Path);
+    let networks: [Network; 7] = [
         ("lan", 1, || Path::new(MS)),
         ("far away", 60, || Path::new(130 * MS)),
         ("lossy", 60, || Path::new(25 * MS).with(&Node::Loss { permille: 50 })),
@@ -126,7 +127,7 @@ fn players_get_what_the_room_has_sent_over_any_network() {
         ("twice", 10, || Path::new(25 * MS).with(&Node::Duplicate { permille: 300 })),
         ("no udp", 10, || Path::new(25 * MS).with(&Node::NoUdp)),
     ];
-    for (name, most_whole_permille, path) in paths {
+    for (name, most_whole_permille, path) in networks {
         for (own, every) in [(false, 1), (true, 1), (false, 3)] {
             println!("{name}, own: {own}, each {every} ticks");
             let said = Said::default();
@@ -140,7 +141,7 @@ fn players_get_what_the_room_has_sent_over_any_network() {
             let after = sim.server.counters().states;
             for &client in &clients {
                 let states = check(&sim, &said, client);
-                assert!(states as u32 > 100 / every, "{states} states");
+                assert!(states > 100 / every as usize, "{states} states");
             }
             let (whole, deltas) = (after.whole - before.whole, after.deltas - before.deltas);
             let permille = 1_000 * whole / (whole + deltas);
