@@ -426,6 +426,17 @@ test("the server hears of the newest state and of the newest tick", async () => 
   assert.equal(up(session.socket.sent)[0].tick, 0x1_2345);
 });
 
+test("states are acknowledged although there is nothing to send", async () => {
+  const session = await joinOpen();
+  const frames = () => withoutPings(up(session.pc.channel.sent));
+  for (let n = 0; n < 12; n++) {
+    session.pc.channel.deliver(down(STATE, { seq: n }, [101 + n, n]));
+    assert.equal(frames().length, Math.floor((n + 1) / 6));
+  }
+  const acknowledged = frames().map(({ kind, ack, body }) => [kind, ack, body]);
+  assert.deepEqual(acknowledged, [106, 112].map((newest, n) => [INPUT, newest | ((n ? 0x3f : 0x1f) << 10), [0, []]]));
+});
+
 test("ticks come in order, missed ones over the reliable lane", async () => {
   const session = await joinOpen();
   const { channel } = session.pc;
