@@ -340,22 +340,20 @@ impl Lane {
         was_up
     }
 
-    /// Handles a packet authenticated by DTLS. Reports its events, and appends the reply, if any, to `reply`. Returns
-    /// whether there is a reply.
-    pub(super) fn handle_packet(
+    /// Handles a packet authenticated by DTLS. Reports its events; returns what [`Lane::write_replies`] is to write.
+    pub(super) fn receive<'a>(
         &mut self,
         now: Instant,
-        packet: &[u8],
-        reply: &mut Vec<u8>,
+        packet: &'a [u8],
         arrivals: &mut Vec<Arrival>,
-    ) -> bool {
+    ) -> Option<Replies<'a>> {
         if self.state == State::Closed {
-            return false;
+            return None;
         }
         self.heard_at = now;
         let Some((header, chunks)) = packet.split_first_chunk::<HEADER_BYTES>() else {
             self.dropped.malformed += 1;
-            return false;
+            return None;
         };
         let tag = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
         let is_init = chunks.first() == Some(&chunk::INIT);
@@ -364,7 +362,7 @@ impl Lane {
         let is_reflected_abort = chunks.first() == Some(&chunk::ABORT) && tag == self.remote_tag;
         if !tag_fits && !is_reflected_abort {
             self.dropped.malformed += 1;
-            return false;
+            return None;
         }
         self.pace.handle_heard(now);
         let mut replies = Replies::default();
@@ -388,7 +386,10 @@ impl Lane {
         if data_came {
             self.unacknowledged_packets = self.unacknowledged_packets.saturating_add(1);
         }
-        self.write_replies(now, &replies, reply)
+        // RFC 9260 §6.7: while something is missing, in every packet.
+        let sack_every = if self.reports_gaps && self.complete != self.highest_seen { 1 } else { SACK_EVERY };
+        replies.sack |= replies.dcep_ack || self.unacknowledged_packets >= sack_every;
+        (!replies.is_empty()).then_some(replies)
     }
 
     /// Returns `false` if the rest of the packet must be ignored.
@@ -625,13 +626,8 @@ impl Lane {
         self.complete = self.highest_seen.wrapping_sub(open - come);
     }
 
-    fn write_replies(&mut self, now: Instant, replies: &Replies<'_>, out: &mut Vec<u8>) -> bool {
-        // RFC 9260 §6.7: while something is missing, in every packet.
-        let sack_every = if self.reports_gaps && self.complete != self.highest_seen { 1 } else { SACK_EVERY };
-        let sack = replies.sack || replies.dcep_ack || self.unacknowledged_packets >= sack_every;
-        if !sack && replies.is_empty() {
-            return false;
-        }
+    /// Appends the replies to a packet as one. Returns `false` if there are none after all.
+    pub(super) fn write_replies(&mut self, now: Instant, replies: &Replies<'_>, out: &mut Vec<u8>) -> bool {
         let start = out.len();
         if let Some((tag, tsn)) = replies.init_ack {
             let mut cookie = [0; 8];
@@ -654,7 +650,7 @@ impl Lane {
         if replies.cookie_ack {
             put_chunk(out, chunk::COOKIE_ACK, 0, &[]);
         }
-        if sack {
+        if replies.sack {
             self.sack_chunk(out, GAPS_MAX * 4);
         }
         if let Some(info) = replies.heartbeat {
@@ -780,8 +776,9 @@ impl Lane {
     }
 }
 
+/// What a packet is answered with.
 #[derive(Default)]
-struct Replies<'a> {
+pub(super) struct Replies<'a> {
     init_ack: Option<(u32, u32)>,
     cookie_echo: bool,
     cookie_ack: bool,
@@ -796,6 +793,7 @@ impl Replies<'_> {
         self.init_ack.is_none()
             && !self.cookie_echo
             && !self.cookie_ack
+            && !self.sack
             && self.heartbeat.is_none()
             && self.reset_done.is_none()
     }
@@ -883,7 +881,9 @@ fn put_chunk(out: &mut Vec<u8>, kind: u8, flags: u8, value: &[&[u8]]) {
 
 /// Pads a chunk or parameter of this length to four bytes (RFC 9260 §3.2).
 fn pad(out: &mut Vec<u8>, length: usize) {
-    out.extend_from_slice(&[0; 4][..length.wrapping_neg() % 4]);
+    let end = out.len() + length.wrapping_neg() % 4;
+    out.extend_from_slice(&[0; 4]);
+    out.truncate(end);
 }
 
 /// Fills in the checksum (RFC 9260 appendix A).

@@ -719,7 +719,9 @@ impl Peer {
             return;
         }
         let mut arrivals = std::mem::take(&mut self.arrivals);
-        self.send_packet(now, outbox, |lane, reply| lane.handle_packet(now, packet, reply, &mut arrivals));
+        if let Some(replies) = self.lane.receive(now, packet, &mut arrivals) {
+            self.send_packet(now, outbox, |lane, out| lane.write_replies(now, &replies, out));
+        }
         for arrival in arrivals.drain(..) {
             self.handle_arrival(now, arrival, packet, pair, outbox);
         }

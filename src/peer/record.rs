@@ -371,8 +371,8 @@ impl Records {
     /// the place for [`Records::seal`].
     pub(super) fn begin(&self, out: &mut Vec<u8>) -> usize {
         let start = out.len();
-        let prefix = [0; HEADER_BYTES + EXPLICIT_NONCE_BYTES];
-        out.extend_from_slice(&prefix[..self.prefix_bytes()]);
+        out.extend_from_slice(&[0; HEADER_BYTES + EXPLICIT_NONCE_BYTES]);
+        out.truncate(start + self.prefix_bytes());
         start
     }
 
@@ -398,7 +398,7 @@ impl Records {
         #[expect(clippy::cast_possible_truncation, reason = "the content has at most 2^14 bytes")]
         let length = (prefix_bytes - HEADER_BYTES + content.len() + TAG_BYTES) as u16;
         prefix[11..13].copy_from_slice(&length.to_be_bytes());
-        if let Some(explicit) = prefix.get_mut(HEADER_BYTES..).filter(|explicit| !explicit.is_empty()) {
+        if let Some(explicit) = prefix.get_mut(HEADER_BYTES..HEADER_BYTES + EXPLICIT_NONCE_BYTES) {
             explicit.copy_from_slice(&sequence.to_be_bytes());
         }
         out.extend_from_slice(tag.as_ref());

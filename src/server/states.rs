@@ -56,7 +56,7 @@ impl History {
 
     /// Returns a state by its age: 0 for the newest.
     fn get(&self, age: u32) -> Option<&Past> {
-        self.sent.iter().nth_back(age as usize)
+        self.sent.get(self.sent.len().checked_sub(age as usize + 1)?)
     }
 
     /// Returns the age of the state of a tick.
@@ -109,9 +109,13 @@ impl Holding {
 
     fn acknowledge(&mut self, ack: u16, history: &History) {
         self.follow(history.newest);
-        let Some(newest) = history.sent.back() else { return };
-        for tick in delta::acknowledged(ack, newest.tick) {
-            if let Some(age) = history.age_of(tick) {
+        let newest = history.sent.back().map_or(0, |newest| newest.tick);
+        let Some((tick, named)) = delta::acknowledged(ack, newest) else { return };
+        // Most of them were named before.
+        let known = history.age_of(tick).and_then(|age| self.held.checked_shr(age)).unwrap_or(0);
+        let fresh = named & !known;
+        for before in (0..u32::BITS - fresh.leading_zeros()).filter(|before| fresh >> before & 1 == 1) {
+            if let Some(age) = tick.checked_sub(before).and_then(|tick| history.age_of(tick)) {
                 self.held |= self.sent & 1 << age;
             }
         }

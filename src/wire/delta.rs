@@ -343,15 +343,12 @@ impl Received {
     }
 }
 
-/// Returns the ticks that an acknowledgement names, given that of the newest state sent.
-pub(crate) fn acknowledged(ack: u16, newest_sent: u32) -> impl Iterator<Item = u32> {
+/// Returns the newest tick that an acknowledgement names, given that of the newest state sent, and which of those before
+/// it: bit n stands for the tick n before the newest.
+pub(crate) fn acknowledged(ack: u16, newest_sent: u32) -> Option<(u32, u32)> {
     #[expect(clippy::cast_possible_truncation, reason = "ticks are compared mod 2¹⁰")]
     let age = (newest_sent as u16).wrapping_sub(ack) & TICK_MASK;
-    let newest = newest_sent.checked_sub(age.into());
-    let before = u32::from(ack >> TICK_BITS);
-    (0..=ACKNOWLEDGED_BEFORE)
-        .filter(move |age| *age == 0 || before >> (age - 1) & 1 == 1)
-        .filter_map(move |age| newest?.checked_sub(age))
+    Some((newest_sent.checked_sub(age.into())?, u32::from(ack >> TICK_BITS) << 1 | 1))
 }
 
 #[cfg(test)]
@@ -430,7 +427,10 @@ mod tests {
     #[test]
     fn ticks_that_an_acknowledgement_names() {
         fn check(ack: u16, newest_sent: u32, expected: &[u32]) {
-            let ticks: Vec<u32> = acknowledged(ack, newest_sent).collect();
+            let ticks = acknowledged(ack, newest_sent).map_or(Vec::new(), |(newest, ages)| {
+                let is_named = |age: &u32| ages >> age & 1 == 1;
+                (0..u32::BITS).filter(is_named).filter_map(|age| newest.checked_sub(age)).collect()
+            });
             assert_eq!(ticks, expected, "{ack:#06x} up to {newest_sent}");
         }
         check(7, 9, &[7]);

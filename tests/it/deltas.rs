@@ -125,7 +125,7 @@ fn players_get_what_the_room_has_sent_over_any_network() {
         ("very lossy", 200, || Path::new(25 * MS).with(&Node::Loss { permille: 200 })),
         ("reordering", 60, || Path::new(25 * MS).with(&Node::Reorder { permille: 100, by: 60 * MS })),
         ("twice", 10, || Path::new(25 * MS).with(&Node::Duplicate { permille: 300 })),
-        ("no udp", 10, || Path::new(25 * MS).with(&Node::NoUdp)),
+        ("no udp", 60, || Path::new(25 * MS).with(&Node::NoUdp)),
     ];
     for (name, most_whole_permille, path) in networks {
         for (own, every) in [(false, 1), (true, 1), (false, 3)] {

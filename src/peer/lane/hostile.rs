@@ -132,6 +132,21 @@ fn open_ends(now: Instant, tsns: [u32; 2]) -> [Watched; 2] {
     ends
 }
 
+impl Lane {
+    /// Handles a packet, and appends the reply, if any, to `reply`.
+    pub(super) fn handle_packet(
+        &mut self,
+        now: Instant,
+        packet: &[u8],
+        reply: &mut Vec<u8>,
+        arrivals: &mut Vec<Arrival>,
+    ) {
+        if let Some(replies) = self.receive(now, packet, arrivals) {
+            self.write_replies(now, &replies, reply);
+        }
+    }
+}
+
 #[cfg(test)]
 impl Lane {
     /// A packet to the other end, of chunks as no lane would write them.
