@@ -253,7 +253,7 @@ impl<G: Game> Server<G> {
                     break;
                 }
             }
-            let delta = Body::plain(Kind::State, self.delta.clone());
+            let delta = Body { kind: Kind::State, deflated: false, bytes: self.delta.as_slice().into() };
             recipients.retain(|recipient| {
                 let is_holder = recipient.held >> age & 1 == 1;
                 if is_holder {
