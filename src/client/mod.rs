@@ -10,6 +10,7 @@
 mod comeback;
 mod reliable;
 mod session;
+mod states;
 mod stream;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -28,7 +29,7 @@ use crate::limits;
 use crate::peer::{self, Identity, LocalId, Outbox, Peer, Sent, Stages, Transmit};
 use crate::wire::Inflater;
 use crate::wire::codes::Leave;
-use crate::wire::delta::{DeltaError, Received};
+use crate::wire::delta::Received;
 use crate::wire::frame::{self, Direction, Frame, Header, Kind, Reassembler, Transport};
 use crate::wire::msgpack::{self, SendError};
 
@@ -219,8 +220,6 @@ const INPUT_REPEAT: Duration = Duration::from_millis(50);
 /// Packets of inputs that leave before their time because there is no room for more: as many wait in the server, in
 /// addition to those of its next tick.
 const WINDOWS_AHEAD: u32 = 3;
-/// States after which they are acknowledged even if there is nothing else to send.
-const STATES_UNREPORTED: u32 = 6;
 /// The interval at which missed ticks are requested again.
 const TICKS_REPEAT: Duration = Duration::from_secs(1);
 
@@ -649,15 +648,6 @@ impl Client {
         }
     }
 
-    /// Acknowledges states in time to serve as baselines. Other frames do so as well, if there are any.
-    fn report_states(&mut self) {
-        self.unreported_states += 1;
-        if self.unreported_states == STATES_UNREPORTED {
-            let body = msgpack::encode_inputs(self.next_input.wrapping_sub(1), std::iter::empty());
-            self.send_unreliable(Kind::Input, &body);
-        }
-    }
-
     fn send_ping(&mut self) {
         let body = msgpack::encode_clock(self.clock_ms());
         self.send_unreliable(Kind::Ping, &body);
@@ -739,16 +729,7 @@ impl Client {
 
     fn read_body(&mut self, kind: Kind, body: &[u8]) -> Option<()> {
         match kind {
-            Kind::State => match self.states.read(body) {
-                Ok((tick, Some(value))) => {
-                    self.events.push_back(Event::State { tick, value: value.to_vec() });
-                    self.newest_tick = self.newest_tick.max(tick);
-                    self.report_states();
-                }
-                Ok((_, None)) => self.stats.stale_states += 1,
-                Err(DeltaError::Unrestored) => self.stats.unrestored_states += 1,
-                Err(DeltaError::Malformed(_)) => return None,
-            },
+            Kind::State => self.read_state(body)?,
             Kind::Event | Kind::ReliableEvent => {
                 let (tick, value) = msgpack::decode_at_tick(body).ok()?;
                 let reliable = kind.is_reliable();

@@ -240,8 +240,9 @@ impl<S: Read + Write> Websocket<S> {
         }
     }
 
-    /// Buffers a message for [`Websocket::flush`]; a long one is sent at once, as far as the socket accepts it. A message
-    /// written while bytes wait is added to them, which is allowed only for a last message. [`Signal::Close`] flushes.
+    /// Buffers a message for [`Websocket::flush`]; a long one is sent at once, as far as the socket accepts it. A
+    /// message written while bytes wait is added to them, which is allowed only for a last message. [`Signal::Close`]
+    /// flushes.
     pub(super) fn write(&mut self, signal: Signal) -> Result<(), Gone> {
         let message = match signal {
             Signal::Text(text) => Message::Text(text.into()),

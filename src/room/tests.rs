@@ -514,8 +514,8 @@ fn messages_past_a_limit_are_not_sent() {
     // Heads of strings: 3 bytes, then 5.
     let state = |bytes: usize| json!("x".repeat(bytes - 3));
     let event = |bytes: usize| json!("x".repeat(bytes - 5));
-    check(state(4096), None, Ok(()));
-    check(state(4097), None, Err("too large"));
+    check(state(limits::STATE_BYTES), None, Ok(()));
+    check(state(limits::STATE_BYTES + 1), None, Err("too large"));
     check(state(4096), Some(Lane::Unreliable), Ok(()));
     check(state(4097), Some(Lane::Unreliable), Err("too large"));
     check(event(limits::RELIABLE_EVENT_BYTES), Some(Lane::Reliable), Ok(()));

@@ -343,8 +343,8 @@ impl Received {
     }
 }
 
-/// Returns the newest tick that an acknowledgement names, given that of the newest state sent, and which of those before
-/// it: bit n stands for the tick n before the newest.
+/// Returns the newest tick that an acknowledgement names, given that of the newest state sent, and which of those
+/// before it: bit n stands for the tick n before the newest.
 pub(crate) fn acknowledged(ack: u16, newest_sent: u32) -> Option<(u32, u32)> {
     #[expect(clippy::cast_possible_truncation, reason = "ticks are compared mod 2¹⁰")]
     let age = (newest_sent as u16).wrapping_sub(ack) & TICK_MASK;

@@ -351,7 +351,8 @@ pub fn encode(value: &impl Serialize, limit: usize) -> Result<Vec<u8>, SendError
     Ok(body)
 }
 
-/// Encodes the body `[tick, value]` of a state or an event into `body`, whose content is replaced. Structs become maps, so that JavaScript receives objects.
+/// Encodes the body `[tick, value]` of a state or an event into `body`, whose content is replaced. Structs become maps,
+/// so that JavaScript receives objects.
 ///
 /// # Errors
 /// The value alone exceeds `limit` bytes, or a client would reject it: it is nested deeper than
