@@ -228,6 +228,7 @@ impl Stepped {
         client.set_nodelay(true).expect("set");
         let (accepted, _) = listener.accept().expect("connected");
         accepted.set_nonblocking(true).expect("set");
+        accepted.set_nodelay(true).expect("set");
         let remote = SocketAddr::new(remote.parse().expect("an address"), 9);
         let socket = mio::net::TcpStream::from_std(accepted);
         self.driver.connections.handle_accepted(self.now, self.driver.poll.registry(), socket, remote);
