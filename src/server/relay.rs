@@ -95,7 +95,6 @@ impl<G: Game> Server<G> {
         let text: Rc<str> = signaling::event(event, &Relayed::new(&from.info, data)).into();
         let carriers: Vec<ConnectionKey> = self
             .playing(from.room)
-            .into_iter()
             .filter(|&(_, session)| session != sender)
             .filter_map(|(_, session)| self.sessions.get(session)?.connection)
             .collect();

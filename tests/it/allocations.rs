@@ -113,7 +113,7 @@ fn play() -> Allocations {
 #[test]
 fn a_state_sent_and_an_input_received_allocate_nothing() {
     let Allocations { packets, ticks, states } = play();
-    let (players, seconds) = (PLAYERS as usize, (TICK * TICKS).as_secs_f64().ceil() as usize);
+    let (players, seconds) = (PLAYERS as usize, (TICKS as usize).div_ceil(30));
     assert!(packets.len() >= players * TICKS as usize && states >= players * TICKS as usize);
     let with = |counts: &[u64]| counts.iter().filter(|&&count| count > 0).count();
     let (of_packets, of_ticks) = (with(&packets), with(&ticks));
