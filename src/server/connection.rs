@@ -38,6 +38,8 @@ pub(super) struct Connection {
     pub(super) takes_sparse_heartbeats: bool,
     /// Heartbeats left out since the last.
     skipped_heartbeats: u8,
+    /// Before this time the websocket does not count as lost.
+    lost_at: Option<Instant>,
     unanswered_pings: u8,
     /// Payloads of unanswered pings, the oldest first.
     pings: VecDeque<u64>,
@@ -168,12 +170,15 @@ impl Queue {
 const CLOSE_REASON_BYTES: usize = 123;
 /// The close reason of a player whose queue has exceeded its limit.
 const OVERFULL: &str = "Your connection is too slow.";
+/// Silence of a client after which its websocket counts as lost, at the earliest.
+const LOST_AFTER: Duration = limits::HEARTBEAT_INTERVAL.saturating_mul(1 + limits::HEARTBEATS_UNANSWERED as u32);
 /// How much earlier than [`limits::HEARTBEAT_INTERVAL`] the next heartbeat may follow a late one.
 const HEARTBEAT_HASTE: Duration = Duration::from_millis(150);
 
 impl Connection {
     pub(super) fn note_alive(&mut self, now: Instant) {
         self.unanswered_pings = 0;
+        self.lost_at = None;
         self.heard = now;
     }
 
@@ -205,6 +210,7 @@ impl<G: Game> Server<G> {
             is_counted: false,
             takes_sparse_heartbeats: false,
             skipped_heartbeats: 0,
+            lost_at: None,
             unanswered_pings: 0,
             pings: VecDeque::new(),
             heard: now,
@@ -398,8 +404,14 @@ impl<G: Game> Server<G> {
     fn send_heartbeat(&mut self, now: Instant, due: Instant, key: ConnectionKey, session: SessionKey) {
         let grace = self.config.grace;
         let is_heard = self.sessions.get(session).is_some_and(|session| self.is_heard(now, session));
+        let peer = self.sessions.get(session).and_then(|session| session.peer);
+        let heard_at = peer.and_then(|peer| self.endpoint.heard_at(peer));
         let Some(connection) = self.connections.get_mut(key).filter(|connection| !connection.closing) else { return };
         if connection.unanswered_pings == limits::HEARTBEATS_UNANSWERED {
+            if let Some(lost_at) = connection.lost_at.take().filter(|&lost_at| now < lost_at) {
+                self.set_deadline(key, lost_at);
+                return;
+            }
             let held = std::mem::replace(&mut connection.stage, Stage::Gone);
             self.release(now, held, Fate::MayReturn { within: grace, or: Leave::Timeout });
             self.close_connection(now, key, Leave::Timeout.close_code(), "The client did not answer pings.");
@@ -409,10 +421,15 @@ impl<G: Game> Server<G> {
         if may_skip && connection.skipped_heartbeats < limits::HEARTBEATS_SKIPPED {
             connection.skipped_heartbeats += 1;
         } else {
-            // Nothing was received since the one that was left out: it counts as unanswered, too.
             let is_silent = !is_heard && now >= connection.heard + limits::HEARTBEAT_INTERVAL;
             let skipped = std::mem::take(&mut connection.skipped_heartbeats);
-            connection.unanswered_pings += 1 + u8::from(is_silent && skipped > 0);
+            connection.unanswered_pings += 1;
+            if is_silent && skipped > 0 {
+                // The one that was left out counts as unanswered, too. It may have been left out before the silence.
+                connection.unanswered_pings += 1;
+                connection.lost_at =
+                    Some(heard_at.map_or(connection.heard, |at| at.max(connection.heard)) + LOST_AFTER);
+            }
             self.acknowledge(session, true);
             self.ping(key);
         }
