@@ -107,9 +107,9 @@ impl Holding {
         self.held &= !bit;
     }
 
-    fn acknowledge(&mut self, ack: u16, history: &History) {
+    /// Handles an acknowledgement by a player to whom the state of tick `newest` was sent last.
+    fn acknowledge(&mut self, ack: u16, newest: u32, history: &History) {
         self.follow(history.newest);
-        let newest = history.sent.back().map_or(0, |newest| newest.tick);
         let Some((tick, named)) = delta::acknowledged(ack, newest) else { return };
         // Most of them were named before.
         let known = history.age_of(tick).and_then(|age| self.held.checked_shr(age)).unwrap_or(0);
@@ -128,9 +128,17 @@ pub(super) struct PlayerStates {
     of_room: Holding,
     /// Those sent to the player alone.
     own: Option<Box<(History, Holding)>>,
-    /// The tick of the newest state sent, whether it was the player's own, and its number.
-    newest: Option<(u32, bool, u32)>,
+    /// The states sent last, of both kinds, newest last. The client keeps no more, whichever kind they are.
+    sent: VecDeque<SentState>,
     acknowledged: Option<u16>,
+}
+
+#[derive(Clone, Copy)]
+struct SentState {
+    tick: u32,
+    is_own: bool,
+    /// In its history.
+    number: u32,
 }
 
 impl PlayerStates {
@@ -139,10 +147,11 @@ impl PlayerStates {
         if self.acknowledged.replace(ack) == Some(ack) {
             return;
         }
-        self.of_room.acknowledge(ack, room);
+        let newest = self.sent.back().map_or(0, |newest| newest.tick);
+        self.of_room.acknowledge(ack, newest, room);
         if let Some(own) = &mut self.own {
             let (history, holding) = &mut **own;
-            holding.acknowledge(ack, history);
+            holding.acknowledge(ack, newest, history);
             // Nobody else needs what is older than the newest that is held.
             let needed = holding.held_of(history).trailing_zeros() as usize + 1;
             while history.sent.len() > needed {
@@ -155,13 +164,20 @@ impl PlayerStates {
         if is_own { &mut self.own.get_or_insert_default().1 } else { &mut self.of_room }
     }
 
-    fn handle_sent(&mut self, tick: u32, is_own: bool, number: u32) {
+    fn handle_sent(&mut self, state: SentState) {
+        let SentState { tick, is_own, number } = state;
+        if self.sent.len() == limits::STATE_HISTORY
+            && let Some(oldest) = self.sent.pop_front()
+        {
+            self.holding(oldest.is_own).forget(oldest.number);
+        }
         self.holding(is_own).follow(number);
-        match self.newest.replace((tick, is_own, number)) {
+        match self.sent.back().copied() {
             // An acknowledgement of the tick would not say which of the two it means.
-            Some((before, was_own, former)) if before == tick => self.holding(was_own).forget(former),
+            Some(before) if before.tick == tick => self.holding(before.is_own).forget(before.number),
             _ => self.holding(is_own).sent |= 1,
         }
+        self.sent.push_back(state);
     }
 }
 
@@ -289,7 +305,7 @@ impl<G: Game> Server<G> {
     fn send_state_by(&mut self, now: Instant, recipient: &Recipient, sent: &Body, state: &Outgoing<'_>) {
         self.counters.states.encoded_bytes += state.body.len() as u64;
         if let Some(session) = self.sessions.get_mut(recipient.key) {
-            session.states.handle_sent(state.tick, state.is_own, state.number);
+            session.states.handle_sent(SentState { tick: state.tick, is_own: state.is_own, number: state.number });
         }
         self.send_by(now, recipient.key, recipient.route, sent);
     }

@@ -21,15 +21,15 @@ type Said = Rc<RefCell<BTreeMap<(u32, Option<u32>), Vec<u8>>>>;
 struct Drift {
     entities: Vec<Entity>,
     next: u32,
-    /// Whether each player gets a state of their own.
-    own: bool,
+    /// Each player gets a state of their own in each of so many ticks; 0 stands for none.
+    own: u32,
     /// A state is sent in each of so many ticks.
     every: u32,
     said: Said,
 }
 
 impl Drift {
-    fn new(own: bool, every: u32, said: &Said) -> Drift {
+    fn new(own: u32, every: u32, said: &Said) -> Drift {
         Drift { entities: Vec::new(), next: 0, own, every, said: said.clone() }
     }
 
@@ -70,7 +70,7 @@ impl Game for Drift {
             return;
         }
         let encoded = |state: &Vec<Entity>| msgpack::encode(state, usize::MAX).unwrap();
-        if self.own {
+        if self.own > 0 && tick.number.is_multiple_of(self.own) {
             for player in ctx.players().map(|player| player.id).collect::<Vec<_>>() {
                 let own: Vec<Entity> = self.entities.iter().skip(player.0 as usize % 5).cloned().collect();
                 self.said.borrow_mut().insert((tick.number, Some(player.0)), encoded(&own));
@@ -128,8 +128,8 @@ fn players_get_what_the_room_has_sent_over_any_network() {
         ("no udp", 60, || Path::new(25 * MS).with(&Node::NoUdp)),
     ];
     for (name, most_whole_permille, path) in networks {
-        for (own, every) in [(false, 1), (true, 1), (false, 3)] {
-            println!("{name}, own: {own}, each {every} ticks");
+        for (own, every) in [(0, 1), (1, 1), (8, 1), (0, 3)] {
+            println!("{name}, own: each {own} ticks, each {every} ticks");
             let said = Said::default();
             let of_room = said.clone();
             let mut sim = crate::simulation(1, move |_| Ok(Drift::new(own, every, &of_room)));
@@ -156,7 +156,7 @@ fn players_get_what_the_room_has_sent_over_any_network() {
 fn players_who_come_back_and_servers_that_restart_go_on_with_states_that_are_held() {
     for seed in 1..=4 {
         println!("seed {seed}");
-        let own = seed % 2 == 0;
+        let own = u32::try_from(seed % 2).expect("0 or 1");
         let said = Said::default();
         let of_room = said.clone();
         let mut sim = crate::simulation(seed, move |_| Ok(Drift::new(own, 1, &of_room)));
@@ -198,7 +198,7 @@ fn ticks_past_what_the_wire_counts_are_no_matter() {
     let said = Said::default();
     let of_room = said.clone();
     let configure = |config: &mut rtcade::server::Config| config.tick = 5 * MS;
-    let mut sim = Simulation::with_config(1, configure, move |_| Ok(Drift::new(false, 1, &of_room)));
+    let mut sim = Simulation::with_config(1, configure, move |_| Ok(Drift::new(0, 1, &of_room)));
     let ada = sim.join("drift", "Ada");
     while sim.elapsed() < 65_500 * 5 * MS {
         sim.run_every(33 * MS, 5_000 * MS, |sim| {
