@@ -601,10 +601,14 @@ impl Peer {
         }
     }
 
-    /// Sends a heartbeat on the path that is to be proven, if there is one.
+    /// Sends a heartbeat on each path that is to be proven.
     fn probe(&mut self, now: Instant, outbox: &mut Outbox) {
-        let asked = self.paths.unproven().filter(|_| self.lane.is_open());
-        let is_asked = asked.is_some_and(|asked| self.send_heartbeat(now, asked, outbox));
+        let mut is_asked = false;
+        if self.lane.is_open() {
+            for asked in self.paths.unproven() {
+                is_asked |= self.send_heartbeat(now, asked, outbox);
+            }
+        }
         // Without capacity for a heartbeat it is sent with the next check on that path.
         self.probe_at = is_asked.then_some(now + RETRY);
     }

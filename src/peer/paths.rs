@@ -273,10 +273,14 @@ impl Paths {
         is_other && self.challenger.replace(pair) != Some(pair)
     }
 
-    /// Returns the path to prove next.
-    pub(super) fn unproven(&self) -> Option<Asked> {
-        let known = self.challenger.or(self.current).and_then(|pair| self.get(pair))?;
-        (!known.is_proven).then_some(Asked { pair: known.pair, nonce: known.nonce })
+    /// Returns the paths to prove: the one that the peer should move to, and the one in use. Neither waits for the other:
+    /// a check that was recorded on the way may have named an address at which nobody answers.
+    pub(super) fn unproven(&self) -> impl Iterator<Item = Asked> + use<> {
+        let paths = [self.challenger, self.current].map(|pair| {
+            let known = self.get(pair?).filter(|known| !known.is_proven)?;
+            Some(Asked { pair: known.pair, nonce: known.nonce })
+        });
+        paths.into_iter().flatten()
     }
 
     /// Returns the heartbeat that shows whether the path in use still delivers.
@@ -300,5 +304,27 @@ impl Paths {
             (left.received_bytes, left.sent_bytes) = (0, 0);
         }
         Proof::Move
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_in_use_is_proven_also_while_another_does_not_answer() {
+        let now = Instant::now();
+        let pair = |port| Pair { local: LocalId(0), remote: (Ipv4Addr::LOCALHOST, port).into() };
+        let (home, nowhere) = (pair(1), pair(2));
+        let mut paths = Paths::new();
+        paths.introduce(now, home, 11, None);
+        paths.choose(home);
+        paths.introduce(now, nowhere, 22, None);
+        paths.challenge(nowhere);
+        let asked = |paths: &Paths| paths.unproven().map(|asked| asked.pair).collect::<Vec<_>>();
+        assert_eq!(asked(&paths), [nowhere, home]);
+        assert_eq!(paths.prove(home, 11, 33), Proof::Answer);
+        assert_eq!(asked(&paths), [nowhere]);
+        assert!(paths.has_room(limits::UDP_PAYLOAD_BYTES));
     }
 }
