@@ -154,6 +154,10 @@ impl Page<'_> {
         if let Some(micros) = self.report.cpu_per_message(Share::All) {
             cards.push(card("Server CPU", &number(micros), "µs", "per message received"));
         }
+        if let Some((bytes, whole)) = self.report.state_ratios(Share::All) {
+            let of = format!("of the bytes encoded; {:.1} % were sent whole", whole * 100.0);
+            cards.push(card("States", &format!("{:.1}", bytes * 100.0), "%", &of));
+        }
         self.put(format_args!("<dl class=\"cards\">\n{}</dl>\n", cards.concat()));
     }
 

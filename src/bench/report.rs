@@ -12,7 +12,9 @@
 //! `rates` includes `server.cpu_us_per_message` if `process_cpu_seconds_total` is among the metrics of the server: the
 //! microseconds of the server's CPU time per message that users received. The counter at the ends of an interval is
 //! interpolated between the scrapes. The rate is missing if they cover less than four fifths of the interval, if the
-//! counter fell because the server was restarted, and if the report contains several runs.
+//! counter fell because the server was restarted, and if the report contains several runs. The same holds for
+//! `server.state_bytes_ratio`, the bytes of states that rtcade sent per byte that the game had encoded, and
+//! `server.whole_states_ratio`, the fraction of states that it sent whole.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -51,6 +53,10 @@ pub(super) const RECEIVED: [&str; 4] =
 pub(super) const CPU_PER_MESSAGE: &str = "server.cpu_us_per_message";
 /// The server's CPU time: the metric that Prometheus client libraries export for every process.
 const SERVER_CPU: &str = "process_cpu_seconds_total";
+/// The bytes of states sent, per byte of them as encoded by the game.
+pub(super) const STATE_BYTES: &str = "server.state_bytes_ratio";
+/// The fraction of states that were sent whole.
+pub(super) const WHOLE_STATES: &str = "server.whole_states_ratio";
 /// Scrapes further apart are not interpolated.
 const SCRAPES_APART: Duration = Duration::from_secs(2 * INTERVAL.as_secs());
 /// The fraction of a period that scrapes must cover, and of a longer period between scrapes that must lie in it.
@@ -338,23 +344,41 @@ impl Report {
     /// Returns the CPU seconds of the server and when they were scraped, `from` one time `to` the other, and around
     /// them as needed for interpolation. Empty for several runs, whose scrapes can't be told apart.
     pub(super) fn server_cpu(&self, from: Duration, to: Duration) -> Vec<(f64, f64)> {
+        self.server_metric(SERVER_CPU, from, to)
+    }
+
+    fn server_metric(&self, name: &str, from: Duration, to: Duration) -> Vec<(f64, f64)> {
         if self.origins.len() > 1 {
             return Vec::new();
         }
         let (from, to) = (from.saturating_sub(SCRAPES_APART), to.saturating_add(SCRAPES_APART));
         let begin = self.scrapes.partition_point(|(at, _)| *at < from);
         let scrapes = self.scrapes[begin..].iter().take_while(|(at, _)| *at <= to);
-        scrapes.filter_map(|(at, metrics)| Some((at.as_secs_f64(), *metrics.get(SERVER_CPU)?))).collect()
+        scrapes.filter_map(|(at, metrics)| Some((at.as_secs_f64(), *metrics.get(name)?))).collect()
     }
 
     /// Returns the microseconds of the server's CPU time per message that users received.
     pub(super) fn cpu_per_message(&self, share: Share) -> Option<f64> {
         let messages = sum(&self.stats, &RECEIVED, share).filter(|messages| *messages > 0)?;
+        let seconds = self.server_growth(SERVER_CPU, share)?;
+        Some(seconds * 1e6 / messages as f64).filter(|micros| micros.is_finite())
+    }
+
+    /// Returns by how much a metric of the server grew.
+    fn server_growth(&self, name: &str, share: Share) -> Option<f64> {
         // The last message may have arrived long before the last scrape.
         let end = self.scrapes.last().map_or(Duration::ZERO, |(at, _)| *at).max(self.stats.elapsed());
         let (from, to) = span_of(&self.stats, share, end)?;
-        let seconds = growth(&self.server_cpu(from, to), from.as_secs_f64(), to.as_secs_f64())?;
-        Some(seconds * 1e6 / messages as f64).filter(|micros| micros.is_finite())
+        growth(&self.server_metric(name, from, to), from.as_secs_f64(), to.as_secs_f64())
+    }
+
+    /// Returns the bytes of the states sent per byte that the game had encoded, and the fraction of states sent whole.
+    pub(super) fn state_ratios(&self, share: Share) -> Option<(f64, f64)> {
+        let growth = |name, kind| self.server_growth(&format!("rtcade_{name}_total{{kind=\"{kind}\"}}"), share);
+        let (whole, delta) = (growth("states", "whole")?, growth("states", "delta")?);
+        let sent = growth("state_bytes", "whole")? + growth("state_bytes", "delta")?;
+        let encoded = growth("state_bytes", "encoded")?;
+        (whole + delta > 0.0 && encoded > 0.0).then(|| (sent / encoded, whole / (whole + delta)))
     }
 
     /// Returns the results of the checks.
@@ -429,6 +453,9 @@ impl Report {
             [("rtc.loss_ratio", loss_ratio(stats, share)), ("vusers.failed_ratio", failed_ratio(stats, share))];
         rates.extend(ratios.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
         rates.extend(self.cpu_per_message(share).map(|micros| (CPU_PER_MESSAGE.to_owned(), rounded(micros))));
+        if let Some((bytes, whole)) = self.state_ratios(share) {
+            rates.extend([(STATE_BYTES.to_owned(), rounded(bytes)), (WHOLE_STATES.to_owned(), rounded(whole))]);
+        }
         rates
     }
 
@@ -694,170 +721,4 @@ fn summary_to_json(summary: &Summary) -> serde_json::Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::stats::Who;
-    use super::*;
-
-    fn report(stats: Stats, scrapes: Vec<(Duration, BTreeMap<String, f64>)>, checks: Vec<Condition>) -> Report {
-        let run = Run {
-            script: "s.yml".to_owned(),
-            target: "http://t".to_owned(),
-            seed: u64::MAX,
-            began_unix_ms: 1_700_000_000_123,
-            threads: 1,
-            phase_durations: vec![Duration::from_secs(20), Duration::from_millis(25_100)],
-            stats,
-            scrapes,
-            overload: None,
-            generator_cpu: 0.5,
-            is_interrupted: false,
-        };
-        Report::new(run, Machine::this(), checks)
-    }
-
-    /// Made up, of the seconds given.
-    fn run(seconds: impl Iterator<Item = u64>) -> Report {
-        let mut stats = Stats::new(INTERVAL, vec!["one".to_owned(), "two".to_owned()], vec!["s".to_owned()]);
-        let counters = ["vusers.created", "vusers.failed", "rtc.lost", "rtc.received", "http.requests"];
-        let counters = counters.map(|name| stats.counter(name));
-        let timing = stats.timing("rtc.echo");
-        for second in seconds {
-            let at = Duration::from_secs(second);
-            let who = Who { phase: usize::from(second > 20), scenario: 0 };
-            for (counter, count) in counters.into_iter().zip([2, 1, 1, 3, 5]) {
-                stats.add(at, who, counter, count);
-            }
-            stats.record(at, who, timing, Duration::from_micros(second * second * 997));
-            stats.gauge(at, "generator.cpu", 0.5);
-        }
-        let scrapes = vec![(Duration::from_millis(1_500), BTreeMap::from([("m".to_owned(), 0.1)]))];
-        let mut optional = Condition::below("rtc.echo.p99", 1.0);
-        optional.is_strict = false;
-        report(stats, scrapes, vec![Condition::error_rate(60.0), optional])
-    }
-
-    /// In each of 40 seconds users receive 100 messages; the server has used so much CPU at these seconds.
-    fn run_with_cpu(used: &[(u64, f64)]) -> Report {
-        let mut stats = Stats::new(INTERVAL, vec!["one".to_owned(), "two".to_owned()], vec!["s".to_owned()]);
-        for name in RECEIVED {
-            let counter = stats.counter(name);
-            for second in 0..40 {
-                stats.add(Duration::from_secs(second), Who { phase: 0, scenario: 0 }, counter, 25);
-            }
-        }
-        let scrape = |(second, used): &(u64, f64)| {
-            (Duration::from_secs(*second), BTreeMap::from([(SERVER_CPU.to_owned(), *used)]))
-        };
-        report(stats, used.iter().map(scrape).collect(), Vec::new())
-    }
-
-    #[test]
-    fn cpu_per_message_is_interpolated_between_scrapes() {
-        let check = |what: &str, used: &[(u64, f64)], intervals: [Option<f64>; 4], all: Option<f64>| {
-            let report = run_with_cpu(used);
-            let found = [0, 1, 2, 3].map(|i| report.rates(Share::Between(i, i + 1)).get(CPU_PER_MESSAGE).copied());
-            // The last message came after 39 s.
-            assert_eq!((found, report.metric("server.cpu_us_per_message")), (intervals, all), "{what}");
-        };
-        let some = |micros: [f64; 4]| micros.map(Some);
-        let at_the_ends = [(0, 1.0), (10, 2.0), (20, 4.0), (30, 4.0), (39, 4.9)];
-        check("at the ends", &at_the_ends, some([1_000.0, 2_000.0, 0.0, 900.0]), Some(975.0));
-        let between = [(0, 0.0), (15, 3.0), (25, 8.0), (40, 8.0)];
-        check("between", &between, some([2_000.0, 3_500.0, 2_500.0, 0.0]), Some(2_000.0));
-        let idle = [(0, 0.0), (10, 1.0), (20, 2.0), (30, 3.0), (50, 5.0)];
-        check("idle at the end", &idle, some([1_000.0; 4]), Some(1_250.0));
-        let restart = [(0, 5.0), (10, 6.0), (20, 1.0), (30, 2.0), (39, 2.9)];
-        check("restart", &restart, [Some(1_000.0), None, Some(1_000.0), Some(900.0)], None);
-        let gap = [(0, 0.0), (10, 1.0), (39, 3.9)];
-        check("gap", &gap, [Some(1_000.0), None, None, None], Some(975.0));
-        check("late", &[(2, 0.2), (10, 1.0), (20, 2.0)], [Some(1_000.0), Some(1_000.0), None, None], None);
-        check("too late", &[(3, 0.3), (10, 1.0), (20, 2.0)], [None, Some(1_000.0), None, None], None);
-        check("one", &[(5, 0.3)], [None; 4], None);
-
-        let mut merged = run_with_cpu(&at_the_ends);
-        merged.merge(run_with_cpu(&at_the_ends)).expect("the same script");
-        assert_eq!(merged.metric("server.cpu_us_per_message"), None);
-    }
-
-    #[test]
-    fn what_is_written_is_read_again() {
-        let written = run(0..45).to_json();
-        let read = Report::parse(&written).expect("it was written here");
-        assert_eq!(read.to_json(), written);
-    }
-
-    #[test]
-    fn two_that_are_merged_are_as_one() {
-        let read = |report: Report| Report::parse(&report.to_json()).expect("it was written here");
-        let mut merged = read(run((0..45).filter(|second| second % 3 == 0)));
-        merged.merge(read(run((0..45).filter(|second| second % 3 != 0)))).expect("the same script");
-        merged.origins.pop();
-        merged.scrapes.pop();
-        assert_eq!(merged.to_json(), run(0..45).to_json());
-    }
-
-    #[test]
-    fn phases_of_other_lengths_are_of_another_script() {
-        let mut other = run(0..45);
-        other.phase_durations[1] = Duration::from_secs(26);
-        assert!(run(0..45).merge(other).is_err_and(|sentence| sentence.contains("its phases take [20s, 26s]")));
-    }
-
-    #[test]
-    fn it_has_the_form_of_artillerys() {
-        let json: serde_json::Value = serde_json::from_str(&run(0..45).to_json()).expect("it is JSON");
-        let aggregate = &json["aggregate"];
-        assert_eq!(aggregate["counters"]["vusers.created"], 90);
-        assert_eq!(aggregate["firstCounterAt"], 1_700_000_000_123_u64);
-        assert_eq!(aggregate["lastHistogramAt"], 1_700_000_044_123_u64);
-        let summary = &aggregate["summaries"]["rtc.echo"];
-        for key in ["min", "max", "count", "mean", "p50", "median", "p75", "p90", "p95", "p99", "p999"] {
-            assert!(summary[key].is_number(), "{key}");
-        }
-        assert_eq!((summary, summary["count"].as_u64()), (&aggregate["histograms"]["rtc.echo"], Some(45)));
-        assert_eq!(json["intermediate"].as_array().map(Vec::len), Some(5));
-        assert_eq!(json["intermediate"][1]["period"], 1_700_000_010_123_u64);
-        assert_eq!(json["intermediate"][1]["rates"]["http.request_rate"], 5.0);
-        assert_eq!(json["phases"][1]["counters"]["vusers.created"], 48);
-        assert_eq!(json["phases"][1]["beginsAt"], 1_700_000_020_123_u64);
-        assert_eq!(json["phases"][1]["duration"], 25.1);
-        assert_eq!((&json["checks"][0]["ok"], &json["checks"][1]["ok"]), (&false.into(), &false.into()));
-    }
-
-    #[test]
-    fn metrics_have_names() {
-        let report = run(0..45);
-        for (name, expected) in [
-            ("vusers.created", Some(90.0)),
-            ("vusers.failed_ratio", Some(0.5)),
-            ("rtc.loss_ratio", Some(0.25)),
-            ("generator.cpu", Some(0.5)),
-            ("rtc.echo.count", Some(45.0)),
-            ("http.request_rate", Some(5.114)),
-            ("errors.nobody_met", Some(0.0)),
-            ("http.codes.500", Some(0.0)),
-            ("vusers.creatd", None),
-            ("rtc.echo.p98", None),
-            ("rtc.echo", None),
-        ] {
-            assert_eq!(report.metric(name), expected, "{name}");
-        }
-    }
-
-    #[test]
-    fn checks_decide_and_an_overload_goes_before() {
-        let mut report = run(0..45);
-        assert_eq!(report.verdict(), Verdict::Failed);
-        report.checks.remove(0);
-        assert_eq!(report.verdict(), Verdict::Passed, "the other is optional");
-        report.checks.push(Condition::below("rtc.missing.p99", 1.0));
-        assert_eq!(report.verdict(), Verdict::Failed);
-        report.origins[0].generator.overload = Some("late".to_owned());
-        assert_eq!(report.verdict(), Verdict::Unfit);
-        report.origins[0].interrupted = true;
-        assert_eq!(report.verdict(), Verdict::Interrupted);
-        let statuses =
-            [Verdict::Passed, Verdict::Failed, Verdict::Unfit, Verdict::Interrupted].map(Verdict::exit_status);
-        assert_eq!(statuses, [0, 1, 4, 130]);
-    }
-}
+mod tests;
