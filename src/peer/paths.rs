@@ -273,8 +273,8 @@ impl Paths {
         is_other && self.challenger.replace(pair) != Some(pair)
     }
 
-    /// Returns the paths to prove: the one that the peer should move to, and the one in use. Neither waits for the other:
-    /// a check that was recorded on the way may have named an address at which nobody answers.
+    /// Returns the paths to prove: the one that the peer should move to, and the one in use. Neither waits for the
+    /// other: a check that was recorded on the way may have named an address at which nobody answers.
     pub(super) fn unproven(&self) -> impl Iterator<Item = Asked> + use<> {
         let paths = [self.challenger, self.current].map(|pair| {
             let known = self.get(pair?).filter(|known| !known.is_proven)?;
@@ -313,6 +313,7 @@ mod tests {
 
     #[test]
     fn the_path_in_use_is_proven_also_while_another_does_not_answer() {
+        #[expect(clippy::disallowed_methods, reason = "an Instant can't be made otherwise")]
         let now = Instant::now();
         let pair = |port| Pair { local: LocalId(0), remote: (Ipv4Addr::LOCALHOST, port).into() };
         let (home, nowhere) = (pair(1), pair(2));
