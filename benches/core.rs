@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use rtcade::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Join, Leave, PlayerId, Refusal, Tick, Welcome};
 use rtcade::limits;
 use rtcade::sim::Simulation;
 use rtcade::wire::{Deflater, Inflater, msgpack};
@@ -41,7 +41,7 @@ impl Game for World {
 
     fn leave(&mut self, _: &mut Context<World>, _: PlayerId, _: Leave) {}
 
-    fn tick(&mut self, ctx: &mut Context<World>, _: Tick, _: &[Incoming<World>]) {
+    fn tick(&mut self, ctx: &mut Context<World>, _: Tick, _: Batch<'_, World>) {
         ctx.state(&self.0).expect("it is short");
     }
 }

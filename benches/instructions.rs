@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rtcade::client::{Client, Config as ClientConfig, Message};
 use rtcade::endpoint::LocalId;
-use rtcade::game::{Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, RoomInfo, Target, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Join, Lane, Leave, PlayerId, Refusal, RoomInfo, Target, Tick, Welcome};
 use rtcade::games::Arena;
 use rtcade::games::arena::Steer;
 use rtcade::rand::Rng;
@@ -79,7 +79,7 @@ impl Game for Noise {
 
     fn leave(&mut self, _: &mut Context<Noise>, _: PlayerId, _: Leave) {}
 
-    fn tick(&mut self, ctx: &mut Context<Noise>, _: Tick, _: &[Incoming<Noise>]) {
+    fn tick(&mut self, ctx: &mut Context<Noise>, _: Tick, _: Batch<'_, Noise>) {
         let noise: Vec<u8> = (0..MESSAGE_BYTES - 10).map(|_| ctx.rng().next_u32().to_le_bytes()[0] & 0x7f).collect();
         match self.0 {
             None => ctx.state(&noise).unwrap(),

@@ -44,6 +44,9 @@ pub trait Game: Sized + 'static {
     /// The version of the game's rules, written into recordings. Increment it with every change that would make an
     /// existing recording replay differently.
     const VERSION: u32 = 0;
+    /// The length of a tick, within [`TICK_MS_RANGE`](crate::limits::TICK_MS_RANGE) milliseconds; 33 ms by default. The
+    /// server's configuration may set another one (`--tick-ms`); [`RoomInfo::tick`] has the one that applies.
+    const TICK: Duration = Duration::from_millis(crate::limits::TICK_MS as u64);
 
     /// Called when a player asks to join. `Ok` admits the player with a welcome message, which may carry initial data
     /// such as the map; `Err` refuses the join.
@@ -73,8 +76,8 @@ pub trait Game: Sized + 'static {
     /// [`Handle::external`]: crate::driver::Handle::external
     fn external(&mut self, _ctx: &mut Context<Self>, _bytes: &[u8]) {}
 
-    /// Called once per tick. `batch` holds the messages received since the last tick, in order of arrival.
-    fn tick(&mut self, ctx: &mut Context<Self>, tick: Tick, batch: &[Incoming<Self>]);
+    /// Called once per tick. `batch` holds the messages received since the last tick, in order of arrival, by value.
+    fn tick(&mut self, ctx: &mut Context<Self>, tick: Tick, batch: Batch<'_, Self>);
 }
 
 /// A player's number, unique within the room. Numbers start at 1 and are never reused.
@@ -287,6 +290,9 @@ impl Tick {
     }
 }
 
+/// The messages that a tick takes: an iterator over [`Incoming`], by value, that also has `len` and `as_slice`.
+pub type Batch<'a, G> = std::vec::Drain<'a, Incoming<G>>;
+
 /// A message from a player.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -296,6 +302,9 @@ pub enum Incoming<G: Game> {
     Input {
         /// The sender.
         player: PlayerId,
+        /// The input's number: what `room.send(input)` has returned in the browser. They count up from 1; a number is
+        /// missing if more than [`limits::INPUT_WINDOW`](crate::limits::INPUT_WINDOW) inputs were lost in a row.
+        number: u32,
         /// The input.
         input: G::Input,
     },
@@ -312,8 +321,8 @@ pub enum Incoming<G: Game> {
 impl<G: Game> Incoming<G> {
     /// Returns an input, for tests of a game.
     #[must_use]
-    pub fn input(player: PlayerId, input: G::Input) -> Incoming<G> {
-        Incoming::Input { player, input }
+    pub fn input(player: PlayerId, number: u32, input: G::Input) -> Incoming<G> {
+        Incoming::Input { player, number, input }
     }
 
     /// Returns a command, for tests of a game.
@@ -344,6 +353,9 @@ pub struct Player {
     pub connected: bool,
     /// The quality of the player's connection.
     pub link: Link,
+    /// The number of the player's newest input that was passed to the game; 0 before the first. The player receives it
+    /// with each state.
+    pub consumed: u32,
 }
 
 /// The quality of a player's connection, updated at most once a second.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::game::{
-    Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, RoomInfo, Target as To, Tick, Welcome,
+    Batch, Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, RoomInfo, Target as To, Tick, Welcome,
 };
 use crate::games::{Arena, Relay};
 use crate::journal::{self, Header, Journal, Replay};
@@ -94,11 +94,11 @@ impl Game for Echo {
         let _ = ctx.event(To::All, &bytes.into(), Lane::Reliable);
     }
 
-    fn tick(&mut self, ctx: &mut Context<Echo>, _: Tick, batch: &[Incoming<Echo>]) {
+    fn tick(&mut self, ctx: &mut Context<Echo>, _: Tick, batch: Batch<'_, Echo>) {
         for message in batch {
             let _ = match message {
-                Incoming::Input { input, .. } => ctx.state(input),
-                Incoming::Command { player, command } => ctx.event(To::One(*player), command, Lane::Unreliable),
+                Incoming::Input { input, .. } => ctx.state(&input),
+                Incoming::Command { player, command } => ctx.event(To::One(player), &command, Lane::Unreliable),
             };
         }
         ctx.fan_out_inputs();

@@ -12,7 +12,7 @@
 //! its command line. The README has a complete one with its page.
 //!
 //! ```no_run
-//! use rtcade::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+//! use rtcade::game::{Batch, Context, Game, Join, Leave, PlayerId, Refusal, Tick, Welcome};
 //!
 //! /// Counts the inputs of all players.
 //! #[derive(Default)]
@@ -30,7 +30,7 @@
 //!
 //!     fn leave(&mut self, _: &mut Context<Self>, _: PlayerId, _: Leave) {}
 //!
-//!     fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, batch: &[Incoming<Self>]) {
+//!     fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, batch: Batch<'_, Self>) {
 //!         self.0 += batch.len() as u32;
 //!         let _ = ctx.state(&self.0); // a state above 16 KiB is not sent, but counted
 //!     }

@@ -325,7 +325,8 @@ pub const DOWNLINK_BYTES_PER_SECOND: u32 = 256 * 1024;
 /// Phases of a tick over which rooms are spread.
 pub const PHASE_SLOTS: u32 = 4;
 
-/// Length of a tick in milliseconds, unless set with `--tick-ms`.
+/// Length of a tick in milliseconds, unless the game ([`Game::TICK`](crate::game::Game::TICK)) or `--tick-ms` sets
+/// another.
 pub const TICK_MS: u32 = 33;
 /// The range of tick lengths in milliseconds.
 pub const TICK_MS_RANGE: std::ops::RangeInclusive<u32> = 5..=1_000;

@@ -26,7 +26,9 @@ use std::time::Duration;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use crate::game::{Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, RoomInfo, Target, Tick, Welcome};
+use crate::game::{
+    Batch, Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, RoomInfo, Target, Tick, Welcome,
+};
 use crate::journal::{End, Entry, Header, Journal, Replay, Step, Verdict};
 use crate::limits;
 use crate::room::{Input, Output};
@@ -555,12 +557,12 @@ impl<G: Game> Game for Playback<G> {
         self.commanders.remove(&player);
     }
 
-    fn tick(&mut self, ctx: &mut Context<Self>, tick: Tick, batch: &[Incoming<Self>]) {
+    fn tick(&mut self, ctx: &mut Context<Self>, tick: Tick, batch: Batch<'_, Self>) {
         for message in batch {
             if let Incoming::Command { player, command: Command::Playback { playback } } = message
-                && self.commanders.contains(player)
+                && self.commanders.contains(&player)
             {
-                self.control(*playback);
+                self.control(playback);
             }
         }
         if let Some(target) = self.seeking {

@@ -183,6 +183,13 @@ impl<G: Game> Context<G> {
         self.players.get(&player).map(|player| player.link).unwrap_or_default()
     }
 
+    /// Returns the number of a player's newest input that was passed to the game, including those of this tick. 0
+    /// before the first, and for a player who is not in the room.
+    #[must_use]
+    pub fn consumed(&self, player: PlayerId) -> u32 {
+        self.players.get(&player).map_or(0, |player| player.consumed)
+    }
+
     /// Returns the room's random number generator, seeded with [`RoomInfo::seed`].
     pub fn rng(&mut self) -> &mut Random {
         &mut self.rng
@@ -327,6 +334,8 @@ pub struct Room<G: Game> {
     /// The number of [`Change::External`] in `changes`.
     externals: usize,
     inbox: Inbox,
+    /// The players removed in the current tick: what it sends still goes to them.
+    departed: Vec<Player>,
     /// The first and last tick that each player has requested.
     wanted_ticks: BTreeMap<PlayerId, (u32, u32)>,
     history: VecDeque<(u32, Vec<u8>)>,
@@ -368,6 +377,7 @@ impl<G: Game> Room<G> {
             changes: VecDeque::new(),
             externals: 0,
             inbox: Inbox::new(PerTick::new(info.tick)),
+            departed: Vec::new(),
             wanted_ticks: BTreeMap::new(),
             history: VecDeque::new(),
             history_ticks: usize::try_from(history_ticks).unwrap_or(usize::MAX),
@@ -415,7 +425,8 @@ impl<G: Game> Room<G> {
     /// Returns the sequence number of the player's newest input that was passed to the game.
     #[must_use]
     pub fn consumed(&self, player: PlayerId) -> u32 {
-        self.inbox.consumed(player)
+        let departed = || self.departed.iter().find(|departed| departed.id == player);
+        self.context.player(player).or_else(departed).map_or(0, |player| player.consumed)
     }
 
     /// Returns the position of the random number generator, in 32-bit words.
@@ -509,6 +520,7 @@ impl<G: Game> Room<G> {
 
     fn run(&mut self, tick: Tick) {
         self.context.tick = tick.number;
+        self.departed.clear();
         let step = catch_unwind(AssertUnwindSafe(|| self.step(tick)));
         if step.is_err() {
             self.close();
@@ -537,7 +549,7 @@ impl<G: Game> Room<G> {
         self.answer_wanted_ticks();
         self.take_batch();
         if let Some(game) = &mut self.game {
-            game.tick(&mut self.context, tick, &self.batch);
+            game.tick(&mut self.context, tick, self.batch.drain(..));
         }
         match std::mem::take(&mut self.context.fan_out) {
             FanOut::Nothing => {}
@@ -571,7 +583,7 @@ impl<G: Game> Room<G> {
             return;
         }
         let Some(game) = &mut self.game else { return };
-        let entry = Player { id: player, name: join.name.clone(), connected: true, link: Link::default() };
+        let entry = Player { id: player, name: join.name.clone(), connected: true, link: Link::default(), consumed: 0 };
         self.context.players.insert(player, entry);
         let before = self.context.outputs.len();
         let reply = match game.join(&mut self.context, player, join) {
@@ -607,9 +619,8 @@ impl<G: Game> Room<G> {
     }
 
     fn leave(&mut self, player: PlayerId, reason: Leave, message: String) {
-        if self.context.players.remove(&player).is_none() {
-            return;
-        }
+        let Some(departed) = self.context.players.remove(&player) else { return };
+        self.departed.push(departed);
         self.inbox.close(player);
         self.wanted_ticks.remove(&player);
         self.context.outputs.push_back(Output::Left { player, reason, message });
@@ -630,7 +641,14 @@ impl<G: Game> Room<G> {
                 continue;
             }
             match message.decode(player) {
-                Ok(message) => self.batch.push(message),
+                Ok(message) => {
+                    if let Incoming::Input { number, .. } = message
+                        && let Some(player) = self.context.players.get_mut(&player)
+                    {
+                        player.consumed = number;
+                    }
+                    self.batch.push(message);
+                }
                 Err(error) => {
                     self.inbox.close(player);
                     unreadable.push((player, error));
@@ -648,7 +666,6 @@ impl<G: Game> Room<G> {
     }
 
     fn clear_batch(&mut self) {
-        self.batch.clear();
         for (_, message) in self.messages.drain(..) {
             if let Message::Input { mut value, .. } = message
                 && self.buffers.len() < BUFFERS_KEPT
@@ -718,7 +735,8 @@ impl<G: Game> Room<G> {
         // A value that panicked may panic again when it is dropped.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(game)));
         let sentence = "The room closed because its game failed.";
-        for (player, _) in std::mem::take(&mut self.context.players) {
+        for (player, departed) in std::mem::take(&mut self.context.players) {
+            self.departed.push(departed);
             let message = sentence.to_owned();
             self.context.outputs.push_back(Output::Left { player, reason: Leave::RoomClosed, message });
         }

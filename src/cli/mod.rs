@@ -92,9 +92,9 @@ enum NoCommand {}
 struct Serve {
     #[command(flatten)]
     network: Network,
-    /// Length of a tick in milliseconds, 5 to 1000.
-    #[arg(long, value_name = "MS", default_value_t = limits::TICK_MS, value_parser = tick_ms())]
-    tick_ms: u32,
+    /// Length of a tick in milliseconds, 5 to 1000. Default: the game's, which is 33 unless it sets another.
+    #[arg(long, value_name = "MS", value_parser = tick_ms())]
+    tick_ms: Option<u32>,
     /// Maximum number of players per room, 1 to 1024.
     #[arg(long, value_name = "N", default_value_t = limits::PLAYERS_PER_ROOM, value_parser = max_players)]
     max_players: usize,
@@ -327,7 +327,7 @@ fn start<G: Game>(
 ) -> ExitCode {
     let verbose = serve.network.verbose;
     let options = Options {
-        tick: Duration::from_millis(serve.tick_ms.into()),
+        tick: serve.tick_ms.map(|ms| Duration::from_millis(ms.into())),
         max_players: serve.max_players,
         busy_poll: serve.busy_poll,
         record: serve.record.map(|directory| Record { directory, limit_bytes: serve.record_limit * MIB }),
@@ -477,7 +477,7 @@ mod tests {
             let shipped = parsed(arguments).expect("valid");
             assert_eq!(shipped.game, Shipped::Arena);
             assert_eq!(shipped.serve.network.listen, Options::default().listen);
-            assert_eq!(Duration::from_millis(shipped.serve.tick_ms.into()), Options::default().tick);
+            assert_eq!((shipped.serve.tick_ms, Options::default().tick), (None, None));
             assert_eq!(shipped.serve.max_players, Options::default().max_players);
             assert_eq!(shipped.serve.busy_poll, Options::default().busy_poll);
             assert_eq!(Duration::from_secs(shipped.serve.network.keep_alive), Options::default().keep_alive);
@@ -494,7 +494,7 @@ mod tests {
             let arguments: Vec<_> = command.into_iter().chain(options.split_whitespace()).collect();
             let ServeShipped { game, serve } = parsed(&arguments).expect("valid");
             let network = serve.network;
-            assert_eq!((game, serve.tick_ms, serve.max_players, network.verbose), (Shipped::Relay, 5, 1024, 2));
+            assert_eq!((game, serve.tick_ms, serve.max_players, network.verbose), (Shipped::Relay, Some(5), 1024, 2));
             assert_eq!((serve.record, serve.record_limit), (Some(".".into()), 7));
             let addresses: Vec<_> = network.public_addr.iter().map(ToString::to_string).collect();
             assert_eq!(addresses, ["203.0.113.7:0", "[2001:db8::7]:9"]);

@@ -82,7 +82,7 @@ impl Show {
     ) -> Result<ExitCode, Box<dyn Error>> {
         let verbose = self.network.verbose;
         let options = Options {
-            tick: self.header.room.tick,
+            tick: Some(self.header.room.tick),
             max_players: limits::PLAYERS_PER_ROOM_MAX,
             ..self.network.options(page)
         };

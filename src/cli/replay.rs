@@ -394,7 +394,7 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
-    use crate::game::{Context, Incoming, Join, Leave, PlayerId, Welcome};
+    use crate::game::{Batch, Context, Join, Leave, PlayerId, Welcome};
     use crate::sim::Simulation;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -417,8 +417,8 @@ mod tests {
 
         fn leave(&mut self, _: &mut Context<Self>, _: PlayerId, _: Leave) {}
 
-        fn tick(&mut self, _: &mut Context<Self>, _: Tick, batch: &[Incoming<Self>]) {
-            assert!(batch.is_empty() || !self.is_armed, "it goes off");
+        fn tick(&mut self, _: &mut Context<Self>, _: Tick, batch: Batch<'_, Self>) {
+            assert!(batch.as_slice().is_empty() || !self.is_armed, "it goes off");
         }
     }
 

@@ -111,8 +111,8 @@ pub struct Options {
     pub public: Option<PathBuf>,
     /// The page of every room without such a directory.
     pub page: Cow<'static, str>,
-    /// The length of a tick, within [`limits::TICK_MS_RANGE`] milliseconds.
-    pub tick: Duration,
+    /// The length of a tick, within [`limits::TICK_MS_RANGE`] milliseconds, instead of [`Game::TICK`].
+    pub tick: Option<Duration>,
     /// The maximum number of players per room, 1 to [`limits::PLAYERS_PER_ROOM_MAX`].
     pub max_players: usize,
     /// Where to record rooms; `None` disables recording.
@@ -146,7 +146,7 @@ pub struct Record {
 }
 
 impl Default for Options {
-    /// Port 8080 of every address, the default tick length, a placeholder page, no recording, no keys, the server's own
+    /// Port 8080 of every address, the game's tick length, a placeholder page, no recording, no keys, the server's own
     /// origins.
     fn default() -> Options {
         Options {
@@ -155,7 +155,7 @@ impl Default for Options {
             public_addresses: Vec::new(),
             public: None,
             page: include_str!("placeholder.html").into(),
-            tick: Duration::from_millis(limits::TICK_MS.into()),
+            tick: None,
             max_players: limits::PLAYERS_PER_ROOM,
             record: None,
             keys: None,
@@ -411,8 +411,9 @@ impl<G: Game> Driver<G> {
         options: Options,
         factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,
     ) -> Result<Driver<G>, BindError> {
-        if !limits::is_tick_length(options.tick) {
-            return Err(BindError::Tick(options.tick));
+        let tick = options.tick.unwrap_or(G::TICK);
+        if !limits::is_tick_length(tick) {
+            return Err(BindError::Tick(tick));
         }
         if !(1..=limits::PLAYERS_PER_ROOM_MAX).contains(&options.max_players) {
             return Err(BindError::MaxPlayers(options.max_players));
@@ -453,7 +454,7 @@ impl<G: Game> Driver<G> {
         getrandom::fill(&mut seed).map_err(io::Error::other)?;
         let now = Instant::now();
         let mut config = Config::new(seed);
-        config.tick = options.tick;
+        config.tick = tick;
         config.max_players = options.max_players;
         config.udp_port = udp_port;
         config.public = with_port(&options.public_addresses, udp_port);
@@ -479,7 +480,7 @@ impl<G: Game> Driver<G> {
             udp,
             is_udp_watched: true,
             busy_poll: options.busy_poll,
-            turn_wait: (options.tick / TURNS_PER_TICK).min(TURN_WAIT_MAX),
+            turn_wait: (tick / TURNS_PER_TICK).min(TURN_WAIT_MAX),
             last_turn: now,
             was_woken: false,
             connections: Connections::new(CONNECTIONS, gate, options.keep_alive),

@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use serde_json::Value;
 
 use super::*;
-use crate::game::{Context as GameContext, Incoming, Join, Leave, PlayerId, Tick, Welcome};
+use crate::game::{Batch, Context as GameContext, Join, Leave, PlayerId, Tick, Welcome};
 use crate::hooks::Arrival;
 
 const TICK: Duration = Duration::from_millis(33);
@@ -42,7 +42,7 @@ impl Game for Metronome {
 
     fn leave(&mut self, _: &mut GameContext<Self>, _: PlayerId, _: Leave) {}
 
-    fn tick(&mut self, _: &mut GameContext<Self>, _: Tick, _: &[Incoming<Self>]) {
+    fn tick(&mut self, _: &mut GameContext<Self>, _: Tick, _: Batch<'_, Self>) {
         self.0.borrow_mut().push("tick");
     }
 }

@@ -14,7 +14,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::game::{
-    Context, Game, Incoming, Join, Lane, Leave, PlayerId, Random, Refusal, RoomInfo, Target, Tick, Welcome,
+    Batch, Context, Game, Incoming, Join, Lane, Leave, PlayerId, Random, Refusal, RoomInfo, Target, Tick, Welcome,
 };
 
 /// The maximum number of players of an arena.
@@ -205,7 +205,7 @@ impl Game for Arena {
         self.actors.retain(|actor| actor.id != player.into());
     }
 
-    fn tick(&mut self, ctx: &mut Context<Self>, tick: Tick, batch: &[Incoming<Self>]) {
+    fn tick(&mut self, ctx: &mut Context<Self>, tick: Tick, batch: Batch<'_, Self>) {
         if ctx.players().len() == 0 {
             return;
         }
@@ -298,11 +298,11 @@ impl Arena {
         richest.filter(|actor| actor.score > 0)
     }
 
-    fn take_inputs(&mut self, batch: &[Incoming<Self>]) {
+    fn take_inputs(&mut self, batch: Batch<'_, Self>) {
         for message in batch {
-            let Incoming::Input { player, input } = message else { continue };
-            let Some(actor) = self.actors.iter_mut().find(|actor| actor.id == (*player).into()) else { continue };
-            actor.steer = Vector::from_steer(input);
+            let Incoming::Input { player, input, .. } = message else { continue };
+            let Some(actor) = self.actors.iter_mut().find(|actor| actor.id == player.into()) else { continue };
+            actor.steer = Vector::from_steer(&input);
             actor.wants_dash |= input.2;
             actor.silent_ms = 0;
         }

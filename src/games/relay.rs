@@ -1,6 +1,6 @@
 use serde::de::IgnoredAny;
 
-use crate::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+use crate::game::{Batch, Context, Game, Join, Leave, PlayerId, Refusal, Tick, Welcome};
 
 /// A game without logic on the server: every tick sends the inputs of all players to all players, each once and in
 /// order. Their meaning is up to the page, so lockstep and rollback games can be written entirely in the browser.
@@ -19,7 +19,7 @@ impl Game for Relay {
 
     fn leave(&mut self, _: &mut Context<Self>, _: PlayerId, _: Leave) {}
 
-    fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, _: &[Incoming<Self>]) {
+    fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, _: Batch<'_, Self>) {
         ctx.fan_out_inputs();
     }
 }

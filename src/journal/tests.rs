@@ -3,7 +3,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::*;
-use crate::game::{Context, Incoming, Lane, Welcome};
+use crate::game::{Batch, Context, Incoming, Lane, Welcome};
 use crate::sim::Simulation;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -28,13 +28,13 @@ impl Game for Dice {
 
     fn leave(&mut self, _: &mut Context<Dice>, _: PlayerId, _: Leave) {}
 
-    fn tick(&mut self, ctx: &mut Context<Dice>, tick: Tick, batch: &[Incoming<Dice>]) {
+    fn tick(&mut self, ctx: &mut Context<Dice>, tick: Tick, batch: Batch<'_, Dice>) {
         for message in batch {
             match message {
                 Incoming::Input { input, .. } => self.sum += input + self.bonus,
-                Incoming::Command { player, command } if command == "kick me" => ctx.kick(*player, "there"),
+                Incoming::Command { player, command } if command == "kick me" => ctx.kick(player, "there"),
                 Incoming::Command { command, .. } if command == "fail" => panic!("as it was told to"),
-                Incoming::Command { command, .. } => ctx.event(Target::All, command, Lane::Reliable).unwrap(),
+                Incoming::Command { command, .. } => ctx.event(Target::All, &command, Lane::Reliable).unwrap(),
             }
         }
         if tick.number.is_multiple_of(10) {
@@ -118,7 +118,7 @@ impl Game for Metronome {
 
     fn leave(&mut self, _: &mut Context<Metronome>, _: PlayerId, _: Leave) {}
 
-    fn tick(&mut self, ctx: &mut Context<Metronome>, _: Tick, _: &[Incoming<Metronome>]) {
+    fn tick(&mut self, ctx: &mut Context<Metronome>, _: Tick, _: Batch<'_, Metronome>) {
         ctx.state(&nanos(ctx.tick_length())).unwrap();
     }
 }
@@ -224,7 +224,7 @@ impl Game for Calm {
 
     fn leave(&mut self, _: &mut Context<Calm>, _: PlayerId, _: Leave) {}
 
-    fn tick(&mut self, _: &mut Context<Calm>, _: Tick, _: &[Incoming<Calm>]) {}
+    fn tick(&mut self, _: &mut Context<Calm>, _: Tick, _: Batch<'_, Calm>) {}
 }
 
 #[test]

@@ -21,7 +21,9 @@ impl Message {
     /// The reason, if the value cannot be decoded as the game's type.
     pub(super) fn decode<G: Game>(&self, player: PlayerId) -> Result<Incoming<G>, String> {
         match self {
-            Message::Input { value, .. } => msgpack::decode(value).map(|input| Incoming::Input { player, input }),
+            Message::Input { number, value } => {
+                msgpack::decode(value).map(|input| Incoming::Input { player, number: *number, input })
+            }
             Message::Command { value } => msgpack::decode(value).map(|command| Incoming::Command { player, command }),
         }
     }
@@ -55,7 +57,6 @@ struct Queues {
     inputs: Queue,
     commands: Queue,
     command_bytes: usize,
-    consumed: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -115,11 +116,6 @@ impl Inbox {
         self.arrivals.clear();
     }
 
-    /// Returns the number of the player's newest input taken by a batch.
-    pub(super) fn consumed(&self, player: PlayerId) -> u32 {
-        self.players.get(&player).map_or(0, |queues| queues.consumed)
-    }
-
     /// Returns the number of inputs dropped past [`PerTick::input_backlog`].
     pub(super) fn dropped_inputs(&self) -> u64 {
         self.dropped_inputs
@@ -165,9 +161,8 @@ impl Inbox {
             let Some(queues) = players.get_mut(&player) else { return false };
             let queue = if let Arrival::Input(_) = arrival { &mut queues.inputs } else { &mut queues.commands };
             let Some(message) = queue.take_granted() else { return !queue.waiting.is_empty() };
-            match &message {
-                Message::Input { number, .. } => queues.consumed = *number,
-                Message::Command { value } => queues.command_bytes -= value.len(),
+            if let Message::Command { value } = &message {
+                queues.command_bytes -= value.len();
             }
             batch.push((player, message));
             false

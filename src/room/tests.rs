@@ -8,7 +8,7 @@ use rand::Rng;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::game::{Refusal, Welcome};
+use crate::game::{Batch, Refusal, Welcome};
 
 const DEFAULT: PerTick = PerTick::new(Duration::from_millis(limits::TICK_MS as u64));
 
@@ -58,15 +58,16 @@ impl Game for Probe {
         self.note("external", format!("{bytes:?}"));
     }
 
-    fn tick(&mut self, ctx: &mut Context<Probe>, tick: Tick, batch: &[Incoming<Probe>]) {
+    fn tick(&mut self, ctx: &mut Context<Probe>, tick: Tick, batch: Batch<'_, Probe>) {
         let batch_text: Vec<String> = batch
+            .as_slice()
             .iter()
             .map(|message| match message {
-                Incoming::Input { player, input } => format!("{player}:{input}"),
+                Incoming::Input { player, input, .. } => format!("{player}:{input}"),
                 Incoming::Command { player, command } => format!("{player}:{command}"),
             })
             .collect();
-        (self.on_tick)(ctx, batch);
+        (self.on_tick)(ctx, batch.as_slice());
         self.note("tick", format!("{} [{}]", tick.number, batch_text.join(" ")));
     }
 }
@@ -592,7 +593,7 @@ fn play(tick: Duration, fans_out: bool, players: &[(u32, usize)], seconds: u32) 
     info.tick = tick;
     let mut bench = Bench::with(&info, players.len(), &[], move |ctx, batch| {
         for message in batch {
-            let Incoming::Input { player, input } = message else { continue };
+            let Incoming::Input { player, input, .. } = message else { continue };
             let number = input[0].as_u64().and_then(|number| u32::try_from(number).ok()).unwrap();
             note.borrow_mut()[player.0 as usize - 1].push(number);
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::*;
-use crate::game::{Context, Incoming, Join, Leave as GameLeave, PlayerId, Tick, Welcome};
+use crate::game::{Batch, Context, Join, Leave as GameLeave, PlayerId, Tick, Welcome};
 use crate::peer::{Event, Identity, Outbox, Peer};
 use crate::wire::frame::{Frame, Header, Kind};
 use crate::wire::msgpack;
@@ -29,7 +29,7 @@ impl Game for Count {
 
     fn leave(&mut self, _: &mut Context<Count>, _: PlayerId, _: GameLeave) {}
 
-    fn tick(&mut self, ctx: &mut Context<Count>, tick: Tick, batch: &[Incoming<Count>]) {
+    fn tick(&mut self, ctx: &mut Context<Count>, tick: Tick, batch: Batch<'_, Count>) {
         self.0 += u32::try_from(batch.len()).unwrap();
         ctx.state(&(tick.number, self.0)).unwrap();
     }

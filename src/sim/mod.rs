@@ -10,7 +10,7 @@
 //! each player received. For the game `Race`, in which every input is a number of steps:
 //!
 //! ```
-//! # use rtcade::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+//! # use rtcade::game::{Batch, Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
 //! # #[derive(Default)]
 //! # struct Race {
 //! #     steps: std::collections::BTreeMap<PlayerId, u32>,
@@ -27,10 +27,10 @@
 //! #     fn leave(&mut self, _: &mut Context<Self>, player: PlayerId, _: Leave) {
 //! #         self.steps.remove(&player);
 //! #     }
-//! #     fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, batch: &[Incoming<Self>]) {
+//! #     fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, batch: Batch<'_, Self>) {
 //! #         for incoming in batch {
 //! #             if let Incoming::Input { player, input, .. } = incoming {
-//! #                 *self.steps.entry(*player).or_default() += input;
+//! #                 *self.steps.entry(player).or_default() += input;
 //! #             }
 //! #         }
 //! #         ctx.state(&self.steps.iter().map(|(&player, &steps)| (player, steps)).collect()).expect("it fits");
@@ -227,6 +227,7 @@ impl<G: Game> Simulation<G> {
         let now = Instant::now();
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let mut config = Config::new(rng.random());
+        config.tick = G::TICK;
         config.max_players = 16;
         config.udp_port = SERVER.port();
         configure(&mut config);

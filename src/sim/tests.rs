@@ -1,4 +1,5 @@
 use super::*;
+use crate::game::{Batch, Context, Join, Leave, PlayerId, Tick, Welcome};
 use crate::games::{Arena, Relay, arena};
 use crate::limits;
 
@@ -36,6 +37,44 @@ fn round_trips_are_those_of_the_path_however_long_datagrams_wait_for_the_server(
         let of_server = sim.server.links().next().expect("one player").rtt_us;
         assert!((50_000..51_000).contains(&of_server), "{of_server} µs with turns of {turn_length} ms");
     }
+}
+
+/// A game with ticks of its own length.
+struct Brisk;
+
+impl Game for Brisk {
+    type Input = ();
+    type Command = ();
+    type State = u32;
+    type Event = ();
+
+    const TICK: Duration = Duration::from_millis(20);
+
+    fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
+        Ok(Welcome::default())
+    }
+
+    fn leave(&mut self, _: &mut Context<Self>, _: PlayerId, _: Leave) {}
+
+    fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, batch: Batch<'_, Self>) {
+        ctx.state(&u32::try_from(batch.len()).unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn a_game_sets_its_tick_length_and_the_configuration_another() {
+    let ticks = |configure: fn(&mut Config)| {
+        let mut sim = Simulation::with_config(1, configure, |_| Ok(Brisk));
+        let ada = sim.join("brisk", "Ada");
+        sim.run(Duration::from_secs(2));
+        let before = sim[ada].client.stats().frames;
+        sim.run(Duration::from_secs(1));
+        (sim[ada].client.tick_length(), sim[ada].client.stats().frames - before)
+    };
+    let (length, frames) = ticks(|_| {});
+    assert_eq!(length, Some(20 * MS));
+    assert!((50..=53).contains(&frames), "{frames} frames a second");
+    assert_eq!(ticks(|config| config.tick = 100 * MS).0, Some(100 * MS));
 }
 
 /// A player's thread may come late, and send at once what was due meanwhile.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rtcade::endpoint::LocalId;
-use rtcade::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
 use rtcade::server::Signal;
 use rtcade::sim::{ClientId, SERVER, Simulation};
 
@@ -31,7 +31,7 @@ impl Game for World {
 
     fn leave(&mut self, _: &mut Context<World>, _: PlayerId, _: Leave) {}
 
-    fn tick(&mut self, ctx: &mut Context<World>, _: Tick, batch: &[Incoming<World>]) {
+    fn tick(&mut self, ctx: &mut Context<World>, _: Tick, batch: Batch<'_, World>) {
         for incoming in batch {
             if let Incoming::Input { player, input: (right, down, _), .. } = incoming
                 && let Some(entity) = self.0.iter_mut().find(|entity| entity.0 == player.0)

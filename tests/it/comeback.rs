@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rtcade::client::{Event, Status};
-use rtcade::game::{Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, Target, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, Target, Tick, Welcome};
 use rtcade::hooks::{Hooks, Visitor};
 use rtcade::limits;
 use rtcade::server::Transports;
@@ -31,10 +31,10 @@ impl Game for Echo {
 
     fn leave(&mut self, _: &mut Context<Echo>, _: PlayerId, _: Leave) {}
 
-    fn tick(&mut self, ctx: &mut Context<Echo>, tick: Tick, batch: &[Incoming<Echo>]) {
+    fn tick(&mut self, ctx: &mut Context<Echo>, tick: Tick, batch: Batch<'_, Echo>) {
         for message in batch {
             if let Incoming::Command { command, .. } = message {
-                ctx.event(Target::All, command, Lane::Reliable).unwrap();
+                ctx.event(Target::All, &command, Lane::Reliable).unwrap();
             }
         }
         if !self.is_silent {

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use rtcade::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Join, Leave, PlayerId, Refusal, Tick, Welcome};
 use rtcade::rand::Rng;
 use rtcade::sim::{Node, Path, RateLimit, Simulation};
 
@@ -203,7 +203,7 @@ impl Game for Rhythm {
 
     fn leave(&mut self, _: &mut Context<Rhythm>, _: PlayerId, _: Leave) {}
 
-    fn tick(&mut self, ctx: &mut Context<Rhythm>, tick: Tick, _: &[Incoming<Rhythm>]) {
+    fn tick(&mut self, ctx: &mut Context<Rhythm>, tick: Tick, _: Batch<'_, Rhythm>) {
         if tick.number.is_multiple_of(self.0) {
             let noise: Vec<u8> = (0..1_000 * self.0).map(|_| ctx.rng().next_u32().to_le_bytes()[0] & 0x7f).collect();
             ctx.state(&noise).unwrap();

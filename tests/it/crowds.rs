@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rtcade::game::{Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, Target, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Join, Lane, Leave, PlayerId, Refusal, Target, Tick, Welcome};
 use rtcade::limits;
 use rtcade::server::{Connect, ConnectionId, Disconnect, Signal};
 use rtcade::sim::{SERVER, Simulation};
@@ -27,7 +27,7 @@ impl Game for Ticks {
 
     fn leave(&mut self, _: &mut Context<Self>, _: PlayerId, _: Leave) {}
 
-    fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, _: &[Incoming<Self>]) {
+    fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, _: Batch<'_, Self>) {
         (self.0)(ctx);
     }
 }

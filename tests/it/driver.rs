@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rtcade::client::{self, Client};
 use rtcade::driver::{BindError, Driver, Handle, Options, Record};
 use rtcade::endpoint::LocalId;
-use rtcade::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, RoomInfo, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Join, Leave, PlayerId, Refusal, RoomInfo, Tick, Welcome};
 use rtcade::games::Relay;
 use rtcade::journal::{End, Entry, Journal};
 use rtcade::limits::{RELIABLE_HEADER_BYTES, RELIABLE_UP_BYTES};
@@ -712,7 +712,7 @@ fn what_keeps_a_server_from_starting_is_said_in_a_sentence() {
     let missing = bind(Options { public: Some("/nowhere/at/all".into()), ..loopback() });
     assert!(missing.to_string().contains("--public"), "{missing}");
     for tick in [Duration::from_millis(4), Duration::from_millis(1_001), Duration::MAX] {
-        let error = bind(Options { tick, ..loopback() }).to_string();
+        let error = bind(Options { tick: Some(tick), ..loopback() }).to_string();
         assert!(error.contains("5 to 1000 ms with --tick-ms"), "{error}");
     }
     let record = Record { directory: "/dev/null/recordings".into(), limit_bytes: 1 };
@@ -774,7 +774,7 @@ impl Game for Stuck {
 
     fn leave(&mut self, _: &mut Context<Stuck>, _: PlayerId, _: Leave) {}
 
-    fn tick(&mut self, ctx: &mut Context<Stuck>, _: Tick, _: &[Incoming<Stuck>]) {
+    fn tick(&mut self, ctx: &mut Context<Stuck>, _: Tick, _: Batch<'_, Stuck>) {
         while ctx.players().len() > 0 && !self.0.load(Ordering::Relaxed) {
             std::thread::sleep(Duration::from_millis(1));
         }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use rtcade::game::{Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, Target, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Join, Lane, Leave, PlayerId, Refusal, Target, Tick, Welcome};
 use rtcade::limits;
 use rtcade::server::{Connect, ConnectionId, Disconnect, Server, Signal};
 use rtcade::sim::{SERVER, Simulation};
@@ -37,7 +37,7 @@ impl Game for Witness {
         self.left.borrow_mut().push((player, reason));
     }
 
-    fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, _: &[Incoming<Self>]) {
+    fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, _: Batch<'_, Self>) {
         for (player, bytes) in self.events.take() {
             ctx.event(Target::One(player), &"x".repeat(bytes), Lane::Reliable).unwrap();
         }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use rtcade::game::{Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, Target, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Join, Lane, Leave, PlayerId, Refusal, Target, Tick, Welcome};
 use rtcade::journal::{Journal, Replay, Verdict};
 use rtcade::limits;
 use rtcade::server::ExternalError;
@@ -39,7 +39,7 @@ impl Game for Board {
         ctx.event(Target::All, &bytes.to_vec(), Lane::Reliable).unwrap();
     }
 
-    fn tick(&mut self, _: &mut Context<Board>, tick: Tick, _: &[Incoming<Board>]) {
+    fn tick(&mut self, _: &mut Context<Board>, tick: Tick, _: Batch<'_, Board>) {
         self.tick = tick.number;
     }
 }
@@ -168,7 +168,7 @@ mod threads {
             self.0.send(bytes.to_vec()).unwrap();
         }
 
-        fn tick(&mut self, _: &mut Context<Forward>, _: Tick, _: &[Incoming<Forward>]) {}
+        fn tick(&mut self, _: &mut Context<Forward>, _: Tick, _: Batch<'_, Forward>) {}
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rtcade::auth::Keys;
-use rtcade::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
 use rtcade::hooks::{Arrival, ArrivalId, Decision, Hooks, Visitor};
 use rtcade::journal::{Journal, Replay, Verdict};
 use rtcade::limits;
@@ -33,10 +33,10 @@ impl Game for Greeter {
 
     fn leave(&mut self, _: &mut Context<Greeter>, _: PlayerId, _: Leave) {}
 
-    fn tick(&mut self, ctx: &mut Context<Greeter>, _: Tick, batch: &[Incoming<Greeter>]) {
+    fn tick(&mut self, ctx: &mut Context<Greeter>, _: Tick, batch: Batch<'_, Greeter>) {
         for message in batch {
             let Incoming::Command { player, .. } = message else { continue };
-            ctx.kick(*player, "as you wish");
+            ctx.kick(player, "as you wish");
         }
     }
 }

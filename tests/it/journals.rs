@@ -253,7 +253,7 @@ mod program {
         let (shortest, longest) = (Duration::from_millis(shortest.into()), Duration::from_millis(longest.into()));
         let step = Duration::from_nanos(1);
         for tick in [shortest - step, longest + step, Duration::from_micros(1_000_900)] {
-            let options = Options { tick, ..Options::default() };
+            let options = Options { tick: Some(tick), ..Options::default() };
             let refused = Driver::bind(options, |_| Ok(Relay)).err();
             assert!(matches!(refused, Some(BindError::Tick(_))), "{tick:?}: {refused:?}");
         }

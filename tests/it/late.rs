@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use rtcade::client::Event;
-use rtcade::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
 use rtcade::limits;
 use rtcade::rand::Rng;
 use rtcade::server::Counters;
@@ -45,10 +45,10 @@ impl Game for Noise {
 
     fn leave(&mut self, _: &mut Context<Noise>, _: PlayerId, _: Leave) {}
 
-    fn tick(&mut self, ctx: &mut Context<Noise>, tick: Tick, batch: &[Incoming<Noise>]) {
-        let inputs = batch.iter().filter_map(|message| match message {
+    fn tick(&mut self, ctx: &mut Context<Noise>, tick: Tick, batch: Batch<'_, Noise>) {
+        let inputs = batch.filter_map(|message| match message {
             Incoming::Input { player, input: (number, sent_us, _), .. } => {
-                Some(Heard { player: *player, tick: tick.number, number: *number, sent_us: *sent_us })
+                Some(Heard { player, tick: tick.number, number, sent_us })
             }
             _ => None,
         });

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rtcade::client::Event;
-use rtcade::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
 use rtcade::games::Relay;
 use rtcade::limits;
 use rtcade::sim::{Node, Path, RateLimit, Simulation};
@@ -78,11 +78,11 @@ impl Game for Counting {
 
     fn leave(&mut self, _: &mut Context<Self>, _: PlayerId, _: Leave) {}
 
-    fn tick(&mut self, _: &mut Context<Self>, _: Tick, batch: &[Incoming<Self>]) {
+    fn tick(&mut self, _: &mut Context<Self>, _: Tick, batch: Batch<'_, Self>) {
         for message in batch {
             let Incoming::Input { input, .. } = message else { continue };
             self.0 += 1;
-            assert_eq!(self.0, *input, "each once and in order");
+            assert_eq!(self.0, input, "each once and in order");
         }
     }
 }

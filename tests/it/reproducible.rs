@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use rtcade::game::{Context, Game, Incoming, Join, Leave, Link, PlayerId, Refusal, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Incoming, Join, Leave, Link, PlayerId, Refusal, Tick, Welcome};
 use rtcade::sim::{Node, Path, RateLimit, Simulation};
 
 const MS: Duration = Duration::from_millis(1);
@@ -33,7 +33,7 @@ impl Game for Diary {
         self.lines.push(format!("{player} leaves: {reason:?}"));
     }
 
-    fn tick(&mut self, ctx: &mut Context<Diary>, tick: Tick, batch: &[Incoming<Diary>]) {
+    fn tick(&mut self, ctx: &mut Context<Diary>, tick: Tick, batch: Batch<'_, Diary>) {
         for incoming in batch {
             self.lines.push(match incoming {
                 Incoming::Input { player, input, .. } => format!("{tick:?}: {player} sends {input:?}"),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rtcade::auth::{Keys, SigningKey, new_key_set};
-use rtcade::game::{Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, Target, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, Target, Tick, Welcome};
 use rtcade::limits;
 use rtcade::rand::RngExt;
 use rtcade::server::{Config, Connect, ConnectionId, Disconnect, Server, Signal};
@@ -52,12 +52,12 @@ impl Game for Diary {
         self.lines.push(format!("{player} leaves: {reason}"));
     }
 
-    fn tick(&mut self, ctx: &mut Context<Diary>, tick: Tick, batch: &[Incoming<Diary>]) {
+    fn tick(&mut self, ctx: &mut Context<Diary>, tick: Tick, batch: Batch<'_, Diary>) {
         for message in batch {
             let Incoming::Command { player, command, .. } = message else { continue };
-            self.commands.push(*command);
-            match *command {
-                666 => ctx.kick(*player, "as you wish"),
+            self.commands.push(command);
+            match command {
+                666 => ctx.kick(player, "as you wish"),
                 number => {
                     let padding =
                         (0..if number == LONG { 10_000 } else { 0 }).map(|_| ctx.rng().random_range(' '..='~'));

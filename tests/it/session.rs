@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rtcade::client::Event;
-use rtcade::game::{Context, Game, Incoming, Join, Lane, Leave, Link, PlayerId, Refusal, Target, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Incoming, Join, Lane, Leave, Link, PlayerId, Refusal, Target, Tick, Welcome};
 use rtcade::limits;
 use rtcade::server::{Config, Connect, ConnectionId, Disconnect, Signal};
 use rtcade::sim::{ClientId, Node, Path, SERVER, Simulation};
@@ -38,15 +38,15 @@ impl Game for Ledger {
         self.left.push((player, reason));
     }
 
-    fn tick(&mut self, ctx: &mut Context<Ledger>, tick: Tick, batch: &[Incoming<Ledger>]) {
+    fn tick(&mut self, ctx: &mut Context<Ledger>, tick: Tick, batch: Batch<'_, Ledger>) {
         for message in batch {
             match message {
-                Incoming::Input { player, input, .. } => self.inputs.push((*player, *input)),
+                Incoming::Input { player, input, .. } => self.inputs.push((player, input)),
                 Incoming::Command { player, command, .. } if command == "panic" => panic!("{player} asked for it"),
-                Incoming::Command { player, command, .. } if command == "kick me" => ctx.kick(*player, "As you wish."),
+                Incoming::Command { player, command, .. } if command == "kick me" => ctx.kick(player, "As you wish."),
                 Incoming::Command { player, command, .. } => {
-                    self.commands.push((*player, command.clone()));
-                    ctx.event(Target::All, command, Lane::Reliable).expect("it is short");
+                    ctx.event(Target::All, &command, Lane::Reliable).expect("it is short");
+                    self.commands.push((player, command));
                 }
                 _ => unreachable!("there are inputs and commands"),
             }
@@ -118,7 +118,7 @@ impl Game for FanOut {
 
     fn leave(&mut self, _: &mut Context<FanOut>, _: PlayerId, _: Leave) {}
 
-    fn tick(&mut self, ctx: &mut Context<FanOut>, _: Tick, _: &[Incoming<FanOut>]) {
+    fn tick(&mut self, ctx: &mut Context<FanOut>, _: Tick, _: Batch<'_, FanOut>) {
         ctx.fan_out_inputs();
     }
 }
@@ -513,7 +513,7 @@ impl Game for Big {
 
     fn leave(&mut self, _: &mut Context<Big>, _: PlayerId, _: Leave) {}
 
-    fn tick(&mut self, ctx: &mut Context<Big>, _: Tick, _: &[Incoming<Big>]) {
+    fn tick(&mut self, ctx: &mut Context<Big>, _: Tick, _: Batch<'_, Big>) {
         use rtcade::rand::Rng;
         // An array of small integers: one byte each, and three for its head.
         let Big(bytes, is_noise) = *self;
@@ -761,7 +761,7 @@ impl Game for Watch {
 
     fn leave(&mut self, _: &mut Context<Watch>, _: PlayerId, _: Leave) {}
 
-    fn tick(&mut self, ctx: &mut Context<Watch>, tick: Tick, _: &[Incoming<Watch>]) {
+    fn tick(&mut self, ctx: &mut Context<Watch>, tick: Tick, _: Batch<'_, Watch>) {
         // Measured at multiples of a second; those of the first three, before the loss, don't count.
         if tick.number > 100 && tick.number.is_multiple_of(30) {
             self.0.push(ctx.link(PlayerId(1)));

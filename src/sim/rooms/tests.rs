@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::*;
-use crate::game::{Context, Incoming, Target, Welcome};
+use crate::game::{Batch, Context, Incoming, Target, Welcome};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -31,12 +31,12 @@ impl Game for Probe {
 
     fn leave(&mut self, _: &mut Context<Probe>, _: PlayerId, _: Leave) {}
 
-    fn tick(&mut self, ctx: &mut Context<Probe>, tick: Tick, batch: &[Incoming<Probe>]) {
+    fn tick(&mut self, ctx: &mut Context<Probe>, tick: Tick, batch: Batch<'_, Probe>) {
         self.missed += tick.missed;
         for message in batch {
             match message {
                 Incoming::Input { input, .. } => self.heard += input,
-                Incoming::Command { player, command } if command == "kick" => ctx.kick(*player, "as you wish"),
+                Incoming::Command { player, command } if command == "kick" => ctx.kick(player, "as you wish"),
                 Incoming::Command { .. } => panic!("as you wish"),
             }
         }

@@ -7,7 +7,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
-use rtcade::game::{Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, RoomInfo, Target, Tick, Welcome};
+use rtcade::game::{
+    Batch, Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, RoomInfo, Target, Tick, Welcome,
+};
 use rtcade::hooks::{Arrival, Decision, Hooks};
 use rtcade::limits;
 use rtcade::rand::{Rng, SeedableRng};
@@ -236,6 +238,8 @@ pub(super) struct RoomPage {
     pub(super) members: BTreeMap<u32, usize>,
     /// When each tick ran, as [`Book::now`] shows it.
     pub(super) ran: BTreeMap<u32, Duration>,
+    /// The newest input of each player that its game has had, by tick and player.
+    pub(super) consumed: BTreeMap<(u32, u32), u32>,
     /// What was fanned out: player and number of each input, by tick.
     pub(super) ticks: BTreeMap<u32, Vec<(u32, u32)>>,
 }
@@ -301,6 +305,7 @@ impl Witness {
             was_locked: false,
             members: BTreeMap::new(),
             ran: BTreeMap::new(),
+            consumed: BTreeMap::new(),
             ticks: BTreeMap::new(),
         });
         Ok(Witness {
@@ -573,7 +578,7 @@ impl Game for Witness {
         self.note_away(player, false);
     }
 
-    fn tick(&mut self, ctx: &mut Context<Witness>, tick: Tick, batch: &[Incoming<Witness>]) {
+    fn tick(&mut self, ctx: &mut Context<Witness>, tick: Tick, batch: Batch<'_, Witness>) {
         self.note_tick(tick);
         let known: BTreeSet<PlayerId> = ctx.players().map(|player| player.id).collect();
         if !known.iter().eq(self.clients.keys()) {
@@ -585,11 +590,13 @@ impl Game for Witness {
                 self.fault(format_args!("player {} is away: {is_away}, and connected as well", player.id));
             }
         }
+        let consumed = ctx.players().map(|player| ((tick.number, player.id.0), player.consumed));
+        self.book.borrow_mut().rooms[self.room].consumed.extend(consumed);
         let mut inputs = Vec::new();
         for message in batch {
             match message {
-                Incoming::Input { player, input, .. } => inputs.extend(self.take_input(*player, input)),
-                Incoming::Command { player, command, .. } => self.take_command(ctx, *player, command),
+                Incoming::Input { player, input, .. } => inputs.extend(self.take_input(player, &input)),
+                Incoming::Command { player, command, .. } => self.take_command(ctx, player, &command),
                 _ => unreachable!("there are inputs and commands"),
             }
         }

@@ -1,5 +1,5 @@
 //! Catch the dot: the first player to point at it scores, and the dot jumps.
-use rtcade::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
 use std::collections::BTreeMap;
 
 #[derive(Default)]
@@ -19,11 +19,11 @@ impl Game for Catch {
     fn leave(&mut self, _: &mut Context<Self>, player: PlayerId, _: Leave) {
         self.players.remove(&player);
     }
-    fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, batch: &[Incoming<Self>]) {
+    fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, batch: Batch<'_, Self>) {
         for message in batch {
             let Incoming::Input { player, input, .. } = message else { continue };
-            let (place, score) = self.players.entry(*player).or_default();
-            *place = *input;
+            let (place, score) = self.players.entry(player).or_default();
+            *place = input;
             if (place.0 - self.dot.0).hypot(place.1 - self.dot.1) < 0.05 {
                 *score += 1;
                 self.dot = rtcade::rand::RngExt::random(ctx.rng());

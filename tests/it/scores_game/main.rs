@@ -3,7 +3,9 @@
 #![expect(clippy::disallowed_methods, reason = "the database has a thread of its own")]
 
 use rtcade::driver::Handle;
-use rtcade::game::{Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, RoomInfo, Target, Tick, Welcome};
+use rtcade::game::{
+    Batch, Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, RoomInfo, Target, Tick, Welcome,
+};
 use rtcade::rand::RngExt;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -57,14 +59,14 @@ impl Game for Pig {
         let _ = ctx.event(Target::All, &self.table, Lane::Reliable);
     }
 
-    fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, batch: &[Incoming<Self>]) {
+    fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, batch: Batch<'_, Self>) {
         for message in batch {
             let Incoming::Command { player, command, .. } = message else { continue };
             if command == "roll" {
                 let die = ctx.rng().random_range(1..=6);
-                let sum = self.sums.entry(*player).or_default();
+                let sum = self.sums.entry(player).or_default();
                 *sum = if die == 1 { 0 } else { *sum + die };
-            } else if let (Some(player), Some(sum)) = (ctx.player(*player), self.sums.remove(player)) {
+            } else if let (Some(player), Some(sum)) = (ctx.player(player), self.sums.remove(&player)) {
                 self.note(Some((player.name.clone(), sum)));
             }
         }

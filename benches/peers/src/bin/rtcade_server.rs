@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use rtcade::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
 use rtcade_peers::{MESSAGE_BYTES, RoomState};
 use serde_bytes::{ByteArray, ByteBuf};
 
@@ -21,10 +21,10 @@ impl Game for Task {
 
     fn leave(&mut self, _: &mut Context<Self>, _: PlayerId, _: Leave) {}
 
-    fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, batch: &[Incoming<Self>]) {
+    fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, batch: Batch<'_, Self>) {
         for message in batch {
             if let Incoming::Input { player, input, .. } = message {
-                self.0.set(player.0 as usize, input);
+                self.0.set(player.0 as usize, &input);
             }
         }
         ctx.state(&ByteArray::new(*self.0.message())).expect("200 bytes fit");

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use rtcade::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
 use rtcade_peers::{ROOM_PLAYERS, Walker, World};
 
 #[derive(Default)]
@@ -21,10 +21,10 @@ impl Game for Walk {
 
     fn leave(&mut self, _: &mut Context<Self>, _: PlayerId, _: Leave) {}
 
-    fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, batch: &[Incoming<Self>]) {
+    fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, batch: Batch<'_, Self>) {
         for message in batch {
             if let Incoming::Input { player, input: (heading, moving), .. } = message {
-                self.0.steer(player.0 as usize, *heading, *moving);
+                self.0.steer(player.0 as usize, heading, moving);
             }
         }
         self.0.step();
