@@ -112,8 +112,6 @@ export interface Stats {
   readonly tick: number;
   /** Ticks whose state or inputs have arrived in the last second. */
   readonly tickRate: number;
-  /** The server's clock minus `performance.now()`, in ms; `null` until it is measured. */
-  readonly clockOffset: number | null;
   /**
    * The transport of unreliable frames: the data channel while it is open and has delivered something within 1.5 s,
    * otherwise the websocket. The client opens a failed data channel again after 10, 20 and 40 s, then every minute, and
@@ -132,9 +130,19 @@ export interface Stats {
   readonly dropped: number;
 }
 
+export interface StateInfo {
+  /** The tick after which the game has sent the state. */
+  readonly tick: number;
+  /**
+   * The number, as `send` returned it, of this player's newest input that the game had taken by then. Predict from a
+   * state by applying the inputs after it.
+   */
+  readonly consumed: number;
+}
+
 export interface RoomEvents<Input, State, Event, Welcome> {
   /** A state newer than all before it has arrived. */
-  state: (state: State, tick: number) => void;
+  state: (state: State, info: StateInfo) => void;
   /** The inputs of a tick: every tick once and in order. */
   tick: (tick: Tick<Input>) => void;
   event: (event: Event, tick: number, lane: "reliable" | "unreliable") => void;
@@ -180,14 +188,30 @@ export interface Room<Input = unknown, Command = unknown, State = unknown, Event
     type: Type,
     listener: RoomEvents<Input, State, Event, Welcome>[Type],
   ): () => void;
+  /** As `on`, for the next event only. */
+  once<Type extends keyof RoomEvents<Input, State, Event, Welcome>>(
+    type: Type,
+    listener: RoomEvents<Input, State, Event, Welcome>[Type],
+  ): () => void;
+  /** Removes a listener, as often as `on` and `once` have added it. */
+  off<Type extends keyof RoomEvents<Input, State, Event, Welcome>>(
+    type: Type,
+    listener: RoomEvents<Input, State, Event, Welcome>[Type],
+  ): void;
   /**
-   * Sends an input over the unreliable lane. It is repeated until the server has acknowledged it, and reaches the game
+   * The tick that the server has reached now, with its fraction. It is estimated from the ticks that arrive and from
+   * round trips, and it never runs backwards: an error is corrected by running up to 5 % faster or slower. Only an error
+   * of more than a second, as after sleep, is corrected at once. While the connection is lost it continues.
+   */
+  serverTick(): number;
+  /**
+   * Sends an input over the unreliable lane. Returns its number: they count up by one, from 1 in a new session. It is repeated until the server has acknowledged it, and reaches the game
    * once and in order. The client keeps 8 unacknowledged inputs; the next one replaces the oldest. Does nothing in a
-   * closed room.
+   * closed room, and returns 0.
    * @throws {RtcadeError} `too_large` above 512 bytes encoded; `bad_value` for types that can't be sent, and for
    * nesting deeper than 16.
    */
-  send(input: Input): void;
+  send(input: Input): number;
   /**
    * Sends a command over the reliable lane. It is kept until the server has acknowledged it, and reaches the game once
    * and in order, also across a lost connection. Does nothing in a closed room.

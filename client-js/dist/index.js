@@ -1091,6 +1091,39 @@ function createDelivery({ now, setTimeout: setTimeout2, clearTimeout: clearTimeo
   return delivery;
 }
 
+// src/clock.js
+var SLEW = 0.05;
+var OFF_LIMIT = 1e3;
+var PERIOD = 4e3;
+function createTickClock(now, tickMs, tick, delay) {
+  let starts = [now() - tick * tickMs, Infinity];
+  let periodEnds = now() + PERIOD;
+  let shown;
+  let shownAt;
+  return {
+    /** Takes the arrival of anything that the room sent in this tick or later. */
+    arrive(tick2) {
+      const at2 = now();
+      if (at2 >= periodEnds) {
+        starts = [Infinity, at2 < periodEnds + PERIOD ? starts[0] : Infinity];
+        periodEnds = at2 + PERIOD;
+      }
+      starts[0] = Math.min(starts[0], at2 - tick2 * tickMs);
+    },
+    /** The tick that the server has reached, with its fraction. */
+    tick() {
+      const at2 = now();
+      const target = at2 - Math.min(...starts) + delay();
+      const elapsed = at2 - shownAt;
+      const off = target - shown - elapsed;
+      if (!(Math.abs(off) <= OFF_LIMIT)) shown = target;
+      else shown += elapsed + Math.max(-SLEW * elapsed, Math.min(SLEW * elapsed, off));
+      shownAt = at2;
+      return shown / tickMs;
+    }
+  };
+}
+
 // src/inputs.js
 function createInputWindow(next) {
   const inputs = [];
@@ -1102,6 +1135,10 @@ function createInputWindow(next) {
       if (inputs.length > INPUT_WINDOW) inputs.shift();
       return inputs.length;
     },
+    /** The number of the newest input. */
+    newest: () => next - 1 >>> 0,
+    /** The number that was taken modulo 2^16, of an input that the server has consumed. */
+    unwrap: (ack) => next - 1 - (next - 1 - ack & 65535) >>> 0,
     /** Takes the number of the newest input consumed, modulo 2^16. Gives how many inputs are left. */
     acknowledge(ack) {
       const consumed = (ack - (next - inputs.length) & 65535) + 1;
@@ -1127,7 +1164,7 @@ function createInputWindow(next) {
 
 // src/link.js
 var LOSS_WINDOW = 256;
-var OFFSET_SAMPLES = 16;
+var ROUND_TRIPS = 16;
 var RATE_WINDOW = 1e3;
 function createLink(now, tickMs) {
   const counters = { received: 0, duplicate: 0, late: 0, bad: 0, dropped: 0 };
@@ -1136,7 +1173,7 @@ function createLink(now, tickMs) {
   let newest;
   let rtt = null;
   let jitter = 0;
-  let samples = [];
+  let roundTrips = [];
   let arrivals = [];
   let last;
   const link = {
@@ -1170,26 +1207,26 @@ function createLink(now, tickMs) {
       last = { tick, at: at2 };
       arrivals = [...arrivals.filter((arrival) => arrival > at2 - RATE_WINDOW), at2];
     },
-    /** Takes a pong: our clock when we pinged, and the server's clock when it answered. */
-    pong(clock, serverClock) {
+    /** Takes a pong: our clock when we pinged. */
+    pong(clock) {
       const at2 = now();
       link.answered = clock;
       const sample = Math.max(0, at2 - clock);
       rtt = rtt === null ? sample : rtt + (sample - rtt) / 8;
-      samples = [...samples.slice(1 - OFFSET_SAMPLES), { rtt: sample, offset: serverClock + sample / 2 - at2 }];
+      roundTrips = [...roundTrips.slice(1 - ROUND_TRIPS), sample];
     },
     /** Round trips over another transport say nothing about the new one. */
     restart() {
       rtt = null;
-      samples = [];
+      roundTrips = [];
     },
+    /** How long a frame takes at least: half of the quickest round trip, whose halves differ least. */
+    leastDelay: () => roundTrips.length > 0 ? Math.min(...roundTrips) / 2 : 0,
     stats: () => ({
       rtt,
       jitter,
       loss: first === void 0 ? 0 : 1 - seen.reduce((sum, one) => sum + one) / Math.min(LOSS_WINDOW, newest - first + 1),
       tickRate: arrivals.filter((arrival) => arrival > now() - RATE_WINDOW).length,
-      // The quickest round trip was held up least, so its halves differ least.
-      clockOffset: samples.length > 0 ? samples.reduce((a, b) => b.rtt < a.rtt ? b : a).offset : null,
       ...counters
     })
   };
@@ -1338,6 +1375,7 @@ function createLanes({ now, setTimeout: setTimeout2, clearTimeout: clearTimeout2
 }) {
   const { tickMs, last: hadCommand = 0, reliableSeq = 1 } = reply;
   const link = createLink(now, tickMs);
+  const clock = createTickClock(now, tickMs, reply.tick, link.leastDelay);
   const assemble = createAssembler();
   const inputs = createInputWindow(reply.inputSeq);
   const states = createStates(reply.tick);
@@ -1407,14 +1445,15 @@ function createLanes({ now, setTimeout: setTimeout2, clearTimeout: clearTimeout2
   );
   const sawTick = (tick) => {
     if (tick >>> 0 !== tick) fail("shape");
+    clock.arrive(tick);
     if (isNewer(tick, newestTick)) newestTick = tick;
   };
-  const handleBody = (kind, [first, ...rest]) => {
+  const handleBody = ({ kind, ack }, [first, ...rest]) => {
     if (kind === PING) return sendUnreliable(PONG, encode([first], PING_BYTES));
     if (kind === PONG) {
       sawTick(rest[1]);
-      if (!Number.isFinite(first + rest[0])) fail("shape");
-      return link.pong(first, rest[0]);
+      if (!Number.isFinite(first)) fail("shape");
+      return link.pong(first);
     }
     if (kind === TICKS) return ticks.answer(first, namedInputs(rest));
     if (kind === ACK) {
@@ -1432,7 +1471,7 @@ function createLanes({ now, setTimeout: setTimeout2, clearTimeout: clearTimeout2
       else {
         stateTick = first;
         states.keep(first);
-        emit("state", rest[0], first);
+        emit("state", rest[0], { tick: first, consumed: inputs.unwrap(ack) });
         if (++unreported >= STATES_UNREPORTED) sendUnreliable(INPUT, inputs.body());
       }
     }
@@ -1460,13 +1499,14 @@ function createLanes({ now, setTimeout: setTimeout2, clearTimeout: clearTimeout2
       }
       if (!whole) return;
       try {
-        handleBody(frame2.kind, decodeBody(whole, states));
+        handleBody(whole, decodeBody(whole, states));
       } catch (error) {
         if (frame2.kind === TICKS) ticks.fail();
         throw error;
       }
       return frame2.kind;
     },
+    /** Gives the number of the input. */
     send(encoded) {
       const isFull = unsent === INPUT_WINDOW || unsentBytes + encoded.length > PART_BODY_BYTES - INPUTS_HEAD_BYTES;
       if (isFull && ahead < WINDOWS_AHEAD) {
@@ -1479,6 +1519,7 @@ function createLanes({ now, setTimeout: setTimeout2, clearTimeout: clearTimeout2
       const wait = flushedAt + INPUT_INTERVAL - now();
       if (wait <= 0) flushInTime();
       else if (unsent === 1) flushIn(Math.min(wait, INPUT_INTERVAL));
+      return inputs.newest();
     },
     command(encoded) {
       if (keptBytes + encoded.length > UNACKNOWLEDGED_BYTES)
@@ -1503,6 +1544,7 @@ function createLanes({ now, setTimeout: setTimeout2, clearTimeout: clearTimeout2
       clearTimeout2(flushTimer);
       clearTimeout2(repeatTimer);
     },
+    serverTick: clock.tick,
     get received() {
       return received;
     },
@@ -1568,19 +1610,19 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
     get stats() {
       return { ...lanes.link.stats(), tick: lanes.tick, transport: transport() };
     },
-    on(type, listener) {
+    on: (type, listener) => listen(type, { listener }),
+    once: (type, listener) => listen(type, { listener, isOnce: true }),
+    off(type, listener) {
       var _a3;
-      const ofType = (_a3 = listeners[type]) != null ? _a3 : listeners[type] = /* @__PURE__ */ new Set();
-      const entry = { listener };
-      ofType.add(entry);
-      return () => {
-        ofType.delete(entry);
-      };
+      for (const entry of (_a3 = listeners[type]) != null ? _a3 : []) {
+        if (entry.listener === listener) listeners[type].delete(entry);
+      }
     },
     send(input) {
       const encoded = encodeOwn("An input", input, INPUT_BYTES);
-      if (!isClosed()) lanes.send(encoded);
+      return isClosed() ? 0 : lanes.send(encoded);
     },
+    serverTick: () => lanes.serverTick(),
     command(command) {
       const encoded = encodeOwn("A command", command, RELIABLE_UP_BYTES - RELIABLE_HEADER_BYTES);
       if (!isClosed()) lanes.command(encoded);
@@ -1595,11 +1637,20 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
     }
   };
   const isClosed = () => room.status === "closed";
+  const listen = (type, entry) => {
+    var _a3;
+    const ofType = (_a3 = listeners[type]) != null ? _a3 : listeners[type] = /* @__PURE__ */ new Set();
+    ofType.add(entry);
+    return () => {
+      ofType.delete(entry);
+    };
+  };
   const emit = (type, ...details) => {
     var _a3, _b3;
-    for (const { listener } of [...(_a3 = listeners[type]) != null ? _a3 : []]) {
+    for (const entry of [...(_a3 = listeners[type]) != null ? _a3 : []]) {
+      if (entry.isOnce) listeners[type].delete(entry);
       try {
-        listener(...details);
+        entry.listener(...details);
       } catch (error) {
         ((_b3 = globalThis.reportError) != null ? _b3 : console.error)(error);
       }

@@ -14,6 +14,12 @@ export function createInputWindow(next) {
       return inputs.length;
     },
 
+    /** The number of the newest input. */
+    newest: () => (next - 1) >>> 0,
+
+    /** The number that was taken modulo 2^16, of an input that the server has consumed. */
+    unwrap: (ack) => (next - 1 - ((next - 1 - ack) & 0xffff)) >>> 0,
+
     /** Takes the number of the newest input consumed, modulo 2^16. Gives how many inputs are left. */
     acknowledge(ack) {
       const consumed = ((ack - (next - inputs.length)) & 0xffff) + 1;

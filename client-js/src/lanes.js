@@ -15,6 +15,7 @@ import {
   TICKS,
   unreliableFrame,
 } from "./frame.js";
+import { createTickClock } from "./clock.js";
 import { createInputWindow } from "./inputs.js";
 import {
   INPUT_INTERVAL,
@@ -55,6 +56,7 @@ const namedInputs = (lists) =>
 export function createLanes({ now, setTimeout, clearTimeout }, reply, emit, transmit, transmitReliable, onInputs = () => {}) {
   const { tickMs, last: hadCommand = 0, reliableSeq = 1 } = reply;
   const link = createLink(now, tickMs);
+  const clock = createTickClock(now, tickMs, reply.tick, link.leastDelay);
   const assemble = createAssembler();
   const inputs = createInputWindow(reply.inputSeq);
   const states = createStates(reply.tick);
@@ -132,14 +134,15 @@ export function createLanes({ now, setTimeout, clearTimeout }, reply, emit, tran
   );
   const sawTick = (tick) => {
     if (tick >>> 0 !== tick) fail("shape");
+    clock.arrive(tick);
     if (isNewer(tick, newestTick)) newestTick = tick;
   };
-  const handleBody = (kind, [first, ...rest]) => {
+  const handleBody = ({ kind, ack }, [first, ...rest]) => {
     if (kind === PING) return sendUnreliable(PONG, encode([first], PING_BYTES));
     if (kind === PONG) {
       sawTick(rest[1]);
-      if (!Number.isFinite(first + rest[0])) fail("shape");
-      return link.pong(first, rest[0]);
+      if (!Number.isFinite(first)) fail("shape");
+      return link.pong(first);
     }
     if (kind === TICKS) return ticks.answer(first, namedInputs(rest));
     if (kind === ACK) {
@@ -158,7 +161,7 @@ export function createLanes({ now, setTimeout, clearTimeout }, reply, emit, tran
       else {
         stateTick = first;
         states.keep(first);
-        emit("state", rest[0], first);
+        emit("state", rest[0], { tick: first, consumed: inputs.unwrap(ack) });
         if (++unreported >= STATES_UNREPORTED) sendUnreliable(INPUT, inputs.body());
       }
     }
@@ -189,7 +192,7 @@ export function createLanes({ now, setTimeout, clearTimeout }, reply, emit, tran
       }
       if (!whole) return;
       try {
-        handleBody(frame.kind, decodeBody(whole, states));
+        handleBody(whole, decodeBody(whole, states));
       } catch (error) {
         if (frame.kind === TICKS) ticks.fail();
         throw error;
@@ -197,6 +200,7 @@ export function createLanes({ now, setTimeout, clearTimeout }, reply, emit, tran
       return frame.kind;
     },
 
+    /** Gives the number of the input. */
     send(encoded) {
       const isFull = unsent === INPUT_WINDOW || unsentBytes + encoded.length > PART_BODY_BYTES - INPUTS_HEAD_BYTES;
       if (isFull && ahead < WINDOWS_AHEAD) {
@@ -210,6 +214,7 @@ export function createLanes({ now, setTimeout, clearTimeout }, reply, emit, tran
       if (wait <= 0) flushInTime();
       // Not each time: where the clock stands still, the wait would begin anew with each input.
       else if (unsent === 1) flushIn(Math.min(wait, INPUT_INTERVAL));
+      return inputs.newest();
     },
 
     command(encoded) {
@@ -238,6 +243,8 @@ export function createLanes({ now, setTimeout, clearTimeout }, reply, emit, tran
       clearTimeout(flushTimer);
       clearTimeout(repeatTimer);
     },
+
+    serverTick: clock.tick,
 
     get received() {
       return received;

@@ -1,5 +1,5 @@
 const LOSS_WINDOW = 256;
-const OFFSET_SAMPLES = 16;
+const ROUND_TRIPS = 16;
 const RATE_WINDOW = 1_000;
 
 /** Measures the link from the frames that arrive. Times in milliseconds. */
@@ -10,7 +10,7 @@ export function createLink(now, tickMs) {
   let newest;
   let rtt = null;
   let jitter = 0;
-  let samples = [];
+  let roundTrips = [];
   let arrivals = [];
   let last;
 
@@ -49,28 +49,29 @@ export function createLink(now, tickMs) {
       arrivals = [...arrivals.filter((arrival) => arrival > at - RATE_WINDOW), at];
     },
 
-    /** Takes a pong: our clock when we pinged, and the server's clock when it answered. */
-    pong(clock, serverClock) {
+    /** Takes a pong: our clock when we pinged. */
+    pong(clock) {
       const at = now();
       link.answered = clock;
       const sample = Math.max(0, at - clock);
       rtt = rtt === null ? sample : rtt + (sample - rtt) / 8;
-      samples = [...samples.slice(1 - OFFSET_SAMPLES), { rtt: sample, offset: serverClock + sample / 2 - at }];
+      roundTrips = [...roundTrips.slice(1 - ROUND_TRIPS), sample];
     },
 
     /** Round trips over another transport say nothing about the new one. */
     restart() {
       rtt = null;
-      samples = [];
+      roundTrips = [];
     },
+
+    /** How long a frame takes at least: half of the quickest round trip, whose halves differ least. */
+    leastDelay: () => (roundTrips.length > 0 ? Math.min(...roundTrips) / 2 : 0),
 
     stats: () => ({
       rtt,
       jitter,
       loss: first === undefined ? 0 : 1 - seen.reduce((sum, one) => sum + one) / Math.min(LOSS_WINDOW, newest - first + 1),
       tickRate: arrivals.filter((arrival) => arrival > now() - RATE_WINDOW).length,
-      // The quickest round trip was held up least, so its halves differ least.
-      clockOffset: samples.length > 0 ? samples.reduce((a, b) => (b.rtt < a.rtt ? b : a)).offset : null,
       ...counters,
     }),
   };

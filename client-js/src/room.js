@@ -102,20 +102,22 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
       return { ...lanes.link.stats(), tick: lanes.tick, transport: transport() };
     },
 
-    on(type, listener) {
-      const ofType = (listeners[type] ??= new Set());
-      // An entry of its own, so that one function registered twice is unsubscribed once.
-      const entry = { listener };
-      ofType.add(entry);
-      return () => {
-        ofType.delete(entry);
-      };
+    on: (type, listener) => listen(type, { listener }),
+
+    once: (type, listener) => listen(type, { listener, isOnce: true }),
+
+    off(type, listener) {
+      for (const entry of listeners[type] ?? []) {
+        if (entry.listener === listener) listeners[type].delete(entry);
+      }
     },
 
     send(input) {
       const encoded = encodeOwn("An input", input, INPUT_BYTES);
-      if (!isClosed()) lanes.send(encoded);
+      return isClosed() ? 0 : lanes.send(encoded);
     },
+
+    serverTick: () => lanes.serverTick(),
 
     command(command) {
       const encoded = encodeOwn("A command", command, RELIABLE_UP_BYTES - RELIABLE_HEADER_BYTES);
@@ -134,11 +136,20 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
   };
 
   const isClosed = () => room.status === "closed";
+  /** An entry is of one call of `on`, so that one function registered twice is unsubscribed once. */
+  const listen = (type, entry) => {
+    const ofType = (listeners[type] ??= new Set());
+    ofType.add(entry);
+    return () => {
+      ofType.delete(entry);
+    };
+  };
   const emit = (type, ...details) => {
     // A copy: who unsubscribes and subscribes in a listener is not called again for the same event.
-    for (const { listener } of [...(listeners[type] ?? [])]) {
+    for (const entry of [...(listeners[type] ?? [])]) {
+      if (entry.isOnce) listeners[type].delete(entry);
       try {
-        listener(...details);
+        entry.listener(...details);
       } catch (error) {
         (globalThis.reportError ?? console.error)(error);
       }

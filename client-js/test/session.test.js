@@ -237,9 +237,9 @@ test("of states the newest wins", async () => {
   channel.deliver(down(STATE, { seq: 2 }, [103, "c"]));
   channel.deliver(down(STATE, { seq: 3, deflated: true }, [104, { d: "d".repeat(99) }]));
   assert.deepEqual(session.of("state"), [
-    ["a", 101],
-    ["c", 103],
-    [{ d: "d".repeat(99) }, 104],
+    ["a", { tick: 101, consumed: 0 }],
+    ["c", { tick: 103, consumed: 0 }],
+    [{ d: "d".repeat(99) }, { tick: 104, consumed: 0 }],
   ]);
   const { late, duplicate, bad, received, tick } = session.room.stats;
   assert.deepEqual({ late, duplicate, bad, received, tick }, { late: 1, duplicate: 1, bad: 0, received: 4, tick: 104 });
@@ -254,8 +254,8 @@ test("states in parts survive reordering and not loss", async () => {
   parts(3, 102).forEach((part, index) => index !== 1 && channel.deliver(part));
   for (const part of parts(6, 103)) channel.deliver(part);
   assert.deepEqual(session.of("state"), [
-    [big + 101, 101],
-    [big + 103, 103],
+    [big + 101, { tick: 101, consumed: 0 }],
+    [big + 103, { tick: 103, consumed: 0 }],
   ]);
   assert.equal(session.room.stats.bad, 0);
 });
@@ -511,13 +511,13 @@ test("pings once a second, over whatever is open, and answers the server's", asy
   assert.deepEqual([pong.kind, pong.body], [PONG, [0.125]]);
 });
 
-test("a pong tells the round trip, the server's clock and its tick", async () => {
+test("a pong tells the round trip and the server's tick", async () => {
   const session = await joinOpen();
   assert.equal(session.room.stats.rtt, null);
   await session.clock.advance(1_040);
   session.pc.channel.deliver(down(PONG, { seq: 0 }, [1_000, 7_020.5, 130]));
-  const { rtt, clockOffset, tick } = session.room.stats;
-  assert.deepEqual({ rtt, clockOffset, tick }, { rtt: 40, clockOffset: 6_000.5, tick: 130 });
+  const { rtt, tick } = session.room.stats;
+  assert.deepEqual({ rtt, tick }, { rtt: 40, tick: 130 });
 });
 
 test("what cannot be read is counted and changes nothing", async () => {
@@ -542,7 +542,7 @@ test("what cannot be read is counted and changes nothing", async () => {
   assert.deepEqual(session.log, []);
   assert.equal(session.room.stats.rtt, before.rtt);
   session.pc.channel.deliver(down(STATE, { seq: 9 }, [102, "fine"]));
-  assert.deepEqual(session.of("state"), [["fine", 102]]);
+  assert.deepEqual(session.of("state"), [["fine", { tick: 102, consumed: 0 }]]);
 });
 
 test("players come and go", async () => {
@@ -650,6 +650,40 @@ test("what a listener throws is reported and breaks nothing", async (t) => {
   assert.deepEqual(reported, ["mine"]);
   assert.deepEqual(after, ["a"]);
   assert.equal(session.room.stats.bad, 0);
+});
+
+test("a state names its tick and the newest input that it reflects", async () => {
+  const session = await joinOpen();
+  const numbers = [1, 2, 3].map((input) => session.room.send(input));
+  assert.deepEqual(numbers, [1, 2, 3]);
+  const heard = [];
+  session.room.on("state", (state, info) => heard.push([state, info]));
+  session.pc.channel.deliver(down(STATE, { seq: 0, ack: 0 }, [101, "a"]));
+  session.pc.channel.deliver(down(STATE, { seq: 1, ack: 2 }, [102, "b"]));
+  assert.deepEqual(heard, [["a", { tick: 101, consumed: 0 }], ["b", { tick: 102, consumed: 2 }]]);
+  session.room.leave();
+  assert.equal(session.room.send(4), 0);
+});
+
+test("a listener is called once, or until it is taken off", async () => {
+  const session = await joinOpen();
+  const calls = [];
+  const listener = (event) => calls.push(event);
+  session.room.once("event", listener);
+  session.pc.channel.deliver(down(EVENT, { seq: 0 }, [101, "first"]));
+  session.pc.channel.deliver(down(EVENT, { seq: 1 }, [101, "second"]));
+  assert.deepEqual(calls, ["first"]);
+  session.room.on("event", listener);
+  session.room.off("event", () => {});
+  session.pc.channel.deliver(down(EVENT, { seq: 2 }, [101, "third"]));
+  session.room.off("event", listener);
+  session.pc.channel.deliver(down(EVENT, { seq: 3 }, [101, "fourth"]));
+  assert.deepEqual(calls, ["first", "third"]);
+  session.room.once("event", listener)();
+  session.room.once("event", listener);
+  session.room.off("event", listener);
+  session.pc.channel.deliver(down(EVENT, { seq: 4 }, [101, "fifth"]));
+  assert.deepEqual(calls, ["first", "third"]);
 });
 
 test("a listener may leave", async () => {

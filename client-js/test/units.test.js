@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { closure } from "../src/error.js";
+import { createTickClock } from "../src/clock.js";
 import { createInputWindow } from "../src/inputs.js";
 import { createLink } from "../src/link.js";
 import { decode, encode } from "../src/msgpack.js";
@@ -33,6 +34,14 @@ test("acknowledgements and numbers wrap", () => {
   const across32 = filled(2 ** 32 - 2, 4);
   assert.equal(bodyOf(across32)[0], 1);
   assert.equal(across32.acknowledge(0xffff), 2);
+});
+
+test("a number modulo 2^16 is that of an input sent before", () => {
+  assert.equal(filled(1, 5).unwrap(0), 0, "none yet");
+  assert.equal(filled(1, 5).unwrap(5), 5);
+  assert.equal(filled(65_534, 5).unwrap(65_535), 65_535);
+  assert.equal(filled(65_534, 5).unwrap(1), 65_537);
+  assert.equal(filled(2 ** 32 - 2, 4).unwrap(0xffff), 2 ** 32 - 1);
 });
 
 test("an input frame fits a part", () => {
@@ -188,17 +197,59 @@ test("the tick rate counts a tick once and forgets after a second", () => {
   assert.equal(link.stats().tickRate, 0);
 });
 
-test("the clock offset comes from the quickest round trip", () => {
+test("the least delay is half of the quickest round trip", () => {
   let time = 1000;
   const link = createLink(() => time, 33);
-  link.pong(980, 5990);
-  assert.deepEqual([link.stats().rtt, link.stats().clockOffset], [20, 5000]);
+  link.pong(980);
+  assert.deepEqual([link.stats().rtt, link.leastDelay()], [20, 10]);
   time = 2000;
-  link.pong(1500, 6990);
-  assert.equal(link.stats().clockOffset, 5000);
-  assert.equal(link.stats().rtt, 80);
+  link.pong(1500);
+  assert.deepEqual([link.stats().rtt, link.leastDelay()], [80, 10]);
   link.restart();
-  assert.deepEqual([link.stats().rtt, link.stats().clockOffset], [null, null]);
+  assert.deepEqual([link.stats().rtt, link.leastDelay()], [null, 0]);
+});
+
+/** A clock that hears each tick `delay` of it later, over a path that takes 40 ms, which was joined in tick 0. */
+function runTickClock(delay, seconds, look) {
+  let time = 40;
+  const clock = createTickClock(() => time, 20, 0, () => 40);
+  const arrivals = [];
+  for (let tick = 1; tick <= seconds * 50; tick++) arrivals.push([tick * 20 + delay(tick), tick]);
+  arrivals.sort(([a], [b]) => a - b);
+  for (; time < seconds * 1_000; time += 4) {
+    while (arrivals[0]?.[0] <= time) clock.arrive(arrivals.shift()[1]);
+    look(clock.tick(), time);
+  }
+}
+
+test("the server's tick runs with the server, whatever delays single frames", () => {
+  const errors = [];
+  const jittery = (tick) => 40 + ((tick * 7_919) % 100);
+  runTickClock(jittery, 10, (tick, time) => time > 3_000 && errors.push(tick - time / 20));
+  assert.ok(Math.max(...errors.map(Math.abs)) < 0.3, `${Math.min(...errors)} to ${Math.max(...errors)} ticks off`);
+});
+
+test("the server's tick neither jumps nor runs backwards where the path becomes longer", () => {
+  let before;
+  const steps = [];
+  const longer = (tick) => (tick < 250 ? 40 : 240);
+  runTickClock(longer, 30, (tick) => {
+    if (before !== undefined) steps.push((tick - before) / (4 / 20));
+    before = tick;
+  });
+  assert.ok(Math.min(...steps) > 0.949 && Math.max(...steps) < 1.051, `${Math.min(...steps)} to ${Math.max(...steps)}`);
+  assert.ok(Math.abs(before - (30_000 - 4 - 200) / 20) < 0.3, `ends at ${before}`);
+});
+
+test("after sleep the server's tick is set", () => {
+  let time = 0;
+  const clock = createTickClock(() => time, 20, 0, () => 0);
+  clock.arrive(0);
+  clock.tick();
+  time = 60_000;
+  // The server has stood still for half of it.
+  clock.arrive(1_500);
+  assert.equal(clock.tick(), 1_500);
 });
 
 for (const [code, text, reason, retry] of [

@@ -126,6 +126,8 @@ pub enum Event {
     State {
         /// The tick of the state.
         tick: u32,
+        /// The number, as [`Client::send`] returned it, of this player's newest input that the game had taken by then.
+        consumed: u32,
         /// The state, one msgpack value.
         value: Vec<u8>,
     },
@@ -700,6 +702,7 @@ impl Client {
 
     fn read_frame(&mut self, bytes: &[u8], transport: Transport) -> Option<()> {
         let frame = Frame::parse(bytes, Direction::Down, transport).ok()?;
+        let mut newest_ack = 0;
         let mut body = match frame.header {
             Header::Reliable { seq, .. } => {
                 if frame.kind != Kind::Ack && !self.reliable.receive(seq) {
@@ -712,6 +715,7 @@ impl Client {
                     return Some(());
                 }
                 self.acknowledge(ack);
+                newest_ack = ack;
                 let Some(body) = self.reassembler.push(&frame) else { return Some(()) };
                 if transport == Transport::DataChannel && matches!(frame.kind, Kind::State | Kind::Tick) {
                     self.stream.handle_arrival(self.now);
@@ -724,12 +728,12 @@ impl Client {
             self.inflater.inflate(&body, frame.inflated_limit(Direction::Down), &mut inflated).ok()?;
             body = inflated;
         }
-        self.read_body(frame.kind, &body)
+        self.read_body(frame.kind, &body, newest_ack)
     }
 
-    fn read_body(&mut self, kind: Kind, body: &[u8]) -> Option<()> {
+    fn read_body(&mut self, kind: Kind, body: &[u8], ack: u16) -> Option<()> {
         match kind {
-            Kind::State => self.read_state(body)?,
+            Kind::State => self.read_state(body, ack)?,
             Kind::Event | Kind::ReliableEvent => {
                 let (tick, value) = msgpack::decode_at_tick(body).ok()?;
                 let reliable = kind.is_reliable();
@@ -870,7 +874,7 @@ mod tests {
         client.next_tick = Some(5);
         client.note_tick(8, &[]);
         client.asked_for_ticks = Some(client.now);
-        assert_eq!(client.read_body(Kind::Ticks, &[0x92, 5, 0xc1]), None);
+        assert_eq!(client.read_body(Kind::Ticks, &[0x92, 5, 0xc1], 0), None);
         let expected = [Event::TicksLost { count: 3 }, Event::Tick { tick: 8, inputs: Vec::new() }];
         assert_eq!(client.events, expected);
         assert_eq!((client.next_tick, client.asked_for_ticks), (Some(9), None));

@@ -10,10 +10,11 @@ const STATES_UNREPORTED: u32 = 6;
 
 impl Client {
     /// Reads the body of a state. Returns `None` if it can't be read, whatever states the client holds.
-    pub(super) fn read_state(&mut self, body: &[u8]) -> Option<()> {
+    pub(super) fn read_state(&mut self, body: &[u8], ack: u16) -> Option<()> {
+        let consumed = self.input_number(ack);
         match self.states.read(body) {
             Ok((tick, Some(value))) => {
-                self.events.push_back(Event::State { tick, value: value.to_vec() });
+                self.events.push_back(Event::State { tick, consumed, value: value.to_vec() });
                 self.newest_tick = self.newest_tick.max(tick);
                 self.report_states();
             }
@@ -22,6 +23,14 @@ impl Client {
             Err(DeltaError::Malformed(_)) => return None,
         }
         Some(())
+    }
+
+    /// Returns the number, given modulo 2¹⁶, of an input that the game has consumed.
+    fn input_number(&self, wrapped: u16) -> u32 {
+        let newest = self.next_input.wrapping_sub(1);
+        #[expect(clippy::cast_possible_truncation, reason = "the difference of numbers modulo 2¹⁶")]
+        let older = (newest as u16).wrapping_sub(wrapped);
+        newest.wrapping_sub(older.into())
     }
 
     /// Acknowledges states in time to serve as baselines. Other frames do so as well, if there are any.

@@ -100,7 +100,7 @@ fn status<G: Game>(sim: &Simulation<Playback<G>>, bar: ClientId) -> Status {
 /// The states that a client got, with their ticks.
 fn states(events: &[client::Event]) -> Vec<(u32, arena::State)> {
     let states = events.iter().filter_map(|event| match event {
-        client::Event::State { tick, value } => Some((*tick, msgpack::decode(value).unwrap())),
+        client::Event::State { tick, value, .. } => Some((*tick, msgpack::decode(value).unwrap())),
         _ => None,
     });
     states.collect()
@@ -314,7 +314,7 @@ impl Game for Moody {
 
     fn leave(&mut self, _: &mut Context<Moody>, _: PlayerId, _: Leave) {}
 
-    fn tick(&mut self, ctx: &mut Context<Moody>, tick: Tick, _: &[Incoming<Moody>]) {
+    fn tick(&mut self, ctx: &mut Context<Moody>, tick: Tick, _: Batch<'_, Moody>) {
         assert!(!self.fails || tick.number != 60, "as it was told to");
         let players: Vec<_> = ctx.players().map(|player| player.id).collect();
         for player in players {

@@ -124,7 +124,7 @@ impl Waiting {
 pub(super) struct Queue {
     waiting: VecDeque<Waiting>,
     bytes: usize,
-    unreliable: VecDeque<Body>,
+    unreliable: VecDeque<(Body, u32)>,
 }
 
 impl Queue {
@@ -148,16 +148,17 @@ impl Queue {
         *self = Queue::default();
     }
 
-    /// Adds a body; a state replaces the state before it. Returns how many bodies were dropped.
-    fn push_unreliable(&mut self, body: Body) -> usize {
+    /// Adds a body, with the number of the newest input that the game had consumed by then; a state replaces the state
+    /// before it. Returns how many bodies were dropped.
+    fn push_unreliable(&mut self, body: Body, consumed: u32) -> usize {
         let before = self.unreliable.len();
         if body.kind == Kind::State {
-            self.unreliable.retain(|waiting| waiting.kind != Kind::State);
+            self.unreliable.retain(|(waiting, _)| waiting.kind != Kind::State);
         } else if before >= limits::WEBSOCKET_FRAMES {
             self.unreliable.pop_front();
         }
         let dropped = before - self.unreliable.len();
-        self.unreliable.push_back(body);
+        self.unreliable.push_back((body, consumed));
         dropped
     }
 
@@ -336,7 +337,10 @@ impl<G: Game> Server<G> {
     /// Queues an unreliable body; at most one state is queued at a time.
     pub(super) fn push_unreliable(&mut self, key: ConnectionKey, body: &Body) {
         let Some(connection) = self.connections.get_mut(key).filter(|connection| !connection.closing) else { return };
-        self.counters.dropped_frames += connection.queue.push_unreliable(body.clone()) as u64;
+        let Stage::Joined(session) = connection.stage else { return };
+        let Some(session) = self.sessions.get(session) else { return };
+        let consumed = self.rooms.get(session.room).map_or(0, |hosted| hosted.room.consumed(session.player));
+        self.counters.dropped_frames += connection.queue.push_unreliable(body.clone(), consumed) as u64;
         announce(connection, &mut self.ready);
     }
 
@@ -344,9 +348,9 @@ impl<G: Game> Server<G> {
         let key = *self.by_id.get(&id)?;
         let queue = &mut self.connections.get_mut(key)?.queue;
         if queue.waiting.is_empty()
-            && let Some(body) = queue.unreliable.pop_front()
+            && let Some((body, consumed)) = queue.unreliable.pop_front()
         {
-            self.write_unreliable(key, &body);
+            self.write_unreliable(key, &body, consumed);
         }
         let connection = self.connections.get_mut(key)?;
         let before = connection.queue.bytes();
@@ -360,11 +364,10 @@ impl<G: Game> Server<G> {
 
     /// The frames of an unreliable body. Their header is written when they are sent, so that a replaced state leaves no
     /// gap in the sequence.
-    fn write_unreliable(&mut self, key: ConnectionKey, body: &Body) {
+    fn write_unreliable(&mut self, key: ConnectionKey, body: &Body, consumed: u32) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Stage::Joined(session) = connection.stage else { return };
         let Some(session) = self.sessions.get_mut(session) else { return };
-        let consumed = self.rooms.get(session.room).map_or(0, |hosted| hosted.room.consumed(session.player));
         let before = connection.queue.bytes();
         let queue = &mut connection.queue;
         session.frames.write_unreliable(body.kind, body.deflated, &body.bytes, consumed, &mut self.frame, |frame| {

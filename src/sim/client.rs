@@ -218,7 +218,7 @@ impl SimulatedClient {
 
     fn raw_states(&self) -> impl DoubleEndedIterator<Item = (u32, &[u8])> {
         self.events.iter().filter_map(|(_, event)| match event {
-            Event::State { tick, value } => Some((*tick, value.as_slice())),
+            Event::State { tick, value, .. } => Some((*tick, value.as_slice())),
             _ => None,
         })
     }

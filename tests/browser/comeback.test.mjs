@@ -267,7 +267,7 @@ function record(page) {
     room.on("status", (status) => record.statuses.push(status));
     room.on("rejoin", (welcome) => record.rejoins.push(welcome));
     room.on("close", (closing) => (record.closed = closing));
-    room.on("state", (_, tick) => {
+    room.on("state", (_, { tick }) => {
       record.ticks.push(tick);
       record.times.push(Date.now());
       if (record.rejoins.length > 0) record.firstStateAt ??= Date.now();

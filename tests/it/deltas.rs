@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rtcade::client::Event;
-use rtcade::game::{Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Join, Leave, PlayerId, Refusal, Tick, Welcome};
 use rtcade::rand::RngExt;
 use rtcade::sim::{ClientId, Node, Path, Simulation};
 use rtcade::wire::msgpack;
@@ -64,7 +64,7 @@ impl Game for Drift {
 
     fn leave(&mut self, _: &mut Context<Drift>, _: PlayerId, _: Leave) {}
 
-    fn tick(&mut self, ctx: &mut Context<Drift>, tick: Tick, _: &[Incoming<Drift>]) {
+    fn tick(&mut self, ctx: &mut Context<Drift>, tick: Tick, _: Batch<'_, Drift>) {
         self.drift(ctx);
         if !tick.number.is_multiple_of(self.every) {
             return;
@@ -91,7 +91,7 @@ fn check(sim: &Simulation<Drift>, said: &Said, client: ClientId) -> usize {
     for (_, event) in &sim[client].events {
         match event {
             Event::Joined { player, .. } => me = *player,
-            Event::State { tick, value } => {
+            Event::State { tick, value, .. } => {
                 let sent = said.get(&(*tick, None)).or_else(|| said.get(&(*tick, Some(me))));
                 assert!(sent == Some(value), "the state of tick {tick} for player {me} is another");
                 states += 1;

@@ -16,7 +16,11 @@ await connect(new URL("wss://play.example/api"), { name: maybe, room: maybe, app
 await connect(undefined, { bearer: async () => (await fetch("/token")).text(), storage: undefined, now: undefined });
 await connect(null, { bearer: () => maybe });
 const map: string = room.welcome.map;
-const off: () => void = room.on("state", (state, tick) => console.log(state.players.length, tick + 1, map));
+const off: () => void = room.on("state", (state, { tick, consumed }) => console.log(state.players.length, tick + consumed, map));
+const draw = (state: State) => console.log(state.players);
+room.once("state", draw);
+room.off("state", draw);
+const sent: number = room.send({ dx: room.serverTick() });
 room.on("tick", ({ inputs }) => inputs.map(({ player, input }) => player + input.dx));
 room.on("event", (event, _tick, lane) => console.log(event.Scored, lane === "reliable"));
 room.on("rejoin", ({ map }) => console.log(map));
@@ -28,7 +32,7 @@ room.send({ dx: 1 });
 room.command({ Say: "hello" });
 const rtt: number | null = room.stats.rtt;
 if (room.retryAt !== null) room.retryNow();
-console.log(off, rtt, room.players.get(room.me)?.name, new Error() instanceof RtcadeError);
+console.log(off, rtt, sent, room.players.get(room.me)?.name, new Error() instanceof RtcadeError);
 
 // @ts-expect-error no token
 await connect("/r/lobby", { bearer: async () => 7 });

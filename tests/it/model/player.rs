@@ -267,8 +267,9 @@ impl Player {
             Event::Resumed if !heard.is_away => return Err("is back, and was not away".to_owned()),
             Event::Resumed => heard.is_away = false,
             Event::Refused { code, .. } => return self.hear_refused(client, book, code),
-            Event::State { tick, value } => {
+            Event::State { tick, consumed, value } => {
                 self.check_age(client, book, *tick)?;
+                self.check_consumed(client, book, *tick, *consumed)?;
                 return self.hear_state(client, book, *tick, value);
             }
             Event::Event { tick, value, reliable } => {
@@ -333,6 +334,16 @@ impl Player {
         }
         self.heard.states += 1;
         Ok(())
+    }
+
+    /// A state names the inputs that it reflects, also where it has waited for a slow websocket.
+    fn check_consumed(&self, client: usize, book: &Book, tick: u32, consumed: u32) -> Result<(), String> {
+        let seat = &book.seats[&client];
+        let had = book.rooms[seat.room].consumed.get(&(tick, seat.player));
+        if had == Some(&consumed) {
+            return Ok(());
+        }
+        Err(format!("had a state of tick {tick} that reflects its inputs up to {consumed}, and the game {had:?}"))
     }
 
     /// What is unreliable is dropped rather than late. What TCP holds up is out of the server's hands.
