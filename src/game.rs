@@ -353,9 +353,6 @@ pub struct Player {
     pub connected: bool,
     /// The quality of the player's connection.
     pub link: Link,
-    /// The number of the player's newest input that was passed to the game; 0 before the first. The player receives it
-    /// with each state.
-    pub consumed: u32,
 }
 
 /// The quality of a player's connection, updated at most once a second.

@@ -138,6 +138,7 @@ pub struct Context<G: Game> {
     tick: u32,
     tick_length: std::time::Duration,
     players: BTreeMap<PlayerId, Player>,
+    inbox: Inbox,
     rng: Random,
     locked: bool,
     listed: bool,
@@ -187,7 +188,7 @@ impl<G: Game> Context<G> {
     /// before the first, and for a player who is not in the room.
     #[must_use]
     pub fn consumed(&self, player: PlayerId) -> u32 {
-        self.players.get(&player).map_or(0, |player| player.consumed)
+        self.inbox.consumed(player)
     }
 
     /// Returns the room's random number generator, seeded with [`RoomInfo::seed`].
@@ -333,9 +334,6 @@ pub struct Room<G: Game> {
     changes: VecDeque<Change>,
     /// The number of [`Change::External`] in `changes`.
     externals: usize,
-    inbox: Inbox,
-    /// The players removed in the current tick: what it sends still goes to them.
-    departed: Vec<Player>,
     /// The first and last tick that each player has requested.
     wanted_ticks: BTreeMap<PlayerId, (u32, u32)>,
     history: VecDeque<(u32, Vec<u8>)>,
@@ -359,6 +357,7 @@ impl<G: Game> Room<G> {
                 tick: 0,
                 tick_length: info.tick,
                 players: BTreeMap::new(),
+                inbox: Inbox::new(PerTick::new(info.tick)),
                 rng: Random::new(info.seed),
                 locked: false,
                 listed: false,
@@ -376,8 +375,6 @@ impl<G: Game> Room<G> {
             next_player: 1,
             changes: VecDeque::new(),
             externals: 0,
-            inbox: Inbox::new(PerTick::new(info.tick)),
-            departed: Vec::new(),
             wanted_ticks: BTreeMap::new(),
             history: VecDeque::new(),
             history_ticks: usize::try_from(history_ticks).unwrap_or(usize::MAX),
@@ -425,8 +422,7 @@ impl<G: Game> Room<G> {
     /// Returns the sequence number of the player's newest input that was passed to the game.
     #[must_use]
     pub fn consumed(&self, player: PlayerId) -> u32 {
-        let departed = || self.departed.iter().find(|departed| departed.id == player);
-        self.context.player(player).or_else(departed).map_or(0, |player| player.consumed)
+        self.context.consumed(player)
     }
 
     /// Returns the position of the random number generator, in 32-bit words.
@@ -438,7 +434,7 @@ impl<G: Game> Room<G> {
     /// Returns the number of inputs dropped because more than [`PerTick::input_backlog`] of one player were waiting.
     #[must_use]
     pub fn overflowed(&self) -> u64 {
-        self.inbox.dropped_inputs()
+        self.context.inbox.dropped_inputs()
     }
 
     /// Returns the number of states and events that were not sent because they were too long or could not be encoded.
@@ -492,7 +488,7 @@ impl<G: Game> Room<G> {
             Input::Drop { player } => self.changes.push_back(Change::Presence(player, false)),
             Input::Resume { player } => self.changes.push_back(Change::Presence(player, true)),
             Input::Ticks { player, first, last } => {
-                if self.inbox.is_open(player) {
+                if self.context.inbox.is_open(player) {
                     self.wanted_ticks.insert(player, (first, last));
                 }
             }
@@ -501,11 +497,11 @@ impl<G: Game> Room<G> {
                 self.externals += 1;
                 self.changes.push_back(Change::External(bytes));
             }
-            Input::Input { player, number, value } => self.inbox.push_input(player, number, value),
+            Input::Input { player, number, value } => self.context.inbox.push_input(player, number, value),
             Input::Command { player, value } => {
-                if let Err(Flood) = self.inbox.push_command(player, value) {
+                if let Err(Flood) = self.context.inbox.push_command(player, value) {
                     // The player is about to be removed; ignore their further messages.
-                    self.inbox.close(player);
+                    self.context.inbox.close(player);
                     self.changes.push_back(Change::Leave(player, Leave::Flood));
                 }
             }
@@ -520,7 +516,7 @@ impl<G: Game> Room<G> {
 
     fn run(&mut self, tick: Tick) {
         self.context.tick = tick.number;
-        self.departed.clear();
+        self.context.inbox.forget_departed();
         let step = catch_unwind(AssertUnwindSafe(|| self.step(tick)));
         if step.is_err() {
             self.close();
@@ -583,12 +579,12 @@ impl<G: Game> Room<G> {
             return;
         }
         let Some(game) = &mut self.game else { return };
-        let entry = Player { id: player, name: join.name.clone(), connected: true, link: Link::default(), consumed: 0 };
+        let entry = Player { id: player, name: join.name.clone(), connected: true, link: Link::default() };
         self.context.players.insert(player, entry);
         let before = self.context.outputs.len();
         let reply = match game.join(&mut self.context, player, join) {
             Ok(welcome) if welcome.as_json().len() <= limits::RELIABLE_DOWN_BYTES => {
-                self.inbox.open(player);
+                self.context.inbox.open(player);
                 Output::Joined { player, welcome }
             }
             Ok(welcome) => {
@@ -619,9 +615,10 @@ impl<G: Game> Room<G> {
     }
 
     fn leave(&mut self, player: PlayerId, reason: Leave, message: String) {
-        let Some(departed) = self.context.players.remove(&player) else { return };
-        self.departed.push(departed);
-        self.inbox.close(player);
+        if self.context.players.remove(&player).is_none() {
+            return;
+        }
+        self.context.inbox.close(player);
         self.wanted_ticks.remove(&player);
         self.context.outputs.push_back(Output::Left { player, reason, message });
         if let Some(game) = &mut self.game {
@@ -634,30 +631,23 @@ impl<G: Game> Room<G> {
     fn take_batch(&mut self) {
         // Whether the game fans out its inputs is unknown until it has done so once.
         let input_bytes = if self.history.is_empty() { usize::MAX } else { limits::FAN_OUT_BYTES };
-        self.inbox.take(input_bytes, &mut self.messages);
+        self.context.inbox.take(input_bytes, &mut self.messages);
         let mut unreadable = Vec::new();
         for &(player, ref message) in &self.messages {
-            if !unreadable.is_empty() && !self.inbox.is_open(player) {
+            if !unreadable.is_empty() && !self.context.inbox.is_open(player) {
                 continue;
             }
             match message.decode(player) {
-                Ok(message) => {
-                    if let Incoming::Input { number, .. } = message
-                        && let Some(player) = self.context.players.get_mut(&player)
-                    {
-                        player.consumed = number;
-                    }
-                    self.batch.push(message);
-                }
+                Ok(message) => self.batch.push(message),
                 Err(error) => {
-                    self.inbox.close(player);
+                    self.context.inbox.close(player);
                     unreadable.push((player, error));
                 }
             }
         }
         if !unreadable.is_empty() {
-            self.messages.retain(|(player, _)| self.inbox.is_open(*player));
-            self.batch.retain(|message| self.inbox.is_open(message.player()));
+            self.messages.retain(|(player, _)| self.context.inbox.is_open(*player));
+            self.batch.retain(|message| self.context.inbox.is_open(message.player()));
         }
         for (player, error) in unreadable {
             self.unreadable = Some((player, error));
@@ -735,8 +725,7 @@ impl<G: Game> Room<G> {
         // A value that panicked may panic again when it is dropped.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(game)));
         let sentence = "The room closed because its game failed.";
-        for (player, departed) in std::mem::take(&mut self.context.players) {
-            self.departed.push(departed);
+        for (player, _) in std::mem::take(&mut self.context.players) {
             let message = sentence.to_owned();
             self.context.outputs.push_back(Output::Left { player, reason: Leave::RoomClosed, message });
         }
@@ -746,7 +735,7 @@ impl<G: Game> Room<G> {
                 self.context.outputs.push_back(Output::Refused { player, code: ErrorCode::Internal, message });
             }
         }
-        self.inbox.clear();
+        self.context.inbox.clear();
         self.wanted_ticks.clear();
         self.context.outputs.push_back(Output::Closed);
     }

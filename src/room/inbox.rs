@@ -44,6 +44,9 @@ pub(super) struct Flood;
 pub(super) struct Inbox {
     per_tick: PerTick,
     players: BTreeMap<PlayerId, Queues>,
+    /// Those closed since the last tick began, and the number of their newest input: what that tick sends still goes to
+    /// them.
+    departed: Vec<(PlayerId, u32)>,
     /// One for each waiting message, in order of arrival.
     arrivals: VecDeque<Arrival>,
     /// The player to serve first when not everything fits.
@@ -57,6 +60,7 @@ struct Queues {
     inputs: Queue,
     commands: Queue,
     command_bytes: usize,
+    consumed: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -90,6 +94,7 @@ impl Inbox {
         Inbox {
             per_tick,
             players: BTreeMap::new(),
+            departed: Vec::new(),
             arrivals: VecDeque::new(),
             input_turn: PlayerId(0),
             command_turn: PlayerId(0),
@@ -104,7 +109,7 @@ impl Inbox {
 
     /// Stops accepting messages of this player and discards those that wait.
     pub(super) fn close(&mut self, player: PlayerId) {
-        self.players.remove(&player);
+        self.departed.extend(self.players.remove(&player).map(|queues| (player, queues.consumed)));
     }
 
     pub(super) fn is_open(&self, player: PlayerId) -> bool {
@@ -112,8 +117,20 @@ impl Inbox {
     }
 
     pub(super) fn clear(&mut self) {
-        self.players.clear();
+        self.departed
+            .extend(std::mem::take(&mut self.players).into_iter().map(|(player, queues)| (player, queues.consumed)));
         self.arrivals.clear();
+    }
+
+    /// Returns the number of the player's newest input taken by a batch; 0 before the first.
+    pub(super) fn consumed(&self, player: PlayerId) -> u32 {
+        let departed = || self.departed.iter().find(|(departed, _)| *departed == player).map(|(_, consumed)| *consumed);
+        self.players.get(&player).map(|queues| queues.consumed).or_else(departed).unwrap_or(0)
+    }
+
+    /// A tick begins.
+    pub(super) fn forget_departed(&mut self) {
+        self.departed.clear();
     }
 
     /// Returns the number of inputs dropped past [`PerTick::input_backlog`].
@@ -161,8 +178,9 @@ impl Inbox {
             let Some(queues) = players.get_mut(&player) else { return false };
             let queue = if let Arrival::Input(_) = arrival { &mut queues.inputs } else { &mut queues.commands };
             let Some(message) = queue.take_granted() else { return !queue.waiting.is_empty() };
-            if let Message::Command { value } = &message {
-                queues.command_bytes -= value.len();
+            match &message {
+                Message::Input { number, .. } => queues.consumed = *number,
+                Message::Command { value } => queues.command_bytes -= value.len(),
             }
             batch.push((player, message));
             false

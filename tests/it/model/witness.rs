@@ -590,7 +590,7 @@ impl Game for Witness {
                 self.fault(format_args!("player {} is away: {is_away}, and connected as well", player.id));
             }
         }
-        let consumed = ctx.players().map(|player| ((tick.number, player.id.0), player.consumed));
+        let consumed = ctx.players().map(|player| ((tick.number, player.id.0), ctx.consumed(player.id)));
         self.book.borrow_mut().rooms[self.room].consumed.extend(consumed);
         let mut inputs = Vec::new();
         for message in batch {
