@@ -267,7 +267,7 @@ fn a_player_who_sends_more_inputs_than_are_taken_loses_the_oldest() {
             bench.tick();
         }
     }
-    assert!(bench.room.inbox.waiting() <= backlog, "{} wait", bench.room.inbox.waiting());
+    assert!(bench.room.context.inbox.waiting() <= backlog, "{} wait", bench.room.context.inbox.waiting());
 }
 
 #[test]
