@@ -205,9 +205,9 @@ export interface Room<Input = unknown, Command = unknown, State = unknown, Event
    */
   serverTick(): number;
   /**
-   * Sends an input over the unreliable lane. Returns its number: they count up by one, from 1 in a new session. It is repeated until the server has acknowledged it, and reaches the game
-   * once and in order. The client keeps 8 unacknowledged inputs; the next one replaces the oldest. Does nothing in a
-   * closed room, and returns 0.
+   * Sends an input over the unreliable lane and returns its number. Numbers count up by one, in a new session from 1. The
+   * input is repeated until the server has acknowledged it, and reaches the game once and in order. The client keeps 8
+   * unacknowledged inputs; the next one replaces the oldest. In a closed room nothing is sent, and the number is 0.
    * @throws {RtcadeError} `too_large` above 512 bytes encoded; `bad_value` for types that can't be sent, and for
    * nesting deeper than 16.
    */

@@ -1127,6 +1127,7 @@ function createTickClock(now, tickMs, tick, delay) {
 // src/inputs.js
 function createInputWindow(next) {
   const inputs = [];
+  const newest = () => next - 1 >>> 0;
   return {
     /** Gives how many inputs there are. */
     push(input) {
@@ -1136,9 +1137,9 @@ function createInputWindow(next) {
       return inputs.length;
     },
     /** The number of the newest input. */
-    newest: () => next - 1 >>> 0,
+    newest,
     /** The number that was taken modulo 2^16, of an input that the server has consumed. */
-    unwrap: (ack) => next - 1 - (next - 1 - ack & 65535) >>> 0,
+    unwrap: (ack) => newest() - (newest() - ack & 65535) >>> 0,
     /** Takes the number of the newest input consumed, modulo 2^16. Gives how many inputs are left. */
     acknowledge(ack) {
       const consumed = (ack - (next - inputs.length) & 65535) + 1;
@@ -1147,15 +1148,15 @@ function createInputWindow(next) {
     },
     /** The body of an input frame: the newest input, and of those before it as many as fit one part. */
     body() {
-      const newest = encode(next - 1 >>> 0, 5);
+      const number = encode(newest(), 5);
       const chosen = [];
-      let bytes2 = newest.length + 2;
+      let bytes2 = number.length + 2;
       for (let i2 = inputs.length - 1; i2 >= 0; i2--) {
         bytes2 += inputs[i2].length;
         if (bytes2 > PART_BODY_BYTES) break;
         chosen.push(inputs[i2]);
       }
-      const body = [146, ...newest, 144 + chosen.length];
+      const body = [146, ...number, 144 + chosen.length];
       for (const input of chosen) for (const byte of input) body.push(byte);
       return body;
     }
@@ -1174,6 +1175,7 @@ function createLink(now, tickMs) {
   let rtt = null;
   let jitter = 0;
   let roundTrips = [];
+  let leastDelay = 0;
   let arrivals = [];
   let last;
   const link = {
@@ -1214,14 +1216,18 @@ function createLink(now, tickMs) {
       const sample = Math.max(0, at2 - clock);
       rtt = rtt === null ? sample : rtt + (sample - rtt) / 8;
       roundTrips = [...roundTrips.slice(1 - ROUND_TRIPS), sample];
+      leastDelay = Math.min(...roundTrips) / 2;
     },
     /** Round trips over another transport say nothing about the new one. */
     restart() {
       rtt = null;
       roundTrips = [];
     },
-    /** How long a frame takes at least: half of the quickest round trip, whose halves differ least. */
-    leastDelay: () => roundTrips.length > 0 ? Math.min(...roundTrips) / 2 : 0,
+    /**
+     * How long a frame takes at least: half of the quickest round trip, whose halves differ least. Another transport has
+     * that of the one before until it is measured, so that the room's clock does not go astray.
+     */
+    leastDelay: () => leastDelay,
     stats: () => ({
       rtt,
       jitter,
@@ -1452,7 +1458,7 @@ function createLanes({ now, setTimeout: setTimeout2, clearTimeout: clearTimeout2
     if (kind === PING) return sendUnreliable(PONG, encode([first], PING_BYTES));
     if (kind === PONG) {
       sawTick(rest[1]);
-      if (!Number.isFinite(first)) fail("shape");
+      if (!Number.isFinite(first + rest[0])) fail("shape");
       return link.pong(first);
     }
     if (kind === TICKS) return ticks.answer(first, namedInputs(rest));

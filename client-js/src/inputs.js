@@ -4,6 +4,7 @@ import { encode } from "./msgpack.js";
 /** Encoded inputs that the server has not acknowledged, numbered by one each from `next`. */
 export function createInputWindow(next) {
   const inputs = [];
+  const newest = () => (next - 1) >>> 0;
 
   return {
     /** Gives how many inputs there are. */
@@ -15,10 +16,10 @@ export function createInputWindow(next) {
     },
 
     /** The number of the newest input. */
-    newest: () => (next - 1) >>> 0,
+    newest,
 
     /** The number that was taken modulo 2^16, of an input that the server has consumed. */
-    unwrap: (ack) => (next - 1 - ((next - 1 - ack) & 0xffff)) >>> 0,
+    unwrap: (ack) => (newest() - ((newest() - ack) & 0xffff)) >>> 0,
 
     /** Takes the number of the newest input consumed, modulo 2^16. Gives how many inputs are left. */
     acknowledge(ack) {
@@ -29,16 +30,16 @@ export function createInputWindow(next) {
 
     /** The body of an input frame: the newest input, and of those before it as many as fit one part. */
     body() {
-      const newest = encode((next - 1) >>> 0, 5);
+      const number = encode(newest(), 5);
       const chosen = [];
-      let bytes = newest.length + 2;
+      let bytes = number.length + 2;
       for (let i = inputs.length - 1; i >= 0; i--) {
         bytes += inputs[i].length;
         if (bytes > PART_BODY_BYTES) break;
         chosen.push(inputs[i]);
       }
       // A spread of `flat()` takes several times as long.
-      const body = [0x92, ...newest, 0x90 + chosen.length];
+      const body = [0x92, ...number, 0x90 + chosen.length];
       for (const input of chosen) for (const byte of input) body.push(byte);
       return body;
     },

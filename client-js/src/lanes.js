@@ -141,7 +141,7 @@ export function createLanes({ now, setTimeout, clearTimeout }, reply, emit, tran
     if (kind === PING) return sendUnreliable(PONG, encode([first], PING_BYTES));
     if (kind === PONG) {
       sawTick(rest[1]);
-      if (!Number.isFinite(first)) fail("shape");
+      if (!Number.isFinite(first + rest[0])) fail("shape");
       return link.pong(first);
     }
     if (kind === TICKS) return ticks.answer(first, namedInputs(rest));

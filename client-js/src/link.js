@@ -11,6 +11,7 @@ export function createLink(now, tickMs) {
   let rtt = null;
   let jitter = 0;
   let roundTrips = [];
+  let leastDelay = 0;
   let arrivals = [];
   let last;
 
@@ -56,6 +57,7 @@ export function createLink(now, tickMs) {
       const sample = Math.max(0, at - clock);
       rtt = rtt === null ? sample : rtt + (sample - rtt) / 8;
       roundTrips = [...roundTrips.slice(1 - ROUND_TRIPS), sample];
+      leastDelay = Math.min(...roundTrips) / 2;
     },
 
     /** Round trips over another transport say nothing about the new one. */
@@ -64,8 +66,11 @@ export function createLink(now, tickMs) {
       roundTrips = [];
     },
 
-    /** How long a frame takes at least: half of the quickest round trip, whose halves differ least. */
-    leastDelay: () => (roundTrips.length > 0 ? Math.min(...roundTrips) / 2 : 0),
+    /**
+     * How long a frame takes at least: half of the quickest round trip, whose halves differ least. Another transport has
+     * that of the one before until it is measured, so that the room's clock does not go astray.
+     */
+    leastDelay: () => leastDelay,
 
     stats: () => ({
       rtt,

@@ -206,7 +206,9 @@ test("the least delay is half of the quickest round trip", () => {
   link.pong(1500);
   assert.deepEqual([link.stats().rtt, link.leastDelay()], [80, 10]);
   link.restart();
-  assert.deepEqual([link.stats().rtt, link.leastDelay()], [null, 0]);
+  assert.deepEqual([link.stats().rtt, link.leastDelay()], [null, 10], "until the new transport is measured");
+  link.pong(1900);
+  assert.deepEqual([link.stats().rtt, link.leastDelay()], [100, 50]);
 });
 
 /** A clock that hears each tick `delay` of it later, over a path that takes 40 ms, which was joined in tick 0. */
