@@ -302,8 +302,8 @@ pub enum Incoming<G: Game> {
     Input {
         /// The sender.
         player: PlayerId,
-        /// The input's number: what `room.send(input)` has returned in the browser. They count up from 1; a number is
-        /// missing if more than [`limits::INPUT_WINDOW`](crate::limits::INPUT_WINDOW) inputs were lost in a row.
+        /// The input's number: what `room.send(input)` has returned in the browser. Numbers count up from 1; those of
+        /// dropped inputs are missing.
         number: u32,
         /// The input.
         input: G::Input,

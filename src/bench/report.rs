@@ -54,9 +54,9 @@ pub(super) const CPU_PER_MESSAGE: &str = "server.cpu_us_per_message";
 /// The server's CPU time: the metric that Prometheus client libraries export for every process.
 const SERVER_CPU: &str = "process_cpu_seconds_total";
 /// The bytes of states sent, per byte of them as encoded by the game.
-pub(super) const STATE_BYTES: &str = "server.state_bytes_ratio";
+const STATE_BYTES: &str = "server.state_bytes_ratio";
 /// The fraction of states that were sent whole.
-pub(super) const WHOLE_STATES: &str = "server.whole_states_ratio";
+const WHOLE_STATES: &str = "server.whole_states_ratio";
 /// Scrapes further apart are not interpolated.
 const SCRAPES_APART: Duration = Duration::from_secs(2 * INTERVAL.as_secs());
 /// The fraction of a period that scrapes must cover, and of a longer period between scrapes that must lie in it.

@@ -203,6 +203,28 @@ fn what_arrives_waits_for_the_tick_and_keeps_its_order() {
 }
 
 #[test]
+fn what_a_players_last_tick_sends_names_the_inputs_that_it_reflects() {
+    type OfTick = fn(&mut Context<Probe>);
+    let endings: [(&str, OfTick); 3] = [
+        ("kicked", |ctx| ctx.kick(PlayerId(1), "as you wish")),
+        ("closed", |ctx| ctx.close("as you wish")),
+        ("failed", |_| panic!("as you wish")),
+    ];
+    for (what, end) in endings {
+        let mut bench = Bench::new(move |ctx, _| {
+            if ctx.consumed(PlayerId(1)) > 0 {
+                end(ctx)
+            }
+        });
+        let player = bench.join("one");
+        bench.tick();
+        bench.input(player, 7);
+        let outputs = bench.tick();
+        assert_eq!((left(&outputs).len(), bench.room.consumed(player)), (1, 7), "{what}");
+    }
+}
+
+#[test]
 fn links_are_known_from_the_next_tick() {
     let seen = Rc::new(RefCell::new(Vec::new()));
     let note = Rc::clone(&seen);

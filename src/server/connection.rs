@@ -124,6 +124,7 @@ impl Waiting {
 pub(super) struct Queue {
     waiting: VecDeque<Waiting>,
     bytes: usize,
+    /// Each with the number of the newest input that the game had consumed when it was added.
     unreliable: VecDeque<(Body, u32)>,
 }
 
@@ -148,8 +149,7 @@ impl Queue {
         *self = Queue::default();
     }
 
-    /// Adds a body, with the number of the newest input that the game had consumed by then; a state replaces the state
-    /// before it. Returns how many bodies were dropped.
+    /// Adds a body; a state replaces the state before it. Returns how many bodies were dropped.
     fn push_unreliable(&mut self, body: Body, consumed: u32) -> usize {
         let before = self.unreliable.len();
         if body.kind == Kind::State {

@@ -203,10 +203,8 @@ fn choose_baseline(held: impl Iterator<Item = u32> + Clone) -> Option<u32> {
 
 /// What is the same for all players who get a state.
 struct Outgoing<'a> {
-    tick: u32,
-    /// Its number in the history that it is about to enter.
-    number: u32,
-    is_own: bool,
+    /// Its number is that in the history that it is about to enter.
+    state: SentState,
     body: &'a [u8],
 }
 
@@ -234,7 +232,7 @@ impl<G: Game> Server<G> {
             }
             let tick = self.rooms.get(room).map_or(0, |hosted| hosted.last_tick);
             let number = history.newest.wrapping_add(1);
-            let state = Outgoing { tick, number, is_own, body: &body };
+            let state = Outgoing { state: SentState { tick, is_own, number }, body: &body };
             self.send_state_to(now, room, &mut recipients, &history, &state);
             let forgotten = history.push(tick, body);
             if let Some(place) = self.history(room, own) {
@@ -305,7 +303,7 @@ impl<G: Game> Server<G> {
     fn send_state_by(&mut self, now: Instant, recipient: &Recipient, sent: &Body, state: &Outgoing<'_>) {
         self.counters.states.encoded_bytes += state.body.len() as u64;
         if let Some(session) = self.sessions.get_mut(recipient.key) {
-            session.states.handle_sent(SentState { tick: state.tick, is_own: state.is_own, number: state.number });
+            session.states.handle_sent(state.state);
         }
         self.send_by(now, recipient.key, recipient.route, sent);
     }
@@ -313,7 +311,7 @@ impl<G: Game> Server<G> {
     /// Returns the whole body, deflated where that helps; `None` if it is too large for one frame all the same. A body
     /// for one player is deflated only if it must be: for many players that would take too much of the tick.
     fn whole_state(&mut self, now: Instant, room: RoomKey, state: &Outgoing<'_>) -> Option<Body> {
-        let Outgoing { is_own, body, .. } = *state;
+        let Outgoing { state: SentState { is_own, .. }, body } = *state;
         let hosted = self.rooms.get_mut(room)?;
         let deflater = &mut self.deflater;
         let out = &mut self.deflated;
