@@ -394,6 +394,8 @@ pub struct Driver<G: Game> {
 
 struct Listener {
     socket: TcpListener,
+    /// The address that it is bound to.
+    ip: IpAddr,
     /// Whether it may have pending connections: edge-triggered readiness is reported once.
     readable: bool,
     /// When to try again after an error.
@@ -439,7 +441,8 @@ impl<G: Game> Driver<G> {
         let mut listeners = Vec::new();
         for (index, mut socket) in sockets.tcp.into_iter().enumerate() {
             registry.register(&mut socket, Token(LISTENERS + index), Interest::READABLE)?;
-            listeners.push(Listener { socket, readable: true, retry: None, log: ACCEPT_LOG });
+            let ip = tcp_addresses[index].ip();
+            listeners.push(Listener { socket, ip, readable: true, retry: None, log: ACCEPT_LOG });
         }
         let mut udp = Udp::new(sockets.udp)?;
         for (index, socket) in udp.sockets().enumerate() {
@@ -721,16 +724,18 @@ impl<G: Game> Driver<G> {
             self.read_interfaces(now);
         }
         for listener in &mut self.listeners {
+            let bound = listener.ip;
             let has_place = listener.accept(now, |socket, remote| {
                 budget.spend(limits::REQUEST_WORK);
-                self.connections.handle_accepted(now, self.poll.registry(), socket, remote);
+                self.connections.handle_accepted(now, self.poll.registry(), socket, remote, bound);
             });
             if !has_place {
                 self.connections.handle_shortage();
             }
         }
         let sources = Sources { udp: &mut self.udp, recordings: self.recordings.as_ref(), premises: &self.premises };
-        let mut context = Context { now, server: &mut self.server, site: &self.site, sources };
+        let registry = self.poll.registry();
+        let mut context = Context { now, server: &mut self.server, site: &self.site, registry, sources };
         self.connections.handle_ready(&mut context, &mut budget);
     }
 
