@@ -7,6 +7,8 @@
 //! Rooms are deterministic: all input arrives as arguments or through [`Context`]. A game that depends on nothing else
 //! (no clock, no thread-local random numbers, no iteration over a `HashMap`) can be recorded and replayed bit for bit.
 
+mod history;
+
 use std::convert::Infallible;
 use std::fmt;
 use std::rc::Rc;
@@ -19,6 +21,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
+pub use self::history::{History, Interpolate};
 pub use crate::room::Context;
 pub use crate::wire::codes::Leave;
 pub use crate::wire::msgpack::SendError;
