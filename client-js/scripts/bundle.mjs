@@ -13,7 +13,7 @@ const bundle = async (options) => {
     outfile: "dist/index.js",
     bundle: true,
     format: "esm",
-    banner: { js: "/*! rtcade: MIT OR Apache-2.0; with fflate: see LICENSE-fflate */" },
+    banner: { js: "/*! rtcade: MIT OR Apache-2.0 */" },
     write: false,
     ...options,
   });
@@ -38,7 +38,6 @@ export async function outputs() {
   return {
     [servedPath]: await served(),
     [path("dist/index.js")]: code,
-    [path("dist/LICENSE-fflate")]: await text("node_modules/fflate/LICENSE"),
   };
 }
 

@@ -4,7 +4,7 @@ import { outputs, servedPath } from "./bundle.mjs";
 
 // Coming back by itself (back-off, resuming, heartbeats, repeated commands) is a quarter of it, watching whether the
 // channel delivers a twentieth, and so is restoring states from deltas.
-const LIMIT_BYTES = 13 * 1024;
+const LIMIT_BYTES = 12 * 1024;
 
 const fresh = await outputs();
 for (const [path, content] of Object.entries(fresh)) {
