@@ -56,8 +56,9 @@ function encodeOwn(what, value, limit) {
  * @param target `{url, join, bearer}` as for `dial`, and `roomName`
  * @param tickets where the session is kept for the page after this one
  * @param first what `dial` has given
+ * @param signal leaves the room where it is aborted
  */
-export function createRoom(env, { roomName, ...target }, tickets, first) {
+export function createRoom(env, { roomName, ...target }, tickets, first, signal) {
   const { now, random, page, setTimeout, clearTimeout } = env;
   const players = new Map();
   let listeners = {};
@@ -167,7 +168,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     for (const timer of [retryTimer, offerTimer]) clearTimeout(timer);
     env.clearInterval(watcher);
     for (const type of WAKING) page?.removeEventListener?.(type, wake);
-    env.signal?.removeEventListener("abort", room.leave);
+    signal?.removeEventListener("abort", room.leave);
     breakOff?.(closeCode === 1000);
     offer?.cancel();
     room.retryAt = null;
@@ -452,7 +453,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
   };
 
   for (const type of WAKING) page?.addEventListener?.(type, wake);
-  env.signal?.addEventListener("abort", room.leave);
+  signal?.addEventListener("abort", room.leave);
   const watcher = env.setInterval(watch, PING_INTERVAL);
   enter(first, true);
   return room;
