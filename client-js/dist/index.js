@@ -560,7 +560,7 @@ function decode(from, maxDepth = MSGPACK_DEPTH, maxItems = MSGPACK_ITEMS) {
 // src/inflate.js
 var ORDER = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
 function prefixCode(lengths) {
-  const byLength = [];
+  const byLength = [[]];
   lengths.forEach((length, symbol) => {
     var _a;
     return length && ((_a = byLength[length]) != null ? _a : byLength[length] = []).push(symbol);
@@ -1308,8 +1308,8 @@ function encodeOwn(what, value, limit) {
     throw new RtcadeError("game", code, `${what} ${sentence}.`);
   }
 }
-function createRoom(env, { roomName, ...target }, tickets, first) {
-  var _a, _b;
+function createRoom(env, { roomName, ...target }, tickets, first, signal) {
+  var _a;
   const { now, random, page, setTimeout: setTimeout2, clearTimeout: clearTimeout2 } = env;
   const players = /* @__PURE__ */ new Map();
   let listeners = {};
@@ -1381,13 +1381,13 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
     };
   };
   const emit = (type, ...details) => {
-    var _a2, _b2;
+    var _a2, _b;
     for (const entry of [...(_a2 = listeners[type]) != null ? _a2 : []]) {
       if (entry.isOnce) listeners[type].delete(entry);
       try {
         entry.listener(...details);
       } catch (error) {
-        ((_b2 = globalThis.reportError) != null ? _b2 : console.error)(error);
+        ((_b = globalThis.reportError) != null ? _b : console.error)(error);
       }
     }
   };
@@ -1397,14 +1397,14 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
     emit("status", status);
   };
   const close = (closing, closeCode) => {
-    var _a2, _b2;
+    var _a2;
     detach(closeCode);
     lanes.stop();
     delivery.reset();
     for (const timer of [retryTimer, offerTimer]) clearTimeout2(timer);
     env.clearInterval(watcher);
     for (const type of WAKING) (_a2 = page == null ? void 0 : page.removeEventListener) == null ? void 0 : _a2.call(page, type, wake);
-    (_b2 = env.signal) == null ? void 0 : _b2.removeEventListener("abort", room.leave);
+    signal == null ? void 0 : signal.removeEventListener("abort", room.leave);
     breakOff == null ? void 0 : breakOff(closeCode === 1e3);
     offer == null ? void 0 : offer.cancel();
     room.retryAt = null;
@@ -1661,7 +1661,7 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
     offerAgain();
   };
   for (const type of WAKING) (_a = page == null ? void 0 : page.addEventListener) == null ? void 0 : _a.call(page, type, wake);
-  (_b = env.signal) == null ? void 0 : _b.addEventListener("abort", room.leave);
+  signal == null ? void 0 : signal.addEventListener("abort", room.leave);
   const watcher = env.setInterval(watch, PING_INTERVAL);
   enter2(first, true);
   return room;
@@ -1719,6 +1719,7 @@ var tabStorage = () => {
     return void 0;
   }
 };
+var REPLACED = /* @__PURE__ */ Symbol.for("rtcade.environment");
 var environment = (options) => ({
   WebSocket: globalThis.WebSocket,
   RTCPeerConnection: globalThis.RTCPeerConnection,
@@ -1730,7 +1731,7 @@ var environment = (options) => ({
   random: Math.random,
   page: globalThis,
   storage: tabStorage(),
-  ...Object.fromEntries(Object.entries(options != null ? options : {}).filter(([, option]) => option !== void 0))
+  ...options[REPLACED]
 });
 function roomUrl(url) {
   var _a;
@@ -1746,8 +1747,9 @@ var isMixed = ({ protocol }) => {
   return protocol === "ws:" && ((_a = globalThis.location) == null ? void 0 : _a.protocol) === "https:";
 };
 var connect = (url, options) => new Promise((resolve, reject) => {
+  options != null ? options : options = {};
   const env = environment(options);
-  const { room: roomId, name, bearer, appVersion, data, signal } = env;
+  const { room: roomId, name, bearer, appVersion, data, signal } = options;
   const refuse = (code) => reject(signalingError(code));
   if (signal == null ? void 0 : signal.aborted) return refuse("aborted");
   if (!env.WebSocket) return refuse("unsupported");
@@ -1789,7 +1791,7 @@ var connect = (url, options) => new Promise((resolve, reject) => {
   };
   const joined = (first) => {
     settle();
-    resolve(createRoom(env, target, tickets, first));
+    resolve(createRoom(env, target, tickets, first, signal));
   };
   const failed = ({ error, closing, wait }) => {
     breakOff = void 0;
