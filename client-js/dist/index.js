@@ -23,13 +23,13 @@ var SIGNALING = {
   unsupported: "This browser has no websockets. Use another browser.",
   version_mismatch: "The server's answer can't be read. Reload the page."
 };
-var text = (value) => typeof value === "string" && value.trim() ? value : void 0;
+var text = (value, otherwise) => typeof value === "string" && value.trim() ? value : otherwise;
 var signalingError = (code, message) => {
-  var _a, _b, _c, _d;
+  var _a;
   return new RtcadeError(
     code === "refused" ? "game" : "signaling",
-    (_a = text(code)) != null ? _a : "internal",
-    (_d = (_b = text(message)) != null ? _b : SIGNALING[code]) != null ? _d : `The server refused: ${(_c = text(code)) != null ? _c : "internal"}.`
+    text(code, "internal"),
+    text(message, (_a = SIGNALING[code]) != null ? _a : `The server refused: ${text(code, "internal")}.`)
   );
 };
 var OBSTACLE = {
@@ -41,11 +41,11 @@ var OBSTACLE = {
   bad_sdp: "The browser can't use the server's answer."
 };
 var channelError = (stage, code, message) => {
-  var _a, _b, _c;
+  var _a;
   return new RtcadeError(
     stage,
-    (_a = text(code)) != null ? _a : "internal",
-    `${(_c = (_b = text(message)) != null ? _b : OBSTACLE[code]) != null ? _c : OBSTACLE[stage]} The game continues over the websocket, which may be slower.`
+    text(code, "internal"),
+    `${text(message, (_a = OBSTACLE[code]) != null ? _a : OBSTACLE[stage])} The game continues over the websocket, which may be slower.`
   );
 };
 var GOODBYES = [
@@ -63,9 +63,9 @@ var LOST = ["unreachable", "The connection to the server was lost.", true];
 var REFUSED = 4100;
 var POLICIES = { 1008: "policy", 1009: "too_large" };
 function closure(code, said) {
-  var _a, _b;
-  const refusal = code === REFUSED ? (_a = text(said)) != null ? _a : "internal" : POLICIES[code];
-  const [reason, sentence, retry = false] = refusal ? [refusal, signalingError(refusal).message, refusal === "rate_limited"] : (_b = GOODBYES[code === 1e3 ? 0 : code - 4e3]) != null ? _b : LOST;
+  var _a;
+  const refusal = code === REFUSED ? text(said, "internal") : POLICIES[code];
+  const [reason, sentence, retry = false] = refusal ? [refusal, signalingError(refusal).message, refusal === "rate_limited"] : (_a = GOODBYES[code === 1e3 ? 0 : code - 4e3]) != null ? _a : LOST;
   return {
     code,
     reason,
@@ -346,13 +346,14 @@ function dial(env, { url, join, bearer, ticket, isFirst, offering, timeout }, do
 
 // src/msgpack.js
 var WireError = class extends Error {
-  constructor(code) {
+  constructor(code, trouble) {
     super(code);
     this.code = code;
+    this.trouble = trouble;
   }
 };
-var fail = (code) => {
-  throw new WireError(code);
+var fail = (code, trouble) => {
+  throw new WireError(code, trouble);
 };
 var JS_INTEGER_MAX = 2 ** 53;
 var toUtf8 = new TextEncoder();
@@ -407,18 +408,42 @@ var enter = (out, elements, depth) => {
   out.itemsLeft -= elements;
   if (out.itemsLeft < 0) fail("items");
 };
+var located = (error, step) => {
+  var _a;
+  const known2 = error instanceof WireError ? error : new WireError("bad_value", "throws");
+  known2.path = step + ((_a = known2.path) != null ? _a : "");
+  return known2;
+};
 var putObject = (out, object, depth) => {
   const keysAndValues = [];
-  for (const key of Object.keys(object)) {
-    const value = object[key];
-    if (value !== void 0) keysAndValues.push(key, value);
+  let key;
+  const keys = Object.keys(object);
+  try {
+    for (key of keys) {
+      const value = object[key];
+      if (value !== void 0) keysAndValues.push(key, value);
+    }
+    const { length } = keysAndValues;
+    enter(out, length, depth);
+    putLength(out, length / 2, 128, 16, 221, 1);
+    for (let n = 0; n < length; n += 2) {
+      key = keysAndValues[n];
+      putString(out, key);
+      put(out, keysAndValues[n + 1], depth - 1);
+    }
+  } catch (error) {
+    throw located(error, `.${key}`);
   }
-  const { length } = keysAndValues;
+};
+var putArray = (out, array2, depth) => {
+  const { length } = array2;
   enter(out, length, depth);
-  putLength(out, length / 2, 128, 16, 221, 1);
-  for (let n = 0; n < length; n += 2) {
-    putString(out, keysAndValues[n]);
-    put(out, keysAndValues[n + 1], depth - 1);
+  putLength(out, length, 144, 16, 219, 1);
+  let n = 0;
+  try {
+    for (; n < length; n++) put(out, array2[n], depth - 1);
+  } catch (error) {
+    throw located(error, `[${n}]`);
   }
 };
 var put = (out, value, depth) => {
@@ -426,21 +451,24 @@ var put = (out, value, depth) => {
   else if (typeof value === "string") putString(out, value);
   else if (typeof value === "boolean") out.bytes.push(value ? 195 : 194);
   else if (value === void 0 || value === null) out.bytes.push(192);
-  else if (Array.isArray(value)) {
-    const { length } = value;
-    enter(out, length, depth);
-    putLength(out, length, 144, 16, 219, 1);
-    for (let n = 0; n < length; n++) put(out, value[n], depth - 1);
-  } else if (value instanceof Uint8Array) {
+  else if (Array.isArray(value)) putArray(out, value, depth);
+  else if (value instanceof Uint8Array) {
     putLength(out, value.length, 0, 0, 196);
     putBytes(out, value);
-  } else if (Object.prototype.toString.call(value) === "[object Object]") putObject(out, value, depth);
-  else fail("bad_value");
+  } else {
+    const type = Object.prototype.toString.call(value).slice(8, -1);
+    if (type !== "Object") fail("bad_value", `is of type ${type}`);
+    putObject(out, value, depth);
+  }
   if (out.bytes.length > out.limit) fail("too_large");
 };
 function encode(value, limit, depth = MSGPACK_DEPTH, maxItems = MSGPACK_ITEMS) {
   const out = { bytes: [], limit, itemsLeft: maxItems };
-  put(out, value, depth);
+  try {
+    put(out, value, depth);
+  } catch (error) {
+    throw located(error, "");
+  }
   return out.bytes;
 }
 var bytes;
@@ -977,7 +1005,6 @@ var crcs = new Uint32Array(256).map((_, crc) => {
   for (let bit = 0; bit < 8; bit++) crc = crc >>> 1 ^ (crc & 1 && 2197175160);
   return crc;
 });
-var getU162 = (bytes2, at2) => bytes2[at2] | bytes2[at2 + 1] << 8;
 function createStates(newest) {
   const held = /* @__PURE__ */ new Map();
   const out = new Uint8Array(STATE_BODY_BYTES);
@@ -992,7 +1019,7 @@ function createStates(newest) {
     restore(body) {
       restored = body;
       if (body[0] !== DELTA) return body;
-      const baseline = held.get(getU162(body, 2));
+      const baseline = held.get(getU16(body, 2));
       if (!baseline || body[1] !== BYTE_WISE || body.length < HEADER_BYTES) fail("delta");
       let at2 = HEADER_BYTES;
       let from = 0;
@@ -1024,7 +1051,7 @@ function createStates(newest) {
         while (insert-- > 0) put2(body[at2++]);
         from = next;
       }
-      if ((~crc & 65535) !== getU162(body, 4)) fail("delta");
+      if ((~crc & 65535) !== getU16(body, 4)) fail("delta");
       return restored = out.subarray(0, to);
     },
     /** Keeps what was restored last: the state of `tick`, newer than those before. */
@@ -1293,26 +1320,28 @@ function createLanes({ now, setTimeout: setTimeout2, clearTimeout: clearTimeout2
 var LOST2 = closure(1006);
 var WAKING = ["pageshow", "visibilitychange", "online"];
 function encodeOwn(what, value, limit) {
-  var _a;
   try {
     return encode(value, limit);
-  } catch (error) {
-    const [code, sentence] = (_a = {
+  } catch ({ code, path, trouble }) {
+    const [publicCode, sentence] = {
       too_large: ["too_large", `is too large: encode at most ${limit} bytes`],
       items: ["too_large", `is too large: use at most ${MSGPACK_ITEMS} elements in all arrays and objects`],
-      depth: ["bad_value", `is nested too deep: use at most ${MSGPACK_DEPTH} levels of arrays and objects`]
-    }[error == null ? void 0 : error.code]) != null ? _a : [
-      "bad_value",
-      "can't be encoded: use null, booleans, numbers, strings, Uint8Arrays, arrays and plain objects"
-    ];
-    throw new RtcadeError("game", code, `${what} ${sentence}.`);
+      depth: ["bad_value", `is nested too deep: use at most ${MSGPACK_DEPTH} levels of arrays and objects`],
+      bad_value: [
+        "bad_value",
+        `can't be encoded: ${path || "it"} ${trouble}. Use null, booleans, numbers, strings, Uint8Arrays, arrays and plain objects`
+      ]
+    }[code];
+    throw new RtcadeError("game", publicCode, `${what} ${sentence}.`);
   }
 }
-function createRoom(env, { roomName, ...target }, tickets, first, signal) {
+function createRoom(env, { roomName, ...target }, tickets, first, { signal, reconnectTimeout }) {
   var _a;
   const { now, random, page, setTimeout: setTimeout2, clearTimeout: clearTimeout2 } = env;
   const players = /* @__PURE__ */ new Map();
+  const comebackTimeout = reconnectTimeout >= 0 ? reconnectTimeout : COMEBACK_TIMEOUT;
   let listeners = {};
+  let held = [];
   let lanes;
   let ticket;
   let socket = null;
@@ -1380,7 +1409,11 @@ function createRoom(env, { roomName, ...target }, tickets, first, signal) {
       ofType.delete(entry);
     };
   };
-  const emit = (type, ...details) => {
+  const emit = (...event) => {
+    if (held) held.push(event);
+    else dispatch(...event);
+  };
+  const dispatch = (type, ...details) => {
     var _a2, _b;
     for (const entry of [...(_a2 = listeners[type]) != null ? _a2 : []]) {
       if (entry.isOnce) listeners[type].delete(entry);
@@ -1390,6 +1423,7 @@ function createRoom(env, { roomName, ...target }, tickets, first, signal) {
         ((_b = globalThis.reportError) != null ? _b : console.error)(error);
       }
     }
+    if (type === "close") listeners = {};
   };
   const setStatus = (status) => {
     if (room.status === status || isClosed()) return;
@@ -1412,7 +1446,6 @@ function createRoom(env, { roomName, ...target }, tickets, first, signal) {
     tickets.release(true);
     setStatus("closed");
     emit("close", closing);
-    listeners = {};
   };
   const carries = () => !socket || peer.isAlive() && (delivery.doubtedAt === null || heardAt < delivery.doubtedAt);
   const transport = () => (peer == null ? void 0 : peer.isOpen()) && carries() ? "webrtc" : "websocket";
@@ -1574,20 +1607,20 @@ function createRoom(env, { roomName, ...target }, tickets, first, signal) {
     detach();
     lanes.drop();
     if (lostAt === null || now() - attachedAt > BACKOFF_CAP) lose();
-    else endsAt = lostAt + COMEBACK_TIMEOUT;
+    else endsAt = lostAt + comebackTimeout;
     retry(closing);
   };
   const lose = () => {
     lostAt = now();
     attempts = 0;
-    endsAt = lostAt + COMEBACK_TIMEOUT;
+    endsAt = lostAt + comebackTimeout;
   };
   const retry = (closing, wait) => {
     noticeFreeze();
     isPaced = wait !== void 0;
     const cap = isPaced ? PACE_JITTER : Math.min(BACKOFF_CAP, BACKOFF_FIRST * 2 ** attempts++);
     const delay = (wait != null ? wait : 0) + random() * cap;
-    if (isPaced) endsAt = Math.min(lostAt + COMEBACK_END, now() + delay + COMEBACK_TIMEOUT);
+    if (isPaced) endsAt = Math.min(lostAt + Math.max(COMEBACK_END, comebackTimeout), now() + delay + comebackTimeout);
     if (now() + delay > endsAt) return close(closing);
     retryTimer = setTimeout2(resume, delay);
     room.retryAt = now() + delay;
@@ -1664,6 +1697,11 @@ function createRoom(env, { roomName, ...target }, tickets, first, signal) {
   signal == null ? void 0 : signal.addEventListener("abort", room.leave);
   const watcher = env.setInterval(watch, PING_INTERVAL);
   enter2(first, true);
+  setTimeout2(() => {
+    const events = held;
+    held = null;
+    for (const event of events) dispatch(...event);
+  }, 0);
   return room;
 }
 
@@ -1791,7 +1829,7 @@ var connect = (url, options) => new Promise((resolve, reject) => {
   };
   const joined = (first) => {
     settle();
-    resolve(createRoom(env, target, tickets, first, signal));
+    resolve(createRoom(env, target, tickets, first, options));
   };
   const failed = ({ error, closing, wait }) => {
     breakOff = void 0;

@@ -27,7 +27,7 @@ const PARTED = 0x10;
 
 const isReliable = (kind) => kind >= COMMAND;
 const bodyLimit = (kind) => (isReliable(kind) ? RELIABLE_DOWN_BYTES : UNRELIABLE_BODY_BYTES);
-const getU16 = (bytes, at) => bytes[at] | (bytes[at + 1] << 8);
+export const getU16 = (bytes, at) => bytes[at] | (bytes[at + 1] << 8);
 const getU32 = (bytes, at) => getU16(bytes, at) + getU16(bytes, at + 2) * 0x10000;
 
 /** The frame with `width` bytes for each of two numbers, taken modulo what these hold. */

@@ -93,7 +93,7 @@ export const connect = (url, options) =>
     };
     const joined = (first) => {
       settle();
-      resolve(createRoom(env, target, tickets, first, signal));
+      resolve(createRoom(env, target, tickets, first, options));
     };
     const failed = ({ error, closing, wait }) => {
       breakOff = undefined;

@@ -238,6 +238,7 @@ export async function join(options, reply = {}) {
   for (const type of ["state", "tick", "event", "join", "leave", "status", "rejoin", "close", "error"]) {
     room.on(type, (...details) => log.push([type, ...details]));
   }
+  await session.clock.advance(0);
   const of = (type) => log.filter(([logged]) => logged === type).map(([, ...details]) => details);
   session.clock.startHeartbeat(() => session.socket.deliver(heartbeat(0)));
   return Object.assign(session, { room, log, of });
