@@ -166,7 +166,10 @@ export interface RoomEvents<Input = unknown, State = unknown, Event = unknown, W
    * there are no `join` events for its players. Inputs and commands that were not acknowledged are lost.
    */
   rejoin: (welcome: Welcome) => void;
-  /** The last event: the session has ended. A lost connection ends it only after a minute of attempts to reconnect. */
+  /**
+   * The last event: the session has ended. A lost connection ends it only after a minute of attempts to
+   * reconnect, or after `reconnectTimeout`.
+   */
   close: (closing: Closing) => void;
   /**
    * Something has failed and the session continues; after a failed stage of connecting, over the websocket. The end of
@@ -224,8 +227,8 @@ export interface RoomOf<Input, Command, State, Event, Welcome> {
    * Sends an input over the unreliable lane and returns its number. Numbers count up by one, in a new session from 1. The
    * input is repeated until the server has acknowledged it, and reaches the game once and in order. The client keeps 8
    * unacknowledged inputs; the next one replaces the oldest. In a closed room nothing is sent, and the number is 0.
-   * @throws {RtcadeError} `too_large` above 512 bytes encoded; `bad_value` for types that can't be sent, and for
-   * nesting deeper than 16.
+   * @throws {RtcadeError} `too_large` above 512 bytes encoded; `bad_value` for types that can't be sent, whose path is
+   * in the message, and for nesting deeper than 16.
    */
   send(input: Input): number;
   /**
@@ -270,11 +273,18 @@ export interface Options {
    * the timer when `connect` resolves.
    */
   signal?: AbortSignal | undefined;
+  /**
+   * How long a lost connection is tried again before the room closes, in ms: a minute by default, `Infinity` for ever,
+   * 0 for not at all. A wait that the server asks for doesn't count, in five minutes at most, or in this time if it
+   * is longer.
+   */
+  reconnectTimeout?: number | undefined;
 }
 
 /**
  * Joins the room at `url`: an http(s) or ws(s) address, or a path such as `/r/lobby`; the page's own by default.
- * Resolves when the server has admitted the player. Register listeners right then: they get only what arrives later. A
+ * Resolves when the server has admitted the player. Register listeners right then, before anything else is
+ * awaited: what arrives until the page's next task is kept for them, and no more. A
  * page that is reloaded in the same tab, with the same `name`, `data` and `appVersion`, continues as the same player.
  * With others it joins anew, and the former player leaves after 1.5 s, the time that a reload may take. If the server
  * asks the client to wait, it waits and tries again, for a minute at most.

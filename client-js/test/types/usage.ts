@@ -14,7 +14,7 @@ declare const maybe: string | undefined;
 const { signal } = new AbortController();
 await connect(new URL("wss://play.example/api"), { name: maybe, room: maybe, appVersion: maybe, bearer: maybe, signal });
 await connect(undefined, { bearer: async () => (await fetch("/token")).text() });
-await connect(null, { bearer: () => maybe });
+await connect(null, { bearer: () => maybe, reconnectTimeout: Infinity });
 const map: string = room.welcome.map;
 const off: () => void = room.on("state", (state, { tick, consumed }) => console.log(state.players.length, tick + consumed, map));
 const draw = (state: State) => console.log(state.players);
