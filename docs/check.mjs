@@ -19,6 +19,7 @@ for (const page of pages) {
   }
 }
 const types = path.join(client, "index.d.ts");
+const moduleTypes = path.join(client, "*.d.ts");
 const compilerOptions = {
   allowJs: true,
   checkJs: true,
@@ -30,7 +31,12 @@ const compilerOptions = {
   moduleDetection: "force",
   lib: ["es2022", "dom"],
   types: [],
-  paths: { rtcade: [types], "/rtcade.js": [types] },
+  paths: {
+    rtcade: [types],
+    "/rtcade.js": [types],
+    "rtcade/*": [moduleTypes],
+    "/rtcade/*.js": [moduleTypes],
+  },
 };
 writeFileSync(path.join(directory, "tsconfig.json"), JSON.stringify({ compilerOptions, include: ["*.js"] }));
 const tsc = path.join(client, "node_modules", ".bin", "tsc");

@@ -83,11 +83,27 @@ async function manifest() {
 export const client = path("dist/rtcade.js");
 export const servedModule = (name) => path(`dist/rtcade/${name}.js`);
 
-/** The generated files that are committed. */
+/** What bundlers, Node and pages without modules take, as `[name in dist, [source map, code]]`. */
+async function mapped() {
+  const bundles = ["index", ...modules].flatMap((name) => [
+    [`${name}.js`, packaged(name, "esm", ".js")],
+    [`${name}.cjs`, packaged(name, "cjs", ".cjs")],
+  ]);
+  bundles.push(["rtcade.global.js", asGlobal()]);
+  return Promise.all(bundles.map(async ([name, bundle]) => [name, await bundle]));
+}
+
+/** The generated files that are committed, so that a clone can be installed. */
 export async function outputs() {
   const files = { [path("package.json")]: await manifest(), [client]: await served("index") };
-  for (const name of ["index", ...modules]) [, files[path(`dist/${name}.js`)]] = await packaged(name, "esm", ".js");
   for (const name of [...modules, ...servedAlone]) files[servedModule(name)] = await served(name);
+  for (const [name, [, code]] of await mapped()) files[path(`dist/${name}`)] = code;
+  for (const name of ["index", ...modules]) {
+    const types = await text(`${name}.d.ts`);
+    files[path(`${name}.d.cts`)] = types.replaceAll(/(from "\.\/\w+)\.js"/g, '$1.cjs"');
+  }
+  // Where resolvers that know no `exports` look for `rtcade/NAME`.
+  for (const name of modules) files[path(`${name}.js`)] = `export * from "./dist/${name}.js";\n`;
   return files;
 }
 
@@ -97,18 +113,6 @@ export async function packedOutputs() {
     [path("LICENSE-APACHE")]: await text("../LICENSE-APACHE"),
     [path("LICENSE-MIT")]: await text("../LICENSE-MIT"),
   };
-  const add = (name, extension, [sourceMap, code]) => {
-    files[path(`dist/${name}${extension}`)] = code;
-    files[path(`dist/${name}${extension}.map`)] = sourceMap;
-  };
-  add("rtcade.global", ".js", await asGlobal());
-  for (const name of ["index", ...modules]) {
-    add(name, ".js", await packaged(name, "esm", ".js"));
-    add(name, ".cjs", await packaged(name, "cjs", ".cjs"));
-    const types = await text(`${name}.d.ts`);
-    files[path(`${name}.d.cts`)] = types.replaceAll(/(from "\.\/\w+)\.js"/g, '$1.cjs"');
-  }
-  // Where resolvers that know no `exports` look for `rtcade/NAME`.
-  for (const name of modules) files[path(`${name}.js`)] = `export * from "./dist/${name}.js";\n`;
+  for (const [name, [sourceMap]] of await mapped()) files[path(`dist/${name}.map`)] = sourceMap;
   return files;
 }
