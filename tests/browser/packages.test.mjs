@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { copyFile, mkdir, mkdtemp, readdir, realpath, rm, symlink, writeFile } from "node:fs/promises";
+import { copyFile, cp, mkdir, mkdtemp, readdir, realpath, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { after, afterEach, before, describe, test } from "node:test";
@@ -14,7 +14,7 @@ const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const clientJs = here("../../client-js");
 const tsc = join(clientJs, "node_modules/typescript/bin/tsc");
 
-const HTML = (script) => `<!doctype html><meta charset="utf-8"><div id="root"></div>${script}`;
+const HTML = (script) => `<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><div id="root"></div>${script}`;
 const MODULE = (path) => HTML(`<script type="module" src="${path}"></script>`);
 
 describe("the package", { timeout: 120_000 }, () => {
@@ -25,7 +25,7 @@ describe("the package", { timeout: 120_000 }, () => {
   const project = async (name, packages, files) => {
     const root = join(directory, name);
     await mkdir(join(root, "node_modules"), { recursive: true });
-    await symlink(installed, join(root, "node_modules/rtcade"));
+    await cp(installed, join(root, "node_modules/rtcade"), { recursive: true });
     for (const each of packages) await symlink(here(`node_modules/${each}`), join(root, "node_modules", each));
     for (const [path, content] of Object.entries(files)) {
       await mkdir(dirname(join(root, path)), { recursive: true });
@@ -52,6 +52,8 @@ describe("the package", { timeout: 120_000 }, () => {
   });
   afterEach(async () => {
     for (const stop of stops.splice(0)) await stop();
+    // A build by Vite leaves it behind, as "production".
+    delete process.env.NODE_ENV;
   });
   after(async () => {
     await browser?.close();
@@ -128,6 +130,8 @@ describe("the package", { timeout: 120_000 }, () => {
       logLevel: "warn",
       configFile: false,
       esbuild: { jsx: "automatic" },
+      // What Vite finds only while it serves makes it load the page again.
+      optimizeDeps: { include: ["react", "react/jsx-dev-runtime", "react-dom/client", "rtcade"] },
       server: { host: "127.0.0.1", port: 0, proxy, fs: { strict: false } },
     });
     stops.push(() => vite.close());
