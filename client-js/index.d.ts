@@ -84,6 +84,17 @@ export interface Player {
   readonly socketId: string | null;
 }
 
+/** The types of a game's messages. Those that are left out are `unknown`. */
+export interface Types {
+  input?: unknown;
+  command?: unknown;
+  state?: unknown;
+  event?: unknown;
+  welcome?: unknown;
+}
+
+type TypeOf<T extends Types, Name extends keyof Types> = Name extends keyof T ? T[Name] : unknown;
+
 /** The inputs of all players in one tick. */
 export interface Tick<Input> {
   readonly tick: number;
@@ -140,7 +151,7 @@ export interface StateInfo {
   readonly consumed: number;
 }
 
-export interface RoomEvents<Input, State, Event, Welcome> {
+export interface RoomEvents<Input = unknown, State = unknown, Event = unknown, Welcome = unknown> {
   /** A state newer than all before it has arrived. */
   state: (state: State, info: StateInfo) => void;
   /** The inputs of a tick: every tick once and in order. */
@@ -155,7 +166,10 @@ export interface RoomEvents<Input, State, Event, Welcome> {
    * there are no `join` events for its players. Inputs and commands that were not acknowledged are lost.
    */
   rejoin: (welcome: Welcome) => void;
-  /** The last event: the session has ended. A lost connection ends it only after a minute of attempts to reconnect. */
+  /**
+   * The last event: the session has ended. A lost connection ends it only after a minute of attempts to
+   * reconnect, or after `reconnectTimeout`.
+   */
   close: (closing: Closing) => void;
   /**
    * Something has failed and the session continues; after a failed stage of connecting, over the websocket. The end of
@@ -164,7 +178,21 @@ export interface RoomEvents<Input, State, Event, Welcome> {
   error: (error: RtcadeError) => void;
 }
 
-export interface Room<Input = unknown, Command = unknown, State = unknown, Event = unknown, Welcome = unknown> {
+/** A session in a room. `T` gives the types of the game: `Room<{ input: Input; state: State }>`. */
+export type Room<T extends Types = {}> = RoomOf<
+  TypeOf<T, "input">,
+  TypeOf<T, "command">,
+  TypeOf<T, "state">,
+  TypeOf<T, "event">,
+  TypeOf<T, "welcome">
+>;
+
+declare const heard: unique symbol;
+
+/** `Room`, with each type by itself: so a room can stand for one that names fewer of them. */
+export interface RoomOf<Input, Command, State, Event, Welcome> {
+  /** For the compiler only: a room of other states or events is another type. */
+  readonly [heard]?: { state: State; event: Event };
   /** The name of the room. */
   readonly name: string;
   /** The player's own number. */
@@ -184,20 +212,11 @@ export interface Room<Input = unknown, Command = unknown, State = unknown, Event
    * Calls `listener` for each event of the type. Returns a function that removes it. An error that a listener throws is
    * reported as uncaught.
    */
-  on<Type extends keyof RoomEvents<Input, State, Event, Welcome>>(
-    type: Type,
-    listener: RoomEvents<Input, State, Event, Welcome>[Type],
-  ): () => void;
+  on<Type extends keyof RoomEvents>(type: Type, listener: RoomEvents<Input, State, Event, Welcome>[Type]): () => void;
   /** As `on`, for the next event only. */
-  once<Type extends keyof RoomEvents<Input, State, Event, Welcome>>(
-    type: Type,
-    listener: RoomEvents<Input, State, Event, Welcome>[Type],
-  ): () => void;
+  once<Type extends keyof RoomEvents>(type: Type, listener: RoomEvents<Input, State, Event, Welcome>[Type]): () => void;
   /** Removes a listener, as often as `on` and `once` have added it. */
-  off<Type extends keyof RoomEvents<Input, State, Event, Welcome>>(
-    type: Type,
-    listener: RoomEvents<Input, State, Event, Welcome>[Type],
-  ): void;
+  off<Type extends keyof RoomEvents>(type: Type, listener: RoomEvents<Input, State, Event, Welcome>[Type]): void;
   /**
    * The tick that the server has reached now, with its fraction. It is estimated from the ticks that arrive and from
    * round trips, and it never runs backwards: an error is corrected by running up to 5 % faster or slower. Only an error
@@ -208,8 +227,8 @@ export interface Room<Input = unknown, Command = unknown, State = unknown, Event
    * Sends an input over the unreliable lane and returns its number. Numbers count up by one, in a new session from 1. The
    * input is repeated until the server has acknowledged it, and reaches the game once and in order. The client keeps 8
    * unacknowledged inputs; the next one replaces the oldest. In a closed room nothing is sent, and the number is 0.
-   * @throws {RtcadeError} `too_large` above 512 bytes encoded; `bad_value` for types that can't be sent, and for
-   * nesting deeper than 16.
+   * @throws {RtcadeError} `too_large` above 512 bytes encoded; `bad_value` for types that can't be sent, whose path is
+   * in the message, and for nesting deeper than 16.
    */
   send(input: Input): number;
   /**
@@ -255,35 +274,26 @@ export interface Options {
    */
   signal?: AbortSignal | undefined;
   /**
-   * Replace the browser's own, for tests and other platforms. With `RTCPeerConnection: null` the client uses the
-   * websocket only.
+   * How long a lost connection is tried again before the room closes, in ms: a minute by default, `Infinity` for ever,
+   * 0 for not at all. A wait that the server asks for doesn't count, in five minutes at most, or in this time if it
+   * is longer.
    */
-  WebSocket?: unknown;
-  RTCPeerConnection?: unknown;
-  setTimeout?: ((callback: () => void, ms: number) => unknown) | undefined;
-  clearTimeout?: ((timer: any) => void) | undefined;
-  setInterval?: ((callback: () => void, ms: number) => unknown) | undefined;
-  clearInterval?: ((timer: any) => void) | undefined;
-  /** A monotonic clock in ms. */
-  now?: (() => number) | undefined;
-  /** Random numbers from 0 to 1, for the waits before reconnecting. */
-  random?: (() => number) | undefined;
-  /** The target of `online`, `pageshow` and `visibilitychange` events; the window by default. */
-  page?: EventTarget | null | undefined;
-  /** Where the session is kept for a reload; `sessionStorage` by default. With `null`, each reload is a new player. */
-  storage?: Pick<Storage, "getItem" | "setItem" | "removeItem"> | null | undefined;
+  reconnectTimeout?: number | undefined;
 }
 
 /**
  * Joins the room at `url`: an http(s) or ws(s) address, or a path such as `/r/lobby`; the page's own by default.
- * Resolves when the server has admitted the player. Register listeners right then: they get only what arrives later. A
+ * Resolves when the server has admitted the player. Register listeners right then, before anything else is
+ * awaited: what arrives until the page's next task is kept for them, and no more. A
  * page that is reloaded in the same tab, with the same `name`, `data` and `appVersion`, continues as the same player.
  * With others it joins anew, and the former player leaves after 1.5 s, the time that a reload may take. If the server
  * asks the client to wait, it waits and tries again, for a minute at most.
+ *
+ * `T` gives the types of the game: `connect<{ input: Input; state: State }>("/r/lobby")`.
  * @throws {RtcadeError} The promise rejects only with `RtcadeError`: if `signal` was aborted, an option can't be sent,
  * or the server refuses or can't be reached.
  */
-export function connect<Input = unknown, Command = unknown, State = unknown, Event = unknown, Welcome = unknown>(
+export function connect<T extends Types = {}>(
   url?: string | URL | null | undefined,
   options?: Options | null | undefined,
-): Promise<Room<Input, Command, State, Event, Welcome>>;
+): Promise<Room<T>>;

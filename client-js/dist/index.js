@@ -1,4 +1,4 @@
-/*! rtcade: MIT OR Apache-2.0; with fflate: see LICENSE-fflate */
+/*! rtcade: MIT OR Apache-2.0 */
 
 // src/error.js
 var RtcadeError = class extends Error {
@@ -23,13 +23,13 @@ var SIGNALING = {
   unsupported: "This browser has no websockets. Use another browser.",
   version_mismatch: "The server's answer can't be read. Reload the page."
 };
-var text = (value) => typeof value === "string" && value.trim() ? value : void 0;
+var text = (value, otherwise) => typeof value === "string" && value.trim() ? value : otherwise;
 var signalingError = (code, message) => {
-  var _a2, _b2, _c, _d;
+  var _a;
   return new RtcadeError(
     code === "refused" ? "game" : "signaling",
-    (_a2 = text(code)) != null ? _a2 : "internal",
-    (_d = (_b2 = text(message)) != null ? _b2 : SIGNALING[code]) != null ? _d : `The server refused: ${(_c = text(code)) != null ? _c : "internal"}.`
+    text(code, "internal"),
+    text(message, (_a = SIGNALING[code]) != null ? _a : `The server refused: ${text(code, "internal")}.`)
   );
 };
 var OBSTACLE = {
@@ -41,11 +41,11 @@ var OBSTACLE = {
   bad_sdp: "The browser can't use the server's answer."
 };
 var channelError = (stage, code, message) => {
-  var _a2, _b2, _c;
+  var _a;
   return new RtcadeError(
     stage,
-    (_a2 = text(code)) != null ? _a2 : "internal",
-    `${(_c = (_b2 = text(message)) != null ? _b2 : OBSTACLE[code]) != null ? _c : OBSTACLE[stage]} The game continues over the websocket, which may be slower.`
+    text(code, "internal"),
+    `${text(message, (_a = OBSTACLE[code]) != null ? _a : OBSTACLE[stage])} The game continues over the websocket, which may be slower.`
   );
 };
 var GOODBYES = [
@@ -63,9 +63,9 @@ var LOST = ["unreachable", "The connection to the server was lost.", true];
 var REFUSED = 4100;
 var POLICIES = { 1008: "policy", 1009: "too_large" };
 function closure(code, said) {
-  var _a2, _b2;
-  const refusal = code === REFUSED ? (_a2 = text(said)) != null ? _a2 : "internal" : POLICIES[code];
-  const [reason, sentence, retry = false] = refusal ? [refusal, signalingError(refusal).message, refusal === "rate_limited"] : (_b2 = GOODBYES[code === 1e3 ? 0 : code - 4e3]) != null ? _b2 : LOST;
+  var _a;
+  const refusal = code === REFUSED ? text(said, "internal") : POLICIES[code];
+  const [reason, sentence, retry = false] = refusal ? [refusal, signalingError(refusal).message, refusal === "rate_limited"] : (_a = GOODBYES[code === 1e3 ? 0 : code - 4e3]) != null ? _a : LOST;
   return {
     code,
     reason,
@@ -233,16 +233,16 @@ var LEAVE = '{"a":"leave"}';
 var toJson = (value) => JSON.stringify(value).replace(/\\(\\|ud[89a-f]..)/g, (escape, escaped) => escaped === "\\" ? escape : "\uFFFD");
 var fits = (text2) => new TextEncoder().encode(text2).length <= RELIABLE_UP_BYTES;
 var parse = (text2) => {
-  var _a2;
+  var _a;
   try {
-    return (_a2 = JSON.parse(text2)) != null ? _a2 : {};
+    return (_a = JSON.parse(text2)) != null ? _a : {};
   } catch {
     return {};
   }
 };
 var isU32 = (n) => n >>> 0 === n;
 var isText = (value) => typeof value === "string";
-var isSession = (session) => isU32(session == null ? void 0 : session.player) && [session.name, session.userId, session.socketId].every((x2) => x2 == null || isText(x2));
+var isSession = (session) => isU32(session == null ? void 0 : session.player) && [session.name, session.userId, session.socketId].every((x) => x == null || isText(x));
 var isReply = (d, isNew) => [d == null ? void 0 : d.player, d == null ? void 0 : d.tick, d == null ? void 0 : d.inputSeq].every(isU32) && (isNew || [d.last, d.reliableSeq].every(isU32)) && [d.socketId, d.resume].every(isText) && d.tickMs > 0 && d.tickMs <= TICK_MS_MAX && Array.isArray(d.sessions) && d.sessions.every(isSession);
 function dial(env, { url, join, bearer, ticket, isFirst, offering, timeout }, done, failed) {
   let offer;
@@ -275,8 +275,8 @@ function dial(env, { url, join, bearer, ticket, isFirst, offering, timeout }, do
   const expire = () => fail2(isIdentifying ? "bearer" : "timeout", "", { ...later, isOver: asked === "join" });
   const identify = () => token != null ? token : token = (async () => typeof bearer === "function" ? bearer() : bearer)().catch(() => fail2("bearer", "", later));
   const ask = async (action, details, isBearing) => {
-    var _a2;
-    prepared = (_a2 = await (offer == null ? void 0 : offer.result)) != null ? _a2 : prepared;
+    var _a;
+    prepared = (_a = await (offer == null ? void 0 : offer.result)) != null ? _a : prepared;
     isIdentifying = isBearing;
     const shown = isBearing ? await identify() : void 0;
     isIdentifying = false;
@@ -322,7 +322,7 @@ function dial(env, { url, join, bearer, ticket, isFirst, offering, timeout }, do
     return known2 ? ask("reconnect", known2, isFirst) : ask("join", join, true);
   };
   socket.onmessage = ({ data }) => {
-    var _a2, _b2;
+    var _a, _b;
     const { a: action, s: success, d: reply, e: code, m: sentence, ...rest } = parse(data);
     const isNew = asked !== "reconnect";
     if (action !== `${asked != null ? asked : "join"}R` && action !== "R" || success && !asked) return;
@@ -332,393 +332,28 @@ function dial(env, { url, join, bearer, ticket, isFirst, offering, timeout }, do
         prepare();
         return ask("join", join, true);
       }
-      const wait = (_a2 = rest.retryAfter) != null ? _a2 : reply == null ? void 0 : reply.retryAfter;
+      const wait = (_a = rest.retryAfter) != null ? _a : reply == null ? void 0 : reply.retryAfter;
       return fail2(code, sentence, { wait: wait >= 0 ? wait : void 0 });
     }
     if (!isReply(reply, isNew)) return fail2("version_mismatch", "", { isOver: isNew });
     settle();
     const { peer, obstacle } = prepared;
-    const { e = "bad_sdp", m } = (_b2 = reply.sdpError) != null ? _b2 : {};
+    const { e = "bad_sdp", m } = (_b = reply.sdpError) != null ? _b : {};
     done({ socket, reply, isNew, peer, obstacle: obstacle != null ? obstacle : peer && !reply.sdp ? channelError("ice", e, m) : void 0 });
   };
   return breakOff;
 }
 
-// node_modules/fflate/esm/browser.js
-var u8 = Uint8Array;
-var u16 = Uint16Array;
-var i32 = Int32Array;
-var fleb = new u8([
-  0,
-  0,
-  0,
-  0,
-  0,
-  0,
-  0,
-  0,
-  1,
-  1,
-  1,
-  1,
-  2,
-  2,
-  2,
-  2,
-  3,
-  3,
-  3,
-  3,
-  4,
-  4,
-  4,
-  4,
-  5,
-  5,
-  5,
-  5,
-  0,
-  /* unused */
-  0,
-  0,
-  /* impossible */
-  0
-]);
-var fdeb = new u8([
-  0,
-  0,
-  0,
-  0,
-  1,
-  1,
-  2,
-  2,
-  3,
-  3,
-  4,
-  4,
-  5,
-  5,
-  6,
-  6,
-  7,
-  7,
-  8,
-  8,
-  9,
-  9,
-  10,
-  10,
-  11,
-  11,
-  12,
-  12,
-  13,
-  13,
-  /* unused */
-  0,
-  0
-]);
-var clim = new u8([16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15]);
-var freb = function(eb, start) {
-  var b = new u16(31);
-  for (var i2 = 0; i2 < 31; ++i2) {
-    b[i2] = start += 1 << eb[i2 - 1];
-  }
-  var r = new i32(b[30]);
-  for (var i2 = 1; i2 < 30; ++i2) {
-    for (var j = b[i2]; j < b[i2 + 1]; ++j) {
-      r[j] = j - b[i2] << 5 | i2;
-    }
-  }
-  return { b, r };
-};
-var _a = freb(fleb, 2);
-var fl = _a.b;
-var revfl = _a.r;
-fl[28] = 258, revfl[258] = 28;
-var _b = freb(fdeb, 0);
-var fd = _b.b;
-var revfd = _b.r;
-var rev = new u16(32768);
-for (i = 0; i < 32768; ++i) {
-  x = (i & 43690) >> 1 | (i & 21845) << 1;
-  x = (x & 52428) >> 2 | (x & 13107) << 2;
-  x = (x & 61680) >> 4 | (x & 3855) << 4;
-  rev[i] = ((x & 65280) >> 8 | (x & 255) << 8) >> 1;
-}
-var x;
-var i;
-var hMap = (function(cd, mb, r) {
-  var s = cd.length;
-  var i2 = 0;
-  var l = new u16(mb);
-  for (; i2 < s; ++i2) {
-    if (cd[i2])
-      ++l[cd[i2] - 1];
-  }
-  var le = new u16(mb);
-  for (i2 = 1; i2 < mb; ++i2) {
-    le[i2] = le[i2 - 1] + l[i2 - 1] << 1;
-  }
-  var co;
-  if (r) {
-    co = new u16(1 << mb);
-    var rvb = 15 - mb;
-    for (i2 = 0; i2 < s; ++i2) {
-      if (cd[i2]) {
-        var sv = i2 << 4 | cd[i2];
-        var r_1 = mb - cd[i2];
-        var v = le[cd[i2] - 1]++ << r_1;
-        for (var m = v | (1 << r_1) - 1; v <= m; ++v) {
-          co[rev[v] >> rvb] = sv;
-        }
-      }
-    }
-  } else {
-    co = new u16(s);
-    for (i2 = 0; i2 < s; ++i2) {
-      if (cd[i2]) {
-        co[i2] = rev[le[cd[i2] - 1]++] >> 15 - cd[i2];
-      }
-    }
-  }
-  return co;
-});
-var flt = new u8(288);
-for (i = 0; i < 144; ++i)
-  flt[i] = 8;
-var i;
-for (i = 144; i < 256; ++i)
-  flt[i] = 9;
-var i;
-for (i = 256; i < 280; ++i)
-  flt[i] = 7;
-var i;
-for (i = 280; i < 288; ++i)
-  flt[i] = 8;
-var i;
-var fdt = new u8(32);
-for (i = 0; i < 32; ++i)
-  fdt[i] = 5;
-var i;
-var flrm = /* @__PURE__ */ hMap(flt, 9, 1);
-var fdrm = /* @__PURE__ */ hMap(fdt, 5, 1);
-var max = function(a) {
-  var m = a[0];
-  for (var i2 = 1; i2 < a.length; ++i2) {
-    if (a[i2] > m)
-      m = a[i2];
-  }
-  return m;
-};
-var bits = function(d, p, m) {
-  var o = p / 8 | 0;
-  return (d[o] | d[o + 1] << 8) >> (p & 7) & m;
-};
-var bits16 = function(d, p) {
-  var o = p / 8 | 0;
-  return (d[o] | d[o + 1] << 8 | d[o + 2] << 16) >> (p & 7);
-};
-var shft = function(p) {
-  return (p + 7) / 8 | 0;
-};
-var slc = function(v, s, e) {
-  if (s == null || s < 0)
-    s = 0;
-  if (e == null || e > v.length)
-    e = v.length;
-  return new u8(v.subarray(s, e));
-};
-var ec = [
-  "unexpected EOF",
-  "invalid block type",
-  "invalid length/literal",
-  "invalid distance",
-  "stream finished",
-  "no stream handler",
-  ,
-  // determined by compression function
-  "no callback",
-  "invalid UTF-8 data",
-  "extra field too long",
-  "date not in range 1980-2099",
-  "filename too long",
-  "stream finishing",
-  "invalid zip data"
-  // determined by unknown compression method
-];
-var err = function(ind, msg, nt) {
-  var e = new Error(msg || ec[ind]);
-  e.code = ind;
-  if (Error.captureStackTrace)
-    Error.captureStackTrace(e, err);
-  if (!nt)
-    throw e;
-  return e;
-};
-var inflt = function(dat, st, buf, dict) {
-  var sl = dat.length, dl = dict ? dict.length : 0;
-  if (!sl || st.f && !st.l)
-    return buf || new u8(0);
-  var noBuf = !buf;
-  var resize = noBuf || st.i != 2;
-  var noSt = st.i;
-  if (noBuf)
-    buf = new u8(sl * 3);
-  var cbuf = function(l2) {
-    var bl = buf.length;
-    if (l2 > bl) {
-      var nbuf = new u8(Math.max(bl * 2, l2));
-      nbuf.set(buf);
-      buf = nbuf;
-    }
-  };
-  var final = st.f || 0, pos = st.p || 0, bt = st.b || 0, lm = st.l, dm = st.d, lbt = st.m, dbt = st.n;
-  var tbts = sl * 8;
-  do {
-    if (!lm) {
-      final = bits(dat, pos, 1);
-      var type = bits(dat, pos + 1, 3);
-      pos += 3;
-      if (!type) {
-        var s = shft(pos) + 4, l = dat[s - 4] | dat[s - 3] << 8, t = s + l;
-        if (t > sl) {
-          if (noSt)
-            err(0);
-          break;
-        }
-        if (resize)
-          cbuf(bt + l);
-        buf.set(dat.subarray(s, t), bt);
-        st.b = bt += l, st.p = pos = t * 8, st.f = final;
-        continue;
-      } else if (type == 1)
-        lm = flrm, dm = fdrm, lbt = 9, dbt = 5;
-      else if (type == 2) {
-        var hLit = bits(dat, pos, 31) + 257, hcLen = bits(dat, pos + 10, 15) + 4;
-        var tl = hLit + bits(dat, pos + 5, 31) + 1;
-        pos += 14;
-        var ldt = new u8(tl);
-        var clt = new u8(19);
-        for (var i2 = 0; i2 < hcLen; ++i2) {
-          clt[clim[i2]] = bits(dat, pos + i2 * 3, 7);
-        }
-        pos += hcLen * 3;
-        var clb = max(clt), clbmsk = (1 << clb) - 1;
-        var clm = hMap(clt, clb, 1);
-        for (var i2 = 0; i2 < tl; ) {
-          var r = clm[bits(dat, pos, clbmsk)];
-          pos += r & 15;
-          var s = r >> 4;
-          if (s < 16) {
-            ldt[i2++] = s;
-          } else {
-            var c = 0, n = 0;
-            if (s == 16)
-              n = 3 + bits(dat, pos, 3), pos += 2, c = ldt[i2 - 1];
-            else if (s == 17)
-              n = 3 + bits(dat, pos, 7), pos += 3;
-            else if (s == 18)
-              n = 11 + bits(dat, pos, 127), pos += 7;
-            while (n--)
-              ldt[i2++] = c;
-          }
-        }
-        var lt = ldt.subarray(0, hLit), dt = ldt.subarray(hLit);
-        lbt = max(lt);
-        dbt = max(dt);
-        lm = hMap(lt, lbt, 1);
-        dm = hMap(dt, dbt, 1);
-      } else
-        err(1);
-      if (pos > tbts) {
-        if (noSt)
-          err(0);
-        break;
-      }
-    }
-    if (resize)
-      cbuf(bt + 131072);
-    var lms = (1 << lbt) - 1, dms = (1 << dbt) - 1;
-    var lpos = pos;
-    for (; ; lpos = pos) {
-      var c = lm[bits16(dat, pos) & lms], sym = c >> 4;
-      pos += c & 15;
-      if (pos > tbts) {
-        if (noSt)
-          err(0);
-        break;
-      }
-      if (!c)
-        err(2);
-      if (sym < 256)
-        buf[bt++] = sym;
-      else if (sym == 256) {
-        lpos = pos, lm = null;
-        break;
-      } else {
-        var add = sym - 254;
-        if (sym > 264) {
-          var i2 = sym - 257, b = fleb[i2];
-          add = bits(dat, pos, (1 << b) - 1) + fl[i2];
-          pos += b;
-        }
-        var d = dm[bits16(dat, pos) & dms], dsym = d >> 4;
-        if (!d)
-          err(3);
-        pos += d & 15;
-        var dt = fd[dsym];
-        if (dsym > 3) {
-          var b = fdeb[dsym];
-          dt += bits16(dat, pos) & (1 << b) - 1, pos += b;
-        }
-        if (pos > tbts) {
-          if (noSt)
-            err(0);
-          break;
-        }
-        if (resize)
-          cbuf(bt + 131072);
-        var end = bt + add;
-        if (bt < dt) {
-          var shift = dl - dt, dend = Math.min(dt, end);
-          if (shift + bt < 0)
-            err(3);
-          for (; bt < dend; ++bt)
-            buf[bt] = dict[shift + bt];
-        }
-        for (; bt < end; ++bt)
-          buf[bt] = buf[bt - dt];
-      }
-    }
-    st.l = lm, st.p = lpos, st.b = bt, st.f = final;
-    if (lm)
-      final = 1, st.m = lbt, st.d = dm, st.n = dbt;
-  } while (!final);
-  return bt != buf.length && noBuf ? slc(buf, 0, bt) : buf.subarray(0, bt);
-};
-var et = /* @__PURE__ */ new u8(0);
-function inflateSync(data, opts) {
-  return inflt(data, { i: 2 }, opts && opts.out, opts && opts.dictionary);
-}
-var td = typeof TextDecoder != "undefined" && /* @__PURE__ */ new TextDecoder();
-var tds = 0;
-try {
-  td.decode(et, { stream: true });
-  tds = 1;
-} catch (e) {
-}
-
 // src/msgpack.js
 var WireError = class extends Error {
-  constructor(code) {
+  constructor(code, trouble) {
     super(code);
     this.code = code;
+    this.trouble = trouble;
   }
 };
-var fail = (code) => {
-  throw new WireError(code);
+var fail = (code, trouble) => {
+  throw new WireError(code, trouble);
 };
 var JS_INTEGER_MAX = 2 ** 53;
 var toUtf8 = new TextEncoder();
@@ -726,13 +361,13 @@ var fromUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 var SHORT = 32;
 var scratch = new DataView(new ArrayBuffer(8));
 var putInteger = (out, n, width) => {
-  for (let bits2 = 8 * width - 8; bits2 >= 0; bits2 -= 8) out.bytes.push(n >> bits2 & 255);
+  for (let bits = 8 * width - 8; bits >= 0; bits -= 8) out.bytes.push(n >> bits & 255);
 };
-var putFloat = (out, x2) => {
-  const single = Object.is(Math.fround(x2), x2);
+var putFloat = (out, x) => {
+  const single = Object.is(Math.fround(x), x);
   out.bytes.push(single ? 202 : 203);
-  if (single) scratch.setFloat32(0, x2);
-  else scratch.setFloat64(0, x2);
+  if (single) scratch.setFloat32(0, x);
+  else scratch.setFloat64(0, x);
   for (let at2 = 0; at2 < (single ? 4 : 8); at2++) out.bytes.push(scratch.getUint8(at2));
 };
 var putNumber = (out, n) => {
@@ -773,18 +408,42 @@ var enter = (out, elements, depth) => {
   out.itemsLeft -= elements;
   if (out.itemsLeft < 0) fail("items");
 };
+var located = (error, step) => {
+  var _a;
+  const known2 = error instanceof WireError ? error : new WireError("bad_value", "throws");
+  known2.path = step + ((_a = known2.path) != null ? _a : "");
+  return known2;
+};
 var putObject = (out, object, depth) => {
   const keysAndValues = [];
-  for (const key of Object.keys(object)) {
-    const value = object[key];
-    if (value !== void 0) keysAndValues.push(key, value);
+  let key;
+  const keys = Object.keys(object);
+  try {
+    for (key of keys) {
+      const value = object[key];
+      if (value !== void 0) keysAndValues.push(key, value);
+    }
+    const { length } = keysAndValues;
+    enter(out, length, depth);
+    putLength(out, length / 2, 128, 16, 221, 1);
+    for (let n = 0; n < length; n += 2) {
+      key = keysAndValues[n];
+      putString(out, key);
+      put(out, keysAndValues[n + 1], depth - 1);
+    }
+  } catch (error) {
+    throw located(error, `.${key}`);
   }
-  const { length } = keysAndValues;
+};
+var putArray = (out, array2, depth) => {
+  const { length } = array2;
   enter(out, length, depth);
-  putLength(out, length / 2, 128, 16, 221, 1);
-  for (let n = 0; n < length; n += 2) {
-    putString(out, keysAndValues[n]);
-    put(out, keysAndValues[n + 1], depth - 1);
+  putLength(out, length, 144, 16, 219, 1);
+  let n = 0;
+  try {
+    for (; n < length; n++) put(out, array2[n], depth - 1);
+  } catch (error) {
+    throw located(error, `[${n}]`);
   }
 };
 var put = (out, value, depth) => {
@@ -792,21 +451,24 @@ var put = (out, value, depth) => {
   else if (typeof value === "string") putString(out, value);
   else if (typeof value === "boolean") out.bytes.push(value ? 195 : 194);
   else if (value === void 0 || value === null) out.bytes.push(192);
-  else if (Array.isArray(value)) {
-    const { length } = value;
-    enter(out, length, depth);
-    putLength(out, length, 144, 16, 219, 1);
-    for (let n = 0; n < length; n++) put(out, value[n], depth - 1);
-  } else if (value instanceof Uint8Array) {
+  else if (Array.isArray(value)) putArray(out, value, depth);
+  else if (value instanceof Uint8Array) {
     putLength(out, value.length, 0, 0, 196);
     putBytes(out, value);
-  } else if (Object.prototype.toString.call(value) === "[object Object]") putObject(out, value, depth);
-  else fail("bad_value");
+  } else {
+    const type = Object.prototype.toString.call(value).slice(8, -1);
+    if (type !== "Object") fail("bad_value", `is of type ${type}`);
+    putObject(out, value, depth);
+  }
   if (out.bytes.length > out.limit) fail("too_large");
 };
 function encode(value, limit, depth = MSGPACK_DEPTH, maxItems = MSGPACK_ITEMS) {
   const out = { bytes: [], limit, itemsLeft: maxItems };
-  put(out, value, depth);
+  try {
+    put(out, value, depth);
+  } catch (error) {
+    throw located(error, "");
+  }
   return out.bytes;
 }
 var bytes;
@@ -923,6 +585,112 @@ function decode(from, maxDepth = MSGPACK_DEPTH, maxItems = MSGPACK_ITEMS) {
   return value;
 }
 
+// src/inflate.js
+var ORDER = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
+function prefixCode(lengths) {
+  const byLength = [[]];
+  lengths.forEach((length, symbol) => {
+    var _a;
+    return length && ((_a = byLength[length]) != null ? _a : byLength[length] = []).push(symbol);
+  });
+  const width = byLength.length - 1;
+  const entries = new Uint16Array(1 << width);
+  let code = 0;
+  byLength.forEach((symbols, length) => {
+    for (const symbol of symbols) {
+      for (let at2 = code; at2 < entries.length; at2 += 1 << length) entries[at2] = symbol << 4 | length;
+      let carry = 1 << length - 1;
+      for (; code & carry; carry >>= 1) code ^= carry;
+      code |= carry;
+    }
+  });
+  return { width, entries };
+}
+var FIXED = [
+  prefixCode(new Uint8Array(288).map((_, symbol) => symbol < 144 ? 8 : symbol < 256 ? 9 : symbol < 280 ? 7 : 8)),
+  prefixCode(new Uint8Array(30).fill(5))
+];
+function inflate(body, out) {
+  let at2 = 0;
+  let size = 0;
+  let isLast;
+  const take2 = (bits) => {
+    at2 += bits;
+    if (at2 > 8 * body.length) fail("inflate");
+  };
+  const peek = (bits) => {
+    const byte = at2 >> 3;
+    const three = body[byte] | body[byte + 1] << 8 | body[byte + 2] << 16;
+    return three >> (at2 & 7) & (1 << bits) - 1;
+  };
+  const number = (bits) => {
+    const value = peek(bits);
+    take2(bits);
+    return value;
+  };
+  const symbol = ({ width, entries }) => {
+    const entry = entries[peek(width)];
+    if (entry === 0) fail("inflate");
+    take2(entry & 15);
+    return entry >> 4;
+  };
+  const scaled = (n, power) => {
+    const extra = (n >> power) - 1;
+    return extra > 0 ? ((1 << power | n & (1 << power) - 1) << extra) + number(extra) : n;
+  };
+  const claim2 = (bytes2) => {
+    if (size + bytes2 > out.length) fail("too_large");
+  };
+  const stored = () => {
+    at2 = at2 + 7 & ~7;
+    let length = number(16);
+    take2(16);
+    claim2(length);
+    while (length--) out[size++] = number(8);
+  };
+  const codes = () => {
+    const literals = number(5) + 257;
+    const lengths = new Uint8Array(literals + number(5) + 1);
+    const ofLengths = new Uint8Array(ORDER.length);
+    for (let n = 0, count = number(4) + 4; n < count; n++) ofLengths[ORDER[n]] = number(3);
+    const code = prefixCode(ofLengths);
+    for (let n = 0; n < lengths.length; ) {
+      const length = symbol(code);
+      if (length < 16) lengths[n++] = length;
+      else {
+        const end = n + (length < 18 ? 3 + number(length - 14) : 11 + number(7));
+        lengths.fill(length < 17 ? lengths[n - 1] : 0, n, end);
+        n = end;
+      }
+    }
+    return [prefixCode(lengths.subarray(0, literals)), prefixCode(lengths.subarray(literals))];
+  };
+  const compressed = ([literals, distances]) => {
+    for (; ; ) {
+      const literal = symbol(literals);
+      if (literal === 256) return;
+      if (literal < 256) {
+        claim2(1);
+        out[size++] = literal;
+        continue;
+      }
+      let length = literal === 285 ? 258 : 3 + scaled(literal - 257, 2);
+      let from = size - 1 - scaled(symbol(distances), 1);
+      if (literal > 285 || from < 0) fail("inflate");
+      claim2(length);
+      while (length--) out[size++] = out[from++];
+    }
+  };
+  do {
+    isLast = number(1);
+    const type = number(2);
+    if (type === 0) stored();
+    else if (type === 3) fail("inflate");
+    else compressed(type === 1 ? FIXED : codes());
+  } while (!isLast);
+  return out.subarray(0, size);
+}
+
 // src/frame.js
 var INPUT = 1;
 var PING = 2;
@@ -1000,23 +768,12 @@ function createAssembler() {
     return { ...frame2, body };
   };
 }
-var inflateBuffers = {};
-var inflate = (body, limit) => {
-  var _a2;
-  const out = (_a2 = inflateBuffers[limit]) != null ? _a2 : inflateBuffers[limit] = new Uint8Array(limit + 1);
-  if (body.length === 0) fail("inflate");
-  let inflated;
-  try {
-    inflated = inflateSync(body, { out });
-  } catch {
-    fail("inflate");
-  }
-  if (inflated.length > limit) fail("too_large");
-  return inflated;
-};
+var buffers = {};
 function decodeBody({ kind, deflated, body }, states) {
+  var _a;
   const isState = kind === STATE;
-  let bytes2 = deflated ? inflate(body, isState ? STATE_BODY_BYTES : bodyLimit(kind)) : body;
+  const limit = isState ? STATE_BODY_BYTES : bodyLimit(kind);
+  let bytes2 = deflated ? inflate(body, (_a = buffers[limit]) != null ? _a : buffers[limit] = new Uint8Array(limit)) : body;
   if (isState && states) bytes2 = states.restore(bytes2);
   const wrapping = kind === TICK || kind === TICKS ? TICKS_WRAPPING : AT_TICK_WRAPPING;
   return decode(bytes2, MSGPACK_DEPTH + wrapping, bytes2.length);
@@ -1151,10 +908,10 @@ function createInputWindow(next) {
       const number = encode(newest(), 5);
       const chosen = [];
       let bytes2 = number.length + 2;
-      for (let i2 = inputs.length - 1; i2 >= 0; i2--) {
-        bytes2 += inputs[i2].length;
+      for (let i = inputs.length - 1; i >= 0; i--) {
+        bytes2 += inputs[i].length;
         if (bytes2 > PART_BODY_BYTES) break;
-        chosen.push(inputs[i2]);
+        chosen.push(inputs[i]);
       }
       const body = [146, ...number, 144 + chosen.length];
       for (const input of chosen) for (const byte of input) body.push(byte);
@@ -1248,7 +1005,6 @@ var crcs = new Uint32Array(256).map((_, crc) => {
   for (let bit = 0; bit < 8; bit++) crc = crc >>> 1 ^ (crc & 1 && 2197175160);
   return crc;
 });
-var getU162 = (bytes2, at2) => bytes2[at2] | bytes2[at2 + 1] << 8;
 function createStates(newest) {
   const held = /* @__PURE__ */ new Map();
   const out = new Uint8Array(STATE_BODY_BYTES);
@@ -1263,7 +1019,7 @@ function createStates(newest) {
     restore(body) {
       restored = body;
       if (body[0] !== DELTA) return body;
-      const baseline = held.get(getU162(body, 2));
+      const baseline = held.get(getU16(body, 2));
       if (!baseline || body[1] !== BYTE_WISE || body.length < HEADER_BYTES) fail("delta");
       let at2 = HEADER_BYTES;
       let from = 0;
@@ -1295,7 +1051,7 @@ function createStates(newest) {
         while (insert-- > 0) put2(body[at2++]);
         from = next;
       }
-      if ((~crc & 65535) !== getU162(body, 4)) fail("delta");
+      if ((~crc & 65535) !== getU16(body, 4)) fail("delta");
       return restored = out.subarray(0, to);
     },
     /** Keeps what was restored last: the state of `tick`, newer than those before. */
@@ -1564,26 +1320,28 @@ function createLanes({ now, setTimeout: setTimeout2, clearTimeout: clearTimeout2
 var LOST2 = closure(1006);
 var WAKING = ["pageshow", "visibilitychange", "online"];
 function encodeOwn(what, value, limit) {
-  var _a2;
   try {
     return encode(value, limit);
-  } catch (error) {
-    const [code, sentence] = (_a2 = {
+  } catch ({ code, path, trouble }) {
+    const [publicCode, sentence] = {
       too_large: ["too_large", `is too large: encode at most ${limit} bytes`],
       items: ["too_large", `is too large: use at most ${MSGPACK_ITEMS} elements in all arrays and objects`],
-      depth: ["bad_value", `is nested too deep: use at most ${MSGPACK_DEPTH} levels of arrays and objects`]
-    }[error == null ? void 0 : error.code]) != null ? _a2 : [
-      "bad_value",
-      "can't be encoded: use null, booleans, numbers, strings, Uint8Arrays, arrays and plain objects"
-    ];
-    throw new RtcadeError("game", code, `${what} ${sentence}.`);
+      depth: ["bad_value", `is nested too deep: use at most ${MSGPACK_DEPTH} levels of arrays and objects`],
+      bad_value: [
+        "bad_value",
+        `can't be encoded: ${path || "it"} ${trouble}. Use null, booleans, numbers, strings, Uint8Arrays, arrays and plain objects`
+      ]
+    }[code];
+    throw new RtcadeError("game", publicCode, `${what} ${sentence}.`);
   }
 }
-function createRoom(env, { roomName, ...target }, tickets, first) {
-  var _a2, _b2;
+function createRoom(env, { roomName, ...target }, tickets, first, { signal, reconnectTimeout }) {
+  var _a;
   const { now, random, page, setTimeout: setTimeout2, clearTimeout: clearTimeout2 } = env;
   const players = /* @__PURE__ */ new Map();
+  const comebackTimeout = reconnectTimeout >= 0 ? reconnectTimeout : COMEBACK_TIMEOUT;
   let listeners = {};
+  let held = [];
   let lanes;
   let ticket;
   let socket = null;
@@ -1619,8 +1377,8 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
     on: (type, listener) => listen(type, { listener }),
     once: (type, listener) => listen(type, { listener, isOnce: true }),
     off(type, listener) {
-      var _a3;
-      for (const entry of (_a3 = listeners[type]) != null ? _a3 : []) {
+      var _a2;
+      for (const entry of (_a2 = listeners[type]) != null ? _a2 : []) {
         if (entry.listener === listener) listeners[type].delete(entry);
       }
     },
@@ -1644,23 +1402,28 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
   };
   const isClosed = () => room.status === "closed";
   const listen = (type, entry) => {
-    var _a3;
-    const ofType = (_a3 = listeners[type]) != null ? _a3 : listeners[type] = /* @__PURE__ */ new Set();
+    var _a2;
+    const ofType = (_a2 = listeners[type]) != null ? _a2 : listeners[type] = /* @__PURE__ */ new Set();
     ofType.add(entry);
     return () => {
       ofType.delete(entry);
     };
   };
-  const emit = (type, ...details) => {
-    var _a3, _b3;
-    for (const entry of [...(_a3 = listeners[type]) != null ? _a3 : []]) {
+  const emit = (...event) => {
+    if (held) held.push(event);
+    else dispatch(...event);
+  };
+  const dispatch = (type, ...details) => {
+    var _a2, _b;
+    for (const entry of [...(_a2 = listeners[type]) != null ? _a2 : []]) {
       if (entry.isOnce) listeners[type].delete(entry);
       try {
         entry.listener(...details);
       } catch (error) {
-        ((_b3 = globalThis.reportError) != null ? _b3 : console.error)(error);
+        ((_b = globalThis.reportError) != null ? _b : console.error)(error);
       }
     }
+    if (type === "close") listeners = {};
   };
   const setStatus = (status) => {
     if (room.status === status || isClosed()) return;
@@ -1668,14 +1431,14 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
     emit("status", status);
   };
   const close = (closing, closeCode) => {
-    var _a3, _b3;
+    var _a2;
     detach(closeCode);
     lanes.stop();
     delivery.reset();
     for (const timer of [retryTimer, offerTimer]) clearTimeout2(timer);
     env.clearInterval(watcher);
-    for (const type of WAKING) (_a3 = page == null ? void 0 : page.removeEventListener) == null ? void 0 : _a3.call(page, type, wake);
-    (_b3 = env.signal) == null ? void 0 : _b3.removeEventListener("abort", room.leave);
+    for (const type of WAKING) (_a2 = page == null ? void 0 : page.removeEventListener) == null ? void 0 : _a2.call(page, type, wake);
+    signal == null ? void 0 : signal.removeEventListener("abort", room.leave);
     breakOff == null ? void 0 : breakOff(closeCode === 1e3);
     offer == null ? void 0 : offer.cancel();
     room.retryAt = null;
@@ -1683,7 +1446,6 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
     tickets.release(true);
     setStatus("closed");
     emit("close", closing);
-    listeners = {};
   };
   const carries = () => !socket || peer.isAlive() && (delivery.doubtedAt === null || heardAt < delivery.doubtedAt);
   const transport = () => (peer == null ? void 0 : peer.isOpen()) && carries() ? "webrtc" : "websocket";
@@ -1801,11 +1563,11 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
     for (const player of players.keys()) if (!present.has(player)) left(player, "left");
   };
   const handleSignal = (message) => {
-    var _a3;
+    var _a2;
     const { a: action, d: details } = message;
     if (action === "eventJoin") joined(details);
     if (action === "eventLeave") left(details.player, details.reason);
-    if (action === "eventChannelClosed") (_a3 = peer == null ? void 0 : peer.fail) == null ? void 0 : _a3.call(peer, "channel", details.e, details.m);
+    if (action === "eventChannelClosed") (_a2 = peer == null ? void 0 : peer.fail) == null ? void 0 : _a2.call(peer, "channel", details.e, details.m);
     if (action === "eventRoomUsers") reconcile(details.sessions);
     if (action === "exchangeSdpR") handleAnswer(message);
   };
@@ -1845,20 +1607,20 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
     detach();
     lanes.drop();
     if (lostAt === null || now() - attachedAt > BACKOFF_CAP) lose();
-    else endsAt = lostAt + COMEBACK_TIMEOUT;
+    else endsAt = lostAt + comebackTimeout;
     retry(closing);
   };
   const lose = () => {
     lostAt = now();
     attempts = 0;
-    endsAt = lostAt + COMEBACK_TIMEOUT;
+    endsAt = lostAt + comebackTimeout;
   };
   const retry = (closing, wait) => {
     noticeFreeze();
     isPaced = wait !== void 0;
     const cap = isPaced ? PACE_JITTER : Math.min(BACKOFF_CAP, BACKOFF_FIRST * 2 ** attempts++);
     const delay = (wait != null ? wait : 0) + random() * cap;
-    if (isPaced) endsAt = Math.min(lostAt + COMEBACK_END, now() + delay + COMEBACK_TIMEOUT);
+    if (isPaced) endsAt = Math.min(lostAt + Math.max(COMEBACK_END, comebackTimeout), now() + delay + comebackTimeout);
     if (now() + delay > endsAt) return close(closing);
     retryTimer = setTimeout2(resume, delay);
     room.retryAt = now() + delay;
@@ -1931,20 +1693,25 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
     }
     offerAgain();
   };
-  for (const type of WAKING) (_a2 = page == null ? void 0 : page.addEventListener) == null ? void 0 : _a2.call(page, type, wake);
-  (_b2 = env.signal) == null ? void 0 : _b2.addEventListener("abort", room.leave);
+  for (const type of WAKING) (_a = page == null ? void 0 : page.addEventListener) == null ? void 0 : _a.call(page, type, wake);
+  signal == null ? void 0 : signal.addEventListener("abort", room.leave);
   const watcher = env.setInterval(watch, PING_INTERVAL);
   enter2(first, true);
+  setTimeout2(() => {
+    const events = held;
+    held = null;
+    for (const event of events) dispatch(...event);
+  }, 0);
   return room;
 }
 
 // src/ticket.js
 var claims = /* @__PURE__ */ new WeakMap();
 function createTicketKeeper(storage, key, identity) {
-  var _a2, _b2;
-  const byKey = storage && ((_a2 = claims.get(storage)) != null ? _a2 : claims.set(storage, /* @__PURE__ */ new Map()).get(storage));
+  var _a, _b;
+  const byKey = storage && ((_a = claims.get(storage)) != null ? _a : claims.set(storage, /* @__PURE__ */ new Map()).get(storage));
   const keeper = { kept: void 0 };
-  const claimants = (_b2 = byKey == null ? void 0 : byKey.get(key)) != null ? _b2 : [];
+  const claimants = (_b = byKey == null ? void 0 : byKey.get(key)) != null ? _b : [];
   byKey == null ? void 0 : byKey.set(key, claimants);
   const attempt = (action) => {
     try {
@@ -1959,10 +1726,10 @@ function createTicketKeeper(storage, key, identity) {
   return {
     /** What the page before kept, which no other connection of this page can have from now on. */
     read() {
-      var _a3, _b3;
-      const { socketId, resume, joined } = (_a3 = attempt(() => JSON.parse(storage.getItem(key)))) != null ? _a3 : {};
+      var _a2, _b2;
+      const { socketId, resume, joined } = (_a2 = attempt(() => JSON.parse(storage.getItem(key)))) != null ? _a2 : {};
       const isOurs = typeof resume === "string" && joined === identity;
-      if (!isOurs || ((_b3 = claimants[0]) != null ? _b3 : keeper) !== keeper) return void 0;
+      if (!isOurs || ((_b2 = claimants[0]) != null ? _b2 : keeper) !== keeper) return void 0;
       claimants[0] = keeper;
       return { socketId, resume, last: null };
     },
@@ -1990,6 +1757,7 @@ var tabStorage = () => {
     return void 0;
   }
 };
+var REPLACED = /* @__PURE__ */ Symbol.for("rtcade.environment");
 var environment = (options) => ({
   WebSocket: globalThis.WebSocket,
   RTCPeerConnection: globalThis.RTCPeerConnection,
@@ -2001,11 +1769,11 @@ var environment = (options) => ({
   random: Math.random,
   page: globalThis,
   storage: tabStorage(),
-  ...Object.fromEntries(Object.entries(options != null ? options : {}).filter(([, option]) => option !== void 0))
+  ...options[REPLACED]
 });
 function roomUrl(url) {
-  var _a2;
-  const here = (_a2 = globalThis.location) == null ? void 0 : _a2.href;
+  var _a;
+  const here = (_a = globalThis.location) == null ? void 0 : _a.href;
   const resolved = new URL(url != null ? url : here, here);
   resolved.protocol = resolved.protocol.replace("http", "ws");
   resolved.hash = "";
@@ -2013,12 +1781,13 @@ function roomUrl(url) {
   return resolved;
 }
 var isMixed = ({ protocol }) => {
-  var _a2;
-  return protocol === "ws:" && ((_a2 = globalThis.location) == null ? void 0 : _a2.protocol) === "https:";
+  var _a;
+  return protocol === "ws:" && ((_a = globalThis.location) == null ? void 0 : _a.protocol) === "https:";
 };
 var connect = (url, options) => new Promise((resolve, reject) => {
+  options != null ? options : options = {};
   const env = environment(options);
-  const { room: roomId, name, bearer, appVersion, data, signal } = env;
+  const { room: roomId, name, bearer, appVersion, data, signal } = options;
   const refuse = (code) => reject(signalingError(code));
   if (signal == null ? void 0 : signal.aborted) return refuse("aborted");
   if (!env.WebSocket) return refuse("unsupported");
@@ -2060,7 +1829,7 @@ var connect = (url, options) => new Promise((resolve, reject) => {
   };
   const joined = (first) => {
     settle();
-    resolve(createRoom(env, target, tickets, first));
+    resolve(createRoom(env, target, tickets, first, options));
   };
   const failed = ({ error, closing, wait }) => {
     breakOff = void 0;

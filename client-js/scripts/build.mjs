@@ -1,4 +1,8 @@
-import { writeFile } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
+import { dirname } from "node:path";
 import { outputs } from "./bundle.mjs";
 
-for (const [path, content] of Object.entries(await outputs())) await writeFile(path, content);
+for (const [path, content] of Object.entries(await outputs())) {
+  await mkdir(dirname(path), { recursive: true });
+  await writeFile(path, content);
+}

@@ -1,20 +1,27 @@
 import { readFile } from "node:fs/promises";
+import { relative } from "node:path";
 import { gzipSync } from "node:zlib";
-import { outputs, servedPath } from "./bundle.mjs";
+import { client, modules, outputs, servedModule } from "./bundle.mjs";
 
 // Coming back by itself (back-off, resuming, heartbeats, repeated commands) is a quarter of it, watching whether the
-// channel delivers a twentieth, and so is restoring states from deltas.
-const LIMIT_BYTES = 13 * 1024;
+// channel delivers a twentieth, and so is restoring states from deltas, and inflating.
+const CLIENT_LIMIT_BYTES = 12 * 1024;
+const MODULE_LIMIT_BYTES = 3 * 1024;
+
+const fail = (sentence) => {
+  console.error(sentence);
+  process.exitCode = 1;
+};
 
 const fresh = await outputs();
 for (const [path, content] of Object.entries(fresh)) {
   if ((await readFile(path, "utf8").catch(() => null)) === content) continue;
-  console.error(`${path} is not what its sources give: run \`npm run build\` and commit the result.`);
-  process.exitCode = 1;
+  fail(`${path} is not what its sources give: run \`npm run build\` and commit the result.`);
 }
-const gzipped = gzipSync(fresh[servedPath], { level: 9 }).length;
-const size = `dist/rtcade.js has ${gzipped} bytes gzipped, of at most ${LIMIT_BYTES}.`;
-if (gzipped > LIMIT_BYTES) {
-  console.error(size);
-  process.exitCode = 1;
-} else console.log(size);
+const limits = [[client, CLIENT_LIMIT_BYTES], ...modules.map((name) => [servedModule(name), MODULE_LIMIT_BYTES])];
+for (const [path, limit] of limits) {
+  const gzipped = gzipSync(fresh[path], { level: 9 }).length;
+  const sentence = `${relative(".", path)} has ${gzipped} bytes gzipped, of at most ${limit}.`;
+  if (gzipped > limit) fail(sentence);
+  else console.log(sentence);
+}

@@ -22,13 +22,13 @@ const SIGNALING = {
   unsupported: "This browser has no websockets. Use another browser.",
   version_mismatch: "The server's answer can't be read. Reload the page.",
 };
-const text = (value) => (typeof value === "string" && value.trim() ? value : undefined);
+const text = (value, otherwise) => (typeof value === "string" && value.trim() ? value : otherwise);
 
 export const signalingError = (code, message) =>
   new RtcadeError(
     code === "refused" ? "game" : "signaling",
-    text(code) ?? "internal",
-    text(message) ?? SIGNALING[code] ?? `The server refused: ${text(code) ?? "internal"}.`,
+    text(code, "internal"),
+    text(message, SIGNALING[code] ?? `The server refused: ${text(code, "internal")}.`),
   );
 
 const OBSTACLE = {
@@ -43,8 +43,8 @@ const OBSTACLE = {
 export const channelError = (stage, code, message) =>
   new RtcadeError(
     stage,
-    text(code) ?? "internal",
-    `${text(message) ?? OBSTACLE[code] ?? OBSTACLE[stage]} The game continues over the websocket, which may be slower.`,
+    text(code, "internal"),
+    `${text(message, OBSTACLE[code] ?? OBSTACLE[stage])} The game continues over the websocket, which may be slower.`,
   );
 
 /** What became of a player and whether to join again, in the order of the close codes from 4000. */
@@ -66,7 +66,7 @@ const POLICIES = { 1008: "policy", 1009: "too_large" };
 
 /** What a closed websocket means, from its close code and the text beside it. */
 export function closure(code, said) {
-  const refusal = code === REFUSED ? (text(said) ?? "internal") : POLICIES[code];
+  const refusal = code === REFUSED ? text(said, "internal") : POLICIES[code];
   const [reason, sentence, retry = false] = refusal
     ? [refusal, signalingError(refusal).message, refusal === "rate_limited"]
     : (GOODBYES[code === 1000 ? 0 : code - 4000] ?? LOST);

@@ -1,4 +1,4 @@
-import { inflateSync } from "fflate";
+import { inflate } from "./inflate.js";
 import { decode, fail } from "./msgpack.js";
 import {
   AT_TICK_WRAPPING,
@@ -27,7 +27,7 @@ const PARTED = 0x10;
 
 const isReliable = (kind) => kind >= COMMAND;
 const bodyLimit = (kind) => (isReliable(kind) ? RELIABLE_DOWN_BYTES : UNRELIABLE_BODY_BYTES);
-const getU16 = (bytes, at) => bytes[at] | (bytes[at + 1] << 8);
+export const getU16 = (bytes, at) => bytes[at] | (bytes[at + 1] << 8);
 const getU32 = (bytes, at) => getU16(bytes, at) + getU16(bytes, at + 2) * 0x10000;
 
 /** The frame with `width` bytes for each of two numbers, taken modulo what these hold. */
@@ -111,22 +111,8 @@ export function createAssembler() {
   };
 }
 
-const inflateBuffers = {};
-
-const inflate = (body, limit) => {
-  // One byte more than the limit, because fflate stops without a word where its output is full.
-  const out = (inflateBuffers[limit] ??= new Uint8Array(limit + 1));
-  // And of no input at all it makes a full output.
-  if (body.length === 0) fail("inflate");
-  let inflated;
-  try {
-    inflated = inflateSync(body, { out });
-  } catch {
-    fail("inflate");
-  }
-  if (inflated.length > limit) fail("too_large");
-  return inflated;
-};
+/** By size: what is inflated is read before the next. */
+const buffers = {};
 
 /**
  * The value in the body of a whole frame; `states` are those that deltas may be against.
@@ -134,7 +120,8 @@ const inflate = (body, limit) => {
  */
 export function decodeBody({ kind, deflated, body }, states) {
   const isState = kind === STATE;
-  let bytes = deflated ? inflate(body, isState ? STATE_BODY_BYTES : bodyLimit(kind)) : body;
+  const limit = isState ? STATE_BODY_BYTES : bodyLimit(kind);
+  let bytes = deflated ? inflate(body, (buffers[limit] ??= new Uint8Array(limit))) : body;
   if (isState && states) bytes = states.restore(bytes);
   const wrapping = kind === TICK || kind === TICKS ? TICKS_WRAPPING : AT_TICK_WRAPPING;
   // All inputs of a tick together have more elements than one value may have, but none without a byte.

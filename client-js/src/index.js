@@ -15,6 +15,9 @@ const tabStorage = () => {
   }
 };
 
+/** Under this key of the options `rtcade/testing` replaces parts of the browser. */
+const REPLACED = Symbol.for("rtcade.environment");
+
 /** The browser's own, where the options do not replace it. Its timers refuse any other `this`. */
 const environment = (options) => ({
   WebSocket: globalThis.WebSocket,
@@ -27,7 +30,7 @@ const environment = (options) => ({
   random: Math.random,
   page: globalThis,
   storage: tabStorage(),
-  ...Object.fromEntries(Object.entries(options ?? {}).filter(([, option]) => option !== undefined)),
+  ...options[REPLACED],
 });
 
 /** @throws where it is none */
@@ -44,8 +47,9 @@ const isMixed = ({ protocol }) => protocol === "ws:" && globalThis.location?.pro
 
 export const connect = (url, options) =>
   new Promise((resolve, reject) => {
+    options ??= {};
     const env = environment(options);
-    const { room: roomId, name, bearer, appVersion, data, signal } = env;
+    const { room: roomId, name, bearer, appVersion, data, signal } = options;
     const refuse = (code) => reject(signalingError(code));
     if (signal?.aborted) return refuse("aborted");
     if (!env.WebSocket) return refuse("unsupported");
@@ -89,7 +93,7 @@ export const connect = (url, options) =>
     };
     const joined = (first) => {
       settle();
-      resolve(createRoom(env, target, tickets, first));
+      resolve(createRoom(env, target, tickets, first, options));
     };
     const failed = ({ error, closing, wait }) => {
       breakOff = undefined;

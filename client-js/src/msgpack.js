@@ -1,15 +1,16 @@
 import { MSGPACK_DEPTH, MSGPACK_ITEMS } from "./limits.js";
 
-/** Bytes or a value that the wire does not take. `code` says why. */
+/** Bytes or a value that the wire does not take. `code` says why, for a value `path` where, and `trouble` in words. */
 export class WireError extends Error {
-  constructor(code) {
+  constructor(code, trouble) {
     super(code);
     this.code = code;
+    this.trouble = trouble;
   }
 }
 
-export const fail = (code) => {
-  throw new WireError(code);
+export const fail = (code, trouble) => {
+  throw new WireError(code, trouble);
 };
 
 const JS_INTEGER_MAX = 2 ** 53;
@@ -74,18 +75,42 @@ const enter = (out, elements, depth) => {
   out.itemsLeft -= elements;
   if (out.itemsLeft < 0) fail("items");
 };
+/** The error of what is at `step`, where a getter may throw anything. */
+const located = (error, step) => {
+  const known = error instanceof WireError ? error : new WireError("bad_value", "throws");
+  known.path = step + (known.path ?? "");
+  return known;
+};
 const putObject = (out, object, depth) => {
   const keysAndValues = [];
-  for (const key of Object.keys(object)) {
-    const value = object[key];
-    if (value !== undefined) keysAndValues.push(key, value);
+  let key;
+  const keys = Object.keys(object);
+  try {
+    for (key of keys) {
+      const value = object[key];
+      if (value !== undefined) keysAndValues.push(key, value);
+    }
+    const { length } = keysAndValues;
+    enter(out, length, depth);
+    putLength(out, length / 2, 0x80, 16, 0xdd, 1);
+    for (let n = 0; n < length; n += 2) {
+      key = keysAndValues[n];
+      putString(out, key);
+      put(out, keysAndValues[n + 1], depth - 1);
+    }
+  } catch (error) {
+    throw located(error, `.${key}`);
   }
-  const { length } = keysAndValues;
+};
+const putArray = (out, array, depth) => {
+  const { length } = array;
   enter(out, length, depth);
-  putLength(out, length / 2, 0x80, 16, 0xdd, 1);
-  for (let n = 0; n < length; n += 2) {
-    putString(out, keysAndValues[n]);
-    put(out, keysAndValues[n + 1], depth - 1);
+  putLength(out, length, 0x90, 16, 0xdb, 1);
+  let n = 0;
+  try {
+    for (; n < length; n++) put(out, array[n], depth - 1);
+  } catch (error) {
+    throw located(error, `[${n}]`);
   }
 };
 const put = (out, value, depth) => {
@@ -93,16 +118,15 @@ const put = (out, value, depth) => {
   else if (typeof value === "string") putString(out, value);
   else if (typeof value === "boolean") out.bytes.push(value ? 0xc3 : 0xc2);
   else if (value === undefined || value === null) out.bytes.push(0xc0);
-  else if (Array.isArray(value)) {
-    const { length } = value;
-    enter(out, length, depth);
-    putLength(out, length, 0x90, 16, 0xdb, 1);
-    for (let n = 0; n < length; n++) put(out, value[n], depth - 1);
-  } else if (value instanceof Uint8Array) {
+  else if (Array.isArray(value)) putArray(out, value, depth);
+  else if (value instanceof Uint8Array) {
     putLength(out, value.length, 0, 0, 0xc4);
     putBytes(out, value);
-  } else if (Object.prototype.toString.call(value) === "[object Object]") putObject(out, value, depth);
-  else fail("bad_value");
+  } else {
+    const type = Object.prototype.toString.call(value).slice(8, -1);
+    if (type !== "Object") fail("bad_value", `is of type ${type}`);
+    putObject(out, value, depth);
+  }
   if (out.bytes.length > out.limit) fail("too_large");
 };
 
@@ -113,7 +137,11 @@ const put = (out, value, depth) => {
  */
 export function encode(value, limit, depth = MSGPACK_DEPTH, maxItems = MSGPACK_ITEMS) {
   const out = { bytes: [], limit, itemsLeft: maxItems };
-  put(out, value, depth);
+  try {
+    put(out, value, depth);
+  } catch (error) {
+    throw located(error, "");
+  }
   return out.bytes;
 }
 

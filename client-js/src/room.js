@@ -36,16 +36,18 @@ const WAKING = ["pageshow", "visibilitychange", "online"];
 function encodeOwn(what, value, limit) {
   try {
     return encode(value, limit);
-  } catch (error) {
-    const [code, sentence] = {
+  } catch ({ code, path, trouble }) {
+    const [publicCode, sentence] = {
       too_large: ["too_large", `is too large: encode at most ${limit} bytes`],
       items: ["too_large", `is too large: use at most ${MSGPACK_ITEMS} elements in all arrays and objects`],
       depth: ["bad_value", `is nested too deep: use at most ${MSGPACK_DEPTH} levels of arrays and objects`],
-    }[error?.code] ?? [
-      "bad_value",
-      "can't be encoded: use null, booleans, numbers, strings, Uint8Arrays, arrays and plain objects",
-    ];
-    throw new RtcadeError("game", code, `${what} ${sentence}.`);
+      bad_value: [
+        "bad_value",
+        `can't be encoded: ${path || "it"} ${trouble}. ` +
+          "Use null, booleans, numbers, strings, Uint8Arrays, arrays and plain objects",
+      ],
+    }[code];
+    throw new RtcadeError("game", publicCode, `${what} ${sentence}.`);
   }
 }
 
@@ -56,11 +58,15 @@ function encodeOwn(what, value, limit) {
  * @param target `{url, join, bearer}` as for `dial`, and `roomName`
  * @param tickets where the session is kept for the page after this one
  * @param first what `dial` has given
+ * @param options those of `connect`
  */
-export function createRoom(env, { roomName, ...target }, tickets, first) {
+export function createRoom(env, { roomName, ...target }, tickets, first, { signal, reconnectTimeout }) {
   const { now, random, page, setTimeout, clearTimeout } = env;
   const players = new Map();
+  const comebackTimeout = reconnectTimeout >= 0 ? reconnectTimeout : COMEBACK_TIMEOUT;
   let listeners = {};
+  /** Events for whoever listens once the code that awaits `connect` has run. */
+  let held = [];
   let lanes;
   let ticket;
 
@@ -144,7 +150,11 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
       ofType.delete(entry);
     };
   };
-  const emit = (type, ...details) => {
+  const emit = (...event) => {
+    if (held) held.push(event);
+    else dispatch(...event);
+  };
+  const dispatch = (type, ...details) => {
     // A copy: who unsubscribes and subscribes in a listener is not called again for the same event.
     for (const entry of [...(listeners[type] ?? [])]) {
       if (entry.isOnce) listeners[type].delete(entry);
@@ -154,6 +164,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
         (globalThis.reportError ?? console.error)(error);
       }
     }
+    if (type === "close") listeners = {};
   };
   const setStatus = (status) => {
     if (room.status === status || isClosed()) return;
@@ -167,7 +178,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     for (const timer of [retryTimer, offerTimer]) clearTimeout(timer);
     env.clearInterval(watcher);
     for (const type of WAKING) page?.removeEventListener?.(type, wake);
-    env.signal?.removeEventListener("abort", room.leave);
+    signal?.removeEventListener("abort", room.leave);
     breakOff?.(closeCode === 1000);
     offer?.cancel();
     room.retryAt = null;
@@ -175,7 +186,6 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     tickets.release(true);
     setStatus("closed");
     emit("close", closing);
-    listeners = {};
   };
 
   // ---- What frames go over.
@@ -359,13 +369,13 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     lanes.drop();
     // One that was lost at once was no return.
     if (lostAt === null || now() - attachedAt > BACKOFF_CAP) lose();
-    else endsAt = lostAt + COMEBACK_TIMEOUT;
+    else endsAt = lostAt + comebackTimeout;
     retry(closing);
   };
   const lose = () => {
     lostAt = now();
     attempts = 0;
-    endsAt = lostAt + COMEBACK_TIMEOUT;
+    endsAt = lostAt + comebackTimeout;
   };
   const retry = (closing, wait) => {
     noticeFreeze();
@@ -373,7 +383,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     const cap = isPaced ? PACE_JITTER : Math.min(BACKOFF_CAP, BACKOFF_FIRST * 2 ** attempts++);
     // Full jitter: many who were cut off together do not come back together.
     const delay = (wait ?? 0) + random() * cap;
-    if (isPaced) endsAt = Math.min(lostAt + COMEBACK_END, now() + delay + COMEBACK_TIMEOUT);
+    if (isPaced) endsAt = Math.min(lostAt + Math.max(COMEBACK_END, comebackTimeout), now() + delay + comebackTimeout);
     if (now() + delay > endsAt) return close(closing);
     retryTimer = setTimeout(resume, delay);
     room.retryAt = now() + delay;
@@ -452,8 +462,13 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
   };
 
   for (const type of WAKING) page?.addEventListener?.(type, wake);
-  env.signal?.addEventListener("abort", room.leave);
+  signal?.addEventListener("abort", room.leave);
   const watcher = env.setInterval(watch, PING_INTERVAL);
   enter(first, true);
+  setTimeout(() => {
+    const events = held;
+    held = null;
+    for (const event of events) dispatch(...event);
+  }, 0);
   return room;
 }

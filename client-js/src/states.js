@@ -1,3 +1,4 @@
+import { getU16 } from "./frame.js";
 import { STATE_BODY_BYTES, STATE_HISTORY } from "./limits.js";
 import { fail } from "./msgpack.js";
 
@@ -14,7 +15,6 @@ const crcs = new Uint32Array(256).map((_, crc) => {
   for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 && 0x82f63b78);
   return crc;
 });
-const getU16 = (bytes, at) => bytes[at] | (bytes[at + 1] << 8);
 
 /** The states received, as baselines of the deltas to come, of a player who joined in `newest`. */
 export function createStates(newest) {

@@ -228,6 +228,41 @@ describe("waiting", () => {
     assert.equal(session.clock.pending, 0);
   });
 
+  test("ends when the page has said", async () => {
+    for (const [reconnectTimeout, least, most] of [
+      [0, 0, 0],
+      [10_000, 7_000, 10_000],
+      [600_000, 594_000, 600_000],
+      [undefined, 54_000, 60_000],
+      [NaN, 54_000, 60_000],
+    ]) {
+      const session = await joinOpen({ reconnectTimeout });
+      lose(session);
+      const lostAt = session.clock.time;
+      for (let seen = 1; session.room.status !== "closed" && session.clock.time < 700_000; ) {
+        await session.clock.advance(10);
+        if (session.sockets.length > seen) lose(session);
+        seen = session.sockets.length;
+      }
+      const took = session.clock.time - lostAt;
+      assert.ok(session.room.status === "closed" && took >= least && took <= most, `${reconnectTimeout}: ${took}`);
+    }
+  });
+
+  test("has no end where the page wants none", async () => {
+    const session = await joinOpen({ reconnectTimeout: Infinity });
+    lose(session);
+    for (let seen = 1, tries = 0; tries < 500; await session.clock.advance(1_000)) {
+      if (session.sockets.length === seen) continue;
+      seen = session.sockets.length;
+      tries++;
+      if (tries % 2) lose(session);
+      else refuse(session, "rate_limited", { retryAfter: 10_000 });
+      await microtasks();
+    }
+    assert.notEqual(session.room.status, "closed");
+  });
+
   test("is drawn from the whole of it", async () => {
     const session = await joinOpen({ random: () => 0 });
     lose(session);

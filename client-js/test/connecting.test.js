@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { connect, RtcadeError } from "../src/index.js";
 import { closure } from "../src/error.js";
+import { connect as replacing } from "../src/testing.js";
 import { dial, dialOpen, grant, heartbeat, join, joinOpen, microtasks, pong, refuse, REPLY, tab } from "./fakes.js";
 
 const RESUMED = { ...REPLY, resume: "token 2", last: 0, reliableSeq: 1, sdp: undefined };
@@ -330,7 +331,7 @@ describe("what a page may pass", () => {
   });
 });
 
-test("an option that is undefined is the browser's own", async (t) => {
+test("what the environment does not replace is the browser's own", async (t) => {
   const { WebSocket } = globalThis;
   globalThis.WebSocket = class {
     constructor(url) {
@@ -338,8 +339,14 @@ test("an option that is undefined is the browser's own", async (t) => {
     }
   };
   t.after(() => (globalThis.WebSocket = WebSocket));
-  const own = { WebSocket: undefined, now: undefined, setTimeout: undefined, clearTimeout: undefined, page: undefined };
-  await assert.rejects(connect("http://h/r/a", { ...own, storage: undefined, signal: undefined }), { code: "blocked" });
+  const none = { name: undefined, data: undefined, signal: undefined };
+  for (const environment of [undefined, {}, { random: () => 0 }]) {
+    await assert.rejects(replacing("http://h/r/a", none, environment), { code: "blocked" });
+  }
+  const throwing = () => {
+    throw new Error("SyntaxError");
+  };
+  await assert.rejects(connect("http://h/r/a", { WebSocket: throwing, setTimeout: throwing }), { code: "blocked" });
 });
 
 test("a page over https that names a server over http is told of it", async (t) => {

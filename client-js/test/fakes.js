@@ -1,8 +1,8 @@
 import { deflateRawSync } from "node:zlib";
-import { connect } from "../src/index.js";
 import { ACK, PING, PONG, reliableFrame, unreliableFrame } from "../src/frame.js";
 import { HEARTBEAT_INTERVAL } from "../src/limits.js";
 import { decode, encode } from "../src/msgpack.js";
+import { connect } from "../src/testing.js";
 
 export const microtasks = () => new Promise((resolve) => setImmediate(resolve));
 
@@ -181,14 +181,14 @@ export const refuse = ({ socket }, e, more = {}, action = "reconnect") =>
   socket.deliver(JSON.stringify({ a: `${action}R`, s: false, e, m: "No.", ...more }));
 
 /**
- * A client up to the point where its socket exists. `options.breaking` is called with each peer connection. `outcome` settles with the
- * room or the error.
+ * A client up to the point where its socket exists. `breaking` is called with each peer connection; what else is no
+ * option of `connect` replaces a part of the environment. `outcome` settles with the room or the error.
  */
-export async function dial({ breaking, ...options } = {}, url = "http://play.example/r/lobby") {
+export async function dial({ breaking, ...given } = {}, url = "http://play.example/r/lobby") {
   const clock = new Clock();
   const dialled = { clock, sockets: [], pcs: [], page: new EventTarget() };
   const { now, setTimeout, clearTimeout, setInterval, clearInterval } = clock;
-  const promise = connect(url, {
+  const environment = {
     WebSocket: function (address) {
       dialled.socket = new FakeSocket(address);
       dialled.sockets.push(dialled.socket);
@@ -208,9 +208,10 @@ export async function dial({ breaking, ...options } = {}, url = "http://play.exa
     random: () => 1,
     page: dialled.page,
     storage: null,
-    name: "Ada",
-    ...options,
-  });
+  };
+  const options = { name: "Ada" };
+  for (const [key, value] of Object.entries(given)) (key in environment ? environment : options)[key] = value;
+  const promise = connect(url, options, environment);
   dialled.outcome = promise.then(
     (room) => ({ room }),
     (error) => ({ error }),
@@ -237,6 +238,7 @@ export async function join(options, reply = {}) {
   for (const type of ["state", "tick", "event", "join", "leave", "status", "rejoin", "close", "error"]) {
     room.on(type, (...details) => log.push([type, ...details]));
   }
+  await session.clock.advance(0);
   const of = (type) => log.filter(([logged]) => logged === type).map(([, ...details]) => details);
   session.clock.startHeartbeat(() => session.socket.deliver(heartbeat(0)));
   return Object.assign(session, { room, log, of });

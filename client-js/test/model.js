@@ -1,7 +1,8 @@
 // A page, a net and a server whose every turn comes from a seed: what they do to a client, `model.test.js` judges.
 
-import { connect, RtcadeError } from "../src/index.js";
+import { RtcadeError } from "../src/index.js";
 import { ACK, COMMAND, PING, PONG, RELIABLE_EVENT } from "../src/frame.js";
+import { connect } from "../src/testing.js";
 import { down, microtasks, tab, up } from "./fakes.js";
 import { randomBytes } from "./vectors.js";
 
@@ -138,10 +139,7 @@ export class Page {
     };
     this.connects.push(made);
     const page = this;
-    connect("ws://play.example/r/lobby", {
-      ...identity,
-      bearer,
-      signal,
+    connect("ws://play.example/r/lobby", { ...identity, bearer, signal }, {
       page: this.target,
       storage: this.storage,
       now: this.now,

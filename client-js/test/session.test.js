@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { RtcadeError } from "../src/index.js";
 import { EVENT, INPUT, PING, PONG, RELIABLE_EVENT, STATE, TICK, TICKS, COMMAND } from "../src/frame.js";
-import { dial, dialOpen, down, downParts, join, joinOpen, pong, REPLY, up, withoutPings } from "./fakes.js";
+import { dial, dialOpen, down, downParts, grant, join, joinOpen, pong, REPLY, up, withoutPings } from "./fakes.js";
 
 const inputsOf = (channel) =>
   up(channel.sent)
@@ -202,8 +202,6 @@ test("a channel that the server closes is told once, in its words", async () => 
 
 test("without WebRTC the game is played over the websocket", async () => {
   const session = await join({ RTCPeerConnection: null }, { sdp: undefined });
-  assert.equal(session.room.status, "connecting");
-  await session.clock.advance(0);
   assert.deepEqual([lastError(session).stage, lastError(session).code], ["ice", "unsupported"]);
   assert.deepEqual(session.of("status"), [["open"]]);
   assert.ok(!("sdp" in session.socket.signals[0].d));
@@ -212,12 +210,10 @@ test("without WebRTC the game is played over the websocket", async () => {
 test("a refused offer is told and the game played over the websocket", async () => {
   const sdpError = { e: "channel_must_be_unreliable", m: "The channel is reliable." };
   const session = await join({}, { sdp: undefined, sdpError });
-  const { pc } = session;
-  await session.clock.advance(0);
   const error = lastError(session);
   assert.deepEqual([error.stage, error.code], ["ice", "channel_must_be_unreliable"]);
   assert.match(error.message, /^The channel is reliable\./);
-  assert.ok(pc.closed);
+  assert.ok(session.pcs[0].closed);
   assert.equal(session.room.status, "open");
 });
 
@@ -226,6 +222,42 @@ test("an answer that the browser refuses is told", async () => {
   await session.clock.advance(0);
   assert.deepEqual([lastError(session).stage, lastError(session).code], ["ice", "bad_sdp"]);
   assert.match(lastError(session).message, /^The browser can't use the server's answer\. The game continues/);
+});
+
+test("events that come with the reply wait for the listeners of the code that awaits the room", async () => {
+  const session = await dialOpen({});
+  const { socket, clock } = session;
+  const event = (seq, value) => socket.deliver(down(RELIABLE_EVENT, { reliable: true, seq, tick: 100 }, [100, value]));
+  // As where a platform hands over several messages in one turn.
+  grant(session, REPLY, "join");
+  event(1, "with the reply");
+  socket.deliver(JSON.stringify({ a: "eventJoin", d: { player: 4, name: "Barbara" } }));
+  const heard = [];
+  const { room } = await session.outcome;
+  await Promise.resolve();
+  await null;
+  event(2, "in the same turn");
+  room.on("event", (value) => heard.push(value));
+  room.on("join", ({ name }) => heard.push(name));
+  await clock.advance(0);
+  const expected = ["with the reply", "Barbara", "in the same turn"];
+  assert.deepEqual(heard, expected);
+  event(3, "at once");
+  assert.deepEqual(heard, [...expected, "at once"]);
+});
+
+test("a room that is left before anything was heard closes, and says so once", async () => {
+  const session = await dialOpen({});
+  grant(session, REPLY, "join");
+  const { room } = await session.outcome;
+  const closings = [];
+  room.leave();
+  room.on("close", ({ reason }) => closings.push(reason));
+  room.leave();
+  assert.equal(room.status, "closed");
+  await session.clock.advance(0);
+  assert.deepEqual(closings, ["left"]);
+  assert.equal(session.clock.pending, 0);
 });
 
 test("of states the newest wins", async () => {
@@ -337,6 +369,23 @@ test("inputs and commands that can't be read are refused in words", async () => 
   for (const send of [room.send, room.command])
     for (const value of [thrower, cycle, () => {}, Symbol("x"), 1n])
       assert.throws(() => send(value), { name: "RtcadeError", code: "bad_value" });
+});
+
+test("what can't be sent is named by its path", async () => {
+  const { room } = await joinOpen();
+  class Ship {}
+  for (const [value, sentence] of [
+    [{ units: [1, { ship: new Ship(), target: new Map() }] }, ".units[1].target is of type Map"],
+    [[[], [() => {}]], "[1][0] is of type Function"],
+    [{ at: new Date() }, ".at is of type Date"],
+    [{ a: { get b() { throw new Error("not yet"); } } }, ".a.b throws"],
+    [10n, "it is of type BigInt"],
+    [new Proxy({}, { ownKeys() { throw null; } }), "it throws"],
+  ]) {
+    const rest = "Use null, booleans, numbers, strings, Uint8Arrays, arrays and plain objects.";
+    assert.throws(() => room.send(value), { message: `An input can't be encoded: ${sentence}. ${rest}` });
+    assert.throws(() => room.command(value), { message: `A command can't be encoded: ${sentence}. ${rest}` });
+  }
 });
 
 const nested = (depth) => JSON.parse("[".repeat(depth) + "]".repeat(depth));

@@ -23,6 +23,12 @@ const ICON: &str = concat!(
     r##"<circle cx="8" cy="8" r="6" fill="#0b1026" stroke="#39d8ff" stroke-width="3"/></svg>"##
 );
 const CLIENT: &str = include_str!("../../client-js/dist/rtcade.js");
+/// What a page may import beside the client, by path.
+const MODULES: [(&str, &str); 3] = [
+    ("/rtcade/interpolate.js", include_str!("../../client-js/dist/rtcade/interpolate.js")),
+    ("/rtcade/predict.js", include_str!("../../client-js/dist/rtcade/predict.js")),
+    ("/rtcade/testing.js", include_str!("../../client-js/dist/rtcade/testing.js")),
+];
 /// The module that the shipped pages share.
 const PAGE_MODULE: &str = include_str!("../../client-js/pages/page.js");
 const DOCTOR: &str = include_str!("../../client-js/pages/doctor/index.html");
@@ -57,6 +63,7 @@ pub(super) struct Site {
     /// The page at `/`, unless that redirects to a new room.
     front: Option<Document>,
     client: Document,
+    modules: Vec<(&'static str, Document)>,
     page_module: Document,
     doctor: Document,
     icon: Document,
@@ -80,6 +87,7 @@ impl Site {
             page: Document::new(HTML, page),
             front: None,
             client: Document::new(JAVASCRIPT, CLIENT),
+            modules: MODULES.map(|(path, module)| (path, Document::new(JAVASCRIPT, module))).into(),
             page_module: Document::new(JAVASCRIPT, PAGE_MODULE),
             doctor: Document::new(HTML, DOCTOR),
             icon: Document::new("image/svg+xml", ICON),
@@ -127,7 +135,10 @@ impl Site {
             }
             // Browsers request it by themselves, and log an error if it is missing.
             (None, "/favicon.ico") if !self.has_icon() => self.icon.answer(request),
-            (None, path) => self.file(path, request),
+            (None, path) => match self.modules.iter().find(|(of, _)| *of == path) {
+                Some((_, module)) => module.answer(request),
+                None => self.file(path, request),
+            },
         })
     }
 
@@ -588,6 +599,19 @@ mod tests {
         let short = Site::new("x".into(), None).expect("no directory");
         let head = text(response(&short, &accepting("/r/a", "gzip")));
         assert!(!head.contains("Content-Encoding"), "it would not be shorter: {head}");
+    }
+
+    #[test]
+    fn every_module_of_the_client_is_served() {
+        let built = concat!(env!("CARGO_MANIFEST_DIR"), "/client-js/dist/rtcade");
+        for entry in fs::read_dir(built).expect("built") {
+            let path = entry.expect("read").path();
+            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+            let served = text(response(&plain(), &get(&format!("/rtcade/{name}"))));
+            assert!(served.contains(&format!("Content-Type: {JAVASCRIPT}\r\n")), "{name}: {served}");
+            assert!(served.ends_with(&fs::read_to_string(&path).expect("read")), "{name}");
+        }
+        assert_eq!(response(&plain(), &get("/rtcade/other.js")).status, Status::NotFound);
     }
 
     #[test]

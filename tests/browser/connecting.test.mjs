@@ -119,7 +119,9 @@ describe("connecting", () => {
           const { connect } = await import("/rtcade.js");
           const controller = new AbortController();
           setTimeout(() => controller.abort(), ms);
-          const outcome = await connect(url, { name: "Ghost", storage: null, signal: controller.signal }).catch((error) => error);
+          const options = { name: "Ghost", signal: controller.signal };
+          const forgetful = { ...options, [Symbol.for("rtcade.environment")]: { storage: null } };
+          const outcome = await connect(url, forgetful).catch((error) => error);
           if (!controller.signal.aborted) await new Promise((resolve) => controller.signal.addEventListener("abort", resolve));
           return outcome.code ?? outcome.status;
         },

@@ -1,4 +1,5 @@
 import { connect, RtcadeError, type Room } from "rtcade";
+import { connect as connectIn } from "rtcade/testing";
 
 type Input = { dx: number };
 type Command = { Say: string };
@@ -6,15 +7,14 @@ type State = { players: [number, number][] };
 type Event = { Scored: number };
 type Welcome = { map: string };
 
-const room: Room<Input, Command, State, Event, Welcome> = await connect<Input, Command, State, Event, Welcome>(
-  "/r/lobby",
-  { name: "Ada", RTCPeerConnection: null, storage: null, page: new EventTarget() },
-);
+type Game = { input: Input; command: Command; state: State; event: Event; welcome: Welcome };
+
+const room: Room<Game> = await connect<Game>("/r/lobby", { name: "Ada" });
 declare const maybe: string | undefined;
 const { signal } = new AbortController();
 await connect(new URL("wss://play.example/api"), { name: maybe, room: maybe, appVersion: maybe, bearer: maybe, signal });
-await connect(undefined, { bearer: async () => (await fetch("/token")).text(), storage: undefined, now: undefined });
-await connect(null, { bearer: () => maybe });
+await connect(undefined, { bearer: async () => (await fetch("/token")).text() });
+await connect(null, { bearer: () => maybe, reconnectTimeout: Infinity });
 const map: string = room.welcome.map;
 const off: () => void = room.on("state", (state, { tick, consumed }) => console.log(state.players.length, tick + consumed, map));
 const draw = (state: State) => console.log(state.players);
@@ -42,3 +42,31 @@ room.send({ dy: 1 });
 room.on("states", () => {});
 // @ts-expect-error the room's own to change
 room.status = "closed";
+// @ts-expect-error tests replace it
+await connect("/r/lobby", { WebSocket: class {} });
+const environment = { RTCPeerConnection: null, storage: null, page: new EventTarget(), now: () => 0, setTimeout };
+const tested: Room<Game> = await connectIn<Game>("/r/lobby", { name: maybe }, environment);
+// @ts-expect-error no clock
+await connectIn("/r/lobby", {}, { now: 0 });
+
+// Types that a game has not, and those that nobody named.
+const partial = await connect<{ input: Input; state: State }>();
+partial.on("state", (state) => console.log(state.players));
+partial.command({ anything: 1 });
+// @ts-expect-error unknown
+partial.on("event", (event) => console.log(event.Scored));
+// @ts-expect-error unknown
+console.log(partial.welcome.map);
+// @ts-expect-error no type of a game
+await connect<{ inputs: Input }>();
+const untyped: Room = await connect();
+untyped.send([1]);
+
+// What takes a room by some of its types takes one with more.
+const predict = (room: Room<{ input: Input; state: State }>) => room.send({ dx: 1 });
+const watch = (room: Room) => room.stats;
+predict(tested);
+predict(partial);
+watch(tested);
+// @ts-expect-error a game of other states
+predict(await connect<{ input: Input; state: string }>());
