@@ -324,6 +324,39 @@ describe("who comes and goes", () => {
   });
 });
 
+for (let seed = 1; seed <= SEEDS; seed++) {
+  test(`through joins, leaves, outages and hidden pages all have one world, seed ${seed}`, async () => {
+    const relay = new Relay(seed);
+    const { below } = relay;
+    const players = [];
+    for (let turn = 0; turn < 25; turn++) {
+      const turns = ["join", "leave", "cut", "hide", "wait"];
+      const turnOf = players.length < 2 ? "join" : turns[below(turns.length)];
+      const one = players[below(players.length || 1)];
+      if (turnOf === "join" && players.length < 5) {
+        const page = await relay.join({ oneWay: 5 + below(80), jitter: 1 + below(20), loss: below(8) / 100 });
+        players.push(play(page, { onFrame: restless(turn + 1) }));
+      }
+      if (turnOf === "leave" && players.length > 2) players.splice(players.indexOf(one), 1)[0].page.leave();
+      if (turnOf === "cut") {
+        one.page.cut();
+        relay.in(below(6_000), () => one.page.mend());
+      }
+      if (turnOf === "hide") {
+        one.page.hide();
+        relay.in(below(6_000), () => one.page.show(one.frame));
+      }
+      await relay.pass(below(2_000));
+    }
+    await relay.pass(25_000);
+    for (const { session } of players) assert.equal(session.status, "running");
+    agree(players, 300);
+    const present = players.map(({ session }) => Object.keys(session.confirmedWorld.players).join());
+    assert.equal(new Set(present).size, 1, `${present}`);
+    assert.equal(present[0], players.map(({ page }) => page.room.me).join());
+  });
+}
+
 test("what other pages send that is no message of a session costs nobody else anything", async () => {
   const relay = new Relay(12);
   const players = await gather(relay, [NEAR, FAR]);
