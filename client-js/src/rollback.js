@@ -11,7 +11,7 @@ const MARGIN_LEAST = 0.75;
 const MARGIN_MOST = 4;
 const MARGIN_GROWTH = 0.5;
 const MARGIN_DECAY = 0.002;
-/** Ticks that may come without a call of `update`, as in a hidden page. */
+/** Ticks that may pass without a call of `update`, as in a hidden page. */
 const UNATTENDED = 3;
 /** Inputs that one call of `update` sends at most. */
 const CAPTURES = UNATTENDED + 1;
@@ -98,7 +98,6 @@ export function rollback(room, options) {
   let margin = 1;
   let present = 0;
   let isStalled = false;
-  let unattended = 0;
 
   const ticksOf = (ms) => ms / room.tickMs;
   const attempt = (action, detail) => {
@@ -267,7 +266,7 @@ export function rollback(room, options) {
       if (tick - alarm.since > ticksOf(STATE_AWAITED)) report(player, alarm, null);
     if (!isSynced) look();
     else if (outbox.length > 0) room.send(outbox.shift());
-    if (++unattended > UNATTENDED) session.update();
+    if (!(room.serverTick() - then <= UNATTENDED)) session.update();
   };
 
   // ---- The simulation.
@@ -402,7 +401,6 @@ export function rollback(room, options) {
     },
 
     update() {
-      unattended = 0;
       if (!isSynced || room.status === "closed") return session.world;
       keepTime();
       const due = Math.floor(present);
@@ -410,8 +408,8 @@ export function rollback(room, options) {
       capture(limit);
       tellDepartures();
       const reached = tip();
-      // What was missed is shown at twice the speed, and quicker where it is much.
-      const most = Math.min(due, reached + Math.ceil(2 * elapsed) + ((due - reached) >> 3));
+      // What was missed is shown quicker, the more it is.
+      const most = Math.min(due, reached + Math.floor(1 + elapsed) + ((due - reached) >> 3));
       let steps = 2 * maxPrediction + 4;
       while (queue.length > 0 && confirmed < most && steps-- > 0) confirm();
       while (queue.length === 0 && tip() < Math.min(limit, most) && steps-- > 0) predictNext();

@@ -61,7 +61,7 @@ export class Relay {
     this.time = end;
   }
 
-  /** A page in the room. `path` is `{oneWay, jitter, loss}`, in ms and as a share; it may be changed later. */
+  /** A page in the room. `path` is `{oneWay, jitter, loss, reliableLag}`, `loss` as a share and the rest in ms; it may be changed. */
   async join(path, { storage = null, ...options } = {}) {
     const page = new Page(this, path, storage, options);
     const isThere = () => page.room !== undefined;
@@ -210,8 +210,8 @@ export class Page {
 
   /** In order, what is reliable; the rest late or never. */
   #carry(way, isReliable, action) {
-    const { oneWay, jitter = 0, loss = 0 } = this.path;
-    const delay = oneWay + (jitter && this.relay.below(jitter * 10) / 10);
+    const { oneWay, jitter = 0, loss = 0, reliableLag = 0 } = this.path;
+    const delay = oneWay + (jitter && this.relay.below(jitter * 10) / 10) + (isReliable ? reliableLag : 0);
     if (!isReliable && (this.isCut || this.relay.below(10_000) < loss * 10_000)) return;
     if (isReliable && this.isCut) return this.#kept.push([way, action]);
     const at = isReliable ? (this.#reliable[way] = Math.max(this.#reliable[way], this.relay.time + delay)) : this.relay.time + delay;
