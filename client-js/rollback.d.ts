@@ -61,6 +61,8 @@ export interface RollbackEvents<World> {
 export interface RollbackStats {
   /** How many ticks the game is shown ahead of the server, so that inputs arrive in time. */
   readonly lead: number;
+  /** How many ticks after `input` it takes effect: `inputDelay`, or more on a path that is too long for `maxPrediction`. */
+  readonly delay: number;
   /** How often a wrong prediction was corrected, and how many ticks were computed anew at most. */
   readonly rollbacks: number;
   readonly deepest: number;

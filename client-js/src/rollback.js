@@ -55,7 +55,7 @@ export function rollback(room, options) {
     if (typeof options[name] !== "function") throw new TypeError(`rollback: pass a function as options.${name}`);
 
   const listeners = {};
-  const stats = { lead: 0, rollbacks: 0, deepest: 0, late: 0, stalls: 0, bad: 0 };
+  const stats = { lead: 0, delay: inputDelay, rollbacks: 0, deepest: 0, late: 0, stalls: 0, bad: 0 };
   let input;
 
   /** The newest tick received, and those received that are not confirmed yet. */
@@ -158,15 +158,16 @@ export function rollback(room, options) {
   };
   const look = () => {
     if (askedAt === undefined || newest - askedAt > ticksOf(ASK_AGAIN)) {
-      const number = room.send({ ask: asks++ });
       // A page that was loaded anew goes on numbering.
-      if (number !== 1) isFirst = false;
+      if (room.send({ ask: asks++ }) !== 1) isFirst = false;
       askedAt = newest;
     }
     if (founds()) enter(newest, world ?? init(), [], []);
     else if (queue.length > 2 * ticksOf(SILENCE)) queue.shift();
   };
   const post = (value) => {
+    // One at a time, however often it is asked for.
+    if (outbox.length > 0) return;
     // A byte for each character, and none cut in half.
     const text = toText(value).replace(/[^ -~]/g, (unit) => `\\u${unit.charCodeAt().toString(16).padStart(4, 0)}`);
     const count = Math.ceil(text.length / PART_BYTES);
@@ -337,13 +338,15 @@ export function rollback(room, options) {
     then = now;
     present = now + lead;
     stats.lead = lead;
+    // Where the lead may not be what it needs to be, inputs are shown later rather than taken back.
+    stats.delay = inputDelay + Math.max(0, Math.ceil(needed - wanted));
   };
   /** The input as it is now, for the ticks up to `tick`. */
   const capture = (tick) => {
     for (let due = Math.max(captured + 1, tick - CAPTURES + 1) || tick; due <= tick; due++) {
       if (input !== undefined) {
-        room.send([due + inputDelay, input]);
-        own.set(due + inputDelay, input);
+        room.send([due + stats.delay, input]);
+        own.set(due + stats.delay, input);
       }
       captured = due;
     }
@@ -388,11 +391,8 @@ export function rollback(room, options) {
     stats,
 
     on(type, listener) {
-      const ofType = (listeners[type] ??= new Set());
-      ofType.add(listener);
-      return () => {
-        ofType.delete(listener);
-      };
+      (listeners[type] ??= new Set()).add(listener);
+      return () => void listeners[type].delete(listener);
     },
 
     input(value) {
@@ -423,7 +423,6 @@ export function rollback(room, options) {
 
     close() {
       for (const off of subscriptions) off();
-      subscriptions.length = 0;
       isSynced = false;
     },
   };

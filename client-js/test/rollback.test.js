@@ -230,6 +230,20 @@ test("who loses much sends earlier", async () => {
   assert.ok(share < 0.03, `${share} of the inputs were late`);
 });
 
+test("on a path too long for the limit of prediction inputs are shown later instead of taken back", async () => {
+  const relay = new Relay(6);
+  const players = await gather(relay, [NEAR, { oneWay: 200, jitter: 4, loss: 0.02 }]);
+  const [, { session, of }] = players;
+  await relay.pass(10_000);
+  const { late } = session.stats;
+  const stalls = of("stall").length;
+  await relay.pass(20_000);
+  assert.ok(session.stats.delay > INPUT_DELAY);
+  assert.ok(session.stats.late - late < 40, `${session.stats.late - late} of 600 inputs were late`);
+  assert.ok(of("stall").length - stalls < 5, `${of("stall").length - stalls} stalls`);
+  agree(players, 500);
+});
+
 describe("who comes and goes", () => {
   test("a large world comes to a page that joins in the middle, and to it alone", async () => {
     const relay = new Relay(5);
@@ -402,6 +416,25 @@ test("what other pages send that is no message of a session costs nobody else an
   await relay.pass(3_000);
   for (const { session } of players) assert.equal(session.status, "running");
   agree(players, 60);
+});
+
+test("who asks for the world again and again gets it once at a time", async () => {
+  const relay = new Relay(13);
+  const init = () => ({ ...game.init(), map: Array.from({ length: 1_500 }, (_, n) => n * 7) });
+  const [player] = await gather(relay, [NEAR], () => ({ init }));
+  const { room } = await relay.join(NEAR);
+  let parts = 0;
+  room.on("tick", ({ inputs }) => (parts += inputs.filter(({ input }) => input.part).length));
+  for (let n = 0; n < 40; n++) {
+    room.send({ ask: n });
+    await relay.pass(40);
+  }
+  await relay.pass(3_000);
+  assert.ok(parts > 20, `${parts} parts`);
+  parts = 0;
+  await relay.pass(2_000);
+  assert.equal(parts, 0);
+  assert.equal(player.session.status, "running");
 });
 
 test("what can't be shared is said at once", () => {
