@@ -61,7 +61,7 @@ export interface RollbackEvents<World> {
 export interface RollbackStats {
   /** How many ticks the game is shown ahead of the server, so that inputs arrive in time. */
   readonly lead: number;
-  /** How many ticks after `input` it takes effect: `inputDelay`, or more on a path that is too long for `maxPrediction`. */
+  /** How many ticks after `input` it takes effect: more than `inputDelay` on a path too long for `maxPrediction`. */
   readonly delay: number;
   /** How often a wrong prediction was corrected, and how many ticks were computed anew at most. */
   readonly rollbacks: number;
@@ -113,7 +113,7 @@ export interface Session<World, Input> {
  * wrong. Call it right after `connect`, once for a room, and send nothing else with `room.send`.
  * @throws {TypeError} without `init` or `step`.
  */
-export function rollback<World, Input>(
+export function rollback<World, Input = any>(
   room: Room<any, any, any, any, any>,
   options: RollbackOptions<World, Input>,
 ): Session<World, Input>;

@@ -31,7 +31,8 @@ const toText = (value) =>
   JSON.stringify(value, (key, value) => {
     if (typeof value === "number" && (Object.is(value, -0) || !Number.isFinite(value)))
       return { "#": value === 0 ? "-0" : String(value) };
-    if (value === undefined || typeof value === "function" || (value && typeof value === "object" && !isPlain(value)) || isMarker(value))
+    const isStrange = value === undefined || typeof value === "function" || isMarker(value);
+    if (isStrange || (value && typeof value === "object" && !isPlain(value)))
       throw new TypeError(`rollback: "${key}" can't be JSON: use plain objects and arrays, or pass options.save and load`);
     return value;
   });
@@ -177,7 +178,8 @@ export function rollback(room, options) {
   const offer = ([asker, number]) => {
     const donors = [...inputs.keys()].filter((player) => player !== asker && room.players.has(player));
     if (asker === room.me || (donors.length > 0 && donors[number % donors.length] !== room.me)) return;
-    post({ tick: confirmed, world: save(world), players: [...inputs], early: [...early].map(([tick, sent]) => [tick, [...sent]]) });
+    const waiting = [...early].map(([tick, sent]) => [tick, [...sent]]);
+    post({ tick: confirmed, world: save(world), players: [...inputs], early: waiting });
   };
   /** Takes a part of what another player has saved; what is whole is a world to begin with, or one that differs. */
   const collect = (player, [index, count, text]) => {
