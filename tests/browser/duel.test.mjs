@@ -1,9 +1,11 @@
 import assert from "node:assert/strict";
-import { cp, mkdtemp, rm } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { cp, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import puppeteer from "puppeteer-core";
 import { launchBrowser, openPage, overlaps, SCREENS, screenshot, startServer, until } from "./harness.mjs";
 import { startRelay } from "./lossy-relay.mjs";
 
@@ -12,6 +14,8 @@ const EXAMPLE = here("../../examples/duel");
 /** How far a player who holds a key must get, in units of the ring. */
 const MOVED = 10;
 const COMPARED = 150;
+const FIREFOX = process.env.FIREFOX ?? "/usr/bin/firefox-esr";
+const FIREFOX_START_MS = 60_000;
 
 let directory, browser;
 
@@ -31,7 +35,12 @@ const startDuel = (args = []) => startServer(["--game", "relay", "--public", dir
 
 async function openDuel(url, options) {
   const opened = await openPage(browser, url, options);
-  const { page } = opened;
+  await record(opened.page);
+  return opened;
+}
+
+/** Waits until the page plays, and keeps its confirmed worlds by tick from then on. */
+async function record(page) {
   await until("a page that plays", () => page.evaluate(() => globalThis.duel?.session.status), (status) => status === "running");
   await page.evaluate(() => {
     globalThis.worlds = {};
@@ -44,7 +53,6 @@ async function openDuel(url, options) {
     };
     record();
   });
-  return opened;
 }
 
 const puckOf = (page, player) =>
@@ -135,6 +143,36 @@ describe("two pages in one duel", () => {
     const seats = () => ann.page.evaluate(() => duel.session.world.pucks.map(({ player }) => player));
     await until("the sparring partner", seats, (seats) => seats.join() === "1,0");
   });
+});
+
+test("the rules use nothing that browsers compute differently", async () => {
+  const rules = await readFile(join(EXAMPLE, "game.js"), "utf8");
+  const code = rules.replaceAll(/\/\/.*|\/\*[^]*?\*\//g, "");
+  const used = new Set(code.match(/Math\.\w+|Date|performance|\*\*/g));
+  assert.deepEqual([...used].sort(), ["Math.max", "Math.sqrt"]);
+});
+
+const noFirefox = !existsSync(FIREFOX) && `${FIREFOX} is missing: install Firefox, or name it in FIREFOX`;
+test("Chromium and Firefox compute the same worlds", { skip: noFirefox }, async () => {
+  const server = await startDuel();
+  const options = { browser: "firefox", executablePath: FIREFOX, headless: true, timeout: FIREFOX_START_MS };
+  const firefox = await puppeteer.launch(options);
+  try {
+    const ann = await openDuel(server.url);
+    const ben = await firefox.newPage();
+    await ben.goto(ann.page.url());
+    await record(ben);
+    for (let round = 0; round < 2; round++) {
+      await seenMoving(ann.page, ben);
+      await seenMoving(ben, ann.page);
+    }
+    await agree([ann.page, ben]);
+    assert.deepEqual(ann.errors, []);
+    await ann.page.context().close();
+  } finally {
+    await firefox.close();
+    await server.stop();
+  }
 });
 
 test("over 150 ms and 5 % loss each way both compute the same worlds", async (t) => {
