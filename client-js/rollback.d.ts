@@ -114,6 +114,6 @@ export interface Session<World, Input> {
  * @throws {TypeError} without `init` or `step`.
  */
 export function rollback<World, Input = any>(
-  room: Room<any, any, any, any, any>,
+  room: Room<any>,
   options: RollbackOptions<World, Input>,
 ): Session<World, Input>;

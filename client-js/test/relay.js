@@ -1,6 +1,6 @@
 // A relay room in virtual time: the client as it is, over a net whose losses and delays come from a seed.
 
-import { connect } from "../src/index.js";
+import { connect } from "../src/testing.js";
 import { ACK, INPUT, PING, PONG, TICK, TICKS } from "../src/frame.js";
 import { down, downParts, microtasks, REPLY, up } from "./fakes.js";
 import { randomBytes } from "./vectors.js";
@@ -165,8 +165,7 @@ export class Page {
         return page.#createPeer();
       },
     };
-    const seam = { [Symbol.for("rtcade.environment")]: environment };
-    connect("ws://play.example/r/lobby", { name: "Ada", ...environment, ...seam, ...options }).then(
+    connect("ws://play.example/r/lobby", { name: "Ada", ...options }, environment).then(
       (room) => (this.room = room),
       (error) => (this.error = error),
     );

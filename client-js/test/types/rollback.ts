@@ -1,5 +1,5 @@
-import { connect } from "../../index.js";
-import { rollback, type Desync } from "../../rollback.js";
+import { connect } from "rtcade";
+import { rollback, type Desync } from "rtcade/rollback";
 
 interface World {
   x: Record<number, number>;
