@@ -18,6 +18,7 @@ export class Relay {
   #count = 0;
   #tick = 0;
   #number = 0;
+  #tokens = 0;
   #batch = [];
   #history = [];
 
@@ -71,8 +72,9 @@ export class Relay {
   }
 
   admit(page, { a: action, d: { resume } }) {
-    const kept = resume && [...this.players.values()].find((player) => player.token === resume);
-    const player = kept ?? { number: ++this.#number, consumed: 0, sequence: 0, reliable: 1, token: `token ${this.#number}` };
+    const kept = [...this.players.values()].find((player) => player.token === resume);
+    if (resume && !kept) return page.fromServer(JSON.stringify({ a: `${action}R`, s: false, e: "no_such_session", m: "" }), true);
+    const player = kept ?? { number: ++this.#number, consumed: 0, sequence: 0, reliable: 1, token: `token ${++this.#tokens}` };
     Object.assign(player, { page, push: (data) => page.fromServer(data, true) });
     this.players.set(player.number, player);
     page.player = player;
@@ -88,6 +90,16 @@ export class Relay {
     this.players.delete(player.number);
     this.#batch = this.#batch.filter(([number]) => number !== player.number);
     this.#tell("eventLeave", { player: player.number, reason: "left" });
+  }
+
+  /** The server is another one, which knows nobody. */
+  restart() {
+    const pages = [...this.players.values()].map(({ page }) => page);
+    this.players.clear();
+    this.#number = this.#tick = 0;
+    this.#batch = [];
+    this.#history = [];
+    for (const page of pages) this.in(page.path.oneWay, () => page.socket.onclose?.({ code: 1006, reason: "" }));
   }
 
   #tell(a, d, but) {
@@ -186,14 +198,19 @@ export class Page {
   #clear = (timer) => timer && this.relay.cancel(timer.event);
 
   #createSocket() {
-    this.socket = { readyState: 0, bufferedAmount: 0, send: (data) => this.#toServer(data, true), close: () => {} };
+    this.socket = { readyState: 0, bufferedAmount: 0, close: () => {} };
+    const { socket } = this;
+    socket.send = (data) => this.#toServer(data, socket);
     this.relay.in(this.path.oneWay, () => this.socket.onopen?.({}));
     return this.socket;
   }
 
   #createPeer() {
     const peer = { iceConnectionState: "new", connectionState: "new", close: () => {} };
-    peer.createDataChannel = () => (this.channel = peer.channel = { readyState: "connecting", bufferedAmount: 0, send: (data) => this.#toServer(data) });
+    peer.createDataChannel = () => {
+      const channel = { readyState: "connecting", bufferedAmount: 0, send: (data) => this.#toServer(data, channel) };
+      return (this.channel = peer.channel = channel);
+    };
     peer.createOffer = async () => ({ type: "offer", sdp: "offer" });
     peer.setLocalDescription = async (description) => void (peer.localDescription = description);
     peer.setRemoteDescription = async () =>
@@ -216,8 +233,10 @@ export class Page {
     const at = isReliable ? (this.#reliable[way] = Math.max(this.#reliable[way], this.relay.time + delay)) : this.relay.time + delay;
     this.relay.in(at - this.relay.time, () => this.isGone || action());
   }
-  #toServer(data, isReliable = false) {
-    this.#carry("up", isReliable, () => {
+  #toServer(data, carrier) {
+    this.#carry("up", carrier === this.socket, () => {
+      // What a former connection carries belongs to a session that is over.
+      if (carrier !== this.socket && carrier !== this.channel) return;
       if (typeof data !== "string") return this.relay.take(this, data);
       const message = JSON.parse(data);
       if (message.a === "join" || message.a === "reconnect") this.relay.admit(this, message);

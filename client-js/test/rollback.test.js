@@ -357,6 +357,22 @@ describe("who comes and goes", () => {
     agree(players, 150);
   });
 
+  test("after a restart of the server all begin one game anew", async () => {
+    const relay = new Relay(14);
+    const players = await gather(relay, [NEAR, FAR]);
+    await relay.pass(3_000);
+    const { ticks } = players[0].session.world;
+    for (const { confirmed } of players) confirmed.clear();
+    relay.restart();
+    await relay.pass(20_000);
+    for (const { session, of } of players) {
+      assert.equal(session.status, "running");
+      assert.equal(of("sync").length, 2);
+      assert.ok(ticks < 400 && session.world.ticks === session.tick - players[0].of("sync")[1].tick);
+    }
+    agree(players, 200);
+  });
+
   test("a player who sends no inputs watches", async () => {
     const relay = new Relay(11);
     const players = await gather(relay, [NEAR, FAR], (index) => (index === 1 ? { onFrame: () => {} } : {}));

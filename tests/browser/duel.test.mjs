@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { cp, mkdtemp, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -9,29 +8,22 @@ import puppeteer from "puppeteer-core";
 import { launchBrowser, openPage, overlaps, SCREENS, screenshot, startServer, until } from "./harness.mjs";
 import { startRelay } from "./lossy-relay.mjs";
 
-const here = (path) => fileURLToPath(new URL(path, import.meta.url));
-const EXAMPLE = here("../../examples/duel");
+const EXAMPLE = fileURLToPath(new URL("../../examples/duel", import.meta.url));
 /** How far a player who holds a key must get, in units of the ring. */
 const MOVED = 10;
 const COMPARED = 150;
 const FIREFOX = process.env.FIREFOX ?? "/usr/bin/firefox-esr";
 const FIREFOX_START_MS = 60_000;
 
-let directory, browser;
+let browser;
 
 before(async () => {
-  directory = await mkdtemp(join(tmpdir(), "rtcade-duel-"));
-  await cp(EXAMPLE, directory, { recursive: true });
-  await cp(here("../../client-js/src/rollback.js"), join(directory, "rtcade/rollback.js"), { recursive: true });
   browser = await launchBrowser();
 });
 
-after(async () => {
-  await browser?.close();
-  await rm(directory, { recursive: true, force: true });
-});
+after(() => browser?.close());
 
-const startDuel = (args = []) => startServer(["--game", "relay", "--public", directory, ...args]);
+const startDuel = (args = []) => startServer(["--game", "relay", "--public", EXAMPLE, ...args]);
 
 async function openDuel(url, options) {
   const opened = await openPage(browser, url, options);
