@@ -148,6 +148,7 @@ const TOP_LEVEL: &[&str] = &[
     "clippy.toml",
     "deny.toml",
     "docs",
+    "examples",
     "rustfmt.toml",
     "scripts",
     "src",
