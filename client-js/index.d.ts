@@ -205,9 +205,16 @@ export interface Room<Input = unknown, Command = unknown, State = unknown, Event
    */
   serverTick(): number;
   /**
+   * Gives the tick, with its fraction, that the page shows of the others: the newest less the delay of its
+   * interpolation. Each input carries it to the game, which can compensate for lag with it. `null` by default: then, and
+   * where the result is not finite, it is the tick of the newest state. The server takes a tick of the last second.
+   */
+  renderTick: (() => number) | null;
+  /**
    * Sends an input over the unreliable lane and returns its number. Numbers count up by one, in a new session from 1. The
    * input is repeated until the server has acknowledged it, and reaches the game once and in order. The client keeps 8
-   * unacknowledged inputs; the next one replaces the oldest. In a closed room nothing is sent, and the number is 0.
+   * unacknowledged inputs; the next one replaces the oldest. In a closed room nothing is sent, and the number is 0. The
+   * game gets the input with the tick of `renderTick`, or else of the newest state.
    * @throws {RtcadeError} `too_large` above 512 bytes encoded; `bad_value` for types that can't be sent, and for
    * nesting deeper than 16.
    */

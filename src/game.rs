@@ -305,6 +305,11 @@ pub enum Incoming<G: Game> {
         /// The input's number: what `room.send(input)` has returned in the browser. Numbers count up from 1; those of
         /// dropped inputs are missing.
         number: u32,
+        /// The tick that the player saw of the others when sending the input: `room.renderTick` in the browser, or the
+        /// tick of the newest state. It may lie between two ticks, to a sixteenth. Compensate for lag with it: test a
+        /// shot against the positions of that tick. A player chooses it freely within
+        /// [`SEEN_LIMIT`](crate::limits::SEEN_LIMIT) before the room's tick.
+        seen: f64,
         /// The input.
         input: G::Input,
     },
@@ -321,8 +326,8 @@ pub enum Incoming<G: Game> {
 impl<G: Game> Incoming<G> {
     /// Returns an input, for tests of a game.
     #[must_use]
-    pub fn input(player: PlayerId, number: u32, input: G::Input) -> Incoming<G> {
-        Incoming::Input { player, number, input }
+    pub fn input(player: PlayerId, number: u32, seen: f64, input: G::Input) -> Incoming<G> {
+        Incoming::Input { player, number, seen, input }
     }
 
     /// Returns a command, for tests of a game.

@@ -20,6 +20,7 @@
 //! | [`STATE_HISTORY`], [`STATE_HISTORY_BYTES`] | states kept as baselines of deltas, and their bytes | the oldest is forgotten; a player who holds no other gets the whole state | `StatesSent::whole` |
 //! | [`INPUT_BYTES`] | bytes of an input | the client refuses to send it (`too_large`); the server removes the sender with `bad_frame` | `bad_frames` |
 //! | [`INPUT_WINDOW`] | inputs in a frame, and inputs that a client keeps until they are acknowledged | the client discards the oldest; the server removes the sender of a frame with more | `bad_frames` |
+//! | [`SEEN_LIMIT`] | how far back the tick may lie that a player saw when sending an input | it is clamped, as is one that the room has not reached | `clamped_seen` |
 //! | [`INPUTS_PER_SECOND`] | inputs of one player that a tick takes: [`PerTick::inputs`] | further inputs wait; past [`PerTick::input_backlog`] the oldest is dropped | `overflowed_inputs` |
 //! | [`COMMANDS_PER_SECOND`], [`COMMANDS_PER_TICK`] | commands of one player that a tick takes: [`PerTick::commands`] | further commands wait | – |
 //! | [`COMMAND_BACKLOG`], [`COMMAND_BACKLOG_BYTES`] | waiting commands of one player ([`PerTick::command_backlog`]), and their bytes | the player is removed with `flood` | `PutOut::flood` |
@@ -147,6 +148,10 @@ pub const WEBSOCKET_FRAMES: usize = 8;
 pub const INPUT_WINDOW: usize = 8;
 /// Bytes of an encoded input. A frame carries the newest input and as many of the window as fit one part.
 pub const INPUT_BYTES: usize = 512;
+/// How far before the room's tick the [`seen`](crate::game::Incoming::Input) of an input may lie. It covers a long round
+/// trip and the delay of an interpolation. Without a limit a player could claim a far past, in which others were an
+/// easier target than they are.
+pub const SEEN_LIMIT: Duration = Duration::from_secs(1);
 /// Bytes of a fanned-out input: `[player, number, input]`.
 pub const FANNED_OUT_BYTES: usize = 1 + 5 + 5 + INPUT_BYTES;
 /// Inputs of one player that are passed to the game per second, for any tick length; see [`PerTick::inputs`].

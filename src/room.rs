@@ -18,7 +18,7 @@ use crate::game::{
 use crate::limits::{self, PerTick};
 use crate::wire::codes::{ErrorCode, Leave};
 use crate::wire::frame::Kind;
-use crate::wire::msgpack;
+use crate::wire::{msgpack, seen};
 
 /// An input of a room.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +54,8 @@ pub enum Input {
         player: PlayerId,
         /// The input's sequence number.
         number: u32,
+        /// The [stamp](crate::wire::seen) of the tick that the player saw.
+        seen: u16,
         /// One msgpack value, within the limits of [`msgpack::check`] and [`limits::INPUT_BYTES`].
         value: Vec<u8>,
     },
@@ -139,6 +141,9 @@ pub struct Context<G: Game> {
     tick_length: std::time::Duration,
     players: BTreeMap<PlayerId, Player>,
     inbox: Inbox,
+    /// Ticks of [`limits::SEEN_LIMIT`].
+    seen_limit: f64,
+    clamped_seen: u64,
     rng: Random,
     locked: bool,
     listed: bool,
@@ -280,6 +285,17 @@ impl<G: Game> Context<G> {
         self.listed = listed;
     }
 
+    /// The first tick that an input may have seen.
+    fn oldest_seen(&self) -> f64 {
+        (f64::from(self.tick) - self.seen_limit).max(0.0)
+    }
+
+    fn clamp_seen(&mut self, seen: f64) -> f64 {
+        let newest = f64::from(self.tick);
+        self.clamped_seen += u64::from(seen > newest || seen < newest - self.seen_limit);
+        seen.clamp(self.oldest_seen(), newest)
+    }
+
     fn send(&mut self, to: Target, kind: Kind, value: &impl serde::Serialize) -> Result<(), SendError> {
         let limit = match kind {
             Kind::State => limits::STATE_BYTES,
@@ -358,6 +374,8 @@ impl<G: Game> Room<G> {
                 tick_length: info.tick,
                 players: BTreeMap::new(),
                 inbox: Inbox::new(PerTick::new(info.tick)),
+                seen_limit: limits::SEEN_LIMIT.as_secs_f64() / info.tick.as_secs_f64(),
+                clamped_seen: 0,
                 rng: Random::new(info.seed),
                 locked: false,
                 listed: false,
@@ -437,6 +455,13 @@ impl<G: Game> Room<G> {
         self.context.inbox.dropped_inputs()
     }
 
+    /// Returns the number of inputs whose [`seen`](Incoming::Input) was clamped because it was ahead of the room or
+    /// before [`limits::SEEN_LIMIT`].
+    #[must_use]
+    pub fn clamped_seen(&self) -> u64 {
+        self.context.clamped_seen
+    }
+
     /// Returns the number of states and events that were not sent because they were too long or could not be encoded.
     #[must_use]
     pub fn unsent(&self) -> u64 {
@@ -497,7 +522,10 @@ impl<G: Game> Room<G> {
                 self.externals += 1;
                 self.changes.push_back(Change::External(bytes));
             }
-            Input::Input { player, number, value } => self.context.inbox.push_input(player, number, value),
+            Input::Input { player, number, seen, value } => {
+                let seen = self.context.clamp_seen(seen::unwrap(seen, self.context.tick));
+                self.context.inbox.push_input(player, number, seen, value);
+            }
             Input::Command { player, value } => {
                 if let Err(Flood) = self.context.inbox.push_command(player, value) {
                     // The player is about to be removed; ignore their further messages.
@@ -633,11 +661,12 @@ impl<G: Game> Room<G> {
         let input_bytes = if self.history.is_empty() { usize::MAX } else { limits::FAN_OUT_BYTES };
         self.context.inbox.take(input_bytes, &mut self.messages);
         let mut unreadable = Vec::new();
+        let oldest_seen = self.context.oldest_seen();
         for &(player, ref message) in &self.messages {
             if !unreadable.is_empty() && !self.context.inbox.is_open(player) {
                 continue;
             }
-            match message.decode(player) {
+            match message.decode(player, oldest_seen) {
                 Ok(message) => self.batch.push(message),
                 Err(error) => {
                     self.context.inbox.close(player);
@@ -745,7 +774,7 @@ impl<G: Game> Room<G> {
 fn encode_inputs(messages: &[(PlayerId, Message)]) -> Vec<u8> {
     let mut inputs = msgpack::Inputs::default();
     for (player, message) in messages {
-        if let Message::Input { number, value } = message {
+        if let Message::Input { number, value, .. } = message {
             inputs.push(player.0, *number, value);
         }
     }

@@ -16,7 +16,7 @@ import {
   unreliableFrame,
 } from "./frame.js";
 import { createTickClock } from "./clock.js";
-import { createInputWindow } from "./inputs.js";
+import { createInputWindow, STAMP_BYTES } from "./inputs.js";
 import {
   INPUT_INTERVAL,
   INPUT_REPEAT,
@@ -200,16 +200,17 @@ export function createLanes({ now, setTimeout, clearTimeout }, reply, emit, tran
       return frame.kind;
     },
 
-    /** Gives the number of the input. */
-    send(encoded) {
-      const isFull = unsent === INPUT_WINDOW || unsentBytes + encoded.length > PART_BODY_BYTES - INPUTS_HEAD_BYTES;
+    /** Gives the number of the input. `seen` is the tick that the player saw, or what is no tick. */
+    send(encoded, seen) {
+      const bytes = encoded.length + STAMP_BYTES;
+      const isFull = unsent === INPUT_WINDOW || unsentBytes + bytes > PART_BODY_BYTES - INPUTS_HEAD_BYTES;
       if (isFull && ahead < WINDOWS_AHEAD) {
         ahead++;
         flush();
       }
-      waiting = inputs.push(encoded);
+      waiting = inputs.push(encoded, Number.isFinite(seen) ? seen : (stateTick ?? newestTick));
       unsent++;
-      unsentBytes += encoded.length;
+      unsentBytes += bytes;
       const wait = flushedAt + INPUT_INTERVAL - now();
       if (wait <= 0) flushInTime();
       // Not each time: where the clock stands still, the wait would begin anew with each input.

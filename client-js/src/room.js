@@ -97,6 +97,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
     status: "connecting",
     /** When a lost connection is tried again, by `now()`. */
     retryAt: null,
+    renderTick: null,
 
     get stats() {
       return { ...lanes.link.stats(), tick: lanes.tick, transport: transport() };
@@ -114,7 +115,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
 
     send(input) {
       const encoded = encodeOwn("An input", input, INPUT_BYTES);
-      return isClosed() ? 0 : lanes.send(encoded);
+      return isClosed() ? 0 : lanes.send(encoded, room.renderTick?.());
     },
 
     serverTick: () => lanes.serverTick(),

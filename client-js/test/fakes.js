@@ -1,6 +1,6 @@
 import { deflateRawSync } from "node:zlib";
 import { connect } from "../src/index.js";
-import { ACK, PING, PONG, reliableFrame, unreliableFrame } from "../src/frame.js";
+import { ACK, INPUT, PING, PONG, reliableFrame, unreliableFrame } from "../src/frame.js";
 import { HEARTBEAT_INTERVAL } from "../src/limits.js";
 import { decode, encode } from "../src/msgpack.js";
 
@@ -289,6 +289,11 @@ export function up(sent) {
     .map((bytes) => {
       const view = new DataView(bytes.buffer, bytes.byteOffset);
       const kind = bytes[0];
+      if (kind === INPUT) {
+        const [newest, inputs, ...stamps] = decode(bytes.subarray(5), DEEP);
+        const [seq, ack] = [view.getUint16(1, true), view.getUint16(3, true)];
+        return { kind, seq, ack, body: [newest, inputs], stamps };
+      }
       return kind >= 7
         ? { kind, seq: view.getUint32(1, true), tick: view.getUint32(5, true), body: decode(bytes.subarray(9), DEEP) }
         : { kind, seq: view.getUint16(1, true), ack: view.getUint16(3, true), body: decode(bytes.subarray(5), DEEP) };

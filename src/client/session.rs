@@ -16,7 +16,7 @@ use crate::peer::{self, Peer};
 use crate::wire::codes::{CLOSE_REFUSED, ErrorCode, Leave};
 use crate::wire::delta::Received;
 use crate::wire::frame::Reassembler;
-use crate::wire::signaling;
+use crate::wire::{seen, signaling};
 
 /// How long the reply to a `join` or `reconnect` may take.
 pub(super) const JOIN_PATIENCE: Duration = Duration::from_secs(10);
@@ -373,12 +373,13 @@ impl Client {
         self.asked_for_ticks = None;
     }
 
-    /// Renumbers inputs that were sent before the server gave the first number.
+    /// Renumbers inputs that were sent before the server gave the first number, and the tick.
     fn renumber_inputs(&mut self, first: u32) {
-        for (number, (input, _)) in (first..).zip(&mut self.unacknowledged) {
-            *input = number;
+        let newest = seen::stamp(self.newest_tick.into());
+        for (number, (input, seen, _)) in (first..).zip(&mut self.unacknowledged) {
+            (*input, *seen) = (number, newest);
         }
-        self.next_input = self.unacknowledged.back().map_or(first, |&(number, _)| number + 1);
+        self.next_input = self.unacknowledged.back().map_or(first, |&(number, ..)| number + 1);
     }
 
     /// Enters the room, in the player's previous place or a new one.

@@ -50,7 +50,7 @@ mod tests {
 
     fn send(room: &mut Room<Relay>, player: u32, number: u32, input: &Value) {
         let value = rmp_serde::to_vec(input).expect("JSON values encode");
-        room.handle_input(Input::Input { player: PlayerId(player), number, value });
+        room.handle_input(Input::Input { player: PlayerId(player), number, seen: 0, value });
     }
 
     fn ticks(outputs: &[Output]) -> Vec<Value> {

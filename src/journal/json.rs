@@ -26,8 +26,8 @@ pub fn input_to_json(input: &Input) -> Value {
         Input::Leave { player, reason } => json!({ "leave": player, "reason": reason }),
         Input::Drop { player } => json!({ "drop": player }),
         Input::Resume { player } => json!({ "resume": player }),
-        Input::Input { player, number, value } => {
-            json!({ "input": msgpack_to_json(value), "player": player, "number": number })
+        Input::Input { player, number, seen, value } => {
+            json!({ "input": msgpack_to_json(value), "player": player, "number": number, "seen": seen })
         }
         Input::Command { player, value } => json!({ "command": msgpack_to_json(value), "player": player }),
         Input::Ticks { player, first, last } => json!({ "ticks": [first, last], "player": player }),

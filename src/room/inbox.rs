@@ -12,26 +12,31 @@ use crate::wire::msgpack;
 
 /// A player's message: one msgpack value.
 pub(super) enum Message {
-    Input { number: u32, value: Vec<u8> },
+    Input { number: u32, seen: f64, value: Vec<u8> },
     Command { value: Vec<u8> },
 }
 
 impl Message {
+    /// `oldest` is the first tick that an input may have seen.
+    ///
     /// # Errors
     /// The reason, if the value cannot be decoded as the game's type.
-    pub(super) fn decode<G: Game>(&self, player: PlayerId) -> Result<Incoming<G>, String> {
-        match self {
-            Message::Input { number, value } => {
-                msgpack::decode(value).map(|input| Incoming::Input { player, number: *number, input })
+    pub(super) fn decode<G: Game>(&self, player: PlayerId, oldest: f64) -> Result<Incoming<G>, String> {
+        match *self {
+            Message::Input { number, seen, ref value } => {
+                let seen = seen.max(oldest);
+                msgpack::decode(value).map(|input| Incoming::Input { player, number, seen, input })
             }
-            Message::Command { value } => msgpack::decode(value).map(|command| Incoming::Command { player, command }),
+            Message::Command { ref value } => {
+                msgpack::decode(value).map(|command| Incoming::Command { player, command })
+            }
         }
     }
 
     /// Bytes in the batch: those of the value and, for an input, of its wrapping when fanned out.
     fn cost(&self, player: PlayerId) -> usize {
         match self {
-            Message::Input { number, value } => msgpack::fanned_out_bytes(player.0, *number, value),
+            Message::Input { number, value, .. } => msgpack::fanned_out_bytes(player.0, *number, value),
             Message::Command { value } => value.len(),
         }
     }
@@ -143,9 +148,9 @@ impl Inbox {
         self.arrivals.len()
     }
 
-    pub(super) fn push_input(&mut self, player: PlayerId, number: u32, value: Vec<u8>) {
+    pub(super) fn push_input(&mut self, player: PlayerId, number: u32, seen: f64, value: Vec<u8>) {
         let Some(Queues { inputs, .. }) = self.players.get_mut(&player) else { return };
-        inputs.waiting.push_back(Message::Input { number, value });
+        inputs.waiting.push_back(Message::Input { number, seen, value });
         if inputs.waiting.len() > self.per_tick.input_backlog {
             inputs.waiting.pop_front();
             self.dropped_inputs += 1;

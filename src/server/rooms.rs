@@ -271,6 +271,7 @@ impl<G: Game> Server<G> {
         self.by_name.remove(&hosted.name);
         self.timers.remove(&(hosted.deadline, Timer::Room(key)));
         self.counters.overflowed_inputs += hosted.room.overflowed();
+        self.counters.clamped_seen += hosted.room.clamped_seen();
         self.counters.unsent_messages += hosted.room.unsent();
         // A game that panics when it is dropped must not affect others.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(hosted.room)));

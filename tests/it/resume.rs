@@ -295,7 +295,7 @@ fn a_page_that_loads_anew_goes_on_from_now() {
     page.run(first, 100 * MS);
     let input = |number: u32| {
         let value = msgpack::encode(&number, 5).unwrap();
-        let body = msgpack::encode_inputs(number, [value.as_slice()].into_iter());
+        let body = msgpack::encode_inputs(number, std::iter::once((0, value.as_slice())));
         let mut bytes = Vec::new();
         let header = Header::Unreliable { part: None, seq: 0, ack: 0 };
         Frame { kind: Kind::Input, deflated: false, header, body: &body }.encode(&mut bytes);
