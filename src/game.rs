@@ -66,8 +66,9 @@ pub trait Game: Sized + 'static {
     /// ([`RESUME_GRACE`](crate::limits::RESUME_GRACE)), [`Game::leave`] follows.
     fn drop(&mut self, _ctx: &mut Context<Self>, _player: PlayerId) {}
 
-    /// Called when a player whose connection was lost has reconnected.
-    fn resume(&mut self, _ctx: &mut Context<Self>, _player: PlayerId) {}
+    /// Called when a player whose connection was lost has reconnected. A page that was loaded anew knows no more than
+    /// its welcome: send it what the page before had from events.
+    fn resume(&mut self, _ctx: &mut Context<Self>, _player: PlayerId, _resumed: Resumed) {}
 
     /// Called with a message from another thread of the program, sent with [`Handle::external`]. Messages are delivered
     /// before the tick, in the order in which they arrived relative to joins and leaves. They are part of the
@@ -157,6 +158,23 @@ impl Join {
     pub fn new(name: &str) -> Join {
         let nothing = serde_json::Value::Null;
         Join { name: name.to_owned(), data: nothing.clone(), identity: None, attached: nothing }
+    }
+}
+
+/// How a player has reconnected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Resumed {
+    /// `true` if the page was loaded anew and has taken up the session of the page before it; `false` if the same page,
+    /// or native client, has come back.
+    pub reloaded: bool,
+}
+
+impl Resumed {
+    /// Returns how a player has reconnected, for tests of a game.
+    #[must_use]
+    pub fn new(reloaded: bool) -> Resumed {
+        Resumed { reloaded }
     }
 }
 

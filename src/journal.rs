@@ -5,8 +5,9 @@
 //! ```text
 //! file     "rtcade-j" | format u16 | block | block …          integers little endian
 //! block    length u32 | crc32c of the payload u32 | payload
-//! format   4; up to format 2 inputs have no stamp; in format 1 the two times of the header are in microseconds instead
-//!          of nanoseconds. Each format is one bit, so that a flipped bit makes no other
+//! format   4; up to format 2 inputs have no stamp, and no resume is known to be that of a reloaded page; in format 1 the
+//!          two times of the header are in microseconds instead of nanoseconds. Each format is one bit, so that a flipped
+//!          bit makes no other
 //! length   in its lower three bytes; the highest one is the exclusive or of those
 //! payload  of the first block the header, of the others entries, in the encoding of postcard 1
 //! ```
@@ -29,7 +30,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::json::{input_to_json, output_to_json};
-use crate::game::{Game, Identity, Join, Link, PlayerId, Refusal, RoomInfo, Target, Tick};
+use crate::game::{Game, Identity, Join, Link, PlayerId, Refusal, Resumed, RoomInfo, Target, Tick};
 use crate::limits;
 use crate::room::{Input, Output, Room};
 use crate::wire::codes::Leave;
@@ -181,6 +182,9 @@ enum RawEntry<'a> {
         seen: u16,
         value: &'a [u8],
     },
+    Reload {
+        player: u32,
+    },
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -308,7 +312,10 @@ impl Recorder {
                 self.append(&RawEntry::Leave { player: player.0, reason: reason.as_str() });
             }
             Input::Drop { player } => self.append(&RawEntry::Drop { player: player.0 }),
-            Input::Resume { player } => self.append(&RawEntry::Resume { player: player.0 }),
+            Input::Resume { player, resumed: Resumed { reloaded } } => {
+                let player = player.0;
+                self.append(&if *reloaded { RawEntry::Reload { player } } else { RawEntry::Resume { player } });
+            }
             Input::Input { player, number, seen, value } => {
                 self.append(&RawEntry::InputSeen { player: player.0, number: *number, seen: *seen, value });
             }
@@ -714,7 +721,12 @@ impl Entries<'_> {
                 Input::Leave { player: PlayerId(player), reason }
             }
             RawEntry::Drop { player } => Input::Drop { player: PlayerId(player) },
-            RawEntry::Resume { player } => Input::Resume { player: PlayerId(player) },
+            RawEntry::Resume { player } => {
+                Input::Resume { player: PlayerId(player), resumed: Resumed { reloaded: false } }
+            }
+            RawEntry::Reload { player } => {
+                Input::Resume { player: PlayerId(player), resumed: Resumed { reloaded: true } }
+            }
             RawEntry::Input { player, number, value } => {
                 let value = checked_value(value, limits::INPUT_BYTES)?;
                 Input::Input { player: PlayerId(player), number, seen: seen::stamp(self.newest_tick.into()), value }

@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use self::inbox::{Flood, Inbox, Message};
 use crate::game::{
-    Game, Incoming, Join, Lane, Link, Player, PlayerId, Random, RoomInfo, SendError, Target, Tick, Welcome,
+    Game, Incoming, Join, Lane, Link, Player, PlayerId, Random, Resumed, RoomInfo, SendError, Target, Tick, Welcome,
 };
 use crate::limits::{self, PerTick};
 use crate::wire::codes::{ErrorCode, Leave};
@@ -47,6 +47,8 @@ pub enum Input {
     Resume {
         /// The player's number.
         player: PlayerId,
+        /// How.
+        resumed: Resumed,
     },
     /// A new input of a player. The caller must pass each input once and in order.
     Input {
@@ -331,8 +333,8 @@ enum FanOut {
 enum Change {
     Join(PlayerId, Join),
     Leave(PlayerId, Leave),
-    /// Whether the player is connected from now on.
-    Presence(PlayerId, bool),
+    Drop(PlayerId),
+    Resume(PlayerId, Resumed),
     Link(PlayerId, Link),
     External(Vec<u8>),
 }
@@ -510,8 +512,8 @@ impl<G: Game> Room<G> {
         match input {
             Input::Join { player, join } => self.changes.push_back(Change::Join(player, join)),
             Input::Leave { player, reason } => self.changes.push_back(Change::Leave(player, reason)),
-            Input::Drop { player } => self.changes.push_back(Change::Presence(player, false)),
-            Input::Resume { player } => self.changes.push_back(Change::Presence(player, true)),
+            Input::Drop { player } => self.changes.push_back(Change::Drop(player)),
+            Input::Resume { player, resumed } => self.changes.push_back(Change::Resume(player, resumed)),
             Input::Ticks { player, first, last } => {
                 if self.context.inbox.is_open(player) {
                     self.wanted_ticks.insert(player, (first, last));
@@ -557,7 +559,8 @@ impl<G: Game> Room<G> {
             match change {
                 Change::Join(player, join) => self.join(player, &join),
                 Change::Leave(player, reason) => self.leave(player, reason, String::new()),
-                Change::Presence(player, connected) => self.set_connected(player, connected),
+                Change::Drop(player) => self.drop_player(player),
+                Change::Resume(player, resumed) => self.resume(player, resumed),
                 Change::Link(player, link) => {
                     if let Some(player) = self.context.players.get_mut(&player) {
                         player.link = link;
@@ -629,16 +632,25 @@ impl<G: Game> Room<G> {
         self.context.outputs.insert(before, reply);
     }
 
-    fn set_connected(&mut self, id: PlayerId, connected: bool) {
-        let Some(player) = self.context.players.get_mut(&id) else { return };
-        if std::mem::replace(&mut player.connected, connected) == connected {
-            return;
+    /// Returns whether that is a change.
+    fn set_connected(&mut self, player: PlayerId, connected: bool) -> bool {
+        let player = self.context.players.get_mut(&player);
+        player.is_some_and(|player| std::mem::replace(&mut player.connected, connected) != connected)
+    }
+
+    fn drop_player(&mut self, player: PlayerId) {
+        if self.set_connected(player, false)
+            && let Some(game) = &mut self.game
+        {
+            game.drop(&mut self.context, player);
         }
-        let Some(game) = &mut self.game else { return };
-        if connected {
-            game.resume(&mut self.context, id);
-        } else {
-            game.drop(&mut self.context, id);
+    }
+
+    fn resume(&mut self, player: PlayerId, resumed: Resumed) {
+        if self.set_connected(player, true)
+            && let Some(game) = &mut self.game
+        {
+            game.resume(&mut self.context, player, resumed);
         }
     }
 

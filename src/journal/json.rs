@@ -25,7 +25,7 @@ pub fn input_to_json(input: &Input) -> Value {
         }
         Input::Leave { player, reason } => json!({ "leave": player, "reason": reason }),
         Input::Drop { player } => json!({ "drop": player }),
-        Input::Resume { player } => json!({ "resume": player }),
+        Input::Resume { player, resumed } => json!({ "resume": player, "reloaded": resumed.reloaded }),
         Input::Input { player, number, seen, value } => {
             json!({ "input": msgpack_to_json(value), "player": player, "number": number, "seen": seen })
         }

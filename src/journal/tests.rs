@@ -340,6 +340,38 @@ fn forged(entries: &[RawEntry<'_>]) -> Vec<u8> {
 }
 
 #[test]
+fn stamps_and_reloads_are_read_as_they_were_told() {
+    fn told(file: &[u8]) -> Vec<Input> {
+        let entries = Journal::parse(file).unwrap().entries();
+        let told = entries.filter_map(|entry| if let Entry::Told(input) = entry.unwrap() { Some(input) } else { None });
+        told.filter(|input| !matches!(input, Input::Tick(_))).collect()
+    }
+    let player = PlayerId(1);
+    let input = |seen| Input::Input { player, number: 9, seen, value: vec![7] };
+    let resume = |reloaded| Input::Resume { player, resumed: Resumed { reloaded } };
+    let expected = [resume(false), resume(true), input(0), input(0xfff7)];
+    let file = Rc::new(RefCell::new(Vec::new()));
+    let written = Rc::clone(&file);
+    let header = Header::new::<Dice>(&RoomInfo::new("told", 1), 4, Duration::ZERO);
+    let mut recorder = Recorder::new(&header, Box::new(move |block| written.borrow_mut().extend_from_slice(block)));
+    expected.iter().for_each(|input| recorder.note_input(input));
+    drop(recorder);
+    assert_eq!(told(&file.borrow()), expected);
+
+    let before = [
+        RawEntry::Tick { number: 4_100, missed: 0 },
+        RawEntry::Said { hash: 0 },
+        RawEntry::Input { player: 1, number: 9, value: &[7] },
+        RawEntry::Resume { player: 1 },
+    ];
+    assert_eq!(
+        told(&forged(&before)),
+        [input(64), resume(false)],
+        "before there were any, a player saw the newest tick"
+    );
+}
+
+#[test]
 fn what_a_room_could_never_have_been_told_is_refused() {
     fn check(entries: &[RawEntry<'_>], expected: &'static str) {
         let file = forged(entries);

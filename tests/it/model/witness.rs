@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rtcade::game::{
-    Batch, Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, RoomInfo, Target, Tick, Welcome,
+    Batch, Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, Resumed, RoomInfo, Target, Tick, Welcome,
 };
 use rtcade::hooks::{Arrival, Decision, Hooks};
 use rtcade::limits;
@@ -574,7 +574,7 @@ impl Game for Witness {
         self.note_away(player, true);
     }
 
-    fn resume(&mut self, _: &mut Context<Witness>, player: PlayerId) {
+    fn resume(&mut self, _: &mut Context<Witness>, player: PlayerId, _: Resumed) {
         self.note_away(player, false);
     }
 
