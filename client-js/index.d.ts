@@ -148,6 +148,8 @@ export interface RoomEvents<Input, State, Event, Welcome> {
   event: (event: Event, tick: number, lane: "reliable" | "unreliable") => void;
   join: (player: Player) => void;
   leave: (player: Player, reason: LeaveReason) => void;
+  /** The game has given a player another name, who may be this one. `former` is the name before it. */
+  rename: (player: Player, former: string) => void;
   status: (status: Status) => void;
   /**
    * The session was lost (the server was restarted, or the connection was lost for too long), and the player has joined

@@ -420,6 +420,7 @@ impl OutputHash {
             }
             Output::Closed => self.add(6, PlayerId(0), &[]),
             Output::Ended => self.add(7, PlayerId(0), &[]),
+            Output::Renamed { player, name } => self.add(8, *player, &[name.as_bytes()]),
         }
     }
 

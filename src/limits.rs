@@ -46,7 +46,7 @@
 //! | [`FRAMES_PER_SECOND`] | frames | an unreliable frame is dropped; past twice the limit the player is removed with `flood` | `excess_frames` |
 //! | [`SIGNALS_PER_SECOND`] | signaling messages | refused with `rate_limited`; past twice the limit the connection is closed with `flood` | `refused_requests` |
 //! | [`RELAYED_BYTES_PER_SECOND`], [`RELAYED_BYTES_PER_ROOM_PER_SECOND`], [`RELAYED_BYTES_PER_ADDRESS_PER_SECOND`] | bytes relayed to other players, per player, room and address | refused with `rate_limited` | `refused_requests` |
-//! | [`PRESENCE_BYTES_PER_SECOND`] | bytes that announce joins and leaves to the players of a room | the announcements wait | – |
+//! | [`PRESENCE_BYTES_PER_SECOND`] | bytes that announce joins, names and leaves to the players of a room | the announcements wait | – |
 //! | [`WEBSOCKET_FRAMES_PER_SECOND`] | websocket frames of any kind from one connection | past twice the limit it is closed with `flood` | `rtcade_websockets_closed_total` |
 //! | [`UPLINK_PACKETS_PER_SECOND`], [`UPLINK_BYTES_PER_SECOND`], [`ACKNOWLEDGEMENT_BYTES`] | packets and bytes received on the data channel, and the allowance that each message to the player adds | dropped; past twice the limit the player is removed with `flood` | `Dropped::excess` |
 //! | [`DOWNLINK_BYTES_PER_SECOND`] | bytes sent on the data channel | dropped | `dropped_frames` |

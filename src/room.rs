@@ -18,7 +18,7 @@ use crate::game::{
 use crate::limits::{self, PerTick};
 use crate::wire::codes::{ErrorCode, Leave};
 use crate::wire::frame::Kind;
-use crate::wire::{msgpack, seen};
+use crate::wire::{msgpack, name, seen};
 
 /// An input of a room.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,6 +121,13 @@ pub enum Output {
         reason: Leave,
         /// The sentence to show to the player; may be empty.
         message: String,
+    },
+    /// The game has given a player another name.
+    Renamed {
+        /// The player's number.
+        player: PlayerId,
+        /// The display name from now on.
+        name: String,
     },
     /// The body of a message.
     Body {
@@ -264,6 +271,18 @@ impl<G: Game> Context<G> {
     /// Presents these players to clients, by number and name, instead of the players in the room.
     pub(crate) fn show_cast(&mut self, cast: BTreeMap<PlayerId, String>) {
         self.cast = Some(cast);
+    }
+
+    /// Gives a player another display name and announces it to every client. What a name cannot have is taken out, as at
+    /// the join: it has 1 to [`limits::PLAYER_NAME_CHARS`] printable characters, or is `player` if nothing remains. Does
+    /// nothing if the player is not in the room.
+    pub fn rename(&mut self, player: PlayerId, name: &str) {
+        let Some(renamed) = self.players.get_mut(&player) else { return };
+        let name = name::shown(Some(name));
+        if renamed.name != name {
+            renamed.name.clone_from(&name);
+            self.outputs.push_back(Output::Renamed { player, name });
+        }
     }
 
     /// Removes a player after this tick. `sentence` is shown to the player.

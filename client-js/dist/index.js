@@ -1798,9 +1798,11 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
   const joined = (session) => {
     if (!isSession(session)) fail("shape");
     const { player } = session;
-    const isKnown = players.has(player);
+    const former = players.get(player);
     note(session);
-    if (!isKnown) emit("join", players.get(player));
+    const known2 = players.get(player);
+    if (!former) emit("join", known2);
+    else if (former.name !== known2.name) emit("rename", known2, former.name);
     return player;
   };
   const left = (player, reason) => {
@@ -1815,7 +1817,7 @@ function createRoom(env, { roomName, ...target }, tickets, first) {
   const handleSignal = (message) => {
     var _a3;
     const { a: action, d: details } = message;
-    if (action === "eventJoin") joined(details);
+    if (action === "eventJoin" || action === "eventRename") joined(details);
     if (action === "eventLeave") left(details.player, details.reason);
     if (action === "eventChannelClosed") (_a3 = peer == null ? void 0 : peer.fail) == null ? void 0 : _a3.call(peer, "channel", details.e, details.m);
     if (action === "eventRoomUsers") reconcile(details.sessions);

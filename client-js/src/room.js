@@ -295,9 +295,11 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
   const joined = (session) => {
     if (!isSession(session)) fail("shape");
     const { player } = session;
-    const isKnown = players.has(player);
+    const former = players.get(player);
     note(session);
-    if (!isKnown) emit("join", players.get(player));
+    const known = players.get(player);
+    if (!former) emit("join", known);
+    else if (former.name !== known.name) emit("rename", known, former.name);
     return player;
   };
   const left = (player, reason) => {
@@ -311,7 +313,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first) {
   };
   const handleSignal = (message) => {
     const { a: action, d: details } = message;
-    if (action === "eventJoin") joined(details);
+    if (action === "eventJoin" || action === "eventRename") joined(details);
     if (action === "eventLeave") left(details.player, details.reason);
     if (action === "eventChannelClosed") peer?.fail?.("channel", details.e, details.m);
     if (action === "eventRoomUsers") reconcile(details.sessions);

@@ -234,7 +234,7 @@ export async function join(options, reply = {}) {
   const { room, error } = await session.outcome;
   if (error) throw error;
   const log = [];
-  for (const type of ["state", "tick", "event", "join", "leave", "status", "rejoin", "close", "error"]) {
+  for (const type of ["state", "tick", "event", "join", "leave", "rename", "status", "rejoin", "close", "error"]) {
     room.on(type, (...details) => log.push([type, ...details]));
   }
   const of = (type) => log.filter(([logged]) => logged === type).map(([, ...details]) => details);

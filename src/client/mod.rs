@@ -160,6 +160,13 @@ pub enum Event {
         /// The player's display name.
         name: String,
     },
+    /// The game has given a player another name, who may be this player.
+    PlayerRenamed {
+        /// The player's number.
+        player: u32,
+        /// The player's display name from now on.
+        name: String,
+    },
     /// Another player has left.
     PlayerLeft {
         /// The player's number.

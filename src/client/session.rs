@@ -325,6 +325,10 @@ impl Client {
                 let Presence { player, name, .. } = serde_json::from_str(data)?;
                 self.note_join(player, name);
             }
+            "eventRename" => {
+                let Presence { player, name, .. } = serde_json::from_str(data)?;
+                self.note_name(player, name);
+            }
             "eventLeave" => {
                 let Presence { player, reason, .. } = serde_json::from_str(data)?;
                 self.note_leave(player, reason);
@@ -335,9 +339,19 @@ impl Client {
     }
 
     fn note_join(&mut self, player: u32, name: String) {
-        if self.others.insert(player, name.clone()).is_none() {
-            self.events.push_back(Event::PlayerJoined { player, name });
+        match self.others.insert(player, name.clone()) {
+            None => self.events.push_back(Event::PlayerJoined { player, name }),
+            Some(former) if former != name => self.events.push_back(Event::PlayerRenamed { player, name }),
+            Some(_) => {}
         }
+    }
+
+    /// Notes the name of another player, or of this one.
+    fn note_name(&mut self, player: u32, name: String) {
+        if let Some(other) = self.others.get_mut(&player) {
+            other.clone_from(&name);
+        }
+        self.events.push_back(Event::PlayerRenamed { player, name });
     }
 
     fn note_leave(&mut self, player: u32, reason: String) {

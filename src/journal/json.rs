@@ -50,6 +50,7 @@ pub fn output_to_json(output: &Output) -> Value {
         Output::Joined { player, welcome } => json!({ "joined": player, "welcome": welcome }),
         Output::Refused { player, code, message } => json!({ "refused": player, "code": code, "message": message }),
         Output::Left { player, reason, message } => json!({ "left": player, "reason": reason, "message": message }),
+        Output::Renamed { player, name } => json!({ "renamed": player, "name": name }),
         Output::Body { to, kind, body } => body_to_json(*to, *kind, body),
         Output::Ended => json!({ "ended": true }),
         Output::Closed => json!({ "closed": true }),

@@ -265,6 +265,23 @@ fn what_a_players_last_tick_sends_names_the_inputs_that_it_reflects() {
 }
 
 #[test]
+fn a_new_name_is_what_a_name_may_be_and_is_announced_once() {
+    let mut bench = Bench::new(|ctx, _| {
+        for name in ["two\n", "two", "  two  "] {
+            ctx.rename(PlayerId(1), name);
+        }
+        ctx.rename(PlayerId(7), "nobody");
+    });
+    bench.join("one");
+    let renamed = |outputs: Vec<Output>| {
+        outputs.into_iter().filter(|output| matches!(output, Output::Renamed { .. })).collect::<Vec<_>>()
+    };
+    assert_eq!(renamed(bench.tick()), [Output::Renamed { player: PlayerId(1), name: "two".to_owned() }]);
+    assert_eq!(renamed(bench.tick()), []);
+    assert_eq!(bench.room.players().next().unwrap().name, "two");
+}
+
+#[test]
 fn links_are_known_from_the_next_tick() {
     let seen = Rc::new(RefCell::new(Vec::new()));
     let note = Rc::clone(&seen);

@@ -206,6 +206,7 @@ impl<G: Game> Server<G> {
             room::Output::Left { player, reason, message } => {
                 self.end_member(now, key, player, reason, &message);
             }
+            room::Output::Renamed { player, name } => self.rename(now, key, player, name),
             room::Output::Body { to, kind, body } => self.fan_out(now, key, to, kind, body),
             room::Output::Ended | room::Output::Closed => {
                 let Some(hosted) = self.rooms.get_mut(key) else { return };

@@ -212,7 +212,11 @@ impl<G: Game> RoomSimulation<G> {
             match output {
                 Output::Joined { player, .. } => self.seats.entry(player).or_default().joined = Some(at),
                 Output::Left { player, .. } => self.seats.entry(player).or_default().left = Some(at),
-                Output::Refused { .. } | Output::Body { .. } | Output::Ended | Output::Closed => {}
+                Output::Refused { .. }
+                | Output::Renamed { .. }
+                | Output::Body { .. }
+                | Output::Ended
+                | Output::Closed => {}
             }
             self.said.push((self.tick, output));
         }
