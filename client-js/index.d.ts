@@ -216,7 +216,9 @@ export interface Room<Input = unknown, Command = unknown, State = unknown, Event
    * Sends an input over the unreliable lane and returns its number. Numbers count up by one, in a new session from 1. The
    * input is repeated until the server has acknowledged it, and reaches the game once and in order. The client keeps 8
    * unacknowledged inputs; the next one replaces the oldest. In a closed room nothing is sent, and the number is 0. The
-   * game gets the input with the tick of `renderTick`, or else of the newest state.
+   * game gets the input with the tick of `renderTick`, or else of the newest state. Send once per server tick (`tickMs`)
+   * or 60 times a second: by default a game takes no more. Further inputs wait in the server, and are dropped when too
+   * many wait.
    * @throws {RtcadeError} `too_large` above 512 bytes encoded; `bad_value` for types that can't be sent, and for
    * nesting deeper than 16.
    */

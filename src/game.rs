@@ -47,6 +47,16 @@ pub trait Game: Sized + 'static {
     /// The length of a tick, within [`TICK_MS_RANGE`](crate::limits::TICK_MS_RANGE) milliseconds; 33 ms by default. The
     /// server's configuration may set another one (`--tick-ms`); [`RoomInfo::tick`] has the one that applies.
     const TICK: Duration = Duration::from_millis(crate::limits::TICK_MS as u64);
+    /// The inputs of a player that the game takes per [`Game::TICK`], on average and at least 1; by default those of a
+    /// page that sends 60 a second, so 2 for a tick of 33 ms. Where each input moves its player, this is what limits
+    /// the speed of one whose client sends more. If the server's configuration sets another tick length, as many are
+    /// taken per second.
+    ///
+    /// What a player has not used is saved for up to [`INPUT_WINDOW`](crate::limits::INPUT_WINDOW) inputs, so that those
+    /// which arrive together after a loss are taken together. Inputs over the budget wait for the next ticks; past
+    /// [`PerTick::input_backlog`](crate::limits::PerTick::input_backlog) the oldest is dropped, and the server logs and
+    /// counts that.
+    const INPUTS_PER_TICK: usize = crate::limits::inputs_per_tick(Self::TICK);
 
     /// Called when a player asks to join. `Ok` admits the player with a welcome message, which may carry initial data
     /// such as the map; `Err` refuses the join.

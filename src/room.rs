@@ -394,7 +394,7 @@ impl<G: Game> Room<G> {
                 tick: 0,
                 tick_length: info.tick,
                 players: BTreeMap::new(),
-                inbox: Inbox::new(PerTick::new(info.tick)),
+                inbox: Inbox::new(PerTick::new(info.tick, G::INPUTS_PER_TICK, G::TICK)),
                 seen_limit: limits::SEEN_LIMIT.as_secs_f64() / info.tick.as_secs_f64(),
                 clamped_seen: 0,
                 rng: Random::new(info.seed),
@@ -474,6 +474,11 @@ impl<G: Game> Room<G> {
     #[must_use]
     pub fn overflowed(&self) -> u64 {
         self.context.inbox.dropped_inputs()
+    }
+
+    /// Takes the last player of whom an input was dropped for that since the last call.
+    pub fn take_overflowed(&mut self) -> Option<PlayerId> {
+        self.context.inbox.take_last_dropped()
     }
 
     /// Returns the number of inputs whose [`seen`](Incoming::Input) was clamped because it was ahead of the room or
@@ -690,7 +695,7 @@ impl<G: Game> Room<G> {
     fn take_batch(&mut self) {
         // Whether the game fans out its inputs is unknown until it has done so once.
         let input_bytes = if self.history.is_empty() { usize::MAX } else { limits::FAN_OUT_BYTES };
-        self.context.inbox.take(input_bytes, &mut self.messages);
+        self.context.inbox.take(self.context.tick, input_bytes, &mut self.messages);
         let mut unreadable = Vec::new();
         let oldest_seen = self.context.oldest_seen();
         for &(player, ref message) in &self.messages {

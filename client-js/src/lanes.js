@@ -36,7 +36,7 @@ import { createTickOrder } from "./ticks.js";
 const PING_BYTES = 10;
 /** Two arrays, and a number of 32 bits. */
 const INPUTS_HEAD_BYTES = 7;
-/** Windows of inputs that leave before their time: as many wait in the server, beside those of its next tick. */
+/** Windows of inputs that leave before their time: no more wait in the server, beside those of its next tick. */
 const WINDOWS_AHEAD = 3;
 
 const isNewer = (tick, than) => ((tick - than) | 0) > 0;

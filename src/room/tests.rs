@@ -11,7 +11,7 @@ use super::*;
 use crate::game::{Batch, Refusal, Welcome};
 use crate::wire::seen;
 
-const DEFAULT: PerTick = PerTick::new(Duration::from_millis(limits::TICK_MS as u64));
+const DEFAULT: PerTick = PerTick::new(Probe::TICK, Probe::INPUTS_PER_TICK, Probe::TICK);
 
 type OnTick = Box<dyn FnMut(&mut Context<Probe>, &[Incoming<Probe>])>;
 
@@ -40,6 +40,8 @@ impl Game for Probe {
     type Command = String;
     type State = Value;
     type Event = Value;
+
+    const INPUTS_PER_TICK: usize = limits::INPUT_WINDOW;
 
     fn join(&mut self, ctx: &mut Context<Probe>, player: PlayerId, join: &Join) -> Result<Welcome, Refusal> {
         ctx.event(Target::All, &json!("hello"), Lane::Reliable).unwrap();

@@ -207,7 +207,7 @@ pub struct Counters {
     pub held_back: u64,
     /// Messages between players dropped because of a slow websocket.
     pub dropped_relays: u64,
-    /// Inputs dropped because they arrived faster than a room takes them.
+    /// Inputs dropped because a player sent more than the game takes.
     pub overflowed_inputs: u64,
     /// Inputs whose [`seen`](crate::game::Incoming::Input) was clamped because it was ahead of the room or too far back.
     pub clamped_seen: u64,

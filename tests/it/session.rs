@@ -30,6 +30,8 @@ impl Game for Ledger {
     type State = Vec<u32>;
     type Event = String;
 
+    const INPUTS_PER_TICK: usize = rtcade::limits::INPUT_WINDOW;
+
     fn join(&mut self, _: &mut Context<Ledger>, _: PlayerId, join: &Join) -> Result<Welcome, Refusal> {
         if join.name == "Mallory" { Err(Refusal::new("Not you.")) } else { Welcome::new(&["map"]) }
     }

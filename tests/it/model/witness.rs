@@ -531,6 +531,8 @@ impl Game for Witness {
     type State = Sealed<Said>;
     type Event = Sealed<Said>;
 
+    const INPUTS_PER_TICK: usize = rtcade::limits::INPUT_WINDOW;
+
     fn join(&mut self, ctx: &mut Context<Witness>, player: PlayerId, join: &Join) -> Result<Welcome, Refusal> {
         let Ok(Ticket { client, manner }) = serde_json::from_value(join.data.clone()) else {
             self.fault("somebody was let in without a ticket");
