@@ -305,9 +305,9 @@ impl<G: Game> Context<G> {
         self.cast = Some(cast);
     }
 
-    /// Gives a player another display name and announces it to every client. What a name cannot have is taken out, as at
-    /// the join: it has 1 to [`limits::PLAYER_NAME_CHARS`] printable characters, or is `player` if nothing remains. Does
-    /// nothing if the player is not in the room.
+    /// Gives a player another display name and announces it to every client. What a name cannot have is taken out, as
+    /// at the join: it has 1 to [`limits::PLAYER_NAME_CHARS`] printable characters, or is `player` if nothing remains.
+    /// Does nothing if the player is not in the room.
     pub fn rename(&mut self, player: PlayerId, name: &str) {
         let Some(renamed) = self.players.get_mut(&player) else { return };
         let name = name::shown(Some(name));

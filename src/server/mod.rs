@@ -209,7 +209,7 @@ pub struct Counters {
     pub dropped_relays: u64,
     /// Inputs dropped because a player sent more than the game takes.
     pub overflowed_inputs: u64,
-    /// Inputs whose [`seen`](crate::game::Incoming::Input) was clamped because it was ahead of the room or too far back.
+    /// Inputs whose [`seen`](crate::game::Incoming::Input) was clamped: ahead of the room, or too far back.
     pub clamped_seen: u64,
     /// Ticks skipped because the server was late.
     pub missed_ticks: u64,
