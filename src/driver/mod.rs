@@ -130,6 +130,9 @@ pub struct Options {
     /// How long an HTTP connection may wait for its next request, within [`limits::KEEP_ALIVE_RANGE`]. If the
     /// server is full, the connection is closed earlier.
     pub keep_alive: Duration,
+    /// Serve the dev page (`?dev`) to everybody instead of to this machine only. It shapes the network of the page that
+    /// it is opened in, and gives no access to the server.
+    pub dev: bool,
     /// Never sleep: data is received at once instead of up to a quarter of a tick later, at the cost of a whole CPU
     /// core.
     pub busy_poll: bool,
@@ -162,6 +165,7 @@ impl Default for Options {
             origins: Vec::new(),
             trusted_proxies: Vec::new(),
             keep_alive: limits::KEEP_ALIVE,
+            dev: false,
             busy_poll: false,
         }
     }
@@ -421,8 +425,11 @@ impl<G: Game> Driver<G> {
         if !limits::KEEP_ALIVE_RANGE.contains(&options.keep_alive) {
             return Err(BindError::KeepAlive(options.keep_alive));
         }
-        let site = Site::new(options.page, options.public.as_deref())
+        let mut site = Site::new(options.page, options.public.as_deref())
             .map_err(|source| BindError::Public { directory: options.public.clone().unwrap_or_default(), source })?;
+        if options.dev {
+            site.open_dev();
+        }
         let sockets = bind::bind(options.listen, options.udp)?;
         let local = sockets.tcp[0].local_addr()?;
         let udp_addresses = sockets.udp.iter().map(|socket| socket.local_addr()).collect::<io::Result<Vec<_>>>()?;

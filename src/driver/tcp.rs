@@ -15,7 +15,7 @@ use socket2::{SockRef, TcpKeepalive};
 
 use self::admission::{Admission, Admitted};
 use super::doctor::Seen;
-use super::gate::Gate;
+use super::gate::{Gate, is_local};
 use super::http::{Malformed, Method, Outgoing, Reader, Request, Response, Sender, Status};
 use super::live::{Asker, Sources};
 use super::metered::{Budget, Metered};
@@ -563,9 +563,11 @@ impl Connection {
         }
         let mut permission = admission.gate.permission(&request.sender, self.remote, local);
         let tcp = Tcp { refused_pages: admission.gate.refused(), http: admission.counters, closed: *closed };
-        let asker = Asker { refusal: permission.refusal.take(), local, seen: self.seen(request, *now, admission) };
+        let refusal = permission.refusal.take();
+        let is_local = refusal.is_none() && is_local(&request.sender, self.remote.ip());
+        let asker = Asker { refusal, local, seen: self.seen(request, *now, admission) };
         let live = |what| sources.answer(what, asker, *now, server, tcp);
-        match site.answer(request, live) {
+        match site.answer(request, is_local, live) {
             Answer::Response(response) => {
                 log::trace!("{}: {:?} {}", self.remote, request.path, response.status as u16);
                 admission.counters.forbidden += u64::from(response.status == Status::Forbidden);
