@@ -14,4 +14,4 @@ export const short = (value) =>
   value === null ? "–" : value < 0.995 && value > 0 ? value.toFixed(2) : value < 9.95 ? String(+value.toFixed(1)) : String(Math.round(value));
 
 export const size = (bytes) =>
-  bytes < 1_000 ? `${Math.round(bytes)} B` : bytes < 999_500 ? `${short(bytes / 1_000)} kB` : `${short(bytes / 1e6)} MB`;
+  bytes < 1_000 ? `${Math.round(bytes)}\u00a0B` : bytes < 999_500 ? `${short(bytes / 1_000)}\u00a0kB` : `${short(bytes / 1e6)}\u00a0MB`;

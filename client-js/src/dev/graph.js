@@ -11,7 +11,7 @@ function topOf(value) {
   return STEPS.find((step) => step * power >= value) * power;
 }
 
-const show = (value, unit) => (value === null ? "–" : unit === "B/s" ? `${size(value)}/s` : `${short(value)} ${unit}`.trim());
+const show = (value, unit) => (value === null ? "–" : unit === "bytes" ? size(value) : `${short(value)} ${unit}`.trim());
 
 /** A graph of the last minute: `{node, draw(samples)}`. */
 export function createGraph({ title, unit, series, needs }) {
@@ -19,6 +19,7 @@ export function createGraph({ title, unit, series, needs }) {
   const scale = element("i");
   const canvas = element("canvas", { role: "img" });
   const node = element("figure", {}, element("figcaption", {}, element("span", {}, title), value), element("div", {}, canvas, scale));
+  if (needs) node.title = `From ${needs}, where the page uses it`;
   let hovered = null;
   let drawn = [];
   canvas.onpointermove = ({ offsetX }) => {
@@ -40,7 +41,7 @@ export function createGraph({ title, unit, series, needs }) {
     const has = samples.some((sample) => sample[series[0]] !== null);
     node.classList.toggle("unused", !has && Boolean(needs));
     const values = at ? series.map((name) => show(at[name], unit)) : ["–"];
-    value.textContent = !has && needs ? `no ${needs}` : series.length > 1 ? `↓ ${values[0]}  ↑ ${values[1]}` : values[0];
+    value.textContent = !has && needs ? "not used" : series.length > 1 ? `↓ ${values[0]}  ↑ ${values[1]}` : values[0];
     canvas.setAttribute("aria-label", `${title}: ${value.textContent}`);
 
     const ratio = devicePixelRatio;

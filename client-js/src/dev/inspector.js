@@ -42,11 +42,11 @@ export function createInspector() {
     const { at, way, lane, kind, label, wireBytes, decodedBytes, fate, isReliable } = message;
     const made = element(
       "button",
-      { type: "button", className: `line ${fate === "lost" ? "lost" : fate ? "odd" : ""}`, title: fate ?? lane },
+      { type: "button", className: `line ${fate === "lost" ? "lost" : fate ? "odd" : ""}`, title: fate ? `${fate}, ${lane}` : lane },
       element("span", { className: "dim" }, (at / 1_000).toFixed(2)),
       element("span", { className: `way ${way}` }, ARROWS[way]),
-      element("span", { className: "kind" }, isReliable && kind === "event" ? "event (reliable)" : kind),
-      element("span", { className: "dim" }, fate && fate !== "lost" ? fate : label),
+      element("span", { className: "kind" }, [kind, isReliable && kind === "event" && "reliable", fate].filter(Boolean).join(" · ")),
+      element("span", { className: "dim" }, label),
       element("span", { className: "dim" }, LANES[lane]),
       element("span", { className: "size" }, size(wireBytes)),
       element("span", { className: "size" }, decodedBytes === undefined ? "" : size(decodedBytes)),
@@ -80,7 +80,7 @@ export function createInspector() {
       isText = !isText;
       render();
     };
-    const about = element("header", {}, element("b", {}, kind), facts.filter(Boolean).join(" · "));
+    const about = element("div", { className: "about" }, element("span", {}, element("b", {}, kind), facts.filter(Boolean).join(" · ")));
     if (value === undefined) shown.append(fate === "lost" ? "Lost before it could be decoded." : "It could not be decoded.");
     else {
       about.append(asText);

@@ -8,7 +8,7 @@ export const GRAPHS = [
   { key: "rtt", title: "Round trip", unit: "ms", series: ["rtt"] },
   { key: "jitter", title: "Jitter", unit: "ms", series: ["jitter"] },
   { key: "loss", title: "Loss", unit: "%", series: ["loss"] },
-  { key: "bytes", title: "Bytes", unit: "B/s", series: ["down", "up"] },
+  { key: "bytes", title: "Bytes/s", unit: "bytes", series: ["down", "up"] },
   { key: "gap", title: "Tick gap", unit: "ms", series: ["gap"] },
   { key: "delay", title: "Interpolation delay", unit: "ms", series: ["delay"], needs: "rtcade/interpolate" },
   { key: "error", title: "Prediction error", unit: "", series: ["error"], needs: "rtcade/predict" },

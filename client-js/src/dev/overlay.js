@@ -13,6 +13,8 @@ const GOOD_MS = 100;
 const POOR_MS = 250;
 const GOOD_LOSS = 2;
 const POOR_LOSS = 10;
+/** On a phone it would cover the game. */
+const SMALL_PX = 640;
 const MARGIN = 8;
 const DRAG_PX = 4;
 const TOLD_MS = 4_000;
@@ -30,7 +32,7 @@ const press = (pressed, isPressed) => pressed.setAttribute("aria-pressed", Strin
  * @param store where settings and places are kept for a reload, and `stored` what was
  */
 export function createOverlay({ settings, shown, meter, store, stored }) {
-  const view = { tab: "Network", isCollapsed: false, isLinked: true, place: null, pillPlace: null, ...stored.view };
+  const view = { tab: "Network", isCollapsed: innerWidth <= SMALL_PX, isLinked: true, place: null, pillPlace: null, ...stored.view };
   const save = () => store.write({ settings, view });
 
   const host = element("rtcade-dev");
@@ -47,6 +49,7 @@ export function createOverlay({ settings, shown, meter, store, stored }) {
   // ---- The frame around it.
 
   const dots = [0, 1].map(() => element("span", { className: "dot" }));
+  const rates = element("span", { className: "rates" });
   const summary = element("span", { className: "now" });
   const pill = element("div", { className: "pill", role: "button", tabIndex: 0, ariaLabel: "Open the dev page" }, dots[0]);
   const pillText = [element("b"), element("span")];
@@ -129,10 +132,11 @@ export function createOverlay({ settings, shown, meter, store, stored }) {
     const quality = rtt === null ? "" : isPoor ? "poor" : rtt > GOOD_MS || loss > GOOD_LOSS ? "fair" : "good";
     for (const dot of dots) dot.className = `dot ${quality}`;
     const measured = rtt === null ? "not connected" : `${Math.round(rtt)} ms`;
-    const rest = rtt === null ? "" : `${short(loss)} % loss   ↓ ${size(down)}/s   ↑ ${size(up)}/s`;
+    const lost = rtt === null ? "" : `${short(loss)} % loss`;
+    rates.textContent = rtt === null ? "" : ` · ↓ ${size(down)}/s · ↑ ${size(up)}/s`;
+    summary.replaceChildren([measured, lost].filter(Boolean).join(" · "), rates);
     pillText[0].textContent = measured;
-    pillText[1].textContent = rest.replaceAll("   ", " · ");
-    summary.textContent = rtt === null ? measured : `${measured} · ${rest.replaceAll("   ", " · ")}`;
+    pillText[1].textContent = lost + rates.textContent;
     if (view.isCollapsed) return;
     for (const graph of graphs) graph.draw(meter.samples);
     if (view.tab === "Messages") inspector.draw(shown.messages);
@@ -198,7 +202,7 @@ export function createOverlay({ settings, shown, meter, store, stored }) {
       toldTimer = setTimeout(() => (told.textContent = ""), TOLD_MS);
     };
     const copied = element("pre", { hidden: true });
-    const copy = button("Copy as scenario", async () => {
+    const copy = button("Copy scenario", async () => {
       const scenario = toScenario(settings);
       try {
         await navigator.clipboard.writeText(scenario);
@@ -248,6 +252,7 @@ export function createOverlay({ settings, shown, meter, store, stored }) {
       ),
       element("div", { className: "row" }, element("label", {}, linked, "Same both ways"), element("span", { className: "fill" }), element("label", {}, "Seed", seed), copy),
       element("div", { className: "row" }, dropSocket, killUdp, element("span", { className: "joined" }, freeze, seconds), reload),
+      element("p", {}, "On the WebSocket (TCP), loss is a delay; the last two do nothing."),
       told,
       copied,
     );

@@ -5,9 +5,10 @@ export const STYLE = `
 }
 * { box-sizing: border-box; }
 :is(.panel, .pill) {
-  --ground: #0c1122f5; --raised: #171f38; --field: #0a0e1c; --line: #ffffff1a; --ink: #e9edf9; --dim: #94a1c0;
+  --ground: #0c1122f0; --raised: #171f38; --field: #0a0e1c; --line: #ffffff1a; --ink: #e9edf9; --dim: #94a1c0;
   --accent: #45cdf5; --up: #ffb454; --bad: #ff6f7d; --good: #5fd9a0;
   position: absolute; pointer-events: auto; color: var(--ink); background: var(--ground); border: 1px solid var(--line);
+  -webkit-backdrop-filter: blur(14px); backdrop-filter: blur(14px);
   box-shadow: 0 12px 40px #000a, 0 1px 0 #ffffff0f inset; font: 12px/1.4 system-ui, sans-serif;
   font-variant-numeric: tabular-nums; text-align: left; color-scheme: dark; user-select: none; -webkit-user-select: none;
 }
@@ -75,27 +76,27 @@ figure { margin: 0; min-width: 0; }
 figcaption { display: flex; justify-content: space-between; gap: 6px; white-space: nowrap; }
 figcaption span { color: var(--dim); } figcaption b { font-weight: 600; white-space: pre; overflow: hidden; text-overflow: ellipsis; }
 figure > div { position: relative; margin-top: 2px; }
-figure canvas { display: block; width: 100%; height: 40px; border-radius: 5px; background: var(--field); touch-action: pan-y; }
+figure canvas { display: block; width: 100%; height: 40px; border-radius: 5px; background: #ffffff0a; touch-action: pan-y; }
 figure i { position: absolute; left: 5px; top: 1px; font-style: normal; font-size: 10px; color: #94a1c0b0; pointer-events: none; }
 figure.unused b { color: var(--dim); font-weight: 400; font-size: 11px; } figure.unused canvas { opacity: .5; }
 
 .messages { display: flex; flex-direction: column; padding: 0; min-height: 0; }
 .messages .row { margin: 0; padding: 8px 10px; }
 .messages .row input { flex: 1; min-width: 90px; }
-.list { height: 276px; overflow: auto; overscroll-behavior: contain; border-block: 1px solid var(--line); background: var(--field); font-size: 11.5px; }
-.line { display: grid; grid-template-columns: 50px 13px minmax(62px, 1fr) 70px 22px 54px 62px 44px; gap: 5px; align-items: center; width: 100%; min-height: 23px; padding: 0 8px; border: 0; border-radius: 0; background: none; text-align: left; }
+.list { height: min(340px, 38vh); overflow: auto; overscroll-behavior: contain; border-block: 1px solid var(--line); background: var(--field); font-size: 11.5px; }
+.line { display: grid; grid-template-columns: 50px 13px minmax(62px, 1fr) 66px 20px 50px 58px 44px; gap: 5px; align-items: center; width: 100%; min-height: 23px; padding: 0 8px; border: 0; border-radius: 0; background: none; text-align: left; }
 .line > * { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .line:hover { background: #ffffff0d; } .line[aria-current=true] { background: #45cdf52b; }
 .line .way { font-weight: 700; } .line .way.up { color: var(--up); } .line .way.down { color: var(--accent); }
 .line .dim, .line .size { color: var(--dim); } .line .size, .line .ratio { text-align: right; }
 .line .ratio { color: var(--good); }
 .line.lost { color: var(--bad); } .line.odd { color: var(--up); }
-.line.lost .kind, .line.lost .size { text-decoration: line-through; }
+.line.lost .size { text-decoration: line-through; }
 .heading { position: sticky; top: 0; z-index: 1; background: #131a30; color: var(--dim); min-height: 22px; cursor: default; }
 .empty { padding: 26px 12px; text-align: center; color: var(--dim); }
-.detail { height: 178px; overflow: auto; overscroll-behavior: contain; padding: 8px 10px 10px; user-select: text; -webkit-user-select: text; }
-.detail header { all: unset; display: flex; flex-wrap: wrap; align-items: center; gap: 4px 8px; margin-bottom: 6px; color: var(--dim); }
-.detail header b { color: var(--ink); } .detail header button { all: revert-layer; min-height: 24px; width: auto; padding: 1px 8px; font-size: 11px; color: var(--ink); background: var(--raised); border: 1px solid var(--line); }
+.detail { height: min(230px, 26vh); overflow: auto; overscroll-behavior: contain; padding: 8px 10px 10px; user-select: text; -webkit-user-select: text; }
+.about { display: flex; align-items: start; gap: 10px; margin-bottom: 6px; color: var(--dim); }
+.about span { flex: 1; } .about b { color: var(--ink); margin-right: 4px; } .about button { min-height: 24px; padding: 1px 9px; font-size: 11px; }
 .tree, .tree details { font: 11.5px/1.55 ui-monospace, "SF Mono", Menlo, monospace; }
 .tree details > :not(summary) { margin-left: 15px; }
 .tree summary { cursor: pointer; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
@@ -114,11 +115,15 @@ pre { margin: 0; font: 11px/1.5 ui-monospace, "SF Mono", Menlo, monospace; white
   .panel { left: 0 !important; right: 0; bottom: 0; top: auto !important; width: auto; max-width: none; max-height: 62vh; max-height: 62dvh; border-radius: 14px 14px 0 0; border-width: 1px 0 0; padding-bottom: env(safe-area-inset-bottom); }
   header { cursor: default; touch-action: auto; }
   button, select, input[type=number], input[type=search] { min-height: 34px; }
+  header .rates { display: none; }
   header button { width: 40px; min-height: 34px; }
-  .paths { gap: 0 10px; } .paths label { min-height: 34px; gap: 5px; } .paths output { min-width: 43px; }
+  section { padding: 8px 10px 10px; }
+  .chips { gap: 4px; } .chips button { padding: 2px 8.5px; border-radius: 17px; }
+  .row { gap: 5px; } .row button { padding: 3px 8px; } input[type=number] { width: 62px; }
+  .paths { gap: 0 10px; margin: 6px 0 4px; } .paths label { min-height: 34px; gap: 5px; } .paths output { min-width: 43px; }
   input[type=range] { height: 34px; }
   .list { height: 22vh; } .detail { height: 17vh; }
-  .line { grid-template-columns: 44px 12px minmax(48px, 1fr) 66px 20px 48px 54px 40px; gap: 3px; min-height: 30px; }
+  .line { grid-template-columns: 42px 12px minmax(50px, 1fr) 60px 18px 46px 52px 42px; gap: 3px; min-height: 30px; }
   .heading { min-height: 24px; }
   [data-tab=Graphs] figure canvas { height: 44px; }
   input { font-size: 16px; }

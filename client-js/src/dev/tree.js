@@ -3,6 +3,8 @@ import { element } from "./element.js";
 const CHILDREN_SHOWN = 200;
 const TEXT_SHOWN = 2_000;
 const BYTES_SHOWN = 64;
+/** Levels that are open at first: an array with the tick, and what stands in it. */
+const UNFOLDED = 2;
 
 const isContainer = (value) => typeof value === "object" && value !== null && !(value instanceof Uint8Array);
 const hex = (bytes) =>
@@ -33,7 +35,7 @@ export function tree(value, key, depth = 0) {
     if (more > 0) details.append(element("div", { className: "leaf" }, `${more} more`));
   };
   details.addEventListener("toggle", unfold);
-  details.open = depth < 1;
+  details.open = depth < UNFOLDED;
   unfold();
   return details;
 }
