@@ -121,7 +121,7 @@ describe("the dev page over the arena", () => {
     const list = overlay(page).getByRole("log", { name: "Messages" });
     const lines = () => list.locator("button").allInnerTexts();
     const filter = overlay(page).getByRole("searchbox", { name: "Filter" });
-    for (const [wanted, pattern] of [["state down", /↓\s+state\s+tick \d+\s+dc\s+\d+\sB\s+\d+\sB/], ["input up", /↑\s+input\s+#\d+/]]) {
+    for (const [wanted, pattern] of [["state down tick", /↓\s+state( · \w+)?\s+tick \d+\s+(dc|ws)\s+\d+\sB\s+\d+\sB/], ["input up", /↑\s+input\s+#\d+/]]) {
       await filter.fill(wanted);
       const texts = await until(wanted, lines, (texts) => texts.length > 0);
       for (const text of texts) assert.match(text, pattern);
@@ -145,10 +145,10 @@ describe("the dev page over the arena", () => {
     await other.context().close();
     await press(page, "Paused");
     await filter.fill("");
-    await choose(page, "Network");
   });
 
   test("copies a scenario that `rtcade sim` plays", async () => {
+    await choose(page, "Network");
     await press(page, "Bad hotel");
     await slide(page, "Latency from the server, ms", 100);
     await press(page, "Copy scenario");
@@ -173,7 +173,7 @@ describe("the dev page over the arena", () => {
 
   test("and the page leave each other alone", async () => {
     const before = await page.evaluate(() => [document.styleSheets.length, document.adoptedStyleSheets.length]);
-    await page.addStyleTag({ content: "* { display: none !important; font-size: 99px !important; }" });
+    await page.addStyleTag({ content: "rtcade-dev, body * { display: none !important; font-size: 99px !important; }" });
     assert.ok(await overlay(page).getByRole("button", { name: "Off" }).isVisible());
     const size = await overlay(page).locator("h2").evaluate((title) => getComputedStyle(title).fontSize);
     assert.equal(size, "13px");
@@ -226,14 +226,12 @@ describe("the dev page over the arena", () => {
     const { page: remote } = await openPage(browser, "about:blank", FROM_ELSEWHERE);
     const warnings = [];
     remote.on("console", (message) => message.type() === "warning" && warnings.push(message.text()));
-    const [refused] = await Promise.all([
-      remote.waitForResponse((response) => response.url().endsWith("/rtcade/dev.js")),
-      remote.goto(address),
-    ]);
-    assert.equal(refused.status(), 404);
-    assert.match(await refused.text(), /start the server with --dev/);
+    await remote.goto(address);
     await playing(remote, "webrtc");
     assert.equal(await overlay(remote).count(), 0);
+    const refused = await fetch(`${server.url}rtcade/dev.js`, { headers: FROM_ELSEWHERE.extraHTTPHeaders });
+    assert.equal(refused.status, 404);
+    assert.match(await refused.text(), /start the server with --dev/);
     assert.equal(warnings.length, 1);
     assert.match(warnings[0], /\/rtcade\/dev\.js.*--dev/);
     await remote.context().close();
