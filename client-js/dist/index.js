@@ -1855,7 +1855,7 @@ var connect = (url, options) => new Promise((resolve, reject) => {
     /* webpackIgnore: true */
     /* @vite-ignore */
     script.hostname === location.hostname && script
-  ).then(({ shape }) => env = shape(env)).catch(() => console.warn(`?dev needs ${script} from the page's host: use localhost or --dev.`)).then(() => (signal == null ? void 0 : signal.aborted) || attempt());
+  ).then(({ shape }) => env = shape(env)).catch(() => console.warn(`?dev can't load ${script}: use the page's host, at localhost or with --dev.`)).then(() => (signal == null ? void 0 : signal.aborted) || attempt());
 });
 export {
   RtcadeError,

@@ -117,6 +117,6 @@ export const connect = (url, options) =>
     // Code comes from the page's own host alone: any other address fails.
     import(/* webpackIgnore: true */ /* @vite-ignore */ script.hostname === location.hostname && script)
       .then(({ shape }) => (env = shape(env)))
-      .catch(() => console.warn(`?dev needs ${script} from the page's host: use localhost or --dev.`))
+      .catch(() => console.warn(`?dev can't load ${script}: use the page's host, at localhost or with --dev.`))
       .then(() => signal?.aborted || attempt());
   });

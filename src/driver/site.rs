@@ -492,7 +492,7 @@ mod tests {
     }
 
     fn response(site: &Site, request: &Request) -> Response {
-        match site.answer(request, false, |_| Response::sentence(Status::Ok, "live")) {
+        match site.answer(request, true, |_| Response::sentence(Status::Ok, "live")) {
             Answer::Response(response) => response,
             Answer::Websocket { .. } | Answer::NoWebsocket { .. } => panic!("a response is expected"),
         }
