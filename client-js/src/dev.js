@@ -26,8 +26,11 @@ const store = {
 
 const stored = store.read() ?? {};
 const settings = settingsFrom(stored.settings);
-/** Of the page's connections the newest is shown. */
-const shown = { messages: createMessages(() => performance.now()), sockets: new Set() };
+const CONNECTIONS_KEPT = 4;
+/** Of the page, the newest last. */
+const connections = [];
+/** The one that the overlay is about: the newest that lives. */
+const shown = () => connections.findLast(({ sockets }) => sockets.size > 0) ?? connections.at(-1);
 const instances = {};
 let overlay;
 
@@ -41,7 +44,8 @@ export function shape(env) {
   if (!globalThis.document) return env;
   const messages = createMessages(env.now);
   const sockets = new Set();
-  Object.assign(shown, { messages, sockets });
+  connections.push({ messages, sockets });
+  if (connections.length > CONNECTIONS_KEPT) connections.shift();
   overlay ??= createOverlay({ settings, shown, meter: createMeter(instances), store, stored });
   const noted = (lane) => (way, data, isLost) => messages.note(way, lane, data, isLost);
   return {

@@ -237,6 +237,23 @@ describe("the dev page over the arena", () => {
     await remote.context().close();
   });
 
+  test("is not loaded from another host than the page's own", async () => {
+    const page = await openPage(browser, "about:blank").then(({ page }) => page);
+    const asked = [];
+    const warnings = [];
+    page.on("request", (request) => asked.push(new URL(request.url()).pathname));
+    page.on("console", (message) => message.type() === "warning" && warnings.push(message.text()));
+    await page.goto(`${server.url.replace("127.0.0.1", "localhost")}doctor?dev`);
+    const code = await page.evaluate(async (url) => {
+      const { connect } = await import("/rtcade.js");
+      return connect(url).catch(({ code }) => code);
+    }, `${server.url}r/dev`);
+    assert.equal(code, "origin", "it has gone on to connect");
+    assert.ok(!asked.includes("/rtcade/dev.js"), String(asked));
+    assert.equal(warnings.length, 1);
+    await page.context().close();
+  });
+
   test("is served to all with --dev", async () => {
     const open = await startServer(["--dev"]);
     try {

@@ -28,7 +28,7 @@ const press = (pressed, isPressed) => pressed.setAttribute("aria-pressed", Strin
  * The overlay over a page.
  *
  * @param settings those of the network, which the sliders change
- * @param shown `messages` and `sockets` of the page's newest connection
+ * @param shown gives `messages` and `sockets` of the connection that it is about
  * @param store where settings and places are kept for a reload, and `stored` what was
  */
 export function createOverlay({ settings, shown, meter, store, stored }) {
@@ -139,10 +139,10 @@ export function createOverlay({ settings, shown, meter, store, stored }) {
     pillText[1].textContent = lost + rates.textContent;
     if (view.isCollapsed) return;
     for (const graph of graphs) graph.draw(meter.samples);
-    if (view.tab === "Messages") inspector.draw(shown.messages);
+    if (view.tab === "Messages") inspector.draw(shown().messages);
   }
   setInterval(() => {
-    meter.take(shown.messages);
+    meter.take(shown().messages);
     draw();
     // A game that replaces the whole document takes the overlay with it.
     if (!host.isConnected) document.documentElement.append(host);
@@ -216,8 +216,8 @@ export function createOverlay({ settings, shown, meter, store, stored }) {
       }
     });
     const dropSocket = button("Drop WebSocket", () => {
-      const { size } = shown.sockets;
-      for (const socket of [...shown.sockets]) socket.drop();
+      const { size } = shown().sockets;
+      for (const socket of [...shown().sockets]) socket.drop();
       tell(size ? "The WebSocket was dropped." : "There is no WebSocket to drop.", !size);
     });
     const killUdp = button("Kill UDP", () => {
