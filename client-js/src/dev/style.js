@@ -93,6 +93,7 @@ figure.unused b { color: var(--dim); font-weight: 400; font-size: 11px; } figure
 .line.lost { color: var(--bad); } .line.odd { color: var(--up); }
 .line.lost .size { text-decoration: line-through; }
 .heading { position: sticky; top: 0; z-index: 1; background: #131a30; color: var(--dim); min-height: 22px; cursor: default; }
+.detail > .dim { color: var(--dim); }
 .empty { padding: 26px 12px; text-align: center; color: var(--dim); }
 .detail { height: min(230px, 26vh); overflow: auto; overscroll-behavior: contain; padding: 8px 10px 10px; user-select: text; -webkit-user-select: text; }
 .about { display: flex; align-items: start; gap: 10px; margin-bottom: 6px; color: var(--dim); }
