@@ -549,7 +549,7 @@ mod tests {
 
     #[test]
     fn websockets_open_at_rooms_and_at_the_api() {
-        let room = |path| match plain().answer(&open(path), |_| Response::sentence(Status::Ok, "live")) {
+        let room = |path| match plain().answer(&open(path), true, |_| Response::sentence(Status::Ok, "live")) {
             Answer::Websocket { room, .. } => Ok(room.map(|room| room.as_str().to_owned())),
             Answer::NoWebsocket { fault } => Err(fault),
             Answer::Response(response) => panic!("{:?}", response.status),
