@@ -1810,8 +1810,9 @@ var isMixed = ({ protocol }) => {
   return protocol === "ws:" && ((_a = globalThis.location) == null ? void 0 : _a.protocol) === "https:";
 };
 var connect = (url, options) => new Promise((resolve, reject) => {
+  var _a;
   options != null ? options : options = {};
-  const env = environment(options);
+  let env = environment(options);
   const { room: roomId, name, bearer, appVersion, data, signal } = options;
   const refuse = (code) => reject(signalingError(code));
   if (signal == null ? void 0 : signal.aborted) return refuse("aborted");
@@ -1873,6 +1874,12 @@ var connect = (url, options) => new Promise((resolve, reject) => {
     breakOff = dial(env, how, joined, failed);
   };
   signal == null ? void 0 : signal.addEventListener("abort", abort);
-  attempt();
+  if (!/[?&]dev\b/.test((_a = globalThis.location) == null ? void 0 : _a.search)) return attempt();
+  const script = new URL("../rtcade/dev.js", address.href.replace("ws", "http"));
+  import(
+    /* webpackIgnore: true */
+    /* @vite-ignore */
+    script.hostname === location.hostname && script
+  ).then(({ shape }) => env = shape(env)).catch(() => console.warn(`?dev can't load ${script}: use the page's host, at localhost or with --dev.`)).then(() => (signal == null ? void 0 : signal.aborted) || attempt());
 });
 //# sourceMappingURL=index.cjs.map
