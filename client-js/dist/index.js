@@ -1849,13 +1849,13 @@ var connect = (url, options) => new Promise((resolve, reject) => {
     breakOff = dial(env, how, joined, failed);
   };
   signal == null ? void 0 : signal.addEventListener("abort", abort);
-  if (!/[?&]dev\b/.test((_a = globalThis.location) == null ? void 0 : _a.search)) return attempt();
+  if (!/[?&]dev(=|&|$)/.test((_a = globalThis.location) == null ? void 0 : _a.search)) return attempt();
   const script = new URL("../rtcade/dev.js", address.href.replace("ws", "http"));
   import(
     /* webpackIgnore: true */
     /* @vite-ignore */
     script.hostname === location.hostname && script
-  ).then(({ shape }) => env = shape(env)).catch(() => console.warn(`?dev can't load ${script}: use the page's host, at localhost or with --dev.`)).then(() => (signal == null ? void 0 : signal.aborted) || attempt());
+  ).then(({ shape }) => env = shape(env)).catch(() => console.warn(`?dev can't load ${script}. Use the page's host, at localhost or with --dev.`)).then(() => (signal == null ? void 0 : signal.aborted) || attempt());
 });
 export {
   RtcadeError,

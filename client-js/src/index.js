@@ -112,11 +112,11 @@ export const connect = (url, options) =>
       breakOff = dial(env, how, joined, failed);
     };
     signal?.addEventListener("abort", abort);
-    if (!/[?&]dev\b/.test(globalThis.location?.search)) return attempt();
+    if (!/[?&]dev(=|&|$)/.test(globalThis.location?.search)) return attempt();
     const script = new URL("../rtcade/dev.js", address.href.replace("ws", "http"));
     // Code comes from the page's own host alone: any other address fails.
     import(/* webpackIgnore: true */ /* @vite-ignore */ script.hostname === location.hostname && script)
       .then(({ shape }) => (env = shape(env)))
-      .catch(() => console.warn(`?dev can't load ${script}: use the page's host, at localhost or with --dev.`))
+      .catch(() => console.warn(`?dev can't load ${script}. Use the page's host, at localhost or with --dev.`))
       .then(() => signal?.aborted || attempt());
   });

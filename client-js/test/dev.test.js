@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { describe, test } from "node:test";
+import { after, before, describe, test } from "node:test";
 import { createMessages } from "../src/dev/messages.js";
 import { createMeter } from "../src/dev/meter.js";
 import { createDatagrams, createStream, datagramDelays, draw, PRESETS, RANGES, REORDER_MS, settingsFrom } from "../src/dev/network.js";
@@ -7,7 +7,7 @@ import { toScenario } from "../src/dev/scenario.js";
 import { shapedPeerConnection, shapedWebSocket } from "../src/dev/transport.js";
 import { INPUT, PING, PONG, STATE, unreliableFrame } from "../src/frame.js";
 import { encode } from "../src/msgpack.js";
-import { REPLY } from "./fakes.js";
+import { dial, microtasks, REPLY } from "./fakes.js";
 
 const COUNT = 4_000;
 const settings = (up, down = up, seed = 1) => settingsFrom({ seed, up, down });
@@ -376,5 +376,47 @@ describe("its settings", () => {
 `,
     );
     assert.equal(toScenario(settings({})), "# Play it with: rtcade sim --scenario FILE --seed 1\n- name: dev-page\n  rtt_ms: 0\n");
+  });
+});
+
+describe("a client whose page asks for it", () => {
+  const warnings = [];
+  const { warn } = console;
+  before(() => (console.warn = (text) => warnings.push(text)));
+  after(() => {
+    console.warn = warn;
+    delete globalThis.location;
+  });
+  /** What `dial` has made by the time that an import has failed. */
+  const dialFrom = async (address, options) => {
+    globalThis.location = new URL(address);
+    warnings.length = 0;
+    const dialled = await dial(options);
+    for (let n = 0; n < 100 && dialled.sockets.length === 0; n++) await microtasks();
+    return dialled;
+  };
+
+  test("says why where it can't be loaded, and goes on", async () => {
+    for (const address of ["http://play.example/?dev", "http://play.example:5173/a?b&dev=1", "http://other.example/?dev"]) {
+      const { sockets } = await dialFrom(address);
+      assert.equal(sockets.length, 1, address);
+      const script = "http://play.example/rtcade/dev.js";
+      assert.deepEqual(warnings, [`?dev can't load ${script}. Use the page's host, at localhost or with --dev.`]);
+    }
+  });
+
+  test("does not ask for it otherwise", async () => {
+    for (const query of ["", "?developer", "?dev-tools=1", "?a=dev", "?mydev", "#?dev"]) {
+      const { sockets } = await dialFrom(`http://play.example/${query}`);
+      assert.deepEqual([sockets.length, warnings], [1, []], query);
+    }
+  });
+
+  test("can be cancelled meanwhile", async () => {
+    const cancel = new AbortController();
+    const dialling = dialFrom("http://play.example/?dev", { signal: cancel.signal });
+    cancel.abort();
+    const { sockets, outcome } = await dialling;
+    assert.deepEqual([sockets.length, (await outcome).error.code], [0, "aborted"]);
   });
 });
