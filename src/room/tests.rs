@@ -881,3 +881,4 @@ proptest! {
 }
 
 mod numbers;
+mod states;

@@ -71,10 +71,17 @@ impl Game for Drift {
         }
         let encoded = |state: &Vec<Entity>| msgpack::encode(state, usize::MAX).unwrap();
         if self.own > 0 && tick.number.is_multiple_of(self.own) {
-            for player in ctx.players().map(|player| player.id).collect::<Vec<_>>() {
-                let own: Vec<Entity> = self.entities.iter().skip(player.0 as usize % 5).cloned().collect();
-                self.said.borrow_mut().insert((tick.number, Some(player.0)), encoded(&own));
-                ctx.state_to(player, &own).unwrap();
+            // Every fifth player sees the same.
+            let entities = &self.entities;
+            let own_of = |player: PlayerId| entities.iter().skip(player.0 as usize % 5).cloned().collect::<Vec<_>>();
+            let players: Vec<PlayerId> = ctx.players().map(|player| player.id).collect();
+            for &player in &players {
+                self.said.borrow_mut().insert((tick.number, Some(player.0)), encoded(&own_of(player)));
+            }
+            if tick.number.is_multiple_of(2) {
+                ctx.state_for_each(own_of).unwrap();
+            } else {
+                players.into_iter().for_each(|player| ctx.state_to(player, &own_of(player)).unwrap());
             }
         } else {
             self.said.borrow_mut().insert((tick.number, None), encoded(&self.entities));
