@@ -73,6 +73,8 @@ impl Game for Noise {
     type State = Vec<u8>;
     type Event = Vec<u8>;
 
+    const INPUTS_PER_TICK: usize = 8;
+
     fn join(&mut self, _: &mut Context<Noise>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
         Ok(Welcome::default())
     }
