@@ -13,7 +13,7 @@ const SHRINKAGE = 1;
 /** States kept for a page that is not drawn. */
 const STATES = 64;
 /** How far ahead of the newest state motion is continued, in ms. */
-const AHEAD = 250;
+const AHEAD = 500;
 /** An exponential has 5 % left after so many of its time constants. */
 const SETTLED = 3;
 
@@ -119,7 +119,7 @@ export function interpolate(room, options) {
   };
   const draw = (entity, id) => {
     let track = tracks.get(id);
-    if (!track) tracks.set(id, (track = {}));
+    if (!track) tracks.set(id, (track = { isHeld: true }));
     if (track.entity !== entity) {
       track.entity = entity;
       drawn.set(id, copy(entity));

@@ -31,7 +31,9 @@ export async function match({ seed = 1, tickMs = 33, oneWay = 75, jitter = 0, lo
   };
 
   let sequence = 0;
-  const server = { number: START, consumed: 0, newest: 0, waiting: [], taken: [], isStalled: false };
+  // What names START arrives as the match begins, so it was sent before.
+  const startedAt = clock.time - oneWay;
+  const server = { number: START + Math.floor(oneWay / tickMs), consumed: 0, newest: 0, waiting: [], taken: [] };
   const send = (kind, body, way = overWebsocket) => {
     const frame = down(kind, { seq: sequence++ & 0xffff, ack: server.consumed & 0xffff }, body);
     carry(way, () => (way ? session.socket : session.pc.channel).deliver(frame));
@@ -60,19 +62,18 @@ export async function match({ seed = 1, tickMs = 33, oneWay = 75, jitter = 0, lo
     session.pc.open();
     session.pc.channel.send = (data) => transmit(data, false);
   }
-  const startedAt = clock.time;
   /** The tick that the server is in, with its fraction. */
   server.now = () => START + (clock.time - startedAt) / tickMs;
-  clock.setInterval(() => {
-    server.number++;
-    if (server.isStalled) return;
+  const tick = () => {
+    clock.setTimeout(tick, startedAt + (++server.number + 1 - START) * tickMs - clock.time);
     const inputs = server.waiting;
     server.waiting = [];
     game.tick(server.number, inputs);
     for (const { number } of inputs) server.taken.push(number);
     server.consumed = inputs.at(-1)?.number ?? server.consumed;
     send(STATE, [server.number, game.state(server.number)]);
-  }, tickMs);
+  };
+  clock.setTimeout(tick, startedAt + (server.number + 1 - START) * tickMs - clock.time);
   return Object.assign(session, { net, server, random, chance, attach });
 }
 
