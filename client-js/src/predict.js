@@ -40,13 +40,21 @@ function relax(offsets, frequency, elapsed, drawn) {
   }
 }
 
+/** How the numbers of a field are blended, by name: all of them where there are no `fields`, else those and no others. */
+function compile(fields) {
+  if (!fields) return (_, inherited = "lerp") => inherited;
+  const modes = new Map(Object.entries(fields).map(([name, rule]) => [name, rule.angle ? "angle" : (rule.mode ?? rule)]));
+  return (name, inherited = "raw") => modes.get(name) ?? inherited;
+}
+
 export function predict(room, options) {
-  const { from, step, fields = {}, smooth = 100, teleported } = options ?? {};
+  const { from, step, fields, smooth = 100, teleported } = options ?? {};
   if (typeof from !== "function") throw new TypeError("predict needs `from`, a function that gives the own entity of a state");
   if (typeof step !== "function") throw new TypeError("predict needs `step`, the function that applies an input to the entity");
 
   /** `{number, input, isOffline}` of the inputs that no state reflects yet. */
   let pending = [];
+  const modeOf = compile(fields);
   let truth;
   let newest = 0;
   let events = [];
@@ -64,10 +72,11 @@ export function predict(room, options) {
   const isOffline = () => /dropped|resuming/.test(room.status) && room.stats.transport === "websocket";
 
   /** A step may change the value in place or give the next one. */
-  const run = (value, input, ticks, number, isReplay) => {
+  const run = (value, input, number, isReplay) => {
     if (value == null) return value;
-    Object.assign(info, { number, isReplay });
-    return step(value, input, (ticks * room.tickMs) / 1000, info) ?? value;
+    info.number = number;
+    info.isReplay = isReplay;
+    return step(value, input, room.tickMs / 1000, info) ?? value;
   };
 
   const letRelax = (target) => {
@@ -83,7 +92,7 @@ export function predict(room, options) {
     for (const key in after) {
       const was = before[key];
       const is = after[key];
-      const mode = fields[key] ?? inherited;
+      const mode = modeOf(key, inherited);
       if (typeof was === "number" && typeof is === "number") {
         const error = mode === "angle" ? turned(was - is) : was - is;
         const size = Math.abs(error);
@@ -99,11 +108,22 @@ export function predict(room, options) {
     }
     return largest;
   };
+  /** Moves the numbers of `drawn` a part of the way to `next`. */
+  const approach = (drawn, next, part, inherited) => {
+    for (const key in drawn) {
+      const is = drawn[key];
+      const will = next[key];
+      const mode = modeOf(key, inherited);
+      if (typeof is === "number" && typeof will === "number") {
+        if (mode !== "raw") drawn[key] += part * (mode === "angle" ? turned(will - is) : will - is);
+      } else if (isTree(is) && isTree(will)) approach(is, will, part, mode);
+    }
+  };
   /** Predicts anew: the truth, and on top of it what it does not reflect yet. */
   const rebuild = () => {
     const before = own.value;
     let value = copy(truth);
-    for (const { number, input } of pending) value = run(value, input, 1, number, true);
+    for (const { number, input } of pending) value = run(value, input, number, true);
     own.value = value;
     letRelax();
     if (before == null || value == null || teleported?.(before, value)) {
@@ -157,7 +177,7 @@ export function predict(room, options) {
       } else if (pending.length >= PENDING_LIMIT) pending.shift();
       pending.push(entry);
       newest = number;
-      own.value = run(own.value, input, 1, number, false);
+      own.value = run(own.value, input, number, false);
       return number;
     },
 
@@ -179,10 +199,13 @@ export function predict(room, options) {
     },
 
     shown() {
-      const fraction = Math.min(1, room.serverTick() - sentAt);
-      let value = own.value;
-      if (fraction > 0) value = run((ahead = copy(value, ahead)), held, fraction, 0, true);
+      const { value } = own;
       drawn.value = copy(value, drawn.value);
+      const part = Math.min(1, room.serverTick() - sentAt);
+      if (part > 0 && value != null) {
+        const next = { value: run((ahead = copy(value, ahead)), held, 0, true) };
+        if (!teleported?.(value, next.value)) approach(drawn, next, part);
+      }
       letRelax(drawn);
       return drawn.value;
     },

@@ -323,10 +323,10 @@ test("entities that the own one pushes are predicted with it, bit for bit", asyn
 });
 
 test("fields are blended, turned the short way, or taken over", async () => {
-  const body = { pose: [0, 3], hp: 10, name: "a" };
+  const body = { pose: [0, 3], hp: 8, name: "a" };
   const game = { tick: () => {}, state: () => body };
   const played = await match({}, game);
-  const seen = predict(played.room, { from: (state) => state, step: (value) => value, fields: { 1: "angle", hp: "raw" }, smooth: 200 });
+  const seen = predict(played.room, { from: (state) => state, step: (value) => value, fields: { pose: "lerp", 1: "angle" }, smooth: 200 });
   await played.clock.advance(SETTLED);
   Object.assign(body, { pose: [10, -3], hp: 4, name: "b" });
   await played.clock.advance(150);
