@@ -24,7 +24,11 @@ const ICON: &str = concat!(
 );
 const CLIENT: &str = include_str!("../../client-js/dist/rtcade.js");
 /// What a page may import beside the client, by path.
-const MODULES: [(&str, &str); 1] = [("/rtcade/testing.js", include_str!("../../client-js/dist/rtcade/testing.js"))];
+const MODULES: [(&str, &str); 3] = [
+    ("/rtcade/interpolate.js", include_str!("../../client-js/dist/rtcade/interpolate.js")),
+    ("/rtcade/predict.js", include_str!("../../client-js/dist/rtcade/predict.js")),
+    ("/rtcade/testing.js", include_str!("../../client-js/dist/rtcade/testing.js")),
+];
 /// The module that the shipped pages share.
 const PAGE_MODULE: &str = include_str!("../../client-js/pages/page.js");
 const DOCTOR: &str = include_str!("../../client-js/pages/doctor/index.html");
