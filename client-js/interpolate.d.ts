@@ -61,13 +61,13 @@ export interface Interpolation<Key, Entity> {
   at(): ReadonlyMap<Key, Entity>;
   /**
    * The tick that the last call of `at` has shown, with its fraction; `NaN` before the first state. It never runs
-   * backwards except after a `rejoin`, and a quarter faster or slower than the room's time at most, except after a pause
-   * of more than a second. If states are missing, it stops at the newest.
+   * backwards except after a `rejoin`, and at most a quarter faster or slower than the room's time. If states are missing
+   * it stops at the newest, and makes up for it afterwards; for more than half a second, at once.
    */
   readonly tick: number;
   /**
-   * How late that was behind the room's time, in ms: as much as 98 % of the newest 128 states needed. It grows within half
-   * a second and shrinks within seconds.
+   * How late that was behind the room's time, in ms: as much as 98 % of the newest 128 states needed. It grows with
+   * the first states that are late, and shrinks within seconds.
    */
   readonly delay: number;
   /** Stops following the room. */

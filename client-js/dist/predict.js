@@ -5,7 +5,6 @@ var INPUT_WINDOW = 8;
 var PENDING_LIMIT = 256;
 var CATCH_UP_TICKS = 8;
 var SPRING = 4.74;
-var SPENT = 10;
 var isNewer = (number, than) => (number - than | 0) > 0;
 var isTree = (value) => typeof value === "object" && value !== null && !ArrayBuffer.isView(value);
 var turned = (angle) => angle - 2 * Math.PI * Math.round(angle / (2 * Math.PI));
@@ -54,7 +53,6 @@ function predict(room, options) {
   let events = [];
   let offsets = {};
   let relaxedAt = 0;
-  let correctedAt = -Infinity;
   let sentAt = NaN;
   let held;
   let ahead;
@@ -71,7 +69,6 @@ function predict(room, options) {
   };
   const letRelax = (target) => {
     const at = now();
-    if (at - correctedAt > SPENT * smooth) offsets = {};
     relax(offsets, SPRING / smooth, Math.max(0, at - relaxedAt), target);
     relaxedAt = at;
   };
@@ -119,7 +116,6 @@ function predict(room, options) {
     }
     const error = compare({ value: before }, { value }, offsets);
     if (!(smooth > 0)) offsets = {};
-    if (error > 0) correctedAt = relaxedAt;
     return error;
   };
   const end = (event, how) => {

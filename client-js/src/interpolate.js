@@ -5,11 +5,14 @@ const SAMPLES = 128;
 const COVERED = 0.98;
 /** A longer wait is a pause, not jitter. In ms. */
 const PAUSE = 1_000;
+/** What the shown time is late on top of the delay is made up for, unless it is more. In ms. */
+const CATCH_UP = 500;
+/** States that arrive within this part of a tick arrive together. */
+const BURST = 0.25;
 /** How much slower or faster than the room's time the shown time runs at most, to change the delay. */
 const SLEW = 0.25;
-/** The share of what the delay lacks, and of what it has too much, that is corrected in a second. */
-const GROWTH = 4;
-const SHRINKAGE = 1;
+/** In which the delay comes near what is needed, in ms. */
+const ADAPTED = 1_000;
 /** States kept for a page that is not drawn. */
 const STATES = 64;
 /** How far ahead of the newest state motion is continued, in ms. */
@@ -50,6 +53,7 @@ export function interpolate(room, options) {
   let samples;
   let target;
   let delay;
+  let arrivedAt;
   let clock;
   let shownTick;
   /** What is drawn, and how it came about, by key. */
@@ -59,7 +63,7 @@ export function interpolate(room, options) {
     states = [];
     samples = [];
     newest = delay = undefined;
-    clock = shownTick = NaN;
+    arrivedAt = clock = shownTick = NaN;
     drawn.clear();
     tracks.clear();
   };
@@ -74,11 +78,15 @@ export function interpolate(room, options) {
   };
   const take = (state, info) => {
     const { tick } = info;
-    const waited = Math.max(0, room.serverTick() - (newest ? newest.tick : tick - 1));
+    const at = room.serverTick();
+    const waited = Math.max(0, at - (newest ? newest.tick : tick - 1));
+    // A burst is one wait, for the first of it.
+    const isBurst = at - arrivedAt < BURST;
+    arrivedAt = at;
     newest = { tick, entities: keyed(from(state, info)) };
     states.push(newest);
     if (states.length > STATES) states.shift();
-    if (waited * room.tickMs > PAUSE && samples.length > 0) return;
+    if ((isBurst || waited * room.tickMs > PAUSE) && samples.length > 0) return;
     samples.push(Math.min(waited, PAUSE / room.tickMs));
     if (samples.length > SAMPLES) samples.shift();
     const sorted = Float64Array.from(samples).sort();
@@ -160,12 +168,10 @@ export function interpolate(room, options) {
       const ms = (now - clock) * room.tickMs || 0;
       clock = now;
       decay = smooth > 0 ? Math.exp((-SETTLED * ms) / smooth) : 0;
-      const off = target - delay;
-      const share = Math.min(1, ((off > 0 ? GROWTH : SHRINKAGE) * ms) / 1000);
-      delay += clamp(off * share, (SLEW * ms) / room.tickMs);
+      delay += clamp((target - delay) * Math.min(1, ms / ADAPTED), (SLEW * ms) / room.tickMs);
       // Where the states stop, so does the time that is shown; it goes on from there.
       delay = Math.max(delay, now - newest.tick);
-      if ((delay - target) * room.tickMs > PAUSE) delay = Math.max(target, now - newest.tick);
+      if ((delay - target) * room.tickMs > CATCH_UP) delay = Math.max(target, now - newest.tick);
       shownTick = now - delay;
       while (states.length > 1 && states[1].tick <= shownTick) states.shift();
       [base, next] = states;

@@ -6,8 +6,6 @@ const PENDING_LIMIT = 256;
 const CATCH_UP_TICKS = 8;
 /** A critically damped spring has 5 % of its way left when its frequency times the time is this. */
 const SPRING = 4.74;
-/** After so many times `smooth` nothing is left of a correction that a double can hold. */
-const SPENT = 10;
 
 const isNewer = (number, than) => ((number - than) | 0) > 0;
 const isTree = (value) => typeof value === "object" && value !== null && !ArrayBuffer.isView(value);
@@ -60,7 +58,6 @@ export function predict(room, options) {
   let events = [];
   let offsets = {};
   let relaxedAt = 0;
-  let correctedAt = -Infinity;
   let sentAt = NaN;
   let held;
   /** Reused from frame to frame. */
@@ -81,7 +78,6 @@ export function predict(room, options) {
 
   const letRelax = (target) => {
     const at = now();
-    if (at - correctedAt > SPENT * smooth) offsets = {};
     relax(offsets, SPRING / smooth, Math.max(0, at - relaxedAt), target);
     relaxedAt = at;
   };
@@ -132,7 +128,6 @@ export function predict(room, options) {
     }
     const error = compare({ value: before }, { value }, offsets);
     if (!(smooth > 0)) offsets = {};
-    if (error > 0) correctedAt = relaxedAt;
     return error;
   };
 

@@ -220,9 +220,11 @@ test("what stops to arrive goes on for half a second", async () => {
   const game = straight();
   const played = await match({ oneWay: 50 }, game);
   const others = interpolate(played.room, { from, fields: { x: "extrapolate" } });
+  let tick;
+  played.room.on("state", (_, info) => ({ tick } = info));
   await display(played, 60, LEARNT, () => others.at());
   played.net.isCut = true;
-  const newest = played.room.stats.tick;
+  const newest = tick;
   await display(played, 60, 3_000, () => others.at());
   const { x } = others.at().get("7");
   assert.ok(Math.abs(x - game.place(newest).x - 0.5 * SPEED) < 1, `${x}`);
@@ -232,13 +234,15 @@ test("damped fields come near, raw ones are those of the newest state, and the r
   const state = (tick) => ({ bots: { 7: { x: tick < 200 ? 0 : 100, y: tick, hp: tick, name: `of ${tick}`, place: tick } } });
   const played = await match({ jitter: 30 }, { tick: () => {}, state });
   const others = interpolate(played.room, { from, fields: { x: "damped", y: "lerp", hp: "raw" } });
+  let newest;
+  played.room.on("state", (_, { tick }) => (newest = tick));
   let last = 0;
   await display(played, 60, 6_000, () => {
     const bot = others.at().get("7");
     if (!bot) return;
     assert.ok(bot.x >= last && bot.x <= 100 && bot.x - last < 50, `${bot.x} after ${last}`);
     last = bot.x;
-    assert.equal(bot.hp, played.room.stats.tick);
+    assert.equal(bot.hp, newest);
     assert.deepEqual([bot.name, bot.place], [`of ${Math.floor(others.tick)}`, Math.floor(others.tick)]);
     assert.ok(Math.abs(bot.y - others.tick) < 1e-9 && bot.y <= bot.hp);
   });
@@ -298,6 +302,68 @@ test("a page that was hidden, and a computer that slept, go on with what is new"
     assert.ok(others.delay < before.delay + 50, `${others.delay}`);
     assert.ok(apart(bot, game.place(others.tick)) < 0.5);
   }
+});
+
+test("after a pause of the net, or of the page, the delay is what it was", async () => {
+  for (const pause of ["net", "page"]) {
+    const played = await match({ oneWay: 40, jitter: 10 }, roundabout());
+    const others = interpolate(played.room, { from, fields: POSE });
+    const { delay } = (await watch(played, others, 60, 3_000)).at(-1);
+    if (pause === "page") played.clock.time += 900;
+    else {
+      played.net.isCut = true;
+      await display(played, 60, 10_000, () => others.at());
+      assert.ok(others.delay > 9_000, `${others.delay}`);
+      played.net.isCut = false;
+    }
+    await display(played, 60, 3_000, () => others.at());
+    assert.ok(others.delay < delay + 60, `${others.delay} after ${delay}, ${pause}`);
+  }
+});
+
+test("what is drawn in the present comes and goes with the newest state, and does not glide from where it was", async () => {
+  const place = (tick) => ({ x: Math.floor(tick / 40) * 1_000 + tick });
+  const isThere = (tick) => Math.floor(tick / 20) % 2 === 0;
+  const game = { tick: () => {}, state: (tick) => ({ bots: isThere(tick) ? { 7: place(tick) } : {} }) };
+  const played = await match({ oneWay: 75 }, game);
+  const others = interpolate(played.room, { from, fields: { x: "extrapolate" }, smooth: 0 });
+  const damped = interpolate(played.room, { from, fields: { x: "damped" } });
+  let tick;
+  played.room.on("state", (_, info) => ({ tick } = info));
+  await display(played, 60, LEARNT, () => (others.at(), damped.at()));
+  await display(played, 60, 5_000, () => {
+    assert.equal(others.at().has("7"), isThere(tick));
+    const bot = damped.at().get("7");
+    if (bot) assert.ok(bot.x <= place(tick).x && bot.x > place(tick).x - 20, `${bot.x} at ${place(tick).x}`);
+  });
+});
+
+test("what has left does not move back before it goes", async () => {
+  const isThere = (tick) => Math.floor(tick / 20) % 2 === 0;
+  const game = { tick: () => {}, state: (tick) => ({ bots: isThere(tick) ? { 7: { x: tick, y: tick } } : {} }) };
+  const played = await match({ oneWay: 75 }, game);
+  const others = interpolate(played.room, { from, fields: { x: "raw", y: "lerp" } });
+  let last = 0;
+  await display(played, 60, 8_000, () => {
+    const bot = others.at().get("7");
+    if (!bot) return;
+    assert.ok(bot.x >= last, `${bot.x} after ${last}`);
+    last = bot.x;
+  });
+  assert.ok(last > 200);
+});
+
+test("without smoothing the newest state is drawn at once, also twice in a frame", async () => {
+  const state = (tick) => ({ bots: { 7: { x: tick } } });
+  const played = await match({ jitter: 20 }, { tick: () => {}, state });
+  const others = interpolate(played.room, { from, fields: { x: "damped" }, smooth: 0 });
+  let newest;
+  played.room.on("state", (_, { tick }) => (newest = tick));
+  await display(played, 60, LEARNT, () => {
+    others.at();
+    const bot = others.at().get("7");
+    if (bot) assert.equal(bot.x, newest);
+  });
 });
 
 test("a clock that jumps does not take time back", async () => {

@@ -1,7 +1,7 @@
 // A client of the real core, a net that delays, loses and holds frames, and a server with fixed ticks: all in virtual
 // time, and from one seed.
 
-import { INPUT, PING, PONG, STATE } from "../src/frame.js";
+import { ACK, INPUT, PING, PONG, STATE } from "../src/frame.js";
 import { down, join, REPLY, up } from "./fakes.js";
 import { randomBytes } from "./vectors.js";
 
@@ -30,13 +30,14 @@ export async function match({ seed = 1, tickMs = 33, oneWay = 75, jitter = 0, lo
     clock.setTimeout(() => net.isCut || deliver(), due - clock.time);
   };
 
+  const { channel } = session.pc;
   let sequence = 0;
   // What names START arrives as the match begins, so it was sent before.
   const startedAt = clock.time - oneWay;
   const server = { number: START + Math.floor(oneWay / tickMs), consumed: 0, newest: 0, waiting: [], taken: [] };
   const send = (kind, body, way = overWebsocket) => {
     const frame = down(kind, { seq: sequence++ & 0xffff, ack: server.consumed & 0xffff }, body);
-    carry(way, () => (way ? session.socket : session.pc.channel).deliver(frame));
+    carry(way, () => (way ? session.socket : channel).deliver(frame));
   };
   const take = ({ kind, body }, way) => {
     if (kind === PING) send(PONG, [body[0], clock.time, server.number], way);
@@ -60,7 +61,7 @@ export async function match({ seed = 1, tickMs = 33, oneWay = 75, jitter = 0, lo
   attach();
   if (!overWebsocket) {
     session.pc.open();
-    session.pc.channel.send = (data) => transmit(data, false);
+    channel.send = (data) => transmit(data, false);
   }
   /** The tick that the server is in, with its fraction. */
   server.now = () => START + (clock.time - startedAt) / tickMs;
@@ -73,6 +74,10 @@ export async function match({ seed = 1, tickMs = 33, oneWay = 75, jitter = 0, lo
     server.consumed = inputs.at(-1)?.number ?? server.consumed;
     send(STATE, [server.number, game.state(server.number)]);
   };
+  clock.startHeartbeat(() => {
+    const frame = down(ACK, { reliable: true, tick: server.number }, [0]);
+    carry(true, () => session.socket.deliver(frame));
+  });
   clock.setTimeout(tick, startedAt + (server.number + 1 - START) * tickMs - clock.time);
   return Object.assign(session, { net, server, random, chance, attach });
 }

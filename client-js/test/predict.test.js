@@ -339,6 +339,60 @@ test("fields are blended, turned the short way, or taken over", async () => {
   assert.deepEqual(seen.shown(), { pose: [10, -3], hp: 4, name: "b" });
 });
 
+test("a correction is drawn within its time, whatever the display", async () => {
+  for (const hz of [30, 60, 144]) {
+    const body = { x: 0 };
+    const played = await match({ oneWay: 20 }, { tick: () => {}, state: () => ({ ...body }) });
+    const seen = predict(played.room, { from: (state) => state, step: () => {}, smooth: 300 });
+    await played.clock.advance(SETTLED);
+    body.x = 100;
+    const shown = [];
+    let since;
+    await display(played, hz, 1_000, () => {
+      const { x } = seen.shown();
+      if (seen.value.x === 100) shown.push({ x, after: played.clock.time - (since ??= played.clock.time) });
+    });
+    const left = 100 - shown.findLast(({ after }) => after <= 300).x;
+    assert.ok(left > 1 && left < 10, `${left} left after 300 ms at ${hz} Hz`);
+    assert.ok(shown[0].x < 20, `${shown[0].x} in the first frame at ${hz} Hz: it begins from rest`);
+    assert.ok(shown.at(-1).x > 99.9 && shown.every(({ x }) => x <= 100));
+  }
+});
+
+test("what a step adds is blended by the same fields", async () => {
+  const turned = (angle) => angle - 2 * Math.PI * Math.round(angle / (2 * Math.PI));
+  const go = (body, _, dt) => {
+    body.x = (body.x + 100 * dt) % 50;
+    body.angle = turned(body.angle + 6 * dt);
+    body.ammo -= 1;
+  };
+  const body = { x: 0, angle: 0, ammo: 1_000 };
+  const game = { tick: (_, inputs) => inputs.forEach(() => go(body, {}, 0.033)), state: () => ({ ...body }) };
+  const played = await match({ jitter: 20 }, game);
+  const fields = { x: "lerp", angle: "angle" };
+  const teleported = (before, after) => Math.abs(after.x - before.x) > 25;
+  const seen = predict(played.room, { from: (state) => state, step: go, fields, teleported });
+  await played.clock.advance(SETTLED);
+  let last;
+  await display(played, 144, 3_000, () => {
+    seen.advance({});
+    const { x, angle, ammo } = seen.shown();
+    assert.equal(ammo, seen.value.ammo, "it is not blended");
+    assert.ok(x >= seen.value.x && x - seen.value.x < 3.4, `${x} at ${seen.value.x}`);
+    if (last !== undefined) assert.ok(turned(angle - last) > -1e-9 && turned(angle - last) < 0.25, `${angle} after ${last}`);
+    last = angle;
+  });
+});
+
+test("inputs that nothing acknowledges are kept to a limit", async () => {
+  const played = await match({}, tanks());
+  const tanked = own(played.room);
+  await played.clock.advance(SETTLED);
+  played.net.isCut = true;
+  for (let n = 0; n < 1_000; n++) tanked.send({ turn: 1, gas: 1 });
+  assert.equal(tanked.stats.pending, 256);
+});
+
 test("a teleport is not blended, where the game tells it", async () => {
   const body = { x: 0, lives: 3 };
   const played = await match({}, { tick: () => {}, state: () => ({ ...body }) });
