@@ -46,12 +46,12 @@ async function watch(played, others, hz, ms, each = () => {}) {
 }
 
 for (const [what, net, hz, limits] of [
-  ["at 150 ms and 5 % loss", { oneWay: 75, jitter: 30, loss: 0.05 }, 60, { error: 0.5, delay: 260 }],
-  ["on a display of 144 Hz", { oneWay: 75, jitter: 30, loss: 0.05 }, 144, { error: 0.5, delay: 260 }],
-  ["with ticks of 16 ms", { tickMs: 16, oneWay: 75, jitter: 30, loss: 0.05 }, 60, { error: 0.5, delay: 200 }],
-  ["with ticks of 100 ms", { tickMs: 100, oneWay: 75, jitter: 30, loss: 0.05 }, 60, { error: 2, delay: 450 }],
-  ["without loss", { oneWay: 20 }, 60, { error: 0.5, delay: 80 }],
-  ["over the websocket", { oneWay: 75, jitter: 60, overWebsocket: true }, 60, { error: 0.5, delay: 260 }],
+  ["at 150 ms and 5 % loss", { oneWay: 75, jitter: 30, loss: 0.05 }, 60, { error: 0.2, delay: 240 }],
+  ["on a display of 144 Hz", { oneWay: 75, jitter: 30, loss: 0.05 }, 144, { error: 0.2, delay: 240 }],
+  ["with ticks of 16 ms", { tickMs: 16, oneWay: 75, jitter: 30, loss: 0.05 }, 60, { error: 0.1, delay: 190 }],
+  ["with ticks of 100 ms", { tickMs: 100, oneWay: 75, jitter: 30, loss: 0.05 }, 60, { error: 1.5, delay: 400 }],
+  ["without loss", { oneWay: 20 }, 60, { error: 0.1, delay: 70 }],
+  ["over the websocket", { oneWay: 75, jitter: 60, overWebsocket: true }, 60, { error: 0.1, delay: 240 }],
 ]) {
   test(`others move as they did, ${what}`, async (t) => {
     const measured = { error: 0, delay: 0, jump: 0 };
