@@ -62,7 +62,8 @@ export interface Interpolation<Key, Entity> {
   /**
    * The tick that the last call of `at` has shown, with its fraction; `NaN` before the first state. It never runs
    * backwards except after a `rejoin`, and at most a quarter faster or slower than the room's time. If states are missing
-   * it stops at the newest, and makes up for it afterwards; for more than half a second, at once.
+   * it stops at the newest, and makes up for it afterwards; for more than half a second, at once. If no field is late, it
+   * is the room's time.
    */
   readonly tick: number;
   /**

@@ -135,10 +135,10 @@ function interpolate(room, options) {
   };
   const others = {
     get tick() {
-      return shownTick;
+      return isLive ? clock : shownTick;
     },
     get delay() {
-      return (clock - shownTick) * room.tickMs;
+      return (clock - others.tick) * room.tickMs;
     },
     at() {
       if (!newest) return drawn;
@@ -168,7 +168,7 @@ function interpolate(room, options) {
       if (room.renderTick === renderTick) room.renderTick = null;
     }
   };
-  const renderTick = () => shownTick;
+  const renderTick = () => others.tick;
   (_a = room.renderTick) != null ? _a : room.renderTick = renderTick;
   const offs = [room.on("state", take), room.on("rejoin", reset)];
   return others;

@@ -155,11 +155,11 @@ export function interpolate(room, options) {
 
   const others = {
     get tick() {
-      return shownTick;
+      return isLive ? clock : shownTick;
     },
 
     get delay() {
-      return (clock - shownTick) * room.tickMs;
+      return (clock - others.tick) * room.tickMs;
     },
 
     at() {
@@ -193,7 +193,7 @@ export function interpolate(room, options) {
     },
   };
 
-  const renderTick = () => shownTick;
+  const renderTick = () => others.tick;
   room.renderTick ??= renderTick;
   const offs = [room.on("state", take), room.on("rejoin", reset)];
   return others;

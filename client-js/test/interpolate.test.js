@@ -140,6 +140,11 @@ test("the room's inputs carry what is shown", async () => {
   assert.equal(room.renderTick(), others.tick);
   others.stop();
   assert.equal(room.renderTick, null);
+
+  const present = interpolate(room, { from, fields: { x: "extrapolate" } });
+  await display(played, 60, 500, () => present.at());
+  present.at();
+  assert.deepEqual([room.renderTick(), present.delay], [room.serverTick(), 0]);
 });
 
 test("entities come with the tick that has them, and go with the one that has not", async () => {
