@@ -346,7 +346,7 @@ test("what is drawn in the present comes and goes with the newest state, and doe
 test("what has left does not move back before it goes", async () => {
   const isThere = (tick) => Math.floor(tick / 20) % 2 === 0;
   const game = { tick: () => {}, state: (tick) => ({ bots: isThere(tick) ? { 7: { x: tick, y: tick } } : {} }) };
-  const played = await match({ oneWay: 75 }, game);
+  const played = await match({ oneWay: 75, jitter: 60 }, game);
   const others = interpolate(played.room, { from, fields: { x: "raw", y: "lerp" } });
   let last = 0;
   await display(played, 60, 8_000, () => {

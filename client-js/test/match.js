@@ -42,7 +42,7 @@ export async function match({ seed = 1, tickMs = 33, oneWay = 75, jitter = 0, lo
   const take = ({ kind, body }, way) => {
     if (kind === PING) send(PONG, [body[0], clock.time, server.number], way);
     if (kind !== INPUT) return;
-    const [newest, inputs] = [body[0], body.at(-1)];
+    const [newest, inputs] = body;
     inputs.toReversed().forEach((input, n) => {
       const number = newest - inputs.length + 1 + n;
       if (number > server.newest) server.waiting.push({ number, input });
