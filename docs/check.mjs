@@ -1,4 +1,4 @@
-// Type-checks the JavaScript of the book against the client's types: `node docs/check.mjs DIRECTORY`, which is filled.
+// Type-checks the JavaScript and TypeScript of the book against the client's types: `node docs/check.mjs DIRECTORY`, which is filled.
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
@@ -13,8 +13,8 @@ const pages = readdirSync(path.join(import.meta.dirname, "src")).filter((name) =
 let blocks = 0;
 for (const page of pages) {
   const text = readFileSync(path.join(import.meta.dirname, "src", page), "utf8");
-  for (const [index, [, block]] of [...text.matchAll(/^```js\n(.*?)^```$/gms)].entries()) {
-    writeFileSync(path.join(directory, `${page}-${index + 1}.js`), block);
+  for (const [index, [, language, block]] of [...text.matchAll(/^```(js|ts)\n(.*?)^```$/gms)].entries()) {
+    writeFileSync(path.join(directory, `${page}-${index + 1}.${language}`), block);
     blocks += 1;
   }
 }
@@ -38,11 +38,11 @@ const compilerOptions = {
     "/rtcade/*.js": [moduleTypes],
   },
 };
-writeFileSync(path.join(directory, "tsconfig.json"), JSON.stringify({ compilerOptions, include: ["*.js"] }));
+writeFileSync(path.join(directory, "tsconfig.json"), JSON.stringify({ compilerOptions, include: ["*.js", "*.ts"] }));
 const tsc = path.join(client, "node_modules", ".bin", "tsc");
 try {
   execFileSync(tsc, ["--project", directory, "--pretty", "false"], { stdio: "inherit" });
 } catch {
   process.exit(1);
 }
-console.log(`${blocks} blocks of JavaScript match the client's types.`);
+console.log(`${blocks} blocks of JavaScript and TypeScript match the client's types.`);

@@ -233,6 +233,8 @@ pub use rand;
 /// The Rust of the book is compiled, and run, with the documentation's examples.
 #[cfg(all(doctest, feature = "driver"))]
 mod book {
+    #[doc = include_str!("../docs/src/feel.md")]
+    struct Feel;
     #[doc = include_str!("../docs/src/hooks.md")]
     struct Hooks;
     #[doc = include_str!("../docs/src/testing.md")]
