@@ -159,6 +159,8 @@ export interface RoomEvents<Input = unknown, State = unknown, Event = unknown, W
   event: (event: Event, tick: number, lane: "reliable" | "unreliable") => void;
   join: (player: Player) => void;
   leave: (player: Player, reason: LeaveReason) => void;
+  /** The game has given a player another name, who may be this one. `former` is the name before it. */
+  rename: (player: Player, former: string) => void;
   status: (status: Status) => void;
   /**
    * The session was lost (the server was restarted, or the connection was lost for too long), and the player has joined
@@ -224,9 +226,18 @@ export interface RoomOf<Input, Command, State, Event, Welcome> {
    */
   serverTick(): number;
   /**
+   * Gives the tick, with its fraction, that the page shows of the others: the newest less the delay of its
+   * interpolation. Each input carries it to the game, which can compensate for lag with it. `null` by default: then, and
+   * where the result is not finite, it is the tick of the newest state. The server takes a tick of the last second.
+   */
+  renderTick: (() => number) | null;
+  /**
    * Sends an input over the unreliable lane and returns its number. Numbers count up by one, in a new session from 1. The
    * input is repeated until the server has acknowledged it, and reaches the game once and in order. The client keeps 8
-   * unacknowledged inputs; the next one replaces the oldest. In a closed room nothing is sent, and the number is 0.
+   * unacknowledged inputs; the next one replaces the oldest. In a closed room nothing is sent, and the number is 0. The
+   * game gets the input with the tick of `renderTick`, or else of the newest state. Send once per server tick (`tickMs`)
+   * or 60 times a second: by default a game takes no more. Further inputs wait in the server, and are dropped when too
+   * many wait.
    * @throws {RtcadeError} `too_large` above 512 bytes encoded; `bad_value` for types that can't be sent, whose path is
    * in the message, and for nesting deeper than 16.
    */

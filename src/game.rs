@@ -7,6 +7,8 @@
 //! Rooms are deterministic: all input arrives as arguments or through [`Context`]. A game that depends on nothing else
 //! (no clock, no thread-local random numbers, no iteration over a `HashMap`) can be recorded and replayed bit for bit.
 
+mod history;
+
 use std::convert::Infallible;
 use std::fmt;
 use std::rc::Rc;
@@ -19,6 +21,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 
+pub use self::history::{History, Interpolate};
 pub use crate::room::Context;
 pub use crate::wire::codes::Leave;
 pub use crate::wire::msgpack::SendError;
@@ -47,6 +50,16 @@ pub trait Game: Sized + 'static {
     /// The length of a tick, within [`TICK_MS_RANGE`](crate::limits::TICK_MS_RANGE) milliseconds; 33 ms by default. The
     /// server's configuration may set another one (`--tick-ms`); [`RoomInfo::tick`] has the one that applies.
     const TICK: Duration = Duration::from_millis(crate::limits::TICK_MS as u64);
+    /// The inputs of a player that the game takes per [`Game::TICK`], on average and at least 1; by default those of a
+    /// page that sends 60 a second, so 2 for a tick of 33 ms. Where each input moves its player, this is what limits
+    /// the speed of one whose client sends more. If the server's configuration sets another tick length, as many are
+    /// taken per second.
+    ///
+    /// What a player has not used is saved for up to [`INPUT_WINDOW`](crate::limits::INPUT_WINDOW) inputs, so that those
+    /// which arrive together after a loss are taken together. Inputs over the budget wait for the next ticks; past
+    /// [`PerTick::input_backlog`](crate::limits::PerTick::input_backlog) the oldest is dropped, and the server logs and
+    /// counts that.
+    const INPUTS_PER_TICK: usize = crate::limits::inputs_per_tick(Self::TICK);
 
     /// Called when a player asks to join. `Ok` admits the player with a welcome message, which may carry initial data
     /// such as the map; `Err` refuses the join.
@@ -66,8 +79,9 @@ pub trait Game: Sized + 'static {
     /// ([`RESUME_GRACE`](crate::limits::RESUME_GRACE)), [`Game::leave`] follows.
     fn drop(&mut self, _ctx: &mut Context<Self>, _player: PlayerId) {}
 
-    /// Called when a player whose connection was lost has reconnected.
-    fn resume(&mut self, _ctx: &mut Context<Self>, _player: PlayerId) {}
+    /// Called when a player whose connection was lost has reconnected. A page that was loaded anew knows no more than
+    /// its welcome: send it what the page before had from events.
+    fn resume(&mut self, _ctx: &mut Context<Self>, _player: PlayerId, _resumed: Resumed) {}
 
     /// Called with a message from another thread of the program, sent with [`Handle::external`]. Messages are delivered
     /// before the tick, in the order in which they arrived relative to joins and leaves. They are part of the
@@ -157,6 +171,23 @@ impl Join {
     pub fn new(name: &str) -> Join {
         let nothing = serde_json::Value::Null;
         Join { name: name.to_owned(), data: nothing.clone(), identity: None, attached: nothing }
+    }
+}
+
+/// How a player has reconnected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Resumed {
+    /// `true` if the page was loaded anew and has taken up the session of the page before it; `false` if the same page,
+    /// or native client, has come back.
+    pub reloaded: bool,
+}
+
+impl Resumed {
+    /// Returns how a player has reconnected, for tests of a game.
+    #[must_use]
+    pub fn new(reloaded: bool) -> Resumed {
+        Resumed { reloaded }
     }
 }
 
@@ -305,6 +336,11 @@ pub enum Incoming<G: Game> {
         /// The input's number: what `room.send(input)` has returned in the browser. Numbers count up from 1; those of
         /// dropped inputs are missing.
         number: u32,
+        /// The tick that the player saw of the others when sending the input: `room.renderTick` in the browser, or the
+        /// tick of the newest state. It may lie between two ticks, to a sixteenth. Compensate for lag with it: test a
+        /// shot against the positions of that tick. A player chooses it freely within
+        /// [`SEEN_LIMIT`](crate::limits::SEEN_LIMIT) before the room's tick.
+        seen: f64,
         /// The input.
         input: G::Input,
     },
@@ -321,8 +357,8 @@ pub enum Incoming<G: Game> {
 impl<G: Game> Incoming<G> {
     /// Returns an input, for tests of a game.
     #[must_use]
-    pub fn input(player: PlayerId, number: u32, input: G::Input) -> Incoming<G> {
-        Incoming::Input { player, number, input }
+    pub fn input(player: PlayerId, number: u32, seen: f64, input: G::Input) -> Incoming<G> {
+        Incoming::Input { player, number, seen, input }
     }
 
     /// Returns a command, for tests of a game.

@@ -5,7 +5,9 @@
 //! ```text
 //! file     "rtcade-j" | format u16 | block | block …          integers little endian
 //! block    length u32 | crc32c of the payload u32 | payload
-//! format   2; in format 1 the two times of the header are in microseconds instead of nanoseconds
+//! format   4; up to format 2 inputs have no stamp, and no resume is known to be that of a reloaded page; in format 1 the
+//!          two times of the header are in microseconds instead of nanoseconds. Each format is one bit, so that a flipped
+//!          bit makes no other
 //! length   in its lower three bytes; the highest one is the exclusive or of those
 //! payload  of the first block the header, of the others entries, in the encoding of postcard 1
 //! ```
@@ -28,18 +30,18 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::json::{input_to_json, output_to_json};
-use crate::game::{Game, Identity, Join, Link, PlayerId, Refusal, RoomInfo, Target, Tick};
+use crate::game::{Game, Identity, Join, Link, PlayerId, Refusal, Resumed, RoomInfo, Target, Tick};
 use crate::limits;
 use crate::room::{Input, Output, Room};
 use crate::wire::codes::Leave;
-use crate::wire::msgpack;
+use crate::wire::{msgpack, seen};
 
 /// The first bytes of every recording.
 pub const MAGIC: &[u8; 8] = b"rtcade-j";
-/// The format version that this program writes. It also reads format 1.
-pub const FORMAT: u16 = 2;
-/// Nanoseconds per unit of the times in the header, by format.
-const TIME_STEP_NS: [u64; FORMAT as usize] = [1_000, 1];
+/// The format version that this program writes. It also reads the formats before it.
+pub const FORMAT: u16 = 4;
+/// Each format, and the nanoseconds per unit of the times in its header.
+const TIME_STEPS_NS: [(u16, u64); 3] = [(1, 1_000), (2, 1), (FORMAT, 1)];
 const PREAMBLE_BYTES: usize = MAGIC.len() + size_of::<u16>();
 const BLOCK_HEADER_BYTES: usize = 8;
 /// Entries are handed to the sink at this size even if no tick follows.
@@ -174,6 +176,15 @@ enum RawEntry<'a> {
     External {
         bytes: &'a [u8],
     },
+    InputSeen {
+        player: u32,
+        number: u32,
+        seen: u16,
+        value: &'a [u8],
+    },
+    Reload {
+        player: u32,
+    },
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -243,7 +254,7 @@ impl fmt::Display for JournalError {
         match &self.reason {
             Reason::NotAJournal => f.write_str("this is no recording of a room"),
             Reason::Format(format) => {
-                write!(f, "the recording has format {format}, but this program reads formats 1 to {FORMAT}")
+                write!(f, "the recording has format {format}, but this program reads formats 1, 2 and {FORMAT}")
             }
             Reason::NoHeader => f.write_str("the recording ends within its header"),
             Reason::Length => f.write_str("the length of a block is damaged"),
@@ -301,9 +312,12 @@ impl Recorder {
                 self.append(&RawEntry::Leave { player: player.0, reason: reason.as_str() });
             }
             Input::Drop { player } => self.append(&RawEntry::Drop { player: player.0 }),
-            Input::Resume { player } => self.append(&RawEntry::Resume { player: player.0 }),
-            Input::Input { player, number, value } => {
-                self.append(&RawEntry::Input { player: player.0, number: *number, value });
+            Input::Resume { player, resumed: Resumed { reloaded } } => {
+                let player = player.0;
+                self.append(&if *reloaded { RawEntry::Reload { player } } else { RawEntry::Resume { player } });
+            }
+            Input::Input { player, number, seen, value } => {
+                self.append(&RawEntry::InputSeen { player: player.0, number: *number, seen: *seen, value });
             }
             Input::Command { player, value } => self.append(&RawEntry::Command { player: player.0, value }),
             Input::Ticks { player, first, last } => {
@@ -406,6 +420,7 @@ impl OutputHash {
             }
             Output::Closed => self.add(6, PlayerId(0), &[]),
             Output::Ended => self.add(7, PlayerId(0), &[]),
+            Output::Renamed { player, name } => self.add(8, *player, &[name.as_bytes()]),
         }
     }
 
@@ -614,8 +629,8 @@ impl<'a> Journal<'a> {
         }
         let (format, _) = rest.split_first_chunk().ok_or(error(8, Reason::NoHeader))?;
         let format = u16::from_le_bytes(*format);
-        let time_step_ns = usize::from(format).checked_sub(1).and_then(|index| TIME_STEP_NS.get(index));
-        let &time_step_ns = time_step_ns.ok_or(error(8, Reason::Format(format)))?;
+        let known = TIME_STEPS_NS.into_iter().find(|&(known, _)| known == format);
+        let (_, time_step_ns) = known.ok_or(error(8, Reason::Format(format)))?;
         let mut blocks = Blocks { bytes, at: PREAMBLE_BYTES };
         let block = blocks.next_block()?.ok_or(error(PREAMBLE_BYTES as u64, Reason::NoHeader))?;
         let header = read_header(block.payload, time_step_ns)
@@ -707,10 +722,19 @@ impl Entries<'_> {
                 Input::Leave { player: PlayerId(player), reason }
             }
             RawEntry::Drop { player } => Input::Drop { player: PlayerId(player) },
-            RawEntry::Resume { player } => Input::Resume { player: PlayerId(player) },
+            RawEntry::Resume { player } => {
+                Input::Resume { player: PlayerId(player), resumed: Resumed { reloaded: false } }
+            }
+            RawEntry::Reload { player } => {
+                Input::Resume { player: PlayerId(player), resumed: Resumed { reloaded: true } }
+            }
             RawEntry::Input { player, number, value } => {
                 let value = checked_value(value, limits::INPUT_BYTES)?;
-                Input::Input { player: PlayerId(player), number, value }
+                Input::Input { player: PlayerId(player), number, seen: seen::stamp(self.newest_tick.into()), value }
+            }
+            RawEntry::InputSeen { player, number, seen, value } => {
+                let value = checked_value(value, limits::INPUT_BYTES)?;
+                Input::Input { player: PlayerId(player), number, seen, value }
             }
             RawEntry::Command { player, value } => {
                 Input::Command { player: PlayerId(player), value: checked_value(value, limits::RELIABLE_UP_BYTES)? }

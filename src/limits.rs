@@ -20,7 +20,8 @@
 //! | [`STATE_HISTORY`], [`STATE_HISTORY_BYTES`] | states kept as baselines of deltas, and their bytes | the oldest is forgotten; a player who holds no other gets the whole state | `StatesSent::whole` |
 //! | [`INPUT_BYTES`] | bytes of an input | the client refuses to send it (`too_large`); the server removes the sender with `bad_frame` | `bad_frames` |
 //! | [`INPUT_WINDOW`] | inputs in a frame, and inputs that a client keeps until they are acknowledged | the client discards the oldest; the server removes the sender of a frame with more | `bad_frames` |
-//! | [`INPUTS_PER_SECOND`] | inputs of one player that a tick takes: [`PerTick::inputs`] | further inputs wait; past [`PerTick::input_backlog`] the oldest is dropped | `overflowed_inputs` |
+//! | [`SEEN_LIMIT`] | how far back the tick may lie that a player saw when sending an input | it is clamped, as is one that the room has not reached | `clamped_seen` |
+//! | [`INPUTS_PER_SECOND`] | inputs of one player that a tick takes at most: [`PerTick::inputs`]; on average [`Game::INPUTS_PER_TICK`](crate::game::Game::INPUTS_PER_TICK) | further inputs wait; past [`PerTick::input_backlog`] the oldest is dropped, with a warning in the log | `overflowed_inputs` |
 //! | [`COMMANDS_PER_SECOND`], [`COMMANDS_PER_TICK`] | commands of one player that a tick takes: [`PerTick::commands`] | further commands wait | – |
 //! | [`COMMAND_BACKLOG`], [`COMMAND_BACKLOG_BYTES`] | waiting commands of one player ([`PerTick::command_backlog`]), and their bytes | the player is removed with `flood` | `PutOut::flood` |
 //! | [`BATCH_BYTES_PER_SECOND`], [`BATCH_BYTES`] | bytes of the inputs of a tick, and separately of its commands: [`PerTick::batch_bytes`] | further messages wait; the players share the bytes of a tick | as the backlogs |
@@ -45,7 +46,7 @@
 //! | [`FRAMES_PER_SECOND`] | frames | an unreliable frame is dropped; past twice the limit the player is removed with `flood` | `excess_frames` |
 //! | [`SIGNALS_PER_SECOND`] | signaling messages | refused with `rate_limited`; past twice the limit the connection is closed with `flood` | `refused_requests` |
 //! | [`RELAYED_BYTES_PER_SECOND`], [`RELAYED_BYTES_PER_ROOM_PER_SECOND`], [`RELAYED_BYTES_PER_ADDRESS_PER_SECOND`] | bytes relayed to other players, per player, room and address | refused with `rate_limited` | `refused_requests` |
-//! | [`PRESENCE_BYTES_PER_SECOND`] | bytes that announce joins and leaves to the players of a room | the announcements wait | – |
+//! | [`PRESENCE_BYTES_PER_SECOND`] | bytes that announce joins, names and leaves to the players of a room | the announcements wait | – |
 //! | [`WEBSOCKET_FRAMES_PER_SECOND`] | websocket frames of any kind from one connection | past twice the limit it is closed with `flood` | `rtcade_websockets_closed_total` |
 //! | [`UPLINK_PACKETS_PER_SECOND`], [`UPLINK_BYTES_PER_SECOND`], [`ACKNOWLEDGEMENT_BYTES`] | packets and bytes received on the data channel, and the allowance that each message to the player adds | dropped; past twice the limit the player is removed with `flood` | `Dropped::excess` |
 //! | [`DOWNLINK_BYTES_PER_SECOND`] | bytes sent on the data channel | dropped | `dropped_frames` |
@@ -147,10 +148,19 @@ pub const WEBSOCKET_FRAMES: usize = 8;
 pub const INPUT_WINDOW: usize = 8;
 /// Bytes of an encoded input. A frame carries the newest input and as many of the window as fit one part.
 pub const INPUT_BYTES: usize = 512;
+/// How far before the room's tick the [`seen`](crate::game::Incoming::Input) of an input may lie. It covers a long round
+/// trip and the delay of an interpolation. Without a limit a player could claim a far past, in which others were an
+/// easier target than they are.
+pub const SEEN_LIMIT: Duration = Duration::from_secs(1);
 /// Bytes of a fanned-out input: `[player, number, input]`.
 pub const FANNED_OUT_BYTES: usize = 1 + 5 + 5 + INPUT_BYTES;
-/// Inputs of one player that are passed to the game per second, for any tick length; see [`PerTick::inputs`].
+/// Inputs of one player that are passed to the game per second at most, whatever its budget and tick length; see
+/// [`PerTick::inputs`].
 pub const INPUTS_PER_SECOND: u32 = 250;
+/// Time between two inputs of a page that sends 60 a second, rounded up.
+const INPUT_PERIOD: Duration = Duration::from_micros(16_670);
+/// One more input is taken for this many, so that those of a page whose clock is somewhat fast do not pile up.
+const INPUT_SLACK: u32 = 16;
 /// Commands of one player that are passed to the game per second, for any tick length; see [`PerTick::commands`].
 pub const COMMANDS_PER_SECOND: u32 = 500;
 /// Commands of one player that are passed to the game in each tick, however short.
@@ -341,9 +351,15 @@ pub const fn is_tick_length(tick: Duration) -> bool {
 /// The limits of a room per tick, derived from the limits per second and the tick length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PerTick {
-    /// Inputs of one player taken per tick: [`INPUTS_PER_SECOND`], but at least [`INPUT_WINDOW`]. Further inputs wait.
+    /// What a player's budget of inputs grows by in each tick, and what an input costs of it.
+    pub input_credit: u64,
+    /// See [`PerTick::input_credit`].
+    pub input_cost: u64,
+    /// Inputs of one player taken per tick, of a player who has saved as many: the budget of a tick, within
+    /// [`INPUTS_PER_SECOND`], but at least [`INPUT_WINDOW`]. Further inputs wait.
     pub inputs: usize,
-    /// Waiting inputs of one player: those of a tick and three windows. Past it the oldest is dropped.
+    /// Waiting inputs of one player: the budgets of four ticks, but at least that of one and a window. Past it the
+    /// oldest is dropped.
     pub input_backlog: usize,
     /// Commands of one player taken per tick: [`COMMANDS_PER_SECOND`], but at least [`COMMANDS_PER_TICK`]. Further
     /// commands wait.
@@ -357,14 +373,21 @@ pub struct PerTick {
 }
 
 impl PerTick {
-    /// Returns the limits for ticks of this length.
+    /// Returns the limits for ticks of this length, in a game that takes `inputs` of a player per `inputs_in`.
     #[must_use]
-    pub const fn new(tick: Duration) -> PerTick {
-        let inputs = at_least(INPUT_WINDOW, during(tick, INPUTS_PER_SECOND));
+    pub const fn new(tick: Duration, inputs: usize, inputs_in: Duration) -> PerTick {
+        let slack = INPUT_SLACK as u128;
+        let input_cost = if inputs_in.is_zero() { slack } else { inputs_in.as_nanos() * slack };
+        let most = input_cost * at_least(INPUT_WINDOW, during(tick, INPUTS_PER_SECOND)) as u128;
+        let input_credit = tick.as_nanos() * at_least(1, inputs) as u128 * (slack + 1);
+        let input_credit = if input_credit < most { input_credit } else { most };
+        let budget = input_credit.div_ceil(input_cost) as usize;
         let batch_bytes = during(tick, BATCH_BYTES_PER_SECOND);
         PerTick {
-            inputs,
-            input_backlog: inputs + 3 * INPUT_WINDOW,
+            input_credit: input_credit as u64,
+            input_cost: input_cost as u64,
+            inputs: at_least(INPUT_WINDOW, budget),
+            input_backlog: at_least(budget + INPUT_WINDOW, 4 * budget),
             commands: at_least(COMMANDS_PER_TICK, during(tick, COMMANDS_PER_SECOND)),
             command_backlog: COMMAND_BACKLOG + during(tick, FRAMES_PER_SECOND),
             batch_bytes: if batch_bytes < BATCH_BYTES { batch_bytes } else { BATCH_BYTES },
@@ -374,6 +397,12 @@ impl PerTick {
 
 const fn at_least(least: usize, value: usize) -> usize {
     if value < least { least } else { value }
+}
+
+/// Returns how many inputs a page that sends 60 a second sends in a tick, rounded up.
+#[must_use]
+pub const fn inputs_per_tick(tick: Duration) -> usize {
+    tick.as_nanos().div_ceil(INPUT_PERIOD.as_nanos()) as usize
 }
 
 /// Returns how many events at `per_second` occur in `time`, rounded down. `time` is at most a few seconds.
@@ -462,7 +491,8 @@ const _: () = assert!(
 const _: () = assert!(COMMAND_BACKLOG > FRAMES_PER_SECOND as usize, "a burst within the limit of frames waits");
 const _: () = assert!(COMMANDS_PER_SECOND > FRAMES_PER_SECOND, "commands within the limit of frames do not accumulate");
 const _: () = {
-    let shortest = PerTick::new(Duration::from_millis(*TICK_MS_RANGE.start() as u64));
+    let tick = Duration::from_millis(*TICK_MS_RANGE.start() as u64);
+    let shortest = PerTick::new(tick, 1, tick);
     assert!(shortest.batch_bytes >= RELIABLE_UP_BYTES, "every tick takes at least one message");
     assert!(FAN_OUT_BYTES >= FANNED_OUT_BYTES, "every tick fans out at least one input");
 };

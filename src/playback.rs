@@ -393,6 +393,12 @@ impl<G: Game> Playback<G> {
                 Output::Refused { player, .. } => {
                     self.names.remove(&player);
                 }
+                Output::Renamed { player, name } => {
+                    if let Some(seat) = self.present.get_mut(&player) {
+                        seat.name = name;
+                        self.present_changed = true;
+                    }
+                }
                 // Players who were in the room when the game failed stay visible.
                 Output::Left { player, .. } if !failed => {
                     self.present.remove(&player);

@@ -16,7 +16,7 @@ use crate::wire::{InflateError, Inflater};
 #[derive(Debug, PartialEq)]
 pub(crate) enum Arrived<'a> {
     /// A new input; each is reported once and in order.
-    Input { number: u32, value: &'a [u8] },
+    Input { number: u32, seen: u16, value: &'a [u8] },
     /// A command.
     Command(&'a [u8]),
     /// A request for missed ticks.
@@ -232,12 +232,12 @@ impl Frames {
         match kind {
             Kind::Input => {
                 let window = msgpack::decode_inputs(body)?;
-                for (age, value) in window.values().iter().enumerate().rev() {
+                for (age, (value, &seen)) in window.values().iter().zip(window.seen()).enumerate().rev() {
                     let age = u32::try_from(age).map_err(|_| Malformed::Items)?;
                     let number = window.newest.checked_sub(age).ok_or(Malformed::Shape)?;
                     if number > self.newest_input {
                         self.newest_input = number;
-                        each(Arrived::Input { number, value });
+                        each(Arrived::Input { number, seen, value });
                     }
                 }
             }
@@ -403,7 +403,7 @@ mod tests {
         let mut arrived = Vec::new();
         let keep = |content: Arrived<'_>| {
             arrived.push(match content {
-                Arrived::Input { number, value } => Arrived::Input { number, value: kept(value) },
+                Arrived::Input { number, seen, value } => Arrived::Input { number, seen, value: kept(value) },
                 Arrived::Command(value) => Arrived::Command(kept(value)),
                 Arrived::Ticks { first, last } => Arrived::Ticks { first, last },
                 Arrived::Ping { clock_ms, padding } => Arrived::Ping { clock_ms, padding: kept(padding) },
@@ -422,16 +422,25 @@ mod tests {
     fn each_input_comes_once_and_in_order() {
         /// `(newest, how many, what is new)`
         fn check(windows: &[(u32, u32, &[u32])]) {
+            // Each of another distance to the one before it, around the wrap, and some of a newer one.
+            let seen = |newest: u32, age: u32| {
+                [3_u16, 0, 0xffff, 0x8000, 0x8001, 40_000, 9, 0x8009][age as usize % 8]
+                    .wrapping_add((newest % 2) as u16)
+            };
             let (mut frames, _) = frames();
             for &(newest, count, expected) in windows {
                 let values: Vec<Vec<u8>> =
                     (0..count).map(|age| msgpack::encode(&newest.wrapping_sub(age), 5).unwrap()).collect();
-                let body = msgpack::encode_inputs(newest, values.iter().map(Vec::as_slice));
+                let body = msgpack::encode_inputs(
+                    newest,
+                    (0..).map(|age| seen(newest, age)).zip(values.iter().map(Vec::as_slice)),
+                );
                 let arrived = take(&mut frames, 0.0, &unreliable(Kind::Input, 0, false, &body)).unwrap();
                 let values: Vec<_> = expected.iter().map(|number| msgpack::encode(number, 5).unwrap()).collect();
                 let inputs = expected.iter().zip(&values);
-                let expected: Vec<_> =
-                    inputs.map(|(&number, value)| Arrived::Input { number, value: value.as_slice() }).collect();
+                let expected: Vec<_> = inputs
+                    .map(|(&number, value)| Arrived::Input { number, seen: seen(newest, newest - number), value })
+                    .collect();
                 assert_eq!(arrived, expected, "{count} up to {newest}");
             }
         }
@@ -463,13 +472,13 @@ mod tests {
         check(&reliable(Kind::Command, false, &[1, 2]), Err(BadFrame::Body(Malformed::Trailing)));
         check(&reliable(Kind::Command, true, &[0xff; 9]), Err(BadFrame::Inflate(InflateError::Corrupt)));
         let deep = |depth: usize| [&vec![0x91; depth - 1][..], &[0x90]].concat();
-        let input = |depth| unreliable(Kind::Input, 0, false, &[&[0x92, 1, 0x91][..], &deep(depth)].concat());
-        check(&input(16), Ok(vec![Arrived::Input { number: 1, value: &deep(16) }]));
+        let input = |depth| unreliable(Kind::Input, 0, false, &[&[0x93, 1, 0x91][..], &deep(depth), &[0]].concat());
+        check(&input(16), Ok(vec![Arrived::Input { number: 1, seen: 0, value: &deep(16) }]));
         check(&input(17), Err(BadFrame::Body(Malformed::Depth)));
         check(&reliable(Kind::Command, false, &deep(16)), Ok(vec![Arrived::Command(&deep(16))]));
         check(&reliable(Kind::Command, false, &deep(17)), Err(BadFrame::Body(Malformed::Depth)));
         // Numbers start at 1, so there is no number 0 nor one before it.
-        check(&unreliable(Kind::Input, 0, false, &[0x92, 0, 0x92, 1, 1]), Err(BadFrame::Body(Malformed::Shape)));
+        check(&unreliable(Kind::Input, 0, false, &[0x94, 0, 0x92, 1, 1, 0, 0]), Err(BadFrame::Body(Malformed::Shape)));
         let mut bomb = Vec::new();
         assert!(Deflater::new().deflate(&vec![0; 64 * 1024], &mut bomb));
         check(&reliable(Kind::Command, true, &bomb), Err(BadFrame::Inflate(InflateError::TooLarge)));
@@ -528,7 +537,7 @@ mod tests {
         #[test]
         fn random_frames_are_read_or_refused(
             random in prop::collection::vec(any::<u8>(), 0..40), kind in 1..8_u8, deflated: bool,
-            body in prop::collection::vec(prop_oneof![Just(0x92_u8), Just(0x91), Just(1), any::<u8>()], 0..24),
+            body in prop::collection::vec(prop_oneof![Just(0x93_u8), Just(0x91), Just(1), any::<u8>()], 0..24),
         ) {
             let (mut frames, _) = frames();
             let first = kind | if deflated { 0x20 } else { 0 };

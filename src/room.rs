@@ -13,12 +13,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use self::inbox::{Flood, Inbox, Message};
 use crate::game::{
-    Game, Incoming, Join, Lane, Link, Player, PlayerId, Random, RoomInfo, SendError, Target, Tick, Welcome,
+    Game, Incoming, Join, Lane, Link, Player, PlayerId, Random, Resumed, RoomInfo, SendError, Target, Tick, Welcome,
 };
 use crate::limits::{self, PerTick};
 use crate::wire::codes::{ErrorCode, Leave};
 use crate::wire::frame::Kind;
-use crate::wire::msgpack;
+use crate::wire::{msgpack, name, seen};
 
 /// An input of a room.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +47,8 @@ pub enum Input {
     Resume {
         /// The player's number.
         player: PlayerId,
+        /// How.
+        resumed: Resumed,
     },
     /// A new input of a player. The caller must pass each input once and in order.
     Input {
@@ -54,6 +56,8 @@ pub enum Input {
         player: PlayerId,
         /// The input's sequence number.
         number: u32,
+        /// The [stamp](crate::wire::seen) of the tick that the player saw.
+        seen: u16,
         /// One msgpack value, within the limits of [`msgpack::check`] and [`limits::INPUT_BYTES`].
         value: Vec<u8>,
     },
@@ -118,6 +122,13 @@ pub enum Output {
         /// The sentence to show to the player; may be empty.
         message: String,
     },
+    /// The game has given a player another name.
+    Renamed {
+        /// The player's number.
+        player: PlayerId,
+        /// The display name from now on.
+        name: String,
+    },
     /// The body of a message.
     Body {
         /// The recipients.
@@ -139,6 +150,9 @@ pub struct Context<G: Game> {
     tick_length: std::time::Duration,
     players: BTreeMap<PlayerId, Player>,
     inbox: Inbox,
+    /// Ticks of [`limits::SEEN_LIMIT`].
+    seen_limit: f64,
+    clamped_seen: u64,
     rng: Random,
     locked: bool,
     listed: bool,
@@ -259,6 +273,18 @@ impl<G: Game> Context<G> {
         self.cast = Some(cast);
     }
 
+    /// Gives a player another display name and announces it to every client. What a name cannot have is taken out, as at
+    /// the join: it has 1 to [`limits::PLAYER_NAME_CHARS`] printable characters, or is `player` if nothing remains. Does
+    /// nothing if the player is not in the room.
+    pub fn rename(&mut self, player: PlayerId, name: &str) {
+        let Some(renamed) = self.players.get_mut(&player) else { return };
+        let name = name::shown(Some(name));
+        if renamed.name != name {
+            renamed.name.clone_from(&name);
+            self.outputs.push_back(Output::Renamed { player, name });
+        }
+    }
+
     /// Removes a player after this tick. `sentence` is shown to the player.
     pub fn kick(&mut self, player: PlayerId, sentence: impl Into<String>) {
         self.kicked.push((player, sentence.into()));
@@ -278,6 +304,17 @@ impl<G: Game> Context<G> {
     /// Sets whether the room is listed on `/rooms`. By default it is not.
     pub fn listed(&mut self, listed: bool) {
         self.listed = listed;
+    }
+
+    /// The first tick that an input may have seen.
+    fn oldest_seen(&self) -> f64 {
+        (f64::from(self.tick) - self.seen_limit).max(0.0)
+    }
+
+    fn clamp_seen(&mut self, seen: f64) -> f64 {
+        let newest = f64::from(self.tick);
+        self.clamped_seen += u64::from(seen > newest || seen < newest - self.seen_limit);
+        seen.clamp(self.oldest_seen(), newest)
     }
 
     fn send(&mut self, to: Target, kind: Kind, value: &impl serde::Serialize) -> Result<(), SendError> {
@@ -315,8 +352,8 @@ enum FanOut {
 enum Change {
     Join(PlayerId, Join),
     Leave(PlayerId, Leave),
-    /// Whether the player is connected from now on.
-    Presence(PlayerId, bool),
+    Drop(PlayerId),
+    Resume(PlayerId, Resumed),
     Link(PlayerId, Link),
     External(Vec<u8>),
 }
@@ -357,7 +394,9 @@ impl<G: Game> Room<G> {
                 tick: 0,
                 tick_length: info.tick,
                 players: BTreeMap::new(),
-                inbox: Inbox::new(PerTick::new(info.tick)),
+                inbox: Inbox::new(PerTick::new(info.tick, G::INPUTS_PER_TICK, G::TICK)),
+                seen_limit: limits::SEEN_LIMIT.as_secs_f64() / info.tick.as_secs_f64(),
+                clamped_seen: 0,
                 rng: Random::new(info.seed),
                 locked: false,
                 listed: false,
@@ -437,6 +476,18 @@ impl<G: Game> Room<G> {
         self.context.inbox.dropped_inputs()
     }
 
+    /// Takes the last player of whom an input was dropped for that since the last call.
+    pub fn take_overflowed(&mut self) -> Option<PlayerId> {
+        self.context.inbox.take_last_dropped()
+    }
+
+    /// Returns the number of inputs whose [`seen`](Incoming::Input) was clamped because it was ahead of the room or
+    /// before [`limits::SEEN_LIMIT`].
+    #[must_use]
+    pub fn clamped_seen(&self) -> u64 {
+        self.context.clamped_seen
+    }
+
     /// Returns the number of states and events that were not sent because they were too long or could not be encoded.
     #[must_use]
     pub fn unsent(&self) -> u64 {
@@ -485,8 +536,8 @@ impl<G: Game> Room<G> {
         match input {
             Input::Join { player, join } => self.changes.push_back(Change::Join(player, join)),
             Input::Leave { player, reason } => self.changes.push_back(Change::Leave(player, reason)),
-            Input::Drop { player } => self.changes.push_back(Change::Presence(player, false)),
-            Input::Resume { player } => self.changes.push_back(Change::Presence(player, true)),
+            Input::Drop { player } => self.changes.push_back(Change::Drop(player)),
+            Input::Resume { player, resumed } => self.changes.push_back(Change::Resume(player, resumed)),
             Input::Ticks { player, first, last } => {
                 if self.context.inbox.is_open(player) {
                     self.wanted_ticks.insert(player, (first, last));
@@ -497,7 +548,10 @@ impl<G: Game> Room<G> {
                 self.externals += 1;
                 self.changes.push_back(Change::External(bytes));
             }
-            Input::Input { player, number, value } => self.context.inbox.push_input(player, number, value),
+            Input::Input { player, number, seen, value } => {
+                let seen = self.context.clamp_seen(seen::unwrap(seen, self.context.tick));
+                self.context.inbox.push_input(player, number, seen, value);
+            }
             Input::Command { player, value } => {
                 if let Err(Flood) = self.context.inbox.push_command(player, value) {
                     // The player is about to be removed; ignore their further messages.
@@ -529,7 +583,8 @@ impl<G: Game> Room<G> {
             match change {
                 Change::Join(player, join) => self.join(player, &join),
                 Change::Leave(player, reason) => self.leave(player, reason, String::new()),
-                Change::Presence(player, connected) => self.set_connected(player, connected),
+                Change::Drop(player) => self.drop_player(player),
+                Change::Resume(player, resumed) => self.resume(player, resumed),
                 Change::Link(player, link) => {
                     if let Some(player) = self.context.players.get_mut(&player) {
                         player.link = link;
@@ -601,16 +656,25 @@ impl<G: Game> Room<G> {
         self.context.outputs.insert(before, reply);
     }
 
-    fn set_connected(&mut self, id: PlayerId, connected: bool) {
-        let Some(player) = self.context.players.get_mut(&id) else { return };
-        if std::mem::replace(&mut player.connected, connected) == connected {
-            return;
+    /// Returns whether that is a change.
+    fn set_connected(&mut self, player: PlayerId, connected: bool) -> bool {
+        let player = self.context.players.get_mut(&player);
+        player.is_some_and(|player| std::mem::replace(&mut player.connected, connected) != connected)
+    }
+
+    fn drop_player(&mut self, player: PlayerId) {
+        if self.set_connected(player, false)
+            && let Some(game) = &mut self.game
+        {
+            game.drop(&mut self.context, player);
         }
-        let Some(game) = &mut self.game else { return };
-        if connected {
-            game.resume(&mut self.context, id);
-        } else {
-            game.drop(&mut self.context, id);
+    }
+
+    fn resume(&mut self, player: PlayerId, resumed: Resumed) {
+        if self.set_connected(player, true)
+            && let Some(game) = &mut self.game
+        {
+            game.resume(&mut self.context, player, resumed);
         }
     }
 
@@ -631,13 +695,14 @@ impl<G: Game> Room<G> {
     fn take_batch(&mut self) {
         // Whether the game fans out its inputs is unknown until it has done so once.
         let input_bytes = if self.history.is_empty() { usize::MAX } else { limits::FAN_OUT_BYTES };
-        self.context.inbox.take(input_bytes, &mut self.messages);
+        self.context.inbox.take(self.context.tick, input_bytes, &mut self.messages);
         let mut unreadable = Vec::new();
+        let oldest_seen = self.context.oldest_seen();
         for &(player, ref message) in &self.messages {
             if !unreadable.is_empty() && !self.context.inbox.is_open(player) {
                 continue;
             }
-            match message.decode(player) {
+            match message.decode(player, oldest_seen) {
                 Ok(message) => self.batch.push(message),
                 Err(error) => {
                     self.context.inbox.close(player);
@@ -745,7 +810,7 @@ impl<G: Game> Room<G> {
 fn encode_inputs(messages: &[(PlayerId, Message)]) -> Vec<u8> {
     let mut inputs = msgpack::Inputs::default();
     for (player, message) in messages {
-        if let Message::Input { number, value } = message {
+        if let Message::Input { number, value, .. } = message {
             inputs.push(player.0, *number, value);
         }
     }

@@ -907,14 +907,16 @@ function createTickClock(now, tickMs, tick, delay) {
 }
 
 // src/inputs.js
+var STAMP_BYTES = 3;
+var stamp = (tick) => Math.round(tick * 16) & 65535;
 function createInputWindow(next) {
   const inputs = [];
   const newest = () => next - 1 >>> 0;
   return {
-    /** Gives how many inputs there are. */
-    push(input) {
+    /** Takes an input and the tick that the player saw. Gives how many inputs there are. */
+    push(encoded, seen) {
       next = next + 1 >>> 0;
-      inputs.push(input);
+      inputs.push({ encoded, seen: stamp(seen) });
       if (inputs.length > INPUT_WINDOW) inputs.shift();
       return inputs.length;
     },
@@ -931,15 +933,22 @@ function createInputWindow(next) {
     /** The body of an input frame: the newest input, and of those before it as many as fit one part. */
     body() {
       const number = encode(newest(), 5);
-      const chosen = [];
-      let bytes2 = number.length + 2;
+      const body = [146, ...number, 144];
+      const stamps = [];
+      let newer;
+      let count = 0;
       for (let i = inputs.length - 1; i >= 0; i--) {
-        bytes2 += inputs[i].length;
-        if (bytes2 > PART_BODY_BYTES) break;
-        chosen.push(inputs[i]);
+        const { encoded, seen } = inputs[i];
+        const behind = encode(count ? newer - seen << 16 >> 16 : seen, STAMP_BYTES);
+        if (body.length + encoded.length + stamps.length + behind.length > PART_BODY_BYTES) break;
+        for (const byte of encoded) body.push(byte);
+        stamps.push(...behind);
+        newer = seen;
+        count++;
       }
-      const body = [146, ...number, 144 + chosen.length];
-      for (const input of chosen) for (const byte of input) body.push(byte);
+      body[0] += count;
+      body[1 + number.length] += count;
+      body.push(...stamps);
       return body;
     }
   };
@@ -1293,16 +1302,17 @@ function createLanes({ now, setTimeout: setTimeout2, clearTimeout: clearTimeout2
       }
       return frame2.kind;
     },
-    /** Gives the number of the input. */
-    send(encoded) {
-      const isFull = unsent === INPUT_WINDOW || unsentBytes + encoded.length > PART_BODY_BYTES - INPUTS_HEAD_BYTES;
+    /** Gives the number of the input. `seen` is the tick that the player saw, or what is no tick. */
+    send(encoded, seen) {
+      const bytes2 = encoded.length + STAMP_BYTES;
+      const isFull = unsent === INPUT_WINDOW || unsentBytes + bytes2 > PART_BODY_BYTES - INPUTS_HEAD_BYTES;
       if (isFull && ahead < WINDOWS_AHEAD) {
         ahead++;
         flush();
       }
-      waiting = inputs.push(encoded);
+      waiting = inputs.push(encoded, Number.isFinite(seen) ? seen : stateTick != null ? stateTick : newestTick);
       unsent++;
-      unsentBytes += encoded.length;
+      unsentBytes += bytes2;
       const wait = flushedAt + INPUT_INTERVAL - now();
       if (wait <= 0) flushInTime();
       else if (unsent === 1) flushIn(Math.min(wait, INPUT_INTERVAL));
@@ -1396,6 +1406,7 @@ function createRoom(env, { roomName, ...target }, tickets, first, { signal, reco
     status: "connecting",
     /** When a lost connection is tried again, by `now()`. */
     retryAt: null,
+    renderTick: null,
     get stats() {
       return { ...lanes.link.stats(), tick: lanes.tick, transport: transport() };
     },
@@ -1408,8 +1419,9 @@ function createRoom(env, { roomName, ...target }, tickets, first, { signal, reco
       }
     },
     send(input) {
+      var _a2;
       const encoded = encodeOwn("An input", input, INPUT_BYTES);
-      return isClosed() ? 0 : lanes.send(encoded);
+      return isClosed() ? 0 : lanes.send(encoded, (_a2 = room.renderTick) == null ? void 0 : _a2.call(room));
     },
     serverTick: () => lanes.serverTick(),
     command(command) {
@@ -1573,9 +1585,11 @@ function createRoom(env, { roomName, ...target }, tickets, first, { signal, reco
   const joined = (session) => {
     if (!isSession(session)) fail("shape");
     const { player } = session;
-    const isKnown = players.has(player);
+    const former = players.get(player);
     note(session);
-    if (!isKnown) emit("join", players.get(player));
+    const known2 = players.get(player);
+    if (!former) emit("join", known2);
+    else if (former.name !== known2.name) emit("rename", known2, former.name);
     return player;
   };
   const left = (player, reason) => {
@@ -1590,7 +1604,7 @@ function createRoom(env, { roomName, ...target }, tickets, first, { signal, reco
   const handleSignal = (message) => {
     var _a2;
     const { a: action, d: details } = message;
-    if (action === "eventJoin") joined(details);
+    if (action === "eventJoin" || action === "eventRename") joined(details);
     if (action === "eventLeave") left(details.player, details.reason);
     if (action === "eventChannelClosed") (_a2 = peer == null ? void 0 : peer.fail) == null ? void 0 : _a2.call(peer, "channel", details.e, details.m);
     if (action === "eventRoomUsers") reconcile(details.sessions);
@@ -1810,8 +1824,9 @@ var isMixed = ({ protocol }) => {
   return protocol === "ws:" && ((_a = globalThis.location) == null ? void 0 : _a.protocol) === "https:";
 };
 var connect = (url, options) => new Promise((resolve, reject) => {
+  var _a;
   options != null ? options : options = {};
-  const env = environment(options);
+  let env = environment(options);
   const { room: roomId, name, bearer, appVersion, data, signal } = options;
   const refuse = (code) => reject(signalingError(code));
   if (signal == null ? void 0 : signal.aborted) return refuse("aborted");
@@ -1873,6 +1888,12 @@ var connect = (url, options) => new Promise((resolve, reject) => {
     breakOff = dial(env, how, joined, failed);
   };
   signal == null ? void 0 : signal.addEventListener("abort", abort);
-  attempt();
+  if (!/[?&]dev(=|&|$)/.test((_a = globalThis.location) == null ? void 0 : _a.search)) return attempt();
+  const script = new URL("../rtcade/dev.js", address.href.replace("ws", "http"));
+  import(
+    /* webpackIgnore: true */
+    /* @vite-ignore */
+    script.hostname === location.hostname && script
+  ).then(({ shape }) => env = shape(env)).catch(() => console.warn(`?dev can't load ${script}. Use the page's host, at localhost or with --dev.`)).then(() => (signal == null ? void 0 : signal.aborted) || attempt());
 });
 //# sourceMappingURL=index.cjs.map

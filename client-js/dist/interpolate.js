@@ -26,7 +26,7 @@ function compile(fields) {
   });
 }
 function interpolate(room, options) {
-  var _a;
+  var _a, _b;
   const { from, key = (_, index) => index, fields, step, teleported, smooth = 100 } = options != null ? options : {};
   if (typeof from !== "function") throw new TypeError("interpolate needs `from`, a function that gives the entities of a state");
   const rules = compile(fields);
@@ -84,10 +84,10 @@ function interpolate(room, options) {
   let next;
   let part;
   const reckon = (track, entity, tick) => {
-    var _a2, _b;
+    var _a2, _b2;
     let moved = Object.assign((_a2 = track.scratch) != null ? _a2 : track.scratch = copy(entity), entity);
     let left = Math.min(now - tick, AHEAD / room.tickMs);
-    for (; left > 0; left--) moved = (_b = step(moved, Math.min(1, left) * room.tickMs / 1e3)) != null ? _b : moved;
+    for (; left > 0; left--) moved = (_b2 = step(moved, Math.min(1, left) * room.tickMs / 1e3)) != null ? _b2 : moved;
     track.reckoned = moved;
   };
   const forecast = (rule, { live, tick, former, formerTick, reckoned }) => {
@@ -107,7 +107,7 @@ function interpolate(room, options) {
     track.offsets = eased.map((rule, n) => before ? track.offsets[n] + difference(rule, forecast(rule, track), before[n]) : 0);
   };
   const draw = (entity, id) => {
-    var _a2, _b;
+    var _a2, _b2;
     let track = tracks.get(id);
     if (!track) tracks.set(id, track = { isHeld: true });
     if (track.entity !== entity) {
@@ -120,7 +120,7 @@ function interpolate(room, options) {
       track.isHeld = to === void 0 || Boolean(teleported == null ? void 0 : teleported(entity, to));
     }
     if (isReckoned && track.live) reckon(track, track.live, track.tick);
-    const live = (_b = (_a2 = newest.entities.get(id)) != null ? _a2 : track.live) != null ? _b : entity;
+    const live = (_b2 = (_a2 = newest.entities.get(id)) != null ? _a2 : track.live) != null ? _b2 : entity;
     if (live !== track.live) renew(track, live);
     const shown = drawn.get(id);
     for (const rule of late) {
@@ -171,6 +171,7 @@ function interpolate(room, options) {
   const renderTick = () => others.tick;
   (_a = room.renderTick) != null ? _a : room.renderTick = renderTick;
   const offs = [room.on("state", take), room.on("rejoin", reset)];
+  (_b = globalThis[/* @__PURE__ */ Symbol.for("rtcade.dev")]) == null ? void 0 : _b.call(globalThis, "interpolate", others);
   return others;
 }
 export {

@@ -65,6 +65,7 @@ function compile(fields) {
   };
 }
 function predict(room, options) {
+  var _a;
   const { from, step, fields, smooth = 100, teleported } = options != null ? options : {};
   if (typeof from !== "function") throw new TypeError("predict needs `from`, a function that gives the own entity of a state");
   if (typeof step !== "function") throw new TypeError("predict needs `step`, the function that applies an input to the entity");
@@ -83,11 +84,11 @@ function predict(room, options) {
   const now = () => room.serverTick() * room.tickMs;
   const isOffline = () => /dropped|resuming/.test(room.status) && room.stats.transport === "websocket";
   const run = (value, input, number, isReplay) => {
-    var _a;
+    var _a2;
     if (value == null) return value;
     info.number = number;
     info.isReplay = isReplay;
-    return (_a = step(value, input, room.tickMs / 1e3, info)) != null ? _a : value;
+    return (_a2 = step(value, input, room.tickMs / 1e3, info)) != null ? _a2 : value;
   };
   const letRelax = (target) => {
     const at = now();
@@ -141,16 +142,16 @@ function predict(room, options) {
     return error;
   };
   const end = (event, how) => {
-    var _a;
+    var _a2;
     if (!events.includes(event)) return;
     events = events.filter((other) => other !== event);
-    (_a = event[how]) == null ? void 0 : _a.call(event);
+    (_a2 = event[how]) == null ? void 0 : _a2.call(event);
   };
   const judge = (state, details) => {
-    var _a, _b;
+    var _a2, _b;
     for (const event of events) {
       if (isNewer(event.number, details.consumed)) continue;
-      (_a = event.consumedAt) != null ? _a : event.consumedAt = details.tick;
+      (_a2 = event.consumedAt) != null ? _a2 : event.consumedAt = details.tick;
       if ((_b = event.confirm) == null ? void 0 : _b.call(event, state, details)) end(event, "settled");
       else if (details.tick - event.consumedAt >= event.within) end(event, "undo");
     }
@@ -242,6 +243,7 @@ function predict(room, options) {
     }),
     room.on("close", undoAll)
   ];
+  (_a = globalThis[/* @__PURE__ */ Symbol.for("rtcade.dev")]) == null ? void 0 : _a.call(globalThis, "predict", own);
   return own;
 }
 //# sourceMappingURL=predict.cjs.map

@@ -48,7 +48,7 @@ const isMixed = ({ protocol }) => protocol === "ws:" && globalThis.location?.pro
 export const connect = (url, options) =>
   new Promise((resolve, reject) => {
     options ??= {};
-    const env = environment(options);
+    let env = environment(options);
     const { room: roomId, name, bearer, appVersion, data, signal } = options;
     const refuse = (code) => reject(signalingError(code));
     if (signal?.aborted) return refuse("aborted");
@@ -112,5 +112,11 @@ export const connect = (url, options) =>
       breakOff = dial(env, how, joined, failed);
     };
     signal?.addEventListener("abort", abort);
-    attempt();
+    if (!/[?&]dev(=|&|$)/.test(globalThis.location?.search)) return attempt();
+    const script = new URL("../rtcade/dev.js", address.href.replace("ws", "http"));
+    // Code comes from the page's own host alone: any other address fails.
+    import(/* webpackIgnore: true */ /* @vite-ignore */ script.hostname === location.hostname && script)
+      .then(({ shape }) => (env = shape(env)))
+      .catch(() => console.warn(`?dev can't load ${script}. Use the page's host, at localhost or with --dev.`))
+      .then(() => signal?.aborted || attempt());
   });

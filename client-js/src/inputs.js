@@ -1,16 +1,22 @@
 import { INPUT_WINDOW, PART_BODY_BYTES } from "./limits.js";
 import { encode } from "./msgpack.js";
 
+/** Bytes of a stamp, at most. */
+export const STAMP_BYTES = 3;
+
+/** The stamp of a tick, as on the wire: in sixteenths, modulo 2^16. */
+const stamp = (tick) => Math.round(tick * 16) & 0xffff;
+
 /** Encoded inputs that the server has not acknowledged, numbered by one each from `next`. */
 export function createInputWindow(next) {
   const inputs = [];
   const newest = () => (next - 1) >>> 0;
 
   return {
-    /** Gives how many inputs there are. */
-    push(input) {
+    /** Takes an input and the tick that the player saw. Gives how many inputs there are. */
+    push(encoded, seen) {
       next = (next + 1) >>> 0;
-      inputs.push(input);
+      inputs.push({ encoded, seen: stamp(seen) });
       if (inputs.length > INPUT_WINDOW) inputs.shift();
       return inputs.length;
     },
@@ -31,16 +37,23 @@ export function createInputWindow(next) {
     /** The body of an input frame: the newest input, and of those before it as many as fit one part. */
     body() {
       const number = encode(newest(), 5);
-      const chosen = [];
-      let bytes = number.length + 2;
+      const body = [0x92, ...number, 0x90];
+      const stamps = [];
+      let newer;
+      let count = 0;
       for (let i = inputs.length - 1; i >= 0; i--) {
-        bytes += inputs[i].length;
-        if (bytes > PART_BODY_BYTES) break;
-        chosen.push(inputs[i]);
+        const { encoded, seen } = inputs[i];
+        const behind = encode(count ? ((newer - seen) << 16) >> 16 : seen, STAMP_BYTES);
+        if (body.length + encoded.length + stamps.length + behind.length > PART_BODY_BYTES) break;
+        // A spread takes several times as long.
+        for (const byte of encoded) body.push(byte);
+        stamps.push(...behind);
+        newer = seen;
+        count++;
       }
-      // A spread of `flat()` takes several times as long.
-      const body = [0x92, ...number, 0x90 + chosen.length];
-      for (const input of chosen) for (const byte of input) body.push(byte);
+      body[0] += count;
+      body[1 + number.length] += count;
+      body.push(...stamps);
       return body;
     },
   };

@@ -196,5 +196,7 @@ export function interpolate(room, options) {
   const renderTick = () => others.tick;
   room.renderTick ??= renderTick;
   const offs = [room.on("state", take), room.on("rejoin", reset)];
+  // The dev page graphs it.
+  globalThis[Symbol.for("rtcade.dev")]?.("interpolate", others);
   return others;
 }

@@ -16,7 +16,7 @@ import {
   unreliableFrame,
 } from "./frame.js";
 import { createTickClock } from "./clock.js";
-import { createInputWindow } from "./inputs.js";
+import { createInputWindow, STAMP_BYTES } from "./inputs.js";
 import {
   INPUT_INTERVAL,
   INPUT_REPEAT,
@@ -36,7 +36,7 @@ import { createTickOrder } from "./ticks.js";
 const PING_BYTES = 10;
 /** Two arrays, and a number of 32 bits. */
 const INPUTS_HEAD_BYTES = 7;
-/** Windows of inputs that leave before their time: as many wait in the server, beside those of its next tick. */
+/** Windows of inputs that leave before their time: no more wait in the server, beside those of its next tick. */
 const WINDOWS_AHEAD = 3;
 
 const isNewer = (tick, than) => ((tick - than) | 0) > 0;
@@ -200,16 +200,17 @@ export function createLanes({ now, setTimeout, clearTimeout }, reply, emit, tran
       return frame.kind;
     },
 
-    /** Gives the number of the input. */
-    send(encoded) {
-      const isFull = unsent === INPUT_WINDOW || unsentBytes + encoded.length > PART_BODY_BYTES - INPUTS_HEAD_BYTES;
+    /** Gives the number of the input. `seen` is the tick that the player saw, or what is no tick. */
+    send(encoded, seen) {
+      const bytes = encoded.length + STAMP_BYTES;
+      const isFull = unsent === INPUT_WINDOW || unsentBytes + bytes > PART_BODY_BYTES - INPUTS_HEAD_BYTES;
       if (isFull && ahead < WINDOWS_AHEAD) {
         ahead++;
         flush();
       }
-      waiting = inputs.push(encoded);
+      waiting = inputs.push(encoded, Number.isFinite(seen) ? seen : (stateTick ?? newestTick));
       unsent++;
-      unsentBytes += encoded.length;
+      unsentBytes += bytes;
       const wait = flushedAt + INPUT_INTERVAL - now();
       if (wait <= 0) flushInTime();
       // Not each time: where the clock stands still, the wait would begin anew with each input.

@@ -239,5 +239,7 @@ export function predict(room, options) {
     }),
     room.on("close", undoAll),
   ];
+  // The dev page graphs it.
+  globalThis[Symbol.for("rtcade.dev")]?.("predict", own);
   return own;
 }

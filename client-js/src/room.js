@@ -103,6 +103,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first, { signa
     status: "connecting",
     /** When a lost connection is tried again, by `now()`. */
     retryAt: null,
+    renderTick: null,
 
     get stats() {
       return { ...lanes.link.stats(), tick: lanes.tick, transport: transport() };
@@ -120,7 +121,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first, { signa
 
     send(input) {
       const encoded = encodeOwn("An input", input, INPUT_BYTES);
-      return isClosed() ? 0 : lanes.send(encoded);
+      return isClosed() ? 0 : lanes.send(encoded, room.renderTick?.());
     },
 
     serverTick: () => lanes.serverTick(),
@@ -304,9 +305,11 @@ export function createRoom(env, { roomName, ...target }, tickets, first, { signa
   const joined = (session) => {
     if (!isSession(session)) fail("shape");
     const { player } = session;
-    const isKnown = players.has(player);
+    const former = players.get(player);
     note(session);
-    if (!isKnown) emit("join", players.get(player));
+    const known = players.get(player);
+    if (!former) emit("join", known);
+    else if (former.name !== known.name) emit("rename", known, former.name);
     return player;
   };
   const left = (player, reason) => {
@@ -320,7 +323,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first, { signa
   };
   const handleSignal = (message) => {
     const { a: action, d: details } = message;
-    if (action === "eventJoin") joined(details);
+    if (action === "eventJoin" || action === "eventRename") joined(details);
     if (action === "eventLeave") left(details.player, details.reason);
     if (action === "eventChannelClosed") peer?.fail?.("channel", details.e, details.m);
     if (action === "eventRoomUsers") reconcile(details.sessions);

@@ -1,5 +1,5 @@
 import { deflateRawSync } from "node:zlib";
-import { ACK, PING, PONG, reliableFrame, unreliableFrame } from "../src/frame.js";
+import { ACK, INPUT, PING, PONG, reliableFrame, unreliableFrame } from "../src/frame.js";
 import { HEARTBEAT_INTERVAL } from "../src/limits.js";
 import { decode, encode } from "../src/msgpack.js";
 import { connect } from "../src/testing.js";
@@ -235,7 +235,7 @@ export async function join(options, reply = {}) {
   const { room, error } = await session.outcome;
   if (error) throw error;
   const log = [];
-  for (const type of ["state", "tick", "event", "join", "leave", "status", "rejoin", "close", "error"]) {
+  for (const type of ["state", "tick", "event", "join", "leave", "rename", "status", "rejoin", "close", "error"]) {
     room.on(type, (...details) => log.push([type, ...details]));
   }
   await session.clock.advance(0);
@@ -291,6 +291,11 @@ export function up(sent) {
     .map((bytes) => {
       const view = new DataView(bytes.buffer, bytes.byteOffset);
       const kind = bytes[0];
+      if (kind === INPUT) {
+        const [newest, inputs, ...stamps] = decode(bytes.subarray(5), DEEP);
+        const [seq, ack] = [view.getUint16(1, true), view.getUint16(3, true)];
+        return { kind, seq, ack, body: [newest, inputs], stamps };
+      }
       return kind >= 7
         ? { kind, seq: view.getUint32(1, true), tick: view.getUint32(5, true), body: decode(bytes.subarray(9), DEEP) }
         : { kind, seq: view.getUint16(1, true), ack: view.getUint16(3, true), body: decode(bytes.subarray(5), DEEP) };

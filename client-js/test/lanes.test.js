@@ -64,6 +64,25 @@ test("large inputs leave before they no longer fit one frame", async () => {
   assert.deepEqual([...session.arrived()].sort(), inputs);
 });
 
+test("an input carries the tick that the page shows, or else the newest state's", async () => {
+  const session = await joinOpen();
+  const stamps = () => session.room.send("x") && session.clock.advance(8).then(() => up(session.pc.channel.sent).at(-1).stamps);
+  const state = (seq, tick) => session.pc.channel.deliver(down(STATE, { seq, ack: seq + 1 }, [tick, null]));
+  assert.deepEqual(await stamps(), [100 * 16], "the room's tick before the first state");
+  state(0, 103);
+  assert.deepEqual(await stamps(), [103 * 16]);
+  session.room.renderTick = () => 101.25;
+  assert.deepEqual(await stamps(), [101.25 * 16, (103 - 101.25) * -16]);
+  // Frames are repeated with the stamps that the inputs had.
+  state(1, 104);
+  await session.clock.advance(50);
+  assert.deepEqual(up(session.pc.channel.sent).at(-1).stamps, [101.25 * 16]);
+  for (const none of [NaN, Infinity, undefined, null]) {
+    session.room.renderTick = () => none;
+    assert.equal((await stamps())[0], 104 * 16);
+  }
+});
+
 test("a clock that is set back holds no input up", async () => {
   let ahead = 3_600_000;
   let clock = { time: 0 };

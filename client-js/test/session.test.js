@@ -602,6 +602,12 @@ test("players come and go", async () => {
   signal("eventJoin", { ...alan, roomSize: 3 });
   assert.deepEqual(session.of("join"), [[alan]]);
   assert.deepEqual(session.room.players.get(4), alan);
+  const turing = { ...alan, name: "Turing" };
+  for (let n = 0; n < 2; n++) signal("eventRename", { ...turing, roomSize: 3 });
+  assert.deepEqual(session.of("rename"), [[turing, "Alan"]]);
+  assert.deepEqual(session.room.players.get(4), turing);
+  signal("eventRoomUsers", { sessions: [...session.room.players.values()].map((known) => ({ ...known, name: alan.name })) });
+  assert.deepEqual(session.of("rename").length, 1 + session.room.players.size, "also of what was missed");
   signal("eventLeave", { ...alan, roomSize: 2, reason: "kicked" });
   signal("eventLeave", { ...alan, roomSize: 2, reason: "kicked" });
   assert.deepEqual(session.of("leave"), [[alan, "kicked"]]);

@@ -10,22 +10,41 @@ import { createTickOrder } from "../src/ticks.js";
 const bodyOf = (window) => decode(Uint8Array.from(window.body()));
 const filled = (first, count) => {
   const window = createInputWindow(first);
-  for (let i = 0; i < count; i++) window.push(encode(first + i, 16));
+  for (let i = 0; i < count; i++) window.push(encode(first + i, 16), i / 2);
   return window;
 };
 
 test("inputs keep the newest eight", () => {
-  assert.deepEqual(bodyOf(filled(1, 10)), [10, [10, 9, 8, 7, 6, 5, 4, 3]]);
+  assert.deepEqual(bodyOf(filled(1, 10)), [10, [10, 9, 8, 7, 6, 5, 4, 3], 72, ...Array(7).fill(8)]);
 });
 
 test("an acknowledgement takes off what it covers and no more", () => {
   const window = filled(1, 5);
   assert.equal(window.acknowledge(0), 5, "nothing consumed yet");
   assert.equal(window.acknowledge(3), 2);
-  assert.deepEqual(bodyOf(window), [5, [5, 4]]);
+  assert.deepEqual(bodyOf(window), [5, [5, 4], 32, 8]);
   assert.equal(window.acknowledge(2), 2, "an older one, arriving late");
   assert.equal(window.acknowledge(6), 2, "one that was never sent");
   assert.equal(window.acknowledge(5), 0);
+});
+
+test("stamps are sixteenths of ticks modulo 2^16, each after the first as its distance to the newer", () => {
+  const stamps = (...seen) => {
+    const window = createInputWindow(1);
+    for (const tick of seen) window.push([0], tick);
+    return bodyOf(window).slice(2);
+  };
+  assert.deepEqual(stamps(30.03), [480]);
+  assert.deepEqual(stamps(4_095.9, 4_096.1), [2, 4]);
+  assert.deepEqual(stamps(7, 6.5, 6.5), [104, 0, -8]);
+  assert.deepEqual(stamps(2 ** 32 + 1, 2 ** 32 + 2_049), [0x8010, -0x8000]);
+  assert.deepEqual(stamps(-1), [0xfff0]);
+  for (const size of [130, 131, 132]) {
+    const window = createInputWindow(2 ** 31);
+    for (let i = 0; i < 8; i++) window.push(Array(size).fill(0), i % 2 ? 4_095 : 2_047);
+    const body = Uint8Array.from(window.body());
+    assert.ok(body.length <= 1094 && body[0] === 0x92 + Math.min(8, Math.floor((1094 - 7) / (size + 3))), `${size}`);
+  }
 });
 
 test("acknowledgements and numbers wrap", () => {
@@ -46,7 +65,7 @@ test("a number modulo 2^16 is that of an input sent before", () => {
 
 test("an input frame fits a part", () => {
   const window = createInputWindow(2 ** 31);
-  for (let i = 0; i < 8; i++) window.push(encode("x".repeat(500 + i), 512));
+  for (let i = 0; i < 8; i++) window.push(encode("x".repeat(500 + i), 512), 0);
   const body = window.body();
   assert.ok(body.length <= 1094);
   const [newest, inputs] = decode(Uint8Array.from(body));

@@ -107,6 +107,11 @@ struct Serve {
     #[arg(long, value_name = "MIB", requires = "record", value_parser = mib())]
     #[arg(default_value_t = limits::RECORDINGS_MIB)]
     record_limit: u64,
+    /// Serve the dev page to other machines too: an overlay on a game's page that is opened with ?dev.
+    ///
+    /// It shows the connection and makes the network of that page worse. This machine always gets it.
+    #[arg(long)]
+    dev: bool,
     /// Never sleep: messages are received at once, and a whole CPU core is used.
     #[arg(long)]
     busy_poll: bool,
@@ -329,6 +334,7 @@ fn start<G: Game>(
     let options = Options {
         tick: serve.tick_ms.map(|ms| Duration::from_millis(ms.into())),
         max_players: serve.max_players,
+        dev: serve.dev,
         busy_poll: serve.busy_poll,
         record: serve.record.map(|directory| Record { directory, limit_bytes: serve.record_limit * MIB }),
         ..serve.network.options(page)
@@ -489,7 +495,7 @@ mod tests {
         let options = "--listen 127.0.0.1:0 --udp [::]:9 --game relay --public-addr 203.0.113.7 \
             --public-addr [2001:db8::7]:9 --public . --keys k --audience a --origin https://a --origin http://b:1 \
             --trusted-proxy ::1 --trusted-proxy 10.0.0.0/8 --tick-ms 5 --max-players 1024 --record . --record-limit 7 \
-            --keep-alive 3600 --origin null --busy-poll -vv";
+            --keep-alive 3600 --origin null --dev --busy-poll -vv";
         for command in [None, Some("serve")] {
             let arguments: Vec<_> = command.into_iter().chain(options.split_whitespace()).collect();
             let ServeShipped { game, serve } = parsed(&arguments).expect("valid");
@@ -500,7 +506,7 @@ mod tests {
             assert_eq!(addresses, ["203.0.113.7:0", "[2001:db8::7]:9"]);
             let proxies: Vec<_> = serve.access.trusted_proxy.iter().map(ToString::to_string).collect();
             assert_eq!((proxies.join(" "), serve.access.origin.len()), ("::1/128 10.0.0.0/8".to_owned(), 3));
-            assert!(serve.busy_poll);
+            assert!(serve.busy_poll && serve.dev);
             assert_eq!(network.keep_alive, 3_600);
         }
     }

@@ -278,7 +278,11 @@ impl Summary {
             match output {
                 Output::Joined { .. } => self.joined += 1,
                 Output::Closed => self.panicked = true,
-                Output::Refused { .. } | Output::Left { .. } | Output::Body { .. } | Output::Ended => {}
+                Output::Refused { .. }
+                | Output::Left { .. }
+                | Output::Renamed { .. }
+                | Output::Body { .. }
+                | Output::Ended => {}
             }
         }
         self.most = self.most.max(replay.room().players().len());

@@ -32,6 +32,7 @@ use crate::wire::codes::Leave;
 use crate::wire::delta::Received;
 use crate::wire::frame::{self, Direction, Frame, Header, Kind, Reassembler, Transport};
 use crate::wire::msgpack::{self, SendError};
+use crate::wire::seen;
 
 /// The configuration of a client. Start from [`Config::new`].
 #[derive(Clone, Debug)]
@@ -159,6 +160,13 @@ pub enum Event {
         /// The player's display name.
         name: String,
     },
+    /// The game has given a player another name, who may be this player.
+    PlayerRenamed {
+        /// The player's number.
+        player: u32,
+        /// The player's display name from now on.
+        name: String,
+    },
     /// Another player has left.
     PlayerLeft {
         /// The player's number.
@@ -259,7 +267,9 @@ pub struct Client {
     next_seq: u16,
     reliable: ReliableLane,
     next_input: u32,
-    unacknowledged: VecDeque<(u32, Vec<u8>)>,
+    /// Number, stamp and value of each.
+    unacknowledged: VecDeque<(u32, u16, Vec<u8>)>,
+    render_tick: Option<f64>,
     last_input_packet: Option<Instant>,
     /// Inputs that no packet has carried, and their bytes.
     unsent_inputs: usize,
@@ -318,6 +328,7 @@ impl Client {
             reliable: ReliableLane::new(0, 1),
             next_input: 1,
             unacknowledged: VecDeque::new(),
+            render_tick: None,
             last_input_packet: None,
             unsent_inputs: 0,
             unsent_bytes: 0,
@@ -487,10 +498,19 @@ impl Client {
         Ok(self.send_value(now, input.to_vec()))
     }
 
+    /// Sets the tick that the player is shown of the others, which may lie between two ticks: the newest less the delay
+    /// of an interpolation. The game gets it as [`seen`](crate::game::Incoming::Input) with each input sent from now on.
+    /// By default, and with `None` or a value that is not finite, it is the newest tick of which the client has a state
+    /// or inputs.
+    pub fn set_render_tick(&mut self, tick: Option<f64>) {
+        self.render_tick = tick.filter(|tick| tick.is_finite());
+    }
+
     fn send_value(&mut self, now: Instant, value: Vec<u8>) -> u32 {
         self.now = now;
         let is_full = self.unsent_inputs == limits::INPUT_WINDOW
-            || self.unsent_bytes + value.len() + msgpack::INPUTS_PREFIX_BYTES > limits::PART_BODY_BYTES;
+            || self.unsent_bytes + value.len() + msgpack::STAMP_BYTES + msgpack::INPUTS_PREFIX_BYTES
+                > limits::PART_BODY_BYTES;
         if is_full && self.ahead < WINDOWS_AHEAD && self.is_in() {
             self.ahead += 1;
             self.send_inputs();
@@ -501,8 +521,9 @@ impl Client {
             self.unacknowledged.pop_front();
         }
         self.unsent_inputs += 1;
-        self.unsent_bytes += value.len();
-        self.unacknowledged.push_back((number, value));
+        self.unsent_bytes += value.len() + msgpack::STAMP_BYTES;
+        let seen = self.render_tick.unwrap_or(self.newest_tick.into());
+        self.unacknowledged.push_back((number, seen::stamp(seen), value));
         if self.is_in() && self.input_packet_at().is_some_and(|at| at <= now) {
             self.ahead = 0;
             self.send_inputs();
@@ -593,9 +614,9 @@ impl Client {
     }
 
     fn send_inputs(&mut self) {
-        let Some(&(newest, _)) = self.unacknowledged.back() else { return };
-        let values = self.unacknowledged.iter().rev().map(|(_, value)| value.as_slice());
-        let body = msgpack::encode_inputs(newest, values);
+        let Some(&(newest, ..)) = self.unacknowledged.back() else { return };
+        let inputs = self.unacknowledged.iter().rev().map(|(_, seen, value)| (*seen, value.as_slice()));
+        let body = msgpack::encode_inputs(newest, inputs);
         (self.unsent_inputs, self.unsent_bytes) = (0, 0);
         self.last_input_packet = Some(self.now);
         self.send_unreliable(Kind::Input, &body);
@@ -799,7 +820,7 @@ impl Client {
     fn acknowledge(&mut self, consumed: u16) {
         #[expect(clippy::cast_possible_truncation, reason = "acknowledgements count mod 2¹⁶")]
         let is_done = |number: u32| !frame::is_newer(number as u16, consumed);
-        while self.unacknowledged.front().is_some_and(|&(number, _)| is_done(number)) {
+        while self.unacknowledged.front().is_some_and(|&(number, ..)| is_done(number)) {
             self.unacknowledged.pop_front();
         }
     }

@@ -16,7 +16,7 @@ use crate::peer::{self, Peer};
 use crate::wire::codes::{CLOSE_REFUSED, ErrorCode, Leave};
 use crate::wire::delta::Received;
 use crate::wire::frame::Reassembler;
-use crate::wire::signaling;
+use crate::wire::{seen, signaling};
 
 /// How long the reply to a `join` or `reconnect` may take.
 pub(super) const JOIN_PATIENCE: Duration = Duration::from_secs(10);
@@ -325,6 +325,10 @@ impl Client {
                 let Presence { player, name, .. } = serde_json::from_str(data)?;
                 self.note_join(player, name);
             }
+            "eventRename" => {
+                let Presence { player, name, .. } = serde_json::from_str(data)?;
+                self.note_name(player, name);
+            }
             "eventLeave" => {
                 let Presence { player, reason, .. } = serde_json::from_str(data)?;
                 self.note_leave(player, reason);
@@ -335,9 +339,19 @@ impl Client {
     }
 
     fn note_join(&mut self, player: u32, name: String) {
-        if self.others.insert(player, name.clone()).is_none() {
-            self.events.push_back(Event::PlayerJoined { player, name });
+        match self.others.insert(player, name.clone()) {
+            None => self.events.push_back(Event::PlayerJoined { player, name }),
+            Some(former) if former != name => self.events.push_back(Event::PlayerRenamed { player, name }),
+            Some(_) => {}
         }
+    }
+
+    /// Notes the name of another player, or of this one.
+    fn note_name(&mut self, player: u32, name: String) {
+        if let Some(other) = self.others.get_mut(&player) {
+            other.clone_from(&name);
+        }
+        self.events.push_back(Event::PlayerRenamed { player, name });
     }
 
     fn note_leave(&mut self, player: u32, reason: String) {
@@ -373,12 +387,13 @@ impl Client {
         self.asked_for_ticks = None;
     }
 
-    /// Renumbers inputs that were sent before the server gave the first number.
+    /// Renumbers inputs that were sent before the server gave the first number, and the tick.
     fn renumber_inputs(&mut self, first: u32) {
-        for (number, (input, _)) in (first..).zip(&mut self.unacknowledged) {
-            *input = number;
+        let newest = seen::stamp(self.newest_tick.into());
+        for (number, (input, seen, _)) in (first..).zip(&mut self.unacknowledged) {
+            (*input, *seen) = (number, newest);
         }
-        self.next_input = self.unacknowledged.back().map_or(first, |&(number, _)| number + 1);
+        self.next_input = self.unacknowledged.back().map_or(first, |&(number, ..)| number + 1);
     }
 
     /// Enters the room, in the player's previous place or a new one.

@@ -313,6 +313,13 @@ impl Permission {
     }
 }
 
+/// Whether the request comes from this machine: neither its connection nor a proxy names another address. A proxy need
+/// not be trusted for that, because a forged entry could only withhold something.
+pub(super) fn is_local(sender: &Sender, remote: IpAddr) -> bool {
+    let is_loopback = |entry: &str| address(entry.trim()).is_some_and(|address| address.ip().is_loopback());
+    remote.is_loopback() && sender.forwarded_for.iter().flat_map(|list| list.split(',')).all(is_loopback)
+}
+
 /// The origin that a browser sent, if it is valid and serialised as browsers do.
 fn origin(text: &str) -> Option<Origin> {
     Origin::parse(text).filter(|origin| origin.0 == text)
@@ -518,6 +525,29 @@ mod tests {
         let named = gate(&["https://evil.example"], &[]);
         assert_eq!(refusal(&named, "evil.example:8080", true, "192.168.1.7"), None, "that name was given");
         assert!(refusal(&named, "other.example", true, "192.168.1.7").is_some());
+    }
+
+    #[test]
+    fn a_request_is_local_unless_anybody_names_another_address() {
+        for (remote, forwarded_for, expected) in [
+            ("127.0.0.1", None, true),
+            ("127.9.9.9", None, true),
+            ("::1", None, true),
+            ("192.168.1.7", None, false),
+            ("198.51.100.7", None, false),
+            ("127.0.0.1", Some("127.0.0.1"), true),
+            ("127.0.0.1", Some("::1, [::ffff:127.0.0.1]:5"), true),
+            ("127.0.0.1", Some("198.51.100.7"), false),
+            ("127.0.0.1", Some("127.0.0.1, 192.168.1.7"), false),
+            ("127.0.0.1", Some("192.168.1.7, 127.0.0.1"), false),
+            ("127.0.0.1", Some("unknown"), false),
+            ("127.0.0.1", Some(""), false),
+            ("192.168.1.7", Some("127.0.0.1"), false),
+        ] {
+            let sender = Sender { forwarded_for: forwarded_for.map(str::to_owned), ..Sender::default() };
+            let remote = remote.parse().expect("an address");
+            assert_eq!(is_local(&sender, remote), expected, "{remote} {forwarded_for:?}");
+        }
     }
 
     #[test]

@@ -210,6 +210,8 @@ pub(super) fn text<G: Game>(
         "Inputs dropped because they arrived too fast.",
         counters.overflowed_inputs,
     );
+    let clamped = "Inputs whose seen tick was clamped because it was ahead of the room or too far back.";
+    text.counter("inputs_seen_clamped_total", clamped, counters.clamped_seen);
     text.counters(
         "frames_dropped_total",
         "Frames dropped.",

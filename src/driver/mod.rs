@@ -130,6 +130,9 @@ pub struct Options {
     /// How long an HTTP connection may wait for its next request, within [`limits::KEEP_ALIVE_RANGE`]. If the
     /// server is full, the connection is closed earlier.
     pub keep_alive: Duration,
+    /// Serve the dev page (`?dev`) to everybody instead of to this machine only. It shapes the network of the page that
+    /// it is opened in, and gives no access to the server.
+    pub dev: bool,
     /// Never sleep: data is received at once instead of up to a quarter of a tick later, at the cost of a whole CPU
     /// core.
     pub busy_poll: bool,
@@ -162,6 +165,7 @@ impl Default for Options {
             origins: Vec::new(),
             trusted_proxies: Vec::new(),
             keep_alive: limits::KEEP_ALIVE,
+            dev: false,
             busy_poll: false,
         }
     }
@@ -394,6 +398,8 @@ pub struct Driver<G: Game> {
 
 struct Listener {
     socket: TcpListener,
+    /// The address that it is bound to.
+    ip: IpAddr,
     /// Whether it may have pending connections: edge-triggered readiness is reported once.
     readable: bool,
     /// When to try again after an error.
@@ -421,8 +427,11 @@ impl<G: Game> Driver<G> {
         if !limits::KEEP_ALIVE_RANGE.contains(&options.keep_alive) {
             return Err(BindError::KeepAlive(options.keep_alive));
         }
-        let site = Site::new(options.page, options.public.as_deref())
+        let mut site = Site::new(options.page, options.public.as_deref())
             .map_err(|source| BindError::Public { directory: options.public.clone().unwrap_or_default(), source })?;
+        if options.dev {
+            site.open_dev();
+        }
         let sockets = bind::bind(options.listen, options.udp)?;
         let local = sockets.tcp[0].local_addr()?;
         let udp_addresses = sockets.udp.iter().map(|socket| socket.local_addr()).collect::<io::Result<Vec<_>>>()?;
@@ -439,7 +448,8 @@ impl<G: Game> Driver<G> {
         let mut listeners = Vec::new();
         for (index, mut socket) in sockets.tcp.into_iter().enumerate() {
             registry.register(&mut socket, Token(LISTENERS + index), Interest::READABLE)?;
-            listeners.push(Listener { socket, readable: true, retry: None, log: ACCEPT_LOG });
+            let ip = tcp_addresses[index].ip();
+            listeners.push(Listener { socket, ip, readable: true, retry: None, log: ACCEPT_LOG });
         }
         let mut udp = Udp::new(sockets.udp)?;
         for (index, socket) in udp.sockets().enumerate() {
@@ -721,16 +731,18 @@ impl<G: Game> Driver<G> {
             self.read_interfaces(now);
         }
         for listener in &mut self.listeners {
+            let bound = listener.ip;
             let has_place = listener.accept(now, |socket, remote| {
                 budget.spend(limits::REQUEST_WORK);
-                self.connections.handle_accepted(now, self.poll.registry(), socket, remote);
+                self.connections.handle_accepted(now, self.poll.registry(), socket, remote, bound);
             });
             if !has_place {
                 self.connections.handle_shortage();
             }
         }
         let sources = Sources { udp: &mut self.udp, recordings: self.recordings.as_ref(), premises: &self.premises };
-        let mut context = Context { now, server: &mut self.server, site: &self.site, sources };
+        let registry = self.poll.registry();
+        let mut context = Context { now, server: &mut self.server, site: &self.site, registry, sources };
         self.connections.handle_ready(&mut context, &mut budget);
     }
 

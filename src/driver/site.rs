@@ -30,6 +30,8 @@ const MODULES: [(&str, &str); 4] = [
     ("/rtcade/rollback.js", include_str!("../../client-js/dist/rtcade/rollback.js")),
     ("/rtcade/testing.js", include_str!("../../client-js/dist/rtcade/testing.js")),
 ];
+/// The module behind `?dev`.
+const DEV: &str = include_str!("../../client-js/dist/rtcade/dev.js");
 /// The module that the shipped pages share.
 const PAGE_MODULE: &str = include_str!("../../client-js/pages/page.js");
 const DOCTOR: &str = include_str!("../../client-js/pages/doctor/index.html");
@@ -65,6 +67,9 @@ pub(super) struct Site {
     front: Option<Document>,
     client: Document,
     modules: Vec<(&'static str, Document)>,
+    dev: Document,
+    /// Whether everybody gets it, not only this machine.
+    is_dev_open: bool,
     page_module: Document,
     doctor: Document,
     icon: Document,
@@ -89,6 +94,8 @@ impl Site {
             front: None,
             client: Document::new(JAVASCRIPT, CLIENT),
             modules: MODULES.map(|(path, module)| (path, Document::new(JAVASCRIPT, module))).into(),
+            dev: Document::new(JAVASCRIPT, DEV),
+            is_dev_open: false,
             page_module: Document::new(JAVASCRIPT, PAGE_MODULE),
             doctor: Document::new(HTML, DOCTOR),
             icon: Document::new("image/svg+xml", ICON),
@@ -102,8 +109,14 @@ impl Site {
         self.front = Some(Document::new(HTML, page));
     }
 
-    /// Answers `request`; `live` creates the responses that are not files.
-    pub(super) fn answer(&self, request: &Request, live: impl FnOnce(Live) -> Response) -> Answer {
+    /// Serves the dev page to everybody instead of to this machine only.
+    pub(super) fn open_dev(&mut self) {
+        self.is_dev_open = true;
+    }
+
+    /// Answers `request`; `live` creates the responses that are not files. `is_local` says whether the request comes
+    /// from this machine.
+    pub(super) fn answer(&self, request: &Request, is_local: bool, live: impl FnOnce(Live) -> Response) -> Answer {
         let room = request.path.strip_prefix("/r/").map(RoomName::parse);
         if let Some(upgrade) = request.websocket.clone() {
             return match (room, request.path.as_str()) {
@@ -125,6 +138,11 @@ impl Site {
                 None => self.to_fresh_room(),
             },
             (None, "/rtcade.js") => self.client.answer(request),
+            (None, "/rtcade/dev.js") if is_local || self.is_dev_open => self.dev.answer(request),
+            (None, "/rtcade/dev.js") => not_found(
+                "The dev page is served to this machine only, at localhost or an IP address: start the server with \
+                --dev to serve it to others.",
+            ),
             (None, "/page.js") => self.page_module.answer(request),
             (None, "/healthz") => Response::sentence(Status::Ok, "ok"),
             (None, "/rooms") => live(Live::Rooms),
@@ -479,7 +497,7 @@ mod tests {
     }
 
     fn response(site: &Site, request: &Request) -> Response {
-        match site.answer(request, |_| Response::sentence(Status::Ok, "live")) {
+        match site.answer(request, true, |_| Response::sentence(Status::Ok, "live")) {
             Answer::Response(response) => response,
             Answer::Websocket { .. } | Answer::NoWebsocket { .. } => panic!("a response is expected"),
         }
@@ -536,7 +554,7 @@ mod tests {
 
     #[test]
     fn websockets_open_at_rooms_and_at_the_api() {
-        let room = |path| match plain().answer(&open(path), |_| Response::sentence(Status::Ok, "live")) {
+        let room = |path| match plain().answer(&open(path), true, |_| Response::sentence(Status::Ok, "live")) {
             Answer::Websocket { room, .. } => Ok(room.map(|room| room.as_str().to_owned())),
             Answer::NoWebsocket { fault } => Err(fault),
             Answer::Response(response) => panic!("{:?}", response.status),
@@ -860,7 +878,7 @@ mod tests {
         let directory = Directory::new("any");
         let site = directory.site();
         proptest!(|(path in "/[a-z./%\\\\\u{0}é2e]{0,40}", codings in "(gzip|br|\\*|;q=0|, ){0,6}")| {
-            let answer = site.answer(&accepting(&path, &codings), |_| Response::sentence(Status::Ok, "live"));
+            let answer = site.answer(&accepting(&path, &codings), true, |_| Response::sentence(Status::Ok, "live"));
             if let Answer::Response(response) = answer {
                 prop_assert!(!parts(response).1.ends_with(b"secret.txt"));
             }

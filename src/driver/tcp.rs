@@ -5,7 +5,7 @@ mod admission;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Read};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
@@ -15,7 +15,7 @@ use socket2::{SockRef, TcpKeepalive};
 
 use self::admission::{Admission, Admitted};
 use super::doctor::Seen;
-use super::gate::Gate;
+use super::gate::{Gate, is_local};
 use super::http::{Malformed, Method, Outgoing, Reader, Request, Response, Sender, Status};
 use super::live::{Asker, Sources};
 use super::metered::{Budget, Metered};
@@ -107,6 +107,9 @@ struct Connection {
     queued: bool,
     /// Whether the core has messages for it.
     signalled: bool,
+    /// Whether the poll reports when it can be written to. Only once bytes have had to wait: at most sockets it would be
+    /// a wake-up for nothing.
+    is_watched_for_writing: bool,
 }
 
 enum State {
@@ -174,6 +177,7 @@ pub(super) struct Context<'a, G: Game> {
     pub(super) now: Instant,
     pub(super) server: &'a mut Server<G>,
     pub(super) site: &'a Site,
+    pub(super) registry: &'a Registry,
     pub(super) sources: Sources<'a>,
 }
 
@@ -237,7 +241,16 @@ impl Connections {
     }
 
     /// Adds an accepted connection, or refuses it.
-    pub(super) fn handle_accepted(&mut self, now: Instant, registry: &Registry, socket: TcpStream, remote: SocketAddr) {
+    ///
+    /// `bound` is the address that the listener is bound to.
+    pub(super) fn handle_accepted(
+        &mut self,
+        now: Instant,
+        registry: &Registry,
+        socket: TcpStream,
+        remote: SocketAddr,
+        bound: IpAddr,
+    ) {
         let remote = canonical(remote);
         let (admitted, refusal) = match self.admit(now, remote.ip()) {
             Ok(admitted) => (admitted, None),
@@ -247,7 +260,10 @@ impl Connections {
             },
         };
         // If the connection has failed, reading from it reports that.
-        let local = socket.local_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |local| local.ip());
+        let local = match bound {
+            bound if bound.is_unspecified() => socket.local_addr().map_or(bound, |local| local.ip()),
+            bound => bound,
+        };
         if !INHERITS_OPTIONS {
             let _ = set_options(SockRef::from(&socket));
         }
@@ -265,7 +281,7 @@ impl Connections {
         let entry = self.slots.vacant_entry();
         let slot = entry.key();
         let token = Token(self.first_token + slot);
-        if let Err(error) = registry.register(http.socket.get_mut(), token, Interest::READABLE | Interest::WRITABLE) {
+        if let Err(error) = registry.register(http.socket.get_mut(), token, Interest::READABLE) {
             log::warn!("{remote}: {error}");
             self.admission.release(admitted);
             return;
@@ -285,6 +301,7 @@ impl Connections {
             idle: None,
             queued: false,
             signalled: false,
+            is_watched_for_writing: false,
         });
         self.schedule(slot);
         self.queue(slot);
@@ -362,6 +379,10 @@ impl Connections {
             let turn = connection.handle_ready(context, &mut self.admission, &mut self.closed);
             let spent = connection.state.socket().map_or(REQUEST_WORK, |socket| socket.spent());
             budget.spend(spent.max(CALL_WORK));
+            let token = Token(self.first_token + slot);
+            if let Err(error) = connection.watch_for_writing(context.registry, token) {
+                log::warn!("{}: {error}", connection.remote);
+            }
             self.settle(slot, turn);
             self.note_signals(context.server);
         }
@@ -461,6 +482,17 @@ impl Connection {
         }
     }
 
+    /// Watches a socket on which bytes wait.
+    fn watch_for_writing(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        if !self.is_watched_for_writing
+            && let Some(socket) = self.state.socket().filter(|socket| socket.has_waiting())
+        {
+            registry.reregister(socket.get_mut(), token, Interest::READABLE | Interest::WRITABLE)?;
+            self.is_watched_for_writing = true;
+        }
+        Ok(())
+    }
+
     fn handle_ready<G: Game>(
         &mut self,
         context: &mut Context<'_, G>,
@@ -546,7 +578,7 @@ impl Connection {
         closed: &Closed,
     ) {
         let local = Some(self.local).filter(|local| !local.is_unspecified());
-        let Context { now, server, site, sources } = context;
+        let Context { now, server, site, sources, .. } = context;
         if let Some(rejection) = rejection(http.crowded, request) {
             admission.counters.no_websocket += u64::from(request.has_lost_cookies);
             self.reject(http, request, rejection, *now, admission);
@@ -563,9 +595,11 @@ impl Connection {
         }
         let mut permission = admission.gate.permission(&request.sender, self.remote, local);
         let tcp = Tcp { refused_pages: admission.gate.refused(), http: admission.counters, closed: *closed };
-        let asker = Asker { refusal: permission.refusal.take(), local, seen: self.seen(request, *now, admission) };
+        let refusal = permission.refusal.take();
+        let is_local = refusal.is_none() && is_local(&request.sender, self.remote.ip());
+        let asker = Asker { refusal, local, seen: self.seen(request, *now, admission) };
         let live = |what| sources.answer(what, asker, *now, server, tcp);
-        match site.answer(request, live) {
+        match site.answer(request, is_local, live) {
             Answer::Response(response) => {
                 log::trace!("{}: {:?} {}", self.remote, request.path, response.status as u16);
                 admission.counters.forbidden += u64::from(response.status == Status::Forbidden);

@@ -231,7 +231,8 @@ impl Stepped {
         accepted.set_nodelay(true).expect("set");
         let remote = SocketAddr::new(remote.parse().expect("an address"), 9);
         let socket = mio::net::TcpStream::from_std(accepted);
-        self.driver.connections.handle_accepted(self.now, self.driver.poll.registry(), socket, remote);
+        let bound = Ipv4Addr::LOCALHOST.into();
+        self.driver.connections.handle_accepted(self.now, self.driver.poll.registry(), socket, remote, bound);
         self.rest();
         client
     }

@@ -434,6 +434,26 @@ fn copies_of_checks_from_other_addresses_are_passed_over() {
 }
 
 #[test]
+fn a_damaged_check_of_an_open_peer_is_refused_without_an_answer() {
+    /// The header, the user name and the integrity; a fingerprint (RFC 8489 §14.7) is optional and proves nothing.
+    const FINGERPRINT_BYTES: usize = 8;
+    let mut net = Net::new();
+    let client = net.connect();
+    net.exchange(client, Duration::from_secs(1));
+    let check = net.withheld_checks(client, 1).remove(0);
+    let paths = net.paths(client);
+    for at in 0..check.len() - FINGERPRINT_BYTES {
+        let mut damaged = check.clone();
+        damaged[at] ^= 1;
+        net.give(address(99, 9), &damaged);
+    }
+    assert_eq!(net.traffic[&address(99, 9)].down, 0);
+    assert_eq!(net.paths(client), paths);
+    net.give(address(99, 9), &check);
+    assert!(net.traffic[&address(99, 9)].down > 0, "undamaged it is answered");
+}
+
+#[test]
 fn the_old_path_is_used_until_the_new_one_has_answered() {
     let mut net = Net::new();
     let client = net.connect();

@@ -1,6 +1,7 @@
 use serde::de::IgnoredAny;
 
 use crate::game::{Batch, Context, Game, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+use crate::limits;
 
 /// A game without logic on the server: every tick sends the inputs of all players to all players, each once and in
 /// order. Their meaning is up to the page, so lockstep and rollback games can be written entirely in the browser.
@@ -12,6 +13,9 @@ impl Game for Relay {
     type Command = IgnoredAny;
     type State = ();
     type Event = ();
+
+    /// What an input does is up to the page, which takes as many of a player as its rules allow.
+    const INPUTS_PER_TICK: usize = limits::INPUT_WINDOW;
 
     fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
         Ok(Welcome::default())
@@ -50,7 +54,7 @@ mod tests {
 
     fn send(room: &mut Room<Relay>, player: u32, number: u32, input: &Value) {
         let value = rmp_serde::to_vec(input).expect("JSON values encode");
-        room.handle_input(Input::Input { player: PlayerId(player), number, value });
+        room.handle_input(Input::Input { player: PlayerId(player), number, seen: 0, value });
     }
 
     fn ticks(outputs: &[Output]) -> Vec<Value> {

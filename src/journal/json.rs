@@ -25,9 +25,9 @@ pub fn input_to_json(input: &Input) -> Value {
         }
         Input::Leave { player, reason } => json!({ "leave": player, "reason": reason }),
         Input::Drop { player } => json!({ "drop": player }),
-        Input::Resume { player } => json!({ "resume": player }),
-        Input::Input { player, number, value } => {
-            json!({ "input": msgpack_to_json(value), "player": player, "number": number })
+        Input::Resume { player, resumed } => json!({ "resume": player, "reloaded": resumed.reloaded }),
+        Input::Input { player, number, seen, value } => {
+            json!({ "input": msgpack_to_json(value), "player": player, "number": number, "seen": seen })
         }
         Input::Command { player, value } => json!({ "command": msgpack_to_json(value), "player": player }),
         Input::Ticks { player, first, last } => json!({ "ticks": [first, last], "player": player }),
@@ -50,6 +50,7 @@ pub fn output_to_json(output: &Output) -> Value {
         Output::Joined { player, welcome } => json!({ "joined": player, "welcome": welcome }),
         Output::Refused { player, code, message } => json!({ "refused": player, "code": code, "message": message }),
         Output::Left { player, reason, message } => json!({ "left": player, "reason": reason, "message": message }),
+        Output::Renamed { player, name } => json!({ "renamed": player, "name": name }),
         Output::Body { to, kind, body } => body_to_json(*to, *kind, body),
         Output::Ended => json!({ "ended": true }),
         Output::Closed => json!({ "closed": true }),

@@ -319,8 +319,9 @@ fn what_is_no_recording_or_a_newer_one_is_told_so() {
     }
     check(b"", "at byte 0: this is no recording of a room");
     check(b"GIF89a, and more", "at byte 0: this is no recording of a room");
-    for (file, format) in [(b"rtcade-j\x00\x00...", 0), (b"rtcade-j\x03\x00...", 3)] {
-        let expected = format!("at byte 8: the recording has format {format}, but this program reads formats 1 to 2");
+    for (file, format) in [(b"rtcade-j\x00\x00...", 0), (b"rtcade-j\x08\x00...", 8)] {
+        let expected =
+            format!("at byte 8: the recording has format {format}, but this program reads formats 1, 2 and 4");
         check(file, &expected);
     }
     check(b"rtcade-j\x01\x00\xff", "at byte 10: the recording ends within its header");
@@ -336,6 +337,38 @@ fn forged(entries: &[RawEntry<'_>]) -> Vec<u8> {
     entries.iter().for_each(|entry| recorder.append(entry));
     drop(recorder);
     file.take()
+}
+
+#[test]
+fn stamps_and_reloads_are_read_as_they_were_told() {
+    fn told(file: &[u8]) -> Vec<Input> {
+        let entries = Journal::parse(file).unwrap().entries();
+        let told = entries.filter_map(|entry| if let Entry::Told(input) = entry.unwrap() { Some(input) } else { None });
+        told.filter(|input| !matches!(input, Input::Tick(_))).collect()
+    }
+    let player = PlayerId(1);
+    let input = |seen| Input::Input { player, number: 9, seen, value: vec![7] };
+    let resume = |reloaded| Input::Resume { player, resumed: Resumed { reloaded } };
+    let expected = [resume(false), resume(true), input(0), input(0xfff7)];
+    let file = Rc::new(RefCell::new(Vec::new()));
+    let written = Rc::clone(&file);
+    let header = Header::new::<Dice>(&RoomInfo::new("told", 1), 4, Duration::ZERO);
+    let mut recorder = Recorder::new(&header, Box::new(move |block| written.borrow_mut().extend_from_slice(block)));
+    expected.iter().for_each(|input| recorder.note_input(input));
+    drop(recorder);
+    assert_eq!(told(&file.borrow()), expected);
+
+    let before = [
+        RawEntry::Tick { number: 4_100, missed: 0 },
+        RawEntry::Said { hash: 0 },
+        RawEntry::Input { player: 1, number: 9, value: &[7] },
+        RawEntry::Resume { player: 1 },
+    ];
+    assert_eq!(
+        told(&forged(&before)),
+        [input(64), resume(false)],
+        "before there were any, a player saw the newest tick"
+    );
 }
 
 #[test]

@@ -6,6 +6,8 @@
 //! [`Peer::answer`]. Then pass received data to the `handle_*` methods, which put datagrams to send into an [`Outbox`],
 //! and poll [`Peer::poll_event`] and [`Peer::poll_timeout`].
 
+mod agent;
+mod consent;
 mod delivery;
 mod dtls;
 mod events;
@@ -18,7 +20,6 @@ mod sdp;
 mod uplink;
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -27,10 +28,11 @@ use rand_chacha::ChaCha20Rng;
 use str0m::config::{DtlsCert, Fingerprint};
 use str0m::ice::{IceCreds, StunMessage};
 use str0m::net::{Protocol, Receive};
-use str0m::{Candidate, IceConnectionState, Input, Output, Rtc};
+use str0m::{Candidate, Input, Rtc};
 
 use crate::limits;
 use crate::rate::Allowance;
+use consent::Consent;
 use dtls::{DtlsHandle, Unsealed, WithoutAlerts};
 use lane::{Arrival, Lane, Role};
 use paths::{Asked, Paths, Proof};
@@ -81,7 +83,9 @@ const ASK_STR0M_INTERVAL: Duration = Duration::from_secs(1);
 
 /// One end of a data channel, sans-IO.
 pub struct Peer {
-    rtc: Rtc,
+    /// `None` at the answering end once it is open: most of a peer's memory.
+    rtc: Option<Box<Rtc>>,
+    consent: Consent,
     dtls: DtlsHandle,
     lane: Lane,
     role: Role,
@@ -94,7 +98,8 @@ pub struct Peer {
     open_before: Instant,
     /// Until the first packet of the other end.
     reach_before: Option<Instant>,
-    rtc_deadline: Instant,
+    /// Of `rtc`, or after it when the consent of the other end expires.
+    ice_deadline: Instant,
     handshake_at: Option<(Instant, Duration)>,
     probe_at: Option<Instant>,
     ask_str0m_at: Instant,
@@ -177,9 +182,11 @@ impl Peer {
         for &(local, address) in locals {
             self.add_local(Pair { local, remote: address }.stand_in());
         }
-        for &address in &answer.candidates {
-            if let Ok(candidate) = Candidate::host(address, Protocol::Udp) {
-                self.rtc.add_remote_candidate(candidate);
+        if let Some(rtc) = &mut self.rtc {
+            for &address in &answer.candidates {
+                if let Ok(candidate) = Candidate::host(address, Protocol::Udp) {
+                    rtc.add_remote_candidate(candidate);
+                }
             }
         }
         self.start(&answer).map_err(|()| SdpError("The answer can't be used."))?;
@@ -201,7 +208,8 @@ impl Peer {
         let dtls = DtlsHandle::take_newest().expect("str0m makes its DTLS instance when it is built");
         let lane = Lane::new(role, own.sctp_port, own.sctp_port, rng.next_u32(), rng.next_u32(), now);
         Peer {
-            rtc,
+            rtc: Some(Box::new(rtc)),
+            consent: Consent { remote_ufrag: String::new(), password: own.password.clone() },
             dtls,
             lane,
             role,
@@ -213,7 +221,7 @@ impl Peer {
             closed: false,
             open_before: now + limits::PEER_OPEN_TIMEOUT,
             reach_before: None,
-            rtc_deadline: now,
+            ice_deadline: now,
             handshake_at: None,
             probe_at: None,
             ask_str0m_at: now,
@@ -228,7 +236,8 @@ impl Peer {
     }
 
     fn start(&mut self, remote: &Description) -> Result<(), ()> {
-        let mut api = self.rtc.direct_api();
+        self.consent.remote_ufrag.clone_from(&remote.ufrag);
+        let mut api = self.rtc.as_mut().ok_or(())?.direct_api();
         api.set_remote_ice_credentials(IceCreds { ufrag: remote.ufrag.clone(), pass: remote.password.clone() });
         api.set_remote_fingerprint(Fingerprint { hash_func: "sha-256".to_owned(), bytes: remote.fingerprint.to_vec() });
         api.set_ice_controlling(self.role == Role::Active);
@@ -367,7 +376,7 @@ impl Peer {
         let is_offering = self.role == Role::Active && self.is_open();
         let fails_at = self.fails_at().map(|(at, _)| at);
         let asks_at = if is_offering { self.lane.delivery().asks_at() } else { None };
-        [Some(self.rtc_deadline), handshake, self.probe_at, asks_at, fails_at].into_iter().flatten().min()
+        [Some(self.ice_deadline), handshake, self.probe_at, asks_at, fails_at].into_iter().flatten().min()
     }
 
     /// Handles a STUN message that names this peer or answers its check.
@@ -380,17 +389,29 @@ impl Peer {
         outbox: &mut Outbox,
     ) -> Stun {
         let Ok(message) = StunMessage::parse(bytes) else { return Stun::Refused };
-        let Ok(receive) = Receive::new(Protocol::Udp, source, Pair { local, remote: source }.stand_in(), bytes) else {
-            return Stun::Refused;
+        let pair = Pair { local, remote: source };
+        let accepts = match &self.rtc {
+            Some(rtc) => Receive::new(Protocol::Udp, source, pair.stand_in(), bytes)
+                .is_ok_and(|receive| rtc.accepts(&Input::Receive(now, receive))),
+            None => self.consent.accepts(&self.ufrag, &message),
         };
-        if self.closed || !self.rtc.accepts(&Input::Receive(now, receive)) {
+        if self.closed || !accepts {
             return Stun::Refused;
         }
-        let pair = Pair { local, remote: source };
         if self.role == Role::Passive && !self.takes_check(now, pair, bytes, outbox) {
             return Stun::Refused;
         }
-        self.handle_datagram(now, local, source, bytes, outbox);
+        if self.rtc.is_some() {
+            self.handle_datagram(now, local, source, bytes, outbox);
+        } else {
+            self.paths.handle_received(pair, bytes.len());
+            self.ice_deadline = now + consent::TIMEOUT;
+            let mut response = std::mem::take(&mut outbox.packet);
+            response.clear();
+            self.consent.respond(&message, source, &mut response);
+            self.transmit_on(pair, &response, outbox);
+            outbox.packet = response;
+        }
         if self.role == Role::Passive && message.use_candidate() {
             self.challenge(now, pair, outbox);
         }
@@ -414,12 +435,13 @@ impl Peer {
             let base = SocketAddr::new(pair.remote.ip(), number);
             Candidate::server_reflexive(pair.remote, base, Protocol::Udp).ok()
         });
-        if let Some(candidate) = &candidate {
-            self.rtc.add_remote_candidate(candidate.clone());
+        if let (Some(rtc), Some(candidate)) = (&mut self.rtc, &candidate) {
+            rtc.add_remote_candidate(candidate.clone());
         }
         let nonce = self.rng.next_u64();
-        if let Some(forgotten) = self.paths.introduce(now, pair, nonce, candidate) {
-            self.rtc.direct_api().invalidate_candidate(&forgotten);
+        let forgotten = self.paths.introduce(now, pair, nonce, candidate);
+        if let (Some(rtc), Some(forgotten)) = (&mut self.rtc, forgotten) {
+            rtc.direct_api().invalidate_candidate(&forgotten);
         }
         self.drain(now, None, outbox);
         true
@@ -457,20 +479,6 @@ impl Peer {
         self.alerts_dropped += records.alerts;
     }
 
-    fn handle_slowly(&mut self, now: Instant, pair: Pair, bytes: &[u8], outbox: &mut Outbox) {
-        let local = pair.stand_in();
-        let Ok(receive) = Receive::new(Protocol::Udp, pair.remote, local, bytes) else { return };
-        if self.closed {
-            return;
-        }
-        if let Err(error) = self.rtc.handle_input(Input::Receive(now, receive)) {
-            log::debug!("peer {}: {error}", self.ufrag);
-            self.close(now, Closed::Failed, outbox);
-            return;
-        }
-        self.drain(now, Some(pair), outbox);
-    }
-
     /// Returns when and why the peer is given up unless it opens before.
     fn fails_at(&self) -> Option<(Instant, Closed)> {
         // A record that was damaged on the way may have broken DTLS silently.
@@ -502,7 +510,13 @@ impl Peer {
         if let Some((_, wait)) = self.handshake_at.filter(|&(at, _)| at <= now) {
             self.handshake(now, (wait * 2).min(RETRY_MAX), outbox);
         }
-        if let Err(error) = self.rtc.handle_input(Input::Timeout(now)) {
+        let Some(rtc) = &mut self.rtc else {
+            if self.ice_deadline <= now {
+                self.end(Closed::Lost);
+            }
+            return;
+        };
+        if let Err(error) = rtc.handle_input(Input::Timeout(now)) {
             log::debug!("peer {}: {error}", self.ufrag);
             self.close(now, Closed::Failed, outbox);
             return;
@@ -572,7 +586,11 @@ impl Peer {
                     true
                 });
             }
-            _ if self.stages.dtls.is_some() && self.rtc.close().is_ok() => self.poll_rtc(now, outbox),
+            _ if self.stages.dtls.is_some() => {
+                if self.rtc.as_mut().is_some_and(|rtc| rtc.close().is_ok()) {
+                    self.poll_rtc(now, outbox);
+                }
+            }
             _ => {}
         }
         self.end(why);
@@ -586,10 +604,10 @@ impl Peer {
     }
 
     fn add_local(&mut self, stand_in: SocketAddr) {
-        if !self.locals.contains(&stand_in) {
+        if let Some(rtc) = self.rtc.as_mut().filter(|_| !self.locals.contains(&stand_in)) {
             self.locals.push(stand_in);
             if let Ok(candidate) = Candidate::host(stand_in, Protocol::Udp) {
-                self.rtc.add_local_candidate(candidate);
+                rtc.add_local_candidate(candidate);
             }
         }
     }
@@ -663,8 +681,8 @@ impl Peer {
         if write(&mut self.lane, &mut packet) {
             self.ask_str0m_at = now + ASK_STR0M_INTERVAL;
             // str0m polls its DTLS only after an input that it knows of.
-            let sent = self.dtls.send(&packet).is_ok() && self.rtc.handle_input(Input::Timeout(now)).is_ok();
-            if sent {
+            let sent = self.dtls.send(&packet).is_ok();
+            if sent && self.rtc.as_mut().is_some_and(|rtc| rtc.handle_input(Input::Timeout(now)).is_ok()) {
                 self.poll_rtc(now, outbox);
             }
         }
@@ -755,6 +773,9 @@ impl Peer {
         if self.lane.is_open() && !self.closed && !self.slow_path {
             self.dtls.take_over();
         }
+        if self.role == Role::Passive && self.is_fast() && self.rtc.take().is_some() {
+            self.ice_deadline = now + consent::TIMEOUT;
+        }
     }
 
     fn handle_arrival(
@@ -795,80 +816,6 @@ impl Peer {
             Proof::Move => self.lane.handle_new_path(now),
         }
         self.probe(now, outbox);
-    }
-
-    fn poll_rtc(&mut self, now: Instant, outbox: &mut Outbox) {
-        loop {
-            match self.rtc.poll_output() {
-                Ok(Output::Timeout(at)) => {
-                    self.rtc_deadline = at;
-                    return;
-                }
-                Ok(Output::Transmit(transmit)) => {
-                    self.transmit(now, transmit.source, transmit.destination, &transmit.contents, outbox);
-                }
-                Ok(Output::Event(event)) => self.handle_rtc_event(now, &event, outbox),
-                Err(error) => {
-                    log::debug!("peer {}: {error}", self.ufrag);
-                    self.end(Closed::Failed);
-                    return;
-                }
-            }
-        }
-    }
-
-    fn handle_rtc_event(&mut self, now: Instant, event: &str0m::Event, outbox: &mut Outbox) {
-        let closed = match event {
-            str0m::Event::IceConnectionStateChange(IceConnectionState::Connected | IceConnectionState::Completed) => {
-                self.stages.ice.get_or_insert(now);
-                return;
-            }
-            str0m::Event::Connected => {
-                self.stages.dtls = Some(now);
-                if self.role == Role::Active {
-                    self.handshake(now, RETRY, outbox);
-                }
-                return;
-            }
-            str0m::Event::IceConnectionStateChange(IceConnectionState::Disconnected) if self.lane.is_open() => {
-                Closed::Lost
-            }
-            str0m::Event::IceConnectionStateChange(IceConnectionState::Disconnected) => Closed::NeverOpened,
-            str0m::Event::Closed => Closed::ByPeer,
-            _ => return,
-        };
-        self.end(closed);
-    }
-
-    fn transmit(
-        &mut self,
-        now: Instant,
-        source: SocketAddr,
-        destination: SocketAddr,
-        bytes: &[u8],
-        outbox: &mut Outbox,
-    ) {
-        let mut pair = Pair::of(source, destination);
-        let is_stun = bytes.first().is_some_and(|&byte| byte < 4);
-        match (self.role, self.paths.current()) {
-            _ if is_stun => {}
-            (Role::Active, _) => {
-                // With an offer, str0m knows the candidates.
-                let nonce = self.rng.next_u64();
-                self.paths.trust(now, pair, nonce);
-            }
-            (Role::Passive, Some(current)) if self.knows_paths() => pair = current,
-            (Role::Passive, _) => self.paths.choose(pair),
-        }
-        if !self.paths.handle_sent(pair, bytes.len()).unwrap_or(self.role == Role::Active) {
-            self.unproven_dropped += 1;
-            return;
-        }
-        let pushed: Result<(), Infallible> = outbox.push(pair.local, pair.remote, |out| {
-            out.extend_from_slice(bytes);
-            Ok(())
-        });
-        debug_assert!(pushed.is_ok());
     }
 }
 

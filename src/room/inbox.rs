@@ -1,7 +1,7 @@
 //! Messages of players that wait for the next tick.
 //!
-//! Each tick takes a batch: at most [`PerTick::inputs`] and [`PerTick::commands`] per player, and a limited number of
-//! bytes in all. If more is waiting, the players share those bytes by deficit round robin (Shreedhar and Varghese,
+//! Each tick takes a batch: of each player the inputs of a budget that grows with the ticks (a token bucket) and at most
+//! [`PerTick::commands`], and a limited number of bytes in all. If more is waiting, the players share those bytes by deficit round robin (Shreedhar and Varghese,
 //! SIGCOMM 1995): a player with many or long messages delays only their own.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -12,26 +12,31 @@ use crate::wire::msgpack;
 
 /// A player's message: one msgpack value.
 pub(super) enum Message {
-    Input { number: u32, value: Vec<u8> },
+    Input { number: u32, seen: f64, value: Vec<u8> },
     Command { value: Vec<u8> },
 }
 
 impl Message {
+    /// `oldest` is the first tick that an input may have seen.
+    ///
     /// # Errors
     /// The reason, if the value cannot be decoded as the game's type.
-    pub(super) fn decode<G: Game>(&self, player: PlayerId) -> Result<Incoming<G>, String> {
-        match self {
-            Message::Input { number, value } => {
-                msgpack::decode(value).map(|input| Incoming::Input { player, number: *number, input })
+    pub(super) fn decode<G: Game>(&self, player: PlayerId, oldest: f64) -> Result<Incoming<G>, String> {
+        match *self {
+            Message::Input { number, seen, ref value } => {
+                let seen = seen.max(oldest);
+                msgpack::decode(value).map(|input| Incoming::Input { player, number, seen, input })
             }
-            Message::Command { value } => msgpack::decode(value).map(|command| Incoming::Command { player, command }),
+            Message::Command { ref value } => {
+                msgpack::decode(value).map(|command| Incoming::Command { player, command })
+            }
         }
     }
 
     /// Bytes in the batch: those of the value and, for an input, of its wrapping when fanned out.
     fn cost(&self, player: PlayerId) -> usize {
         match self {
-            Message::Input { number, value } => msgpack::fanned_out_bytes(player.0, *number, value),
+            Message::Input { number, value, .. } => msgpack::fanned_out_bytes(player.0, *number, value),
             Message::Command { value } => value.len(),
         }
     }
@@ -53,6 +58,7 @@ pub(super) struct Inbox {
     input_turn: PlayerId,
     command_turn: PlayerId,
     dropped_inputs: u64,
+    last_dropped: Option<PlayerId>,
 }
 
 #[derive(Default)]
@@ -61,6 +67,9 @@ struct Queues {
     commands: Queue,
     command_bytes: usize,
     consumed: u32,
+    /// The budget of inputs, see [`PerTick::input_credit`], in the tick in which it was last known.
+    credit: u64,
+    credited_in: u32,
 }
 
 #[derive(Clone, Copy)]
@@ -72,6 +81,8 @@ enum Arrival {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Message>,
+    /// Messages that the next batch takes at most.
+    limit: usize,
     /// Messages at the front that the next batch takes.
     granted: usize,
     /// Bytes left over from earlier turns.
@@ -99,12 +110,13 @@ impl Inbox {
             input_turn: PlayerId(0),
             command_turn: PlayerId(0),
             dropped_inputs: 0,
+            last_dropped: None,
         }
     }
 
     /// Starts accepting messages of this player.
     pub(super) fn open(&mut self, player: PlayerId) {
-        self.players.insert(player, Queues::default());
+        self.players.insert(player, Queues { credit: u64::MAX, ..Queues::default() });
     }
 
     /// Stops accepting messages of this player and discards those that wait.
@@ -138,17 +150,23 @@ impl Inbox {
         self.dropped_inputs
     }
 
+    /// Takes the last player of whom an input was dropped since the last call.
+    pub(super) fn take_last_dropped(&mut self) -> Option<PlayerId> {
+        self.last_dropped.take()
+    }
+
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         self.arrivals.len()
     }
 
-    pub(super) fn push_input(&mut self, player: PlayerId, number: u32, value: Vec<u8>) {
+    pub(super) fn push_input(&mut self, player: PlayerId, number: u32, seen: f64, value: Vec<u8>) {
         let Some(Queues { inputs, .. }) = self.players.get_mut(&player) else { return };
-        inputs.waiting.push_back(Message::Input { number, value });
+        inputs.waiting.push_back(Message::Input { number, seen, value });
         if inputs.waiting.len() > self.per_tick.input_backlog {
             inputs.waiting.pop_front();
             self.dropped_inputs += 1;
+            self.last_dropped = Some(player);
         } else {
             self.arrivals.push_back(Arrival::Input(player));
         }
@@ -166,12 +184,13 @@ impl Inbox {
         Ok(())
     }
 
-    /// Appends the next batch, in order of arrival. Its inputs take at most `input_bytes` when fanned out.
-    pub(super) fn take(&mut self, input_bytes: usize, batch: &mut Vec<(PlayerId, Message)>) {
+    /// Appends the batch of `tick`, in order of arrival. Its inputs take at most `input_bytes` when fanned out.
+    pub(super) fn take(&mut self, tick: u32, input_bytes: usize, batch: &mut Vec<(PlayerId, Message)>) {
         if self.arrivals.is_empty() {
             return;
         }
-        self.grant(input_bytes);
+        self.grant(tick, input_bytes);
+        let input_cost = self.per_tick.input_cost;
         let players = &mut self.players;
         self.arrivals.retain(|&arrival| {
             let (Arrival::Input(player) | Arrival::Command(player)) = arrival;
@@ -179,7 +198,10 @@ impl Inbox {
             let queue = if let Arrival::Input(_) = arrival { &mut queues.inputs } else { &mut queues.commands };
             let Some(message) = queue.take_granted() else { return !queue.waiting.is_empty() };
             match &message {
-                Message::Input { number, .. } => queues.consumed = *number,
+                Message::Input { number, .. } => {
+                    queues.consumed = *number;
+                    queues.credit -= input_cost;
+                }
                 Message::Command { value } => queues.command_bytes -= value.len(),
             }
             batch.push((player, message));
@@ -187,12 +209,18 @@ impl Inbox {
         });
     }
 
-    fn grant(&mut self, input_bytes: usize) {
-        let PerTick { inputs, commands, batch_bytes, .. } = self.per_tick;
+    fn grant(&mut self, tick: u32, input_bytes: usize) {
+        let PerTick { commands, batch_bytes, .. } = self.per_tick;
+        for queues in self.players.values_mut() {
+            queues.commands.limit = commands;
+            if !queues.inputs.waiting.is_empty() {
+                queues.inputs.limit = queues.input_budget(tick, &self.per_tick);
+            }
+        }
         let input_bytes = input_bytes.min(batch_bytes);
-        let of_inputs = Share { bytes: input_bytes, messages: inputs, quantum: limits::FANNED_OUT_BYTES };
+        let of_inputs = Share { bytes: input_bytes, quantum: limits::FANNED_OUT_BYTES };
         self.input_turn = of_inputs.grant(&mut self.players, |queues| &mut queues.inputs, self.input_turn);
-        let of_commands = Share { bytes: batch_bytes, messages: commands, quantum: limits::RELIABLE_UP_BYTES };
+        let of_commands = Share { bytes: batch_bytes, quantum: limits::RELIABLE_UP_BYTES };
         self.command_turn = of_commands.grant(&mut self.players, |queues| &mut queues.commands, self.command_turn);
     }
 }
@@ -201,8 +229,6 @@ impl Inbox {
 struct Share {
     /// For all players together.
     bytes: usize,
-    /// For each player.
-    messages: usize,
     /// Bytes per turn; no message is longer.
     quantum: usize,
 }
@@ -217,14 +243,14 @@ impl Share {
     ) -> PlayerId {
         let mut left = self.bytes;
         let mut turn = turn;
-        let mut unserved = players.values_mut().map(queue).filter(|queue| !queue.waiting.is_empty()).count();
+        let mut unserved = players.values_mut().map(queue).filter(|queue| !queue.is_served()).count();
         while unserved > 0 {
             let Some((&player, queues)) = players.range_mut(turn..).next() else {
                 turn = PlayerId(0);
                 continue;
             };
             let queue = queue(queues);
-            if !queue.is_served(self.messages) {
+            if !queue.is_served() {
                 match queue.take_turn(player, &mut left, &self) {
                     Turn::Done => unserved -= 1,
                     Turn::Over => {}
@@ -237,9 +263,20 @@ impl Share {
     }
 }
 
+impl Queues {
+    /// Returns how many inputs may be taken in `tick`.
+    fn input_budget(&mut self, tick: u32, per_tick: &PerTick) -> usize {
+        let PerTick { input_credit, input_cost, inputs, .. } = *per_tick;
+        let grown = input_credit.saturating_mul(tick.saturating_sub(self.credited_in).into());
+        self.credited_in = tick;
+        self.credit = self.credit.saturating_add(grown).min(input_cost * inputs as u64);
+        usize::try_from(self.credit / input_cost).unwrap_or(usize::MAX)
+    }
+}
+
 impl Queue {
-    fn is_served(&self, messages: usize) -> bool {
-        self.granted == self.waiting.len().min(messages)
+    fn is_served(&self) -> bool {
+        self.granted == self.waiting.len().min(self.limit)
     }
 
     fn take_turn(&mut self, player: PlayerId, left: &mut usize, share: &Share) -> Turn {
@@ -247,7 +284,7 @@ impl Queue {
         if self.waiting.get(self.granted).is_some_and(|message| message.cost(player) > self.deficit) {
             self.deficit += share.quantum;
         }
-        while self.granted < share.messages
+        while self.granted < self.limit
             && let Some(message) = self.waiting.get(self.granted)
         {
             let cost = message.cost(player);
@@ -268,5 +305,71 @@ impl Queue {
     fn take_granted(&mut self) -> Option<Message> {
         self.granted = self.granted.checked_sub(1)?;
         self.waiting.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const PLAYER: PlayerId = PlayerId(1);
+
+    /// Sends `sent` inputs before each of `ticks`; how many each of these takes.
+    fn taken(inbox: &mut Inbox, ticks: std::ops::Range<u32>, sent: u32) -> Vec<usize> {
+        let tick = |tick: u32| {
+            (0..sent).for_each(|number| inbox.push_input(PLAYER, tick * 100 + number, 0.0, vec![7]));
+            let mut batch = Vec::new();
+            inbox.take(tick, usize::MAX, &mut batch);
+            batch.len()
+        };
+        ticks.map(tick).collect()
+    }
+
+    fn inbox(tick_ms: u64, inputs: usize, inputs_in_ms: u64) -> Inbox {
+        let [tick, inputs_in] = [tick_ms, inputs_in_ms].map(Duration::from_millis);
+        let mut inbox = Inbox::new(PerTick::new(tick, inputs, inputs_in));
+        inbox.open(PLAYER);
+        inbox
+    }
+
+    #[test]
+    fn eight_inputs_in_each_tick_are_no_faster_than_two() {
+        let mut inbox = inbox(33, 2, 33);
+        assert_eq!(taken(&mut inbox, 1..1_001, 2), [2; 1_000], "within the budget none waits");
+        let greedy = taken(&mut inbox, 1_001..1_161, 8);
+        assert_eq!(greedy[0], 8, "what was saved");
+        let most = 8 + 159 * 2 * 17 / 16;
+        assert!((most - 1..=most).contains(&greedy.iter().sum::<usize>()), "{greedy:?}");
+        assert!(inbox.dropped_inputs() > 900 && inbox.waiting() <= 12);
+        assert_eq!((inbox.take_last_dropped(), inbox.take_last_dropped()), (Some(PLAYER), None));
+        // What waits is taken at the same pace, and then budget is saved again, also in ticks that were missed.
+        assert!(taken(&mut inbox, 1_161..1_170, 0).iter().all(|&taken| taken <= 3));
+        assert_eq!(taken(&mut inbox, 1_180..1_183, 8), [8, 2, 2]);
+    }
+
+    #[test]
+    fn the_budget_is_that_of_the_time_whatever_the_tick() {
+        // The ticks' length, the budget in a time, what is sent per tick, and taken of that.
+        for (tick_ms, inputs, inputs_in_ms, sent, expected) in [
+            (133, 2, 33, 8, 800),
+            (1_000, 2, 33, 60, 6_000),
+            (5, 2, 33, 1, 8 + 99 * 2 * 5 * 17 / (33 * 16)),
+            (33, 8, 33, 8, 800),
+            (33, 0, 33, 8, 8 + 99 * 17 / 16),
+            (33, usize::MAX, 33, 40, 800),
+            (33, 1, 0, 8, 800),
+        ] {
+            let taken: usize = taken(&mut inbox(tick_ms, inputs, inputs_in_ms), 1..101, sent).iter().sum();
+            let what = format!("{sent} in {tick_ms} ms, of {inputs} in {inputs_in_ms} ms: {taken}");
+            assert!((expected - 1..=expected + 1).contains(&taken), "{what}, not {expected}");
+        }
+    }
+
+    #[test]
+    fn a_page_of_sixty_a_second_has_its_inputs_taken_by_default() {
+        let inputs = |micros| limits::inputs_per_tick(Duration::from_micros(micros));
+        assert_eq!([5_000, 16_667, 33_000, 33_333, 50_000, 100_000].map(inputs), [1, 1, 2, 2, 3, 6]);
     }
 }

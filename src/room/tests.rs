@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::game::{Batch, Refusal, Welcome};
+use crate::wire::seen;
 
-const DEFAULT: PerTick = PerTick::new(Duration::from_millis(limits::TICK_MS as u64));
+const DEFAULT: PerTick = PerTick::new(Probe::TICK, Probe::INPUTS_PER_TICK, Probe::TICK);
 
 type OnTick = Box<dyn FnMut(&mut Context<Probe>, &[Incoming<Probe>])>;
 
@@ -39,6 +40,8 @@ impl Game for Probe {
     type Command = String;
     type State = Value;
     type Event = Value;
+
+    const INPUTS_PER_TICK: usize = limits::INPUT_WINDOW;
 
     fn join(&mut self, ctx: &mut Context<Probe>, player: PlayerId, join: &Join) -> Result<Welcome, Refusal> {
         ctx.event(Target::All, &json!("hello"), Lane::Reliable).unwrap();
@@ -107,7 +110,8 @@ impl Bench {
 
     fn send(&mut self, player: PlayerId, number: u32, value: &Value) {
         let value = msgpack::encode(value, limits::INPUT_BYTES).unwrap();
-        self.room.handle_input(Input::Input { player, number, value });
+        let seen = seen::stamp(self.room.tick().into());
+        self.room.handle_input(Input::Input { player, number, seen, value });
     }
 
     fn command(&mut self, player: PlayerId, command: &Value) {
@@ -159,6 +163,44 @@ fn left(outputs: &[Output]) -> Vec<(u32, Leave)> {
         _ => None,
     };
     outputs.iter().filter_map(reason).collect()
+}
+
+#[test]
+fn an_input_has_the_tick_that_its_player_saw_within_a_second_of_the_room() {
+    let seen = Rc::new(RefCell::new(Vec::new()));
+    let noted = Rc::clone(&seen);
+    let mut bench = Bench::new(move |_, batch| {
+        noted.borrow_mut().extend(batch.iter().map(|incoming| match incoming {
+            Incoming::Input { seen, .. } => *seen,
+            Incoming::Command { .. } => f64::NAN,
+        }));
+    });
+    let player = bench.join("Ada");
+    bench.tick();
+    let limit = limits::SEEN_LIMIT.as_secs_f64() / 0.033;
+    let mut number = 0;
+    // The room's tick when the input arrives, what the player claims to have seen, what the game gets, and whether that
+    // counts as clamped. A negative tick is one of a page that has just come.
+    for (room, claimed, expected, is_clamped) in [
+        (2, 2.0, 2.0, false),
+        (3, 1.5, 1.5, false),
+        (4, -3.0, 0.0, false),
+        (5, 5.0625, 5.0, true),
+        (100, 75.25, 75.25, false),
+        (101, 60.0, 102.0 - limit, true),
+        (70_000, 69_990.5, 69_990.5, false),
+        (70_002, 100.0, 70_003.0 - limit, true),
+        (70_004, 70_504.0, 70_004.0, true),
+    ] {
+        bench.skip_to_tick(room - bench.tick - 1);
+        number += 1;
+        let before = bench.room.clamped_seen();
+        let value = vec![1];
+        bench.room.handle_input(Input::Input { player, number, seen: seen::stamp(claimed), value });
+        bench.tick();
+        assert_eq!(seen.borrow_mut().pop(), Some(expected), "{claimed} in tick {room}");
+        assert_eq!(bench.room.clamped_seen() - before, u64::from(is_clamped), "{claimed} in tick {room}");
+    }
 }
 
 #[test]
@@ -222,6 +264,23 @@ fn what_a_players_last_tick_sends_names_the_inputs_that_it_reflects() {
         let outputs = bench.tick();
         assert_eq!((left(&outputs).len(), bench.room.consumed(player)), (1, 7), "{what}");
     }
+}
+
+#[test]
+fn a_new_name_is_what_a_name_may_be_and_is_announced_once() {
+    let mut bench = Bench::new(|ctx, _| {
+        for name in ["two\n", "two", "  two  "] {
+            ctx.rename(PlayerId(1), name);
+        }
+        ctx.rename(PlayerId(7), "nobody");
+    });
+    bench.join("one");
+    let renamed = |outputs: Vec<Output>| {
+        outputs.into_iter().filter(|output| matches!(output, Output::Renamed { .. })).collect::<Vec<_>>()
+    };
+    assert_eq!(renamed(bench.tick()), [Output::Renamed { player: PlayerId(1), name: "two".to_owned() }]);
+    assert_eq!(renamed(bench.tick()), []);
+    assert_eq!(bench.room.players().next().unwrap().name, "two");
 }
 
 #[test]
@@ -372,7 +431,9 @@ fn what_the_game_cannot_read_costs_its_sender_their_place_and_nobody_else() {
         assert_eq!(bench.take_log(), ["leave 1 bad_frame, 1 stay", "tick 2 [2:7]"]);
     }
     // Binary, which JSON has not.
-    check(|bench, player| bench.room.handle_input(Input::Input { player, number: 2, value: vec![0xc4, 1, 0] }));
+    check(|bench, player| {
+        bench.room.handle_input(Input::Input { player, number: 2, seen: 0, value: vec![0xc4, 1, 0] })
+    });
     check(|bench, player| bench.command(player, &json!({ "no": "string" })));
 }
 
@@ -834,8 +895,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (player.clone(), name)
             .prop_map(|(player, name)| Step::Tell(Input::Join { player, join: Join::new(name) })),
         1 => player.clone().prop_map(|player| Step::Tell(Input::Leave { player, reason: Leave::Left })),
-        4 => (player.clone(), any::<u32>(), value.clone())
-            .prop_map(|(player, number, value)| Step::Tell(Input::Input { player, number, value })),
+        4 => (player.clone(), any::<u32>(), any::<u16>(), value.clone())
+            .prop_map(|(player, number, seen, value)| Step::Tell(Input::Input { player, number, seen, value })),
         2 => (player.clone(), value).prop_map(|(player, value)| Step::Tell(Input::Command { player, value })),
         1 => (player, any::<u32>(), any::<u32>())
             .prop_map(|(player, first, last)| Step::Tell(Input::Ticks { player, first, last })),

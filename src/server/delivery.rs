@@ -66,10 +66,10 @@ impl<G: Game> Server<G> {
         let mut pong = None;
         let handled = frames.handle_frame(now, arrived_ms, bytes, transport, &mut self.inflater, |arrived| {
             let room_input = match arrived {
-                Arrived::Input { number, value } => {
+                Arrived::Input { number, seen, value } => {
                     let mut buffer = hosted.room.take_buffer();
                     buffer.extend_from_slice(value);
-                    room::Input::Input { player, number, value: buffer }
+                    room::Input::Input { player, number, seen, value: buffer }
                 }
                 Arrived::Command(value) => room::Input::Command { player, value: value.to_vec() },
                 Arrived::Ticks { first, last } => room::Input::Ticks { player, first, last },

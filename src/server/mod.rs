@@ -207,8 +207,10 @@ pub struct Counters {
     pub held_back: u64,
     /// Messages between players dropped because of a slow websocket.
     pub dropped_relays: u64,
-    /// Inputs dropped because they arrived faster than a room takes them.
+    /// Inputs dropped because a player sent more than the game takes.
     pub overflowed_inputs: u64,
+    /// Inputs whose [`seen`](crate::game::Incoming::Input) was clamped because it was ahead of the room or too far back.
+    pub clamped_seen: u64,
     /// Ticks skipped because the server was late.
     pub missed_ticks: u64,
     /// Rooms closed because their game panicked.
@@ -463,11 +465,13 @@ impl<G: Game> Server<G> {
     #[must_use]
     pub fn counters(&self) -> Counters {
         let overflowed: u64 = self.rooms.values().map(|hosted| hosted.room.overflowed()).sum();
+        let clamped: u64 = self.rooms.values().map(|hosted| hosted.room.clamped_seen()).sum();
         let unsent: u64 = self.rooms.values().map(|hosted| hosted.room.unsent()).sum();
         Counters {
             unroutable: self.endpoint.unroutable(),
             peers: self.endpoint.dropped(),
             overflowed_inputs: self.counters.overflowed_inputs + overflowed,
+            clamped_seen: self.counters.clamped_seen + clamped,
             unsent_messages: self.counters.unsent_messages + unsent,
             failed_hooks: self.hooks.failed(),
             ..self.counters

@@ -12,9 +12,17 @@ use crate::rate::Credit;
 use crate::wire::codes::Leave;
 use crate::wire::signaling::{self, Presence, RoomUsers, SessionInfo};
 
-/// The joins and leaves, with reasons, that are not yet announced to the players of a room.
+/// What is announced of a player.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Joined,
+    Renamed,
+    Left(Leave),
+}
+
+/// The joins, names and leaves that are not yet announced to the players of a room.
 pub(super) struct News {
-    waiting: VecDeque<(SessionInfo, Option<Leave>)>,
+    waiting: VecDeque<(SessionInfo, Change)>,
     credit: Credit,
 }
 
@@ -23,21 +31,25 @@ impl News {
         News { waiting: VecDeque::new(), credit: Credit::new(limits::PRESENCE_BYTES_PER_SECOND, now) }
     }
 
-    /// A player who leaves before the join was announced is not announced at all.
-    fn add(&mut self, info: &SessionInfo, reason: Option<Leave>) {
-        let untold = self.waiting.iter().position(|(of, gone)| of.player == info.player && gone.is_none());
-        match untold.filter(|_| reason.is_some()) {
-            Some(untold) => drop(self.waiting.remove(untold)),
-            None => self.waiting.push_back((info.clone(), reason)),
+    /// A player who leaves before the join was announced is not announced at all. A name before another one is not
+    /// announced either.
+    fn add(&mut self, info: &SessionInfo, change: Change) {
+        let untold = self.waiting.iter().rposition(|(of, _)| of.player == info.player);
+        let untold = untold.map(|at| (at, self.waiting[at].1));
+        match (untold, change) {
+            (Some((at, Change::Joined)), Change::Left(_)) => drop(self.waiting.remove(at)),
+            (Some((at, Change::Joined | Change::Renamed)), Change::Renamed) => self.waiting[at].0 = info.clone(),
+            (Some((at, Change::Renamed)), Change::Left(_)) => self.waiting[at] = (info.clone(), change),
+            _ => self.waiting.push_back((info.clone(), change)),
         }
     }
 
     /// Players whose join is not announced yet.
     fn untold(&self) -> BTreeSet<u32> {
-        self.waiting.iter().filter(|(_, gone)| gone.is_none()).map(|(of, _)| of.player).collect()
+        self.waiting.iter().filter(|(_, change)| *change == Change::Joined).map(|(of, _)| of.player).collect()
     }
 
-    fn next(&mut self, now: Instant) -> Option<(SessionInfo, Option<Leave>)> {
+    fn next(&mut self, now: Instant) -> Option<(SessionInfo, Change)> {
         if self.waiting.is_empty() || !self.credit.has_left(now) {
             return None;
         }
@@ -86,7 +98,13 @@ impl<G: Game> Server<G> {
         let Some(mut names) = hosted.room.poll_cast() else { return };
         let mut cast = hosted.cast.take().unwrap_or_default();
         let gone: Vec<_> = cast.extract_if(.., |player, _| !names.contains_key(player)).collect();
-        names.retain(|player, _| !cast.contains_key(player));
+        let mut renamed = Vec::new();
+        for (player, info) in &mut cast {
+            if let Some(name) = names.remove(player).filter(|name| *name != info.name) {
+                info.name = name;
+                renamed.push(info.clone());
+            }
+        }
         let come: Vec<_> = names
             .into_iter()
             .map(|(player, name)| {
@@ -97,31 +115,52 @@ impl<G: Game> Server<G> {
         cast.extend(come.iter().map(|info| (PlayerId(info.player), info.clone())));
         hosted.cast = Some(cast);
         for (_, info) in gone {
-            hosted.news.add(&info, Some(Leave::Left));
+            hosted.news.add(&info, Change::Left(Leave::Left));
+        }
+        for info in renamed {
+            hosted.news.add(&info, Change::Renamed);
         }
         for info in come {
-            hosted.news.add(&info, None);
+            hosted.news.add(&info, Change::Joined);
         }
         self.tell_news(now, room);
     }
 
     /// Announces a join or a leave to the other players.
     pub(super) fn tell_presence(&mut self, now: Instant, room: RoomKey, info: &SessionInfo, reason: Option<Leave>) {
+        self.tell_change(now, room, info, reason.map_or(Change::Joined, Change::Left));
+    }
+
+    /// Gives a player another name, and announces it to all players.
+    pub(super) fn rename(&mut self, now: Instant, room: RoomKey, player: PlayerId, name: String) {
+        let member = self.rooms.get(room).and_then(|hosted| hosted.members.get(&player));
+        let Some(&Member::Playing(key)) = member else { return };
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.info.name = name;
+        let info = session.info.clone();
+        self.tell_change(now, room, &info, Change::Renamed);
+    }
+
+    fn tell_change(&mut self, now: Instant, room: RoomKey, info: &SessionInfo, change: Change) {
         if let Some(hosted) = self.rooms.get_mut(room).filter(|hosted| hosted.cast.is_none()) {
-            hosted.news.add(info, reason);
+            hosted.news.add(info, change);
             self.tell_news(now, room);
         }
     }
 
     /// Sends the pending announcements to the players of a room, as far as the rate limit allows.
     pub(super) fn tell_news(&mut self, now: Instant, room: RoomKey) {
-        while let Some((info, reason)) = self.rooms.get_mut(room).and_then(|hosted| hosted.news.next(now)) {
+        while let Some((info, change)) = self.rooms.get_mut(room).and_then(|hosted| hosted.news.next(now)) {
             let room_size = self.shown(room).len();
-            let name = if reason.is_some() { "eventLeave" } else { "eventJoin" };
+            let (name, reason) = match change {
+                Change::Joined => ("eventJoin", None),
+                Change::Renamed => ("eventRename", None),
+                Change::Left(reason) => ("eventLeave", Some(reason)),
+            };
             let text: Rc<str> = signaling::event(name, &Presence { session: &info, room_size, reason }).into();
             let carriers: Vec<ConnectionKey> = self
                 .playing(room)
-                .filter(|&(player, _)| player != PlayerId(info.player))
+                .filter(|&(player, _)| player != PlayerId(info.player) || change == Change::Renamed)
                 .filter_map(|(_, key)| self.sessions.get(key)?.connection)
                 .collect();
             if let Some(hosted) = self.rooms.get_mut(room) {

@@ -8,7 +8,7 @@ use super::channel::channel_fault;
 use super::connection::{Stage, Waiting};
 use super::states::PlayerStates;
 use super::{ConnectionKey, Server, SessionKey, Timer};
-use crate::game::Game;
+use crate::game::{Game, Resumed};
 use crate::log_limit::Who;
 use crate::peer::Closed;
 use crate::room;
@@ -150,7 +150,8 @@ impl<G: Game> Server<G> {
         if let Some((until, _)) = was_away {
             self.timers.remove(&(until, Timer::Session(key)));
             if let Some(hosted) = self.rooms.get_mut(room) {
-                hosted.handle_input(room::Input::Resume { player });
+                let resumed = Resumed { reloaded: request.last.is_none() };
+                hosted.handle_input(room::Input::Resume { player, resumed });
             }
             self.tell_hooks(key, "resumed", |hooks, visitor| hooks.resumed(visitor));
         }

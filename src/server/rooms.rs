@@ -42,6 +42,7 @@ pub(super) struct HostedRoom<G: Game> {
     pub(super) states: History,
     pub(super) unsent_log: Throttle,
     unreadable_log: Throttle,
+    overflow_log: Throttle,
 }
 
 /// Limits the log lines of one room about messages that its game could not send or read.
@@ -76,7 +77,7 @@ impl<G: Game> HostedRoom<G> {
         output
     }
 
-    /// Logs messages that the game could not send or read: the game continues, but its author should know.
+    /// Logs messages that the game could not send, read or take: the game continues, but its author should know.
     fn log_messages(&mut self, now: Instant) {
         if let Some(error) = self.room.take_send_error()
             && self.unsent_log.take(now).is_some()
@@ -85,6 +86,18 @@ impl<G: Game> HostedRoom<G> {
                 "room {}: the game could not send a message ({} so far): {error}",
                 self.name,
                 self.room.unsent()
+            );
+        }
+        if let Some(player) = self.room.take_overflowed()
+            && let Some(left_out) = self.overflow_log.take(now)
+        {
+            log::warn!(
+                "room {}: player {player} sends more than {} inputs per {} ms, the budget of the game; {} were dropped so \
+                 far{left_out}",
+                self.name,
+                G::INPUTS_PER_TICK,
+                G::TICK.as_millis(),
+                self.room.overflowed(),
             );
         }
         if let Some((player, why)) = self.room.take_unreadable()
@@ -142,6 +155,7 @@ impl<G: Game> Server<G> {
             states: History::default(),
             unsent_log: OF_MESSAGES,
             unreadable_log: OF_MESSAGES,
+            overflow_log: OF_MESSAGES,
         });
         self.by_name.insert(name, key);
         self.timers.insert((deadline, Timer::Room(key)));
@@ -206,6 +220,7 @@ impl<G: Game> Server<G> {
             room::Output::Left { player, reason, message } => {
                 self.end_member(now, key, player, reason, &message);
             }
+            room::Output::Renamed { player, name } => self.rename(now, key, player, name),
             room::Output::Body { to, kind, body } => self.fan_out(now, key, to, kind, body),
             room::Output::Ended | room::Output::Closed => {
                 let Some(hosted) = self.rooms.get_mut(key) else { return };
@@ -271,6 +286,7 @@ impl<G: Game> Server<G> {
         self.by_name.remove(&hosted.name);
         self.timers.remove(&(hosted.deadline, Timer::Room(key)));
         self.counters.overflowed_inputs += hosted.room.overflowed();
+        self.counters.clamped_seen += hosted.room.clamped_seen();
         self.counters.unsent_messages += hosted.room.unsent();
         // A game that panics when it is dropped must not affect others.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(hosted.room)));

@@ -219,7 +219,7 @@ impl Hall {
 
     fn input(&mut self, player: usize, number: u32) {
         let value = msgpack::encode(&number, limits::INPUT_BYTES).unwrap();
-        let body = msgpack::encode_inputs(number, [value.as_slice()].into_iter());
+        let body = msgpack::encode_inputs(number, std::iter::once((0, value.as_slice())));
         let mut bytes = Vec::new();
         let header = Header::Unreliable { part: None, seq: 0, ack: 0 };
         Frame { kind: Kind::Input, deflated: false, header, body: &body }.encode(&mut bytes);

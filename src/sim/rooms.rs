@@ -17,7 +17,7 @@ use crate::journal::{Entry, Header, Journal, Recorder, input_to_json, output_to_
 use crate::limits;
 use crate::room::{Input, Output, Room};
 use crate::wire::frame::Kind;
-use crate::wire::msgpack;
+use crate::wire::{msgpack, seen};
 
 /// A room without a network: inputs of players arrive in the next tick, outputs of the room at once. The same calls
 /// give the same game, bit for bit, and an hour passes in seconds.
@@ -131,16 +131,24 @@ impl<G: Game> RoomSimulation<G> {
         player
     }
 
-    /// Sends an input.
+    /// Sends an input of a player who sees the newest tick.
     ///
     /// # Panics
     /// The input cannot be encoded or exceeds [`limits::INPUT_BYTES`].
     pub fn send(&mut self, player: PlayerId, input: &impl Serialize) {
+        self.send_seen(player, self.tick.into(), input);
+    }
+
+    /// Sends an input of a player who sees the others as they were in tick `seen`.
+    ///
+    /// # Panics
+    /// The input cannot be encoded or exceeds [`limits::INPUT_BYTES`].
+    pub fn send_seen(&mut self, player: PlayerId, seen: f64, input: &impl Serialize) {
         let value = msgpack::encode(input, limits::INPUT_BYTES).expect("the input can't be sent");
         let seat = self.seats.entry(player).or_default();
         seat.inputs += 1;
         let number = seat.inputs;
-        self.tell(Input::Input { player, number, value });
+        self.tell(Input::Input { player, number, seen: seen::stamp(seen), value });
     }
 
     /// Sends a command.
@@ -204,7 +212,11 @@ impl<G: Game> RoomSimulation<G> {
             match output {
                 Output::Joined { player, .. } => self.seats.entry(player).or_default().joined = Some(at),
                 Output::Left { player, .. } => self.seats.entry(player).or_default().left = Some(at),
-                Output::Refused { .. } | Output::Body { .. } | Output::Ended | Output::Closed => {}
+                Output::Refused { .. }
+                | Output::Renamed { .. }
+                | Output::Body { .. }
+                | Output::Ended
+                | Output::Closed => {}
             }
             self.said.push((self.tick, output));
         }

@@ -39,7 +39,7 @@
 //!
 //! | kind | number | direction, lane | body |
 //! |---|---|---|---|
-//! | input | 1 | up, unreliable | `[newest, [input, …]]`: number of the newest input (u32), then the unacknowledged inputs, newest first, consecutive, as many of the newest 8 as fit one part |
+//! | input | 1 | up, unreliable | `[newest, [input, …], seen, …]`: number of the newest input (u32), then the unacknowledged inputs, newest first, consecutive, as many of the newest 8 as fit one part, then as many stamps, see below |
 //! | ping | 2 | both, unreliable | `[clock]`: the sender's clock, f64 milliseconds; up also `[clock, padding]`, to test which sizes pass |
 //! | pong | 3 | both, unreliable | down `[clock, server clock, tick]`, or with the ping's padding at its end, up `[clock]`; `clock` is that of the ping, from the server plus the time for which it was held |
 //! | state | 4 | down, unreliable | `[tick, state]`, or a delta |
@@ -52,6 +52,11 @@
 //!
 //! Inputs are numbered from `inputSeq` (in the reply to `join`) by the client, by one each. The server
 //! ignores a number that it has already received; each input reaches the game once, in order.
+//!
+//! Each input has a [stamp](seen): the tick that the player saw of the others when the input was sent, in sixteenths of
+//! a tick modulo 2¹⁶. A body has the stamp of its newest input (u16), then for each further input by how much its stamp
+//! is below that of the input before it, modulo 2¹⁶ (i16). The server takes the tick nearest to the room's and clamps
+//! it to [`SEEN_LIMIT`](crate::limits::SEEN_LIMIT).
 //!
 //! # Deltas
 //!
@@ -124,6 +129,7 @@ pub mod delta;
 pub mod frame;
 pub mod msgpack;
 pub(crate) mod name;
+pub mod seen;
 pub mod signaling;
 
 mod deflate;

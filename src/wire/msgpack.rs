@@ -3,6 +3,7 @@
 use std::fmt;
 
 use rmp::Marker;
+use rmp::decode::NumValueReadError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -275,6 +276,20 @@ impl<'a> Reader<'a> {
         u32::try_from(value).map_err(|_| Malformed::Shape)
     }
 
+    fn i16(&mut self) -> Result<i16, Malformed> {
+        if let Some(&small @ 0..=0x7f) = self.bytes.get(self.at) {
+            self.at += 1;
+            return Ok(small.into());
+        }
+        let mut rest = self.rest();
+        let value = rmp::decode::read_int(&mut rest).map_err(|error| match error {
+            NumValueReadError::InvalidMarkerRead(_) | NumValueReadError::InvalidDataRead(_) => Malformed::Truncated,
+            NumValueReadError::TypeMismatch(_) | NumValueReadError::OutOfRange => Malformed::Shape,
+        })?;
+        self.at = self.bytes.len() - rest.len();
+        Ok(value)
+    }
+
     /// Reads a number of any msgpack type: JavaScript encodes an integral f64 as an integer.
     #[expect(clippy::cast_precision_loss, reason = "clocks are well below 2⁵³")]
     fn f64(&mut self) -> Result<f64, Malformed> {
@@ -478,23 +493,35 @@ pub fn encode_ticks<'a>(tick: u32, ticks: impl Iterator<Item = &'a [u8]>, max_by
 /// Bytes kept free for what is before the inputs in the body of an input frame.
 pub(crate) const INPUTS_PREFIX_BYTES: usize = 16;
 
-/// Encodes the body `[newest, [input, …]]` of an input frame, with as many of `values` (newest first) as fit one part.
+/// Maximum bytes of the stamp of an input in such a body.
+pub(crate) const STAMP_BYTES: usize = 3;
+
+/// Encodes the body `[newest, [input, …], seen, …]` of an input frame, with as many of `inputs` (newest first) as fit
+/// one part. Each is one msgpack value with its [stamp](crate::wire::seen).
 #[must_use]
-pub fn encode_inputs<'a>(newest: u32, values: impl Iterator<Item = &'a [u8]>) -> Vec<u8> {
+pub fn encode_inputs<'a>(newest: u32, inputs: impl Iterator<Item = (u16, &'a [u8])>) -> Vec<u8> {
     let mut count = 0;
-    let mut inside = Vec::new();
-    for value in values.take(limits::INPUT_WINDOW) {
-        if inside.len() + value.len() + INPUTS_PREFIX_BYTES > limits::PART_BODY_BYTES {
+    let mut values = Vec::new();
+    let mut stamps = Vec::new();
+    let mut newer: Option<u16> = None;
+    for (seen, value) in inputs.take(limits::INPUT_WINDOW) {
+        let bytes = values.len() + value.len() + stamps.len() + STAMP_BYTES;
+        if bytes + INPUTS_PREFIX_BYTES > limits::PART_BODY_BYTES {
             break;
         }
         count += 1;
-        inside.extend_from_slice(value);
+        values.extend_from_slice(value);
+        match newer.replace(seen) {
+            None => write(rmp::encode::write_uint(&mut stamps, seen.into())),
+            Some(newer) => write(rmp::encode::write_sint(&mut stamps, newer.wrapping_sub(seen).cast_signed().into())),
+        }
     }
-    let mut body = Vec::with_capacity(inside.len() + 8);
-    write(rmp::encode::write_array_len(&mut body, 2));
+    let mut body = Vec::with_capacity(values.len() + stamps.len() + 8);
+    write(rmp::encode::write_array_len(&mut body, 2 + count));
     write(rmp::encode::write_uint(&mut body, newest.into()));
     write(rmp::encode::write_array_len(&mut body, count));
-    body.extend_from_slice(&inside);
+    body.extend_from_slice(&values);
+    body.extend_from_slice(&stamps);
     body
 }
 
@@ -504,6 +531,7 @@ pub struct InputWindow<'a> {
     /// The number of the newest input.
     pub newest: u32,
     values: [&'a [u8]; limits::INPUT_WINDOW],
+    seen: [u16; limits::INPUT_WINDOW],
     count: usize,
 }
 
@@ -513,20 +541,25 @@ impl<'a> InputWindow<'a> {
     pub fn values(&self) -> &[&'a [u8]] {
         &self.values[..self.count]
     }
+
+    /// Returns their [stamps](crate::wire::seen), in the same order.
+    #[must_use]
+    pub fn seen(&self) -> &[u16] {
+        &self.seen[..self.count]
+    }
 }
 
-/// Decodes the body `[newest, [input, …]]`.
+/// Decodes the body `[newest, [input, …], seen, …]`.
 ///
 /// # Errors
 /// The body has another shape, or an input exceeds [`limits::INPUT_BYTES`].
 pub fn decode_inputs(body: &[u8]) -> Result<InputWindow<'_>, Malformed> {
     let mut reader = Reader { bytes: body, at: 0 };
-    if reader.array()? != 2 {
-        return Err(Malformed::Shape);
-    }
+    let stamps = reader.array()?.checked_sub(2).ok_or(Malformed::Shape)?;
     let newest = reader.u32()?;
     let count = reader.array()?;
-    let mut window = InputWindow { newest, values: [&[]; limits::INPUT_WINDOW], count };
+    let mut window =
+        InputWindow { newest, values: [&[]; limits::INPUT_WINDOW], seen: [0; limits::INPUT_WINDOW], count };
     for value in window.values.get_mut(..count).ok_or(Malformed::Items)? {
         let start = reader.at;
         if !reader.pass_flat() {
@@ -536,6 +569,17 @@ pub fn decode_inputs(body: &[u8]) -> Result<InputWindow<'_>, Malformed> {
         if value.len() > limits::INPUT_BYTES {
             return Err(Malformed::Items);
         }
+    }
+    if stamps != count {
+        return Err(Malformed::Shape);
+    }
+    let mut newer: Option<u16> = None;
+    for seen in &mut window.seen[..count] {
+        *seen = match newer {
+            None => u16::try_from(reader.u32()?).map_err(|_| Malformed::Shape)?,
+            Some(newer) => newer.wrapping_sub(reader.i16()?.cast_unsigned()),
+        };
+        newer = Some(*seen);
     }
     reader.end()?;
     Ok(window)

@@ -19,6 +19,7 @@
 //! |---|---|
 //! | `eventJoin` | `player`, `socketId`, `userId`, `name`, `roomSize`; delayed if the announcements of a room exceed [`limits::PRESENCE_BYTES_PER_SECOND`], and omitted if the player has left by then |
 //! | `eventLeave` | the same and `reason` |
+//! | `eventRename` | as `eventJoin`, with the name from now on; also to the player; delayed in the same way, and omitted if another follows meanwhile |
 //! | `eventRoomUsers` | `roomSize`, `sessions`: everybody in the room; follows the reply to `join` or `reconnect` |
 //! | `eventExchangeSdp` | `from` (`socketId`, `userId`: another player of the room), `sdp` |
 //! | `eventExchangeCandidate` | `from`, `candidate` |
@@ -361,7 +362,7 @@ pub(crate) struct Return {
     pub(crate) reliable_seq: u32,
 }
 
-/// Data of `eventJoin` and `eventLeave`.
+/// Data of `eventJoin`, `eventRename` and `eventLeave`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Presence<'a> {

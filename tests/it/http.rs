@@ -239,6 +239,43 @@ fn a_rebound_page_learns_nothing_of_a_private_server() {
 }
 
 #[test]
+fn the_dev_page_is_for_this_machine_unless_it_is_opened_to_all() {
+    const DEV: &str = "/rtcade/dev.js";
+    let browser = ("Accept-Language", "en");
+    let own: [&[(&str, &str)]; 5] = [
+        &[],
+        &[("Host", "localhost:8080"), browser],
+        &[("Host", "[::1]:8080"), browser],
+        &[("Host", "127.0.0.1:8080"), ("Origin", "http://127.0.0.1:8080")],
+        &[("Host", "127.0.0.1:8080"), ("X-Forwarded-For", "127.0.0.1, ::1")],
+    ];
+    let others: [&[(&str, &str)]; 4] = [
+        &[("X-Forwarded-For", "198.51.100.7")],
+        &[("X-Forwarded-For", "192.168.1.7, 127.0.0.1")],
+        &[("Host", "evil.example:8080"), browser],
+        &[("Host", "127.0.0.1:8080"), ("Origin", "http://evil.example")],
+    ];
+    let closed = Server::start(loopback());
+    let opened = Server::start(Options { dev: true, ..loopback() });
+    let proxied = Server::start(Options { trusted_proxies: vec!["127.0.0.0/8".parse().unwrap()], ..loopback() });
+    for fields in own {
+        for server in [&closed, &opened, &proxied] {
+            let response = get(server, DEV, fields);
+            assert_eq!(response.status, 200, "{fields:?}");
+            assert_eq!(response.field("Content-Type"), Some("text/javascript; charset=utf-8"));
+        }
+    }
+    for fields in others {
+        for server in [&closed, &proxied] {
+            let response = get(server, DEV, fields);
+            assert_eq!(response.status, 404, "{fields:?}");
+            assert!(response.body.contains("start the server with --dev"), "{}", response.body);
+        }
+        assert_eq!(get(&opened, DEV, fields).status, 200, "{fields:?}");
+    }
+}
+
+#[test]
 fn a_connection_says_how_long_it_is_kept_and_ends_in_order() {
     let server = Server::start(Options { keep_alive: Duration::from_secs(1), ..loopback() });
     let mut connection = server.connect();

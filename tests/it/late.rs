@@ -39,6 +39,8 @@ impl Game for Noise {
     type State = String;
     type Event = ();
 
+    const INPUTS_PER_TICK: usize = rtcade::limits::INPUT_WINDOW;
+
     fn join(&mut self, _: &mut Context<Noise>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
         Ok(Welcome::default())
     }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use rtcade::auth::{Keys, SigningKey, new_key_set};
-use rtcade::game::{Batch, Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, Target, Tick, Welcome};
+use rtcade::game::{
+    Batch, Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, Resumed, Target, Tick, Welcome,
+};
 use rtcade::limits;
 use rtcade::rand::RngExt;
 use rtcade::server::{Config, Connect, ConnectionId, Disconnect, Server, Signal};
@@ -43,9 +45,9 @@ impl Game for Diary {
         self.lines.push(format!("{player} drops"));
     }
 
-    fn resume(&mut self, ctx: &mut Context<Diary>, player: PlayerId) {
+    fn resume(&mut self, ctx: &mut Context<Diary>, player: PlayerId, resumed: Resumed) {
         assert!(ctx.player(player).unwrap().connected);
-        self.lines.push(format!("{player} resumes"));
+        self.lines.push(format!("{player} resumes{}", if resumed.reloaded { ", reloaded" } else { "" }));
     }
 
     fn leave(&mut self, _: &mut Context<Diary>, player: PlayerId, reason: Leave) {
@@ -295,7 +297,7 @@ fn a_page_that_loads_anew_goes_on_from_now() {
     page.run(first, 100 * MS);
     let input = |number: u32| {
         let value = msgpack::encode(&number, 5).unwrap();
-        let body = msgpack::encode_inputs(number, [value.as_slice()].into_iter());
+        let body = msgpack::encode_inputs(number, std::iter::once((0, value.as_slice())));
         let mut bytes = Vec::new();
         let header = Header::Unreliable { part: None, seq: 0, ack: 0 };
         Frame { kind: Kind::Input, deflated: false, header, body: &body }.encode(&mut bytes);
@@ -312,7 +314,7 @@ fn a_page_that_loads_anew_goes_on_from_now() {
     assert_eq!(resumed["reliableSeq"], 2, "from where on the page can say what it has missed");
     page.command(second, 2, 20);
     assert_eq!(page.run(second, 100 * MS).events, [(2, 20)]);
-    assert_eq!(page.diary("reload"), ["1 joins", "1 drops", "1 resumes"]);
+    assert_eq!(page.diary("reload"), ["1 joins", "1 drops", "1 resumes, reloaded"]);
 }
 
 #[test]
@@ -487,7 +489,7 @@ fn a_websocket_that_answers_no_ping_is_lost_within_seconds() {
     assert_eq!(page.diary("silent"), ["1 joins", "1 drops"]);
     let (_, heard) = page.reconnect("silent", &joined, None);
     heard.reply("reconnectR");
-    assert_eq!(page.diary("silent"), ["1 joins", "1 drops", "1 resumes"]);
+    assert_eq!(page.diary("silent"), ["1 joins", "1 drops", "1 resumes, reloaded"]);
     assert_eq!(page.run(first, MS).closed, Some(Leave::Timeout.close_code()));
 }
 

@@ -30,6 +30,8 @@ impl Game for Ledger {
     type State = Vec<u32>;
     type Event = String;
 
+    const INPUTS_PER_TICK: usize = rtcade::limits::INPUT_WINDOW;
+
     fn join(&mut self, _: &mut Context<Ledger>, _: PlayerId, join: &Join) -> Result<Welcome, Refusal> {
         if join.name == "Mallory" { Err(Refusal::new("Not you.")) } else { Welcome::new(&["map"]) }
     }
@@ -788,4 +790,56 @@ fn the_game_is_told_how_its_players_are_connected() {
     for link in links {
         assert!((80_000..=100_000).contains(&link.rtt_us) && link.jitter_us <= 40_000, "{link:?}");
     }
+}
+
+/// Gives players the names that they command.
+struct Names;
+
+impl Game for Names {
+    type Input = ();
+    type Command = String;
+    type State = ();
+    type Event = ();
+
+    fn join(&mut self, ctx: &mut Context<Names>, player: PlayerId, join: &Join) -> Result<Welcome, Refusal> {
+        if join.data == true {
+            ctx.rename(player, "Named");
+        }
+        Ok(Welcome::default())
+    }
+
+    fn leave(&mut self, _: &mut Context<Names>, _: PlayerId, _: Leave) {}
+
+    fn tick(&mut self, ctx: &mut Context<Names>, _: Tick, batch: Batch<'_, Names>) {
+        for message in batch {
+            let Incoming::Command { player, command, .. } = message else { continue };
+            ctx.rename(player, &command);
+        }
+    }
+}
+
+#[test]
+fn a_new_name_is_told_to_all_and_stays() {
+    let mut sim = simulation(1, |_| Ok(Names));
+    let ada = sim.join("names", "Ada");
+    let bob = sim.join_with("names", |config| (config.name, config.data) = ("Bob".to_owned(), true.into()));
+    sim.run(Duration::from_secs(1));
+    sim.command(ada, &"Countess");
+    sim.run(Duration::from_secs(1));
+    for player in [ada, bob] {
+        let renamed: Vec<_> = sim[player]
+            .events
+            .iter()
+            .filter_map(|(_, event)| match event {
+                Event::PlayerRenamed { player, name } => Some((*player, name.as_str())),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(renamed, [(2, "Named"), (1, "Countess")]);
+    }
+    assert_eq!(sim[bob].client.others()[&1], "Countess");
+    let late = sim.join("names", "Carl");
+    sim.run(Duration::from_secs(1));
+    let others: Vec<_> = sim[late].client.others().values().map(String::as_str).collect();
+    assert_eq!(others, ["Countess", "Named"]);
 }

@@ -143,7 +143,7 @@ impl Player {
     /// Sends the next input, once.
     fn send_input(&mut self) {
         let value = msgpack::encode(&(self.sent * 7), 16).unwrap();
-        let body = msgpack::encode_inputs(self.sent + 1, std::iter::once(value.as_slice()));
+        let body = msgpack::encode_inputs(self.sent + 1, std::iter::once((0, value.as_slice())));
         let header = Header::Unreliable { part: None, seq: u16::try_from(self.sent).unwrap(), ack: 0 };
         let mut frame = Vec::new();
         Frame { kind: Kind::Input, deflated: false, header, body: &body }.encode(&mut frame);

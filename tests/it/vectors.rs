@@ -292,9 +292,10 @@ mod random_bytes {
         }
 
         #[test]
-        fn truncated_bodies_are_refused(inputs in prop::collection::vec(any::<u32>(), 1..8)) {
-            let values: Vec<Vec<u8>> = inputs.iter().map(|input| msgpack::encode(input, 16).unwrap()).collect();
-            let body = msgpack::encode_inputs(9, values.iter().map(Vec::as_slice));
+        fn truncated_bodies_are_refused(inputs in prop::collection::vec(any::<(u16, u32)>(), 1..8)) {
+            let values: Vec<(u16, Vec<u8>)> =
+                inputs.iter().map(|&(seen, input)| (seen, msgpack::encode(&input, 16).unwrap())).collect();
+            let body = msgpack::encode_inputs(9, values.iter().map(|(seen, value)| (*seen, value.as_slice())));
             prop_assert!(msgpack::decode_inputs(&body).is_ok());
             for len in 0..body.len() {
                 prop_assert!(msgpack::decode_inputs(&body[..len]).is_err());

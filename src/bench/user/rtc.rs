@@ -387,7 +387,10 @@ impl Rtc {
                 }
                 turn.tell(Happened::Event(value));
             }
-            Event::TicksLost { .. } | Event::PlayerJoined { .. } | Event::PlayerLeft { .. } => {}
+            Event::TicksLost { .. }
+            | Event::PlayerJoined { .. }
+            | Event::PlayerRenamed { .. }
+            | Event::PlayerLeft { .. } => {}
         }
     }
 

@@ -43,7 +43,7 @@ impl Table {
         let value = msgpack::encode(&steer, limits::INPUT_BYTES).expect("an input encodes");
         let number = self.inputs.entry(player).or_default();
         *number += 1;
-        self.room.handle_input(Input::Input { player, number: *number, value });
+        self.room.handle_input(Input::Input { player, number: *number, seen: 0, value });
     }
 
     fn tick(&mut self) -> Step {

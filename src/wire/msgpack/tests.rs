@@ -67,7 +67,8 @@ fn what_is_encoded_is_within_the_limit_and_readable() {
 fn bodies_are_read_in_their_own_shape_only() {
     let inputs = |count: u8, bytes: u16| {
         let value = [&[0xc5][..], &(bytes - 3).to_be_bytes(), &vec![0; usize::from(bytes) - 3]].concat();
-        [vec![0x92, 20, 0x90 | count], value.repeat(count.into())].concat()
+        let stamps = vec![0; count.into()];
+        [vec![0x92 + count, 20, 0x90 | count], value.repeat(count.into()), stamps].concat()
     };
     let longest = inputs(8, 512);
     let window = decode_inputs(&longest).unwrap();
@@ -77,6 +78,29 @@ fn bodies_are_read_in_their_own_shape_only() {
     assert_eq!(decode_inputs(&[0x91, 1]), Err(Malformed::Shape));
     assert_eq!(decode_inputs(&[0x92, 0xc0, 0x90]), Err(Malformed::Shape));
     assert_eq!(decode_inputs(&[0x92, 1, 0x90, 0]), Err(Malformed::Trailing));
+    let stamped = |stamps: &[u8]| [&[0x94, 1, 0x92, 7, 8][..], stamps].concat();
+    for (stamps, expected) in [
+        (&[9, 0xff][..], [9, 10]),
+        (&[9, 10], [9, 0xffff]),
+        (&[0xcd, 0xff, 0xff, 0xd1, 0x80, 0], [0xffff, 0x7fff]),
+        (&[0xcd, 0xff, 0xff, 0xcd, 0x7f, 0xff], [0xffff, 0x8000]),
+        (&[0xce, 0, 0, 0, 1, 0xd3, 0, 0, 0, 0, 0, 0, 0, 1], [1, 0]),
+    ] {
+        assert_eq!(decode_inputs(&stamped(stamps)).unwrap().seen(), expected, "{stamps:x?}");
+    }
+    for stamps in
+        [&[9][..], &[0xff, 9], &[0xce, 0, 1, 0, 0, 9], &[9, 0xcd, 0x80, 0], &[9, 0xc0], &[9, 0xca, 0, 0, 0, 0]]
+    {
+        assert_eq!(
+            decode_inputs(&stamped(stamps)).err(),
+            Some(if stamps == [9] { Malformed::Truncated } else { Malformed::Shape }),
+            "{stamps:x?}"
+        );
+    }
+    assert_eq!(decode_inputs(&stamped(&[9, 1, 1])), Err(Malformed::Trailing));
+    for items in [0x91, 0x92, 0x93, 0x95] {
+        assert_eq!(decode_inputs(&[items, 1, 0x92, 7, 8, 9, 9]), Err(Malformed::Shape));
+    }
     assert_eq!(decode_range(&encode_range(7, u32::MAX)), Ok((7, u32::MAX)));
     assert_eq!(decode_range(&[0x92, 1, 0xcf, 0, 0, 0, 1, 0, 0, 0, 0]), Err(Malformed::Shape));
     assert_eq!(decode_range(&[0x92, 0xff, 1]), Err(Malformed::Shape));
@@ -120,17 +144,20 @@ fn a_padded_ping_has_a_pong_of_one_frame() {
 fn an_input_frame_carries_what_fits_one_part() {
     fn check(bytes: usize, held: usize, expected: usize) {
         let value = encode(&"x".repeat(bytes - if bytes > 257 { 3 } else { 2 }), bytes).unwrap();
-        let body = encode_inputs(u32::MAX, std::iter::repeat_n(value.as_slice(), held));
+        let stamps = [u16::MAX, 0x7fff].repeat(held);
+        let inputs = stamps.iter().copied().zip(std::iter::repeat_n(value.as_slice(), held));
+        let body = encode_inputs(u32::MAX, inputs);
         assert!(body.len() <= limits::PART_BODY_BYTES);
         let window = decode_inputs(&body).unwrap();
         assert_eq!((window.newest, window.values()), (u32::MAX, &vec![&value[..]; expected][..]), "{held} of {bytes}");
+        assert_eq!(window.seen(), &stamps[..expected]);
     }
     check(40, 0, 0);
     check(40, 8, 8);
     check(40, 9, 8);
     check(512, 8, 2);
-    check(134, 8, 8);
-    check(135, 8, 7);
+    check(131, 8, 8);
+    check(132, 8, 7);
 }
 
 /// Values as a page might send them, and some that it should not.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rtcade::game::{
-    Batch, Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, RoomInfo, Target, Tick, Welcome,
+    Batch, Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, Resumed, RoomInfo, Target, Tick, Welcome,
 };
 use rtcade::hooks::{Arrival, Decision, Hooks};
 use rtcade::limits;
@@ -531,6 +531,8 @@ impl Game for Witness {
     type State = Sealed<Said>;
     type Event = Sealed<Said>;
 
+    const INPUTS_PER_TICK: usize = rtcade::limits::INPUT_WINDOW;
+
     fn join(&mut self, ctx: &mut Context<Witness>, player: PlayerId, join: &Join) -> Result<Welcome, Refusal> {
         let Ok(Ticket { client, manner }) = serde_json::from_value(join.data.clone()) else {
             self.fault("somebody was let in without a ticket");
@@ -574,7 +576,7 @@ impl Game for Witness {
         self.note_away(player, true);
     }
 
-    fn resume(&mut self, _: &mut Context<Witness>, player: PlayerId) {
+    fn resume(&mut self, _: &mut Context<Witness>, player: PlayerId, _: Resumed) {
         self.note_away(player, false);
     }
 

@@ -161,7 +161,7 @@ impl Nester {
     /// Sends the next input; one that was put out sends nothing more.
     fn send(&mut self) {
         self.number += 1;
-        let body = msgpack::encode_inputs(self.number, std::iter::once(self.value.as_slice()));
+        let body = msgpack::encode_inputs(self.number, std::iter::once((0, self.value.as_slice())));
         for part in frame::split(Kind::Input, false, &body, self.number.to_be_bytes()[3].into(), 0) {
             let mut bytes = Vec::new();
             part.encode(&mut bytes);
