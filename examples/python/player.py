@@ -112,7 +112,7 @@ class Player:
         self._states = States(reply["tick"])
         self._frames_sent = 0
         self._next_input = reply["inputSeq"]
-        self._pending = []  # (number, input) that are not acknowledged, oldest first
+        self._pending = []  # (number, input, stamp) of what is not acknowledged, oldest first
         self._parts = (None, {})
         self._reliable_received = 0
         self._over_channel = False
@@ -134,10 +134,13 @@ class Player:
 
     def send(self, value):
         """Sends an input, again with the unacknowledged ones before it, so that a lost frame costs no input."""
-        self._pending = [*self._pending, (self._next_input, value)][-INPUT_WINDOW:]
+        seen = 16 * (self.tick or 0) % WRAP  # which tick the player sees, in sixteenths: here the newest
+        self._pending = [*self._pending, (self._next_input, value, seen)][-INPUT_WINDOW:]
         self._next_input += 1
-        newest_first = [value for _, value in reversed(self._pending)]
-        self._send_frame(INPUT, [self._pending[-1][0], newest_first])
+        numbers, values, stamps = zip(*reversed(self._pending))
+        # How much older each one is than the one before it, from -2^15 to 2^15 - 1.
+        ages = [(newer - older + WRAP // 2) % WRAP - WRAP // 2 for newer, older in zip(stamps, stamps[1:])]
+        self._send_frame(INPUT, [numbers[0], values, stamps[0], *ages])
 
     async def leave(self):
         await self._websocket.send(json.dumps({"a": "leave"}))
@@ -166,7 +169,7 @@ class Player:
         if frame[0] & DEFLATED:
             body = inflate(body)
         # What follows the newest input that the game has consumed is pending.
-        self._pending = [(n, value) for n, value in self._pending if 0 < (n - consumed) % WRAP < WRAP // 2]
+        self._pending = [sent for sent in self._pending if 0 < (sent[0] - consumed) % WRAP < WRAP // 2]
         if kind == STATE:
             self._take_state(body, via)
         elif kind == PING:
