@@ -100,10 +100,10 @@ class World {
     this.scene.add(sun);
     const floor = new THREE.Mesh(
       new THREE.PlaneGeometry(width, depth).rotateX(-Math.PI / 2),
-      new THREE.MeshStandardMaterial({ map: floorTexture(width, depth), roughness: 0.85 }),
+      new THREE.MeshLambertMaterial({ map: floorTexture(width, depth) }),
     );
     this.scene.add(floor);
-    const wall = new THREE.MeshStandardMaterial({ color: 0x1b4a7a, emissive: 0x1a86c8, emissiveIntensity: 0.9 });
+    const wall = new THREE.MeshLambertMaterial({ color: 0x1b4a7a, emissive: 0x1a86c8, emissiveIntensity: 0.9 });
     for (const side of [-1, 1]) {
       const long = new THREE.Mesh(new THREE.BoxGeometry(width + 0.3, WALL, 0.12), wall);
       long.position.set(0, WALL / 2, side * (depth / 2 + 0.06));
