@@ -209,6 +209,41 @@ fn noise(part: Part, recorded: bool) -> usize {
     TICKS * PLAYERS
 }
 
+/// Sends each player a state of 200 bytes: one of their own, or one of their team's.
+struct Seen {
+    teams: u32,
+}
+
+impl Game for Seen {
+    type Input = [f64; 4];
+    type Command = ();
+    type State = Vec<u8>;
+    type Event = ();
+
+    fn join(&mut self, _: &mut Context<Seen>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
+        Ok(Welcome::default())
+    }
+
+    fn leave(&mut self, _: &mut Context<Seen>, _: PlayerId, _: Leave) {}
+
+    fn tick(&mut self, ctx: &mut Context<Seen>, _: Tick, _: Batch<'_, Seen>) {
+        let noise: Vec<u8> = (0..MESSAGE_BYTES - 10).map(|_| ctx.rng().next_u32().to_le_bytes()[0] & 0x7f).collect();
+        let state = |player: PlayerId| {
+            let mut state = noise.clone();
+            state[0] = u8::try_from(player.0 % self.teams).unwrap();
+            state
+        };
+        ctx.state_for_each(state).unwrap();
+    }
+}
+
+fn each(teams: usize) -> usize {
+    let mut sim = room(PLAYERS, false, move |_| Seen { teams: u32::try_from(teams).unwrap() });
+    let (sent, _) = play(&mut sim, Part::Both, |_, _| [0.1; 4]);
+    assert!(sent >= TICKS * PLAYERS);
+    TICKS * PLAYERS
+}
+
 fn reliable() -> usize {
     let mut sim = room(PLAYERS, false, |_| Noise(Some(Lane::Reliable)));
     let (_, sent) = play(&mut sim, Part::Send, |_, _| [0.1; 4]);
@@ -324,6 +359,8 @@ fn main() {
         Some("tick") => noise(Part::Both, false),
         Some("recorded") => noise(Part::Both, true),
         Some("reliable") => reliable(),
+        Some("each") => each(PLAYERS),
+        Some("teams") => each(2),
         Some("delta") => states(),
         Some("join") => join(),
         Some(other) => panic!("there is no row {other}"),

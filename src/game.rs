@@ -55,10 +55,10 @@ pub trait Game: Sized + 'static {
     /// the speed of one whose client sends more. If the server's configuration sets another tick length, as many are
     /// taken per second.
     ///
-    /// What a player has not used is saved for up to [`INPUT_WINDOW`](crate::limits::INPUT_WINDOW) inputs, so that those
-    /// which arrive together after a loss are taken together. Inputs over the budget wait for the next ticks; past
-    /// [`PerTick::input_backlog`](crate::limits::PerTick::input_backlog) the oldest is dropped, and the server logs and
-    /// counts that.
+    /// What a player has not used is saved for up to [`INPUT_WINDOW`](crate::limits::INPUT_WINDOW) inputs, so that
+    /// those which arrive together after a loss are taken together. Inputs over the budget wait for the next ticks;
+    /// past [`PerTick::input_backlog`](crate::limits::PerTick::input_backlog) the oldest is dropped, and the server logs
+    /// and counts that.
     const INPUTS_PER_TICK: usize = crate::limits::inputs_per_tick(Self::TICK);
 
     /// Called when a player asks to join. `Ok` admits the player with a welcome message, which may carry initial data

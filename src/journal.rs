@@ -5,9 +5,9 @@
 //! ```text
 //! file     "rtcade-j" | format u16 | block | block …          integers little endian
 //! block    length u32 | crc32c of the payload u32 | payload
-//! format   4; up to format 2 inputs have no stamp, and no resume is known to be that of a reloaded page; in format 1 the
-//!          two times of the header are in microseconds instead of nanoseconds. Each format is one bit, so that a flipped
-//!          bit makes no other
+//! format   4; up to format 2 inputs have no stamp, and no resume is known to be that of a reloaded page; in format 1
+//!          the two times of the header are in microseconds instead of nanoseconds. Each format is one bit, so that a
+//!          flipped bit makes no other
 //! length   in its lower three bytes; the highest one is the exclusive or of those
 //! payload  of the first block the header, of the others entries, in the encoding of postcard 1
 //! ```
@@ -21,6 +21,7 @@
 //! where a divergence often shows first. It is a CRC-32C: it detects differences, but is no protection against forgery.
 
 mod json;
+mod raw;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -30,6 +31,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::json::{input_to_json, output_to_json};
+use self::raw::{RawEntry, RawHeader, RawIdentity};
 use crate::game::{Game, Identity, Join, Link, PlayerId, Refusal, Resumed, RoomInfo, Target, Tick};
 use crate::limits;
 use crate::room::{Input, Output, Room};
@@ -93,104 +95,6 @@ impl Header {
             commit: option_env!("RTCADE_COMMIT").unwrap_or_default().to_owned(),
         }
     }
-}
-
-#[derive(Serialize, Deserialize)]
-struct RawHeader<'a> {
-    game: &'a str,
-    game_version: u32,
-    room: &'a str,
-    seed: u64,
-    tick: u64,
-    data: &'a [u8],
-    max_players: u32,
-    phase: u64,
-    rtcade: &'a str,
-    commit: &'a str,
-}
-
-#[derive(Clone, Serialize, Deserialize)]
-enum RawEntry<'a> {
-    Join {
-        player: u32,
-        name: &'a str,
-        data: &'a [u8],
-    },
-    Leave {
-        player: u32,
-        reason: &'a str,
-    },
-    Input {
-        player: u32,
-        number: u32,
-        value: &'a [u8],
-    },
-    Command {
-        player: u32,
-        value: &'a [u8],
-    },
-    Ticks {
-        player: u32,
-        first: u32,
-        last: u32,
-    },
-    Link {
-        player: u32,
-        rtt_us: u32,
-        jitter_us: u32,
-        loss_down_permille: u16,
-        loss_up_permille: u16,
-    },
-    Tick {
-        number: u32,
-        missed: u32,
-    },
-    Said {
-        hash: u32,
-    },
-    Panicked {
-        hash: u32,
-    },
-    Ended(End),
-    Drop {
-        player: u32,
-    },
-    Resume {
-        player: u32,
-    },
-    JoinAs {
-        player: u32,
-        name: &'a str,
-        data: &'a [u8],
-        subject: &'a str,
-        claims: &'a [u8],
-    },
-    JoinWith {
-        player: u32,
-        name: &'a str,
-        data: &'a [u8],
-        #[serde(borrow)]
-        identity: Option<RawIdentity<'a>>,
-        attached: &'a [u8],
-    },
-    External {
-        bytes: &'a [u8],
-    },
-    InputSeen {
-        player: u32,
-        number: u32,
-        seen: u16,
-        value: &'a [u8],
-    },
-    Reload {
-        player: u32,
-    },
-}
-
-#[derive(Clone, Copy, Serialize, Deserialize)]
-struct RawIdentity<'a> {
-    subject: &'a str,
-    claims: &'a [u8],
 }
 
 /// An entry of a recording.

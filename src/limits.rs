@@ -148,9 +148,9 @@ pub const WEBSOCKET_FRAMES: usize = 8;
 pub const INPUT_WINDOW: usize = 8;
 /// Bytes of an encoded input. A frame carries the newest input and as many of the window as fit one part.
 pub const INPUT_BYTES: usize = 512;
-/// How far before the room's tick the [`seen`](crate::game::Incoming::Input) of an input may lie. It covers a long round
-/// trip and the delay of an interpolation. Without a limit a player could claim a far past, in which others were an
-/// easier target than they are.
+/// How far before the room's tick the [`seen`](crate::game::Incoming::Input) of an input may lie. It covers a long
+/// round trip and the delay of an interpolation. Without a limit a player could claim a far past, in which others
+/// were an easier target than they are.
 pub const SEEN_LIMIT: Duration = Duration::from_secs(1);
 /// Bytes of a fanned-out input: `[player, number, input]`.
 pub const FANNED_OUT_BYTES: usize = 1 + 5 + 5 + INPUT_BYTES;

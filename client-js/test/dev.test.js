@@ -328,7 +328,7 @@ describe("its messages", () => {
 
   test("measure the link as the client does", () => {
     const { messages, down, advance } = join();
-    const meter = createMeter({ predict: { stats: { corrections: 2, error: 0.5, pending: 1 } }, interpolate: { delay: 80 } });
+    const meter = createMeter({ predict: { stats: { corrections: 2, lastError: 0.5, pending: 1 } }, interpolate: { delay: 80 } });
     messages.note("up", "data channel", unreliableFrame(PING, 0, 0, encode([0], 10)));
     advance(120);
     down(PONG, 0, encode([0, 5, 100], 100));

@@ -1,8 +1,9 @@
 //! Messages of players that wait for the next tick.
 //!
-//! Each tick takes a batch: of each player the inputs of a budget that grows with the ticks (a token bucket) and at most
-//! [`PerTick::commands`], and a limited number of bytes in all. If more is waiting, the players share those bytes by deficit round robin (Shreedhar and Varghese,
-//! SIGCOMM 1995): a player with many or long messages delays only their own.
+//! Each tick takes a batch: of each player the inputs of a budget that grows with the ticks (a token bucket) and at
+//! most [`PerTick::commands`], and a limited number of bytes in all. If more is waiting, the players share those bytes
+//! by deficit round robin (Shreedhar and Varghese, SIGCOMM 1995): a player with many or long messages delays
+//! only their own.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -209,7 +209,7 @@ pub struct Counters {
     pub dropped_relays: u64,
     /// Inputs dropped because a player sent more than the game takes.
     pub overflowed_inputs: u64,
-    /// Inputs whose [`seen`](crate::game::Incoming::Input) was clamped because it was ahead of the room or too far back.
+    /// Inputs whose [`seen`](crate::game::Incoming::Input) was clamped: ahead of the room, or too far back.
     pub clamped_seen: u64,
     /// Ticks skipped because the server was late.
     pub missed_ticks: u64,
@@ -354,6 +354,7 @@ pub struct Server<G: Game> {
     playing: Vec<(PlayerId, SessionKey)>,
     encoder: delta::Encoder,
     delta: Vec<u8>,
+    last_delta: states::LastDelta,
     recipients: Vec<Recipient>,
     frame: Vec<u8>,
     counters: Counters,
@@ -409,6 +410,7 @@ impl<G: Game> Server<G> {
             playing: Vec::new(),
             encoder: delta::Encoder::default(),
             delta: Vec::new(),
+            last_delta: states::LastDelta::default(),
             recipients: Vec::new(),
             frame: Vec::with_capacity(limits::FRAME_BYTES),
             counters: Counters::default(),

@@ -92,8 +92,8 @@ impl<G: Game> HostedRoom<G> {
             && let Some(left_out) = self.overflow_log.take(now)
         {
             log::warn!(
-                "room {}: player {player} sends more than {} inputs per {} ms, the budget of the game; {} were dropped so \
-                 far{left_out}",
+                "room {}: player {player} sends more than {} inputs per {} ms, the budget of the game; {} were \
+                 dropped so far{left_out}",
                 self.name,
                 G::INPUTS_PER_TICK,
                 G::TICK.as_millis(),

@@ -201,6 +201,29 @@ fn choose_baseline(held: impl Iterator<Item = u32> + Clone) -> Option<u32> {
     Some(if of_all < u32::BITS && of_all <= newest + OLDER { of_all } else { newest })
 }
 
+/// The difference that was computed last for a player alone: of players with equal states it is the same.
+#[derive(Default)]
+pub(super) struct LastDelta {
+    is_valid: bool,
+    baseline_tick: u32,
+    baseline: Vec<u8>,
+    body: Vec<u8>,
+}
+
+impl LastDelta {
+    fn is_of(&self, baseline: &Past, body: &[u8]) -> bool {
+        self.is_valid && self.baseline_tick == baseline.tick && self.body == body && self.baseline == baseline.body
+    }
+
+    fn set(&mut self, baseline: &Past, body: &[u8]) {
+        self.is_valid = true;
+        self.baseline_tick = baseline.tick;
+        self.baseline.clone_from(&baseline.body);
+        self.body.clear();
+        self.body.extend_from_slice(body);
+    }
+}
+
 /// What is the same for all players who get a state.
 struct Outgoing<'a> {
     /// Its number is that in the history that it is about to enter.
@@ -266,7 +289,7 @@ impl<G: Game> Server<G> {
         for _ in 0..DELTAS {
             let baseline = choose_baseline(recipients.iter().map(|recipient| recipient.held));
             let Some((age, baseline)) = baseline.and_then(|age| Some((age, history.get(age)?))) else { break };
-            self.encoder.encode(baseline.tick, &baseline.body, state.body, &mut self.delta);
+            self.encode_delta(baseline, state);
             // Deflated, the whole may be smaller than a delta that saves little.
             if 2 * self.delta.len() > state.body.len() {
                 let whole = whole.get_or_insert_with(|| self.whole_state(now, room, state)).as_ref();
@@ -297,6 +320,18 @@ impl<G: Game> Server<G> {
             self.counters.states.whole += 1;
             self.counters.states.whole_bytes += whole.bytes.len() as u64;
             self.send_state_by(now, recipient, &whole, state);
+        }
+    }
+
+    fn encode_delta(&mut self, baseline: &Past, state: &Outgoing<'_>) {
+        if self.last_delta.is_of(baseline, state.body) {
+            return;
+        }
+        self.encoder.encode(baseline.tick, &baseline.body, state.body, &mut self.delta);
+        if state.state.is_own {
+            self.last_delta.set(baseline, state.body);
+        } else {
+            self.last_delta.is_valid = false;
         }
     }
 

@@ -50,7 +50,7 @@ export function createMeter(instances) {
         down: rateOf(rates.down, counters.down),
         gap: messages.takeTickGap(),
         delay: finite(instances.interpolate?.delay),
-        error: finite(predict?.error ?? predict?.lastError),
+        error: finite(predict?.lastError),
         corrections: corrections === null ? null : rateOf(rates.corrections, corrections),
       });
       if (samples.length > SAMPLES_KEPT) samples.shift();
