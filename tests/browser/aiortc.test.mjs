@@ -20,9 +20,9 @@ async function install() {
   const installed = `${ENVIRONMENT}/installed.txt`;
   if (existsSync(installed) && readFileSync(installed, "utf8") === requirements) return false;
   try {
-    execFileSync("python3", ["-c", "import ensurepip, venv"], { stdio: "ignore" });
+    execFileSync("python3", ["-c", "import ensurepip, sys, venv; assert sys.version_info >= (3, 11)"], { stdio: "ignore" });
   } catch {
-    return "Python's venv is missing: install the package python3-venv";
+    return "Python 3.11 with venv is missing: install the packages python3 and python3-venv";
   }
   await mkdir(here("../../target"), { recursive: true });
   execFileSync("python3", ["-m", "venv", "--clear", ENVIRONMENT], { stdio: "inherit" });
