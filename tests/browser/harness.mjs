@@ -86,7 +86,7 @@ export async function signedToken() {
   return { directory, keys, token: token.trim() };
 }
 
-export function launchBrowser() {
+export function launchBrowser(args = []) {
   return chromium.launch({
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     args: [
@@ -97,6 +97,7 @@ export function launchBrowser() {
       "--disable-background-networking",
       "--disable-component-update",
       "--disable-sync",
+      ...args,
     ],
     timeout: START_MS,
   });

@@ -149,6 +149,7 @@ const TOP_LEVEL: &[&str] = &[
     "deny.toml",
     "docs",
     "examples",
+    "llms.txt",
     "rustfmt.toml",
     "scripts",
     "src",

@@ -47,9 +47,9 @@ export async function join(url, room, channelOptions, { WebSocket, RTCPeerConnec
   function sendInput() {
     const sent = sentAt.length;
     const number = reply.inputSeq + sent;
-    // Kind, seq, ack 0; then in msgpack the number as u32 and the one input, nil: [number, [nil]].
+    // Kind, seq, ack 0; then in msgpack the number as u32, the one input, nil, and the tick seen: [number, [nil], 0].
     const header = [INPUT, sent & 0xff, sent >> 8, 0, 0];
-    const body = [0x92, 0xce, number >>> 24, number >>> 16, number >>> 8, number, 0x91, 0xc0];
+    const body = [0x93, 0xce, number >>> 24, number >>> 16, number >>> 8, number, 0x91, 0xc0, 0];
     channel.send(Uint8Array.from([...header, ...body]));
     sentAt.push(clock());
   }
