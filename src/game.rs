@@ -79,8 +79,9 @@ pub trait Game: Sized + 'static {
     /// ([`RESUME_GRACE`](crate::limits::RESUME_GRACE)), [`Game::leave`] follows.
     fn drop(&mut self, _ctx: &mut Context<Self>, _player: PlayerId) {}
 
-    /// Called when a player whose connection was lost has reconnected. A page that was loaded anew knows no more than
-    /// its welcome: send it what the page before had from events.
+    /// Called when a player whose connection was lost has reconnected, and when a page that was loaded anew has taken
+    /// over from one that was still connected; then without [`Game::drop`] before it. Such a page knows no more than its
+    /// welcome: send it what the page before had from events.
     fn resume(&mut self, _ctx: &mut Context<Self>, _player: PlayerId, _resumed: Resumed) {}
 
     /// Called with a message from another thread of the program, sent with [`Handle::external`]. Messages are delivered

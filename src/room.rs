@@ -707,7 +707,8 @@ impl<G: Game> Room<G> {
     }
 
     fn resume(&mut self, player: PlayerId, resumed: Resumed) {
-        if self.set_connected(player, true)
+        let was_away = self.set_connected(player, true);
+        if (was_away || (resumed.reloaded && self.context.players.contains_key(&player)))
             && let Some(game) = &mut self.game
         {
             game.resume(&mut self.context, player, resumed);

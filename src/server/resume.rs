@@ -147,12 +147,15 @@ impl<G: Game> Server<G> {
             }
             self.replace(now, old, key);
         }
+        let resumed = Resumed { reloaded: request.last.is_none() };
+        // The websocket of the page before may still be open.
+        if (was_away.is_some() || resumed.reloaded)
+            && let Some(hosted) = self.rooms.get_mut(room)
+        {
+            hosted.handle_input(room::Input::Resume { player, resumed });
+        }
         if let Some((until, _)) = was_away {
             self.timers.remove(&(until, Timer::Session(key)));
-            if let Some(hosted) = self.rooms.get_mut(room) {
-                let resumed = Resumed { reloaded: request.last.is_none() };
-                hosted.handle_input(room::Input::Resume { player, resumed });
-            }
             self.tell_hooks(key, "resumed", |hooks, visitor| hooks.resumed(visitor));
         }
         self.attach(now, key, carrier);

@@ -326,7 +326,7 @@ fn the_newer_of_two_windows_wins_and_the_older_is_told() {
     assert_eq!(page.run(first, 50 * MS).closed, Some(Leave::Replaced.close_code()));
     page.command(second, 1, 20);
     assert_eq!(page.run(second, 100 * MS).events, [(1, 20)]);
-    assert_eq!(page.diary("double"), ["1 joins"], "the game has nothing to do with it");
+    assert_eq!(page.diary("double"), ["1 joins", "1 resumes, reloaded"], "the second window knows nothing yet");
     assert_eq!(page.sim.server.gauges().players, 1);
     let (_, heard) = page.reconnect("double", &resumed, None);
     heard.reply("reconnectR");
