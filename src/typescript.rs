@@ -65,8 +65,8 @@ const UPDATE: &str = "UPDATE_TYPES";
 const INTERFACE: &str = "Types";
 const HEADER: &str = "// Generated from the types of the game. `UPDATE_TYPES=1 cargo test` writes it anew.\n";
 
-/// Compares the file at `path`, relative to the directory of the crate, with the types of the game `G`, whose welcome is
-/// a `W`. With `UPDATE_TYPES=1` in the environment it writes the file instead.
+/// Compares the file at `path`, relative to the directory of the crate, with the types of the game `G`, whose welcome
+/// is a `W`. With `UPDATE_TYPES=1` in the environment it writes the file instead.
 ///
 /// # Panics
 /// The file is missing or differs; a type would arrive as something else than its TypeScript says (see the
@@ -101,8 +101,8 @@ where
 /// Returns the TypeScript of a game's messages, whose welcome is a `W`.
 ///
 /// # Errors
-/// A sentence, if the TypeScript of a type would say something else than what arrives (see the [module](self)), or if two
-/// types have one name.
+/// A sentence, if the TypeScript of a type would say something else than what arrives (see the [module](self)), or if
+/// two types have one name.
 pub fn generate<G: Game, W: TS + 'static>() -> Result<String, String>
 where
     G::Input: TS,

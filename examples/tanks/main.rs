@@ -1,5 +1,5 @@
-//! Tanks: an arena in the browser whose own tank is predicted, whose others are interpolated, and whose shots are judged
-//! by what the shooter saw.
+//! Tanks: an arena in the browser. The own tank is predicted, the others are interpolated, and shots are judged by what
+//! the shooter saw.
 
 use std::collections::BTreeMap;
 
@@ -136,8 +136,8 @@ impl Tanks {
         }
     }
 
-    /// Returns how far a shot goes, and which tank it hits: the walls don't move, and the others are where the shooter saw
-    /// them.
+    /// Returns how far a shot goes, and which tank it hits: the walls don't move, and the others are where the shooter
+    /// saw them.
     fn judge(&self, shooter: u32, from: (f64, f64), direction: (f64, f64), seen: f64) -> (f64, Option<u32>) {
         let mut reach = self.arena.sight(from, direction);
         let mut hit = None;
