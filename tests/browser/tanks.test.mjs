@@ -163,6 +163,24 @@ const pressed = (page, code) =>
     code,
   );
 
+/** Drives at the nearest tank that is shown. */
+const ram = (page) =>
+  page.evaluate(() => {
+    const press = (code, isDown) => dispatchEvent(new KeyboardEvent(isDown ? "keydown" : "keyup", { code }));
+    globalThis.ramming = setInterval(() => {
+      const { value } = tanks.own;
+      if (!value) return;
+      const away = ({ x, y }) => Math.hypot(x - value.x, y - value.y);
+      const [nearest] = [...tanks.others.at().values()].sort((a, b) => away(a) - away(b));
+      if (!nearest) return;
+      const wanted = (Math.atan2(nearest.y - value.y, nearest.x - value.x) / (2 * Math.PI)) * 512;
+      const off = ((((wanted - value.hull) % 512) + 768) % 512) - 256;
+      press("KeyD", off > 8);
+      press("KeyA", off < -8);
+      press("KeyW", Math.abs(off) < 100);
+    }, 30);
+  });
+
 const percentile = (values, share) => values.toSorted((a, b) => a - b)[Math.floor((values.length - 1) * share)];
 const distance = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1]);
 const placeOf = (tank) => tank && tank.armor > 0 && [tank.body.x, tank.body.y];
@@ -213,6 +231,15 @@ test("at 150 ms and 5 % loss both ways the page is as good as stated", async (t)
     }
     await page.keyboard.up("KeyW");
     await screenshot(page, "tanks-far");
+    await ram(page);
+    for (let waited = 0; waited < 12 && compared.own.touched.length < SETTLED; waited++) {
+      await page.waitForTimeout(1_000);
+      compared = await compare();
+    }
+    await page.evaluate(() => {
+      clearInterval(ramming);
+      for (const code of ["KeyW", "KeyA", "KeyD"]) dispatchEvent(new KeyboardEvent("keyup", { code }));
+    });
     const { truth, taken, own } = compared;
     const { rtt, loss } = await page.evaluate(() => tanks.room.stats);
     t.diagnostic(`rtt ${Math.round(rtt)} ms, loss of the states ${loss.toFixed(3)}, others ${Math.round(await page.evaluate(() => tanks.others.delay))} ms late`);

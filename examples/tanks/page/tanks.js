@@ -269,7 +269,6 @@ function drawWalls() {
 
 /** @param {number} id @param {Body} body */
 function drawTank(id, body) {
-  const tank = tanks[id];
   const [r, turn] = [arena.radius, (2 * Math.PI) / HEADINGS];
   g.save();
   g.translate(body.x, body.y);
@@ -291,8 +290,13 @@ function drawTank(id, body) {
   g.restore();
   g.save();
   g.rotate(body.turret * turn);
-  g.fillStyle = "#0f1512";
-  g.fillRect(0, -4.5, r * 1.35, 9);
+  g.fillStyle = color(id);
+  g.strokeStyle = "#0f1512";
+  g.lineWidth = 3;
+  g.beginPath();
+  g.roundRect(0, -4.5, r * 1.4, 9, 2);
+  g.fill();
+  g.stroke();
   g.restore();
   g.fillStyle = color(id);
   g.strokeStyle = "#0f1512";
@@ -301,17 +305,24 @@ function drawTank(id, body) {
   g.arc(0, 0, r * 0.46, 0, 7);
   g.fill();
   g.stroke();
-  if (tank) {
-    const width = 44;
-    g.fillStyle = "#000000a0";
-    g.fillRect(-width / 2, -r - 14, width, 6);
-    g.fillStyle = tank.armor > 1 ? "#7ee08a" : "#ff6b4a";
-    g.fillRect(-width / 2 + 1, -r - 13, ((width - 2) * tank.armor) / arena.armor, 4);
-    g.font = "600 13px system-ui, sans-serif";
-    g.textAlign = "center";
-    g.fillStyle = "#eef5ee";
-    g.fillText(tank.name, 0, -r - 20);
-  }
+  g.restore();
+}
+
+/** @param {number} id @param {Body} body */
+function drawLabel(id, body) {
+  const tank = tanks[id];
+  if (!tank) return;
+  const [r, width] = [arena.radius, 44];
+  g.save();
+  g.translate(body.x, body.y);
+  g.fillStyle = "#000000a0";
+  g.fillRect(-width / 2, -r - 14, width, 6);
+  g.fillStyle = tank.armor > 1 ? "#7ee08a" : "#ff6b4a";
+  g.fillRect(-width / 2 + 1, -r - 13, ((width - 2) * tank.armor) / arena.armor, 4);
+  g.font = "600 13px system-ui, sans-serif";
+  g.textAlign = "center";
+  g.fillStyle = "#eef5ee";
+  g.fillText(tank.name, 0, -r - 20);
   g.restore();
 }
 
@@ -401,6 +412,8 @@ requestAnimationFrame(function frame() {
   for (const [id, body] of bodies) drawTank(Number(id), body);
   if (shown) drawTank(room.me, shown);
   drawWalls();
+  for (const [id, body] of bodies) drawLabel(Number(id), body);
+  if (shown) drawLabel(room.me, shown);
   drawEffects();
   drawFingers();
   drawText();
