@@ -96,8 +96,8 @@ pub trait Game: Sized + 'static {
 }
 
 /// A player's number, unique within the room. Numbers start at 1 and are never reused.
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
 pub struct PlayerId(pub u32);
 
 impl fmt::Display for PlayerId {

@@ -48,6 +48,11 @@
 //! and to get a `driver::Handle`, with which other threads send messages to rooms ([`game::Game::external`]). A program
 //! with an event loop of its own drives the core itself.
 //!
+//! # Features
+//!
+//! - `driver` (default): sockets, the event loop and the command line. Without it only the core is built.
+//! - `typescript`: the module `typescript`, which writes the TypeScript of a game's messages.
+//!
 //! # The loop
 //!
 //! The core does no I/O. [`server::Server`], [`client::Client`] and everything below them never read a clock, open a
@@ -222,6 +227,8 @@ mod rate;
 pub mod room;
 pub mod server;
 pub mod sim;
+#[cfg(feature = "typescript")]
+pub mod typescript;
 pub mod wire;
 #[cfg(feature = "driver")]
 mod yaml;

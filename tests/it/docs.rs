@@ -77,8 +77,15 @@ fn rust_that_is_no_doctest_stands_in_a_source_that_is_compiled() {
         .map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line)))
         .collect();
     let game = |file: &str| read(&format!("tests/it/{file}"));
-    let sources =
-        [hooks, game("readme_game/main.rs"), game("readme_game/tests.rs"), game("scores_game/main.rs")].concat();
+    let sources = [
+        hooks,
+        game("readme_game/main.rs"),
+        game("readme_game/tests.rs"),
+        game("scores_game/main.rs"),
+        read("examples/tanks/main.rs"),
+        read("examples/tanks/tests.rs"),
+    ]
+    .concat();
     let mut compared = 0;
     for (path, page) in pages() {
         let (language, known): (_, &[&str]) = match path.as_str() {

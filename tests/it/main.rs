@@ -48,6 +48,8 @@ mod session;
 #[cfg(feature = "driver")]
 mod stock;
 mod tidy;
+#[cfg(feature = "typescript")]
+mod types;
 mod vectors;
 
 /// A simulation of defaults. Where the environment names `RTCADE_SLOW_PATH`, every datagram goes through str0m, on both

@@ -33,6 +33,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["limits", "rate", "auth", "time", "wire", "log_limit", "game", "hooks", "journal", "endpoint", "server"],
     ),
     ("games", &["limits", "game"]),
+    ("typescript", &["game"]),
     ("bench", &["limits", "time", "wire", "game", "room", "journal", "peer", "client", "driver", "yaml"]),
     (
         "cli",
