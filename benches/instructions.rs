@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rtcade::client::{Client, Config as ClientConfig, Message};
 use rtcade::endpoint::LocalId;
-use rtcade::game::{Batch, Context, Game, Join, Lane, Leave, PlayerId, Refusal, RoomInfo, Target, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Join, Lane, Leave, PlayerId, Refusal, RoomInfo, Target, Tick};
 use rtcade::games::Arena;
 use rtcade::games::arena::Steer;
 use rtcade::rand::Rng;
@@ -72,11 +72,13 @@ impl Game for Noise {
     type Command = ();
     type State = Vec<u8>;
     type Event = Vec<u8>;
+    type Welcome = ();
+    type JoinData = ();
 
     const INPUTS_PER_TICK: usize = 8;
 
-    fn join(&mut self, _: &mut Context<Noise>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
-        Ok(Welcome::default())
+    fn join(&mut self, _: &mut Context<Noise>, _: PlayerId, _: &Join<()>) -> Result<(), Refusal> {
+        Ok(())
     }
 
     fn leave(&mut self, _: &mut Context<Noise>, _: PlayerId, _: Leave) {}
@@ -221,9 +223,11 @@ impl Game for Seen {
     type Command = ();
     type State = Vec<u8>;
     type Event = ();
+    type Welcome = ();
+    type JoinData = ();
 
-    fn join(&mut self, _: &mut Context<Seen>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
-        Ok(Welcome::default())
+    fn join(&mut self, _: &mut Context<Seen>, _: PlayerId, _: &Join<()>) -> Result<(), Refusal> {
+        Ok(())
     }
 
     fn leave(&mut self, _: &mut Context<Seen>, _: PlayerId, _: Leave) {}

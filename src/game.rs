@@ -9,6 +9,7 @@
 
 mod history;
 
+use std::any::Any;
 use std::convert::Infallible;
 use std::fmt;
 use std::rc::Rc;
@@ -20,6 +21,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
+use serde_path_to_error::Segment;
 
 pub use self::history::{History, Interpolate};
 pub use crate::room::Context;
@@ -43,6 +45,16 @@ pub trait Game: Sized + 'static {
     type State: Serialize;
     /// The type of events, sent with [`Context::event`] on the lane that the game chooses.
     type Event: Serialize;
+    /// The type of welcomes: what [`Game::join`] returns and the page has in `room.welcome`, such as the map or the
+    /// rules. Sent once as JSON, of at most 1 MiB. `()` for a game that needs none; [`Encoded`] for a large one that
+    /// many players get.
+    type Welcome: Serialize;
+    /// The type of the `data` that the page passed to `connect`; without any it is null. A join with other data is
+    /// refused with the code `bad_request` and a sentence that names the place in the data.
+    ///
+    /// `()` accepts no data, [`serde::de::IgnoredAny`] ignores it, [`Option`] makes it optional, and
+    /// [`serde_json::Value`] accepts any.
+    type JoinData: DeserializeOwned;
 
     /// The version of the game's rules, written into recordings. Increment it with every change that would make an
     /// existing recording replay differently.
@@ -61,15 +73,20 @@ pub trait Game: Sized + 'static {
     /// and counts that.
     const INPUTS_PER_TICK: usize = crate::limits::inputs_per_tick(Self::TICK);
 
-    /// Called when a player asks to join. `Ok` admits the player with a welcome message, which may carry initial data
-    /// such as the map; `Err` refuses the join.
+    /// Called when a player asks to join. `Ok` admits the player with a welcome; `Err` refuses the join.
     ///
     /// During the call the player is already listed in [`Context::players`]; on refusal the player is removed again,
     /// and [`Game::leave`] is not called.
     ///
     /// # Errors
-    /// A [`Refusal`]. Its sentence is sent to the client with the error code `refused`.
-    fn join(&mut self, ctx: &mut Context<Self>, player: PlayerId, join: &Join) -> Result<Welcome, Refusal>;
+    /// A [`Refusal`]. Its sentence is sent to the client with the error code `refused`. A welcome that cannot be
+    /// encoded, or is too large, refuses the join too.
+    fn join(
+        &mut self,
+        ctx: &mut Context<Self>,
+        player: PlayerId,
+        join: &Join<Self::JoinData>,
+    ) -> Result<Self::Welcome, Refusal>;
 
     /// Called when a player has left. The player is no longer listed in [`Context::players`].
     fn leave(&mut self, ctx: &mut Context<Self>, player: PlayerId, reason: Leave);
@@ -116,7 +133,8 @@ pub struct RoomInfo {
     pub seed: u64,
     /// The length of a tick.
     pub tick: Duration,
-    /// The `data` that the first player passed to `connect`: the room's parameters. Not validated.
+    /// The `data` that the first player passed to `connect`: the room's parameters, as any JSON. The join that
+    /// follows is refused if it can't be decoded as [`Game::JoinData`].
     pub data: serde_json::Value,
 }
 
@@ -133,15 +151,15 @@ impl RoomInfo {
     }
 }
 
-/// A request to join a room.
+/// A request to join a room, with its data as the game's [`Game::JoinData`], or as any JSON before it is decoded.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
-pub struct Join {
+pub struct Join<D = serde_json::Value> {
     /// The player's display name: printable, 1 to [`limits::PLAYER_NAME_CHARS`](crate::limits::PLAYER_NAME_CHARS)
     /// characters, not unique.
     pub name: String,
-    /// The `data` that the page passed to `connect`. Not validated.
-    pub data: serde_json::Value,
+    /// The `data` that the page passed to `connect`.
+    pub data: D,
     /// The player's identity, if the server requires bearer tokens (see [`crate::auth`]).
     pub identity: Option<Identity>,
     /// The value that [`Hooks::accept`](crate::hooks::Hooks::accept) attached to the player; null by default.
@@ -173,7 +191,28 @@ impl Join {
         let nothing = serde_json::Value::Null;
         Join { name: name.to_owned(), data: nothing.clone(), identity: None, attached: nothing }
     }
+
+    /// Returns the request with its data decoded; the sentence that refuses it, if that fails.
+    pub(crate) fn decode<D: DeserializeOwned>(self) -> Result<Join<D>, Refusal> {
+        let Join { name, data, identity, attached } = self;
+        let data = serde_path_to_error::deserialize(data).map_err(|error| {
+            let place = match error.path().iter().next() {
+                None => "data".to_owned(),
+                Some(Segment::Seq { .. }) => format!("data{}", error.path()),
+                Some(_) => format!("data.{}", error.path()),
+            };
+            // Both quote what was sent.
+            let printable = |text: String| text.chars().take(QUOTED_CHARS).collect::<String>();
+            let (place, why) = (printable(place), printable(error.inner().to_string()));
+            let sentence = format!("The game can't read {place} of the join: {why}.");
+            Refusal(sentence.replace(char::is_control, " "))
+        })?;
+        Ok(Join { name, data, identity, attached })
+    }
 }
+
+/// The characters of a place in a join's data, and of what is wrong there, that a refusal has.
+const QUOTED_CHARS: usize = 100;
 
 /// How a player has reconnected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -192,29 +231,38 @@ impl Resumed {
     }
 }
 
-/// The message that a player receives on joining: any value, sent once as JSON with the reply to `join`. At most 1 MiB.
+/// A value that is encoded as JSON once, when the `Encoded` is made; clones share the text. With
+/// `type Welcome = Encoded`, a game encodes a large map once for all players.
 ///
-/// The value is encoded once, when the `Welcome` is made; clones share the encoded text.
+/// It serializes as the value does, within other values too, but only as JSON.
 #[derive(Clone, Debug)]
-pub struct Welcome(Rc<RawValue>);
+pub struct Encoded(Rc<RawValue>);
 
-impl Welcome {
-    /// Encodes `value` as a welcome message.
+impl Encoded {
+    /// Encodes `value`.
     ///
     /// # Errors
     /// A refusal, if `value` cannot be represented as JSON, for example a map with keys other than strings. The reason
     /// is logged.
-    pub fn new(value: &impl Serialize) -> Result<Welcome, Refusal> {
+    pub fn new(value: &impl Serialize) -> Result<Encoded, Refusal> {
         let not_json = |error| {
-            log::error!("the welcome message can't be encoded as JSON: {error}");
-            Refusal::new("The server could not create the welcome message of the game.")
+            log::error!("the welcome can't be encoded as JSON: {error}");
+            Refusal::new("The server could not encode the welcome of the game.")
         };
         // Encoding by way of a `Value` gives fields a fixed order, so that equal values give equal text.
         let value = serde_json::to_value(value).map_err(not_json)?;
-        Ok(Welcome(to_raw_value(&value).map_err(not_json)?.into()))
+        Ok(Encoded(to_raw_value(&value).map_err(not_json)?.into()))
     }
 
-    /// Returns the message as JSON text.
+    /// Encodes `value`, unless it is encoded already.
+    pub(crate) fn once<T: Serialize + 'static>(value: &T) -> Result<Encoded, Refusal> {
+        match (value as &dyn Any).downcast_ref::<Encoded>() {
+            Some(encoded) => Ok(encoded.clone()),
+            None => Encoded::new(value),
+        }
+    }
+
+    /// Returns the JSON text.
     #[must_use]
     pub fn as_json(&self) -> &str {
         self.0.get()
@@ -224,27 +272,27 @@ impl Welcome {
         &self.0
     }
 
-    /// Decodes the message.
+    /// Decodes the value.
     #[must_use]
     pub fn to_value(&self) -> serde_json::Value {
         serde_json::from_str(self.as_json()).unwrap_or_default()
     }
 }
 
-impl Default for Welcome {
-    /// An empty message: null.
-    fn default() -> Welcome {
-        Welcome(RawValue::NULL.to_owned().into())
+impl Default for Encoded {
+    /// Null.
+    fn default() -> Encoded {
+        Encoded(RawValue::NULL.to_owned().into())
     }
 }
 
-impl PartialEq for Welcome {
-    fn eq(&self, other: &Welcome) -> bool {
+impl PartialEq for Encoded {
+    fn eq(&self, other: &Encoded) -> bool {
         self.as_json() == other.as_json()
     }
 }
 
-impl Serialize for Welcome {
+impl Serialize for Encoded {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.serialize(serializer)
     }

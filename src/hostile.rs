@@ -4,9 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::game::{
-    Batch, Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, RoomInfo, Target as To, Tick, Welcome,
-};
+use crate::game::{Batch, Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, RoomInfo, Target as To, Tick};
 use crate::games::{Arena, Relay};
 use crate::journal::{self, Header, Journal, Replay};
 use crate::limits;
@@ -80,10 +78,12 @@ impl Game for Echo {
     type Command = Value;
     type State = Value;
     type Event = Value;
+    type Welcome = Value;
+    type JoinData = Value;
 
-    fn join(&mut self, ctx: &mut Context<Echo>, player: PlayerId, join: &Join) -> Result<Welcome, Refusal> {
+    fn join(&mut self, ctx: &mut Context<Echo>, player: PlayerId, join: &Join) -> Result<Value, Refusal> {
         let _ = ctx.event(To::Except(player), &join.data, Lane::Reliable);
-        Welcome::new(&join.data)
+        Ok(join.data.clone())
     }
 
     fn leave(&mut self, ctx: &mut Context<Echo>, player: PlayerId, _: Leave) {

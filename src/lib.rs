@@ -12,7 +12,7 @@
 //! its command line. The README has a complete one with its page.
 //!
 //! ```no_run
-//! use rtcade::game::{Batch, Context, Game, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+//! use rtcade::game::{Batch, Context, Game, Join, Leave, PlayerId, Refusal, Tick};
 //!
 //! /// Counts the inputs of all players.
 //! #[derive(Default)]
@@ -23,9 +23,11 @@
 //!     type Command = ();
 //!     type State = u32; // what `room.on("state", …)` gets
 //!     type Event = ();
+//!     type Welcome = ();
+//!     type JoinData = ();
 //!
-//!     fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
-//!         Ok(Welcome::default())
+//!     fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join<()>) -> Result<(), Refusal> {
+//!         Ok(())
 //!     }
 //!
 //!     fn leave(&mut self, _: &mut Context<Self>, _: PlayerId, _: Leave) {}

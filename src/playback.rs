@@ -25,9 +25,10 @@ use std::time::Duration;
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::game::{
-    Batch, Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, RoomInfo, Target, Tick, Welcome,
+    Batch, Context, Encoded, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, RoomInfo, Target, Tick,
 };
 use crate::journal::{End, Entry, Header, Journal, Replay, Step, Verdict};
 use crate::limits;
@@ -56,7 +57,7 @@ pub struct Recording<G: Game> {
     first_tick: u32,
     last_tick: u32,
     /// The welcome of the first player.
-    welcome: Welcome,
+    welcome: Encoded,
     fans_out: bool,
 }
 
@@ -75,7 +76,7 @@ impl<G: Game> Recording<G> {
             factory: RefCell::new(Box::new(factory)),
             first_tick: 0,
             last_tick: 0,
-            welcome: Welcome::default(),
+            welcome: Encoded::default(),
             fans_out: false,
             journal,
         };
@@ -188,7 +189,7 @@ pub struct Intro<'a> {
 /// A recorded player in the room.
 struct Seat {
     name: String,
-    welcome: Welcome,
+    welcome: Encoded,
 }
 
 /// An input to fan out.
@@ -450,7 +451,7 @@ impl<G: Game> Playback<G> {
         self.view.filter(|player| self.present.contains_key(player)).or_else(|| self.present.keys().next().copied())
     }
 
-    fn welcome(&self) -> &Welcome {
+    fn welcome(&self) -> &Encoded {
         let seat = self.viewer().and_then(|viewer| self.present.get(&viewer));
         seat.map_or(&self.recording.welcome, |seat| &seat.welcome)
     }
@@ -542,13 +543,15 @@ impl<G: Game> Game for Playback<G> {
     type Command = Command;
     type State = ();
     type Event = Event;
+    type Welcome = Encoded;
+    type JoinData = Value;
 
-    fn join(&mut self, _: &mut Context<Self>, player: PlayerId, join: &Join) -> Result<Welcome, Refusal> {
+    fn join(&mut self, _: &mut Context<Self>, player: PlayerId, join: &Join) -> Result<Encoded, Refusal> {
         if join.data["playback"] == true {
             self.commanders.insert(player);
             self.told = None;
             let Header { game, room, .. } = self.recording.header();
-            return Welcome::new(&Intro {
+            return Encoded::new(&Intro {
                 room: &room.name,
                 game,
                 first: self.recording.first_tick,

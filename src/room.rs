@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use self::inbox::{Flood, Inbox, Message};
 use crate::game::{
-    Game, Incoming, Join, Lane, Link, Player, PlayerId, Random, Resumed, RoomInfo, SendError, Target, Tick, Welcome,
+    Encoded, Game, Incoming, Join, Lane, Link, Player, PlayerId, Random, Resumed, RoomInfo, SendError, Target, Tick,
 };
 use crate::limits::{self, PerTick};
 use crate::wire::codes::{ErrorCode, Leave};
@@ -102,7 +102,7 @@ pub enum Output {
         /// The player's number.
         player: PlayerId,
         /// The game's welcome message.
-        welcome: Welcome,
+        welcome: Encoded,
     },
     /// A player was refused.
     Refused {
@@ -617,7 +617,7 @@ impl<G: Game> Room<G> {
         self.externals = 0;
         while let Some(change) = self.changes.pop_front() {
             match change {
-                Change::Join(player, join) => self.join(player, &join),
+                Change::Join(player, join) => self.join(player, join),
                 Change::Leave(player, reason) => self.leave(player, reason, String::new()),
                 Change::Drop(player) => self.drop_player(player),
                 Change::Resume(player, resumed) => self.resume(player, resumed),
@@ -657,39 +657,42 @@ impl<G: Game> Room<G> {
         }
     }
 
-    fn join(&mut self, player: PlayerId, join: &Join) {
-        let refused = if self.context.locked {
-            Some((ErrorCode::RoomLocked, "This room lets nobody in at the moment.".to_owned()))
-        } else if self.context.players.len() >= self.max_players {
-            Some((ErrorCode::RoomFull, format!("This room is full: it takes {} players.", self.max_players)))
-        } else {
-            None
-        };
-        if let Some((code, message)) = refused {
-            self.context.outputs.push_back(Output::Refused { player, code, message });
-            return;
-        }
-        let Some(game) = &mut self.game else { return };
-        let entry = Player { id: player, name: join.name.clone(), connected: true, link: Link::default() };
-        self.context.players.insert(player, entry);
+    fn join(&mut self, player: PlayerId, join: Join) {
         let before = self.context.outputs.len();
-        let reply = match game.join(&mut self.context, player, join) {
-            Ok(welcome) if welcome.as_json().len() <= limits::RELIABLE_DOWN_BYTES => {
+        let reply = match self.admit(player, join) {
+            Ok(welcome) => {
                 self.context.inbox.open(player);
                 Output::Joined { player, welcome }
             }
-            Ok(welcome) => {
+            Err((code, message)) => {
                 self.context.players.remove(&player);
-                let message = format!("The game's welcome has {} bytes, the limit is 1 MiB.", welcome.as_json().len());
-                Output::Refused { player, code: ErrorCode::TooLarge, message }
-            }
-            Err(refusal) => {
-                self.context.players.remove(&player);
-                Output::Refused { player, code: ErrorCode::Refused, message: refusal.to_string() }
+                Output::Refused { player, code, message }
             }
         };
         // The reply precedes messages that the game sent during `join`.
         self.context.outputs.insert(before, reply);
+    }
+
+    fn admit(&mut self, player: PlayerId, join: Join) -> Result<Encoded, (ErrorCode, String)> {
+        if self.context.locked {
+            return Err((ErrorCode::RoomLocked, "This room lets nobody in at the moment.".to_owned()));
+        }
+        if self.context.players.len() >= self.max_players {
+            return Err((ErrorCode::RoomFull, format!("This room is full: it takes {} players.", self.max_players)));
+        }
+        let join = join.decode().map_err(|refusal| (ErrorCode::BadRequest, refusal.to_string()))?;
+        let game = self.game.as_mut().ok_or_else(|| (ErrorCode::Internal, "This room has closed.".to_owned()))?;
+        let entry = Player { id: player, name: join.name.clone(), connected: true, link: Link::default() };
+        self.context.players.insert(player, entry);
+        let welcome = game.join(&mut self.context, player, &join).and_then(|welcome| Encoded::once(&welcome));
+        let welcome = welcome.map_err(|refusal| (ErrorCode::Refused, refusal.to_string()))?;
+        match welcome.as_json().len() {
+            0..=limits::RELIABLE_DOWN_BYTES => Ok(welcome),
+            bytes => {
+                let message = format!("The game's welcome has {bytes} bytes, the limit is 1 MiB.");
+                Err((ErrorCode::TooLarge, message))
+            }
+        }
     }
 
     /// Returns whether that is a change.

@@ -3,7 +3,7 @@
 //! A test of the game's crate writes the types to a file beside its page, and fails when they have changed since:
 //!
 //! ```no_run
-//! # use rtcade::game::{Batch, Context, Game, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+//! # use rtcade::game::{Batch, Context, Game, Join, Leave, PlayerId, Refusal, Tick};
 //! #[derive(serde::Deserialize, ts_rs::TS)]
 //! struct Press {
 //!     button: u8,
@@ -17,15 +17,17 @@
 //! #     type Command = String;
 //! #     type State = u32;
 //! #     type Event = ();
-//! #     fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
-//! #         Ok(Welcome::default())
+//! #     type Welcome = ();
+//! #     type JoinData = ();
+//! #     fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join<()>) -> Result<(), Refusal> {
+//! #         Ok(())
 //! #     }
 //! #     fn leave(&mut self, _: &mut Context<Self>, _: PlayerId, _: Leave) {}
 //! #     fn tick(&mut self, _: &mut Context<Self>, _: Tick, _: Batch<'_, Self>) {}
 //! }
 //!
-//! // In a test; `()` is the type of the welcome.
-//! rtcade::typescript::check::<Presses, ()>("public/types.ts");
+//! // In a test.
+//! rtcade::typescript::check::<Presses>("public/types.ts");
 //! ```
 //!
 //! `UPDATE_TYPES=1 cargo test` writes the file. Its interface `Types` is the parameter of `connect<Types>()`, and the
@@ -65,22 +67,22 @@ const UPDATE: &str = "UPDATE_TYPES";
 const INTERFACE: &str = "Types";
 const HEADER: &str = "// Generated from the types of the game. `UPDATE_TYPES=1 cargo test` writes it anew.\n";
 
-/// Compares the file at `path`, relative to the directory of the crate, with the types of the game `G`, whose welcome
-/// is a `W`. With `UPDATE_TYPES=1` in the environment it writes the file instead.
+/// Compares the file at `path`, relative to the directory of the crate, with the types of the game `G`. With `UPDATE_TYPES=1` in the environment it writes the file instead.
 ///
 /// # Panics
 /// The file is missing or differs; a type would arrive as something else than its TypeScript says (see the
 /// [module](self)); two types have one name; the file can't be written.
-pub fn check<G: Game, W: TS + 'static>(path: impl AsRef<Path>)
+pub fn check<G: Game>(path: impl AsRef<Path>)
 where
     G::Input: TS,
     G::Command: TS,
     G::State: TS,
     G::Event: TS,
+    G::Welcome: TS,
 {
     let path = path.as_ref();
     let shown = path.display();
-    let types = match generate::<G, W>() {
+    let types = match generate::<G>() {
         Ok(types) => types,
         Err(refused) => panic!("{}: {refused}", type_name::<G>()),
     };
@@ -98,17 +100,18 @@ where
     }
 }
 
-/// Returns the TypeScript of a game's messages, whose welcome is a `W`.
+/// Returns the TypeScript of a game's messages.
 ///
 /// # Errors
 /// A sentence, if the TypeScript of a type would say something else than what arrives (see the [module](self)), or if
 /// two types have one name.
-pub fn generate<G: Game, W: TS + 'static>() -> Result<String, String>
+pub fn generate<G: Game>() -> Result<String, String>
 where
     G::Input: TS,
     G::Command: TS,
     G::State: TS,
     G::Event: TS,
+    G::Welcome: TS,
 {
     let config = Config::new().with_large_int("number");
     let mut declared = BTreeMap::new();
@@ -122,7 +125,7 @@ where
     add("command", message::<G::Command>(&config, &mut declared, Carrier::Up))?;
     add("state", message::<G::State>(&config, &mut declared, Carrier::Down))?;
     add("event", message::<G::Event>(&config, &mut declared, Carrier::Down))?;
-    add("welcome", message::<W>(&config, &mut declared, Carrier::Json))?;
+    add("welcome", message::<G::Welcome>(&config, &mut declared, Carrier::Json))?;
     interface.push_str("}\n");
     if declared.contains_key(INTERFACE) {
         return Err(format!("one of its types is named `{INTERFACE}`, as the interface: name it by `#[ts(rename)]`"));

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use rtcade::game::{
-    Batch, Context, Game, History, Incoming, Join, Lane, Leave, PlayerId, Refusal, RoomInfo, Target, Tick, Welcome,
+    Batch, Context, Game, History, Incoming, Join, Lane, Leave, PlayerId, Refusal, RoomInfo, Target, Tick,
 };
 use rtcade::rand::RngExt;
 use serde::{Deserialize, Serialize};
@@ -204,13 +204,15 @@ impl Game for Tanks {
     type Command = Command;
     type State = State;
     type Event = Event;
+    type Welcome = Arena;
+    type JoinData = ();
 
     /// A page sends one input per tick; those that come late come together.
     const INPUTS_PER_TICK: usize = 2;
 
-    fn join(&mut self, ctx: &mut Context<Self>, player: PlayerId, join: &Join) -> Result<Welcome, Refusal> {
+    fn join(&mut self, ctx: &mut Context<Self>, player: PlayerId, join: &Join<()>) -> Result<Arena, Refusal> {
         self.add(ctx, player.0, join.name.clone());
-        Welcome::new(&self.arena)
+        Ok(self.arena.clone())
     }
 
     fn leave(&mut self, _: &mut Context<Self>, player: PlayerId, _: Leave) {

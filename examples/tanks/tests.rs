@@ -20,7 +20,7 @@ const LANE: f64 = 200.0;
 #[cfg(feature = "typescript")]
 #[test]
 fn the_page_has_the_types_of_the_game() {
-    rtcade::typescript::check::<Tanks, Arena>("examples/tanks/page/types.ts");
+    rtcade::typescript::check::<Tanks>("examples/tanks/page/types.ts");
 }
 
 /// What of a state its player looks at.

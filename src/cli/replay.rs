@@ -398,7 +398,7 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
-    use crate::game::{Batch, Context, Join, Leave, PlayerId, Welcome};
+    use crate::game::{Batch, Context, Join, Leave, PlayerId};
     use crate::sim::Simulation;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -413,10 +413,12 @@ mod tests {
         type Command = ();
         type State = ();
         type Event = ();
+        type Welcome = ();
+        type JoinData = ();
         const VERSION: u32 = VERSION;
 
-        fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
-            Ok(Welcome::default())
+        fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join<()>) -> Result<(), Refusal> {
+            Ok(())
         }
 
         fn leave(&mut self, _: &mut Context<Self>, _: PlayerId, _: Leave) {}

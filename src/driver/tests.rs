@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use serde_json::Value;
 
 use super::*;
-use crate::game::{Batch, Context as GameContext, Join, Leave, PlayerId, Tick, Welcome};
+use crate::game::{Batch, Context as GameContext, Join, Leave, PlayerId, Tick};
 use crate::hooks::Arrival;
 
 const TICK: Duration = Duration::from_millis(33);
@@ -35,9 +35,11 @@ impl Game for Metronome {
     type Command = ();
     type State = ();
     type Event = ();
+    type Welcome = ();
+    type JoinData = ();
 
-    fn join(&mut self, _: &mut GameContext<Self>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
-        Ok(Welcome::default())
+    fn join(&mut self, _: &mut GameContext<Self>, _: PlayerId, _: &Join<()>) -> Result<(), Refusal> {
+        Ok(())
     }
 
     fn leave(&mut self, _: &mut GameContext<Self>, _: PlayerId, _: Leave) {}

@@ -14,7 +14,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::game::{
-    Batch, Context, Game, Incoming, Join, Lane, Leave, PlayerId, Random, Refusal, RoomInfo, Target, Tick, Welcome,
+    Batch, Context, Game, Incoming, Join, Lane, Leave, PlayerId, Random, Refusal, RoomInfo, Target, Tick,
 };
 
 /// The maximum number of players of an arena.
@@ -110,10 +110,10 @@ pub enum Effect {
     Bumped(ActorId, ActorId, u16, Place),
 }
 
-/// The welcome message: what a page needs to draw the arena and to predict its own disc.
+/// The welcome: what a page needs to draw the arena and to predict its own disc.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Rules {
+pub struct Rules {
     width: i32,
     height: i32,
     radius: i32,
@@ -192,13 +192,15 @@ impl Game for Arena {
     type Command = IgnoredAny;
     type State = State;
     type Event = Event;
+    type Welcome = Rules;
+    type JoinData = IgnoredAny;
 
-    fn join(&mut self, ctx: &mut Context<Self>, player: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
+    fn join(&mut self, ctx: &mut Context<Self>, player: PlayerId, _: &Join<IgnoredAny>) -> Result<Rules, Refusal> {
         if ctx.players().len() > MAX_PLAYERS {
             return Err(Refusal::new(format!("This arena takes {MAX_PLAYERS} players. Try another room.")));
         }
         self.actors.push(Actor::new(player.into(), ctx.rng()));
-        Welcome::new(&RULES)
+        Ok(RULES)
     }
 
     fn leave(&mut self, _: &mut Context<Self>, player: PlayerId, _: Leave) {

@@ -1,6 +1,6 @@
 use serde::de::IgnoredAny;
 
-use crate::game::{Batch, Context, Game, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+use crate::game::{Batch, Context, Game, Join, Leave, PlayerId, Refusal, Tick};
 use crate::limits;
 
 /// A game without logic on the server: every tick sends the inputs of all players to all players, each once and in
@@ -13,12 +13,14 @@ impl Game for Relay {
     type Command = IgnoredAny;
     type State = ();
     type Event = ();
+    type Welcome = ();
+    type JoinData = IgnoredAny;
 
     /// What an input does is up to the page, which takes as many of a player as its rules allow.
     const INPUTS_PER_TICK: usize = limits::INPUT_WINDOW;
 
-    fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
-        Ok(Welcome::default())
+    fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join<IgnoredAny>) -> Result<(), Refusal> {
+        Ok(())
     }
 
     fn leave(&mut self, _: &mut Context<Self>, _: PlayerId, _: Leave) {}

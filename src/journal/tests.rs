@@ -1,9 +1,9 @@
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
-use crate::game::{Batch, Context, Incoming, Lane, Welcome};
+use crate::game::{Batch, Context, Incoming, Lane};
 use crate::sim::Simulation;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -20,10 +20,12 @@ impl Game for Dice {
     type Command = String;
     type State = u64;
     type Event = String;
+    type Welcome = Value;
+    type JoinData = Value;
     const VERSION: u32 = 3;
 
-    fn join(&mut self, _: &mut Context<Dice>, _: PlayerId, join: &Join) -> Result<Welcome, Refusal> {
-        if join.data["refuse"] == true { Err(Refusal::new("as you wish")) } else { Welcome::new(&join.data) }
+    fn join(&mut self, _: &mut Context<Dice>, _: PlayerId, join: &Join) -> Result<Value, Refusal> {
+        if join.data["refuse"] == true { Err(Refusal::new("as you wish")) } else { Ok(join.data.clone()) }
     }
 
     fn leave(&mut self, _: &mut Context<Dice>, _: PlayerId, _: Leave) {}
@@ -111,9 +113,11 @@ impl Game for Metronome {
     type Command = ();
     type State = u64;
     type Event = ();
+    type Welcome = ();
+    type JoinData = ();
 
-    fn join(&mut self, _: &mut Context<Metronome>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
-        Ok(Welcome::default())
+    fn join(&mut self, _: &mut Context<Metronome>, _: PlayerId, _: &Join<()>) -> Result<(), Refusal> {
+        Ok(())
     }
 
     fn leave(&mut self, _: &mut Context<Metronome>, _: PlayerId, _: Leave) {}
@@ -217,9 +221,11 @@ impl Game for Calm {
     type Command = serde::de::IgnoredAny;
     type State = ();
     type Event = ();
+    type Welcome = ();
+    type JoinData = ();
 
-    fn join(&mut self, _: &mut Context<Calm>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
-        Ok(Welcome::default())
+    fn join(&mut self, _: &mut Context<Calm>, _: PlayerId, _: &Join<()>) -> Result<(), Refusal> {
+        Ok(())
     }
 
     fn leave(&mut self, _: &mut Context<Calm>, _: PlayerId, _: Leave) {}

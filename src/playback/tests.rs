@@ -307,9 +307,11 @@ impl Game for Moody {
     type Command = ();
     type State = (PlayerId, u32);
     type Event = ();
+    type Welcome = PlayerId;
+    type JoinData = IgnoredAny;
 
-    fn join(&mut self, _: &mut Context<Moody>, player: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
-        Welcome::new(&player)
+    fn join(&mut self, _: &mut Context<Moody>, player: PlayerId, _: &Join<IgnoredAny>) -> Result<PlayerId, Refusal> {
+        Ok(player)
     }
 
     fn leave(&mut self, _: &mut Context<Moody>, _: PlayerId, _: Leave) {}

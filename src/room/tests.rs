@@ -5,13 +5,27 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
 use rand::Rng;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::game::{Batch, Refusal, Welcome};
+use crate::game::{Batch, Refusal};
 use crate::wire::seen;
 
 const DEFAULT: PerTick = PerTick::new(Probe::TICK, Probe::INPUTS_PER_TICK, Probe::TICK);
+
+/// The data of a join.
+#[derive(serde::Deserialize)]
+#[expect(dead_code, reason = "only decoded")]
+struct Wishes {
+    teams: Vec<Team>,
+}
+
+#[derive(serde::Deserialize)]
+#[expect(dead_code, reason = "only decoded")]
+struct Team {
+    size: u8,
+}
 
 type OnTick = Box<dyn FnMut(&mut Context<Probe>, &[Incoming<Probe>])>;
 
@@ -40,17 +54,24 @@ impl Game for Probe {
     type Command = String;
     type State = Value;
     type Event = Value;
+    type Welcome = String;
+    type JoinData = Option<Wishes>;
 
     const INPUTS_PER_TICK: usize = limits::INPUT_WINDOW;
 
-    fn join(&mut self, ctx: &mut Context<Probe>, player: PlayerId, join: &Join) -> Result<Welcome, Refusal> {
+    fn join(
+        &mut self,
+        ctx: &mut Context<Probe>,
+        player: PlayerId,
+        join: &Join<Option<Wishes>>,
+    ) -> Result<String, Refusal> {
         ctx.event(Target::All, &json!("hello"), Lane::Reliable).unwrap();
         match join.name.as_str() {
             "unwanted" => return Err(Refusal::new("Not today.")),
             "fatal" => self.note("join", "fatal".to_owned()),
             _ => self.note("enter", format!("{player} of {}", ctx.players().len())),
         }
-        Welcome::new(&join.name)
+        Ok(join.name.clone())
     }
 
     fn leave(&mut self, ctx: &mut Context<Probe>, player: PlayerId, reason: Leave) {
@@ -99,8 +120,12 @@ impl Bench {
     }
 
     fn join(&mut self, name: &str) -> PlayerId {
+        self.ask_to_join(name, Value::Null)
+    }
+
+    fn ask_to_join(&mut self, name: &str, data: Value) -> PlayerId {
         let player = self.room.next_player();
-        self.room.handle_input(Input::Join { player, join: Join::new(name) });
+        self.room.handle_input(Input::Join { player, join: Join { data, ..Join::new(name) } });
         player
     }
 
@@ -163,6 +188,112 @@ fn left(outputs: &[Output]) -> Vec<(u32, Leave)> {
         _ => None,
     };
     outputs.iter().filter_map(reason).collect()
+}
+
+#[test]
+fn a_join_whose_data_cannot_be_decoded_is_refused_with_the_place_and_creates_no_player() {
+    let long = "x".repeat(10_000);
+    for (data, told) in [
+        (json!([]), "data of the join: "),
+        (json!({}), "data of the join: missing field `teams`."),
+        (
+            json!({ "teams": [{ "size": 1 }, { "size": "red" }] }),
+            "data.teams[1].size of the join: invalid type: string",
+        ),
+        (json!({ "teams": [{ "size": 1 }, { "size": 256 }] }), "data.teams[1].size of the join: invalid value: "),
+        (json!({ "teams": [{ "size": long }] }), "data.teams[0].size of the join: "),
+    ] {
+        let mut bench = Bench::new(|_, _| {});
+        let bad = bench.ask_to_join("bad", data.clone());
+        let good = bench.ask_to_join("good", json!({ "teams": [{ "size": 1 }] }));
+        let outputs = bench.tick();
+        let Output::Refused { player, code, message } = &outputs[0] else { panic!("{data}: {outputs:?}") };
+        assert_eq!((*player, *code), (bad, ErrorCode::BadRequest), "{data}");
+        assert!(message.starts_with(&format!("The game can't read {told}")), "{data}: {message}");
+        assert!(message.len() < 300 && !message.contains(char::is_control), "{data}: {message}");
+        assert_eq!(bench.take_log(), [format!("enter {good} of 1"), "tick 1 []".to_owned()], "{data}");
+        assert_eq!(bench.room.players().len(), 1, "{data}");
+    }
+}
+
+#[test]
+fn a_player_who_sends_control_characters_is_not_sent_them_back() {
+    let place =
+        |data: Value| Join { data, ..Join::new("Ada") }.decode::<BTreeMap<String, u8>>().unwrap_err().to_string();
+    assert_eq!(
+        place(json!({ "a\nb": true })),
+        "The game can't read data.a b of the join: invalid type: boolean `true`, \
+        expected u8."
+    );
+}
+
+/// Welcomes every player with the same value, and ignores their data.
+struct Porter<W>(W);
+
+impl<W: serde::Serialize + Clone + 'static> Game for Porter<W> {
+    type Input = ();
+    type Command = ();
+    type State = ();
+    type Event = ();
+    type Welcome = W;
+    type JoinData = IgnoredAny;
+
+    fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join<IgnoredAny>) -> Result<W, Refusal> {
+        Ok(self.0.clone())
+    }
+
+    fn leave(&mut self, _: &mut Context<Self>, _: PlayerId, _: Leave) {}
+
+    fn tick(&mut self, _: &mut Context<Self>, _: Tick, _: Batch<'_, Self>) {}
+}
+
+/// The replies to players with this data.
+fn welcomed<W: serde::Serialize + Clone + 'static>(welcome: W, data: &[Value]) -> Vec<Result<Encoded, String>> {
+    let mut room = Room::new(&RoomInfo::new("room", 1), Porter(welcome), data.len());
+    for data in data {
+        let player = room.next_player();
+        room.handle_input(Input::Join { player, join: Join { data: data.clone(), ..Join::new("guest") } });
+    }
+    room.handle_input(Input::Tick(Tick { number: 1, missed: 0 }));
+    let replies = std::iter::from_fn(|| room.poll_output()).map(|output| match output {
+        Output::Joined { welcome, .. } => Ok(welcome),
+        Output::Refused { message, .. } => Err(message),
+        other => panic!("{other:?}"),
+    });
+    let replies: Vec<_> = replies.collect();
+    assert_eq!(room.players().len(), replies.iter().flatten().count());
+    replies
+}
+
+#[test]
+fn a_welcome_is_sent_as_json_whatever_its_type() {
+    fn text(welcome: impl serde::Serialize + Clone + 'static) -> String {
+        welcomed(welcome, &[Value::Null])[0].as_ref().unwrap().as_json().to_owned()
+    }
+    assert_eq!(text(()), "null");
+    assert_eq!(text((PlayerId(1), "map")), "[1,\"map\"]");
+    assert_eq!(text(Some(json!({ "b": 1, "a": [2] }))), "{\"a\":[2],\"b\":1}");
+    let map = Encoded::new(&json!({ "b": "\"", "a": 1.5 })).unwrap();
+    assert_eq!(text(map.clone()), map.as_json());
+    assert_eq!(text((7, map.clone())), format!("[7,{}]", map.as_json()), "not encoded twice");
+
+    let [Ok(one), Ok(other)] = &welcomed(map, &[Value::Null, Value::Null])[..] else { panic!("both are admitted") };
+    assert!(std::ptr::eq(one.as_json(), other.as_json()), "one text for all");
+}
+
+#[test]
+fn a_welcome_that_cannot_be_encoded_refuses_the_player() {
+    let no_json = BTreeMap::from([((1, 2), 3)]);
+    let replies = welcomed(no_json, &[Value::Null]);
+    assert_eq!(replies, [Err("The server could not encode the welcome of the game.".to_owned())]);
+    let replies = welcomed("w".repeat(limits::RELIABLE_DOWN_BYTES), &[Value::Null]);
+    assert_eq!(replies, [Err("The game's welcome has 1048578 bytes, the limit is 1 MiB.".to_owned())]);
+}
+
+#[test]
+fn a_game_that_ignores_the_data_takes_any() {
+    let any = [json!(null), json!(true), json!(1.5), json!("x"), json!([[]]), json!({ "a": { "b": [1] } })];
+    assert!(welcomed((), &any).iter().all(Result::is_ok));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::session::Session;
 use super::states::PlayerStates;
 use super::tokens::Tokens;
 use super::{ConnectionKey, RoomKey, Server, SessionKey};
-use crate::game::{Game, Identity, Join, Link, PlayerId, Welcome};
+use crate::game::{Encoded, Game, Identity, Join, Link, PlayerId};
 use crate::hooks::{Arrival, ArrivalId, Decision};
 use crate::limits;
 use crate::player::Frames;
@@ -199,7 +199,7 @@ impl<G: Game> Server<G> {
     }
 
     /// The game has admitted a player.
-    pub(super) fn handle_joined(&mut self, now: Instant, room: RoomKey, player: PlayerId, welcome: Welcome) {
+    pub(super) fn handle_joined(&mut self, now: Instant, room: RoomKey, player: PlayerId, welcome: Encoded) {
         let Some(hosted) = self.rooms.get_mut(room) else { return };
         let Some(&Member::Joining(carrier)) = hosted.members.get(&player) else { return };
         let Some(joining) = self.take_joining(carrier) else { return };

@@ -11,7 +11,7 @@ use super::states::PlayerStates;
 use super::tokens::Tokens;
 use super::{ConnectionKey, RoomKey, Server, SessionKey, Timer};
 use crate::endpoint::PeerKey;
-use crate::game::{Game, Link, PlayerId, Welcome};
+use crate::game::{Encoded, Game, Link, PlayerId};
 use crate::hooks::{Hooks, Visitor};
 use crate::limits;
 use crate::log_limit::Who;
@@ -34,7 +34,7 @@ pub(super) struct Session {
     pub(super) states: PlayerStates,
     /// `None` while it is lost and the player may reconnect.
     pub(super) connection: Option<ConnectionKey>,
-    pub(super) welcome: Welcome,
+    pub(super) welcome: Encoded,
     pub(super) tokens: Tokens,
     /// The time until which a player without a connection may reconnect, and the reason of the leave after that.
     pub(super) away: Option<(Instant, Leave)>,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::*;
-use crate::game::{Batch, Context, Join, Leave as GameLeave, PlayerId, Tick, Welcome};
+use crate::game::{Batch, Context, Join, Leave as GameLeave, PlayerId, Tick};
 use crate::peer::{Event, Identity, Outbox, Peer};
 use crate::wire::frame::{Frame, Header, Kind};
 use crate::wire::msgpack;
@@ -22,9 +22,11 @@ impl Game for Count {
     type Command = ();
     type State = (u32, u32);
     type Event = ();
+    type Welcome = ();
+    type JoinData = ();
 
-    fn join(&mut self, _: &mut Context<Count>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
-        Ok(Welcome::default())
+    fn join(&mut self, _: &mut Context<Count>, _: PlayerId, _: &Join<()>) -> Result<(), Refusal> {
+        Ok(())
     }
 
     fn leave(&mut self, _: &mut Context<Count>, _: PlayerId, _: GameLeave) {}

@@ -10,7 +10,7 @@
 //! each player received. For the game `Race`, in which every input is a number of steps:
 //!
 //! ```
-//! # use rtcade::game::{Batch, Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+//! # use rtcade::game::{Batch, Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick};
 //! # #[derive(Default)]
 //! # struct Race {
 //! #     steps: std::collections::BTreeMap<PlayerId, u32>,
@@ -20,9 +20,11 @@
 //! #     type Command = ();
 //! #     type State = Vec<(PlayerId, u32)>;
 //! #     type Event = ();
-//! #     fn join(&mut self, _: &mut Context<Self>, player: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
+//! #     type Welcome = ();
+//! #     type JoinData = ();
+//! #     fn join(&mut self, _: &mut Context<Self>, player: PlayerId, _: &Join<()>) -> Result<(), Refusal> {
 //! #         self.steps.insert(player, 0);
-//! #         Ok(Welcome::default())
+//! #         Ok(())
 //! #     }
 //! #     fn leave(&mut self, _: &mut Context<Self>, player: PlayerId, _: Leave) {
 //! #         self.steps.remove(&player);

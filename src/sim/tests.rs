@@ -1,5 +1,5 @@
 use super::*;
-use crate::game::{Batch, Context, Join, Leave, PlayerId, Tick, Welcome};
+use crate::game::{Batch, Context, Join, Leave, PlayerId, Tick};
 use crate::games::{Arena, Relay, arena};
 use crate::limits;
 
@@ -47,11 +47,13 @@ impl Game for Brisk {
     type Command = ();
     type State = u32;
     type Event = ();
+    type Welcome = ();
+    type JoinData = ();
 
     const TICK: Duration = Duration::from_millis(20);
 
-    fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
-        Ok(Welcome::default())
+    fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join<()>) -> Result<(), Refusal> {
+        Ok(())
     }
 
     fn leave(&mut self, _: &mut Context<Self>, _: PlayerId, _: Leave) {}

@@ -2,7 +2,7 @@
 //!
 //! | error code | meaning |
 //! |---|---|
-//! | `bad_request` | not JSON, not an envelope, or a field of the wrong type |
+//! | `bad_request` | not JSON, not an envelope, a field of the wrong type, or `data` that the game can't read |
 //! | `unknown_action` | an action that the server does not support |
 //! | `bad_room` | the room's name doesn't match `^[A-Za-z0-9_-]{1,64}$`, or the address is not that of a room |
 //! | `room_full` | the room, or the server, is full |
@@ -56,7 +56,7 @@ macro_rules! codes {
 codes! {
     /// Why a request was refused.
     ErrorCode {
-        /// Not JSON, not an envelope, or a field of the wrong type.
+        /// Not JSON, not an envelope, a field of the wrong type, or `data` that the game can't read.
         BadRequest = "bad_request",
         /// An action that this server does not support.
         UnknownAction = "unknown_action",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rtcade::endpoint::LocalId;
-use rtcade::game::{Batch, Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick};
 use rtcade::server::Signal;
 use rtcade::sim::{ClientId, SERVER, Simulation};
 
@@ -23,10 +23,12 @@ impl Game for World {
     type Command = ();
     type State = Vec<Entity>;
     type Event = ();
+    type Welcome = ();
+    type JoinData = ();
 
-    fn join(&mut self, _: &mut Context<World>, player: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
+    fn join(&mut self, _: &mut Context<World>, player: PlayerId, _: &Join<()>) -> Result<(), Refusal> {
         self.0.push((player.0, 0.0, 0.0));
-        Ok(Welcome::default())
+        Ok(())
     }
 
     fn leave(&mut self, _: &mut Context<World>, _: PlayerId, _: Leave) {}

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rtcade::client::{Event, Status};
-use rtcade::game::{Batch, Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, Target, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, Target, Tick};
 use rtcade::hooks::{Hooks, Visitor};
 use rtcade::limits;
 use rtcade::server::Transports;
@@ -24,9 +24,11 @@ impl Game for Echo {
     type Command = u32;
     type State = u32;
     type Event = u32;
+    type Welcome = ();
+    type JoinData = ();
 
-    fn join(&mut self, _: &mut Context<Echo>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
-        Ok(Welcome::default())
+    fn join(&mut self, _: &mut Context<Echo>, _: PlayerId, _: &Join<()>) -> Result<(), Refusal> {
+        Ok(())
     }
 
     fn leave(&mut self, _: &mut Context<Echo>, _: PlayerId, _: Leave) {}

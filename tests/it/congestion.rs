@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use rtcade::game::{Batch, Context, Game, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Join, Leave, PlayerId, Refusal, Tick};
 use rtcade::rand::Rng;
 use rtcade::sim::{Node, Path, RateLimit, Simulation};
 
@@ -196,9 +196,11 @@ impl Game for Rhythm {
     type Command = ();
     type State = Vec<u8>;
     type Event = ();
+    type Welcome = ();
+    type JoinData = ();
 
-    fn join(&mut self, _: &mut Context<Rhythm>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
-        Ok(Welcome::default())
+    fn join(&mut self, _: &mut Context<Rhythm>, _: PlayerId, _: &Join<()>) -> Result<(), Refusal> {
+        Ok(())
     }
 
     fn leave(&mut self, _: &mut Context<Rhythm>, _: PlayerId, _: Leave) {}

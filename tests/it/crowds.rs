@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rtcade::game::{Batch, Context, Game, Join, Lane, Leave, PlayerId, Refusal, Target, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Join, Lane, Leave, PlayerId, Refusal, Target, Tick};
 use rtcade::limits;
 use rtcade::server::{Connect, ConnectionId, Disconnect, Signal};
 use rtcade::sim::{SERVER, Simulation};
@@ -20,9 +20,11 @@ impl Game for Ticks {
     type Command = ();
     type State = Vec<u8>;
     type Event = u32;
+    type Welcome = ();
+    type JoinData = ();
 
-    fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
-        Ok(Welcome::default())
+    fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join<()>) -> Result<(), Refusal> {
+        Ok(())
     }
 
     fn leave(&mut self, _: &mut Context<Self>, _: PlayerId, _: Leave) {}

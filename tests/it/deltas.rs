@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rtcade::client::Event;
-use rtcade::game::{Batch, Context, Game, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Join, Leave, PlayerId, Refusal, Tick};
 use rtcade::rand::RngExt;
 use rtcade::sim::{ClientId, Node, Path, Simulation};
 use rtcade::wire::msgpack;
@@ -57,9 +57,11 @@ impl Game for Drift {
     type Command = ();
     type State = Vec<Entity>;
     type Event = ();
+    type Welcome = ();
+    type JoinData = ();
 
-    fn join(&mut self, _: &mut Context<Drift>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
-        Ok(Welcome::default())
+    fn join(&mut self, _: &mut Context<Drift>, _: PlayerId, _: &Join<()>) -> Result<(), Refusal> {
+        Ok(())
     }
 
     fn leave(&mut self, _: &mut Context<Drift>, _: PlayerId, _: Leave) {}

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rtcade::client::{self, Client};
 use rtcade::driver::{BindError, Driver, Handle, Options, Record};
 use rtcade::endpoint::LocalId;
-use rtcade::game::{Batch, Context, Game, Join, Leave, PlayerId, Refusal, RoomInfo, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Join, Leave, PlayerId, Refusal, RoomInfo, Tick};
 use rtcade::games::Relay;
 use rtcade::journal::{End, Entry, Journal};
 use rtcade::limits::{RELIABLE_HEADER_BYTES, RELIABLE_UP_BYTES};
@@ -767,9 +767,11 @@ impl Game for Stuck {
     type Command = ();
     type State = ();
     type Event = ();
+    type Welcome = ();
+    type JoinData = ();
 
-    fn join(&mut self, _: &mut Context<Stuck>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
-        Ok(Welcome::default())
+    fn join(&mut self, _: &mut Context<Stuck>, _: PlayerId, _: &Join<()>) -> Result<(), Refusal> {
+        Ok(())
     }
 
     fn leave(&mut self, _: &mut Context<Stuck>, _: PlayerId, _: Leave) {}

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use rtcade::game::{Batch, Context, Game, Join, Lane, Leave, PlayerId, Refusal, Target, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Join, Lane, Leave, PlayerId, Refusal, Target, Tick};
 use rtcade::journal::{Journal, Replay, Verdict};
 use rtcade::limits;
 use rtcade::server::ExternalError;
@@ -26,9 +26,11 @@ impl Game for Board {
     type Command = ();
     type State = ();
     type Event = Vec<u8>;
+    type Welcome = ();
+    type JoinData = ();
 
-    fn join(&mut self, _: &mut Context<Board>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
-        Ok(Welcome::default())
+    fn join(&mut self, _: &mut Context<Board>, _: PlayerId, _: &Join<()>) -> Result<(), Refusal> {
+        Ok(())
     }
 
     fn leave(&mut self, _: &mut Context<Board>, _: PlayerId, _: Leave) {}
@@ -156,10 +158,12 @@ mod threads {
         type Command = ();
         type State = ();
         type Event = ();
+        type Welcome = ();
+        type JoinData = ();
 
-        fn join(&mut self, _: &mut Context<Forward>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
+        fn join(&mut self, _: &mut Context<Forward>, _: PlayerId, _: &Join<()>) -> Result<(), Refusal> {
             self.0.send(vec![]).unwrap();
-            Ok(Welcome::default())
+            Ok(())
         }
 
         fn leave(&mut self, _: &mut Context<Forward>, _: PlayerId, _: Leave) {}

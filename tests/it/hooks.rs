@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use rtcade::auth::Keys;
-use rtcade::game::{Batch, Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick};
 use rtcade::hooks::{Arrival, ArrivalId, Decision, Hooks, Visitor};
 use rtcade::journal::{Journal, Replay, Verdict};
 use rtcade::limits;
 use rtcade::server::{Connect, ConnectionId, Disconnect, Signal};
 use rtcade::sim::{SERVER, Simulation};
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 const TICK: Duration = Duration::from_millis(33);
@@ -26,9 +27,11 @@ impl Game for Greeter {
     type Command = String;
     type State = ();
     type Event = ();
+    type Welcome = Value;
+    type JoinData = IgnoredAny;
 
-    fn join(&mut self, _: &mut Context<Greeter>, _: PlayerId, join: &Join) -> Result<Welcome, Refusal> {
-        if join.name == "Unwelcome" { Err(Refusal::new("Not in this room.")) } else { Welcome::new(&join.attached) }
+    fn join(&mut self, _: &mut Context<Greeter>, _: PlayerId, join: &Join<IgnoredAny>) -> Result<Value, Refusal> {
+        if join.name == "Unwelcome" { Err(Refusal::new("Not in this room.")) } else { Ok(join.attached.clone()) }
     }
 
     fn leave(&mut self, _: &mut Context<Greeter>, _: PlayerId, _: Leave) {}

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use rtcade::client::Event;
-use rtcade::game::{Batch, Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick};
 use rtcade::limits;
 use rtcade::rand::Rng;
 use rtcade::server::Counters;
@@ -38,11 +38,13 @@ impl Game for Noise {
     type Command = ();
     type State = String;
     type Event = ();
+    type Welcome = ();
+    type JoinData = ();
 
     const INPUTS_PER_TICK: usize = rtcade::limits::INPUT_WINDOW;
 
-    fn join(&mut self, _: &mut Context<Noise>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
-        Ok(Welcome::default())
+    fn join(&mut self, _: &mut Context<Noise>, _: PlayerId, _: &Join<()>) -> Result<(), Refusal> {
+        Ok(())
     }
 
     fn leave(&mut self, _: &mut Context<Noise>, _: PlayerId, _: Leave) {}

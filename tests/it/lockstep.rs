@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rtcade::client::Event;
-use rtcade::game::{Batch, Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick};
 use rtcade::games::Relay;
 use rtcade::limits;
 use rtcade::sim::{Node, Path, RateLimit, Simulation};
@@ -71,9 +71,11 @@ impl Game for Counting {
     type Command = ();
     type State = ();
     type Event = ();
+    type Welcome = ();
+    type JoinData = ();
 
-    fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
-        Ok(Welcome::default())
+    fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join<()>) -> Result<(), Refusal> {
+        Ok(())
     }
 
     fn leave(&mut self, _: &mut Context<Self>, _: PlayerId, _: Leave) {}

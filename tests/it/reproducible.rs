@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use rtcade::game::{Batch, Context, Game, Incoming, Join, Leave, Link, PlayerId, Refusal, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Incoming, Join, Leave, Link, PlayerId, Refusal, Tick};
 use rtcade::sim::{Node, Path, RateLimit, Simulation};
 
 const MS: Duration = Duration::from_millis(1);
@@ -22,11 +22,13 @@ impl Game for Diary {
     type Command = u32;
     type State = (u32, u64);
     type Event = ();
+    type Welcome = ();
+    type JoinData = ();
 
-    fn join(&mut self, ctx: &mut Context<Diary>, player: PlayerId, join: &Join) -> Result<Welcome, Refusal> {
+    fn join(&mut self, ctx: &mut Context<Diary>, player: PlayerId, join: &Join<()>) -> Result<(), Refusal> {
         let luck: u32 = rtcade::rand::RngExt::random(ctx.rng());
         self.lines.push(format!("{player} joins as {}, {luck}", join.name));
-        Ok(Welcome::default())
+        Ok(())
     }
 
     fn leave(&mut self, _: &mut Context<Diary>, player: PlayerId, reason: Leave) {

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use rtcade::auth::{Keys, SigningKey, new_key_set};
-use rtcade::game::{
-    Batch, Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, Resumed, Target, Tick, Welcome,
-};
+use rtcade::game::{Batch, Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, Resumed, Target, Tick};
 use rtcade::limits;
 use rtcade::rand::RngExt;
 use rtcade::server::{Config, Connect, ConnectionId, Disconnect, Server, Signal};
@@ -34,10 +32,12 @@ impl Game for Diary {
     type State = u32;
     /// The command, and noise to make it longer where it is [`LONG`].
     type Event = (u32, String);
+    type Welcome = Value;
+    type JoinData = ();
 
-    fn join(&mut self, _: &mut Context<Diary>, player: PlayerId, join: &Join) -> Result<Welcome, Refusal> {
+    fn join(&mut self, _: &mut Context<Diary>, player: PlayerId, join: &Join<()>) -> Result<Value, Refusal> {
         self.lines.push(format!("{player} joins"));
-        Welcome::new(&json!({ "hello": join.name }))
+        Ok(json!({ "hello": join.name }))
     }
 
     fn drop(&mut self, ctx: &mut Context<Diary>, player: PlayerId) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rtcade::client::Event;
-use rtcade::game::{Batch, Context, Game, Incoming, Join, Lane, Leave, Link, PlayerId, Refusal, Target, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Incoming, Join, Lane, Leave, Link, PlayerId, Refusal, Target, Tick};
 use rtcade::limits;
 use rtcade::server::{Config, Connect, ConnectionId, Disconnect, Signal};
 use rtcade::sim::{ClientId, Node, Path, SERVER, Simulation};
@@ -29,11 +29,13 @@ impl Game for Ledger {
     type Command = String;
     type State = Vec<u32>;
     type Event = String;
+    type Welcome = [&'static str; 1];
+    type JoinData = ();
 
     const INPUTS_PER_TICK: usize = rtcade::limits::INPUT_WINDOW;
 
-    fn join(&mut self, _: &mut Context<Ledger>, _: PlayerId, join: &Join) -> Result<Welcome, Refusal> {
-        if join.name == "Mallory" { Err(Refusal::new("Not you.")) } else { Welcome::new(&["map"]) }
+    fn join(&mut self, _: &mut Context<Ledger>, _: PlayerId, join: &Join<()>) -> Result<[&'static str; 1], Refusal> {
+        if join.name == "Mallory" { Err(Refusal::new("Not you.")) } else { Ok(["map"]) }
     }
 
     fn leave(&mut self, _: &mut Context<Ledger>, player: PlayerId, reason: Leave) {
@@ -113,9 +115,11 @@ impl Game for FanOut {
     type Command = ();
     type State = ();
     type Event = ();
+    type Welcome = ();
+    type JoinData = ();
 
-    fn join(&mut self, _: &mut Context<FanOut>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
-        Ok(Welcome::default())
+    fn join(&mut self, _: &mut Context<FanOut>, _: PlayerId, _: &Join<()>) -> Result<(), Refusal> {
+        Ok(())
     }
 
     fn leave(&mut self, _: &mut Context<FanOut>, _: PlayerId, _: Leave) {}
@@ -508,9 +512,11 @@ impl Game for Big {
     type Command = ();
     type State = Vec<u8>;
     type Event = ();
+    type Welcome = ();
+    type JoinData = ();
 
-    fn join(&mut self, _: &mut Context<Big>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
-        Ok(Welcome::default())
+    fn join(&mut self, _: &mut Context<Big>, _: PlayerId, _: &Join<()>) -> Result<(), Refusal> {
+        Ok(())
     }
 
     fn leave(&mut self, _: &mut Context<Big>, _: PlayerId, _: Leave) {}
@@ -756,9 +762,11 @@ impl Game for Watch {
     type Command = ();
     type State = u32;
     type Event = ();
+    type Welcome = ();
+    type JoinData = ();
 
-    fn join(&mut self, _: &mut Context<Watch>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
-        Ok(Welcome::default())
+    fn join(&mut self, _: &mut Context<Watch>, _: PlayerId, _: &Join<()>) -> Result<(), Refusal> {
+        Ok(())
     }
 
     fn leave(&mut self, _: &mut Context<Watch>, _: PlayerId, _: Leave) {}
@@ -800,12 +808,14 @@ impl Game for Names {
     type Command = String;
     type State = ();
     type Event = ();
+    type Welcome = ();
+    type JoinData = Option<bool>;
 
-    fn join(&mut self, ctx: &mut Context<Names>, player: PlayerId, join: &Join) -> Result<Welcome, Refusal> {
-        if join.data == true {
+    fn join(&mut self, ctx: &mut Context<Names>, player: PlayerId, join: &Join<Option<bool>>) -> Result<(), Refusal> {
+        if join.data == Some(true) {
             ctx.rename(player, "Named");
         }
-        Ok(Welcome::default())
+        Ok(())
     }
 
     fn leave(&mut self, _: &mut Context<Names>, _: PlayerId, _: Leave) {}

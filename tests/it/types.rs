@@ -8,7 +8,7 @@ use std::panic::catch_unwind;
 use std::{env, fs};
 
 use rmpv::Value;
-use rtcade::game::{Batch, Context, Game, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Join, Leave, PlayerId, Refusal, Tick};
 use rtcade::limits;
 use rtcade::typescript::{check, generate};
 use rtcade::wire::msgpack;
@@ -20,22 +20,25 @@ const TYPES: &str = "client-js/test/types/shapes.ts";
 const VALUES: &str = "client-js/test/types/shapes-values.ts";
 
 /// A game of these messages, which does nothing with them.
-struct Of<I, C, S, E>(std::marker::PhantomData<(I, C, S, E)>);
+struct Of<I, C, S, E, W = ()>(std::marker::PhantomData<(I, C, S, E, W)>);
 
-impl<I, C, S, E> Game for Of<I, C, S, E>
+impl<I, C, S, E, W> Game for Of<I, C, S, E, W>
 where
     I: DeserializeOwned + 'static,
     C: DeserializeOwned + 'static,
     S: Serialize + 'static,
     E: Serialize + 'static,
+    W: Serialize + 'static,
 {
     type Input = I;
     type Command = C;
     type State = S;
     type Event = E;
+    type Welcome = W;
+    type JoinData = ();
 
-    fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
-        Ok(Welcome::default())
+    fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join<()>) -> Result<W, Refusal> {
+        Err(Refusal::new("Nobody plays this."))
     }
 
     fn leave(&mut self, _: &mut Context<Self>, _: PlayerId, _: Leave) {}
@@ -43,7 +46,7 @@ where
     fn tick(&mut self, _: &mut Context<Self>, _: Tick, _: Batch<'_, Self>) {}
 }
 
-type Shapes = Of<Input, Command, State, Event>;
+type Shapes = Of<Input, Command, State, Event, Map>;
 
 /// A direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, TS)]
@@ -199,7 +202,7 @@ fn literal(value: &Value) -> String {
 
 #[test]
 fn values_of_all_shapes_are_of_the_types_of_typescript() {
-    check::<Shapes, Map>(TYPES);
+    check::<Shapes>(TYPES);
 
     let mut values = String::from("import type { Types } from \"./shapes.js\";\n\n");
     let mut add = |name: &str, ts: &str, literal: String| {
@@ -255,15 +258,14 @@ mod erased {
 #[test]
 fn what_would_arrive_as_something_else_is_refused() {
     fn down<T: Serialize + TS + 'static>() -> Result<String, String> {
-        let event = generate::<Of<(), (), (), T>, ()>();
-        assert_eq!(generate::<Of<(), (), T, ()>, ()>().is_err(), event.is_err());
-        assert!(generate::<Of<(), (), (), ()>, T>().is_ok(), "JSON has it");
+        let event = generate::<Of<(), (), (), T>>();
+        assert_eq!(generate::<Of<(), (), T, ()>>().is_err(), event.is_err());
+        assert!(generate::<Of<(), (), (), (), T>>().is_ok(), "JSON has it");
         event
     }
     fn up<T: DeserializeOwned + TS + 'static>() -> Result<String, String> {
-        let command = generate::<Of<(), T, (), ()>, ()>();
-        assert_eq!(generate::<Of<T, (), (), ()>, ()>().is_err(), command.is_err());
-        assert!(generate::<Of<(), (), (), ()>, T>().is_ok(), "JSON has it");
+        let command = generate::<Of<(), T, (), ()>>();
+        assert_eq!(generate::<Of<T, (), (), ()>>().is_err(), command.is_err());
         command
     }
     #[derive(Serialize, Deserialize, TS)]
@@ -302,9 +304,9 @@ fn one_name_for_two_types_is_refused() {
         #[derive(serde::Serialize, ts_rs::TS)]
         pub(super) struct Types(pub(super) u8);
     }
-    let refused = generate::<Of<Meters, (), other::Meters, ()>, ()>().unwrap_err();
+    let refused = generate::<Of<Meters, (), other::Meters, ()>>().unwrap_err();
     assert!(refused.contains("another type named `Meters`"), "{refused}");
-    let refused = generate::<Of<(), (), other::Types, ()>, ()>().unwrap_err();
+    let refused = generate::<Of<(), (), other::Types, ()>>().unwrap_err();
     assert!(refused.contains("`Types`"), "{refused}");
 }
 
@@ -318,13 +320,13 @@ fn a_file_that_is_missing_or_differs_names_the_command() {
     let file = directory.join("types.ts");
     let failure = || {
         let file = file.clone();
-        let panic = catch_unwind(move || check::<Of<(), (), u8, ()>, ()>(file)).err();
+        let panic = catch_unwind(move || check::<Of<(), (), u8, ()>>(file)).err();
         panic.map(|message| message.downcast_ref::<String>().unwrap().clone())
     };
     assert!(failure().unwrap().contains("can't be read"));
     fs::write(&file, "export interface Types {}\n").unwrap();
     assert!(failure().unwrap().contains("UPDATE_TYPES=1 cargo test"));
-    let types = generate::<Of<(), (), u8, ()>, ()>().unwrap();
+    let types = generate::<Of<(), (), u8, ()>>().unwrap();
     fs::write(&file, types.replace('\n', "\r\n")).unwrap();
     assert_eq!(failure(), None, "whatever ends its lines");
     fs::remove_dir_all(directory).unwrap();

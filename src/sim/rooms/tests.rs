@@ -4,10 +4,10 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::time::Instant;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
-use crate::game::{Batch, Context, Incoming, Target, Welcome};
+use crate::game::{Batch, Context, Incoming, Target};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -23,10 +23,12 @@ impl Game for Probe {
     type Command = String;
     type State = (u32, u32);
     type Event = String;
+    type Welcome = Value;
+    type JoinData = ();
 
-    fn join(&mut self, ctx: &mut Context<Probe>, player: PlayerId, join: &Join) -> Result<Welcome, Refusal> {
+    fn join(&mut self, ctx: &mut Context<Probe>, player: PlayerId, join: &Join<()>) -> Result<Value, Refusal> {
         ctx.event(Target::Except(player), &format!("{} comes", join.name), Lane::Reliable).unwrap();
-        if join.name == "nobody" { Err(Refusal::new("not you")) } else { Welcome::new(&json!({ "you": player })) }
+        if join.name == "nobody" { Err(Refusal::new("not you")) } else { Ok(json!({ "you": player })) }
     }
 
     fn leave(&mut self, _: &mut Context<Probe>, _: PlayerId, _: Leave) {}

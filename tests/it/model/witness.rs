@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rtcade::game::{
-    Batch, Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, Resumed, RoomInfo, Target, Tick, Welcome,
+    Batch, Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, Resumed, RoomInfo, Target, Tick,
 };
 use rtcade::hooks::{Arrival, Decision, Hooks};
 use rtcade::limits;
@@ -16,6 +16,7 @@ use rtcade::rand::{Rng, SeedableRng};
 use rtcade::wire::msgpack;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::world::GRACE;
 
@@ -530,10 +531,12 @@ impl Game for Witness {
     type Command = Sealed<Order>;
     type State = Sealed<Said>;
     type Event = Sealed<Said>;
+    type Welcome = Greeting;
+    type JoinData = Value;
 
     const INPUTS_PER_TICK: usize = rtcade::limits::INPUT_WINDOW;
 
-    fn join(&mut self, ctx: &mut Context<Witness>, player: PlayerId, join: &Join) -> Result<Welcome, Refusal> {
+    fn join(&mut self, ctx: &mut Context<Witness>, player: PlayerId, join: &Join) -> Result<Greeting, Refusal> {
         let Ok(Ticket { client, manner }) = serde_json::from_value(join.data.clone()) else {
             self.fault("somebody was let in without a ticket");
             return Err(Refusal::new("Who are you?"));
@@ -552,7 +555,7 @@ impl Game for Witness {
         self.seat(player, client);
         self.say(ctx, Target::Except(player), true, 10);
         self.say(ctx, Target::One(player), true, 10);
-        Welcome::new(&Greeting { client, room: self.id })
+        Ok(Greeting { client, room: self.id })
     }
 
     fn leave(&mut self, ctx: &mut Context<Witness>, player: PlayerId, reason: Leave) {

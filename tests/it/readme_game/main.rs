@@ -1,5 +1,5 @@
 //! Catch the dot: the first player to point at it scores, and the dot jumps.
-use rtcade::game::{Batch, Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick};
 use std::collections::BTreeMap;
 
 #[derive(Default)]
@@ -13,8 +13,10 @@ impl Game for Catch {
     type Command = ();
     type State = ((f32, f32), Vec<(PlayerId, (f32, f32), u32)>);
     type Event = ();
-    fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
-        Ok(Welcome::default())
+    type Welcome = ();
+    type JoinData = ();
+    fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join<()>) -> Result<(), Refusal> {
+        Ok(())
     }
     fn leave(&mut self, _: &mut Context<Self>, player: PlayerId, _: Leave) {
         self.players.remove(&player);

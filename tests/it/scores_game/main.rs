@@ -3,9 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "the database has a thread of its own")]
 
 use rtcade::driver::Handle;
-use rtcade::game::{
-    Batch, Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, RoomInfo, Target, Tick, Welcome,
-};
+use rtcade::game::{Batch, Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, RoomInfo, Target, Tick};
 use rtcade::rand::RngExt;
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -45,9 +43,11 @@ impl Game for Pig {
     type Command = String;
     type State = Vec<(PlayerId, u32)>;
     type Event = Table;
+    type Welcome = Table;
+    type JoinData = ();
 
-    fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
-        Welcome::new(&self.table)
+    fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join<()>) -> Result<Table, Refusal> {
+        Ok(self.table.clone())
     }
 
     fn leave(&mut self, _: &mut Context<Self>, player: PlayerId, _: Leave) {

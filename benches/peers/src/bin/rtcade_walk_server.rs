@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use rtcade::game::{Batch, Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick, Welcome};
+use rtcade::game::{Batch, Context, Game, Incoming, Join, Leave, PlayerId, Refusal, Tick};
 use rtcade_peers::{ROOM_PLAYERS, Walker, World};
 
 #[derive(Default)]
@@ -14,9 +14,11 @@ impl Game for Walk {
     type Command = ();
     type State = [Walker; ROOM_PLAYERS];
     type Event = ();
+    type Welcome = ();
+    type JoinData = ();
 
-    fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join) -> Result<Welcome, Refusal> {
-        Ok(Welcome::default())
+    fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join<()>) -> Result<(), Refusal> {
+        Ok(())
     }
 
     fn leave(&mut self, _: &mut Context<Self>, _: PlayerId, _: Leave) {}
