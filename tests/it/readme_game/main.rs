@@ -15,6 +15,7 @@ impl Game for Catch {
     type Event = ();
     type Welcome = ();
     type JoinData = ();
+    const INPUTS_PER_TICK: usize = 8; // a pointer moves often, and only its last place counts
     fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join<()>) -> Result<(), Refusal> {
         Ok(())
     }
