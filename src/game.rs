@@ -79,8 +79,9 @@ pub trait Game: Sized + 'static {
     /// and [`Game::leave`] is not called.
     ///
     /// # Errors
-    /// A [`Refusal`]. Its sentence is sent to the client with the error code `refused`. A welcome that cannot be
-    /// encoded, or is too large, refuses the join too.
+    /// A [`Refusal`]. Its sentence is sent to the client with the error code `refused`. If the welcome cannot
+    /// be encoded or is too large, the join is refused too; the game has admitted the player by then, so [`Game::leave`]
+    /// follows.
     fn join(
         &mut self,
         ctx: &mut Context<Self>,

@@ -659,7 +659,9 @@ impl<G: Game> Room<G> {
 
     fn join(&mut self, player: PlayerId, join: Join) {
         let before = self.context.outputs.len();
-        let reply = match self.admit(player, join) {
+        let admitted = self.admit(player, join);
+        let is_in_game = admitted.is_ok();
+        let reply = match admitted.and_then(|welcome| encode_welcome(&welcome)) {
             Ok(welcome) => {
                 self.context.inbox.open(player);
                 Output::Joined { player, welcome }
@@ -669,11 +671,18 @@ impl<G: Game> Room<G> {
                 Output::Refused { player, code, message }
             }
         };
+        let is_refused = matches!(reply, Output::Refused { .. });
         // The reply precedes messages that the game sent during `join`.
         self.context.outputs.insert(before, reply);
+        if is_in_game
+            && is_refused
+            && let Some(game) = &mut self.game
+        {
+            game.leave(&mut self.context, player, Leave::Closed);
+        }
     }
 
-    fn admit(&mut self, player: PlayerId, join: Join) -> Result<Encoded, (ErrorCode, String)> {
+    fn admit(&mut self, player: PlayerId, join: Join) -> Result<G::Welcome, (ErrorCode, String)> {
         if self.context.locked {
             return Err((ErrorCode::RoomLocked, "This room lets nobody in at the moment.".to_owned()));
         }
@@ -684,15 +693,7 @@ impl<G: Game> Room<G> {
         let game = self.game.as_mut().ok_or_else(|| (ErrorCode::Internal, "This room has closed.".to_owned()))?;
         let entry = Player { id: player, name: join.name.clone(), connected: true, link: Link::default() };
         self.context.players.insert(player, entry);
-        let welcome = game.join(&mut self.context, player, &join).and_then(|welcome| Encoded::once(&welcome));
-        let welcome = welcome.map_err(|refusal| (ErrorCode::Refused, refusal.to_string()))?;
-        match welcome.as_json().len() {
-            0..=limits::RELIABLE_DOWN_BYTES => Ok(welcome),
-            bytes => {
-                let message = format!("The game's welcome has {bytes} bytes, the limit is 1 MiB.");
-                Err((ErrorCode::TooLarge, message))
-            }
-        }
+        game.join(&mut self.context, player, &join).map_err(|refusal| (ErrorCode::Refused, refusal.to_string()))
     }
 
     /// Returns whether that is a change.
@@ -843,6 +844,14 @@ impl<G: Game> Room<G> {
         self.context.inbox.clear();
         self.wanted_ticks.clear();
         self.context.outputs.push_back(Output::Closed);
+    }
+}
+
+fn encode_welcome<W: serde::Serialize + 'static>(welcome: &W) -> Result<Encoded, (ErrorCode, String)> {
+    let welcome = Encoded::once(welcome).map_err(|refusal| (ErrorCode::Refused, refusal.to_string()))?;
+    match welcome.as_json().len() {
+        0..=limits::RELIABLE_DOWN_BYTES => Ok(welcome),
+        bytes => Err((ErrorCode::TooLarge, format!("The game's welcome has {bytes} bytes, the limit is 1 MiB."))),
     }
 }
 

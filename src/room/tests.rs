@@ -228,7 +228,10 @@ fn a_player_who_sends_control_characters_is_not_sent_them_back() {
 }
 
 /// Welcomes every player with the same value, and ignores their data.
-struct Porter<W>(W);
+struct Porter<W> {
+    welcome: W,
+    inside: Rc<RefCell<Vec<PlayerId>>>,
+}
 
 impl<W: serde::Serialize + Clone + 'static> Game for Porter<W> {
     type Input = ();
@@ -238,18 +241,23 @@ impl<W: serde::Serialize + Clone + 'static> Game for Porter<W> {
     type Welcome = W;
     type JoinData = IgnoredAny;
 
-    fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join<IgnoredAny>) -> Result<W, Refusal> {
-        Ok(self.0.clone())
+    fn join(&mut self, _: &mut Context<Self>, player: PlayerId, _: &Join<IgnoredAny>) -> Result<W, Refusal> {
+        self.inside.borrow_mut().push(player);
+        Ok(self.welcome.clone())
     }
 
-    fn leave(&mut self, _: &mut Context<Self>, _: PlayerId, _: Leave) {}
+    fn leave(&mut self, ctx: &mut Context<Self>, player: PlayerId, _: Leave) {
+        assert!(ctx.player(player).is_none());
+        self.inside.borrow_mut().retain(|&inside| inside != player);
+    }
 
     fn tick(&mut self, _: &mut Context<Self>, _: Tick, _: Batch<'_, Self>) {}
 }
 
 /// The replies to players with this data.
 fn welcomed<W: serde::Serialize + Clone + 'static>(welcome: W, data: &[Value]) -> Vec<Result<Encoded, String>> {
-    let mut room = Room::new(&RoomInfo::new("room", 1), Porter(welcome), data.len());
+    let inside = Rc::default();
+    let mut room = Room::new(&RoomInfo::new("room", 1), Porter { welcome, inside: Rc::clone(&inside) }, data.len());
     for data in data {
         let player = room.next_player();
         room.handle_input(Input::Join { player, join: Join { data: data.clone(), ..Join::new("guest") } });
@@ -262,6 +270,7 @@ fn welcomed<W: serde::Serialize + Clone + 'static>(welcome: W, data: &[Value]) -
     });
     let replies: Vec<_> = replies.collect();
     assert_eq!(room.players().len(), replies.iter().flatten().count());
+    assert_eq!(inside.borrow().len(), room.players().len(), "the game knows who is in");
     replies
 }
 
