@@ -375,6 +375,7 @@ pub struct PerTick {
 impl PerTick {
     /// Returns the limits for ticks of this length, in a game that takes `inputs` of a player per `inputs_in`.
     #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "ticks have at most a second")]
     pub const fn new(tick: Duration, inputs: usize, inputs_in: Duration) -> PerTick {
         let slack = INPUT_SLACK as u128;
         let input_cost = if inputs_in.is_zero() { slack } else { inputs_in.as_nanos() * slack };

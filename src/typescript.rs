@@ -53,7 +53,7 @@
 //! | addresses of `std::net` | refused, except in the welcome |
 
 use std::any::{TypeId, type_name};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::path::Path;
@@ -151,7 +151,7 @@ type Declared = BTreeMap<String, String>;
 
 /// Returns the name of the type `T`, and declares what it refers to.
 fn message<T: TS + 'static>(config: &Config, declared: &mut Declared, carrier: Carrier) -> Result<String, String> {
-    let mut found = Found { config, carrier, declared, seen: HashSet::new(), refused: None };
+    let mut found = Found { config, carrier, declared, seen: BTreeSet::new(), refused: None };
     found.visit::<T>();
     match found.refused {
         None => Ok(T::name(config)),
@@ -163,7 +163,7 @@ struct Found<'a> {
     config: &'a Config,
     carrier: Carrier,
     declared: &'a mut Declared,
-    seen: HashSet<TypeId>,
+    seen: BTreeSet<TypeId>,
     refused: Option<String>,
 }
 

@@ -586,10 +586,8 @@ impl Peer {
                     true
                 });
             }
-            _ if self.stages.dtls.is_some() => {
-                if self.rtc.as_mut().is_some_and(|rtc| rtc.close().is_ok()) {
-                    self.poll_rtc(now, outbox);
-                }
+            _ if self.stages.dtls.is_some() && self.rtc.as_mut().is_some_and(|rtc| rtc.close().is_ok()) => {
+                self.poll_rtc(now, outbox);
             }
             _ => {}
         }

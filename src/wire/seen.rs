@@ -26,7 +26,7 @@ mod tests {
     #[test]
     fn a_stamp_names_the_sixteenth_nearest_to_the_room() {
         for room in [0, 1, 4_095, 4_096, 1 << 20, u32::MAX] {
-            for off in [0.0, 0.0625, -0.0625, -1.5, -30.0, -2_047.9375, 2_048.0, 3.0] {
+            for off in [0.0, 0.0625, -0.0625, -1.5, -30.0, -2047.9375, 2_048.0, 3.0] {
                 let seen = f64::from(room) + off;
                 assert_eq!(unwrap(stamp(seen), room), seen, "{off} from {room}");
             }
