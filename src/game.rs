@@ -69,8 +69,8 @@ pub trait Game: Sized + 'static {
     ///
     /// What a player has not used is saved for up to [`INPUT_WINDOW`](crate::limits::INPUT_WINDOW) inputs, so that
     /// those which arrive together after a loss are taken together. Inputs over the budget wait for the next ticks;
-    /// past [`PerTick::input_backlog`](crate::limits::PerTick::input_backlog) the oldest is dropped, and the server logs
-    /// and counts that.
+    /// past [`PerTick::input_backlog`](crate::limits::PerTick::input_backlog) the oldest is dropped, and the server
+    /// logs and counts that.
     const INPUTS_PER_TICK: usize = crate::limits::inputs_per_tick(Self::TICK);
 
     /// Called when a player asks to join. `Ok` admits the player with a welcome; `Err` refuses the join.
@@ -79,9 +79,9 @@ pub trait Game: Sized + 'static {
     /// and [`Game::leave`] is not called.
     ///
     /// # Errors
-    /// A [`Refusal`]. Its sentence is sent to the client with the error code `refused`. If the welcome cannot
-    /// be encoded or is too large, the join is refused too; the game has admitted the player by then, so [`Game::leave`]
-    /// follows.
+    /// A [`Refusal`]. Its sentence is sent to the client with the error code `refused`. If the welcome cannot be
+    /// encoded or is too large, the join is refused too; the game has admitted the player by then, so
+    /// [`Game::leave`] follows.
     fn join(
         &mut self,
         ctx: &mut Context<Self>,
@@ -98,8 +98,8 @@ pub trait Game: Sized + 'static {
     fn drop(&mut self, _ctx: &mut Context<Self>, _player: PlayerId) {}
 
     /// Called when a player whose connection was lost has reconnected, and when a page that was loaded anew has taken
-    /// over from one that was still connected; then without [`Game::drop`] before it. Such a page knows no more than its
-    /// welcome: send it what the page before had from events.
+    /// over from one that was still connected; then without [`Game::drop`] before it. Such a page knows no more than
+    /// its welcome: send it what the page before had from events.
     fn resume(&mut self, _ctx: &mut Context<Self>, _player: PlayerId, _resumed: Resumed) {}
 
     /// Called with a message from another thread of the program, sent with [`Handle::external`]. Messages are delivered

@@ -241,13 +241,14 @@ impl<G: Game> Context<G> {
     /// as in fog of war, and for worlds of which each sees a part. `state` is called for each player of the room, by
     /// number.
     ///
-    /// Each state is encoded for itself, and its difference from the player's last ones too. Of players with equal states,
-    /// such as those of a team, that difference is computed once; if all are equal, this is [`Context::state`] with them.
-    /// With 50 players and states of 200 bytes, a tick of a player takes 5.2 times the instructions of a state for all, and
-    /// 2.7 times in two teams (`benches/instructions.sh`).
+    /// Each state is encoded for itself, and its difference from the player's last ones too. Of players with equal
+    /// states, such as those of a team, that difference is computed once; if all are equal, this is [`Context::state`].
+    /// With 50 players and states of 200 bytes, a tick of a player takes 5.2 times the instructions of a state for all,
+    /// and 2.7 times in two teams (`benches/instructions.sh`).
     ///
     /// # Errors
-    /// As for [`Context::state`], the last error if there are several. The players whose states can be encoded get them.
+    /// As for [`Context::state`], the last error if there are several. The players whose states can be encoded get
+    /// them.
     pub fn state_for_each(&mut self, mut state: impl FnMut(PlayerId) -> G::State) -> Result<(), SendError> {
         let players: Vec<PlayerId> = self.players.keys().copied().collect();
         let mut bodies = Vec::with_capacity(players.len());

@@ -67,7 +67,8 @@ const UPDATE: &str = "UPDATE_TYPES";
 const INTERFACE: &str = "Types";
 const HEADER: &str = "// Generated from the types of the game. `UPDATE_TYPES=1 cargo test` writes it anew.\n";
 
-/// Compares the file at `path`, relative to the directory of the crate, with the types of the game `G`. With `UPDATE_TYPES=1` in the environment it writes the file instead.
+/// Compares the file at `path`, relative to the directory of the crate, with the types of the game `G`. With
+/// `UPDATE_TYPES=1` in the environment it writes the file instead.
 ///
 /// # Panics
 /// The file is missing or differs; a type would arrive as something else than its TypeScript says (see the

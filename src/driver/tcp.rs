@@ -107,8 +107,8 @@ struct Connection {
     queued: bool,
     /// Whether the core has messages for it.
     signalled: bool,
-    /// Whether the poll reports when it can be written to. Only once bytes have had to wait: at most sockets it would be
-    /// a wake-up for nothing.
+    /// Whether the poll reports when it can be written to. Only once bytes have had to wait: at most sockets it would
+    /// be a wake-up for nothing.
     is_watched_for_writing: bool,
 }
 

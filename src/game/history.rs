@@ -105,7 +105,8 @@ impl<A: Interpolate, B: Interpolate> Interpolate for (A, B) {
     }
 }
 
-/// Entities by key. One that is missing in the next tick stays where it was until then; one that is new appears with it.
+/// Entities by key. One that is missing in the next tick stays where it was until then; one that is new appears with
+/// it.
 impl<K: Clone + Ord, T: Clone + Interpolate> Interpolate for BTreeMap<K, T> {
     fn interpolate(&self, next: &BTreeMap<K, T>, part: f64) -> BTreeMap<K, T> {
         let between = |(key, value): (&K, &T)| {

@@ -1,4 +1,4 @@
-//! What an input's player saw, and players' new names.
+//! What an input's player saw, players' new names, and their links.
 
 use super::*;
 
@@ -54,4 +54,19 @@ fn a_new_name_is_what_a_name_may_be_and_is_announced_once() {
     assert_eq!(renamed(bench.tick()), [Output::Renamed { player: PlayerId(1), name: "two".to_owned() }]);
     assert_eq!(renamed(bench.tick()), []);
     assert_eq!(bench.room.players().next().unwrap().name, "two");
+}
+
+#[test]
+fn links_are_known_from_the_next_tick() {
+    let seen = Rc::new(RefCell::new(Vec::new()));
+    let note = Rc::clone(&seen);
+    let mut bench = Bench::new(move |ctx, _| note.borrow_mut().push(ctx.link(PlayerId(1)).rtt_us));
+    let player = bench.join("one");
+    bench.tick();
+    let link = Link { rtt_us: 40_000, ..Link::default() };
+    bench.room.handle_input(Input::Link { player, link });
+    bench.tick();
+    bench.room.handle_input(Input::Leave { player, reason: Leave::Left });
+    bench.tick();
+    assert_eq!(seen.take(), [0, 40_000, 0]);
 }
