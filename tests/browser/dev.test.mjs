@@ -67,13 +67,13 @@ describe("the dev page over the arena", () => {
 
   test("draws what it measures", async () => {
     const shown = (title) => overlay(page).getByRole("img", { name: title }).getAttribute("aria-label");
-    for (const title of ["Round trip", "Jitter", "Loss", "Bytes/s", "Tick gap"]) {
+    const graphs = ["Round trip", "Jitter", "Loss", "Bytes/s", "Tick gap", "Interpolation delay", "Prediction error", "Corrections"];
+    for (const title of graphs) {
       await until(title, () => shown(title), (text) => /\d/.test(text));
     }
-    assert.equal(await shown("Prediction error"), "Prediction error: not used");
     await page.evaluate(() => {
       const announce = globalThis[Symbol.for("rtcade.dev")];
-      announce("predict", { stats: { corrections: 3, error: 1.5, pending: 2 } });
+      announce("predict", { stats: { corrections: 3, lastError: 1.5, pending: 2 } });
       announce("interpolate", { delay: 80 });
     });
     await until("an error", () => shown("Prediction error"), (text) => text.endsWith("1.5"));

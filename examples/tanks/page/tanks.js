@@ -403,7 +403,8 @@ room.on("close", ({ message }) => say(message));
 
 requestAnimationFrame(function frame() {
   requestAnimationFrame(frame);
-  own.advance(input);
+  // Sampled in each frame: so the picture answers to a key in the next one, whenever the tick is sent.
+  own.advance(input());
   const shown = own.shown();
   const bodies = others.at();
   waiting = waiting.filter(({ tick, show }) => tick > others.tick || void show());
