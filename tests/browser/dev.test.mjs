@@ -121,7 +121,7 @@ describe("the dev page over the arena", () => {
     const list = overlay(page).getByRole("log", { name: "Messages" });
     const lines = () => list.locator("button").allInnerTexts();
     const filter = overlay(page).getByRole("searchbox", { name: "Filter" });
-    for (const [wanted, pattern] of [["state down tick", /↓\s+state( · \w+)?\s+tick \d+\s+(dc|ws)\s+\d+\sB\s+\d+\sB/], ["input up", /↑\s+input\s+#\d+/]]) {
+    for (const [wanted, pattern] of [["state down tick", /↓\s+state( · \w+)?\s+tick \d+\s+(dc|ws)\s+\d+\sB\s+\d+\sB/], ["input up", /↑\s+input( · lost)?\s+#\d+/]]) {
       await filter.fill(wanted);
       const texts = await until(wanted, lines, (texts) => texts.length > 0);
       for (const text of texts) assert.match(text, pattern);
