@@ -92,7 +92,7 @@ impl Duel {
         (*tick, state.tanks[&TARGET].body.y)
     }
 
-    /// Whether a shot at that height of the lane hits, fired by somebody who says to have seen that tick. The target
+    /// Whether a shot at that height of the lane hits, fired by a player who claims to have seen that tick. The target
     /// drives on.
     fn hits(&mut self, y: f64, seen: f64) -> bool {
         let aim = bots::heading(self.truth(), (LANE - STAND.0, y - STAND.1));

@@ -13,6 +13,7 @@ const INPUT_REPEAT: Duration = Duration::from_millis(50);
 /// Packets of inputs that leave before their time because there is no room for more: as many wait in the server, in
 /// addition to those of its next tick.
 const WINDOWS_AHEAD: u32 = 3;
+
 impl Client {
     /// Sets the tick that the player is shown of the others, which may lie between two ticks: the newest less the delay
     /// of an interpolation. The game gets it as [`seen`](crate::game::Incoming::Input) with each input sent from now

@@ -114,8 +114,8 @@ impl Site {
         self.is_dev_open = true;
     }
 
-    /// Answers `request`; `live` creates the responses that are not files. `is_local` says whether the request comes
-    /// from this machine.
+    /// Answers `request`; `live` creates the responses that are not files. With `is_local` the request comes from
+    /// this machine.
     pub(super) fn answer(&self, request: &Request, is_local: bool, live: impl FnOnce(Live) -> Response) -> Answer {
         let room = request.path.strip_prefix("/r/").map(RoomName::parse);
         if let Some(upgrade) = request.websocket.clone() {

@@ -430,7 +430,7 @@ impl Peer {
     fn introduce(&mut self, now: Instant, pair: Pair, outbox: &mut Outbox) -> bool {
         let Some(number) = self.paths.number_remote(pair.remote) else { return false };
         self.add_local(pair.stand_in());
-        let candidate = number.and_then(|number| {
+        let candidate = number.filter(|_| self.rtc.is_some()).and_then(|number| {
             // Each candidate must be new: str0m keeps removed ones and finds them first.
             let base = SocketAddr::new(pair.remote.ip(), number);
             Candidate::server_reflexive(pair.remote, base, Protocol::Udp).ok()
