@@ -1,4 +1,3 @@
-import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
@@ -8,11 +7,9 @@ const path = (relative) => fileURLToPath(new URL(`../${relative}`, import.meta.u
 const text = (relative) => readFile(path(relative), "utf8");
 
 /** What a page imports beside the client, as `rtcade/NAME` or from a server as `/rtcade/NAME.js`. */
-export const modules = ["interpolate", "predict", "rollback", "testing"].filter((name) =>
-  existsSync(path(`src/${name}.js`)),
-);
+export const modules = ["interpolate", "predict", "rollback", "testing"];
 /** What a server serves beside them. */
-const servedAlone = ["dev"].filter((name) => existsSync(path(`src/${name}.js`)));
+const servedAlone = ["dev"];
 
 /** Modules share the page's one client, which stands at `address`. */
 const clientAt = (address) => ({

@@ -117,7 +117,8 @@ impl Inbox {
 
     /// Starts accepting messages of this player.
     pub(super) fn open(&mut self, player: PlayerId) {
-        self.players.insert(player, Queues { credit: u64::MAX, ..Queues::default() });
+        let commands = Queue { limit: self.per_tick.commands, ..Queue::default() };
+        self.players.insert(player, Queues { commands, credit: u64::MAX, ..Queues::default() });
     }
 
     /// Stops accepting messages of this player and discards those that wait.
@@ -211,12 +212,9 @@ impl Inbox {
     }
 
     fn grant(&mut self, tick: u32, input_bytes: usize) {
-        let PerTick { commands, batch_bytes, .. } = self.per_tick;
-        for queues in self.players.values_mut() {
-            queues.commands.limit = commands;
-            if !queues.inputs.waiting.is_empty() {
-                queues.inputs.limit = queues.input_budget(tick, &self.per_tick);
-            }
+        let PerTick { batch_bytes, .. } = self.per_tick;
+        for queues in self.players.values_mut().filter(|queues| !queues.inputs.waiting.is_empty()) {
+            queues.inputs.limit = queues.input_budget(tick, &self.per_tick);
         }
         let input_bytes = input_bytes.min(batch_bytes);
         let of_inputs = Share { bytes: input_bytes, quantum: limits::FANNED_OUT_BYTES };
