@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { launchBrowser, openPage, screenshot, serverProgram, startServer, until } from "./harness.mjs";
+import { launchBrowser, openPage, SCREENS, screenshot, serverProgram, startServer, until } from "./harness.mjs";
 
 describe("the game of the README", () => {
   let server, browser, ann, ben;
@@ -12,8 +12,8 @@ describe("the game of the README", () => {
     const pages = fileURLToPath(new URL("../it/readme_game/public", import.meta.url));
     server = await startServer(["--public", pages], { program });
     browser = await launchBrowser();
-    ann = await openPage(browser, server.url);
-    ben = await openPage(browser, ann.page.url());
+    ann = await openPage(browser, server.url, SCREENS.desktop);
+    ben = await openPage(browser, ann.page.url(), SCREENS.upright);
   });
 
   after(async () => {
@@ -21,17 +21,39 @@ describe("the game of the README", () => {
     await server?.stop();
   });
 
-  test("who points at the dot first scores, and both see it", async () => {
-    const labels = (page) => page.evaluate(() => [...document.querySelectorAll("b")].map((b) => b.textContent));
-    await until("the dot", () => labels(ben.page), (shown) => shown.includes("●"));
-    await ben.page.mouse.move(300, 300);
-    // Away and back: the dot lies in the corner at first, then anywhere.
-    await ann.page.mouse.move(200, 200);
-    await ann.page.mouse.move(5, 5, { steps: 10 });
-    const scored = (label) => (shown) => shown.some((text) => text.startsWith(label) && !text.endsWith(" 0"));
-    await until("Ann's score", () => labels(ann.page), scored("you: "));
-    const seen = await until("her score in Ben's page", () => labels(ben.page), scored("player 1: "));
-    assert.ok(seen.some((text) => text.startsWith("you: ")), `Ben sees ${seen}`);
+  /** What the page shows in a color: its place in shares of the window, and its text. */
+  const shown = ({ page }, color) =>
+    page.evaluate((color) => {
+      const element = [...document.querySelectorAll("b")].find(({ style }) => style.background === color);
+      if (!element) return null;
+      const { left, top, width, height } = element.getBoundingClientRect();
+      return { x: (left + width / 2) / innerWidth, y: (top + height / 2) / innerHeight, text: element.textContent };
+    }, color);
+
+  const pointTo = ({ page }, { x, y }) => {
+    const { width, height } = page.viewportSize();
+    return page.mouse.move(x * width, y * height);
+  };
+
+  test("each square follows the pointer, in both windows", async () => {
+    for (const [mover, watcher, to] of [[ann, ben, { x: 0.8, y: 0.2 }], [ben, ann, { x: 0.3, y: 0.7 }]]) {
+      const isThere = (square) => square && Math.hypot(square.x - to.x, square.y - to.y) < 0.005;
+      await until("a square", () => shown(mover, "springgreen"));
+      await pointTo(mover, to);
+      await until("the own square at the pointer", () => shown(mover, "springgreen"), isThere);
+      await until("the square in the other window", () => shown(watcher, "tomato"), isThere);
+    }
+  });
+
+  test("the square that reaches the dot scores, and the dot jumps", async () => {
+    const first = await until("the dot", () => shown(ben, "gold"));
+    await pointTo(ann, first);
+    await until("a score", () => shown(ann, "springgreen"), ({ text }) => text === "1");
+    await until("the score in the other window", () => shown(ben, "tomato"), ({ text }) => text === "1");
+    await until("a dot elsewhere", () => shown(ben, "gold"), ({ x, y }) => x !== first.x || y !== first.y);
+    await pointTo(ann, { x: 0.6, y: 0.4 });
+    await until("a square in sight", () => shown(ann, "springgreen"), ({ x }) => Math.abs(x - 0.6) < 0.1);
+    await screenshot(ann.page, "readme-ann");
     await screenshot(ben.page, "readme-ben");
     assert.deepEqual(ann.errors, []);
     assert.deepEqual(ben.errors, []);
