@@ -1,9 +1,12 @@
+use std::process::{Child, Command as Process, Stdio};
 use std::time::Duration;
 
 use rtcade::game::Game;
 use rtcade::sim::{ClientId, Node, Path, Simulation};
 
 use super::*;
+
+mod equal_rules;
 
 const MS: Duration = Duration::from_millis(1);
 const TICK: Duration = <Tanks as Game>::TICK;
@@ -21,6 +24,14 @@ const LANE: f64 = 200.0;
 #[test]
 fn the_page_has_the_types_of_the_game() {
     rtcade::typescript::check::<Tanks>("examples/tanks/page/types.ts");
+}
+
+/// Starts a script beside this file, which is spoken with over its stdin and stdout.
+fn node(script: &str) -> Child {
+    let mut process = Process::new("node");
+    process.arg(format!("{}/examples/tanks/tests/{script}", env!("CARGO_MANIFEST_DIR")));
+    let started = process.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    started.unwrap_or_else(|error| panic!("can't run node ({error}): install Node 20 or newer (https://nodejs.org)"))
 }
 
 /// What of a state its player looks at.

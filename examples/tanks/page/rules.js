@@ -32,8 +32,9 @@ export const turnTo = (from, to) => {
  * @param {Arena} arena @param {Body} tank @param {Input} input @param {number} dt
  */
 export function step(arena, tank, input, dt) {
-  tank.hull += Math.sign(input.turn) * arena.turn;
-  tank.turret += turnTo(tank.turret, input.aim);
+  // Headings are of 32 bits, as in Rust.
+  tank.hull = (tank.hull + Math.sign(input.turn) * arena.turn) | 0;
+  tank.turret = (tank.turret + turnTo(tank.turret, input.aim)) | 0;
   const wanted = input.drive < 0 ? (-1 * arena.speed) / 2 : Math.sign(input.drive) * arena.speed;
   const most = arena.acceleration * dt;
   tank.speed += clamp(wanted - tank.speed, -most, most);
