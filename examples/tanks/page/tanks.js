@@ -2,7 +2,8 @@
 import { connect } from "/rtcade.js";
 import { interpolate } from "/rtcade/interpolate.js";
 import { predict } from "/rtcade/predict.js";
-import { direction, headingOf, HEADINGS, reach, step, turnTo } from "./rules.js";
+import { otherTanks, ownTank } from "./netcode.js";
+import { direction, headingOf, HEADINGS, reach, turnTo } from "./rules.js";
 
 /** @typedef {import("./types.js").Types} Types */
 /** @typedef {import("./types.js").Input} Input */
@@ -46,17 +47,9 @@ room.on("state", (state) => {
   mine = tanks[room.me];
 });
 
-const fields = /** @type {const} */ ({ x: "lerp", y: "lerp", hull: "lerp", turret: "lerp" });
-/** @type {(before: Body, after: Body) => boolean} */
-const teleported = (before, after) => Math.hypot(after.x - before.x, after.y - before.y) > 60;
-/** @type {(tank: Tank | undefined) => Body | undefined} */
-const alive = (tank) => (tank && tank.armor > 0 ? tank.body : undefined);
-
-const own = predict(room, {
-  from: (state) => alive(state.tanks[room.me]),
-  step: (tank, input, dt, { number, isReplay }) => {
-    const fires = step(arena, tank, input, dt);
-    if (!fires || isReplay) return;
+const own = predict(
+  room,
+  ownTank(room, (tank, number) => {
     // Shown at once, and taken back if the server has not fired it.
     const shot = tracer(room.me, [tank.x, tank.y], shotEnd(tank));
     own.optimistic({
@@ -65,25 +58,9 @@ const own = predict(room, {
       confirm: ({ tanks }) => tanks[room.me]?.shot === number,
       undo: () => shots.delete(shot),
     });
-  },
-  fields,
-  teleported,
-});
-/** @type {(state: Types["state"]) => { [id: string]: Body }} */
-const bodiesOfOthers = ({ tanks }) => {
-  /** @type {{ [id: string]: Body }} */
-  const bodies = {};
-  for (const [id, tank] of Object.entries(tanks)) {
-    const body = alive(tank);
-    if (body && id !== String(room.me)) bodies[id] = body;
-  }
-  return bodies;
-};
-const others = interpolate(room, {
-  from: bodiesOfOthers,
-  fields,
-  teleported,
-});
+  }),
+);
+const others = interpolate(room, otherTanks(room));
 
 /** @param {Body} tank @returns {Point} */
 function shotEnd(tank) {
