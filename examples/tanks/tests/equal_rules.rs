@@ -85,3 +85,15 @@ fn the_page_moves_a_tank_as_the_server_does_bit_for_bit() {
         assert!(node.wait().unwrap().success() && sent.is_ok(), "seed {seed}: page/rules.js and rules.rs differ");
     }
 }
+
+#[test]
+fn a_client_has_the_arena_of_the_server_bit_for_bit() {
+    let mut sim = Simulation::new(1, |room| Ok(Tanks::new(room)));
+    let player = sim.join("welcome", "one");
+    sim.run(1_000 * MS);
+    let welcomes = sim[player].events.iter().filter_map(|(_, event)| match event {
+        rtcade::client::Event::Joined { welcome, .. } => Some(welcome),
+        _ => None,
+    });
+    assert_eq!(welcomes.collect::<Vec<_>>(), [&serde_json::to_value(Arena::new()).unwrap()]);
+}
