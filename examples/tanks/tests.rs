@@ -7,6 +7,7 @@ use rtcade::sim::{ClientId, Node, Path, Simulation};
 use super::*;
 
 mod equal_rules;
+mod feel;
 
 const MS: Duration = Duration::from_millis(1);
 const TICK: Duration = <Tanks as Game>::TICK;
