@@ -223,8 +223,7 @@ async function play(t) {
     if (stateGap > STATE_GAP) return `the server or its states stood still for ${stateGap} ticks`;
     if (dropped.length > 0) return dropped[0];
 
-    const maxError = await page.evaluate(() => tanks.own.stats.maxError);
-    const figures = measure({ truth, taken, me, tickMs: TICK_MS, maxError });
+    const figures = measure({ truth, taken, me, tickMs: TICK_MS });
     for (const [what, figure] of Object.entries(figures)) t.diagnostic(`${what}: ${figure}`);
     assertFeel(figures);
 

@@ -17,8 +17,8 @@ use super::*;
 const ROOM: &str = "far";
 const FRAMES_PER_S: u32 = 60;
 /// Frames in which the own tank drives about, and then those in which it rams others.
-const DRIVING: u32 = 40 * FRAMES_PER_S;
-const RAMMING: u32 = 15 * FRAMES_PER_S;
+const DRIVING: u32 = 30 * FRAMES_PER_S;
+const RAMMING: u32 = 12 * FRAMES_PER_S;
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))

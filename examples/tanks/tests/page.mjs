@@ -48,15 +48,16 @@ const room = {
   },
 };
 
-const shots = { shown: 0, taken: 0 };
+let shots = 0;
+let undone = 0;
 const own = predict(
   room,
   ownTank(room, (_, number) => {
     own.optimistic({
       number,
-      apply: () => shots.shown++,
+      apply: () => shots++,
       confirm: ({ tanks }) => tanks[me]?.shot === number,
-      undo: () => shots.taken++,
+      undo: () => undone++,
     });
   }),
 );
@@ -91,9 +92,10 @@ for (let frame; (frame = await read()); ) {
   const shown = own.shown();
   others.at();
   // A tank that is destroyed answers to nothing, and a respawn turns it.
-  if (input.turn !== turned && before && shown && before.corrections === own.stats.corrections) {
+  const isCalm = before && shown && before.corrections === own.stats.corrections;
+  if (isCalm && input.turn !== 0 && input.turn !== turned) {
     const way = shown.hull - before.hull;
-    assert.ok(input.turn === 0 || way * input.turn > 0, `the frame after a key turns the tank by ${way} headings`);
+    assert.ok(way * input.turn > 0, `the frame after a key turns the tank by ${way} headings`);
     answers++;
   }
   turned = input.turn;
@@ -101,10 +103,14 @@ for (let frame; (frame = await read()); ) {
   sent = [];
 }
 
+const isAlive = (tick) => truth[tick]?.[me].armor > 0;
+const destroyed = Object.keys(truth).filter((tick) => isAlive(tick - 1) && !isAlive(tick)).length;
 const median = (column) => percentile(taken.links.slice(100).map((link) => link[column]), 0.5);
 const figures = {
-  ...measure({ truth, taken, me, tickMs, maxError: own.stats.maxError }),
-  ...{ answers, shots: shots.shown, shotsTaken: shots.taken, rtt: median(1), delay: median(2) },
+  ...measure({ truth, taken, me, tickMs }),
+  ...{ answers, shots, undone, destroyed, rtt: median(1), delay: median(2) },
 };
 write(figures);
 assertFeel(figures);
+assert.ok(answers > 0, "keys were pressed");
+assert.ok(shots > undone && undone <= destroyed, "the shots that were shown were fired, but for one that a hit prevents");
