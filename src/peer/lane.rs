@@ -252,7 +252,7 @@ impl Lane {
 
     /// Handles the answer to a heartbeat: everything sent before it has arrived or is lost.
     pub(super) fn handle_answered(&mut self, now: Instant) {
-        self.delivery.handle_delivered(now, true, self.pace.round_trip());
+        self.delivery.handle_delivered(now, None, self.pace.round_trip());
     }
 
     /// Resets the path's measurements: the other end has moved to another path, which delivers.
@@ -557,7 +557,8 @@ impl Lane {
         self.forward_to = self.pace.handle_acknowledged(now, Acknowledged { cumulative, gaps });
         let highest = self.pace.highest_acknowledged();
         if is_newer(highest, before) {
-            self.delivery.handle_delivered(now, highest == newest_sent, self.pace.round_trip());
+            let waiting_sent_at = (highest != newest_sent).then(|| self.pace.sent_at(now, highest.wrapping_add(1)));
+            self.delivery.handle_delivered(now, waiting_sent_at, self.pace.round_trip());
         }
     }
 

@@ -258,6 +258,14 @@ impl Pace {
         self.sent_at[tsn as usize % REMEMBERED] = self.micros(now);
     }
 
+    /// Returns when a message was sent; of one that is no longer remembered, when the oldest was that is.
+    pub(super) fn sent_at(&self, now: Instant, tsn: u32) -> Instant {
+        let oldest = self.newest_sent.wrapping_sub(REMEMBERED as u32 - 1);
+        let tsn = if is_newer(oldest, tsn) { oldest } else { tsn };
+        let ago = self.micros(now).wrapping_sub(self.sent_at[tsn as usize % REMEMBERED]).cast_signed().max(0);
+        now - Duration::from_micros(ago.cast_unsigned().into())
+    }
+
     /// Records that anything was received.
     pub(super) fn handle_heard(&mut self, now: Instant) {
         if now > self.silent_after {
