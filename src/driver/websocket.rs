@@ -458,13 +458,15 @@ mod tests {
             player: u32::MAX,
             room_size: PLAYERS_PER_ROOM_MAX,
             sessions: vec![&session; PLAYERS_PER_ROOM_MAX],
+            user_media_configuration: signaling::UserMediaConfiguration { audio: false, video: false },
             tick: u32::MAX,
             tick_ms: 1_000.0,
             input_seq: u32::MAX,
             resume: &"f".repeat(32),
             returns: Some(Return { last: u32::MAX, reliable_seq: u32::MAX }),
             welcome: &welcome,
-            sdp: Some("\n".repeat(SDP_BYTES)),
+            // JSON text in JSON is the longest form.
+            sdp: Some(serde_json::json!({ "type": "answer", "sdp": "\n".repeat(SDP_BYTES) }).to_string().into()),
             sdp_error: None,
         };
         let (reply_to, _) = signaling::parse(r#"{"a":"join"}"#);

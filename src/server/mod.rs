@@ -504,6 +504,12 @@ impl<G: Game> Server<G> {
         self.count_transports(now)
     }
 
+    /// Returns the CPU use that each player has reported within [`limits::CPU_REPORT_KEPT`], in the client's unit.
+    pub fn cpu_used(&self, now: Instant) -> impl Iterator<Item = f64> + '_ {
+        let reports = self.sessions.values().filter_map(|session| session.cpu);
+        reports.filter(move |report| now < report.at + limits::CPU_REPORT_KEPT).map(|report| report.used)
+    }
+
     /// Returns the quality of each player's connection, as last passed to the game.
     pub fn links(&self) -> impl Iterator<Item = Link> + '_ {
         self.sessions.values().map(|session| session.link)
@@ -714,6 +720,9 @@ impl<G: Game> Server<G> {
     fn handle_request(&mut self, now: Instant, key: ConnectionKey, text: &str) {
         let (reply_to, request) = signaling::parse(text);
         let Some(connection) = self.connections.get_mut(key) else { return };
+        if let Some(codes) = reply_to.codes {
+            connection.codes = codes;
+        }
         if !connection.allowance.take(now) {
             if connection.allowance.is_flooded() {
                 self.put_out(now, key, Leave::Flood, "You sent too many requests.");
@@ -726,11 +735,14 @@ impl<G: Game> Server<G> {
         match request {
             Ok(Request::Join(join)) => self.handle_join(now, key, reply_to, join),
             Ok(Request::Reconnect(request)) => self.handle_reconnect(now, key, &reply_to, &request),
+            Ok(Request::Offer(offer)) => self.handle_offer(now, key, &reply_to, &offer),
             Ok(Request::ExchangeSdp { to, sdp }) => self.handle_exchange_sdp(now, key, &reply_to, &to, &sdp),
             Ok(Request::ExchangeCandidate { to, candidate }) => {
                 self.handle_exchange_candidate(now, key, &reply_to, &to, &candidate);
             }
-            Ok(Request::OrientationChange(change)) => self.handle_orientation_change(now, key, &reply_to, &change),
+            Ok(Request::OrientationChange(change)) => self.handle_orientation_change(now, key, &reply_to, change),
+            Ok(Request::Cpu(used)) => self.handle_cpu(now, key, &reply_to, used),
+            Ok(Request::Freeze(fields)) => self.handle_freeze(now, key, &reply_to, &fields),
             Ok(Request::Leave) => {
                 self.grant(key, &reply_to, &serde_json::Map::new());
                 self.put_out(now, key, Leave::Left, "");

@@ -8,27 +8,37 @@
 //!
 //! | request | data | reply |
 //! |---|---|---|
-//! | `join` | `roomId` (optional on `/r/{room}`), `bearer` (see [`crate::auth`]), `name`, `data`, `version`, `sdp` (an offer, optional), `sparseHeartbeats` (`true` if two of three heartbeats may be skipped while the data channel delivers; optional) | `socketId`, `player`, `roomSize`, `sessions`, `tick`, `tickMs`, `inputSeq`, `resume` (a token), `welcome`, and `sdp` (the answer) or `sdpError` (`e`, `m`) |
-//! | `reconnect` | `socketId`, `resume`, `bearer` (optional: the session is given only to its `sub`), `last` (number of the newest reliable message received; nothing after a reload), `sdp` (optional), `sparseHeartbeats` (optional) | the data of the reply to `join`, with a new `resume`, `last` (number of the newest reliable message that the server has received), and `reliableSeq` (number of the next one that the player gets) |
+//! | `join` | `roomId` (optional on `/r/{room}`), `bearer` (see [`crate::auth`]), `name`, `data`, `version`, `sdp` (an offer, optional), `platform`, `orientation`, `camera` (any JSON), `errors` (`"number"` for [`ErrorCode::number`] instead of names; optional), `sparseHeartbeats` (`true` if two of three heartbeats may be skipped while the data channel delivers; optional) | `socketId`, `player`, `roomSize`, `sessions`, `userMediaConfiguration`, `tick`, `tickMs`, `inputSeq`, `resume` (a token), `welcome`, and `sdp` (the answer) or `sdpError` (`e`, `m`) |
+//! | `reconnect` | `socketId`, `resume`, `bearer` (optional: the session is given only to its `sub`), `last` (number of the newest reliable message received; nothing after a reload), `sdp`, `errors`, `sparseHeartbeats` (optional) | the data of the reply to `join`, with a new `resume`, `last` (number of the newest reliable message that the server has received), and `reliableSeq` (number of the next one that the player gets) |
 //! | `exchangeSdp` | `to` (`"server"` or another player's `socketId`), `sdp` | `sdp` (the answer), if `to` is `"server"` |
 //! | `exchangeCandidate` | `to` (the same), `candidate` (any JSON) | – |
-//! | `orientationChange` | `orientation`, `camera` (any JSON), for everybody else in the room | – |
+//! | `orientationChange` | `orientation`, `camera` (any JSON), for everybody else in the room; one that is absent stays as it was | – |
+//! | `eventCpu` | `cpuUsed` (a number, at least 0) | no reply |
+//! | `eventFreeze` | any JSON object, for everybody else in the room | no reply |
 //! | `leave` | – | – |
+//!
+//! An SDP is a string, an object `{"type", "sdp"}` (`RTCSessionDescription`), or such an object as JSON text. The
+//! server understands all three and answers in the form of the offer. `deviceName`, `networkType` and `appVersion` are
+//! accepted and not read.
 //!
 //! | event | data |
 //! |---|---|
 //! | `eventJoin` | `player`, `socketId`, `userId`, `name`, `roomSize`; delayed if the announcements of a room exceed [`limits::PRESENCE_BYTES_PER_SECOND`], and omitted if the player has left by then |
-//! | `eventLeave` | the same and `reason` |
+//! | `eventLeave` | the same, `roomId` and `reason` |
 //! | `eventRename` | as `eventJoin`, with the name from now on; also to the player; delayed in the same way, and omitted if another follows meanwhile |
 //! | `eventRoomUsers` | `roomSize`, `sessions`: everybody in the room; follows the reply to `join` or `reconnect` |
 //! | `eventExchangeSdp` | `from` (`socketId`, `userId`: another player of the room), `sdp` |
 //! | `eventExchangeCandidate` | `from`, `candidate` |
-//! | `eventOrientationChange` | `from`, `orientation`, `camera` |
+//! | `eventOrientationChange` | `from`, `platform`, `orientation`, `camera` |
+//! | `eventFreeze` | `from`, and the fields that the player has sent |
+//! | `eventUserMediaConfiguration` | [`UserMediaConfiguration`], when that of the room changes |
 //! | `eventChannelClosed` | `e`, `m`: the data channel was refused or lost; the game continues over the websocket |
 //!
 //! Messages between players are not interpreted by the server and stay in their room. They must not delay the messages
 //! of the game: if the recipient's socket is slow, or there are too many messages, the sender is refused with
 //! `rate_limited`.
+
+mod description;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -40,6 +50,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use serde_path_to_error::Segment;
 
+pub(crate) use self::description::Description;
 use crate::limits;
 use crate::wire::codes::{ErrorCode, Leave};
 
@@ -77,9 +88,22 @@ impl fmt::Display for RoomName {
 pub(crate) enum Request {
     Join(JoinRequest),
     Reconnect(ReconnectRequest),
-    ExchangeSdp { to: String, sdp: String },
-    ExchangeCandidate { to: String, candidate: Value },
+    /// An offer to the server.
+    Offer(Description),
+    /// An SDP for another player, as it came.
+    ExchangeSdp {
+        to: String,
+        sdp: Value,
+    },
+    ExchangeCandidate {
+        to: String,
+        candidate: Value,
+    },
     OrientationChange(Orientation),
+    /// A report of the client's CPU use.
+    Cpu(f64),
+    /// The fields of `eventFreeze`.
+    Freeze(serde_json::Map<String, Value>),
     Leave,
 }
 
@@ -92,9 +116,21 @@ pub(crate) struct JoinRequest {
     pub(crate) name: Option<String>,
     pub(crate) data: Value,
     pub(crate) version: Value,
-    pub(crate) sdp: Option<String>,
+    pub(crate) sdp: Option<Description>,
     #[serde(deserialize_with = "flag")]
     pub(crate) sparse_heartbeats: bool,
+    platform: Value,
+    orientation: Value,
+    camera: Value,
+}
+
+impl JoinRequest {
+    /// Takes what it tells of the device.
+    pub(crate) fn take_device(&mut self) -> Device {
+        let Self { platform, orientation, camera, .. } = self;
+        let [platform, orientation, camera] = [platform, orientation, camera].map(Value::take);
+        Device { platform, orientation, camera }
+    }
 }
 
 /// Data of `reconnect`.
@@ -102,7 +138,9 @@ pub(crate) struct JoinRequest {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ReconnectRequest {
     pub(crate) socket_id: String,
-    pub(crate) resume: String,
+    /// [`parse`] refuses a request without.
+    #[serde(default)]
+    pub(crate) resume: Option<String>,
     #[serde(default)]
     pub(crate) bearer: Value,
     #[serde(default, deserialize_with = "small_number")]
@@ -110,7 +148,7 @@ pub(crate) struct ReconnectRequest {
     #[serde(default)]
     pub(crate) version: Value,
     #[serde(default)]
-    pub(crate) sdp: Option<String>,
+    pub(crate) sdp: Option<Description>,
     #[serde(default, deserialize_with = "flag")]
     pub(crate) sparse_heartbeats: bool,
 }
@@ -118,6 +156,11 @@ pub(crate) struct ReconnectRequest {
 /// `true`; anything else is `false`.
 fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     Ok(Value::deserialize(deserializer)? == Value::Bool(true))
+}
+
+/// Any value that is there, also null.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 fn small_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
@@ -130,12 +173,79 @@ fn small_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32
     }
 }
 
-/// Data of `orientationChange`, and of its event.
-#[derive(Debug, Default, Deserialize, Serialize)]
+/// Data of `orientationChange`.
+#[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Orientation {
+    #[serde(deserialize_with = "present")]
+    orientation: Option<Value>,
+    #[serde(deserialize_with = "present")]
+    camera: Option<Value>,
+}
+
+/// What a player has told of the device: data of `eventOrientationChange`.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Device {
+    platform: Value,
     orientation: Value,
     camera: Value,
+}
+
+impl Device {
+    /// Returns what it is after a change. What the change doesn't contain stays.
+    pub(crate) fn changed(&self, change: Orientation) -> Device {
+        let Device { platform, orientation, camera } = self.clone();
+        Device {
+            platform,
+            orientation: change.orientation.unwrap_or(orientation),
+            camera: change.camera.unwrap_or(camera),
+        }
+    }
+}
+
+/// The media that the players of a room send to each other: data of [`UserMediaConfiguration::EVENT`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct UserMediaConfiguration {
+    /// Whether they send audio.
+    pub audio: bool,
+    /// Whether they send video.
+    pub video: bool,
+}
+
+impl UserMediaConfiguration {
+    /// The event that is sent to the players of a room when its configuration changes.
+    pub const EVENT: &str = "eventUserMediaConfiguration";
+}
+
+/// How a client gets error codes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Codes {
+    /// [`ErrorCode::as_str`].
+    #[default]
+    Names,
+    /// [`ErrorCode::number`].
+    Numbers,
+}
+
+impl Codes {
+    /// The `errors` of the data of `join` or `reconnect`, however little else of it can be read.
+    fn of_data(data: &str) -> Option<Codes> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Asked {
+            errors: Value,
+        }
+        let asked: Asked = data.starts_with('{').then(|| serde_json::from_str(data).ok())??;
+        (asked.errors == "number").then_some(Codes::Numbers)
+    }
+
+    fn shown(self, code: ErrorCode) -> Value {
+        match self {
+            Codes::Names => code.as_str().into(),
+            Codes::Numbers => code.number().into(),
+        }
+    }
 }
 
 /// The action and ID of a request, for its reply.
@@ -143,11 +253,18 @@ pub(crate) struct Orientation {
 pub(crate) struct ReplyTo {
     action: String,
     id: Option<String>,
+    /// How the request asks for error codes, if it does.
+    pub(crate) codes: Option<Codes>,
 }
 
 impl ReplyTo {
     fn join() -> ReplyTo {
-        ReplyTo { action: "join".to_owned(), id: None }
+        ReplyTo { action: "join".to_owned(), ..ReplyTo::default() }
+    }
+
+    /// Returns whether the request gets no reply because it is an event.
+    pub(crate) fn is_event(&self) -> bool {
+        matches!(self.action.as_str(), CPU | FREEZE)
     }
 
     /// Replies to `join` if the action can't be read, because a connection has to join first.
@@ -156,21 +273,33 @@ impl ReplyTo {
     }
 }
 
+/// The events that a client sends.
+const CPU: &str = "eventCpu";
+pub(crate) const FREEZE: &str = "eventFreeze";
+
 /// A refusal: a code and a sentence.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
-    #[serde(rename = "e")]
     pub(crate) code: ErrorCode,
-    #[serde(rename = "m")]
     pub(crate) message: String,
     /// The time after which to try again.
-    #[serde(skip)]
     pub(crate) retry_after: Option<Duration>,
+}
+
+/// A [`Fault`] as a client gets it.
+#[derive(Debug, Serialize)]
+pub(crate) struct ShownFault {
+    e: Value,
+    m: String,
 }
 
 impl Fault {
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Fault {
         Fault { code, message: message.into(), retry_after: None }
+    }
+
+    pub(crate) fn shown(self, codes: Codes) -> ShownFault {
+        ShownFault { e: codes.shown(self.code), m: self.message }
     }
 }
 
@@ -197,8 +326,10 @@ pub(crate) fn parse(text: &str) -> (ReplyTo, Result<Request, Fault>) {
         return (ReplyTo::default(), Err(fault));
     };
     let id = envelope.i.map(RawValue::get).filter(|id| id.len() <= ECHO_CHARS).map(str::to_owned);
-    let reply_to = ReplyTo { action: envelope.a.chars().take(ECHO_CHARS).collect(), id };
-    let request = read(&envelope.a, envelope.d.map_or("{}", RawValue::get));
+    let data = envelope.d.map_or("{}", RawValue::get);
+    let codes = matches!(envelope.a.as_str(), "join" | "reconnect").then(|| Codes::of_data(data)).flatten();
+    let reply_to = ReplyTo { action: envelope.a.chars().take(ECHO_CHARS).collect(), id, codes };
+    let request = read(&envelope.a, data);
     (reply_to, request)
 }
 
@@ -269,13 +400,34 @@ fn read(action: &str, data: &str) -> Result<Request, Fault> {
     struct Exchange {
         to: String,
         #[serde(default)]
-        sdp: String,
+        sdp: Value,
         #[serde(default)]
         candidate: Value,
     }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Cpu {
+        cpu_used: Value,
+    }
     match action {
-        "join" => parse_data(action, data).map(Request::Join),
-        "exchangeSdp" => parse_data(action, data).map(|Exchange { to, sdp, .. }| Request::ExchangeSdp { to, sdp }),
+        "join" => {
+            let join: JoinRequest = parse_data(action, data)?;
+            check_relayed(action, &[&join.platform, &join.orientation, &join.camera], limits::ORIENTATION_BYTES)?;
+            Ok(Request::Join(join))
+        }
+        "exchangeSdp" => {
+            let Exchange { to, sdp, .. } = parse_data(action, data)?;
+            let wrong = || Fault::new(ErrorCode::BadRequest, "The field sdp of exchangeSdp has the wrong type.");
+            if to == "server" {
+                return Description::of(&sdp).map(Request::Offer).ok_or_else(wrong);
+            }
+            match &sdp {
+                Value::String(text) => check_size(action, text.len(), limits::SDP_BYTES)?,
+                Value::Object(_) => check_relayed(action, &[&sdp], limits::SDP_BYTES)?,
+                _ => return Err(wrong()),
+            }
+            Ok(Request::ExchangeSdp { to, sdp })
+        }
         "exchangeCandidate" => {
             let Exchange { to, candidate, .. } = parse_data(action, data)?;
             check_relayed(action, &[&candidate], limits::CANDIDATE_BYTES)?;
@@ -283,23 +435,50 @@ fn read(action: &str, data: &str) -> Result<Request, Fault> {
         }
         "orientationChange" => {
             let change: Orientation = parse_data(action, data)?;
-            check_relayed(action, &[&change.orientation, &change.camera], limits::ORIENTATION_BYTES)?;
+            let [orientation, camera] =
+                [&change.orientation, &change.camera].map(|value| value.as_ref().unwrap_or(&Value::Null));
+            check_relayed(action, &[orientation, camera], limits::ORIENTATION_BYTES)?;
             Ok(Request::OrientationChange(change))
         }
+        CPU => {
+            let Cpu { cpu_used } = parse_data(action, data)?;
+            let used = cpu_used.as_f64().filter(|used| used.is_finite() && *used >= 0.0);
+            let wrong = || Fault::new(ErrorCode::BadRequest, "The field cpuUsed of eventCpu is not a number from 0.");
+            used.map(Request::Cpu).ok_or_else(wrong)
+        }
+        FREEZE => {
+            let mut fields: serde_json::Map<String, Value> = parse_data(action, data)?;
+            fields.remove("from");
+            let fields = Value::Object(fields);
+            check_relayed(action, &[&fields], limits::FREEZE_BYTES)?;
+            let Value::Object(fields) = fields else { unreachable!("it was made above") };
+            Ok(Request::Freeze(fields))
+        }
         "leave" => Ok(Request::Leave),
-        "reconnect" => parse_data(action, data).map(Request::Reconnect),
+        "reconnect" => {
+            let request: ReconnectRequest = parse_data(action, data)?;
+            if request.resume.is_none() {
+                let sentence = "The request has no resume token: send `resume` of the last reply, or join again.";
+                return Err(Fault::new(ErrorCode::ResumeRequired, sentence));
+            }
+            Ok(Request::Reconnect(request))
+        }
         _ => Err(Fault::new(ErrorCode::UnknownAction, "This server does not support the action.")),
     }
 }
 
 /// Refuses data that the parser of the recipient could refuse.
 fn check_relayed(action: &str, values: &[&Value], bytes: usize) -> Result<(), Fault> {
-    let past = |what: String| Err(Fault::new(ErrorCode::TooLarge, format!("The data of {action} must not {what}.")));
     if values.iter().any(|value| depth(value) > limits::RELAYED_DEPTH) {
-        return past(format!("be nested more than {} deep", limits::RELAYED_DEPTH));
+        let sentence = format!("The data of {action} must not be nested more than {} deep.", limits::RELAYED_DEPTH);
+        return Err(Fault::new(ErrorCode::TooLarge, sentence));
     }
-    if values.iter().map(|value| value.to_string().len()).sum::<usize>() > bytes {
-        return past(format!("exceed {bytes} bytes"));
+    check_size(action, values.iter().map(|value| value.to_string().len()).sum(), bytes)
+}
+
+fn check_size(action: &str, bytes: usize, most: usize) -> Result<(), Fault> {
+    if bytes > most {
+        return Err(Fault::new(ErrorCode::TooLarge, format!("The data of {action} must not exceed {most} bytes.")));
     }
     Ok(())
 }
@@ -339,6 +518,7 @@ pub(crate) struct JoinReply<'a> {
     pub(crate) player: u32,
     pub(crate) room_size: usize,
     pub(crate) sessions: Vec<&'a SessionInfo>,
+    pub(crate) user_media_configuration: UserMediaConfiguration,
     pub(crate) tick: u32,
     pub(crate) tick_ms: f64,
     pub(crate) input_seq: u32,
@@ -347,9 +527,9 @@ pub(crate) struct JoinReply<'a> {
     pub(crate) returns: Option<Return>,
     pub(crate) welcome: &'a RawValue,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) sdp: Option<String>,
+    pub(crate) sdp: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) sdp_error: Option<Fault>,
+    pub(crate) sdp_error: Option<ShownFault>,
 }
 
 /// The fields that only the reply to `reconnect` has.
@@ -369,8 +549,16 @@ pub(crate) struct Presence<'a> {
     #[serde(flatten)]
     pub(crate) session: &'a SessionInfo,
     pub(crate) room_size: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) reason: Option<Leave>,
+    /// The fields that only `eventLeave` has.
+    #[serde(flatten)]
+    pub(crate) leave: Option<LeaveDetails<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LeaveDetails<'a> {
+    pub(crate) room_id: &'a str,
+    pub(crate) reason: Leave,
 }
 
 /// Data of `eventRoomUsers`.
@@ -408,12 +596,12 @@ pub(crate) fn granted(reply_to: &ReplyTo, data: &impl Serialize) -> String {
 }
 
 /// A reply that refuses.
-pub(crate) fn refused(reply_to: &ReplyTo, fault: &Fault) -> String {
+pub(crate) fn refused(reply_to: &ReplyTo, fault: &Fault, codes: Codes) -> String {
     let mut text = String::from("{\"a\":");
     text.push_str(&quoted(&format!("{}R", reply_to.action)));
     push_id(&mut text, reply_to.id.as_deref());
     text.push_str(",\"s\":false,\"e\":");
-    text.push_str(&quoted(fault.code.as_str()));
+    text.push_str(&codes.shown(fault.code).to_string());
     text.push_str(",\"m\":");
     text.push_str(&quoted(&fault.message));
     if let Some(wait) = fault.retry_after {
@@ -425,7 +613,7 @@ pub(crate) fn refused(reply_to: &ReplyTo, fault: &Fault) -> String {
 
 /// The refusal of a `join` before it was read.
 pub(crate) fn refused_join(fault: &Fault) -> String {
-    refused(&ReplyTo::join(), fault)
+    refused(&ReplyTo::join(), fault, Codes::default())
 }
 
 /// An event.

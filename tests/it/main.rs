@@ -8,6 +8,8 @@ use rtcade::sim::Simulation;
 #[cfg(feature = "driver")]
 mod admission;
 mod allocations;
+#[cfg(feature = "driver")]
+mod api;
 #[cfg(all(feature = "driver", unix))]
 mod bench;
 #[cfg(feature = "driver")]
