@@ -66,6 +66,8 @@
 //! | [`PATH_KEPT`] | how long a peer keeps a proven path on which nothing is received | another peer may claim it | – |
 //! | [`LOCAL_ADDRESSES`] | local UDP addresses | datagrams to further addresses are dropped, with a warning | `unnumbered` of datagrams |
 //! | [`UNPROVEN_AMPLIFICATION`] | bytes sent to an unproven address, per byte received from it | dropped | `Dropped::unproven` |
+//! | [`STUN_PER_ADDRESS_PER_SECOND`], [`STUN_PER_ADDRESS_AT_ONCE`] | STUN requests without a user name that are answered to one address with players | dropped | `StunRequests::excess` |
+//! | [`STUN_ADDRESSES`] | addresses whose STUN requests are counted | an address with few requests is forgotten | – |
 //! | **The server** | | | |
 //! | [`ROOMS`] | rooms | refused with `room_full` | `refused_requests` |
 //! | [`CONNECTIONS`] | websockets | HTTP status 503 | – |
@@ -274,6 +276,13 @@ pub const PATH_KEPT: Duration = Duration::from_secs(5);
 pub const LOCAL_ADDRESSES: usize = 64;
 /// Bytes sent to an unproven address per byte received from it (as in RFC 9000 §8).
 pub const UNPROVEN_AMPLIFICATION: u64 = 3;
+/// STUN requests per second that are answered to one address (for IPv6, a /64) from which players have joined.
+pub const STUN_PER_ADDRESS_PER_SECOND: u32 = 20;
+/// STUN requests that are answered to one address at once: eight players behind it who connect to each other, each with
+/// a few sockets and addresses of the server.
+pub const STUN_PER_ADDRESS_AT_ONCE: u32 = 64;
+/// Addresses whose STUN requests are counted.
+pub const STUN_ADDRESSES: usize = CONNECTIONS;
 
 /// Rooms of a server.
 pub const ROOMS: usize = 4_096;

@@ -244,6 +244,17 @@ pub(super) fn text<G: Game>(
         "Datagrams that no peer accepted.",
         &[("unknown", unroutable.unknown), ("stun", unroutable.stun), ("dtls", unroutable.dtls)],
     );
+    let stun = counters.stun;
+    text.counters(
+        "stun_requests_total",
+        "STUN requests: answered, from addresses without players, past the rate of an address, or unsupported.",
+        &[
+            ("answered", stun.answered),
+            ("unjoined", stun.unjoined),
+            ("excess", stun.excess),
+            ("unsupported", stun.unsupported),
+        ],
+    );
     let datagrams = udp.counters();
     text.counters(
         "datagrams_total",

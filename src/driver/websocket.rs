@@ -297,7 +297,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::limits::{PLAYER_NAME_BYTES, PLAYERS_PER_ROOM_MAX, SDP_BYTES, SUBJECT_BYTES};
+    use crate::limits::{CANDIDATES_ADVERTISED, PLAYER_NAME_BYTES, PLAYERS_PER_ROOM_MAX, SDP_BYTES, SUBJECT_BYTES};
     use crate::wire::signaling::{self, JoinReply, Return, SessionInfo};
 
     /// Holds what arrives, and takes so many bytes.
@@ -464,6 +464,10 @@ mod tests {
             input_seq: u32::MAX,
             resume: &"f".repeat(32),
             returns: Some(Return { last: u32::MAX, reliable_seq: u32::MAX }),
+            ice_servers: vec![
+                signaling::IceServer::stun((std::net::Ipv6Addr::from(u128::MAX), u16::MAX).into());
+                CANDIDATES_ADVERTISED
+            ],
             welcome: &welcome,
             // JSON text in JSON is the longest form.
             sdp: Some(serde_json::json!({ "type": "answer", "sdp": "\n".repeat(SDP_BYTES) }).to_string().into()),

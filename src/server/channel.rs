@@ -144,7 +144,7 @@ impl<G: Game> Server<G> {
     }
 }
 
-fn candidates(config: &super::Config, local: IpAddr) -> Vec<SocketAddr> {
+pub(super) fn candidates(config: &super::Config, local: IpAddr) -> Vec<SocketAddr> {
     let mut candidates = config.public.clone();
     if candidates.is_empty() {
         let local = local.to_canonical();

@@ -6,6 +6,7 @@ use std::time::Instant;
 use rand::Rng;
 use slotmap::{Key, KeyData};
 
+use super::channel::candidates;
 use super::connection::{Asking, Joining, Stage};
 use super::rooms::Member;
 use super::session::Session;
@@ -21,7 +22,8 @@ use crate::room;
 use crate::wire::codes::{CLOSE_REFUSED, ErrorCode};
 use crate::wire::name;
 use crate::wire::signaling::{
-    self, Description, Fault, JoinReply, JoinRequest, ReplyTo, Return, RoomName, SessionInfo, UserMediaConfiguration,
+    self, Description, Fault, IceServer, JoinReply, JoinRequest, ReplyTo, Return, RoomName, SessionInfo,
+    UserMediaConfiguration,
 };
 
 impl<G: Game> Server<G> {
@@ -232,6 +234,7 @@ impl<G: Game> Server<G> {
             relayed: Credit::new(limits::RELAYED_BYTES_PER_SECOND, now),
         });
         self.by_socket_id.insert(socket_id, session);
+        self.endpoint.note_player(remote.ip());
         if let Some(hosted) = self.rooms.get_mut(room) {
             hosted.members.insert(player, Member::Playing(session));
         }
@@ -284,6 +287,8 @@ impl<G: Game> Server<G> {
             return;
         };
         let (Some(carrier), Some(hosted)) = (*connection, self.rooms.get(*room)) else { return };
+        let local = self.connections.get(carrier).map(|connection| connection.connect.local);
+        let ice_servers = local.into_iter().flat_map(|local| candidates(&self.config, local)).map(IceServer::stun);
         let sessions = self.known(*room, *player);
         let reply = JoinReply {
             socket_id: &info.socket_id,
@@ -296,6 +301,7 @@ impl<G: Game> Server<G> {
             input_seq: frames.next_input(),
             resume,
             returns,
+            ice_servers: ice_servers.collect(),
             welcome: welcome.as_raw(),
             sdp,
             sdp_error: sdp_error.map(|fault| fault.shown(*codes)),

@@ -36,7 +36,7 @@ use self::rooms::HostedRoom;
 use self::session::{Fate, Session};
 use self::states::Recipient;
 use crate::auth::Keys;
-use crate::endpoint::{Dropped, Endpoint, LocalId, PeerKey, Transmit, Unroutable};
+use crate::endpoint::{Dropped, Endpoint, LocalId, PeerKey, StunRequests, Transmit, Unroutable};
 use crate::game::{Game, Link, PlayerId, Refusal, RoomInfo};
 use crate::hooks::{ArrivalId, Decision, Guarded, Hooks};
 use crate::journal;
@@ -187,6 +187,8 @@ pub struct RoomStatus {
 pub struct Counters {
     /// Datagrams that no peer accepted.
     pub unroutable: Unroutable,
+    /// STUN requests without a user name.
+    pub stun: StunRequests,
     /// Packets and messages dropped by peers.
     pub peers: Dropped,
     /// Refused requests.
@@ -471,6 +473,7 @@ impl<G: Game> Server<G> {
         let unsent: u64 = self.rooms.values().map(|hosted| hosted.room.unsent()).sum();
         Counters {
             unroutable: self.endpoint.unroutable(),
+            stun: self.endpoint.stun_requests(),
             peers: self.endpoint.dropped(),
             overflowed_inputs: self.counters.overflowed_inputs + overflowed,
             clamped_seen: self.counters.clamped_seen + clamped,

@@ -102,6 +102,7 @@ impl<G: Game> Server<G> {
             _ => {}
         }
         self.by_socket_id.remove(&info.socket_id);
+        self.endpoint.forget_player(remote.ip());
         if let Some((until, _)) = away {
             self.timers.remove(&(until, Timer::Session(key)));
         }
@@ -150,7 +151,9 @@ impl<G: Game> Server<G> {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(connection) = self.connections.get_mut(carrier) else { return };
         session.connection = Some(carrier);
-        session.remote = connection.connect.remote;
+        let former = std::mem::replace(&mut session.remote, connection.connect.remote);
+        self.endpoint.note_player(session.remote.ip());
+        self.endpoint.forget_player(former.ip());
         connection.stage = Stage::Joined(key);
         connection.connect.headers = Vec::new();
         match connection.codes {

@@ -8,7 +8,7 @@
 //!
 //! | request | data | reply |
 //! |---|---|---|
-//! | `join` | `roomId` (optional on `/r/{room}`), `bearer` (see [`crate::auth`]), `name`, `data`, `version`, `sdp` (an offer, optional), `platform`, `orientation`, `camera` (any JSON), `errors` (`"number"` for [`ErrorCode::number`] instead of names; optional), `sparseHeartbeats` (`true` if two of three heartbeats may be skipped while the data channel delivers; optional) | `socketId`, `player`, `roomSize`, `sessions`, `userMediaConfiguration`, `tick`, `tickMs`, `inputSeq`, `resume` (a token), `welcome`, and `sdp` (the answer) or `sdpError` (`e`, `m`) |
+//! | `join` | `roomId` (optional on `/r/{room}`), `bearer` (see [`crate::auth`]), `name`, `data`, `version`, `sdp` (an offer, optional), `platform`, `orientation`, `camera` (any JSON), `errors` (`"number"` for [`ErrorCode::number`] instead of names; optional), `sparseHeartbeats` (`true` if two of three heartbeats may be skipped while the data channel delivers; optional) | `socketId`, `player`, `roomSize`, `sessions`, `userMediaConfiguration`, `tick`, `tickMs`, `inputSeq`, `resume` (a token), `iceServers` (the server's addresses, as STUN servers), `welcome`, and `sdp` (the answer) or `sdpError` (`e`, `m`) |
 //! | `reconnect` | `socketId`, `resume`, `bearer` (optional: the session is given only to its `sub`), `last` (number of the newest reliable message received; nothing after a reload), `sdp`, `errors`, `sparseHeartbeats` (optional) | the data of the reply to `join`, with a new `resume`, `last` (number of the newest reliable message that the server has received), and `reliableSeq` (number of the next one that the player gets) |
 //! | `exchangeSdp` | `to` (`"server"` or another player's `socketId`), `sdp` | `sdp` (the answer), if `to` is `"server"` |
 //! | `exchangeCandidate` | `to` (the same), `candidate` (any JSON) | – |
@@ -42,6 +42,7 @@ mod description;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::de::Error as _;
@@ -525,11 +526,25 @@ pub(crate) struct JoinReply<'a> {
     pub(crate) resume: &'a str,
     #[serde(flatten)]
     pub(crate) returns: Option<Return>,
+    pub(crate) ice_servers: Vec<IceServer>,
     pub(crate) welcome: &'a RawValue,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sdp: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sdp_error: Option<ShownFault>,
+}
+
+/// An `RTCIceServer`: the STUN server at one of the server's addresses.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct IceServer {
+    /// RFC 7064.
+    urls: String,
+}
+
+impl IceServer {
+    pub(crate) fn stun(address: SocketAddr) -> IceServer {
+        IceServer { urls: format!("stun:{address}") }
+    }
 }
 
 /// The fields that only the reply to `reconnect` has.

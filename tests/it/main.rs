@@ -49,6 +49,8 @@ mod scenarios;
 mod session;
 #[cfg(feature = "driver")]
 mod stock;
+#[cfg(feature = "driver")]
+mod stun;
 mod tidy;
 #[cfg(feature = "typescript")]
 mod types;
