@@ -555,10 +555,8 @@ impl Lane {
         // Once per SACK that shows the gap: with a FORWARD-TSN in every packet, a browser answers every packet.
         let before = self.pace.highest_acknowledged();
         self.forward_to = self.pace.handle_acknowledged(now, Acknowledged { cumulative, gaps });
-        let highest = self.pace.highest_acknowledged();
-        if is_newer(highest, before) {
-            let waiting_sent_at = (highest != newest_sent).then(|| self.pace.sent_at(now, highest.wrapping_add(1)));
-            self.delivery.handle_delivered(now, waiting_sent_at, self.pace.round_trip());
+        if is_newer(self.pace.highest_acknowledged(), before) {
+            self.delivery.handle_delivered(now, self.pace.waiting_sent_at(now), self.pace.round_trip());
         }
     }
 

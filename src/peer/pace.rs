@@ -258,12 +258,17 @@ impl Pace {
         self.sent_at[tsn as usize % REMEMBERED] = self.micros(now);
     }
 
-    /// Returns when a message was sent; of one that is no longer remembered, when the oldest was that is.
-    pub(super) fn sent_at(&self, now: Instant, tsn: u32) -> Instant {
+    /// Returns when the oldest message was sent that is newer than all acknowledged ones. If it is too old to be
+    /// remembered, returns when the oldest remembered one was sent.
+    pub(super) fn waiting_sent_at(&self, now: Instant) -> Option<Instant> {
+        let waiting = self.highest_acknowledged().wrapping_add(1);
+        if is_newer(waiting, self.newest_sent) {
+            return None;
+        }
         let oldest = self.newest_sent.wrapping_sub(REMEMBERED as u32 - 1);
-        let tsn = if is_newer(oldest, tsn) { oldest } else { tsn };
-        let ago = self.micros(now).wrapping_sub(self.sent_at[tsn as usize % REMEMBERED]).cast_signed().max(0);
-        now - Duration::from_micros(ago.cast_unsigned().into())
+        let known = if is_newer(oldest, waiting) { oldest } else { waiting };
+        let ago = self.micros(now).wrapping_sub(self.sent_at[known as usize % REMEMBERED]).cast_signed().max(0);
+        Some(now - Duration::from_micros(ago.cast_unsigned().into()))
     }
 
     /// Records that anything was received.
