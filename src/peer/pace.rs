@@ -265,8 +265,9 @@ impl Pace {
         if is_newer(waiting, self.newest_sent) {
             return None;
         }
-        let oldest = self.newest_sent.wrapping_sub(REMEMBERED as u32 - 1);
-        let known = if is_newer(oldest, waiting) { oldest } else { waiting };
+        // The oldest is where the next one will be.
+        let is_known = (self.newest_sent.wrapping_sub(waiting) as usize) < REMEMBERED;
+        let known = if is_known { waiting } else { self.newest_sent.wrapping_add(1) };
         let ago = self.micros(now).wrapping_sub(self.sent_at[known as usize % REMEMBERED]).cast_signed().max(0);
         Some(now - Duration::from_micros(ago.cast_unsigned().into()))
     }
