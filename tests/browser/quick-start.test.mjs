@@ -27,11 +27,12 @@ before(() => {
   mkdirSync(clone, { recursive: true });
   const files = 'git -C "$0" ls-files -z --cached --others --exclude-standard | tar -C "$0" --null -T - -c | tar -x';
   execFileSync("bash", ["-c", files, root], { cwd: clone });
-  // What has been built for the other tests isn't built again: the same versions, by the same profile.
+  // Dependencies that have been built for the other tests aren't built again: the same versions, by the same profile.
   mkdirSync(join(directory, ".cargo"));
   const [profile] = readFileSync(join(root, "Cargo.toml"), "utf8").match(/^\[profile\.dev\]\n.*?(?=^#)/ms);
   const [packages] = readFileSync(join(root, "Cargo.toml"), "utf8").match(/^\[profile\.dev\.package\."\*"\]\n.*?(?=^#)/ms);
-  writeFileSync(join(directory, ".cargo/config.toml"), `build.target-dir = "${target}"\n${profile}${packages}`);
+  const unoptimised = '[profile.dev.package.rtcade]\nopt-level = 0\n';
+  writeFileSync(join(directory, ".cargo/config.toml"), `build.target-dir = "${target}"\n${profile}${packages}${unoptimised}`);
 });
 
 after(async () => {
