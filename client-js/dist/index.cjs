@@ -254,7 +254,7 @@ function prepareOffer(env, patience) {
 }
 
 // src/dial.js
-var LEAVE = '{"a":"leave"}';
+var LEAVE = `{"a":"leave"}`;
 var toJson = (value) => JSON.stringify(value).replace(/\\(\\|ud[89a-f]..)/g, (escape, escaped) => escaped === "\\" ? escape : "\uFFFD");
 var fits = (text2) => new TextEncoder().encode(text2).length <= RELIABLE_UP_BYTES;
 var parse = (text2) => {
@@ -1428,12 +1428,14 @@ function createRoom(env, { roomName, ...target }, tickets, first, { signal, reco
       const encoded = encodeOwn("A command", command, RELIABLE_UP_BYTES - RELIABLE_HEADER_BYTES);
       if (!isClosed()) lanes.command(encoded);
     },
+    /** For modules, with the event `signal`: signaling that is not the game's. */
+    signal: (message) => socket == null ? void 0 : socket.send(toJson(message)),
     retryNow() {
       if (!socket && !breakOff && !isClosed()) resume();
     },
     leave() {
       if (isClosed()) return;
-      socket == null ? void 0 : socket.send(LEAVE);
+      room.signal({ a: "leave" });
       close(closure(1e3), 1e3);
     }
   };
@@ -1567,13 +1569,12 @@ function createRoom(env, { roomName, ...target }, tickets, first, { signal, reco
     if (!socket || peer || offer) return;
     clearTimeout2(offerTimer);
     offer = prepareOffer(env, SIGNALING_TIMEOUT);
-    const { cancel, result } = offer;
-    const { peer: offered, sdp, obstacle } = await result;
+    const { peer: offered, sdp, obstacle } = await offer.result;
     offer = null;
-    if (peer || !socket) return cancel();
+    if (peer || !socket) return offered == null ? void 0 : offered.close();
     if (obstacle) return losePeer(obstacle);
     peer = offered;
-    socket.send(toJson({ a: "exchangeSdp", i: ++offers, d: { to: "server", sdp } }));
+    room.signal({ a: "exchangeSdp", i: ++offers, d: { to: "server", sdp } });
     setOfferTimer(() => losePeer(channelError("ice", "timeout")), SIGNALING_TIMEOUT);
   };
   const handleAnswer = ({ i: number, s: success, d: answer, e: code, m: sentence }) => {
@@ -1604,6 +1605,7 @@ function createRoom(env, { roomName, ...target }, tickets, first, { signal, reco
   const handleSignal = (message) => {
     var _a2;
     const { a: action, d: details } = message;
+    emit(action, message);
     if (action === "eventJoin" || action === "eventRename") joined(details);
     if (action === "eventLeave") left(details.player, details.reason);
     if (action === "eventChannelClosed") (_a2 = peer == null ? void 0 : peer.fail) == null ? void 0 : _a2.call(peer, "channel", details.e, details.m);
@@ -1632,11 +1634,11 @@ function createRoom(env, { roomName, ...target }, tickets, first, { signal, reco
     old.onmessage = old.onclose = null;
     old.close(closeCode);
   };
-  const begin = ({ player, socketId, welcome, tickMs, ...reply }) => {
+  const begin = ({ player, socketId, welcome, tickMs, media, ...reply }) => {
     lanes == null ? void 0 : lanes.stop();
     peer == null ? void 0 : peer.close();
     peer = untold = null;
-    Object.assign(room, { me: player, welcome, tickMs });
+    Object.assign(room, { me: player, welcome, tickMs, media });
     players.clear();
     [{ player, name: target.join.name, socketId }, ...reply.sessions].forEach(note);
     const lane = (frame2) => socket == null ? void 0 : socket.send(frame2);

@@ -2,7 +2,7 @@ import { channelError, closure, signalingError } from "./error.js";
 import { OFFER_PATIENCE, RELIABLE_UP_BYTES, TICK_MS_MAX } from "./limits.js";
 import { prepareOffer } from "./peer.js";
 
-export const LEAVE = '{"a":"leave"}';
+const LEAVE = `{"a":"leave"}`;
 
 /** JSON with U+FFFD for each half of a surrogate pair, which a server can't read. */
 export const toJson = (value) =>

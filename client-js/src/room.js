@@ -1,6 +1,6 @@
 import { channelError, closure, RtcadeError } from "./error.js";
 import { createDelivery } from "./delivery.js";
-import { dial, isSession, LEAVE, toJson } from "./dial.js";
+import { dial, isSession, toJson } from "./dial.js";
 import { PONG } from "./frame.js";
 import { createLanes } from "./lanes.js";
 import {
@@ -131,13 +131,16 @@ export function createRoom(env, { roomName, ...target }, tickets, first, { signa
       if (!isClosed()) lanes.command(encoded);
     },
 
+    /** For modules, with the event `signal`: signaling that is not the game's. */
+    signal: (message) => socket?.send(toJson(message)),
+
     retryNow() {
       if (!socket && !breakOff && !isClosed()) resume();
     },
 
     leave() {
       if (isClosed()) return;
-      socket?.send(LEAVE);
+      room.signal({ a: "leave" });
       close(closure(1000), 1000);
     },
   };
@@ -283,13 +286,12 @@ export function createRoom(env, { roomName, ...target }, tickets, first, { signa
     if (!socket || peer || offer) return;
     clearTimeout(offerTimer);
     offer = prepareOffer(env, SIGNALING_TIMEOUT);
-    const { cancel, result } = offer;
-    const { peer: offered, sdp, obstacle } = await result;
+    const { peer: offered, sdp, obstacle } = await offer.result;
     offer = null;
-    if (peer || !socket) return cancel();
+    if (peer || !socket) return offered?.close();
     if (obstacle) return losePeer(obstacle);
     peer = offered;
-    socket.send(toJson({ a: "exchangeSdp", i: ++offers, d: { to: "server", sdp } }));
+    room.signal({ a: "exchangeSdp", i: ++offers, d: { to: "server", sdp } });
     setOfferTimer(() => losePeer(channelError("ice", "timeout")), SIGNALING_TIMEOUT);
   };
   const handleAnswer = ({ i: number, s: success, d: answer, e: code, m: sentence }) => {
@@ -323,6 +325,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first, { signa
   };
   const handleSignal = (message) => {
     const { a: action, d: details } = message;
+    emit(action, message);
     if (action === "eventJoin" || action === "eventRename") joined(details);
     if (action === "eventLeave") left(details.player, details.reason);
     if (action === "eventChannelClosed") peer?.fail?.("channel", details.e, details.m);
@@ -356,11 +359,11 @@ export function createRoom(env, { roomName, ...target }, tickets, first, { signa
     old.close(closeCode);
   };
   /** Everything from the beginning: what was there before means nothing to the server any more. */
-  const begin = ({ player, socketId, welcome, tickMs, ...reply }) => {
+  const begin = ({ player, socketId, welcome, tickMs, media, ...reply }) => {
     lanes?.stop();
     peer?.close();
     peer = untold = null;
-    Object.assign(room, { me: player, welcome, tickMs });
+    Object.assign(room, { me: player, welcome, tickMs, media });
     players.clear();
     [{ player, name: target.join.name, socketId }, ...reply.sessions].forEach(note);
     const lane = (frame) => socket?.send(frame);
