@@ -466,6 +466,7 @@ mod tests {
             welcome: &welcome,
             sdp: Some("\n".repeat(SDP_BYTES)),
             sdp_error: None,
+            media: false,
         };
         let (reply_to, _) = signaling::parse(r#"{"a":"join"}"#);
         websocket.write(Signal::Binary(vec![7; BATCH_BYTES - 4])).expect("within the buffer");

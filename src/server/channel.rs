@@ -11,6 +11,7 @@ use super::{ConnectionKey, OPENING, Server, SessionKey, Transports};
 use crate::endpoint::PeerKey;
 use crate::game::Game;
 use crate::limits;
+use crate::media::is_media;
 use crate::peer::{self, Closed};
 use crate::wire::codes::{ErrorCode, Leave};
 use crate::wire::frame::Transport;
@@ -33,7 +34,10 @@ impl<G: Game> Server<G> {
             self.relay_sdp(now, key, reply_to, to, offer);
             return;
         }
-        match self.session_of(key).and_then(|session| self.answer(now, session, offer)) {
+        let answered = self.session_of(key).and_then(|session| {
+            if is_media(offer) { self.answer_media(now, session, offer) } else { self.answer(now, session, offer) }
+        });
+        match answered {
             Ok(sdp) => self.grant(key, reply_to, &Answer { sdp }),
             Err(fault) => self.refuse(key, reply_to, &fault),
         }
@@ -154,7 +158,7 @@ impl<G: Game> Server<G> {
     }
 }
 
-fn candidates(config: &super::Config, local: IpAddr) -> Vec<SocketAddr> {
+pub(super) fn candidates(config: &super::Config, local: IpAddr) -> Vec<SocketAddr> {
     let mut candidates = config.public.clone();
     if candidates.is_empty() {
         let local = local.to_canonical();

@@ -221,6 +221,7 @@ impl<G: Game> Server<G> {
             tokens,
             away: None,
             peer: None,
+            media: None,
             link: Link::default(),
             relayed: Credit::new(limits::RELAYED_BYTES_PER_SECOND, now),
         });
@@ -290,6 +291,7 @@ impl<G: Game> Server<G> {
             welcome: welcome.as_raw(),
             sdp,
             sdp_error,
+            media: self.config.media,
         };
         let (room, player) = (*room, *player);
         let text = signaling::granted(reply_to, &reply);
