@@ -307,8 +307,9 @@ impl MediaPeer {
         outbox: &mut Outbox,
     ) {
         let is_foreign = source_of(bytes).is_some_and(|source| !self.sources.contains(&source));
-        // The longer header of another connection must fit too.
-        if self.closed || is_foreign || bytes.len() > limits::UDP_PAYLOAD_BYTES {
+        // What is forwarded must fit a datagram of the server. Firefox has longer ones in its handshake.
+        let is_long = bytes.len() > limits::UDP_PAYLOAD_BYTES && bytes.first().is_some_and(|&first| first >= 128);
+        if self.closed || is_foreign || is_long {
             self.dropped += 1;
             return;
         }

@@ -72,6 +72,9 @@ impl Offer {
             let Some(section) = sections.last_mut() else { continue };
             if let Some(mid) = line.strip_prefix("a=mid:") {
                 section.mid = Some(mid);
+            } else if line == "a=bundle-only" {
+                // RFC 8843 §6: its port is 0 too.
+                section.is_off = false;
             } else if matches!(line, "a=sendonly" | "a=recvonly" | "a=inactive") {
                 section.sends = line == "a=sendonly";
                 section.receives = line == "a=recvonly";

@@ -508,6 +508,24 @@ fn voices_go_nowhere_that_has_not_asked_for_them() {
     assert!((1..20_000).contains(&sent), "checks alone: {sent} bytes");
 }
 
+/// Firefox offers all sections but the first as bundle-only (RFC 8843 §6), and names sources of reports.
+#[test]
+fn a_section_that_is_bundled_only_is_a_slot() {
+    let mut call = Call::new();
+    let [one, two] = [0; 2].map(|_| call.join_without_media(3));
+    let offer = call.players[two].texts[0]["offer"].as_str().unwrap().to_owned();
+    let (first, rest) = offer.split_at(offer.rfind("m=audio").unwrap());
+    let changed = rest.replacen("m=audio 9", "m=audio 0", 1).replacen("a=mid:", "a=bundle-only\r\na=mid:", 1);
+    call.players[two].texts.push(json!({ "offer": format!("{first}{changed}") }));
+    for index in [one, two] {
+        call.offer(index);
+    }
+    call.run(Duration::from_secs(1));
+    assert_eq!(call.players[two].slots(), [None; 3]);
+    call.speak(Duration::from_secs(1), &[(one, LOUD)]);
+    assert_eq!(call.heard(two).len(), 50);
+}
+
 #[test]
 fn an_offer_that_is_not_answered_is_refused_in_words() {
     let mut call = Call::new();
