@@ -1,5 +1,5 @@
-/** Where a failure occurred: in a stage of connecting (`signaling` to `channel`, in this order) or in the game. */
-export type Stage = "signaling" | "ice" | "dtls" | "channel" | "game";
+/** Where a failure occurred: in a stage of connecting (`signaling` to `channel`, in this order), in the game, or in voice. */
+export type Stage = "signaling" | "ice" | "dtls" | "channel" | "game" | "voice";
 
 /**
  * `connecting` while the data channel opens and the game already runs over the websocket; `open` once the transport is
@@ -53,6 +53,10 @@ export type ErrorCode =
   | "bad_value"
   /** 64 KiB of commands are not acknowledged yet. */
   | "backlog"
+  /** Voice: there is no microphone, or it is not allowed. */
+  | "microphone"
+  /** Voice: the page was not loaded over https. */
+  | "insecure"
   /** Missed ticks are too old for the server to send again; `tick` continues after them. */
   | "ticks_lost";
 
@@ -204,6 +208,8 @@ export interface RoomOf<Input, Command, State, Event, Welcome> {
   readonly welcome: Welcome;
   /** The length of a tick in ms. */
   readonly tickMs: number;
+  /** `true` if the server forwards voices: then `joinVoice` of `rtcade/voice` can be called. */
+  readonly media?: boolean;
   /** All players of the room by number, including this one. */
   readonly players: ReadonlyMap<number, Player>;
   readonly status: Status;

@@ -11,9 +11,10 @@ use std::time::Instant;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 use slab::Slab;
-use str0m::ice::StunMessage;
+use str0m::ice::{IceCreds, StunMessage};
 
-use crate::peer::{Closed, Event, Identity, Outbox, Pair, Path, Peer, SdpError, Sent, Silence, Stun};
+use crate::media::{self, MediaPeer};
+use crate::peer::{Closed, Event, Identity, Outbox, Pair, Path, Peer, SdpError, Sent, Silence, Stun, ice_password};
 
 pub use self::stun::StunRequests;
 use self::stun::{BindingRequest, StunServer};
@@ -28,10 +29,45 @@ pub(crate) struct PeerKey {
 
 struct Entry {
     generation: u32,
-    peer: Peer,
+    peer: Kind,
     deadline: Option<Instant>,
     paths: Vec<Pair>,
     paths_version: u32,
+}
+
+/// The two kinds of WebRTC connections.
+#[expect(clippy::large_enum_variant, reason = "an entry is boxed, and most are data channels")]
+enum Kind {
+    /// A data channel.
+    Game(Peer),
+    /// Voice.
+    Media(Box<MediaPeer>),
+}
+
+/// Calls the same method of either kind.
+macro_rules! either {
+    ($kind:expr, $peer:ident => $call:expr) => {
+        match $kind {
+            Kind::Game($peer) => $call,
+            Kind::Media($peer) => $call,
+        }
+    };
+}
+
+impl Kind {
+    fn game(&self) -> Option<&Peer> {
+        match self {
+            Kind::Game(peer) => Some(peer),
+            Kind::Media(_) => None,
+        }
+    }
+
+    fn dropped(&self) -> Dropped {
+        match self {
+            Kind::Game(peer) => peer.dropped(),
+            Kind::Media(peer) => Dropped { media: peer.dropped(), ..Dropped::default() },
+        }
+    }
 }
 
 /// Datagrams that no peer accepted, by kind.
@@ -44,6 +80,8 @@ pub struct Unroutable {
     pub stun: u64,
     /// DTLS records on a path that no ICE check has authenticated.
     pub dtls: u64,
+    /// RTP and RTCP packets on a path that is not one of a media connection.
+    pub media: u64,
 }
 
 pub(crate) struct Endpoint {
@@ -56,6 +94,9 @@ pub(crate) struct Endpoint {
     by_path: BTreeMap<Pair, PeerKey>,
     timers: BTreeSet<(Instant, PeerKey)>,
     events: VecDeque<(PeerKey, Event)>,
+    media_events: VecDeque<(PeerKey, media::Event)>,
+    /// The number of media connections among the peers.
+    media_peers: usize,
     outbox: Outbox,
     stun: StunServer,
     unroutable: Unroutable,
@@ -76,6 +117,8 @@ impl Endpoint {
             by_path: BTreeMap::new(),
             timers: BTreeSet::new(),
             events: VecDeque::new(),
+            media_events: VecDeque::new(),
+            media_peers: 0,
             outbox: Outbox::default(),
             stun: StunServer::new(stun_key),
             unroutable: Unroutable::default(),
@@ -114,8 +157,14 @@ impl Endpoint {
         dropped
     }
 
+    /// The number of data channels, open or opening.
     pub(crate) fn peers(&self) -> usize {
-        self.peers.len()
+        self.peers.len() - self.media_peers
+    }
+
+    /// The number of media connections, open or opening.
+    pub(crate) fn media_peers(&self) -> usize {
+        self.media_peers
     }
 
     /// Answers an offer. Returns the new peer and the answer with `candidates`.
@@ -127,17 +176,51 @@ impl Endpoint {
     ) -> Result<(PeerKey, String), SdpError> {
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
+        let slow_path = self.slow_path;
+        self.add(|identity, _, ufrag| {
+            let (mut peer, sdp) = Peer::answer(now, identity, ufrag, seed, offer, candidates)?;
+            if slow_path {
+                peer.take_slow_path();
+            }
+            Ok((Kind::Game(peer), sdp))
+        })
+    }
+
+    /// Answers an offer of media. `former` is the media connection of the same client: if the offer is of that one, it
+    /// is changed; otherwise there is a new one. Returns the connection and the answer with `candidates`.
+    pub(crate) fn answer_media(
+        &mut self,
+        now: Instant,
+        former: Option<PeerKey>,
+        offer: &str,
+        candidates: &[SocketAddr],
+    ) -> Result<(PeerKey, String), SdpError> {
+        if let Some(former) = former
+            && let Some(Some(answer)) =
+                self.with_media(former, |peer, outbox| peer.answer_again(offer, candidates, outbox))
+        {
+            return answer.map(|sdp| (former, sdp));
+        }
+        self.add(|identity, rng, ufrag| {
+            let local = IceCreds { ufrag, pass: ice_password(rng) };
+            let (peer, sdp) = MediaPeer::answer(now, identity.certificate(), local, offer, candidates)?;
+            Ok((Kind::Media(Box::new(peer)), sdp))
+        })
+    }
+
+    /// Adds the peer that `answer` makes for a ufrag.
+    fn add(
+        &mut self,
+        answer: impl FnOnce(&Identity, &mut ChaCha20Rng, String) -> Result<(Kind, String), SdpError>,
+    ) -> Result<(PeerKey, String), SdpError> {
         let slot = self.peers.vacant_entry();
         let index = u32::try_from(slot.key()).map_err(|_| SdpError("The server has no place for another peer."))?;
         self.generation = self.generation.wrapping_add(1);
         let ufrag = format!("{index:08x}{:08x}", self.rng.next_u32());
-        let answered =
-            catch_unwind(AssertUnwindSafe(|| Peer::answer(now, &self.identity, ufrag, seed, offer, candidates)));
-        let (mut peer, sdp) = answered.unwrap_or(Err(SdpError("The offer can't be answered.")))?;
-        if self.slow_path {
-            peer.take_slow_path();
-        }
+        let answered = catch_unwind(AssertUnwindSafe(|| answer(&self.identity, &mut self.rng, ufrag)));
+        let (peer, sdp) = answered.unwrap_or(Err(SdpError("The offer can't be answered.")))?;
         let key = PeerKey { index, generation: self.generation };
+        self.media_peers += usize::from(matches!(peer, Kind::Media(_)));
         slot.insert(Box::new(Entry {
             generation: self.generation,
             peer,
@@ -153,12 +236,19 @@ impl Endpoint {
     pub(crate) fn handle_datagram(&mut self, now: Instant, local: LocalId, source: SocketAddr, bytes: &[u8]) {
         match bytes.first() {
             Some(0..=3) => self.handle_stun(now, local, source, bytes),
-            Some(20..=63) => match self.by_path.get(&Pair { local, remote: source }).copied() {
-                Some(key) => {
-                    self.with_peer(key, |peer, outbox| peer.handle_datagram(now, local, source, bytes, outbox));
+            Some(first @ (20..=63 | 128..=191)) => {
+                let is_dtls = *first < 128;
+                let key = self.by_path.get(&Pair { local, remote: source }).copied();
+                match key.filter(|&key| is_dtls || self.is_media(key)) {
+                    Some(key) => {
+                        self.with_any(key, |peer, outbox| {
+                            either!(peer, peer => peer.handle_datagram(now, local, source, bytes, outbox));
+                        });
+                    }
+                    None if is_dtls => self.unroutable.dtls += 1,
+                    None => self.unroutable.media += 1,
                 }
-                None => self.unroutable.dtls += 1,
-            },
+            }
             _ => self.unroutable.unknown += 1,
         }
     }
@@ -176,16 +266,24 @@ impl Endpoint {
         }
         let named = catch_unwind(|| peer_index(bytes)).ok().flatten();
         let key = named.and_then(|(index, ufrag)| {
-            let entry = self.peers.get(index as usize).filter(|entry| entry.peer.ufrag() == ufrag)?;
-            Some(PeerKey { index, generation: entry.generation })
+            let entry = self.peers.get(index as usize)?;
+            let is_named = either!(&entry.peer, peer => peer.ufrag() == ufrag);
+            is_named.then_some(PeerKey { index, generation: entry.generation })
         });
         let pair = Pair { local, remote: source };
+        // The answer to a check of ours names nobody.
+        let key = key.or_else(|| self.by_path.get(&pair).copied().filter(|&key| self.is_media(key)));
         let owner = self.by_path.get(&pair).copied().filter(|&owner| Some(owner) != key);
         // The source may be forged: a path that another peer has proven and used lately belongs to that peer.
-        let is_held = owner.and_then(|owner| self.entry(owner)).is_some_and(|entry| entry.peer.holds(now, pair));
-        let taken = key
-            .filter(|_| !is_held)
-            .and_then(|key| self.with_peer(key, |peer, outbox| peer.handle_stun(now, local, source, bytes, outbox)));
+        let is_held = owner
+            .and_then(|owner| self.entry(owner))
+            .is_some_and(|entry| either!(&entry.peer, peer => peer.holds(now, pair)));
+        let taken = key.filter(|_| !is_held).and_then(|key| {
+            self.with_any(
+                key,
+                |peer, outbox| either!(peer, peer => peer.handle_stun(now, local, source, bytes, outbox)),
+            )
+        });
         if taken != Some(Stun::Accepted) {
             self.unroutable.stun += 1;
             return;
@@ -200,28 +298,33 @@ impl Endpoint {
         // A peer's next deadline may already be due; it waits for the next call, so that this one ends.
         let due: Vec<PeerKey> = self.timers.iter().take_while(|(at, _)| *at <= now).map(|&(_, key)| key).collect();
         for key in due {
-            self.with_peer(key, |peer, outbox| peer.handle_timeout(now, outbox));
+            self.with_any(key, |peer, outbox| either!(peer, peer => peer.handle_timeout(now, outbox)));
         }
     }
 
+    fn is_media(&self, key: PeerKey) -> bool {
+        self.entry(key).is_some_and(|entry| entry.peer.game().is_none())
+    }
+
     pub(crate) fn is_open(&self, key: PeerKey) -> bool {
-        self.entry(key).is_some_and(|entry| entry.peer.is_open())
+        self.game(key).is_some_and(Peer::is_open)
     }
 
     /// Returns whether a check of the other end has arrived; `None` if the channel is open or the peer is gone.
     #[cfg(feature = "driver")]
     pub(crate) fn is_reached(&self, key: PeerKey) -> Option<bool> {
-        self.entry(key).filter(|entry| !entry.peer.is_open()).map(|entry| !entry.paths.is_empty())
+        let entry = self.entry(key).filter(|entry| entry.peer.game().is_some_and(|peer| !peer.is_open()))?;
+        Some(!entry.paths.is_empty())
     }
 
     /// Returns when the last packet of an open peer arrived.
     pub(crate) fn heard_at(&self, key: PeerKey) -> Option<Instant> {
-        self.entry(key).filter(|entry| entry.peer.is_open()).map(|entry| entry.peer.heard_at())
+        self.game(key).filter(|peer| peer.is_open()).map(Peer::heard_at)
     }
 
     /// See [`Peer::silence`].
     pub(crate) fn silence(&self, key: PeerKey) -> Option<Silence> {
-        self.entry(key).and_then(|entry| entry.peer.silence())
+        self.game(key).and_then(Peer::silence)
     }
 
     /// See [`Peer::doubt`].
@@ -245,7 +348,7 @@ impl Endpoint {
     pub(crate) fn send_reserved(&mut self, now: Instant, key: PeerKey, frame: &[u8]) -> Sent {
         let sent = self.act(key, |peer, outbox| peer.send_reserved(now, frame, outbox)).unwrap_or(Sent::Dropped);
         // Outside of str0m, sending has no effect but the datagram.
-        if sent == Sent::Dropped || !self.entry(key).is_some_and(|entry| entry.peer.is_fast()) {
+        if sent == Sent::Dropped || !self.game(key).is_some_and(Peer::is_fast) {
             self.settle(key);
         }
         sent
@@ -269,13 +372,41 @@ impl Endpoint {
 
     fn open_peer(&mut self, key: PeerKey) -> Option<&mut Peer> {
         let entry = self.peers.get_mut(key.index as usize).filter(|entry| entry.generation == key.generation)?;
-        Some(&mut entry.peer).filter(|peer| peer.is_open())
+        match &mut entry.peer {
+            Kind::Game(peer) => Some(peer).filter(|peer| peer.is_open()),
+            Kind::Media(_) => None,
+        }
+    }
+
+    fn game(&self, key: PeerKey) -> Option<&Peer> {
+        self.entry(key).and_then(|entry| entry.peer.game())
     }
 
     /// Closes a peer. No event follows.
     pub(crate) fn close(&mut self, now: Instant, key: PeerKey) {
-        self.with_peer(key, |peer, outbox| peer.close(now, Closed::ByPeer, outbox));
+        self.with_any(key, |peer, outbox| match peer {
+            Kind::Game(peer) => peer.close(now, Closed::ByPeer, outbox),
+            Kind::Media(peer) => peer.close(Closed::ByPeer, outbox),
+        });
         self.events.retain(|&(of, _)| of != key);
+        self.media_events.retain(|&(of, _)| of != key);
+    }
+
+    pub(crate) fn poll_media_event(&mut self) -> Option<(PeerKey, media::Event)> {
+        self.media_events.pop_front()
+    }
+
+    /// Calls `act` with a media connection and handles the consequences.
+    pub(crate) fn with_media<T>(
+        &mut self,
+        key: PeerKey,
+        act: impl FnOnce(&mut MediaPeer, &mut Outbox) -> T,
+    ) -> Option<T> {
+        let acted = self.with_any(key, |peer, outbox| match peer {
+            Kind::Media(peer) => Some(act(peer, outbox)),
+            Kind::Game(_) => None,
+        });
+        acted.flatten()
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<(PeerKey, Event)> {
@@ -300,20 +431,33 @@ impl Endpoint {
     }
 
     /// Calls `act` with a peer and handles the consequences.
-    fn with_peer<T>(&mut self, key: PeerKey, act: impl FnOnce(&mut Peer, &mut Outbox) -> T) -> Option<T> {
-        let result = self.act(key, act);
+    fn with_any<T>(&mut self, key: PeerKey, act: impl FnOnce(&mut Kind, &mut Outbox) -> T) -> Option<T> {
+        let result = self.act_any(key, act);
         self.settle(key);
         result
     }
 
-    /// Calls `act` with a peer. str0m panics when it finds its state inconsistent: then only this peer is closed.
+    /// Calls `act` with a data channel.
     fn act<T>(&mut self, key: PeerKey, act: impl FnOnce(&mut Peer, &mut Outbox) -> T) -> Option<T> {
+        let acted = self.act_any(key, |peer, outbox| match peer {
+            Kind::Game(peer) => Some(act(peer, outbox)),
+            Kind::Media(_) => None,
+        });
+        acted.flatten()
+    }
+
+    /// Calls `act` with a peer. str0m panics when it finds its state inconsistent: then only this peer is closed.
+    fn act_any<T>(&mut self, key: PeerKey, act: impl FnOnce(&mut Kind, &mut Outbox) -> T) -> Option<T> {
         let entry = self.peers.get_mut(key.index as usize).filter(|entry| entry.generation == key.generation)?;
         let outbox = &mut self.outbox;
         let Ok(result) = catch_unwind(AssertUnwindSafe(|| act(&mut entry.peer, outbox))) else {
             log::error!("a peer panicked and was closed");
+            if self.is_media(key) {
+                self.media_events.push_back((key, media::Event::Closed(Closed::Failed)));
+            } else {
+                self.events.push_back((key, Event::Closed(Closed::Failed)));
+            }
             self.remove(key);
-            self.events.push_back((key, Event::Closed(Closed::Failed)));
             return None;
         };
         Some(result)
@@ -322,14 +466,23 @@ impl Endpoint {
     fn settle(&mut self, key: PeerKey) {
         let found = self.peers.get_mut(key.index as usize).filter(|entry| entry.generation == key.generation);
         let Some(entry) = found else { return };
-        while let Some(event) = entry.peer.poll_event() {
-            self.events.push_back((key, event));
+        match &mut entry.peer {
+            Kind::Game(peer) => {
+                while let Some(event) = peer.poll_event() {
+                    self.events.push_back((key, event));
+                }
+            }
+            Kind::Media(peer) => {
+                while let Some(event) = peer.poll_event() {
+                    self.media_events.push_back((key, event));
+                }
+            }
         }
-        if entry.peer.is_closed() {
+        if either!(&entry.peer, peer => peer.is_closed()) {
             self.remove(key);
             return;
         }
-        let deadline = entry.peer.poll_timeout();
+        let deadline = either!(&entry.peer, peer => peer.poll_timeout());
         if deadline != entry.deadline {
             if let Some(old) = entry.deadline {
                 self.timers.remove(&(old, key));
@@ -339,13 +492,14 @@ impl Endpoint {
             }
             entry.deadline = deadline;
         }
-        if std::mem::replace(&mut entry.paths_version, entry.peer.paths_version()) != entry.peer.paths_version() {
+        let paths_version = either!(&entry.peer, peer => peer.paths_version());
+        if std::mem::replace(&mut entry.paths_version, paths_version) != paths_version {
             for old in &entry.paths {
                 if self.by_path.get(old) == Some(&key) {
                     self.by_path.remove(old);
                 }
             }
-            let known = std::mem::replace(&mut entry.paths, entry.peer.paths().collect());
+            let known = std::mem::replace(&mut entry.paths, either!(&entry.peer, peer => peer.paths().collect()));
             // A path that another peer has claimed meanwhile stays that peer's.
             for &pair in &entry.paths {
                 if !known.contains(&pair) || !self.by_path.contains_key(&pair) {
@@ -358,6 +512,7 @@ impl Endpoint {
     fn remove(&mut self, key: PeerKey) {
         let entry = *self.peers.remove(key.index as usize);
         self.dropped_by_gone += entry.peer.dropped();
+        self.media_peers -= usize::from(entry.peer.game().is_none());
         if let Some(deadline) = entry.deadline {
             self.timers.remove(&(deadline, key));
         }

@@ -24,7 +24,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_path_to_error::Segment;
 
 pub use self::history::{History, Interpolate};
-pub use crate::room::Context;
+pub use crate::room::{Audible, Context};
 pub use crate::wire::codes::Leave;
 pub use crate::wire::msgpack::SendError;
 

@@ -21,6 +21,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("lane_scripts", crate::peer::hostile::scripts),
     ("datagrams", crate::endpoint::hostile::datagrams),
     ("offers", crate::endpoint::hostile::offers),
+    ("media_offers", crate::endpoint::hostile::media_offers),
+    ("media_datagrams", crate::endpoint::hostile::media_datagrams),
     ("deltas", crate::wire::delta::hostile::deltas),
     ("journals", journals),
     #[cfg(feature = "driver")]

@@ -222,6 +222,7 @@ pub mod hostile;
 pub mod journal;
 pub mod limits;
 mod log_limit;
+mod media;
 pub mod peer;
 pub mod playback;
 mod player;
@@ -248,4 +249,6 @@ mod book {
     struct Hooks;
     #[doc = include_str!("../docs/src/testing.md")]
     struct Testing;
+    #[doc = include_str!("../docs/src/voice.md")]
+    struct Voice;
 }

@@ -50,6 +50,7 @@
 //! | [`WEBSOCKET_FRAMES_PER_SECOND`] | websocket frames of any kind from one connection | past twice the limit it is closed with `flood` | `rtcade_websockets_closed_total` |
 //! | [`UPLINK_PACKETS_PER_SECOND`], [`UPLINK_BYTES_PER_SECOND`], [`ACKNOWLEDGEMENT_BYTES`] | packets and bytes received on the data channel, and the allowance that each message to the player adds | dropped; past twice the limit the player is removed with `flood` | `Dropped::excess` |
 //! | [`DOWNLINK_BYTES_PER_SECOND`] | bytes sent on the data channel | dropped | `dropped_frames` |
+//! | [`MEDIA_PACKETS_PER_SECOND`], [`MEDIA_BYTES_PER_SECOND`] | audio packets received from one player, and their bytes | dropped; past twice the limit the media connection is closed | `Dropped::media` |
 //! | [`BACKOFF_INTERVAL`] | a congested path gets at least one of this many ticks | – | `held_back` |
 //! | [`INPUT_INTERVAL`] | least time between two packets of new inputs from one client | inputs share a packet | – |
 //! | **Names and signaling** | | | |
@@ -57,6 +58,7 @@
 //! | [`PLAYER_NAME_CHARS`], [`PLAYER_NAME_BYTES`], [`PLAYER_NAME_CLUSTER`] | characters (grapheme clusters) of a player's name, its bytes, and code points of one character | truncated | – |
 //! | [`SUBJECT_BYTES`] | bytes of a token's `sub` | refused with `unauthorized` | `RefusedJoins::token` |
 //! | [`SDP_BYTES`], [`SDP_LINES`] | bytes and lines of an SDP | refused with `bad_sdp`; between players with `too_large` | `refused_requests` |
+//! | [`MEDIA_SECTIONS`], [`MEDIA_SOURCES`] | sections and sources of a media connection | refused with `bad_sdp` | `refused_requests` |
 //! | [`CANDIDATE_BYTES`], [`ORIENTATION_BYTES`], [`FREEZE_BYTES`], [`RELAYED_DEPTH`] | bytes and nesting of messages relayed between players | refused with `too_large`; `eventFreeze` without a reply | `refused_requests` |
 //! | [`CPU_REPORT_INTERVAL`], [`CPU_REPORT_KEPT`] | least time between two `eventCpu` of one player, and how long one counts in `/metrics` | the report is ignored | `refused_requests` |
 //! | [`CANDIDATES_ADVERTISED`] | candidates in an answer | further candidates are left out | – |
@@ -261,6 +263,10 @@ pub const RELAY_QUEUE_BYTES: usize = 64 * 1024;
 pub const CPU_REPORT_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a report of a player's CPU use counts.
 pub const CPU_REPORT_KEPT: Duration = Duration::from_secs(60);
+/// Sections of an offer of media: the microphone, and as many slots as speakers can be played at the same time.
+pub const MEDIA_SECTIONS: usize = 16;
+/// Sources (SSRCs) that a media connection may send from during its life.
+pub const MEDIA_SOURCES: usize = 4;
 /// Candidates in an answer of the server.
 pub const CANDIDATES_ADVERTISED: usize = 8;
 /// Paths (pairs of a local and a remote address) known per peer. A new one replaces the oldest unproven one.
@@ -348,6 +354,11 @@ pub const ACKNOWLEDGEMENT_BYTES: u32 = 256;
 /// Bytes sent on one player's data channel per second, with a burst of the same number: about 60 states of maximum
 /// size. Further messages are dropped.
 pub const DOWNLINK_BYTES_PER_SECOND: u32 = 256 * 1024;
+/// Media packets from one player per second, with a burst of the same number: twice those of Opus with 20 ms each.
+pub const MEDIA_PACKETS_PER_SECOND: u32 = 100;
+/// Bytes of those packets per second, without headers, with a burst of the same number: four times those of a voice at
+/// 32 kbit/s.
+pub const MEDIA_BYTES_PER_SECOND: u32 = 16_000;
 /// Phases of a tick over which rooms are spread.
 pub const PHASE_SLOTS: u32 = 4;
 

@@ -5,12 +5,15 @@
 //! except its seeded generator, and iterates over no hash map. Inputs are only queued; the game runs in
 //! [`Input::Tick`], so one call is one step.
 
+mod audibility;
 mod inbox;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use self::audibility::Audibility;
+pub use self::audibility::Audible;
 use self::inbox::{Flood, Inbox, Message};
 use crate::game::{
     Encoded, Game, Incoming, Join, Lane, Link, Player, PlayerId, Random, Resumed, RoomInfo, SendError, Target, Tick,
@@ -165,6 +168,7 @@ pub struct Context<G: Game> {
     unsent: u64,
     last_unsent: Option<SendError>,
     cast: Option<BTreeMap<PlayerId, String>>,
+    audibility: Audibility,
     game: PhantomData<fn() -> G>,
 }
 
@@ -445,6 +449,7 @@ impl<G: Game> Room<G> {
                 unsent: 0,
                 last_unsent: None,
                 cast: None,
+                audibility: Audibility::default(),
                 game: PhantomData,
             },
             max_players,
@@ -487,6 +492,12 @@ impl<G: Game> Room<G> {
     #[must_use]
     pub fn is_listed(&self) -> bool {
         self.context.listed
+    }
+
+    /// Returns whether the game lets `listener` hear the voice of `speaker`: [`Context::voice`].
+    #[must_use]
+    pub fn hears(&self, listener: PlayerId, speaker: PlayerId) -> bool {
+        self.context.audibility.hears(listener, speaker)
     }
 
     /// Returns the number of the last tick.
@@ -669,6 +680,7 @@ impl<G: Game> Room<G> {
             }
             Err((code, message)) => {
                 self.context.players.remove(&player);
+                self.context.audibility.forget(player);
                 Output::Refused { player, code, message }
             }
         };
@@ -726,6 +738,7 @@ impl<G: Game> Room<G> {
         }
         self.context.inbox.close(player);
         self.wanted_ticks.remove(&player);
+        self.context.audibility.forget(player);
         self.context.outputs.push_back(Output::Left { player, reason, message });
         if let Some(game) = &mut self.game {
             game.leave(&mut self.context, player, reason);

@@ -49,6 +49,7 @@ document.head.prepend(element("style", { textContent: `
   kbd { font: inherit; border: 1px solid var(--line); border-radius: 4px; padding: 0 5px; }
   .panel { background: color-mix(in srgb, var(--panel) 88%, transparent); border: 1px solid var(--line); border-radius: 12px; }
   .buttons { display: flex; flex-wrap: wrap; gap: 8px; }
+  .said { color: var(--poor); font-size: 13px; } .said:empty { display: none; }
   .unseen { position: absolute; width: 1px; height: 1px; margin: -1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 
   #connection { padding: 6px 12px; font-size: 12px; font-variant-numeric: tabular-nums; pointer-events: none; }
@@ -136,6 +137,78 @@ export function createCopyButton(button, text) {
       prompt("Copy this:", text());
     }
     setTimeout(() => (button.textContent = label), 1_500);
+  };
+}
+
+// ---- Voice, where the server forwards it.
+
+/**
+ * A button that joins the voices of the room and then mutes the microphone; with the `key` of a keyboard, which has a
+ * `name`, the microphone is open while that or the button is held. `speaking` is called as `on("speaking")`.
+ */
+export function createVoice(button, { key, name, speaking = () => {} } = {}) {
+  const said = element("p", { className: "said", role: "status" });
+  const isTouched = matchMedia("(pointer: coarse)");
+  button.after(said);
+  let room = null, voice = null, isJoining = false;
+  const show = () => {
+    button.hidden = !room?.media;
+    if (isJoining) button.textContent = "Joining voice…";
+    else if (!voice) button.textContent = "Join voice";
+    else if (key) button.textContent = voice.talking ? "Talking" : `Hold ${isTouched.matches ? "" : `${name} `}to talk`;
+    else button.textContent = voice.muted ? "Unmute" : "Mute";
+    button.classList.toggle("main", Boolean(voice?.talking));
+  };
+  const end = (sentence) => {
+    voice = null;
+    said.textContent = sentence;
+    show();
+  };
+  const join = async () => {
+    isJoining = true;
+    end("");
+    try {
+      const { joinVoice } = await import("./rtcade/voice.js");
+      const joined = await joinVoice(room, { muted: Boolean(key) });
+      joined.on("speaking", speaking);
+      joined.on("error", ({ message }) => end(message));
+      voice = joined;
+    } catch ({ message }) {
+      said.textContent = message;
+    }
+    isJoining = false;
+    show();
+  };
+  const talk = (talking) => {
+    if (!voice || !key) return;
+    voice.talking = talking;
+    show();
+  };
+  button.onclick = () => {
+    if (!voice) return isJoining || join();
+    if (!key) voice.muted = !voice.muted;
+    show();
+  };
+  button.onpointerdown = ({ pointerId }) => {
+    if (key) button.setPointerCapture(pointerId);
+    talk(true);
+  };
+  button.onlostpointercapture = () => talk(false);
+  // A long touch would open it.
+  button.oncontextmenu = (event) => event.preventDefault();
+  addEventListener("keydown", ({ code, target }) => code === key && !(target instanceof HTMLInputElement) && talk(true));
+  addEventListener("keyup", ({ code }) => code === key && talk(false));
+  addEventListener("blur", () => talk(false));
+  return {
+    /** Another room. */
+    enter(joined) {
+      room = joined;
+      room.on("close", () => {
+        room = null;
+        end("");
+      });
+      end("");
+    },
   };
 }
 

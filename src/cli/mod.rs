@@ -112,6 +112,9 @@ struct Serve {
     /// It shows the connection and makes the network of that page worse. This machine always gets it.
     #[arg(long)]
     dev: bool,
+    /// Forward the voices of players whose page uses the module rtcade/voice.
+    #[arg(long)]
+    media: bool,
     /// Never sleep: messages are received at once, and a whole CPU core is used.
     #[arg(long)]
     busy_poll: bool,
@@ -335,6 +338,7 @@ fn start<G: Game>(
         tick: serve.tick_ms.map(|ms| Duration::from_millis(ms.into())),
         max_players: serve.max_players,
         dev: serve.dev,
+        media: serve.media,
         busy_poll: serve.busy_poll,
         record: serve.record.map(|directory| Record { directory, limit_bytes: serve.record_limit * MIB }),
         ..serve.network.options(page)

@@ -122,6 +122,7 @@ pub(super) fn text<G: Game>(
     );
     text.gauge("rooms", "Open rooms.", gauges.rooms);
     text.gauge("peers", "Data channels, open or opening.", gauges.peers);
+    text.gauge("media_connections", "Media connections, open or opening.", gauges.media_peers);
     text.gauge("queued_bytes", "Bytes queued for websockets.", gauges.queued_bytes);
 
     let links: Vec<Link> = server.links().collect();
@@ -228,7 +229,7 @@ pub(super) fn text<G: Game>(
     let (peers, unroutable) = (counters.peers, counters.unroutable);
     text.counters(
         "packets_dropped_total",
-        "Packets of data channels dropped.",
+        "Packets of data channels and media connections dropped.",
         &[
             ("malformed", peers.malformed),
             ("duplicate", peers.duplicate),
@@ -237,12 +238,18 @@ pub(super) fn text<G: Game>(
             ("unproven", peers.unproven),
             ("excess", peers.excess),
             ("alerts", peers.alerts),
+            ("media", peers.media),
         ],
     );
     text.counters(
         "datagrams_unroutable_total",
         "Datagrams that no peer accepted.",
-        &[("unknown", unroutable.unknown), ("stun", unroutable.stun), ("dtls", unroutable.dtls)],
+        &[
+            ("unknown", unroutable.unknown),
+            ("stun", unroutable.stun),
+            ("dtls", unroutable.dtls),
+            ("media", unroutable.media),
+        ],
     );
     let stun = counters.stun;
     text.counters(

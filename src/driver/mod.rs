@@ -133,6 +133,8 @@ pub struct Options {
     /// Serve the dev page (`?dev`) to everybody instead of to this machine only. It shapes the network of the page that
     /// it is opened in, and gives no access to the server.
     pub dev: bool,
+    /// Forward the voices of players, see [`Config::media`].
+    pub media: bool,
     /// Never sleep: data is received at once instead of up to a quarter of a tick later, at the cost of a whole CPU
     /// core.
     pub busy_poll: bool,
@@ -166,6 +168,7 @@ impl Default for Options {
             trusted_proxies: Vec::new(),
             keep_alive: limits::KEEP_ALIVE,
             dev: false,
+            media: false,
             busy_poll: false,
         }
     }
@@ -471,6 +474,7 @@ impl<G: Game> Driver<G> {
         config.interfaces.clone_from(&interfaces);
         config.keys = options.keys.map(Rc::new);
         config.unix_time = unix_time();
+        config.media = options.media;
         let gate = Gate::new(options.origins, options.trusted_proxies, &options.public_addresses);
         let mut server = Server::new(config, now, factory);
         let recordings = match options.record {

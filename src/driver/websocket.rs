@@ -472,6 +472,7 @@ mod tests {
             // JSON text in JSON is the longest form.
             sdp: Some(serde_json::json!({ "type": "answer", "sdp": "\n".repeat(SDP_BYTES) }).to_string().into()),
             sdp_error: None,
+            media: false,
         };
         let (reply_to, _) = signaling::parse(r#"{"a":"join"}"#);
         websocket.write(Signal::Binary(vec![7; BATCH_BYTES - 4])).expect("within the buffer");

@@ -61,6 +61,74 @@ pub(crate) fn datagrams(now: Instant, input: &[u8]) {
     assert!(endpoint.peers() == 0 && endpoint.by_path.is_empty() && endpoint.timers.is_empty());
 }
 
+/// An offer of media.
+pub(crate) fn media_offers(now: Instant, input: &[u8]) {
+    let Ok(offer) = std::str::from_utf8(input) else { return };
+    let mut endpoint = Endpoint::new([7; 32]);
+    let Ok((key, answer)) = endpoint.answer_media(now, None, offer, &[server()]) else { return };
+    assert!(answer.starts_with("v=0\r\n") && answer.contains("a=candidate:1 1 udp "));
+    let sections = |sdp: &str| sdp.lines().filter(|line| line.starts_with("m=")).count();
+    assert!(sections(&answer) == sections(offer) && sections(offer) <= limits::MEDIA_SECTIONS);
+    // The same again changes nothing, or ends the connection.
+    if let Ok((again, _)) = endpoint.answer_media(now, Some(key), offer, &[server()]) {
+        assert!(again == key);
+        endpoint.close(now, key);
+    }
+    assert_eq!((endpoint.peers(), endpoint.media_peers(), endpoint.poll_timeout()), (0, 0, None));
+}
+
+/// Datagrams on the path of a media connection, whose client has sent one check and knows no more.
+pub(crate) fn media_datagrams(now: Instant, input: &[u8]) {
+    let mut endpoint = Endpoint::new([7; 32]);
+    let offer = concat!(
+        "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE 0 1\r\n",
+        "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=rtcp-mux\r\n",
+        "a=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\na=setup:actpass\r\na=fingerprint:sha-256 ",
+        "00:01:02:03:04:05:06:07:08:09:0A:0B:0C:0D:0E:0F:10:11:12:13:14:15:16:17:18:19:1A:1B:1C:1D:1E:1F\r\n",
+        "a=mid:0\r\na=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid\r\na=sendonly\r\n",
+        "a=rtpmap:111 opus/48000/2\r\na=ssrc:1 cname:c\r\n",
+        "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=rtcp-mux\r\n",
+        "a=mid:1\r\na=recvonly\r\na=rtpmap:111 opus/48000/2\r\n",
+    );
+    let (key, answer) = endpoint.answer_media(now, None, offer, &[server()]).expect("the offer is right");
+    let attribute = |name: &str| answer.lines().find_map(|line| line.strip_prefix(name)).expect("it is answered");
+    let source = SocketAddr::from(([10, 0, 1, 1], 5000));
+    endpoint.handle_datagram(now, LOCAL, source, &check(attribute("a=ice-ufrag:"), attribute("a=ice-pwd:")));
+    assert!(endpoint.by_path.len() == 1, "the check is right");
+    let mut received = 100;
+    let mut rest = input;
+    for _ in 0..PIECES_MAX {
+        let Some((&[high, low, host], after)) = rest.split_first_chunk() else { break };
+        let bytes = usize::from(u16::from_be_bytes([high, low])).min(after.len());
+        let (piece, after) = after.split_at(bytes);
+        rest = after;
+        received += piece.len();
+        endpoint.handle_datagram(now, LOCAL, SocketAddr::from(([10, 0, 1, 1 + host % 2], 5000)), piece);
+        while let Some(transmit) = endpoint.poll_transmit() {
+            assert!(transmit.destination == source && transmit.bytes.len() <= limits::UDP_PAYLOAD_BYTES);
+        }
+        while let Some((_, event)) = endpoint.poll_media_event() {
+            assert!(matches!(event, media::Event::Closed(_)), "nobody has the keys");
+        }
+    }
+    assert!(endpoint.by_path.len() <= 1 && received >= 100);
+    endpoint.close(now, key);
+    assert!(endpoint.media_peers() == 0 && endpoint.by_path.is_empty() && endpoint.timers.is_empty());
+}
+
+/// An ICE check of a client with these credentials of the server (RFC 8445 §7.2.2).
+fn check(ufrag: &str, password: &str) -> Vec<u8> {
+    let hmac = |key: &[u8], payloads: &[&[u8]]| {
+        str0m::crypto::from_feature_flags().sha1_hmac_provider.sha1_hmac(key, payloads)
+    };
+    let username = format!("{ufrag}:abcd");
+    let request = StunMessage::binding_request(&username, str0m::ice::TransId::new(), true, 1, 1, false);
+    let mut bytes = vec![0; 200];
+    let length = request.to_bytes(Some(password.as_bytes()), &mut bytes, hmac).expect("it fits");
+    bytes.truncate(length);
+    bytes
+}
+
 /// A peer whose offer was answered and which has sent nothing since.
 fn waiting_peer(endpoint: &mut Endpoint, now: Instant) -> PeerKey {
     let offer = concat!(

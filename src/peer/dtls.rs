@@ -46,6 +46,8 @@ struct Shared {
     /// A record for str0m to send, after dimpl.
     outgoing: Vec<u8>,
     is_active: bool,
+    /// Whether str0m gets the keys for SRTP.
+    is_for_media: bool,
     now: Instant,
 }
 
@@ -264,6 +266,14 @@ pub(super) fn crypto_provider() -> Arc<CryptoProvider> {
     )
 }
 
+/// As [`crypto_provider`], for connections that carry media: str0m gets the keys of SRTP.
+pub(crate) fn media_crypto() -> Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    Arc::clone(PROVIDER.get_or_init(|| {
+        Arc::new(CryptoProvider { dtls_provider: &MediaProvider, ..str0m::crypto::from_feature_flags() })
+    }))
+}
+
 /// Generates a self-signed certificate (RFC 8827 §6.5).
 pub(super) fn generate_certificate() -> Option<DtlsCert> {
     Provider.generate_certificate()
@@ -291,20 +301,44 @@ impl DtlsProvider for Provider {
         _version: DtlsVersion,
         _mtu: Option<usize>,
     ) -> Result<Box<dyn DtlsInstance>, CryptoError> {
-        let dtls = dimpl::Dtls::new_12(checked_config()?, cert.clone(), now);
-        // Different ends repeat their flights at different times.
-        SEED.set(SEED.get().map(|seed| seed.wrapping_add(1)));
-        let shared = Arc::new(Mutex::new(Shared {
-            dtls: Some(Box::new(dtls)),
-            keys: Vec::new(),
-            received: Vec::new(),
-            outgoing: Vec::new(),
-            is_active: false,
-            now,
-        }));
+        let shared = new_shared(cert, now, false)?;
         NEWEST.set(Some(Arc::clone(&shared)));
         Ok(Box::new(Instance(shared)))
     }
+}
+
+#[derive(Debug)]
+struct MediaProvider;
+
+impl DtlsProvider for MediaProvider {
+    fn generate_certificate(&self) -> Option<DtlsCert> {
+        Provider.generate_certificate()
+    }
+
+    fn new_dtls(
+        &self,
+        cert: &DtlsCert,
+        now: Instant,
+        _version: DtlsVersion,
+        _mtu: Option<usize>,
+    ) -> Result<Box<dyn DtlsInstance>, CryptoError> {
+        Ok(Box::new(Instance(new_shared(cert, now, true)?)))
+    }
+}
+
+fn new_shared(cert: &DtlsCert, now: Instant, is_for_media: bool) -> Result<Arc<Mutex<Shared>>, CryptoError> {
+    let dtls = dimpl::Dtls::new_12(checked_config()?, cert.clone(), now);
+    // Different ends repeat their flights at different times.
+    SEED.set(SEED.get().map(|seed| seed.wrapping_add(1)));
+    Ok(Arc::new(Mutex::new(Shared {
+        dtls: Some(Box::new(dtls)),
+        keys: Vec::new(),
+        received: Vec::new(),
+        outgoing: Vec::new(),
+        is_active: false,
+        is_for_media,
+        now,
+    })))
 }
 
 /// The number of configurations with different seeds: checking one per seed would cost too much.
@@ -421,7 +455,7 @@ impl DtlsInstance for Instance {
 
     fn poll_output<'a>(&mut self, buf: &'a mut [u8]) -> DtlsOutput<'a> {
         let shared = &mut *lock(&self.0);
-        let Shared { dtls: Some(dtls), received, .. } = shared else { return shared.poll_outgoing(buf) };
+        let Shared { dtls: Some(dtls), received, is_for_media, .. } = shared else { return shared.poll_outgoing(buf) };
         let mut output = Output::borrow();
         loop {
             let needed = match dtls.poll_output(&mut output.0) {
@@ -451,7 +485,10 @@ impl DtlsInstance for Instance {
                 DtlsOutput::BufferTooSmall { needed } => needed,
                 DtlsOutput::Timeout(at) => return DtlsOutput::Timeout(at),
                 DtlsOutput::Connected => return DtlsOutput::Connected,
-                // Keys for media, which is not used: str0m would create contexts of nine kilobytes from them.
+                DtlsOutput::KeyingMaterial(keys, profile) if *is_for_media => {
+                    return DtlsOutput::KeyingMaterial(keys, profile);
+                }
+                // str0m would create contexts of nine kilobytes from them.
                 DtlsOutput::KeyingMaterial(..) => continue,
                 DtlsOutput::CloseNotify => return DtlsOutput::CloseNotify,
                 _ => continue,

@@ -88,3 +88,37 @@ pub enum Stun {
     /// The message was not for this peer, is a copy from another path, or is on one path too many.
     Refused,
 }
+
+/// Packets and messages dropped by peers, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Packets that are too short, malformed or of another association.
+    pub malformed: u64,
+    /// Messages that are duplicates, or too old to tell.
+    pub duplicate: u64,
+    /// Fragments of messages.
+    pub fragment: u64,
+    /// Messages on another stream, or not binary.
+    pub foreign: u64,
+    /// Datagrams, and frames, for a path that was not proven.
+    pub unproven: u64,
+    /// Packets past a peer's rate limit.
+    pub excess: u64,
+    /// Plaintext alerts during the handshake, which anybody can send.
+    pub alerts: u64,
+    /// Packets on media connections: past the limits, of a source that was not offered, or too large.
+    pub media: u64,
+}
+
+impl std::ops::AddAssign for Dropped {
+    fn add_assign(&mut self, other: Dropped) {
+        self.malformed += other.malformed;
+        self.duplicate += other.duplicate;
+        self.fragment += other.fragment;
+        self.foreign += other.foreign;
+        self.unproven += other.unproven;
+        self.excess += other.excess;
+        self.alerts += other.alerts;
+        self.media += other.media;
+    }
+}

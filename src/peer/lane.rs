@@ -32,6 +32,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use super::delivery::Delivery;
+use super::events::Dropped;
 use super::pace::{Acknowledged, Losses, Pace, is_newer};
 use crate::limits;
 
@@ -124,37 +125,6 @@ pub(super) enum Arrival {
     Closed,
     /// The peer opened a channel that is reliable or ordered.
     ReliableChannel,
-}
-
-/// Packets and messages dropped by peers, by kind.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Dropped {
-    /// Packets that are too short, malformed or of another association.
-    pub malformed: u64,
-    /// Messages that are duplicates, or too old to tell.
-    pub duplicate: u64,
-    /// Fragments of messages.
-    pub fragment: u64,
-    /// Messages on another stream, or not binary.
-    pub foreign: u64,
-    /// Datagrams, and frames, for a path that was not proven.
-    pub unproven: u64,
-    /// Packets past a peer's rate limit.
-    pub excess: u64,
-    /// Plaintext alerts during the handshake, which anybody can send.
-    pub alerts: u64,
-}
-
-impl std::ops::AddAssign for Dropped {
-    fn add_assign(&mut self, other: Dropped) {
-        self.malformed += other.malformed;
-        self.duplicate += other.duplicate;
-        self.fragment += other.fragment;
-        self.foreign += other.foreign;
-        self.unproven += other.unproven;
-        self.excess += other.excess;
-        self.alerts += other.alerts;
-    }
 }
 
 pub(super) struct Lane {

@@ -35,20 +35,20 @@ use crate::rate::Allowance;
 use consent::Consent;
 use dtls::{DtlsHandle, Unsealed, WithoutAlerts};
 use lane::{Arrival, Lane, Role};
-use paths::{Asked, Paths, Proof};
+use paths::{Asked, Proof};
 use record::{CLOSE_NOTIFY, Opened, content};
 use sdp::{Description, Setup};
 use uplink::Uplink;
 
 pub use delivery::Silence;
-pub(crate) use dtls::SeededDtls;
-pub use events::{Closed, Event, Path, Sent, Stages, Stun};
-pub use lane::Dropped;
+pub(crate) use dtls::{SeededDtls, media_crypto};
+pub use events::{Closed, Dropped, Event, Path, Sent, Stages, Stun};
 #[cfg(any(test, fuzzing))]
 pub(crate) use lane::hostile;
 pub use outbox::{LocalId, Outbox, Transmit};
 pub(crate) use pace::RoundTrip;
 pub use paths::Pair;
+pub(crate) use paths::Paths;
 #[cfg(any(test, fuzzing))]
 pub(crate) use record::hostile as record_hostile;
 pub use sdp::SdpError;
@@ -72,6 +72,10 @@ impl Identity {
         let certificate = dtls::generate_certificate().expect("a key pair can be generated");
         let fingerprint = dtls::crypto_provider().sha256_provider.sha256(&certificate.certificate);
         Identity { certificate, fingerprint }
+    }
+
+    pub(crate) fn certificate(&self) -> DtlsCert {
+        self.certificate.clone()
     }
 }
 
@@ -818,7 +822,7 @@ impl Peer {
 }
 
 /// The characters of ICE credentials (RFC 8839 §5.4); 24 of them carry 144 bits.
-fn ice_password(rng: &mut ChaCha20Rng) -> String {
+pub(crate) fn ice_password(rng: &mut ChaCha20Rng) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     (0..24).map(|_| char::from(ALPHABET[(rng.next_u32() >> 26) as usize])).collect()
 }

@@ -56,7 +56,7 @@ const STAND_IN_PORT: u16 = 1024;
 impl Pair {
     /// Returns the address that represents the local address for str0m, from a documentation range (RFC 5737, RFC
     /// 3849): ICE must not depend on which of the server's addresses was used.
-    pub(super) fn stand_in(self) -> SocketAddr {
+    pub(crate) fn stand_in(self) -> SocketAddr {
         let port = STAND_IN_PORT + self.local.0;
         match self.remote {
             SocketAddr::V4(_) => (Ipv4Addr::new(192, 0, 2, 1), port).into(),
@@ -65,7 +65,7 @@ impl Pair {
     }
 
     /// Returns the path on which str0m sends, from the representation of its local address.
-    pub(super) fn of(stand_in: SocketAddr, remote: SocketAddr) -> Pair {
+    pub(crate) fn of(stand_in: SocketAddr, remote: SocketAddr) -> Pair {
         Pair { local: LocalId(stand_in.port().saturating_sub(STAND_IN_PORT)), remote }
     }
 }
@@ -97,7 +97,7 @@ pub(super) struct Asked {
 
 /// What the answer to a heartbeat proves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Proof {
+pub(crate) enum Proof {
     /// Nothing: the number is unknown, or came on another path.
     None,
     /// A path that is not in use or was already proven.
@@ -106,7 +106,7 @@ pub(super) enum Proof {
     Move,
 }
 
-pub(super) struct Paths {
+pub(crate) struct Paths {
     known: Vec<Known>,
     /// Counts the changes of which paths are known.
     version: u32,
@@ -121,7 +121,7 @@ pub(super) struct Paths {
 }
 
 impl Paths {
-    pub(super) fn new() -> Paths {
+    pub(crate) fn new() -> Paths {
         Paths {
             known: Vec::with_capacity(1),
             version: 0,
@@ -133,15 +133,15 @@ impl Paths {
         }
     }
 
-    pub(super) fn pairs(&self) -> impl Iterator<Item = Pair> + '_ {
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = Pair> + '_ {
         self.known.iter().map(|known| known.pair)
     }
 
-    pub(super) fn version(&self) -> u32 {
+    pub(crate) fn version(&self) -> u32 {
         self.version
     }
 
-    pub(super) fn current(&self) -> Option<Pair> {
+    pub(crate) fn current(&self) -> Option<Pair> {
         self.current
     }
 
@@ -153,7 +153,7 @@ impl Paths {
         self.known.iter_mut().find(|known| known.pair == pair)
     }
 
-    pub(super) fn is_known(&self, pair: Pair) -> bool {
+    pub(crate) fn is_known(&self, pair: Pair) -> bool {
         self.get(pair).is_some()
     }
 
@@ -167,7 +167,7 @@ impl Paths {
     }
 
     /// Counts bytes received on a known path.
-    pub(super) fn handle_received(&mut self, pair: Pair, bytes: usize) {
+    pub(crate) fn handle_received(&mut self, pair: Pair, bytes: usize) {
         if let Some(known) = self.get_mut(pair) {
             known.received_bytes += bytes as u64;
         }
@@ -179,7 +179,7 @@ impl Paths {
     }
 
     /// Counts bytes to send. Returns `None` if the path is unknown, `false` if they exceed its limit.
-    pub(super) fn handle_sent(&mut self, pair: Pair, bytes: usize) -> Option<bool> {
+    pub(crate) fn handle_sent(&mut self, pair: Pair, bytes: usize) -> Option<bool> {
         let known = self.get_mut(pair)?;
         let has_room = known.has_room(bytes);
         known.sent_bytes += if has_room { bytes as u64 } else { 0 };
@@ -187,7 +187,7 @@ impl Paths {
     }
 
     /// Records a check. Returns `false` if it is a copy of one on another path.
-    pub(super) fn handle_check(&mut self, now: Instant, pair: Pair, transaction: u64) -> bool {
+    pub(crate) fn handle_check(&mut self, now: Instant, pair: Pair, transaction: u64) -> bool {
         if let Some(&(_, first)) = self.checks.iter().find(|&&(of, _)| of == transaction) {
             return first == pair;
         }
@@ -205,7 +205,7 @@ impl Paths {
 
     /// Returns the number of the remote address among all ever known, if ICE has to be told; `None` if there were too
     /// many.
-    pub(super) fn number_remote(&mut self, remote: SocketAddr) -> Option<Option<u16>> {
+    pub(crate) fn number_remote(&mut self, remote: SocketAddr) -> Option<Option<u16>> {
         if self.knows_remote(remote) {
             return Some(None);
         }
@@ -217,7 +217,7 @@ impl Paths {
     }
 
     /// Adds a path. Returns the candidate to remove from ICE, if another path had to be forgotten.
-    pub(super) fn introduce(
+    pub(crate) fn introduce(
         &mut self,
         now: Instant,
         pair: Pair,
@@ -250,7 +250,7 @@ impl Paths {
     }
 
     /// Sets the path in use, unless one has been proven.
-    pub(super) fn choose(&mut self, pair: Pair) {
+    pub(crate) fn choose(&mut self, pair: Pair) {
         self.current = Some(pair);
         self.challenger = self.challenger.filter(|&challenger| challenger != pair);
     }
@@ -268,7 +268,7 @@ impl Paths {
 
     /// Requires a path to be proven, because the peer sends on it or nominated it. Returns `true` if it is another than
     /// before.
-    pub(super) fn challenge(&mut self, pair: Pair) -> bool {
+    pub(crate) fn challenge(&mut self, pair: Pair) -> bool {
         let is_other = self.current.is_some_and(|current| current != pair) && self.is_known(pair);
         is_other && self.challenger.replace(pair) != Some(pair)
     }
@@ -291,7 +291,7 @@ impl Paths {
 
     /// Handles the answer to a heartbeat. `fresh` is the random number for proving the previous path again if the peer
     /// moves.
-    pub(super) fn prove(&mut self, pair: Pair, nonce: u64, fresh: u64) -> Proof {
+    pub(crate) fn prove(&mut self, pair: Pair, nonce: u64, fresh: u64) -> Proof {
         let Some(known) = self.get_mut(pair).filter(|known| known.nonce == nonce) else { return Proof::None };
         known.is_proven = true;
         if self.challenger != Some(pair) {

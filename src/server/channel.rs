@@ -12,6 +12,7 @@ use super::{ConnectionKey, OPENING, Server, SessionKey, Transports};
 use crate::endpoint::PeerKey;
 use crate::game::Game;
 use crate::limits;
+use crate::media::is_media;
 use crate::peer::{self, Closed};
 use crate::wire::codes::{ErrorCode, Leave};
 use crate::wire::frame::Transport;
@@ -23,7 +24,11 @@ impl<G: Game> Server<G> {
         struct Answer {
             sdp: Value,
         }
-        match self.session_of(key).and_then(|session| self.answer(now, session, offer)) {
+        let answered = self.session_of(key).and_then(|session| {
+            let is_media = offer.offer().is_ok_and(is_media);
+            if is_media { self.answer_media(now, session, offer) } else { self.answer(now, session, offer) }
+        });
+        match answered {
             Ok(sdp) => self.grant(key, reply_to, &Answer { sdp }),
             Err(fault) => self.refuse(key, reply_to, &fault),
         }

@@ -230,6 +230,7 @@ impl<G: Game> Server<G> {
             tokens,
             away: None,
             peer: None,
+            media: None,
             link: Link::default(),
             relayed: Credit::new(limits::RELAYED_BYTES_PER_SECOND, now),
         });
@@ -295,7 +296,7 @@ impl<G: Game> Server<G> {
             player: player.0,
             room_size: if hosted.cast.is_some() { sessions.len() } else { hosted.room.players().len() },
             sessions,
-            user_media_configuration: UserMediaConfiguration::default(),
+            user_media_configuration: UserMediaConfiguration { audio: self.config.media, video: false },
             tick: hosted.last_tick,
             tick_ms: self.config.tick.as_secs_f64() * 1000.0,
             input_seq: frames.next_input(),
@@ -305,6 +306,7 @@ impl<G: Game> Server<G> {
             welcome: welcome.as_raw(),
             sdp,
             sdp_error: sdp_error.map(|fault| fault.shown(*codes)),
+            media: self.config.media,
         };
         let (room, player) = (*room, *player);
         let text = signaling::granted(reply_to, &reply);

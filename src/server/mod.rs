@@ -10,6 +10,7 @@ mod connection;
 mod delivery;
 mod external;
 mod join;
+mod media;
 mod presence;
 mod relay;
 mod resume;
@@ -71,6 +72,8 @@ pub struct Config {
     pub keys: Option<Rc<Keys>>,
     /// The wall clock (time since 1970) at the start of the server, by which tokens expire.
     pub unix_time: Duration,
+    /// Whether the server forwards the players' voices. An offer of media is refused otherwise.
+    pub media: bool,
 }
 
 impl Config {
@@ -88,6 +91,7 @@ impl Config {
             interfaces: Vec::new(),
             keys: None,
             unix_time: Duration::ZERO,
+            media: false,
         }
     }
 }
@@ -287,6 +291,8 @@ pub struct Gauges {
     pub rooms: usize,
     /// Data channels, open or opening.
     pub peers: usize,
+    /// Media connections, open or opening.
+    pub media_peers: usize,
     /// Bytes queued for websockets.
     pub queued_bytes: usize,
 }
@@ -338,6 +344,7 @@ pub struct Server<G: Game> {
     sessions: SlotMap<SessionKey, Session>,
     by_socket_id: BTreeMap<String, SessionKey>,
     by_peer: BTreeMap<PeerKey, SessionKey>,
+    by_media: BTreeMap<PeerKey, SessionKey>,
     /// Peers whose channel may be opening, and since when.
     opening: VecDeque<(Instant, PeerKey)>,
     rooms: SlotMap<RoomKey, HostedRoom<G>>,
@@ -397,6 +404,7 @@ impl<G: Game> Server<G> {
             sessions: SlotMap::with_key(),
             by_socket_id: BTreeMap::new(),
             by_peer: BTreeMap::new(),
+            by_media: BTreeMap::new(),
             opening: VecDeque::new(),
             rooms: SlotMap::with_key(),
             by_name: BTreeMap::new(),
@@ -497,6 +505,7 @@ impl<G: Game> Server<G> {
             players: self.sessions.len(),
             rooms: self.rooms.len(),
             peers: self.endpoint.peers(),
+            media_peers: self.endpoint.media_peers(),
             queued_bytes: self.addresses.queued_bytes(),
         }
     }
@@ -685,14 +694,16 @@ impl<G: Game> Server<G> {
     }
 
     /// Returns whether received datagrams and timers other than ticks may wait for a part of a tick: there are data
-    /// channels, and none is opening. Opening one takes several round trips, each of which would wait.
+    /// channels, and none is opening. Opening one takes several round trips, each of which would wait. Voice does not
+    /// wait.
     #[cfg(feature = "driver")]
     pub(crate) fn may_wait(&mut self, now: Instant) -> bool {
         self.opening.retain(|&(since, peer)| {
             let patience = self.endpoint.is_reached(peer).map(|is_reached| if is_reached { OPENING } else { REACHING });
             patience.is_some_and(|patience| now < since + patience)
         });
-        self.opening.is_empty() && self.endpoint.peers() > 0 && !self.rooms.is_empty()
+        let (channels, media) = (self.endpoint.peers(), self.endpoint.media_peers());
+        self.opening.is_empty() && channels > 0 && media == 0 && !self.rooms.is_empty()
     }
 
     /// Runs one `handle_*` with all its consequences. Every `handle_*` that can end something is such a turn, so that
@@ -706,6 +717,9 @@ impl<G: Game> Server<G> {
         act(self);
         while let Some((peer, event)) = self.endpoint.poll_event() {
             self.handle_peer_event(now, arrived, peer, event);
+        }
+        while let Some((peer, event)) = self.endpoint.poll_media_event() {
+            self.handle_media_event(now, peer, event);
         }
         self.end_overfull(now);
     }

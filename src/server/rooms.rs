@@ -13,6 +13,7 @@ use super::delivery::Habits;
 use super::presence::News;
 use super::states::History;
 use super::{ConnectionKey, RoomKey, Server, SessionKey, Timer};
+use crate::endpoint::PeerKey;
 use crate::game::{Game, PlayerId, RoomInfo, Tick};
 use crate::journal::{Header, Recorder};
 use crate::limits;
@@ -27,6 +28,8 @@ pub(super) struct HostedRoom<G: Game> {
     pub(super) room: Room<G>,
     recorder: Option<Recorder>,
     pub(super) members: BTreeMap<PlayerId, Member>,
+    /// The open media connections of its players.
+    pub(super) voices: BTreeMap<PlayerId, PeerKey>,
     /// The listed players, if those are not the members.
     pub(super) cast: Option<BTreeMap<PlayerId, SessionInfo>>,
     start: Instant,
@@ -144,6 +147,7 @@ impl<G: Game> Server<G> {
             room,
             recorder,
             members: BTreeMap::new(),
+            voices: BTreeMap::new(),
             cast: None,
             start,
             last_tick: 0,

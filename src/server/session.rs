@@ -42,6 +42,7 @@ pub(super) struct Session {
     /// The time until which a player without a connection may reconnect, and the reason of the leave after that.
     pub(super) away: Option<(Instant, Leave)>,
     pub(super) peer: Option<PeerKey>,
+    pub(super) media: Option<PeerKey>,
     pub(super) link: Link,
     /// The allowance for messages to other players.
     pub(super) relayed: Credit,
@@ -88,6 +89,7 @@ impl<G: Game> Server<G> {
     /// closes its connection with `sentence`, or if that is empty with the name of the reason.
     pub(super) fn end_session(&mut self, now: Instant, key: SessionKey, reason: Leave, sentence: &str) {
         self.tell_hooks(key, "left", |hooks, visitor| hooks.left(visitor, reason));
+        self.close_media(now, key);
         let Some(session) = self.sessions.remove(key) else { return };
         let Session { room, player, remote, info, connection, away, peer, .. } = session;
         if matches!(reason, Leave::Kicked | Leave::Flood | Leave::BadFrame | Leave::Timeout) {

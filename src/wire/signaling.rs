@@ -8,7 +8,7 @@
 //!
 //! | request | data | reply |
 //! |---|---|---|
-//! | `join` | `roomId` (optional on `/r/{room}`), `bearer` (see [`crate::auth`]), `name`, `data`, `version`, `sdp` (an offer, optional), `platform`, `orientation`, `camera` (any JSON), `errors` (`"number"` for [`ErrorCode::number`] instead of names; optional), `sparseHeartbeats` (`true` if two of three heartbeats may be skipped while the data channel delivers; optional) | `socketId`, `player`, `roomSize`, `sessions`, `userMediaConfiguration`, `tick`, `tickMs`, `inputSeq`, `resume` (a token), `iceServers` (the server's addresses, as STUN servers), `welcome`, and `sdp` (the answer) or `sdpError` (`e`, `m`) |
+//! | `join` | `roomId` (optional on `/r/{room}`), `bearer` (see [`crate::auth`]), `name`, `data`, `version`, `sdp` (an offer, optional), `platform`, `orientation`, `camera` (any JSON), `errors` (`"number"` for [`ErrorCode::number`] instead of names; optional), `sparseHeartbeats` (`true` if two of three heartbeats may be skipped while the data channel delivers; optional) | `socketId`, `player`, `roomSize`, `sessions`, `userMediaConfiguration`, `tick`, `tickMs`, `inputSeq`, `resume` (a token), `iceServers` (the server's addresses, as STUN servers), `welcome`, `sdp` (the answer) or `sdpError` (`e`, `m`), and `media` (`true` if the server forwards voices) |
 //! | `reconnect` | `socketId`, `resume`, `bearer` (optional: the session is given only to its `sub`), `last` (number of the newest reliable message received; nothing after a reload), `sdp`, `errors`, `sparseHeartbeats` (optional) | the data of the reply to `join`, with a new `resume`, `last` (number of the newest reliable message that the server has received), and `reliableSeq` (number of the next one that the player gets) |
 //! | `exchangeSdp` | `to` (`"server"` or another player's `socketId`), `sdp` | `sdp` (the answer), if `to` is `"server"` |
 //! | `exchangeCandidate` | `to` (the same), `candidate` (any JSON) | – |
@@ -33,6 +33,12 @@
 //! | `eventFreeze` | `from`, and the fields that the player has sent |
 //! | `eventUserMediaConfiguration` | [`UserMediaConfiguration`], when that of the room changes |
 //! | `eventChannelClosed` | `e`, `m`: the data channel was refused or lost; the game continues over the websocket |
+//! | `eventVoice` | `slots`: the number of the player who speaks in each slot of the media connection, or `null`, in the order of its sections; when the connection opens, after an offer, and on each change |
+//! | `eventMediaClosed` | `e`, `m`: the media connection was lost or closed |
+//!
+//! An offer to `"server"` with an `m=audio` section is one of a media connection, which is separate from the data
+//! channel. Each section in which the client receives is a slot. An offer with the same ICE credentials changes the
+//! connection, one with others replaces it.
 //!
 //! Messages between players are not interpreted by the server and stay in their room. They must not delay the messages
 //! of the game: if the recipient's socket is slow, or there are too many messages, the sender is refused with
@@ -532,6 +538,8 @@ pub(crate) struct JoinReply<'a> {
     pub(crate) sdp: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sdp_error: Option<ShownFault>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) media: bool,
 }
 
 /// An `RTCIceServer`: the STUN server at one of the server's addresses.
