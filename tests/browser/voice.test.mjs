@@ -199,7 +199,6 @@ test("a voice gets through where a twentieth of the packets is lost", async () =
     const concealed = (to.concealed - from.concealed) / (to.samples - from.samples);
     assert.ok(concealed < 0.25, `${concealed} of it was concealed`);
     assert.ok((await loudness(ben.page)) > 0.05);
-    console.log({ lost: to.lost - from.lost, packets: to.packets - from.packets, concealed });
   } finally {
     await browser.close();
     await server.stop();

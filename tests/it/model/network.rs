@@ -56,7 +56,7 @@ pub(super) enum Weather {
 /// What is in a datagram of nobody's.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Garbage {
-    /// Neither STUN nor DTLS.
+    /// Neither STUN nor DTLS; RTP, which nobody has offered, is among it.
     Unknown,
     /// As STUN begins.
     Stun,
@@ -172,7 +172,7 @@ impl World {
         });
         let unroutable = |counters: Counters| {
             let kinds = counters.unroutable;
-            kinds.unknown + kinds.stun + kinds.dtls
+            kinds.unknown + kinds.stun + kinds.dtls + kinds.media
         };
         self.injected_bytes += if forged.is_none() { bytes.len() as u64 } else { 0 };
         let before = unroutable(self.sim.server.counters());
