@@ -43,9 +43,8 @@ function encode(value) {
     text = JSON.stringify(value);
   } catch {
   }
-  if (!text) throw wrong("bad_value", "A message can't be sent as JSON: use plain values, without cycles.");
-  if (text.length > MESSAGE_CHARS) throw wrong("too_large", "A message has more than 16,384 characters of JSON: send less.");
-  return text;
+  if ((text == null ? void 0 : text.length) <= MESSAGE_CHARS) return text;
+  throw wrong(text ? "too_large" : "bad_value", "A message must be plain JSON of at most 16,384 characters.");
 }
 var listenTo = (target) => (type, listener) => {
   const handle = ({ detail }) => listener(...detail);
@@ -63,7 +62,7 @@ function openPeers(room, { iceServers = room == null ? void 0 : room.iceServers,
   const all = /* @__PURE__ */ new Map();
   const partial = /* @__PURE__ */ new Map();
   const target = new EventTarget();
-  const each = (act) => [...all.values()].forEach(act);
+  const each = (act, ...details) => [...all.values()].forEach((inner) => inner[act](...details));
   let outbox = [];
   let tokens = RELAYED_PER_SECOND;
   const pump = () => {
@@ -74,7 +73,7 @@ function openPeers(room, { iceServers = room == null ? void 0 : room.iceServers,
         pump();
       }, 1e3);
     }
-    if (!outbox.length) each(({ flush }) => flush());
+    if (!outbox.length) each("flush");
   };
   const relay = (to, mine, theirs, packet) => {
     const parts = packet.match(PARTS);
@@ -183,7 +182,6 @@ function openPeers(room, { iceServers = room == null ? void 0 : room.iceServers,
       before = acknowledged();
       flush();
     };
-    const beating = setInterval(beat, BEAT);
     const transmit = (packet, id) => channels[id].readyState === "open" && !channels[id].send(packet);
     const carry = (packet) => is("direct") ? transmit(packet, 1) : post(packet);
     const flush = () => {
@@ -241,12 +239,11 @@ function openPeers(room, { iceServers = room == null ? void 0 : room.iceServers,
       },
       sendReliable(value) {
         const encoded = encode(value);
-        if (is("closed")) return;
-        if (`${unacknowledged}`.length + encoded.length > BACKLOG_CHARS)
-          throw wrong("backlog", `Too many messages wait for player ${player}: send less, or later.`);
+        if (is("closed") || `${unacknowledged}`.length + encoded.length > BACKLOG_CHARS) return false;
         newest++;
         unacknowledged.push(encoded);
         flush();
+        return true;
       },
       addTrack(track, ...streams) {
         pc == null ? void 0 : pc.addTrack(track, ...streams);
@@ -265,26 +262,36 @@ function openPeers(room, { iceServers = room == null ? void 0 : room.iceServers,
           var _a2;
           return (_a2 = report.get(pair[`${end2}CandidateId`])) == null ? void 0 : _a2.candidateType;
         });
-        return { rtt: pair.currentRoundTripTime * 1e3, local, remote };
+        const { currentRoundTripTime: rtt } = pair;
+        return { rtt: rtt && rtt * 1e3, local, remote };
       },
       close: () => end(true)
     };
     open();
-    const inner = { peer, mine, tell, end, flush, renegotiate };
-    all.set(player, inner);
-    inner.take = (from, packet) => {
-      if (theirs && from !== theirs) {
-        forget();
-        pc == null ? void 0 : pc.close();
-        open();
-        setStatus("connecting");
+    const beating = setInterval(beat, BEAT);
+    const inner = {
+      ...peer,
+      peer,
+      mine,
+      end,
+      flush,
+      renegotiate,
+      take(from, packet) {
+        if (theirs && from !== theirs) {
+          forget();
+          pc == null ? void 0 : pc.close();
+          open();
+          setStatus("connecting");
+        }
+        theirs = from;
+        if (!packet.d && !packet.c) read(packet);
+        else if (pc) enqueue(packet);
+        else if (!is("closed")) renegotiate();
       }
-      theirs = from;
-      if (!packet.d && !packet.c) read(packet);
-      else if (pc) enqueue(packet);
-      else if (!is("closed")) renegotiate();
     };
+    all.set(player, inner);
     if (!pc) renegotiate();
+    tell("peer", peer);
     return inner;
   };
   const parse = (text) => {
@@ -324,12 +331,10 @@ function openPeers(room, { iceServers = room == null ? void 0 : room.iceServers,
     if (!inner) {
       if (isOurs || accept && !accept(player)) return relay(socketId, page, from, BYE);
       inner = createPeer(player);
-      inner.tell("peer", inner.peer);
     }
     if (!to || to === inner.mine) inner.take(from, packet);
     else if (!isOurs && inner.peer.status !== "direct") inner.renegotiate();
   };
-  const endAll = (isTold) => each(({ end }) => end(isTold));
   const join = (player) => isMesh && reach(player);
   const subscriptions = [
     room.on("eventExchangeSdp", onRelayed),
@@ -339,19 +344,19 @@ function openPeers(room, { iceServers = room == null ? void 0 : room.iceServers,
       return (_a = all.get(player)) == null ? void 0 : _a.end();
     }),
     room.on("rejoin", () => {
-      endAll();
+      each("end");
       room.players.forEach(join);
     }),
     room.on("status", (status) => {
       const wasLost = isLost;
       isLost = status !== "open";
-      if (wasLost && !isLost) each(({ renegotiate }) => renegotiate());
+      if (wasLost && !isLost) each("renegotiate");
       pump();
     }),
     room.on("close", () => close())
   ];
   const close = (isTold) => {
-    endAll(isTold);
+    each("end", isTold);
     for (const unsubscribe of subscriptions) unsubscribe();
     opened.delete(room);
   };
@@ -374,8 +379,8 @@ function openPeers(room, { iceServers = room == null ? void 0 : room.iceServers,
       room.players.forEach(join);
       return peers;
     },
-    send: (value) => each(({ peer }) => peer.send(value)),
-    sendReliable: (value) => each(({ peer }) => peer.sendReliable(value)),
+    send: (value) => each("send", value),
+    sendReliable: (value) => each("sendReliable", value),
     close: () => close(true)
   };
   return peers;

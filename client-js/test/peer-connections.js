@@ -59,6 +59,7 @@ export class FakePeerConnection {
   #reachable = new Set();
   #heardTracks = new Set();
   #spokenTo = null;
+  #gathered = [];
 
   constructor(configuration) {
     this.configuration = configuration;
@@ -66,7 +67,9 @@ export class FakePeerConnection {
   }
 
   get localDescription() {
-    return this.#pending.local ?? this.#current.local;
+    const description = this.#pending.local ?? this.#current.local;
+    // With the candidates found so far.
+    return description && { ...description, sdp: description.sdp + this.#gathered.map((line) => `a=${line}\r\n`).join("") };
   }
 
   get remoteDescription() {
@@ -128,7 +131,7 @@ export class FakePeerConnection {
       } else {
         this.#settle(description, offered);
       }
-      this.#gather(this.#fragment);
+      if (isNew) this.#gather(this.#fragment);
     });
   }
 
@@ -146,6 +149,7 @@ export class FakePeerConnection {
         if (this.signalingState !== "have-local-offer") throw invalid("no offer is open");
         this.#settle(this.#pending.local, { type, sdp });
       }
+      if (sdp.includes("a=candidate:")) this.#reachable.add(field(sdp, "a=ice-ufrag"));
       for (const id of list(field(sdp, "tracks"))) {
         if (this.#heardTracks.has(id)) continue;
         this.#heardTracks.add(id);
@@ -227,8 +231,11 @@ export class FakePeerConnection {
   }
 
   async #gather(fragment) {
+    this.#gathered = [];
     for (const n of [1, 2]) {
       await turn();
+      if (fragment !== this.#fragment) return;
+      this.#gathered.push(`candidate:${n}`);
       this.onicecandidate?.({ candidate: { candidate: `candidate:${n}`, sdpMid: "0", usernameFragment: fragment } });
     }
     this.onicecandidate?.({ candidate: null });
