@@ -76,7 +76,7 @@ var listenTo = (target) => (type, listener) => {
 function openPeers(room, { iceServers = room == null ? void 0 : room.iceServers, accept } = {}) {
   if (!(room == null ? void 0 : room.signal) || room.status === "closed" || opened.has(room)) throw wrong("bad_value", "openPeers takes an open room, once.");
   opened.add(room);
-  const page = `${Math.random()}`;
+  const page = `${"mozInnerScreenX" in globalThis ? "gecko" : ""}${Math.random()}`;
   let count = 0;
   let bad = 0;
   let isMesh = false;
@@ -169,7 +169,7 @@ function openPeers(room, { iceServers = room == null ? void 0 : room.iceServers,
         return;
       }
       const isOffer = description.type === "offer";
-      const isPolite = room.me > player;
+      const isPolite = mine[0] === theirs[0] ? room.me > player : mine > theirs;
       const isExpected = isOffer ? isPolite || !isOffering && pc.signalingState === "stable" : description.type === "answer" && pc.signalingState === "have-local-offer";
       if (!isExpected) return;
       await pc.setRemoteDescription(description);

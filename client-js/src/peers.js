@@ -53,8 +53,8 @@ const listenTo = (target) => (type, listener) => {
 export function openPeers(room, { iceServers = room?.iceServers, accept } = {}) {
   if (!room?.signal || room.status === "closed" || opened.has(room)) throw wrong("bad_value", "openPeers takes an open room, once.");
   opened.add(room);
-  /** Distinguishes this page from the one before it, whose session it may continue. */
-  const page = `${Math.random()}`;
+  /** Distinguishes this page from the one before it, whose session it may continue, and its browser from others. */
+  const page = `${"mozInnerScreenX" in globalThis ? "gecko" : ""}${Math.random()}`;
   let count = 0;
   let bad = 0;
   let isMesh = false;
@@ -161,7 +161,8 @@ export function openPeers(room, { iceServers = room?.iceServers, accept } = {}) 
         return;
       }
       const isOffer = description.type === "offer";
-      const isPolite = room.me > player;
+      // Chromium that has rolled back an offer of media refuses that of Firefox: header extensions keep their numbers.
+      const isPolite = mine[0] === theirs[0] ? room.me > player : mine > theirs;
       const isExpected = isOffer
         ? isPolite || (!isOffering && pc.signalingState === "stable")
         : description.type === "answer" && pc.signalingState === "have-local-offer";

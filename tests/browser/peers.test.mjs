@@ -97,30 +97,36 @@ const received = (page, expected) =>
     (messages) => expected.every((message) => messages.includes(JSON.stringify(message))),
   );
 const forget = (page) => page.evaluate(() => (app.messages.length = 0));
-/** Each says something to all, over both lanes. */
+/** Each says something to all over both lanes, over the unreliable one until it has arrived. */
 async function talk(pages) {
   const numbers = await Promise.all(pages.map(me));
   await Promise.all(pages.map(forget));
-  for (const page of pages) {
-    await page.evaluate(() => {
-      app.peers.send({ unreliable: app.room.me });
-      app.peers.sendReliable({ reliable: app.room.me, text: "ä😀" });
-    });
-  }
-  for (const [n, page] of pages.entries()) {
-    const others = numbers.filter((_, other) => other !== n);
-    await received(page, others.flatMap((player) => [
-      [player, { unreliable: player }, false],
-      [player, { reliable: player, text: "ä😀" }, true],
-    ]));
-  }
+  await atOnce(pages, () => app.peers.sendReliable({ reliable: app.room.me, text: "ä😀" }));
+  const expectedOf = (n) =>
+    numbers
+      .filter((_, other) => other !== n)
+      .flatMap((player) => [[player, { unreliable: player }, false], [player, { reliable: player, text: "ä😀" }, true]])
+      .map((message) => JSON.stringify(message));
+  await until(
+    "messages from everybody",
+    () =>
+      atOnce(pages, () => {
+        app.peers.send({ unreliable: app.room.me });
+        return app.messages;
+      }),
+    (heard) => heard.every((messages, n) => expectedOf(n).every((message) => messages.includes(message))),
+  );
+  const reliable = await atOnce(pages, () => app.messages.filter((message) => message.endsWith("true]")).length);
+  assert.deepEqual(reliable, pages.map(() => pages.length - 1), "once");
 }
+
 // Runs in the page.
 async function audioPackets() {
   const report = [...(await app.connections.at(-1).getStats()).values()];
   return report.find(({ type, kind }) => type === "inbound-rtp" && kind === "audio")?.packetsReceived;
 }
 const atOnce = (pages, act) => Promise.all(pages.map((page) => page.evaluate(act)));
+const fragments = (pages) => atOnce(pages, () => app.connections.map((pc) => pc.localDescription.sdp.match(/ice-ufrag:(.*)/)[1]).join());
 const close = (...opened) => Promise.all(opened.map(({ page }) => page.context().close()));
 const noErrors = (...opened) => opened.forEach(({ errors }) => assert.deepEqual(errors, []));
 
@@ -204,10 +210,9 @@ describe("pages in Chromium", () => {
     await seesPlayers(ben.page, 2);
     await ben.page.evaluate(() => void app.peers.mesh());
     for (const page of pages) await connected(page, 1);
-    const fragments = () => atOnce(pages, () => app.connections.map((pc) => pc.localDescription.sdp.match(/ice-ufrag:(.*)/)[1]).join());
-    const former = await fragments();
+    const former = await fragments(pages);
     await ann.page.evaluate(() => app.sockets.at(-1).close());
-    await until("a restart", fragments, (fragments) => fragments.every((fragment, n) => fragment !== former[n]));
+    await until("a restart", () => fragments(pages), (found) => found.every((fragment, n) => fragment !== former[n]));
     for (const page of pages) await connected(page, 1);
     await talk(pages);
     assert.deepEqual(await atOnce(pages, () => app.connections.length), [1, 1]);
@@ -277,8 +282,9 @@ describe("Firefox and Chromium", { skip: noFirefox }, () => {
         const stats = await page.evaluate(() => app.peers.all[0].stats());
         assert.match(stats.local, /^(host|prflx)$/);
       }
+      const former = await fragments(pages);
       await ann.page.evaluate(() => app.sockets.at(-1).close());
-      await until("a restart", () => ben.evaluate(() => app.connections[0].remoteDescription.sdp.match(/ice-ufrag/g).length), Boolean);
+      await until("a restart", () => fragments(pages), (found) => found.every((fragment, n) => fragment !== former[n]));
       for (const page of pages) await connected(page, 1);
       await talk(pages);
       assert.deepEqual(await atOnce(pages, () => app.connections.length), [1, 1]);
