@@ -13,8 +13,8 @@ export interface PeersOptions {
    */
   iceServers?: readonly { urls: string | string[]; username?: string; credential?: string }[] | undefined;
   /**
-   * Whether to answer a player of the room who asks for a connection; everybody by default. It is asked again whenever a
-   * refused player asks again.
+   * Whether to answer a player of the room who opens a connection; everybody by default. It is called again whenever a
+   * refused player tries again.
    */
   accept?: ((player: Player) => boolean) | undefined;
 }
@@ -40,7 +40,7 @@ export interface PeerEvents {
 }
 
 export interface PeersEvents extends PeerEvents {
-  /** There is a new peer, which this page or the other player has asked for. */
+  /** There is a new peer, opened by this page or the other player's. */
   peer: (peer: Peer) => void;
 }
 
@@ -110,7 +110,7 @@ export interface Peers {
 }
 
 /**
- * Connects players of a room with each other. From then on the page answers those who ask for a connection. Connected
+ * Connects players of a room with each other. From then on the page accepts the connections that others open. Connected
  * players learn each other's IP addresses.
  * @throws {RtcadeError} `bad_value` if it is not a room that `connect` has given, if it is closed, or if it has open peers.
  */

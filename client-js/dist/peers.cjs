@@ -196,12 +196,17 @@ function openPeers(room, { iceServers = room == null ? void 0 : room.iceServers,
       if (state === "failed" && is("connecting")) renegotiate();
     };
     const beat = () => {
-      if (is("direct")) return;
+      const isStuck = acknowledged() === before;
+      before = acknowledged();
       beats++;
+      if (is("direct")) {
+        if (!isStuck || before === newest) beats = 0;
+        if (beats >= RELAY) setStatus("connecting");
+        return;
+      }
       if (beats % (is("relayed") ? RELAYED_OFFER : OFFER) === 0) renegotiate();
       if (beats >= RELAY && theirs) setStatus("relayed");
-      if (acknowledged() === before && !outbox.length) sent = before;
-      before = acknowledged();
+      if (isStuck && !outbox.length) sent = before;
       flush();
     };
     const transmit = (packet, id) => channels[id].readyState === "open" && !channels[id].send(packet);
@@ -297,7 +302,8 @@ function openPeers(room, { iceServers = room == null ? void 0 : room.iceServers,
       mine,
       end,
       flush,
-      renegotiate,
+      // What works is left alone: some restarts between Chromium and Firefox leave one direction dead.
+      renegotiate: () => is("direct") || renegotiate(),
       take(from, packet) {
         if (theirs && from !== theirs) {
           forget();
@@ -355,7 +361,7 @@ function openPeers(room, { iceServers = room == null ? void 0 : room.iceServers,
       inner = createPeer(player);
     }
     if (!to || to === inner.mine) inner.take(from, packet);
-    else if (!isOurs && inner.peer.status !== "direct") inner.renegotiate();
+    else if (!isOurs) inner.renegotiate();
   };
   const join = (player) => isMesh && reach(player);
   const subscriptions = [

@@ -195,12 +195,18 @@ export function openPeers(room, { iceServers = room?.iceServers, accept } = {}) 
       if (state === "failed" && is("connecting")) renegotiate();
     };
     const beat = () => {
-      if (is("direct")) return;
+      const isStuck = acknowledged() === before;
+      before = acknowledged();
       beats++;
+      if (is("direct")) {
+        // A way may be dead although the browser takes it for open.
+        if (!isStuck || before === newest) beats = 0;
+        if (beats >= RELAY) setStatus("connecting");
+        return;
+      }
       if (beats % (is("relayed") ? RELAYED_OFFER : OFFER) === 0) renegotiate();
       if (beats >= RELAY && theirs) setStatus("relayed");
-      if (acknowledged() === before && !outbox.length) sent = before;
-      before = acknowledged();
+      if (isStuck && !outbox.length) sent = before;
       flush();
     };
 
@@ -302,7 +308,8 @@ export function openPeers(room, { iceServers = room?.iceServers, accept } = {}) 
       mine,
       end,
       flush,
-      renegotiate,
+      // What works is left alone: some restarts between Chromium and Firefox leave one direction dead.
+      renegotiate: () => is("direct") || renegotiate(),
       take(from, packet) {
         if (theirs && from !== theirs) {
           forget();
@@ -355,7 +362,7 @@ export function openPeers(room, { iceServers = room?.iceServers, accept } = {}) 
       inner = createPeer(player);
     }
     if (!to || to === inner.mine) inner.take(from, packet);
-    else if (!isOurs && inner.peer.status !== "direct") inner.renegotiate();
+    else if (!isOurs) inner.renegotiate();
   };
   const join = (player) => isMesh && reach(player);
   const subscriptions = [

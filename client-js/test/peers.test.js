@@ -238,6 +238,27 @@ describe("two players", () => {
     assert.equal(one.peers.bad + two.peers.bad, 0);
   });
 
+  test("let Firefox give way, although its player has the lower number", async () => {
+    globalThis.mozInnerScreenX = 0;
+    const one = open(server.join(1));
+    delete globalThis.mozInnerScreenX;
+    const two = open(server.join(2));
+    one.peer = one.peers.peer(2);
+    two.peer = two.peers.peer(1);
+    await pass(500);
+    assert.deepEqual(statusesOf(one, two), ["direct", "direct"]);
+    const answers = signals("d").filter(({ sdp }) => sdp.includes('"type":"answer"'));
+    assert.deepEqual([...new Set(answers.map(({ from }) => from))], [1]);
+  });
+
+  test("drop what is unreliable where the channel has a backlog", async () => {
+    const [one] = await pair();
+    const { channels } = connections().find(({ channels: [{ sent }] }) => one.peer.send(1) && sent.length > 0);
+    channels[0].bufferedAmount = 40_000;
+    assert.equal(one.peer.send(2), false);
+    assert.equal(one.peer.sendReliable(3), true);
+  });
+
   test("restart ICE where the connection fails", async () => {
     const [one, two] = await pair();
     const fragments = connections().map(({ fragment }) => fragment);
@@ -255,16 +276,34 @@ describe("two players", () => {
     assert.equal(connections().length, 2);
   });
 
-  test("restart ICE where the websocket comes back", async () => {
+  test("restart ICE where the websocket comes back, if the connection is lost too", async () => {
     const [one, two] = await pair();
     const fragments = connections().map(({ fragment }) => fragment);
-    one.room.become("dropped");
-    await pass(2_000);
-    one.room.become("resuming");
+    const lose = () => {
+      one.room.become("dropped");
+      one.room.become("resuming");
+    };
+    lose();
+    one.room.become("open");
+    await pass(500);
+    assert.deepEqual(connections().map(({ fragment }) => fragment), fragments, "what works is left alone");
+    lose();
+    for (const pc of connections()) pc.become("disconnected");
     one.room.become("open");
     await pass(500);
     assert.ok(connections().every(({ fragment }) => !fragments.includes(fragment)));
     assert.deepEqual(statusesOf(one, two), ["direct", "direct"]);
+  });
+
+  test("look for another way where nothing is acknowledged, although the browser takes the connection for open", async () => {
+    const [one, two] = await pair();
+    net.isBlocked = true;
+    one.peer.sendReliable("kept");
+    await pass(8_000);
+    assert.equal(one.peer.status, "direct");
+    await pass(22_000);
+    assert.deepEqual(one.of("state"), ["direct", "connecting", "relayed"]);
+    assert.deepEqual(two.messages(), ["kept"]);
   });
 
   test("are connected anew where a page is loaded again in the same session", async () => {
@@ -583,6 +622,42 @@ describe("what others send", () => {
     two.peer.sendReliable("still");
     await pass(500);
     assert.equal(one.messages().at(-1), "still");
+  });
+
+  test("does not change what this page has negotiated, or has sent", async () => {
+    const [one, two] = await pair();
+    const [, , theirs, mine] = server.relayed.findLast(({ from }) => from === 2).sdp.split(" ");
+    const say = (packet) => from(one.room, "socket 2", `peers 0 ${theirs} ${mine} ${packet}`);
+    const { bad } = one.peers;
+    say(`{"d":{"type":"answer","sdp":"v=0\\r\\n"}}`);
+    await pass(100);
+    assert.equal(one.peers.bad, bad, "an answer without an offer is late, not bad");
+    net.isBlocked = true;
+    for (const pc of connections()) pc.become("disconnected");
+    one.peer.sendReliable("kept");
+    say('{"k":1}');
+    await pass(20_000);
+    assert.deepEqual(two.messages(), ["kept"], "what was not on its way can't be acknowledged");
+  });
+
+  test("opens no channels", async () => {
+    await pair();
+    let closed = 0;
+    for (const pc of connections()) pc.ondatachannel({ channel: { close: () => closed++ } });
+    assert.equal(closed, 2);
+  });
+
+  test("is not taken for a message where a part is missing", async () => {
+    const [one] = await pair();
+    const [, , theirs, mine] = server.relayed.findLast(({ from }) => from === 2).sdp.split(" ");
+    const say = (left, part) => from(one.room, "socket 2", `peers ${left} ${theirs} ${mine} ${part}`);
+    const { bad } = one.peers;
+    say(2, '{"v":["a');
+    say(0, 'c"]}');
+    say(1, '{"v":["');
+    say(0, '"]}');
+    assert.deepEqual(one.messages(), [""]);
+    assert.equal(one.peers.bad, bad + 1);
   });
 
   test("opens nothing where a page has not opened its peers", async () => {
