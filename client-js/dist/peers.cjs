@@ -187,7 +187,7 @@ function openPeers(room, { iceServers = room == null ? void 0 : room.iceServers,
     const renegotiate = () => {
       if (!pc) post("{}");
       else if (pc.signalingState === "have-local-offer") describe();
-      else if (pc.connectionState !== "connecting") pc.restartIce();
+      else if (!is("direct") && pc.connectionState !== "connecting") pc.restartIce();
     };
     const look = () => {
       const { connectionState: state } = pc;
@@ -199,14 +199,10 @@ function openPeers(room, { iceServers = room == null ? void 0 : room.iceServers,
       const isStuck = acknowledged() === before;
       before = acknowledged();
       beats++;
-      if (is("direct")) {
-        if (!isStuck || before === newest) beats = 0;
-        if (beats >= RELAY) setStatus("connecting");
-        return;
-      }
+      if (is("direct") && (!isStuck || before === newest)) beats = 0;
       if (beats % (is("relayed") ? RELAYED_OFFER : OFFER) === 0) renegotiate();
-      if (beats >= RELAY && theirs) setStatus("relayed");
-      if (isStuck && !outbox.length) sent = before;
+      if (beats >= RELAY && theirs) setStatus(is("direct") ? "connecting" : "relayed");
+      if (isStuck && !outbox.length && !is("direct")) sent = before;
       flush();
     };
     const transmit = (packet, id) => channels[id].readyState === "open" && !channels[id].send(packet);
@@ -302,8 +298,7 @@ function openPeers(room, { iceServers = room == null ? void 0 : room.iceServers,
       mine,
       end,
       flush,
-      // What works is left alone: some restarts between Chromium and Firefox leave one direction dead.
-      renegotiate: () => is("direct") || renegotiate(),
+      renegotiate,
       take(from, packet) {
         if (theirs && from !== theirs) {
           forget();

@@ -182,11 +182,14 @@ export function openPeers(room, { iceServers = room?.iceServers, accept } = {}) 
 
     // ---- The way, and the search for a direct one.
 
-    /** Offers again, which also brings back a way that was lost. */
+    /**
+     * Offers again, which also brings back a way that was lost. One that works is left alone: some restarts between Chromium
+     * and Firefox leave one direction dead.
+     */
     const renegotiate = () => {
       if (!pc) post("{}");
       else if (pc.signalingState === "have-local-offer") describe();
-      else if (pc.connectionState !== "connecting") pc.restartIce();
+      else if (!is("direct") && pc.connectionState !== "connecting") pc.restartIce();
     };
     const look = () => {
       const { connectionState: state } = pc;
@@ -198,15 +201,11 @@ export function openPeers(room, { iceServers = room?.iceServers, accept } = {}) 
       const isStuck = acknowledged() === before;
       before = acknowledged();
       beats++;
-      if (is("direct")) {
-        // A way may be dead although the browser takes it for open.
-        if (!isStuck || before === newest) beats = 0;
-        if (beats >= RELAY) setStatus("connecting");
-        return;
-      }
+      // A way may be dead although the browser takes it for open.
+      if (is("direct") && (!isStuck || before === newest)) beats = 0;
       if (beats % (is("relayed") ? RELAYED_OFFER : OFFER) === 0) renegotiate();
-      if (beats >= RELAY && theirs) setStatus("relayed");
-      if (isStuck && !outbox.length) sent = before;
+      if (beats >= RELAY && theirs) setStatus(is("direct") ? "connecting" : "relayed");
+      if (isStuck && !outbox.length && !is("direct")) sent = before;
       flush();
     };
 
@@ -308,8 +307,7 @@ export function openPeers(room, { iceServers = room?.iceServers, accept } = {}) 
       mine,
       end,
       flush,
-      // What works is left alone: some restarts between Chromium and Firefox leave one direction dead.
-      renegotiate: () => is("direct") || renegotiate(),
+      renegotiate,
       take(from, packet) {
         if (theirs && from !== theirs) {
           forget();

@@ -295,6 +295,24 @@ describe("two players", () => {
     assert.deepEqual(statusesOf(one, two), ["direct", "direct"]);
   });
 
+  test("offer a track again where the other websocket, or the own one, was away", async () => {
+    const [one, two] = await pair();
+    const voices = [{ id: "one's" }, { id: "two's" }];
+    two.room.become("dropped");
+    one.peer.addTrack(voices[0]);
+    await pass(500);
+    two.room.become("open");
+    await pass(3_000);
+    assert.deepEqual(two.of("track").map(({ track }) => track), [voices[0]]);
+    two.room.become("dropped");
+    two.peer.addTrack(voices[1]);
+    await pass(500);
+    two.room.become("open");
+    await pass(300);
+    assert.deepEqual(one.of("track").map(({ track }) => track), [voices[1]]);
+    assert.deepEqual([...one.of("state"), ...two.of("state")], ["direct", "direct"]);
+  });
+
   test("look for another way where nothing is acknowledged, although the browser takes the connection for open", async () => {
     const [one, two] = await pair();
     net.isBlocked = true;
@@ -502,6 +520,19 @@ describe("without a direct way", () => {
     for (let n = 20; n < 25; n++) await say(n);
     await pass(5_000);
     assert.deepEqual(two.messages(), expected);
+  });
+
+  test("what was lost on its way is repeated over the direct one", async () => {
+    const [one, two] = await blockedPair();
+    server.loses = ({ sdp }) => sdp.includes('"n":');
+    one.peer.sendReliable("first");
+    one.peer.sendReliable("second");
+    net.isBlocked = false;
+    await pass(31_000);
+    assert.equal(one.peer.status, "direct");
+    one.peer.sendReliable("third");
+    await pass(300);
+    assert.deepEqual(two.messages(), ["first", "second", "third"]);
   });
 
   test("what waits is kept while the websocket is lost", async () => {
