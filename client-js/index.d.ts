@@ -25,6 +25,7 @@ export type ErrorCode =
   | "channel_must_be_unreliable"
   | "no_such_player"
   | "no_such_session"
+  | "resume_required"
   | "version_mismatch"
   | "draining"
   | "internal"

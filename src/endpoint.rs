@@ -1,7 +1,10 @@
 //! Routes datagrams to peers, and calls peers when their deadlines are due.
 
+mod stun;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::SocketAddr;
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
@@ -12,6 +15,8 @@ use str0m::ice::StunMessage;
 
 use crate::peer::{Closed, Event, Identity, Outbox, Pair, Path, Peer, SdpError, Sent, Silence, Stun};
 
+pub use self::stun::StunRequests;
+use self::stun::{BindingRequest, StunServer};
 pub use crate::peer::{Dropped, LocalId, Transmit};
 
 /// Identifies a peer of this endpoint. Never reused.
@@ -34,8 +39,8 @@ struct Entry {
 pub struct Unroutable {
     /// Datagrams whose first byte is neither that of STUN nor of DTLS (RFC 7983).
     pub unknown: u64,
-    /// STUN messages that are malformed, for an unknown peer, with a wrong password, copied from another path, or on a
-    /// path that belongs to another peer.
+    /// STUN messages that are malformed or no requests, for an unknown peer, with a wrong password, copied from another
+    /// path, or on a path that belongs to another peer. [`StunRequests`] counts those without a user name.
     pub stun: u64,
     /// DTLS records on a path that no ICE check has authenticated.
     pub dtls: u64,
@@ -52,22 +57,27 @@ pub(crate) struct Endpoint {
     timers: BTreeSet<(Instant, PeerKey)>,
     events: VecDeque<(PeerKey, Event)>,
     outbox: Outbox,
+    stun: StunServer,
     unroutable: Unroutable,
     dropped_by_gone: Dropped,
 }
 
 impl Endpoint {
     pub(crate) fn new(seed: [u8; 32]) -> Endpoint {
+        let mut rng = ChaCha20Rng::from_seed(seed);
+        let mut stun_key = [0; 32];
+        rng.fill_bytes(&mut stun_key);
         Endpoint {
             identity: Identity::generate(),
             slow_path: false,
-            rng: ChaCha20Rng::from_seed(seed),
+            rng,
             peers: Slab::new(),
             generation: 0,
             by_path: BTreeMap::new(),
             timers: BTreeSet::new(),
             events: VecDeque::new(),
             outbox: Outbox::default(),
+            stun: StunServer::new(stun_key),
             unroutable: Unroutable::default(),
             dropped_by_gone: Dropped::default(),
         }
@@ -80,6 +90,20 @@ impl Endpoint {
 
     pub(crate) fn unroutable(&self) -> Unroutable {
         self.unroutable
+    }
+
+    /// Answers STUN requests from the network of a player who has joined.
+    pub(crate) fn note_player(&mut self, ip: IpAddr) {
+        self.stun.note_player(ip);
+    }
+
+    /// A player of [`Endpoint::note_player`] has left.
+    pub(crate) fn forget_player(&mut self, ip: IpAddr) {
+        self.stun.forget_player(ip);
+    }
+
+    pub(crate) fn stun_requests(&self) -> StunRequests {
+        self.stun.requests()
     }
 
     pub(crate) fn dropped(&self) -> Dropped {
@@ -140,6 +164,16 @@ impl Endpoint {
     }
 
     fn handle_stun(&mut self, now: Instant, local: LocalId, source: SocketAddr, bytes: &[u8]) {
+        if let Some(request) = BindingRequest::parse(bytes) {
+            if self.stun.admit(now, source, &request) {
+                let pushed: Result<(), Infallible> = self.outbox.push(local, source, |out| {
+                    request.answer(source, out);
+                    Ok(())
+                });
+                debug_assert!(pushed.is_ok());
+            }
+            return;
+        }
         let named = catch_unwind(|| peer_index(bytes)).ok().flatten();
         let key = named.and_then(|(index, ufrag)| {
             let entry = self.peers.get(index as usize).filter(|entry| entry.peer.ufrag() == ufrag)?;

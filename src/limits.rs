@@ -57,7 +57,8 @@
 //! | [`PLAYER_NAME_CHARS`], [`PLAYER_NAME_BYTES`], [`PLAYER_NAME_CLUSTER`] | characters (grapheme clusters) of a player's name, its bytes, and code points of one character | truncated | – |
 //! | [`SUBJECT_BYTES`] | bytes of a token's `sub` | refused with `unauthorized` | `RefusedJoins::token` |
 //! | [`SDP_BYTES`], [`SDP_LINES`] | bytes and lines of an SDP | refused with `bad_sdp`; between players with `too_large` | `refused_requests` |
-//! | [`CANDIDATE_BYTES`], [`ORIENTATION_BYTES`], [`RELAYED_DEPTH`] | bytes and nesting of messages relayed between players | refused with `too_large` | `refused_requests` |
+//! | [`CANDIDATE_BYTES`], [`ORIENTATION_BYTES`], [`FREEZE_BYTES`], [`RELAYED_DEPTH`] | bytes and nesting of messages relayed between players | refused with `too_large`; `eventFreeze` without a reply | `refused_requests` |
+//! | [`CPU_REPORT_INTERVAL`], [`CPU_REPORT_KEPT`] | least time between two `eventCpu` of one player, and how long one counts in `/metrics` | the report is ignored | `refused_requests` |
 //! | [`CANDIDATES_ADVERTISED`] | candidates in an answer | further candidates are left out | – |
 //! | **Addresses** | | | |
 //! | [`PEER_ADDRESSES`], [`PEER_INTRODUCTIONS`] | addresses of one peer at a time, and during its life | the oldest unproven address is forgotten; checks from further addresses are ignored | `Unroutable::stun` |
@@ -65,6 +66,8 @@
 //! | [`PATH_KEPT`] | how long a peer keeps a proven path on which nothing is received | another peer may claim it | – |
 //! | [`LOCAL_ADDRESSES`] | local UDP addresses | datagrams to further addresses are dropped, with a warning | `unnumbered` of datagrams |
 //! | [`UNPROVEN_AMPLIFICATION`] | bytes sent to an unproven address, per byte received from it | dropped | `Dropped::unproven` |
+//! | [`STUN_PER_ADDRESS_PER_SECOND`], [`STUN_PER_ADDRESS_AT_ONCE`] | STUN requests without a user name that are answered to one address with players | dropped | `StunRequests::excess` |
+//! | [`STUN_ADDRESSES`] | addresses whose STUN requests are counted | an address with few requests is forgotten | – |
 //! | **The server** | | | |
 //! | [`ROOMS`] | rooms | refused with `room_full` | `refused_requests` |
 //! | [`CONNECTIONS`] | websockets | HTTP status 503 | – |
@@ -234,9 +237,11 @@ pub const SDP_BYTES: usize = 8 * 1024;
 pub const SDP_LINES: usize = 256;
 /// Bytes of a candidate relayed between players, as JSON.
 pub const CANDIDATE_BYTES: usize = 1024;
-/// Bytes of an orientation relayed between players, as JSON.
+/// Bytes of an orientation relayed between players, as JSON; also of `platform`, `orientation` and `camera` in `join`.
 pub const ORIENTATION_BYTES: usize = 512;
-/// Nesting of a relayed candidate or orientation.
+/// Bytes of the data of `eventFreeze` relayed between players, as JSON.
+pub const FREEZE_BYTES: usize = 512;
+/// Nesting of what is relayed between players.
 pub const RELAYED_DEPTH: usize = 8;
 /// Bytes relayed from one player to others per second, with a burst of the same number. A message to the whole room
 /// counts once per recipient. A message larger than the remainder is granted as long as anything remains, and the
@@ -252,6 +257,10 @@ pub const PRESENCE_BYTES_PER_SECOND: u32 = 2 * 1024 * 1024;
 /// Bytes queued for a player's slow socket up to which messages of other players are still added; past it those are
 /// refused. Far below [`RELIABLE_QUEUE_BYTES`], so that no connection is closed because of other players' messages.
 pub const RELAY_QUEUE_BYTES: usize = 64 * 1024;
+/// Least time between two reports of a player's CPU use that the server takes.
+pub const CPU_REPORT_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a report of a player's CPU use counts.
+pub const CPU_REPORT_KEPT: Duration = Duration::from_secs(60);
 /// Candidates in an answer of the server.
 pub const CANDIDATES_ADVERTISED: usize = 8;
 /// Paths (pairs of a local and a remote address) known per peer. A new one replaces the oldest unproven one.
@@ -267,6 +276,13 @@ pub const PATH_KEPT: Duration = Duration::from_secs(5);
 pub const LOCAL_ADDRESSES: usize = 64;
 /// Bytes sent to an unproven address per byte received from it (as in RFC 9000 §8).
 pub const UNPROVEN_AMPLIFICATION: u64 = 3;
+/// STUN requests per second that are answered to one address (for IPv6, a /64) from which players have joined.
+pub const STUN_PER_ADDRESS_PER_SECOND: u32 = 20;
+/// STUN requests that are answered to one address at once: eight players behind it who connect to each other, each with
+/// a few sockets and addresses of the server.
+pub const STUN_PER_ADDRESS_AT_ONCE: u32 = 64;
+/// Addresses whose STUN requests are counted.
+pub const STUN_ADDRESSES: usize = CONNECTIONS;
 
 /// Rooms of a server.
 pub const ROOMS: usize = 4_096;

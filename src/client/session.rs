@@ -366,6 +366,8 @@ impl Client {
             self.offer = None;
             self.try_later(Some(Duration::from_millis(wait_ms.into())), CLOSE_REFUSED, &code);
         } else if of_join {
+            // The server closes the websocket now. If it is lost before, the refusal stands.
+            self.ticket = None;
             self.events.push_back(Event::Refused { code, message });
         } else if is_unknown {
             self.ask_to_join();

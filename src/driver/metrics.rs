@@ -62,9 +62,9 @@ impl Text {
     }
 
     /// The median and the 90th and 99th percentiles over all players. Nothing if there are no players.
-    fn quantiles(&mut self, name: &str, help: &str, links: &[Link], value: impl Fn(&Link) -> f64) {
+    fn quantiles(&mut self, name: &str, help: &str, values: impl Iterator<Item = f64>) {
         self.family(name, "gauge", help);
-        let mut values: Vec<f64> = links.iter().map(value).collect();
+        let mut values: Vec<f64> = values.collect();
         values.sort_by(f64::total_cmp);
         for quantile in QUANTILES {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index of a short list")]
@@ -127,11 +127,14 @@ pub(super) fn text<G: Game>(
     let links: Vec<Link> = server.links().collect();
     let seconds = |micros: u32| f64::from(micros) / 1e6;
     let share = |permille: u16| f64::from(permille) / 1e3;
-    text.quantiles("rtt_seconds", "Round-trip time to the players.", &links, |link| seconds(link.rtt_us));
-    text.quantiles("jitter_seconds", "Variation of the round trip.", &links, |link| seconds(link.jitter_us));
+    let mut of_links = |name, help, value: &dyn Fn(&Link) -> f64| text.quantiles(name, help, links.iter().map(value));
+    of_links("rtt_seconds", "Round-trip time to the players.", &|link| seconds(link.rtt_us));
+    of_links("jitter_seconds", "Variation of the round trip.", &|link| seconds(link.jitter_us));
     let (down, up) = ("Fraction of datagrams lost to the players.", "Fraction of datagrams lost from the players.");
-    text.quantiles("loss_down_ratio", down, &links, |link| share(link.loss_down_permille));
-    text.quantiles("loss_up_ratio", up, &links, |link| share(link.loss_up_permille));
+    of_links("loss_down_ratio", down, &|link| share(link.loss_down_permille));
+    of_links("loss_up_ratio", up, &|link| share(link.loss_up_permille));
+    let reported = "CPU use that players have reported within a minute (eventCpu), in the clients' unit.";
+    text.quantiles("client_cpu_used", reported, server.cpu_used(now));
 
     let counters = server.counters();
     text.counter("ticks_missed_total", "Ticks skipped because the server was late.", counters.missed_ticks);
@@ -241,6 +244,17 @@ pub(super) fn text<G: Game>(
         "Datagrams that no peer accepted.",
         &[("unknown", unroutable.unknown), ("stun", unroutable.stun), ("dtls", unroutable.dtls)],
     );
+    let stun = counters.stun;
+    text.counters(
+        "stun_requests_total",
+        "STUN requests: answered, from addresses without players, past the rate of an address, or unsupported.",
+        &[
+            ("answered", stun.answered),
+            ("unjoined", stun.unjoined),
+            ("excess", stun.excess),
+            ("unsupported", stun.unsupported),
+        ],
+    );
     let datagrams = udp.counters();
     text.counters(
         "datagrams_total",
@@ -276,9 +290,8 @@ mod tests {
     #[test]
     fn quantiles_are_of_those_who_are_there() {
         let check = |rtts: &[u32], expected: &[&str]| {
-            let links: Vec<Link> = rtts.iter().map(|&rtt_us| Link { rtt_us, ..Link::default() }).collect();
             let mut text = Text(String::new());
-            text.quantiles("rtt", "Round trip.", &links, |link| f64::from(link.rtt_us));
+            text.quantiles("rtt", "Round trip.", rtts.iter().map(|&rtt| f64::from(rtt)));
             let values: Vec<&str> = text.0.lines().filter(|line| !line.starts_with('#')).collect();
             assert_eq!(values, expected, "{rtts:?}");
         };

@@ -297,7 +297,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::limits::{PLAYER_NAME_BYTES, PLAYERS_PER_ROOM_MAX, SDP_BYTES, SUBJECT_BYTES};
+    use crate::limits::{CANDIDATES_ADVERTISED, PLAYER_NAME_BYTES, PLAYERS_PER_ROOM_MAX, SDP_BYTES, SUBJECT_BYTES};
     use crate::wire::signaling::{self, JoinReply, Return, SessionInfo};
 
     /// Holds what arrives, and takes so many bytes.
@@ -458,13 +458,19 @@ mod tests {
             player: u32::MAX,
             room_size: PLAYERS_PER_ROOM_MAX,
             sessions: vec![&session; PLAYERS_PER_ROOM_MAX],
+            user_media_configuration: signaling::UserMediaConfiguration { audio: false, video: false },
             tick: u32::MAX,
             tick_ms: 1_000.0,
             input_seq: u32::MAX,
             resume: &"f".repeat(32),
             returns: Some(Return { last: u32::MAX, reliable_seq: u32::MAX }),
+            ice_servers: vec![
+                signaling::IceServer::stun((std::net::Ipv6Addr::from(u128::MAX), u16::MAX).into());
+                CANDIDATES_ADVERTISED
+            ],
             welcome: &welcome,
-            sdp: Some("\n".repeat(SDP_BYTES)),
+            // JSON text in JSON is the longest form.
+            sdp: Some(serde_json::json!({ "type": "answer", "sdp": "\n".repeat(SDP_BYTES) }).to_string().into()),
             sdp_error: None,
         };
         let (reply_to, _) = signaling::parse(r#"{"a":"join"}"#);

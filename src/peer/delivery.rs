@@ -42,12 +42,14 @@ impl Delivery {
         self.waits_since.get_or_insert(now);
     }
 
-    /// Records a delivery. `is_all` means that nothing newer was sent.
-    pub(super) fn handle_delivered(&mut self, now: Instant, is_all: bool, round_trip: Duration) {
+    /// Records a delivery. `waiting_sent_at` is when the oldest message was sent that is newer than what was delivered.
+    /// It waits since the time at which it could have been confirmed: a confirmation that comes late tells nothing of
+    /// what was sent since.
+    pub(super) fn handle_delivered(&mut self, now: Instant, waiting_sent_at: Option<Instant>, round_trip: Duration) {
         if self.silence().is_some_and(|silence| now >= silence.from) {
             self.trust(now, round_trip);
         }
-        self.waits_since = (!is_all).then_some(now);
+        self.waits_since = waiting_sent_at.map(|sent_at| now.min(sent_at + round_trip));
         self.doubted_at = None;
     }
 
@@ -112,11 +114,20 @@ mod tests {
         delivery.handle_sent(now + 900 * MS);
         assert!(!is_silent(&delivery, now + limits::CHANNEL_SILENCE - MS));
         assert!(is_silent(&delivery, now + limits::CHANNEL_SILENCE));
-        delivery.handle_delivered(now + 2_000 * MS, false, Duration::ZERO);
+        delivery.handle_delivered(now + 2_000 * MS, Some(now + 1_950 * MS), 100 * MS);
         assert!(!is_silent(&delivery, now + 2_000 * MS + limits::CHANNEL_SILENCE - MS), "progress is enough");
         assert!(is_silent(&delivery, now + 2_000 * MS + limits::CHANNEL_SILENCE), "the rest waits from then on");
-        delivery.handle_delivered(now + 4_000 * MS, true, Duration::ZERO);
+        delivery.handle_delivered(now + 4_000 * MS, None, Duration::ZERO);
         assert_eq!(delivery.silence(), None);
+    }
+
+    #[test]
+    fn a_late_confirmation_of_an_old_message_does_not_make_newer_ones_seem_on_their_way() {
+        let (mut delivery, now) = start();
+        delivery.handle_sent(now);
+        delivery.handle_delivered(now + 1_000 * MS, Some(now + 50 * MS), 30 * MS);
+        assert!(!is_silent(&delivery, now + 80 * MS + limits::CHANNEL_SILENCE - MS));
+        assert!(is_silent(&delivery, now + 80 * MS + limits::CHANNEL_SILENCE));
     }
 
     #[test]
@@ -125,7 +136,7 @@ mod tests {
         delivery.handle_sent(now);
         let asked: Vec<u32> = (0..3_000).filter(|&ms| delivery.asks(now + MS * ms)).collect();
         assert_eq!(asked, (500..3_000).step_by(250).collect::<Vec<_>>());
-        delivery.handle_delivered(now + 3_000 * MS, true, Duration::ZERO);
+        delivery.handle_delivered(now + 3_000 * MS, None, Duration::ZERO);
         assert!(!delivery.asks(now + 9_000 * MS));
     }
 
@@ -135,7 +146,7 @@ mod tests {
         delivery.doubt(now);
         assert_eq!(delivery.silence(), Some(Silence { doubted_from: now, from: now }));
         assert!(delivery.asks(now), "whether or not anything waits");
-        delivery.handle_delivered(now + 100 * MS, true, 300 * MS);
+        delivery.handle_delivered(now + 100 * MS, None, 300 * MS);
         delivery.doubt(now + 899 * MS);
         assert_eq!(delivery.silence(), None);
         delivery.doubt(now + 900 * MS);

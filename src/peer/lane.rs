@@ -252,7 +252,7 @@ impl Lane {
 
     /// Handles the answer to a heartbeat: everything sent before it has arrived or is lost.
     pub(super) fn handle_answered(&mut self, now: Instant) {
-        self.delivery.handle_delivered(now, true, self.pace.round_trip());
+        self.delivery.handle_delivered(now, None, self.pace.round_trip());
     }
 
     /// Resets the path's measurements: the other end has moved to another path, which delivers.
@@ -555,9 +555,8 @@ impl Lane {
         // Once per SACK that shows the gap: with a FORWARD-TSN in every packet, a browser answers every packet.
         let before = self.pace.highest_acknowledged();
         self.forward_to = self.pace.handle_acknowledged(now, Acknowledged { cumulative, gaps });
-        let highest = self.pace.highest_acknowledged();
-        if is_newer(highest, before) {
-            self.delivery.handle_delivered(now, highest == newest_sent, self.pace.round_trip());
+        if is_newer(self.pace.highest_acknowledged(), before) {
+            self.delivery.handle_delivered(now, self.pace.waiting_sent_at(now), self.pace.round_trip());
         }
     }
 

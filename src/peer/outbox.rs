@@ -65,7 +65,7 @@ impl Outbox {
     }
 
     /// Adds the datagram that `write` appends, unless it fails.
-    pub(super) fn push<E>(
+    pub(crate) fn push<E>(
         &mut self,
         local: LocalId,
         destination: SocketAddr,

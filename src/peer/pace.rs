@@ -258,6 +258,20 @@ impl Pace {
         self.sent_at[tsn as usize % REMEMBERED] = self.micros(now);
     }
 
+    /// Returns when the oldest message was sent that is newer than all acknowledged ones. If it is too old to be
+    /// remembered, returns when the oldest remembered one was sent.
+    pub(super) fn waiting_sent_at(&self, now: Instant) -> Option<Instant> {
+        let waiting = self.highest_acknowledged().wrapping_add(1);
+        if is_newer(waiting, self.newest_sent) {
+            return None;
+        }
+        // The oldest is where the next one will be.
+        let is_known = (self.newest_sent.wrapping_sub(waiting) as usize) < REMEMBERED;
+        let known = if is_known { waiting } else { self.newest_sent.wrapping_add(1) };
+        let ago = self.micros(now).wrapping_sub(self.sent_at[known as usize % REMEMBERED]).cast_signed().max(0);
+        Some(now - Duration::from_micros(ago.cast_unsigned().into()))
+    }
+
     /// Records that anything was received.
     pub(super) fn handle_heard(&mut self, now: Instant) {
         if now > self.silent_after {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::session::Session;
 use super::states::PlayerStates;
@@ -14,24 +15,13 @@ use crate::limits;
 use crate::peer::{self, Closed};
 use crate::wire::codes::{ErrorCode, Leave};
 use crate::wire::frame::Transport;
-use crate::wire::signaling::{self, Fault, ReplyTo};
+use crate::wire::signaling::{self, Description, Fault, ReplyTo};
 
 impl<G: Game> Server<G> {
-    pub(super) fn handle_exchange_sdp(
-        &mut self,
-        now: Instant,
-        key: ConnectionKey,
-        reply_to: &ReplyTo,
-        to: &str,
-        offer: &str,
-    ) {
+    pub(super) fn handle_offer(&mut self, now: Instant, key: ConnectionKey, reply_to: &ReplyTo, offer: &Description) {
         #[derive(Serialize)]
         struct Answer {
-            sdp: String,
-        }
-        if to != "server" {
-            self.relay_sdp(now, key, reply_to, to, offer);
-            return;
+            sdp: Value,
         }
         match self.session_of(key).and_then(|session| self.answer(now, session, offer)) {
             Ok(sdp) => self.grant(key, reply_to, &Answer { sdp }),
@@ -39,8 +29,8 @@ impl<G: Game> Server<G> {
         }
     }
 
-    /// Answers an offer of a player; the player's former peer is closed.
-    pub(super) fn answer(&mut self, now: Instant, key: SessionKey, offer: &str) -> Result<String, Fault> {
+    /// Answers an offer of a player, in its form; the player's former peer is closed.
+    pub(super) fn answer(&mut self, now: Instant, key: SessionKey, offer: &Description) -> Result<Value, Fault> {
         let session = self.sessions.get_mut(key);
         let Some((session, carrier)) = session.and_then(|session| {
             let carrier = self.connections.get(session.connection?)?;
@@ -51,7 +41,7 @@ impl<G: Game> Server<G> {
         let candidates = candidates(&self.config, carrier.connect.local);
         let (peer, sdp) = self
             .endpoint
-            .answer(now, offer, candidates)
+            .answer(now, offer.offer()?, candidates)
             .map_err(|error| Fault::new(ErrorCode::BadSdp, error.to_string()))?;
         // Another page may have received what the former peer has carried.
         session.states = PlayerStates::default();
@@ -62,7 +52,7 @@ impl<G: Game> Server<G> {
         self.by_peer.insert(peer, key);
         while self.opening.pop_front_if(|&mut (since, _)| since + OPENING <= now).is_some() {}
         self.opening.push_back((now, peer));
-        Ok(sdp)
+        Ok(offer.answer(sdp))
     }
 
     /// The candidates for a player whose websocket arrived at `local`: the public addresses if there are any, otherwise
@@ -91,7 +81,7 @@ impl<G: Game> Server<G> {
                 self.by_peer.remove(&peer);
                 session.peer = None;
                 if let Some(carrier) = carrier {
-                    let text = signaling::event("eventChannelClosed", &channel_fault(why));
+                    let text = signaling::event("eventChannelClosed", &channel_fault(why).shown(session.codes));
                     self.push_text(carrier, text.into());
                 }
                 if why == Closed::Flood {
@@ -154,7 +144,7 @@ impl<G: Game> Server<G> {
     }
 }
 
-fn candidates(config: &super::Config, local: IpAddr) -> Vec<SocketAddr> {
+pub(super) fn candidates(config: &super::Config, local: IpAddr) -> Vec<SocketAddr> {
     let mut candidates = config.public.clone();
     if candidates.is_empty() {
         let local = local.to_canonical();

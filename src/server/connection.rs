@@ -19,7 +19,7 @@ use crate::player::{Body, ReliableFrame};
 use crate::rate::{Allowance, canonical};
 use crate::wire::codes::{CLOSE_REFUSED, ErrorCode, Leave};
 use crate::wire::frame::Kind;
-use crate::wire::signaling::{self, Fault, ReplyTo, RoomName};
+use crate::wire::signaling::{self, Codes, Description, Device, Fault, ReplyTo, RoomName};
 
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
@@ -48,6 +48,7 @@ pub(super) struct Connection {
     /// When it was last pinged because a data channel was silent.
     pub(super) asked: Instant,
     pub(super) allowance: Allowance,
+    pub(super) codes: Codes,
     deadline: Option<Instant>,
 }
 
@@ -69,7 +70,8 @@ pub(super) struct Asking {
     pub(super) identity: Option<Identity>,
     pub(super) name: String,
     pub(super) data: serde_json::Value,
-    pub(super) offer: Option<String>,
+    pub(super) offer: Option<Description>,
+    pub(super) device: Device,
     pub(super) reply_to: ReplyTo,
 }
 
@@ -80,7 +82,8 @@ pub(super) struct Joining {
     pub(super) user_id: Option<String>,
     pub(super) name: String,
     pub(super) attached: serde_json::Value,
-    pub(super) offer: Option<String>,
+    pub(super) offer: Option<Description>,
+    pub(super) device: Device,
     pub(super) reply_to: ReplyTo,
 }
 
@@ -217,6 +220,7 @@ impl<G: Game> Server<G> {
             heard: now,
             asked: now,
             allowance: Allowance::new(limits::SIGNALS_PER_SECOND, now),
+            codes: Codes::default(),
             deadline: None,
         });
         self.by_id.insert(id, key);
@@ -277,7 +281,8 @@ impl<G: Game> Server<G> {
 
     pub(super) fn refuse(&mut self, key: ConnectionKey, reply_to: &ReplyTo, fault: &Fault) {
         self.counters.refused_requests += 1;
-        self.push_text(key, signaling::refused(reply_to, fault).into());
+        let Some(connection) = self.connections.get(key).filter(|_| !reply_to.is_event()) else { return };
+        self.push_text(key, signaling::refused(reply_to, fault, connection.codes).into());
     }
 
     /// Logs the refusal of a join on this connection.

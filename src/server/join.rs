@@ -6,6 +6,7 @@ use std::time::Instant;
 use rand::Rng;
 use slotmap::{Key, KeyData};
 
+use super::channel::candidates;
 use super::connection::{Asking, Joining, Stage};
 use super::rooms::Member;
 use super::session::Session;
@@ -20,10 +21,13 @@ use crate::rate::Credit;
 use crate::room;
 use crate::wire::codes::{CLOSE_REFUSED, ErrorCode};
 use crate::wire::name;
-use crate::wire::signaling::{self, Fault, JoinReply, JoinRequest, ReplyTo, Return, RoomName, SessionInfo};
+use crate::wire::signaling::{
+    self, Description, Fault, IceServer, JoinReply, JoinRequest, ReplyTo, Return, RoomName, SessionInfo,
+    UserMediaConfiguration,
+};
 
 impl<G: Game> Server<G> {
-    pub(super) fn handle_join(&mut self, now: Instant, key: ConnectionKey, reply_to: ReplyTo, join: JoinRequest) {
+    pub(super) fn handle_join(&mut self, now: Instant, key: ConnectionKey, reply_to: ReplyTo, mut join: JoinRequest) {
         let name = name::shown(join.name.as_deref());
         let (room, identity) = match self.check_join(now, key, &join) {
             Ok(checked) => checked,
@@ -36,8 +40,9 @@ impl<G: Game> Server<G> {
         if let Some(connection) = self.connections.get_mut(key) {
             connection.takes_sparse_heartbeats = join.sparse_heartbeats;
         }
+        let device = join.take_device();
         let JoinRequest { data, sdp: offer, .. } = join;
-        let asking = Asking { room, identity, name, data, offer, reply_to };
+        let asking = Asking { room, identity, name, data, offer, device, reply_to };
         self.try_join(now, key, asking, |server, asking| server.ask_hooks(now, key, asking));
     }
 
@@ -153,7 +158,7 @@ impl<G: Game> Server<G> {
         asking: Asking,
         attached: serde_json::Value,
     ) -> Result<(), Fault> {
-        let Asking { room: name, identity, name: shown, data, offer, reply_to } = asking;
+        let Asking { room: name, identity, name: shown, data, offer, device, reply_to } = asking;
         let room = match self.by_name.get(&name) {
             Some(&room) => room,
             None => self.make_room(now, name, &data)?,
@@ -169,7 +174,7 @@ impl<G: Game> Server<G> {
         hosted.handle_input(room::Input::Join { player, join });
         hosted.members.insert(player, Member::Joining(key));
         hosted.empty_since = None;
-        let joining = Joining { room, player, user_id, name: shown, attached, offer, reply_to };
+        let joining = Joining { room, player, user_id, name: shown, attached, offer, device, reply_to };
         connection.stage = Stage::Joining(Box::new(joining));
         Ok(())
     }
@@ -203,16 +208,20 @@ impl<G: Game> Server<G> {
         let Some(hosted) = self.rooms.get_mut(room) else { return };
         let Some(&Member::Joining(carrier)) = hosted.members.get(&player) else { return };
         let Some(joining) = self.take_joining(carrier) else { return };
-        let Joining { user_id, name, attached, offer, reply_to, .. } = *joining;
+        let Joining { user_id, name, attached, offer, device, reply_to, .. } = *joining;
         let socket_id = format!("{:016x}{:016x}", self.rng.next_u64(), self.rng.next_u64());
         let info = SessionInfo { player: player.0, socket_id: socket_id.clone(), user_id, name };
         let (tokens, resume) = Tokens::generate(&mut self.rng);
-        let Some(remote) = self.connections.get(carrier).map(|connection| connection.connect.remote) else { return };
+        let Some(connection) = self.connections.get(carrier) else { return };
+        let (remote, codes) = (connection.connect.remote, connection.codes);
         let session = self.sessions.insert(Session {
             room,
             player,
             remote,
             info: info.clone(),
+            device,
+            codes,
+            cpu: None,
             attached,
             frames: Frames::new(now),
             states: PlayerStates::default(),
@@ -225,11 +234,12 @@ impl<G: Game> Server<G> {
             relayed: Credit::new(limits::RELAYED_BYTES_PER_SECOND, now),
         });
         self.by_socket_id.insert(socket_id, session);
+        self.endpoint.note_player(remote.ip());
         if let Some(hosted) = self.rooms.get_mut(room) {
             hosted.members.insert(player, Member::Playing(session));
         }
         self.attach(now, session, carrier);
-        self.tell_joined(now, session, &reply_to, &resume, offer.as_deref(), None);
+        self.tell_joined(now, session, &reply_to, &resume, offer.as_ref(), None);
         self.tell_presence(now, room, &info, None);
         self.tell_hooks(session, "joined", |hooks, visitor| hooks.joined(visitor));
     }
@@ -264,7 +274,7 @@ impl<G: Game> Server<G> {
         key: SessionKey,
         reply_to: &ReplyTo,
         resume: &str,
-        offer: Option<&str>,
+        offer: Option<&Description>,
         returns: Option<Return>,
     ) {
         let (sdp, sdp_error) = match offer.map(|offer| self.answer(now, key, offer)) {
@@ -272,24 +282,29 @@ impl<G: Game> Server<G> {
             Some(Ok(sdp)) => (Some(sdp), None),
             Some(Err(fault)) => (None, Some(fault)),
         };
-        let Some(Session { room, player, info, welcome, frames, connection, .. }) = self.sessions.get(key) else {
+        let Some(Session { room, player, info, codes, welcome, frames, connection, .. }) = self.sessions.get(key)
+        else {
             return;
         };
         let (Some(carrier), Some(hosted)) = (*connection, self.rooms.get(*room)) else { return };
+        let local = self.connections.get(carrier).map(|connection| connection.connect.local);
+        let ice_servers = local.into_iter().flat_map(|local| candidates(&self.config, local)).map(IceServer::stun);
         let sessions = self.known(*room, *player);
         let reply = JoinReply {
             socket_id: &info.socket_id,
             player: player.0,
             room_size: if hosted.cast.is_some() { sessions.len() } else { hosted.room.players().len() },
             sessions,
+            user_media_configuration: UserMediaConfiguration::default(),
             tick: hosted.last_tick,
             tick_ms: self.config.tick.as_secs_f64() * 1000.0,
             input_seq: frames.next_input(),
             resume,
             returns,
+            ice_servers: ice_servers.collect(),
             welcome: welcome.as_raw(),
             sdp,
-            sdp_error,
+            sdp_error: sdp_error.map(|fault| fault.shown(*codes)),
         };
         let (room, player) = (*room, *player);
         let text = signaling::granted(reply_to, &reply);

@@ -36,7 +36,7 @@ use self::rooms::HostedRoom;
 use self::session::{Fate, Session};
 use self::states::Recipient;
 use crate::auth::Keys;
-use crate::endpoint::{Dropped, Endpoint, LocalId, PeerKey, Transmit, Unroutable};
+use crate::endpoint::{Dropped, Endpoint, LocalId, PeerKey, StunRequests, Transmit, Unroutable};
 use crate::game::{Game, Link, PlayerId, Refusal, RoomInfo};
 use crate::hooks::{ArrivalId, Decision, Guarded, Hooks};
 use crate::journal;
@@ -187,6 +187,8 @@ pub struct RoomStatus {
 pub struct Counters {
     /// Datagrams that no peer accepted.
     pub unroutable: Unroutable,
+    /// STUN requests without a user name.
+    pub stun: StunRequests,
     /// Packets and messages dropped by peers.
     pub peers: Dropped,
     /// Refused requests.
@@ -471,6 +473,7 @@ impl<G: Game> Server<G> {
         let unsent: u64 = self.rooms.values().map(|hosted| hosted.room.unsent()).sum();
         Counters {
             unroutable: self.endpoint.unroutable(),
+            stun: self.endpoint.stun_requests(),
             peers: self.endpoint.dropped(),
             overflowed_inputs: self.counters.overflowed_inputs + overflowed,
             clamped_seen: self.counters.clamped_seen + clamped,
@@ -502,6 +505,12 @@ impl<G: Game> Server<G> {
     #[must_use]
     pub fn transports(&self, now: Instant) -> Transports {
         self.count_transports(now)
+    }
+
+    /// Returns the CPU use that each player has reported within [`limits::CPU_REPORT_KEPT`], in the client's unit.
+    pub fn cpu_used(&self, now: Instant) -> impl Iterator<Item = f64> + '_ {
+        let reports = self.sessions.values().filter_map(|session| session.cpu);
+        reports.filter(move |report| now < report.at + limits::CPU_REPORT_KEPT).map(|report| report.used)
     }
 
     /// Returns the quality of each player's connection, as last passed to the game.
@@ -714,6 +723,9 @@ impl<G: Game> Server<G> {
     fn handle_request(&mut self, now: Instant, key: ConnectionKey, text: &str) {
         let (reply_to, request) = signaling::parse(text);
         let Some(connection) = self.connections.get_mut(key) else { return };
+        if let Some(codes) = reply_to.codes {
+            connection.codes = codes;
+        }
         if !connection.allowance.take(now) {
             if connection.allowance.is_flooded() {
                 self.put_out(now, key, Leave::Flood, "You sent too many requests.");
@@ -726,11 +738,14 @@ impl<G: Game> Server<G> {
         match request {
             Ok(Request::Join(join)) => self.handle_join(now, key, reply_to, join),
             Ok(Request::Reconnect(request)) => self.handle_reconnect(now, key, &reply_to, &request),
+            Ok(Request::Offer(offer)) => self.handle_offer(now, key, &reply_to, &offer),
             Ok(Request::ExchangeSdp { to, sdp }) => self.handle_exchange_sdp(now, key, &reply_to, &to, &sdp),
             Ok(Request::ExchangeCandidate { to, candidate }) => {
                 self.handle_exchange_candidate(now, key, &reply_to, &to, &candidate);
             }
-            Ok(Request::OrientationChange(change)) => self.handle_orientation_change(now, key, &reply_to, &change),
+            Ok(Request::OrientationChange(change)) => self.handle_orientation_change(now, key, &reply_to, change),
+            Ok(Request::Cpu(used)) => self.handle_cpu(now, key, &reply_to, used),
+            Ok(Request::Freeze(fields)) => self.handle_freeze(now, key, &reply_to, &fields),
             Ok(Request::Leave) => {
                 self.grant(key, &reply_to, &serde_json::Map::new());
                 self.put_out(now, key, Leave::Left, "");

@@ -10,7 +10,7 @@ use crate::game::{Game, PlayerId};
 use crate::limits;
 use crate::rate::Credit;
 use crate::wire::codes::Leave;
-use crate::wire::signaling::{self, Presence, RoomUsers, SessionInfo};
+use crate::wire::signaling::{self, LeaveDetails, Presence, RoomUsers, SessionInfo};
 
 /// What is announced of a player.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -152,12 +152,13 @@ impl<G: Game> Server<G> {
     pub(super) fn tell_news(&mut self, now: Instant, room: RoomKey) {
         while let Some((info, change)) = self.rooms.get_mut(room).and_then(|hosted| hosted.news.next(now)) {
             let room_size = self.shown(room).len();
-            let (name, reason) = match change {
+            let room_id = self.rooms.get(room).map_or("", |hosted| hosted.name.as_str());
+            let (name, leave) = match change {
                 Change::Joined => ("eventJoin", None),
                 Change::Renamed => ("eventRename", None),
-                Change::Left(reason) => ("eventLeave", Some(reason)),
+                Change::Left(reason) => ("eventLeave", Some(LeaveDetails { room_id, reason })),
             };
-            let text: Rc<str> = signaling::event(name, &Presence { session: &info, room_size, reason }).into();
+            let text: Rc<str> = signaling::event(name, &Presence { session: &info, room_size, leave }).into();
             let carriers: Vec<ConnectionKey> = self
                 .playing(room)
                 .filter(|&(player, _)| player != PlayerId(info.player) || change == Change::Renamed)

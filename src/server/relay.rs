@@ -4,22 +4,26 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use super::session::CpuReport;
 use super::{ConnectionKey, Server, SessionKey};
 use crate::game::Game;
 use crate::limits;
 use crate::rate::Credit;
 use crate::wire::codes::ErrorCode;
-use crate::wire::signaling::{self, Fault, Orientation, Relayed, ReplyTo};
+use crate::wire::signaling::{self, FREEZE, Fault, Orientation, Relayed, ReplyTo};
 
 impl<G: Game> Server<G> {
-    pub(super) fn relay_sdp(&mut self, now: Instant, key: ConnectionKey, reply_to: &ReplyTo, to: &str, sdp: &str) {
-        let relayed = if sdp.len() > limits::SDP_BYTES {
-            Err(Fault::new(ErrorCode::TooLarge, format!("An SDP may have at most {} bytes.", limits::SDP_BYTES)))
-        } else {
-            self.relay(now, key, to, "eventExchangeSdp", json!({ "sdp": sdp }))
-        };
+    pub(super) fn handle_exchange_sdp(
+        &mut self,
+        now: Instant,
+        key: ConnectionKey,
+        reply_to: &ReplyTo,
+        to: &str,
+        sdp: &Value,
+    ) {
+        let relayed = self.relay(now, key, to, "eventExchangeSdp", json!({ "sdp": sdp }));
         self.reply(key, reply_to, relayed);
     }
 
@@ -44,10 +48,48 @@ impl<G: Game> Server<G> {
         now: Instant,
         key: ConnectionKey,
         reply_to: &ReplyTo,
-        change: &Orientation,
+        change: Orientation,
     ) {
-        let relayed = self.relay_to_others(now, key, "eventOrientationChange", change);
+        let relayed = self.change_orientation(now, key, change);
         self.reply(key, reply_to, relayed);
+    }
+
+    fn change_orientation(&mut self, now: Instant, key: ConnectionKey, change: Orientation) -> Result<(), Fault> {
+        let sender = self.session_of(key)?;
+        let Some(session) = self.sessions.get(sender) else { return Ok(()) };
+        let device = session.device.changed(change);
+        self.relay_to_others(now, key, "eventOrientationChange", &device)?;
+        if let Some(session) = self.sessions.get_mut(sender) {
+            session.device = device;
+        }
+        Ok(())
+    }
+
+    /// A player's picture or game stands still: for now, the others of the room are told.
+    pub(super) fn handle_freeze(
+        &mut self,
+        now: Instant,
+        key: ConnectionKey,
+        reply_to: &ReplyTo,
+        fields: &Map<String, Value>,
+    ) {
+        if let Err(fault) = self.relay_to_others(now, key, FREEZE, fields) {
+            self.refuse(key, reply_to, &fault);
+        }
+    }
+
+    pub(super) fn handle_cpu(&mut self, now: Instant, key: ConnectionKey, reply_to: &ReplyTo, used: f64) {
+        let noted = self.session_of(key).and_then(|session| {
+            let Some(session) = self.sessions.get_mut(session) else { return Ok(()) };
+            if session.cpu.is_some_and(|last| now < last.at + limits::CPU_REPORT_INTERVAL) {
+                return Err(Fault::new(ErrorCode::RateLimited, "Report the CPU use every 10 s at most."));
+            }
+            session.cpu = Some(CpuReport { at: now, used });
+            Ok(())
+        });
+        if let Err(fault) = noted {
+            self.refuse(key, reply_to, &fault);
+        }
     }
 
     fn relay(

@@ -76,7 +76,7 @@ impl<G: Game> Server<G> {
             self.admit_address(now, key, true)?;
             return Err(unknown_session());
         };
-        if !claimed.tokens.accept(&request.resume) {
+        if !request.resume.as_deref().is_some_and(|resume| claimed.tokens.accept(resume)) {
             self.admit_address(now, key, true)?;
             return Err(Fault::new(ErrorCode::Unauthorized, "The token of this session is invalid; join again."));
         }
@@ -135,7 +135,7 @@ impl<G: Game> Server<G> {
             self.end_session(now, key, Leave::Timeout, "You were disconnected for too long.");
             return Err(unknown_session());
         };
-        let resume = resumed.tokens.rotate(&request.resume, rng);
+        let resume = resumed.tokens.rotate(request.resume.as_deref().unwrap_or_default(), rng);
         let returns = Return { last: resumed.frames.newest_reliable(), reliable_seq: newest.wrapping_add(1) };
         let (room, player) = (resumed.room, resumed.player);
         // A page that was loaded anew holds no states.
@@ -159,13 +159,13 @@ impl<G: Game> Server<G> {
             self.tell_hooks(key, "resumed", |hooks, visitor| hooks.resumed(visitor));
         }
         self.attach(now, key, carrier);
-        self.tell_joined(now, key, reply_to, &resume, request.sdp.as_deref(), Some(returns));
+        self.tell_joined(now, key, reply_to, &resume, request.sdp.as_ref(), Some(returns));
         for frame in missed {
             self.push(carrier, Waiting::Frame(frame));
         }
         // They may take one for open that closed while nobody could tell them.
-        if self.sessions.get(key).is_some_and(|session| session.peer.is_none()) {
-            let text = signaling::event("eventChannelClosed", &channel_fault(Closed::Lost));
+        if let Some(session) = self.sessions.get(key).filter(|session| session.peer.is_none()) {
+            let text = signaling::event("eventChannelClosed", &channel_fault(Closed::Lost).shown(session.codes));
             self.push_text(carrier, text.into());
         }
         Ok(())

@@ -19,7 +19,7 @@ use crate::player::Frames;
 use crate::rate::Credit;
 use crate::room;
 use crate::wire::codes::{ErrorCode, Leave};
-use crate::wire::signaling::{Fault, SessionInfo};
+use crate::wire::signaling::{Codes, Device, Fault, SessionInfo};
 
 /// The membership of a player in a room.
 pub(super) struct Session {
@@ -28,6 +28,9 @@ pub(super) struct Session {
     /// The player's current or last address.
     pub(super) remote: SocketAddr,
     pub(super) info: SessionInfo,
+    pub(super) device: Device,
+    pub(super) codes: Codes,
+    pub(super) cpu: Option<CpuReport>,
     /// The attachment of the hooks.
     pub(super) attached: serde_json::Value,
     pub(super) frames: Frames,
@@ -42,6 +45,13 @@ pub(super) struct Session {
     pub(super) link: Link,
     /// The allowance for messages to other players.
     pub(super) relayed: Credit,
+}
+
+/// A report of the CPU use of a player's client.
+#[derive(Clone, Copy)]
+pub(super) struct CpuReport {
+    pub(super) at: Instant,
+    pub(super) used: f64,
 }
 
 /// What happens to a player whose connection has ended.
@@ -92,6 +102,7 @@ impl<G: Game> Server<G> {
             _ => {}
         }
         self.by_socket_id.remove(&info.socket_id);
+        self.endpoint.forget_player(remote.ip());
         if let Some((until, _)) = away {
             self.timers.remove(&(until, Timer::Session(key)));
         }
@@ -140,9 +151,15 @@ impl<G: Game> Server<G> {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(connection) = self.connections.get_mut(carrier) else { return };
         session.connection = Some(carrier);
-        session.remote = connection.connect.remote;
+        let former = std::mem::replace(&mut session.remote, connection.connect.remote);
+        self.endpoint.note_player(session.remote.ip());
+        self.endpoint.forget_player(former.ip());
         connection.stage = Stage::Joined(key);
         connection.connect.headers = Vec::new();
+        match connection.codes {
+            Codes::Names => connection.codes = session.codes,
+            Codes::Numbers => session.codes = Codes::Numbers,
+        }
         if std::mem::take(&mut connection.is_unjoined) {
             self.addresses.handle_joined(connection.connect.remote.ip());
         }

@@ -15,9 +15,12 @@
 //! | `bad_sdp` | the offer can't be answered |
 //! | `channel_must_be_unreliable` | the data channel is not unordered with `maxRetransmits: 0` |
 //! | `no_such_player`, `no_such_session` | there is no such player or session |
+//! | `resume_required` | a `reconnect` without the resume token |
 //! | `version_mismatch` | page and server use different versions of the protocol |
 //! | `draining` | the server is shutting down |
 //! | `internal` | a defect of the server or its game |
+//!
+//! A client that joins with `"errors": "number"` gets [`ErrorCode::number`] instead.
 
 use serde::Serialize;
 
@@ -86,12 +89,42 @@ codes! {
         NoSuchPlayer = "no_such_player",
         /// No such session.
         NoSuchSession = "no_such_session",
+        /// `reconnect` has no resume token.
+        ResumeRequired = "resume_required",
         /// Page and server use different versions of the protocol.
         VersionMismatch = "version_mismatch",
         /// The server is shutting down.
         Draining = "draining",
         /// A defect of the server or its game.
         Internal = "internal",
+    }
+}
+
+impl ErrorCode {
+    /// Returns the number of the code, for clients that join with `"errors": "number"`. It never changes.
+    #[must_use]
+    pub fn number(self) -> u16 {
+        match self {
+            ErrorCode::BadRequest => 1,
+            ErrorCode::UnknownAction => 2,
+            ErrorCode::BadRoom => 3,
+            ErrorCode::RoomFull => 4,
+            ErrorCode::RoomLocked => 5,
+            ErrorCode::Refused => 6,
+            ErrorCode::Unauthorized => 7,
+            ErrorCode::Expired => 8,
+            ErrorCode::Origin => 9,
+            ErrorCode::RateLimited => 10,
+            ErrorCode::TooLarge => 11,
+            ErrorCode::BadSdp => 12,
+            ErrorCode::ChannelMustBeUnreliable => 13,
+            ErrorCode::NoSuchPlayer => 14,
+            ErrorCode::NoSuchSession => 15,
+            ErrorCode::VersionMismatch => 16,
+            ErrorCode::Draining => 17,
+            ErrorCode::Internal => 18,
+            ErrorCode::ResumeRequired => 19,
+        }
     }
 }
 

@@ -8,30 +8,41 @@
 //!
 //! | request | data | reply |
 //! |---|---|---|
-//! | `join` | `roomId` (optional on `/r/{room}`), `bearer` (see [`crate::auth`]), `name`, `data`, `version`, `sdp` (an offer, optional), `sparseHeartbeats` (`true` if two of three heartbeats may be skipped while the data channel delivers; optional) | `socketId`, `player`, `roomSize`, `sessions`, `tick`, `tickMs`, `inputSeq`, `resume` (a token), `welcome`, and `sdp` (the answer) or `sdpError` (`e`, `m`) |
-//! | `reconnect` | `socketId`, `resume`, `bearer` (optional: the session is given only to its `sub`), `last` (number of the newest reliable message received; nothing after a reload), `sdp` (optional), `sparseHeartbeats` (optional) | the data of the reply to `join`, with a new `resume`, `last` (number of the newest reliable message that the server has received), and `reliableSeq` (number of the next one that the player gets) |
+//! | `join` | `roomId` (optional on `/r/{room}`), `bearer` (see [`crate::auth`]), `name`, `data`, `version`, `sdp` (an offer, optional), `platform`, `orientation`, `camera` (any JSON), `errors` (`"number"` for [`ErrorCode::number`] instead of names; optional), `sparseHeartbeats` (`true` if two of three heartbeats may be skipped while the data channel delivers; optional) | `socketId`, `player`, `roomSize`, `sessions`, `userMediaConfiguration`, `tick`, `tickMs`, `inputSeq`, `resume` (a token), `iceServers` (the server's addresses, as STUN servers), `welcome`, and `sdp` (the answer) or `sdpError` (`e`, `m`) |
+//! | `reconnect` | `socketId`, `resume`, `bearer` (optional: the session is given only to its `sub`), `last` (number of the newest reliable message received; nothing after a reload), `sdp`, `errors`, `sparseHeartbeats` (optional) | the data of the reply to `join`, with a new `resume`, `last` (number of the newest reliable message that the server has received), and `reliableSeq` (number of the next one that the player gets) |
 //! | `exchangeSdp` | `to` (`"server"` or another player's `socketId`), `sdp` | `sdp` (the answer), if `to` is `"server"` |
 //! | `exchangeCandidate` | `to` (the same), `candidate` (any JSON) | – |
-//! | `orientationChange` | `orientation`, `camera` (any JSON), for everybody else in the room | – |
+//! | `orientationChange` | `orientation`, `camera` (any JSON), for everybody else in the room; one that is absent stays as it was | – |
+//! | `eventCpu` | `cpuUsed` (a number, at least 0) | no reply |
+//! | `eventFreeze` | any JSON object, for everybody else in the room | no reply |
 //! | `leave` | – | – |
+//!
+//! An SDP is a string, an object `{"type", "sdp"}` (`RTCSessionDescription`), or such an object as JSON text. The
+//! server understands all three and answers in the form of the offer. `deviceName`, `networkType` and `appVersion` are
+//! accepted and not read.
 //!
 //! | event | data |
 //! |---|---|
 //! | `eventJoin` | `player`, `socketId`, `userId`, `name`, `roomSize`; delayed if the announcements of a room exceed [`limits::PRESENCE_BYTES_PER_SECOND`], and omitted if the player has left by then |
-//! | `eventLeave` | the same and `reason` |
+//! | `eventLeave` | the same, `roomId` and `reason` |
 //! | `eventRename` | as `eventJoin`, with the name from now on; also to the player; delayed in the same way, and omitted if another follows meanwhile |
 //! | `eventRoomUsers` | `roomSize`, `sessions`: everybody in the room; follows the reply to `join` or `reconnect` |
 //! | `eventExchangeSdp` | `from` (`socketId`, `userId`: another player of the room), `sdp` |
 //! | `eventExchangeCandidate` | `from`, `candidate` |
-//! | `eventOrientationChange` | `from`, `orientation`, `camera` |
+//! | `eventOrientationChange` | `from`, `platform`, `orientation`, `camera` |
+//! | `eventFreeze` | `from`, and the fields that the player has sent |
+//! | `eventUserMediaConfiguration` | [`UserMediaConfiguration`], when that of the room changes |
 //! | `eventChannelClosed` | `e`, `m`: the data channel was refused or lost; the game continues over the websocket |
 //!
 //! Messages between players are not interpreted by the server and stay in their room. They must not delay the messages
 //! of the game: if the recipient's socket is slow, or there are too many messages, the sender is refused with
 //! `rate_limited`.
 
+mod description;
+
 use std::borrow::Cow;
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::de::Error as _;
@@ -40,6 +51,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use serde_path_to_error::Segment;
 
+pub(crate) use self::description::Description;
 use crate::limits;
 use crate::wire::codes::{ErrorCode, Leave};
 
@@ -77,9 +89,22 @@ impl fmt::Display for RoomName {
 pub(crate) enum Request {
     Join(JoinRequest),
     Reconnect(ReconnectRequest),
-    ExchangeSdp { to: String, sdp: String },
-    ExchangeCandidate { to: String, candidate: Value },
+    /// An offer to the server.
+    Offer(Description),
+    /// An SDP for another player, as it came.
+    ExchangeSdp {
+        to: String,
+        sdp: Value,
+    },
+    ExchangeCandidate {
+        to: String,
+        candidate: Value,
+    },
     OrientationChange(Orientation),
+    /// A report of the client's CPU use.
+    Cpu(f64),
+    /// The fields of `eventFreeze`.
+    Freeze(serde_json::Map<String, Value>),
     Leave,
 }
 
@@ -92,9 +117,21 @@ pub(crate) struct JoinRequest {
     pub(crate) name: Option<String>,
     pub(crate) data: Value,
     pub(crate) version: Value,
-    pub(crate) sdp: Option<String>,
+    pub(crate) sdp: Option<Description>,
     #[serde(deserialize_with = "flag")]
     pub(crate) sparse_heartbeats: bool,
+    platform: Value,
+    orientation: Value,
+    camera: Value,
+}
+
+impl JoinRequest {
+    /// Takes what it tells of the device.
+    pub(crate) fn take_device(&mut self) -> Device {
+        let Self { platform, orientation, camera, .. } = self;
+        let [platform, orientation, camera] = [platform, orientation, camera].map(Value::take);
+        Device { platform, orientation, camera }
+    }
 }
 
 /// Data of `reconnect`.
@@ -102,7 +139,9 @@ pub(crate) struct JoinRequest {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ReconnectRequest {
     pub(crate) socket_id: String,
-    pub(crate) resume: String,
+    /// [`parse`] refuses a request without.
+    #[serde(default)]
+    pub(crate) resume: Option<String>,
     #[serde(default)]
     pub(crate) bearer: Value,
     #[serde(default, deserialize_with = "small_number")]
@@ -110,7 +149,7 @@ pub(crate) struct ReconnectRequest {
     #[serde(default)]
     pub(crate) version: Value,
     #[serde(default)]
-    pub(crate) sdp: Option<String>,
+    pub(crate) sdp: Option<Description>,
     #[serde(default, deserialize_with = "flag")]
     pub(crate) sparse_heartbeats: bool,
 }
@@ -118,6 +157,11 @@ pub(crate) struct ReconnectRequest {
 /// `true`; anything else is `false`.
 fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     Ok(Value::deserialize(deserializer)? == Value::Bool(true))
+}
+
+/// Any value that is there, also null.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 fn small_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
@@ -130,12 +174,79 @@ fn small_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32
     }
 }
 
-/// Data of `orientationChange`, and of its event.
-#[derive(Debug, Default, Deserialize, Serialize)]
+/// Data of `orientationChange`.
+#[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Orientation {
+    #[serde(deserialize_with = "present")]
+    orientation: Option<Value>,
+    #[serde(deserialize_with = "present")]
+    camera: Option<Value>,
+}
+
+/// What a player has told of the device: data of `eventOrientationChange`.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Device {
+    platform: Value,
     orientation: Value,
     camera: Value,
+}
+
+impl Device {
+    /// Returns what it is after a change. What the change doesn't contain stays.
+    pub(crate) fn changed(&self, change: Orientation) -> Device {
+        let Device { platform, orientation, camera } = self.clone();
+        Device {
+            platform,
+            orientation: change.orientation.unwrap_or(orientation),
+            camera: change.camera.unwrap_or(camera),
+        }
+    }
+}
+
+/// The media that the players of a room send to each other: data of [`UserMediaConfiguration::EVENT`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct UserMediaConfiguration {
+    /// Whether they send audio.
+    pub audio: bool,
+    /// Whether they send video.
+    pub video: bool,
+}
+
+impl UserMediaConfiguration {
+    /// The event that is sent to the players of a room when its configuration changes.
+    pub const EVENT: &str = "eventUserMediaConfiguration";
+}
+
+/// How a client gets error codes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Codes {
+    /// [`ErrorCode::as_str`].
+    #[default]
+    Names,
+    /// [`ErrorCode::number`].
+    Numbers,
+}
+
+impl Codes {
+    /// The `errors` of the data of `join` or `reconnect`, however little else of it can be read.
+    fn of_data(data: &str) -> Option<Codes> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Asked {
+            errors: Value,
+        }
+        let asked: Asked = data.starts_with('{').then(|| serde_json::from_str(data).ok())??;
+        (asked.errors == "number").then_some(Codes::Numbers)
+    }
+
+    fn shown(self, code: ErrorCode) -> Value {
+        match self {
+            Codes::Names => code.as_str().into(),
+            Codes::Numbers => code.number().into(),
+        }
+    }
 }
 
 /// The action and ID of a request, for its reply.
@@ -143,11 +254,18 @@ pub(crate) struct Orientation {
 pub(crate) struct ReplyTo {
     action: String,
     id: Option<String>,
+    /// How the request asks for error codes, if it does.
+    pub(crate) codes: Option<Codes>,
 }
 
 impl ReplyTo {
     fn join() -> ReplyTo {
-        ReplyTo { action: "join".to_owned(), id: None }
+        ReplyTo { action: "join".to_owned(), ..ReplyTo::default() }
+    }
+
+    /// Returns whether the request gets no reply because it is an event.
+    pub(crate) fn is_event(&self) -> bool {
+        matches!(self.action.as_str(), CPU | FREEZE)
     }
 
     /// Replies to `join` if the action can't be read, because a connection has to join first.
@@ -156,21 +274,33 @@ impl ReplyTo {
     }
 }
 
+/// The events that a client sends.
+const CPU: &str = "eventCpu";
+pub(crate) const FREEZE: &str = "eventFreeze";
+
 /// A refusal: a code and a sentence.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
-    #[serde(rename = "e")]
     pub(crate) code: ErrorCode,
-    #[serde(rename = "m")]
     pub(crate) message: String,
     /// The time after which to try again.
-    #[serde(skip)]
     pub(crate) retry_after: Option<Duration>,
+}
+
+/// A [`Fault`] as a client gets it.
+#[derive(Debug, Serialize)]
+pub(crate) struct ShownFault {
+    e: Value,
+    m: String,
 }
 
 impl Fault {
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Fault {
         Fault { code, message: message.into(), retry_after: None }
+    }
+
+    pub(crate) fn shown(self, codes: Codes) -> ShownFault {
+        ShownFault { e: codes.shown(self.code), m: self.message }
     }
 }
 
@@ -197,8 +327,10 @@ pub(crate) fn parse(text: &str) -> (ReplyTo, Result<Request, Fault>) {
         return (ReplyTo::default(), Err(fault));
     };
     let id = envelope.i.map(RawValue::get).filter(|id| id.len() <= ECHO_CHARS).map(str::to_owned);
-    let reply_to = ReplyTo { action: envelope.a.chars().take(ECHO_CHARS).collect(), id };
-    let request = read(&envelope.a, envelope.d.map_or("{}", RawValue::get));
+    let data = envelope.d.map_or("{}", RawValue::get);
+    let codes = matches!(envelope.a.as_str(), "join" | "reconnect").then(|| Codes::of_data(data)).flatten();
+    let reply_to = ReplyTo { action: envelope.a.chars().take(ECHO_CHARS).collect(), id, codes };
+    let request = read(&envelope.a, data);
     (reply_to, request)
 }
 
@@ -269,13 +401,34 @@ fn read(action: &str, data: &str) -> Result<Request, Fault> {
     struct Exchange {
         to: String,
         #[serde(default)]
-        sdp: String,
+        sdp: Value,
         #[serde(default)]
         candidate: Value,
     }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Cpu {
+        cpu_used: Value,
+    }
     match action {
-        "join" => parse_data(action, data).map(Request::Join),
-        "exchangeSdp" => parse_data(action, data).map(|Exchange { to, sdp, .. }| Request::ExchangeSdp { to, sdp }),
+        "join" => {
+            let join: JoinRequest = parse_data(action, data)?;
+            check_relayed(action, &[&join.platform, &join.orientation, &join.camera], limits::ORIENTATION_BYTES)?;
+            Ok(Request::Join(join))
+        }
+        "exchangeSdp" => {
+            let Exchange { to, sdp, .. } = parse_data(action, data)?;
+            let wrong = || Fault::new(ErrorCode::BadRequest, "The field sdp of exchangeSdp has the wrong type.");
+            if to == "server" {
+                return Description::of(&sdp).map(Request::Offer).ok_or_else(wrong);
+            }
+            match &sdp {
+                Value::String(text) => check_size(action, text.len(), limits::SDP_BYTES)?,
+                Value::Object(_) => check_relayed(action, &[&sdp], limits::SDP_BYTES)?,
+                _ => return Err(wrong()),
+            }
+            Ok(Request::ExchangeSdp { to, sdp })
+        }
         "exchangeCandidate" => {
             let Exchange { to, candidate, .. } = parse_data(action, data)?;
             check_relayed(action, &[&candidate], limits::CANDIDATE_BYTES)?;
@@ -283,23 +436,50 @@ fn read(action: &str, data: &str) -> Result<Request, Fault> {
         }
         "orientationChange" => {
             let change: Orientation = parse_data(action, data)?;
-            check_relayed(action, &[&change.orientation, &change.camera], limits::ORIENTATION_BYTES)?;
+            let [orientation, camera] =
+                [&change.orientation, &change.camera].map(|value| value.as_ref().unwrap_or(&Value::Null));
+            check_relayed(action, &[orientation, camera], limits::ORIENTATION_BYTES)?;
             Ok(Request::OrientationChange(change))
         }
+        CPU => {
+            let Cpu { cpu_used } = parse_data(action, data)?;
+            let used = cpu_used.as_f64().filter(|used| used.is_finite() && *used >= 0.0);
+            let wrong = || Fault::new(ErrorCode::BadRequest, "The field cpuUsed of eventCpu is not a number from 0.");
+            used.map(Request::Cpu).ok_or_else(wrong)
+        }
+        FREEZE => {
+            let mut fields: serde_json::Map<String, Value> = parse_data(action, data)?;
+            fields.remove("from");
+            let fields = Value::Object(fields);
+            check_relayed(action, &[&fields], limits::FREEZE_BYTES)?;
+            let Value::Object(fields) = fields else { unreachable!("it was made above") };
+            Ok(Request::Freeze(fields))
+        }
         "leave" => Ok(Request::Leave),
-        "reconnect" => parse_data(action, data).map(Request::Reconnect),
+        "reconnect" => {
+            let request: ReconnectRequest = parse_data(action, data)?;
+            if request.resume.is_none() {
+                let sentence = "The request has no resume token: send `resume` of the last reply, or join again.";
+                return Err(Fault::new(ErrorCode::ResumeRequired, sentence));
+            }
+            Ok(Request::Reconnect(request))
+        }
         _ => Err(Fault::new(ErrorCode::UnknownAction, "This server does not support the action.")),
     }
 }
 
 /// Refuses data that the parser of the recipient could refuse.
 fn check_relayed(action: &str, values: &[&Value], bytes: usize) -> Result<(), Fault> {
-    let past = |what: String| Err(Fault::new(ErrorCode::TooLarge, format!("The data of {action} must not {what}.")));
     if values.iter().any(|value| depth(value) > limits::RELAYED_DEPTH) {
-        return past(format!("be nested more than {} deep", limits::RELAYED_DEPTH));
+        let sentence = format!("The data of {action} must not be nested more than {} deep.", limits::RELAYED_DEPTH);
+        return Err(Fault::new(ErrorCode::TooLarge, sentence));
     }
-    if values.iter().map(|value| value.to_string().len()).sum::<usize>() > bytes {
-        return past(format!("exceed {bytes} bytes"));
+    check_size(action, values.iter().map(|value| value.to_string().len()).sum(), bytes)
+}
+
+fn check_size(action: &str, bytes: usize, most: usize) -> Result<(), Fault> {
+    if bytes > most {
+        return Err(Fault::new(ErrorCode::TooLarge, format!("The data of {action} must not exceed {most} bytes.")));
     }
     Ok(())
 }
@@ -339,17 +519,32 @@ pub(crate) struct JoinReply<'a> {
     pub(crate) player: u32,
     pub(crate) room_size: usize,
     pub(crate) sessions: Vec<&'a SessionInfo>,
+    pub(crate) user_media_configuration: UserMediaConfiguration,
     pub(crate) tick: u32,
     pub(crate) tick_ms: f64,
     pub(crate) input_seq: u32,
     pub(crate) resume: &'a str,
     #[serde(flatten)]
     pub(crate) returns: Option<Return>,
+    pub(crate) ice_servers: Vec<IceServer>,
     pub(crate) welcome: &'a RawValue,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) sdp: Option<String>,
+    pub(crate) sdp: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) sdp_error: Option<Fault>,
+    pub(crate) sdp_error: Option<ShownFault>,
+}
+
+/// An `RTCIceServer`: the STUN server at one of the server's addresses.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct IceServer {
+    /// RFC 7064.
+    urls: String,
+}
+
+impl IceServer {
+    pub(crate) fn stun(address: SocketAddr) -> IceServer {
+        IceServer { urls: format!("stun:{address}") }
+    }
 }
 
 /// The fields that only the reply to `reconnect` has.
@@ -369,8 +564,16 @@ pub(crate) struct Presence<'a> {
     #[serde(flatten)]
     pub(crate) session: &'a SessionInfo,
     pub(crate) room_size: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) reason: Option<Leave>,
+    /// The fields that only `eventLeave` has.
+    #[serde(flatten)]
+    pub(crate) leave: Option<LeaveDetails<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LeaveDetails<'a> {
+    pub(crate) room_id: &'a str,
+    pub(crate) reason: Leave,
 }
 
 /// Data of `eventRoomUsers`.
@@ -408,12 +611,12 @@ pub(crate) fn granted(reply_to: &ReplyTo, data: &impl Serialize) -> String {
 }
 
 /// A reply that refuses.
-pub(crate) fn refused(reply_to: &ReplyTo, fault: &Fault) -> String {
+pub(crate) fn refused(reply_to: &ReplyTo, fault: &Fault, codes: Codes) -> String {
     let mut text = String::from("{\"a\":");
     text.push_str(&quoted(&format!("{}R", reply_to.action)));
     push_id(&mut text, reply_to.id.as_deref());
     text.push_str(",\"s\":false,\"e\":");
-    text.push_str(&quoted(fault.code.as_str()));
+    text.push_str(&codes.shown(fault.code).to_string());
     text.push_str(",\"m\":");
     text.push_str(&quoted(&fault.message));
     if let Some(wait) = fault.retry_after {
@@ -425,7 +628,7 @@ pub(crate) fn refused(reply_to: &ReplyTo, fault: &Fault) -> String {
 
 /// The refusal of a `join` before it was read.
 pub(crate) fn refused_join(fault: &Fault) -> String {
-    refused(&ReplyTo::join(), fault)
+    refused(&ReplyTo::join(), fault, Codes::default())
 }
 
 /// An event.
@@ -456,251 +659,4 @@ fn quoted(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use proptest::test_runner::{Config, RngSeed};
-    use serde_json::json;
-
-    use super::*;
-
-    fn json_of(text: &str) -> Value {
-        serde_json::from_str(text).expect("what is sent is JSON")
-    }
-
-    /// The text of a refusal costs no more than a request, whatever that contains.
-    #[test]
-    fn a_refusal_repeats_nothing_long() {
-        let long = "\u{e000}".repeat(5_000);
-        let values = [format!("\"{long}\""), format!("[\"{long}\"]"), format!("{{\"{long}\":1}}"), long.clone()];
-        let mut requests: Vec<String> = values.to_vec();
-        for value in &values {
-            requests.push(format!("{{\"a\":{value}}}"));
-            requests.push(format!("{{\"a\":\"z\",\"i\":{value}}}"));
-            for action in ["join", "reconnect", "exchangeSdp", "exchangeCandidate", "orientationChange", "leave", "z"] {
-                requests.push(format!("{{\"a\":\"{action}\",\"d\":{value}}}"));
-                for field in ["roomId", "name", "sdp", "socketId", "resume", "last", "version", "to"] {
-                    let data = format!(r#"{{"to":"x","socketId":"a","resume":"b","{field}":{value}}}"#);
-                    requests.push(format!("{{\"a\":\"{action}\",\"d\":{data}}}"));
-                }
-            }
-        }
-        let mut refused = 0;
-        for request in requests {
-            let (reply_to, result) = parse(&request);
-            let Err(fault) = result else { continue };
-            refused += 1;
-            let reply = super::refused(&reply_to, &fault);
-            assert!(reply.len() < 1_000, "{} bytes for {request:.80}", reply.len());
-        }
-        assert!(refused > 100, "{refused}");
-    }
-
-    #[test]
-    fn requests_are_read_or_refused_by_code() {
-        fn check(text: &str, expected: Result<&str, ErrorCode>) {
-            let (_, request) = parse(text);
-            let shown = request.as_ref().map(|request| format!("{request:?}")).map_err(|fault| fault.code);
-            let fits = match (&shown, expected) {
-                (Ok(shown), Ok(part)) => shown.contains(part),
-                (shown, expected) => shown.as_ref().err() == expected.as_ref().err(),
-            };
-            assert!(fits, "{:.80}: {shown:?} instead of {expected:?}", text);
-            if let Err(fault) = &request {
-                assert!(!fault.message.is_empty());
-            }
-        }
-        let bad = Err(ErrorCode::BadRequest);
-        check(r#"{"a":"join"}"#, Ok("room_id: None, bearer: Null, name: None"));
-        check(r#"{"a":"join","d":{"roomId":"r","sdp":"v=0","data":{"x":[1]}}}"#, Ok(r#"sdp: Some("v=0")"#));
-        check(r#"{"a":"join","d":{"platform":"web","bearer":{"deep":[1]}},"z":9}"#, Ok("room_id: None"));
-        check(r#"{"d":{"name":"N"},"a":"join"}"#, Ok(r#"name: Some("N")"#));
-        check(r#"{"a":"leave","d":7}"#, Ok("Leave"));
-        check(r#"{"a":"exchangeSdp","d":{"to":"server","sdp":"v=0"}}"#, Ok(r#"to: "server", sdp: "v=0""#));
-        check(r#"{"a":"exchangeCandidate","d":{"to":"server","candidate":{}}}"#, Ok("ExchangeCandidate"));
-        check(r#"{"a":"exchangeCandidate","d":{"to":"x","candidate":null,"z":{}}}"#, Ok("candidate: Null"));
-        check(r#"{"a":"exchangeCandidate","d":{"candidate":"c"}}"#, bad);
-        check(r#"{"a":"exchangeCandidate","d":{"to":7,"candidate":"c"}}"#, bad);
-        check(r#"{"a":"orientationChange","d":{"camera":"back","to":7}}"#, Ok(r#"Null, camera: String("back")"#));
-        check(r#"{"a":"orientationChange"}"#, Ok("OrientationChange"));
-        check(r#"{"a":"orientationChange","d":{"camera":1,"camera":2}}"#, bad);
-        check(r#"{"a":"dance"}"#, Err(ErrorCode::UnknownAction));
-        check(r#"{"a":"reconnect"}"#, bad);
-        check(r#"{"a":"reconnect","d":{"socketId":"a","resume":"b","last":7}}"#, Ok(r#"last: Some(7)"#));
-        check(r#"{"a":"joinR"}"#, Err(ErrorCode::UnknownAction));
-        check(r#"{"a":"reconnect","d":{"socketId":"a","resume":"b","last":"7"}}"#, bad);
-        check(r#"{"a":"reconnect","d":{"socketId":"a","resume":"b","last":4294967296}}"#, bad);
-
-        for text in ["", "null", "[]", "7", "{", r#"{"a":7}"#, r#"{"d":{}}"#, r#"{"a":"join"} x"#, "\u{0}"] {
-            check(text, bad);
-        }
-        for data in [
-            "7",
-            "null",
-            r#""x""#,
-            r#"{"name":7}"#,
-            r#"{"roomId":["r"]}"#,
-            r#"{"sdp":{}}"#,
-            r#"{"name":"a","name":"b"}"#,
-        ] {
-            // An optional `d` may be left out as null.
-            let expected = if data == "null" { Ok("room_id: None") } else { bad };
-            check(&format!(r#"{{"a":"join","d":{data}}}"#), expected);
-        }
-        check(r#"{"a":"exchangeSdp","d":{"sdp":"v=0"}}"#, bad);
-        check(r#"{"a":"join","a":"join"}"#, bad);
-
-        let nested = |open: &str, close: &str, count: usize| open.repeat(count) + &close.repeat(count);
-        check(&nested("[", "]", 8_000), bad);
-        check(&format!(r#"{{"a":"join","d":{{"data":{}}}}}"#, nested("[", "]", 8_000)), bad);
-        check(&format!(r#"{{"a":"join","d":{{"data":{}1{}}}}}"#, "{\"a\":".repeat(2_000), "}".repeat(2_000)), bad);
-        check(&format!(r#"{{"a":"join","d":{{"unknown":{}}}}}"#, nested("[", "]", 8_000)), Ok("room_id: None"));
-
-        let candidate = |value: &str| format!(r#"{{"a":"exchangeCandidate","d":{{"to":"x","candidate":{value}}}}}"#);
-        let camera = |value: &str| format!(r#"{{"a":"orientationChange","d":{{"camera":{value}}}}}"#);
-        let text = |bytes: usize| format!("\"{}\"", "x".repeat(bytes - 2));
-        let too_large = Err(ErrorCode::TooLarge);
-        check(&candidate(&nested("[", "]", 8)), Ok("ExchangeCandidate"));
-        check(&candidate(&nested("[", "]", 9)), too_large);
-        check(&candidate(&format!("{}1{}", "{\"a\":".repeat(9), "}".repeat(9))), too_large);
-        check(&candidate(&nested("[", "]", 4_000)), bad);
-        check(&candidate(&text(1_024)), Ok("ExchangeCandidate"));
-        check(&candidate(&text(1_025)), too_large);
-        check(&candidate(&format!("\"{}\"", "\u{1}".repeat(300))), bad);
-        check(&candidate(&format!("\"{}\"", "\\u0001".repeat(300))), too_large);
-        check(&camera(&nested("[", "]", 9)), too_large);
-        check(&camera(&text(512 - "null".len())), Ok("OrientationChange"));
-        check(&camera(&text(513 - "null".len())), too_large);
-
-        let padded = |bytes: usize| format!("{:bytes$}", r#"{"a":"leave"}"#);
-        check(&padded(16 * 1024), Ok("Leave"));
-        check(&padded(16 * 1024 + 1), Err(ErrorCode::TooLarge));
-    }
-
-    #[test]
-    fn half_a_surrogate_pair_is_replaced() {
-        for (text, name) in [
-            (r"\ud83d\ude00", "\u{1f600}"),
-            (r"\uD83D\uDE00", "\u{1f600}"),
-            (r"\ud83d", "\u{fffd}"),
-            (r"\ude00x", "\u{fffd}x"),
-            (r"\ud83d\ud83d\ude00", "\u{fffd}\u{1f600}"),
-            (r"\ud83dé", "\u{fffd}é"),
-            (r"\ud83d\n", "\u{fffd}\n"),
-            (r"\\ud83d", r"\ud83d"),
-            (r"\\\ud83d", "\\\u{fffd}"),
-            (r"\u00e9", "é"),
-        ] {
-            let (_, request) =
-                parse(&format!(r#"{{"a":"join","d":{{"name":"{text}","data":{{"{text}":["{text}"]}}}}}}"#));
-            let Ok(Request::Join(join)) = request else { panic!("{text}: {request:?}") };
-            assert_eq!((join.name.as_deref(), &join.data), (Some(name), &json!({ name: [name] })), "{text}");
-        }
-        for text in [r"\ud8", r"\ud83", r"\", r"\ud83é", r"\é"] {
-            let (_, request) = parse(&format!(r#"{{"a":"join","d":{{"name":"{text}"#));
-            assert_eq!(request.expect_err("cut").code, ErrorCode::BadRequest, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_refusal_has_no_word_of_a_parser() {
-        for (text, sentence) in [
-            ("{", "A request must be a JSON object with a string `a`, the action."),
-            (r#"{"a":7}"#, "A request must be a JSON object with a string `a`, the action."),
-            (r#"{"a":"join","d":7}"#, "The data of join is not an object."),
-            (r#"{"a":"join","d":{"name":7}}"#, "The field name of join has the wrong type."),
-            (r#"{"a":"join","d":{"roomId":{"x":1}}}"#, "The field roomId of join has the wrong type."),
-            (
-                r#"{"a":"reconnect","d":{"socketId":"a","resume":"b","last":-1}}"#,
-                "The field last of reconnect has the wrong type.",
-            ),
-            (
-                r#"{"a":"reconnect","d":{"socketId":"a"}}"#,
-                "A field of reconnect is missing, occurs twice or has the wrong type.",
-            ),
-        ] {
-            assert_eq!(parse(text).1.expect_err("bad").message, sentence, "{text}");
-        }
-    }
-
-    #[test]
-    fn a_reply_repeats_the_action_and_a_short_id() {
-        fn check(id: &str, repeated: bool) {
-            let (reply_to, request) = parse(&format!(r#"{{"a":"leave","i":{id}}}"#));
-            request.unwrap();
-            let granted = json_of(&granted(&reply_to, &json!({ "x": 1 })));
-            let mut expected = json!({ "a": "leaveR", "s": true, "d": { "x": 1 } });
-            if repeated {
-                expected["i"] = json_of(id);
-            }
-            assert_eq!(granted, expected);
-            let refused = json_of(&refused(&reply_to, &Fault::new(ErrorCode::RoomFull, "It's \"full\".")));
-            let mut expected = json!({ "a": "leaveR", "s": false, "e": "room_full", "m": "It's \"full\"." });
-            if repeated {
-                expected["i"] = json_of(id);
-            }
-            assert_eq!(refused, expected);
-        }
-        check("7", true);
-        check(r#""\u0000 \" x""#, true);
-        check(r#"{"a": [1, 2]}"#, true);
-        check(&format!("\"{}\"", "x".repeat(62)), true);
-        check(&format!("\"{}\"", "x".repeat(63)), false);
-        assert_eq!(json_of(&event("eventJoin", &json!(1))), json!({ "a": "eventJoin", "d": 1 }));
-        let (reply_to, _) = parse(&format!(r#"{{"a":"{}"}}"#, "\\u0000".repeat(2_000)));
-        let text = refused(&reply_to, &Fault::new(ErrorCode::UnknownAction, ""));
-        assert!(text.len() < 500 && json_of(&text)["a"].as_str().is_some_and(|action| action.ends_with('R')));
-    }
-
-    #[test]
-    fn room_names_are_short_and_plain() {
-        let longest = "x".repeat(64);
-        for name in ["a", "A-z_09", &longest] {
-            assert_eq!(RoomName::parse(name).unwrap().as_str(), name);
-        }
-        for name in ["", " ", "a/b", "..", "é", "a\n", &format!("{longest}x")] {
-            assert_eq!(RoomName::parse(name), None, "{name:?}");
-        }
-    }
-
-    proptest! {
-        #![proptest_config(Config {
-            rng_seed: RngSeed::Fixed(1), failure_persistence: None, ..Config::with_cases(512)
-        })]
-
-        #[test]
-        fn any_text_gets_a_reply_that_is_json(
-            text in "\\PC{0,64}", name in "\\PC{0,80}", at: prop::sample::Index,
-            byte in prop::sample::select(b"{}[]\":,0x\\ ".to_vec()),
-        ) {
-            let good = [
-                json!({ "a": "join", "d": { "name": name, "data": [1, { "x": null }], "sdp": text }, "i": [1] }),
-                json!({ "a": "exchangeCandidate", "d": { "to": name, "candidate": { "candidate": text, "n": [0] } } }),
-                json!({ "a": "orientationChange", "d": { "orientation": name, "camera": { "x": [0.5, text] } } }),
-            ];
-            let mut texts = vec![text];
-            for good in good {
-                let mut spoiled = good.to_string().into_bytes();
-                let at = at.index(spoiled.len());
-                spoiled[at] = byte;
-                let spoiled = String::from_utf8_lossy(&spoiled).into_owned();
-                texts.extend([spoiled[..spoiled.floor_char_boundary(at)].to_owned(), spoiled]);
-            }
-            let user_id = Some(name.clone());
-            let session = SessionInfo { player: 1, socket_id: String::new(), user_id, name: String::new() };
-            for text in texts {
-                let (reply_to, request) = parse(&text);
-                let reply = match request {
-                    Ok(Request::ExchangeCandidate { candidate, .. }) => {
-                        let event = event("e", &Relayed::new(&session, json!({ "candidate": candidate })));
-                        prop_assert_eq!(&json_of(&event)["d"]["candidate"], &candidate);
-                        granted(&reply_to, &json!({}))
-                    }
-                    Ok(Request::OrientationChange(change)) => event("e", &Relayed::new(&session, change)),
-                    Ok(_) => granted(&reply_to, &json!({})),
-                    Err(fault) => refused(&reply_to, &fault),
-                };
-                json_of(&reply);
-            }
-        }
-    }
-}
+mod tests;

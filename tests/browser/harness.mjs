@@ -27,16 +27,18 @@ export function serverProgram() {
 }
 
 /**
- * Starts a server on `port` of `host`, a free one by default, and waits until it names its URL.
+ * Starts a server on `port` of `host`, a free one by default, and waits until it names its URL. `options` are those of
+ * the process, such as its directory.
  *
  * `stop()` sends SIGTERM and resolves to the exit status; it rejects where that takes longer than 5 s. `kill()` sends
  * SIGKILL and resolves when it is gone.
  */
 export async function startServer(
   args = [],
-  { program = serverProgram(), host = "127.0.0.1", port = 0, startMs = START_MS, stopMs = STOP_MS } = {},
+  { program = serverProgram(), host = "127.0.0.1", port = 0, startMs = START_MS, stopMs = STOP_MS, ...options } = {},
 ) {
-  const child = spawn(program, [...args, "--listen", `${host}:${port}`, "-v"], { stdio: ["ignore", "pipe", "pipe"] });
+  const stdio = ["ignore", "pipe", "pipe"];
+  const child = spawn(program, [...args, "--listen", `${host}:${port}`, "-v"], { ...options, stdio });
   const kill = () => child.kill("SIGKILL");
   process.once("exit", kill);
   const exited = once(child, "close").finally(() => process.off("exit", kill));

@@ -2,9 +2,9 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rtcade::client::{Event, Status};
+use rtcade::client::{Client, Config, Event, Message, Status};
 use rtcade::game::{Batch, Context, Game, Incoming, Join, Lane, Leave, PlayerId, Refusal, Target, Tick};
 use rtcade::hooks::{Hooks, Visitor};
 use rtcade::limits;
@@ -393,4 +393,44 @@ fn a_thousand_come_back_after_a_restart_at_the_pace_that_the_server_keeps() {
     }
     let refused = sim.server.counters().refused_joins.pace;
     assert!(refused < PLAYERS as u64, "hardly anybody is told to wait twice: {refused} refusals");
+}
+
+/// Answers the client's next request, and returns its action.
+fn answer(client: &mut Client, now: &mut Instant, mut said: serde_json::Value) -> String {
+    for _ in 0..100 {
+        while let Some(message) = client.poll_message() {
+            let Message::Text(text) = message else { continue };
+            let request: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let action = request["a"].as_str().unwrap();
+            said["a"] = format!("{action}R").into();
+            said["i"] = request["i"].clone();
+            client.handle_text(*now, &said.to_string());
+            return action.to_owned();
+        }
+        *now = client.poll_timeout().unwrap();
+        client.handle_timeout(*now);
+    }
+    panic!("the client asks for nothing");
+}
+
+#[test]
+fn a_refused_join_is_final_although_the_websocket_is_lost_before_it_is_closed() {
+    let mut now = echo().now();
+    let mut client = Client::new(Config::new([1; 32]), now);
+    let session = serde_json::json!({
+        "socketId": "a", "player": 1, "roomSize": 1, "sessions": [], "tick": 0, "tickMs": 33, "inputSeq": 0,
+        "resume": "b", "welcome": null,
+    });
+    let granted = serde_json::json!({ "s": true, "d": session });
+    assert_eq!(answer(&mut client, &mut now, granted), "join");
+    client.handle_disconnect(now, 1006, "lost");
+    let unknown = serde_json::json!({ "s": false, "e": "no_such_session", "m": "Join again." });
+    assert_eq!(answer(&mut client, &mut now, unknown), "reconnect");
+    let refusal = serde_json::json!({ "s": false, "e": "refused", "m": "Not you." });
+    assert_eq!(answer(&mut client, &mut now, refusal), "join");
+    client.handle_disconnect(now, 1006, "lost");
+    let events: Vec<Event> = std::iter::from_fn(|| client.poll_event()).collect();
+    let refused = Event::Refused { code: "refused".to_owned(), message: "Not you.".to_owned() };
+    assert_eq!(events[events.len() - 2..], [refused, Event::Closed { code: 1006, reason: "lost".to_owned() }]);
+    assert_eq!(client.status(), Status::Closed);
 }

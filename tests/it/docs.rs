@@ -118,6 +118,17 @@ fn each_code_has_its_row() {
     for code in ErrorCode::ALL.iter().map(|code| code.as_str()).chain(of_client) {
         assert!(errors.contains(&format!("`{code}`")), "{code} has no row in docs/src/connecting.md");
     }
+    let protocol = read("docs/src/protocol.md");
+    let numbers = protocol.split_once("\n| code | number |").unwrap().1.split("\n\n").next().unwrap();
+    let numbers: BTreeSet<(String, String)> = rows(numbers)
+        .flat_map(|cells| {
+            cells.chunks(2).map(|pair| (pair[0].trim().to_owned(), pair[1].trim().to_owned())).collect::<Vec<_>>()
+        })
+        .filter(|(code, _)| code.starts_with('`'))
+        .collect();
+    let expected: BTreeSet<_> =
+        ErrorCode::ALL.iter().map(|code| (format!("`{code}`"), code.number().to_string())).collect();
+    assert_eq!(numbers, expected, "docs/src/protocol.md has other numbers than src/wire/codes.rs");
     let closes: Vec<_> = rows(closes).map(|cells| (cells[0].to_owned(), cells[1].to_owned())).collect();
     for leave in Leave::ALL {
         let row = (leave.close_code().to_string(), format!("`{leave}`"));
@@ -307,10 +318,10 @@ const VALUES: &[(&str, &dyn Value)] = values! {
     TICK_WINDOW TICK_HISTORY TICKS_PER_REQUEST TICKS_ANSWER_BYTES ATTACHED_BYTES EXTERNAL_BYTES EXTERNAL_BACKLOG
     EXTERNAL_QUEUE PING_PADDING_BYTES MSGPACK_DEPTH INPUTS_WRAPPING TICKS_WRAPPING AT_TICK_WRAPPING MSGPACK_ITEMS
     JS_INTEGER_MAX ROOM_NAME_CHARS PLAYER_NAME_CHARS PLAYER_NAME_BYTES PLAYER_NAME_CLUSTER SUBJECT_BYTES SDP_BYTES
-    SDP_LINES CANDIDATE_BYTES ORIENTATION_BYTES RELAYED_DEPTH RELAYED_BYTES_PER_SECOND
+    SDP_LINES CANDIDATE_BYTES ORIENTATION_BYTES FREEZE_BYTES RELAYED_DEPTH CPU_REPORT_INTERVAL CPU_REPORT_KEPT RELAYED_BYTES_PER_SECOND
     RELAYED_BYTES_PER_ROOM_PER_SECOND RELAYED_BYTES_PER_ADDRESS_PER_SECOND PRESENCE_BYTES_PER_SECOND
     RELAY_QUEUE_BYTES CANDIDATES_ADVERTISED PEER_ADDRESSES PEER_INTRODUCTIONS PEER_CHECKS PATH_KEPT LOCAL_ADDRESSES
-    UNPROVEN_AMPLIFICATION ROOMS CONNECTIONS CONNECTIONS_PER_ADDRESS UNJOINED_PER_ADDRESS KEEP_ALIVE
+    UNPROVEN_AMPLIFICATION STUN_PER_ADDRESS_PER_SECOND STUN_PER_ADDRESS_AT_ONCE STUN_ADDRESSES ROOMS CONNECTIONS CONNECTIONS_PER_ADDRESS UNJOINED_PER_ADDRESS KEEP_ALIVE
     KEEP_ALIVE_RANGE TURN_WORK TURN_SHARE CALL_WORK WEBSOCKET_FRAME_WORK REQUEST_WORK TURN_ACCEPTS
     WEBSOCKET_FRAMES_PER_SECOND FILE_CHUNK_BYTES JOINS_PER_SECOND JOINS_AT_ONCE JOINS_PER_ADDRESS_PER_SECOND
     JOINS_PER_ADDRESS_AT_ONCE JOIN_RETRY JOINING_ADDRESSES PLAYERS_PER_ROOM PLAYERS_PER_ROOM_MAX SIGNALS_PER_SECOND

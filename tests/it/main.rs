@@ -8,6 +8,8 @@ use rtcade::sim::Simulation;
 #[cfg(feature = "driver")]
 mod admission;
 mod allocations;
+#[cfg(feature = "driver")]
+mod api;
 #[cfg(all(feature = "driver", unix))]
 mod bench;
 #[cfg(feature = "driver")]
@@ -47,6 +49,8 @@ mod scenarios;
 mod session;
 #[cfg(feature = "driver")]
 mod stock;
+#[cfg(feature = "driver")]
+mod stun;
 mod tidy;
 #[cfg(feature = "typescript")]
 mod types;

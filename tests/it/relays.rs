@@ -115,7 +115,7 @@ fn what_players_exchange_arrives_as_it_was_sent_and_says_from_whom() {
             "orientationChange",
             json!({ "orientation": 90, "camera": camera, "from": "forged" }),
             "eventOrientationChange",
-            json!({ "from": from, "orientation": 90, "camera": camera }),
+            json!({ "from": from, "platform": null, "orientation": 90, "camera": camera }),
             of_all,
         ),
     ] {
@@ -220,6 +220,69 @@ fn what_is_relayed_has_limits_of_size() {
     ] {
         assert_eq!(players.code(bob, &request).as_deref(), expected);
     }
+}
+
+#[test]
+fn events_of_players_have_no_reply_and_the_budgets_of_all_that_is_relayed() {
+    let mut players = Players::new();
+    let (ada, _) = players.join("freeze", 1);
+    let (bob, _) = players.join("freeze", 2);
+    let (eve, _) = players.join("elsewhere", 3);
+    let freeze = json!({ "a": "eventFreeze", "i": 7, "d": { "x": "y".repeat(400) } });
+    for player in [ada, bob, eve] {
+        players.hear(player);
+    }
+    let before = players.0.server.counters().refused_requests;
+    let (mut told, mut refused) = (0, 0);
+    while refused == 0 {
+        for _ in 0..limits::SIGNALS_PER_SECOND / 2 {
+            players.say(ada, &freeze);
+            told += players.hear(bob).len();
+        }
+        refused = players.0.server.counters().refused_requests - before;
+        players.0.run(Duration::from_millis(100));
+        assert!(told < 10_000);
+    }
+    assert!(told >= limits::SIGNALS_PER_SECOND as usize / 2, "{told}");
+    assert!(players.hear(ada).is_empty(), "whether it was relayed or not");
+    assert!(players.hear(eve).is_empty(), "it stays in the room");
+    // A connection that has not joined gets no reply either.
+    let outside = ConnectionId(9);
+    let connect = Connect::new(RoomName::parse("freeze"), ([10, 7, 0, 9], 1).into(), SERVER.ip());
+    players.0.server.handle_connect(players.0.now(), outside, connect);
+    for event in [&freeze, &json!({ "a": "eventCpu", "d": { "cpuUsed": 1 } }), &json!({ "a": "eventCpu" })] {
+        players.say(outside, event);
+    }
+    assert!(players.hear(outside).is_empty() && players.hear(bob).is_empty());
+    assert_eq!(players.0.server.counters().refused_requests, before + refused + 3);
+}
+
+#[test]
+fn a_report_of_the_cpu_counts_for_a_while_and_one_in_ten_seconds_is_taken() {
+    let mut players = Players::new();
+    let (ada, _) = players.join("cpu", 1);
+    let (bob, _) = players.join("cpu", 2);
+    let report = |used: f64| json!({ "a": "eventCpu", "d": { "cpuUsed": used } });
+    let pass = |players: &mut Players, seconds: u64| {
+        for _ in 0..seconds {
+            players.0.run(Duration::from_secs(1));
+            players.hear(ada);
+            players.hear(bob);
+        }
+    };
+    let used = |players: &Players| players.0.server.cpu_used(players.0.now()).collect::<Vec<_>>();
+    assert!(used(&players).is_empty());
+    players.say(ada, &report(20.0));
+    players.say(bob, &report(30.0));
+    players.say(ada, &report(90.0));
+    assert_eq!(used(&players), [20.0, 30.0]);
+    pass(&mut players, limits::CPU_REPORT_INTERVAL.as_secs());
+    players.say(ada, &report(40.0));
+    assert_eq!(used(&players), [40.0, 30.0]);
+    pass(&mut players, (limits::CPU_REPORT_KEPT - limits::CPU_REPORT_INTERVAL).as_secs());
+    assert_eq!(used(&players), [40.0], "an old report counts no more");
+    players.say(ada, &json!({ "a": "leave" }));
+    assert!(used(&players).is_empty());
 }
 
 /// What `sender` may have told to the others until it is refused: how many messages.

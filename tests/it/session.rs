@@ -286,7 +286,7 @@ fn requests_that_cannot_be_granted_get_a_reply_that_says_why() {
     let long = format!(r#"{{"a":"join","d":{{"name":"{}"}}}}"#, "x".repeat(16 * 1024));
     let cases = [
         (r#"{"a":"fly","i":7}"#, "flyR", "unknown_action"),
-        (r#"{"a":"reconnect","d":{"socketId":"x"}}"#, "reconnectR", "bad_request"),
+        (r#"{"a":"reconnect","d":{"socketId":"x"}}"#, "reconnectR", "resume_required"),
         (r#"{"a":"reconnect","d":{"socketId":"x","resume":"y"}}"#, "reconnectR", "bad_request"),
         (r#"{"a":"join","d":{}}"#, "joinR", "bad_request"),
         (r#"{"a":"exchangeSdp","d":{"to":"server","sdp":"v=0"}}"#, "exchangeSdpR", "bad_sdp"),

@@ -21,7 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("journal", &["limits", "time", "wire", "game", "room"]),
     ("playback", &["limits", "wire", "game", "room", "journal"]),
     ("peer", &["limits", "rate", "time", "wire", "endpoint"]),
-    ("endpoint", &["limits", "time", "wire", "peer"]),
+    ("endpoint", &["limits", "rate", "time", "wire", "peer"]),
     ("player", SESSIONS),
     ("signaling", SESSIONS),
     ("server", SESSIONS),

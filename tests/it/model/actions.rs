@@ -161,10 +161,12 @@ impl World {
         let padding = "x".repeat(self.rng.random_range(0..60));
         self.players[player].inputs += 1;
         let nest = Nest::default();
-        let input = Sealed::new(Sent { client: player, number: self.players[player].inputs, padding, nest });
+        let number = self.players[player].inputs;
+        let seen = claim(number, self.players[player].heard.state.unwrap_or(0));
+        let input = Sealed::new(Sent { client: player, number, seen, padding, nest });
         let now = self.sim.now();
-        let number = self.client(player).send(now, &input).unwrap();
-        assert_eq!(number, self.players[player].inputs);
+        self.client(player).set_render_tick(seen);
+        assert_eq!(self.client(player).send(now, &input).unwrap(), number);
     }
 
     pub(super) fn command(&mut self, player: usize, wish: Wish) {
@@ -196,6 +198,19 @@ impl World {
         self.players[from].asked = Some(self.players[from].flowing);
         let request = serde_json::json!({ "a": request.0, "d": request.1 });
         self.text(self.players[from].place, &request.to_string());
+    }
+}
+
+/// The tick that a client claims to see with an input, when it has seen the state of `newest`.
+fn claim(number: u32, newest: u32) -> Option<f64> {
+    let newest = f64::from(newest);
+    match number % 6 {
+        0 => None,
+        1 => Some(newest),
+        2 => Some(newest - 3.1875),
+        3 => Some(newest - 200.0),
+        4 => Some(newest + 1_000.0),
+        _ => Some(newest - 1_000_000.0),
     }
 }
 

@@ -51,7 +51,8 @@ impl World {
         }
         let known = &mut self.players[player];
         let nest = Nest::new(depth - Sent::DEPTH);
-        let input = Sealed::new(Sent { client: player, number: known.inputs + 1, padding: String::new(), nest });
+        let input =
+            Sealed::new(Sent { client: player, number: known.inputs + 1, seen: None, padding: String::new(), nest });
         if depth > limits::MSGPACK_DEPTH {
             (known.may_be_bad, known.is_excused) = (true, true);
             self.bad_frames += 1;
@@ -76,7 +77,8 @@ impl World {
                 self.client(player).command(now, &order).is_ok()
             } else {
                 let nest = Nest::default();
-                let input = padded(bytes, |padding| Sent { client: player, number, padding, nest: nest.clone() });
+                let input =
+                    padded(bytes, |padding| Sent { client: player, number, seen: None, padding, nest: nest.clone() });
                 self.client(player).send(now, &input).is_ok()
             };
             assert_eq!(sent, bytes == limit, "{bytes} bytes, and {limit} may be sent");

@@ -1,6 +1,6 @@
 //! Checks after the faults have stopped, and after all players have left.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use rtcade::client::{Client, Status};
 use rtcade::limits;
@@ -66,7 +66,9 @@ impl World {
             let missing = least_reliable - known.heard.reliable;
             self.fault(&format!("client {player} misses {missing} reliable events"));
         }
-        let others: BTreeSet<u32> = book.rooms[seat.room].members.keys().copied().collect();
+        let members = book.rooms[seat.room].members.iter();
+        let others: BTreeMap<u32, String> =
+            members.map(|(&player, client)| (player, book.seats[client].name.clone())).collect();
         if known.heard.others != others {
             self.fault(&format!("client {player} knows of {:?}, and {others:?} are in", known.heard.others));
         }

@@ -1,6 +1,6 @@
 //! The model's state of a player, and what the player's client may receive.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rtcade::client::{Event, FannedOut};
@@ -102,7 +102,8 @@ pub(super) struct Heard {
     pub(super) tick: Option<u32>,
     pub(super) reliable: usize,
     pub(super) unreliable: BTreeSet<u64>,
-    pub(super) others: BTreeSet<u32>,
+    /// Everybody in the room, by number and name.
+    pub(super) others: BTreeMap<u32, String>,
     pub(super) refusals: u64,
     /// Bytes of presence, and how many have come and gone.
     presence_bytes: usize,
@@ -195,9 +196,7 @@ impl Player {
         self.heard.refusals += u64::from(text["s"] == false);
         let is_join = text["a"] == "joinR" && text["s"] == true;
         if is_join || (text["a"] == "reconnectR" && text["s"] == true) {
-            let sessions = text["d"]["sessions"].as_array().unwrap();
-            let players = sessions.iter().map(|session| u32::try_from(session["player"].as_u64().unwrap()).unwrap());
-            self.heard.others = players.collect();
+            self.heard.others = text["d"]["sessions"].as_array().unwrap().iter().map(named).collect();
         }
         if is_join {
             self.heard.socket_id = text["d"]["socketId"].as_str().unwrap().to_owned();
@@ -213,12 +212,16 @@ impl Player {
             self.check_relayed(client, book, &relayed)?;
         }
         self.check_presence(text)?;
-        let player = || u32::try_from(text["d"]["player"].as_u64().unwrap()).unwrap();
-        if text["a"] == "eventJoin" && !self.heard.others.insert(player()) {
-            return Err(format!("is told twice of player {}", player()));
-        }
-        if text["a"] == "eventLeave" && !self.heard.others.remove(&player()) {
-            return Err(format!("is told that player {} left, whom it did not know", player()));
+        let action = text["a"].as_str().filter(|action| ["eventJoin", "eventRename", "eventLeave"].contains(action));
+        let Some(action) = action else { return Ok(()) };
+        let (player, name) = named(&text["d"]);
+        let known = if action == "eventLeave" {
+            self.heard.others.remove(&player)
+        } else {
+            self.heard.others.insert(player, name.clone())
+        };
+        if known.is_some() == (action == "eventJoin") || (action == "eventRename" && known.as_ref() == Some(&name)) {
+            return Err(format!("is told {action} of player {player}, {name}, whom it knew as {known:?}"));
         }
         Ok(())
     }
@@ -227,7 +230,7 @@ impl Player {
     fn check_presence(&mut self, text: &Value) -> Result<(), String> {
         let heard = &mut self.heard;
         match text["a"].as_str() {
-            Some("eventJoin" | "eventLeave") => heard.changes += 1,
+            Some("eventJoin" | "eventRename" | "eventLeave") => heard.changes += 1,
             Some("eventRoomUsers") => {}
             _ => return Ok(()),
         }
@@ -482,4 +485,10 @@ impl Player {
             may_wait + grace + if is_slow { Duration::from_secs(8) } else { 2 * self.one_way + book.grace() };
         if waited > patience { Err(format!("{what} for {waited:?}")) } else { Ok(()) }
     }
+}
+
+/// The number and the name of a player.
+fn named(session: &Value) -> (u32, String) {
+    let player = u32::try_from(session["player"].as_u64().unwrap()).unwrap();
+    (player, session["name"].as_str().unwrap().to_owned())
 }

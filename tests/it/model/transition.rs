@@ -147,6 +147,7 @@ impl Transition {
                     3 if rng.random() => Wish::Panic,
                     3 => Wish::PanicWhenILeave,
                     4 => Wish::Nothing,
+                    5 | 6 => Wish::Rename,
                     _ => {
                         let audiences =
                             [Audience::All, Audience::AllButMe, Audience::Me, Audience::Newest, Audience::AllButNewest];

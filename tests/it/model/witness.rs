@@ -34,6 +34,10 @@ pub(super) const MUTE: &str = "mute";
 pub(super) const WIDE: &str = "wide";
 /// A room whose states compress well, with an event each tick that is too small to.
 pub(super) const WORDY: &str = "wordy";
+/// The name of a player who joins without one.
+pub(super) const UNNAMED: &str = "player";
+/// Less than the ticks before the room's that a stamp can name.
+const STAMPED_TICKS: f64 = 1_500.0;
 /// Time after which every room sends events of its own.
 const SAY_EVERY: Duration = Duration::from_millis(500);
 /// Ticks of [`WIDE`] after which it tries the limit of a state, and one byte past it.
@@ -71,6 +75,8 @@ pub(super) fn unseal<T: Serialize + DeserializeOwned>(value: &[u8]) -> Result<T,
 pub(super) struct Sent {
     pub(super) client: usize,
     pub(super) number: u32,
+    /// The tick that the client claims to see, where it claims one.
+    pub(super) seen: Option<f64>,
     pub(super) padding: String,
     pub(super) nest: Nest,
 }
@@ -122,6 +128,7 @@ pub(super) enum Wish {
     Say { to: Audience, reliable: bool, bytes: usize },
     KickMe,
     Lock(bool),
+    Rename,
     Panic,
     PanicWhenILeave,
 }
@@ -248,6 +255,7 @@ pub(super) struct RoomPage {
 pub(super) struct Seat {
     pub(super) room: usize,
     pub(super) player: u32,
+    pub(super) name: String,
     pub(super) left: Option<Leave>,
     /// Their connection was lost, and whether it ever was.
     pub(super) is_away: bool,
@@ -428,6 +436,7 @@ impl Witness {
             let seat = Seat {
                 room: self.room,
                 player: player.0,
+                name: UNNAMED.to_owned(),
                 left: None,
                 is_away: false,
                 was_away: false,
@@ -462,11 +471,26 @@ impl Witness {
         }
     }
 
-    fn take_input(&self, player: PlayerId, input: &Sealed<Sent>) -> Option<(u32, u32)> {
+    fn take_input(
+        &self,
+        ctx: &Context<Witness>,
+        player: PlayerId,
+        seen: f64,
+        input: &Sealed<Sent>,
+    ) -> Option<(u32, u32)> {
         let Some(sent) = input.open() else {
             self.fault(format_args!("an input of {player} is corrupt: {input:?}"));
             return None;
         };
+        let oldest = f64::from(ctx.tick()) - limits::SEEN_LIMIT.as_secs_f64() / ctx.tick_length().as_secs_f64();
+        let possible = oldest.max(0.0)..=ctx.tick().into();
+        let is_claimed = |claim: f64| seen == claim.max(*possible.start());
+        // A claim further back than the clamp has no stamp of its own. A client may know newer ticks than its claim.
+        let is_exact = |claim: &f64| possible.contains(claim) || (*claim < oldest && oldest - claim < STAMPED_TICKS);
+        if !possible.contains(&seen) || !sent.seen.filter(is_exact).is_none_or(is_claimed) {
+            let claim = sent.seen;
+            self.fault(format_args!("input {} claims {claim:?}, and has seen {seen} of {possible:?}", sent.number));
+        }
         if self.clients.get(&player) != Some(&sent.client) {
             self.fault(format_args!("player {player} is not client {}, whose input came", sent.client));
             return None;
@@ -497,12 +521,12 @@ impl Witness {
         if order.number != before + 1 {
             self.fault(format_args!("command {} of client {} came after {before}", order.number, order.client));
         }
-        self.obey(ctx, player, order.wish);
+        self.obey(ctx, player, order);
     }
 
-    fn obey(&mut self, ctx: &mut Context<Witness>, player: PlayerId, wish: Wish) {
+    fn obey(&mut self, ctx: &mut Context<Witness>, player: PlayerId, order: &Order) {
         let newest = *self.clients.keys().next_back().unwrap();
-        match wish {
+        match order.wish {
             Wish::Nothing => {}
             Wish::Say { to, reliable, bytes } => {
                 let target = match to {
@@ -513,6 +537,11 @@ impl Witness {
                     Audience::AllButNewest => Target::Except(newest),
                 };
                 self.say(ctx, target, reliable, bytes);
+            }
+            Wish::Rename => {
+                let name = format!("{player} for {}", order.number);
+                ctx.rename(player, &name);
+                self.book.borrow_mut().seats.get_mut(&order.client).unwrap().name = name;
             }
             Wish::KickMe => ctx.kick(player, "As you wish."),
             Wish::Lock(locked) => {
@@ -600,7 +629,9 @@ impl Game for Witness {
         let mut inputs = Vec::new();
         for message in batch {
             match message {
-                Incoming::Input { player, input, .. } => inputs.extend(self.take_input(player, &input)),
+                Incoming::Input { player, seen, input, .. } => {
+                    inputs.extend(self.take_input(ctx, player, seen, &input))
+                }
                 Incoming::Command { player, command, .. } => self.take_command(ctx, player, &command),
                 _ => unreachable!("there are inputs and commands"),
             }
