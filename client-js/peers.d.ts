@@ -8,8 +8,8 @@ export type PeerStatus = "connecting" | "direct" | "relayed" | "closed";
 
 export interface PeersOptions {
   /**
-   * The STUN and TURN servers that find a way between two networks; those of the server's reply to `join` by default. With
-   * none of them a connection needs a network that both players share, or public addresses.
+   * The STUN and TURN servers that find a way between two networks; by default those that the server names, which is itself.
+   * With none of them a connection needs a network that both players share, or public addresses.
    */
   iceServers?: readonly { urls: string | string[]; username?: string; credential?: string }[] | undefined;
   /**

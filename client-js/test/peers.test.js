@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, describe, mock, test } from "node:test";
 import { openPeers } from "../src/peers.js";
+import { join } from "./fakes.js";
 import { connections, FakePeerConnection, net } from "./peer-connections.js";
 
 const turns = async (count = 40) => {
@@ -749,6 +750,12 @@ describe("wrong use", () => {
     await pass(300);
     assert.deepEqual(two.messages(), [1, 2]);
     assert.deepEqual(reported, ["the page's", "the page's"]);
+  });
+
+  test("the room has the ICE servers that its server has named", async () => {
+    const iceServers = [{ urls: "stun:192.0.2.1:8080" }];
+    const { room } = await join({}, { iceServers });
+    assert.deepEqual(room.iceServers, iceServers);
   });
 
   test("the ICE servers are the option's, or the room's", async () => {
