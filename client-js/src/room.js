@@ -359,11 +359,11 @@ export function createRoom(env, { roomName, ...target }, tickets, first, { signa
     old.close(closeCode);
   };
   /** Everything from the beginning: what was there before means nothing to the server any more. */
-  const begin = ({ player, socketId, welcome, tickMs, media, ...reply }) => {
+  const begin = ({ player, socketId, welcome, tickMs, media, iceServers, ...reply }) => {
     lanes?.stop();
     peer?.close();
     peer = untold = null;
-    Object.assign(room, { me: player, welcome, tickMs, media });
+    Object.assign(room, { me: player, welcome, tickMs, media, iceServers });
     players.clear();
     [{ player, name: target.join.name, socketId }, ...reply.sessions].forEach(note);
     const lane = (frame) => socket?.send(frame);
