@@ -1609,11 +1609,11 @@ function createRoom(env, { roomName, ...target }, tickets, first, { signal, reco
     old.onmessage = old.onclose = null;
     old.close(closeCode);
   };
-  const begin = ({ player, socketId, welcome, tickMs, media, ...reply }) => {
+  const begin = ({ player, socketId, welcome, tickMs, media, iceServers, ...reply }) => {
     lanes == null ? void 0 : lanes.stop();
     peer == null ? void 0 : peer.close();
     peer = untold = null;
-    Object.assign(room, { me: player, welcome, tickMs, media });
+    Object.assign(room, { me: player, welcome, tickMs, media, iceServers });
     players.clear();
     [{ player, name: target.join.name, socketId }, ...reply.sessions].forEach(note);
     const lane = (frame2) => socket == null ? void 0 : socket.send(frame2);
