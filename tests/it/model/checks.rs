@@ -72,11 +72,13 @@ impl World {
             let states = player.states.note(player.heard.state, is_owed && every > 0, step);
             let ticks = player.ticks.note(player.heard.tick, is_owed && player.room == FAN, step);
             // A congested path gets every fourth state: so late may the first be that is not delivered, from which the
-            // silence counts, and so late again the one that takes the websocket. Where an address
-            // changes all the time, it counts anew from the proof of one, which comes before the next change.
+            // silence counts, and so late again the one that takes the websocket. On the slow path, where an
+            // address changes all the time, it counts anew from the proof of one, which comes before the next change.
             let round_trip = 2 * player.one_way;
             let rebinding = match player.weather {
-                Weather::Rebinding { every_ms: every_ms @ ..1_000 } => Duration::from_millis(every_ms),
+                Weather::Rebinding { every_ms: every_ms @ ..1_000 } if self.takes_slow_path => {
+                    Duration::from_millis(every_ms)
+                }
                 _ => Duration::ZERO,
             };
             let is_stale = states > STALE + round_trip + rebinding + 8 * every * book.tick;

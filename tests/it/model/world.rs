@@ -61,6 +61,7 @@ pub(super) struct World {
     pub(super) recordings: Recordings,
     pub(super) inflater: Inflater,
     pub(super) has_two_addresses: bool,
+    pub(super) takes_slow_path: bool,
     pub(super) has_stopped: bool,
     pub(super) has_stood_still: bool,
     pub(super) max_players: usize,
@@ -93,7 +94,8 @@ impl World {
         if seed % 2 == 1 {
             sim.set_turn_length((tick / 4).min(Duration::from_millis(25)));
         }
-        if std::env::var_os("RTCADE_SLOW_PATH").is_some() {
+        let takes_slow_path = std::env::var_os("RTCADE_SLOW_PATH").is_some();
+        if takes_slow_path {
             sim.take_slow_path();
         }
         sim.server.set_hooks(Doorkeeper(Rc::clone(&book)));
@@ -119,6 +121,7 @@ impl World {
             recordings,
             inflater: Inflater::new(),
             has_two_addresses,
+            takes_slow_path,
             has_stopped: false,
             max_players,
             strangers: 0,
