@@ -1,11 +1,10 @@
 //! What an offer of media may contain, checked before str0m reads it (RFC 8866, RFC 8829).
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use crate::limits;
-use crate::peer::SdpError;
+use crate::peer::{SdpError, write_candidates};
 
 /// Returns whether an SDP is about media, and not about the data channel of a game.
 pub(crate) fn is_media(sdp: &str) -> bool {
@@ -126,13 +125,8 @@ impl Offer {
 /// Adds the server's candidates to the first section of an answer.
 pub(super) fn with_candidates(answer: &str, candidates: &[SocketAddr]) -> String {
     let mut lines = String::new();
-    for (rank, address) in candidates.iter().enumerate() {
-        // RFC 8445 §5.1.2.1: host candidates of one component, the first preferred.
-        let priority = (126 << 24) | ((65_535 - rank) << 8) | 255;
-        let (foundation, ip, port) = (rank + 1, address.ip(), address.port());
-        // Writing to a string can't fail.
-        let _ = write!(lines, "a=candidate:{foundation} 1 udp {priority} {ip} {port} typ host\r\n");
-    }
+    // Writing to a string can't fail.
+    let _ = write_candidates(&mut lines, candidates);
     lines.push_str("a=end-of-candidates\r\n");
     let first = answer.find("\r\nm=").map_or(answer.len(), |at| at + 2);
     let end = answer[first..].find("\r\nm=").map_or(answer.len(), |at| first + at + 2);

@@ -54,6 +54,7 @@ pub(crate) use record::hostile as record_hostile;
 pub use sdp::SdpError;
 #[cfg(feature = "driver")]
 pub(crate) use sdp::host_candidates;
+pub(crate) use sdp::write_candidates;
 
 /// The certificate that all peers of a process share, and its fingerprint.
 #[derive(Clone)]

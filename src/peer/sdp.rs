@@ -142,17 +142,23 @@ impl Description {
         };
         write!(sdp, "\r\na=setup:{setup}\r\na=sctp-port:{}\r\n", self.sctp_port)?;
         write!(sdp, "a=max-message-size:{}\r\n", limits::FRAME_BYTES)?;
-        for (rank, address) in self.candidates.iter().enumerate() {
-            // RFC 8445 §5.1.2.1: host candidates of one component, the first preferred.
-            let priority = (126 << 24) | ((65_535 - rank) << 8) | 255;
-            let (foundation, ip, port) = (rank + 1, address.ip(), address.port());
-            write!(sdp, "a=candidate:{foundation} 1 udp {priority} {ip} {port} typ host\r\n")?;
-        }
+        write_candidates(sdp, &self.candidates)?;
         if !self.candidates.is_empty() {
             sdp.push_str("a=end-of-candidates\r\n");
         }
         Ok(())
     }
+}
+
+/// Appends UDP host candidates, the first preferred.
+pub(crate) fn write_candidates(sdp: &mut String, candidates: &[SocketAddr]) -> fmt::Result {
+    for (rank, address) in candidates.iter().enumerate() {
+        // RFC 8445 §5.1.2.1, for the one component.
+        let priority = (126 << 24) | ((65_535 - rank) << 8) | 255;
+        let (foundation, ip, port) = (rank + 1, address.ip(), address.port());
+        write!(sdp, "a=candidate:{foundation} 1 udp {priority} {ip} {port} typ host\r\n")?;
+    }
+    Ok(())
 }
 
 /// Characters of ICE credentials (RFC 8839 §5.4).
