@@ -5,7 +5,7 @@
 //! before str0m reads them, [`slots`] chooses who is forwarded to whom, and [`stream`] numbers what is forwarded.
 //!
 //! A client offers one audio section for its microphone, and one for each speaker that it can play at the same time: a
-//! slot. Who speaks in which slot changes without another offer.
+//! slot. A slot changes its speaker without another offer.
 
 mod peer;
 mod sdp;

@@ -29,7 +29,7 @@ use crate::rate::Allowance;
 /// The random number of a path, which heartbeats of the lane carry: here str0m's checks prove a path.
 const NONCE: u64 = 0;
 
-/// What has happened to a media connection.
+/// An event of a media connection.
 pub(crate) enum Event {
     /// It can carry media.
     Open,

@@ -31,7 +31,6 @@
 //! | `eventExchangeCandidate` | `from`, `candidate` |
 //! | `eventOrientationChange` | `from`, `platform`, `orientation`, `camera` |
 //! | `eventFreeze` | `from`, and the fields that the player has sent |
-//! | `eventUserMediaConfiguration` | [`UserMediaConfiguration`], when that of the room changes |
 //! | `eventChannelClosed` | `e`, `m`: the data channel was refused or lost; the game continues over the websocket |
 //! | `eventVoice` | `slots`: the number of the player who speaks in each slot of the media connection, or `null`, in the order of its sections; when the connection opens, after an offer, and on each change |
 //! | `eventMediaClosed` | `e`, `m`: the media connection was lost or closed |
@@ -210,7 +209,7 @@ impl Device {
     }
 }
 
-/// The media that the players of a room send to each other: data of [`UserMediaConfiguration::EVENT`].
+/// The media that the players of a room send to each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct UserMediaConfiguration {
@@ -218,11 +217,6 @@ pub struct UserMediaConfiguration {
     pub audio: bool,
     /// Whether they send video.
     pub video: bool,
-}
-
-impl UserMediaConfiguration {
-    /// The event that is sent to the players of a room when its configuration changes.
-    pub const EVENT: &str = "eventUserMediaConfiguration";
 }
 
 /// How a client gets error codes.

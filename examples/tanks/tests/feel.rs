@@ -1,7 +1,7 @@
 //! What `docs/src/feel.md` states of the page, in virtual time: the modules of the page play against the server over a
 //! network that delays and loses.
 //!
-//! `TANKS_SEEDS` says how many seeds to run, `TANKS_FIRST_SEED` the first of them.
+//! `TANKS_SEEDS` is the number of seeds, `TANKS_FIRST_SEED` the first of them.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{ChildStdin, ChildStdout};
