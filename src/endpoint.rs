@@ -13,7 +13,7 @@ use rand_chacha::ChaCha20Rng;
 use slab::Slab;
 use str0m::ice::{IceCreds, StunMessage};
 
-use crate::media::{self, MediaPeer};
+use crate::media::{self, Media, MediaPeer};
 use crate::peer::{Closed, Event, Identity, Outbox, Pair, Path, Peer, SdpError, Sent, Silence, Stun, ice_password};
 
 pub use self::stun::StunRequests;
@@ -192,6 +192,7 @@ impl Endpoint {
         &mut self,
         now: Instant,
         former: Option<PeerKey>,
+        media: Media,
         offer: &str,
         candidates: &[SocketAddr],
     ) -> Result<(PeerKey, String), SdpError> {
@@ -203,7 +204,7 @@ impl Endpoint {
         }
         self.add(|identity, rng, ufrag| {
             let local = IceCreds { ufrag, pass: ice_password(rng) };
-            let (peer, sdp) = MediaPeer::answer(now, identity.certificate(), local, offer, candidates)?;
+            let (peer, sdp) = MediaPeer::answer(now, identity.certificate(), local, media, offer, candidates)?;
             Ok((Kind::Media(Box::new(peer)), sdp))
         })
     }

@@ -50,7 +50,7 @@
 //! | [`WEBSOCKET_FRAMES_PER_SECOND`] | websocket frames of any kind from one connection | past twice the limit it is closed with `flood` | `rtcade_websockets_closed_total` |
 //! | [`UPLINK_PACKETS_PER_SECOND`], [`UPLINK_BYTES_PER_SECOND`], [`ACKNOWLEDGEMENT_BYTES`] | packets and bytes received on the data channel, and the allowance that each message to the player adds | dropped; past twice the limit the player is removed with `flood` | `Dropped::excess` |
 //! | [`DOWNLINK_BYTES_PER_SECOND`] | bytes sent on the data channel | dropped | `dropped_frames` |
-//! | [`MEDIA_PACKETS_PER_SECOND`], [`MEDIA_BYTES_PER_SECOND`] | audio packets received from one player, and their bytes | dropped; past twice the limit the media connection is closed | `Dropped::media` |
+//! | [`AUDIO_PACKETS_PER_SECOND`], [`AUDIO_BYTES_PER_SECOND`], [`VIDEO_PACKETS_PER_SECOND`], [`VIDEO_BYTES_PER_SECOND`] | audio and video packets received from one player, and their bytes | dropped; past twice the limit the media connection is closed | `Dropped::media` |
 //! | [`BACKOFF_INTERVAL`] | a congested path gets at least one of this many ticks | – | `held_back` |
 //! | [`INPUT_INTERVAL`] | least time between two packets of new inputs from one client | inputs share a packet | – |
 //! | **Names and signaling** | | | |
@@ -58,7 +58,13 @@
 //! | [`PLAYER_NAME_CHARS`], [`PLAYER_NAME_BYTES`], [`PLAYER_NAME_CLUSTER`] | characters (grapheme clusters) of a player's name, its bytes, and code points of one character | truncated | – |
 //! | [`SUBJECT_BYTES`] | bytes of a token's `sub` | refused with `unauthorized` | `RefusedJoins::token` |
 //! | [`SDP_BYTES`], [`SDP_LINES`] | bytes and lines of an SDP | refused with `bad_sdp`; between players with `too_large` | `refused_requests` |
-//! | [`MEDIA_SECTIONS`], [`MEDIA_SOURCES`] | sections and sources of a media connection | refused with `bad_sdp` | `refused_requests` |
+//! | [`MEDIA_SDP_BYTES`], [`MEDIA_SDP_LINES`] | bytes and lines of an offer of media | refused with `bad_sdp` | `refused_requests` |
+//! | [`MEDIA_SECTIONS`], [`MEDIA_SOURCES`], [`MEDIA_CONNECTIONS`] | sections and sources of a media connection, and connections of a player | refused with `bad_sdp` | `refused_requests` |
+//! | [`MEDIA_PAYLOAD_BYTES`], [`VIDEO_LAYERS`] | bytes of a datagram of media, and layers of a video | dropped | `Dropped::media` |
+//! | [`KEYFRAME_INTERVAL`], [`KEYFRAME_REQUEST_INTERVAL`] | time between keyframes requested of a layer, and between requests of a listener | not requested | – |
+//! | [`VIDEO_QUEUE_BYTES`], [`VIDEO_KEPT_PACKETS`], [`VIDEO_KEPT`] | video that waits for one listener, and that is kept for retransmission | dropped until the next keyframe; not sent again | `Dropped::media` |
+//! | [`VIDEO_ROOM_PLAYERS`] | players up to which each may publish video, if the game decides nothing | packets are dropped | `Dropped::media` |
+//! | [`VIDEO_STALL`] | time without a packet of a video | those who watch get `eventFreeze` | – |
 //! | [`CANDIDATE_BYTES`], [`ORIENTATION_BYTES`], [`FREEZE_BYTES`], [`RELAYED_DEPTH`] | bytes and nesting of messages relayed between players | refused with `too_large`; `eventFreeze` without a reply | `refused_requests` |
 //! | [`CPU_REPORT_INTERVAL`], [`CPU_REPORT_KEPT`] | least time between two `eventCpu` of one player, and how long one counts in `/metrics` | the report is ignored | `refused_requests` |
 //! | [`CANDIDATES_ADVERTISED`] | candidates in an answer | further candidates are left out | – |
@@ -101,6 +107,9 @@ use std::time::Duration;
 
 /// Bytes of a UDP payload, all headers included. RFC 8831 §5 recommends at most 1,200.
 pub const UDP_PAYLOAD_BYTES: usize = 1_200;
+/// Bytes of a UDP payload of media, which is forwarded as large as its sender makes it: one that fits an Ethernet frame
+/// with IPv6.
+pub const MEDIA_PAYLOAD_BYTES: usize = 1_452;
 /// Bytes that DTLS 1.2 with AES-GCM adds to a record: header 13, explicit nonce 8, tag 16 (RFC 5288 §3, RFC 6347 §4.1).
 pub const DTLS_RECORD_OVERHEAD_BYTES: usize = 37;
 /// Bytes that SCTP may add to a message: common header 12, DATA header 16 and its padding 3, and the bundled COOKIE-ACK
@@ -263,10 +272,34 @@ pub const RELAY_QUEUE_BYTES: usize = 64 * 1024;
 pub const CPU_REPORT_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a report of a player's CPU use counts.
 pub const CPU_REPORT_KEPT: Duration = Duration::from_secs(60);
-/// Sections of an offer of media: the microphone, and as many slots as speakers can be played at the same time.
+/// Bytes of an offer of media. Browsers list every codec they know, for each kind of media.
+pub const MEDIA_SDP_BYTES: usize = 14 * 1024;
+/// Lines of an offer of media.
+pub const MEDIA_SDP_LINES: usize = 512;
+/// Sections of an offer of media: what the client sends, and a slot for each player who can be played at the same time.
 pub const MEDIA_SECTIONS: usize = 16;
-/// Sources (SSRCs) that a media connection may send from during its life.
-pub const MEDIA_SOURCES: usize = 4;
+/// Sources (SSRCs) that a media connection may send from during its life. A video in three layers has six, with those
+/// of its retransmissions.
+pub const MEDIA_SOURCES: usize = 16;
+/// Layers of a video: the same picture in several sizes.
+pub const VIDEO_LAYERS: usize = 3;
+/// Players in a room up to which each may publish video, unless its game decides otherwise.
+pub const VIDEO_ROOM_PLAYERS: usize = 8;
+/// Least time between two keyframes that the server requests of one layer of a publisher, however many listeners need
+/// one.
+pub const KEYFRAME_INTERVAL: Duration = Duration::from_millis(500);
+/// Least time between two requests of a listener for a keyframe of a video that it receives already.
+pub const KEYFRAME_REQUEST_INTERVAL: Duration = Duration::from_secs(2);
+/// Bytes of video for one listener that wait to be sent. Past it packets are dropped until a keyframe.
+pub const VIDEO_QUEUE_BYTES: usize = 256 * 1024;
+/// Packets of a video kept for retransmission to a listener.
+pub const VIDEO_KEPT_PACKETS: usize = 512;
+/// How long they are kept.
+pub const VIDEO_KEPT: Duration = Duration::from_secs(1);
+/// The time without a packet after which a video counts as stalled, and those who watch it get `eventFreeze`.
+pub const VIDEO_STALL: Duration = Duration::from_secs(2);
+/// Media connections of one player: its own, and one for each publisher that it listens to separately.
+pub const MEDIA_CONNECTIONS: usize = 8;
 /// Candidates in an answer of the server.
 pub const CANDIDATES_ADVERTISED: usize = 8;
 /// Paths (pairs of a local and a remote address) known per peer. A new one replaces the oldest unproven one.
@@ -354,11 +387,15 @@ pub const ACKNOWLEDGEMENT_BYTES: u32 = 256;
 /// Bytes sent on one player's data channel per second, with a burst of the same number: about 60 states of maximum
 /// size. Further messages are dropped.
 pub const DOWNLINK_BYTES_PER_SECOND: u32 = 256 * 1024;
-/// Media packets from one player per second, with a burst of the same number: twice those of Opus with 20 ms each.
-pub const MEDIA_PACKETS_PER_SECOND: u32 = 100;
+/// Audio packets from one player per second, with a burst of the same number: twice those of Opus with 20 ms each.
+pub const AUDIO_PACKETS_PER_SECOND: u32 = 100;
 /// Bytes of those packets per second, without headers, with a burst of the same number: four times those of a voice at
 /// 32 kbit/s.
-pub const MEDIA_BYTES_PER_SECOND: u32 = 16_000;
+pub const AUDIO_BYTES_PER_SECOND: u32 = 16_000;
+/// Video packets from one player per second, with a burst of the same number.
+pub const VIDEO_PACKETS_PER_SECOND: u32 = 1_000;
+/// Bytes of those packets per second, without headers, with a burst of the same number: 6 Mbit/s.
+pub const VIDEO_BYTES_PER_SECOND: u32 = 750_000;
 /// Phases of a tick over which rooms are spread.
 pub const PHASE_SLOTS: u32 = 4;
 
@@ -500,7 +537,7 @@ const _: () = assert!(
     DOWNLINK_BYTES_PER_SECOND as usize >= FRAME_PARTS * UDP_PAYLOAD_BYTES * 1_000 / TICK_MS as usize,
     "the largest state of every tick fits"
 );
-const _: () = assert!(SDP_BYTES < RELIABLE_UP_BYTES);
+const _: () = assert!(SDP_BYTES < MEDIA_SDP_BYTES && MEDIA_SDP_BYTES < RELIABLE_UP_BYTES);
 const _: () = assert!(
     RELAYED_BYTES_PER_ROOM_PER_SECOND >= 2 * RELAYED_BYTES_PER_SECOND,
     "one player cannot use up the share of a room"

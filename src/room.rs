@@ -5,15 +5,15 @@
 //! except its seeded generator, and iterates over no hash map. Inputs are only queued; the game runs in
 //! [`Input::Tick`], so one call is one step.
 
-mod audibility;
 mod inbox;
+mod media;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use self::audibility::Audibility;
-pub use self::audibility::Audible;
+use self::media::MediaRules;
+pub use self::media::Audible;
 use self::inbox::{Flood, Inbox, Message};
 use crate::game::{
     Encoded, Game, Incoming, Join, Lane, Link, Player, PlayerId, Random, Resumed, RoomInfo, SendError, Target, Tick,
@@ -21,6 +21,7 @@ use crate::game::{
 use crate::limits::{self, PerTick};
 use crate::wire::codes::{ErrorCode, Leave};
 use crate::wire::frame::Kind;
+use crate::wire::signaling::UserMedia;
 use crate::wire::{msgpack, name, seen};
 
 /// An input of a room.
@@ -168,7 +169,7 @@ pub struct Context<G: Game> {
     unsent: u64,
     last_unsent: Option<SendError>,
     cast: Option<BTreeMap<PlayerId, String>>,
-    audibility: Audibility,
+    media: MediaRules,
     game: PhantomData<fn() -> G>,
 }
 
@@ -449,7 +450,7 @@ impl<G: Game> Room<G> {
                 unsent: 0,
                 last_unsent: None,
                 cast: None,
-                audibility: Audibility::default(),
+                media: MediaRules::default(),
                 game: PhantomData,
             },
             max_players,
@@ -494,10 +495,16 @@ impl<G: Game> Room<G> {
         self.context.listed
     }
 
-    /// Returns whether the game lets `listener` hear the voice of `speaker`: [`Context::voice`].
+    /// Returns what the game lets a player publish: [`Context::user_media`].
+    #[must_use]
+    pub fn user_media(&self, player: PlayerId) -> UserMedia {
+        self.context.media.user_media(player, self.context.players.len())
+    }
+
+    /// Returns whether the game lets `listener` hear and see `speaker`: [`Context::voice`].
     #[must_use]
     pub fn hears(&self, listener: PlayerId, speaker: PlayerId) -> bool {
-        self.context.audibility.hears(listener, speaker)
+        self.context.media.hears(listener, speaker)
     }
 
     /// Returns the number of the last tick.
@@ -680,7 +687,7 @@ impl<G: Game> Room<G> {
             }
             Err((code, message)) => {
                 self.context.players.remove(&player);
-                self.context.audibility.forget(player);
+                self.context.media.forget(player);
                 Output::Refused { player, code, message }
             }
         };
@@ -738,7 +745,7 @@ impl<G: Game> Room<G> {
         }
         self.context.inbox.close(player);
         self.wanted_ticks.remove(&player);
-        self.context.audibility.forget(player);
+        self.context.media.forget(player);
         self.context.outputs.push_back(Output::Left { player, reason, message });
         if let Some(game) = &mut self.game {
             game.leave(&mut self.context, player, reason);

@@ -31,6 +31,7 @@ use crate::game::{Game, Refusal, RoomInfo};
 use crate::games::{Arena, Relay};
 use crate::limits;
 use crate::log_limit::PLAYERS;
+use crate::media::Media;
 
 const ARENA_PAGE: &str = include_str!("../../client-js/pages/arena/index.html");
 const RELAY_PAGE: &str = include_str!("../../client-js/pages/relay/index.html");
@@ -112,9 +113,12 @@ struct Serve {
     /// It shows the connection and makes the network of that page worse. This machine always gets it.
     #[arg(long)]
     dev: bool,
-    /// Forward the voices of players whose page uses the module rtcade/voice.
-    #[arg(long)]
-    media: bool,
+    /// Forward the voices of players whose page uses the module rtcade/voice, or voices and videos.
+    ///
+    /// --media is --media=audio.
+    #[arg(long, value_name = "WHAT", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "audio")]
+    media: Option<Forwarded>,
     /// Never sleep: messages are received at once, and a whole CPU core is used.
     #[arg(long)]
     busy_poll: bool,
@@ -168,6 +172,15 @@ enum Shipped {
     Arena,
     /// No game logic on the server: every tick sends all players' inputs to everyone.
     Relay,
+}
+
+/// What `--media` forwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Forwarded {
+    /// Voices.
+    Audio,
+    /// Voices and videos.
+    Video,
 }
 
 fn socket_address(text: &str) -> Result<SocketAddr, &'static str> {
@@ -338,7 +351,11 @@ fn start<G: Game>(
         tick: serve.tick_ms.map(|ms| Duration::from_millis(ms.into())),
         max_players: serve.max_players,
         dev: serve.dev,
-        media: serve.media,
+        media: match serve.media {
+            None => Media::Off,
+            Some(Forwarded::Audio) => Media::Audio,
+            Some(Forwarded::Video) => Media::Video,
+        },
         busy_poll: serve.busy_poll,
         record: serve.record.map(|directory| Record { directory, limit_bytes: serve.record_limit * MIB }),
         ..serve.network.options(page)

@@ -63,6 +63,7 @@ use crate::game::{Game, Refusal, RoomInfo};
 use crate::hooks::{ArrivalId, Decision, Hooks};
 use crate::limits;
 use crate::log_limit::Throttle;
+use crate::media::Media;
 use crate::server::{Config, ExternalError, RoomStatus, Server};
 use crate::wire::signaling::RoomName;
 
@@ -133,8 +134,8 @@ pub struct Options {
     /// Serve the dev page (`?dev`) to everybody instead of to this machine only. It shapes the network of the page that
     /// it is opened in, and gives no access to the server.
     pub dev: bool,
-    /// Forward the voices of players, see [`Config::media`].
-    pub media: bool,
+    /// What the server forwards between the players of a room, see [`Config::media`].
+    pub media: Media,
     /// Never sleep: data is received at once instead of up to a quarter of a tick later, at the cost of a whole CPU
     /// core.
     pub busy_poll: bool,
@@ -168,7 +169,7 @@ impl Default for Options {
             trusted_proxies: Vec::new(),
             keep_alive: limits::KEEP_ALIVE,
             dev: false,
-            media: false,
+            media: Media::Off,
             busy_poll: false,
         }
     }

@@ -10,7 +10,7 @@ use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 
 use super::unix_time;
 use crate::endpoint::{LocalId, Transmit};
-use crate::limits::{LOCAL_ADDRESSES, UDP_PAYLOAD_BYTES};
+use crate::limits::{LOCAL_ADDRESSES, MEDIA_PAYLOAD_BYTES};
 
 /// The buffer size requested from the OS for each direction of each socket.
 const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
@@ -224,7 +224,7 @@ impl Udp {
 
     /// Sends a datagram with the next batch.
     pub(super) fn send(&mut self, transmit: &Transmit<'_>) {
-        debug_assert!(transmit.bytes.len() <= UDP_PAYLOAD_BYTES, "the core keeps to the limit");
+        debug_assert!(transmit.bytes.len() <= MEDIA_PAYLOAD_BYTES, "the core keeps to the limit");
         let start = self.batch.bytes.len();
         self.batch.bytes.extend_from_slice(transmit.bytes);
         self.batch.datagrams.push(Datagram {
@@ -598,7 +598,7 @@ mod tests {
             udp.send(&Transmit { local, destination, bytes: &datagram(number) });
         }
         udp.flush();
-        let mut buffer = [0; UDP_PAYLOAD_BYTES];
+        let mut buffer = [0; MEDIA_PAYLOAD_BYTES];
         for number in 0..SEND_BATCH + 10 {
             let length = client.recv(&mut buffer).expect("sent");
             assert_eq!(buffer[..length], datagram(number));

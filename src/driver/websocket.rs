@@ -458,7 +458,7 @@ mod tests {
             player: u32::MAX,
             room_size: PLAYERS_PER_ROOM_MAX,
             sessions: vec![&session; PLAYERS_PER_ROOM_MAX],
-            user_media_configuration: signaling::UserMediaConfiguration { audio: false, video: false },
+            user_media_configuration: signaling::UserMedia::default(),
             tick: u32::MAX,
             tick_ms: 1_000.0,
             input_seq: u32::MAX,
@@ -472,7 +472,7 @@ mod tests {
             // JSON text in JSON is the longest form.
             sdp: Some(serde_json::json!({ "type": "answer", "sdp": "\n".repeat(SDP_BYTES) }).to_string().into()),
             sdp_error: None,
-            media: false,
+            media: Some("video"),
         };
         let (reply_to, _) = signaling::parse(r#"{"a":"join"}"#);
         websocket.write(Signal::Binary(vec![7; BATCH_BYTES - 4])).expect("within the buffer");

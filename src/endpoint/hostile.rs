@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::limits;
+use crate::media::Media;
 
 const LOCAL: LocalId = LocalId(0);
 const PIECES_MAX: usize = 64;
@@ -65,12 +66,12 @@ pub(crate) fn datagrams(now: Instant, input: &[u8]) {
 pub(crate) fn media_offers(now: Instant, input: &[u8]) {
     let Ok(offer) = std::str::from_utf8(input) else { return };
     let mut endpoint = Endpoint::new([7; 32]);
-    let Ok((key, answer)) = endpoint.answer_media(now, None, offer, &[server()]) else { return };
+    let Ok((key, answer)) = endpoint.answer_media(now, None, Media::Video, offer, &[server()]) else { return };
     assert!(answer.starts_with("v=0\r\n") && answer.contains("a=candidate:1 1 udp "));
     let sections = |sdp: &str| sdp.lines().filter(|line| line.starts_with("m=")).count();
     assert!(sections(&answer) == sections(offer) && sections(offer) <= limits::MEDIA_SECTIONS);
     // The same again changes nothing, or ends the connection.
-    if let Ok((again, _)) = endpoint.answer_media(now, Some(key), offer, &[server()]) {
+    if let Ok((again, _)) = endpoint.answer_media(now, Some(key), Media::Video, offer, &[server()]) {
         assert!(again == key);
         endpoint.close(now, key);
     }
@@ -90,7 +91,7 @@ pub(crate) fn media_datagrams(now: Instant, input: &[u8]) {
         "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=rtcp-mux\r\n",
         "a=mid:1\r\na=recvonly\r\na=rtpmap:111 opus/48000/2\r\n",
     );
-    let (key, answer) = endpoint.answer_media(now, None, offer, &[server()]).expect("the offer is right");
+    let (key, answer) = endpoint.answer_media(now, None, Media::Video, offer, &[server()]).expect("the offer is right");
     let attribute = |name: &str| answer.lines().find_map(|line| line.strip_prefix(name)).expect("it is answered");
     let source = SocketAddr::from(([10, 0, 1, 1], 5000));
     endpoint.handle_datagram(now, LOCAL, source, &check(attribute("a=ice-ufrag:"), attribute("a=ice-pwd:")));
@@ -105,7 +106,7 @@ pub(crate) fn media_datagrams(now: Instant, input: &[u8]) {
         received += piece.len();
         endpoint.handle_datagram(now, LOCAL, SocketAddr::from(([10, 0, 1, 1 + host % 2], 5000)), piece);
         while let Some(transmit) = endpoint.poll_transmit() {
-            assert!(transmit.destination == source && transmit.bytes.len() <= limits::UDP_PAYLOAD_BYTES);
+            assert!(transmit.destination == source && transmit.bytes.len() <= limits::MEDIA_PAYLOAD_BYTES);
         }
         while let Some((_, event)) = endpoint.poll_media_event() {
             assert!(matches!(event, media::Event::Closed(_)), "nobody has the keys");

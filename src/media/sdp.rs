@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use super::Media;
 use crate::limits;
 use crate::peer::{SdpError, write_candidates};
 
@@ -17,10 +18,16 @@ pub(super) struct Offer {
     pub(super) sdp: String,
     /// Who offers: an offer with other credentials is one of another connection.
     pub(super) credentials: Credentials,
-    /// The names of the sections in which the client receives, in order: its slots.
-    pub(super) slots: Vec<String>,
+    /// The names of the audio sections in which the client receives, in order: its slots.
+    pub(super) audio_slots: Vec<String>,
+    /// The same of the video sections.
+    pub(super) video_slots: Vec<String>,
+    /// The name of the section in which the client sends video.
+    pub(super) camera: Option<String>,
     /// The sources that the client may send from (RFC 5576 §4.1).
     pub(super) sources: BTreeSet<u32>,
+    /// Whether it sends from sources that the offer doesn't name: the layers of a video (RFC 8853).
+    pub(super) has_layers: bool,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -31,23 +38,33 @@ pub(super) struct Credentials {
 }
 
 struct Section<'a> {
+    is_video: bool,
     mid: Option<&'a str>,
     is_off: bool,
     sends: bool,
     receives: bool,
+    has_layers: bool,
     sources: Vec<u32>,
 }
 
+impl Section<'_> {
+    fn is_sent(&self) -> bool {
+        self.sends && !self.is_off
+    }
+}
+
 impl Offer {
-    pub(super) fn parse(sdp: &str) -> Result<Offer, SdpError> {
-        if sdp.len() > limits::SDP_BYTES {
-            return Err(SdpError("The SDP is larger than 8 KiB: offer Opus only, with setCodecPreferences."));
+    pub(super) fn parse(sdp: &str, media: Media) -> Result<Offer, SdpError> {
+        if sdp.len() > limits::MEDIA_SDP_BYTES {
+            let sentence = "The SDP is larger than 14 KiB: offer Opus, VP8 and H.264 only, with setCodecPreferences.";
+            return Err(SdpError(sentence));
         }
         if !sdp.starts_with("v=0") {
             return Err(SdpError("The SDP doesn't begin with v=0."));
         }
-        if sdp.lines().count() > limits::SDP_LINES {
-            return Err(SdpError("The SDP has more than 256 lines: offer Opus only, with setCodecPreferences."));
+        if sdp.lines().count() > limits::MEDIA_SDP_LINES {
+            let sentence = "The SDP has more than 512 lines: offer Opus, VP8 and H.264 only, with setCodecPreferences.";
+            return Err(SdpError(sentence));
         }
         let mut kept = String::with_capacity(sdp.len());
         let mut sections: Vec<Section<'_>> = Vec::new();
@@ -59,14 +76,28 @@ impl Offer {
             kept.push_str("\r\n");
             if let Some(section) = line.strip_prefix("m=") {
                 let mut fields = section.split(' ');
-                if fields.next() != Some("audio") {
-                    return Err(SdpError("The server forwards audio only: leave out m=video and m=application."));
-                }
+                let is_video = match fields.next() {
+                    Some("audio") => false,
+                    Some("video") if media == Media::Video => true,
+                    Some("video") => {
+                        let sentence = "The server forwards audio only: leave out m=video, or start it with --media=video.";
+                        return Err(SdpError(sentence));
+                    }
+                    _ => return Err(SdpError("An offer of media has m=audio and m=video sections only.")),
+                };
                 let is_off = fields.next() == Some("0");
                 if fields.next() != Some("UDP/TLS/RTP/SAVPF") {
-                    return Err(SdpError("An m=audio section must be UDP/TLS/RTP/SAVPF."));
+                    return Err(SdpError("A section of media must be UDP/TLS/RTP/SAVPF."));
                 }
-                sections.push(Section { mid: None, is_off, sends: true, receives: true, sources: Vec::new() });
+                sections.push(Section {
+                    is_video,
+                    mid: None,
+                    is_off,
+                    sends: true,
+                    receives: true,
+                    has_layers: false,
+                    sources: Vec::new(),
+                });
             }
             let Some(section) = sections.last_mut() else { continue };
             if let Some(mid) = line.strip_prefix("a=mid:") {
@@ -77,6 +108,8 @@ impl Offer {
             } else if matches!(line, "a=sendonly" | "a=recvonly" | "a=inactive") {
                 section.sends = line == "a=sendonly";
                 section.receives = line == "a=recvonly";
+            } else if line.starts_with("a=simulcast:send ") {
+                section.has_layers = true;
             } else if let Some(source) = line.strip_prefix("a=ssrc:") {
                 let number = source.split(' ').next().and_then(|number| number.parse().ok());
                 section.sources.push(number.ok_or(SdpError("An a=ssrc of the SDP is no number."))?);
@@ -86,10 +119,14 @@ impl Offer {
             return Err(SdpError("The SDP has more than 16 sections."));
         }
         // Firefox names the sources of its reports too, of sections in which it only receives.
-        let sending = sections.iter().filter(|section| section.sends && !section.is_off);
-        let sources: BTreeSet<u32> = sending.flat_map(|section| section.sources.iter().copied()).collect();
+        let sent = sections.iter().filter(|section| section.is_sent());
+        let sources: BTreeSet<u32> = sent.clone().flat_map(|section| section.sources.iter().copied()).collect();
         if sources.len() > limits::MEDIA_SOURCES {
-            return Err(SdpError("The SDP names more than 4 sources (a=ssrc)."));
+            return Err(SdpError("The SDP names more than 16 sources (a=ssrc)."));
+        }
+        let cameras = sent.clone().filter(|section| section.is_video).count();
+        if cameras > 1 || sent.clone().count() - cameras > 1 {
+            return Err(SdpError("A connection sends one audio and one video at most: make the others recvonly."));
         }
         let is_mid = |mid: &str| (1..=16).contains(&mid.len()) && mid.bytes().all(|b| b.is_ascii_alphanumeric());
         let mids: BTreeSet<&str> = sections.iter().filter_map(|it| it.mid.filter(|mid| is_mid(mid))).collect();
@@ -112,14 +149,18 @@ impl Offer {
                     .ok_or(SdpError("The SDP has no valid a=fingerprint:sha-256."))?
                     .to_owned(),
             },
-            slots: sections
-                .iter()
-                .filter(|section| section.receives && !section.is_off)
-                .filter_map(|section| section.mid.map(str::to_owned))
-                .collect(),
+            audio_slots: slots(&sections, false),
+            video_slots: slots(&sections, true),
+            camera: sent.clone().find(|section| section.is_video).and_then(|section| section.mid).map(str::to_owned),
+            has_layers: sent.clone().any(|section| section.has_layers),
             sources,
         })
     }
+}
+
+fn slots(sections: &[Section<'_>], is_video: bool) -> Vec<String> {
+    let received = sections.iter().filter(|it| it.receives && !it.is_off && it.is_video == is_video);
+    received.filter_map(|section| section.mid.map(str::to_owned)).collect()
 }
 
 /// Adds the server's candidates to the first section of an answer.

@@ -26,7 +26,7 @@ impl<G: Game> Server<G> {
         }
         let answered = self.session_of(key).and_then(|session| {
             let is_media = offer.offer().is_ok_and(is_media);
-            if is_media { self.answer_media(now, session, offer) } else { self.answer(now, session, offer) }
+            if is_media { self.answer_media(now, session, None, offer) } else { self.answer(now, session, offer) }
         });
         match answered {
             Ok(sdp) => self.grant(key, reply_to, &Answer { sdp }),

@@ -1,6 +1,7 @@
 //! Joining: a request passes the rate limit of its address, the token check and the rate limit of the server. Then the
 //! hooks decide, at once or later, and then the game in the next tick of its room.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use rand::Rng;
@@ -13,7 +14,7 @@ use super::session::Session;
 use super::states::PlayerStates;
 use super::tokens::Tokens;
 use super::{ConnectionKey, RoomKey, Server, SessionKey};
-use crate::game::{Encoded, Game, Identity, Join, Link, PlayerId};
+use crate::game::{Encoded, Game, Identity, Join, Link, PlayerId, UserMedia};
 use crate::hooks::{Arrival, ArrivalId, Decision};
 use crate::limits;
 use crate::player::Frames;
@@ -23,7 +24,6 @@ use crate::wire::codes::{CLOSE_REFUSED, ErrorCode};
 use crate::wire::name;
 use crate::wire::signaling::{
     self, Description, Fault, IceServer, JoinReply, JoinRequest, ReplyTo, Return, RoomName, SessionInfo,
-    UserMediaConfiguration,
 };
 
 impl<G: Game> Server<G> {
@@ -230,7 +230,8 @@ impl<G: Game> Server<G> {
             tokens,
             away: None,
             peer: None,
-            media: None,
+            media: BTreeMap::new(),
+            told_media: UserMedia::default(),
             link: Link::default(),
             relayed: Credit::new(limits::RELAYED_BYTES_PER_SECOND, now),
         });
@@ -296,7 +297,7 @@ impl<G: Game> Server<G> {
             player: player.0,
             room_size: if hosted.cast.is_some() { sessions.len() } else { hosted.room.players().len() },
             sessions,
-            user_media_configuration: UserMediaConfiguration { audio: self.config.media, video: false },
+            user_media_configuration: self.user_media(*room, *player),
             tick: hosted.last_tick,
             tick_ms: self.config.tick.as_secs_f64() * 1000.0,
             input_seq: frames.next_input(),
@@ -306,10 +307,14 @@ impl<G: Game> Server<G> {
             welcome: welcome.as_raw(),
             sdp,
             sdp_error: sdp_error.map(|fault| fault.shown(*codes)),
-            media: self.config.media,
+            media: self.config.media.name(),
         };
         let (room, player) = (*room, *player);
+        let told_media = reply.user_media_configuration;
         let text = signaling::granted(reply_to, &reply);
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.told_media = told_media;
+        }
         self.push_text(carrier, text.into());
         self.tell_users(room, player, carrier);
     }

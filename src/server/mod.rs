@@ -43,6 +43,7 @@ use crate::hooks::{ArrivalId, Decision, Guarded, Hooks};
 use crate::journal;
 use crate::limits;
 use crate::log_limit::{PlayerLog, Who};
+use crate::media::Media;
 use crate::player::Bodies;
 use crate::wire::codes::{ErrorCode, Leave};
 use crate::wire::delta;
@@ -72,8 +73,8 @@ pub struct Config {
     pub keys: Option<Rc<Keys>>,
     /// The wall clock (time since 1970) at the start of the server, by which tokens expire.
     pub unix_time: Duration,
-    /// Whether the server forwards the players' voices. An offer of media is refused otherwise.
-    pub media: bool,
+    /// What the server forwards between the players of a room.
+    pub media: Media,
 }
 
 impl Config {
@@ -91,7 +92,7 @@ impl Config {
             interfaces: Vec::new(),
             keys: None,
             unix_time: Duration::ZERO,
-            media: false,
+            media: Media::Off,
         }
     }
 }

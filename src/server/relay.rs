@@ -23,7 +23,9 @@ impl<G: Game> Server<G> {
         to: &str,
         sdp: &Value,
     ) {
-        let relayed = self.relay(now, key, to, "eventExchangeSdp", json!({ "sdp": sdp }));
+        let answered = self.answer_for_publisher(now, key, to, sdp);
+        let relayed =
+            answered.unwrap_or_else(|| self.relay(now, key, to, "eventExchangeSdp", json!({ "sdp": sdp })));
         self.reply(key, reply_to, relayed);
     }
 
@@ -36,8 +38,9 @@ impl<G: Game> Server<G> {
         candidate: &Value,
     ) {
         let relayed = match to {
-            // An ICE-lite server learns a client's addresses from its checks.
+            // The server learns a client's addresses from its checks.
             "server" => self.session_of(key).map(drop),
+            _ if self.session_of(key).is_ok_and(|session| self.listens_to(session, to)) => Ok(()),
             _ => self.relay(now, key, to, "eventExchangeCandidate", json!({ "candidate": candidate })),
         };
         self.reply(key, reply_to, relayed);
@@ -174,7 +177,7 @@ impl<G: Game> Server<G> {
     }
 
     /// Whether the queue of the connection accepts a message from another player.
-    fn push_relayed(&mut self, carrier: ConnectionKey, text: &Rc<str>) -> bool {
+    pub(super) fn push_relayed(&mut self, carrier: ConnectionKey, text: &Rc<str>) -> bool {
         let queued = self.connections.get(carrier).map_or(0, |connection| connection.queue.bytes());
         let is_slow = queued > limits::RELAY_QUEUE_BYTES;
         if is_slow {

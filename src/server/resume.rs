@@ -163,7 +163,9 @@ impl<G: Game> Server<G> {
         for frame in missed {
             self.push(carrier, Waiting::Frame(frame));
         }
-        self.tell_slots(key);
+        if let Some(&peer) = self.sessions.get(key).and_then(|session| session.media.get(&None)) {
+            self.tell_slots(peer);
+        }
         // They may take one for open that closed while nobody could tell them.
         if let Some(session) = self.sessions.get(key).filter(|session| session.peer.is_none()) {
             let text = signaling::event("eventChannelClosed", &channel_fault(Closed::Lost).shown(session.codes));

@@ -12,8 +12,8 @@ use rand::Rng;
 use super::delivery::Habits;
 use super::presence::News;
 use super::states::History;
+use super::media::Listener;
 use super::{ConnectionKey, RoomKey, Server, SessionKey, Timer};
-use crate::endpoint::PeerKey;
 use crate::game::{Game, PlayerId, RoomInfo, Tick};
 use crate::journal::{Header, Recorder};
 use crate::limits;
@@ -29,7 +29,7 @@ pub(super) struct HostedRoom<G: Game> {
     recorder: Option<Recorder>,
     pub(super) members: BTreeMap<PlayerId, Member>,
     /// The open media connections of its players.
-    pub(super) voices: BTreeMap<PlayerId, PeerKey>,
+    pub(super) listeners: Vec<Listener>,
     /// The listed players, if those are not the members.
     pub(super) cast: Option<BTreeMap<PlayerId, SessionInfo>>,
     start: Instant,
@@ -147,7 +147,7 @@ impl<G: Game> Server<G> {
             room,
             recorder,
             members: BTreeMap::new(),
-            voices: BTreeMap::new(),
+            listeners: Vec::new(),
             cast: None,
             start,
             last_tick: 0,
@@ -202,6 +202,7 @@ impl<G: Game> Server<G> {
         }
         if !self.end_if_empty(now, key) {
             self.tell_news(now, key);
+            self.tell_user_media(key);
         }
     }
 

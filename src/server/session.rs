@@ -3,6 +3,7 @@
 //! Every session is ended by [`Server::end_session`]. When a connection ends, [`Server::release`] ends its session or
 //! request, or keeps the session for a reconnect.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use super::states::PlayerStates;
 use super::tokens::Tokens;
 use super::{ConnectionKey, RoomKey, Server, SessionKey, Timer};
 use crate::endpoint::PeerKey;
-use crate::game::{Encoded, Game, Link, PlayerId};
+use crate::game::{Encoded, Game, Link, PlayerId, UserMedia};
 use crate::hooks::{Hooks, Visitor};
 use crate::limits;
 use crate::log_limit::Who;
@@ -42,7 +43,10 @@ pub(super) struct Session {
     /// The time until which a player without a connection may reconnect, and the reason of the leave after that.
     pub(super) away: Option<(Instant, Leave)>,
     pub(super) peer: Option<PeerKey>,
-    pub(super) media: Option<PeerKey>,
+    /// The media connections: the player's own one, and those that listen to one publisher each.
+    pub(super) media: BTreeMap<Option<PlayerId>, PeerKey>,
+    /// What the player may publish, as told.
+    pub(super) told_media: UserMedia,
     pub(super) link: Link,
     /// The allowance for messages to other players.
     pub(super) relayed: Credit,
@@ -89,7 +93,7 @@ impl<G: Game> Server<G> {
     /// closes its connection with `sentence`, or if that is empty with the name of the reason.
     pub(super) fn end_session(&mut self, now: Instant, key: SessionKey, reason: Leave, sentence: &str) {
         self.tell_hooks(key, "left", |hooks, visitor| hooks.left(visitor, reason));
-        self.close_media(now, key);
+        self.close_all_media(now, key);
         let Some(session) = self.sessions.remove(key) else { return };
         let Session { room, player, remote, info, connection, away, peer, .. } = session;
         if matches!(reason, Leave::Kicked | Leave::Flood | Leave::BadFrame | Leave::Timeout) {

@@ -8,7 +8,7 @@
 //!
 //! | request | data | reply |
 //! |---|---|---|
-//! | `join` | `roomId` (optional on `/r/{room}`), `bearer` (see [`crate::auth`]), `name`, `data`, `version`, `sdp` (an offer, optional), `platform`, `orientation`, `camera` (any JSON), `errors` (`"number"` for [`ErrorCode::number`] instead of names; optional), `sparseHeartbeats` (`true` if two of three heartbeats may be skipped while the data channel delivers; optional) | `socketId`, `player`, `roomSize`, `sessions`, `userMediaConfiguration`, `tick`, `tickMs`, `inputSeq`, `resume` (a token), `iceServers` (the server's addresses, as STUN servers), `welcome`, `sdp` (the answer) or `sdpError` (`e`, `m`), and `media` (`true` if the server forwards voices) |
+//! | `join` | `roomId` (optional on `/r/{room}`), `bearer` (see [`crate::auth`]), `name`, `data`, `version`, `sdp` (an offer, optional), `platform`, `orientation`, `camera` (any JSON), `errors` (`"number"` for [`ErrorCode::number`] instead of names; optional), `sparseHeartbeats` (`true` if two of three heartbeats may be skipped while the data channel delivers; optional) | `socketId`, `player`, `roomSize`, `sessions`, `userMediaConfiguration`, `tick`, `tickMs`, `inputSeq`, `resume` (a token), `iceServers` (the server's addresses, as STUN servers), `welcome`, `sdp` (the answer) or `sdpError` (`e`, `m`), and `media` (`"audio"` if the server forwards voices, `"video"` if it forwards videos too) |
 //! | `reconnect` | `socketId`, `resume`, `bearer` (optional: the session is given only to its `sub`), `last` (number of the newest reliable message received; nothing after a reload), `sdp`, `errors`, `sparseHeartbeats` (optional) | the data of the reply to `join`, with a new `resume`, `last` (number of the newest reliable message that the server has received), and `reliableSeq` (number of the next one that the player gets) |
 //! | `exchangeSdp` | `to` (`"server"` or another player's `socketId`), `sdp` | `sdp` (the answer), if `to` is `"server"` |
 //! | `exchangeCandidate` | `to` (the same), `candidate` (any JSON) | – |
@@ -30,14 +30,16 @@
 //! | `eventExchangeSdp` | `from` (`socketId`, `userId`: another player of the room), `sdp` |
 //! | `eventExchangeCandidate` | `from`, `candidate` |
 //! | `eventOrientationChange` | `from`, `platform`, `orientation`, `camera` |
-//! | `eventFreeze` | `from`, and the fields that the player has sent |
+//! | `eventFreeze` | `from`, and the fields that the player has sent; also from the server to those who get the video of a player when that stops |
+//! | `eventUserMediaConfiguration` | `audio`, `video`: what the player may publish from now on |
 //! | `eventChannelClosed` | `e`, `m`: the data channel was refused or lost; the game continues over the websocket |
-//! | `eventVoice` | `slots`: the number of the player who speaks in each slot of the media connection, or `null`, in the order of its sections; when the connection opens, after an offer, and on each change |
+//! | `eventMediaSlots` | `audio`, `video`: the number of the player in each slot of the media connection, or `null`, in the order of its sections of each kind; when the connection opens, after an offer, and on each change |
 //! | `eventMediaClosed` | `e`, `m`: the media connection was lost or closed |
 //!
-//! An offer to `"server"` with an `m=audio` section is one of a media connection, which is separate from the data
-//! channel. Each section in which the client receives is a slot. An offer with the same ICE credentials changes the
-//! connection, one with others replaces it.
+//! An offer to `"server"` with an `m=audio` or `m=video` section is one of a media connection, which is separate from the
+//! data channel. Each section in which the client receives is a slot. An offer with the same ICE credentials changes the
+//! connection, one with others replaces it. Such an offer to a player who has a media connection is answered by the
+//! server too, in `eventExchangeSdp` from that player: on this connection it forwards the media of that player only.
 //!
 //! Messages between players are not interpreted by the server and stay in their room. They must not delay the messages
 //! of the game: if the recipient's socket is slow, or there are too many messages, the sender is refused with
@@ -209,13 +211,12 @@ impl Device {
     }
 }
 
-/// The media that the players of a room send to each other.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct UserMediaConfiguration {
-    /// Whether they send audio.
+/// What a player may publish, see [`Context::user_media`](crate::game::Context::user_media).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub struct UserMedia {
+    /// A voice.
     pub audio: bool,
-    /// Whether they send video.
+    /// A video.
     pub video: bool,
 }
 
@@ -423,8 +424,8 @@ fn read(action: &str, data: &str) -> Result<Request, Fault> {
                 return Description::of(&sdp).map(Request::Offer).ok_or_else(wrong);
             }
             match &sdp {
-                Value::String(text) => check_size(action, text.len(), limits::SDP_BYTES)?,
-                Value::Object(_) => check_relayed(action, &[&sdp], limits::SDP_BYTES)?,
+                Value::String(text) => check_size(action, text.len(), limits::MEDIA_SDP_BYTES)?,
+                Value::Object(_) => check_relayed(action, &[&sdp], limits::MEDIA_SDP_BYTES)?,
                 _ => return Err(wrong()),
             }
             Ok(Request::ExchangeSdp { to, sdp })
@@ -519,7 +520,7 @@ pub(crate) struct JoinReply<'a> {
     pub(crate) player: u32,
     pub(crate) room_size: usize,
     pub(crate) sessions: Vec<&'a SessionInfo>,
-    pub(crate) user_media_configuration: UserMediaConfiguration,
+    pub(crate) user_media_configuration: UserMedia,
     pub(crate) tick: u32,
     pub(crate) tick_ms: f64,
     pub(crate) input_seq: u32,
@@ -532,8 +533,8 @@ pub(crate) struct JoinReply<'a> {
     pub(crate) sdp: Option<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) sdp_error: Option<ShownFault>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) media: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) media: Option<&'static str>,
 }
 
 /// An `RTCIceServer`: the STUN server at one of the server's addresses.

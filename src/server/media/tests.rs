@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use str0m::change::{SdpAnswer, SdpPendingOffer};
-use str0m::media::{Direction, MediaKind, Mid};
+use str0m::format::Codec;
+use str0m::media::{Direction, KeyframeRequest, MediaKind, Mid};
 use str0m::net::{Protocol, Receive};
 use str0m::rtp::{ExtensionValues, RtpPacket, RtpWrite};
 use str0m::{Candidate, Event as RtcEvent, Input, Output, Rtc};
 
 use super::super::*;
-use crate::game::{Audible, Batch, Context, Join, Leave as GameLeave, Tick};
+use crate::game::{Audible, Batch, Context, Join, Leave as GameLeave, Tick, UserMedia};
 use crate::limits;
 
 const LOCAL: LocalId = LocalId(0);
@@ -20,7 +21,9 @@ const PACKET: Duration = Duration::from_millis(20);
 const LOUD: i8 = -20;
 const SILENT: i8 = -127;
 
-/// Messages from outside decide who hears whom: listener, speaker, whether.
+mod video;
+
+/// Messages from outside decide who hears whom: listener, speaker, whether; and who may publish video.
 struct Rules;
 
 impl Game for Rules {
@@ -38,6 +41,9 @@ impl Game for Rules {
     fn leave(&mut self, _: &mut Context<Rules>, _: PlayerId, _: GameLeave) {}
 
     fn external(&mut self, ctx: &mut Context<Rules>, bytes: &[u8]) {
+        if let &[player, video] = bytes {
+            return ctx.user_media(PlayerId(player.into()), UserMedia { audio: true, video: video != 0 });
+        }
         let audible = if bytes[2] == 0 { Audible::Off } else { Audible::On };
         ctx.voice(PlayerId(bytes[0].into()), PlayerId(bytes[1].into()), audible);
     }
@@ -56,12 +62,33 @@ struct Player {
     time: u32,
     texts: Vec<Value>,
     heard: Vec<RtpPacket>,
+    /// Requests for keyframes that wait, and the number of all.
+    requests: Vec<KeyframeRequest>,
+    requested: usize,
     /// Datagrams for the server.
     outgoing: Vec<Vec<u8>>,
     is_gone: bool,
 }
 
 impl Player {
+    fn new(rtc: Rtc, pending: SdpPendingOffer, microphone: Mid, address: SocketAddr, offer: &str) -> Player {
+        Player {
+            rtc,
+            pending: Some(pending),
+            home: address,
+            address,
+            outgoing: Vec::new(),
+            microphone,
+            sequence: 1_000,
+            time: 7,
+            texts: vec![json!({ "offer": offer })],
+            heard: Vec::new(),
+            requests: Vec::new(),
+            requested: 0,
+            is_gone: false,
+        }
+    }
+
     fn handle(&mut self, input: Input<'_>) {
         self.rtc.handle_input(input).unwrap();
         loop {
@@ -69,6 +96,10 @@ impl Player {
                 Output::Timeout(_) => return,
                 Output::Transmit(transmit) => self.outgoing.push(transmit.contents.to_vec()),
                 Output::Event(RtcEvent::RtpPacket(packet)) => self.heard.push(packet),
+                Output::Event(RtcEvent::KeyframeRequest(request)) => {
+                    self.requests.push(request);
+                    self.requested += 1;
+                }
                 Output::Event(_) => {}
             }
         }
@@ -81,8 +112,12 @@ impl Player {
 
     /// The players in the slots, as last told.
     fn slots(&self) -> Vec<Option<u64>> {
-        let told = self.texts.iter().rev().find(|text| text["a"] == "eventVoice").expect("it was told");
-        told["d"]["slots"].as_array().unwrap().iter().map(Value::as_u64).collect()
+        self.told_slots("audio")
+    }
+
+    fn told_slots(&self, kind: &str) -> Vec<Option<u64>> {
+        let told = self.texts.iter().rev().find(|text| text["a"] == "eventMediaSlots").expect("it was told");
+        told["d"][kind].as_array().unwrap().iter().map(Value::as_u64).collect()
     }
 
     fn answers(&self) -> impl Iterator<Item = &Value> {
@@ -111,7 +146,7 @@ struct Call {
 
 impl Call {
     fn new() -> Call {
-        Call::with(|config| config.media = true)
+        Call::with(|config| config.media = Media::Video)
     }
 
     fn with(change: impl FnOnce(&mut Config)) -> Call {
@@ -134,22 +169,18 @@ impl Call {
     }
 
     fn join_without_media(&mut self, slots: usize) -> usize {
-        let index = self.players.len();
-        let address = SocketAddr::from(([10, 0, 1, u8::try_from(index + 1).unwrap()], 5000));
+        let address = self.next_address();
         let (rtc, pending, microphone, offer) = client(self.now, address, slots);
-        self.players.push(Player {
-            rtc,
-            pending: Some(pending),
-            home: address,
-            address,
-            outgoing: Vec::new(),
-            microphone,
-            sequence: 1_000,
-            time: 7,
-            texts: vec![json!({ "offer": offer })],
-            heard: Vec::new(),
-            is_gone: false,
-        });
+        self.add(Player::new(rtc, pending, microphone, address, &offer))
+    }
+
+    fn next_address(&self) -> SocketAddr {
+        SocketAddr::from(([10, 0, 1, u8::try_from(self.players.len() + 1).unwrap()], 5000))
+    }
+
+    fn add(&mut self, player: Player) -> usize {
+        let (index, address) = (self.players.len(), player.address);
+        self.players.push(player);
         let id = ConnectionId(index as u64);
         let connect = Connect::new(RoomName::parse("call"), address, [10, 0, 0, 1].into());
         self.server.handle_connect(self.now, id, connect);
@@ -232,7 +263,7 @@ impl Call {
         }
         while let Some(transmit) = self.server.poll_transmit() {
             has_passed = true;
-            assert!(transmit.bytes.len() <= limits::UDP_PAYLOAD_BYTES);
+            assert!(transmit.bytes.len() <= limits::MEDIA_PAYLOAD_BYTES);
             let found = self.players.iter_mut().find(|player| player.address == transmit.destination);
             if let Some(player) = found.filter(|player| !player.is_gone) {
                 player.receive(now, transmit.bytes);
@@ -254,6 +285,19 @@ impl Call {
     /// What a player has heard since it was last asked, as the index of the speaker of each packet.
     fn heard(&mut self, index: usize) -> Vec<u8> {
         std::mem::take(&mut self.players[index].heard).iter().map(|packet| packet.payload[0]).collect()
+    }
+
+    /// As [`Call::heard`], of payloads that end with the index.
+    fn heard_last(&mut self, index: usize) -> Vec<u8> {
+        let heard = std::mem::take(&mut self.players[index].heard);
+        heard.iter().filter_map(|packet| packet.payload.last().copied()).collect()
+    }
+
+    fn permit(&mut self, player: usize, video: bool) {
+        let player = u8::try_from(player + 1).unwrap();
+        let room = RoomName::parse("call").unwrap();
+        self.server.handle_external(&room, &[player, video.into()]).unwrap();
+        self.run(100 * MS);
     }
 
     fn allow(&mut self, listener: usize, speaker: usize, allowed: bool) {
@@ -344,7 +388,7 @@ fn the_loudest_are_forwarded_where_slots_are_few() {
     call.speak(Duration::from_secs(1), &[(one, -50), (two, -40), (three, -10)]);
     let heard = call.heard(listener);
     assert_eq!((heard.len(), heard.contains(&0)), (100, false), "{heard:?}");
-    let told = call.players[listener].texts.iter().filter(|text| text["a"] == "eventVoice").count();
+    let told = call.players[listener].texts.iter().filter(|text| text["a"] == "eventMediaSlots").count();
     assert!(told <= 6, "the slots change seldom: {told}");
 }
 
@@ -431,10 +475,10 @@ fn too_much_is_dropped_and_far_too_much_ends_the_connection() {
             call.turn();
         }
     };
-    send(&mut call, limits::MEDIA_PACKETS_PER_SECOND + 20);
-    assert_eq!(call.heard(two).len(), limits::MEDIA_PACKETS_PER_SECOND as usize);
+    send(&mut call, limits::AUDIO_PACKETS_PER_SECOND + 20);
+    assert_eq!(call.heard(two).len(), limits::AUDIO_PACKETS_PER_SECOND as usize);
     assert_eq!(call.server.counters().peers.media, 20);
-    send(&mut call, 2 * limits::MEDIA_PACKETS_PER_SECOND);
+    send(&mut call, 2 * limits::AUDIO_PACKETS_PER_SECOND);
     let closed = call.players[one].texts.iter().find(|text| text["a"] == "eventMediaClosed").expect("it was told");
     assert_eq!(closed["d"]["e"], "rate_limited");
     assert_eq!((call.server.gauges().media_peers, call.server.gauges().players), (1, 2));
@@ -540,18 +584,20 @@ fn an_offer_that_is_not_answered_is_refused_in_words() {
         assert!(offer.contains(from), "{offer}");
         offer.replacen(from, to, 1)
     };
-    check(&changed("m=audio", "m=video"), "audio only");
-    check(&format!("{offer}m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:app\r\n"), "audio only");
+    check(&format!("{offer}m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:app\r\n"), "m=video sections only");
+    check(&changed("a=recvonly", "a=sendrecv"), "one audio");
     check(&changed("UDP/TLS/RTP/SAVPF", "RTP/AVP"), "SAVPF");
     check(&changed("a=setup:actpass", "a=setup:passive"), "actpass");
     check(&changed("a=mid:", "a=mid:-"), "a=mid");
     check(&changed("a=ice-pwd:", "a=ice-pwd:é"), "ice-pwd");
     check(&changed("a=ssrc:", "a=ssrc:x"), "a=ssrc");
-    check(&changed("a=mid:", "a=ssrc:1\r\na=ssrc:2\r\na=ssrc:3\r\na=ssrc:4\r\na=mid:"), "4 sources");
+    let sources: String = (1..=limits::MEDIA_SOURCES).map(|number| format!("a=ssrc:{number}\r\n")).collect();
+    check(&changed("a=mid:", &format!("{sources}a=mid:")), "16 sources");
     check(&offer.replace("a=fingerprint:sha-256 ", "a=fingerprint:sha-256 zz"), "can't be");
     check(&offer.replace("t=0 0", "t=x"), "can't be read");
-    check(&format!("{offer}{}", "a=x\r\n".repeat(limits::SDP_LINES)), "256 lines");
-    check(&format!("{offer}a=x:{}\r\n", "x".repeat(limits::SDP_BYTES)), "8 KiB");
+    check(&format!("{offer}{}", "a=x\r\n".repeat(limits::MEDIA_SDP_LINES)), "512 lines");
+    let padding = "x".repeat(limits::MEDIA_SDP_BYTES - offer.len());
+    check(&format!("{offer}a=x:{padding}\r\n"), "14 KiB");
     let section = offer.split("\r\nm=").nth(2).unwrap().trim_end().to_owned();
     let many: String = (0..limits::MEDIA_SECTIONS).map(|n| format!("m={section}\r\na=mid:n{n}\r\n")).collect();
     check(&format!("{}{many}", offer.lines().take(4).collect::<Vec<_>>().join("\r\n") + "\r\n"), "");
@@ -565,4 +611,8 @@ fn without_the_option_an_offer_of_media_is_refused() {
     let offer = call.players[one].texts[0]["offer"].as_str().unwrap().to_owned();
     let told = call.refusal(one, &offer);
     assert!(told.contains("--media"), "{told}");
+    let mut call = Call::with(|config| config.media = Media::Audio);
+    let one = call.join_without_media(1);
+    let told = call.refusal(one, &offer.replacen("m=audio", "m=video", 1));
+    assert!(told.contains("--media=video"), "{told}");
 }

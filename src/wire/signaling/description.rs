@@ -27,7 +27,7 @@ enum Form {
 
 impl Description {
     /// `None` unless `value` is a string or an object with a string `sdp`.
-    pub(super) fn of(value: &Value) -> Option<Description> {
+    pub(crate) fn of(value: &Value) -> Option<Description> {
         match value {
             Value::String(text) => Some(Description::of_text(text)),
             value => Description::of_object(value, Form::Object),
