@@ -1,5 +1,5 @@
-/** Where a failure occurred: in a stage of connecting (`signaling` to `channel`, in this order), in the game, or in voice. */
-export type Stage = "signaling" | "ice" | "dtls" | "channel" | "game" | "voice";
+/** Where a failure occurred: in a stage of connecting (`signaling` to `channel`, in this order), in the game, or with media. */
+export type Stage = "signaling" | "ice" | "dtls" | "channel" | "game" | "media";
 
 /**
  * `connecting` while the data channel opens and the game already runs over the websocket; `open` once the transport is
@@ -208,8 +208,11 @@ export interface RoomOf<Input, Command, State, Event, Welcome> {
   readonly welcome: Welcome;
   /** The length of a tick in ms. */
   readonly tickMs: number;
-  /** `true` if the server forwards voices: then `joinVoice` of `rtcade/voice` can be called. */
-  readonly media?: boolean;
+  /**
+   * What the server forwards: voices (`joinVoice` of `rtcade/voice` can be called), or also videos (`joinVideo` of
+   * `rtcade/video`). Nothing if it is absent.
+   */
+  readonly media?: "audio" | "video";
   /** All players of the room by number, including this one. */
   readonly players: ReadonlyMap<number, Player>;
   readonly status: Status;

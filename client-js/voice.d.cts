@@ -18,6 +18,8 @@ export interface VoiceEvents {
    * from 0 to 1, before the volume.
    */
   speaking: (speaking: { readonly player: number; readonly isSpeaking: boolean; readonly level: number }) => void;
+  /** What the player may publish, as the game decides: when the connection opens, and on each change. */
+  allowed: (allowed: { readonly audio: boolean; readonly video: boolean }) => void;
   /** Voice has ended because of an error. A connection that is lost is opened again, and is none. */
   error: (error: RtcadeError) => void;
 }
@@ -46,7 +48,7 @@ export interface Voice {
  * Browsers keep a page silent that nobody has clicked or typed in, unless it uses the microphone: it is heard from the
  * first click.
  *
- * @throws {RtcadeError} with the stage `voice` and the code `microphone` if there is none or it is not allowed,
+ * @throws {RtcadeError} with the stage `media` and the code `microphone` if there is none or it is not allowed,
  * `insecure` without https, `unsupported`, `unreachable` if UDP is blocked, `bad_sdp` if the server runs without
  * `--media`, or `timeout`.
  */

@@ -23,6 +23,8 @@ __export(voice_exports, {
   joinVoice: () => joinVoice
 });
 module.exports = __toCommonJS(voice_exports);
+
+// src/media.js
 var import_index = require("./index.cjs");
 var TIMEOUT = 1e4;
 var RETRY_FIRST = 1e3;
@@ -32,40 +34,69 @@ var SPEECH = 5e-3;
 var HOLD = 300;
 var VOLUME_MAX = 2;
 var BITRATE = 32e3;
+var LAYERS = [
+  { rid: "q", scaleResolutionDownBy: 4, maxBitrate: 15e4 },
+  { rid: "h", scaleResolutionDownBy: 2, maxBitrate: 5e5 },
+  { rid: "f", maxBitrate: 17e5 }
+];
+var CODECS = /opus|VP8|rtx|H264.*mode=1.*42e01f/i;
+var SUPERFLUOUS = /^a=(extmap:\d+ (?!.*(audio-level|abs-send|transport-wide|orientation|sdes))|rtcp-xr:|ice-options:).*\r\n/gm;
 var GESTURES = ["pointerdown", "keydown"];
 var SENTENCES = {
-  insecure: "Browsers give the microphone to pages over https and at localhost only. Use an https address.",
-  unsupported: "This browser has no WebRTC or no Web Audio, which voice needs.",
-  NotAllowedError: "The microphone was not allowed. Allow it in the browser's settings of this page.",
-  NotFoundError: "No microphone was found. Connect one.",
-  microphone: "The microphone can't be used. Close other programs that use it.",
+  insecure: "Browsers give microphones and cameras to pages over https and at localhost only. Use an https address.",
+  unsupported: "This browser has no WebRTC or no Web Audio, which media need.",
   timeout: "The server did not answer in time. Try again.",
-  unreachable: "Voice could not be connected: UDP to the server is blocked."
+  unreachable: "Media could not be connected: UDP to the server is blocked."
 };
-var failure = (code, sentence) => new import_index.RtcadeError("voice", code, sentence != null ? sentence : SENTENCES[code]);
-async function capture(microphone) {
-  if (!microphone) return null;
-  if (typeof microphone === "object") return microphone.clone();
+var failure = (code, sentence) => new import_index.RtcadeError("media", code, sentence != null ? sentence : SENTENCES[code]);
+var DEVICES = {
+  audio: { code: "microphone", device: { echoCancellation: true, noiseSuppression: true, autoGainControl: true } },
+  video: { code: "camera", device: { width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { ideal: 30 } } }
+};
+async function capture(kind, wanted) {
+  var _a;
+  if (!wanted) return null;
+  if (typeof wanted === "object") return wanted.clone();
   const { mediaDevices } = navigator;
   if (!mediaDevices) throw failure("insecure");
-  const deviceId = microphone === true ? void 0 : { exact: microphone };
-  const audio = { deviceId, echoCancellation: true, noiseSuppression: true, autoGainControl: true };
+  const { code, device } = DEVICES[kind];
+  const deviceId = wanted === true ? void 0 : { exact: wanted };
   try {
-    return (await mediaDevices.getUserMedia({ audio })).getAudioTracks()[0];
+    return (await mediaDevices.getUserMedia({ [kind]: { deviceId, ...device } })).getTracks()[0];
   } catch ({ name }) {
-    throw failure("microphone", SENTENCES[name]);
+    const sentences = {
+      NotAllowedError: `The ${code} was not allowed. Allow it in the browser's settings of this page.`,
+      NotFoundError: `No ${code} was found. Connect one.`
+    };
+    throw failure(code, (_a = sentences[name]) != null ? _a : `The ${code} can't be used. Close other programs that use it.`);
   }
 }
-async function joinVoice(room, options) {
-  const { microphone = true, muted = false, speakers = 4 } = options != null ? options : {};
+async function devicesOf(kind) {
+  if (!navigator.mediaDevices) throw failure("insecure");
+  const devices = (await navigator.mediaDevices.enumerateDevices()).filter((device) => device.kind === `${kind}input`);
+  return devices.map(({ deviceId, label }) => ({ deviceId, label }));
+}
+async function joinMedia(room, options) {
+  const { microphone = true, muted = false, speakers = 4, camera = false, videos = 0 } = options != null ? options : {};
   const { RTCPeerConnection, AudioContext } = globalThis;
   if (!RTCPeerConnection || !AudioContext) throw failure("unsupported");
-  let track = await capture(microphone);
+  let track = await capture("audio", microphone);
+  let picture;
+  try {
+    picture = await capture("video", camera);
+  } catch (error) {
+    track == null ? void 0 : track.stop();
+    throw error;
+  }
+  const hasVideo = picture !== null || videos > 0;
+  let allowed;
   let isMuted = muted;
   let isOver = false;
   let pc;
   let sender;
+  let cameraSender;
   let slots = [];
+  let screens = [];
   let own;
   let offers = 0;
   let attempts = 0;
@@ -131,20 +162,33 @@ async function joinVoice(room, options) {
     var _a;
     return gain.gain.value = (_a = volumes.get(player)) != null ? _a : 1;
   };
-  const onSlots = ({ d: { slots: players } }) => slots.forEach((slot, index) => {
-    var _a;
-    const player = (_a = players[index]) != null ? _a : null;
-    if (slot.player === player) return;
-    hush(slot);
-    slot.player = player;
-    setGain(slot);
-  });
+  const show = (screen, player) => {
+    if (screen.player === player) return;
+    if (screen.player !== null) emit("video", { player: screen.player, stream: null });
+    screen.player = player;
+    if (player !== null) emit("video", { player, stream: screen.stream });
+  };
+  const onSlots = ({ d: { audio, video } }) => {
+    slots.forEach((slot, index) => {
+      var _a;
+      const player = (_a = audio[index]) != null ? _a : null;
+      if (slot.player === player) return;
+      hush(slot);
+      slot.player = player;
+      setGain(slot);
+    });
+    screens.forEach((screen, index) => {
+      var _a;
+      return show(screen, (_a = video[index]) != null ? _a : null);
+    });
+  };
   const useTrack = () => {
     own == null ? void 0 : own.end();
     own = track && Object.assign(meter(track), { player: room.me });
     if (track) track.enabled = !isMuted;
     return sender == null ? void 0 : sender.replaceTrack(track);
   };
+  const usePicture = () => cameraSender == null ? void 0 : cameraSender.replaceTrack((allowed == null ? void 0 : allowed.video) === false ? null : picture);
   const shut = () => {
     if (pc) pc.onconnectionstatechange = null;
     pc == null ? void 0 : pc.close();
@@ -154,6 +198,8 @@ async function joinVoice(room, options) {
       slot.end();
     }
     slots = [];
+    for (const screen of screens) show(screen, null);
+    screens = [];
   };
   const exchange = (sdp) => new Promise((resolve, reject) => {
     const id = `voice${++offers}`;
@@ -171,21 +217,27 @@ async function joinVoice(room, options) {
     room.signal({ a: "exchangeSdp", i: id, d: { to: "server", sdp } });
   });
   const open = async () => {
-    var _a, _b;
     shut();
     clearTimeout(retryTimer);
     const mine = pc = new RTCPeerConnection();
-    const codecs = (_a = RTCRtpReceiver.getCapabilities) == null ? void 0 : _a.call(RTCRtpReceiver, "audio").codecs.filter((codec) => /opus/i.test(codec.mimeType));
-    const transceivers = Array.from(
-      { length: speakers + 1 },
-      (_, index) => mine.addTransceiver("audio", index === 0 ? { direction: "sendonly", sendEncodings: [{ maxBitrate: BITRATE }] } : { direction: "recvonly" })
-    );
-    for (const transceiver of transceivers) (_b = transceiver.setCodecPreferences) == null ? void 0 : _b.call(transceiver, codecs != null ? codecs : []);
-    sender = transceivers[0].sender;
-    slots = transceivers.slice(1).map(({ receiver }) => meter(receiver.track, context.createGain()));
+    const add = (kind, init) => {
+      var _a, _b;
+      const transceiver = mine.addTransceiver(kind, init);
+      const codecs = (_a = RTCRtpReceiver.getCapabilities) == null ? void 0 : _a.call(RTCRtpReceiver, kind).codecs.filter(
+        (codec) => CODECS.test(codec.mimeType + codec.sdpFmtpLine)
+      );
+      (_b = transceiver.setCodecPreferences) == null ? void 0 : _b.call(transceiver, codecs != null ? codecs : []);
+      return transceiver;
+    };
+    const receive = (kind, count) => Array.from({ length: count }, () => add(kind, { direction: "recvonly" }).receiver.track);
+    sender = add("audio", { direction: "sendonly", sendEncodings: [{ maxBitrate: BITRATE }] }).sender;
+    cameraSender = hasVideo ? add("video", { direction: "sendonly", sendEncodings: LAYERS }).sender : null;
+    slots = receive("audio", speakers).map((track2) => meter(track2, context.createGain()));
+    screens = receive("video", videos).map((track2) => ({ player: null, stream: new MediaStream([track2]) }));
     await useTrack();
+    await usePicture();
     await mine.setLocalDescription(await mine.createOffer());
-    const sdp = await exchange(mine.localDescription.sdp);
+    const sdp = await exchange(mine.localDescription.sdp.replace(SUPERFLUOUS, ""));
     if (mine !== pc) return;
     await mine.setRemoteDescription({ type: "answer", sdp });
     await new Promise((resolve, reject) => {
@@ -217,7 +269,12 @@ async function joinVoice(room, options) {
     );
   };
   const offs = [
-    room.on("eventVoice", onSlots),
+    room.on("eventMediaSlots", onSlots),
+    room.on("eventUserMediaConfiguration", ({ d }) => {
+      allowed = d;
+      usePicture();
+      emit("allowed", d);
+    }),
     room.on("eventMediaClosed", ({ d: { e: code, m: sentence } }) => {
       if (code === "rate_limited") {
         emit("error", failure(code, sentence));
@@ -252,21 +309,31 @@ async function joinVoice(room, options) {
       slots.filter((slot) => slot.player === player).forEach(setGain);
       return (_a = volumes.get(player)) != null ? _a : 1;
     },
-    async devices() {
-      if (!navigator.mediaDevices) throw failure("insecure");
-      const devices = await navigator.mediaDevices.enumerateDevices();
-      return devices.filter(({ kind }) => kind === "audioinput").map(({ deviceId, label }) => ({ deviceId, label }));
-    },
+    devices: () => devicesOf("audio"),
+    cameras: () => devicesOf("video"),
     async setMicrophone(other) {
-      const next = await capture(other);
+      const next = await capture("audio", other);
       track == null ? void 0 : track.stop();
       track = next;
       if (isOver) track == null ? void 0 : track.stop();
       else await useTrack();
     },
+    async setCamera(other) {
+      const next = await capture("video", other);
+      picture == null ? void 0 : picture.stop();
+      picture = next;
+      if (isOver) picture == null ? void 0 : picture.stop();
+      else await usePicture();
+    },
+    /** What the camera sees. */
+    get picture() {
+      return picture;
+    },
     on(type, listener2) {
       var _a;
       ((_a = listeners[type]) != null ? _a : listeners[type] = /* @__PURE__ */ new Set()).add(listener2);
+      if (type === "allowed" && allowed) listener2(allowed);
+      for (const { player, stream } of type === "video" ? screens : []) if (player !== null) listener2({ player, stream });
       return () => {
         listeners[type].delete(listener2);
       };
@@ -280,6 +347,7 @@ async function joinVoice(room, options) {
       clearInterval(listener);
       for (const type of GESTURES) globalThis.removeEventListener(type, wake);
       track == null ? void 0 : track.stop();
+      picture == null ? void 0 : picture.stop();
       own == null ? void 0 : own.end();
       context.close();
     }
@@ -293,4 +361,7 @@ async function joinVoice(room, options) {
   }
   return voice;
 }
+
+// src/voice.js
+var joinVoice = (room, options) => joinMedia(room, { ...options, camera: false, videos: 0 });
 //# sourceMappingURL=voice.cjs.map

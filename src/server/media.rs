@@ -124,6 +124,10 @@ impl<G: Game> Server<G> {
                 if let Some(hosted) = self.rooms.get_mut(room) {
                     hosted.listeners.push(Listener { player, peer, only });
                 }
+                if let Some(carrier) = carrier.filter(|_| only.is_none()) {
+                    let allowed = self.user_media(room, player);
+                    self.push_text(carrier, signaling::event("eventUserMediaConfiguration", &allowed).into());
+                }
                 self.tell_slots(peer);
             }
             Event::Closed(why) => {

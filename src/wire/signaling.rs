@@ -31,7 +31,7 @@
 //! | `eventExchangeCandidate` | `from`, `candidate` |
 //! | `eventOrientationChange` | `from`, `platform`, `orientation`, `camera` |
 //! | `eventFreeze` | `from`, and the fields that the player has sent; also from the server to those who get the video of a player when that stops |
-//! | `eventUserMediaConfiguration` | `audio`, `video`: what the player may publish from now on |
+//! | `eventUserMediaConfiguration` | `audio`, `video`: what the player may publish; when the media connection opens, and on each change |
 //! | `eventChannelClosed` | `e`, `m`: the data channel was refused or lost; the game continues over the websocket |
 //! | `eventMediaSlots` | `audio`, `video`: the number of the player in each slot of the media connection, or `null`, in the order of its sections of each kind; when the connection opens, after an offer, and on each change |
 //! | `eventMediaClosed` | `e`, `m`: the media connection was lost or closed |

@@ -233,7 +233,7 @@ test("Firefox speaks and receives", { skip: !existsSync(firefox) || !host }, asy
       await page.goto(url());
       await playing(page, "webrtc");
       await page.evaluate(watch);
-      await page.evaluate(() => rtcade.room.on("eventVoice", ({ d: { slots } }) => (globalThis.slots = slots)));
+      await page.evaluate(() => rtcade.room.on("eventMediaSlots", ({ d: { audio } }) => (globalThis.slots = audio)));
       await speak(page, true);
       pages.push(page);
     }
@@ -288,7 +288,7 @@ test("a server without --media says so, and the microphone is given back", async
     });
     assert.deepEqual(error, {
       name: "RtcadeError",
-      stage: "voice",
+      stage: "media",
       code: "bad_sdp",
       message: "The server forwards no voices: start it with --media.",
     });
