@@ -25,9 +25,9 @@ use serde_path_to_error::Segment;
 
 pub use self::history::{History, Interpolate};
 pub use crate::room::{Audible, Context};
-pub use crate::wire::signaling::UserMedia;
 pub use crate::wire::codes::Leave;
 pub use crate::wire::msgpack::SendError;
+pub use crate::wire::signaling::UserMedia;
 
 /// The logic of one room.
 ///

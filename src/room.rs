@@ -12,9 +12,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use self::media::MediaRules;
-pub use self::media::Audible;
 use self::inbox::{Flood, Inbox, Message};
+pub use self::media::Audible;
+use self::media::MediaRules;
 use crate::game::{
     Encoded, Game, Incoming, Join, Lane, Link, Player, PlayerId, Random, Resumed, RoomInfo, SendError, Target, Tick,
 };

@@ -298,18 +298,26 @@ pub(super) struct Permission {
 impl Permission {
     /// Adds the CORS fields of the Fetch standard (§3.3) to the response.
     pub(super) fn apply(self, request: &Request, response: Response) -> Response {
-        let Some(origin) = self.origin else { return response };
-        let response = response
-            .field("Access-Control-Allow-Origin", origin.0.clone())
-            .field("Access-Control-Expose-Headers", "*")
-            .field("Timing-Allow-Origin", origin.0);
+        if self.origin.is_none() {
+            return response;
+        }
+        let response = self.allow(response);
         if request.method != Method::Options || response.status != Status::NoContent {
             return response;
         }
         response
-            .field("Access-Control-Allow-Methods", "GET, HEAD")
-            .field("Access-Control-Allow-Headers", "*")
+            .field("Access-Control-Allow-Methods", "GET, HEAD, POST, PATCH, DELETE")
+            .field("Access-Control-Allow-Headers", "*, Authorization")
             .field("Access-Control-Max-Age", PREFLIGHT_SECONDS)
+    }
+
+    /// Lets the page read the response.
+    pub(super) fn allow(self, response: Response) -> Response {
+        let Some(origin) = self.origin else { return response };
+        response
+            .field("Access-Control-Allow-Origin", origin.0.clone())
+            .field("Access-Control-Expose-Headers", "*")
+            .field("Timing-Allow-Origin", origin.0)
     }
 }
 

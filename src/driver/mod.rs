@@ -16,6 +16,7 @@
 
 mod alarm;
 mod bind;
+mod call;
 pub(crate) mod doctor;
 mod door;
 mod gate;

@@ -12,7 +12,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use tungstenite::Bytes;
 
-use super::http::{Body, Coding, Method, Representation, Request, Response, Status, Upgrade};
+use super::http::{Body, Coding, Method, NOT_ALLOWED, Representation, Request, Response, Status, Upgrade};
 use super::live::Live;
 use crate::log_limit::Throttle;
 use crate::wire::codes::ErrorCode;
@@ -56,10 +56,59 @@ pub(super) enum Answer {
         upgrade: Upgrade,
         room: Option<RoomName>,
     },
+    /// Somebody wants to publish to a room or to watch it without a websocket: WHIP (RFC 9725) and WHEP.
+    Call {
+        room: RoomName,
+        publishes: bool,
+    },
+    /// The call of this session ends.
+    HangUp {
+        socket_id: String,
+        resume: String,
+    },
     /// The connection may become a websocket, but the path accepts none.
     NoWebsocket {
         fault: Fault,
     },
+}
+
+/// The methods of pages and files.
+const ALLOWED: &str = "GET, HEAD, OPTIONS";
+
+/// The answer to a request at the address of calls: `POST /whip/{room}` and `POST /whep/{room}`, and `DELETE` at the
+/// address that its answer names. Candidates in a `PATCH` are not needed: the server learns them from checks (RFC 9725
+/// §4.3 lets it refuse).
+fn call(request: &Request) -> Option<Answer> {
+    let (publishes, path) = match request.path.strip_prefix("/whip/") {
+        Some(path) => (true, path),
+        None => (false, request.path.strip_prefix("/whep/")?),
+    };
+    let (room, session) = path.split_once('/').map_or((path, None), |(room, session)| (room, Some(session)));
+    let Some(room) = RoomName::parse(room) else {
+        let sentence = "A room's name has 1 to 64 characters: letters, digits, _ and -.";
+        return Some(Answer::Response(not_found(sentence)));
+    };
+    let allowed = if session.is_some() { "DELETE, OPTIONS" } else { "POST, OPTIONS" };
+    let refuse = |status, sentence| Answer::Response(Response::sentence(status, sentence).field("Allow", allowed));
+    let media_type = request.content_type.as_deref().map(|of| of.split(';').next().unwrap_or_default().trim());
+    Some(match (request.method, session) {
+        (Method::Options, _) => {
+            let response = Response::empty(Status::NoContent).field("Allow", allowed);
+            Answer::Response(response.field("Accept-Post", "application/sdp"))
+        }
+        (Method::Post, None) if !media_type.is_some_and(|of| of.eq_ignore_ascii_case("application/sdp")) => {
+            refuse(Status::UnsupportedMediaType, "The body must be an SDP offer: set Content-Type to application/sdp.")
+        }
+        (Method::Post, None) => Answer::Call { room, publishes },
+        (Method::Delete, Some(session)) => match session.split_once('.') {
+            Some((socket_id, resume)) => Answer::HangUp { socket_id: socket_id.to_owned(), resume: resume.to_owned() },
+            None => Answer::Response(not_found("There is no such session.")),
+        },
+        _ => refuse(
+            Status::MethodNotAllowed,
+            "Here an SDP offer is sent by POST, and the session ends by DELETE at the Location of the answer.",
+        ),
+    })
 }
 
 /// The pages and files of a server.
@@ -128,8 +177,14 @@ impl Site {
                 _ => Answer::NoWebsocket { fault: no_websocket(&request.path) },
             };
         }
+        if let Some(answer) = call(request) {
+            return answer;
+        }
+        if request.method.is_change() {
+            return Answer::Response(Response::sentence(Status::MethodNotAllowed, NOT_ALLOWED).field("Allow", ALLOWED));
+        }
         if request.method == Method::Options {
-            return Answer::Response(Response::empty(Status::NoContent).field("Allow", "GET, HEAD, OPTIONS"));
+            return Answer::Response(Response::empty(Status::NoContent).field("Allow", ALLOWED));
         }
         Answer::Response(match (room, request.path.as_str()) {
             (Some(Some(_)), _) => self.room_page(request),
@@ -502,7 +557,7 @@ mod tests {
     fn response(site: &Site, request: &Request) -> Response {
         match site.answer(request, true, |_| Response::sentence(Status::Ok, "live")) {
             Answer::Response(response) => response,
-            Answer::Websocket { .. } | Answer::NoWebsocket { .. } => panic!("a response is expected"),
+            other => panic!("a response is expected: {other:?}"),
         }
     }
 
@@ -560,7 +615,7 @@ mod tests {
         let room = |path| match plain().answer(&open(path), true, |_| Response::sentence(Status::Ok, "live")) {
             Answer::Websocket { room, .. } => Ok(room.map(|room| room.as_str().to_owned())),
             Answer::NoWebsocket { fault } => Err(fault),
-            Answer::Response(response) => panic!("{:?}", response.status),
+            other => panic!("{other:?}"),
         };
         assert_eq!(room("/r/lobby"), Ok(Some("lobby".to_owned())));
         assert_eq!(room("/api"), Ok(None));

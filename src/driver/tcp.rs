@@ -14,8 +14,9 @@ use slab::Slab;
 use socket2::{SockRef, TcpKeepalive};
 
 use self::admission::{Admission, Admitted};
+use super::call;
 use super::doctor::Seen;
-use super::gate::{Gate, is_local};
+use super::gate::{Gate, Permission, is_local};
 use super::http::{Malformed, Method, Outgoing, Reader, Request, Response, Sender, Status};
 use super::live::{Asker, Sources};
 use super::metered::{Budget, Metered};
@@ -27,7 +28,7 @@ use crate::game::Game;
 use crate::limits::{CALL_WORK, REQUEST_WORK, TURN_ACCEPTS};
 use crate::log_limit::Who;
 use crate::rate::{canonical, network};
-use crate::server::{Connect, ConnectionId, Disconnect, Server, Signal};
+use crate::server::{Call, Connect, ConnectionId, Disconnect, Server, Signal};
 use crate::wire::codes::CLOSE_REFUSED;
 use crate::wire::signaling::{self, Fault, RoomName};
 
@@ -114,6 +115,8 @@ struct Connection {
 
 enum State {
     Http(Http),
+    /// The core decides on a call, whose answer gets this permission.
+    Calling(Box<Calling>),
     /// A websocket that the core knows of.
     Open(Websocket<TcpStream>),
     /// A websocket whose closing handshake is under way.
@@ -128,6 +131,7 @@ impl State {
     fn socket(&mut self) -> Option<&mut Metered<TcpStream>> {
         match self {
             State::Http(http) => Some(&mut http.socket),
+            State::Calling(calling) => Some(&mut calling.http.socket),
             State::Open(websocket) | State::Closing(websocket) => Some(websocket.socket()),
             State::Lingering(socket) => Some(socket),
             State::Gone => None,
@@ -144,6 +148,13 @@ struct Http {
     crowded: Option<Status>,
 }
 
+/// A call on which the core decides.
+struct Calling {
+    http: Http,
+    room: RoomName,
+    permission: Permission,
+}
+
 /// The state after a response.
 enum Next {
     Request,
@@ -155,6 +166,8 @@ enum Next {
     },
     /// A websocket that is closed at once: pages can't read a refusal before the upgrade.
     Refusal(Fault),
+    /// Nothing is sent before the core has decided on a call.
+    Call(RoomName, Permission),
     Close,
 }
 
@@ -420,7 +433,7 @@ impl Connections {
             match &mut connection.state {
                 State::Http(http) if http.outgoing.is_some() => http.next = Next::Close,
                 State::Http(_) | State::Lingering(_) => connection.state = State::Gone,
-                State::Open(_) | State::Closing(_) | State::Gone => {}
+                State::Calling(_) | State::Open(_) | State::Closing(_) | State::Gone => {}
             }
             self.settle(slot, Turn::Done);
         }
@@ -501,6 +514,7 @@ impl Connection {
     ) -> Turn {
         let (state, turn) = match std::mem::replace(&mut self.state, State::Gone) {
             State::Http(http) => self.serve(http, context, admission, closed),
+            State::Calling(calling) => self.await_decision(*calling, context),
             State::Open(websocket) => self.exchange(websocket, context, closed),
             State::Closing(websocket) => finish_closing(websocket, context.now),
             State::Lingering(socket) => discard(socket),
@@ -535,7 +549,7 @@ impl Connection {
                                 return (self.open(http, room, headers, context, admission), Turn::More);
                             }
                             Next::Refusal(fault) => return (self.refuse_page(http, &fault, now), Turn::More),
-                            Next::Close => return (self.linger(http.socket, now), Turn::More),
+                            Next::Close | Next::Call(..) => return (self.linger(http.socket, now), Turn::More),
                         }
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
@@ -548,6 +562,11 @@ impl Connection {
                     http.socket.charge(REQUEST_WORK);
                     self.answer(&mut http, &request, context, admission, closed);
                     self.deadline = Some(now + WRITE_TIMEOUT);
+                    if matches!(http.next, Next::Call(..))
+                        && let Next::Call(room, permission) = std::mem::replace(&mut http.next, Next::Close)
+                    {
+                        return (State::Calling(Box::new(Calling { http, room, permission })), Turn::More);
+                    }
                 }
                 Ok(None) => {
                     let mut buffer = [0; 2048];
@@ -617,6 +636,32 @@ impl Connection {
                     }
                 };
             }
+            Answer::Call { room, publishes } => {
+                let offer = String::from_utf8_lossy(&request.body).into_owned();
+                let bearer = request.authorization.as_deref().and_then(|it| it.strip_prefix("Bearer "));
+                match admission.gate.check(&request.sender, self.remote, local) {
+                    Ok(remote) => {
+                        let connect = Connect::new(Some(room.clone()), remote, self.local);
+                        let call = Call { publishes, bearer: bearer.map(str::to_owned), offer };
+                        server.handle_call(*now, self.id, connect, call);
+                        http.next = Next::Call(room, permission);
+                    }
+                    Err(fault) => {
+                        admission.player_log.note_refused(*now, Who::at(self.remote, Some(room.as_str())), &fault);
+                        let response = permission.apply(request, Response::sentence(Status::Forbidden, &fault.message));
+                        (http.outgoing, http.next) = (Some(response.into_outgoing(request.method, None)), Next::Close);
+                    }
+                }
+            }
+            Answer::HangUp { socket_id, resume } => {
+                let response = if server.handle_hang_up(*now, &socket_id, &resume) {
+                    Response::empty(Status::Ok)
+                } else {
+                    Response::sentence(Status::NotFound, "There is no such session.")
+                };
+                let response = permission.apply(request, response);
+                (http.outgoing, http.next) = (Some(response.into_outgoing(request.method, keep_alive)), next);
+            }
             Answer::NoWebsocket { fault } => {
                 admission.counters.no_websocket += 1;
                 self.reject(http, request, (Status::NotFound, fault), *now, admission);
@@ -658,6 +703,32 @@ impl Connection {
         http.outgoing = Some(response.into_outgoing(Method::Get, None));
         http.next = Next::Close;
         self.deadline = Some(now + WRITE_TIMEOUT);
+    }
+
+    /// Sends the core's decision on a call. Then the connection closes, so that its ID names one call only.
+    fn await_decision<G: Game>(&mut self, mut calling: Calling, context: &mut Context<'_, G>) -> (State, Turn) {
+        let now = context.now;
+        let Some(Signal::Text(decision)) = context.server.poll_signal(self.id) else {
+            self.signalled = false;
+            return match calling.http.socket.read(&mut [0; 2048]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    (State::Calling(Box::new(calling)), Turn::Done)
+                }
+                // Another request before the answer gets none.
+                Ok(1..) => (State::Calling(Box::new(calling)), Turn::More),
+                Ok(0) | Err(_) => {
+                    context.server.handle_disconnect(now, self.id, Disconnect::Goodbye);
+                    (State::Gone, Turn::Done)
+                }
+            };
+        };
+        context.server.handle_disconnect(now, self.id, Disconnect::Goodbye);
+        let Calling { mut http, room, permission } = calling;
+        let response = permission.allow(call::response(&decision, &room));
+        http.outgoing = Some(response.into_outgoing(Method::Post, None));
+        http.next = Next::Close;
+        self.deadline = Some(now + WRITE_TIMEOUT);
+        (State::Http(http), Turn::More)
     }
 
     fn open<G: Game>(
@@ -785,6 +856,10 @@ impl Connection {
                 // A request in flight must meet a closed connection, not a reset one.
                 None => self.linger(http.socket, now),
             },
+            State::Calling(_) => {
+                server.handle_disconnect(now, self.id, Disconnect::Goodbye);
+                State::Gone
+            }
             State::Open(_) => {
                 log::debug!("{}: closed: nothing could be sent for {} seconds", self.remote, WRITE_TIMEOUT.as_secs());
                 closed.stalled += 1;

@@ -78,14 +78,7 @@ impl Layers {
         let index = match self.all.iter().position(|layer| layer.rid == rid) {
             Some(index) => index,
             None if self.all.len() < limits::VIDEO_LAYERS => {
-                self.all.push(Layer {
-                    rid,
-                    bytes: 0,
-                    since: now,
-                    rate: 0,
-                    heard_at: now,
-                    keyframe_asked_at: None,
-                });
+                self.all.push(Layer { rid, bytes: 0, since: now, rate: 0, heard_at: now, keyframe_asked_at: None });
                 self.all.len() - 1
             }
             None => return None,

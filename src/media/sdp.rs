@@ -80,7 +80,8 @@ impl Offer {
                     Some("audio") => false,
                     Some("video") if media == Media::Video => true,
                     Some("video") => {
-                        let sentence = "The server forwards audio only: leave out m=video, or start it with --media=video.";
+                        let sentence =
+                            "The server forwards audio only: leave out m=video, or start it with --media=video.";
                         return Err(SdpError(sentence));
                     }
                     _ => return Err(SdpError("An offer of media has m=audio and m=video sections only.")),

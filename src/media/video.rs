@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use str0m::format::{Codec, CodecSpec};
 use str0m::media::Mid;
-use str0m::rtp::{Vp8Descriptor, Vp8Patch, VideoOrientation};
+use str0m::rtp::{VideoOrientation, Vp8Descriptor, Vp8Patch};
 
 use super::layers::{LayerId, Rates};
 use crate::game::PlayerId;
@@ -338,11 +338,12 @@ mod tests {
     fn another_layer_continues_the_stream_from_its_keyframe_on() {
         let (mut stream, start) = (Stream::default(), start());
         let [small, large] = [LayerId(0), LayerId(1)];
-        let mut take = |at: u32, wanted, packet: VideoPacket| match stream.translate(start + FRAME * at, ONE, wanted, &packet) {
-            Fate::Forwarded(numbers) => Some((numbers.sequence, numbers.time, numbers.picture, numbers.base)),
-            Fate::Left => None,
-            Fate::NeedsKeyframe => panic!("a keyframe is needed"),
-        };
+        let mut take =
+            |at: u32, wanted, packet: VideoPacket| match stream.translate(start + FRAME * at, ONE, wanted, &packet) {
+                Fate::Forwarded(numbers) => Some((numbers.sequence, numbers.time, numbers.picture, numbers.base)),
+                Fate::Left => None,
+                Fate::NeedsKeyframe => panic!("a keyframe is needed"),
+            };
         let first = take(0, small, packet(0, 500, 9_000, 32_767, true)).expect("a keyframe");
         assert_eq!(first, (0, STEP, Some(0), Some(0)));
         assert_eq!(take(1, small, packet(0, 501, 12_000, 0, false)), Some((1, 2 * STEP, Some(1), Some(1))));

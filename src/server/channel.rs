@@ -142,6 +142,7 @@ impl<G: Game> Server<G> {
             match (self.channel(now, session), session.connection) {
                 (Some(_), _) => transports.webrtc += 1,
                 (None, Some(_)) => transports.websocket += 1,
+                (None, None) if session.is_call => transports.webrtc += 1,
                 (None, None) => transports.away += 1,
             }
         }

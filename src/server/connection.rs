@@ -49,6 +49,8 @@ pub(super) struct Connection {
     pub(super) asked: Instant,
     pub(super) allowance: Allowance,
     pub(super) codes: Codes,
+    /// The offer of a call, until it is answered.
+    pub(super) call: Option<Description>,
     deadline: Option<Instant>,
 }
 
@@ -221,6 +223,7 @@ impl<G: Game> Server<G> {
             asked: now,
             allowance: Allowance::new(limits::SIGNALS_PER_SECOND, now),
             codes: Codes::default(),
+            call: None,
             deadline: None,
         });
         self.by_id.insert(id, key);

@@ -217,7 +217,7 @@ impl<G: Game> Server<G> {
     }
 
     fn send_reliable(&mut self, key: SessionKey, body: &Body) {
-        let Some(Session { room, frames, connection, .. }) = self.sessions.get_mut(key) else { return };
+        let Some(Session { room, frames, connection, is_call: false, .. }) = self.sessions.get_mut(key) else { return };
         let Some(hosted) = self.rooms.get(*room) else { return };
         let frame = frames.number_reliable(body.clone(), hosted.last_tick);
         if let Some(carrier) = *connection {

@@ -60,7 +60,7 @@ impl<G: Game> Server<G> {
         }
     }
 
-    fn refuse_join(
+    pub(super) fn refuse_join(
         &mut self,
         now: Instant,
         key: ConnectionKey,
@@ -232,6 +232,7 @@ impl<G: Game> Server<G> {
             peer: None,
             media: BTreeMap::new(),
             told_media: UserMedia::default(),
+            is_call: false,
             link: Link::default(),
             relayed: Credit::new(limits::RELAYED_BYTES_PER_SECOND, now),
         });
@@ -241,9 +242,15 @@ impl<G: Game> Server<G> {
             hosted.members.insert(player, Member::Playing(session));
         }
         self.attach(now, session, carrier);
-        self.tell_joined(now, session, &reply_to, &resume, offer.as_ref(), None);
+        let is_call = self.connections.get(carrier).is_some_and(|connection| connection.call.is_some());
+        if !is_call {
+            self.tell_joined(now, session, &reply_to, &resume, offer.as_ref(), None);
+        }
         self.tell_presence(now, room, &info, None);
         self.tell_hooks(session, "joined", |hooks, visitor| hooks.joined(visitor));
+        if is_call {
+            self.answer_call(now, carrier, session, &reply_to, &resume);
+        }
     }
 
     /// The game, or the room, has refused a player.

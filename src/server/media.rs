@@ -7,13 +7,13 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::channel::candidates;
-use super::{ConnectionKey, RoomKey, Server, SessionKey};
+use super::{ConnectionKey, RoomKey, Server, Session, SessionKey};
 use crate::endpoint::PeerKey;
 use crate::game::{Game, PlayerId, UserMedia};
 use crate::limits;
 use crate::media::{Event, Forwarded, Media, MediaPeer, Packet, Rates, VideoPacket, is_media};
 use crate::peer::{Closed, Outbox};
-use crate::wire::codes::ErrorCode;
+use crate::wire::codes::{ErrorCode, Leave};
 use crate::wire::signaling::{self, Description, FREEZE, Fault, Relayed};
 
 /// An open media connection of a room's player.
@@ -118,7 +118,7 @@ impl<G: Game> Server<G> {
         let Some(&key) = self.by_media.get(&peer) else { return };
         let Some(session) = self.sessions.get(key) else { return };
         let Some(only) = session.media.iter().find_map(|(&only, &of)| (of == peer).then_some(only)) else { return };
-        let (room, player, carrier, codes) = (session.room, session.player, session.connection, session.codes);
+        let Session { room, player, connection: carrier, codes, is_call, .. } = *session;
         match event {
             Event::Open => {
                 if let Some(hosted) = self.rooms.get_mut(room) {
@@ -132,7 +132,9 @@ impl<G: Game> Server<G> {
             }
             Event::Closed(why) => {
                 self.close_media(now, key, only);
-                if let Some(carrier) = carrier {
+                if is_call {
+                    self.end_session(now, key, Leave::Closed, "");
+                } else if let Some(carrier) = carrier {
                     self.push_text(
                         carrier,
                         signaling::event("eventMediaClosed", &media_fault(why).shown(codes)).into(),
@@ -318,9 +320,8 @@ impl<G: Game> Server<G> {
         let Some(session) = self.by_media.get(&peer).and_then(|&key| self.sessions.get(key)) else { return };
         // Where there is but one publisher, that is known.
         let Some(carrier) = session.connection.filter(|_| session.media.get(&None) == Some(&peer)) else { return };
-        let players = self
-            .endpoint
-            .with_media(peer, |peer, _| Players { audio: peer.audio_slots(), video: peer.video_slots() });
+        let players =
+            self.endpoint.with_media(peer, |peer, _| Players { audio: peer.audio_slots(), video: peer.video_slots() });
         if let Some(players) = players {
             self.push_text(carrier, signaling::event("eventMediaSlots", &players).into());
         }

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod admission;
+mod call;
 mod channel;
 mod connection;
 mod delivery;
@@ -31,6 +32,8 @@ use slotmap::SlotMap;
 
 use self::addresses::Addresses;
 use self::admission::Admission;
+#[cfg(feature = "driver")]
+pub(crate) use self::call::Call;
 use self::connection::{Connection, Stage};
 pub use self::external::ExternalError;
 use self::rooms::HostedRoom;

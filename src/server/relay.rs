@@ -24,8 +24,7 @@ impl<G: Game> Server<G> {
         sdp: &Value,
     ) {
         let answered = self.answer_for_publisher(now, key, to, sdp);
-        let relayed =
-            answered.unwrap_or_else(|| self.relay(now, key, to, "eventExchangeSdp", json!({ "sdp": sdp })));
+        let relayed = answered.unwrap_or_else(|| self.relay(now, key, to, "eventExchangeSdp", json!({ "sdp": sdp })));
         self.reply(key, reply_to, relayed);
     }
 

@@ -76,7 +76,8 @@ impl<G: Game> Server<G> {
             self.admit_address(now, key, true)?;
             return Err(unknown_session());
         };
-        if !request.resume.as_deref().is_some_and(|resume| claimed.tokens.accept(resume)) {
+        let is_valid = request.resume.as_deref().is_some_and(|resume| claimed.tokens.accept(resume));
+        if !is_valid || claimed.is_call {
             self.admit_address(now, key, true)?;
             return Err(Fault::new(ErrorCode::Unauthorized, "The token of this session is invalid; join again."));
         }

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 
 use super::delivery::Habits;
+use super::media::Listener;
 use super::presence::News;
 use super::states::History;
-use super::media::Listener;
 use super::{ConnectionKey, RoomKey, Server, SessionKey, Timer};
 use crate::game::{Game, PlayerId, RoomInfo, Tick};
 use crate::journal::{Header, Recorder};

@@ -47,6 +47,8 @@ pub(super) struct Session {
     pub(super) media: BTreeMap<Option<PlayerId>, PeerKey>,
     /// What the player may publish, as told.
     pub(super) told_media: UserMedia,
+    /// Whether it has no websocket, and ends with its media connection.
+    pub(super) is_call: bool,
     pub(super) link: Link,
     /// The allowance for messages to other players.
     pub(super) relayed: Credit,

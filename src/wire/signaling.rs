@@ -127,9 +127,9 @@ pub(crate) struct JoinRequest {
     pub(crate) sdp: Option<Description>,
     #[serde(deserialize_with = "flag")]
     pub(crate) sparse_heartbeats: bool,
-    platform: Value,
-    orientation: Value,
-    camera: Value,
+    pub(crate) platform: Value,
+    pub(crate) orientation: Value,
+    pub(crate) camera: Value,
 }
 
 impl JoinRequest {
@@ -260,7 +260,7 @@ pub(crate) struct ReplyTo {
 }
 
 impl ReplyTo {
-    fn join() -> ReplyTo {
+    pub(crate) fn join() -> ReplyTo {
         ReplyTo { action: "join".to_owned(), ..ReplyTo::default() }
     }
 

@@ -188,7 +188,11 @@ fn a_slow_player_is_not_put_out_by_what_others_send() {
         }
     };
     assert_eq!(refused, "rate_limited");
-    assert_eq!(taken, limits::RELAY_QUEUE_BYTES / limits::MEDIA_SDP_BYTES, "and a first one for the rest of each message");
+    assert_eq!(
+        taken,
+        limits::RELAY_QUEUE_BYTES / limits::MEDIA_SDP_BYTES,
+        "and a first one for the rest of each message"
+    );
     for request in [candidate(&bob_id), sdp(&bob_id, "v=0")] {
         assert_eq!(players.code(ada, &request).as_deref(), Some("rate_limited"));
     }

@@ -1,6 +1,7 @@
 //! HTTP/1.1 without sockets: parses requests, and encodes responses.
 //!
-//! Supports only what pages, files and websockets need: `GET`, `HEAD` and `OPTIONS` without bodies.
+//! Supports only what pages, files, websockets and calls need: `GET`, `HEAD` and `OPTIONS` without bodies, and `POST`,
+//! `PATCH` and `DELETE` with short ones.
 
 mod conditional;
 mod negotiate;
@@ -10,26 +11,30 @@ mod response;
 #[cfg(test)]
 pub(super) use self::conditional::Conditions;
 pub(super) use self::negotiate::Coding;
-pub(super) use self::request::{Malformed, Method, Reader, Request, Sender, Upgrade};
+pub(super) use self::request::{Malformed, Method, NOT_ALLOWED, Reader, Request, Sender, Upgrade};
 pub(super) use self::response::{Body, Outgoing, Representation, Response};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::driver) enum Status {
     SwitchingProtocols = 101,
     Ok = 200,
+    Created = 201,
     NoContent = 204,
     PartialContent = 206,
     MovedPermanently = 301,
     Found = 302,
     NotModified = 304,
     BadRequest = 400,
+    Unauthorized = 401,
     Forbidden = 403,
     NotFound = 404,
     MethodNotAllowed = 405,
     NotAcceptable = 406,
     RequestTimeout = 408,
+    LengthRequired = 411,
     PreconditionFailed = 412,
     ContentTooLarge = 413,
+    UnsupportedMediaType = 415,
     RangeNotSatisfiable = 416,
     UpgradeRequired = 426,
     TooManyRequests = 429,
@@ -44,19 +49,23 @@ impl Status {
         match self {
             Status::SwitchingProtocols => "Switching Protocols",
             Status::Ok => "OK",
+            Status::Created => "Created",
             Status::NoContent => "No Content",
             Status::PartialContent => "Partial Content",
             Status::MovedPermanently => "Moved Permanently",
             Status::Found => "Found",
             Status::NotModified => "Not Modified",
             Status::BadRequest => "Bad Request",
+            Status::Unauthorized => "Unauthorized",
             Status::Forbidden => "Forbidden",
             Status::NotFound => "Not Found",
             Status::MethodNotAllowed => "Method Not Allowed",
             Status::NotAcceptable => "Not Acceptable",
             Status::RequestTimeout => "Request Timeout",
+            Status::LengthRequired => "Length Required",
             Status::PreconditionFailed => "Precondition Failed",
             Status::ContentTooLarge => "Content Too Large",
+            Status::UnsupportedMediaType => "Unsupported Media Type",
             Status::RangeNotSatisfiable => "Range Not Satisfiable",
             Status::UpgradeRequired => "Upgrade Required",
             Status::TooManyRequests => "Too Many Requests",

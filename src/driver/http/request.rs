@@ -7,6 +7,7 @@ use tungstenite::handshake::derive_accept_key;
 use super::Status;
 use super::conditional::Conditions;
 use super::negotiate::{self, Coding};
+use crate::limits::MEDIA_SDP_BYTES;
 
 /// Bytes of a request's head, its blank line included.
 const HEAD_BYTES: usize = 16 * 1024;
@@ -32,6 +33,16 @@ pub(in crate::driver) enum Method {
     Get,
     Head,
     Options,
+    Post,
+    Patch,
+    Delete,
+}
+
+impl Method {
+    /// Whether it asks for something to be changed.
+    pub(in crate::driver) fn is_change(self) -> bool {
+        matches!(self, Method::Post | Method::Patch | Method::Delete)
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,6 +55,9 @@ pub(in crate::driver) struct Request {
     pub(in crate::driver) sender: Sender,
     pub(in crate::driver) conditions: Conditions,
     pub(in crate::driver) accept_encoding: Option<String>,
+    pub(in crate::driver) authorization: Option<String>,
+    pub(in crate::driver) content_type: Option<String>,
+    pub(in crate::driver) body: Vec<u8>,
     pub(in crate::driver) keep_alive: bool,
     /// Set if the request is for a websocket.
     pub(in crate::driver) websocket: Option<Upgrade>,
@@ -97,12 +111,22 @@ pub(in crate::driver) struct Reader {
     /// How long the next request may take to begin once one is answered.
     keep_alive: Duration,
     is_answered: bool,
+    /// A request whose body is not complete, and the bytes of that.
+    incomplete: Option<(Request, usize)>,
     deadline: Instant,
 }
 
 impl Reader {
     pub(in crate::driver) fn new(now: Instant, keep_alive: Duration) -> Reader {
-        Reader { buffer: Vec::new(), scanned: 0, cut: 0, keep_alive, is_answered: false, deadline: now + HEAD_TIMEOUT }
+        Reader {
+            buffer: Vec::new(),
+            scanned: 0,
+            cut: 0,
+            keep_alive,
+            is_answered: false,
+            incomplete: None,
+            deadline: now + HEAD_TIMEOUT,
+        }
     }
 
     pub(in crate::driver) fn keep_alive(&self) -> Duration {
@@ -121,7 +145,7 @@ impl Reader {
 
     /// Whether it waits between two requests.
     pub(in crate::driver) fn is_idle(&self) -> bool {
-        self.is_answered && self.buffer.is_empty()
+        self.is_answered && self.buffer.is_empty() && self.incomplete.is_none()
     }
 
     /// The time by which the head has to begin or to be complete. Only its first byte changes it.
@@ -131,15 +155,16 @@ impl Reader {
 
     /// Handles the deadline: returns the answer to a request that has begun, nothing for an idle connection.
     pub(in crate::driver) fn handle_timeout(&self) -> Option<Malformed> {
-        let begun = !self.buffer.is_empty();
+        let begun = !self.buffer.is_empty() || self.incomplete.is_some();
         begun.then_some(Malformed {
             status: Status::RequestTimeout,
-            sentence: "The head of the request took longer than 5 seconds: send it without pauses.",
+            sentence: "The request took longer than 5 seconds: send it without pauses.",
         })
     }
 
     /// How many bytes [`Reader::handle_bytes`] accepts now.
     pub(in crate::driver) fn capacity(&self) -> usize {
+        // A body is shorter than a head.
         (HEAD_BYTES + 1).saturating_sub(self.buffer.len())
     }
 
@@ -154,13 +179,16 @@ impl Reader {
 
     /// The next request, once its head is complete.
     pub(in crate::driver) fn poll_request(&mut self) -> Result<Option<Request>, Malformed> {
+        if self.incomplete.is_some() {
+            return Ok(self.take_complete());
+        }
         let news = &self.buffer[self.scanned..];
         if news.is_empty() || (self.scanned > 0 && !news.contains(&b'\n') && self.capacity() > 0) {
             self.scanned = self.buffer.len();
             return Ok(None);
         }
         self.scanned = self.buffer.len();
-        let Some((mut request, length)) = parse(&self.buffer[..self.buffer.len().min(HEAD_BYTES)])? else {
+        let Some(Parsed { mut request, head, body }) = parse(&self.buffer[..self.buffer.len().min(HEAD_BYTES)])? else {
             if self.capacity() > 0 {
                 return Ok(None);
             }
@@ -173,9 +201,16 @@ impl Reader {
             });
         };
         request.has_lost_cookies = self.cut > 0;
-        self.buffer.drain(..length);
+        self.buffer.drain(..head);
         (self.scanned, self.cut) = (0, 0);
-        Ok(Some(request))
+        self.incomplete = Some((request, body));
+        Ok(self.take_complete())
+    }
+
+    fn take_complete(&mut self) -> Option<Request> {
+        let (mut request, length) = self.incomplete.take_if(|(_, length)| *length <= self.buffer.len())?;
+        request.body = self.buffer.drain(..length).collect();
+        Some(request)
     }
 
     /// Makes room by removing the cookies received so far; `false` if they were too many, or if they are so little of
@@ -206,6 +241,8 @@ impl Reader {
     }
 }
 
+pub(in crate::driver) const NOT_ALLOWED: &str =
+    "Only GET and HEAD are allowed here: send game messages over the websocket.";
 const NO_REQUEST: &str =
     "This is not an HTTP/1.1 request. The server has no TLS: use http://, or put a proxy with TLS in front of it.";
 
@@ -213,8 +250,15 @@ fn bad_request(sentence: &'static str) -> Malformed {
     Malformed { status: Status::BadRequest, sentence }
 }
 
-/// The request whose head begins `bytes` and the length of that head; `None` while it is incomplete.
-fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Malformed> {
+/// A request, and the lengths of its head and its body.
+struct Parsed {
+    request: Request,
+    head: usize,
+    body: usize,
+}
+
+/// The request whose head begins `bytes`; `None` while that is incomplete.
+fn parse(bytes: &[u8]) -> Result<Option<Parsed>, Malformed> {
     let mut fields = [httparse::EMPTY_HEADER; HEADERS];
     let mut head = httparse::Request::new(&mut fields);
     let length = match head.parse(bytes) {
@@ -243,20 +287,15 @@ fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Malformed> {
         "GET" => Method::Get,
         "HEAD" => Method::Head,
         "OPTIONS" => Method::Options,
-        _ => {
-            let sentence = "Only GET and HEAD are allowed here: send game messages over the websocket.";
-            return Err(Malformed { status: Status::MethodNotAllowed, sentence });
-        }
+        "POST" => Method::Post,
+        "PATCH" => Method::Patch,
+        "DELETE" => Method::Delete,
+        _ => return Err(Malformed { status: Status::MethodNotAllowed, sentence: NOT_ALLOWED }),
     };
     if version == 1 && fields.all("host").count() != 1 {
         return Err(bad_request("A request must have exactly one Host field: set it to the name of the server."));
     }
-    if fields.all("transfer-encoding").next().is_some() || fields.all("content-length").any(|length| length != b"0") {
-        return Err(Malformed {
-            status: Status::ContentTooLarge,
-            sentence: "A request must not have a body here: remove it.",
-        });
-    }
+    let body = body_length(method, &fields)?;
     let (path, query) = path_and_query(method, target)
         .ok_or(bad_request("The target of the request is not a path: begin it with /."))?;
     let has = |name| fields.all(name).next().is_some();
@@ -289,12 +328,39 @@ fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Malformed> {
             if_range: fields.list("if-range"),
         },
         accept_encoding: fields.list("accept-encoding"),
+        authorization: fields.list("authorization"),
+        content_type: fields.list("content-type"),
+        body: Vec::new(),
         keep_alive: version == 1 && !fields.has_token("connection", "close"),
         websocket,
         has_lost_upgrade: !has_upgrade && has("sec-websocket-key"),
         has_lost_cookies: false,
     };
-    Ok(Some((request, length)))
+    Ok(Some(Parsed { request, head: length, body }))
+}
+
+/// The bytes of the body (RFC 9112 §6.3).
+fn body_length(method: Method, fields: &Fields<'_>) -> Result<usize, Malformed> {
+    if fields.all("transfer-encoding").next().is_some() {
+        let sentence = "The server reads no chunked body: send it with Content-Length.";
+        return Err(Malformed { status: Status::LengthRequired, sentence });
+    }
+    let mut lengths = fields.all("content-length");
+    let (Some(length), None) = (lengths.next(), lengths.next()) else {
+        let none = fields.all("content-length").next().is_none();
+        return if none { Ok(0) } else { Err(bad_request("The request has more than one Content-Length field.")) };
+    };
+    let is_number = !length.is_empty() && length.iter().all(u8::is_ascii_digit);
+    if !is_number {
+        return Err(bad_request("Content-Length is not a number."));
+    }
+    let too_large = |sentence| Malformed { status: Status::ContentTooLarge, sentence };
+    match std::str::from_utf8(length).ok().and_then(|length| length.parse().ok()) {
+        Some(0) => Ok(0),
+        Some(_) if !method.is_change() => Err(too_large("A request must not have a body here: remove it.")),
+        Some(length) if length <= MEDIA_SDP_BYTES => Ok(length),
+        _ => Err(too_large("The body is larger than 14 KiB: offer fewer codecs.")),
+    }
 }
 
 /// The path and the query in a target of origin form or absolute form, or `*` (RFC 9112 §3.2).
@@ -375,7 +441,7 @@ mod tests {
     const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
     fn request(text: &str) -> Result<Option<Request>, Malformed> {
-        Ok(parse(text.as_bytes())?.map(|(request, _)| request))
+        Ok(parse(text.as_bytes())?.map(|parsed| parsed.request))
     }
 
     fn status(text: &str) -> Status {
@@ -442,7 +508,7 @@ mod tests {
     fn the_headers_of_a_websocket_are_kept_as_far_as_they_are_text() {
         let mut bytes = UPGRADE.trim_end().as_bytes().to_vec();
         bytes.extend_from_slice(b"\r\nCOOKIE: a=1\r\nX-Name: \xe4\r\nx-name:  \xc3\xa4 \r\nCookie: b=2\r\n\r\n");
-        let headers = parse(&bytes).expect("valid").expect("complete").0.websocket.expect("asked for").headers;
+        let headers = parse(&bytes).expect("valid").expect("complete").request.websocket.expect("asked for").headers;
         let last: Vec<_> = headers.iter().skip(5).map(|(name, value)| (name.as_str(), value.as_str())).collect();
         assert_eq!(headers[0], ("host".to_owned(), "h".to_owned()));
         assert_eq!(last, [("cookie", "a=1"), ("x-name", "ä"), ("cookie", "b=2")]);

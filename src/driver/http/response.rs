@@ -136,6 +136,7 @@ impl Response {
     }
 
     pub(in crate::driver) fn field(mut self, name: &'static str, value: impl Into<String>) -> Response {
+        self.fields.retain(|(of, _)| *of != name);
         self.fields.push((name, value.into()));
         self
     }

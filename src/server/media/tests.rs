@@ -584,7 +584,10 @@ fn an_offer_that_is_not_answered_is_refused_in_words() {
         assert!(offer.contains(from), "{offer}");
         offer.replacen(from, to, 1)
     };
-    check(&format!("{offer}m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:app\r\n"), "m=video sections only");
+    check(
+        &format!("{offer}m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:app\r\n"),
+        "m=video sections only",
+    );
     check(&changed("a=recvonly", "a=sendrecv"), "one audio");
     check(&changed("UDP/TLS/RTP/SAVPF", "RTP/AVP"), "SAVPF");
     check(&changed("a=setup:actpass", "a=setup:passive"), "actpass");

@@ -25,6 +25,12 @@ enum Form {
     Text,
 }
 
+impl From<String> for Description {
+    fn from(sdp: String) -> Description {
+        Description { sdp, form: Form::Bare, is_offer: true }
+    }
+}
+
 impl Description {
     /// `None` unless `value` is a string or an object with a string `sdp`.
     pub(crate) fn of(value: &Value) -> Option<Description> {

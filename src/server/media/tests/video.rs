@@ -203,9 +203,8 @@ fn those_who_watch_learn_that_a_video_has_stopped() {
     let one = call.join_with_video(Codec::Vp8, &[], 0);
     let two = call.join_with_video(Codec::Vp8, &[], 1);
     let blind = call.join(1);
-    let told = |call: &Call, index: usize| {
-        call.players[index].texts.iter().filter(|text| text["a"] == "eventFreeze").count()
-    };
+    let told =
+        |call: &Call, index: usize| call.players[index].texts.iter().filter(|text| text["a"] == "eventFreeze").count();
     call.film(Duration::from_secs(1), &[one], true);
     call.run(limits::VIDEO_STALL / 2);
     assert_eq!(told(&call, two), 0);
