@@ -12,6 +12,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use tungstenite::Bytes;
 
+use super::call;
 use super::http::{Body, Coding, Method, NOT_ALLOWED, Representation, Request, Response, Status, Upgrade};
 use super::live::Live;
 use crate::log_limit::Throttle;
@@ -74,42 +75,6 @@ pub(super) enum Answer {
 
 /// The methods of pages and files.
 const ALLOWED: &str = "GET, HEAD, OPTIONS";
-
-/// The answer to a request at the address of calls: `POST /whip/{room}` and `POST /whep/{room}`, and `DELETE` at the
-/// address that its answer names. Candidates in a `PATCH` are not needed: the server learns them from checks (RFC 9725
-/// §4.3 lets it refuse).
-fn call(request: &Request) -> Option<Answer> {
-    let (publishes, path) = match request.path.strip_prefix("/whip/") {
-        Some(path) => (true, path),
-        None => (false, request.path.strip_prefix("/whep/")?),
-    };
-    let (room, session) = path.split_once('/').map_or((path, None), |(room, session)| (room, Some(session)));
-    let Some(room) = RoomName::parse(room) else {
-        let sentence = "A room's name has 1 to 64 characters: letters, digits, _ and -.";
-        return Some(Answer::Response(not_found(sentence)));
-    };
-    let allowed = if session.is_some() { "DELETE, OPTIONS" } else { "POST, OPTIONS" };
-    let refuse = |status, sentence| Answer::Response(Response::sentence(status, sentence).field("Allow", allowed));
-    let media_type = request.content_type.as_deref().map(|of| of.split(';').next().unwrap_or_default().trim());
-    Some(match (request.method, session) {
-        (Method::Options, _) => {
-            let response = Response::empty(Status::NoContent).field("Allow", allowed);
-            Answer::Response(response.field("Accept-Post", "application/sdp"))
-        }
-        (Method::Post, None) if !media_type.is_some_and(|of| of.eq_ignore_ascii_case("application/sdp")) => {
-            refuse(Status::UnsupportedMediaType, "The body must be an SDP offer: set Content-Type to application/sdp.")
-        }
-        (Method::Post, None) => Answer::Call { room, publishes },
-        (Method::Delete, Some(session)) => match session.split_once('.') {
-            Some((socket_id, resume)) => Answer::HangUp { socket_id: socket_id.to_owned(), resume: resume.to_owned() },
-            None => Answer::Response(not_found("There is no such session.")),
-        },
-        _ => refuse(
-            Status::MethodNotAllowed,
-            "Here an SDP offer is sent by POST, and the session ends by DELETE at the Location of the answer.",
-        ),
-    })
-}
 
 /// The pages and files of a server.
 #[derive(Debug)]
@@ -177,7 +142,7 @@ impl Site {
                 _ => Answer::NoWebsocket { fault: no_websocket(&request.path) },
             };
         }
-        if let Some(answer) = call(request) {
+        if let Some(answer) = call::answer(request) {
             return answer;
         }
         if request.method.is_change() {
@@ -422,7 +387,7 @@ fn no_websocket(path: &str) -> Fault {
     Fault::new(ErrorCode::BadRoom, sentence)
 }
 
-fn not_found(sentence: &str) -> Response {
+pub(super) fn not_found(sentence: &str) -> Response {
     Response::sentence(Status::NotFound, sentence)
 }
 

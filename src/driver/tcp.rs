@@ -1,9 +1,9 @@
 //! The TCP connections: HTTP until one becomes a websocket.
 
 mod admission;
+mod idle;
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Read};
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use slab::Slab;
 use socket2::{SockRef, TcpKeepalive};
 
 use self::admission::{Admission, Admitted};
+use self::idle::{Idle, Waiting};
 use super::call;
 use super::doctor::Seen;
 use super::gate::{Gate, Permission, is_local};
@@ -50,46 +51,6 @@ const INHERITS_OPTIONS: bool = cfg!(target_os = "linux");
 pub(super) fn set_options(socket: SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&KEEPALIVE)
-}
-
-/// The connections that wait for their next request. If the server is full, they are closed, those that have waited
-/// longest first, so they never keep others out.
-#[derive(Debug, Default)]
-struct Idle {
-    all: BTreeSet<(Instant, usize)>,
-    by_network: BTreeMap<IpAddr, BTreeSet<(Instant, usize)>>,
-}
-
-impl Idle {
-    fn insert(&mut self, Waiting { network, until }: Waiting, slot: usize) {
-        self.all.insert((until, slot));
-        self.by_network.entry(network).or_default().insert((until, slot));
-    }
-
-    fn remove(&mut self, Waiting { network, until }: Waiting, slot: usize) {
-        self.all.remove(&(until, slot));
-        if let Entry::Occupied(mut of_network) = self.by_network.entry(network) {
-            of_network.get_mut().remove(&(until, slot));
-            if of_network.get().is_empty() {
-                of_network.remove();
-            }
-        }
-    }
-
-    fn longest(&self) -> Option<usize> {
-        self.all.first().map(|(_, slot)| *slot)
-    }
-
-    fn longest_of(&self, network: IpAddr) -> Option<usize> {
-        self.by_network.get(&network)?.first().map(|(_, slot)| *slot)
-    }
-}
-
-/// The address of an idle connection, and its deadline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Waiting {
-    network: IpAddr,
-    until: Instant,
 }
 
 struct Connection {

@@ -688,9 +688,13 @@ impl MediaPeer {
             self.videos[index].assign(Some(from));
             forwarded.is_new = true;
         }
-        let share = self.share(index);
+        if self.videos[index].has_to_choose(now, rates) {
+            let share = self.share(index);
+            self.videos[index].choose(now, share, rates);
+            self.desire();
+        }
         let slot = &mut self.videos[index];
-        let numbers = match slot.take(now, share, rates, packet) {
+        let numbers = match slot.take(now, packet) {
             Fate::Forwarded(numbers) => numbers,
             Fate::Left => return forwarded,
             Fate::NeedsKeyframe => {
@@ -719,7 +723,6 @@ impl MediaPeer {
             rtp = rtp.vp8_patch(patch);
         }
         outgoing.write_rtp(rtp);
-        self.desire();
         self.advance(now, outbox);
         forwarded
     }

@@ -245,21 +245,23 @@ impl VideoSlot {
         self.stream.source = None;
     }
 
-    /// Handles a packet of the slot's player. `share` is the rate that the slot has, in bit/s.
-    pub(super) fn take(&mut self, now: Instant, share: u32, rates: &Rates, packet: &VideoPacket) -> Fate {
+    /// Handles a packet of the slot's player.
+    pub(super) fn take(&mut self, now: Instant, packet: &VideoPacket) -> Fate {
         let Some(player) = self.player else { return Fate::Left };
-        self.choose(now, share, rates);
         match self.wanted {
             Some(wanted) => self.stream.translate(now, player, wanted, packet),
             None => Fate::Left,
         }
     }
 
-    fn choose(&mut self, now: Instant, share: u32, rates: &Rates) {
-        let is_sent = self.wanted.is_some_and(|wanted| rates.of(wanted) > 0);
-        if is_sent && self.chosen_at.is_some_and(|chosen_at| now < chosen_at + CHOICE_INTERVAL) {
-            return;
-        }
+    /// Returns whether a layer is to be chosen: every [`CHOICE_INTERVAL`], and when the chosen one is sent no longer.
+    pub(super) fn has_to_choose(&self, now: Instant, rates: &Rates) -> bool {
+        let is_over = self.wanted.is_some_and(|wanted| rates.of(wanted) == 0);
+        is_over || self.chosen_at.is_none_or(|chosen_at| chosen_at + CHOICE_INTERVAL <= now)
+    }
+
+    /// Chooses the layer for `share`, the rate that the slot has, in bit/s.
+    pub(super) fn choose(&mut self, now: Instant, share: u32, rates: &Rates) {
         self.chosen_at = Some(now);
         self.most = rates.most();
         let Some((best, rate)) = rates.best_within(share) else { return };
@@ -362,17 +364,20 @@ mod tests {
         let (mut slot, now) = (VideoSlot::new(Mid::from("v")), start());
         let rates = Rates::new([100_000]);
         slot.assign(Some(ONE));
-        assert_eq!(slot.take(now, u32::MAX, &rates, &packet(0, 1, 0, 1, false)), Fate::NeedsKeyframe);
+        assert!(slot.has_to_choose(now, &rates));
+        slot.choose(now, u32::MAX, &rates);
+        assert!(!slot.has_to_choose(now, &rates) && slot.has_to_choose(now + CHOICE_INTERVAL, &rates));
+        assert_eq!(slot.take(now, &packet(0, 1, 0, 1, false)), Fate::NeedsKeyframe);
         assert!(slot.take_keyframe_request(now).is_none(), "it is asked for already");
-        assert!(matches!(slot.take(now, u32::MAX, &rates, &packet(0, 2, 0, 2, true)), Fate::Forwarded(_)));
-        assert!(matches!(slot.take(now, u32::MAX, &rates, &packet(0, 3, 0, 3, false)), Fate::Forwarded(_)));
+        assert!(matches!(slot.take(now, &packet(0, 2, 0, 2, true)), Fate::Forwarded(_)));
+        assert!(matches!(slot.take(now, &packet(0, 3, 0, 3, false)), Fate::Forwarded(_)));
         assert_eq!(slot.take_keyframe_request(now), Some((ONE, LayerId(0))));
         assert_eq!(slot.take_keyframe_request(now), None, "too often");
         slot.interrupt();
-        assert_eq!(slot.take(now, u32::MAX, &rates, &packet(0, 4, 0, 4, false)), Fate::NeedsKeyframe);
-        assert!(matches!(slot.take(now, u32::MAX, &rates, &packet(0, 5, 0, 5, true)), Fate::Forwarded(_)));
+        assert_eq!(slot.take(now, &packet(0, 4, 0, 4, false)), Fate::NeedsKeyframe);
+        assert!(matches!(slot.take(now, &packet(0, 5, 0, 5, true)), Fate::Forwarded(_)));
         let jumped = packet(0, 5 + GAP_MAX + 1, 0, 6, false);
-        assert_eq!(slot.take(now, u32::MAX, &rates, &jumped), Fate::NeedsKeyframe, "that is no loss");
+        assert_eq!(slot.take(now, &jumped), Fate::NeedsKeyframe, "that is no loss");
     }
 
     #[test]

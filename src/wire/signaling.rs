@@ -36,9 +36,9 @@
 //! | `eventMediaSlots` | `audio`, `video`: the number of the player in each slot of the media connection, or `null`, in the order of its sections of each kind; when the connection opens, after an offer, and on each change |
 //! | `eventMediaClosed` | `e`, `m`: the media connection was lost or closed |
 //!
-//! An offer to `"server"` with an `m=audio` or `m=video` section is one of a media connection, which is separate from the
-//! data channel. Each section in which the client receives is a slot. An offer with the same ICE credentials changes the
-//! connection, one with others replaces it. Such an offer to a player who has a media connection is answered by the
+//! An offer to `"server"` with an `m=audio` or `m=video` section is one of a media connection, which is separate from
+//! the data channel. Each section in which the client receives is a slot. An offer with the same ICE credentials changes
+//! the connection, one with others replaces it. Such an offer to a player who has a media connection is answered by the
 //! server too, in `eventExchangeSdp` from that player: on this connection it forwards the media of that player only.
 //!
 //! Messages between players are not interpreted by the server and stay in their room. They must not delay the messages

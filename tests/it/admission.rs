@@ -28,31 +28,31 @@ fn base64(bytes: impl AsRef<[u8]>) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
-fn secret(id: &str, byte: u8) -> Value {
+pub(super) fn secret(id: &str, byte: u8) -> Value {
     json!({ "kty": "oct", "kid": id, "k": base64([byte; 32]) })
 }
 
-fn set(keys: &[Value]) -> String {
+pub(super) fn set(keys: &[Value]) -> String {
     json!({ "keys": keys }).to_string()
 }
 
-fn unix_time() -> u64 {
+pub(super) fn unix_time() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
 /// A token, whatever stands in it.
-fn token(header: &Value, claims: &Value, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
+pub(super) fn token(header: &Value, claims: &Value, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
     let signed = format!("{}.{}", base64(header.to_string()), base64(claims.to_string()));
     let signature = sign(signed.as_bytes());
     format!("{signed}.{}", base64(signature))
 }
 
-fn hs256(secret: &[u8]) -> impl Fn(&[u8]) -> Vec<u8> {
+pub(super) fn hs256(secret: &[u8]) -> impl Fn(&[u8]) -> Vec<u8> {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
     move |bytes| hmac::sign(&key, bytes).as_ref().to_vec()
 }
 
-fn claims(now: u64) -> Value {
+pub(super) fn claims(now: u64) -> Value {
     json!({ "exp": now + HOUR, "aud": AUDIENCE, "sub": "ada", "room": "lobby" })
 }
 

@@ -397,7 +397,7 @@ fn each_bad_request_gets_its_status_and_the_end() {
         ("nonsense\r\n\r\n".to_owned(), 400),
         ("\u{16}\u{3}\u{1}".to_owned(), 400),
         ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400),
-        ("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc".to_owned(), 405),
+        ("PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc".to_owned(), 405),
         ("GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc".to_owned(), 413),
         (fields(65), 431),
         (head(HEAD_BYTES + 1), 431),

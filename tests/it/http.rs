@@ -204,7 +204,7 @@ fn a_page_that_is_named_may_read_and_no_other() {
     };
     let response = preflight(PAGE);
     assert_eq!((response.status, response.field(allowed)), (204, Some(PAGE)));
-    assert_eq!(response.field("Access-Control-Allow-Methods"), Some("GET, HEAD"));
+    assert_eq!(response.field("Access-Control-Allow-Methods"), Some("GET, HEAD, POST, PATCH, DELETE"));
     assert_eq!(response.field("Access-Control-Max-Age"), Some("7200"));
     let other = preflight("https://other.example");
     assert_eq!((other.status, other.field(allowed), other.field("Vary")), (204, None, Some("Origin")));

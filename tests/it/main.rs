@@ -20,6 +20,8 @@ mod bench_scripts;
 mod bench_steps;
 #[cfg(all(feature = "driver", unix))]
 mod bench_tls;
+#[cfg(feature = "driver")]
+mod calls;
 mod comeback;
 mod congestion;
 mod crowds;

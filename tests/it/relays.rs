@@ -179,7 +179,7 @@ fn a_slow_player_is_not_put_out_by_what_others_send() {
     let mut players = Players::new();
     let (ada, _) = players.join("slow", 1);
     let (_, bob_id) = players.join("slow", 2);
-    let full = "v".repeat(limits::MEDIA_SDP_BYTES);
+    let full = "v".repeat(limits::SDP_BYTES);
     let mut taken = 0;
     let refused = loop {
         match players.code(ada, &sdp(&bob_id, &full)) {
@@ -188,11 +188,7 @@ fn a_slow_player_is_not_put_out_by_what_others_send() {
         }
     };
     assert_eq!(refused, "rate_limited");
-    assert_eq!(
-        taken,
-        limits::RELAY_QUEUE_BYTES / limits::MEDIA_SDP_BYTES,
-        "and a first one for the rest of each message"
-    );
+    assert_eq!(taken, limits::RELAY_QUEUE_BYTES / limits::SDP_BYTES, "and a first one for the rest of each message");
     for request in [candidate(&bob_id), sdp(&bob_id, "v=0")] {
         assert_eq!(players.code(ada, &request).as_deref(), Some("rate_limited"));
     }

@@ -538,10 +538,16 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", Status::BadRequest),
             ("GET room HTTP/1.1\r\nHost: h\r\n\r\n", Status::BadRequest),
             ("GET / HTTP/1.1\r\nHost : h\r\n\r\n", Status::BadRequest),
-            ("POST / HTTP/1.1\r\nHost: h\r\n\r\n", Status::MethodNotAllowed),
+            ("PUT / HTTP/1.1\r\nHost: h\r\n\r\n", Status::MethodNotAllowed),
             ("GET * HTTP/1.1\r\nHost: h\r\n\r\n", Status::BadRequest),
             ("GET / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n", Status::ContentTooLarge),
-            ("GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n", Status::ContentTooLarge),
+            ("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 14337\r\n\r\n", Status::ContentTooLarge),
+            ("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999999999999999999\r\n\r\n", Status::ContentTooLarge),
+            ("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: -1\r\n\r\n", Status::BadRequest),
+            ("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: \r\n\r\n", Status::BadRequest),
+            ("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", Status::BadRequest),
+            ("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n", Status::LengthRequired),
+            ("GET / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n", Status::LengthRequired),
             ("GET / HTTP/2.0\r\n\r\n", Status::VersionNotSupported),
         ] {
             assert_eq!(status(text), expected, "{text:?}");
@@ -554,6 +560,30 @@ mod tests {
         ] {
             assert_eq!(status(&UPGRADE.replace(from, to)), expected, "{from} → {to}");
         }
+    }
+
+    #[test]
+    fn a_body_belongs_to_its_request_wherever_it_is_cut() {
+        let first = "POST /whip/a HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nGET / x\r\n";
+        let both = format!("{first}GET /b HTTP/1.1\r\nHost: h\r\n\r\n");
+        #[expect(clippy::disallowed_methods, reason = "an Instant can't be made otherwise; only differences matter")]
+        let now = Instant::now();
+        for cut in 0..both.len() {
+            let mut reader = Reader::new(now, KEEP_ALIVE);
+            let mut requests = Vec::new();
+            for piece in [&both[..cut], &both[cut..]] {
+                reader.handle_bytes(now, piece.as_bytes());
+                while let Some(request) = reader.poll_request().expect("valid") {
+                    requests.push((request.path, request.body));
+                }
+            }
+            let expected = [("/whip/a".to_owned(), b"GET / x\r\n".to_vec()), ("/b".to_owned(), Vec::new())];
+            assert_eq!(requests, expected, "cut at {cut}");
+        }
+        let mut reader = Reader::new(now, KEEP_ALIVE);
+        reader.handle_bytes(now, &first.as_bytes()[..first.len() - 1]);
+        assert_eq!(reader.poll_request(), Ok(None));
+        assert_eq!(reader.handle_timeout().map(|late| late.status), Some(Status::RequestTimeout));
     }
 
     #[test]

@@ -176,10 +176,10 @@ fn requests_are_read_or_refused_by_code() {
     check(&freeze(&text(513 - r#"{"x":}"#.len())), too_large);
     check(&freeze(&nested("[", "]", 7)), Ok("Freeze"));
     check(&freeze(&nested("[", "]", 8)), too_large);
-    check(&player_sdp(&text(8 * 1024 + 2)), Ok("ExchangeSdp"));
-    check(&player_sdp(&text(8 * 1024 + 3)), too_large);
-    check(&player_sdp(&format!(r#"{{"sdp":{}}}"#, text(8 * 1024 - r#"{"sdp":}"#.len()))), Ok("ExchangeSdp"));
-    check(&player_sdp(&format!(r#"{{"sdp":{}}}"#, text(8 * 1024 + 1 - r#"{"sdp":}"#.len()))), too_large);
+    check(&player_sdp(&text(14 * 1024 + 2)), Ok("ExchangeSdp"));
+    check(&player_sdp(&text(14 * 1024 + 3)), too_large);
+    check(&player_sdp(&format!(r#"{{"sdp":{}}}"#, text(14 * 1024 - r#"{"sdp":}"#.len()))), Ok("ExchangeSdp"));
+    check(&player_sdp(&format!(r#"{{"sdp":{}}}"#, text(14 * 1024 + 1 - r#"{"sdp":}"#.len()))), too_large);
     check(&player_sdp(&format!(r#"{{"sdp":"","x":{}}}"#, nested("[", "]", 8))), too_large);
 
     let padded = |bytes: usize| format!("{:bytes$}", r#"{"a":"leave"}"#);
