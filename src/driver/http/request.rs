@@ -112,7 +112,7 @@ pub(in crate::driver) struct Reader {
     keep_alive: Duration,
     is_answered: bool,
     /// A request whose body is not complete, and the bytes of that.
-    incomplete: Option<(Request, usize)>,
+    incomplete: Option<(Box<Request>, usize)>,
     deadline: Instant,
 }
 
@@ -203,14 +203,14 @@ impl Reader {
         request.has_lost_cookies = self.cut > 0;
         self.buffer.drain(..head);
         (self.scanned, self.cut) = (0, 0);
-        self.incomplete = Some((request, body));
+        self.incomplete = Some((Box::new(request), body));
         Ok(self.take_complete())
     }
 
     fn take_complete(&mut self) -> Option<Request> {
         let (mut request, length) = self.incomplete.take_if(|(_, length)| *length <= self.buffer.len())?;
         request.body = self.buffer.drain(..length).collect();
-        Some(request)
+        Some(*request)
     }
 
     /// Makes room by removing the cookies received so far; `false` if they were too many, or if they are so little of
