@@ -13,7 +13,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use rtcade::driver::{Driver, Options};
-use rtcade::games::Relay;
+use rtcade::game::{Batch, Context, Game, Join, Leave, PlayerId, Refusal, Tick, UserMedia};
 use rtcade::media::Media;
 use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::media::{Direction, MediaKind, Mid};
@@ -25,6 +25,34 @@ const FRAME: Duration = Duration::from_nanos(33_333_333);
 const PACKETS_PER_FRAME: usize = 5;
 const PACKET_BYTES: usize = 1_000;
 const WARM_UP: Duration = Duration::from_secs(3);
+
+/// Who publishes may do so, however many watch.
+struct Stage;
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct Wish {
+    publish: bool,
+}
+
+impl Game for Stage {
+    type Input = ();
+    type Command = ();
+    type State = ();
+    type Event = ();
+    type Welcome = ();
+    type JoinData = Option<Wish>;
+
+    fn join(&mut self, ctx: &mut Context<Stage>, player: PlayerId, join: &Join<Option<Wish>>) -> Result<(), Refusal> {
+        let publishes = join.data.as_ref().is_some_and(|wish| wish.publish);
+        ctx.user_media(player, UserMedia { audio: publishes, video: publishes });
+        Ok(())
+    }
+
+    fn leave(&mut self, _: &mut Context<Stage>, _: PlayerId, _: Leave) {}
+
+    fn tick(&mut self, _: &mut Context<Stage>, _: Tick, _: Batch<'_, Stage>) {}
+}
 
 struct Client {
     rtc: Rtc,
@@ -136,7 +164,7 @@ fn main() {
     std::thread::spawn(move || {
         let options = Options { listen: ([127, 0, 0, 1], 0).into(), media: Media::Video, ..Options::default() };
         let options = Options { max_players: 1_000, ..options };
-        let driver = Driver::bind(options, |_| Ok(Relay)).unwrap();
+        let driver = Driver::bind(options, |_| Ok(Stage)).unwrap();
         sender.send((driver.local_addr(), nix::unistd::gettid().as_raw())).unwrap();
         driver.run().unwrap();
     });
