@@ -89,7 +89,7 @@
 //! | [`JOURNAL_BYTES`], [`RECORDING_QUEUE_BYTES`], [`RECORDINGS_MIB`] | bytes of one recording, of recordings waiting for the disk, and of all recordings in a directory | the recording ends and the room continues; the oldest recordings are removed | `recordings_ended_early_total` |
 //! | **Times** | | | |
 //! | [`JOIN_TIMEOUT`] | a websocket that has not joined | it is closed | `idle_connections` |
-//! | [`SEEK_GATHERING`] | how long a player who seeks is kept for nearer players | the player gets the nearest who waits, or the next to come | – |
+//! | [`SEEK_GATHERING`] | how long others may come before a player who seeks is paired | the player gets the nearest who waits, or the next to come | – |
 //! | [`DECISION_TIMEOUT`] | a postponed decision of a hook | the player is refused with `internal` | `failed_hooks` |
 //! | [`PEER_OPEN_TIMEOUT`], [`PEER_REACH_TIMEOUT`], [`PEER_SECURE_TIMEOUT`] | a data channel that does not open; on which nothing is received; whose DTLS handshake does not finish | it is closed; the websocket carries all messages | – |
 //! | [`EMPTY_ROOM_LINGER`] | an empty room | it is dropped | – |
