@@ -88,7 +88,7 @@
 //! | [`TOLD_PER_TICK`] | entries between two ticks of a recording | the recording is refused | – |
 //! | [`JOURNAL_BYTES`], [`RECORDING_QUEUE_BYTES`], [`RECORDINGS_MIB`] | bytes of one recording, of recordings waiting for the disk, and of all recordings in a directory | the recording ends and the room continues; the oldest recordings are removed | `recordings_ended_early_total` |
 //! | **Times** | | | |
-//! | [`JOIN_TIMEOUT`] | a websocket that has not joined | it is closed | `idle_connections` |
+//! | [`JOIN_TIMEOUT`] | a websocket that has not joined and does not seek | it is closed | `idle_connections` |
 //! | [`SEEK_GATHERING`] | how long others may come before a player who seeks is paired | the player gets the nearest who waits, or the next to come | – |
 //! | [`DECISION_TIMEOUT`] | a postponed decision of a hook | the player is refused with `internal` | `failed_hooks` |
 //! | [`PEER_OPEN_TIMEOUT`], [`PEER_REACH_TIMEOUT`], [`PEER_SECURE_TIMEOUT`] | a data channel that does not open; on which nothing is received; whose DTLS handshake does not finish | it is closed; the websocket carries all messages | – |
@@ -444,7 +444,7 @@ const fn during(time: Duration, per_second: u32) -> usize {
     (time.as_nanos() * per_second as u128 / 1_000_000_000) as usize
 }
 
-/// How long a websocket may stay open without joining.
+/// How long a websocket may stay open without joining, or seeking another player.
 pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long others may come before a player who seeks another gets the nearest of those who wait.
 pub const SEEK_GATHERING: Duration = Duration::from_secs(1);
