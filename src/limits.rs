@@ -82,6 +82,7 @@
 //! | [`CONNECTIONS_PER_ADDRESS`], [`UNJOINED_PER_ADDRESS`] | websockets of one address, and those that have not joined | refused with `rate_limited`; plain HTTP, with status 429 | `refused_connections` |
 //! | [`JOINS_PER_SECOND`], [`JOINS_AT_ONCE`] | joins and reconnects of all players | refused with `rate_limited` and a time to retry | `RefusedJoins::pace` |
 //! | [`JOINS_PER_ADDRESS_PER_SECOND`], [`JOINS_PER_ADDRESS_AT_ONCE`] | joins and reconnects from one address | refused with `rate_limited` and a time to retry | `RefusedJoins::pace` |
+//! | [`SEEKERS`], [`SEEKERS_PER_ADDRESS`] | players who wait for another with `seek`, in total and of one address | refused with `rate_limited` | `refused_requests` |
 //! | [`JOIN_RETRY`] | the longest time to retry | several players get the same time | – |
 //! | [`JOINING_ADDRESSES`] | addresses whose joins are counted | an address with few joins is forgotten | – |
 //! | [`PLAYERS_PER_ROOM`], [`PLAYERS_PER_ROOM_MAX`] | players of a room, by default and at most | refused with `room_full`; the server does not start with a larger `--max-players` | `refused_requests` |
@@ -93,7 +94,8 @@
 //! | [`TOLD_PER_TICK`] | entries between two ticks of a recording | the recording is refused | – |
 //! | [`JOURNAL_BYTES`], [`RECORDING_QUEUE_BYTES`], [`RECORDINGS_MIB`] | bytes of one recording, of recordings waiting for the disk, and of all recordings in a directory | the recording ends and the room continues; the oldest recordings are removed | `recordings_ended_early_total` |
 //! | **Times** | | | |
-//! | [`JOIN_TIMEOUT`] | a websocket that has not joined | it is closed | `idle_connections` |
+//! | [`JOIN_TIMEOUT`] | a websocket that has not joined and does not seek | it is closed | `idle_connections` |
+//! | [`SEEK_GATHERING`] | how long others may come before a player who seeks is paired | the player gets the nearest who waits, or the next to come | – |
 //! | [`DECISION_TIMEOUT`] | a postponed decision of a hook | the player is refused with `internal` | `failed_hooks` |
 //! | [`PEER_OPEN_TIMEOUT`], [`PEER_REACH_TIMEOUT`], [`PEER_SECURE_TIMEOUT`] | a data channel that does not open; on which nothing is received; whose DTLS handshake does not finish | it is closed; the websocket carries all messages | – |
 //! | [`EMPTY_ROOM_LINGER`] | an empty room | it is dropped | – |
@@ -365,6 +367,10 @@ pub const JOINS_AT_ONCE: u32 = 256;
 pub const JOINS_PER_ADDRESS_PER_SECOND: u32 = 10;
 /// Burst of [`JOINS_PER_ADDRESS_PER_SECOND`].
 pub const JOINS_PER_ADDRESS_AT_ONCE: u32 = 64;
+/// Players who wait for another with `seek`. Each holds a websocket.
+pub const SEEKERS: usize = CONNECTIONS / 2;
+/// The same of one address (for IPv6, a /64), loopback excepted.
+pub const SEEKERS_PER_ADDRESS: usize = UNJOINED_PER_ADDRESS / 2;
 /// The longest time after which a refused player is told to retry. Past it several players get the same time.
 pub const JOIN_RETRY: Duration = Duration::from_secs(30);
 /// Addresses whose joins are counted. Past it an address with few joins is forgotten.
@@ -475,8 +481,10 @@ const fn during(time: Duration, per_second: u32) -> usize {
     (time.as_nanos() * per_second as u128 / 1_000_000_000) as usize
 }
 
-/// How long a websocket may stay open without joining.
+/// How long a websocket may stay open without joining, or seeking another player.
 pub const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long others may come before a player who seeks another gets the nearest of those who wait.
+pub const SEEK_GATHERING: Duration = Duration::from_secs(1);
 /// How long a player waits for a decision that [`Hooks::accept`](crate::hooks::Hooks::accept) postponed.
 pub const DECISION_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a peer may take from its offer to an open data channel.

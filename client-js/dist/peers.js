@@ -88,6 +88,7 @@ function openPeers(room, { iceServers = room == null ? void 0 : room.iceServers,
     let pc;
     let channels;
     let isOffering;
+    let gathering;
     let candidates;
     let signals;
     let beats = 0;
@@ -126,7 +127,9 @@ function openPeers(room, { iceServers = room == null ? void 0 : room.iceServers,
         });
         isOffering = false;
       });
-      pc.onicecandidate = current(({ candidate }) => candidate && post(JSON.stringify({ c: candidate })));
+      gathering = new Promise((resolve) => {
+        pc.onicecandidate = current(({ candidate }) => resolve(candidate && post(JSON.stringify({ c: candidate }))));
+      });
       pc.onconnectionstatechange = current(look);
       pc.ontrack = current(({ track, streams }) => tell("track", { track, streams }));
       pc.ondatachannel = ({ channel }) => channel.close();
@@ -143,14 +146,15 @@ function openPeers(room, { iceServers = room == null ? void 0 : room.iceServers,
       const connection = pc;
       if (candidate) {
         if ((_a = pc.remoteDescription) == null ? void 0 : _a.sdp.includes(`a=ice-ufrag:${candidate.usernameFragment}`)) return pc.addIceCandidate(candidate);
-        candidates = [...candidates, candidate].slice(-CANDIDATES_HELD);
-        return;
+        return candidates = [...candidates, candidate].slice(-CANDIDATES_HELD);
       }
       const isOffer = description.type === "offer";
       const isPolite = mine[0] === theirs[0] ? room.me > player : mine > theirs;
-      const isExpected = isOffer ? isPolite || !isOffering && pc.signalingState === "stable" : description.type === "answer" && pc.signalingState === "have-local-offer";
-      if (!isExpected) return;
-      await pc.setRemoteDescription(description);
+      const hasOffered = pc.signalingState === "have-local-offer";
+      const isCrossed = isOffer && (isOffering || hasOffered);
+      if (isOffer ? !isPolite && isCrossed : !hasOffered || description.type !== "answer") return;
+      if (isCrossed) await gathering;
+      await connection.setRemoteDescription(description);
       if (isOffer) await connection.setLocalDescription();
       if (pc !== connection) return;
       if (isOffer) describe();
@@ -203,7 +207,7 @@ function openPeers(room, { iceServers = room == null ? void 0 : room.iceServers,
         if (reliable) acknowledgeTimer || (acknowledgeTimer = setTimeout(acknowledge, ACKNOWLEDGE));
         values.forEach((value, index) => {
           if (reliable && n + index !== received + 1) return;
-          received += Number(reliable);
+          if (reliable) received++;
           tell("message", { value, reliable });
         });
       } else if (taken > 0 && k <= sent) {
@@ -234,9 +238,9 @@ function openPeers(room, { iceServers = room == null ? void 0 : room.iceServers,
       send(value) {
         const packet = `{"v":[${encode(value)}]}`;
         if (is("direct")) return channels[0].bufferedAmount <= CHANNEL_BACKLOG && transmit(packet, 0);
-        const isFree = is("relayed") && !outbox.length && tokens >= packet.length / PART_CHARS;
-        if (isFree) post(packet);
-        return isFree;
+        if (!is("relayed") || outbox.length || tokens < packet.length / PART_CHARS) return false;
+        post(packet);
+        return true;
       },
       sendReliable(value) {
         const encoded = encode(value);
@@ -259,12 +263,12 @@ function openPeers(room, { iceServers = room == null ? void 0 : room.iceServers,
         var _a, _b;
         const report = (_a = await (pc == null ? void 0 : pc.getStats())) != null ? _a : /* @__PURE__ */ new Map();
         const pair = (_b = [...report.values()].find(({ nominated }) => nominated)) != null ? _b : {};
-        const [local, remote] = ["local", "remote"].map((end2) => {
-          var _a2;
-          return (_a2 = report.get(pair[`${end2}CandidateId`])) == null ? void 0 : _a2.candidateType;
-        });
         const { currentRoundTripTime: rtt } = pair;
-        return { rtt: rtt && rtt * 1e3, local, remote };
+        const typeOf = (id) => {
+          var _a2;
+          return (_a2 = report.get(id)) == null ? void 0 : _a2.candidateType;
+        };
+        return { rtt: rtt && rtt * 1e3, local: typeOf(pair.localCandidateId), remote: typeOf(pair.remoteCandidateId) };
       },
       close: () => end(true)
     };

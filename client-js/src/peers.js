@@ -96,6 +96,8 @@ export function openPeers(room, { iceServers = room?.iceServers, accept } = {}) 
     let pc;
     let channels;
     let isOffering;
+    /** Resolved with the first candidate. */
+    let gathering;
     let candidates;
     let signals;
     /** Since the status has changed. */
@@ -141,7 +143,9 @@ export function openPeers(room, { iceServers = room?.iceServers, accept } = {}) 
         await connection.setLocalDescription().then(current(describe), () => {});
         isOffering = false;
       });
-      pc.onicecandidate = current(({ candidate }) => candidate && post(JSON.stringify({ c: candidate })));
+      gathering = new Promise((resolve) => {
+        pc.onicecandidate = current(({ candidate }) => resolve(candidate && post(JSON.stringify({ c: candidate }))));
+      });
       pc.onconnectionstatechange = current(look);
       pc.ontrack = current(({ track, streams }) => tell("track", { track, streams }));
       pc.ondatachannel = ({ channel }) => channel.close();
@@ -157,17 +161,17 @@ export function openPeers(room, { iceServers = room?.iceServers, accept } = {}) 
       const connection = pc;
       if (candidate) {
         if (pc.remoteDescription?.sdp.includes(`a=ice-ufrag:${candidate.usernameFragment}`)) return pc.addIceCandidate(candidate);
-        candidates = [...candidates, candidate].slice(-CANDIDATES_HELD);
-        return;
+        return (candidates = [...candidates, candidate].slice(-CANDIDATES_HELD));
       }
       const isOffer = description.type === "offer";
       // Chromium that has rolled back an offer of media refuses that of Firefox: header extensions keep their numbers.
       const isPolite = mine[0] === theirs[0] ? room.me > player : mine > theirs;
-      const isExpected = isOffer
-        ? isPolite || (!isOffering && pc.signalingState === "stable")
-        : description.type === "answer" && pc.signalingState === "have-local-offer";
-      if (!isExpected) return;
-      await pc.setRemoteDescription(description);
+      const hasOffered = pc.signalingState === "have-local-offer";
+      const isCrossed = isOffer && (isOffering || hasOffered);
+      if (isOffer ? !isPolite && isCrossed : !hasOffered || description.type !== "answer") return;
+      // Chromium that rolls back its first offer before its first candidate finds none any more.
+      if (isCrossed) await gathering;
+      await connection.setRemoteDescription(description);
       if (isOffer) await connection.setLocalDescription();
       if (pc !== connection) return;
       if (isOffer) describe();
@@ -231,7 +235,7 @@ export function openPeers(room, { iceServers = room?.iceServers, accept } = {}) 
         if (reliable) acknowledgeTimer ||= setTimeout(acknowledge, ACKNOWLEDGE);
         values.forEach((value, index) => {
           if (reliable && n + index !== received + 1) return;
-          received += Number(reliable);
+          if (reliable) received++;
           tell("message", { value, reliable });
         });
       } else if (taken > 0 && k <= sent) {
@@ -265,9 +269,9 @@ export function openPeers(room, { iceServers = room?.iceServers, accept } = {}) 
       send(value) {
         const packet = `{"v":[${encode(value)}]}`;
         if (is("direct")) return channels[0].bufferedAmount <= CHANNEL_BACKLOG && transmit(packet, 0);
-        const isFree = is("relayed") && !outbox.length && tokens >= packet.length / PART_CHARS;
-        if (isFree) post(packet);
-        return isFree;
+        if (!is("relayed") || outbox.length || tokens < packet.length / PART_CHARS) return false;
+        post(packet);
+        return true;
       },
 
       sendReliable(value) {
@@ -292,9 +296,9 @@ export function openPeers(room, { iceServers = room?.iceServers, accept } = {}) 
       async stats() {
         const report = (await pc?.getStats()) ?? new Map();
         const pair = [...report.values()].find(({ nominated }) => nominated) ?? {};
-        const [local, remote] = ["local", "remote"].map((end) => report.get(pair[`${end}CandidateId`])?.candidateType);
         const { currentRoundTripTime: rtt } = pair;
-        return { rtt: rtt && rtt * 1000, local, remote };
+        const typeOf = (id) => report.get(id)?.candidateType;
+        return { rtt: rtt && rtt * 1000, local: typeOf(pair.localCandidateId), remote: typeOf(pair.remoteCandidateId) };
       },
 
       close: () => end(true),

@@ -9,8 +9,8 @@ let nextFragment = 1;
 const alive = new Map();
 const trackIds = new Map();
 
-/** What two connections have between them. */
-export const net = { isBlocked: false, failsAfter: 15_000 };
+/** What two connections have between them. `gathersAfter` is in turns of the event loop, for each candidate. */
+export const net = { isBlocked: false, failsAfter: 15_000, gathersAfter: 1 };
 
 export const connections = () => [...alive.values()];
 
@@ -60,6 +60,9 @@ export class FakePeerConnection {
   #heardTracks = new Set();
   #spokenTo = null;
   #gathered = [];
+  #hasGathered = false;
+  /** As in Chromium where the first offer is rolled back before its first candidate. */
+  #gathersNothing = false;
 
   constructor(configuration) {
     this.configuration = configuration;
@@ -142,7 +145,10 @@ export class FakePeerConnection {
       // Another certificate on a transport that has one.
       if (this.#current.remote && from !== Number(field(this.#current.remote.sdp, "pc"))) throw invalid("another fingerprint");
       if (type === "offer") {
-        if (this.signalingState === "have-local-offer") this.#pending.local = null;
+        if (this.signalingState === "have-local-offer") {
+          this.#pending.local = null;
+          this.#gathersNothing ||= !this.#hasGathered;
+        }
         this.#pending.remote = { type, sdp };
         this.signalingState = "have-remote-offer";
       } else {
@@ -233,8 +239,9 @@ export class FakePeerConnection {
   async #gather(fragment) {
     this.#gathered = [];
     for (const n of [1, 2]) {
-      await turn();
-      if (fragment !== this.#fragment) return;
+      for (let turns = 0; turns < net.gathersAfter; turns++) await turn();
+      if (fragment !== this.#fragment || this.#gathersNothing) return;
+      this.#hasGathered = true;
       this.#gathered.push(`candidate:${n}`);
       this.onicecandidate?.({ candidate: { candidate: `candidate:${n}`, sdpMid: "0", usernameFragment: fragment } });
     }

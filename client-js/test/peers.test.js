@@ -132,6 +132,7 @@ beforeEach(() => {
   mock.timers.enable({ apis: ["setTimeout", "setInterval"] });
   globalThis.RTCPeerConnection = FakePeerConnection;
   net.isBlocked = false;
+  net.gathersAfter = 1;
   server = createServer();
 });
 afterEach(() => {
@@ -203,6 +204,15 @@ describe("two players", () => {
     assert.equal(said[0].split(" ")[1], "offer");
     assert.ok(said.includes("2 answer"), "the polite one gives in");
     for (const { signalingState } of connections()) assert.equal(signalingState, "stable");
+  });
+
+  test("are connected where their offers cross before their browsers have found an address", async () => {
+    net.gathersAfter = 10;
+    const [one, two] = await pair(false);
+    await pass(1_000);
+    assert.deepEqual(statusesOf(one, two), ["direct", "direct"]);
+    assert.equal(connections().length, 2);
+    assert.equal(one.peers.bad + two.peers.bad, 0);
   });
 
   test("are connected although a signal is lost", async () => {

@@ -25,11 +25,12 @@ const ICON: &str = concat!(
 );
 const CLIENT: &str = include_str!("../../client-js/dist/rtcade.js");
 /// What a page may import beside the client, by path.
-const MODULES: [(&str, &str); 7] = [
+const MODULES: [(&str, &str); 8] = [
     ("/rtcade/interpolate.js", include_str!("../../client-js/dist/rtcade/interpolate.js")),
     ("/rtcade/peers.js", include_str!("../../client-js/dist/rtcade/peers.js")),
     ("/rtcade/predict.js", include_str!("../../client-js/dist/rtcade/predict.js")),
     ("/rtcade/rollback.js", include_str!("../../client-js/dist/rtcade/rollback.js")),
+    ("/rtcade/seek.js", include_str!("../../client-js/dist/rtcade/seek.js")),
     ("/rtcade/testing.js", include_str!("../../client-js/dist/rtcade/testing.js")),
     ("/rtcade/video.js", include_str!("../../client-js/dist/rtcade/video.js")),
     ("/rtcade/voice.js", include_str!("../../client-js/dist/rtcade/voice.js")),

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 use serde::Serialize;
 
+use super::seek::Seeking;
 use super::session::Fate;
 use super::{Connect, ConnectionId, ConnectionKey, Disconnect, RoomKey, Server, SessionKey, Signal, Timer};
 use crate::game::{Game, Identity, PlayerId};
@@ -57,6 +58,8 @@ pub(super) struct Connection {
 /// The use of a connection.
 pub(super) enum Stage {
     Arrived,
+    /// A request to seek that waits for another player.
+    Seeking(Box<Seeking>),
     /// A join that waits for the decision of a hook.
     Asking(Box<Asking>),
     /// A join that waits for the decision of the game.
@@ -176,6 +179,8 @@ impl Queue {
 const CLOSE_REASON_BYTES: usize = 123;
 /// The close reason of a player whose queue has exceeded its limit.
 const OVERFULL: &str = "Your connection is too slow.";
+/// The close reason of a client that counts as gone.
+const UNANSWERED: &str = "The client did not answer pings.";
 /// Silence of a client after which its websocket counts as lost, at the earliest.
 const LOST_AFTER: Duration = limits::HEARTBEAT_INTERVAL.saturating_mul(1 + limits::HEARTBEATS_UNANSWERED as u32);
 /// How much earlier than [`limits::HEARTBEAT_INTERVAL`] the next heartbeat may follow a late one.
@@ -401,10 +406,23 @@ impl<G: Game> Server<G> {
                 self.counters.idle_connections += 1;
                 self.close_connection(now, key, Leave::Timeout.close_code(), "The connection did not join in time.");
             }
+            Stage::Seeking(_) => self.continue_seek(now, key),
             Stage::Asking(_) => self.give_up_decision(now, key),
             Stage::Joined(session) => self.send_heartbeat(now, due, key, session),
             Stage::Joining(_) | Stage::Gone => {}
         }
+    }
+
+    /// Pings a connection that seeks, or closes it if too many pings are unanswered.
+    pub(super) fn ping_seeker(&mut self, now: Instant, key: ConnectionKey) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.unanswered_pings == limits::HEARTBEATS_UNANSWERED {
+            self.close_connection(now, key, Leave::Timeout.close_code(), UNANSWERED);
+            return;
+        }
+        connection.unanswered_pings += 1;
+        self.ping(key);
+        self.set_deadline(key, now + limits::HEARTBEAT_INTERVAL);
     }
 
     /// Sends a heartbeat: a ping and an ack. If too many are unanswered, the websocket counts as lost. While the data
@@ -425,7 +443,7 @@ impl<G: Game> Server<G> {
             }
             let held = std::mem::replace(&mut connection.stage, Stage::Gone);
             self.release(now, held, Fate::MayReturn { within: grace, or: Leave::Timeout });
-            self.close_connection(now, key, Leave::Timeout.close_code(), "The client did not answer pings.");
+            self.close_connection(now, key, Leave::Timeout.close_code(), UNANSWERED);
             return;
         }
         let may_skip = is_heard && connection.takes_sparse_heartbeats && connection.unanswered_pings == 0;

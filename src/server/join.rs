@@ -183,7 +183,7 @@ impl<G: Game> Server<G> {
     pub(super) fn expect_arrived(&self, key: ConnectionKey) -> Result<(), Fault> {
         match self.connections.get(key).map(|connection| &connection.stage) {
             Some(Stage::Arrived) => Ok(()),
-            _ => Err(Fault::new(ErrorCode::BadRequest, "This connection has already sent a join.")),
+            _ => Err(Fault::new(ErrorCode::BadRequest, "This connection has already sent join or seek.")),
         }
     }
 

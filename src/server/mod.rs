@@ -16,6 +16,7 @@ mod presence;
 mod relay;
 mod resume;
 mod rooms;
+mod seek;
 mod session;
 mod states;
 mod tokens;
@@ -37,6 +38,7 @@ pub(crate) use self::call::Call;
 use self::connection::{Connection, Stage};
 pub use self::external::ExternalError;
 use self::rooms::HostedRoom;
+use self::seek::Seekers;
 use self::session::{Fate, Session};
 use self::states::Recipient;
 use crate::auth::Keys;
@@ -345,6 +347,7 @@ pub struct Server<G: Game> {
     by_id: BTreeMap<ConnectionId, ConnectionKey>,
     addresses: Addresses,
     admission: Admission,
+    seekers: Seekers,
     sessions: SlotMap<SessionKey, Session>,
     by_socket_id: BTreeMap<String, SessionKey>,
     by_peer: BTreeMap<PeerKey, SessionKey>,
@@ -405,6 +408,7 @@ impl<G: Game> Server<G> {
             by_id: BTreeMap::new(),
             addresses: Addresses::default(),
             admission,
+            seekers: Seekers::default(),
             sessions: SlotMap::with_key(),
             by_socket_id: BTreeMap::new(),
             by_peer: BTreeMap::new(),
@@ -467,7 +471,7 @@ impl<G: Game> Server<G> {
             max_players: self.config.max_players,
             locked: hosted.room.is_locked(),
             tick: hosted.last_tick,
-            listed: hosted.room.is_listed(),
+            listed: hosted.room.is_listed() && !seek::is_private(&hosted.name),
         })
     }
 
@@ -755,6 +759,7 @@ impl<G: Game> Server<G> {
         }
         match request {
             Ok(Request::Join(join)) => self.handle_join(now, key, reply_to, join),
+            Ok(Request::Seek(request)) => self.handle_seek(now, key, reply_to, &request),
             Ok(Request::Reconnect(request)) => self.handle_reconnect(now, key, &reply_to, &request),
             Ok(Request::Offer(offer)) => self.handle_offer(now, key, &reply_to, &offer),
             Ok(Request::ExchangeSdp { to, sdp }) => self.handle_exchange_sdp(now, key, &reply_to, &to, &sdp),

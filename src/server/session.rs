@@ -79,6 +79,7 @@ impl<G: Game> Server<G> {
             (Stage::Joining(joining), Fate::Over(reason) | Fate::MayReturn { or: reason, .. }) => {
                 self.withdraw(joining.room, joining.player, reason);
             }
+            (Stage::Seeking(seeking), _) => self.end_seek(&seeking),
             (Stage::Arrived | Stage::Asking(_) | Stage::Gone, _) => {}
         }
     }

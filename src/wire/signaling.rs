@@ -10,6 +10,7 @@
 //! |---|---|---|
 //! | `join` | `roomId` (optional on `/r/{room}`), `bearer` (see [`crate::auth`]), `name`, `data`, `version`, `sdp` (an offer, optional), `platform`, `orientation`, `camera` (any JSON), `errors` (`"number"` for [`ErrorCode::number`] instead of names; optional), `sparseHeartbeats` (`true` if two of three heartbeats may be skipped while the data channel delivers; optional) | `socketId`, `player`, `roomSize`, `sessions`, `userMediaConfiguration`, `tick`, `tickMs`, `inputSeq`, `resume` (a token), `iceServers` (the server's addresses, as STUN servers), `welcome`, `sdp` (the answer) or `sdpError` (`e`, `m`), and `media` (`"audio"` if the server forwards voices, `"video"` if it forwards videos too) |
 //! | `reconnect` | `socketId`, `resume`, `bearer` (optional: the session is given only to its `sub`), `last` (number of the newest reliable message received; nothing after a reload), `sdp`, `errors`, `sparseHeartbeats` (optional) | the data of the reply to `join`, with a new `resume`, `last` (number of the newest reliable message that the server has received), and `reliableSeq` (number of the next one that the player gets) |
+//! | `seek` | `context` (the pairs are made of players with the same; 1 to 64 letters, digits, hyphens or underscores), `bearer`, `version`, `errors` (as in `join`) | `roomId`: a room for both, to `join` on this websocket or another; once there is another player |
 //! | `exchangeSdp` | `to` (`"server"` or another player's `socketId`), `sdp` | `sdp` (the answer), if `to` is `"server"` |
 //! | `exchangeCandidate` | `to` (the same), `candidate` (any JSON) | – |
 //! | `orientationChange` | `orientation`, `camera` (any JSON), for everybody else in the room; one that is absent stays as it was | – |
@@ -96,6 +97,7 @@ impl fmt::Display for RoomName {
 pub(crate) enum Request {
     Join(JoinRequest),
     Reconnect(ReconnectRequest),
+    Seek(SeekRequest),
     /// An offer to the server.
     Offer(Description),
     /// An SDP for another player, as it came.
@@ -159,6 +161,15 @@ pub(crate) struct ReconnectRequest {
     pub(crate) sdp: Option<Description>,
     #[serde(default, deserialize_with = "flag")]
     pub(crate) sparse_heartbeats: bool,
+}
+
+/// Data of `seek`.
+#[derive(Debug)]
+pub(crate) struct SeekRequest {
+    /// Players who seek in the same one are paired. It has the form of a room's name.
+    pub(crate) context: RoomName,
+    pub(crate) bearer: Value,
+    pub(crate) version: Value,
 }
 
 /// `true`; anything else is `false`.
@@ -231,7 +242,7 @@ pub(crate) enum Codes {
 }
 
 impl Codes {
-    /// The `errors` of the data of `join` or `reconnect`, however little else of it can be read.
+    /// The `errors` of the data of `join`, `reconnect` or `seek`, however little else of it can be read.
     fn of_data(data: &str) -> Option<Codes> {
         #[derive(Default, Deserialize)]
         #[serde(default)]
@@ -329,7 +340,7 @@ pub(crate) fn parse(text: &str) -> (ReplyTo, Result<Request, Fault>) {
     };
     let id = envelope.i.map(RawValue::get).filter(|id| id.len() <= ECHO_CHARS).map(str::to_owned);
     let data = envelope.d.map_or("{}", RawValue::get);
-    let codes = matches!(envelope.a.as_str(), "join" | "reconnect").then(|| Codes::of_data(data)).flatten();
+    let codes = matches!(envelope.a.as_str(), "join" | "reconnect" | "seek").then(|| Codes::of_data(data)).flatten();
     let reply_to = ReplyTo { action: envelope.a.chars().take(ECHO_CHARS).collect(), id, codes };
     let request = read(&envelope.a, data);
     (reply_to, request)
@@ -406,6 +417,13 @@ fn read(action: &str, data: &str) -> Result<Request, Fault> {
         #[serde(default)]
         candidate: Value,
     }
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Seek {
+        context: Value,
+        bearer: Value,
+        version: Value,
+    }
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Cpu {
@@ -457,6 +475,13 @@ fn read(action: &str, data: &str) -> Result<Request, Fault> {
             Ok(Request::Freeze(fields))
         }
         "leave" => Ok(Request::Leave),
+        "seek" => {
+            let Seek { context, bearer, version } = parse_data(action, data)?;
+            let wrong = "The context of seek has 1 to 64 letters, digits, hyphens or underscores.";
+            let context = context.as_str().and_then(RoomName::parse);
+            let context = context.ok_or_else(|| Fault::new(ErrorCode::BadRequest, wrong))?;
+            Ok(Request::Seek(SeekRequest { context, bearer, version }))
+        }
         "reconnect" => {
             let request: ReconnectRequest = parse_data(action, data)?;
             if request.resume.is_none() {

@@ -88,9 +88,11 @@ export async function signedToken() {
   return { directory, keys, token: token.trim() };
 }
 
-export function launchBrowser(args = []) {
+export const chromiumProgram = () => process.env.CHROMIUM ?? "/usr/bin/chromium";
+
+export function launchBrowser(args = [], { program = chromiumProgram() } = {}) {
   return chromium.launch({
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    executablePath: program,
     args: [
       "--no-sandbox",
       "--disable-gpu",

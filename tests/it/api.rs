@@ -199,6 +199,20 @@ fn a_client_of_the_api_alone_plays() {
 }
 
 #[test]
+fn clients_that_seek_the_same_get_a_room_to_join_on_the_same_websocket() {
+    let server = Server::start(loopback());
+    let mut pair = [0, 1].map(|_| Client::connect(&server));
+    for client in &mut pair {
+        client.send("seek", json!({ "context": "api" }));
+    }
+    let [room, other] = pair.each_mut().map(|client| client.next()["d"]["roomId"].clone());
+    assert!(room.is_string() && room == other, "{room} and {other}");
+    let sizes = pair.each_mut().map(|client| client.granted("join", json!({ "roomId": room }))["roomSize"].clone());
+    assert_eq!(sizes, [json!(1), json!(2)]);
+    assert_eq!(server.get("/rooms").body, "[]");
+}
+
+#[test]
 fn who_asks_for_numbers_gets_the_numbers_of_codes() {
     let server = Server::start(loopback());
     for (data, code) in [

@@ -1,0 +1,127 @@
+/*! rtcade: MIT OR Apache-2.0 */
+
+// src/seek.js
+import { connect, RtcadeError } from "./index.js";
+
+// src/limits.js
+var PART_BODY_BYTES = 1094;
+var FRAME_PARTS = 4;
+var UNRELIABLE_BODY_BYTES = FRAME_PARTS * PART_BODY_BYTES;
+var STATE_BODY_BYTES = 16 * 1024 + 8;
+var RELIABLE_DOWN_BYTES = 1024 * 1024;
+var RELIABLE_UP_BYTES = 16 * 1024;
+var HEARTBEAT_INTERVAL = 1200;
+var HEARTBEATS_SKIPPED = 2;
+var UNACKNOWLEDGED_BYTES = 64 * 1024;
+var CHANNEL_BACKLOG = 32 * 1024;
+var SOCKET_BACKLOG = 64 * 1024;
+var SIGNALING_TIMEOUT = 1e4;
+var SOCKET_SILENCE = 5e3;
+var SPARSE_SILENCE = SOCKET_SILENCE + HEARTBEATS_SKIPPED * HEARTBEAT_INTERVAL;
+var PACE_JITTER = 500;
+
+// src/seek.js
+var REPLACED = /* @__PURE__ */ Symbol.for("rtcade.environment");
+var SENTENCES = {
+  aborted: "Seeking was cancelled.",
+  bad_address: "This is not the address of a server. Use a full one, such as https://example.com/.",
+  bearer: "This page could not get a token. Sign in and try again.",
+  internal: "The server refused the request.",
+  timeout: "The server did not answer in time. Check the address and your connection, then try again.",
+  unreachable: "The connection to the server failed or was lost. Check the address and your connection, then try again.",
+  unsupported: "This browser has no websockets. Use another browser."
+};
+var text = (value, otherwise) => typeof value === "string" && value ? value : otherwise;
+function apiAddress(url) {
+  var _a;
+  const here = (_a = globalThis.location) == null ? void 0 : _a.href;
+  const address = new URL(url != null ? url : here, here);
+  address.pathname = address.pathname.replace(/(\/r)?\/[^/]*$/, "/api");
+  address.protocol = address.protocol.replace("http", "ws");
+  address.hash = "";
+  return address.href;
+}
+var seek = (context, given) => new Promise((resolve, reject) => {
+  const { url, ...options } = given != null ? given : {};
+  const { bearer, signal } = options;
+  const env = {
+    WebSocket: globalThis.WebSocket,
+    setTimeout: (f, ms) => setTimeout(f, ms),
+    clearTimeout: (id) => clearTimeout(id),
+    random: Math.random,
+    ...options[REPLACED]
+  };
+  let address;
+  let socket;
+  let timer;
+  let isOver = false;
+  const drop = () => {
+    env.clearTimeout(timer);
+    if (!socket) return;
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.close(1e3);
+  };
+  const end = () => {
+    isOver = true;
+    signal == null ? void 0 : signal.removeEventListener("abort", abort);
+    drop();
+  };
+  const refuse = (code, message) => {
+    var _a;
+    end();
+    reject(new RtcadeError("signaling", code, text(message, (_a = SENTENCES[code]) != null ? _a : SENTENCES.internal)));
+  };
+  const abort = () => refuse("aborted");
+  const handle = ({ data }) => {
+    var _a;
+    const { a: action, s: success, d: details, e: code, m: message, retryAfter } = (_a = JSON.parse(data)) != null ? _a : {};
+    if (action !== "seekR" && (action !== "joinR" || success)) return;
+    if (success) {
+      end();
+      resolve(connect(address, { ...options, room: details.roomId }));
+    } else if (retryAfter >= 0) {
+      drop();
+      timer = env.setTimeout(attempt, retryAfter + env.random() * PACE_JITTER);
+    } else refuse(text(code, "internal"), message);
+  };
+  const attempt = async () => {
+    let token;
+    try {
+      token = await (typeof bearer === "function" ? bearer() : bearer);
+    } catch {
+      return isOver || refuse("bearer");
+    }
+    if (isOver) return;
+    try {
+      socket = new env.WebSocket(address);
+    } catch {
+      return refuse("unreachable");
+    }
+    timer = env.setTimeout(() => refuse("timeout"), SIGNALING_TIMEOUT);
+    socket.onclose = ({ reason }) => refuse("unreachable", reason);
+    socket.onopen = () => {
+      env.clearTimeout(timer);
+      socket.send(JSON.stringify({ a: "seek", d: { version: 0, context, bearer: token } }));
+    };
+    socket.onmessage = (message) => {
+      try {
+        handle(message);
+      } catch {
+        refuse("internal");
+      }
+    };
+  };
+  if (signal == null ? void 0 : signal.aborted) return abort();
+  if (!env.WebSocket) return refuse("unsupported");
+  try {
+    address = apiAddress(url);
+  } catch {
+    return refuse("bad_address");
+  }
+  signal == null ? void 0 : signal.addEventListener("abort", abort);
+  attempt();
+});
+export {
+  seek
+};
+//# sourceMappingURL=seek.js.map
