@@ -17,6 +17,7 @@ pub(super) use self::response::{Body, Outgoing, Representation, Response};
 pub(in crate::driver) enum Status {
     SwitchingProtocols = 101,
     Ok = 200,
+    Accepted = 202,
     NoContent = 204,
     PartialContent = 206,
     MovedPermanently = 301,
@@ -44,6 +45,7 @@ impl Status {
         match self {
             Status::SwitchingProtocols => "Switching Protocols",
             Status::Ok => "OK",
+            Status::Accepted => "Accepted",
             Status::NoContent => "No Content",
             Status::PartialContent => "Partial Content",
             Status::MovedPermanently => "Moved Permanently",
