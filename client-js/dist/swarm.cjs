@@ -37,7 +37,7 @@ var HEADER_BYTES = 8;
 var BACKLOG = 64 * 1024;
 var UPLOADS = 64;
 var UPLOADS_PER_PLAYER = 8;
-var QUEUE = 8;
+var QUEUE = 4;
 var REQUESTS = 2;
 var SERVER_REQUESTS = 4;
 var LINKS = 16;
@@ -53,7 +53,8 @@ var RETRY = 5e3;
 var RETRY_LATE = 6e4;
 var SERVER_TIMEOUT = 3e4;
 var SERVER_PAUSE = 500;
-var MANIFEST_PAUSE = 200;
+var MANIFEST_PAUSE = 50;
+var MANIFEST_PAUSE_CAP = 1e3;
 var HASH = /^[0-9a-f]{64}$/;
 var LABEL = /^swarm ([0-9a-f]{64} (\d{1,4})) (\d{1,9})$/;
 var RANKS = 1e9;
@@ -87,7 +88,7 @@ async function manifestOf(url, signal) {
       });
       return response.ok && ((_a = manifest == null ? void 0 : manifest.pieces) == null ? void 0 : _a.every) && isManifest(manifest) && { ...manifest, url };
     }
-    await sleep(MANIFEST_PAUSE);
+    await sleep(Math.min(MANIFEST_PAUSE * 2 ** tries, MANIFEST_PAUSE_CAP));
   }
 }
 var sizeOf = (parts) => parts.reduce((sum, part) => {
@@ -116,7 +117,7 @@ function openSwarm(peers, { uplink = UPLINK } = {}) {
     totals.bad++;
     banned.add(player);
     for (const upload of uploads) if (upload.player === player) end(upload);
-    for (const download2 of downloads) download2.part(player);
+    for (const download2 of downloads) download2.leave(player);
   };
   const limit = () => {
     let places = KEPT;
@@ -199,6 +200,7 @@ function openSwarm(peers, { uplink = UPLINK } = {}) {
     channel.onopen = () => tell(upload);
     channel.onmessage = ({ data }) => {
       var _a2;
+      if (!uploads.has(upload)) return;
       const isRequest = /^\d{1,4}$/.test(data) && Number(data) < count;
       if (!isRequest || queue.length >= QUEUE || channel.bufferedAmount > 2 * BACKLOG) return ban(player);
       const index = Number(data);
@@ -214,19 +216,20 @@ function openSwarm(peers, { uplink = UPLINK } = {}) {
       });
     };
   });
-  const download = (content, { sha256: of, pieces, bytes, pieceBytes, url }, { signal, onProgress }, isNamed) => new Promise((resolve, reject) => {
+  const download = (content, { sha256: of, pieces, bytes, pieceBytes, url }, { signal, onProgress }, isNamed, before) => new Promise((resolve, reject) => {
     const { key, parts } = content;
     const rank = isSharing() ? Math.ceil(Math.random() * (RANKS - 1)) : 0;
-    const begun = now();
+    let begun;
+    let beating;
     const links = /* @__PURE__ */ new Map();
     const atServer = /* @__PURE__ */ new Map();
     const checking = /* @__PURE__ */ new Set();
     const progress = { fromServer: 0, fromPeers: 0 };
     let failures = 0;
     let serverFrom = 0;
-    let due = begun + GRACE;
+    let due;
     const lengthOf = (index) => bytes && Math.min(pieceBytes, bytes - index * pieceBytes);
-    const count = (length) => due = Math.min(Math.max(due, now() - GRACE) + length / FLOOR, now() + 2 * GRACE);
+    const credit = (length) => due = Math.min(Math.max(due, now() - GRACE) + length / FLOOR, now() + 2 * GRACE);
     const holders = (index) => {
       var _a;
       let sum = 0;
@@ -305,7 +308,7 @@ function openSwarm(peers, { uplink = UPLINK } = {}) {
         request.data.set(chunk, request.received);
         request.received += chunk.length;
         totals.fromPeers += chunk.length;
-        count(chunk.length);
+        credit(chunk.length);
         if (request.received < length) return;
         requests.delete(index);
         store(index, request.data, "fromPeers").then((isRight) => isRight || ban(peer.player));
@@ -325,7 +328,7 @@ function openSwarm(peers, { uplink = UPLINK } = {}) {
       var _a;
       const request = new AbortController();
       atServer.set(index, request);
-      count((_a = lengthOf(index)) != null ? _a : TYPICAL_BYTES);
+      credit((_a = lengthOf(index)) != null ? _a : TYPICAL_BYTES);
       const timer = setTimeout(() => request.abort(), SERVER_TIMEOUT);
       const from = index * pieceBytes;
       const headers = pieces.length > 1 ? { Range: `bytes=${from}-${from + lengthOf(index) - 1}` } : {};
@@ -353,7 +356,7 @@ function openSwarm(peers, { uplink = UPLINK } = {}) {
         if (isLate(link2) || hasEnded(link2)) unlink(peer);
         else for (const index of link2.requests.keys()) asked.add(index);
       }
-      for (const peer of peers.all) {
+      for (const peer of [...peers.all].sort(() => Math.random() - 0.5)) {
         const isFree = peer.status === "direct" && !banned.has(peer.player) && !links.has(peer);
         if (isFree && links.size < LINKS && time >= ((_a = retries.get(peer)) != null ? _a : 0)) link(peer);
       }
@@ -379,16 +382,21 @@ function openSwarm(peers, { uplink = UPLINK } = {}) {
       }
     };
     const self = {
-      part: (player) => [...links.keys()].filter((peer) => peer.player === player).forEach((peer) => unlink(peer)),
+      leave: (player) => [...links.keys()].filter((peer) => peer.player === player).forEach((peer) => unlink(peer)),
       close: () => finish(reject, failure("aborted"))
     };
     if (isClosed) return reject(failure("aborted"));
     if (signal == null ? void 0 : signal.aborted) return reject(signal.reason);
     downloads.add(self);
-    const beating = setInterval(look, BEAT);
     signal == null ? void 0 : signal.addEventListener("abort", abort);
-    report();
-    look();
+    Promise.resolve(before).then(() => {
+      if (!downloads.has(self)) return;
+      begun = now();
+      due = begun + GRACE;
+      beating = setInterval(look, BEAT);
+      report();
+      look();
+    });
   });
   const loadWhole = async (url, { signal, onProgress }) => {
     const response = await fetch(url, { signal });
@@ -400,7 +408,7 @@ function openSwarm(peers, { uplink = UPLINK } = {}) {
   };
   return {
     async fetch(source, options = {}) {
-      var _a, _b;
+      var _a;
       const isNamed = (source == null ? void 0 : source.sha256) !== void 0;
       const { sha256: sha2562, bytes, url } = isNamed ? source : { url: source };
       if (isNamed ? !HASH.test(sha2562) || !(bytes === void 0 || bytes > 0 && bytes <= PIECE_BYTES) : !url) throw failure("bad_value");
@@ -415,12 +423,10 @@ function openSwarm(peers, { uplink = UPLINK } = {}) {
       if (!manifest) return loadWhole(url, options);
       const count = manifest.pieces.length;
       const content = contentOf(`${manifest.sha256} ${count}`, count);
-      const loading = ((_b = content.loading) != null ? _b : Promise.resolve()).then(() => download(content, manifest, options, isNamed));
-      content.loading = loading.catch(() => {
+      const loading = download(content, manifest, options, isNamed, content.loading);
+      content.loading = Promise.allSettled([content.loading, loading]).then(() => {
       });
-      const { signal } = options;
-      const aborted = new Promise((_, reject) => signal == null ? void 0 : signal.addEventListener("abort", () => reject(signal.reason), { once: true }));
-      return Promise.race([loading, aborted]);
+      return loading;
     },
     async share(data) {
       var _a;

@@ -23,7 +23,7 @@ const BACKLOG = 64 * 1024;
 const UPLOADS = 64;
 const UPLOADS_PER_PLAYER = 8;
 /** Pieces that a player may ask for at once, and that this page asks for: of a player, and of the server. */
-const QUEUE = 8;
+const QUEUE = 4;
 const REQUESTS = 2;
 const SERVER_REQUESTS = 4;
 /** Players of whom a download asks pieces at once. */
@@ -44,7 +44,8 @@ const RETRY = 5_000;
 const RETRY_LATE = 60_000;
 const SERVER_TIMEOUT = 30_000;
 const SERVER_PAUSE = 500;
-const MANIFEST_PAUSE = 200;
+const MANIFEST_PAUSE = 50;
+const MANIFEST_PAUSE_CAP = 1_000;
 
 const HASH = /^[0-9a-f]{64}$/;
 /** What a player loads: the hash and number of pieces of a content, and a random number, 0 of those who upload nothing. */
@@ -89,7 +90,7 @@ async function manifestOf(url, signal) {
       const manifest = await response.json().catch(() => {});
       return response.ok && manifest?.pieces?.every && isManifest(manifest) && { ...manifest, url };
     }
-    await sleep(MANIFEST_PAUSE);
+    await sleep(Math.min(MANIFEST_PAUSE * 2 ** tries, MANIFEST_PAUSE_CAP));
   }
 }
 
@@ -125,7 +126,7 @@ export function openSwarm(peers, { uplink = UPLINK } = {}) {
     totals.bad++;
     banned.add(player);
     for (const upload of uploads) if (upload.player === player) end(upload);
-    for (const download of downloads) download.part(player);
+    for (const download of downloads) download.leave(player);
   };
 
   /** Forgets the oldest contents beyond the limits. */
@@ -208,6 +209,7 @@ export function openSwarm(peers, { uplink = UPLINK } = {}) {
     channel.onbufferedamountlow = pump;
     channel.onopen = () => tell(upload);
     channel.onmessage = ({ data }) => {
+      if (!uploads.has(upload)) return;
       const isRequest = /^\d{1,4}$/.test(data) && Number(data) < count;
       if (!isRequest || queue.length >= QUEUE || channel.bufferedAmount > 2 * BACKLOG) return ban(player);
       const index = Number(data);
@@ -226,11 +228,13 @@ export function openSwarm(peers, { uplink = UPLINK } = {}) {
 
   // ---- Downloads.
 
-  const download = (content, { sha256: of, pieces, bytes, pieceBytes, url }, { signal, onProgress }, isNamed) =>
+  /** After `before`, another download of the same, whose pieces it finds. */
+  const download = (content, { sha256: of, pieces, bytes, pieceBytes, url }, { signal, onProgress }, isNamed, before) =>
     new Promise((resolve, reject) => {
       const { key, parts } = content;
       const rank = isSharing() ? Math.ceil(Math.random() * (RANKS - 1)) : 0;
-      const begun = now();
+      let begun;
+      let beating;
       /** By peer. */
       const links = new Map();
       /** Requests by piece. */
@@ -240,10 +244,10 @@ export function openSwarm(peers, { uplink = UPLINK } = {}) {
       let failures = 0;
       let serverFrom = 0;
       /** From when on the server makes up for what the players don't deliver. */
-      let due = begun + GRACE;
+      let due;
 
       const lengthOf = (index) => bytes && Math.min(pieceBytes, bytes - index * pieceBytes);
-      const count = (length) => (due = Math.min(Math.max(due, now() - GRACE) + length / FLOOR, now() + 2 * GRACE));
+      const credit = (length) => (due = Math.min(Math.max(due, now() - GRACE) + length / FLOOR, now() + 2 * GRACE));
       const holders = (index) => {
         let sum = 0;
         for (const { have } of links.values()) sum += Number(have[index] ?? 0);
@@ -328,7 +332,7 @@ export function openSwarm(peers, { uplink = UPLINK } = {}) {
           request.data.set(chunk, request.received);
           request.received += chunk.length;
           totals.fromPeers += chunk.length;
-          count(chunk.length);
+          credit(chunk.length);
           if (request.received < length) return;
           requests.delete(index);
           store(index, request.data, "fromPeers").then((isRight) => isRight || ban(peer.player));
@@ -349,7 +353,7 @@ export function openSwarm(peers, { uplink = UPLINK } = {}) {
       const ask = async (index) => {
         const request = new AbortController();
         atServer.set(index, request);
-        count(lengthOf(index) ?? TYPICAL_BYTES);
+        credit(lengthOf(index) ?? TYPICAL_BYTES);
         const timer = setTimeout(() => request.abort(), SERVER_TIMEOUT);
         const from = index * pieceBytes;
         const headers = pieces.length > 1 ? { Range: `bytes=${from}-${from + lengthOf(index) - 1}` } : {};
@@ -377,7 +381,7 @@ export function openSwarm(peers, { uplink = UPLINK } = {}) {
           if (isLate(link) || hasEnded(link)) unlink(peer);
           else for (const index of link.requests.keys()) asked.add(index);
         }
-        for (const peer of peers.all) {
+        for (const peer of [...peers.all].sort(() => Math.random() - 0.5)) {
           const isFree = peer.status === "direct" && !banned.has(peer.player) && !links.has(peer);
           if (isFree && links.size < LINKS && time >= (retries.get(peer) ?? 0)) link(peer);
         }
@@ -406,16 +410,21 @@ export function openSwarm(peers, { uplink = UPLINK } = {}) {
       };
 
       const self = {
-        part: (player) => [...links.keys()].filter((peer) => peer.player === player).forEach((peer) => unlink(peer)),
+        leave: (player) => [...links.keys()].filter((peer) => peer.player === player).forEach((peer) => unlink(peer)),
         close: () => finish(reject, failure("aborted")),
       };
       if (isClosed) return reject(failure("aborted"));
       if (signal?.aborted) return reject(signal.reason);
       downloads.add(self);
-      const beating = setInterval(look, BEAT);
       signal?.addEventListener("abort", abort);
-      report();
-      look();
+      Promise.resolve(before).then(() => {
+        if (!downloads.has(self)) return;
+        begun = now();
+        due = begun + GRACE;
+        beating = setInterval(look, BEAT);
+        report();
+        look();
+      });
     });
 
   /** Without a manifest, or where no hash can be checked. */
@@ -445,12 +454,9 @@ export function openSwarm(peers, { uplink = UPLINK } = {}) {
       if (!manifest) return loadWhole(url, options);
       const count = manifest.pieces.length;
       const content = contentOf(`${manifest.sha256} ${count}`, count);
-      // One after the other: the second finds the pieces of the first.
-      const loading = (content.loading ?? Promise.resolve()).then(() => download(content, manifest, options, isNamed));
-      content.loading = loading.catch(() => {});
-      const { signal } = options;
-      const aborted = new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason), { once: true }));
-      return Promise.race([loading, aborted]);
+      const loading = download(content, manifest, options, isNamed, content.loading);
+      content.loading = Promise.allSettled([content.loading, loading]).then(() => {});
+      return loading;
     },
 
     async share(data) {

@@ -266,6 +266,15 @@ describe("a page alone", () => {
     const three = await within(1_000, fetch());
     for (const blob of [one, two, three]) assert.equal(blob.size, FILE);
     assert.equal(server.sent, 40);
+    server.file = randomFile(8);
+    const cancel = new AbortController();
+    const first = fetch();
+    const cancelled = fetch({ signal: cancel.signal });
+    await pass(60);
+    cancel.abort(new Error("enough"));
+    await assert.rejects(within(10, cancelled), /enough/);
+    await within(5_000, Promise.all([first, fetch()]));
+    assert.equal(server.sent, 80, "the third waits for the first");
   });
 
   test("waits until the server has hashed the file", async () => {
@@ -419,6 +428,18 @@ describe("several pages", () => {
     room.join().fetch();
     await pass(200);
     assert.deepEqual(rare.requests.sort(), [38, 39]);
+  });
+
+  test("ask few of many, and not all the same", async () => {
+    const many = Array.from({ length: 40 }, () => actor());
+    const asked = () => many.map(({ received }) => received.length > 0);
+    room.join().fetch();
+    await pass(200);
+    const first = asked();
+    assert.equal(first.filter(Boolean).length, 16);
+    room.join().fetch();
+    await pass(200);
+    assert.ok(asked().filter(Boolean).length > 16);
   });
 
   test("get pieces on from one that is not complete", async () => {
@@ -597,7 +618,7 @@ describe("a player who", () => {
     ["a piece that does not exist", ["40"]],
     ["no number", ["x"]],
     ["bytes", [new Uint8Array([1, 2, 3, 4])]],
-    ["too much at once", Array.from({ length: 9 }, (_, index) => `${index}`)],
+    ["too much at once", Array.from({ length: 5 }, (_, index) => `${index}`)],
   ]) {
     test(`asks for ${what} is dropped`, async () => {
       const one = await seeded();
