@@ -6,6 +6,12 @@ export interface SwarmOptions {
    * Nothing is uploaded while the browser reports a cellular connection or its data saver.
    */
   uplink?: number | undefined;
+  /**
+   * What a download gets at least, in bytes per second, as far as the server can: it delivers what the players don't. 500,000
+   * by default. A higher rate loads faster, and more from the server. With 0 it delivers only what no player has, and
+   * pieces for which nobody else has sent anything for a second.
+   */
+  minRate?: number | undefined;
 }
 
 /** Bytes that `share` of another page has named. */
@@ -48,7 +54,7 @@ export interface SwarmStats {
 export interface Swarm {
   /**
    * Loads a file of the server, in pieces from players who have it and from the server, and checks each piece by its
-   * SHA-256. Players are preferred as long as they deliver 500 kB/s together; the server delivers the rest. Other players
+   * SHA-256. Players are preferred as long as they deliver `minRate` together; the server delivers the rest. Other players
    * can have the pieces while the page is open. A server that names no pieces of the file, and a page without https, load
    * all of it from the server, without checking.
    *

@@ -29,8 +29,8 @@ var PIECES = 4096;
 var KEPT = 256;
 var KEPT_BYTES = 512 * 1024 * 1024;
 var UPLINK = 1e6;
+var MIN_RATE = 5e5;
 var QUEUE_SECONDS = 2;
-var FLOOR = 500;
 var TYPICAL_BYTES = 256 * 1024;
 var CHUNK_BYTES = 16 * 1024;
 var HEADER_BYTES = 8;
@@ -50,7 +50,7 @@ var HOPE = 3e3;
 var PATIENCE = 4e3;
 var PAUSE = 1e3;
 var RETRY = 5e3;
-var RETRY_LATE = 6e4;
+var RETRY_LATE = 2e4;
 var SERVER_TIMEOUT = 3e4;
 var SERVER_PAUSE = 500;
 var MANIFEST_PAUSE = 50;
@@ -104,7 +104,7 @@ function frame(index, length, chunk = []) {
   bytes.set(chunk, HEADER_BYTES);
   return bytes;
 }
-function openSwarm(peers, { uplink = UPLINK } = {}) {
+function openSwarm(peers, { uplink = UPLINK, minRate = MIN_RATE } = {}) {
   const totals = { fromServer: 0, fromPeers: 0, toPeers: 0, bad: 0 };
   const contents = /* @__PURE__ */ new Map();
   const uploads = /* @__PURE__ */ new Set();
@@ -229,7 +229,7 @@ function openSwarm(peers, { uplink = UPLINK } = {}) {
     let serverFrom = 0;
     let due;
     const lengthOf = (index) => bytes && Math.min(pieceBytes, bytes - index * pieceBytes);
-    const credit = (length) => due = Math.min(Math.max(due, now() - GRACE) + length / FLOOR, now() + 2 * GRACE);
+    const credit = (length) => due = Math.min(Math.max(due, now() - GRACE) + 1e3 * length / minRate, now() + 2 * GRACE);
     const holders = (index) => {
       var _a;
       let sum = 0;

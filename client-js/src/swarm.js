@@ -8,10 +8,9 @@ const KEPT = 256;
 const KEPT_BYTES = 512 * 1024 * 1024;
 /** Bytes per second. */
 const UPLINK = 1_000_000;
+const MIN_RATE = 500_000;
 /** Uploads that are accepted at once, as what the uplink carries in so many seconds. */
 const QUEUE_SECONDS = 2;
-/** Bytes per ms of a download at least: the server delivers what the players don't. */
-const FLOOR = 500;
 /** A piece of unknown length counts as so many bytes. */
 const TYPICAL_BYTES = 256 * 1024;
 const CHUNK_BYTES = 16 * 1024;
@@ -41,7 +40,7 @@ const PATIENCE = 4_000;
 /** Until a player is asked again: who was busy, whose channel has ended, and who was late. */
 const PAUSE = 1_000;
 const RETRY = 5_000;
-const RETRY_LATE = 60_000;
+const RETRY_LATE = 20_000;
 const SERVER_TIMEOUT = 30_000;
 const SERVER_PAUSE = 500;
 const MANIFEST_PAUSE = 50;
@@ -108,7 +107,7 @@ function frame(index, length, chunk = []) {
 }
 
 /** Loads files from the players who have them, and from the server. See swarm.d.ts. */
-export function openSwarm(peers, { uplink = UPLINK } = {}) {
+export function openSwarm(peers, { uplink = UPLINK, minRate = MIN_RATE } = {}) {
   const totals = { fromServer: 0, fromPeers: 0, toPeers: 0, bad: 0 };
   /** By hash and number of pieces; each with its `parts`. */
   const contents = new Map();
@@ -247,7 +246,7 @@ export function openSwarm(peers, { uplink = UPLINK } = {}) {
       let due;
 
       const lengthOf = (index) => bytes && Math.min(pieceBytes, bytes - index * pieceBytes);
-      const credit = (length) => (due = Math.min(Math.max(due, now() - GRACE) + length / FLOOR, now() + 2 * GRACE));
+      const credit = (length) => (due = Math.min(Math.max(due, now() - GRACE) + (1000 * length) / minRate, now() + 2 * GRACE));
       const holders = (index) => {
         let sum = 0;
         for (const { have } of links.values()) sum += Number(have[index] ?? 0);

@@ -230,8 +230,8 @@ fn anchors(page: &str) -> Vec<String> {
 fn links_lead_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let others = ["llms.txt", "client-js/README.md", "benches/load/README.md", "benches/peers/README.md"];
-    let examples =
-        ["bots", "duel", "phaser", "python", "swarm", "tanks", "three"].map(|name| format!("examples/{name}/README.md"));
+    let examples = ["bots", "duel", "phaser", "python", "swarm", "tanks", "three"]
+        .map(|name| format!("examples/{name}/README.md"));
     let others = others.map(str::to_owned).into_iter().chain(examples).map(|path| (path.clone(), read(&path)));
     let mut broken = Vec::new();
     for (path, page) in pages().into_iter().chain(others) {

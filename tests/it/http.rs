@@ -314,6 +314,7 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 /// Asks until the file is hashed.
+#[expect(clippy::disallowed_methods, reason = "a client waits before it asks again")]
 fn manifest(server: &Server, path: &str) -> (Response, Value) {
     for _ in 0..1_000 {
         let response = get(server, &format!("{path}?pieces"), &[]);

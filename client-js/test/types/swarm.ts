@@ -3,7 +3,7 @@ import { openPeers } from "rtcade/peers";
 import { openSwarm, type Swarm, type SwarmProgress, type SwarmStats } from "rtcade/swarm";
 
 const peers = openPeers(await connect("/r/lobby")).mesh();
-const swarm: Swarm = openSwarm(peers, { uplink: 500_000 });
+const swarm: Swarm = openSwarm(peers, { uplink: 500_000, minRate: 2_000_000 });
 openSwarm(peers);
 const { signal } = new AbortController();
 const onProgress = ({ bytes, total, fromServer, fromPeers }: SwarmProgress) => console.log(bytes / (total ?? 1), fromServer + fromPeers);
