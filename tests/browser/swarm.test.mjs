@@ -178,7 +178,7 @@ describe("a page", () => {
     assert.equal(found.bad, 1);
     assert.equal(found.fromServer, BYTES, "every byte that it sent was wrong");
     const asked = await bad.page.evaluate(() => app.asked.length);
-    assert.ok(asked >= 1 && asked <= 3, `${asked}`);
+    assert.ok(asked >= 1 && asked <= 4, `${asked}`);
     await until("the end of its channel", () => bad.page.evaluate(() => app.isDropped));
 
     const third = await enter(name);

@@ -65,7 +65,7 @@ struct Job {
 struct Hashed {
     path: PathBuf,
     tag: String,
-    manifest: io::Result<Manifest>,
+    manifest: io::Result<Bytes>,
 }
 
 /// The thread that hashes; it ends when this is dropped.
@@ -81,7 +81,8 @@ impl Hasher {
         let (results, hashed) = mpsc::channel();
         let run = move || {
             for Job { path, tag, file } in queue {
-                if results.send(Hashed { path, tag, manifest: hash(&file) }).is_err() {
+                let json = |manifest| serde_json::to_vec(&manifest).expect("text and numbers are JSON").into();
+                if results.send(Hashed { path, tag, manifest: hash(&file).map(json) }).is_err() {
                     return;
                 }
             }
@@ -160,10 +161,7 @@ impl Manifests {
         let Some(hasher) = &self.hasher else { return };
         for Hashed { path, tag, manifest } in hasher.hashed.try_iter() {
             let Some(entry) = self.entries.get_mut(&path).filter(|entry| entry.tag == tag) else { continue };
-            entry.state = match manifest {
-                Ok(manifest) => State::Ready(serde_json::to_vec(&manifest).expect("text and numbers are JSON").into()),
-                Err(error) => State::Failed(error),
-            };
+            entry.state = manifest.map_or_else(State::Failed, State::Ready);
         }
     }
 
