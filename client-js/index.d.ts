@@ -1,5 +1,8 @@
-/** Where a failure occurred: in a stage of connecting (`signaling` to `channel`, in this order), in the game, or with media. */
-export type Stage = "signaling" | "ice" | "dtls" | "channel" | "game" | "media";
+/**
+ * Where a failure occurred: in a stage of connecting (`signaling` to `channel`, in this order), in the game, with media, or
+ * in a swarm.
+ */
+export type Stage = "signaling" | "ice" | "dtls" | "channel" | "game" | "media" | "swarm";
 
 /**
  * `connecting` while the data channel opens and the game already runs over the websocket; `open` once the transport is
@@ -55,8 +58,10 @@ export type ErrorCode =
   | "backlog"
   /** Voice: there is no microphone, or it is not allowed. */
   | "microphone"
-  /** Voice: the page was not loaded over https. */
+  /** Voice and swarms: the page was not loaded over https. */
   | "insecure"
+  /** Swarms: the file has changed on the server while it was loaded. */
+  | "changed"
   /** Missed ticks are too old for the server to send again; `tick` continues after them. */
   | "ticks_lost";
 

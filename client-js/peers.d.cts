@@ -37,6 +37,11 @@ export interface PeerEvents {
   state: (status: PeerStatus, peer: Peer) => void;
   /** The other player sends a track; after a reload of either page it is another one. */
   track: (track: PeerTrack, peer: Peer) => void;
+  /**
+   * The other player's `createDataChannel` has opened a channel. A listener takes it by setting its `onmessage` before it
+   * returns; one that nobody takes is closed.
+   */
+  datachannel: (channel: RTCDataChannel, peer: Peer) => void;
 }
 
 export interface PeersEvents extends PeerEvents {
@@ -79,6 +84,11 @@ export interface Peer {
    * @throws {DOMException} if the track is sent already.
    */
   addTrack(track: MediaStreamTrack, ...streams: MediaStream[]): () => void;
+  /**
+   * Opens a data channel of its own, ordered and reliable, for bytes. It ends with the direct connection, also where that is
+   * replaced because one of both pages was loaded again. Undefined if the peer is closed or the browser has no WebRTC.
+   */
+  createDataChannel(label: string): RTCDataChannel | undefined;
   /** Measures the direct connection. */
   stats(): Promise<PeerStats>;
   /** Closes both ends. `peers.peer` opens a new one. */

@@ -88,6 +88,8 @@
 //! | [`PLAYERS_PER_ROOM`], [`PLAYERS_PER_ROOM_MAX`] | players of a room, by default and at most | refused with `room_full`; the server does not start with a larger `--max-players` | `refused_requests` |
 //! | [`KEEP_ALIVE`], [`KEEP_ALIVE_RANGE`] | time that an HTTP connection waits for its next request, by default and in the range of `--keep-alive` | it is closed | – |
 //! | [`TURN_WORK`], [`TURN_SHARE`], [`TURN_ACCEPTS`], [`FILE_CHUNK_BYTES`] | TCP work in a turn of the event loop, in total and per connection; connections accepted; bytes of a file read at once | the rest waits for the next turns | – |
+//! | [`PIECE_BYTES`], [`PIECES`] | bytes of a piece of a file, and pieces in its manifest | the manifest is refused with HTTP status 413 | – |
+//! | [`MANIFESTS`], [`MANIFESTS_QUEUED`] | manifests kept, and files that wait to be hashed | the manifest that was not requested for the longest time is forgotten; a further file is not queued until the client asks again | – |
 //! | [`CALL_WORK`], [`WEBSOCKET_FRAME_WORK`], [`REQUEST_WORK`] | work other than bytes, in the same unit | part of the limit above | – |
 //! | [`PHASE_SLOTS`] | phases of the tick over which rooms are spread | – | – |
 //! | [`TICK_MS`], [`TICK_MS_RANGE`] | length of a tick, by default and in the range of [`is_tick_length`] | the server does not start; a recording is refused | – |
@@ -357,6 +359,14 @@ pub const TURN_ACCEPTS: usize = 4;
 pub const WEBSOCKET_FRAMES_PER_SECOND: u32 = 500;
 /// Bytes of a file held in memory at once for one connection.
 pub const FILE_CHUNK_BYTES: usize = 16 * 1024;
+/// Bytes of each piece of a file, except the last, in its manifest.
+pub const PIECE_BYTES: u64 = 256 * 1024;
+/// Pieces in the manifest of a file. Longer files have none.
+pub const PIECES: u64 = 4_096;
+/// Manifests kept in memory.
+pub const MANIFESTS: usize = 64;
+/// Files that wait to be hashed.
+pub const MANIFESTS_QUEUED: usize = 16;
 /// Joins and reconnects of all players per second. Past it each player is told when to retry, so that after a restart
 /// players reconnect one after the other.
 pub const JOINS_PER_SECOND: u32 = 100;

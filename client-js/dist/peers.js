@@ -131,8 +131,11 @@ function openPeers(room, { iceServers = room == null ? void 0 : room.iceServers,
         pc.onicecandidate = current(({ candidate }) => resolve(candidate && post(JSON.stringify({ c: candidate }))));
       });
       pc.onconnectionstatechange = current(look);
-      pc.ontrack = current(({ track, streams }) => tell("track", { track, streams }));
-      pc.ondatachannel = ({ channel }) => channel.close();
+      pc.ontrack = current((event) => tell("track", event));
+      pc.ondatachannel = ({ channel }) => {
+        tell("datachannel", channel);
+        if (!channel.onmessage) channel.close();
+      };
       channels = [0, void 0].map((maxRetransmits, id) => {
         const channel = pc.createDataChannel("", { negotiated: true, id, ordered: id > 0, maxRetransmits });
         channel.onopen = channel.onclose = current(look);
@@ -172,7 +175,7 @@ function openPeers(room, { iceServers = room == null ? void 0 : room.iceServers,
       else if (!is("direct") && pc.connectionState !== "connecting") pc.restartIce();
     };
     const look = () => {
-      const { connectionState: state } = pc;
+      const state = pc.connectionState;
       const isOpen = state === "connected" && channels.every(({ readyState }) => readyState === "open");
       if (isOpen || is("direct")) setStatus(isOpen ? "direct" : "connecting");
       if (state === "failed" && is("connecting")) renegotiate();
@@ -238,9 +241,7 @@ function openPeers(room, { iceServers = room == null ? void 0 : room.iceServers,
       send(value) {
         const packet = `{"v":[${encode(value)}]}`;
         if (is("direct")) return channels[0].bufferedAmount <= CHANNEL_BACKLOG && transmit(packet, 0);
-        if (!is("relayed") || outbox.length || tokens < packet.length / PART_CHARS) return false;
-        post(packet);
-        return true;
+        return is("relayed") && !outbox.length && tokens >= packet.length / PART_CHARS && !post(packet);
       },
       sendReliable(value) {
         const encoded = encode(value);
@@ -255,10 +256,10 @@ function openPeers(room, { iceServers = room == null ? void 0 : room.iceServers,
         tracks.set(track, streams);
         return () => {
           tracks.delete(track);
-          const sender = pc == null ? void 0 : pc.getSenders().find((sender2) => sender2.track === track);
-          if (sender) pc.removeTrack(sender);
+          pc == null ? void 0 : pc.getSenders().forEach((sender) => sender.track === track && pc.removeTrack(sender));
         };
       },
+      createDataChannel: (label) => pc == null ? void 0 : pc.createDataChannel(label),
       async stats() {
         var _a, _b;
         const report = (_a = await (pc == null ? void 0 : pc.getStats())) != null ? _a : /* @__PURE__ */ new Map();

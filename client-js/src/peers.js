@@ -147,8 +147,11 @@ export function openPeers(room, { iceServers = room?.iceServers, accept } = {}) 
         pc.onicecandidate = current(({ candidate }) => resolve(candidate && post(JSON.stringify({ c: candidate }))));
       });
       pc.onconnectionstatechange = current(look);
-      pc.ontrack = current(({ track, streams }) => tell("track", { track, streams }));
-      pc.ondatachannel = ({ channel }) => channel.close();
+      pc.ontrack = current((event) => tell("track", event));
+      pc.ondatachannel = ({ channel }) => {
+        tell("datachannel", channel);
+        if (!channel.onmessage) channel.close();
+      };
       channels = [0, undefined].map((maxRetransmits, id) => {
         const channel = pc.createDataChannel("", { negotiated: true, id, ordered: id > 0, maxRetransmits });
         channel.onopen = channel.onclose = current(look);
@@ -196,7 +199,7 @@ export function openPeers(room, { iceServers = room?.iceServers, accept } = {}) 
       else if (!is("direct") && pc.connectionState !== "connecting") pc.restartIce();
     };
     const look = () => {
-      const { connectionState: state } = pc;
+      const state = pc.connectionState;
       const isOpen = state === "connected" && channels.every(({ readyState }) => readyState === "open");
       if (isOpen || is("direct")) setStatus(isOpen ? "direct" : "connecting");
       if (state === "failed" && is("connecting")) renegotiate();
@@ -269,9 +272,7 @@ export function openPeers(room, { iceServers = room?.iceServers, accept } = {}) 
       send(value) {
         const packet = `{"v":[${encode(value)}]}`;
         if (is("direct")) return channels[0].bufferedAmount <= CHANNEL_BACKLOG && transmit(packet, 0);
-        if (!is("relayed") || outbox.length || tokens < packet.length / PART_CHARS) return false;
-        post(packet);
-        return true;
+        return is("relayed") && !outbox.length && tokens >= packet.length / PART_CHARS && !post(packet);
       },
 
       sendReliable(value) {
@@ -288,10 +289,11 @@ export function openPeers(room, { iceServers = room?.iceServers, accept } = {}) 
         tracks.set(track, streams);
         return () => {
           tracks.delete(track);
-          const sender = pc?.getSenders().find((sender) => sender.track === track);
-          if (sender) pc.removeTrack(sender);
+          pc?.getSenders().forEach((sender) => sender.track === track && pc.removeTrack(sender));
         };
       },
+
+      createDataChannel: (label) => pc?.createDataChannel(label),
 
       async stats() {
         const report = (await pc?.getStats()) ?? new Map();

@@ -6,6 +6,7 @@ const invalid = (sentence) => Object.assign(new Error(sentence), { name: "Invali
 
 let nextId = 1;
 let nextFragment = 1;
+let nextChannel = 100;
 const alive = new Map();
 const trackIds = new Map();
 
@@ -33,6 +34,12 @@ class FakeChannel {
     this.sent.push(data);
     const other = this.pc.other?.channels.find(({ options }) => options.id === this.options.id);
     if (!net.isBlocked) queueMicrotask(() => other?.onmessage?.({ data }));
+  }
+
+  close() {
+    const other = this.pc.other?.channels.find(({ options }) => options.id === this.options.id);
+    this.become("closed");
+    other?.become("closed");
   }
 
   become(state) {
@@ -87,11 +94,20 @@ export class FakePeerConnection {
     return alive.get(this.#spokenTo);
   }
 
-  createDataChannel(label, options) {
+  createDataChannel(label, options = { id: nextChannel++ }) {
     const channel = new FakeChannel(this, label, options);
     this.channels.push(channel);
     this.#look();
+    if (this.connectionState === "connected") setImmediate(() => this.reach());
     return channel;
+  }
+
+  /** As at the end that has not created it. */
+  #announce({ label, options }) {
+    if (options.negotiated || this.channels.some(({ options: { id } }) => id === options.id)) return;
+    const channel = new FakeChannel(this, label, options);
+    this.channels.push(channel);
+    this.ondatachannel?.({ channel });
   }
 
   addTrack(track, ...streams) {
@@ -209,7 +225,10 @@ export class FakePeerConnection {
     const { other } = this;
     if (net.isBlocked || !other?.knows(this) || !this.knows(other)) return;
     for (const end of [this, other]) if (end.connectionState !== "connected") end.become("connected");
-    for (const end of [this, other]) for (const channel of end.channels) channel.become("open");
+    for (const end of [this, other]) for (const channel of end.channels) end.other.#announce(channel);
+    for (const end of [this, other]) {
+      for (const channel of end.channels) if (channel.readyState === "connecting") channel.become("open");
+    }
   }
 
   knows(other) {

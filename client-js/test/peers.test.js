@@ -178,6 +178,29 @@ describe("two players", () => {
     assert.equal(peer.status, "direct");
   });
 
+  test("open channels of their own, which one of both takes or not", async () => {
+    const [one, two] = await pair();
+    const taken = [];
+    two.peers.on("datachannel", (channel, { player }) => {
+      if (channel.label !== "mine") return;
+      channel.onmessage = ({ data }) => taken.push([player, data]);
+    });
+    const mine = one.peer.createDataChannel("mine");
+    const other = one.peer.createDataChannel("other");
+    await turns();
+    assert.deepEqual([mine.readyState, other.readyState], ["open", "closed"]);
+    mine.send("bytes");
+    await turns();
+    assert.deepEqual(taken, [[1, "bytes"]]);
+    assert.equal(two.peer.createDataChannel("nobody listens").readyState, "connecting");
+    await turns();
+    assert.deepEqual(statusesOf(one, two), ["direct", "direct"]);
+    assert.deepEqual(one.of("message"), []);
+    assert.equal(one.peers.bad + two.peers.bad, 0);
+    one.peer.close();
+    assert.equal(one.peer.createDataChannel("late"), undefined);
+  });
+
   test("negotiate tracks at once, each with its own offer", async () => {
     const [one, two] = await pair();
     const [voice, video] = [{ id: "voice" }, { id: "video" }];

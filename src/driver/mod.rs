@@ -1,5 +1,5 @@
 //! The driver: one thread with one event loop that provides sockets, clock and files to the sans-IO [`Server`].
-//! Recordings are written by another thread.
+//! Recordings are written by another thread, and files are hashed by one (`site/manifests.rs`).
 //!
 //! Each turn of the loop sleeps until there is something to do, reads the clock once, receives datagrams, runs timeouts
 //! and ticks, and sends datagrams. Then it does a limited amount of TCP work ([`limits::TURN_WORK`]), so that requests

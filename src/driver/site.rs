@@ -1,5 +1,7 @@
 //! The resources of the server by path.
 
+mod manifests;
+
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -12,6 +14,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use tungstenite::Bytes;
 
+use self::manifests::Manifests;
 use super::call;
 use super::http::{Body, Coding, Method, NOT_ALLOWED, Representation, Request, Response, Status, Upgrade};
 use super::live::Live;
@@ -25,12 +28,13 @@ const ICON: &str = concat!(
 );
 const CLIENT: &str = include_str!("../../client-js/dist/rtcade.js");
 /// What a page may import beside the client, by path.
-const MODULES: [(&str, &str); 8] = [
+const MODULES: [(&str, &str); 9] = [
     ("/rtcade/interpolate.js", include_str!("../../client-js/dist/rtcade/interpolate.js")),
     ("/rtcade/peers.js", include_str!("../../client-js/dist/rtcade/peers.js")),
     ("/rtcade/predict.js", include_str!("../../client-js/dist/rtcade/predict.js")),
     ("/rtcade/rollback.js", include_str!("../../client-js/dist/rtcade/rollback.js")),
     ("/rtcade/seek.js", include_str!("../../client-js/dist/rtcade/seek.js")),
+    ("/rtcade/swarm.js", include_str!("../../client-js/dist/rtcade/swarm.js")),
     ("/rtcade/testing.js", include_str!("../../client-js/dist/rtcade/testing.js")),
     ("/rtcade/video.js", include_str!("../../client-js/dist/rtcade/video.js")),
     ("/rtcade/voice.js", include_str!("../../client-js/dist/rtcade/voice.js")),
@@ -93,6 +97,7 @@ pub(super) struct Site {
     icon: Document,
     /// The directory of `--public`, canonical.
     public: Option<PathBuf>,
+    manifests: RefCell<Manifests>,
     /// Limits the log lines about what can't be read.
     failures: RefCell<Throttle>,
 }
@@ -118,6 +123,7 @@ impl Site {
             doctor: Document::new(HTML, DOCTOR),
             icon: Document::new("image/svg+xml", ICON),
             public,
+            manifests: RefCell::default(),
             failures: RefCell::new(Throttle::new(10, Duration::from_secs(10))),
         })
     }
@@ -231,7 +237,11 @@ impl Site {
 
     fn send(&self, found: Found, public: &Path, request: &Request) -> Response {
         let path = found.path.clone();
-        found.answer(public, request).unwrap_or_else(|error| self.failed(&path, &error))
+        let response = match request.query.as_str() {
+            "?pieces" => self.manifests.borrow_mut().answer(found, request),
+            _ => found.answer(public, request),
+        };
+        response.unwrap_or_else(|error| self.failed(&path, &error))
     }
 
     fn to_fresh_room(&self) -> Response {
@@ -360,17 +370,15 @@ impl Found {
         is_negotiated: bool,
         file: File,
     ) -> Representation {
-        let (length, modified) = (self.metadata.len(), self.metadata.modified().ok());
-        let since_1970 = modified.and_then(|modified| modified.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+        let (tag, modified) = (self.tag(coding), self.metadata.modified().ok());
+        let body = Body::File(file, self.metadata.len());
+        Representation { content_type, coding, is_negotiated, tag, modified, body }
+    }
+
+    fn tag(&self, coding: Coding) -> String {
+        let modified = self.metadata.modified().ok().and_then(|modified| modified.duration_since(UNIX_EPOCH).ok());
         let suffix = if coding == Coding::Identity { String::new() } else { format!("-{}", coding.name()) };
-        Representation {
-            content_type,
-            coding,
-            is_negotiated,
-            tag: format!("\"{length:x}-{:x}{suffix}\"", since_1970.as_nanos()),
-            modified,
-            body: Body::File(file, length),
-        }
+        format!("\"{:x}-{:x}{suffix}\"", self.metadata.len(), modified.unwrap_or_default().as_nanos())
     }
 }
 

@@ -230,8 +230,8 @@ fn anchors(page: &str) -> Vec<String> {
 fn links_lead_somewhere() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let others = ["llms.txt", "client-js/README.md", "benches/load/README.md", "benches/peers/README.md"];
-    let examples =
-        ["bots", "duel", "phaser", "python", "tanks", "three"].map(|name| format!("examples/{name}/README.md"));
+    let examples = ["bots", "duel", "phaser", "python", "swarm", "tanks", "three"]
+        .map(|name| format!("examples/{name}/README.md"));
     let others = others.map(str::to_owned).into_iter().chain(examples).map(|path| (path.clone(), read(&path)));
     let mut broken = Vec::new();
     for (path, page) in pages().into_iter().chain(others) {
@@ -323,7 +323,7 @@ const VALUES: &[(&str, &dyn Value)] = values! {
     RELAY_QUEUE_BYTES CANDIDATES_ADVERTISED PEER_ADDRESSES PEER_INTRODUCTIONS PEER_CHECKS PATH_KEPT LOCAL_ADDRESSES
     UNPROVEN_AMPLIFICATION STUN_PER_ADDRESS_PER_SECOND STUN_PER_ADDRESS_AT_ONCE STUN_ADDRESSES ROOMS CONNECTIONS CONNECTIONS_PER_ADDRESS UNJOINED_PER_ADDRESS KEEP_ALIVE
     KEEP_ALIVE_RANGE TURN_WORK TURN_SHARE CALL_WORK WEBSOCKET_FRAME_WORK REQUEST_WORK TURN_ACCEPTS
-    WEBSOCKET_FRAMES_PER_SECOND FILE_CHUNK_BYTES JOINS_PER_SECOND JOINS_AT_ONCE JOINS_PER_ADDRESS_PER_SECOND
+    WEBSOCKET_FRAMES_PER_SECOND FILE_CHUNK_BYTES PIECE_BYTES PIECES MANIFESTS MANIFESTS_QUEUED JOINS_PER_SECOND JOINS_AT_ONCE JOINS_PER_ADDRESS_PER_SECOND
     JOINS_PER_ADDRESS_AT_ONCE JOIN_RETRY JOINING_ADDRESSES PLAYERS_PER_ROOM PLAYERS_PER_ROOM_MAX SIGNALS_PER_SECOND
     FRAMES_PER_SECOND UPLINK_PACKETS_PER_SECOND UPLINK_BYTES_PER_SECOND ACKNOWLEDGEMENT_BYTES AUDIO_PACKETS_PER_SECOND
     AUDIO_BYTES_PER_SECOND VIDEO_PACKETS_PER_SECOND VIDEO_BYTES_PER_SECOND MEDIA_SECTIONS MEDIA_SOURCES MEDIA_CONNECTIONS

@@ -4,10 +4,12 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use flate2::read::GzDecoder;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rtcade::driver::{Options, Origin};
+use rtcade::limits::{MANIFESTS, PIECE_BYTES, PIECES};
 use serde_json::Value;
 
 use crate::driver::{Connection, Response, Server, loopback};
@@ -305,4 +307,100 @@ fn a_build_that_is_compressed_beforehand_says_so() {
         assert_eq!((response.field("Content-Encoding"), response.body.as_str()), (coding, body), "{path} {accepted}");
     }
     assert_eq!(get(&server, "/build.wasm.gz", &[]).field("Content-Type"), Some("application/wasm"));
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    digest(&SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Asks until the file is hashed.
+#[expect(clippy::disallowed_methods, reason = "a client waits before it asks again")]
+fn manifest(server: &Server, path: &str) -> (Response, Value) {
+    for _ in 0..1_000 {
+        let response = get(server, &format!("{path}?pieces"), &[]);
+        if response.status != 202 {
+            assert_eq!(response.status, 200, "{path}: {}", response.body);
+            let manifest = serde_json::from_str(&response.body).expect("JSON");
+            return (response, manifest);
+        }
+        assert_eq!(response.field("Retry-After"), Some("1"));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("{path} is not hashed within 10 s");
+}
+
+#[test]
+fn a_manifest_has_the_hash_of_each_piece() {
+    const SEED: u64 = 11;
+    let piece = usize::try_from(PIECE_BYTES).unwrap();
+    let mut map = vec![0; 3 * piece + 17];
+    ChaCha8Rng::seed_from_u64(SEED).fill(&mut map[..]);
+    let files: [(&str, &[u8]); 3] = [("map.bin", &map), ("two.bin", &map[..2 * piece]), ("empty.bin", b"")];
+    let public = Public::new("manifest", &files);
+    let server = public.serve();
+    assert_eq!(get(&server, "/map.bin?pieces", &[]).status, 202, "the loop hashes nothing");
+    for (file, content) in files {
+        let (response, manifest) = manifest(&server, &format!("/{file}"));
+        let pieces: Vec<_> = content.chunks(piece).map(sha256).collect();
+        let expected = serde_json::json!({
+            "sha256": sha256(content), "bytes": content.len(), "pieceBytes": piece, "pieces": pieces,
+        });
+        assert_eq!(manifest, expected, "seed {SEED}: {file}");
+        assert_eq!(response.field("Content-Type"), Some("application/json"));
+        let tag = response.field("ETag").expect("a version");
+        assert_eq!(get(&server, &format!("/{file}?pieces"), &[("If-None-Match", tag)]).status, 304);
+        assert_ne!(ask(&mut server.connect(), &format!("/{file}"), &[]).0.field("ETag"), Some(tag));
+    }
+    let mut connection = server.connect();
+    for (number, expected) in map.chunks(piece).enumerate() {
+        let range = format!("bytes={}-{}", number * piece, number * piece + expected.len() - 1);
+        let (part, body) = ask(&mut connection, "/map.bin", &[("Range", &range)]);
+        assert!(part.status == 206 && body == expected, "{range}");
+    }
+    std::fs::write(public.0.join("map.bin"), "another").expect("written");
+    assert_eq!(manifest(&server, "/map.bin").1["sha256"], sha256(b"another"));
+}
+
+#[test]
+fn only_what_is_served_as_it_is_has_a_manifest() {
+    let files: [(&str, &[u8]); 4] =
+        [("app.js", b"plain"), ("app.js.br", b"brotli"), ("build.wasm.gz", b"wasm"), (".git/config", b"secret")];
+    let public = Public::new("pieces", &files);
+    let huge = std::fs::File::create(public.0.join("huge.bin")).expect("created");
+    huge.set_len(PIECE_BYTES * PIECES + 1).expect("a sparse file");
+    let server = public.serve();
+    for (path, status) in [
+        ("/build.wasm.gz", 406),
+        ("/app.js.br", 406),
+        ("/huge.bin", 413),
+        ("/none.bin", 404),
+        ("/.git/config", 404),
+        ("/../secret", 404),
+    ] {
+        assert_eq!(get(&server, &format!("{path}?pieces"), &[]).status, status, "{path}");
+    }
+    let (_, plain) = manifest(&server, "/app.js");
+    assert_eq!(plain["sha256"], sha256(b"plain"), "not of its compressed copy");
+    for query in ["?pieces=1", "?a&pieces", "?piece"] {
+        assert_eq!(get(&server, &format!("/app.js{query}"), &[]).body, "plain");
+    }
+    let client = get(&server, "/rtcade.js?pieces", &[]);
+    assert_eq!(client.field("Content-Type"), Some("text/javascript; charset=utf-8"));
+    assert_eq!(get(&Server::start(loopback()), "/app.js?pieces", &[]).status, 404);
+}
+
+#[test]
+fn more_files_than_manifests_are_kept_are_hashed_one_after_the_other() {
+    let names: Vec<_> = (0..MANIFESTS + 30).map(|number| format!("{number}.bin")).collect();
+    let files: Vec<_> = names.iter().map(|name| (name.as_str(), name.as_bytes())).collect();
+    let public = Public::new("many", &files);
+    let server = public.serve();
+    for _ in 0..2 {
+        for name in &names {
+            assert!(matches!(get(&server, &format!("/{name}?pieces"), &[]).status, 200 | 202));
+        }
+        for name in &names {
+            assert_eq!(manifest(&server, &format!("/{name}")).1["sha256"], sha256(name.as_bytes()));
+        }
+    }
 }
