@@ -56,6 +56,7 @@
 //! | **Names and signaling** | | | |
 //! | [`ROOM_NAME_CHARS`] | characters of a room's name | refused with `bad_room`; the URL of a page, with HTTP status 404 | `refused_requests` |
 //! | [`PLAYER_NAME_CHARS`], [`PLAYER_NAME_BYTES`], [`PLAYER_NAME_CLUSTER`] | characters (grapheme clusters) of a player's name, its bytes, and code points of one character | truncated | – |
+//! | [`ROOM_TITLE_CHARS`], [`ROOM_TITLE_BYTES`] | characters (grapheme clusters) of a room's title, and its bytes | truncated | – |
 //! | [`SUBJECT_BYTES`] | bytes of a token's `sub` | refused with `unauthorized` | `RefusedJoins::token` |
 //! | [`SDP_BYTES`], [`SDP_LINES`] | bytes and lines of an SDP | refused with `bad_sdp`; between players with `too_large` | `refused_requests` |
 //! | [`MEDIA_SDP_BYTES`], [`MEDIA_SDP_LINES`] | bytes and lines of an offer of media | refused with `bad_sdp` | `refused_requests` |
@@ -238,11 +239,15 @@ pub const JS_INTEGER_MAX: u64 = 1 << 53;
 
 /// Characters of a room's name.
 pub const ROOM_NAME_CHARS: usize = 64;
+/// Characters of a room's title: grapheme clusters, as readers count them (UAX #29).
+pub const ROOM_TITLE_CHARS: usize = 64;
+/// Bytes of a room's title.
+pub const ROOM_TITLE_BYTES: usize = 4 * ROOM_TITLE_CHARS;
 /// Characters of a player's name: grapheme clusters, as readers count them (UAX #29).
 pub const PLAYER_NAME_CHARS: usize = 32;
 /// Bytes of a player's name.
 pub const PLAYER_NAME_BYTES: usize = 4 * PLAYER_NAME_CHARS;
-/// Code points of one character of a player's name. A family of four, each with a skin tone, has 11.
+/// Code points of one character of a player's name or a room's title. A family of four, each with a skin tone, has 11.
 pub const PLAYER_NAME_CLUSTER: usize = 12;
 /// Bytes of the `sub` of a bearer token.
 pub const SUBJECT_BYTES: usize = 128;

@@ -6,6 +6,7 @@
 //! [`Input::Tick`], so one call is one step.
 
 mod inbox;
+mod listing;
 mod media;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -160,6 +161,7 @@ pub struct Context<G: Game> {
     rng: Random,
     locked: bool,
     listed: bool,
+    title: Option<String>,
     kicked: Vec<(PlayerId, String)>,
     outputs: VecDeque<Output>,
     /// The buffer for the next body.
@@ -335,16 +337,6 @@ impl<G: Game> Context<G> {
         self.closing = Some(sentence.into());
     }
 
-    /// Locks the room against new players, or unlocks it. Players whose connection was lost can still reconnect.
-    pub fn lock(&mut self, locked: bool) {
-        self.locked = locked;
-    }
-
-    /// Sets whether the room is listed on `/rooms`. By default it is not.
-    pub fn listed(&mut self, listed: bool) {
-        self.listed = listed;
-    }
-
     /// The first tick that an input may have seen.
     fn oldest_seen(&self) -> f64 {
         (f64::from(self.tick) - self.seen_limit).max(0.0)
@@ -442,6 +434,7 @@ impl<G: Game> Room<G> {
                 rng: Random::new(info.seed),
                 locked: false,
                 listed: false,
+                title: None,
                 kicked: Vec::new(),
                 outputs: VecDeque::new(),
                 spare_body: Vec::new(),
@@ -481,18 +474,6 @@ impl<G: Game> Room<G> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.context.players.is_empty() && self.changes.is_empty()
-    }
-
-    /// Returns whether the game has locked the room.
-    #[must_use]
-    pub fn is_locked(&self) -> bool {
-        self.context.locked
-    }
-
-    /// Returns whether the game wants the room to be listed.
-    #[must_use]
-    pub fn is_listed(&self) -> bool {
-        self.context.listed
     }
 
     /// Returns what the game lets a player publish: [`Context::user_media`].

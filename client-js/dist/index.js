@@ -1449,7 +1449,8 @@ function createRoom(env, { roomName, ...target }, tickets, first, { signal, reco
     detach(closeCode);
     lanes.stop();
     delivery.reset();
-    for (const timer of [retryTimer, offerTimer]) clearTimeout2(timer);
+    clearTimeout2(retryTimer);
+    clearTimeout2(offerTimer);
     env.clearInterval(watcher);
     for (const type of WAKING) (_a2 = page == null ? void 0 : page.removeEventListener) == null ? void 0 : _a2.call(page, type, wake);
     signal == null ? void 0 : signal.removeEventListener("abort", room.leave);
@@ -1651,7 +1652,7 @@ function createRoom(env, { roomName, ...target }, tickets, first, { signal, reco
       reconcile(reply.sessions);
       tellObstacle();
     }
-    if (isNew) emit("rejoin", reply.welcome);
+    if (isNew && !isFirst) emit("rejoin", reply.welcome);
     if (isClosed()) return offered == null ? void 0 : offered.close();
     if (obstacle) {
       offered == null ? void 0 : offered.close();

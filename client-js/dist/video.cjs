@@ -41,7 +41,7 @@ var LAYERS = [
 ];
 var CODECS = /opus|VP8|rtx|H264.*mode=1.*42e01f/i;
 var SUPERFLUOUS = /^a=(extmap:\d+ (?!.*(audio-level|abs-send|transport-wide|orientation|sdes))|rtcp-xr:|ice-options:).*\r\n/gm;
-var GESTURES = ["pointerdown", "keydown"];
+var GESTURES = ["pointerdown", "click", "keydown"];
 var SENTENCES = {
   insecure: "Browsers give microphones and cameras to pages over https and at localhost only. Use an https address.",
   unsupported: "This browser has no WebRTC or no Web Audio, which media need.",
@@ -92,6 +92,7 @@ async function joinMedia(room, options) {
   let allowed;
   let isMuted = muted;
   let isOver = false;
+  let isAway = false;
   let pc;
   let sender;
   let cameraSender;
@@ -283,7 +284,8 @@ async function joinMedia(room, options) {
     }),
     room.on("rejoin", reopen),
     room.on("status", (status) => {
-      if (status === "open" && !/^connect/.test(pc == null ? void 0 : pc.connectionState)) reopen();
+      if (status === "open" && isAway && !/^connect/.test(pc == null ? void 0 : pc.connectionState)) reopen();
+      isAway = status !== "open";
     }),
     room.on("close", () => voice.leave())
   ];

@@ -216,7 +216,10 @@ export function createVoice(button, { key, name, speaking = () => {} } = {}) {
 
 const RELOAD = ["Reload", () => location.reload()];
 const NETWORK = "Check your connection. The doctor page tests each step of the way to the server.";
-/** By code: `[headline, sentence or null for the server's own, advice, the main button where it is another]`. */
+/**
+ * By code: `[headline, sentence or null for the server's own, advice, the main button where it is another]`. The page
+ * may set the headlines that are null.
+ */
 const FAILURES = {
   unreachable: ["The server cannot be reached", null, NETWORK],
   timeout: ["The server does not answer", null, NETWORK],
@@ -228,7 +231,7 @@ const FAILURES = {
   expired: ["Your token has expired", null, "Get a new one from the operator of the server, and paste it here:"],
   room_full: ["This room is full", null, "Try again when somebody has left, or use a new room."],
   room_locked: ["This room is locked", null, "Nobody else can join it. Use a new room."],
-  refused: ["The game did not admit you", null, ""],
+  refused: [null, null, ""],
   rate_limited: ["Too many players join at once", null, "Wait a moment, then try again."],
   overloaded: ["The server is busy", null, "Wait a moment, then try again."],
   draining: ["The server is about to stop", null, "Try again in a minute."],
@@ -243,9 +246,9 @@ const FAILURES = {
 };
 /** The same code means something else in a game that ran. */
 const ENDINGS = {
-  unreachable: ["The game has stopped", "The connection to the server was lost, and could not be restored within a minute.", NETWORK],
-  timeout: ["The game has stopped", "The server did not answer for a minute.", NETWORK],
-  closed: ["The game has stopped", "The server closed the connection.", NETWORK],
+  unreachable: [null, "The connection to the server was lost, and could not be restored within a minute.", NETWORK],
+  timeout: [null, "The server did not answer for a minute.", NETWORK],
+  closed: [null, "The server closed the connection.", NETWORK],
 };
 const TOKEN_CODES = ["unauthorized", "expired"];
 const ROOM_CODES = ["room_full", "room_locked", "room_closed"];
@@ -342,8 +345,10 @@ const JOIN_UNTOLD_MS = 2_000;
  * @param connect the function of the client
  * @param options returns the options of each join
  * @param enter called with the room after each join, to register listeners
+ * @param headlines of a connection that has ended, and of a join that was refused
  */
-export function createStay({ connect, options, enter }) {
+export function createStay({ connect, options, enter, headlines }) {
+  const { ended, refused } = { ended: "The game has stopped", refused: "The game did not admit you", ...headlines };
   const notice = createNotice();
   const showConnection = createHud($("#connection"));
   // A tab that was duplicated has the same session.
@@ -369,11 +374,11 @@ export function createStay({ connect, options, enter }) {
 
   function fail(code, message, isEnd) {
     const [title, text, advice, [label, action] = []] = (isEnd && ENDINGS[code]) || FAILURES[code] ||
-      [isEnd ? "The game has stopped" : "You could not join", null, NETWORK];
+      [isEnd ? ended : "You could not join", null, NETWORK];
     const asksToken = TOKEN_CODES.includes(code);
     const again = button([label ?? (isEnd ? "Join again" : "Try again"), action ?? (code === "replaced" ? takeOver : play)], asksToken ? "" : "main");
     notice.show("failed", {
-      title, advice, text: text ?? message,
+      title: title ?? (code === "refused" ? refused : ended), advice, text: text ?? message,
       more: asksToken ? [tokenForm()] : [],
       buttons: [again, ...(ROOM_CODES.includes(code) ? [newRoom()] : OWN_WINDOW_CODES.includes(code) ? [] : [doctor()])],
     });

@@ -24,7 +24,7 @@ const CODECS = /opus|VP8|rtx|H264.*mode=1.*42e01f/i;
 /** Lines of an offer that mean nothing to the server, and would make it too long. */
 const SUPERFLUOUS = /^a=(extmap:\d+ (?!.*(audio-level|abs-send|transport-wide|orientation|sdes))|rtcp-xr:|ice-options:).*\r\n/gm;
 /** What lets a page that was opened without a click make sounds. */
-const GESTURES = ["pointerdown", "keydown"];
+const GESTURES = ["pointerdown", "click", "keydown"];
 
 const SENTENCES = {
   insecure: "Browsers give microphones and cameras to pages over https and at localhost only. Use an https address.",
@@ -81,6 +81,8 @@ export async function joinMedia(room, options) {
   let allowed;
   let isMuted = muted;
   let isOver = false;
+  /** Whether the room has lost its connection. */
+  let isAway = false;
   let pc;
   let sender;
   let cameraSender;
@@ -275,7 +277,8 @@ export async function joinMedia(room, options) {
     }),
     room.on("rejoin", reopen),
     room.on("status", (status) => {
-      if (status === "open" && !/^connect/.test(pc?.connectionState)) reopen();
+      if (status === "open" && isAway && !/^connect/.test(pc?.connectionState)) reopen();
+      isAway = status !== "open";
     }),
     room.on("close", () => voice.leave()),
   ];

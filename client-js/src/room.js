@@ -179,7 +179,8 @@ export function createRoom(env, { roomName, ...target }, tickets, first, { signa
     detach(closeCode);
     lanes.stop();
     delivery.reset();
-    for (const timer of [retryTimer, offerTimer]) clearTimeout(timer);
+    clearTimeout(retryTimer);
+    clearTimeout(offerTimer);
     env.clearInterval(watcher);
     for (const type of WAKING) page?.removeEventListener?.(type, wake);
     signal?.removeEventListener("abort", room.leave);
@@ -404,7 +405,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first, { signa
       reconcile(reply.sessions);
       tellObstacle();
     }
-    if (isNew) emit("rejoin", reply.welcome);
+    if (isNew && !isFirst) emit("rejoin", reply.welcome);
     if (isClosed()) return offered?.close();
     if (obstacle) {
       offered?.close();

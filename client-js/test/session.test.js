@@ -38,6 +38,11 @@ test("joins in one round trip", async () => {
   assert.deepEqual(session.pc.remoteDescription, { type: "answer", sdp: "the answer" });
 });
 
+test("a first join is no rejoin", async () => {
+  const { of } = await join();
+  assert.deepEqual(of("rejoin"), []);
+});
+
 test("the address may be the server's /api, with the room beside it", async () => {
   const session = await dialOpen({ room: "den" }, "https://play.example/api#top");
   assert.equal(session.socket.url, "wss://play.example/api");

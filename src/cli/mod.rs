@@ -28,12 +28,14 @@ use self::access::Access;
 use crate::driver::doctor::{FILES_ADVISED, FILES_WANTED};
 use crate::driver::{self, Driver, Options, Record};
 use crate::game::{Game, Refusal, RoomInfo};
-use crate::games::{Arena, Relay};
+use crate::games::{Arena, Broadcast, Relay};
 use crate::limits;
 use crate::log_limit::PLAYERS;
 use crate::media::Media;
 
 const ARENA_PAGE: &str = include_str!("../../client-js/pages/arena/index.html");
+const BROADCAST_PAGE: &str = include_str!("../../client-js/pages/broadcast/index.html");
+const BROADCAST_START: &str = include_str!("../../client-js/pages/broadcast/start.html");
 const RELAY_PAGE: &str = include_str!("../../client-js/pages/relay/index.html");
 
 const MIB: u64 = 1024 * 1024;
@@ -96,9 +98,9 @@ struct Serve {
     /// Length of a tick in milliseconds, 5 to 1000. Default: the game's, which is 33 unless it sets another.
     #[arg(long, value_name = "MS", value_parser = tick_ms())]
     tick_ms: Option<u32>,
-    /// Maximum number of players per room, 1 to 1024.
-    #[arg(long, value_name = "N", default_value_t = limits::PLAYERS_PER_ROOM, value_parser = max_players)]
-    max_players: usize,
+    /// Maximum number of players per room, 1 to 1024. Default: 64.
+    #[arg(long, value_name = "N", value_parser = max_players)]
+    max_players: Option<usize>,
     /// Record every room into this directory, for the replay command.
     ///
     /// Only one server may record into a directory at a time.
@@ -155,6 +157,7 @@ struct Network {
 #[command(after_long_help = "\
 Examples:
   rtcade                                  Run the server at http://localhost:8080/
+  rtcade --game broadcast                 Publish video to hundreds of viewers
   rtcade --public dist --max-players 16   Serve the files in dist, rooms of at most 16 players
   rtcade --public-addr 203.0.113.7        Run behind NAT: players connect to this address
   rtcade doctor http://192.0.2.7:8080/    Check a running server as a player's browser would")]
@@ -170,6 +173,8 @@ struct ServeShipped {
 enum Shipped {
     /// An arena in which players move, hunt and score.
     Arena,
+    /// One publishes video, the others watch it and write messages; with --media=video and rooms of 1024 unless set.
+    Broadcast,
     /// No game logic on the server: every tick sends all players' inputs to everyone.
     Relay,
 }
@@ -270,6 +275,20 @@ pub fn main() -> ExitCode {
         Ok(Command::Serve(ServeShipped { game: Shipped::Arena, serve })) => {
             start(serve, "the arena game", ARENA_PAGE.into(), |room| Ok(Arena::new(room)), |_| ())
         }
+        Ok(Command::Serve(ServeShipped { game: Shipped::Broadcast, serve })) => {
+            let has_page = serve.network.public.is_some();
+            start(
+                for_broadcast(serve),
+                "the broadcast",
+                BROADCAST_PAGE.into(),
+                |_| Ok(Broadcast::default()),
+                |driver| {
+                    if !has_page {
+                        driver.set_front(BROADCAST_START);
+                    }
+                },
+            )
+        }
         Ok(Command::Serve(ServeShipped { game: Shipped::Relay, serve })) => {
             start(serve, "the relay", RELAY_PAGE.into(), |_| Ok(Relay), |_| ())
         }
@@ -277,22 +296,39 @@ pub fn main() -> ExitCode {
         Ok(Command::Replay(arguments)) if arguments.serve => playback::serve(arguments, |show| {
             if show.is_of::<Arena>() {
                 show.play("the recorded arena", ARENA_PAGE.into(), |room| Ok(Arena::new(room)))
+            } else if show.is_of::<Broadcast>() {
+                show.play("the recorded broadcast", BROADCAST_PAGE.into(), |_| Ok(Broadcast::default()))
             } else if show.is_of::<Relay>() {
                 show.play("the recorded relay", RELAY_PAGE.into(), |_| Ok(Relay))
             } else {
-                Err(show.is_of_another_game(&[type_name::<Arena>(), type_name::<Relay>()]))
+                Err(show.is_of_another_game(&shipped_types()))
             }
         }),
         Ok(Command::Replay(arguments)) => replay::run(&arguments.replay, |recording, out| {
             if recording.is_of::<Arena>() {
                 recording.replay(|room| Ok(Arena::new(room)), out)
+            } else if recording.is_of::<Broadcast>() {
+                recording.replay(|_| Ok(Broadcast::default()), out)
             } else if recording.is_of::<Relay>() {
                 recording.replay(|_| Ok(Relay), out)
             } else {
-                Err(recording.is_of_another_game(&[type_name::<Arena>(), type_name::<Relay>()]))
+                Err(recording.is_of_another_game(&shipped_types()))
             }
         }),
         Err(status) => status,
+    }
+}
+
+fn shipped_types() -> [&'static str; 3] {
+    [type_name::<Arena>(), type_name::<Broadcast>(), type_name::<Relay>()]
+}
+
+/// The options of a broadcast, where the command line has no others.
+fn for_broadcast(serve: Serve) -> Serve {
+    Serve {
+        media: serve.media.or(Some(Forwarded::Video)),
+        max_players: serve.max_players.or(Some(limits::PLAYERS_PER_ROOM_MAX)),
+        ..serve
     }
 }
 
@@ -349,7 +385,7 @@ fn start<G: Game>(
     let verbose = serve.network.verbose;
     let options = Options {
         tick: serve.tick_ms.map(|ms| Duration::from_millis(ms.into())),
-        max_players: serve.max_players,
+        max_players: serve.max_players.unwrap_or(limits::PLAYERS_PER_ROOM),
         dev: serve.dev,
         media: match serve.media {
             None => Media::Off,
@@ -505,7 +541,8 @@ mod tests {
             assert_eq!(shipped.game, Shipped::Arena);
             assert_eq!(shipped.serve.network.listen, Options::default().listen);
             assert_eq!((shipped.serve.tick_ms, Options::default().tick), (None, None));
-            assert_eq!(shipped.serve.max_players, Options::default().max_players);
+            let max_players = Options::default().max_players;
+            assert_eq!((shipped.serve.max_players, max_players), (None, limits::PLAYERS_PER_ROOM));
             assert_eq!(shipped.serve.busy_poll, Options::default().busy_poll);
             assert_eq!(Duration::from_secs(shipped.serve.network.keep_alive), Options::default().keep_alive);
         }
@@ -521,7 +558,10 @@ mod tests {
             let arguments: Vec<_> = command.into_iter().chain(options.split_whitespace()).collect();
             let ServeShipped { game, serve } = parsed(&arguments).expect("valid");
             let network = serve.network;
-            assert_eq!((game, serve.tick_ms, serve.max_players, network.verbose), (Shipped::Relay, Some(5), 1024, 2));
+            assert_eq!(
+                (game, serve.tick_ms, serve.max_players, network.verbose),
+                (Shipped::Relay, Some(5), Some(1024), 2)
+            );
             assert_eq!((serve.record, serve.record_limit), (Some(".".into()), 7));
             let addresses: Vec<_> = network.public_addr.iter().map(ToString::to_string).collect();
             assert_eq!(addresses, ["203.0.113.7:0", "[2001:db8::7]:9"]);
@@ -530,6 +570,17 @@ mod tests {
             assert!(serve.busy_poll && serve.dev);
             assert_eq!(network.keep_alive, 3_600);
         }
+    }
+
+    #[test]
+    fn a_broadcast_has_video_and_large_rooms_unless_the_command_line_has_others() {
+        let broadcast = |options: &str| {
+            let arguments: Vec<_> = options.split_whitespace().collect();
+            let serve = for_broadcast(parsed(&arguments).expect("valid").serve);
+            (serve.media, serve.max_players)
+        };
+        assert_eq!(broadcast("--game broadcast"), (Some(Forwarded::Video), Some(limits::PLAYERS_PER_ROOM_MAX)));
+        assert_eq!(broadcast("--game broadcast --media --max-players 9"), (Some(Forwarded::Audio), Some(9)));
     }
 
     #[test]

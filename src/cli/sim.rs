@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::{ExitCode, Shipped, complain};
 use crate::games::arena::Steer;
-use crate::games::{Arena, Relay};
+use crate::games::{Arena, Broadcast, Relay};
 use crate::sim::{Reports, Scenario, Trial};
 
 #[derive(Debug, Args)]
@@ -83,6 +83,7 @@ fn reports(sim: &Sim, scenarios: &[Scenario]) -> Reports {
         Shipped::Arena => {
             scenario.play(&trial, |room| Ok(Arena::new(room)), |number, bot| steer(number, bot.events.len()))
         }
+        Shipped::Broadcast => scenario.play(&trial, |_| Ok(Broadcast::default()), |_, _| ()),
         Shipped::Relay => scenario.play(&trial, |_| Ok(Relay), |number, bot| steer(number, bot.events.len())),
     };
     scenarios.iter().map(play).collect()
@@ -125,6 +126,9 @@ mod tests {
                 assert!(report.ticks >= 2 * 60, "{game:?}: {report}");
             }
         }
+        let sim = sim(&["lan"], Shipped::Broadcast);
+        let Reports(reports) = reports(&sim, &scenarios(&sim.scenario).expect("it is shipped"));
+        assert_eq!((reports[0].seen, reports[0].open), (0, 2), "it has no states: {}", reports[0]);
         assert_eq!(scenarios(&[]).expect("they are shipped").len(), Scenario::shipped().len());
     }
 

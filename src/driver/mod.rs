@@ -546,8 +546,13 @@ impl<G: Game> Driver<G> {
     /// Makes this the server of a playback: `front` is the page at `/`, and players of all rooms are numbered from
     /// `first_player`.
     pub(crate) fn open_to_spectators(&mut self, front: &'static str, first_player: u32) {
-        self.site.set_front(front);
+        self.set_front(front);
         self.server.number_players_from(first_player);
+    }
+
+    /// Serves `page` at `/` instead of redirecting to a new room.
+    pub(crate) fn set_front(&mut self, page: &'static str) {
+        self.site.set_front(page);
     }
 
     /// Installs hooks that decide who may join and observe joins and leaves.

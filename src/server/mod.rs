@@ -178,6 +178,9 @@ pub enum Disconnect {
 pub struct RoomStatus {
     /// The name of the room.
     pub name: String,
+    /// The title that the game has given the room.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
     /// The number of players.
     pub players: usize,
     /// The maximum number of players.
@@ -467,6 +470,7 @@ impl<G: Game> Server<G> {
     pub fn rooms(&self) -> impl Iterator<Item = RoomStatus> + '_ {
         self.by_name.values().filter_map(|&room| self.rooms.get(room)).map(|hosted| RoomStatus {
             name: hosted.name.to_string(),
+            title: hosted.room.title().map(str::to_owned),
             players: hosted.room.players().len(),
             max_players: self.config.max_players,
             locked: hosted.room.is_locked(),

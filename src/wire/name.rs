@@ -1,8 +1,8 @@
-//! The display names of players.
+//! The display names of players and the titles of rooms.
 
 use unicode_segmentation::UnicodeSegmentation;
 
-use crate::limits::{PLAYER_NAME_BYTES, PLAYER_NAME_CHARS, PLAYER_NAME_CLUSTER};
+use crate::limits::{PLAYER_NAME_BYTES, PLAYER_NAME_CHARS, PLAYER_NAME_CLUSTER, ROOM_TITLE_BYTES, ROOM_TITLE_CHARS};
 
 /// The display name of a player whose name has no visible character.
 const NAMELESS: &str = "player";
@@ -10,9 +10,6 @@ const BLACK_FLAG: char = '\u{1f3f4}';
 const CANCEL_TAG: char = '\u{e007f}';
 /// Tags between the black flag and the cancel tag: a region and its part, as in `gbeng`.
 const FLAG_TAGS: usize = 6;
-
-/// The number of code points of a name that are examined; the rest would be truncated anyway.
-const READ_CHARS: usize = 4 * PLAYER_NAME_CHARS * PLAYER_NAME_CLUSTER;
 
 /// The role of a character in a name.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,24 +56,34 @@ fn has_forms(c: char) -> bool {
 
 /// The display name: the visible characters of a name, truncated to its limits at a character, never empty.
 pub(crate) fn shown(name: Option<&str>) -> String {
-    let visible = visible(name.unwrap_or_default());
+    truncated(name.unwrap_or_default(), PLAYER_NAME_CHARS, PLAYER_NAME_BYTES).unwrap_or_else(|| NAMELESS.to_owned())
+}
+
+/// The visible characters of a room's title, truncated to its limits at a character; `None` if there are none.
+pub(crate) fn title(title: &str) -> Option<String> {
+    truncated(title, ROOM_TITLE_CHARS, ROOM_TITLE_BYTES)
+}
+
+fn truncated(text: &str, chars: usize, bytes: usize) -> Option<String> {
+    // More would be truncated anyway.
+    let visible = visible(text.chars().take(4 * chars * PLAYER_NAME_CLUSTER));
     let mut shown = String::new();
-    for cluster in visible.trim().graphemes(true).take(PLAYER_NAME_CHARS) {
+    for cluster in visible.trim().graphemes(true).take(chars) {
         let cut = cluster.char_indices().nth(PLAYER_NAME_CLUSTER);
         let cluster = cut.map_or(cluster, |(at, _)| cluster[..at].trim_end_matches(is_joiner));
-        if shown.len() + cluster.len() > PLAYER_NAME_BYTES {
+        if shown.len() + cluster.len() > bytes {
             break;
         }
         shown.push_str(cluster);
     }
     let shown = shown.trim_end_matches(is_joiner).trim_end();
-    if shown.is_empty() { NAMELESS.to_owned() } else { shown.to_owned() }
+    (!shown.is_empty()).then(|| shown.to_owned())
 }
 
-/// The name without invisible and reordering characters, with joiners, selectors and tags only where they are valid.
-fn visible(name: &str) -> String {
+/// The text without invisible and reordering characters, with joiners, selectors and tags only where they are valid.
+fn visible(text: impl Iterator<Item = char>) -> String {
     let mut visible = String::new();
-    let mut rest = name.chars().take(READ_CHARS).filter(|&c| role(c) != Role::Hidden).peekable();
+    let mut rest = text.filter(|&c| role(c) != Role::Hidden).peekable();
     let mut last = None;
     while let Some(c) = rest.next() {
         let is_kept = match role(c) {
@@ -180,6 +187,16 @@ mod tests {
         assert_eq!(shown(Some(&stacked)), format!("a{}b", "\u{36f}".repeat(11)));
         let chained = "\u{1f980}\u{200d}".repeat(50);
         assert_eq!(shown(Some(&chained)), "\u{1f980}\u{200d}".repeat(6).trim_end_matches('\u{200d}'));
+    }
+
+    #[test]
+    fn a_title_is_longer_than_a_name_and_may_be_absent() {
+        assert_eq!(title(" Chess\u{202e}, live\n"), Some("Chess, live".to_owned()));
+        assert_eq!(title(&"x".repeat(65)), Some("x".repeat(64)));
+        assert_eq!(title(&ENGLAND.repeat(10)), Some(ENGLAND.repeat(9)), "each has 28 bytes, of 256");
+        for nothing in ["", " \u{200b}\n"] {
+            assert_eq!(title(nothing), None, "{nothing:?}");
+        }
     }
 
     proptest! {

@@ -16,7 +16,7 @@ use rtcade::client::{self, Client};
 use rtcade::driver::{BindError, Driver, Handle, Options, Record};
 use rtcade::endpoint::LocalId;
 use rtcade::game::{Batch, Context, Game, Join, Leave, PlayerId, Refusal, RoomInfo, Tick};
-use rtcade::games::Relay;
+use rtcade::games::{Broadcast, Relay};
 use rtcade::journal::{End, Entry, Journal};
 use rtcade::limits::{RELIABLE_HEADER_BYTES, RELIABLE_UP_BYTES};
 use rtcade::room::Input;
@@ -490,6 +490,21 @@ fn players_join_and_learn_of_each_other() {
     assert!(event.contains("Grace"), "{event}");
     grace.send_frame(0x88, &1000_u16.to_be_bytes());
     ada.text_with("eventLeave");
+}
+
+#[test]
+fn a_room_that_its_game_lists_is_shown_with_its_title() {
+    let server = Server::start_with(loopback(), |_| Ok(Broadcast::default()));
+    let listed = || serde_json::from_str::<serde_json::Value>(&server.get("/rooms").body).expect("JSON");
+    let mut websocket = websocket(&server, "/r/123456");
+    websocket.send_frame(0x81, br#"{"a":"join","d":{"name":"Ada","data":{"publish":true,"title":"Chess"}}}"#);
+    websocket.text_with("joinR");
+    let rooms = listed();
+    assert!(rooms[0]["tick"].is_u64(), "{rooms}");
+    let shown = ["name", "title", "players", "maxPlayers", "locked"].map(|field| rooms[0][field].clone());
+    assert_eq!(serde_json::json!(shown), serde_json::json!(["123456", "Chess", 1, 64, false]));
+    let of_handle = server.handle.rooms().expect("it runs").recv_timeout(PATIENCE).expect("it answers");
+    assert_eq!((of_handle[0].title.as_deref(), of_handle[0].listed), (Some("Chess"), true));
 }
 
 /// A native client with sockets of its own.

@@ -1,0 +1,248 @@
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { connection, controls, launchBrowser, openPage, overlaps, playing, SCREENS, screenshot, startServer, until } from "./harness.mjs";
+
+const DEVICES = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"];
+const HEARD = "--autoplay-policy=no-user-gesture-required";
+
+/** Runs in the page, before its own scripts: keeps what plays its sound. */
+function watchSound() {
+  globalThis.contexts = [];
+  globalThis.AudioContext = class extends AudioContext {
+    constructor(...args) {
+      super(...args);
+      globalThis.contexts.push(this);
+    }
+  };
+}
+
+const shows = (page, text) => until(`the page to show ${text}`, () => page.locator("body").innerText(), (shown) => text.test(shown));
+const words = (page) => page.locator("#words").innerText();
+const says = (page, text) => until(`the words ${text}`, () => words(page), (shown) => text.test(shown), 30_000);
+const messages = (page) => page.locator("#chat li").allInnerTexts();
+const viewers = (page, count) =>
+  until(`${count} viewers`, () => page.locator("#viewers").innerText(), (text) => text === `${count} viewer${count === 1 ? "" : "s"}`);
+
+/** Waits until the page decodes further frames. */
+async function decodes(page) {
+  const frames = () => page.evaluate(() => document.querySelector("video").getVideoPlaybackQuality().totalVideoFrames);
+  const before = await frames();
+  await until("frames", frames, (count) => count > before + 20, 40_000);
+}
+
+async function write(page, text) {
+  await page.getByLabel("Message", { exact: true }).fill(text);
+  await page.getByRole("button", { name: "Send" }).click();
+}
+
+async function goLive(page, title) {
+  await page.getByRole("link", { name: "Go live" }).click();
+  await page.getByLabel("Title").fill(title);
+  const start = page.getByRole("button", { name: "Go live" });
+  await until("a preview", () => page.evaluate(() => document.querySelector("video").videoWidth));
+  await start.click();
+  await playing(page, "webrtc");
+  return page.evaluate(() => rtcade.room.name);
+}
+
+describe("a broadcast", () => {
+  let server, browser, ann, ben, cleo, number;
+  const room = () => `${server.url}r/${number}`;
+
+  before(async () => {
+    server = await startServer(["--game", "broadcast"]);
+    browser = await launchBrowser([...DEVICES, HEARD]);
+    ann = await openPage(browser, server.url, SCREENS.desktop);
+  });
+
+  after(async () => {
+    await browser?.close();
+    await server?.stop();
+  });
+
+  test("nobody is on air at first", async () => {
+    await shows(ann.page, /Nobody is on air/);
+    await screenshot(ann.page, "broadcast-start-empty");
+  });
+
+  test("a room that nobody publishes in can be watched", async () => {
+    const { page } = await openPage(browser, `${server.url}r/100000`);
+    await says(page, /Off air/);
+    await screenshot(page, "broadcast-off-air");
+    await page.context().close();
+  });
+
+  test("whoever goes live gets a number of six digits, and sees the preview without sound", async () => {
+    await ann.page.getByRole("link", { name: "Go live" }).click();
+    await until("a preview", () => ann.page.evaluate(() => document.querySelector("video").videoWidth));
+    await screenshot(ann.page, "broadcast-setup");
+    await ann.page.goBack();
+    number = await goLive(ann.page, "Chess for <b>all</b>");
+    assert.match(number, /^[1-9]\d{5}$/);
+    assert.ok(ann.page.url().endsWith(`/r/${number}?publish`), ann.page.url());
+    assert.equal(await ann.page.locator("#share b").innerText(), number.replace(/(...)(...)/, "$1 $2"));
+    assert.equal(await ann.page.evaluate(() => document.querySelector("video").muted), true);
+    await viewers(ann.page, 0);
+  });
+
+  test("two watch, and decode the frames", async () => {
+    ben = await openPage(browser, server.url);
+    await shows(ben.page, /Chess for <b>all<\/b>/);
+    await screenshot(ben.page, "broadcast-start");
+    await ben.page.getByLabel("Room number").fill(number);
+    await ben.page.getByRole("button", { name: "Watch" }).click();
+    await playing(ben.page, "webrtc");
+    cleo = await openPage(browser, room(), SCREENS.upright);
+    await playing(cleo.page, "webrtc");
+    for (const { page } of [ben, cleo]) {
+      await decodes(page);
+      assert.equal(await words(page), "");
+      assert.equal(await page.locator("h1").innerText(), "Chess for <b>all</b>");
+    }
+    for (const { page } of [ann, ben, cleo]) await viewers(page, 2);
+  });
+
+  test("the sound of the publisher is heard", async () => {
+    const { page } = await openPage(browser, "about:blank");
+    await page.addInitScript(watchSound);
+    await page.goto(room());
+    await playing(page, "webrtc");
+    await until("sound", () => page.evaluate(() => contexts.some(({ state }) => state === "running")));
+    assert.equal(await page.getByRole("button", { name: "Tap for sound" }).isVisible(), false);
+    await page.context().close();
+  });
+
+  test("messages go both ways, and a late viewer gets those before", async () => {
+    await write(ann.page, "Welcome!");
+    await write(ben.page, "<i>Hello</i>");
+    for (const { page } of [ann, ben, cleo]) await until("two messages", () => messages(page), (all) => all.length === 2);
+    const dora = await openPage(browser, room(), SCREENS.aslant);
+    await playing(dora.page, "webrtc");
+    const [first, second] = await messages(dora.page);
+    assert.match(first, /Welcome!$/);
+    assert.match(second, / <i>Hello<\/i>$/);
+    assert.equal(await dora.page.locator("#chat li").first().getAttribute("class"), "publisher");
+    await decodes(dora.page);
+    for (const name of ["desktop", "upright", "aslant"]) {
+      const page = { desktop: ben, upright: cleo, aslant: dora }[name].page;
+      await screenshot(page, `broadcast-watch-${name}`);
+      assert.deepEqual(await overlaps(page, ["about", "stage", "chat", "naming"]), [], name);
+    }
+    await screenshot(ann.page, "broadcast-publish");
+    assert.deepEqual(dora.errors, []);
+    await dora.page.context().close();
+  });
+
+  test("whoever writes too much is told", async () => {
+    for (let count = 0; count < 8; count++) await write(cleo.page, `again ${count}`);
+    await shows(cleo.page, /You send too much at once/);
+  });
+
+  test("the publisher changes the title, and the list has it", async () => {
+    await ann.page.getByLabel("Title").fill("Chess");
+    await ann.page.getByRole("button", { name: "Set" }).click();
+    await until("the new title", () => ben.page.locator("h1").innerText(), (title) => title === "Chess");
+    const [listed, ...others] = await (await fetch(`${server.url}rooms`)).json();
+    assert.deepEqual([listed.name, listed.title, listed.players, listed.maxPlayers, others], [number, "Chess", 3, 1_024, []]);
+  });
+
+  test("a second publisher is refused in words, and one with a random number gets another", async () => {
+    const { page } = await openPage(browser, `${room()}?publish`);
+    await until("a preview", () => page.evaluate(() => document.querySelector("video").videoWidth));
+    await page.getByRole("button", { name: "Go live" }).click();
+    await shows(page, /publishes in this room/);
+    await screenshot(page, "broadcast-refused");
+    await page.goto(`${room()}?publish=new`);
+    await until("a preview", () => page.evaluate(() => document.querySelector("video").videoWidth));
+    await page.getByRole("button", { name: "Go live" }).click();
+    await playing(page, "webrtc");
+    const other = await page.evaluate(() => rtcade.room.name);
+    assert.notEqual(other, number);
+    assert.ok(page.url().endsWith(`/r/${other}?publish`), page.url());
+    await page.getByRole("button", { name: "End", exact: true }).click();
+    await shows(page, /On air now/);
+    await page.context().close();
+  });
+
+  test("a page of the publisher that is loaded again goes on", async () => {
+    const { me } = await connection(ann.page);
+    await ann.page.reload();
+    await playing(ann.page, "webrtc");
+    assert.equal((await connection(ann.page)).me, me);
+    await decodes(ben.page);
+    assert.equal((await messages(ann.page)).length, (await messages(ben.page)).length);
+    assert.equal(await ann.page.locator("#title").inputValue(), "Chess");
+  });
+
+  test("each control has a name", async () => {
+    for (const { page } of [ann, ben]) {
+      for (const [role, name] of await controls(page)) assert.notEqual(name, "", role);
+    }
+  });
+
+  test("the publisher publishes from a phone, too", async () => {
+    const { page, errors } = await openPage(browser, server.url, SCREENS.upright);
+    await goLive(page, "From a phone");
+    await screenshot(page, "broadcast-publish-upright");
+    assert.equal(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), true);
+    assert.deepEqual(errors, []);
+    await page.context().close();
+  });
+
+  test("after the end, the viewers see in words that the room is off air, and the next publisher", async () => {
+    await ann.page.getByRole("button", { name: "End", exact: true }).click();
+    await shows(ann.page, /On air now/);
+    for (const { page } of [ben, cleo]) await says(page, /Off air/);
+    await screenshot(cleo.page, "broadcast-off-air-upright");
+    const { page } = await openPage(browser, `${room()}?publish`);
+    await until("a preview", () => page.evaluate(() => document.querySelector("video").videoWidth));
+    await page.getByRole("button", { name: "Go live" }).click();
+    for (const { page } of [ben, cleo]) await decodes(page);
+    await page.context().close();
+    await says(ben.page, /Off air/);
+    assert.deepEqual(ann.errors.concat(ben.errors, cleo.errors), []);
+  });
+});
+
+test("where the browser keeps a page silent, a tap gives it sound", async () => {
+  const server = await startServer(["--game", "broadcast"]);
+  const browser = await launchBrowser(DEVICES);
+  try {
+    const ann = await openPage(browser, server.url);
+    const number = await goLive(ann.page, "Music");
+    for (const screen of ["desktop", "upright"]) {
+      const { page } = await openPage(browser, "about:blank", SCREENS[screen]);
+      await page.addInitScript(watchSound);
+      await page.goto(`${server.url}r/${number}`);
+      await playing(page, "webrtc");
+      await decodes(page);
+      const tap = page.getByRole("button", { name: "Tap for sound" });
+      await tap.waitFor();
+      await screenshot(page, `broadcast-silent-${screen}`);
+      assert.equal(await page.evaluate(() => contexts.some(({ state }) => state === "running")), false);
+      if (screen === "upright") await tap.tap();
+      else await tap.click();
+      await tap.waitFor({ state: "hidden" });
+      const states = () => page.evaluate(() => contexts.map(({ state }) => state).filter((state) => state !== "closed"));
+      await until("all that plays to run", states, (all) => all.length > 0 && all.every((state) => state === "running"));
+    }
+  } finally {
+    await browser.close();
+    await server.stop();
+  }
+});
+
+test("a server without video, and one that is gone, are told in words", async () => {
+  const server = await startServer(["--game", "broadcast", "--media=audio"]);
+  const browser = await launchBrowser(DEVICES);
+  try {
+    const { page } = await openPage(browser, `${server.url}r/123456`);
+    await says(page, /forwards no video.*--media=video/s);
+    await server.kill();
+    await shows(page, /Connection lost\n+The server does not answer/);
+    await screenshot(page, "broadcast-lost");
+  } finally {
+    await browser.close();
+    await server.kill();
+  }
+});
