@@ -39,9 +39,9 @@
 //!
 //! An offer to `"server"` with an `m=audio` or `m=video` section is one of a media connection, which is separate from
 //! the data channel. Each section in which the client receives is a slot. An offer with the same ICE credentials
-//! changes the connection, one with others replaces it. Such an offer to a player who has a media connection is answered
-//! by the server too, in `eventExchangeSdp` from that player: on this connection it forwards the media of that player
-//! only.
+//! changes the connection, one with others replaces it. Such an offer to a player who has a media connection is
+//! answered by the server too, in `eventExchangeSdp` from that player: on this connection it forwards the media of that
+//! player only.
 //!
 //! Messages between players are not interpreted by the server and stay in their room. They must not delay the messages
 //! of the game: if the recipient's socket is slow, or there are too many messages, the sender is refused with
