@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rtcade::driver::{Driver, Options};
 use rtcade::game::{Batch, Context, Game, Join, Leave, PlayerId, Refusal, Tick, UserMedia};
-use rtcade::media::Media;
+use rtcade::server::Media;
 use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::media::{Direction, MediaKind, Mid};
 use str0m::net::{Protocol, Receive};

@@ -222,7 +222,7 @@ pub mod hostile;
 pub mod journal;
 pub mod limits;
 mod log_limit;
-pub mod media;
+mod media;
 pub mod peer;
 pub mod playback;
 mod player;

@@ -31,7 +31,7 @@ use crate::game::{Game, Refusal, RoomInfo};
 use crate::games::{Arena, Broadcast, Relay};
 use crate::limits;
 use crate::log_limit::PLAYERS;
-use crate::media::Media;
+use crate::server::Media;
 
 const ARENA_PAGE: &str = include_str!("../../client-js/pages/arena/index.html");
 const BROADCAST_PAGE: &str = include_str!("../../client-js/pages/broadcast/index.html");

@@ -4,8 +4,9 @@ use serde::Deserialize;
 
 use super::http::{Body, Method, Request, Response, Status};
 use super::site::{Answer, not_found};
+use crate::server::Signal;
 use crate::wire::codes::ErrorCode;
-use crate::wire::signaling::RoomName;
+use crate::wire::signaling::{self, Fault, RoomName};
 
 /// The answer to a request at the address of calls: `POST /whip/{room}` and `POST /whep/{room}`, and `DELETE` at the
 /// address that its answer names. Candidates in a `PATCH` are not needed: the server learns them from checks (RFC 9725
@@ -61,6 +62,16 @@ struct Agreed {
     sdp: String,
     socket_id: String,
     resume: String,
+}
+
+/// The decision in a message of the core: its reply to `join`.
+pub(super) fn decision(signal: Signal) -> Option<String> {
+    match signal {
+        Signal::Text(reply) => Some(reply),
+        // Without a reply it closes a connection only when the server stops.
+        Signal::Close { reason, .. } => Some(signaling::refused_join(&Fault::new(ErrorCode::Draining, reason))),
+        _ => None,
+    }
 }
 
 /// The response for a reply to `join`.

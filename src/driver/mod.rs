@@ -64,8 +64,7 @@ use crate::game::{Game, Refusal, RoomInfo};
 use crate::hooks::{ArrivalId, Decision, Hooks};
 use crate::limits;
 use crate::log_limit::Throttle;
-use crate::media::Media;
-use crate::server::{Config, ExternalError, RoomStatus, Server};
+use crate::server::{Config, ExternalError, Media, RoomStatus, Server};
 use crate::wire::signaling::RoomName;
 
 /// Datagrams received from one socket per turn of the loop.

@@ -669,7 +669,7 @@ impl Connection {
     /// Sends the core's decision on a call. Then the connection closes, so that its ID names one call only.
     fn await_decision<G: Game>(&mut self, mut calling: Calling, context: &mut Context<'_, G>) -> (State, Turn) {
         let now = context.now;
-        let Some(Signal::Text(decision)) = context.server.poll_signal(self.id) else {
+        let Some(decision) = context.server.poll_signal(self.id).and_then(call::decision) else {
             self.signalled = false;
             return match calling.http.socket.read(&mut [0; 2048]) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

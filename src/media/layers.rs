@@ -11,7 +11,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// The least time for a first figure.
 const WINDOW_FIRST: Duration = Duration::from_millis(200);
 /// How long a layer without packets counts as being sent. Browsers stop the larger layers when their uplink is narrow.
-const KEPT: Duration = Duration::from_secs(2);
+const KEPT: Duration = Duration::from_millis(500);
 
 /// A layer of a publisher's video.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,13 +100,13 @@ impl Layers {
         u8::try_from(index).ok().map(LayerId)
     }
 
-    /// Returns the rates of what is being sent. A layer that has just begun counts as a small one.
+    /// Returns the rates of what is being sent. A layer that has just begun does not count, unless there is no other.
     pub(super) fn rates(&self, now: Instant) -> Rates {
         let mut rates = Rates::default();
-        for (rate, layer) in rates.0.iter_mut().zip(&self.all) {
-            if now < layer.heard_at + KEPT {
-                *rate = layer.rate.max(1);
-            }
+        let is_sent = |layer: &&Layer| now < layer.heard_at + KEPT;
+        let is_measured = self.all.iter().filter(is_sent).any(|layer| layer.rate > 0);
+        for (rate, layer) in rates.0.iter_mut().zip(&self.all).filter(|(_, layer)| is_sent(layer)) {
+            *rate = if is_measured { layer.rate } else { 1 };
         }
         rates
     }
@@ -155,6 +155,11 @@ mod tests {
             layers.hear(now, small, 125);
         }
         assert_eq!(layers.rates(now).of(LayerId(1)), 0, "the browser has stopped it");
+        layers.hear(now, large, 1_250);
+        assert_eq!(layers.rates(now).of(LayerId(1)), 0, "nobody knows how large it is");
+        let mut alone = Layers::default();
+        alone.hear(now, None, 100);
+        assert_eq!(alone.rates(now).of(LayerId(0)), 1);
         for rid in ["h", "x"] {
             layers.hear(now, Some(Rid::from(rid)), 1);
         }

@@ -12,19 +12,22 @@ use crate::media::{Media, is_media};
 use crate::wire::codes::{ErrorCode, Leave};
 use crate::wire::signaling::{self, Description, Fault, JoinRequest, ReplyTo};
 
-/// A request to publish or to watch.
-pub(crate) struct Call {
-    /// Whether the caller publishes. The game learns it as `{"publish": true}` in the data of the join.
-    pub(crate) publishes: bool,
-    pub(crate) bearer: Option<String>,
-    pub(crate) offer: String,
+/// A request to publish or to watch, see [`Server::handle_call`].
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Whether the caller publishes. The game gets `{"publish": true}` as the data of the join, otherwise null.
+    pub publishes: bool,
+    /// The bearer token, which is needed where players need one.
+    pub bearer: Option<String>,
+    /// The SDP offer, with `m=audio` or `m=video` sections.
+    pub offer: String,
 }
 
 impl<G: Game> Server<G> {
     /// Handles a call. A reply to `join` follows as [`Signal::Text`](super::Signal::Text): `sdp` is the answer, and
     /// `socketId` and `resume` name the session for [`Server::handle_hang_up`]. Report the end of the connection after
     /// it with [`Server::handle_disconnect`], which does not end the session.
-    pub(crate) fn handle_call(&mut self, now: Instant, id: ConnectionId, connect: Connect, call: Call) {
+    pub fn handle_call(&mut self, now: Instant, id: ConnectionId, connect: Connect, call: Call) {
         self.turn(now, |server| {
             server.open_connection(now, id, connect);
             let Some(key) = server.live_connection(id) else { return };
@@ -92,7 +95,7 @@ impl<G: Game> Server<G> {
     }
 
     /// Ends the session of a call. Returns `false` if there is none, or `resume` is not its token.
-    pub(crate) fn handle_hang_up(&mut self, now: Instant, socket_id: &str, resume: &str) -> bool {
+    pub fn handle_hang_up(&mut self, now: Instant, socket_id: &str, resume: &str) -> bool {
         let key = self.by_socket_id.get(socket_id).copied().filter(|&key| {
             self.sessions.get(key).is_some_and(|session| session.is_call && session.tokens.accept(resume))
         });

@@ -33,8 +33,7 @@ use slotmap::SlotMap;
 
 use self::addresses::Addresses;
 use self::admission::Admission;
-#[cfg(feature = "driver")]
-pub(crate) use self::call::Call;
+pub use self::call::Call;
 use self::connection::{Connection, Stage};
 pub use self::external::ExternalError;
 use self::rooms::HostedRoom;
@@ -48,7 +47,7 @@ use crate::hooks::{ArrivalId, Decision, Guarded, Hooks};
 use crate::journal;
 use crate::limits;
 use crate::log_limit::{PlayerLog, Who};
-use crate::media::Media;
+pub use crate::media::Media;
 use crate::player::Bodies;
 use crate::wire::codes::{ErrorCode, Leave};
 use crate::wire::delta;

@@ -2,7 +2,7 @@
 
 use rtcade::auth::Keys;
 use rtcade::driver::Options;
-use rtcade::media::Media;
+use rtcade::server::Media;
 use serde_json::json;
 
 use super::admission::{claims, hs256, secret, set, token, unix_time};
