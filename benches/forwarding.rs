@@ -26,7 +26,7 @@ const PACKETS_PER_FRAME: usize = 5;
 const PACKET_BYTES: usize = 1_000;
 const WARM_UP: Duration = Duration::from_secs(3);
 
-/// Who publishes may do so, however many watch.
+/// Permits the publisher to publish, however many watch.
 struct Stage;
 
 #[derive(Default, serde::Deserialize)]

@@ -61,11 +61,11 @@ pub enum Event {
     Room(Everything),
 }
 
-/// What is known of a broadcast.
+/// The status of a broadcast.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(Deserialize))]
 pub struct Status {
-    /// Who publishes; `None` while the room is off air.
+    /// The publisher; `None` while the room is off air.
     pub publisher: Option<Publisher>,
     /// The title that the publisher has given it.
     pub title: Option<String>,
@@ -81,7 +81,7 @@ pub struct Publisher {
     pub player: PlayerId,
     /// The player's name.
     pub name: String,
-    /// Whether the player is connected. Who is not may still reconnect.
+    /// Whether the player is connected. A player who is not may still reconnect.
     pub connected: bool,
 }
 

@@ -412,8 +412,10 @@ impl MediaPeer {
         bytes: &[u8],
         outbox: &mut Outbox,
     ) {
-        let is_foreign = source_of(bytes).is_some_and(|source| !self.is_source(source));
-        if self.closed || is_foreign || bytes.len() > limits::MEDIA_PAYLOAD_BYTES {
+        // What is forwarded must fit a datagram of the server. Browsers may have longer ones in their handshakes.
+        let is_long = bytes.len() > limits::MEDIA_PAYLOAD_BYTES && bytes.first().is_some_and(|&first| first >= 128);
+        let is_foreign = !is_long && source_of(bytes).is_some_and(|source| !self.is_source(source));
+        if self.closed || is_foreign || is_long {
             self.dropped += 1;
             return;
         }
