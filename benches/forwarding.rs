@@ -2,6 +2,10 @@
 //!
 //! `cargo bench --bench forwarding -- VIEWERS SECONDS`; 200 viewers and 10 seconds otherwise. The server has a thread of
 //! its own, whose CPU time is counted. Delays are from the publisher's socket to the viewer's.
+//!
+//! Meanwhile players of the load tester get states in another room of the same server, and lose 5 % of the datagrams in
+//! both directions. The ages of their states, and the lateness of the room's ticks, are measured before the video starts
+//! and while it is forwarded.
 
 #![allow(clippy::unwrap_used, reason = "a bench whose setup fails should stop")]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the ends of the sockets are here")]
@@ -9,12 +13,15 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::sync::mpsc;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use rtcade::driver::{Driver, Options};
 use rtcade::game::{Batch, Context, Game, Join, Leave, PlayerId, Refusal, Tick, UserMedia};
 use rtcade::server::Media;
+use serde::de::IgnoredAny;
 use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::media::{Direction, MediaKind, Mid};
 use str0m::net::{Protocol, Receive};
@@ -25,9 +32,19 @@ const FRAME: Duration = Duration::from_nanos(33_333_333);
 const PACKETS_PER_FRAME: usize = 5;
 const PACKET_BYTES: usize = 1_000;
 const WARM_UP: Duration = Duration::from_secs(3);
+/// The players who get states.
+const PLAYERS: u64 = 16;
+/// How many numbers a state has; all of them change.
+const STATE_LENGTH: u32 = 20;
 
-/// Permits the publisher to publish, however many watch.
-struct Stage;
+/// The ticks of the room of the players who get states.
+static TICKS: Mutex<Vec<(u32, Instant)>> = Mutex::new(Vec::new());
+
+/// Permits the publisher to publish, however many watch, and sends states.
+struct Stage {
+    /// Whether its ticks are noted.
+    is_timed: bool,
+}
 
 #[derive(Default, serde::Deserialize)]
 #[serde(default)]
@@ -36,9 +53,9 @@ struct Wish {
 }
 
 impl Game for Stage {
-    type Input = ();
+    type Input = IgnoredAny;
     type Command = ();
-    type State = ();
+    type State = Vec<u32>;
     type Event = ();
     type Welcome = ();
     type JoinData = Option<Wish>;
@@ -51,7 +68,12 @@ impl Game for Stage {
 
     fn leave(&mut self, _: &mut Context<Stage>, _: PlayerId, _: Leave) {}
 
-    fn tick(&mut self, _: &mut Context<Stage>, _: Tick, _: Batch<'_, Stage>) {}
+    fn tick(&mut self, ctx: &mut Context<Stage>, tick: Tick, _: Batch<'_, Stage>) {
+        if self.is_timed {
+            TICKS.lock().unwrap().push((tick.number, Instant::now()));
+            let _ = ctx.state(&(0..STATE_LENGTH).map(|index| tick.number * index).collect());
+        }
+    }
 }
 
 struct Client {
@@ -156,6 +178,69 @@ fn cpu_time(thread: i32) -> u64 {
     stat.split(' ').next().unwrap().parse().unwrap()
 }
 
+/// Starts players who play for this time in the room `lane`, and lose 5 % of the datagrams in both directions.
+fn start_players(server: SocketAddr, seconds: u64) -> Child {
+    let script = format!(
+        "config:
+  target: http://{server}
+  phases: [{{ duration: 1, arrivalRate: {PLAYERS} }}]
+  rtc: {{ netem: {{ loss: 5%, delay: 20ms }} }}
+scenarios:
+  - flow:
+      - join: {{ room: lane }}
+      - loop:
+          - send: 1
+        duration: {seconds}
+        pacing: fixed
+        every: 33ms
+      - leave
+"
+    );
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let (script_file, report) = (directory.join("lane.yml"), directory.join("lane.json"));
+    std::fs::write(&script_file, script).unwrap();
+    TICKS.lock().unwrap().clear();
+    Command::new(env!("CARGO_BIN_EXE_rtcade"))
+        .args(["bench", "run", "--quiet", "--threads", "1", "--seed", "1", "--output"])
+        .args([&report, &script_file])
+        .stdout(Stdio::inherit())
+        .spawn()
+        .unwrap()
+}
+
+/// Prints the ages of the players' states and the lateness of their room's ticks.
+fn print_lane(when: &str, players: &mut Child) {
+    let status = players.wait().unwrap();
+    let report = std::fs::read(Path::new(env!("CARGO_TARGET_TMPDIR")).join("lane.json")).unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&report).unwrap();
+    let aggregate = &report["aggregate"];
+    let age = &aggregate["summaries"]["rtc.age"];
+    let counters = &aggregate["counters"];
+    let mut late = lateness(&TICKS.lock().unwrap());
+    late.sort_unstable();
+    let at = |permille: usize| late[late.len() * permille / 1_000].as_secs_f64() * 1e3;
+    println!(
+        "{when}: states {} over the channel, {} by websocket; age p50 {} ms, p99 {} ms, p99.9 {} ms; \
+         ticks {}, late p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms; players ended with {status}",
+        counters["rtc.received"],
+        counters["rtc.received_by_websocket"],
+        age["p50"],
+        age["p99"],
+        age["p999"],
+        late.len(),
+        at(500),
+        at(990),
+        at(999),
+    );
+}
+
+/// How much later than the earliest one each tick came, measured from when it was due.
+fn lateness(ticks: &[(u32, Instant)]) -> Vec<Duration> {
+    let due = |&(number, at): &(u32, Instant)| at - Stage::TICK * number;
+    let earliest = ticks.iter().map(due).min().unwrap();
+    ticks.iter().map(|tick| due(tick) - earliest).collect()
+}
+
 fn main() {
     let mut arguments = std::env::args().skip(1).filter_map(|argument| argument.parse::<u64>().ok());
     let viewers = arguments.next().unwrap_or(200);
@@ -164,11 +249,12 @@ fn main() {
     std::thread::spawn(move || {
         let options = Options { listen: ([127, 0, 0, 1], 0).into(), media: Media::Video, ..Options::default() };
         let options = Options { max_players: 1_000, ..options };
-        let driver = Driver::bind(options, |_| Ok(Stage)).unwrap();
+        let driver = Driver::bind(options, |room| Ok(Stage { is_timed: room.name == "lane" })).unwrap();
         sender.send((driver.local_addr(), nix::unistd::gettid().as_raw())).unwrap();
         driver.run().unwrap();
     });
     let (server, thread) = receiver.recv().unwrap();
+    print_lane("without media", &mut start_players(server, seconds));
     let start = Instant::now();
     let mut publisher = Client::new(server, "/whip/stage", Direction::SendOnly);
     let mut all: Vec<Client> = (0..viewers).map(|_| Client::new(server, "/whep/stage", Direction::RecvOnly)).collect();
@@ -176,14 +262,20 @@ fn main() {
     let mut next_frame = Instant::now();
     let measured_from = next_frame + WARM_UP;
     let end = measured_from + Duration::from_secs(seconds);
-    let mut cpu_before = None;
+    let (mut cpu_before, mut cpu_after) = (None, None);
+    let mut players = None;
     let mut delays: Vec<u64> = Vec::new();
     let mut sent = 0_u64;
-    while Instant::now() < end {
+    // Until the last players have left.
+    while Instant::now() < end + WARM_UP {
         let now = Instant::now();
-        let is_measured = now >= measured_from;
+        let is_measured = now >= measured_from && now < end;
         if is_measured && cpu_before.is_none() {
             cpu_before = Some(cpu_time(thread));
+            players = Some(start_players(server, seconds));
+        }
+        if now >= end && cpu_after.is_none() {
+            cpu_after = Some(cpu_time(thread));
         }
         if now >= next_frame {
             next_frame += FRAME;
@@ -217,7 +309,7 @@ fn main() {
             });
         }
     }
-    let cpu = cpu_time(thread) - cpu_before.unwrap();
+    let cpu = cpu_after.unwrap() - cpu_before.unwrap();
     delays.sort_unstable();
     let count = delays.len().max(1);
     let at = |permille: usize| delays.get(count * permille / 1_000).copied().unwrap_or_default() as f64 / 1e6;
@@ -228,5 +320,6 @@ fn main() {
         cpu as f64 / (seconds as f64 * 1e7),
         cpu as f64 / 1e3 / count as f64
     );
+    print_lane("with media", &mut players.unwrap());
     println!("delay: p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms", at(500), at(990), at(999));
 }

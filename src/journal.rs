@@ -5,9 +5,9 @@
 //! ```text
 //! file     "rtcade-j" | format u16 | block | block …          integers little endian
 //! block    length u32 | crc32c of the payload u32 | payload
-//! format   4; up to format 2 inputs have no stamp, and no resume is known to be that of a reloaded page; in format 1
-//!          the two times of the header are in microseconds instead of nanoseconds. Each format is one bit, so that a
-//!          flipped bit makes no other
+//! format   8; up to format 4 no room learns that the server is about to stop; up to format 2 inputs have no stamp, and
+//!          no resume is known to be that of a reloaded page; in format 1 the two times of the header are in
+//!          microseconds instead of nanoseconds. Each format is one bit, so that a flipped bit makes no other
 //! length   in its lower three bytes; the highest one is the exclusive or of those
 //! payload  of the first block the header, of the others entries, in the encoding of postcard 1
 //! ```
@@ -41,9 +41,9 @@ use crate::wire::{msgpack, seen};
 /// The first bytes of every recording.
 pub const MAGIC: &[u8; 8] = b"rtcade-j";
 /// The format version that this program writes. It also reads the formats before it.
-pub const FORMAT: u16 = 4;
+pub const FORMAT: u16 = 8;
 /// Each format, and the nanoseconds per unit of the times in its header.
-const TIME_STEPS_NS: [(u16, u64); 3] = [(1, 1_000), (2, 1), (FORMAT, 1)];
+const TIME_STEPS_NS: [(u16, u64); 4] = [(1, 1_000), (2, 1), (4, 1), (FORMAT, 1)];
 const PREAMBLE_BYTES: usize = MAGIC.len() + size_of::<u16>();
 const BLOCK_HEADER_BYTES: usize = 8;
 /// Entries are handed to the sink at this size even if no tick follows.
@@ -158,7 +158,7 @@ impl fmt::Display for JournalError {
         match &self.reason {
             Reason::NotAJournal => f.write_str("this is no recording of a room"),
             Reason::Format(format) => {
-                write!(f, "the recording has format {format}, but this program reads formats 1, 2 and {FORMAT}")
+                write!(f, "the recording has format {format}, but this program reads formats 1, 2, 4 and {FORMAT}")
             }
             Reason::NoHeader => f.write_str("the recording ends within its header"),
             Reason::Length => f.write_str("the length of a block is damaged"),
@@ -235,6 +235,10 @@ impl Recorder {
                 loss_up_permille: link.loss_up_permille,
             }),
             Input::External { bytes } => self.append(&RawEntry::External { bytes }),
+            Input::Drain { time } => {
+                let time_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+                self.append(&RawEntry::Drain { time_ms });
+            }
             Input::Tick(Tick { number, missed }) => {
                 self.append(&RawEntry::Tick { number: *number, missed: *missed });
                 self.hand_over();
@@ -652,6 +656,7 @@ impl Entries<'_> {
                 return Err("a message exceeds its limits");
             }
             RawEntry::External { bytes } => Input::External { bytes: bytes.to_vec() },
+            RawEntry::Drain { time_ms } => Input::Drain { time: Duration::from_millis(time_ms) },
             RawEntry::Tick { number, missed } => {
                 if number <= self.newest_tick {
                     return Err("a tick does not follow the previous one");

@@ -12,6 +12,7 @@ mod media;
 use std::collections::{BTreeMap, VecDeque};
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use self::inbox::{Flood, Inbox, Message};
 pub use self::media::Audible;
@@ -93,6 +94,11 @@ pub enum Input {
     External {
         /// At most [`limits::EXTERNAL_BYTES`].
         bytes: Vec<u8>,
+    },
+    /// The server is about to stop, see [`Game::drain`].
+    Drain {
+        /// The time until the room is closed.
+        time: Duration,
     },
     /// Runs the next step.
     Tick(Tick),
@@ -390,6 +396,7 @@ enum Change {
     Resume(PlayerId, Resumed),
     Link(PlayerId, Link),
     External(Vec<u8>),
+    Drain(Duration),
 }
 
 /// Buffers kept for later inputs: those of a tick with a hundred players. No input exceeds [`limits::INPUT_BYTES`].
@@ -584,6 +591,7 @@ impl<G: Game> Room<G> {
                 self.externals += 1;
                 self.changes.push_back(Change::External(bytes));
             }
+            Input::Drain { time } => self.changes.push_back(Change::Drain(time)),
             Input::Input { player, number, seen, value } => {
                 let seen = self.context.clamp_seen(seen::unwrap(seen, self.context.tick));
                 self.context.inbox.push_input(player, number, seen, value);
@@ -629,6 +637,11 @@ impl<G: Game> Room<G> {
                 Change::External(bytes) => {
                     if let Some(game) = &mut self.game {
                         game.external(&mut self.context, &bytes);
+                    }
+                }
+                Change::Drain(time) => {
+                    if let Some(game) = &mut self.game {
+                        game.drain(&mut self.context, time);
                     }
                 }
             }

@@ -13,7 +13,7 @@ use tungstenite::handshake::HandshakeError;
 use tungstenite::http::{Response, StatusCode, Uri};
 use tungstenite::{ClientRequestBuilder, Message, WebSocket};
 
-use super::{ExitCode, Network, complain, log_at};
+use super::{ExitCode, Network, complain};
 use crate::auth;
 use crate::driver::Origin;
 use crate::driver::doctor::{Finding, NGINX_HOST, NGINX_SCHEME, NGINX_UPGRADE, Report, Seen, Verdict, examine};
@@ -61,7 +61,7 @@ pub(super) struct Doctor {
 
 /// Whether the option is only for a server that is not running yet.
 fn is_of_a_server(argument: &Arg) -> bool {
-    !["url", "bearer", "verbose"].contains(&argument.get_id().as_str())
+    !["url", "bearer", "verbose", "log", "log_format"].contains(&argument.get_id().as_str())
 }
 
 /// A server and a room of it.
@@ -104,7 +104,7 @@ fn target(text: &str) -> Result<Target, &'static str> {
 
 /// Prints the findings. Returns the exit status: 1 if a check failed.
 pub(super) fn run(doctor: Doctor) -> ExitCode {
-    log_at(doctor.network.verbose);
+    doctor.network.logging.apply();
     let mut sheet = Sheet { out: io::stdout(), worst: Verdict::Ok };
     let printed = match doctor.url {
         Some(target) => examine_server(&target, doctor.bearer.as_deref(), &mut sheet),

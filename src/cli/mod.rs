@@ -3,9 +3,11 @@
 mod access;
 mod bench;
 mod bench_report;
+mod config;
 mod doctor;
 #[cfg(test)]
 mod documented;
+mod log;
 mod playback;
 mod replay;
 mod sim;
@@ -13,24 +15,26 @@ mod token;
 
 use std::any::type_name;
 use std::borrow::Cow;
+use std::env;
+use std::ffi::OsString;
 use std::io::{self, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 pub use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use log::LevelFilter;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use self::access::Access;
+use self::config::Layers;
+use self::log::Logging;
 use crate::driver::doctor::{FILES_ADVISED, FILES_WANTED};
 use crate::driver::{self, Driver, Options, Record};
 use crate::game::{Game, Refusal, RoomInfo};
 use crate::games::{Arena, Broadcast, Relay};
 use crate::limits;
-use crate::log_limit::PLAYERS;
 use crate::server::Media;
 
 const ARENA_PAGE: &str = include_str!("../../client-js/pages/arena/index.html");
@@ -94,6 +98,8 @@ enum NoCommand {}
 #[derive(Debug, Args)]
 struct Serve {
     #[command(flatten)]
+    configuration: Configuration,
+    #[command(flatten)]
     network: Network,
     /// Length of a tick in milliseconds, 5 to 1000. Default: the game's, which is 33 unless it sets another.
     #[arg(long, value_name = "MS", value_parser = tick_ms())]
@@ -128,6 +134,23 @@ struct Serve {
     access: Access,
 }
 
+/// Where options come from besides the command line.
+#[derive(Debug, Args)]
+struct Configuration {
+    /// TOML file of settings, which are options by other names; options on the command line take precedence.
+    ///
+    /// Environment variables as in RTCADE_ROOMS__MAX_PLAYERS=16 take precedence over the file. Default: the file named
+    /// by the environment variable RTCADE_CONFIG, if it is set.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Check the configuration and the files it names, and exit: 0 if the server could start with it, else 2.
+    #[arg(long)]
+    check_config: bool,
+    /// Print the configuration as a TOML file, with the origin of each value, and exit.
+    #[arg(long)]
+    print_config: bool,
+}
+
 /// The server's addresses and files.
 #[derive(Clone, Debug, Args)]
 struct Network {
@@ -148,9 +171,8 @@ struct Network {
     /// Seconds that an HTTP connection is kept open for its next request.
     #[arg(long, value_name = "SECONDS", value_parser = keep_alive(), default_value_t = limits::KEEP_ALIVE.as_secs())]
     keep_alive: u64,
-    /// Log more: -v info, -vv debug, -vvv trace.
-    #[arg(short, long, action = ArgAction::Count)]
-    verbose: u8,
+    #[command(flatten)]
+    logging: Logging,
 }
 
 #[derive(Debug, Args)]
@@ -334,16 +356,74 @@ fn for_broadcast(serve: Serve) -> Serve {
 
 /// Parses the command line; the error is the exit status.
 fn parse<A: Args, O: Subcommand>() -> Result<Command<A, O>, ExitCode> {
-    match CommandLine::try_parse() {
-        Ok(CommandLine { command, serve }) => Ok(command.unwrap_or(Command::Serve(serve))),
-        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+    match parse_from(env::args_os().collect()) {
+        Ok(Parsed { command, printed: None }) => Ok(command),
+        Ok(Parsed { printed: Some(text), .. }) => {
+            let printed = write!(io::stdout(), "{text}");
+            Err(if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Err(Unusable::Shown(error)) => {
             let printed = error.print();
             Err(if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
-        Err(error) => {
-            complain(&sentence(&error));
+        Err(Unusable::Wrong(sentence)) => {
+            complain(&sentence);
             Err(ExitCode::from(2))
         }
+    }
+}
+
+#[derive(Debug)]
+struct Parsed<A: Args, O: Subcommand> {
+    command: Command<A, O>,
+    /// What is printed instead of running the command.
+    printed: Option<String>,
+}
+
+/// The command line names nothing to run.
+#[derive(Debug)]
+enum Unusable {
+    /// It asks for help or the version.
+    Shown(clap::Error),
+    /// A sentence.
+    Wrong(String),
+}
+
+/// Parses the command line together with what file and environment set.
+fn parse_from<A: Args, O: Subcommand>(mut arguments: Vec<OsString>) -> Result<Parsed<A, O>, Unusable> {
+    let definition = CommandLine::<A, O>::command();
+    // Their own errors come up when all options are parsed below.
+    let given = definition.clone().ignore_errors(true).try_get_matches_from(&arguments).ok();
+    let given = given.as_ref().and_then(serve_matches);
+    let mut layers = Layers::default();
+    if let Some(given) = given {
+        let file = given.get_one::<PathBuf>("config").cloned();
+        layers = Layers::read(&definition, file).map_err(Unusable::Wrong)?;
+        let at = if arguments.get(1).is_some_and(|argument| argument == "serve") { 2 } else { 1 };
+        let at = at.min(arguments.len());
+        arguments.splice(at..at, layers.options(&definition, given));
+    }
+    let parsed = definition.clone().try_get_matches_from(arguments).and_then(|matches| {
+        let CommandLine { command, serve } = CommandLine::from_arg_matches(&matches)?;
+        let effective = serve_matches(&matches).filter(|matches| matches.get_flag("print_config"));
+        let printed = effective.zip(given).map(|(effective, given)| layers.print(&definition, given, effective));
+        Ok(Parsed { command: command.unwrap_or(Command::Serve(serve)), printed })
+    });
+    parsed.map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Unusable::Shown(error),
+        _ => Unusable::Wrong(match given.and_then(|given| layers.origin(&error, given, &definition)) {
+            Some(origin) => format!("{origin}: {}", sentence(&error)),
+            None => sentence(&error),
+        }),
+    })
+}
+
+/// The options of the server, if that is what the command line runs.
+fn serve_matches(matches: &ArgMatches) -> Option<&ArgMatches> {
+    match matches.subcommand() {
+        None => Some(matches),
+        Some(("serve", matches)) => Some(matches),
+        Some(_) => None,
     }
 }
 
@@ -382,7 +462,8 @@ fn start<G: Game>(
     factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,
     prepare: impl FnOnce(&mut Driver<G>),
 ) -> ExitCode {
-    let verbose = serve.network.verbose;
+    let logging = serve.network.logging.clone();
+    let is_checked = serve.configuration.check_config;
     let options = Options {
         tick: serve.tick_ms.map(|ms| Duration::from_millis(ms.into())),
         max_players: serve.max_players.unwrap_or(limits::PLAYERS_PER_ROOM),
@@ -403,39 +484,40 @@ fn start<G: Game>(
             return ExitCode::from(2);
         }
     };
+    if is_checked {
+        return check(options, factory);
+    }
     let is_open = options.keys.is_none();
-    host(options, verbose, title, factory, |driver| {
+    host(options, &logging, title, factory, |driver| {
         prepare(driver);
         is_open.then_some("anyone may join: use --keys to require bearer tokens")
     })
 }
 
-/// Initialises the log for the number of `-v`. Lines about refused and removed players are always logged.
-fn log_at(verbose: u8) {
-    let level = match verbose {
-        0 => LevelFilter::Warn,
-        1 => LevelFilter::Info,
-        2 => LevelFilter::Debug,
-        _ => LevelFilter::Trace,
-    };
-    // At trace level tungstenite logs message contents: tokens, and line breaks that look like log lines.
-    let of_websockets = level.min(LevelFilter::Debug);
-    env_logger::Builder::new()
-        .filter_level(level)
-        .filter_module(PLAYERS, level.max(LevelFilter::Info))
-        .filter_module("tungstenite", of_websockets)
-        .init();
+/// Checks the files and directories that the options name, on free ports of the loopback address.
+fn check<G: Game>(options: Options, factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static) -> ExitCode {
+    let options = Options { listen: (Ipv4Addr::LOCALHOST, 0).into(), udp: None, record: None, ..options };
+    match Driver::bind(options, factory) {
+        Ok(_) => {
+            let _ = writeln!(io::stdout(), "rtcade: the configuration is valid");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            complain(&error.to_string());
+            ExitCode::from(2)
+        }
+    }
 }
 
 /// Runs a server until it is stopped. `prepare` configures what options don't, and may return a line to print.
 fn host<G: Game>(
     options: Options,
-    verbose: u8,
+    logging: &Logging,
     title: &str,
     factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,
     prepare: impl FnOnce(&mut Driver<G>) -> Option<&'static str>,
 ) -> ExitCode {
-    log_at(verbose);
+    logging.apply();
     if let Err(sentence) = raise_file_limit() {
         complain(&sentence);
         return ExitCode::FAILURE;
@@ -450,7 +532,7 @@ fn host<G: Game>(
     };
     let note = prepare(&mut driver);
     if let Err(error) = driver.stop_on_signals() {
-        log::warn!(
+        ::log::warn!(
             "SIGTERM and SIGINT will stop the server without notifying players, because they can't be handled: {error}"
         );
     }
@@ -505,7 +587,7 @@ fn raise_file_limit() -> Result<(), String> {
         return Err(format!("the limit of open files is {limit}: raise it to {FILES_ADVISED} with ulimit -n"));
     }
     if limit < FILES_ADVISED {
-        log::warn!(
+        ::log::warn!(
             "the limit of open files is {limit}, one per connection: raise it to {FILES_ADVISED} with ulimit -n"
         );
     }
@@ -559,8 +641,8 @@ mod tests {
             let ServeShipped { game, serve } = parsed(&arguments).expect("valid");
             let network = serve.network;
             assert_eq!(
-                (game, serve.tick_ms, serve.max_players, network.verbose),
-                (Shipped::Relay, Some(5), Some(1024), 2)
+                (game, serve.tick_ms, serve.max_players),
+                (Shipped::Relay, Some(5), Some(1024))
             );
             assert_eq!((serve.record, serve.record_limit), (Some(".".into()), 7));
             let addresses: Vec<_> = network.public_addr.iter().map(ToString::to_string).collect();

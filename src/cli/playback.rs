@@ -32,7 +32,7 @@ pub(super) struct Arguments {
 
 /// Returns whether only a server needs the option.
 fn is_of_network(argument: &Arg) -> bool {
-    ["listen", "udp", "public_addr", "public", "verbose"].contains(&argument.get_id().as_str())
+    ["listen", "udp", "public_addr", "public", "verbose", "log", "log_format"].contains(&argument.get_id().as_str())
 }
 
 /// Serves the recording on the command line; `play` selects its game. Returns the exit status: 2 if it can't be played,
@@ -80,7 +80,7 @@ impl Show {
         page: Cow<'static, str>,
         factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,
     ) -> Result<ExitCode, Box<dyn Error>> {
-        let verbose = self.network.verbose;
+        let logging = self.network.logging.clone();
         let options = Options {
             tick: Some(self.header.room.tick),
             max_players: limits::PLAYERS_PER_ROOM_MAX,
@@ -89,7 +89,7 @@ impl Show {
         // The bytes are used for as long as the program runs.
         let recording = Rc::new(Recording::new(self.bytes.leak(), factory)?);
         let play = move |_: &RoomInfo| Playback::new(Rc::clone(&recording));
-        Ok(host(options, verbose, title, play, |driver| {
+        Ok(host(options, &logging, title, play, |driver| {
             driver.open_to_spectators(PAGE, FIRST_SPECTATOR);
             None
         }))

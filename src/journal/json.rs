@@ -39,6 +39,7 @@ pub fn input_to_json(input: &Input) -> Value {
             Ok(text) => json!({ "external": text }),
             Err(_) => json!({ "external": bytes }),
         },
+        Input::Drain { time } => json!({ "drain": time.as_millis() }),
         Input::Tick(Tick { number, missed }) => json!({ "tick": number, "missed": missed }),
     }
 }

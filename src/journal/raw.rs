@@ -94,6 +94,9 @@ pub(super) enum RawEntry<'a> {
     Reload {
         player: u32,
     },
+    Drain {
+        time_ms: u64,
+    },
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]

@@ -323,6 +323,6 @@ impl<G: Game> Server<G> {
             session.told_media = told_media;
         }
         self.push_text(carrier, text.into());
-        self.tell_users(room, player, carrier);
+        self.tell_users(now, room, player, carrier);
     }
 }

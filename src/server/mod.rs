@@ -9,6 +9,7 @@ mod call;
 mod channel;
 mod connection;
 mod delivery;
+mod drain;
 mod external;
 mod join;
 mod media;
@@ -377,6 +378,8 @@ pub struct Server<G: Game> {
     frame: Vec<u8>,
     counters: Counters,
     player_log: PlayerLog,
+    /// When the rooms that are left are closed, since [`Server::handle_drain`].
+    drains_until: Option<Instant>,
     stopping: bool,
 }
 
@@ -435,6 +438,7 @@ impl<G: Game> Server<G> {
             frame: Vec::with_capacity(limits::FRAME_BYTES),
             counters: Counters::default(),
             player_log: PlayerLog::default(),
+            drains_until: None,
             stopping: false,
         }
     }
@@ -474,7 +478,7 @@ impl<G: Game> Server<G> {
             max_players: self.config.max_players,
             locked: hosted.room.is_locked(),
             tick: hosted.last_tick,
-            listed: hosted.room.is_listed() && !seek::is_private(&hosted.name),
+            listed: hosted.room.is_listed() && !seek::is_private(&hosted.name) && !self.is_draining(),
         })
     }
 

@@ -173,10 +173,13 @@ impl<G: Game> Server<G> {
         }
     }
 
-    /// Sends the list of players to a player who has joined or reconnected.
-    pub(super) fn tell_users(&mut self, room: RoomKey, own: PlayerId, carrier: ConnectionKey) {
+    /// Sends the list of players to a player who has joined or reconnected, and that the server is about to stop.
+    pub(super) fn tell_users(&mut self, now: Instant, room: RoomKey, own: PlayerId, carrier: ConnectionKey) {
         let sessions = self.known(room, own);
         let text = signaling::event("eventRoomUsers", &RoomUsers { room_size: sessions.len(), sessions });
         self.push_text(carrier, text.into());
+        if let Some(event) = self.drain_event(now) {
+            self.push_text(carrier, event.into());
+        }
     }
 }

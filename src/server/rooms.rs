@@ -125,6 +125,7 @@ impl<G: Game> Server<G> {
         name: RoomName,
         data: &serde_json::Value,
     ) -> Result<RoomKey, Fault> {
+        self.refuse_room(now)?;
         if self.rooms.len() >= limits::ROOMS {
             return Err(Fault::new(
                 ErrorCode::RoomFull,
@@ -253,6 +254,7 @@ impl<G: Game> Server<G> {
 
     /// Ends the room if it was empty for long enough. Returns whether it did.
     fn end_if_empty(&mut self, now: Instant, key: RoomKey) -> bool {
+        let is_draining = self.is_draining();
         let Some(hosted) = self.rooms.get_mut(key) else { return true };
         if !hosted.room.is_empty() || !hosted.members.is_empty() {
             hosted.empty_since = None;
@@ -261,7 +263,7 @@ impl<G: Game> Server<G> {
         let since = *hosted.empty_since.get_or_insert(now);
         // A room that was used briefly is dropped sooner; otherwise rooms could be created faster than they are
         // dropped.
-        if now - since < limits::EMPTY_ROOM_LINGER.min(since.saturating_duration_since(hosted.start)) {
+        if !is_draining && now - since < limits::EMPTY_ROOM_LINGER.min(since.saturating_duration_since(hosted.start)) {
             return false;
         }
         self.end_room(now, key, Leave::RoomClosed, "");

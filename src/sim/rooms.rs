@@ -166,6 +166,11 @@ impl<G: Game> RoomSimulation<G> {
         self.tell(Input::External { bytes: bytes.to_vec() });
     }
 
+    /// Announces to the game that the server is about to stop, see [`Game::drain`].
+    pub fn drain(&mut self, time: Duration) {
+        self.tell(Input::Drain { time });
+    }
+
     /// Makes a player leave.
     pub fn leave(&mut self, player: PlayerId, reason: Leave) {
         self.tell(Input::Leave { player, reason });

@@ -33,6 +33,7 @@
 //! | `eventOrientationChange` | `from`, `platform`, `orientation`, `camera` |
 //! | `eventFreeze` | `from`, and the fields that the player has sent; also from the server to those who get the video of a player when that stops |
 //! | `eventUserMediaConfiguration` | `audio`, `video`: what the player may publish; when the media connection opens, and on each change |
+//! | `eventDrain` | `deadline`: the server stops after this time in ms; until then the room goes on, and the server opens no others |
 //! | `eventChannelClosed` | `e`, `m`: the data channel was refused or lost; the game continues over the websocket |
 //! | `eventMediaSlots` | `audio`, `video`: the number of the player in each slot of the media connection, or `null`, in the order of its sections of each kind; when the connection opens, after an offer, and on each change |
 //! | `eventMediaClosed` | `e`, `m`: the media connection was lost or closed |

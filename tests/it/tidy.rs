@@ -40,6 +40,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "limits",
+            "yaml",
             "auth",
             "time",
             "wire",

@@ -1,0 +1,155 @@
+//! The log: what is logged, and its lines as text or as JSON.
+
+use std::io::{self, Write};
+use std::sync::{OnceLock, PoisonError, RwLock};
+
+use clap::{ArgAction, Args, ValueEnum};
+use env_logger::fmt::Formatter;
+use log::kv::{Key, Value, VisitSource};
+use log::{LevelFilter, Log, Metadata, Record};
+use serde_json::{Map, json};
+
+use crate::log_limit::PLAYERS;
+
+/// The logger of the process: it can be replaced while it is in use.
+static LOGGER: OnceLock<Replaceable> = OnceLock::new();
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct Logging {
+    /// Log more: -v info, -vv debug, -vvv trace.
+    #[arg(short, long, action = ArgAction::Count)]
+    verbose: u8,
+    /// What to log: a level, levels of modules, or both, as in warn,rtcade::driver=debug.
+    ///
+    /// The levels are off, error, warn, info, debug and trace. Default: warn, and lines about players
+    /// (rtcade::players=info).
+    #[arg(long, value_name = "LEVELS", value_parser = levels)]
+    log: Option<Levels>,
+    /// The format of the lines of the log.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    log_format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Lines for people.
+    Text,
+    /// One JSON object per line: ts, level, target, msg, and what else is known, such as room and player.
+    Json,
+}
+
+/// The level of everything, and of modules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Levels {
+    all: LevelFilter,
+    modules: Vec<(String, LevelFilter)>,
+}
+
+impl Levels {
+    fn of_verbosity(verbose: u8) -> Levels {
+        let all = match verbose {
+            0 => LevelFilter::Warn,
+            1 => LevelFilter::Info,
+            2 => LevelFilter::Debug,
+            _ => LevelFilter::Trace,
+        };
+        Levels { all, modules: Vec::new() }
+    }
+}
+
+fn levels(text: &str) -> Result<Levels, &'static str> {
+    let mut levels = Levels::of_verbosity(0);
+    for part in text.split(',').map(str::trim) {
+        let (module, level) = part.rsplit_once('=').map_or((None, part), |(module, level)| (Some(module), level));
+        let level = level.parse().map_err(|_| "expected levels, as in info or warn,rtcade::driver=debug")?;
+        match module {
+            Some(module) => levels.modules.push((module.to_owned(), level)),
+            None => levels.all = level,
+        }
+    }
+    Ok(levels)
+}
+
+impl Logging {
+    /// Starts the log, or replaces what is logged.
+    pub(super) fn apply(&self) {
+        let mut levels = self.log.clone().unwrap_or_else(|| Levels::of_verbosity(0));
+        if self.verbose > 0 {
+            levels.all = levels.all.max(Levels::of_verbosity(self.verbose).all);
+        }
+        let mut builder = env_logger::Builder::new();
+        builder.filter_level(levels.all);
+        builder.filter_module(PLAYERS, levels.all.max(LevelFilter::Info));
+        for (module, level) in levels.modules {
+            builder.filter_module(&module, level);
+        }
+        // At trace level tungstenite logs message contents: tokens, and line breaks that look like log lines.
+        builder.filter_module("tungstenite", levels.all.min(LevelFilter::Debug));
+        if self.log_format == Format::Json {
+            builder.format(write_json);
+        }
+        let logger = builder.build();
+        log::set_max_level(logger.filter());
+        match LOGGER.get() {
+            Some(replaceable) => *replaceable.0.write().unwrap_or_else(PoisonError::into_inner) = logger,
+            None => {
+                // It fails only if the program has a logger of its own.
+                let _ = log::set_logger(LOGGER.get_or_init(|| Replaceable(RwLock::new(logger))));
+            }
+        }
+    }
+}
+
+struct Replaceable(RwLock<env_logger::Logger>);
+
+impl Log for Replaceable {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).log(record);
+    }
+
+    fn flush(&self) {}
+}
+
+fn write_json(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
+    let mut fields = Fields(Map::new());
+    fields.0.insert("ts".to_owned(), out.timestamp_millis().to_string().into());
+    fields.0.insert("level".to_owned(), record.level().as_str().to_lowercase().into());
+    fields.0.insert("target".to_owned(), record.target().into());
+    fields.0.insert("msg".to_owned(), record.args().to_string().into());
+    // It fails only if visiting does.
+    let _ = record.key_values().visit(&mut fields);
+    writeln!(out, "{}", json!(fields.0))
+}
+
+struct Fields(Map<String, serde_json::Value>);
+
+impl<'kvs> VisitSource<'kvs> for Fields {
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), log::kv::Error> {
+        let value = match value.to_u64() {
+            Some(number) => number.into(),
+            None => value.to_string().into(),
+        };
+        self.0.insert(key.as_str().to_owned(), value);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_of_everything_and_of_modules() {
+        let all = LevelFilter::Warn;
+        let modules = vec![("rtcade::driver".to_owned(), LevelFilter::Debug)];
+        assert_eq!(levels("rtcade::driver=debug"), Ok(Levels { all, modules: modules.clone() }));
+        assert_eq!(levels("error, rtcade::driver=debug"), Ok(Levels { all: LevelFilter::Error, modules }));
+        for wrong in ["", "loud", "rtcade=loud", "info,,", "=warn="] {
+            assert!(levels(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Draining: no new rooms are made, and those that are left end by themselves or at a deadline.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::{RoomKey, Server};
+use crate::game::Game;
+use crate::room;
+use crate::wire::codes::ErrorCode;
+use crate::wire::signaling::{self, Fault};
+
+/// The event that announces it to players.
+const DRAIN: &str = "eventDrain";
+
+#[derive(Serialize)]
+struct Drain {
+    /// The time until the room is closed, in milliseconds.
+    deadline: u64,
+}
+
+impl Drain {
+    fn within(time: Duration) -> Drain {
+        Drain { deadline: u64::try_from(time.as_millis()).unwrap_or(u64::MAX) }
+    }
+}
+
+impl<G: Game> Server<G> {
+    /// Prepares to stop after at most `time`: from now on no room is listed or made, and a room ends with its last
+    /// player. Games and players are told. The caller stops the server once it [is drained](Server::is_drained), or
+    /// after `time`, with [`Server::handle_shutdown`].
+    pub fn handle_drain(&mut self, now: Instant, time: Duration) {
+        self.turn(now, |server| {
+            server.drains_until = Some(now + time);
+            let rooms: Vec<RoomKey> = server.rooms.keys().collect();
+            for key in rooms {
+                if let Some(hosted) = server.rooms.get_mut(key) {
+                    hosted.handle_input(room::Input::Drain { time });
+                }
+                let playing = server.take_playing(key);
+                for &(_, session) in &playing {
+                    let carrier = server.sessions.get(session).and_then(|session| session.connection);
+                    if let Some(carrier) = carrier {
+                        server.push_text(carrier, signaling::event(DRAIN, &Drain::within(time)).into());
+                    }
+                }
+                server.playing = playing;
+            }
+        });
+    }
+
+    /// Returns whether the server is about to stop and no room is left.
+    #[must_use]
+    pub fn is_drained(&self) -> bool {
+        self.is_draining() && self.rooms.is_empty()
+    }
+
+    /// Returns whether the server is about to stop.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.drains_until.is_some()
+    }
+
+    /// Why no room can be made, if the server is about to stop.
+    pub(super) fn refuse_room(&self, now: Instant) -> Result<(), Fault> {
+        let Some(until) = self.drains_until else { return Ok(()) };
+        let mut fault =
+            Fault::new(ErrorCode::Draining, "The server is about to stop, and opens no more rooms. Try again later.");
+        fault.retry_after = Some(until.saturating_duration_since(now));
+        Err(fault)
+    }
+
+    /// What a player is told who joins or returns while the server is about to stop.
+    pub(super) fn drain_event(&self, now: Instant) -> Option<String> {
+        let until = self.drains_until?;
+        Some(signaling::event(DRAIN, &Drain::within(until.saturating_duration_since(now))))
+    }
+}
