@@ -1,0 +1,196 @@
+//! The options of a server, and why one can't start with them.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::gate::Origin;
+use crate::auth::Keys;
+use crate::limits;
+use crate::server::Media;
+
+/// The options of a server.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The TCP address. A wildcard address listens on both IPv4 and IPv6; port 0 picks a free port.
+    pub listen: SocketAddr,
+    /// The UDP address, if it differs from the TCP address.
+    pub udp: Option<SocketAddr>,
+    /// Addresses at which players reach the server, instead of the local ones. Port 0 stands for the UDP port.
+    pub public_addresses: Vec<SocketAddr>,
+    /// A directory of static files; its `index.html` is the page of every room.
+    pub public: Option<PathBuf>,
+    /// The page of every room without such a directory.
+    pub page: Cow<'static, str>,
+    /// The length of a tick, within [`limits::TICK_MS_RANGE`] milliseconds, instead of [`Game::TICK`](crate::game::Game::TICK).
+    pub tick: Option<Duration>,
+    /// The maximum number of players per room, 1 to [`limits::PLAYERS_PER_ROOM_MAX`].
+    pub max_players: usize,
+    /// Where to record rooms; `None` disables recording.
+    pub record: Option<Record>,
+    /// Joining requires a token signed with one of these keys. Without keys anyone may join.
+    pub keys: Option<Keys>,
+    /// The origins whose pages may open websockets and read responses; if empty, only the server's own. If a connection
+    /// comes from a private address to a private address and `public_addresses` has no public one, the server's own
+    /// pages are those under an IP address or `localhost`: another host name may be the result of DNS rebinding, and
+    /// `/rooms`, `/metrics` and `/doctor.json` are refused to browsers that use it. Programs other than browsers are
+    /// always allowed.
+    pub origins: Vec<Origin>,
+    /// Reverse proxies whose `X-Forwarded-For`, `X-Forwarded-Host` and `X-Forwarded-Proto` headers are trusted.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How long an HTTP connection may wait for its next request, within [`limits::KEEP_ALIVE_RANGE`]. If the
+    /// server is full, the connection is closed earlier.
+    pub keep_alive: Duration,
+    /// Serve the dev page (`?dev`) to everybody instead of to this machine only. It shapes the network of the page that
+    /// it is opened in, and gives no access to the server.
+    pub dev: bool,
+    /// What the server forwards between the players of a room, see [`Config::media`](crate::server::Config::media).
+    pub media: Media,
+    /// Never sleep: data is received at once instead of up to a quarter of a tick later, at the cost of a whole CPU
+    /// core.
+    pub busy_poll: bool,
+}
+
+/// Where to record rooms, each into a file of its own; see [`crate::journal`].
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// The directory, created if it does not exist. No other server may record into it at the same time.
+    pub directory: PathBuf,
+    /// The maximum bytes of all recordings in it, including those of earlier runs. Above it the oldest are deleted; if
+    /// all are still being written, the largest one ends.
+    pub limit_bytes: u64,
+}
+
+impl Default for Options {
+    /// Port 8080 of every address, the game's tick length, a placeholder page, no recording, no keys, the server's own
+    /// origins.
+    fn default() -> Options {
+        Options {
+            listen: (Ipv4Addr::UNSPECIFIED, 8080).into(),
+            udp: None,
+            public_addresses: Vec::new(),
+            public: None,
+            page: include_str!("placeholder.html").into(),
+            tick: None,
+            max_players: limits::PLAYERS_PER_ROOM,
+            record: None,
+            keys: None,
+            origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+            keep_alive: limits::KEEP_ALIVE,
+            dev: false,
+            media: Media::Off,
+            busy_poll: false,
+        }
+    }
+}
+
+/// A server can't start. The sentence names the cause and what to do.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum BindError {
+    /// The server can't listen on the address.
+    Address {
+        /// The command-line option for the address: `--listen` or `--udp`.
+        option: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The directory of static files can't be read.
+    Public {
+        /// The directory.
+        directory: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The directory of recordings can't be written.
+    Record {
+        /// The directory.
+        directory: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The tick length is out of range ([`limits::TICK_MS_RANGE`]).
+    Tick(Duration),
+    /// The maximum number of players is 0 or more than [`limits::PLAYERS_PER_ROOM_MAX`].
+    MaxPlayers(usize),
+    /// The keep-alive time is out of range ([`limits::KEEP_ALIVE_RANGE`]).
+    KeepAlive(Duration),
+    /// Another error of the OS.
+    Os(io::Error),
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BindError::Address { option, address, source } => {
+                match source.kind() {
+                    io::ErrorKind::AddrInUse => {
+                        write!(f, "{address} is in use: stop the program that uses it, or choose another")
+                    }
+                    io::ErrorKind::PermissionDenied => {
+                        write!(f, "{address} can't be used without privileges: choose a port from 1024 up")
+                    }
+                    io::ErrorKind::AddrNotAvailable => {
+                        write!(f, "{address} is not an address of this machine: choose one of its own")
+                    }
+                    _ => write!(f, "{address} can't be listened on ({source}): choose another"),
+                }?;
+                write!(f, " with {option} ADDR:PORT")
+            }
+            BindError::Public { directory, source } => {
+                let directory = directory.display();
+                write!(f, "{directory} can't be read ({source}): name a directory that exists with --public DIR")
+            }
+            BindError::Record { directory, source } => {
+                let directory = directory.display();
+                write!(
+                    f,
+                    "{directory} can't be written ({source}): name a directory that is writable with --record DIR"
+                )
+            }
+            BindError::Tick(tick) => {
+                let (shortest, longest) = limits::TICK_MS_RANGE.into_inner();
+                write!(f, "a tick can't last {tick:?}: choose {shortest} to {longest} ms with --tick-ms MS")
+            }
+            BindError::MaxPlayers(players) => {
+                let most = limits::PLAYERS_PER_ROOM_MAX;
+                write!(f, "a room can't have {players} players: choose 1 to {most} with --max-players N")
+            }
+            BindError::KeepAlive(time) => {
+                let (shortest, longest) = limits::KEEP_ALIVE_RANGE.into_inner();
+                let (shortest, longest) = (shortest.as_secs(), longest.as_secs());
+                write!(
+                    f,
+                    "a connection can't be kept open for {time:?}: choose {shortest} to {longest} s with --keep-alive S"
+                )
+            }
+            BindError::Os(source) => write!(f, "the operating system refused to start the server: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for BindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            BindError::Address { source, .. }
+            | BindError::Public { source, .. }
+            | BindError::Record { source, .. }
+            | BindError::Os(source) => Some(source),
+            BindError::Tick(_) | BindError::MaxPlayers(_) | BindError::KeepAlive(_) => None,
+        }
+    }
+}
+
+impl From<io::Error> for BindError {
+    fn from(source: io::Error) -> BindError {
+        BindError::Os(source)
+    }
+}
