@@ -17,6 +17,9 @@ pub(crate) const PLAYERS: &str = "rtcade::players";
 /// The number of lines of one kind that may be logged at once, and the time after which one more is allowed.
 const LINES_AT_ONCE: u32 = 10;
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
+/// The same for lines about players who joined or left as players do.
+const VISITS_AT_ONCE: u32 = 100;
+const VISIT_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Limits lines of one kind: `at_once`, then one per `interval`.
 #[derive(Clone, Debug)]
@@ -101,10 +104,20 @@ impl fmt::Display for Who<'_> {
     }
 }
 
-/// Logs each player who is refused or removed, with a limit per code.
+/// Logs each player who joins, leaves, is refused or removed, with a limit per code.
 #[derive(Debug, Default)]
 pub(crate) struct PlayerLog {
     throttles: BTreeMap<&'static str, Throttle>,
+}
+
+/// A line of the log.
+struct Line<'a> {
+    level: Level,
+    who: Who<'a>,
+    what: &'static str,
+    code: &'static str,
+    why: &'a str,
+    throttle: Throttle,
 }
 
 impl PlayerLog {
@@ -114,33 +127,50 @@ impl PlayerLog {
             ErrorCode::Internal | ErrorCode::Origin => Level::Warn,
             _ => Level::Info,
         };
-        self.note(now, level, fault.code.as_str(), format_args!("{who} was refused"), &fault.message);
+        let throttle = Throttle::new(LINES_AT_ONCE, LINE_INTERVAL);
+        let code = fault.code.as_str();
+        self.note(now, Line { level, who, what: "was refused", code, why: &fault.message, throttle });
     }
 
     pub(crate) fn note_put_out(&mut self, now: Instant, who: Who<'_>, reason: Leave, sentence: &str) {
-        self.note(now, Level::Info, reason.as_str(), format_args!("{who} was removed"), sentence);
+        let throttle = Throttle::new(LINES_AT_ONCE, LINE_INTERVAL);
+        let code = reason.as_str();
+        self.note(now, Line { level: Level::Info, who, what: "was removed", code, why: sentence, throttle });
     }
 
-    fn note(&mut self, now: Instant, level: Level, code: &'static str, what: fmt::Arguments<'_>, why: &str) {
+    pub(crate) fn note_joined(&mut self, now: Instant, who: Who<'_>) {
+        let throttle = Throttle::new(VISITS_AT_ONCE, VISIT_INTERVAL);
+        self.note(now, Line { level: Level::Info, who, what: "has come", code: "joined", why: "", throttle });
+    }
+
+    pub(crate) fn note_left(&mut self, now: Instant, who: Who<'_>, reason: Leave) {
+        let throttle = Throttle::new(VISITS_AT_ONCE, VISIT_INTERVAL);
+        let code = reason.as_str();
+        self.note(now, Line { level: Level::Info, who, what: "has left", code, why: "", throttle });
+    }
+
+    fn note(&mut self, now: Instant, line: Line<'_>) {
+        let Line { level, who, what, code, why, throttle } = line;
         if !log::log_enabled!(target: PLAYERS, level) {
             return;
         }
-        let throttle = self.throttles.entry(code).or_insert(Throttle::new(LINES_AT_ONCE, LINE_INTERVAL));
+        let throttle = self.throttles.entry(code).or_insert(throttle);
         let Some(left_out) = throttle.take(now) else { return };
-        if why.is_empty() {
-            log::log!(target: PLAYERS, level, "{what} ({code}){left_out}");
-        } else {
-            // A game or a hook may have written it.
-            let why = why.replace(char::is_control, " ");
-            log::log!(target: PLAYERS, level, "{what} ({code}): {why}{left_out}");
-        }
+        // A game or a hook may have written it.
+        let why = why.replace(char::is_control, " ");
+        let colon = if why.is_empty() { "" } else { ": " };
+        let (room, player, name) = (who.room, who.player.map(|player| player.0), who.name);
+        log::log!(
+            target: PLAYERS, level, code, room, player, name, remote:% = who.remote;
+            "{who} {what} ({code}){colon}{why}{left_out}"
+        );
     }
 
     /// Logs how many lines were left out, once no further ones follow.
     pub(crate) fn flush(&mut self, now: Instant) {
         for (code, throttle) in &mut self.throttles {
             if let Some(count) = throttle.take_left_out(now) {
-                log::info!(target: PLAYERS, "{count} more players were refused or put out ({code})");
+                log::info!(target: PLAYERS, code, count; "{count} more lines about players were left out ({code})");
             }
         }
     }

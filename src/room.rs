@@ -607,6 +607,12 @@ impl<G: Game> Room<G> {
         }
     }
 
+    /// Returns the maximum number of players.
+    #[must_use]
+    pub fn max_players(&self) -> usize {
+        self.max_players
+    }
+
     /// Returns the next output.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.context.outputs.pop_front()

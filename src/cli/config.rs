@@ -35,6 +35,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("server.public_addr", "public-addr"),
     ("server.public", "public"),
     ("server.keep_alive", "keep-alive"),
+    ("server.drain", "drain"),
     ("server.busy_poll", "busy-poll"),
     ("server.dev", "dev"),
     ("rooms.game", "game"),
@@ -139,15 +140,17 @@ impl Layers {
                         continue;
                     };
                     let (section, key) = (path.0.to_lowercase(), path.1.to_lowercase());
-                    let (setting, arg) = find(command, &format!("{section}.{key}"))
-                        .map_err(|sentence| format!("{name}: {sentence}"))?;
+                    let (setting, arg) =
+                        find(command, &format!("{section}.{key}")).map_err(|sentence| format!("{name}: {sentence}"))?;
                     let text = text_of(&name, value)?;
                     is_address_given |= setting == LISTEN;
                     let value = match arg.get_action() {
-                        ArgAction::SetTrue => Value::Flag(
-                            text.parse().map_err(|_| format!("{name}: {setting} must be true or false"))?,
-                        ),
-                        ArgAction::Append => Value::Values(text.split(',').map(|part| part.trim().to_owned()).collect()),
+                        ArgAction::SetTrue => {
+                            Value::Flag(text.parse().map_err(|_| format!("{name}: {setting} must be true or false"))?)
+                        }
+                        ArgAction::Append => {
+                            Value::Values(text.split(',').map(|part| part.trim().to_owned()).collect())
+                        }
                         _ => Value::Values(vec![text]),
                     };
                     self.settings.insert(setting, (value, Origin::Variable(name)));

@@ -5,7 +5,7 @@ use std::sync::{OnceLock, PoisonError, RwLock};
 
 use clap::{ArgAction, Args, ValueEnum};
 use env_logger::fmt::Formatter;
-use log::kv::{Key, Value, VisitSource};
+use log::kv::{self, Key, Value, VisitSource, VisitValue};
 use log::{LevelFilter, Log, Metadata, Record};
 use serde_json::{Map, json};
 
@@ -128,12 +128,36 @@ fn write_json(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
 struct Fields(Map<String, serde_json::Value>);
 
 impl<'kvs> VisitSource<'kvs> for Fields {
-    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), log::kv::Error> {
-        let value = match value.to_u64() {
-            Some(number) => number.into(),
-            None => value.to_string().into(),
-        };
-        self.0.insert(key.as_str().to_owned(), value);
+    fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
+        let mut field = Field(serde_json::Value::Null);
+        value.visit(&mut field)?;
+        if !field.0.is_null() {
+            self.0.insert(key.as_str().to_owned(), field.0);
+        }
+        Ok(())
+    }
+}
+
+/// The value of a field; null if there is none.
+struct Field(serde_json::Value);
+
+impl VisitValue<'_> for Field {
+    fn visit_any(&mut self, value: Value<'_>) -> Result<(), kv::Error> {
+        self.0 = value.to_string().into();
+        Ok(())
+    }
+
+    fn visit_null(&mut self) -> Result<(), kv::Error> {
+        Ok(())
+    }
+
+    fn visit_u64(&mut self, value: u64) -> Result<(), kv::Error> {
+        self.0 = value.into();
+        Ok(())
+    }
+
+    fn visit_str(&mut self, value: &str) -> Result<(), kv::Error> {
+        self.0 = value.into();
         Ok(())
     }
 }

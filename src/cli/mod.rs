@@ -31,7 +31,7 @@ use self::access::Access;
 use self::config::Layers;
 use self::log::Logging;
 use crate::driver::doctor::{FILES_ADVISED, FILES_WANTED};
-use crate::driver::{self, Driver, Options, Record};
+use crate::driver::{self, Driver, Options, Record, Reload};
 use crate::game::{Game, Refusal, RoomInfo};
 use crate::games::{Arena, Broadcast, Relay};
 use crate::limits;
@@ -113,7 +113,7 @@ struct Serve {
     #[arg(long, value_name = "DIR")]
     record: Option<PathBuf>,
     /// Maximum size of all recordings in MiB; above it the oldest are deleted.
-    #[arg(long, value_name = "MIB", requires = "record", value_parser = mib())]
+    #[arg(long, value_name = "MIB", value_parser = mib())]
     #[arg(default_value_t = limits::RECORDINGS_MIB)]
     record_limit: u64,
     /// Serve the dev page to other machines too: an overlay on a game's page that is opened with ?dev.
@@ -127,6 +127,11 @@ struct Serve {
     #[arg(long, value_name = "WHAT", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "audio")]
     media: Option<Forwarded>,
+    /// Seconds that SIGTERM leaves to the rooms to end by themselves. Default: 0, which closes them at once.
+    ///
+    /// Meanwhile no room is opened. SIGINT and a second SIGTERM close the rooms at once.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    drain: u64,
     /// Never sleep: messages are received at once, and a whole CPU core is used.
     #[arg(long)]
     busy_poll: bool,
@@ -189,6 +194,16 @@ struct ServeShipped {
     game: Shipped,
     #[command(flatten)]
     serve: Serve,
+}
+
+impl ServeShipped {
+    /// The options, with those that the game has where none are given.
+    fn settled(self) -> Serve {
+        match self.game {
+            Shipped::Broadcast => for_broadcast(self.serve),
+            Shipped::Arena | Shipped::Relay => self.serve,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -266,7 +281,10 @@ pub fn run_with<G: Game>(
     prepare: impl FnOnce(&mut Driver<G>),
 ) -> ExitCode {
     match parse::<Serve, NoCommand>() {
-        Ok(Command::Serve(serve)) => start(serve, "the game", Options::default().page, factory, prepare),
+        Ok(Command::Serve(serve)) => {
+            let again = || parse_again::<Serve, NoCommand>(|serve| serve);
+            start(serve, again, "the game", Options::default().page, factory, prepare)
+        }
         Ok(Command::Own(nothing)) => match nothing {},
         Ok(Command::Doctor(arguments)) => doctor::run(arguments),
         Ok(Command::Token(token)) => token::run(&token),
@@ -290,17 +308,19 @@ pub fn run_with<G: Game>(
 
 /// Runs the command line of the shipped games; the body of `main` of the `rtcade` program.
 pub fn main() -> ExitCode {
+    let again = || parse_again::<ServeShipped, ShippedCommand>(ServeShipped::settled);
     match parse() {
         Ok(Command::Own(ShippedCommand::Sim(sim))) => sim::run(&sim),
         Ok(Command::Own(ShippedCommand::Bench(bench))) => bench::run(&bench),
         Ok(Command::Token(token)) => token::run(&token),
         Ok(Command::Serve(ServeShipped { game: Shipped::Arena, serve })) => {
-            start(serve, "the arena game", ARENA_PAGE.into(), |room| Ok(Arena::new(room)), |_| ())
+            start(serve, again, "the arena game", ARENA_PAGE.into(), |room| Ok(Arena::new(room)), |_| ())
         }
         Ok(Command::Serve(ServeShipped { game: Shipped::Broadcast, serve })) => {
             let has_page = serve.network.public.is_some();
             start(
                 for_broadcast(serve),
+                again,
                 "the broadcast",
                 BROADCAST_PAGE.into(),
                 |_| Ok(Broadcast::default()),
@@ -312,7 +332,7 @@ pub fn main() -> ExitCode {
             )
         }
         Ok(Command::Serve(ServeShipped { game: Shipped::Relay, serve })) => {
-            start(serve, "the relay", RELAY_PAGE.into(), |_| Ok(Relay), |_| ())
+            start(serve, again, "the relay", RELAY_PAGE.into(), |_| Ok(Relay), |_| ())
         }
         Ok(Command::Doctor(arguments)) => doctor::run(arguments),
         Ok(Command::Replay(arguments)) if arguments.serve => playback::serve(arguments, |show| {
@@ -455,8 +475,34 @@ impl Network {
     }
 }
 
+/// Parses the command line again, with what file and environment set now. The error is a sentence.
+fn parse_again<A: Args, O: Subcommand>(serve: impl FnOnce(A) -> Serve) -> Result<Serve, String> {
+    match parse_from::<A, O>(env::args_os().collect()) {
+        Ok(Parsed { command: Command::Serve(arguments), .. }) => Ok(serve(arguments)),
+        Ok(_) => Err("the command line does not start a server".to_owned()),
+        Err(Unusable::Wrong(sentence)) => Err(sentence),
+        Err(Unusable::Shown(error)) => Err(sentence(&error)),
+    }
+}
+
+/// Reads what a running server takes over from its configuration.
+fn read_reload(serve: Serve) -> Result<Reload, String> {
+    let max_players = serve.max_players();
+    let Options { keys, origins, trusted_proxies, .. } = serve.access.apply(Options::default())?;
+    serve.network.logging.apply();
+    Ok(Reload { keys, origins, trusted_proxies, max_players })
+}
+
+impl Serve {
+    fn max_players(&self) -> usize {
+        self.max_players.unwrap_or(limits::PLAYERS_PER_ROOM)
+    }
+}
+
+/// Starts the server; `again` reads the configuration anew.
 fn start<G: Game>(
     serve: Serve,
+    again: fn() -> Result<Serve, String>,
     title: &str,
     page: Cow<'static, str>,
     factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,
@@ -466,13 +512,14 @@ fn start<G: Game>(
     let is_checked = serve.configuration.check_config;
     let options = Options {
         tick: serve.tick_ms.map(|ms| Duration::from_millis(ms.into())),
-        max_players: serve.max_players.unwrap_or(limits::PLAYERS_PER_ROOM),
+        max_players: serve.max_players(),
         dev: serve.dev,
         media: match serve.media {
             None => Media::Off,
             Some(Forwarded::Audio) => Media::Audio,
             Some(Forwarded::Video) => Media::Video,
         },
+        drain: Duration::from_secs(serve.drain),
         busy_poll: serve.busy_poll,
         record: serve.record.map(|directory| Record { directory, limit_bytes: serve.record_limit * MIB }),
         ..serve.network.options(page)
@@ -489,6 +536,7 @@ fn start<G: Game>(
     }
     let is_open = options.keys.is_none();
     host(options, &logging, title, factory, |driver| {
+        driver.set_reload(move || read_reload(again()?));
         prepare(driver);
         is_open.then_some("anyone may join: use --keys to require bearer tokens")
     })
@@ -531,7 +579,7 @@ fn host<G: Game>(
         }
     };
     let note = prepare(&mut driver);
-    if let Err(error) = driver.stop_on_signals() {
+    if let Err(error) = driver.obey_signals() {
         ::log::warn!(
             "SIGTERM and SIGINT will stop the server without notifying players, because they can't be handled: {error}"
         );
@@ -640,10 +688,7 @@ mod tests {
             let arguments: Vec<_> = command.into_iter().chain(options.split_whitespace()).collect();
             let ServeShipped { game, serve } = parsed(&arguments).expect("valid");
             let network = serve.network;
-            assert_eq!(
-                (game, serve.tick_ms, serve.max_players),
-                (Shipped::Relay, Some(5), Some(1024))
-            );
+            assert_eq!((game, serve.tick_ms, serve.max_players), (Shipped::Relay, Some(5), Some(1024)));
             assert_eq!((serve.record, serve.record_limit), (Some(".".into()), 7));
             let addresses: Vec<_> = network.public_addr.iter().map(ToString::to_string).collect();
             assert_eq!(addresses, ["203.0.113.7:0", "[2001:db8::7]:9"]);
@@ -687,7 +732,6 @@ mod tests {
             ("token --subject ada --room r --ttl 0s", "as in 90s, 1h or 720h"),
             ("token --subject ada --room r --ttl=-1h", "as in 90s, 1h or 720h"),
             ("token --new-keys --subject ada", "--new-keys"),
-            ("--record-limit 7", "--record <DIR>"),
             ("--record . --record-limit 0", "0 is not in 1.."),
             ("replay", "<FILE>"),
             ("replay f --speed 0", "above 0"),

@@ -7,11 +7,13 @@ use mio::net::{TcpListener, UdpSocket};
 use nix::net::if_::InterfaceFlags;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::{BindError, tcp};
+use super::{BindError, service, tcp};
 
 /// How often to try another port if the OS has picked one that is free for TCP but not for UDP.
 const PORT_ATTEMPTS: usize = 16;
 const LISTEN_BACKLOG: i32 = 1024;
+/// Sockets of one kind: one for each version of IP.
+const FAMILIES: usize = 2;
 const LISTEN: &str = "--listen";
 const UDP: &str = "--udp";
 
@@ -23,8 +25,12 @@ pub(super) struct Sockets {
 }
 
 /// Listens on `listen`, and for datagrams there too unless `udp` names another address. A wildcard address stands
-/// for those of both families.
+/// for those of both families. Sockets that the service manager has opened take the place of those of `listen`.
 pub(super) fn bind(listen: SocketAddr, udp: Option<SocketAddr>) -> Result<Sockets, BindError> {
+    let (tcp, datagrams) = service::take_sockets()?;
+    if let Some(first) = tcp.first() {
+        return activated(first.local_addr()?, tcp, datagrams, udp);
+    }
     let mut attempts = if listen.port() == 0 { PORT_ATTEMPTS } else { 1 };
     loop {
         attempts -= 1;
@@ -33,6 +39,32 @@ pub(super) fn bind(listen: SocketAddr, udp: Option<SocketAddr>) -> Result<Socket
             done => return done,
         }
     }
+}
+
+/// The sockets that the service manager has opened, at `address` the first; the others are opened beside them.
+fn activated(
+    address: SocketAddr,
+    mut tcp: Vec<TcpListener>,
+    mut datagrams: Vec<UdpSocket>,
+    udp: Option<SocketAddr>,
+) -> Result<Sockets, BindError> {
+    tcp.truncate(FAMILIES);
+    for listener in &tcp {
+        tcp::set_options(SockRef::from(listener))?;
+    }
+    if datagrams.is_empty() {
+        // Its IPv6 listener takes IPv4, too.
+        let address = if address.ip().is_unspecified() {
+            SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port())
+        } else {
+            address
+        };
+        let (option, address) = udp.map_or((LISTEN, address), |udp| (UDP, udp));
+        let sockets = bind_families(option, address, Type::DGRAM)?;
+        datagrams.extend(sockets.into_iter().map(|socket| UdpSocket::from_std(socket.into())));
+    }
+    datagrams.truncate(FAMILIES);
+    Ok(Sockets { tcp, udp: datagrams })
 }
 
 fn bind_once(listen: SocketAddr, udp: Option<SocketAddr>) -> Result<Sockets, BindError> {

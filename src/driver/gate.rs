@@ -134,6 +134,11 @@ impl Gate {
         Gate { origins, proxies, is_public, refused: 0 }
     }
 
+    pub(super) fn set_rules(&mut self, origins: Vec<Origin>, proxies: Vec<IpNet>) {
+        self.origins = origins;
+        self.proxies = proxies.into_iter().map(canonical_prefix).collect();
+    }
+
     /// Returns the number of websockets refused because of their origin.
     pub(super) fn refused(&self) -> u64 {
         self.refused

@@ -17,6 +17,9 @@ const JSON: &str = "application/json";
 /// The media type of the Prometheus text format.
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+const READY: &[u8] = br#"{"ready":true,"reasons":[]}"#;
+const DRAINING: &[u8] = br#"{"ready":false,"reasons":["draining"]}"#;
+
 /// A response that is created for each request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Live {
@@ -26,6 +29,8 @@ pub(super) enum Live {
     Metrics,
     /// The JSON of `/doctor.json`.
     Doctor,
+    /// The JSON of `/readyz`.
+    Ready,
 }
 
 /// The client that requests it.
@@ -60,6 +65,11 @@ impl Sources<'_> {
         let response =
             |content_type, bytes: Vec<u8>| Response::new(status, content_type, Body::Bytes(Bytes::from(bytes)));
         match (what, refusal) {
+            // It gives nothing away, and what asks has the name of a node or none.
+            (Live::Ready, _) if server.is_draining() => {
+                Response::new(Status::ServiceUnavailable, JSON, Body::Bytes(Bytes::from_static(DRAINING)))
+            }
+            (Live::Ready, _) => Response::new(Status::Ok, JSON, Body::Bytes(Bytes::from_static(READY))),
             (Live::Rooms | Live::Metrics, Some(sentence)) => Response::sentence(status, sentence),
             (Live::Rooms, None) => {
                 let rooms: Vec<_> = server.rooms().filter(|room| room.listed).collect();

@@ -27,6 +27,7 @@ pub(crate) mod metrics;
 mod options;
 mod recorder;
 mod refusals;
+mod service;
 mod site;
 mod tcp;
 mod udp;
@@ -36,13 +37,13 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
 use self::alarm::Alarm;
@@ -52,8 +53,9 @@ use self::gate::Gate;
 pub use self::gate::Origin;
 use self::live::Sources;
 use self::metered::Budget;
-pub use self::options::{BindError, Options, Record};
+pub use self::options::{BindError, Options, Record, Reload};
 use self::recorder::Recordings;
+use self::service::Service;
 use self::site::Site;
 use self::tcp::{CLOSE_TIMEOUT, Connections, Context};
 use self::udp::Udp;
@@ -101,16 +103,37 @@ const CONNECTIONS: usize = 8;
 pub struct Handle {
     outside: Outside,
     waker: Arc<Waker>,
-    requests: Arc<AtomicU32>,
+    requests: Arc<Requests>,
+}
+
+/// What other threads and signals ask of the loop.
+#[derive(Debug, Default)]
+struct Requests {
+    /// How often it was asked to stop.
+    stop: AtomicU32,
+    drain: AtomicBool,
+    reload: AtomicBool,
 }
 
 impl Handle {
     /// Stops the server: players are notified, then [`Driver::run`] returns, within about two seconds, or at once when
     /// called again. A stalled disk may add ten seconds while rooms are recorded.
     pub fn shutdown(&self) {
-        self.requests.fetch_add(1, Ordering::Release);
-        // It fails only if the driver has stopped.
-        let _ = self.waker.wake();
+        self.requests.stop.fetch_add(1, Ordering::Release);
+        self.wake();
+    }
+
+    /// Stops the server once its rooms have ended, or after [`Options::drain`]: until then no room is listed or made,
+    /// games ([`Game::drain`]) and players are told, and players who are in a room may come back to it.
+    pub fn drain(&self) {
+        self.requests.drain.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Reads the configuration again, see [`Driver::set_reload`].
+    pub fn reload(&self) {
+        self.requests.reload.store(true, Ordering::Release);
+        self.wake();
     }
 
     /// Sends an external message to the game of a room, which receives it in the room's next tick ([`Game::external`]).
@@ -159,9 +182,13 @@ impl Handle {
 
     fn send(&self, message: Message) -> Result<(), ExternalError> {
         self.outside.send(message)?;
+        self.wake();
+        Ok(())
+    }
+
+    fn wake(&self) {
         // It fails only if the driver has stopped.
         let _ = self.waker.wake();
-        Ok(())
     }
 }
 
@@ -197,8 +224,12 @@ pub struct Driver<G: Game> {
     signals: Option<Signals>,
     handle: Handle,
     inside: Inside,
-    /// Requests to stop received as signals.
-    signalled: u32,
+    service: Service,
+    reload: Option<Box<dyn FnMut() -> Result<Reload, String>>>,
+    /// How long the server waits for its rooms to end when it is drained.
+    drain_time: Duration,
+    /// When it stops even with rooms left, once it drains.
+    drains: Option<Instant>,
     /// When the server stops even with data left to send.
     stops: Option<Instant>,
     local: SocketAddr,
@@ -319,7 +350,10 @@ impl<G: Game> Driver<G> {
             signals: None,
             handle: Handle { outside, waker, requests: Arc::default() },
             inside,
-            signalled: 0,
+            service: Service::default(),
+            reload: None,
+            drain_time: options.drain,
+            drains: None,
             stops: None,
             local,
             udp_port,
@@ -375,12 +409,21 @@ impl<G: Game> Driver<G> {
         self.server.set_hooks(hooks);
     }
 
-    /// Stops on SIGTERM and SIGINT, as with [`Handle::shutdown`].
+    /// Sets what reads the configuration again on [`Handle::reload`] and on SIGHUP. If it returns an error, a sentence,
+    /// this is logged and the server goes on as before.
+    pub fn set_reload(&mut self, reload: impl FnMut() -> Result<Reload, String> + 'static) {
+        self.reload = Some(Box::new(reload));
+    }
+
+    /// Obeys signals: SIGTERM as [`Handle::drain`], or as [`Handle::shutdown`] if it comes again, SIGINT as
+    /// [`Handle::shutdown`], SIGHUP as [`Handle::reload`]. Reports to the service manager, if that is systemd, when the
+    /// server is ready, reloads, stops, and that its loop runs (sd_notify(3), `WatchdogSec`).
     ///
     /// # Errors
     /// The OS refuses signal handlers.
-    pub fn stop_on_signals(&mut self) -> io::Result<()> {
-        let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    pub fn obey_signals(&mut self) -> io::Result<()> {
+        self.service = Service::from_environment(Instant::now());
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
         self.poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
         self.signals = Some(signals);
         Ok(())
@@ -392,10 +435,12 @@ impl<G: Game> Driver<G> {
     /// The OS refuses to wait for events.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
+        self.service.ready();
         loop {
             let deadline = self.poll_timeout();
             let full = self.sleep(&mut events, deadline)?;
             let now = Instant::now();
+            self.reload_if_asked();
             self.stop_if_asked(now);
             if let Some(gap) = gap(now, deadline) {
                 log::info!("{} ms late: handling received data before timeouts", gap.as_millis());
@@ -454,7 +499,8 @@ impl<G: Game> Driver<G> {
 
     fn poll_timeout(&mut self) -> Option<Instant> {
         let retries = self.listeners.iter().filter_map(|listener| listener.retry);
-        let others = [self.server.poll_timeout(), self.connections.poll_timeout(), self.stops];
+        let stops = self.stops.or(self.drains);
+        let others = [self.server.poll_timeout(), self.connections.poll_timeout(), stops, self.service.poll_timeout()];
         retries.chain(others.into_iter().flatten()).min()
     }
 
@@ -473,8 +519,14 @@ impl<G: Game> Driver<G> {
             match event.token() {
                 WAKER | ALARM => {}
                 SIGNALS => {
-                    let arrived = self.signals.as_mut().map_or(0, |signals| signals.pending().count());
-                    self.signalled = self.signalled.saturating_add(u32::try_from(arrived).unwrap_or(u32::MAX));
+                    let requests = &self.handle.requests;
+                    for signal in self.signals.iter_mut().flat_map(Signals::pending) {
+                        match signal {
+                            SIGHUP => requests.reload.store(true, Ordering::Release),
+                            SIGTERM if !requests.drain.swap(true, Ordering::AcqRel) => {}
+                            _ => _ = requests.stop.fetch_add(1, Ordering::AcqRel),
+                        }
+                    }
                 }
                 Token(token @ CONNECTIONS..) => {
                     self.connections.handle_event(Token(token), event.is_read_closed() || event.is_error());
@@ -514,6 +566,7 @@ impl<G: Game> Driver<G> {
             self.server.handle_unix_time(now, unix_time());
             self.connections.flush_log(now);
         }
+        self.service.note_turn(now);
         self.take_in_datagrams(now, TURN_DATAGRAMS);
         self.last_turn = now;
         self.inside.deliver(now, &mut self.server);
@@ -595,16 +648,51 @@ impl<G: Game> Driver<G> {
     }
 
     fn stop_if_asked(&mut self, now: Instant) {
-        let requests = self.handle.requests.load(Ordering::Acquire).saturating_add(self.signalled);
-        if requests > 0 && self.stops.is_none() {
+        let requests = &self.handle.requests;
+        let stop = requests.stop.load(Ordering::Acquire);
+        let is_asked_to_drain = requests.drain.load(Ordering::Acquire);
+        if is_asked_to_drain && stop == 0 && self.drains.is_none() {
+            self.drains = Some(now + self.drain_time);
+            if !self.drain_time.is_zero() {
+                let seconds = self.drain_time.as_secs();
+                log::warn!("stopping once the rooms have ended, in {seconds} s at the latest");
+                self.service.stopping("waiting for the rooms to end");
+                self.server.handle_drain(now, self.drain_time);
+            }
+        }
+        let is_drained = self.drains.is_some_and(|until| until <= now || self.server.is_drained());
+        if (stop > 0 || is_drained) && self.stops.is_none() {
             log::info!("stopping");
+            self.service.stopping("closing connections");
             self.stops = Some(now + CLOSE_TIMEOUT);
             self.listeners.clear();
             self.connections.handle_shutdown();
             self.server.handle_shutdown(now);
-        } else if requests > 1 {
+        } else if stop > 1 {
             self.stops = Some(now);
         }
+    }
+
+    /// Reads the configuration again if asked to.
+    fn reload_if_asked(&mut self) {
+        if !self.handle.requests.reload.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let Some(reload) = &mut self.reload else {
+            log::warn!("this server has no configuration to read again");
+            return;
+        };
+        self.service.reloading();
+        match reload() {
+            Ok(Reload { keys, origins, trusted_proxies, max_players }) => {
+                self.server.set_keys(keys);
+                self.server.set_max_players(max_players);
+                self.connections.set_rules(origins, trusted_proxies);
+                log::warn!("the configuration was read again");
+            }
+            Err(sentence) => log::error!("the configuration stays as it was: {sentence}"),
+        }
+        self.service.ready();
     }
 
     /// Returns whether it was asked to stop and has notified everyone, or its time to do so is over.

@@ -51,6 +51,9 @@ pub struct Options {
     pub dev: bool,
     /// What the server forwards between the players of a room, see [`Config::media`](crate::server::Config::media).
     pub media: Media,
+    /// How long a server that is asked to stop by [`Handle::drain`](super::Handle::drain) or by SIGTERM waits for its
+    /// rooms to end; zero to close them at once.
+    pub drain: Duration,
     /// Never sleep: data is received at once instead of up to a quarter of a tick later, at the cost of a whole CPU
     /// core.
     pub busy_poll: bool,
@@ -85,9 +88,23 @@ impl Default for Options {
             keep_alive: limits::KEEP_ALIVE,
             dev: false,
             media: Media::Off,
+            drain: Duration::ZERO,
             busy_poll: false,
         }
     }
+}
+
+/// What a running server takes over when its configuration is read again.
+#[derive(Clone, Debug)]
+pub struct Reload {
+    /// As [`Options::keys`], for later joins.
+    pub keys: Option<Keys>,
+    /// As [`Options::origins`].
+    pub origins: Vec<Origin>,
+    /// As [`Options::trusted_proxies`].
+    pub trusted_proxies: Vec<IpNet>,
+    /// As [`Options::max_players`], for rooms that are made later; values out of range are clamped.
+    pub max_players: usize,
 }
 
 /// A server can't start. The sentence names the cause and what to do.

@@ -175,6 +175,7 @@ impl Site {
             ),
             (None, "/page.js") => self.page_module.answer(request),
             (None, "/healthz") => Response::sentence(Status::Ok, "ok"),
+            (None, "/readyz") => live(Live::Ready),
             (None, "/rooms") => live(Live::Rooms),
             (None, "/doctor") => self.doctor.answer(request),
             (None, "/doctor.json") => live(Live::Doctor),

@@ -9,6 +9,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use slab::Slab;
@@ -16,7 +17,7 @@ use socket2::{SockRef, TcpKeepalive};
 
 use self::admission::{Admission, Admitted};
 use self::idle::{Idle, Waiting};
-use super::gate::{Gate, Permission};
+use super::gate::{Gate, Origin, Permission};
 use super::http::{Outgoing, Reader, Status};
 use super::live::Sources;
 use super::metered::{Budget, Metered};
@@ -179,6 +180,10 @@ impl Connections {
             idle: Idle::default(),
             ready: VecDeque::new(),
         }
+    }
+
+    pub(super) fn set_rules(&mut self, origins: Vec<Origin>, proxies: Vec<IpNet>) {
+        self.admission.gate.set_rules(origins, proxies);
     }
 
     pub(super) fn is_empty(&self) -> bool {

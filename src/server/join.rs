@@ -17,6 +17,7 @@ use super::{ConnectionKey, RoomKey, Server, SessionKey};
 use crate::game::{Encoded, Game, Identity, Join, Link, PlayerId, UserMedia};
 use crate::hooks::{Arrival, ArrivalId, Decision};
 use crate::limits;
+use crate::log_limit::Who;
 use crate::player::Frames;
 use crate::rate::Credit;
 use crate::room;
@@ -246,6 +247,8 @@ impl<G: Game> Server<G> {
         if !is_call {
             self.tell_joined(now, session, &reply_to, &resume, offer.as_ref(), None);
         }
+        let name = self.rooms.get(room).map(|hosted| hosted.name.as_str());
+        self.player_log.note_joined(now, Who { remote, room: name, player: Some(player), name: Some(&info.name) });
         self.tell_presence(now, room, &info, None);
         self.tell_hooks(session, "joined", |hooks, visitor| hooks.joined(visitor));
         if is_call {

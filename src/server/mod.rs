@@ -469,13 +469,23 @@ impl<G: Game> Server<G> {
         self.config.interfaces = interfaces;
     }
 
+    /// Replaces [`Config::keys`], for later joins.
+    pub fn set_keys(&mut self, keys: Option<Keys>) {
+        self.config.keys = keys.map(Rc::new);
+    }
+
+    /// Replaces [`Config::max_players`], for rooms that are made later.
+    pub fn set_max_players(&mut self, players: usize) {
+        self.config.max_players = players.clamp(1, limits::PLAYERS_PER_ROOM_MAX);
+    }
+
     /// Returns all rooms, ordered by name.
     pub fn rooms(&self) -> impl Iterator<Item = RoomStatus> + '_ {
         self.by_name.values().filter_map(|&room| self.rooms.get(room)).map(|hosted| RoomStatus {
             name: hosted.name.to_string(),
             title: hosted.room.title().map(str::to_owned),
             players: hosted.room.players().len(),
-            max_players: self.config.max_players,
+            max_players: hosted.room.max_players(),
             locked: hosted.room.is_locked(),
             tick: hosted.last_tick,
             listed: hosted.room.is_listed() && !seek::is_private(&hosted.name) && !self.is_draining(),

@@ -99,10 +99,12 @@ impl<G: Game> Server<G> {
         self.close_all_media(now, key);
         let Some(session) = self.sessions.remove(key) else { return };
         let Session { room, player, remote, info, connection, away, peer, .. } = session;
+        let name = self.rooms.get(room).map(|hosted| hosted.name.as_str());
+        let who = Who { remote, room: name, player: Some(player), name: Some(&info.name) };
         if matches!(reason, Leave::Kicked | Leave::Flood | Leave::BadFrame | Leave::Timeout) {
-            let name = self.rooms.get(room).map(|hosted| hosted.name.as_str());
-            let who = Who { remote, room: name, player: Some(player), name: Some(&info.name) };
             self.player_log.note_put_out(now, who, reason, sentence);
+        } else {
+            self.player_log.note_left(now, who, reason);
         }
         match reason {
             Leave::Kicked => self.counters.put_out.kicked += 1,

@@ -545,23 +545,26 @@ fn who_is_told_to_come_back_later_still_finds_their_session() {
 
 /// The program as a developer runs it.
 #[cfg(unix)]
-mod program {
+pub(super) mod program {
     use std::io::{BufRead, BufReader, Read};
-    use std::process::{Child, Command, Stdio};
+    use std::process::{Child, Command, ExitStatus, Stdio};
     use std::thread::JoinHandle;
+
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
 
     use super::*;
     use crate::driver::Connection;
 
     /// A running server, and what it logs.
-    struct Program {
+    pub(crate) struct Program {
         child: Child,
-        address: SocketAddr,
+        pub(crate) address: SocketAddr,
         announced: Vec<String>,
         log: Option<JoinHandle<String>>,
     }
 
-    fn rtcade(arguments: &[&str]) -> Command {
+    pub(crate) fn rtcade(arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rtcade"));
         command.args(arguments).env_remove("RTCADE_KEYS").stdout(Stdio::piped()).stderr(Stdio::piped());
         command
@@ -569,7 +572,7 @@ mod program {
 
     impl Program {
         /// Starts it and waits for so many lines.
-        fn start(mut command: Command, lines: usize) -> Program {
+        pub(crate) fn start(mut command: Command, lines: usize) -> Program {
             let mut child = command.spawn().expect("started");
             let mut stderr = child.stderr.take().expect("piped");
             let log = std::thread::spawn(move || {
@@ -588,6 +591,17 @@ mod program {
         fn stop(mut self) -> String {
             self.child.kill().expect("running");
             self.log.take().expect("stopped once").join().expect("no panic")
+        }
+
+        pub(crate) fn signal(&self, signal: Signal) {
+            let id = Pid::from_raw(self.child.id().try_into().expect("a process ID"));
+            kill(id, signal).expect("running");
+        }
+
+        /// Waits for its end. Its exit status, and what it has logged.
+        pub(crate) fn end(mut self) -> (ExitStatus, String) {
+            let log = self.log.take().expect("ended once").join().expect("no panic");
+            (self.child.wait().expect("ended"), log)
         }
     }
 
@@ -636,7 +650,8 @@ mod program {
             assert!(asked(&bearer).contains("\"userId\":\"ada\""));
             assert!(asked(&other).contains("unauthorized"));
             let log = program.stop();
-            assert!(log.lines().count() == 1 && log.contains("(unauthorized)"), "{log}");
+            let refused: Vec<&str> = log.lines().filter(|line| line.contains("was refused")).collect();
+            assert!(refused.len() == 1 && refused[0].contains("(unauthorized)"), "{log}");
         }
 
         for (arguments, keys, word) in [

@@ -19,6 +19,8 @@ const TICK: Duration = Duration::from_secs(1);
 #[derive(Clone, Default)]
 struct Witness {
     left: Rc<RefCell<Vec<(PlayerId, Leave)>>>,
+    /// The times after which rooms are closed that drain.
+    drains: Rc<RefCell<Vec<Duration>>>,
     /// Bytes of events that players are to be told in the next tick.
     events: Rc<RefCell<Vec<(PlayerId, usize)>>>,
 }
@@ -37,6 +39,10 @@ impl Game for Witness {
 
     fn leave(&mut self, _: &mut Context<Self>, player: PlayerId, reason: Leave) {
         self.left.borrow_mut().push((player, reason));
+    }
+
+    fn drain(&mut self, _: &mut Context<Self>, time: Duration) {
+        self.drains.borrow_mut().push(time);
     }
 
     fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, _: Batch<'_, Self>) {
@@ -203,4 +209,37 @@ fn a_connection_that_has_not_joined_is_closed_past_its_own_queue() {
     }
     let last = std::iter::from_fn(|| hall.server().poll_signal(stranger)).last();
     assert!(matches!(last, Some(Signal::Close { code: 4002, .. })), "{last:?}");
+}
+
+#[test]
+fn a_server_that_drains_makes_no_room_and_ends_each_with_its_last_player() {
+    let mut hall = Hall::new();
+    let (there, away) = (hall.join(1), hall.join(2));
+    let now = hall.now();
+    hall.server().handle_disconnect(now, away, Disconnect::Lost);
+    hall.server().handle_drain(now, 60 * TICK);
+    let signals: Vec<Signal> = std::iter::from_fn(|| hall.server().poll_signal(there)).collect();
+    let event = Signal::Text(r#"{"a":"eventDrain","d":{"deadline":60000}}"#.to_owned());
+    assert_eq!(signals.iter().filter(|signal| **signal == event).count(), 1, "{signals:?}");
+    hall.sim.run(2 * TICK);
+    assert_eq!(*hall.game.drains.borrow(), [60 * TICK]);
+    assert!(hall.server().is_draining() && !hall.server().is_drained());
+
+    let remote = SocketAddr::from(([10, 7, 0, 9], 40_000));
+    let (now, other) = (hall.now(), ConnectionId(9));
+    let connect = Connect::new(RoomName::parse("other"), remote, SERVER.ip());
+    hall.server().handle_connect(now, other, connect);
+    hall.say(other, r#"{"a":"join","d":{}}"#);
+    let Some(Signal::Text(refused)) = hall.server().poll_signal(other) else { panic!("no reply") };
+    assert!(refused.contains("\"e\":\"draining\"") && refused.contains("\"retryAfter\":58000"), "{refused}");
+
+    let now = hall.now();
+    hall.server().handle_disconnect(now, there, Disconnect::Goodbye);
+    hall.sim.run(TICK);
+    assert!(!hall.server().is_drained(), "the other may still come back");
+    hall.sim.run(limits::RESUME_GRACE + 2 * TICK);
+    assert!(hall.server().is_drained());
+    let mut left: Vec<PlayerId> = hall.game.left.borrow().iter().map(|&(player, _)| player).collect();
+    left.sort();
+    assert_eq!(left, [PlayerId(1), PlayerId(2)]);
 }

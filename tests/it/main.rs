@@ -44,6 +44,8 @@ mod model;
 mod nat;
 #[cfg(all(feature = "driver", unix))]
 mod nginx;
+#[cfg(all(feature = "driver", unix))]
+mod operations;
 mod relays;
 mod reproducible;
 mod resume;
