@@ -74,7 +74,7 @@ describe("the packages for npm", { timeout: 120_000 }, () => {
       setInterval(() => {}, 1_000);
       console.log("counting");`;
     await writeFile(join(counting, `node_modules/@rtcade/server-${platform}/bin/rtcade`), counter);
-    const command = "exec node_modules/.bin/rtcade";
+    const command = "exec node_modules/rtcade/bin/rtcade.js";
     const terminal = spawn("script", ["--quiet", "--return", "--flush", "--command", command, "/dev/null"], {
       cwd: counting,
     });
