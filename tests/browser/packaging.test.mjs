@@ -152,6 +152,20 @@ describe("a release", () => {
   });
 });
 
+test("Fly is told ports, files and options that there are", async () => {
+  const read = "import json, sys, tomllib; print(json.dumps(tomllib.load(open(sys.argv[1], 'rb'))))";
+  const fly = JSON.parse((await run("python3", ["-c", read, packaging("fly.toml")])).stdout);
+  await stat(packaging(fly.build.dockerfile));
+  const [command, ...words] = fly.processes.app.split(" ");
+  const help = (await run(serverProgram(), [command, "--help"])).stdout;
+  const options = Object.fromEntries(words.flatMap((word, n) => (n % 2 ? [] : [[word, words[n + 1]]])));
+  for (const option of Object.keys(options)) assert.match(help, new RegExp(`^ +(-\\w, )?${option}\\b`, "m"));
+  const [{ ports, protocol, internal_port }] = fly.services;
+  assert.equal(protocol, "udp");
+  for (const port of [ports[0].port, internal_port]) assert.equal(options["--udp"], `fly-global-services:${port}`);
+  assert.equal(options["--listen"], `0.0.0.0:${fly.http_service.internal_port}`);
+});
+
 /** The instructions of a Dockerfile by stage, as `[name, arguments]`. */
 function stagesOf(dockerfile) {
   const lines = dockerfile.replaceAll("\\\n", "").split("\n").filter((line) => line && !line.startsWith("#"));
