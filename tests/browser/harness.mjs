@@ -221,7 +221,8 @@ export async function until(what, probe, accept = Boolean, waitMs = WAIT_MS) {
   }
 }
 
-async function within(ms, promise, what) {
+/** Awaits `promise` for at most `ms`. */
+export async function within(ms, promise, what) {
   const cancel = new AbortController();
   const expiry = sleep(ms, undefined, { signal: cancel.signal }).then(() => {
     throw new Error(`waited ${ms} ms for ${what}`);

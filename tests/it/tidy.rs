@@ -143,6 +143,7 @@ const FILE_LINES: usize = 900;
 
 /// What the top of the repository holds, files whose names start with a dot aside.
 const TOP_LEVEL: &[&str] = &[
+    "CHANGELOG.md",
     "Cargo.lock",
     "Cargo.toml",
     "LICENSE-APACHE",
@@ -155,6 +156,7 @@ const TOP_LEVEL: &[&str] = &[
     "docs",
     "examples",
     "llms.txt",
+    "packaging",
     "rustfmt.toml",
     "scripts",
     "src",
