@@ -1,0 +1,163 @@
+/** Bits per second of what is recorded. */
+const VIDEO_RATE = 1_000_000;
+const AUDIO_RATE = 64_000;
+/** The time between two keyframes, at which segments begin. In ms. */
+const SEGMENT = 1_000;
+/** How often the recorder delivers what it has, in ms. */
+const SLICE = 250;
+/** A recording without keyframes is cut off, in bytes. */
+const SEGMENT_BYTES = 1024 * 1024;
+
+/** How far behind the newest segment the video plays, and how far behind at most, in seconds. */
+const DELAY = 3;
+const DELAY_CAP = 8;
+/** What has been played is kept for so long, in seconds. */
+const PLAYED = 20;
+/** A rest that is too short to be played, in seconds. */
+const REST = 0.1;
+/** How long a segment is waited for, and how often the position is looked at, in ms. */
+const PATIENCE = 6_000;
+const LOOK = 250;
+
+// ---- WebM: elements of an ID, a length and a body (RFC 8794 and RFC 9559).
+
+const SEGMENT_ELEMENT = 0x18538067;
+const CLUSTER = 0x1f43b675;
+const CLUSTER_ID = [0x1f, 0x43, 0xb6, 0x75];
+const TRACKS = 0x1654ae6b;
+const TRACK = 0xae;
+const TRACK_NUMBER = 0xd7;
+const TRACK_TYPE = 0x83;
+const VIDEO_TYPE = 1;
+const SIMPLE_BLOCK = 0xa3;
+const KEYFRAME = 0x80;
+/** IDs of so many bytes are those of what may follow a cluster. */
+const TOP_ID_BYTES = 4;
+
+/** The element at `at`: its ID and its body; nothing if its head is not complete. A body without an end goes on for ever. */
+function elementAt(bytes, at) {
+  const widthOf = (byte) => Math.clz32(byte) - 23;
+  const idBytes = widthOf(bytes[at]);
+  const lengthBytes = widthOf(bytes[at + idBytes]);
+  const from = at + idBytes + lengthBytes;
+  if (!(from <= bytes.length)) return;
+  const number = (start, end, first) => bytes.slice(start, end).reduce((sum, byte, n) => sum * 256 + (n ? byte : byte & first), 0);
+  const length = number(at + idBytes, from, 0xff >> lengthBytes);
+  const isOpen = length === 2 ** (7 * lengthBytes) - 1;
+  return { id: number(at, at + idBytes, 0xff), idBytes, from, to: isOpen ? Infinity : from + length };
+}
+
+function* elementsIn(bytes, { from, to }) {
+  for (let at = from; at < to; ) {
+    const element = elementAt(bytes, at);
+    if (!element) return;
+    yield element;
+    at = element.to;
+  }
+}
+
+function videoTrackOf(bytes, tracks) {
+  for (const track of elementsIn(bytes, tracks)) {
+    if (track.id !== TRACK) continue;
+    const entries = [...elementsIn(bytes, track)];
+    const valueOf = (wanted) => bytes[entries.find(({ id }) => id === wanted)?.from];
+    if (valueOf(TRACK_TYPE) === VIDEO_TYPE) return valueOf(TRACK_NUMBER);
+  }
+}
+
+function concat(parts) {
+  const whole = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
+
+/** A cluster whose length is known, so that it is complete without what follows. */
+function clusterOf(parts) {
+  const head = new DataView(new ArrayBuffer(12));
+  CLUSTER_ID.forEach((byte, at) => head.setUint8(at, byte));
+  head.setUint8(4, 0x01);
+  head.setUint32(8, parts.reduce((sum, { length }) => sum + length, 0));
+  return [new Uint8Array(head.buffer), ...parts];
+}
+
+/**
+ * Cuts a WebM stream into what stands before its first cluster, and runs of clusters of which each begins with a keyframe.
+ * Takes the stream in any pieces.
+ */
+export function createCutter(onInit, onSegment) {
+  let pending = new Uint8Array();
+  let head = [];
+  let track;
+  /** Of the segment: its clusters that are complete, and the elements of the last one. */
+  let clusters = [];
+  let elements;
+  let isKeyed;
+
+  const endCluster = () => {
+    if (isKeyed && clusters.length) {
+      onSegment(concat(clusters));
+      clusters = [];
+    }
+    // What comes before the first keyframe can't be shown.
+    if (isKeyed || clusters.length) clusters.push(...clusterOf(elements));
+    if (clusters.reduce((sum, { length }) => sum + length, 0) > SEGMENT_BYTES) clusters = [];
+  };
+
+  return (bytes) => {
+    pending = concat([pending, bytes]);
+    for (let element; (element = elementAt(pending, 0)); ) {
+      const { id, idBytes, from, to } = element;
+      const isEntered = id === SEGMENT_ELEMENT || id === CLUSTER;
+      const end = isEntered ? from : to;
+      if (end > pending.length) return;
+      const whole = pending.slice(0, end);
+      if (id === CLUSTER) {
+        if (head) onInit(concat(head));
+        else endCluster();
+        head = undefined;
+        elements = [];
+        isKeyed = undefined;
+      } else if (head) {
+        if (id === TRACKS) track = videoTrackOf(pending, element);
+        head.push(whole);
+      } else if (idBytes < TOP_ID_BYTES) {
+        const isVideo = id === SIMPLE_BLOCK && (pending[from] & 0x7f) === track;
+        if (isVideo) isKeyed ??= (pending[from + 3] & KEYFRAME) > 0;
+        elements.push(whole);
+      }
+      pending = pending.slice(end);
+    }
+  };
+}
+
+/** Records a stream in segments. See swarm.d.ts. */
+export function recordSegments(stream, { onInit, onSegment, onEnd }) {
+  const codecs = stream.getAudioTracks().length ? "vp8,opus" : "vp8";
+  const type = `video/webm; codecs="${codecs}"`;
+  const recorder = new MediaRecorder(stream, {
+    mimeType: type,
+    videoBitsPerSecond: VIDEO_RATE,
+    audioBitsPerSecond: AUDIO_RATE,
+    videoKeyFrameIntervalDuration: SEGMENT,
+  });
+  const cut = createCutter((init) => onInit({ type, init }), onSegment);
+  let isOver = false;
+  let last = Promise.resolve();
+  recorder.ondataavailable = ({ data }) => {
+    last = last.then(async () => {
+      const bytes = new Uint8Array(await data.arrayBuffer());
+      if (!isOver) cut(bytes);
+    });
+  };
+  recorder.onstop = () => isOver || onEnd?.();
+  recorder.start(SLICE);
+  return () => {
+    isOver = true;
+    if (recorder.state !== "inactive") recorder.stop();
+  };
+}
+recordSegments.isSupported = () => Boolean(globalThis.MediaRecorder?.isTypeSupported('video/webm; codecs="vp8,opus"'));
