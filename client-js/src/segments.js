@@ -8,6 +8,8 @@ const SLICE = 250;
 /** A recording without keyframes is cut off, in bytes. */
 const SEGMENT_BYTES = 1024 * 1024;
 
+const TYPE = 'video/webm; codecs="vp8,opus"';
+
 /** How far behind the newest segment the video plays, and how far behind at most, in seconds. */
 const DELAY = 3;
 const DELAY_CAP = 8;
@@ -97,11 +99,11 @@ export function createCutter(onInit, onSegment) {
   let elements;
   let isKeyed;
 
+  const endSegment = () => {
+    if (clusters.length) onSegment(concat(clusters));
+    clusters = [];
+  };
   const endCluster = () => {
-    if (isKeyed && clusters.length) {
-      onSegment(concat(clusters));
-      clusters = [];
-    }
     // What comes before the first keyframe can't be shown.
     if (isKeyed || clusters.length) clusters.push(...clusterOf(elements));
     if (clusters.reduce((sum, { length }) => sum + length, 0) > SEGMENT_BYTES) clusters = [];
@@ -125,8 +127,10 @@ export function createCutter(onInit, onSegment) {
         if (id === TRACKS) track = videoTrackOf(pending, element);
         head.push(whole);
       } else if (idBytes < TOP_ID_BYTES) {
-        const isVideo = id === SIMPLE_BLOCK && (pending[from] & 0x7f) === track;
-        if (isVideo) isKeyed ??= (pending[from + 3] & KEYFRAME) > 0;
+        if (isKeyed === undefined && id === SIMPLE_BLOCK && (pending[from] & 0x7f) === track) {
+          isKeyed = (pending[from + 3] & KEYFRAME) > 0;
+          if (isKeyed) endSegment();
+        }
         elements.push(whole);
       }
       pending = pending.slice(end);
@@ -134,7 +138,7 @@ export function createCutter(onInit, onSegment) {
   };
 }
 
-/** Records a stream in segments. See swarm.d.ts. */
+/** Records a stream in segments. See segments.d.ts. */
 export function recordSegments(stream, { onInit, onSegment, onEnd }) {
   const codecs = stream.getAudioTracks().length ? "vp8,opus" : "vp8";
   const type = `video/webm; codecs="${codecs}"`;
@@ -146,6 +150,7 @@ export function recordSegments(stream, { onInit, onSegment, onEnd }) {
   });
   const cut = createCutter((init) => onInit({ type, init }), onSegment);
   let isOver = false;
+  /** What is delivered is read in order. */
   let last = Promise.resolve();
   recorder.ondataavailable = ({ data }) => {
     last = last.then(async () => {
@@ -160,4 +165,107 @@ export function recordSegments(stream, { onInit, onSegment, onEnd }) {
     if (recorder.state !== "inactive") recorder.stop();
   };
 }
-recordSegments.isSupported = () => Boolean(globalThis.MediaRecorder?.isTypeSupported('video/webm; codecs="vp8,opus"'));
+
+/** Whether the recorder makes keyframes when it is told to. Firefox makes one in about 8 s. */
+recordSegments.isSupported = () => {
+  const { MediaRecorder, MediaStream } = globalThis;
+  if (!MediaRecorder?.isTypeSupported(TYPE)) return false;
+  let isRead = false;
+  new MediaRecorder(new MediaStream(), {
+    get videoKeyFrameIntervalDuration() {
+      isRead = true;
+    },
+  });
+  return isRead;
+};
+
+/** Plays segments in a video. See segments.d.ts. */
+export function playSegments(swarm, video, { type, init, source, onError }) {
+  const Source = globalThis.ManagedMediaSource ?? globalThis.MediaSource;
+  const media = new Source();
+  const url = URL.createObjectURL(media);
+  const loads = new Set();
+  const queue = [init];
+  let buffer;
+  let isWaiting = true;
+  let isOver = false;
+
+  const fail = (error) => {
+    if (isOver) return;
+    player.close();
+    onError?.(error);
+  };
+  /** The first position from `time` on that can be played. */
+  const playableFrom = (time) => {
+    for (let n = 0; n < video.buffered.length; n++) {
+      if (video.buffered.end(n) > time + REST) return Math.max(time, video.buffered.start(n));
+    }
+  };
+  /** Goes past what is missing, and waits until enough is there. */
+  const steer = () => {
+    const { buffered, currentTime: time } = video;
+    const edge = buffered.length && buffered.end(buffered.length - 1);
+    const from = playableFrom(edge - time > DELAY_CAP ? edge - DELAY : time);
+    if (from === undefined) {
+      isWaiting = true;
+      return video.pause();
+    }
+    if (from > time + REST) video.currentTime = from;
+    if (!isWaiting || edge - from < DELAY) return;
+    isWaiting = false;
+    video.play().catch(() => (isWaiting = true));
+  };
+  const append = () => {
+    if (!buffer || buffer.updating || media.readyState !== "open") return;
+    steer();
+    const { buffered } = buffer;
+    try {
+      if (queue.length) buffer.appendBuffer(queue.shift());
+      else if (buffered.length && video.currentTime - buffered.start(0) > 2 * PLAYED) buffer.remove(0, video.currentTime - PLAYED);
+    } catch (error) {
+      fail(error);
+    }
+  };
+
+  media.onsourceopen = () => {
+    URL.revokeObjectURL(url);
+    try {
+      buffer = media.addSourceBuffer(type);
+    } catch (error) {
+      return fail(error);
+    }
+    buffer.onupdateend = append;
+    append();
+  };
+  // A segment that is no WebM ends the source.
+  media.onsourceended = () => fail(new Error("The browser can't play the segments."));
+  video.disableRemotePlayback = true;
+  video.srcObject = null;
+  video.src = url;
+  const looking = setInterval(append, LOOK);
+
+  const player = {
+    async add({ sha256, bytes }) {
+      const load = new AbortController();
+      const timer = setTimeout(() => load.abort(), PATIENCE);
+      loads.add(load);
+      const blob = await swarm.fetch({ sha256, bytes, source }, { signal: load.signal }).catch(() => {});
+      loads.delete(load);
+      clearTimeout(timer);
+      if (!blob || isOver) return false;
+      queue.push(await blob.arrayBuffer());
+      append();
+      return true;
+    },
+    close() {
+      if (isOver) return;
+      isOver = true;
+      clearInterval(looking);
+      for (const load of loads) load.abort();
+      video.removeAttribute("src");
+      video.load();
+    },
+  };
+  return player;
+}
+playSegments.isSupported = () => Boolean((globalThis.ManagedMediaSource ?? globalThis.MediaSource)?.isTypeSupported(TYPE));

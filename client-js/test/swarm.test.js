@@ -742,3 +742,50 @@ describe("shared bytes", () => {
     assert.deepEqual([await has(hashes[0]), await has(hashes[43]), await has(hashes[44]), await has(hashes[299])], ["0", "0", "1", "1"]);
   });
 });
+
+describe("shared bytes with a source", () => {
+  const BYTES = 100_000;
+  /** The players who load, and a page whose player is the source. */
+  const share = async (count, { way, options } = {}) => {
+    const source = room.join(options, { way });
+    const bytes = randomFile(8, BYTES);
+    const shared = { sha256: await source.swarm.share(bytes), bytes: BYTES, source: source.player };
+    const loads = Array.from({ length: count }, () => room.join({ minRate: 0 }));
+    return { source, shared, bytes, load: () => Promise.all(loads.map(({ swarm }) => swarm.fetch(shared))), loads };
+  };
+
+  test("are loaded from the source about once", async () => {
+    const { source, bytes, load, loads } = await share(8);
+    for (const blob of await within(3_000, load())) assert.deepEqual(await bytesOf(blob), bytes);
+    assert.ok(source.swarm.stats().toPeers <= 2 * BYTES, `${source.swarm.stats().toPeers}`);
+    assert.ok(loads.every(({ swarm }) => swarm.stats().fromPeers === BYTES), "nobody loads anything twice");
+  });
+
+  test("come from the source where the others deliver nothing, or nobody else is there", async () => {
+    const silent = Array.from({ length: 3 }, () => actor());
+    const { source, load } = await share(1);
+    const begun = time;
+    await within(3_000, load());
+    assert.ok(time - begun >= 1_500, "the others are asked first");
+    assert.equal(source.swarm.stats().toPeers, BYTES);
+    assert.deepEqual(silent.map(({ requests }) => requests.length).sort(), [0, 0, 1]);
+
+    room = createRoom();
+    const alone = await share(1);
+    await within(1_000, alone.load());
+  });
+
+  test("that are others than the source has named cost it the connection", async () => {
+    const alter = (data) => {
+      if (typeof data !== "string") new Uint8Array(data)[50] ^= 1;
+      return data;
+    };
+    const { load, loads } = await share(2, { way: { alter } });
+    const all = load();
+    all.catch(() => {});
+    await pass(8_000);
+    assert.ok(loads.some(({ swarm }) => swarm.stats().bad === 1));
+    loads.forEach(({ swarm }) => swarm.close());
+    await assert.rejects(within(1_000, all), { code: "aborted" });
+  });
+});
