@@ -210,6 +210,138 @@ describe("a broadcast", () => {
   });
 });
 
+/** Runs in the page, before its own scripts: keeps its peer connections. */
+function keepConnections() {
+  globalThis.connections = [];
+  globalThis.RTCPeerConnection = class extends RTCPeerConnection {
+    constructor(...args) {
+      super(...args);
+      globalThis.connections.push(this);
+    }
+  };
+}
+
+describe("a broadcast that viewers share", () => {
+  let server, browser, ann, viewers, number;
+  const stats = ({ page }) => page.evaluate(() => rtcade.swarm()?.stats());
+  const button = (page, name) => page.getByRole("button", { name, exact: true });
+
+  async function open(screen) {
+    const opened = await openPage(browser, "about:blank", screen);
+    await opened.page.addInitScript(keepConnections);
+    await opened.page.goto(`${server.url}r/${number}`);
+    await playing(opened.page, "webrtc");
+    return opened;
+  }
+  async function delay({ page }) {
+    await button(page, "Watch delayed").click();
+    await shows(page, /Some seconds delayed/);
+    await decodes(page);
+    assert.deepEqual(await page.evaluate(() => [document.querySelector("video").srcObject, document.querySelector("video").currentSrc.split(":")[0]]), [null, "blob"]);
+  }
+  /** That the page neither asks the server for media nor gets any. */
+  const hasNoMedia = ({ page }) =>
+    until("an end of media", () => page.evaluate(() => connections.filter((pc) => pc.connectionState !== "closed" && pc.getReceivers().length).length), (count) => count === 0);
+
+  before(async () => {
+    server = await startServer(["--game", "broadcast"]);
+    // A machine without multicast resolves no names of candidates.
+    browser = await launchBrowser([...DEVICES, HEARD, "--disable-features=WebRtcHideLocalIpsWithMdns"]);
+    ann = await openPage(browser, server.url, SCREENS.desktop);
+  });
+
+  after(async () => {
+    await browser?.close();
+    await server?.stop();
+  });
+
+  test("is so only if the publisher wants it", async () => {
+    number = await goLive(ann.page, "Chess");
+    const ben = await open(SCREENS.desktop);
+    await decodes(ben.page);
+    assert.equal(await button(ben.page, "Watch delayed").isVisible(), false);
+    await ann.page.getByLabel("Viewers may share the video").check();
+    await button(ben.page, "Watch delayed").waitFor();
+    await screenshot(ann.page, "broadcast-shared-publish");
+    viewers = [ben, await open(SCREENS.upright), await open(SCREENS.desktop)];
+  });
+
+  test("is played by three who load most of it from each other, and nothing from the server", async () => {
+    for (const viewer of viewers) await delay(viewer);
+    for (const viewer of viewers) await hasNoMedia(viewer);
+    const from = await Promise.all([ann, ...viewers].map(stats));
+    await until("two megabytes for each", () => Promise.all(viewers.map(stats)), (all) => all.every(({ fromPeers }, n) => fromPeers > from[n + 1].fromPeers + 2_000_000), 60_000);
+    for (const { page } of viewers) await decodes(page);
+    const [published, ...watched] = await Promise.all([ann, ...viewers].map(stats));
+    const fromPublisher = published.toPeers - from[0].toPeers;
+    const loaded = watched.reduce((sum, { fromPeers }, n) => sum + fromPeers - from[n + 1].fromPeers, 0);
+    console.log(`three viewers: ${loaded} bytes, ${fromPublisher} from the publisher`);
+    assert.ok(fromPublisher < 0.75 * loaded, `${fromPublisher} of ${loaded}`);
+    for (const { fromServer, bad } of [published, ...watched]) assert.deepEqual([fromServer, bad], [0, 0]);
+    const behind = await viewers[0].page.evaluate(() => {
+      const { buffered, currentTime } = document.querySelector("video");
+      return buffered.end(buffered.length - 1) - currentTime;
+    });
+    assert.ok(behind < 9, `${behind} s behind`);
+    await screenshot(viewers[0].page, "broadcast-shared-desktop");
+    await screenshot(viewers[1].page, "broadcast-shared-upright");
+    assert.deepEqual(await overlaps(viewers[1].page, ["about", "stage", "chat", "naming"]), []);
+  });
+
+  test("is heard, and can be muted", async () => {
+    const { page } = viewers[0];
+    const isMuted = () => page.evaluate(() => document.querySelector("video").muted);
+    assert.equal(await isMuted(), false);
+    const heard = () => page.evaluate(() => document.querySelector("video").webkitAudioDecodedByteCount);
+    const before = await heard();
+    await until("sound", heard, (bytes) => bytes > before);
+    await button(page, "Mute").click();
+    assert.equal(await isMuted(), true);
+  });
+
+  test("is played by one who comes later, and by those who stay where others leave", async () => {
+    const dora = await open(SCREENS.aslant);
+    await delay(dora);
+    await screenshot(dora.page, "broadcast-shared-aslant");
+    assert.deepEqual(dora.errors, []);
+    await viewers.pop().page.context().close();
+    await dora.page.context().close();
+    for (const { page } of viewers) await decodes(page);
+  });
+
+  test("goes on after another camera, and after the publisher's page is loaded again", async () => {
+    const recordings = () => viewers[0].page.evaluate(() => globalThis.recordings);
+    await viewers[0].page.evaluate(() => {
+      globalThis.recordings = 0;
+      rtcade.room.on("event", ({ recording }) => recording && recordings++);
+    });
+    const [, { value }] = await ann.page.locator("#camera option").evaluateAll((all) => all.map(({ value }) => ({ value })));
+    await ann.page.locator("#camera").selectOption("");
+    await ann.page.locator("#camera").selectOption(value);
+    await until("another recording", recordings);
+    for (const { page } of viewers) await decodes(page);
+    const before = await recordings();
+    await ann.page.reload();
+    await playing(ann.page, "webrtc");
+    assert.equal(await ann.page.getByLabel("Viewers may share the video").isChecked(), true);
+    await until("another recording", recordings, (count) => count > before);
+    for (const { page } of viewers) await decodes(page);
+    for (const viewer of viewers) await hasNoMedia(viewer);
+  });
+
+  test("is watched live again as the viewer wishes, and when the publisher ends it", async () => {
+    const [ben, cleo] = viewers;
+    await button(ben.page, "Watch live").click();
+    await until("live video", () => ben.page.evaluate(() => Boolean(document.querySelector("video").srcObject)));
+    await decodes(ben.page);
+    assert.equal(await stats(ben), undefined);
+    await ann.page.getByLabel("Viewers may share the video").uncheck();
+    await until("live video", () => cleo.page.evaluate(() => Boolean(document.querySelector("video").srcObject)));
+    await decodes(cleo.page);
+    assert.deepEqual(ann.errors.concat(ben.errors, cleo.errors), []);
+  });
+});
+
 test("where the browser keeps a page silent, a tap gives it sound", async () => {
   const server = await startServer(["--game", "broadcast"]);
   const browser = await launchBrowser(DEVICES);
