@@ -210,8 +210,9 @@ export function playSegments(swarm, video, { type, init, source, onError }) {
       isWaiting = true;
       return video.pause();
     }
+    if (isWaiting && edge - from < DELAY) return;
     if (from > time + REST) video.currentTime = from;
-    if (!isWaiting || edge - from < DELAY) return;
+    if (!isWaiting) return;
     isWaiting = false;
     video.play().catch(() => (isWaiting = true));
   };

@@ -761,6 +761,31 @@ describe("shared bytes with a source", () => {
     assert.ok(loads.every(({ swarm }) => swarm.stats().fromPeers === BYTES), "nobody loads anything twice");
   });
 
+  test("reach fifty players of whom each knows a few and twelve the source", async () => {
+    const { source, loads } = await share(50, { way: { rate: 1.25e6 } });
+    const random = randomBytes(SEED);
+    const known = new Map([source, ...loads].map((page) => [page, new Set()]));
+    const tie = (one, other) => {
+      known.get(one).add(other.player);
+      known.get(other).add(one.player);
+    };
+    loads.forEach((page, n) => {
+      const others = loads.slice(0, n);
+      for (let count = 0; count < 4 && others.length; count++) tie(page, others.splice(random.below(others.length), 1)[0]);
+      if (n < 12) tie(page, source);
+    });
+    for (const [page, players] of known) page.all = page.all.filter(({ player }) => players.has(player));
+    const running = [];
+    for (let second = 0; second < 5; second++) {
+      const shared = { sha256: await source.swarm.share(randomFile(second, BYTES)), bytes: BYTES, source: source.player };
+      running.push(...loads.map(({ swarm }) => swarm.fetch(shared)));
+      await pass(1_000);
+    }
+    await within(5_000, Promise.all(running));
+    const sent = source.swarm.stats().toPeers / (5 * BYTES);
+    assert.ok(sent < 8, `each segment left the source ${sent} times`);
+  });
+
   test("come from the source where the others deliver nothing, or nobody else is there", async () => {
     const silent = Array.from({ length: 3 }, () => actor());
     const { source, load } = await share(1);
