@@ -180,6 +180,41 @@ describe("a broadcast", () => {
     assert.equal(await ann.page.locator("#title").inputValue(), "Chess");
   });
 
+  test("the publisher shares the screen, and shows the camera again when it ends", async () => {
+    const share = (name) => ann.page.getByRole("button", { name, exact: true });
+    const width = ({ page }) => page.evaluate(() => document.querySelector("video").videoWidth);
+    const screenOf = (width) => [960, 480, 240].includes(width);
+    const cameraOf = (width) => [1280, 640, 320].includes(width);
+    // The browser's fake screen is as wide as the window.
+    await ann.page.setViewportSize({ width: 960, height: 720 });
+    await share("Share the screen").click();
+    await share("Share another screen").waitFor();
+    assert.deepEqual(await ann.page.locator("#camera option:checked").allInnerTexts(), ["Screen"]);
+    for (const viewer of [ann, ben, cleo]) await until("the screen", () => width(viewer), screenOf, 30_000);
+    for (const { page } of [ben, cleo]) await decodes(page);
+    await screenshot(ann.page, "broadcast-screen");
+    await ann.page.setViewportSize(SCREENS.desktop.viewport);
+
+    await ann.page.evaluate(() => (navigator.mediaDevices.getDisplayMedia = async () => { throw new DOMException("", "NotAllowedError"); }));
+    await share("Share another screen").click();
+    await decodes(ben.page);
+    assert.equal(await ann.page.locator("#said").innerText(), "");
+    assert.ok(screenOf(await width(ann)));
+
+    // As the browser's own button does.
+    await ann.page.evaluate(() => {
+      const [track] = document.querySelector("video").srcObject.getVideoTracks();
+      track.stop();
+      track.dispatchEvent(new Event("ended"));
+    });
+    await shows(ann.page, /The screen is not shared any more/);
+    await says(ben.page, /The video has stopped/);
+    await ann.page.locator("#camera").selectOption({ index: 1 });
+    await share("Share the screen").waitFor();
+    for (const viewer of [ann, ben]) await until("the camera", () => width(viewer), cameraOf, 30_000);
+    for (const { page } of [ben, cleo]) await decodes(page);
+  });
+
   test("each control has a name", async () => {
     for (const { page } of [ann, ben]) {
       for (const [role, name] of await controls(page)) assert.notEqual(name, "", role);
@@ -275,11 +310,11 @@ describe("a broadcast that viewers share", () => {
   });
 
   test("is played by three who load most of it from each other, and nothing from the server", async () => {
-    for (const viewer of viewers) await delay(viewer);
-    for (const viewer of viewers) await hasNoMedia(viewer);
+    await Promise.all(viewers.map(delay));
+    await Promise.all(viewers.map(hasNoMedia));
     const from = await Promise.all([ann, ...viewers].map(stats));
     await until("half a megabyte for each", () => Promise.all(viewers.map(stats)), (all) => all.every(({ fromPeers }, n) => fromPeers > from[n + 1].fromPeers + 500_000), 60_000);
-    for (const { page } of viewers) await decodes(page);
+    await Promise.all(viewers.map(({ page }) => decodes(page)));
     const [published, ...watched] = await Promise.all([ann, ...viewers].map(stats));
     const fromPublisher = published.toPeers - from[0].toPeers;
     const loaded = watched.reduce((sum, { fromPeers }, n) => sum + fromPeers - from[n + 1].fromPeers, 0);
@@ -322,7 +357,7 @@ describe("a broadcast that viewers share", () => {
     assert.deepEqual(dora.errors, []);
     await viewers.pop().page.context().close();
     await dora.page.context().close();
-    for (const { page } of viewers) await decodes(page);
+    await Promise.all(viewers.map(({ page }) => decodes(page)));
   });
 
   test("goes on after another camera, and after the publisher's page is loaded again", async () => {
@@ -335,14 +370,14 @@ describe("a broadcast that viewers share", () => {
     await ann.page.locator("#camera").selectOption("");
     await ann.page.locator("#camera").selectOption(value);
     await until("another recording", recordings);
-    for (const { page } of viewers) await decodes(page);
+    await Promise.all(viewers.map(({ page }) => decodes(page)));
     const before = await recordings();
     await ann.page.reload();
     await playing(ann.page, "webrtc");
     assert.equal(await ann.page.getByLabel("Viewers may share the video").isChecked(), true);
     await until("another recording", recordings, (count) => count > before);
-    for (const { page } of viewers) await decodes(page);
-    for (const viewer of viewers) await hasNoMedia(viewer);
+    await Promise.all(viewers.map(({ page }) => decodes(page)));
+    await Promise.all(viewers.map(hasNoMedia));
   });
 
   test("is watched live again as the viewer wishes, and when the publisher ends it", async () => {
