@@ -6,6 +6,7 @@ var AUDIO_RATE = 64e3;
 var SEGMENT = 1e3;
 var SLICE = 250;
 var SEGMENT_BYTES = 1024 * 1024;
+var SPAN = 2e4;
 var TYPE = 'video/webm; codecs="vp8,opus"';
 var DELAY = 3;
 var DELAY_CAP = 8;
@@ -22,18 +23,21 @@ var TRACK_NUMBER = 215;
 var TRACK_TYPE = 131;
 var VIDEO_TYPE = 1;
 var SIMPLE_BLOCK = 163;
+var BLOCK_GROUP = 160;
+var BLOCK = 161;
+var TIME = 231;
 var KEYFRAME = 128;
 var TOP_ID_BYTES = 4;
+var numberIn = (bytes, from, to, first = 255) => bytes.slice(from, to).reduce((sum, byte, n) => sum * 256 + (n ? byte : byte & first), 0);
 function elementAt(bytes, at) {
   const widthOf = (byte) => Math.clz32(byte) - 23;
   const idBytes = widthOf(bytes[at]);
   const lengthBytes = widthOf(bytes[at + idBytes]);
   const from = at + idBytes + lengthBytes;
   if (!(from <= bytes.length)) return;
-  const number = (start, end, first) => bytes.slice(start, end).reduce((sum, byte, n) => sum * 256 + (n ? byte : byte & first), 0);
-  const length = number(at + idBytes, from, 255 >> lengthBytes);
+  const length = numberIn(bytes, at + idBytes, from, 255 >> lengthBytes);
   const isOpen = length === 2 ** (7 * lengthBytes) - 1;
-  return { id: number(at, at + idBytes, 255), idBytes, from, to: isOpen ? Infinity : from + length };
+  return { id: numberIn(bytes, at, at + idBytes), idBytes, from, to: isOpen ? Infinity : from + length };
 }
 function* elementsIn(bytes, { from, to }) {
   for (let at = from; at < to; ) {
@@ -54,8 +58,9 @@ function videoTrackOf(bytes, tracks) {
     if (valueOf(TRACK_TYPE) === VIDEO_TYPE) return valueOf(TRACK_NUMBER);
   }
 }
+var sizeOf = (parts) => parts.reduce((sum, { length }) => sum + length, 0);
 function concat(parts) {
-  const whole = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  const whole = new Uint8Array(sizeOf(parts));
   let at = 0;
   for (const part of parts) {
     whole.set(part, at);
@@ -63,27 +68,46 @@ function concat(parts) {
   }
   return whole;
 }
-function clusterOf(parts) {
+function clusterOf(elements) {
   const head = new DataView(new ArrayBuffer(12));
   CLUSTER_ID.forEach((byte, at) => head.setUint8(at, byte));
   head.setUint8(4, 1);
-  head.setUint32(8, parts.reduce((sum, { length }) => sum + length, 0));
-  return [new Uint8Array(head.buffer), ...parts];
+  head.setUint32(8, sizeOf(elements));
+  return concat([new Uint8Array(head.buffer), ...elements]);
+}
+function timeElement(ms) {
+  const element = new DataView(new ArrayBuffer(10));
+  element.setUint8(0, TIME);
+  element.setUint8(1, 136);
+  element.setBigUint64(2, BigInt(ms));
+  return new Uint8Array(element.buffer);
+}
+function delayBlock(bytes, element, ms) {
+  const { id, from } = element;
+  if (id === BLOCK_GROUP) {
+    for (const inner of elementsIn(bytes, element)) if (inner.id === BLOCK) delayBlock(bytes, { ...inner, id: SIMPLE_BLOCK }, ms);
+  }
+  if (id !== SIMPLE_BLOCK) return;
+  const time = new DataView(bytes.buffer, bytes.byteOffset + from + 1, 2);
+  time.setInt16(0, time.getInt16(0) + ms);
 }
 function createCutter(onInit, onSegment) {
   let pending = new Uint8Array();
   let head = [];
   let track;
-  let clusters = [];
-  let elements;
-  let isKeyed;
-  const endSegment = () => {
-    if (clusters.length) onSegment(concat(clusters));
-    clusters = [];
+  let segment;
+  let cluster = [];
+  let begin;
+  let time;
+  const add = ({ bytes, element }) => {
+    if (!segment) return;
+    delayBlock(bytes, element, time - begin);
+    segment.push(bytes);
+    if (sizeOf(segment) > SEGMENT_BYTES || time - begin > SPAN) segment = void 0;
   };
   const endCluster = () => {
-    if (isKeyed || clusters.length) clusters.push(...clusterOf(elements));
-    if (clusters.reduce((sum, { length }) => sum + length, 0) > SEGMENT_BYTES) clusters = [];
+    cluster == null ? void 0 : cluster.forEach(add);
+    cluster = [];
   };
   return (bytes) => {
     pending = concat([pending, bytes]);
@@ -93,23 +117,32 @@ function createCutter(onInit, onSegment) {
       const end = isEntered ? from : to;
       if (end > pending.length) return;
       const whole = pending.slice(0, end);
+      pending = pending.slice(end);
       if (id === CLUSTER) {
         if (head) onInit(concat(head));
         else endCluster();
         head = void 0;
-        elements = [];
-        isKeyed = void 0;
       } else if (head) {
-        if (id === TRACKS) track = videoTrackOf(pending, element);
+        if (id === TRACKS) track = videoTrackOf(whole, element);
         head.push(whole);
+      } else if (id === TIME) {
+        time = numberIn(whole, from, to);
       } else if (idBytes < TOP_ID_BYTES) {
-        if (isKeyed === void 0 && id === SIMPLE_BLOCK && (pending[from] & 127) === track) {
-          isKeyed = (pending[from + 3] & KEYFRAME) > 0;
-          if (isKeyed) endSegment();
+        const part = { bytes: whole, element };
+        const isVideo = id === SIMPLE_BLOCK && (whole[from] & 127) === track;
+        if (!cluster) add(part);
+        else if (!isVideo) cluster.push(part);
+        else {
+          if (whole[from + 3] & KEYFRAME) {
+            if (segment) onSegment(clusterOf(segment));
+            begin = time;
+            segment = [timeElement(time)];
+          }
+          cluster.push(part);
+          cluster.forEach(add);
+          cluster = void 0;
         }
-        elements.push(whole);
       }
-      pending = pending.slice(end);
     }
   };
 }

@@ -27,6 +27,7 @@ var GRACE = 500;
 var SOURCE_GRACE = 1500;
 var HOPE = 3e3;
 var PATIENCE = 4e3;
+var MUTE = 1500;
 var PAUSE = 1e3;
 var RETRY = 5e3;
 var RETRY_LATE = 2e4;
@@ -251,7 +252,8 @@ function openSwarm(peers, { uplink = UPLINK, minRate = MIN_RATE } = {}) {
       look();
       return true;
     };
-    const isLate = ({ requests, since, have }) => [...requests.values(), { since: have ? now() : since }].some(({ since: since2 }) => now() - since2 > PATIENCE);
+    const isLate = ({ requests }) => [...requests.values()].some(({ since }) => now() - since > PATIENCE);
+    const isMute = ({ have, since }) => !have && now() - since > MUTE;
     const unlink = (peer) => {
       const link2 = links.get(peer);
       retries.set(peer, now() + (isLate(link2) ? RETRY_LATE : hasEnded(link2) ? RETRY : 0));
@@ -333,7 +335,7 @@ function openSwarm(peers, { uplink = UPLINK, minRate = MIN_RATE } = {}) {
       if (parts.every(Boolean)) return finish(resolve, new Blob(parts));
       const asked = /* @__PURE__ */ new Set([...checking, ...atServer.keys()]);
       for (const [peer, link2] of links) {
-        if (isLate(link2) || hasEnded(link2)) unlink(peer);
+        if (isLate(link2) || isMute(link2) || hasEnded(link2)) unlink(peer);
         else for (const index of link2.requests.keys()) asked.add(index);
       }
       for (const peer of [...peers.all].sort(() => Math.random() - 0.5)) {

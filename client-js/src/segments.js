@@ -7,6 +7,8 @@ const SEGMENT = 1_000;
 const SLICE = 250;
 /** A recording without keyframes is cut off, in bytes. */
 const SEGMENT_BYTES = 1024 * 1024;
+/** The time of a block in its cluster has 16 bits. In ms. */
+const SPAN = 20_000;
 
 const TYPE = 'video/webm; codecs="vp8,opus"';
 
@@ -32,9 +34,15 @@ const TRACK_NUMBER = 0xd7;
 const TRACK_TYPE = 0x83;
 const VIDEO_TYPE = 1;
 const SIMPLE_BLOCK = 0xa3;
+const BLOCK_GROUP = 0xa0;
+const BLOCK = 0xa1;
+const TIME = 0xe7;
 const KEYFRAME = 0x80;
 /** IDs of so many bytes are those of what may follow a cluster. */
 const TOP_ID_BYTES = 4;
+
+const numberIn = (bytes, from, to, first = 0xff) =>
+  bytes.slice(from, to).reduce((sum, byte, n) => sum * 256 + (n ? byte : byte & first), 0);
 
 /** The element at `at`: its ID and its body; nothing if its head is not complete. A body without an end goes on for ever. */
 function elementAt(bytes, at) {
@@ -43,10 +51,9 @@ function elementAt(bytes, at) {
   const lengthBytes = widthOf(bytes[at + idBytes]);
   const from = at + idBytes + lengthBytes;
   if (!(from <= bytes.length)) return;
-  const number = (start, end, first) => bytes.slice(start, end).reduce((sum, byte, n) => sum * 256 + (n ? byte : byte & first), 0);
-  const length = number(at + idBytes, from, 0xff >> lengthBytes);
+  const length = numberIn(bytes, at + idBytes, from, 0xff >> lengthBytes);
   const isOpen = length === 2 ** (7 * lengthBytes) - 1;
-  return { id: number(at, at + idBytes, 0xff), idBytes, from, to: isOpen ? Infinity : from + length };
+  return { id: numberIn(bytes, at, at + idBytes), idBytes, from, to: isOpen ? Infinity : from + length };
 }
 
 function* elementsIn(bytes, { from, to }) {
@@ -67,8 +74,10 @@ function videoTrackOf(bytes, tracks) {
   }
 }
 
+const sizeOf = (parts) => parts.reduce((sum, { length }) => sum + length, 0);
+
 function concat(parts) {
-  const whole = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  const whole = new Uint8Array(sizeOf(parts));
   let at = 0;
   for (const part of parts) {
     whole.set(part, at);
@@ -78,35 +87,55 @@ function concat(parts) {
 }
 
 /** A cluster whose length is known, so that it is complete without what follows. */
-function clusterOf(parts) {
+function clusterOf(elements) {
   const head = new DataView(new ArrayBuffer(12));
   CLUSTER_ID.forEach((byte, at) => head.setUint8(at, byte));
   head.setUint8(4, 0x01);
-  head.setUint32(8, parts.reduce((sum, { length }) => sum + length, 0));
-  return [new Uint8Array(head.buffer), ...parts];
+  head.setUint32(8, sizeOf(elements));
+  return concat([new Uint8Array(head.buffer), ...elements]);
+}
+
+function timeElement(ms) {
+  const element = new DataView(new ArrayBuffer(10));
+  element.setUint8(0, TIME);
+  element.setUint8(1, 0x88);
+  element.setBigUint64(2, BigInt(ms));
+  return new Uint8Array(element.buffer);
+}
+
+/** Moves the time of a block, which counts from that of its cluster. */
+function delayBlock(bytes, element, ms) {
+  const { id, from } = element;
+  if (id === BLOCK_GROUP) for (const inner of elementsIn(bytes, element)) if (inner.id === BLOCK) delayBlock(bytes, { ...inner, id: SIMPLE_BLOCK }, ms);
+  if (id !== SIMPLE_BLOCK) return;
+  const time = new DataView(bytes.buffer, bytes.byteOffset + from + 1, 2);
+  time.setInt16(0, time.getInt16(0) + ms);
 }
 
 /**
- * Cuts a WebM stream into what stands before its first cluster, and runs of clusters of which each begins with a keyframe.
- * Takes the stream in any pieces.
+ * Cuts a WebM stream into what stands before its first cluster, and clusters of which each begins with a keyframe. Clusters
+ * that begin with none are added to the one before: Firefox plays no others. Takes the stream in any pieces.
  */
 export function createCutter(onInit, onSegment) {
   let pending = new Uint8Array();
   let head = [];
   let track;
-  /** Of the segment: its clusters that are complete, and the elements of the last one. */
-  let clusters = [];
-  let elements;
-  let isKeyed;
+  /** The elements of the segment, and those of the cluster until its first frame of the video. */
+  let segment;
+  let cluster = [];
+  /** Of these, in ms. */
+  let begin;
+  let time;
 
-  const endSegment = () => {
-    if (clusters.length) onSegment(concat(clusters));
-    clusters = [];
+  const add = ({ bytes, element }) => {
+    if (!segment) return;
+    delayBlock(bytes, element, time - begin);
+    segment.push(bytes);
+    if (sizeOf(segment) > SEGMENT_BYTES || time - begin > SPAN) segment = undefined;
   };
   const endCluster = () => {
-    // What comes before the first keyframe can't be shown.
-    if (isKeyed || clusters.length) clusters.push(...clusterOf(elements));
-    if (clusters.reduce((sum, { length }) => sum + length, 0) > SEGMENT_BYTES) clusters = [];
+    cluster?.forEach(add);
+    cluster = [];
   };
 
   return (bytes) => {
@@ -117,23 +146,32 @@ export function createCutter(onInit, onSegment) {
       const end = isEntered ? from : to;
       if (end > pending.length) return;
       const whole = pending.slice(0, end);
+      pending = pending.slice(end);
       if (id === CLUSTER) {
         if (head) onInit(concat(head));
         else endCluster();
         head = undefined;
-        elements = [];
-        isKeyed = undefined;
       } else if (head) {
-        if (id === TRACKS) track = videoTrackOf(pending, element);
+        if (id === TRACKS) track = videoTrackOf(whole, element);
         head.push(whole);
+      } else if (id === TIME) {
+        time = numberIn(whole, from, to);
       } else if (idBytes < TOP_ID_BYTES) {
-        if (isKeyed === undefined && id === SIMPLE_BLOCK && (pending[from] & 0x7f) === track) {
-          isKeyed = (pending[from + 3] & KEYFRAME) > 0;
-          if (isKeyed) endSegment();
+        const part = { bytes: whole, element };
+        const isVideo = id === SIMPLE_BLOCK && (whole[from] & 0x7f) === track;
+        if (!cluster) add(part);
+        else if (!isVideo) cluster.push(part);
+        else {
+          if (whole[from + 3] & KEYFRAME) {
+            if (segment) onSegment(clusterOf(segment));
+            begin = time;
+            segment = [timeElement(time)];
+          }
+          cluster.push(part);
+          cluster.forEach(add);
+          cluster = undefined;
         }
-        elements.push(whole);
       }
-      pending = pending.slice(end);
     }
   };
 }

@@ -41,6 +41,8 @@ const SOURCE_GRACE = 1_500;
 const HOPE = 3_000;
 /** Until a piece is asked elsewhere. */
 const PATIENCE = 4_000;
+/** Until another channel replaces one that tells nothing: the first message after a reused stream ID may be lost. */
+const MUTE = 1_500;
 /** Until a player is asked again: who was busy, whose channel has ended, and who was late. */
 const PAUSE = 1_000;
 const RETRY = 5_000;
@@ -300,8 +302,8 @@ export function openSwarm(peers, { uplink = UPLINK, minRate = MIN_RATE } = {}) {
 
       // ---- Of players.
 
-      const isLate = ({ requests, since, have }) =>
-        [...requests.values(), { since: have ? now() : since }].some(({ since }) => now() - since > PATIENCE);
+      const isLate = ({ requests }) => [...requests.values()].some(({ since }) => now() - since > PATIENCE);
+      const isMute = ({ have, since }) => !have && now() - since > MUTE;
       const unlink = (peer) => {
         const link = links.get(peer);
         retries.set(peer, now() + (isLate(link) ? RETRY_LATE : hasEnded(link) ? RETRY : 0));
@@ -383,7 +385,7 @@ export function openSwarm(peers, { uplink = UPLINK, minRate = MIN_RATE } = {}) {
         if (parts.every(Boolean)) return finish(resolve, new Blob(parts));
         const asked = new Set([...checking, ...atServer.keys()]);
         for (const [peer, link] of links) {
-          if (isLate(link) || hasEnded(link)) unlink(peer);
+          if (isLate(link) || isMute(link) || hasEnded(link)) unlink(peer);
           else for (const index of link.requests.keys()) asked.add(index);
         }
         for (const peer of [...peers.all].sort(() => Math.random() - 0.5)) {

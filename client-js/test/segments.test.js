@@ -15,14 +15,16 @@ const TRACKS = [0x16, 0x54, 0xae, 0x6b];
 const CLUSTER = [0x1f, 0x43, 0xb6, 0x75];
 const CUES = [0x1c, 0x53, 0xbb, 0x6b];
 const track = (number, type) => element([0xae], [...element([0xd7], [number]), ...element([0x83], [type])]);
-const time = (seconds) => element([0xe7], [seconds]);
-const block = (number, isKey, width = 2) => element([0xa3], [0x80 | number, 0, 0, isKey ? 0x80 : 0, 0x1a, 0x45, 0x1f, 0x43], width);
+const block = (number, isKey, width = 2, at = 0) => element([0xa3], [0x80 | number, at >> 8, at & 0xff, isKey ? 0x80 : 0, 0x1a, 0x45, 0x1f, 0x43], width);
+const group = (number, at) => element([0xa0], [...element([0x9b], [5]), ...element([0xa1], [0x80 | number, at >> 8, at & 0xff, 0, 9])]);
 
 const head = [...element(EBML, [1, 2, 3], 8), ...open(SEGMENT), ...element(INFO, [4]), ...element(TRACKS, [...track(1, 2), ...track(2, 1)])];
 /** The video's first block is a keyframe, or not; sound is always one. */
-const content = (seconds, isKey) => [...time(seconds), ...block(1, true), ...block(2, isKey), ...block(2, false, 4)];
-const cluster = (seconds, isKey) => [...open(CLUSTER), ...content(seconds, isKey)];
-const complete = (...contents) => Buffer.from(contents.flatMap((content) => element(CLUSTER, content, 8)));
+const blocks = (isKey, at = 0) => [...block(1, true, 2, at), ...block(2, isKey, 2, at), ...block(2, false, 4, at + 40), ...group(1, at + 50)];
+const content = (ms, isKey) => [...element([0xe7], [ms >> 8, ms & 0xff]), ...blocks(isKey)];
+const cluster = (ms, isKey) => [...open(CLUSTER), ...content(ms, isKey)];
+const time = (ms) => element([0xe7], [0, 0, 0, 0, 0, 0, ms >> 8, ms & 0xff]);
+const complete = (ms, ...blocks) => Buffer.from(element(CLUSTER, [...time(ms), ...blocks.flat()], 8));
 
 function cut(parts) {
   const inits = [];
@@ -36,18 +38,18 @@ describe("a recording", () => {
   const stream = [
     ...head,
     ...cluster(0, true),
-    ...cluster(1, false),
-    ...element(CLUSTER, content(2, true), 4),
+    ...cluster(300, false),
+    ...element(CLUSTER, content(1_000, true), 4),
     ...element(CUES, [7, 7]),
-    ...cluster(3, true),
-    ...cluster(4, true),
+    ...cluster(2_000, true),
+    ...cluster(3_000, true),
   ];
   const expected = {
     inits: [Buffer.from(head)],
-    segments: [complete(content(0, true), content(1, false)), complete(content(2, true)), complete(content(3, true))],
+    segments: [complete(0, blocks(true), blocks(false, 300)), complete(1_000, blocks(true)), complete(2_000, blocks(true))],
   };
 
-  test("is cut before the clusters that begin with a keyframe, in whichever pieces it comes", () => {
+  test("is cut into clusters that begin with a keyframe, in whichever pieces it comes", () => {
     assert.deepEqual(cut([stream]), expected);
     assert.deepEqual(cut(stream.map((byte) => [byte])), expected);
     const random = randomBytes(1);
@@ -59,14 +61,16 @@ describe("a recording", () => {
   });
 
   test("begins with its first keyframe", () => {
-    const { segments } = cut([head, cluster(0, false), cluster(1, true), cluster(2, true), cluster(3, true)]);
-    assert.deepEqual(segments, [complete(content(1, true)), complete(content(2, true))]);
+    const { segments } = cut([head, cluster(0, false), cluster(100, true), cluster(200, true), cluster(300, true)]);
+    assert.deepEqual(segments, [complete(100, blocks(true)), complete(200, blocks(true))]);
   });
 
   test("without keyframes is left out once it is too long", () => {
-    const long = () => [...cluster(0, false), ...element([0xa3], Array(300_000).fill(1), 4)];
-    const parts = [head, cluster(0, true), ...Array.from({ length: 5 }, long), cluster(5, true), cluster(6, true)];
-    assert.deepEqual(cut(parts).segments, [complete(content(5, true))]);
+    const large = () => [...cluster(100, false), ...element([0xa3], Array(300_000).fill(1), 4)];
+    for (const without of [Array.from({ length: 5 }, large), [cluster(15_000, false), cluster(30_000, false)]]) {
+      const parts = [head, cluster(0, true), ...without, cluster(40_000, true), cluster(41_000, true)];
+      assert.deepEqual(cut(parts).segments, [complete(40_000, blocks(true))]);
+    }
   });
 });
 

@@ -800,6 +800,19 @@ describe("shared bytes with a source", () => {
     await within(1_000, alone.load());
   });
 
+  test("are loaded over another channel where the first message of one is lost", async () => {
+    let opened = 0;
+    const first = actor((channel, index) => channel.send(chunk(index, 4, Buffer.from("live"))));
+    const { datachannel } = first.listeners;
+    first.listeners.datachannel = (channel) => {
+      if (++opened > 1) return datachannel(channel);
+      channel.onmessage = () => {};
+    };
+    const loading = room.join().swarm.fetch({ sha256: sha256("live"), bytes: 4, source: first.player });
+    assert.equal((await within(2_500, loading)).size, 4);
+    assert.equal(opened, 2);
+  });
+
   test("that are others than the source has named cost it the connection", async () => {
     const alter = (data) => {
       if (typeof data !== "string") new Uint8Array(data)[50] ^= 1;

@@ -1,8 +1,11 @@
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
 import { after, before, describe, test } from "node:test";
+import puppeteer from "puppeteer-core";
 import { connection, controls, launchBrowser, openPage, overlaps, playing, SCREENS, screenshot, startServer, until } from "./harness.mjs";
 
 const DEVICES = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"];
+const FIREFOX = process.env.FIREFOX ?? "/usr/bin/firefox-esr";
 const HEARD = "--autoplay-policy=no-user-gesture-required";
 
 /** Runs in the page, before its own scripts: keeps what plays its sound, and says whether that is allowed. */
@@ -358,6 +361,33 @@ describe("a broadcast that viewers share", () => {
     await viewers.pop().page.context().close();
     await dora.page.context().close();
     await Promise.all(viewers.map(({ page }) => decodes(page)));
+  });
+
+  test("is played by Firefox, which reaches viewers but not this server's UDP port", { skip: !existsSync(FIREFOX) }, async () => {
+    const firefox = await puppeteer.launch({
+      browser: "firefox",
+      executablePath: FIREFOX,
+      headless: true,
+      timeout: 60_000,
+      extraPrefsFirefox: { "media.peerconnection.ice.obfuscate_host_addresses": false, "media.autoplay.default": 0 },
+    });
+    try {
+      const page = await firefox.newPage();
+      await page.goto(`${server.url}r/${number}`);
+      const click = () =>
+        page.evaluate(() => {
+          const button = [...document.querySelectorAll("#words button")].find(({ textContent }) => textContent === "Watch delayed");
+          button?.click();
+          return Boolean(button);
+        });
+      await until("the button", click);
+      const played = () => page.evaluate(() => [document.querySelector("video").currentTime, document.querySelector("video").getVideoPlaybackQuality().totalVideoFrames]);
+      const [from] = await until("a frame", played, ([, frames]) => frames > 0);
+      await until("five seconds of it", played, ([time, frames]) => time > from + 5 && frames > 20);
+      assert.equal(await page.evaluate(async () => (await import("/rtcade/segments.js")).recordSegments.isSupported()), false);
+    } finally {
+      await firefox.close();
+    }
   });
 
   test("goes on after another camera, and after the publisher's page is loaded again", async () => {
