@@ -22,6 +22,11 @@ export interface SharedBytes {
   readonly bytes?: number | undefined;
   /** Where a copy can be loaded for which the players are too slow. */
   readonly url?: string | URL | undefined;
+  /**
+   * The number of the player who has shared it, to spare that player: of those who load the same at the same time, few ask
+   * for it there, and the others load from these. Everybody asks there for what nobody has delivered within 1.5 s.
+   */
+  readonly source?: number | undefined;
 }
 
 export interface SwarmProgress {

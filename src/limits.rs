@@ -57,6 +57,9 @@
 //! | [`ROOM_NAME_CHARS`] | characters of a room's name | refused with `bad_room`; the URL of a page, with HTTP status 404 | `refused_requests` |
 //! | [`PLAYER_NAME_CHARS`], [`PLAYER_NAME_BYTES`], [`PLAYER_NAME_CLUSTER`] | characters (grapheme clusters) of a player's name, its bytes, and code points of one character | truncated | – |
 //! | [`ROOM_TITLE_CHARS`], [`ROOM_TITLE_BYTES`] | characters (grapheme clusters) of a room's title, and its bytes | truncated | – |
+//! | [`RECORDING_TYPE_CHARS`], [`RECORDING_INIT_CHARS`] | characters of the type and the init segment of a recording in [`games::Broadcast`](crate::games::Broadcast) | refused in a sentence | – |
+//! | [`SEGMENT_BYTES`], [`SEGMENT_INTERVAL`], [`SEGMENTS_AT_ONCE`], [`SEGMENTS_KEPT`] | bytes of a segment there; time between two on average, and how many may come at once; announcements kept for new viewers | refused in a sentence; the oldest is forgotten | – |
+//! | [`SEGMENT_NEIGHBOURS`], [`SEGMENT_SEEDS`] | viewers to whom a viewer of segments connects, and viewers who connect to the publisher | the others load from viewers | – |
 //! | [`SUBJECT_BYTES`] | bytes of a token's `sub` | refused with `unauthorized` | `RefusedJoins::token` |
 //! | [`SDP_BYTES`], [`SDP_LINES`] | bytes and lines of an SDP | refused with `bad_sdp`; between players with `too_large` | `refused_requests` |
 //! | [`MEDIA_SDP_BYTES`], [`MEDIA_SDP_LINES`] | bytes and lines of an offer of media | refused with `bad_sdp` | `refused_requests` |
@@ -243,6 +246,22 @@ pub const ROOM_NAME_CHARS: usize = 64;
 pub const ROOM_TITLE_CHARS: usize = 64;
 /// Bytes of a room's title.
 pub const ROOM_TITLE_BYTES: usize = 4 * ROOM_TITLE_CHARS;
+/// Characters of the MIME type of a recording of a broadcast.
+pub const RECORDING_TYPE_CHARS: usize = 64;
+/// Characters of what stands before the first segment of a recording, in base64.
+pub const RECORDING_INIT_CHARS: usize = 4 * 1024;
+/// Bytes of a segment of a recording.
+pub const SEGMENT_BYTES: u32 = 1024 * 1024;
+/// Time between two segments of a recording, on average.
+pub const SEGMENT_INTERVAL: Duration = Duration::from_millis(500);
+/// Segments that may be announced at once.
+pub const SEGMENTS_AT_ONCE: u32 = 8;
+/// Segments whose announcement a new viewer gets.
+pub const SEGMENTS_KEPT: usize = 4;
+/// Viewers to whom a viewer of segments is told to connect.
+pub const SEGMENT_NEIGHBOURS: usize = 4;
+/// Viewers who are told to connect to the publisher.
+pub const SEGMENT_SEEDS: usize = 12;
 /// Characters of a player's name: grapheme clusters, as readers count them (UAX #29).
 pub const PLAYER_NAME_CHARS: usize = 32;
 /// Bytes of a player's name.

@@ -46,8 +46,10 @@ var MANIFEST_TRIES = 30;
 var BEAT = 250;
 var PUMP = 50;
 var GRACE = 500;
+var SOURCE_GRACE = 1500;
 var HOPE = 3e3;
 var PATIENCE = 4e3;
+var MUTE = 1500;
 var PAUSE = 1e3;
 var RETRY = 5e3;
 var RETRY_LATE = 2e4;
@@ -160,7 +162,7 @@ function openSwarm(peers, { uplink = UPLINK, minRate = MIN_RATE } = {}) {
       prune();
       const isTold = [...uploads].filter(({ key }) => key === content.key).map(tell);
       if (isTold.includes(false)) announce(content);
-    }, BEAT);
+    }, content.parts.every(Boolean) ? 0 : BEAT);
   };
   const pump = () => {
     clearTimeout(pumping);
@@ -216,7 +218,7 @@ function openSwarm(peers, { uplink = UPLINK, minRate = MIN_RATE } = {}) {
       });
     };
   });
-  const download = (content, { sha256: of, pieces, bytes, pieceBytes, url }, { signal, onProgress }, isNamed, before) => new Promise((resolve, reject) => {
+  const download = (content, { sha256: of, pieces, bytes, pieceBytes, url, source }, { signal, onProgress }, isNamed, before) => new Promise((resolve, reject) => {
     const { key, parts } = content;
     const rank = isSharing() ? Math.ceil(Math.random() * (RANKS - 1)) : 0;
     let begun;
@@ -230,10 +232,11 @@ function openSwarm(peers, { uplink = UPLINK, minRate = MIN_RATE } = {}) {
     let due;
     const lengthOf = (index) => bytes && Math.min(pieceBytes, bytes - index * pieceBytes);
     const credit = (length) => due = Math.min(Math.max(due, now() - GRACE) + 1e3 * length / minRate, now() + 2 * GRACE);
+    const isSource = ({ player }) => player === source;
     const holders = (index) => {
       var _a;
       let sum = 0;
-      for (const { have } of links.values()) sum += Number((_a = have[index]) != null ? _a : 0);
+      for (const [peer, { have }] of links) if (!isSource(peer)) sum += Number((_a = have[index]) != null ? _a : 0);
       return sum;
     };
     const choose = (isEligible) => {
@@ -259,19 +262,20 @@ function openSwarm(peers, { uplink = UPLINK, minRate = MIN_RATE } = {}) {
       const detail = { bytes: sizeOf(parts), total: bytes, ...progress };
       if (onProgress) queueMicrotask(() => onProgress(detail));
     };
-    const store = async (index, data, source) => {
+    const store = async (index, data, source2) => {
       checking.add(index);
       const hash = await sha256(data);
       checking.delete(index);
       if (hash !== pieces[index]) return false;
       if (parts[index] || !downloads.has(self)) return true;
       keep(content, index, data);
-      progress[source] += data.length;
+      progress[source2] += data.length;
       report();
       look();
       return true;
     };
-    const isLate = ({ requests, since, have }) => [...requests.values(), { since: have ? now() : since }].some(({ since: since2 }) => now() - since2 > PATIENCE);
+    const isLate = ({ requests }) => [...requests.values()].some(({ since }) => now() - since > PATIENCE);
+    const isMute = ({ have, since }) => !have && now() - since > MUTE;
     const unlink = (peer) => {
       const link2 = links.get(peer);
       retries.set(peer, now() + (isLate(link2) ? RETRY_LATE : hasEnded(link2) ? RETRY : 0));
@@ -353,29 +357,36 @@ function openSwarm(peers, { uplink = UPLINK, minRate = MIN_RATE } = {}) {
       if (parts.every(Boolean)) return finish(resolve, new Blob(parts));
       const asked = /* @__PURE__ */ new Set([...checking, ...atServer.keys()]);
       for (const [peer, link2] of links) {
-        if (isLate(link2) || hasEnded(link2)) unlink(peer);
+        if (isLate(link2) || isMute(link2) || hasEnded(link2)) unlink(peer);
         else for (const index of link2.requests.keys()) asked.add(index);
       }
       for (const peer of [...peers.all].sort(() => Math.random() - 0.5)) {
         const isFree = peer.status === "direct" && !banned.has(peer.player) && !links.has(peer);
         if (isFree && links.size < LINKS && time >= ((_a = retries.get(peer)) != null ? _a : 0)) link(peer);
       }
-      for (const { channel, requests, have, pausedUntil } of links.values()) {
+      const request = ({ channel, requests, have, pausedUntil }, ...attempts) => {
         while (requests.size < REQUESTS && time >= pausedUntil && channel.readyState === "open") {
-          const index = choose((index2) => have[index2] > 0 && !asked.has(index2));
+          let index;
+          for (const isEligible of attempts) index != null ? index : index = choose((index2) => have[index2] > 0 && !requests.has(index2) && isEligible(index2));
           if (index === void 0) break;
           asked.add(index);
           requests.set(index, { index, since: time, received: 0 });
           channel.send(`${index}`);
         }
-      }
+      };
+      const isNew = (index) => !asked.has(index);
+      const isDue = time >= due;
+      for (const [peer, link2] of links) if (!isSource(peer)) request(link2, isNew);
       const ranks = [...uploads].filter((upload) => upload.key === key).map((upload) => upload.rank);
       const turns = [.../* @__PURE__ */ new Set([...ranks, rank])].filter(Boolean).sort((a, b) => a - b);
-      const isHoping = time - begun < HOPE && (peers.all.some(({ status }) => status === "connecting") || [...links.values()].some(({ have }) => !have));
+      const isEarly = source === void 0 ? peers.all.some(({ status }) => status === "connecting") : time - begun < BEAT;
+      const isHoping = time - begun < HOPE && (isEarly || [...links.values()].some(({ have }) => !have));
       const isOurs = (index) => !isHoping && !holders(index) && (!rank || turns[index % turns.length] === rank);
+      for (const [peer, link2] of links)
+        if (isSource(peer)) request(link2, (index) => isNew(index) && (isDue || isOurs(index)), () => isDue);
       while (url && atServer.size < SERVER_REQUESTS && time >= serverFrom) {
-        let index = choose((index2) => isOurs(index2) && !asked.has(index2));
-        if (time >= due) index != null ? index : index = (_b = choose((index2) => !asked.has(index2))) != null ? _b : choose((index2) => !atServer.has(index2));
+        let index = choose((index2) => isOurs(index2) && isNew(index2));
+        if (isDue) index != null ? index : index = (_b = choose(isNew)) != null ? _b : choose((index2) => !atServer.has(index2));
         if (index === void 0) break;
         asked.add(index);
         ask(index);
@@ -392,7 +403,7 @@ function openSwarm(peers, { uplink = UPLINK, minRate = MIN_RATE } = {}) {
     Promise.resolve(before).then(() => {
       if (!downloads.has(self)) return;
       begun = now();
-      due = begun + GRACE;
+      due = begun + (source === void 0 ? GRACE : SOURCE_GRACE);
       beating = setInterval(look, BEAT);
       report();
       look();
@@ -416,7 +427,7 @@ function openSwarm(peers, { uplink = UPLINK, minRate = MIN_RATE } = {}) {
         if (!url) throw failure("insecure");
         return loadWhole(url, options);
       }
-      const manifest = isNamed ? { sha256: sha2562, bytes, pieceBytes: bytes, pieces: [sha2562], url } : await manifestOf(url, options.signal).catch((error) => {
+      const manifest = isNamed ? { ...source, pieceBytes: bytes, pieces: [sha2562] } : await manifestOf(url, options.signal).catch((error) => {
         var _a2;
         throw ((_a2 = options.signal) == null ? void 0 : _a2.aborted) ? error : failure("unreachable");
       });

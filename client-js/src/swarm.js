@@ -32,11 +32,17 @@ const MANIFEST_TRIES = 30;
 // Times in ms.
 const BEAT = 250;
 const PUMP = 50;
-/** How long the server is spared: until players may have delivered something, and while they are being connected. */
+/**
+ * How long the server is spared: until players may have delivered something, or got it of the source, and while they are
+ * being connected.
+ */
 const GRACE = 500;
+const SOURCE_GRACE = 1_500;
 const HOPE = 3_000;
 /** Until a piece is asked elsewhere. */
 const PATIENCE = 4_000;
+/** Until another channel replaces one that tells nothing: the first message after a reused stream ID may be lost. */
+const MUTE = 1_500;
 /** Until a player is asked again: who was busy, whose channel has ended, and who was late. */
 const PAUSE = 1_000;
 const RETRY = 5_000;
@@ -170,7 +176,7 @@ export function openSwarm(peers, { uplink = UPLINK, minRate = MIN_RATE } = {}) {
       prune();
       const isTold = [...uploads].filter(({ key }) => key === content.key).map(tell);
       if (isTold.includes(false)) announce(content);
-    }, BEAT);
+    }, content.parts.every(Boolean) ? 0 : BEAT);
   };
   const pump = () => {
     clearTimeout(pumping);
@@ -228,7 +234,7 @@ export function openSwarm(peers, { uplink = UPLINK, minRate = MIN_RATE } = {}) {
   // ---- Downloads.
 
   /** After `before`, another download of the same, whose pieces it finds. */
-  const download = (content, { sha256: of, pieces, bytes, pieceBytes, url }, { signal, onProgress }, isNamed, before) =>
+  const download = (content, { sha256: of, pieces, bytes, pieceBytes, url, source }, { signal, onProgress }, isNamed, before) =>
     new Promise((resolve, reject) => {
       const { key, parts } = content;
       const rank = isSharing() ? Math.ceil(Math.random() * (RANKS - 1)) : 0;
@@ -247,9 +253,11 @@ export function openSwarm(peers, { uplink = UPLINK, minRate = MIN_RATE } = {}) {
 
       const lengthOf = (index) => bytes && Math.min(pieceBytes, bytes - index * pieceBytes);
       const credit = (length) => (due = Math.min(Math.max(due, now() - GRACE) + (1000 * length) / minRate, now() + 2 * GRACE));
+      const isSource = ({ player }) => player === source;
+      /** Other than the source. */
       const holders = (index) => {
         let sum = 0;
-        for (const { have } of links.values()) sum += Number(have[index] ?? 0);
+        for (const [peer, { have }] of links) if (!isSource(peer)) sum += Number(have[index] ?? 0);
         return sum;
       };
       /** The piece that the fewest have, at random among equals. */
@@ -294,8 +302,8 @@ export function openSwarm(peers, { uplink = UPLINK, minRate = MIN_RATE } = {}) {
 
       // ---- Of players.
 
-      const isLate = ({ requests, since, have }) =>
-        [...requests.values(), { since: have ? now() : since }].some(({ since }) => now() - since > PATIENCE);
+      const isLate = ({ requests }) => [...requests.values()].some(({ since }) => now() - since > PATIENCE);
+      const isMute = ({ have, since }) => !have && now() - since > MUTE;
       const unlink = (peer) => {
         const link = links.get(peer);
         retries.set(peer, now() + (isLate(link) ? RETRY_LATE : hasEnded(link) ? RETRY : 0));
@@ -377,31 +385,38 @@ export function openSwarm(peers, { uplink = UPLINK, minRate = MIN_RATE } = {}) {
         if (parts.every(Boolean)) return finish(resolve, new Blob(parts));
         const asked = new Set([...checking, ...atServer.keys()]);
         for (const [peer, link] of links) {
-          if (isLate(link) || hasEnded(link)) unlink(peer);
+          if (isLate(link) || isMute(link) || hasEnded(link)) unlink(peer);
           else for (const index of link.requests.keys()) asked.add(index);
         }
         for (const peer of [...peers.all].sort(() => Math.random() - 0.5)) {
           const isFree = peer.status === "direct" && !banned.has(peer.player) && !links.has(peer);
           if (isFree && links.size < LINKS && time >= (retries.get(peer) ?? 0)) link(peer);
         }
-        for (const { channel, requests, have, pausedUntil } of links.values()) {
+        const request = ({ channel, requests, have, pausedUntil }, ...attempts) => {
           while (requests.size < REQUESTS && time >= pausedUntil && channel.readyState === "open") {
-            const index = choose((index) => have[index] > 0 && !asked.has(index));
+            let index;
+            for (const isEligible of attempts) index ??= choose((index) => have[index] > 0 && !requests.has(index) && isEligible(index));
             if (index === undefined) break;
             asked.add(index);
             requests.set(index, { index, since: time, received: 0 });
             channel.send(`${index}`);
           }
-        }
-        // Those who load the same share the pieces that nobody has, so that the server sends each only once.
+        };
+        const isNew = (index) => !asked.has(index);
+        const isDue = time >= due;
+        for (const [peer, link] of links) if (!isSource(peer)) request(link, isNew);
+        // Those who load the same share the pieces that nobody has, so that the server or the source sends each only once.
         const ranks = [...uploads].filter((upload) => upload.key === key).map((upload) => upload.rank);
         const turns = [...new Set([...ranks, rank])].filter(Boolean).sort((a, b) => a - b);
-        const isHoping =
-          time - begun < HOPE && (peers.all.some(({ status }) => status === "connecting") || [...links.values()].some(({ have }) => !have));
+        // Others learn of what a source has shared at about the same time.
+        const isEarly = source === undefined ? peers.all.some(({ status }) => status === "connecting") : time - begun < BEAT;
+        const isHoping = time - begun < HOPE && (isEarly || [...links.values()].some(({ have }) => !have));
         const isOurs = (index) => !isHoping && !holders(index) && (!rank || turns[index % turns.length] === rank);
+        for (const [peer, link] of links)
+          if (isSource(peer)) request(link, (index) => isNew(index) && (isDue || isOurs(index)), () => isDue);
         while (url && atServer.size < SERVER_REQUESTS && time >= serverFrom) {
-          let index = choose((index) => isOurs(index) && !asked.has(index));
-          if (time >= due) index ??= choose((index) => !asked.has(index)) ?? choose((index) => !atServer.has(index));
+          let index = choose((index) => isOurs(index) && isNew(index));
+          if (isDue) index ??= choose(isNew) ?? choose((index) => !atServer.has(index));
           if (index === undefined) break;
           asked.add(index);
           ask(index);
@@ -419,7 +434,7 @@ export function openSwarm(peers, { uplink = UPLINK, minRate = MIN_RATE } = {}) {
       Promise.resolve(before).then(() => {
         if (!downloads.has(self)) return;
         begun = now();
-        due = begun + GRACE;
+        due = begun + (source === undefined ? GRACE : SOURCE_GRACE);
         beating = setInterval(look, BEAT);
         report();
         look();
@@ -446,7 +461,7 @@ export function openSwarm(peers, { uplink = UPLINK, minRate = MIN_RATE } = {}) {
         return loadWhole(url, options);
       }
       const manifest = isNamed
-        ? { sha256, bytes, pieceBytes: bytes, pieces: [sha256], url }
+        ? { ...source, pieceBytes: bytes, pieces: [sha256] }
         : await manifestOf(url, options.signal).catch((error) => {
             throw options.signal?.aborted ? error : failure("unreachable");
           });

@@ -742,3 +742,88 @@ describe("shared bytes", () => {
     assert.deepEqual([await has(hashes[0]), await has(hashes[43]), await has(hashes[44]), await has(hashes[299])], ["0", "0", "1", "1"]);
   });
 });
+
+describe("shared bytes with a source", () => {
+  const BYTES = 100_000;
+  /** The players who load, and a page whose player is the source. */
+  const share = async (count, { way, options } = {}) => {
+    const source = room.join(options, { way });
+    const bytes = randomFile(8, BYTES);
+    const shared = { sha256: await source.swarm.share(bytes), bytes: BYTES, source: source.player };
+    const loads = Array.from({ length: count }, () => room.join({ minRate: 0 }));
+    return { source, shared, bytes, load: () => Promise.all(loads.map(({ swarm }) => swarm.fetch(shared))), loads };
+  };
+
+  test("are loaded from the source about once", async () => {
+    const { source, bytes, load, loads } = await share(8);
+    for (const blob of await within(3_000, load())) assert.deepEqual(await bytesOf(blob), bytes);
+    assert.ok(source.swarm.stats().toPeers <= 2 * BYTES, `${source.swarm.stats().toPeers}`);
+    assert.ok(loads.every(({ swarm }) => swarm.stats().fromPeers === BYTES), "nobody loads anything twice");
+  });
+
+  test("reach fifty players of whom each knows a few and twelve the source", async () => {
+    const { source, loads } = await share(50, { way: { rate: 1.25e6 } });
+    const random = randomBytes(SEED);
+    const known = new Map([source, ...loads].map((page) => [page, new Set()]));
+    const tie = (one, other) => {
+      known.get(one).add(other.player);
+      known.get(other).add(one.player);
+    };
+    loads.forEach((page, n) => {
+      const others = loads.slice(0, n);
+      for (let count = 0; count < 4 && others.length; count++) tie(page, others.splice(random.below(others.length), 1)[0]);
+      if (n < 12) tie(page, source);
+    });
+    for (const [page, players] of known) page.all = page.all.filter(({ player }) => players.has(player));
+    const running = [];
+    for (let second = 0; second < 5; second++) {
+      const shared = { sha256: await source.swarm.share(randomFile(second, BYTES)), bytes: BYTES, source: source.player };
+      running.push(...loads.map(({ swarm }) => swarm.fetch(shared)));
+      await pass(1_000);
+    }
+    await within(5_000, Promise.all(running));
+    const sent = source.swarm.stats().toPeers / (5 * BYTES);
+    assert.ok(sent < 8, `each segment left the source ${sent} times`);
+  });
+
+  test("come from the source where the others deliver nothing, or nobody else is there", async () => {
+    const silent = Array.from({ length: 3 }, () => actor());
+    const { source, load } = await share(1);
+    const begun = time;
+    await within(3_000, load());
+    assert.ok(time - begun >= 1_500, "the others are asked first");
+    assert.equal(source.swarm.stats().toPeers, BYTES);
+    assert.deepEqual(silent.map(({ requests }) => requests.length).sort(), [0, 0, 1]);
+
+    room = createRoom();
+    const alone = await share(1);
+    await within(1_000, alone.load());
+  });
+
+  test("are loaded over another channel where the first message of one is lost", async () => {
+    let opened = 0;
+    const first = actor((channel, index) => channel.send(chunk(index, 4, Buffer.from("live"))));
+    const { datachannel } = first.listeners;
+    first.listeners.datachannel = (channel) => {
+      if (++opened > 1) return datachannel(channel);
+      channel.onmessage = () => {};
+    };
+    const loading = room.join().swarm.fetch({ sha256: sha256("live"), bytes: 4, source: first.player });
+    assert.equal((await within(2_500, loading)).size, 4);
+    assert.equal(opened, 2);
+  });
+
+  test("that are others than the source has named cost it the connection", async () => {
+    const alter = (data) => {
+      if (typeof data !== "string") new Uint8Array(data)[50] ^= 1;
+      return data;
+    };
+    const { load, loads } = await share(2, { way: { alter } });
+    const all = load();
+    all.catch(() => {});
+    await pass(8_000);
+    assert.ok(loads.some(({ swarm }) => swarm.stats().bad === 1));
+    loads.forEach(({ swarm }) => swarm.close());
+    await assert.rejects(within(1_000, all), { code: "aborted" });
+  });
+});

@@ -1,4 +1,5 @@
-// `rtcade/swarm` with the example's map of 20 MB: what comes from the server and what from other pages.
+// `rtcade/swarm`: what comes from the server and what from other pages. With UPLINK=1000000, the default of the module,
+// the example's figures are those of the book.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -16,8 +17,12 @@ import { launchBrowser, openPage, overlaps, SCREENS, screenshot, startServer, un
 const EXAMPLE = fileURLToPath(new URL("../../examples/swarm", import.meta.url));
 const FIREFOX = process.env.FIREFOX ?? "/usr/bin/firefox-esr";
 const FIREFOX_START_MS = 60_000;
-const BYTES = 20_000_000;
+const UPLINK = Number(process.env.UPLINK ?? 4_000_000);
+/** Bytes of the example's map, and of the one that the other tests load. */
+const MAP = 20_000_000;
+const BYTES = 5_000_000;
 const PIECE = 256 * 1024;
+const PIECES = Math.ceil(BYTES / PIECE);
 /** A map takes 20 s from one page with the default uplink, and this machine may be slow. */
 const LOADED_MS = 120_000;
 /** A page that joins its room, and loads nothing by itself. */
@@ -41,6 +46,7 @@ const PAGE = `<!doctype html><meta charset="utf-8"><title>Swarm</title>
 let browser;
 let server;
 let directory;
+let mapSha256;
 let sha256;
 let rooms = 0;
 
@@ -49,9 +55,16 @@ before(async () => {
   await cp(EXAMPLE, directory, { recursive: true, filter: (path) => !path.endsWith("map.bin") });
   await writeFile(join(directory, "plain.html"), PAGE);
   await promisify(execFile)(process.execPath, [join(EXAMPLE, "map.mjs"), join(directory, "map.bin")]);
+  const hash = (bytes) => createHash("sha256").update(bytes).digest("hex");
   const map = await readFile(join(directory, "map.bin"));
-  assert.equal(map.length, BYTES);
-  sha256 = createHash("sha256").update(map).digest("hex");
+  assert.equal(map.length, MAP);
+  mapSha256 = hash(map);
+  const part = map.subarray(0, BYTES);
+  await writeFile(join(directory, "part.bin"), part);
+  sha256 = hash(part);
+  const script = await readFile(join(directory, "swarm.js"), "utf8");
+  assert.ok(script.includes("openSwarm(peers)"));
+  await writeFile(join(directory, "swarm.js"), script.replace("openSwarm(peers)", `openSwarm(peers, { uplink: ${UPLINK} })`));
   server = await startServer(["--game", "relay", "--public", directory]);
   // A machine without multicast resolves no names of candidates.
   browser = await launchBrowser(["--disable-features=WebRtcHideLocalIpsWithMdns"]);
@@ -98,7 +111,7 @@ async function enter(name, { options = {}, isActor = false } = {}) {
 const stats = (page) => page.evaluate(() => app.swarm.stats());
 const connected = (page, count) =>
   until("direct connections", () => page.evaluate(() => app.peers.all.filter(({ status }) => status === "direct").length), (found) => found === count);
-const load = (page) => page.evaluate(() => app.load("/map.bin"));
+const load = (page) => page.evaluate(() => app.load("/part.bin"));
 const isMap = (found) => assert.deepEqual(found, { sha256, bytes: BYTES });
 const noErrors = (...opened) => opened.forEach(({ errors }) => assert.deepEqual(errors, []));
 const close = (...opened) => Promise.all(opened.map(({ page }) => page.context().close()));
@@ -120,13 +133,13 @@ describe("the example", () => {
     for (const { page } of opened) rows.push(await figures(page));
     print("one after the other", rows);
     for (const { sha256: found, fromServer, served, bad } of rows) {
-      assert.equal(found, sha256);
+      assert.equal(found, mapSha256);
       // A request that was cancelled may have brought something.
       assert.ok(served >= fromServer, `${served}, ${fromServer}`);
       assert.equal(bad, 0);
     }
-    assert.deepEqual([rows[0].fromServer, rows[0].fromPeers], [BYTES, 0]);
-    for (const { fromServer, fromPeers } of rows.slice(1)) assert.ok(fromPeers > BYTES / 2 && fromServer < BYTES / 2, `${fromServer}, ${fromPeers}`);
+    assert.deepEqual([rows[0].fromServer, rows[0].fromPeers], [MAP, 0]);
+    for (const { fromServer, fromPeers } of rows.slice(1)) assert.ok(fromPeers > MAP / 2 && fromServer < MAP / 2, `${fromServer}, ${fromPeers}`);
     assert.ok(rows[0].toPeers > 0 && rows[1].toPeers > 0, "the third loads from both");
     for (const [n, { page }] of opened.entries()) {
       await screenshot(page, `swarm-${n + 1}`);
@@ -143,7 +156,7 @@ describe("the example", () => {
     const rows = [];
     for (const { page } of opened) rows.push(await figures(page));
     print("at once", rows);
-    for (const { sha256: found } of rows) assert.equal(found, sha256);
+    for (const { sha256: found } of rows) assert.equal(found, mapSha256);
     assert.ok(rows.some(({ fromPeers }) => fromPeers > 0));
     noErrors(...opened);
     await close(...opened);
@@ -154,12 +167,12 @@ describe("a page", () => {
   test("drops another that sends wrong pieces, and loads the map all the same", async () => {
     const name = "swarm-malicious";
     const bad = await enter(name, { isActor: true });
-    await bad.page.evaluate((PIECE) => {
+    await bad.page.evaluate(({ BYTES, PIECE, PIECES }) => {
       app.asked = [];
       app.peers.on("datachannel", (channel) => {
         channel.onmessage = ({ data }) => {
           app.asked.push(Number(data));
-          const length = data === "76" ? 20_000_000 - 76 * PIECE : PIECE;
+          const length = Math.min(PIECE, BYTES - Number(data) * PIECE);
           for (let at = 0; at < length; at += 16_384) {
             const chunk = new Uint8Array(8 + Math.min(16_384, length - at));
             new DataView(chunk.buffer).setUint32(0, Number(data));
@@ -167,10 +180,10 @@ describe("a page", () => {
             channel.send(chunk);
           }
         };
-        channel.onopen = () => channel.send("1".repeat(77));
+        channel.onopen = () => channel.send("1".repeat(PIECES));
         channel.onclose = () => (app.isDropped = true);
       });
-    }, PIECE);
+    }, { BYTES, PIECE, PIECES });
     const good = await enter(name);
     await connected(good.page, 1);
     isMap(await load(good.page));
@@ -194,7 +207,7 @@ describe("a page", () => {
     await connected(ben.page, 1);
     isMap(await load(ann.page));
     const loading = load(ben.page);
-    await until("some pieces", () => stats(ben.page), ({ fromPeers }) => fromPeers > 8 * PIECE);
+    await until("some pieces", () => stats(ben.page), ({ fromPeers }) => fromPeers > 2 * PIECE);
     await close(ann);
     isMap(await loading);
     assert.ok((await stats(ben.page)).fromServer > 0);
@@ -240,7 +253,7 @@ describe("a page", () => {
 
   test("whose map changes on the server gets an error, and then the new map", async () => {
     const changing = join(directory, "changing.bin");
-    await cp(join(directory, "map.bin"), changing);
+    await cp(join(directory, "part.bin"), changing);
     const { page, errors } = await enter("swarm-changing");
     const session = await page.context().newCDPSession(page);
     await session.send("Network.enable");

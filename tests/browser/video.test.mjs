@@ -1,5 +1,8 @@
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { networkInterfaces } from "node:os";
 import { after, before, describe, test } from "node:test";
+import puppeteer from "puppeteer-core";
 import { connection, launchBrowser, openPage, playing, screenshot, startServer, until } from "./harness.mjs";
 import { startRelay } from "./lossy-relay.mjs";
 
@@ -140,5 +143,61 @@ test("each viewer gets the layer for their link, where a twentieth of the packet
     await browser.close();
     await server.stop();
     await relay.close();
+  }
+});
+
+const firefox = process.env.FIREFOX ?? "/usr/bin/firefox-esr";
+// Firefox has no candidate that reaches a loopback address.
+const host = Object.values(networkInterfaces()).flat().find(({ family, internal }) => family === "IPv4" && !internal)
+  ?.address;
+
+test("Firefox and Chromium see each other", { skip: !existsSync(firefox) || !host }, async () => {
+  const server = await startServer(["--game", "relay", "--media=video"], { host });
+  const chromium = await launchBrowser([...DEVICES, `--unsafely-treat-insecure-origin-as-secure=${new URL(server.url).origin}`]);
+  const browser = await puppeteer.launch({
+    browser: "firefox",
+    executablePath: firefox,
+    headless: true,
+    timeout: 60_000,
+    extraPrefsFirefox: {
+      "media.devices.insecure.enabled": true,
+      "media.getusermedia.insecure.enabled": true,
+      "media.navigator.permission.disabled": true,
+      "media.navigator.streams.fake": true,
+      "media.autoplay.default": 0,
+    },
+  });
+  try {
+    const [ann] = await openPages(chromium, server, 1);
+    const page = await browser.newPage();
+    await page.goto(ann.page.url());
+    await playing(page, "webrtc");
+    await page.evaluate(watch);
+    const ben = { page, me: (await connection(page)).me };
+    for (const { page } of [ann, ben]) await film(page, { microphone: false });
+    await watches(ann.page, ben.me);
+    // Firefox counts no frames of an element that plays a stream.
+    const frames = () =>
+      ben.page.evaluate(async () => {
+        const stats = [...(await connections.at(-1).getStats()).values()];
+        return stats.reduce((sum, { type, framesDecoded }) => sum + (type === "inbound-rtp" && framesDecoded > 0 ? framesDecoded : 0), 0);
+      });
+    await until("frames in Firefox", frames, (count) => count > 20);
+    assert.ok((await decoded(ben.page, ann.me)).width > 0);
+    await screenshot(ann.page, "video-chromium-of-firefox");
+    await screenshot(ben.page, "video-firefox-of-chromium");
+    await ben.page.evaluate(() => video.setCamera(false));
+    await until("an end of Firefox's video", async () => {
+      const before = await decoded(ann.page, ben.me);
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      return (await decoded(ann.page, ben.me)).frames - before.frames;
+    }, (count) => count === 0);
+    await ben.page.evaluate(() => video.setCamera(true));
+    await watches(ann.page, ben.me);
+    assert.deepEqual(ann.errors, []);
+  } finally {
+    await browser.close();
+    await chromium.close();
+    await server.stop();
   }
 });

@@ -1,4 +1,4 @@
-"""Publishes with WHIP, or watches with WHEP, for some seconds: python whip.py publish|watch URL SECONDS"""
+"""Publishes with WHIP until its input ends, or watches with WHEP until it has seen some: python whip.py publish|watch URL FRAMES"""
 
 import array
 import asyncio
@@ -10,11 +10,12 @@ import urllib.parse
 import urllib.request
 
 import av
-from aiortc import RTCPeerConnection, RTCSessionDescription, VideoStreamTrack
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription, VideoStreamTrack
 from aiortc.mediastreams import AudioStreamTrack
 
 
 WIDTH, HEIGHT = 320, 240
+WATCH_SECONDS = 40
 
 
 class Picture(VideoStreamTrack):
@@ -71,8 +72,8 @@ def request(method, url, body=None):
         return error.code, error.headers, error.read().decode()
 
 
-async def main(what, url, seconds):
-    connection = RTCPeerConnection()
+async def main(what, url, frames):
+    connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     counters = {}
     if what == "publish":
         connection.addTrack(Tone())
@@ -88,7 +89,12 @@ async def main(what, url, seconds):
         return
     session = urllib.parse.urljoin(url, headers["Location"])
     await connection.setRemoteDescription(RTCSessionDescription(answer, "answer"))
-    await asyncio.sleep(seconds)
+    if what == "publish":
+        await asyncio.to_thread(sys.stdin.read)
+    else:
+        async with asyncio.timeout(WATCH_SECONDS):
+            while sum(it.frames >= frames for it in counters.values()) < 2:
+                await asyncio.sleep(0.1)
     seen = {kind: {"frames": it.frames, "width": it.width} for kind, it in counters.items()}
     state = connection.connectionState
     ended = [(await asyncio.to_thread(request, "DELETE", session))[0] for _ in range(2)]
@@ -96,4 +102,4 @@ async def main(what, url, seconds):
     await connection.close()
 
 
-asyncio.run(main(sys.argv[1], sys.argv[2], float(sys.argv[3])))
+asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))

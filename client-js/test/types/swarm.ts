@@ -1,5 +1,6 @@
 import { connect } from "rtcade";
 import { openPeers } from "rtcade/peers";
+import { playSegments, recordSegments, type SegmentPlayer } from "rtcade/segments";
 import { openSwarm, type Swarm, type SwarmProgress, type SwarmStats } from "rtcade/swarm";
 
 const peers = openPeers(await connect("/r/lobby")).mesh();
@@ -13,6 +14,15 @@ const sha256: string = await swarm.share(new Uint8Array([1, 2]));
 await swarm.share(map);
 await swarm.fetch({ sha256, bytes: 2, url: "/segment" }, { signal: undefined });
 await swarm.fetch({ sha256 });
+await swarm.fetch({ sha256, source: 1 });
+const video = document.querySelector("video")!;
+const player: SegmentPlayer = playSegments(swarm, video, { type: "video/webm", init: new Uint8Array(), source: 1, onError: console.error });
+const stop: () => void = recordSegments(video.srcObject as MediaStream, {
+  onInit: ({ type, init }) => console.log(type, init.length),
+  onSegment: async (bytes) => player.add({ sha256: await swarm.share(bytes as Uint8Array<ArrayBuffer>), bytes: bytes.length }),
+});
+if (recordSegments.isSupported() && playSegments.isSupported()) stop();
+player.close();
 const { fromServer, fromPeers, toPeers, bad }: SwarmStats = swarm.stats();
 console.log(fromServer, fromPeers, toPeers, bad);
 swarm.close();

@@ -40,6 +40,16 @@ impl Step {
         said.flatten().collect()
     }
 
+    /// What only one player gets.
+    fn to(&self, player: PlayerId) -> Vec<&Event> {
+        self.events.iter().filter(|(to, _)| *to == Target::One(player)).map(|(_, event)| event).collect()
+    }
+
+    fn delayed(&self, player: PlayerId) -> &Delayed {
+        let [Event::Delayed(delayed)] = self.to(player)[..] else { panic!("{self:?}") };
+        delayed
+    }
+
     fn refused(&self, player: PlayerId) -> usize {
         self.events
             .iter()
@@ -104,10 +114,31 @@ impl Studio {
         step
     }
 
+    /// Begins to record.
+    fn record(&mut self, player: PlayerId) {
+        self.command(player, &json!({ "record": recording() }));
+    }
+
+    fn announce(&mut self, player: PlayerId, number: u32) {
+        self.command(player, &json!({ "segment": segment(number) }));
+    }
+
+    fn delay(&mut self, player: PlayerId, is_delayed: bool) {
+        self.command(player, &json!({ "delay": is_delayed }));
+    }
+
     /// Ticks for a second.
     fn second(&mut self) -> Vec<Step> {
         (0..10).map(|_| self.tick()).collect()
     }
+}
+
+fn recording() -> Recording {
+    Recording { mime: "video/webm; codecs=\"vp8,opus\"".to_owned(), init: "GkXfo59ChoE=".to_owned() }
+}
+
+fn segment(number: u32) -> Segment {
+    Segment { sha256: format!("{number:064x}"), bytes: 100_000 + number }
 }
 
 #[test]
@@ -125,7 +156,8 @@ fn one_publishes_and_all_others_watch() {
     }
     assert!(studio.room.players().all(|player| player.id != second));
     let publisher = Publisher { player: ada, name: "Ada".to_owned(), connected: true };
-    let status = Status { publisher: Some(publisher), title: Some("Ada's show".to_owned()), viewers: 4 };
+    let status =
+        Status { publisher: Some(publisher), title: Some("Ada's show".to_owned()), viewers: 4, recorded: false };
     assert_eq!(step.status(), Some(&status));
     assert_eq!(studio.watch("Dora"), PlayerId(7));
     assert_eq!(studio.tick().welcomes[0].status, Status { viewers: 5, ..status });
@@ -309,4 +341,171 @@ fn the_publisher_alone_sets_the_title() {
         assert_eq!((step.welcomes.len(), step.refusals.len()), (usize::from(is_taken), usize::from(!is_taken)));
         assert_eq!(studio.room.is_listed(), is_taken);
     }
+}
+
+#[test]
+fn segments_go_to_those_who_watch_them_and_the_last_to_those_who_come_later() {
+    let mut studio = Studio::new();
+    let (ada, ben, cleo) = (studio.publish("Ada"), studio.watch("Ben"), studio.watch("Cleo"));
+    studio.tick();
+    studio.record(ada);
+    let step = studio.tick();
+    assert!(step.status().is_some_and(|status| status.recorded));
+    assert_eq!(step.events.len(), 1, "nobody watches it");
+    studio.delay(ben, true);
+    let begun = Delayed { recording: Some(recording()), segments: Vec::new(), neighbours: vec![ada] };
+    assert_eq!(studio.tick().delayed(ben), &begun);
+    for number in 0..6 {
+        studio.announce(ada, number);
+        assert_eq!(studio.tick().events, [(Target::One(ben), Event::Segment(segment(number)))]);
+        studio.second();
+    }
+    studio.delay(cleo, true);
+    let step = studio.tick();
+    let delayed = step.delayed(cleo);
+    assert_eq!(delayed.segments, (6 - SEGMENTS_KEPT as u32..6).map(segment).collect::<Vec<_>>());
+    assert_eq!(delayed.neighbours, [ben, ada]);
+    studio.delay(ben, false);
+    studio.announce(ada, 6);
+    assert_eq!(studio.tick().events, [(Target::One(cleo), Event::Segment(segment(6)))]);
+    studio.record(ada);
+    assert_eq!(studio.tick().events, [(Target::One(cleo), Event::Recording(Some(recording())))]);
+    studio.second();
+    studio.delay(ben, true);
+    assert_eq!(studio.tick().delayed(ben).segments, [], "those of the former recording are forgotten");
+}
+
+#[test]
+fn a_recording_ends_with_its_publisher() {
+    for is_left in [false, true] {
+        let mut studio = Studio::new();
+        let (ada, ben) = (studio.publish("Ada"), studio.watch("Ben"));
+        studio.tick();
+        studio.record(ada);
+        studio.delay(ben, true);
+        studio.announce(ada, 1);
+        studio.tick();
+        if is_left {
+            studio.leave(ada);
+        } else {
+            studio.command(ada, &json!({ "record": null }));
+        }
+        let step = studio.tick();
+        assert_eq!(step.to(ben), [&Event::Recording(None)]);
+        assert!(step.status().is_some_and(|status| !status.recorded));
+        studio.delay(ben, true);
+        let neighbours = if is_left { Vec::new() } else { vec![ada] };
+        assert_eq!(studio.tick().delayed(ben), &Delayed { neighbours, ..Delayed::default() });
+        if is_left {
+            let cleo = studio.publish("Cleo");
+            studio.tick();
+            studio.record(cleo);
+            assert_eq!(studio.tick().to(ben), [&Event::Recording(Some(recording()))]);
+            studio.second();
+            studio.delay(ben, true);
+            assert_eq!(studio.tick().delayed(ben).neighbours, [cleo]);
+        }
+    }
+}
+
+#[test]
+fn the_publisher_alone_records_what_is_well_formed_and_not_too_often() {
+    let mut studio = Studio::new();
+    let (ada, ben) = (studio.publish("Ada"), studio.watch("Ben"));
+    studio.second();
+    studio.announce(ada, 0);
+    studio.record(ben);
+    studio.announce(ben, 0);
+    studio.delay(ada, true);
+    let step = studio.tick();
+    assert_eq!((step.refused(ada), step.refused(ben), step.events.len()), (2, 2, 4));
+    studio.second();
+    let long = |length: usize| "x".repeat(length);
+    for (mime, init) in [
+        (String::new(), long(4)),
+        (long(RECORDING_TYPE_CHARS + 1), long(4)),
+        ("video/é".to_owned(), long(4)),
+        (long(4), String::new()),
+        (long(4), long(RECORDING_INIT_CHARS + 1)),
+        (long(4), "<b>".to_owned()),
+    ] {
+        studio.command(ada, &json!({ "record": { "type": mime, "init": init } }));
+        let step = studio.tick();
+        assert_eq!((step.refused(ada), step.events.len()), (1, 1), "{mime:?} {init:?}");
+        studio.second();
+    }
+    let largest = json!({ "type": long(RECORDING_TYPE_CHARS), "init": long(RECORDING_INIT_CHARS) });
+    studio.command(ada, &json!({ "record": largest }));
+    assert_eq!(studio.tick().refused(ada), 0);
+    studio.delay(ben, true);
+    studio.second();
+    for (sha256, bytes, is_taken) in [
+        (&*"a".repeat(63), 1, false),
+        (&*"A".repeat(64), 1, false),
+        (&*"g".repeat(64), 1, false),
+        (&*"é".repeat(32), 1, false),
+        (&*"a".repeat(64), 0, false),
+        (&*"a".repeat(64), SEGMENT_BYTES + 1, false),
+        (&*"a".repeat(64), SEGMENT_BYTES, true),
+    ] {
+        studio.command(ada, &json!({ "segment": { "sha256": sha256, "bytes": bytes } }));
+        let step = studio.tick();
+        assert_eq!((step.refused(ada), step.to(ben).len()), (usize::from(!is_taken), usize::from(is_taken)));
+        studio.second();
+    }
+    studio.second();
+    (0..12).for_each(|number| studio.announce(ada, number));
+    let step = studio.tick();
+    assert_eq!((step.to(ben).len(), step.refused(ada)), (8, 4));
+    let later = (0..20).map(|_| {
+        studio.announce(ada, 0);
+        studio.tick().to(ben).len()
+    });
+    let rested: usize = later.sum();
+    assert_eq!(rested, 4, "one in 500 ms");
+}
+
+#[test]
+fn each_viewer_of_segments_gets_a_few_neighbours_and_the_first_the_publisher() {
+    let mut studio = Studio::new();
+    let ada = studio.publish("Ada");
+    let viewers: Vec<_> = (0..200).map(|_| studio.watch("Ben")).collect();
+    studio.tick();
+    studio.record(ada);
+    let mut reached = BTreeSet::from([ada]);
+    let mut seeds = Vec::new();
+    for &viewer in &viewers {
+        studio.delay(viewer, true);
+        let step = studio.tick();
+        let neighbours = &step.delayed(viewer).neighbours;
+        let distinct: BTreeSet<_> = neighbours.iter().copied().collect();
+        assert_eq!(distinct.len(), neighbours.len());
+        assert!(distinct.is_subset(&reached), "they watch it already");
+        let of_viewers = neighbours.iter().filter(|&&other| other != ada).count();
+        assert_eq!(of_viewers, SEGMENT_NEIGHBOURS.min(reached.len() - 1));
+        seeds.extend(neighbours.contains(&ada).then_some(viewer));
+        reached.insert(viewer);
+    }
+    assert_eq!(seeds, viewers[..SEGMENT_SEEDS]);
+    let last = viewers[199];
+    let ask = |studio: &mut Studio, viewer| {
+        studio.second();
+        studio.delay(viewer, true);
+        studio.tick().delayed(viewer).neighbours.clone()
+    };
+    let (first, second) = (ask(&mut studio, last), ask(&mut studio, last));
+    assert!(first != second && !first.contains(&last) && !first.contains(&ada), "{first:?} {second:?}");
+    assert!(ask(&mut studio, seeds[0]).contains(&ada), "whoever has the publisher keeps it");
+    studio.leave(seeds[3]);
+    studio.tick();
+    assert!(ask(&mut studio, last).contains(&ada), "a place is free");
+    studio.delay(seeds[0], false);
+    studio.tick();
+    assert!(ask(&mut studio, viewers[198]).contains(&ada), "another one is");
+    for &viewer in &viewers[..197] {
+        studio.room.handle_input(Input::Drop { player: viewer });
+    }
+    studio.tick();
+    let neighbours = ask(&mut studio, last);
+    assert!(neighbours.iter().all(|other| viewers[197..199].contains(other) || *other == ada), "{neighbours:?}");
 }
