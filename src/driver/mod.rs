@@ -29,6 +29,7 @@ mod recorder;
 mod refusals;
 mod site;
 mod tcp;
+mod tls;
 mod udp;
 mod websocket;
 
@@ -36,13 +37,13 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
 use self::alarm::Alarm;
@@ -56,6 +57,8 @@ pub use self::options::{BindError, Options, Record};
 use self::recorder::Recordings;
 use self::site::Site;
 use self::tcp::{CLOSE_TIMEOUT, Connections, Context};
+pub use self::tls::Tls;
+use self::tls::{Acceptor, Security, Socket};
 use self::udp::Udp;
 use crate::game::{Game, Refusal, RoomInfo};
 use crate::hooks::{ArrivalId, Decision, Hooks};
@@ -92,9 +95,9 @@ const MISSED_LOG: Throttle = Throttle::new(3, Duration::from_secs(10));
 const WAKER: Token = Token(0);
 const SIGNALS: Token = Token(1);
 const LISTENERS: usize = 2;
-const DATAGRAMS: usize = 4;
-const ALARM: Token = Token(7);
-const CONNECTIONS: usize = 8;
+const DATAGRAMS: usize = 6;
+const ALARM: Token = Token(8);
+const CONNECTIONS: usize = 9;
 
 /// Controls a running [`Driver`] from other threads.
 #[derive(Clone, Debug)]
@@ -102,6 +105,7 @@ pub struct Handle {
     outside: Outside,
     waker: Arc<Waker>,
     requests: Arc<AtomicU32>,
+    reloads_tls: Arc<AtomicBool>,
 }
 
 impl Handle {
@@ -109,6 +113,14 @@ impl Handle {
     /// called again. A stalled disk may add ten seconds while rooms are recorded.
     pub fn shutdown(&self) {
         self.requests.fetch_add(1, Ordering::Release);
+        // It fails only if the driver has stopped.
+        let _ = self.waker.wake();
+    }
+
+    /// Reads the files of [`Options::tls`] again, for the connections that follow; open ones keep their encryption. If
+    /// the files can't be used, the certificate stays as it was, and a line in the log says why. Does not block.
+    pub fn reload_tls(&self) {
+        self.reloads_tls.store(true, Ordering::Release);
         // It fails only if the driver has stopped.
         let _ = self.waker.wake();
     }
@@ -182,6 +194,7 @@ pub struct Driver<G: Game> {
     alarm: Alarm,
     server: Server<G>,
     listeners: Vec<Listener>,
+    tls: Option<Rc<Acceptor>>,
     udp: Udp,
     /// Whether datagrams wake the loop.
     is_udp_watched: bool,
@@ -202,6 +215,7 @@ pub struct Driver<G: Game> {
     /// When the server stops even with data left to send.
     stops: Option<Instant>,
     local: SocketAddr,
+    redirect: Option<SocketAddr>,
     udp_port: u16,
     /// The addresses of the UDP sockets, including wildcards.
     bound: Vec<IpAddr>,
@@ -220,6 +234,7 @@ struct Listener {
     socket: TcpListener,
     /// The address that it is bound to.
     ip: IpAddr,
+    security: Security,
     /// Whether it may have pending connections: edge-triggered readiness is reported once.
     readable: bool,
     /// When to try again after an error.
@@ -231,8 +246,9 @@ impl<G: Game> Driver<G> {
     /// Opens the sockets. `factory` creates the game of each new room, or refuses.
     ///
     /// # Errors
-    /// An address is in use or not local, the directory of static files can't be read, the directory of recordings
-    /// can't be written, or the tick length or the number of players is out of range.
+    /// An address is in use or not local, the directory of static files can't be read, the certificate or its key
+    /// can't be used, the directory of recordings can't be written, or the tick length or the number of players is out
+    /// of range.
     pub fn bind(
         options: Options,
         factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,
@@ -252,6 +268,7 @@ impl<G: Game> Driver<G> {
         if options.dev {
             site.open_dev();
         }
+        let tls = options.tls.map(Acceptor::new).transpose().map_err(BindError::Tls)?.map(Rc::new);
         let sockets = bind::bind(options.listen, options.udp)?;
         let local = sockets.tcp[0].local_addr()?;
         let udp_addresses = sockets.udp.iter().map(|socket| socket.local_addr()).collect::<io::Result<Vec<_>>>()?;
@@ -265,11 +282,19 @@ impl<G: Game> Driver<G> {
 
         let poll = Poll::new()?;
         let registry = poll.registry();
+        let security = tls.clone().map_or(Security::None, Security::Tls);
+        let mut open: Vec<_> = sockets.tcp.into_iter().map(|socket| (socket, security.clone())).collect();
+        let mut redirect = None;
+        if let Some(address) = options.https_redirect.filter(|_| tls.is_some()) {
+            let sockets = bind::bind_redirect(address)?;
+            redirect = Some(sockets[0].local_addr()?);
+            open.extend(sockets.into_iter().map(|socket| (socket, Security::Redirect(local.port()))));
+        }
         let mut listeners = Vec::new();
-        for (index, mut socket) in sockets.tcp.into_iter().enumerate() {
+        for (index, (mut socket, security)) in open.into_iter().enumerate() {
             registry.register(&mut socket, Token(LISTENERS + index), Interest::READABLE)?;
-            let ip = tcp_addresses[index].ip();
-            listeners.push(Listener { socket, ip, readable: true, retry: None, log: ACCEPT_LOG });
+            let ip = socket.local_addr()?.ip();
+            listeners.push(Listener { socket, ip, security, readable: true, retry: None, log: ACCEPT_LOG });
         }
         let mut udp = Udp::new(sockets.udp)?;
         for (index, socket) in udp.sockets().enumerate() {
@@ -308,6 +333,7 @@ impl<G: Game> Driver<G> {
             poll,
             alarm,
             listeners,
+            tls,
             udp,
             is_udp_watched: true,
             busy_poll: options.busy_poll,
@@ -317,11 +343,12 @@ impl<G: Game> Driver<G> {
             connections: Connections::new(CONNECTIONS, gate, options.keep_alive),
             site,
             signals: None,
-            handle: Handle { outside, waker, requests: Arc::default() },
+            handle: Handle { outside, waker, requests: Arc::default(), reloads_tls: Arc::default() },
             inside,
             signalled: 0,
             stops: None,
             local,
+            redirect,
             udp_port,
             bound,
             interfaces,
@@ -338,6 +365,12 @@ impl<G: Game> Driver<G> {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+
+    /// Returns the TCP address whose requests are redirected to TLS.
+    #[must_use]
+    pub fn redirect_addr(&self) -> Option<SocketAddr> {
+        self.redirect
     }
 
     /// Returns the UDP port.
@@ -375,12 +408,14 @@ impl<G: Game> Driver<G> {
         self.server.set_hooks(hooks);
     }
 
-    /// Stops on SIGTERM and SIGINT, as with [`Handle::shutdown`].
+    /// Stops on SIGTERM and SIGINT, as with [`Handle::shutdown`]. With TLS, SIGHUP reads the certificate again, as
+    /// [`Handle::reload_tls`] does.
     ///
     /// # Errors
     /// The OS refuses signal handlers.
     pub fn stop_on_signals(&mut self) -> io::Result<()> {
-        let mut signals = Signals::new([SIGTERM, SIGINT])?;
+        let reload = self.tls.is_some().then_some(SIGHUP);
+        let mut signals = Signals::new([SIGTERM, SIGINT].into_iter().chain(reload))?;
         self.poll.registry().register(&mut signals, SIGNALS, Interest::READABLE)?;
         self.signals = Some(signals);
         Ok(())
@@ -397,6 +432,11 @@ impl<G: Game> Driver<G> {
             let full = self.sleep(&mut events, deadline)?;
             let now = Instant::now();
             self.stop_if_asked(now);
+            if self.handle.reloads_tls.swap(false, Ordering::AcqRel)
+                && let Err(sentence) = self.reload_tls()
+            {
+                log::error!("the TLS certificate stays as it was: {sentence}");
+            }
             if let Some(gap) = gap(now, deadline) {
                 log::info!("{} ms late: handling received data before timeouts", gap.as_millis());
                 self.drain(&mut events, full, now)?;
@@ -473,8 +513,12 @@ impl<G: Game> Driver<G> {
             match event.token() {
                 WAKER | ALARM => {}
                 SIGNALS => {
-                    let arrived = self.signals.as_mut().map_or(0, |signals| signals.pending().count());
-                    self.signalled = self.signalled.saturating_add(u32::try_from(arrived).unwrap_or(u32::MAX));
+                    for signal in self.signals.iter_mut().flat_map(Signals::pending) {
+                        match signal {
+                            SIGHUP => self.handle.reloads_tls.store(true, Ordering::Release),
+                            _ => self.signalled = self.signalled.saturating_add(1),
+                        }
+                    }
                 }
                 Token(token @ CONNECTIONS..) => {
                     self.connections.handle_event(Token(token), event.is_read_closed() || event.is_error());
@@ -557,16 +601,22 @@ impl<G: Game> Driver<G> {
             self.read_interfaces(now);
         }
         for listener in &mut self.listeners {
-            let bound = listener.ip;
+            let (bound, security) = (listener.ip, listener.security.clone());
             let has_place = listener.accept(now, |socket, remote| {
                 budget.spend(limits::REQUEST_WORK);
+                let socket = Socket::new(socket, &security);
                 self.connections.handle_accepted(now, self.poll.registry(), socket, remote, bound);
             });
             if !has_place {
                 self.connections.handle_shortage();
             }
         }
-        let sources = Sources { udp: &mut self.udp, recordings: self.recordings.as_ref(), premises: &self.premises };
+        let sources = Sources {
+            udp: &mut self.udp,
+            tls: self.tls.as_deref(),
+            recordings: self.recordings.as_ref(),
+            premises: &self.premises,
+        };
         let registry = self.poll.registry();
         let mut context = Context { now, server: &mut self.server, site: &self.site, registry, sources };
         self.connections.handle_ready(&mut context, &mut budget);
@@ -605,6 +655,10 @@ impl<G: Game> Driver<G> {
         } else if requests > 1 {
             self.stops = Some(now);
         }
+    }
+
+    fn reload_tls(&mut self) -> Result<(), String> {
+        self.tls.as_ref().map_or(Ok(()), |acceptor| acceptor.reload())
     }
 
     /// Returns whether it was asked to stop and has notified everyone, or its time to do so is over.

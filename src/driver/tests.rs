@@ -234,7 +234,13 @@ impl Stepped {
         let remote = SocketAddr::new(remote.parse().expect("an address"), 9);
         let socket = mio::net::TcpStream::from_std(accepted);
         let bound = Ipv4Addr::LOCALHOST.into();
-        self.driver.connections.handle_accepted(self.now, self.driver.poll.registry(), socket, remote, bound);
+        self.driver.connections.handle_accepted(
+            self.now,
+            self.driver.poll.registry(),
+            Socket::new(socket, &Security::None),
+            remote,
+            bound,
+        );
         self.rest();
         client
     }
