@@ -21,7 +21,7 @@ use super::http::{Outgoing, Reader, Status};
 use super::live::Sources;
 use super::metered::{Budget, Metered};
 use super::site::Site;
-use super::tls::Socket;
+use super::tls::{Acceptor, Socket};
 use super::websocket::{Closed, Websocket};
 use crate::game::Game;
 use crate::limits::{CALL_WORK, REQUEST_WORK, TURN_ACCEPTS};
@@ -347,7 +347,8 @@ impl Connections {
             }
             let turn = connection.handle_ready(context, &mut self.admission, &mut self.closed);
             let spent = connection.state.socket().map_or(REQUEST_WORK, |socket| socket.meter.spent());
-            budget.spend(spent.max(CALL_WORK));
+            let handshake = context.sources.tls.map_or(0, Acceptor::take_work);
+            budget.spend(spent.max(CALL_WORK) + handshake);
             let token = Token(self.first_token + slot);
             if let Err(error) = connection.watch_for_writing(context.registry, token) {
                 log::warn!("{}: {error}", connection.remote);

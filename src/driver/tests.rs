@@ -68,9 +68,13 @@ struct Stepped {
 
 impl Stepped {
     fn new(page: String) -> Stepped {
+        Stepped::with(Options { page: page.into(), ..Options::default() })
+    }
+
+    fn with(options: Options) -> Stepped {
         let log = Log::default();
         let of_game = Rc::clone(&log);
-        let options = Options { listen: ([127, 0, 0, 1], 0).into(), page: page.into(), ..Options::default() };
+        let options = Options { listen: ([127, 0, 0, 1], 0).into(), ..options };
         let mut driver = Driver::bind(options, move |_| Ok(Metronome(Rc::clone(&of_game)))).expect("bound");
         driver.set_hooks(Asked(Rc::clone(&log)));
         Stepped { driver, events: Events::with_capacity(EVENTS), now: Instant::now(), log }
@@ -177,6 +181,41 @@ fn connections_are_served_one_after_the_other_over_many_turns() {
             let new = drained(client);
             assert!(new > 0, "round {number}: {received} and then nothing");
             *received += new;
+        }
+    }
+}
+
+#[test]
+fn tls_handshakes_are_done_in_turns_with_every_tick_between_them() {
+    const CLIENTS: usize = 40;
+    for is_given_up in [false, true] {
+        let mut server = Stepped::new("page".to_owned());
+        let _player = server.ask();
+        server.rest();
+        let (acceptor, config) = tls::tests::acceptor("turns");
+        for listener in &mut server.driver.listeners {
+            listener.security = Security::Tls(Rc::clone(&acceptor));
+        }
+        server.driver.tls = Some(acceptor);
+        let mut clients: Vec<_> = (0..CLIENTS).map(|_| (server.connect(), tls::tests::client(&config))).collect();
+        for (socket, session) in &mut clients {
+            while session.wants_write() {
+                session.write_tls(socket).expect("taken");
+            }
+            if is_given_up {
+                socket.shutdown(std::net::Shutdown::Write).expect("open");
+            }
+        }
+        let (mut answered, mut turns) = (0, 0);
+        while answered < CLIENTS {
+            server.now += TICK;
+            assert_eq!(server.turn(), ["tick"], "in turn {turns}");
+            let new = clients.iter_mut().map(|(socket, _)| drained(socket)).filter(|length| *length > 0).count();
+            // Each is charged before the next begins.
+            assert!(new <= limits::TURN_WORK.div_ceil(limits::TLS_HANDSHAKE_WORK), "{new} in turn {turns}");
+            answered += new;
+            turns += 1;
+            assert!(turns < 10_000, "{answered}");
         }
     }
 }

@@ -79,6 +79,8 @@ pub(super) struct Acceptor {
     files: Tls,
     credentials: RefCell<Credentials>,
     handshakes: Cell<Handshakes>,
+    /// The work of handshakes since [`Acceptor::take_work`].
+    work: Cell<usize>,
 }
 
 #[derive(Debug)]
@@ -95,7 +97,7 @@ impl Acceptor {
     /// A sentence: the files can't be used.
     pub(super) fn new(files: Tls) -> Result<Acceptor, String> {
         let credentials = RefCell::new(files.load()?);
-        let acceptor = Acceptor { files, credentials, handshakes: Cell::default() };
+        let acceptor = Acceptor { files, credentials, handshakes: Cell::default(), work: Cell::default() };
         acceptor.warn_of_expiry();
         Ok(acceptor)
     }
@@ -113,6 +115,12 @@ impl Acceptor {
 
     pub(super) fn handshakes(&self) -> Handshakes {
         self.handshakes.get()
+    }
+
+    /// The work of handshakes since the last call. A connection may have ended with its handshake, so this is no part of
+    /// what its socket has spent.
+    pub(super) fn take_work(&self) -> usize {
+        self.work.take()
     }
 
     /// When the certificate expires, since 1970.
@@ -380,7 +388,7 @@ struct Session {
     connection: ServerConnection,
     /// Until it is done.
     handshake: Option<Handshake>,
-    /// The work of the handshake, until it was charged.
+    /// The work of the handshake, until it is done.
     work: usize,
 }
 
@@ -425,8 +433,10 @@ impl Session {
         // The handshake message, or the alert.
         let sent = self.send(meter);
         let kind = self.connection.handshake_kind();
-        if kind.is_some() {
-            meter.charge(std::mem::take(&mut self.work));
+        if kind.is_some()
+            && let Some(Handshake { acceptor, .. }) = &self.handshake
+        {
+            acceptor.work.set(acceptor.work.get() + std::mem::take(&mut self.work));
         }
         if let Err(error) = processed {
             if let Some(mut handshake) = self.handshake.take() {
@@ -466,3 +476,6 @@ impl Session {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -52,7 +52,7 @@ impl Tls {
 }
 
 /// The certificate in this directory, or a new one if that is not for these names any more.
-fn kept(directory: &Path, names: &[String], now: Duration) -> Result<Tls, BindError> {
+pub(super) fn kept(directory: &Path, names: &[String], now: Duration) -> Result<Tls, BindError> {
     let file = directory.join(FILE);
     let tls = Tls { certificate: file.clone(), key: file.clone() };
     if !is_usable(&tls, names, now) {
