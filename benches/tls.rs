@@ -115,7 +115,7 @@ impl Server {
         Server { address, thread, handle, ticks }
     }
 
-    fn connect(&self, config: Option<&Arc<ClientConfig>>) -> Box<dyn Stream> {
+    fn connect(&self, config: Option<&Arc<ClientConfig>>) -> Box<dyn Stream + Send> {
         let socket = TcpStream::connect(self.address).unwrap();
         socket.set_nodelay(true).unwrap();
         let Some(config) = config else { return Box::new(socket) };

@@ -39,12 +39,14 @@ describe("a page that came over https", () => {
     return { file, fingerprint: new X509Certificate(pem.slice(pem.indexOf("-----BEGIN CERTIFICATE"))).fingerprint256 };
   }
 
-  /** The fingerprint of the certificate that the browser has got in this page's context. */
+  /** The fingerprint of the certificate with which the page came. */
   async function fingerprint({ page }) {
     const session = await page.context().newCDPSession(page);
-    const { tableNames } = await session.send("Network.getCertificate", { origin: new URL(server.url).origin });
+    const state = new Promise((resolve) => session.once("Security.visibleSecurityStateChanged", resolve));
+    await session.send("Security.enable");
+    const { certificate } = (await state).visibleSecurityState.certificateSecurityState;
     await session.detach();
-    return new X509Certificate(Buffer.from(tableNames[0], "base64")).fingerprint256;
+    return new X509Certificate(Buffer.from(certificate[0], "base64")).fingerprint256;
   }
 
   const openChannels = (page) =>
