@@ -94,7 +94,7 @@
 //! | [`TURN_WORK`], [`TURN_SHARE`], [`TURN_ACCEPTS`], [`FILE_CHUNK_BYTES`] | TCP work in a turn of the event loop, in total and per connection; connections accepted; bytes of a file read at once | the rest waits for the next turns | – |
 //! | [`PIECE_BYTES`], [`PIECES`] | bytes of a piece of a file, and pieces in its manifest | the manifest is refused with HTTP status 413 | – |
 //! | [`MANIFESTS`], [`MANIFESTS_QUEUED`] | manifests kept, and files that wait to be hashed | the manifest that was not requested for the longest time is forgotten; a further file is not queued until the client asks again | – |
-//! | [`CALL_WORK`], [`WEBSOCKET_FRAME_WORK`], [`REQUEST_WORK`] | work other than bytes, in the same unit | part of the limit above | – |
+//! | [`CALL_WORK`], [`WEBSOCKET_FRAME_WORK`], [`REQUEST_WORK`], [`TLS_HANDSHAKE_WORK`], [`TLS_RSA_HANDSHAKE_WORK`] | work other than bytes, in the same unit | part of the limit above | – |
 //! | [`PHASE_SLOTS`] | phases of the tick over which rooms are spread | – | – |
 //! | [`TICK_MS`], [`TICK_MS_RANGE`] | length of a tick, by default and in the range of [`is_tick_length`] | the server does not start; a recording is refused | – |
 //! | [`TOLD_PER_TICK`] | entries between two ticks of a recording | the recording is refused | – |
@@ -376,6 +376,10 @@ pub const CALL_WORK: usize = 2 * 1024;
 pub const WEBSOCKET_FRAME_WORK: usize = 512;
 /// Work of an HTTP request, a signaling message, or opening or closing a connection, in addition to its bytes.
 pub const REQUEST_WORK: usize = 16 * 1024;
+/// Work of a TLS handshake with an ECDSA key.
+pub const TLS_HANDSHAKE_WORK: usize = 128 * 1024;
+/// Work of a TLS handshake with an RSA key.
+pub const TLS_RSA_HANDSHAKE_WORK: usize = 512 * 1024;
 /// TCP connections accepted from each listening socket in one turn of the loop.
 pub const TURN_ACCEPTS: usize = 4;
 /// Websocket frames of any kind (RFC 6455 §5.2) from one connection per second, with a burst of the same number. Pings,

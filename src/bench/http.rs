@@ -1,8 +1,11 @@
-//! A non-blocking HTTP/1.1 client (RFC 9112).
+//! An HTTP/1.1 client (RFC 9112): a non-blocking one, and single requests that block.
+
+#![expect(clippy::disallowed_methods, reason = "a blocking request has a deadline")]
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
+use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Registry, Token};
@@ -26,9 +29,36 @@ pub(super) struct Request {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Response {
-    pub(super) status: u16,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
+}
+
+/// Requests a path on a blocking stream, the only one on it. The response may have so many bytes, and take so long.
+pub(crate) fn get(
+    target: &Target,
+    stream: &mut (impl Read + Write),
+    path: &str,
+    limit: usize,
+    patience: Duration,
+) -> io::Result<Response> {
+    let deadline = Instant::now() + patience;
+    let head = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", target.authority);
+    stream.write_all(head.as_bytes())?;
+    stream.flush()?;
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 16 * 1024];
+    loop {
+        let count = stream.read(&mut chunk)?;
+        bytes.extend_from_slice(&chunk[..count]);
+        match parse(&bytes, count == 0)? {
+            Parsed::Whole { status, body, .. } => return Ok(Response { status, body: body.into_owned() }),
+            Parsed::Partial if count == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Parsed::Partial if bytes.len() > limit => return Err(io::ErrorKind::InvalidData.into()),
+            Parsed::Partial if Instant::now() > deadline => return Err(io::ErrorKind::TimedOut.into()),
+            Parsed::Partial => {}
+        }
+    }
 }
 
 /// A persistent connection for consecutive requests.

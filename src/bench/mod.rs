@@ -10,11 +10,11 @@ pub mod stats;
 pub mod terminal;
 
 mod chart;
-mod http;
+pub(crate) mod http;
 mod meters;
 mod netem;
 mod scrape;
-mod target;
-mod tls;
+pub(crate) mod target;
+pub(crate) mod tls;
 mod user;
 mod websocket;

@@ -3,17 +3,18 @@
 #![expect(clippy::disallowed_methods, reason = "a thread of its own that may block")]
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use super::http::{self, Response};
 use super::target::Target;
 use super::tls::Trust;
 
 /// The timeout of a connection, and of a response.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Bytes of a response; the rest is not read.
-const RESPONSE_BYTES: u64 = 4 * 1024 * 1024;
+/// Bytes of a response.
+const RESPONSE_BYTES: usize = 4 * 1024 * 1024;
 /// Different metrics; further ones are ignored.
 const METRICS: usize = 10_000;
 
@@ -50,14 +51,9 @@ pub(super) fn collect(
 }
 
 fn fetch(url: &str, trust: &Trust) -> io::Result<BTreeMap<String, f64>> {
-    let (Target { authority, path, .. }, mut stream) =
-        Target::connect(url, trust, PATIENCE).map_err(io::Error::other)?;
-    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\n\r\n").as_bytes())?;
-    let mut response = Vec::new();
-    stream.take(RESPONSE_BYTES).read_to_end(&mut response)?;
-    let response = String::from_utf8_lossy(&response);
-    match response.split_once("\r\n\r\n") {
-        Some((head, body)) if head.split(' ').nth(1) == Some("200") => Ok(parse(body)),
+    let (target, mut stream) = Target::connect(url, trust, PATIENCE).map_err(io::Error::other)?;
+    match http::get(&target, &mut stream, &target.path, RESPONSE_BYTES, PATIENCE)? {
+        Response { status: 200, body } => Ok(parse(&String::from_utf8_lossy(&body))),
         _ => Err(io::ErrorKind::InvalidData.into()),
     }
 }

@@ -46,11 +46,11 @@ impl std::error::Error for Unreachable {}
 
 /// The target server.
 #[derive(Clone, Debug)]
-pub(super) struct Target {
+pub(crate) struct Target {
     /// Host and port as in the URL.
     pub(super) authority: String,
     pub(super) path: String,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// The local address that reaches the server.
     pub(super) local: IpAddr,
     tls: Option<Tls>,
@@ -58,7 +58,7 @@ pub(super) struct Target {
 
 impl Target {
     /// Resolves the server's address and connects.
-    pub(super) fn connect(
+    pub(crate) fn connect(
         text: &str,
         trust: &Trust,
         patience: Duration,
@@ -74,20 +74,12 @@ impl Target {
         let host = authority.host().trim_matches(['[', ']']);
         let unreachable = |error| Unreachable::Server { target: text.to_owned(), error };
         let tls = is_secure.then(|| trust.tls(host)).transpose().map_err(unreachable)?;
-        let open = |address: &SocketAddr| {
-            let socket = std::net::TcpStream::connect_timeout(address, patience)?;
-            socket.set_read_timeout(Some(patience))?;
-            socket.set_write_timeout(Some(patience))?;
-            let local = socket.local_addr()?.ip();
-            let mut stream = Stream::new(socket, tls.as_ref())?;
-            stream.handshake().map_err(|error| explain(error, patience))?;
-            Ok((local, stream))
-        };
         let addresses = (host, authority.port_u16().unwrap_or(default_port)).to_socket_addrs().map_err(unreachable)?;
         let mut failure = io::Error::new(io::ErrorKind::NotFound, "its name has no address");
         for address in addresses {
-            match open(&address) {
-                Ok((local, stream)) => {
+            match open(address, tls.as_ref(), patience) {
+                Ok(stream) => {
+                    let local = stream.socket().local_addr().map_err(unreachable)?.ip();
                     let path = uri.path_and_query().map_or("/", |path| path.as_str());
                     let path = if path.is_empty() { "/" } else { path };
                     let (authority, path) = (authority.to_string(), path.to_owned());
@@ -97,6 +89,11 @@ impl Target {
             }
         }
         Err(unreachable(failure))
+    }
+
+    /// Opens another connection.
+    pub(crate) fn open(&self, patience: Duration) -> io::Result<Stream<std::net::TcpStream>> {
+        open(self.address, self.tls.as_ref(), patience)
     }
 
     /// Returns the URL of a path; `scheme` is the one without TLS.
@@ -111,6 +108,15 @@ impl Target {
         registry.register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)?;
         Stream::new(socket, self.tls.as_ref())
     }
+}
+
+fn open(address: SocketAddr, tls: Option<&Tls>, patience: Duration) -> io::Result<Stream<std::net::TcpStream>> {
+    let socket = std::net::TcpStream::connect_timeout(&address, patience)?;
+    socket.set_read_timeout(Some(patience))?;
+    socket.set_write_timeout(Some(patience))?;
+    let mut stream = Stream::new(socket, tls)?;
+    stream.handshake().map_err(|error| explain(error, patience))?;
+    Ok(stream)
 }
 
 /// Explains the failure of a handshake.

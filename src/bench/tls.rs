@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 /// The trusted certificates. Those of the operating system are loaded once, when first needed.
-pub(super) struct Trust {
+pub(crate) struct Trust {
     takes_any: bool,
     /// Or the reason why there is none.
     config: OnceLock<Result<Arc<ClientConfig>, String>>,
@@ -18,7 +18,7 @@ pub(super) struct Trust {
 
 impl Trust {
     /// Trusts the certificates of the operating system, or every certificate.
-    pub(super) fn new(takes_any: bool) -> Trust {
+    pub(crate) fn new(takes_any: bool) -> Trust {
         Trust { takes_any, config: OnceLock::new() }
     }
 
@@ -122,12 +122,12 @@ fn io_error(error: Error) -> io::Error {
 }
 
 /// A stream to a server, with or without TLS.
-pub(super) enum Stream<S> {
+pub(crate) enum Stream<S> {
     Plain(S),
     Tls(Box<Session<S>>),
 }
 
-pub(super) struct Session<S> {
+pub(crate) struct Session<S> {
     connection: ClientConnection,
     socket: S,
 }
@@ -142,7 +142,7 @@ impl<S: Read + Write> Stream<S> {
         Ok(Stream::Tls(Box::new(Session { connection, socket })))
     }
 
-    pub(super) fn socket(&self) -> &S {
+    pub(crate) fn socket(&self) -> &S {
         match self {
             Stream::Plain(socket) => socket,
             Stream::Tls(session) => &session.socket,

@@ -2,8 +2,8 @@
 
 #![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "a client of its own, with its sockets")]
 
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::{Arg, Args};
@@ -15,6 +15,9 @@ use tungstenite::{ClientRequestBuilder, Message, WebSocket};
 
 use super::{ExitCode, Network, complain};
 use crate::auth;
+use crate::bench::http;
+use crate::bench::target::{self, Unreachable};
+use crate::bench::tls::{Stream, Trust};
 use crate::driver::Origin;
 use crate::driver::doctor::{Finding, NGINX_HOST, NGINX_SCHEME, NGINX_UPGRADE, Report, Seen, Verdict, examine};
 use crate::limits;
@@ -29,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// For a data channel, which may lose a flight of its handshake or two.
 const CHANNEL_PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of a response.
-const RESPONSE_BYTES: u64 = 64 * 1024;
+const RESPONSE_BYTES: usize = 64 * 1024;
 /// The check that pages of the server itself may play on it.
 const PAGES: &str = "pages";
 const PINGS: u32 = 10;
@@ -55,20 +58,23 @@ pub(super) struct Doctor {
     /// The token to join with, if the server requires one; it must be valid for the room in the URL.
     #[arg(long, value_name = "TOKEN", requires = "url")]
     bearer: Option<String>,
+    /// Accept any TLS certificate.
+    #[arg(short = 'k', long, requires = "url")]
+    insecure: bool,
     #[command(flatten)]
     network: Network,
 }
 
 /// Whether the option is only for a server that is not running yet.
 fn is_of_a_server(argument: &Arg) -> bool {
-    !["url", "bearer", "verbose", "log", "log_format"].contains(&argument.get_id().as_str())
+    !["url", "bearer", "insecure", "verbose", "log", "log_format"].contains(&argument.get_id().as_str())
 }
 
 /// A server and a room of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Target {
+    is_secure: bool,
     authority: String,
-    host: String,
     port: u16,
     /// The path prefix if a proxy serves the server below one: empty, or begins with `/`.
     prefix: String,
@@ -78,28 +84,30 @@ struct Target {
 fn target(text: &str) -> Result<Target, &'static str> {
     const EXPECTED: &str = "expected a URL of a server or room, as in http://192.0.2.7:8080/ or http://host/r/lobby";
     let uri: Uri = text.parse().map_err(|_| EXPECTED)?;
-    match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") => {
-            return Err(
-                "this command does not support TLS: open /doctor of that server in a browser, or name the server \
-                behind its proxy, as in http://localhost:8080/",
-            );
-        }
+    let (is_secure, default_port) = match uri.scheme_str() {
+        Some("http") => (false, 80),
+        Some("https") => (true, 443),
         _ => return Err(EXPECTED),
-    }
+    };
     let authority = uri.authority().ok_or(EXPECTED)?;
     let (prefix, room) = match uri.path().rsplit_once("/r/") {
         Some((prefix, room)) => (prefix, Some(RoomName::parse(room).ok_or(EXPECTED)?.as_str().to_owned())),
         None => (uri.path().strip_suffix("/doctor").unwrap_or(uri.path()), None),
     };
     Ok(Target {
+        is_secure,
         authority: authority.to_string(),
-        host: authority.host().trim_matches(['[', ']']).to_owned(),
-        port: authority.port_u16().unwrap_or(80),
+        port: authority.port_u16().unwrap_or(default_port),
         prefix: prefix.trim_end_matches('/').to_owned(),
         room,
     })
+}
+
+impl Target {
+    /// The origin of the server's pages, as given here.
+    fn origin(&self, authority: &str) -> String {
+        format!("{}://{authority}", if self.is_secure { "https" } else { "http" })
+    }
 }
 
 /// Prints the findings. Returns the exit status: 1 if a check failed.
@@ -107,8 +115,14 @@ pub(super) fn run(doctor: Doctor) -> ExitCode {
     doctor.network.logging.apply();
     let mut sheet = Sheet { out: io::stdout(), worst: Verdict::Ok };
     let printed = match doctor.url {
-        Some(target) => examine_server(&target, doctor.bearer.as_deref(), &mut sheet),
-        None => examine(&doctor.network.options("".into())).into_iter().try_for_each(|found| sheet.note(&found)),
+        Some(target) => examine_server(&target, doctor.bearer.as_deref(), &Trust::new(doctor.insecure), &mut sheet),
+        None => {
+            let findings = match doctor.network.options("".into()) {
+                Ok(options) => examine(&options),
+                Err(error) => vec![error.into()],
+            };
+            findings.into_iter().try_for_each(|found| sheet.note(&found))
+        }
     };
     match (printed, sheet.worst) {
         (Ok(()), Verdict::Ok | Verdict::Warn) => ExitCode::SUCCESS,
@@ -147,11 +161,12 @@ impl Sheet {
 }
 
 /// Tests the steps of a player's connection, up to the first that fails.
-fn examine_server(target: &Target, bearer: Option<&str>, sheet: &mut Sheet) -> io::Result<()> {
-    let (address, report, skew_ms) = match reach(target) {
+fn examine_server(target: &Target, bearer: Option<&str>, trust: &Trust, sheet: &mut Sheet) -> io::Result<()> {
+    let (server, report, skew_ms) = match reach(target, trust) {
         Ok(reached) => reached,
         Err(found) => return sheet.note(&found),
     };
+    let address = server.address;
     sheet.note(&Finding::ok("page", format!("An rtcade server answers at {address}.")))?;
     for found in &report.findings {
         sheet.note(&Finding { check: format!("server: {}", found.check), ..found.clone() })?;
@@ -160,12 +175,12 @@ fn examine_server(target: &Target, bearer: Option<&str>, sheet: &mut Sheet) -> i
     for found in way(target, &report.seen) {
         sheet.note(&found)?;
     }
-    let mut joined = Visit::join(target, bearer, address, Origin::parse(&format!("http://{}", target.authority)));
+    let mut joined = Visit::join(target, bearer, &server, Origin::parse(&target.origin(&target.authority)));
     if let Err(found) = &joined
         && found.check == PAGES
     {
         sheet.note(found)?;
-        joined = Visit::join(target, bearer, address, None);
+        joined = Visit::join(target, bearer, &server, None);
     }
     match joined {
         Ok((visit, answer)) => {
@@ -176,65 +191,35 @@ fn examine_server(target: &Target, bearer: Option<&str>, sheet: &mut Sheet) -> i
     }
 }
 
-/// Returns the server's address, its report, and by how many milliseconds its clock is ahead.
-fn reach(target: &Target) -> Result<(SocketAddr, Report, f64), Finding> {
-    let shown = format!("http://{}/", target.authority);
-    let unreachable = |error: &dyn std::fmt::Display| {
-        let remedy =
-            format!("Start the server; check the name and the port; open TCP port {} in the firewall.", target.port);
-        Finding::fail("page", format!("{shown} can't be reached: {error}."), remedy)
-    };
-    let addresses = (target.host.as_str(), target.port).to_socket_addrs().map_err(|error| unreachable(&error))?;
-    let mut failure = unreachable(&"its name has no address");
-    for address in addresses {
-        let stranger = || {
-            Finding::fail(
-                "page",
-                format!("A program answers at {address}, but it is not an rtcade server."),
-                "Use the address that the server printed at startup; a proxy in front of it must pass on every path.",
-            )
+/// Returns the server, its report, and by how many milliseconds its clock is ahead.
+fn reach(target: &Target, trust: &Trust) -> Result<(target::Target, Report, f64), Finding> {
+    let url = format!("{}/", target.origin(&target.authority));
+    let (server, mut stream) = target::Target::connect(&url, trust, PATIENCE).map_err(|unreachable| {
+        let is_tls = matches!(&unreachable, Unreachable::Server { error, .. }
+            if error.kind() == io::ErrorKind::InvalidData);
+        let remedy = if is_tls {
+            "Browsers refuse it, too: give the server a certificate for this name from an authority that they trust."
+                .to_owned()
+        } else {
+            format!("Start the server; check the name and the port; open TCP port {} in the firewall.", target.port)
         };
-        match TcpStream::connect_timeout(&address, PATIENCE) {
-            Ok(tcp) => {
-                let asked_ms = unix_ms();
-                let body =
-                    get(tcp, &target.authority, &format!("{}/doctor.json", target.prefix)).map_err(|_| stranger())?;
-                let report: Report = serde_json::from_slice(&body).map_err(|_| stranger())?;
-                #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are below 2⁵³")]
-                let skew_ms = report.unix_ms as f64 - f64::midpoint(asked_ms, unix_ms());
-                return Ok((address, report, skew_ms));
-            }
-            Err(error) => failure = unreachable(&error),
-        }
-    }
-    Err(failure)
-}
-
-/// The body of a response with status 200.
-fn get(mut tcp: TcpStream, authority: &str, path: &str) -> io::Result<Vec<u8>> {
-    tcp.set_read_timeout(Some(PATIENCE))?;
-    tcp.set_write_timeout(Some(PATIENCE))?;
-    // With this version of HTTP, servers don't send chunks.
-    tcp.write_all(format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\n\r\n").as_bytes())?;
-    let mut bytes = Vec::new();
-    let deadline = Instant::now() + PATIENCE;
-    let mut limited = tcp.take(RESPONSE_BYTES);
-    let mut chunk = [0; 4096];
-    loop {
-        match limited.read(&mut chunk)? {
-            0 => break,
-            length => bytes.extend_from_slice(&chunk[..length]),
-        }
-        if Instant::now() > deadline {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-    }
-    let mut headers = [httparse::EMPTY_HEADER; 64];
-    let mut response = httparse::Response::new(&mut headers);
-    match response.parse(&bytes) {
-        Ok(httparse::Status::Complete(head)) if response.code == Some(200) => Ok(bytes.split_off(head)),
-        _ => Err(io::ErrorKind::InvalidData.into()),
-    }
+        Finding::fail("page", format!("{unreachable}."), remedy)
+    })?;
+    let asked_ms = unix_ms();
+    let path = format!("{}/doctor.json", target.prefix);
+    let report = http::get(&server, &mut stream, &path, RESPONSE_BYTES, PATIENCE)
+        .ok()
+        .filter(|response| response.status == 200)
+        .and_then(|response| serde_json::from_slice::<Report>(&response.body).ok())
+        .ok_or_else(|| {
+            let says = format!("A program answers at {}, but it is not an rtcade server.", server.address);
+            let remedy =
+                "Use the address that the server printed at startup; a proxy in front of it must pass on every path.";
+            Finding::fail("page", says, remedy)
+        })?;
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 are below 2⁵³")]
+    let skew_ms = report.unix_ms as f64 - f64::midpoint(asked_ms, unix_ms());
+    Ok((server, report, skew_ms))
 }
 
 fn is_upgrade_required<T>(response: &Response<T>) -> bool {
@@ -248,7 +233,7 @@ fn way(target: &Target, seen: &Seen) -> Vec<Finding> {
         Some(list.split(',').next()?.trim().to_owned())
     };
     let host = first(&seen.forwarded_host).unwrap_or_else(|| seen.host.clone());
-    let origin = |authority: &str| Origin::parse(&format!("http://{authority}"));
+    let origin = |authority: &str| Origin::parse(&target.origin(authority));
     let asked = origin(&target.authority);
     let mut findings = Vec::new();
     if asked.is_some() && asked == origin(&host) {
@@ -260,13 +245,14 @@ fn way(target: &Target, seen: &Seen) -> Vec<Finding> {
             target.authority
         );
         let remedy = format!(
-            "Let the proxy pass the host name on (nginx: {NGINX_HOST}), or start the server with --origin http://{}.",
-            target.authority
+            "Let the proxy pass the host name on (nginx: {NGINX_HOST}), or start the server with --origin {}.",
+            target.origin(&target.authority)
         );
         findings.push(Finding::warn("host", says, remedy));
     }
-    if let Some(scheme) = first(&seen.forwarded_proto).filter(|scheme| scheme != "http") {
-        let says = format!("The proxy sends the scheme {scheme}, but this address uses http.");
+    let own = if target.is_secure { "https" } else { "http" };
+    if let Some(scheme) = first(&seen.forwarded_proto).filter(|scheme| scheme != own) {
+        let says = format!("The proxy sends the scheme {scheme}, but this address uses {own}.");
         findings.push(Finding::warn("scheme", says, format!("Let the proxy send the scheme (nginx: {NGINX_SCHEME}).")));
     }
     if !seen.proxy_trusted
@@ -317,7 +303,7 @@ fn clock(skew_ms: f64) -> Finding {
 
 /// A stay in a room, without playing.
 struct Visit {
-    websocket: WebSocket<TcpStream>,
+    websocket: WebSocket<Stream<TcpStream>>,
     peer: Peer,
     outbox: Outbox,
     sockets: Vec<(LocalId, UdpSocket)>,
@@ -337,7 +323,7 @@ impl Visit {
     fn join(
         target: &Target,
         bearer: Option<&str>,
-        address: SocketAddr,
+        server: &target::Target,
         origin: Option<Origin>,
     ) -> Result<(Visit, String), Finding> {
         let blocked = |error: &dyn std::fmt::Display| {
@@ -345,18 +331,18 @@ impl Visit {
                 format!("A proxy in front of the server must pass `Upgrade: websocket` on (nginx: {NGINX_UPGRADE}).");
             Finding::fail("websocket", format!("The websocket doesn't open: {error}."), remedy)
         };
-        let tcp = TcpStream::connect_timeout(&address, PATIENCE).map_err(|error| blocked(&error))?;
-        tcp.set_read_timeout(Some(PATIENCE)).map_err(|error| blocked(&error))?;
+        let stream = server.open(PATIENCE).map_err(|error| blocked(&error))?;
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(|error| blocked(&error))?;
         let fresh = || format!("doctor-{:08x}", u32::from_le_bytes([seed[0], seed[1], seed[2], seed[3]]));
         let room = target.room.clone().unwrap_or_else(fresh);
-        let url: Uri =
-            format!("ws://{}{}/r/{room}", target.authority, target.prefix).parse().map_err(|error| blocked(&error))?;
+        let scheme = if target.is_secure { "wss" } else { "ws" };
+        let url = format!("{scheme}://{}{}/r/{room}", target.authority, target.prefix);
+        let url: Uri = url.parse().map_err(|error| blocked(&error))?;
         let request = origin
             .into_iter()
             .fold(ClientRequestBuilder::new(url), |request, origin| request.with_header("Origin", origin.to_string()));
-        let (mut websocket, _) = tungstenite::client(request, tcp).map_err(|error| match error {
+        let (mut websocket, _) = tungstenite::client(request, stream).map_err(|error| match error {
             HandshakeError::Failure(tungstenite::Error::Http(response)) if is_upgrade_required(&response) => {
                 blocked(&"the request reaches the server without Upgrade, because a proxy does not pass it on")
             }
@@ -422,7 +408,7 @@ impl Visit {
         if locals.is_empty() {
             return Err("this machine has no route to any UDP address that the server sends".to_owned());
         }
-        self.websocket.get_ref().set_nonblocking(true).map_err(|error| error.to_string())?;
+        self.websocket.get_ref().socket().set_nonblocking(true).map_err(|error| error.to_string())?;
         let accepted = self.peer.accept(Instant::now(), answer, &locals, &mut self.outbox);
         accepted.map_err(|error| error.to_string())?;
         let silent = || format!("nothing came back within {} s", CHANNEL_PATIENCE.as_secs());
@@ -601,7 +587,7 @@ fn held(ahead_ms: f64) -> Option<Duration> {
 }
 
 /// The answer in the reply to `join`.
-fn reply(websocket: &mut WebSocket<TcpStream>, has_bearer: bool) -> Result<String, Finding> {
+fn reply(websocket: &mut WebSocket<Stream<TcpStream>>, has_bearer: bool) -> Result<String, Finding> {
     #[derive(Deserialize)]
     struct Reply {
         a: String,
@@ -719,22 +705,21 @@ mod tests {
             let read = target(text).ok();
             let read = read
                 .as_ref()
-                .map(|target| (target.host.as_str(), target.port, target.prefix.as_str(), target.room.as_deref()));
+                .map(|target| (target.authority.as_str(), target.port, target.prefix.as_str(), target.room.as_deref()));
             assert_eq!(read, expected, "{text}");
         };
-        check("http://192.0.2.7:8080/", Some(("192.0.2.7", 8080, "", None)));
-        check("http://192.0.2.7:8080", Some(("192.0.2.7", 8080, "", None)));
+        check("http://192.0.2.7:8080/", Some(("192.0.2.7:8080", 8080, "", None)));
+        check("http://192.0.2.7:8080", Some(("192.0.2.7:8080", 8080, "", None)));
         check("http://play.example/r/lobby", Some(("play.example", 80, "", Some("lobby"))));
-        check("http://[2001:db8::7]:8080/doctor", Some(("2001:db8::7", 8080, "", None)));
+        check("http://[2001:db8::7]:8080/doctor", Some(("[2001:db8::7]:8080", 8080, "", None)));
         check("http://h/game", Some(("h", 80, "/game", None)));
         check("http://h/game/", Some(("h", 80, "/game", None)));
         check("http://h/a/game/doctor", Some(("h", 80, "/a/game", None)));
         check("http://h/a/game/r/lobby", Some(("h", 80, "/a/game", Some("lobby"))));
-        for text in ["https://play.example/", "ws://play.example/", "play.example", "http://h/r/a.b", "http://h/r/", ""]
-        {
+        check("https://play.example/r/lobby", Some(("play.example", 443, "", Some("lobby"))));
+        for text in ["wss://play.example/", "ws://play.example/", "play.example", "http://h/r/a.b", "http://h/r/", ""] {
             check(text, None);
         }
-        assert!(target("https://play.example/").is_err_and(|sentence| sentence.contains("/doctor")));
     }
 
     #[test]
@@ -754,6 +739,8 @@ mod tests {
         check("http://127.0.0.1:8081/game/", seen("127.0.0.1:8081"), &[]);
         check("http://127.0.0.1:8081/", seen("127.0.0.1"), &[("host", "$http_host;")]);
         check("http://play.example/", seen("backend"), &[("host", "--origin http://play.example.")]);
+        check("https://play.example/", seen("play.example:443"), &[]);
+        check("https://play.example/", seen("backend"), &[("host", "--origin https://play.example.")]);
         check("http://play.example/", seen(""), &[("host", NGINX_HOST)]);
         let forwarded = Seen {
             forwarded_host: Some("play.example, inner".to_owned()),
@@ -763,7 +750,8 @@ mod tests {
             ..seen("backend")
         };
         let known = Seen { proxy_trusted: true, ..forwarded.clone() };
-        check("http://play.example/", known, &[("scheme", NGINX_SCHEME), ("upgrade", NGINX_UPGRADE)]);
+        check("http://play.example/", known.clone(), &[("scheme", NGINX_SCHEME), ("upgrade", NGINX_UPGRADE)]);
+        check("https://play.example/", known, &[("upgrade", NGINX_UPGRADE)]);
         let expected = [("host", NGINX_HOST), ("proxy", "--trusted-proxy"), ("upgrade", NGINX_UPGRADE)];
         check("http://play.example/", forwarded, &expected);
     }

@@ -11,6 +11,7 @@ mod log;
 mod playback;
 mod replay;
 mod sim;
+mod tls;
 mod token;
 
 use std::any::type_name;
@@ -30,8 +31,9 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use self::access::Access;
 use self::config::Layers;
 use self::log::Logging;
+use self::tls::Encryption;
 use crate::driver::doctor::{FILES_ADVISED, FILES_WANTED};
-use crate::driver::{self, Driver, Options, Record, Reload};
+use crate::driver::{self, BindError, Driver, Options, Record, Reload};
 use crate::game::{Game, Refusal, RoomInfo};
 use crate::games::{Arena, Broadcast, Relay};
 use crate::limits;
@@ -177,6 +179,8 @@ struct Network {
     #[arg(long, value_name = "SECONDS", value_parser = keep_alive(), default_value_t = limits::KEEP_ALIVE.as_secs())]
     keep_alive: u64,
     #[command(flatten)]
+    encryption: Encryption,
+    #[command(flatten)]
     logging: Logging,
 }
 
@@ -187,6 +191,8 @@ Examples:
   rtcade --game broadcast                 Publish video to hundreds of viewers
   rtcade --public dist --max-players 16   Serve the files in dist, rooms of at most 16 players
   rtcade --public-addr 203.0.113.7        Run behind NAT: players connect to this address
+  rtcade --listen 0.0.0.0:443 --tls-cert chain.pem --tls-key key.pem --https-redirect 0.0.0.0:80
+                                          Speak https and wss
   rtcade doctor http://192.0.2.7:8080/    Check a running server as a player's browser would")]
 struct ServeShipped {
     /// The shipped game to run.
@@ -268,7 +274,7 @@ fn max_players(text: &str) -> Result<usize, String> {
 /// `factory` makes the game of each new room, or refuses to create the room.
 ///
 /// Returns the exit status. For the server: 0 after SIGTERM or SIGINT, 1 if it can't start or continue, 2 if the
-/// command line is invalid; for 1 and 2 a sentence on standard error gives the cause and what to do. For `replay`: 0 if
+/// command line is invalid or the TLS certificate or key can't be used; for 1 and 2 a sentence on standard error gives the cause and what to do. For `replay`: 0 if
 /// the game's output is the same as in the recording, 1 if it differs, 2 if the recording can't be replayed.
 pub fn run<G: Game>(factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static) -> ExitCode {
     run_with(factory, |_| ())
@@ -462,8 +468,11 @@ fn complain(sentence: &str) {
 
 impl Network {
     /// Converts to options, with `page` as the page of the rooms.
-    fn options(self, page: Cow<'static, str>) -> Options {
-        Options {
+    ///
+    /// # Errors
+    /// The certificate for development can't be kept.
+    fn options(self, page: Cow<'static, str>) -> Result<Options, BindError> {
+        self.encryption.apply(Options {
             listen: self.listen,
             udp: self.udp,
             public_addresses: self.public_addr,
@@ -471,7 +480,7 @@ impl Network {
             keep_alive: Duration::from_secs(self.keep_alive),
             page,
             ..Options::default()
-        }
+        })
     }
 }
 
@@ -510,9 +519,14 @@ fn start<G: Game>(
 ) -> ExitCode {
     let logging = serve.network.logging.clone();
     let is_checked = serve.configuration.check_config;
+    let max_players = serve.max_players();
+    let options = match serve.network.options(page) {
+        Ok(options) => options,
+        Err(error) => return refuse(&error),
+    };
     let options = Options {
         tick: serve.tick_ms.map(|ms| Duration::from_millis(ms.into())),
-        max_players: serve.max_players(),
+        max_players,
         dev: serve.dev,
         media: match serve.media {
             None => Media::Off,
@@ -522,7 +536,7 @@ fn start<G: Game>(
         drain: Duration::from_secs(serve.drain),
         busy_poll: serve.busy_poll,
         record: serve.record.map(|directory| Record { directory, limit_bytes: serve.record_limit * MIB }),
-        ..serve.network.options(page)
+        ..options
     };
     let options = match serve.access.apply(options) {
         Ok(options) => options,
@@ -542,9 +556,18 @@ fn start<G: Game>(
     })
 }
 
+/// Complains of options with which the server can't start. Returns the exit status.
+fn refuse(error: &BindError) -> ExitCode {
+    complain(&error.to_string());
+    match error {
+        BindError::Tls(_) => ExitCode::from(2),
+        _ => ExitCode::FAILURE,
+    }
+}
+
 /// Checks the files and directories that the options name, on free ports of the loopback address.
 fn check<G: Game>(options: Options, factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static) -> ExitCode {
-    let options = Options { listen: (Ipv4Addr::LOCALHOST, 0).into(), udp: None, record: None, ..options };
+    let options = Options { listen: (Ipv4Addr::LOCALHOST, 0).into(), udp: None, record: None, https_redirect: None, ..options };
     match Driver::bind(options, factory) {
         Ok(_) => {
             let _ = writeln!(io::stdout(), "rtcade: the configuration is valid");
@@ -571,12 +594,10 @@ fn host<G: Game>(
         return ExitCode::FAILURE;
     }
     let is_told_an_address = !options.public_addresses.is_empty();
+    let scheme = if options.tls.is_some() { "https" } else { "http" };
     let mut driver = match Driver::bind(options, factory) {
         Ok(driver) => driver,
-        Err(error) => {
-            complain(&error.to_string());
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return refuse(&error),
     };
     let note = prepare(&mut driver);
     if let Err(error) = driver.obey_signals() {
@@ -584,7 +605,8 @@ fn host<G: Game>(
             "SIGTERM and SIGINT will stop the server without notifying players, because they can't be handled: {error}"
         );
     }
-    let lines = announcement(title, driver.local_addr(), driver.udp_port(), driver.interfaces(), is_told_an_address);
+    let (listen, udp_port) = (driver.local_addr(), driver.udp_port());
+    let lines = announcement(title, scheme, listen, udp_port, driver.interfaces(), is_told_an_address);
     for line in lines.iter().map(String::as_str).chain(note) {
         // The reader may close its end after the first line; the server keeps running.
         let _ = writeln!(io::stdout(), "rtcade: {line}");
@@ -601,6 +623,7 @@ fn host<G: Game>(
 /// Returns the lines to print at the start: the server's addresses, and what may keep players from reaching it.
 fn announcement(
     title: &str,
+    scheme: &str,
     listen: SocketAddr,
     udp_port: u16,
     interfaces: &[IpAddr],
@@ -609,12 +632,12 @@ fn announcement(
     let port = listen.port();
     let mut lines = Vec::new();
     if listen.ip().is_unspecified() {
-        lines.push(format!("{title} is open at http://localhost:{port}/"));
+        lines.push(format!("{title} is open at {scheme}://localhost:{port}/"));
         if let Some(ip) = interfaces.iter().find(|ip| ip.is_ipv4() && !ip.is_loopback()) {
-            lines.push(format!("for other devices: http://{ip}:{port}/"));
+            lines.push(format!("for other devices: {scheme}://{ip}:{port}/"));
         }
     } else {
-        lines.push(format!("{title} is open at http://{listen}/"));
+        lines.push(format!("{title} is open at {scheme}://{listen}/"));
     }
     // A server on loopback alone is for this machine only.
     let is_networked = interfaces.iter().any(|ip| !ip.is_loopback());
@@ -741,6 +764,11 @@ mod tests {
             ("replay f --serve --check", "--check"),
             ("replay f --listen 127.0.0.1:0", "--serve"),
             ("replay f --public .", "--serve"),
+            ("--tls-cert c", "--tls-key <FILE>"),
+            ("--tls-key c", "--tls-cert <FILE>"),
+            ("--tls-dev --tls-cert c --tls-key k", "--tls-dev"),
+            ("--https-redirect 0.0.0.0:80", "--tls-cert <FILE>|--tls-dev"),
+            ("--tls-dev --https-redirect 80", "as in 0.0.0.0:8080"),
             ("--game chess", "chess"),
             ("--verbos", "--verbos"),
             ("play", "play"),
@@ -771,7 +799,7 @@ mod tests {
     fn the_announcement_names_what_can_be_reached() {
         let lines = |listen: &str, interfaces: &[&str], told| {
             let interfaces: Vec<IpAddr> = interfaces.iter().map(|ip| ip.parse().expect("an address")).collect();
-            announcement("the game", listen.parse().expect("an address"), 9, &interfaces, told)
+            announcement("the game", "http", listen.parse().expect("an address"), 9, &interfaces, told)
         };
         assert_eq!(lines("127.0.0.1:80", &["127.0.0.1"], false), ["the game is open at http://127.0.0.1:80/"]);
         let specific = lines("10.0.0.5:80", &["10.0.0.5"], false);

@@ -84,7 +84,7 @@ impl Show {
         let options = Options {
             tick: Some(self.header.room.tick),
             max_players: limits::PLAYERS_PER_ROOM_MAX,
-            ..self.network.options(page)
+            ..self.network.options(page)?
         };
         // The bytes are used for as long as the program runs.
         let recording = Rc::new(Recording::new(self.bytes.leak(), factory)?);

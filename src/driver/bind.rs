@@ -16,6 +16,7 @@ const LISTEN_BACKLOG: i32 = 1024;
 const FAMILIES: usize = 2;
 const LISTEN: &str = "--listen";
 const UDP: &str = "--udp";
+const HTTPS_REDIRECT: &str = "--https-redirect";
 
 /// The sockets of a server: those of one kind share their port number.
 #[derive(Debug)]
@@ -68,14 +69,21 @@ fn activated(
 }
 
 fn bind_once(listen: SocketAddr, udp: Option<SocketAddr>) -> Result<Sockets, BindError> {
-    let tcp = bind_families(LISTEN, listen, Type::STREAM)?;
-    let port = tcp[0].local_addr()?.as_socket().map_or(listen.port(), |address| address.port());
+    let tcp = listeners(LISTEN, listen)?;
+    let port = tcp[0].local_addr()?.port();
     let (option, udp) = udp.map_or((LISTEN, SocketAddr::new(listen.ip(), port)), |udp| (UDP, udp));
     let udp = bind_families(option, udp, Type::DGRAM)?;
-    Ok(Sockets {
-        tcp: tcp.into_iter().map(|socket| TcpListener::from_std(socket.into())).collect(),
-        udp: udp.into_iter().map(|socket| UdpSocket::from_std(socket.into())).collect(),
-    })
+    Ok(Sockets { tcp, udp: udp.into_iter().map(|socket| UdpSocket::from_std(socket.into())).collect() })
+}
+
+/// Listens on the second TCP address, whose requests are redirected.
+pub(super) fn bind_redirect(address: SocketAddr) -> Result<Vec<TcpListener>, BindError> {
+    listeners(HTTPS_REDIRECT, address)
+}
+
+fn listeners(option: &'static str, address: SocketAddr) -> Result<Vec<TcpListener>, BindError> {
+    let sockets = bind_families(option, address, Type::STREAM)?;
+    Ok(sockets.into_iter().map(|socket| TcpListener::from_std(socket.into())).collect())
 }
 
 /// A socket on `address` and, if that is a wildcard, one on the wildcard of the other family with the same port.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bind::{self, Sockets};
 use super::site::Site;
+use super::tls::Acceptor;
 use super::udp::Udp;
 use super::{BindError, Options};
 use crate::limits;
@@ -187,11 +188,15 @@ pub(crate) fn examine(options: &Options) -> Vec<Finding> {
         public
     };
     let premises = Premises::new(tcp, bound, !options.public_addresses.is_empty(), &sockets);
+    let certificate = options.tls.clone().map(|tls| match Acceptor::new(tls) {
+        Ok(acceptor) => acceptor.finding(),
+        Err(sentence) => BindError::Tls(sentence).into(),
+    });
     let unreadable = options.public.clone().and_then(|directory| {
         let source = Site::new("".into(), Some(&directory)).err()?;
         Some(BindError::Public { directory, source }.into())
     });
-    premises.report(&advertised, Seen::default()).findings.into_iter().chain(unreadable).collect()
+    premises.report(&advertised, Seen::default()).findings.into_iter().chain(certificate).chain(unreadable).collect()
 }
 
 /// The limit of open files, after raising it as far as allowed.
@@ -234,7 +239,11 @@ impl From<BindError> for Finding {
             }
             _ => String::new(),
         };
-        let check = if matches!(error, BindError::Public { .. }) { "files" } else { "bound" };
+        let check = match error {
+            BindError::Public { .. } => "files",
+            BindError::Tls(_) => "certificate",
+            _ => "bound",
+        };
         let error = error.to_string();
         let (says, remedy) = error.split_once(": ").unwrap_or((&error, ""));
         Finding::fail(check, format!("{says}."), format!("{}.{itself}", capitalised(remedy)))

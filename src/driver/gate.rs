@@ -6,7 +6,8 @@
 //! `192.168.1.5` after a browser in that network has loaded the page (DNS rebinding), and then both headers name
 //! `evil.example`. So if a connection comes from a private address to a private address, the name must be an IP address
 //! or `localhost` (RFC 6761 §6.3), which nobody can redirect; other names need `--origin`. The check does not apply if
-//! `--public-addr` gives a public address, because such a server is open to connections from everywhere.
+//! `--public-addr` gives a public address, because such a server is open to connections from everywhere. It does not
+//! apply to connections with TLS either: a browser accepts no certificate of this server for another name.
 //!
 //! The same pages may read responses from another origin (CORS). The requests of a rebound page have no `Origin`,
 //! because its browser considers them same-origin. So `/rooms`, `/metrics` and `/doctor.json` are refused to a browser
@@ -83,7 +84,7 @@ impl Origin {
     }
 
     /// The host, without the port.
-    fn host(&self) -> &str {
+    pub(super) fn host(&self) -> &str {
         let authority = self.0.split_once("://").map_or("", |(_, authority)| authority);
         authority.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')).map_or(authority, |(host, _)| host)
     }
@@ -163,10 +164,9 @@ impl Gate {
             return Ok(player);
         };
         let origin = origin(text);
-        if origin
-            .as_ref()
-            .is_some_and(|origin| self.may_play(origin, sender, remote.ip(), self.is_inside(player, local)))
-        {
+        if origin.as_ref().is_some_and(|origin| {
+            self.may_play(origin, sender, remote.ip(), self.is_inside(player, sender, remote, local))
+        }) {
             return Ok(player);
         }
         self.refused += 1;
@@ -175,7 +175,8 @@ impl Gate {
 
     /// What the page behind a request on a connection from `remote` to `local` may read.
     pub(super) fn permission(&self, sender: &Sender, remote: SocketAddr, local: Option<IpAddr>) -> Permission {
-        let is_inside = self.is_inside(self.player(remote, sender.forwarded_for.as_deref()), local);
+        let player = self.player(remote, sender.forwarded_for.as_deref());
+        let is_inside = self.is_inside(player, sender, remote, local);
         let Some(text) = &sender.origin else {
             let unknown = (is_inside && sender.is_browser).then(|| self.unknown_host(sender, remote.ip())).flatten();
             return Permission { origin: None, refusal: unknown };
@@ -191,9 +192,15 @@ impl Gate {
         }
     }
 
-    /// Whether both ends are in a private network.
-    fn is_inside(&self, player: SocketAddr, local: Option<IpAddr>) -> bool {
-        !self.is_public && is_private(player.ip()) && local.is_none_or(is_private)
+    /// Whether both ends are in a private network, and no certificate proves the host name to the browser.
+    fn is_inside(&self, player: SocketAddr, sender: &Sender, remote: SocketAddr, local: Option<IpAddr>) -> bool {
+        let is_proven = self.is_secure(sender, remote.ip());
+        !self.is_public && !is_proven && is_private(player.ip()) && local.is_none_or(is_private)
+    }
+
+    /// Whether the browser itself speaks TLS with this server.
+    fn is_secure(&self, sender: &Sender, remote: IpAddr) -> bool {
+        sender.is_secure && !self.is_proxy(remote)
     }
 
     /// The refusal if the server does not know the host name.
@@ -246,6 +253,9 @@ impl Gate {
                 self.or_start(origin)
             );
         }
+        if self.is_secure(sender, remote) && origin.is_of(&host, None) {
+            return format!("{refused}: it uses https. Open the page by https{}.", self.or_start(origin));
+        }
         if let Some(proto) = proto.filter(|_| origin.is_of(&host, None)) {
             return format!(
                 "{refused}: X-Forwarded-Proto is {:?}. Let the proxy send the scheme (nginx: {NGINX_SCHEME}){}.",
@@ -261,10 +271,11 @@ impl Gate {
         )
     }
 
-    /// The host and the scheme of the request, as a trusted proxy reports them.
+    /// The host and the scheme of the request, as a trusted proxy reports them where there is one.
     fn asked_as(&self, sender: &Sender, remote: IpAddr) -> (String, Option<String>) {
         let host = self.forwarded(&sender.forwarded_host, remote).unwrap_or_else(|| sender.host.clone());
-        (host, self.forwarded(&sender.forwarded_proto, remote))
+        let own = self.is_secure(sender, remote).then(|| "https".to_owned());
+        (host, own.or_else(|| self.forwarded(&sender.forwarded_proto, remote)))
     }
 
     /// The first entry of a field that is trusted only from a proxy.

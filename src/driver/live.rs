@@ -9,6 +9,7 @@ use super::doctor::{Finding, Premises, Seen, capitalised};
 use super::http::{Body, Response, Status};
 use super::metrics::{self, Tcp};
 use super::recorder::Recordings;
+use super::tls::Acceptor;
 use super::udp::Udp;
 use crate::game::Game;
 use crate::server::Server;
@@ -45,6 +46,7 @@ pub(super) struct Asker {
 /// The data sources other than the server.
 pub(super) struct Sources<'a> {
     pub(super) udp: &'a mut Udp,
+    pub(super) tls: Option<&'a Acceptor>,
     pub(super) recordings: Option<&'a Recordings>,
     pub(super) premises: &'a Premises,
 }
@@ -75,12 +77,11 @@ impl Sources<'_> {
                 let rooms: Vec<_> = server.rooms().filter(|room| room.listed).collect();
                 response(JSON, serde_json::to_vec(&rooms).expect("names and numbers are JSON"))
             }
-            (Live::Metrics, None) => {
-                response(METRICS, metrics::text(now, server, self.udp, self.recordings, tcp).into_bytes())
-            }
+            (Live::Metrics, None) => response(METRICS, metrics::text(now, server, self, tcp).into_bytes()),
             (Live::Doctor, refusal) => {
                 let advertised = local.map(|local| server.candidates(local)).unwrap_or_default();
                 let mut report = self.premises.report(&advertised, seen);
+                report.findings.extend(self.tls.map(Acceptor::finding));
                 if let Some((says, remedy)) = refusal.map(|refusal| refusal.split_once(": ").unwrap_or((refusal, ""))) {
                     report.findings = vec![Finding::fail("host", format!("{says}."), capitalised(remedy))];
                 }

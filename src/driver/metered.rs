@@ -3,9 +3,12 @@
 //! Work is counted in bytes that are read and written. Other work is converted into the same unit: see
 //! [`limits::CALL_WORK`], [`limits::WEBSOCKET_FRAME_WORK`] and [`limits::REQUEST_WORK`].
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 
 use crate::limits;
+
+/// Slices written at once; others wait for the next call.
+const SLICES: usize = 16;
 
 /// The work left in this turn.
 #[derive(Debug)]
@@ -128,12 +131,23 @@ impl<S: Read> Read for Metered<S> {
 
 impl<S: Write> Write for Metered<S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.has_waiting = true;
-        let length = self.begin(bytes.len())?;
-        let written = uninterrupted(|| self.socket.write(&bytes[..length]))?;
+        let wanted = slices.iter().map(|slice| slice.len()).sum();
+        let mut left = self.begin(wanted)?;
+        let mut allowed = [IoSlice::new(&[]); SLICES];
+        for (allowed, slice) in allowed.iter_mut().zip(slices) {
+            let length = slice.len().min(left);
+            left -= length;
+            *allowed = IoSlice::new(&slice[..length]);
+        }
+        let written = uninterrupted(|| self.socket.write_vectored(&allowed[..slices.len().min(SLICES)]))?;
         self.charge(written);
         self.wrote |= written > 0;
-        self.has_waiting = written < bytes.len();
+        self.has_waiting = written < wanted;
         Ok(written)
     }
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
+use super::live::Sources;
 use super::recorder::Recordings;
-use super::udp::Udp;
 use super::websocket::Closed;
 use crate::game::{Game, Link};
 use crate::server::Server;
@@ -103,13 +103,7 @@ pub(super) struct Tcp {
 }
 
 /// All current metrics.
-pub(super) fn text<G: Game>(
-    now: Instant,
-    server: &Server<G>,
-    udp: &mut Udp,
-    recordings: Option<&Recordings>,
-    tcp: Tcp,
-) -> String {
+pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sources<'_>, tcp: Tcp) -> String {
     let mut text = Text(String::with_capacity(8 * 1024));
     let gauges = server.gauges();
     text.gauge("connections", "Open websockets.", gauges.connections);
@@ -168,6 +162,21 @@ pub(super) fn text<G: Game>(
             ("evicted", http.evicted),
         ],
     );
+    if let Some((handshakes, expires)) = sources.tls.map(|acceptor| (acceptor.handshakes(), acceptor.expires())) {
+        text.counters(
+            "tls_handshakes_total",
+            "TLS handshakes by result.",
+            &[
+                ("full", handshakes.full),
+                ("resumed", handshakes.resumed),
+                ("failed", handshakes.failed),
+                ("unfinished", handshakes.unfinished),
+                ("plaintext", handshakes.plaintext),
+            ],
+        );
+        let help = "When the TLS certificate expires: seconds since 1970.";
+        text.gauge("tls_certificate_expires_seconds", help, usize::try_from(expires.as_secs()).unwrap_or(usize::MAX));
+    }
     let closed = tcp.closed;
     text.counters(
         "websockets_closed_total",
@@ -262,7 +271,7 @@ pub(super) fn text<G: Game>(
             ("unsupported", stun.unsupported),
         ],
     );
-    let datagrams = udp.counters();
+    let datagrams = sources.udp.counters();
     text.counters(
         "datagrams_total",
         "Datagrams by outcome.",
@@ -276,7 +285,7 @@ pub(super) fn text<G: Game>(
         ],
     );
 
-    if let Some(recordings) = recordings.map(Recordings::figures) {
+    if let Some(recordings) = sources.recordings.map(Recordings::figures) {
         text.gauge("recordings", "Rooms being recorded.", recordings.running);
         text.counter("recorded_bytes_total", "Bytes of recordings written.", recordings.written_bytes);
         let early = "Recordings that ended before their rooms did.";

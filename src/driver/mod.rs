@@ -30,6 +30,7 @@ mod refusals;
 mod service;
 mod site;
 mod tcp;
+mod tls;
 mod udp;
 mod websocket;
 
@@ -58,6 +59,8 @@ use self::recorder::Recordings;
 use self::service::Service;
 use self::site::Site;
 use self::tcp::{CLOSE_TIMEOUT, Connections, Context};
+pub use self::tls::Tls;
+use self::tls::{Acceptor, Security, Socket};
 use self::udp::Udp;
 use crate::game::{Game, Refusal, RoomInfo};
 use crate::hooks::{ArrivalId, Decision, Hooks};
@@ -94,9 +97,9 @@ const MISSED_LOG: Throttle = Throttle::new(3, Duration::from_secs(10));
 const WAKER: Token = Token(0);
 const SIGNALS: Token = Token(1);
 const LISTENERS: usize = 2;
-const DATAGRAMS: usize = 4;
-const ALARM: Token = Token(7);
-const CONNECTIONS: usize = 8;
+const DATAGRAMS: usize = 6;
+const ALARM: Token = Token(8);
+const CONNECTIONS: usize = 9;
 
 /// Controls a running [`Driver`] from other threads.
 #[derive(Clone, Debug)]
@@ -130,7 +133,9 @@ impl Handle {
         self.wake();
     }
 
-    /// Reads the configuration again, see [`Driver::set_reload`].
+    /// Reads the configuration again, see [`Driver::set_reload`], and the files of [`Options::tls`], for the connections
+    /// that follow; open ones keep their encryption. What can't be used stays as it was, and a line in the log says
+    /// why. Does not block.
     pub fn reload(&self) {
         self.requests.reload.store(true, Ordering::Release);
         self.wake();
@@ -209,6 +214,7 @@ pub struct Driver<G: Game> {
     alarm: Alarm,
     server: Server<G>,
     listeners: Vec<Listener>,
+    tls: Option<Rc<Acceptor>>,
     udp: Udp,
     /// Whether datagrams wake the loop.
     is_udp_watched: bool,
@@ -233,6 +239,7 @@ pub struct Driver<G: Game> {
     /// When the server stops even with data left to send.
     stops: Option<Instant>,
     local: SocketAddr,
+    redirect: Option<SocketAddr>,
     udp_port: u16,
     /// The addresses of the UDP sockets, including wildcards.
     bound: Vec<IpAddr>,
@@ -251,6 +258,7 @@ struct Listener {
     socket: TcpListener,
     /// The address that it is bound to.
     ip: IpAddr,
+    security: Security,
     /// Whether it may have pending connections: edge-triggered readiness is reported once.
     readable: bool,
     /// When to try again after an error.
@@ -262,8 +270,9 @@ impl<G: Game> Driver<G> {
     /// Opens the sockets. `factory` creates the game of each new room, or refuses.
     ///
     /// # Errors
-    /// An address is in use or not local, the directory of static files can't be read, the directory of recordings
-    /// can't be written, or the tick length or the number of players is out of range.
+    /// An address is in use or not local, the directory of static files can't be read, the certificate or its key
+    /// can't be used, the directory of recordings can't be written, or the tick length or the number of players is out
+    /// of range.
     pub fn bind(
         options: Options,
         factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,
@@ -283,6 +292,7 @@ impl<G: Game> Driver<G> {
         if options.dev {
             site.open_dev();
         }
+        let tls = options.tls.map(Acceptor::new).transpose().map_err(BindError::Tls)?.map(Rc::new);
         let sockets = bind::bind(options.listen, options.udp)?;
         let local = sockets.tcp[0].local_addr()?;
         let udp_addresses = sockets.udp.iter().map(|socket| socket.local_addr()).collect::<io::Result<Vec<_>>>()?;
@@ -296,11 +306,19 @@ impl<G: Game> Driver<G> {
 
         let poll = Poll::new()?;
         let registry = poll.registry();
+        let security = tls.clone().map_or(Security::None, Security::Tls);
+        let mut open: Vec<_> = sockets.tcp.into_iter().map(|socket| (socket, security.clone())).collect();
+        let mut redirect = None;
+        if let Some(address) = options.https_redirect.filter(|_| tls.is_some()) {
+            let sockets = bind::bind_redirect(address)?;
+            redirect = Some(sockets[0].local_addr()?);
+            open.extend(sockets.into_iter().map(|socket| (socket, Security::Redirect(local.port()))));
+        }
         let mut listeners = Vec::new();
-        for (index, mut socket) in sockets.tcp.into_iter().enumerate() {
+        for (index, (mut socket, security)) in open.into_iter().enumerate() {
             registry.register(&mut socket, Token(LISTENERS + index), Interest::READABLE)?;
-            let ip = tcp_addresses[index].ip();
-            listeners.push(Listener { socket, ip, readable: true, retry: None, log: ACCEPT_LOG });
+            let ip = socket.local_addr()?.ip();
+            listeners.push(Listener { socket, ip, security, readable: true, retry: None, log: ACCEPT_LOG });
         }
         let mut udp = Udp::new(sockets.udp)?;
         for (index, socket) in udp.sockets().enumerate() {
@@ -339,6 +357,7 @@ impl<G: Game> Driver<G> {
             poll,
             alarm,
             listeners,
+            tls,
             udp,
             is_udp_watched: true,
             busy_poll: options.busy_poll,
@@ -356,6 +375,7 @@ impl<G: Game> Driver<G> {
             drains: None,
             stops: None,
             local,
+            redirect,
             udp_port,
             bound,
             interfaces,
@@ -372,6 +392,12 @@ impl<G: Game> Driver<G> {
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+
+    /// Returns the TCP address whose requests are redirected to TLS.
+    #[must_use]
+    pub fn redirect_addr(&self) -> Option<SocketAddr> {
+        self.redirect
     }
 
     /// Returns the UDP port.
@@ -610,16 +636,22 @@ impl<G: Game> Driver<G> {
             self.read_interfaces(now);
         }
         for listener in &mut self.listeners {
-            let bound = listener.ip;
+            let (bound, security) = (listener.ip, listener.security.clone());
             let has_place = listener.accept(now, |socket, remote| {
                 budget.spend(limits::REQUEST_WORK);
+                let socket = Socket::new(socket, &security);
                 self.connections.handle_accepted(now, self.poll.registry(), socket, remote, bound);
             });
             if !has_place {
                 self.connections.handle_shortage();
             }
         }
-        let sources = Sources { udp: &mut self.udp, recordings: self.recordings.as_ref(), premises: &self.premises };
+        let sources = Sources {
+            udp: &mut self.udp,
+            tls: self.tls.as_deref(),
+            recordings: self.recordings.as_ref(),
+            premises: &self.premises,
+        };
         let registry = self.poll.registry();
         let mut context = Context { now, server: &mut self.server, site: &self.site, registry, sources };
         self.connections.handle_ready(&mut context, &mut budget);
@@ -678,18 +710,20 @@ impl<G: Game> Driver<G> {
         if !self.handle.requests.reload.swap(false, Ordering::AcqRel) {
             return;
         }
-        let Some(reload) = &mut self.reload else {
-            log::warn!("this server has no configuration to read again");
-            return;
-        };
         self.service.reloading();
-        match reload() {
-            Ok(Reload { keys, origins, trusted_proxies, max_players }) => {
+        if let Some(acceptor) = &self.tls
+            && let Err(sentence) = acceptor.reload()
+        {
+            log::error!("the TLS certificate stays as it was: {sentence}");
+        }
+        match self.reload.as_mut().map_or(Ok(None), |reload| reload().map(Some)) {
+            Ok(Some(Reload { keys, origins, trusted_proxies, max_players })) => {
                 self.server.set_keys(keys);
                 self.server.set_max_players(max_players);
                 self.connections.set_rules(origins, trusted_proxies);
                 log::warn!("the configuration was read again");
             }
+            Ok(None) => {}
             Err(sentence) => log::error!("the configuration stays as it was: {sentence}"),
         }
         self.service.ready();

@@ -10,6 +10,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::gate::Origin;
+use super::tls::Tls;
 use crate::auth::Keys;
 use crate::limits;
 use crate::server::Media;
@@ -21,6 +22,10 @@ pub struct Options {
     pub listen: SocketAddr,
     /// The UDP address, if it differs from the TCP address.
     pub udp: Option<SocketAddr>,
+    /// The certificate and key with which the TCP port speaks TLS; `None` for HTTP without encryption.
+    pub tls: Option<Tls>,
+    /// A second TCP address, which redirects unencrypted requests to TLS. Ignored without [`Options::tls`].
+    pub https_redirect: Option<SocketAddr>,
     /// Addresses at which players reach the server, instead of the local ones. Port 0 stands for the UDP port.
     pub public_addresses: Vec<SocketAddr>,
     /// A directory of static files; its `index.html` is the page of every room.
@@ -76,6 +81,8 @@ impl Default for Options {
         Options {
             listen: (Ipv4Addr::UNSPECIFIED, 8080).into(),
             udp: None,
+            tls: None,
+            https_redirect: None,
             public_addresses: Vec::new(),
             public: None,
             page: include_str!("placeholder.html").into(),
@@ -113,7 +120,7 @@ pub struct Reload {
 pub enum BindError {
     /// The server can't listen on the address.
     Address {
-        /// The command-line option for the address: `--listen` or `--udp`.
+        /// The command-line option for the address: `--listen`, `--udp` or `--https-redirect`.
         option: &'static str,
         /// The address.
         address: SocketAddr,
@@ -127,6 +134,8 @@ pub enum BindError {
         /// The cause.
         source: io::Error,
     },
+    /// The TLS certificate or its key can't be used: a sentence.
+    Tls(String),
     /// The directory of recordings can't be written.
     Record {
         /// The directory.
@@ -173,6 +182,7 @@ impl fmt::Display for BindError {
                     "{directory} can't be written ({source}): name a directory that is writable with --record DIR"
                 )
             }
+            BindError::Tls(sentence) => f.write_str(sentence),
             BindError::Tick(tick) => {
                 let (shortest, longest) = limits::TICK_MS_RANGE.into_inner();
                 write!(f, "a tick can't last {tick:?}: choose {shortest} to {longest} ms with --tick-ms MS")
@@ -201,7 +211,7 @@ impl std::error::Error for BindError {
             | BindError::Public { source, .. }
             | BindError::Record { source, .. }
             | BindError::Os(source) => Some(source),
-            BindError::Tick(_) | BindError::MaxPlayers(_) | BindError::KeepAlive(_) => None,
+            BindError::Tls(_) | BindError::Tick(_) | BindError::MaxPlayers(_) | BindError::KeepAlive(_) => None,
         }
     }
 }

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::doctor::NGINX_UPGRADE;
-use super::http::{Request, Status};
+use super::gate::Origin;
+use super::http::{Request, Response, Status};
+use super::tls::Redirect;
 use crate::log_limit::Throttle;
 use crate::wire::codes::ErrorCode;
 use crate::wire::signaling::Fault;
@@ -84,9 +86,55 @@ pub(super) fn rejection(crowded: Option<Status>, request: &Request) -> Option<(S
     }
 }
 
+/// Why a websocket without encryption is refused where TLS is expected.
+pub(super) fn unencrypted() -> (Status, Fault) {
+    let sentence = "This port accepts encrypted connections only: use wss:// instead of ws://.";
+    (Status::BadRequest, Fault::new(ErrorCode::BadRequest, sentence))
+}
+
+/// Redirects an unencrypted request to the same path of the same host with TLS.
+pub(super) fn to_https(request: &Request, redirect: Redirect) -> Response {
+    let Some(asked) = Origin::parse(&format!("https://{}", request.sender.host)) else {
+        let sentence = "This port accepts encrypted connections only: use https:// instead of http://.";
+        return Response::sentence(Status::BadRequest, sentence);
+    };
+    let origin = match redirect {
+        Redirect::SamePort => asked.to_string(),
+        Redirect::Port(443) => format!("https://{}", asked.host()),
+        Redirect::Port(port) => format!("https://{}:{port}", asked.host()),
+    };
+    Response::sentence(Status::PermanentRedirect, "This server uses https://.")
+        .field("Location", format!("{origin}{}{}", request.path, request.query))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::http::Sender;
+
+    #[test]
+    fn an_unencrypted_request_is_redirected_to_what_it_asked_for() {
+        let location = |host: &str, redirect| {
+            let sender = Sender { host: host.to_owned(), ..Sender::default() };
+            let (path, query) = ("/r/a".to_owned(), "?dev".to_owned());
+            let response = to_https(&Request { path, query, sender, ..Request::default() }, redirect);
+            let text = format!("{response:?}");
+            let location = text.split_once("(\"Location\", \"").and_then(|(_, rest)| rest.split('"').next());
+            (response.status, location.map(str::to_owned))
+        };
+        let check = |host, redirect, expected: &str| {
+            let expected = (Status::PermanentRedirect, Some(expected.to_owned()));
+            assert_eq!(location(host, redirect), expected, "{host} {redirect:?}");
+        };
+        check("game.example", Redirect::Port(443), "https://game.example/r/a?dev");
+        check("game.example:80", Redirect::Port(443), "https://game.example/r/a?dev");
+        check("game.example:8080", Redirect::Port(8443), "https://game.example:8443/r/a?dev");
+        check("game.example:8443", Redirect::SamePort, "https://game.example:8443/r/a?dev");
+        check("[2001:db8::7]:80", Redirect::Port(8443), "https://[2001:db8::7]:8443/r/a?dev");
+        for host in ["", "a b", "evil.example/", "a@b", "h:99999", "x\u{e9}"] {
+            assert_eq!(location(host, Redirect::Port(443)), (Status::BadRequest, None), "{host}");
+        }
+    }
 
     #[test]
     fn requests_are_remembered_for_ten_minutes_in_little_memory() {

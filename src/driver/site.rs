@@ -49,6 +49,7 @@ const HTML: &str = "text/html; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 /// The only name with a leading dot that is public (RFC 8615).
 const WELL_KNOWN: &str = ".well-known";
+const CHALLENGES: &str = "/.well-known/acme-challenge/";
 const INDEX: &str = "index.html";
 
 /// Bytes of a path that are repeated in an error message.
@@ -191,6 +192,13 @@ impl Site {
                 None => self.file(path, request),
             },
         })
+    }
+
+    /// The file that proves to a certificate authority that this is the server of the host (RFC 8555 §8.3), if the
+    /// request is for one.
+    pub(super) fn challenge(&self, request: &Request) -> Option<Response> {
+        let is_challenge = request.path.starts_with(CHALLENGES) && !request.method.is_change();
+        (is_challenge && self.public.is_some()).then(|| self.file(&request.path, request))
     }
 
     fn has_icon(&self) -> bool {

@@ -22,6 +22,7 @@ use super::http::{Outgoing, Reader, Status};
 use super::live::Sources;
 use super::metered::{Budget, Metered};
 use super::site::Site;
+use super::tls::{Acceptor, Socket};
 use super::websocket::{Closed, Websocket};
 use crate::game::Game;
 use crate::limits::{CALL_WORK, REQUEST_WORK, TURN_ACCEPTS};
@@ -80,12 +81,12 @@ enum State {
     Closing(Websocket<TcpStream>),
     /// The last bytes are sent. Data that still arrives is discarded: closing a socket with unread bytes would reset
     /// the connection, and the other end would lose what it has not read yet.
-    Lingering(Metered<TcpStream>),
+    Lingering(Socket<TcpStream>),
     Gone,
 }
 
 impl State {
-    fn socket(&mut self) -> Option<&mut Metered<TcpStream>> {
+    fn socket(&mut self) -> Option<&mut Socket<TcpStream>> {
         match self {
             State::Http(http) => Some(&mut http.socket),
             State::Calling(calling) => Some(&mut calling.http.socket),
@@ -97,7 +98,7 @@ impl State {
 }
 
 struct Http {
-    socket: Metered<TcpStream>,
+    socket: Socket<TcpStream>,
     reader: Reader,
     outgoing: Option<Outgoing>,
     next: Next,
@@ -221,7 +222,7 @@ impl Connections {
         &mut self,
         now: Instant,
         registry: &Registry,
-        socket: TcpStream,
+        socket: Socket<TcpStream>,
         remote: SocketAddr,
         bound: IpAddr,
     ) {
@@ -235,13 +236,12 @@ impl Connections {
         };
         // If the connection has failed, reading from it reports that.
         let local = match bound {
-            bound if bound.is_unspecified() => socket.local_addr().map_or(bound, |local| local.ip()),
+            bound if bound.is_unspecified() => socket.meter.get_ref().local_addr().map_or(bound, |local| local.ip()),
             bound => bound,
         };
         if !INHERITS_OPTIONS {
-            let _ = set_options(SockRef::from(&socket));
+            let _ = set_options(SockRef::from(socket.meter.get_ref()));
         }
-        let socket = Metered::new(socket);
         let mut http = Http {
             socket,
             reader: Reader::new(now, self.keep_alive),
@@ -255,7 +255,7 @@ impl Connections {
         let entry = self.slots.vacant_entry();
         let slot = entry.key();
         let token = Token(self.first_token + slot);
-        if let Err(error) = registry.register(http.socket.get_mut(), token, Interest::READABLE) {
+        if let Err(error) = registry.register(http.socket.meter.get_mut(), token, Interest::READABLE) {
             log::warn!("{remote}: {error}");
             self.admission.release(admitted);
             return;
@@ -320,7 +320,7 @@ impl Connections {
     pub(super) fn handle_event(&mut self, token: Token, is_ending: bool) {
         let slot = token.0 - self.first_token;
         if let Some(socket) = self.slots.get_mut(slot).and_then(|connection| connection.state.socket()) {
-            socket.handle_readable(is_ending);
+            socket.meter.handle_readable(is_ending);
         }
         self.queue(slot);
     }
@@ -348,11 +348,12 @@ impl Connections {
             let Some(connection) = self.slots.get_mut(slot) else { continue };
             connection.queued = false;
             if let Some(socket) = connection.state.socket() {
-                socket.allow(budget.share());
+                socket.meter.allow(budget.share());
             }
             let turn = connection.handle_ready(context, &mut self.admission, &mut self.closed);
-            let spent = connection.state.socket().map_or(REQUEST_WORK, |socket| socket.spent());
-            budget.spend(spent.max(CALL_WORK));
+            let spent = connection.state.socket().map_or(REQUEST_WORK, |socket| socket.meter.spent());
+            let handshake = context.sources.tls.map_or(0, Acceptor::take_work);
+            budget.spend(spent.max(CALL_WORK) + handshake);
             let token = Token(self.first_token + slot);
             if let Err(error) = connection.watch_for_writing(context.registry, token) {
                 log::warn!("{}: {error}", connection.remote);

@@ -68,9 +68,13 @@ struct Stepped {
 
 impl Stepped {
     fn new(page: String) -> Stepped {
+        Stepped::with(Options { page: page.into(), ..Options::default() })
+    }
+
+    fn with(options: Options) -> Stepped {
         let log = Log::default();
         let of_game = Rc::clone(&log);
-        let options = Options { listen: ([127, 0, 0, 1], 0).into(), page: page.into(), ..Options::default() };
+        let options = Options { listen: ([127, 0, 0, 1], 0).into(), ..options };
         let mut driver = Driver::bind(options, move |_| Ok(Metronome(Rc::clone(&of_game)))).expect("bound");
         driver.set_hooks(Asked(Rc::clone(&log)));
         Stepped { driver, events: Events::with_capacity(EVENTS), now: Instant::now(), log }
@@ -182,6 +186,41 @@ fn connections_are_served_one_after_the_other_over_many_turns() {
 }
 
 #[test]
+fn tls_handshakes_are_done_in_turns_with_every_tick_between_them() {
+    const CLIENTS: usize = 40;
+    for is_given_up in [false, true] {
+        let mut server = Stepped::new("page".to_owned());
+        let _player = server.ask();
+        server.rest();
+        let (acceptor, config) = tls::tests::acceptor("turns");
+        for listener in &mut server.driver.listeners {
+            listener.security = Security::Tls(Rc::clone(&acceptor));
+        }
+        server.driver.tls = Some(acceptor);
+        let mut clients: Vec<_> = (0..CLIENTS).map(|_| (server.connect(), tls::tests::client(&config))).collect();
+        for (socket, session) in &mut clients {
+            while session.wants_write() {
+                session.write_tls(socket).expect("taken");
+            }
+            if is_given_up {
+                socket.shutdown(std::net::Shutdown::Write).expect("open");
+            }
+        }
+        let (mut answered, mut turns) = (0, 0);
+        while answered < CLIENTS {
+            server.now += TICK;
+            assert_eq!(server.turn(), ["tick"], "in turn {turns}");
+            let new = clients.iter_mut().map(|(socket, _)| drained(socket)).filter(|length| *length > 0).count();
+            // Each is charged before the next begins.
+            assert!(new <= limits::TURN_WORK.div_ceil(limits::TLS_HANDSHAKE_WORK), "{new} in turn {turns}");
+            answered += new;
+            turns += 1;
+            assert!(turns < 10_000, "{answered}");
+        }
+    }
+}
+
+#[test]
 fn connections_that_time_out_together_end_over_several_turns() {
     const CLIENTS: usize = 50;
     let mut server = Stepped::new("page".to_owned());
@@ -234,7 +273,13 @@ impl Stepped {
         let remote = SocketAddr::new(remote.parse().expect("an address"), 9);
         let socket = mio::net::TcpStream::from_std(accepted);
         let bound = Ipv4Addr::LOCALHOST.into();
-        self.driver.connections.handle_accepted(self.now, self.driver.poll.registry(), socket, remote, bound);
+        self.driver.connections.handle_accepted(
+            self.now,
+            self.driver.poll.registry(),
+            Socket::new(socket, &Security::None),
+            remote,
+            bound,
+        );
         self.rest();
         client
     }

@@ -12,7 +12,7 @@ use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tungstenite::{Bytes, Error, Message, Utf8Bytes, WebSocket};
 
-use super::metered::Metered;
+use super::tls::Socket;
 use crate::limits::{
     CALL_WORK, RELIABLE_DOWN_BYTES, RELIABLE_HEADER_BYTES, RELIABLE_UP_BYTES, WEBSOCKET_FRAME_WORK,
     WEBSOCKET_FRAMES_PER_SECOND,
@@ -147,11 +147,11 @@ fn payload_length(header: &[u8]) -> Option<u64> {
 /// What a websocket reads from and writes to.
 #[derive(Debug)]
 struct Stream<S> {
-    socket: Metered<S>,
+    socket: Socket<S>,
     counter: FrameCounter,
 }
 
-impl<S: Read> Read for Stream<S> {
+impl<S: Read + Write> Read for Stream<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.socket.read(buffer)?;
         self.counter.read(&buffer[..read]);
@@ -159,7 +159,7 @@ impl<S: Read> Read for Stream<S> {
     }
 }
 
-impl<S: Write> Write for Stream<S> {
+impl<S: Read + Write> Write for Stream<S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.socket.write(bytes)
     }
@@ -177,7 +177,7 @@ pub(super) struct Websocket<S> {
 
 impl<S: Read + Write> Websocket<S> {
     /// A websocket after its opening handshake; `rest` is the data received after it.
-    pub(super) fn new(now: Instant, socket: Metered<S>, rest: Vec<u8>) -> Websocket<S> {
+    pub(super) fn new(now: Instant, socket: Socket<S>, rest: Vec<u8>) -> Websocket<S> {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(BATCH_BYTES)
@@ -191,19 +191,19 @@ impl<S: Read + Write> Websocket<S> {
         Websocket { inner, frames: Allowance::new(WEBSOCKET_FRAMES_PER_SECOND, now) }
     }
 
-    pub(super) fn socket(&mut self) -> &mut Metered<S> {
+    pub(super) fn socket(&mut self) -> &mut Socket<S> {
         &mut self.inner.get_mut().socket
     }
 
     /// Whether a message would be sent now instead of being buffered.
     pub(super) fn is_writable(&self) -> bool {
         let socket = &self.inner.get_ref().socket;
-        self.inner.can_write() && !socket.has_waiting() && !socket.is_exhausted()
+        self.inner.can_write() && !socket.meter.has_waiting() && !socket.meter.is_exhausted()
     }
 
     /// Whether bytes wait to be sent.
     pub(super) fn has_waiting(&self) -> bool {
-        self.inner.get_ref().socket.has_waiting()
+        self.inner.get_ref().socket.meter.has_waiting()
     }
 
     pub(super) fn read(&mut self, now: Instant) -> Received {
@@ -213,7 +213,7 @@ impl<S: Read + Write> Websocket<S> {
         let received = self.read_message();
         let stream = self.inner.get_mut();
         let frames = stream.counter.take();
-        stream.socket.charge(frames as usize * WEBSOCKET_FRAME_WORK);
+        stream.socket.meter.charge(frames as usize * WEBSOCKET_FRAME_WORK);
         if frames > 0 && !self.frames.take_many(now, frames) && self.frames.is_flooded() {
             return Received::Violation(Violation::Flood);
         }
@@ -267,7 +267,7 @@ impl<S: Read + Write> Websocket<S> {
             Violation::Protocol => (CloseCode::Protocol, "the data violates the websocket protocol"),
             Violation::Flood => (Leave::Flood.close_code().into(), "You sent too many websocket frames."),
         };
-        self.socket().grant(2 * (CALL_WORK + CONTROL_FRAME_BYTES));
+        self.socket().meter.grant(2 * (CALL_WORK + CONTROL_FRAME_BYTES));
         // A buffered pong must be sent before the close frame, not after it.
         self.flush()?;
         self.close(code, reason)
@@ -278,7 +278,7 @@ impl<S: Read + Write> Websocket<S> {
         settle(self.inner.flush())
     }
 
-    pub(super) fn into_socket(self) -> Metered<S> {
+    pub(super) fn into_socket(self) -> Socket<S> {
         self.inner.into_inner().socket
     }
 }
@@ -296,6 +296,7 @@ fn settle(result: Result<(), Error>) -> Result<(), Gone> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::tls::{self, Security};
     use super::*;
     use crate::limits::{CANDIDATES_ADVERTISED, PLAYER_NAME_BYTES, PLAYERS_PER_ROOM_MAX, SDP_BYTES, SUBJECT_BYTES};
     use crate::wire::signaling::{self, JoinReply, Return, SessionInfo};
@@ -352,8 +353,8 @@ mod tests {
 
     fn websocket(arrived: Vec<u8>, takes: usize) -> Websocket<Socket> {
         let socket = Socket { arrived: io::Cursor::new(arrived), sent: Vec::new(), takes, writes: 0 };
-        let mut websocket = Websocket::new(Instant::now(), Metered::new(socket), Vec::new());
-        websocket.socket().allow(usize::MAX);
+        let mut websocket = Websocket::new(Instant::now(), tls::Socket::new(socket, &Security::None), Vec::new());
+        websocket.socket().meter.allow(usize::MAX);
         websocket
     }
 
@@ -362,7 +363,7 @@ mod tests {
     }
 
     fn socket(websocket: &Websocket<Socket>) -> &Socket {
-        websocket.inner.get_ref().socket.get_ref()
+        websocket.inner.get_ref().socket.meter.get_ref()
     }
 
     fn send(websocket: &mut Websocket<Socket>, signal: Signal) {
@@ -376,8 +377,9 @@ mod tests {
     #[test]
     fn messages_arrive_from_both_sides_of_the_handshake() {
         let socket = Socket { arrived: io::Cursor::new(frame(0x82, b"two")), ..Socket::default() };
-        let mut websocket = Websocket::new(Instant::now(), Metered::new(socket), frame(0x81, b"one"));
-        websocket.socket().allow(usize::MAX);
+        let mut websocket =
+            Websocket::new(Instant::now(), tls::Socket::new(socket, &Security::None), frame(0x81, b"one"));
+        websocket.socket().meter.allow(usize::MAX);
         assert_eq!(read(&mut websocket), Received::Text("one".into()));
         assert_eq!(read(&mut websocket), Received::Binary(Bytes::from_static(b"two")));
         assert_eq!(read(&mut websocket), Received::Blocked);
@@ -420,10 +422,10 @@ mod tests {
         let mut websocket = websocket(Vec::new(), 3);
         send(&mut websocket, text("0123456789"));
         assert!(websocket.has_waiting() && !websocket.is_writable());
-        assert!(websocket.socket().take_progress(), "three bytes");
+        assert!(websocket.socket().meter.take_progress(), "three bytes");
         websocket.flush().expect("still there");
-        assert!(!websocket.socket().take_progress());
-        websocket.socket().get_mut().takes = 1_000;
+        assert!(!websocket.socket().meter.take_progress());
+        websocket.socket().meter.get_mut().takes = 1_000;
         websocket.flush().expect("still there");
         assert!(websocket.is_writable());
         assert_eq!(socket(&websocket).sent, b"\x81\x0a0123456789");
@@ -487,12 +489,12 @@ mod tests {
             let mut websocket = websocket(ping.repeat(400), takes);
             if !before.is_empty() {
                 send(&mut websocket, Signal::Binary(before));
-                websocket.socket().get_mut().takes = 0;
+                websocket.socket().meter.get_mut().takes = 0;
             }
             while read(&mut websocket) != Received::Blocked {}
             let taken = socket(&websocket).arrived.position();
             assert!(taken <= 2 * READ_BUFFER_BYTES as u64, "{taken} bytes were read");
-            websocket.socket().get_mut().takes = usize::MAX;
+            websocket.socket().meter.get_mut().takes = usize::MAX;
             let sent = socket(&websocket).sent.len();
             websocket.flush().expect("still there");
             let pongs = socket(&websocket).sent.len() - sent;
@@ -539,7 +541,7 @@ mod tests {
         let mut websocket = websocket(Vec::new(), usize::MAX);
         for tenth in 0..100 {
             let arrived = frame(0x8a, b"late").repeat(WEBSOCKET_FRAMES_PER_SECOND as usize / 10);
-            websocket.socket().get_mut().arrived = io::Cursor::new(arrived);
+            websocket.socket().meter.get_mut().arrived = io::Cursor::new(arrived);
             let now = start + std::time::Duration::from_millis(100) * tenth;
             while websocket.read(now) == Received::Pong(Bytes::from_static(b"late")) {}
             assert_eq!(websocket.read(now), Received::Blocked);
@@ -550,9 +552,9 @@ mod tests {
     fn a_share_ends_within_a_run_of_empty_fragments() {
         let fragments = frame(0x02, b"").into_iter().chain(frame(0x00, b"").into_iter().cycle().take(60_000));
         let mut websocket = websocket(fragments.collect(), 0);
-        websocket.socket().allow(CALL_WORK + 10);
+        websocket.socket().meter.allow(CALL_WORK + 10);
         assert_eq!(read(&mut websocket), Received::Blocked);
-        assert!(websocket.socket().is_exhausted());
+        assert!(websocket.socket().meter.is_exhausted());
         assert!(socket(&websocket).arrived.position() <= READ_BUFFER_BYTES as u64);
     }
 
@@ -598,7 +600,7 @@ mod tests {
             share in 0_usize..10_000,
         ) {
             let mut websocket = websocket(bytes, 1_000);
-            websocket.socket().allow(share);
+            websocket.socket().meter.allow(share);
             for _ in 0..500 {
                 match read(&mut websocket) {
                     Received::Blocked | Received::Gone => break,

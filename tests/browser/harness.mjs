@@ -30,8 +30,8 @@ export function serverProgram() {
  * Starts a server on `port` of `host`, a free one by default, and waits until it names its URL. `options` are those of
  * the process, such as its directory.
  *
- * `stop()` sends SIGTERM and resolves to the exit status; it rejects where that takes longer than 5 s. `kill()` sends
- * SIGKILL and resolves when it is gone.
+ * `signal(name)` sends one. `stop()` sends SIGTERM and resolves to the exit status; it rejects where that takes longer
+ * than 5 s. `kill()` sends SIGKILL and resolves when it is gone.
  */
 export async function startServer(
   args = [],
@@ -43,12 +43,13 @@ export async function startServer(
   process.once("exit", kill);
   const exited = once(child, "close").finally(() => process.off("exit", kill));
 
-  const server = { url: undefined, output: "", stop, kill: () => (kill(), exited) };
+  const signal = (name) => child.kill(name);
+  const server = { url: undefined, output: "", signal, stop, kill: () => (kill(), exited) };
   const url = new Promise((resolve) => {
     for (const stream of [child.stdout, child.stderr]) {
       createInterface({ input: stream }).on("line", (line) => {
         server.output += `${line}\n`;
-        const found = stream === child.stdout && line.match(/http:\/\/\S+:\d+\//);
+        const found = stream === child.stdout && line.match(/https?:\/\/\S+:\d+\//);
         if (found) resolve(found[0]);
       });
     }

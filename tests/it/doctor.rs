@@ -214,7 +214,7 @@ fn without_a_url_it_looks_at_this_machine() {
 
 #[test]
 fn a_mistake_in_its_command_line_has_a_status_of_its_own() {
-    for arguments in [&["https://play.example/"][..], &["nonsense"], &["http://h/", "--listen", "127.0.0.1:0"]] {
+    for arguments in [&["wss://play.example/"][..], &["nonsense"], &["http://h/", "--listen", "127.0.0.1:0"]] {
         let (printed, status) = doctor(arguments);
         assert_eq!((status, printed.lines().count()), (Some(2), 1), "{printed}");
     }

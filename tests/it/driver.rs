@@ -99,7 +99,7 @@ pub(super) fn loopback() -> Options {
     Options { listen: ([127, 0, 0, 1], 0).into(), page: "<p>page".into(), ..Options::default() }
 }
 
-fn get(path: &str) -> String {
+pub(super) fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: h\r\n\r\n")
 }
 
@@ -123,8 +123,8 @@ impl Response {
     }
 }
 
-pub(super) struct Connection {
-    socket: TcpStream,
+pub(super) struct Connection<S = TcpStream> {
+    pub(super) socket: S,
     buffer: Vec<u8>,
 }
 
@@ -133,6 +133,12 @@ impl Connection {
         let socket = TcpStream::connect(address).expect("listening");
         socket.set_read_timeout(Some(PATIENCE)).expect("set");
         socket.set_write_timeout(Some(PATIENCE)).expect("set");
+        Connection::over(socket)
+    }
+}
+
+impl<S: Read + Write> Connection<S> {
+    pub(super) fn over(socket: S) -> Connection<S> {
         Connection { socket, buffer: Vec::new() }
     }
 
@@ -197,7 +203,7 @@ impl Connection {
     }
 
     /// A frame from the server: its first byte and payload.
-    fn frame(&mut self) -> (u8, Vec<u8>) {
+    pub(super) fn frame(&mut self) -> (u8, Vec<u8>) {
         let head = self.take(2);
         let length = match head[1] {
             126 => {
@@ -256,7 +262,11 @@ fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 pub(super) fn websocket(server: &Server, path: &str) -> Connection {
-    let mut connection = server.connect();
+    upgraded(server.connect(), path)
+}
+
+/// Makes the connection a websocket.
+pub(super) fn upgraded<S: Read + Write>(mut connection: Connection<S>, path: &str) -> Connection<S> {
     connection.send(upgrade(path));
     let response = connection.head();
     assert_eq!(response.status, 101, "{response:?}");
@@ -265,7 +275,7 @@ pub(super) fn websocket(server: &Server, path: &str) -> Connection {
 }
 
 /// Sends what no signaling is and takes the refusal: so the core and this end understand each other.
-fn assert_alive(websocket: &mut Connection) {
+pub(super) fn assert_alive<S: Read + Write>(websocket: &mut Connection<S>) {
     websocket.send_frame(0x81, b"no JSON");
     let (kind, payload) = websocket.frame();
     assert_eq!(kind, 0x81);

@@ -56,6 +56,8 @@ mod stock;
 #[cfg(feature = "driver")]
 mod stun;
 mod tidy;
+#[cfg(feature = "driver")]
+mod tls;
 #[cfg(feature = "typescript")]
 mod types;
 mod vectors;

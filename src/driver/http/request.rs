@@ -67,7 +67,7 @@ pub(in crate::driver) struct Request {
     pub(in crate::driver) has_lost_cookies: bool,
 }
 
-/// The origin and address fields of a request, which are not verified.
+/// The sender of a request: its origin and address fields, which are not verified, and how it is connected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::driver) struct Sender {
     pub(in crate::driver) host: String,
@@ -79,6 +79,8 @@ pub(in crate::driver) struct Sender {
     pub(in crate::driver) forwarded_for: Option<String>,
     pub(in crate::driver) forwarded_host: Option<String>,
     pub(in crate::driver) forwarded_proto: Option<String>,
+    /// Whether its connection to this server uses TLS.
+    pub(in crate::driver) is_secure: bool,
 }
 
 /// The request of a websocket.
@@ -244,7 +246,7 @@ impl Reader {
 pub(in crate::driver) const NOT_ALLOWED: &str =
     "Only GET and HEAD are allowed here: send game messages over the websocket.";
 const NO_REQUEST: &str =
-    "This is not an HTTP/1.1 request. The server has no TLS: use http://, or put a proxy with TLS in front of it.";
+    "This is not an HTTP/1.1 request. Without --tls-cert the server has no TLS: use http://, or start it with that.";
 
 fn bad_request(sentence: &'static str) -> Malformed {
     Malformed { status: Status::BadRequest, sentence }
@@ -318,6 +320,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Parsed>, Malformed> {
             forwarded_for: fields.list("x-forwarded-for"),
             forwarded_host: fields.list("x-forwarded-host"),
             forwarded_proto: fields.list("x-forwarded-proto"),
+            is_secure: false,
         },
         conditions: Conditions {
             if_match: fields.list("if-match"),

@@ -1,7 +1,6 @@
 //! What one connection does with its turns, from its first request to its end.
 
 use std::io::{self, Read};
-use std::net::Shutdown;
 use std::time::Instant;
 
 use mio::net::TcpStream;
@@ -12,10 +11,10 @@ use super::super::doctor::Seen;
 use super::super::gate::is_local;
 use super::super::http::{Malformed, Method, Outgoing, Request, Response, Sender, Status};
 use super::super::live::Asker;
-use super::super::metered::Metered;
 use super::super::metrics::{HttpCounters, Tcp};
-use super::super::refusals::rejection;
+use super::super::refusals::{rejection, to_https, unencrypted};
 use super::super::site::Answer;
+use super::super::tls::{Redirect, Socket};
 use super::super::websocket::{Closed, Gone, Received, Violation, Websocket};
 use super::admission::{Admission, Admitted};
 use super::idle::Waiting;
@@ -43,9 +42,9 @@ impl Connection {
     /// Watches a socket on which bytes wait.
     pub(super) fn watch_for_writing(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         if !self.is_watched_for_writing
-            && let Some(socket) = self.state.socket().filter(|socket| socket.has_waiting())
+            && let Some(socket) = self.state.socket().filter(|socket| socket.meter.has_waiting())
         {
-            registry.reregister(socket.get_mut(), token, Interest::READABLE | Interest::WRITABLE)?;
+            registry.reregister(socket.meter.get_mut(), token, Interest::READABLE | Interest::WRITABLE)?;
             self.is_watched_for_writing = true;
         }
         Ok(())
@@ -78,7 +77,7 @@ impl Connection {
         closed: &Closed,
     ) -> (State, Turn) {
         let now = context.now;
-        while !http.socket.is_exhausted() {
+        while !http.socket.meter.is_exhausted() {
             if let Some(outgoing) = &mut http.outgoing {
                 match outgoing.write(&mut http.socket) {
                     Ok(false) => self.deadline = Some(now + WRITE_TIMEOUT),
@@ -103,8 +102,9 @@ impl Connection {
                 continue;
             }
             match http.reader.poll_request() {
-                Ok(Some(request)) => {
-                    http.socket.charge(REQUEST_WORK);
+                Ok(Some(mut request)) => {
+                    request.sender.is_secure = http.socket.is_secure();
+                    http.socket.meter.charge(REQUEST_WORK);
                     self.answer(&mut http, &request, context, admission, closed);
                     self.deadline = Some(now + WRITE_TIMEOUT);
                     if matches!(http.next, Next::Call(..))
@@ -123,13 +123,18 @@ impl Connection {
                             self.deadline = Some(http.reader.poll_timeout());
                         }
                         Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                        // The alert must not be lost by a reset.
+                        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                            log::debug!("{}: TLS failed: {error}", self.remote);
+                            return (self.linger(http.socket, now), Turn::More);
+                        }
                         Err(_) => return (State::Gone, Turn::Done),
                     }
                 }
                 Err(malformed) => self.refuse(&mut http, malformed, now, &mut admission.counters),
             }
         }
-        let turn = Turn::after(&http.socket);
+        let turn = Turn::after(&http.socket.meter);
         (State::Http(http), turn)
     }
 
@@ -146,6 +151,10 @@ impl Connection {
         if let Some(rejection) = rejection(http.crowded, request) {
             admission.counters.no_websocket += u64::from(request.has_lost_cookies);
             self.reject(http, request, rejection, *now, admission);
+            return;
+        }
+        if let Some(redirect) = http.socket.redirect() {
+            self.redirect(http, request, redirect, context, admission);
             return;
         }
         let keep_alive = request.keep_alive.then(|| http.reader.keep_alive());
@@ -212,6 +221,23 @@ impl Connection {
                 self.reject(http, request, (Status::NotFound, fault), *now, admission);
             }
         }
+    }
+
+    /// Redirects an unencrypted request, apart from a websocket's: browsers don't follow such a redirect.
+    fn redirect<G: Game>(
+        &mut self,
+        http: &mut Http,
+        request: &Request,
+        redirect: Redirect,
+        context: &Context<'_, G>,
+        admission: &mut Admission,
+    ) {
+        if request.websocket.is_some() {
+            self.reject(http, request, unencrypted(), context.now, admission);
+            return;
+        }
+        let response = context.site.challenge(request).unwrap_or_else(|| to_https(request, redirect));
+        (http.outgoing, http.next) = (Some(response.into_outgoing(request.method, None)), Next::Close);
     }
 
     /// Refuses a request regardless of its path. A page that requests a websocket gets a signaling message with the
@@ -314,10 +340,10 @@ impl Connection {
             Ok(Sent::Close) => return (self.close(websocket, now), Turn::More),
             Err(Gone) => return self.lose(now, context.server),
         }
-        while !websocket.socket().is_exhausted() {
+        while !websocket.socket().meter.is_exhausted() {
             match websocket.read(now) {
                 Received::Text(text) => {
-                    websocket.socket().charge(REQUEST_WORK);
+                    websocket.socket().meter.charge(REQUEST_WORK);
                     context.server.handle_text(now, self.id, &text);
                 }
                 Received::Binary(bytes) => context.server.handle_binary(now, self.id, &bytes),
@@ -346,7 +372,7 @@ impl Connection {
                 Received::Gone => return self.lose(now, context.server),
             }
         }
-        let turn = Turn::after(websocket.socket());
+        let turn = Turn::after(&websocket.socket().meter);
         self.note_progress(&mut websocket, now);
         (State::Open(websocket), turn)
     }
@@ -376,7 +402,7 @@ impl Connection {
 
     /// Closes a websocket that accepts no data for too long.
     fn note_progress(&mut self, websocket: &mut Websocket<TcpStream>, now: Instant) {
-        let has_progressed = websocket.socket().take_progress();
+        let has_progressed = websocket.socket().meter.take_progress();
         if !websocket.has_waiting() {
             self.deadline = None;
         } else if has_progressed || self.deadline.is_none() {
@@ -433,9 +459,9 @@ impl Connection {
         };
     }
 
-    fn linger(&mut self, socket: Metered<TcpStream>, now: Instant) -> State {
+    fn linger(&mut self, mut socket: Socket<TcpStream>, now: Instant) -> State {
         self.deadline = Some(now + CLOSE_TIMEOUT);
-        match socket.get_ref().shutdown(Shutdown::Write) {
+        match socket.shut_down() {
             Ok(()) => State::Lingering(socket),
             Err(_) => State::Gone,
         }
@@ -452,26 +478,26 @@ fn finish_closing(mut websocket: Websocket<TcpStream>, now: Instant) -> (State, 
     if websocket.flush().is_err() {
         return (State::Gone, Turn::Done);
     }
-    while !websocket.socket().is_exhausted() {
+    while !websocket.socket().meter.is_exhausted() {
         match websocket.read(now) {
             Received::Gone | Received::Violation(_) => return (State::Gone, Turn::Done),
             Received::Blocked => break,
             Received::Text(_) | Received::Binary(_) | Received::Control | Received::Pong(_) | Received::Goodbye(_) => {}
         }
     }
-    let turn = Turn::after(websocket.socket());
+    let turn = Turn::after(&websocket.socket().meter);
     (State::Closing(websocket), turn)
 }
 
-fn discard(mut socket: Metered<TcpStream>) -> (State, Turn) {
+fn discard(mut socket: Socket<TcpStream>) -> (State, Turn) {
     let mut buffer = [0; 2048];
-    while !socket.is_exhausted() {
-        match socket.read(&mut buffer) {
+    while !socket.meter.is_exhausted() {
+        match socket.meter.read(&mut buffer) {
             Ok(1..) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
             Ok(0) | Err(_) => return (State::Gone, Turn::Done),
         }
     }
-    let turn = Turn::after(&socket);
+    let turn = Turn::after(&socket.meter);
     (State::Lingering(socket), turn)
 }
