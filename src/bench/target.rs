@@ -91,6 +91,11 @@ impl Target {
         Err(unreachable(failure))
     }
 
+    /// The path of the URL.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
     /// Opens another connection.
     pub(crate) fn open(&self, patience: Duration) -> io::Result<Stream<std::net::TcpStream>> {
         open(self.address, self.tls.as_ref(), patience)

@@ -1,12 +1,14 @@
 //! The command line, both of the shipped games and of a program with its own game.
 
 mod access;
+mod address;
 mod bench;
 mod bench_report;
 mod config;
 mod doctor;
 #[cfg(test)]
 mod documented;
+mod healthcheck;
 mod log;
 mod playback;
 mod replay;
@@ -29,6 +31,7 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand,
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use self::access::Access;
+use self::address::Address;
 use self::config::Layers;
 use self::log::Logging;
 use self::tls::Encryption;
@@ -77,6 +80,8 @@ Exit status:
     /// round trip and the sizes of UDP packets that arrive. Without a URL, it checks this machine. Exit status: 0 if
     /// every check passes or warns, 1 if one fails.
     Doctor(doctor::Doctor),
+    /// Ask a server whether it is healthy. Exit status: 0 if it is, else 1.
+    Healthcheck(healthcheck::Healthcheck),
     /// Print a bearer token, or a new key to sign tokens with (for development).
     Token(token::Token),
     #[command(flatten)]
@@ -162,16 +167,17 @@ struct Configuration {
 #[derive(Clone, Debug, Args)]
 struct Network {
     /// Address for HTTP and websockets (TCP) and for game traffic (UDP); port 0 picks a free port.
-    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8080", value_parser = socket_address)]
-    listen: SocketAddr,
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8080", value_parser = address::with_port)]
+    listen: Address,
     /// Address for game traffic (UDP), if different from --listen.
-    #[arg(long, value_name = "ADDR:PORT", value_parser = socket_address)]
-    udp: Option<SocketAddr>,
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address::with_port)]
+    udp: Option<Address>,
     /// Address at which players reach this server, for example behind NAT; may be repeated.
     ///
-    /// Default: the address from which the player's page was loaded, then the machine's other addresses.
-    #[arg(long, value_name = "IP[:PORT]", value_parser = public_address)]
-    public_addr: Vec<SocketAddr>,
+    /// A host name is resolved again every minute. Default: the address from which the player's page was loaded, then
+    /// the machine's other addresses.
+    #[arg(long, value_name = "ADDR[:PORT]", value_parser = address::public)]
+    public_addr: Vec<Address>,
     /// Directory of static files to serve; its index.html is the page of every room.
     #[arg(long, value_name = "DIR")]
     public: Option<PathBuf>,
@@ -231,23 +237,6 @@ enum Forwarded {
     Video,
 }
 
-fn socket_address(text: &str) -> Result<SocketAddr, &'static str> {
-    text.parse().map_err(|_| "expected an IP address and a port, as in 0.0.0.0:8080 or [::]:8080")
-}
-
-/// Parses an address whose port defaults to 0, which stands for the UDP port.
-fn public_address(text: &str) -> Result<SocketAddr, &'static str> {
-    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    let address = bare.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0)).or_else(|_| text.parse());
-    match address {
-        Ok(address) if address.ip().is_unspecified() => {
-            Err("players can't connect to a wildcard address; name the address they use")
-        }
-        Ok(address) => Ok(address),
-        Err(_) => Err("expected an IP address, with or without a port, as in 203.0.113.7 or [2001:db8::7]:8080"),
-    }
-}
-
 fn tick_ms() -> impl clap::builder::TypedValueParser<Value = u32> {
     let (shortest, longest) = limits::TICK_MS_RANGE.into_inner();
     clap::value_parser!(u32).range(i64::from(shortest)..=i64::from(longest))
@@ -293,6 +282,9 @@ pub fn run_with<G: Game>(
         }
         Ok(Command::Own(nothing)) => match nothing {},
         Ok(Command::Doctor(arguments)) => doctor::run(arguments),
+        Ok(Command::Healthcheck(arguments)) => healthcheck::run(arguments, || {
+            configured_url(parse_from::<Serve, NoCommand>(vec!["rtcade".into()]), |it| it)
+        }),
         Ok(Command::Token(token)) => token::run(&token),
         Ok(Command::Replay(arguments)) if arguments.serve => playback::serve(arguments, |show| {
             if show.is_of::<G>() {
@@ -341,6 +333,9 @@ pub fn main() -> ExitCode {
             start(serve, again, "the relay", RELAY_PAGE.into(), |_| Ok(Relay), |_| ())
         }
         Ok(Command::Doctor(arguments)) => doctor::run(arguments),
+        Ok(Command::Healthcheck(arguments)) => healthcheck::run(arguments, || {
+            configured_url(parse_from::<ServeShipped, ShippedCommand>(vec!["rtcade".into()]), ServeShipped::settled)
+        }),
         Ok(Command::Replay(arguments)) if arguments.serve => playback::serve(arguments, |show| {
             if show.is_of::<Arena>() {
                 show.play("the recorded arena", ARENA_PAGE.into(), |room| Ok(Arena::new(room)))
@@ -470,12 +465,12 @@ impl Network {
     /// Converts to options, with `page` as the page of the rooms.
     ///
     /// # Errors
-    /// The certificate for development can't be kept.
+    /// A host name can't be resolved, or the certificate for development can't be kept.
     fn options(self, page: Cow<'static, str>) -> Result<Options, BindError> {
         self.encryption.apply(Options {
-            listen: self.listen,
-            udp: self.udp,
-            public_addresses: self.public_addr,
+            listen: self.listen.first("--listen")?,
+            udp: self.udp.map(|udp| udp.first("--udp")).transpose()?,
+            public_addresses: address::resolve_public(&self.public_addr)?,
             public: self.public,
             keep_alive: Duration::from_secs(self.keep_alive),
             page,
@@ -486,7 +481,24 @@ impl Network {
 
 /// Parses the command line again, with what file and environment set now. The error is a sentence.
 fn parse_again<A: Args, O: Subcommand>(serve: impl FnOnce(A) -> Serve) -> Result<Serve, String> {
-    match parse_from::<A, O>(env::args_os().collect()) {
+    serve_of(parse_from::<A, O>(env::args_os().collect()), serve)
+}
+
+/// The URL of the health of a server with this configuration, on this machine. The error is a sentence.
+fn configured_url<A: Args, O: Subcommand>(
+    parsed: Result<Parsed<A, O>, Unusable>,
+    serve: impl FnOnce(A) -> Serve,
+) -> Result<String, String> {
+    let network = serve_of(parsed, serve)?.network;
+    let listen = network.listen.first("--listen").map_err(|error| error.to_string())?;
+    Ok(healthcheck::url(listen, network.encryption.is_enabled()))
+}
+
+fn serve_of<A: Args, O: Subcommand>(
+    parsed: Result<Parsed<A, O>, Unusable>,
+    serve: impl FnOnce(A) -> Serve,
+) -> Result<Serve, String> {
+    match parsed {
         Ok(Parsed { command: Command::Serve(arguments), .. }) => Ok(serve(arguments)),
         Ok(_) => Err("the command line does not start a server".to_owned()),
         Err(Unusable::Wrong(sentence)) => Err(sentence),
@@ -519,6 +531,7 @@ fn start<G: Game>(
 ) -> ExitCode {
     let logging = serve.network.logging.clone();
     let is_checked = serve.configuration.check_config;
+    let names = serve.network.public_addr.clone();
     let max_players = serve.max_players();
     let options = match serve.network.options(page) {
         Ok(options) => options,
@@ -549,7 +562,9 @@ fn start<G: Game>(
         return check(options, factory);
     }
     let is_open = options.keys.is_none();
+    let public = options.public_addresses.clone();
     host(options, &logging, title, factory, |driver| {
+        address::watch(names, public, driver.handle());
         driver.set_reload(move || read_reload(again()?));
         prepare(driver);
         is_open.then_some("anyone may join: use --keys to require bearer tokens")
@@ -567,7 +582,8 @@ fn refuse(error: &BindError) -> ExitCode {
 
 /// Checks the files and directories that the options name, on free ports of the loopback address.
 fn check<G: Game>(options: Options, factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static) -> ExitCode {
-    let options = Options { listen: (Ipv4Addr::LOCALHOST, 0).into(), udp: None, record: None, https_redirect: None, ..options };
+    let options =
+        Options { listen: (Ipv4Addr::LOCALHOST, 0).into(), udp: None, record: None, https_redirect: None, ..options };
     match Driver::bind(options, factory) {
         Ok(_) => {
             let _ = writeln!(io::stdout(), "rtcade: the configuration is valid");
@@ -692,7 +708,7 @@ mod tests {
         for arguments in [&[][..], &["serve"]] {
             let shipped = parsed(arguments).expect("valid");
             assert_eq!(shipped.game, Shipped::Arena);
-            assert_eq!(shipped.serve.network.listen, Options::default().listen);
+            assert_eq!(shipped.serve.network.listen, Options::default().listen.into());
             assert_eq!((shipped.serve.tick_ms, Options::default().tick), (None, None));
             let max_players = Options::default().max_players;
             assert_eq!((shipped.serve.max_players, max_players), (None, limits::PLAYERS_PER_ROOM));
@@ -737,8 +753,7 @@ mod tests {
     fn each_mistake_gets_one_sentence() {
         for (arguments, expected) in [
             ("--listen 8080", "as in 0.0.0.0:8080"),
-            ("--listen localhost:8080", "as in 0.0.0.0:8080"),
-            ("--public-addr example.com", "as in 203.0.113.7"),
+            ("--public-addr 1.2.3", "as in 203.0.113.7"),
             ("--public-addr 0.0.0.0", "wildcard"),
             ("--tick-ms 4", "5..=1000"),
             ("--tick-ms 1001", "5..=1000"),
@@ -783,15 +798,6 @@ mod tests {
             let sentence = parsed(&arguments).expect_err("wrong");
             assert!(sentence.contains(expected), "{sentence}");
             assert!(!sentence.contains('\n') && sentence.ends_with("(see --help)"), "{sentence}");
-        }
-    }
-
-    #[test]
-    fn a_public_address_may_be_bare() {
-        for (text, expected) in
-            [("::1", "[::1]:0"), ("[::1]", "[::1]:0"), ("[::1]:5", "[::1]:5"), ("1.2.3.4:5", "1.2.3.4:5")]
-        {
-            assert_eq!(public_address(text).expect("valid").to_string(), expected);
         }
     }
 

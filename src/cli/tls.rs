@@ -1,11 +1,10 @@
 //! The options for TLS.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::socket_address;
+use super::address::{self, Address};
 use crate::driver::{BindError, Options, Tls};
 
 #[derive(Clone, Debug, Args)]
@@ -24,19 +23,24 @@ pub(super) struct Encryption {
     #[arg(long, group = "encrypted")]
     tls_dev: bool,
     /// A second address (TCP) that redirects http to https.
-    #[arg(long, value_name = "ADDR:PORT", value_parser = socket_address, requires = "encrypted")]
-    https_redirect: Option<SocketAddr>,
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address::with_port, requires = "encrypted")]
+    https_redirect: Option<Address>,
 }
 
 impl Encryption {
+    pub(super) fn is_enabled(&self) -> bool {
+        self.tls_cert.is_some() || self.tls_dev
+    }
+
     /// # Errors
-    /// The certificate for development can't be kept.
+    /// A host name can't be resolved, or the certificate for development can't be kept.
     pub(super) fn apply(self, options: Options) -> Result<Options, BindError> {
         let tls = match (self.tls_cert, self.tls_key) {
             (Some(certificate), Some(key)) => Some(Tls { certificate, key }),
             _ if self.tls_dev => Some(Tls::development()?),
             _ => None,
         };
-        Ok(Options { tls, https_redirect: self.https_redirect, ..options })
+        let https_redirect = self.https_redirect.map(|address| address.first("--https-redirect")).transpose()?;
+        Ok(Options { tls, https_redirect, ..options })
     }
 }

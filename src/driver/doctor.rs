@@ -15,6 +15,7 @@ use super::tls::Acceptor;
 use super::udp::Udp;
 use super::{BindError, Options};
 use crate::limits;
+use crate::server::with_port;
 
 /// Files that a full server has open: connections, files that are being sent, and a recording of each room.
 pub(crate) const FILES_WANTED: u64 = limits::CONNECTIONS as u64 + limits::ROOMS as u64 + 1_024;
@@ -178,7 +179,7 @@ pub(crate) fn examine(options: &Options) -> Vec<Finding> {
     };
     let port = bound[0].port();
     let ips: Vec<IpAddr> = bound.iter().map(SocketAddr::ip).collect();
-    let public = super::with_port(&options.public_addresses, port);
+    let public = with_port(&options.public_addresses, port);
     let advertised = if public.is_empty() {
         let interfaces = bind::interfaces(&ips).unwrap_or_default();
         let is_networked = interfaces.iter().any(|ip| !ip.is_loopback());

@@ -1,6 +1,7 @@
 //! A bounded queue through which other threads send requests to the loop.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::time::Instant;
 
@@ -16,6 +17,7 @@ pub(super) enum Message {
     Decision { arrival: ArrivalId, decision: Decision },
     CloseRoom { room: RoomName, sentence: String },
     Rooms(SyncSender<Vec<RoomStatus>>),
+    PublicAddresses(Vec<SocketAddr>),
 }
 
 /// The sending end, for other threads.
@@ -57,6 +59,7 @@ impl Inside {
                 Message::External { room, bytes } => self.waiting.push_back((room, bytes)),
                 Message::Decision { arrival, decision } => server.handle_decision(now, arrival, decision),
                 Message::CloseRoom { room, sentence } => server.handle_close_room(now, &room, &sentence),
+                Message::PublicAddresses(addresses) => server.set_public(&addresses),
                 // The thread may no longer wait for the answer.
                 Message::Rooms(asker) => drop(asker.try_send(server.rooms().collect())),
             }

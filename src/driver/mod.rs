@@ -185,6 +185,14 @@ impl Handle {
         Ok(receiver)
     }
 
+    /// Replaces [`Options::public_addresses`], for later joins. Does not block.
+    ///
+    /// # Errors
+    /// As for [`Handle::external`].
+    pub fn set_public_addresses(&self, addresses: Vec<SocketAddr>) -> Result<(), ExternalError> {
+        self.send(Message::PublicAddresses(addresses))
+    }
+
     fn send(&self, message: Message) -> Result<(), ExternalError> {
         self.outside.send(message)?;
         self.wake();
@@ -336,13 +344,13 @@ impl<G: Game> Driver<G> {
         config.tick = tick;
         config.max_players = options.max_players;
         config.udp_port = udp_port;
-        config.public = with_port(&options.public_addresses, udp_port);
         config.interfaces.clone_from(&interfaces);
         config.keys = options.keys.map(Rc::new);
         config.unix_time = unix_time();
         config.media = options.media;
         let gate = Gate::new(options.origins, options.trusted_proxies, &options.public_addresses);
         let mut server = Server::new(config, now, factory);
+        server.set_public(&options.public_addresses);
         let recordings = match options.record {
             Some(record) => {
                 let recordings = Recordings::start(&record)
@@ -765,12 +773,6 @@ impl Listener {
         }
         true
     }
-}
-
-/// Returns these addresses, with the UDP port where none is given.
-fn with_port(addresses: &[SocketAddr], udp_port: u16) -> Vec<SocketAddr> {
-    let port = |address: &SocketAddr| if address.port() == 0 { udp_port } else { address.port() };
-    addresses.iter().map(|address| SocketAddr::new(address.ip(), port(address))).collect()
 }
 
 /// The warning about skipped ticks: the loop was `late`, after ticks that `took` this long; `None` if it was on time.

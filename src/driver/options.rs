@@ -127,6 +127,15 @@ pub enum BindError {
         /// The cause.
         source: io::Error,
     },
+    /// A host name can't be resolved.
+    Name {
+        /// The command-line option for the address.
+        option: &'static str,
+        /// The name and the port.
+        name: String,
+        /// The cause.
+        cause: String,
+    },
     /// The directory of static files can't be read.
     Public {
         /// The directory.
@@ -171,6 +180,12 @@ impl fmt::Display for BindError {
                 }?;
                 write!(f, " with {option} ADDR:PORT")
             }
+            BindError::Name { option, name, cause } => {
+                write!(
+                    f,
+                    "{name} can't be resolved ({cause}): name a host that DNS knows, or an address, with {option}"
+                )
+            }
             BindError::Public { directory, source } => {
                 let directory = directory.display();
                 write!(f, "{directory} can't be read ({source}): name a directory that exists with --public DIR")
@@ -211,7 +226,11 @@ impl std::error::Error for BindError {
             | BindError::Public { source, .. }
             | BindError::Record { source, .. }
             | BindError::Os(source) => Some(source),
-            BindError::Tls(_) | BindError::Tick(_) | BindError::MaxPlayers(_) | BindError::KeepAlive(_) => None,
+            BindError::Name { .. }
+            | BindError::Tls(_)
+            | BindError::Tick(_)
+            | BindError::MaxPlayers(_)
+            | BindError::KeepAlive(_) => None,
         }
     }
 }

@@ -469,6 +469,11 @@ impl<G: Game> Server<G> {
         self.config.interfaces = interfaces;
     }
 
+    /// Replaces [`Config::public`], for later joins. Port 0 stands for [`Config::udp_port`].
+    pub fn set_public(&mut self, addresses: &[SocketAddr]) {
+        self.config.public = with_port(addresses, self.config.udp_port);
+    }
+
     /// Replaces [`Config::keys`], for later joins.
     pub fn set_keys(&mut self, keys: Option<Keys>) {
         self.config.keys = keys.map(Rc::new);
@@ -819,3 +824,9 @@ impl<G: Game> Server<G> {
 
 #[cfg(test)]
 mod tests;
+
+/// Returns these addresses, with the UDP port where none is given.
+pub(crate) fn with_port(addresses: &[SocketAddr], udp_port: u16) -> Vec<SocketAddr> {
+    let port = |address: &SocketAddr| if address.port() == 0 { udp_port } else { address.port() };
+    addresses.iter().map(|address| SocketAddr::new(address.ip(), port(address))).collect()
+}

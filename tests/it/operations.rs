@@ -162,6 +162,36 @@ fn each_mistake_is_one_sentence_with_its_place() {
 }
 
 #[test]
+fn names_of_hosts_are_addresses() {
+    let mut command = rtcade(&["--listen", "localhost:0", "--udp", "localhost:0", "--public-addr", "localhost:7"]);
+    command.env("HOST", "ignored");
+    let program = Program::start(command, 1);
+    assert!(program.address.ip().is_loopback());
+    let (_page, reply) = join(program.address, "lobby", &json!({}));
+    assert!(reply["d"]["iceServers"].to_string().contains("127.0.0.1:7"), "{reply}");
+    let (status, _, errors) = run(rtcade(&["--listen", "nowhere.invalid:80"]));
+    assert_eq!((status, errors.lines().count()), (Some(1), 1), "{errors}");
+    assert!(errors.starts_with("rtcade: nowhere.invalid:80 can't be resolved ("), "{errors}");
+}
+
+#[test]
+fn a_health_check_tells_a_server_that_answers_from_one_that_does_not() {
+    let program = Program::start(rtcade(&["--listen", "127.0.0.1:0"]), 1);
+    let check = |url: Option<String>, listen: SocketAddr| {
+        let mut command = rtcade(&["healthcheck"]);
+        command.args(url).env("RTCADE_SERVER__LISTEN", listen.to_string());
+        let (status, _, errors) = run(command);
+        (status, errors.lines().count())
+    };
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert_eq!(check(None, program.address), (Some(0), 0), "the server of the configuration");
+    assert_eq!(check(None, closed), (Some(1), 1));
+    assert_eq!(check(Some(format!("http://{}/healthz", program.address)), closed), (Some(0), 0));
+    assert_eq!(check(Some(format!("http://{}/nothing", program.address)), closed), (Some(1), 1));
+    assert_eq!(check(Some("nonsense".to_owned()), closed), (Some(1), 1));
+}
+
+#[test]
 fn a_drained_server_ends_with_its_last_player() {
     let program = Program::start(rtcade(&["--listen", "127.0.0.1:0", "--game", "relay", "--drain", "60"]), 1);
     let address = program.address;

@@ -1,0 +1,168 @@
+//! Addresses as given on the command line: with an IP address or with a host name, which is resolved when it is used.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use crate::driver::{BindError, Handle};
+
+/// How often the names of public addresses are resolved again.
+const RESOLVED_EVERY: Duration = Duration::from_mins(1);
+/// Bytes of a host name (RFC 1035 §2.3.4).
+const NAME_BYTES: usize = 253;
+
+/// A host and a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Address {
+    host: Host,
+    port: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Host {
+    Ip(IpAddr),
+    Name(String),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Host::Ip(ip) => SocketAddr::new(*ip, self.port).fmt(f),
+            Host::Name(name) => write!(f, "{name}:{}", self.port),
+        }
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Address {
+        Address { host: Host::Ip(address.ip()), port: address.port() }
+    }
+}
+
+/// Parses a host and a port.
+pub(super) fn with_port(text: &str) -> Result<Address, &'static str> {
+    let named = || {
+        let (name, port) = text.rsplit_once(':')?;
+        Some(Address { host: Host::Name(host_name(name)?), port: port.parse().ok()? })
+    };
+    match text.parse::<SocketAddr>() {
+        Ok(address) => Ok(address.into()),
+        Err(_) => named().ok_or("expected an address or a host name, and a port, as in 0.0.0.0:8080 or localhost:8080"),
+    }
+}
+
+/// Parses a host whose port defaults to 0, which stands for the UDP port.
+pub(super) fn public(text: &str) -> Result<Address, &'static str> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let address = match bare.parse::<IpAddr>() {
+        Ok(ip) => Some(SocketAddr::new(ip, 0).into()),
+        Err(_) => with_port(text).ok().or_else(|| Some(Address { host: Host::Name(host_name(text)?), port: 0 })),
+    };
+    match address {
+        Some(Address { host: Host::Ip(ip), .. }) if ip.is_unspecified() => {
+            Err("players can't connect to a wildcard address; name the address they use")
+        }
+        Some(address) => Ok(address),
+        None => Err("expected an address or a host name, with or without a port, as in 203.0.113.7 or \
+            play.example.com:8080"),
+    }
+}
+
+/// A name that isn't taken for a mistyped address.
+fn host_name(text: &str) -> Option<String> {
+    let is_label = |label: &str| {
+        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    };
+    let is_name = text.len() <= NAME_BYTES
+        && text.split('.').all(is_label)
+        && text.rsplit('.').next().is_some_and(|last| last.bytes().any(|byte| byte.is_ascii_alphabetic()));
+    is_name.then(|| text.to_owned())
+}
+
+impl Address {
+    fn is_name(&self) -> bool {
+        matches!(self.host, Host::Name(_))
+    }
+
+    /// The addresses for this option, at least one, IPv4 first. Blocks while a name is resolved.
+    fn resolve(&self, option: &'static str) -> Result<Vec<SocketAddr>, BindError> {
+        let name = match &self.host {
+            Host::Ip(ip) => return Ok(vec![SocketAddr::new(*ip, self.port)]),
+            Host::Name(name) => name,
+        };
+        let unknown = |cause: String| BindError::Name { option, name: self.to_string(), cause };
+        let found = (name.as_str(), self.port).to_socket_addrs().map_err(|error| unknown(error.to_string()))?;
+        let mut addresses: Vec<SocketAddr> = found.collect();
+        addresses.sort_by_key(SocketAddr::is_ipv6);
+        addresses.dedup();
+        if addresses.is_empty() { Err(unknown("it has no address".to_owned())) } else { Ok(addresses) }
+    }
+
+    /// The first address for this option. Blocks while a name is resolved.
+    pub(super) fn first(&self, option: &'static str) -> Result<SocketAddr, BindError> {
+        Ok(self.resolve(option)?.remove(0))
+    }
+}
+
+/// All public addresses. Blocks while names are resolved.
+pub(super) fn resolve_public(addresses: &[Address]) -> Result<Vec<SocketAddr>, BindError> {
+    let resolved: Result<Vec<_>, _> = addresses.iter().map(|address| address.resolve("--public-addr")).collect();
+    Ok(resolved?.concat())
+}
+
+/// Resolves the names among them from time to time on a thread of its own, and passes on what has changed.
+pub(super) fn watch(addresses: Vec<Address>, mut known: Vec<SocketAddr>, handle: Handle) {
+    if !addresses.iter().any(Address::is_name) {
+        return;
+    }
+    let watch = move || {
+        loop {
+            std::thread::sleep(RESOLVED_EVERY);
+            match resolve_public(&addresses) {
+                Ok(resolved) if resolved == known => {}
+                Ok(resolved) => {
+                    log::warn!("the public addresses are {resolved:?} now");
+                    known.clone_from(&resolved);
+                    if handle.set_public_addresses(resolved).is_err() {
+                        return;
+                    }
+                }
+                Err(error) => log::warn!("{error}; the public addresses stay {known:?}"),
+            }
+        }
+    };
+    if let Err(error) = std::thread::Builder::new().name("names".to_owned()).spawn(watch) {
+        log::warn!("the names of public addresses are not resolved again: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_public_address_may_be_bare_and_a_name() {
+        for (text, expected) in [
+            ("::1", "[::1]:0"),
+            ("[::1]", "[::1]:0"),
+            ("[::1]:5", "[::1]:5"),
+            ("1.2.3.4:5", "1.2.3.4:5"),
+            ("play.example.com", "play.example.com:0"),
+            ("play.example.com:5", "play.example.com:5"),
+        ] {
+            assert_eq!(public(text).expect("valid").to_string(), expected);
+        }
+        for text in ["", "1.2.3", "1.2.3.4.5", "0.0.0.0", "example.com:", "example..com", "a b", "300.1.1.1:5"] {
+            assert!(public(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_resolved_to_ipv4_first() {
+        let localhost = with_port("localhost:80").expect("valid").first("--listen").expect("resolved");
+        assert_eq!(localhost, SocketAddr::from(([127, 0, 0, 1], 80)));
+        let error = with_port("nowhere.invalid:80").expect("valid").first("--listen").expect_err("unknown");
+        let sentence = error.to_string();
+        assert!(sentence.starts_with("nowhere.invalid:80 can't be resolved (") && sentence.contains("--listen"));
+    }
+}
