@@ -9,7 +9,7 @@ export interface Recording {
 export interface SegmentRecorder {
   onInit(recording: Recording): void;
   /** A segment of about 1 s. It begins with a keyframe, and can be played without the ones before it. */
-  onSegment(bytes: Uint8Array): void;
+  onSegment(bytes: Uint8Array & BlobPart): void;
   /** A track of the stream has ended, or was added or removed. */
   onEnd?(): void;
 }

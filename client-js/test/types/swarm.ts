@@ -19,7 +19,7 @@ const video = document.querySelector("video")!;
 const player: SegmentPlayer = playSegments(swarm, video, { type: "video/webm", init: new Uint8Array(), source: 1, onError: console.error });
 const stop: () => void = recordSegments(video.srcObject as MediaStream, {
   onInit: ({ type, init }) => console.log(type, init.length),
-  onSegment: async (bytes) => player.add({ sha256: await swarm.share(bytes as Uint8Array<ArrayBuffer>), bytes: bytes.length }),
+  onSegment: async (bytes) => player.add({ sha256: await swarm.share(bytes), bytes: bytes.length }),
 });
 if (recordSegments.isSupported() && playSegments.isSupported()) stop();
 player.close();
