@@ -492,6 +492,29 @@ mod tests {
     }
 
     #[test]
+    fn with_tls_a_page_of_the_server_is_https_and_its_name_is_proven() {
+        let sender = |origin: &str| Sender {
+            host: "box:8443".to_owned(),
+            origin: Some(origin.to_owned()),
+            is_browser: true,
+            is_secure: true,
+            ..Sender::default()
+        };
+        let opens =
+            |origin: &str, proxies: &[&str]| ask(gate(&[], proxies), &sender(origin), "192.168.1.7", "192.168.1.5");
+        assert!(opens("https://box:8443", &[]), "the certificate is for that name");
+        assert!(!opens("https://box", &[]) && !opens("https://evil.example", &[]));
+        assert!(!opens("http://box:8443", &[]), "anybody could have changed that page");
+        assert!(!opens("https://box:8443", &["192.168.1.7/32"]), "the browser has seen the proxy's certificate only");
+        let remote = "192.168.1.7:9".parse().expect("an address");
+        let refused = gate(&[], &[]).check(&sender("http://box:8443"), remote, None).expect_err("http").message;
+        assert!(refused.contains("Open the page by https"), "{refused}");
+        let reading = Sender { origin: None, ..sender("") };
+        assert_eq!(gate(&[], &[]).permission(&reading, remote, None).refusal, None);
+        assert!(gate(&[], &["192.168.1.7/32"]).permission(&reading, remote, None).refusal.is_some());
+    }
+
+    #[test]
     fn behind_a_known_proxy_the_page_is_where_the_proxy_says() {
         let check = |remote: &str, host: &str, proto: &str, expected: bool| {
             let sender = Sender {

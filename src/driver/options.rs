@@ -32,7 +32,8 @@ pub struct Options {
     pub public: Option<PathBuf>,
     /// The page of every room without such a directory.
     pub page: Cow<'static, str>,
-    /// The length of a tick, within [`limits::TICK_MS_RANGE`] milliseconds, instead of [`Game::TICK`](crate::game::Game::TICK).
+    /// The length of a tick, within [`limits::TICK_MS_RANGE`] milliseconds, instead of
+    /// [`Game::TICK`](crate::game::Game::TICK).
     pub tick: Option<Duration>,
     /// The maximum number of players per room, 1 to [`limits::PLAYERS_PER_ROOM_MAX`].
     pub max_players: usize,

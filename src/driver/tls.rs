@@ -89,7 +89,7 @@ struct Credentials {
     /// When the certificate expires, since 1970.
     expires: Duration,
     /// The work of a handshake with a signature of this key.
-    work: usize,
+    signed_work: usize,
 }
 
 impl Acceptor {
@@ -117,8 +117,8 @@ impl Acceptor {
         self.handshakes.get()
     }
 
-    /// The work of handshakes since the last call. A connection may have ended with its handshake, so this is no part of
-    /// what its socket has spent.
+    /// The work of handshakes since the last call. A connection may have ended with its handshake, so this is no part
+    /// of what its socket has spent.
     pub(super) fn take_work(&self) -> usize {
         self.work.take()
     }
@@ -182,7 +182,7 @@ impl Tls {
         let chain = self.chain()?;
         let expires = expires(&chain).map_err(|cause| self.bad_certificate(&cause))?;
         let key = self.signing_key(chain)?;
-        let work = match key.key.algorithm() {
+        let signed_work = match key.key.algorithm() {
             SignatureAlgorithm::RSA => TLS_RSA_HANDSHAKE_WORK,
             _ => TLS_HANDSHAKE_WORK,
         };
@@ -193,7 +193,7 @@ impl Tls {
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.ticketer = Ticketer::new().map_err(|error| format!("no key for TLS tickets can be made: {error}"))?;
-        Ok(Credentials { config: Arc::new(config), expires, work })
+        Ok(Credentials { config: Arc::new(config), expires, signed_work })
     }
 
     fn chain(&self) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -388,18 +388,18 @@ struct Session {
     connection: ServerConnection,
     /// Until it is done.
     handshake: Option<Handshake>,
-    /// The work of the handshake, until it is done.
-    work: usize,
+    /// The work of the handshake if it has a signature, until it is charged.
+    signed_work: usize,
 }
 
 impl Session {
     fn new(handshake: Handshake) -> io::Result<Session> {
-        let (config, work) = {
+        let (config, signed_work) = {
             let credentials = handshake.acceptor.credentials.borrow();
-            (Arc::clone(&credentials.config), credentials.work)
+            (Arc::clone(&credentials.config), credentials.signed_work)
         };
         let connection = ServerConnection::new(config).map_err(io::Error::other)?;
-        Ok(Session { connection, work, handshake: Some(handshake) })
+        Ok(Session { connection, signed_work, handshake: Some(handshake) })
     }
 
     /// Takes in what arrived before the session was made.
@@ -433,10 +433,10 @@ impl Session {
         // The handshake message, or the alert.
         let sent = self.send(meter);
         let kind = self.connection.handshake_kind();
-        if kind.is_some()
-            && let Some(Handshake { acceptor, .. }) = &self.handshake
-        {
-            acceptor.work.set(acceptor.work.get() + std::mem::take(&mut self.work));
+        if let (Some(kind), Some(Handshake { acceptor, .. })) = (kind, &self.handshake) {
+            let signed = std::mem::take(&mut self.signed_work);
+            let work = if kind == HandshakeKind::Resumed { signed.min(TLS_HANDSHAKE_WORK) } else { signed };
+            acceptor.work.set(acceptor.work.get() + work);
         }
         if let Err(error) = processed {
             if let Some(mut handshake) = self.handshake.take() {
