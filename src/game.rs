@@ -110,8 +110,8 @@ pub trait Game: Sized + 'static {
     /// [`Handle::external`]: crate::driver::Handle::external
     fn external(&mut self, _ctx: &mut Context<Self>, _bytes: &[u8]) {}
 
-    /// Called when the server is about to stop: the room is closed after `time`, or when its last player has left. Players
-    /// get `eventDrain` on their own. A game may end its match early, or lock the room.
+    /// Called when the server is about to stop: the room is closed after `time`, or when its last player has left. The
+    /// players are told by the server. A game may end its match early, or lock the room.
     fn drain(&mut self, _ctx: &mut Context<Self>, _time: Duration) {}
 
     /// Called once per tick. `batch` holds the messages received since the last tick, in order of arrival, by value.

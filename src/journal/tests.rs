@@ -325,7 +325,7 @@ fn what_is_no_recording_or_a_newer_one_is_told_so() {
     }
     check(b"", "at byte 0: this is no recording of a room");
     check(b"GIF89a, and more", "at byte 0: this is no recording of a room");
-    for (file, format) in [(b"rtcade-j\x00\x00...", 0), (b"rtcade-j\x08\x00...", 8)] {
+    for (file, format) in [(b"rtcade-j\x00\x00...", 0), (b"rtcade-j\x10\x00...", 16)] {
         let expected =
             format!("at byte 8: the recording has format {format}, but this program reads formats 1, 2, 4 and 8");
         check(file, &expected);
