@@ -97,6 +97,7 @@
 //! | [`CALL_WORK`], [`WEBSOCKET_FRAME_WORK`], [`REQUEST_WORK`], [`TLS_HANDSHAKE_WORK`], [`TLS_RSA_HANDSHAKE_WORK`] | work other than bytes, in the same unit | part of the limit above | – |
 //! | [`PHASE_SLOTS`] | phases of the tick over which rooms are spread | – | – |
 //! | [`TICK_MS`], [`TICK_MS_RANGE`] | length of a tick, by default and in the range of [`is_tick_length`] | the server does not start; a recording is refused | – |
+//! | [`STRIKES_PER_TICK`], [`STRIKES_SLOWED`], [`STRIKES_CLOSED`], [`TICKS_SLOWED`] | times that ticks of a room exceed their budget, counted up to the first per tick, less one for each tick within it | the room ticks once in so many ticks; then it is closed with `room_closed` | `ticks_over_budget`, `rooms_over_budget` |
 //! | [`TOLD_PER_TICK`] | entries between two ticks of a recording | the recording is refused | – |
 //! | [`JOURNAL_BYTES`], [`RECORDING_QUEUE_BYTES`], [`RECORDINGS_MIB`] | bytes of one recording, of recordings waiting for the disk, and of all recordings in a directory | the recording ends and the room continues; the oldest recordings are removed | `recordings_ended_early_total` |
 //! | **Times** | | | |
@@ -363,6 +364,15 @@ pub const UNJOINED_PER_ADDRESS: usize = 64;
 /// s of most load balancers, so that the balancer is the side that closes. When places are scarce, waiting connections
 /// are closed earlier.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// The times by which one tick of a room may exceed its budget that count.
+pub const STRIKES_PER_TICK: u32 = 10;
+/// The times by which the ticks of a room exceed their budget, less one for each tick within it, from which on it ticks
+/// less often.
+pub const STRIKES_SLOWED: u32 = 20;
+/// The same, from which on it is closed.
+pub const STRIKES_CLOSED: u32 = 100;
+/// A room that ticks less often runs one of so many ticks.
+pub const TICKS_SLOWED: u32 = 4;
 /// The range of `--keep-alive`.
 pub const KEEP_ALIVE_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3_600);
 /// TCP work in one turn of the driver's event loop, for all connections together. The unit is a byte read or written;

@@ -40,6 +40,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("server.dev", "dev"),
     ("rooms.game", "game"),
     ("rooms.tick_ms", "tick-ms"),
+    ("rooms.tick_budget_ms", "tick-budget"),
     ("rooms.max_players", "max-players"),
     ("rooms.media", "media"),
     ("access.keys", "keys"),

@@ -111,6 +111,11 @@ struct Serve {
     /// Length of a tick in milliseconds, 5 to 1000. Default: the game's, which is 33 unless it sets another.
     #[arg(long, value_name = "MS", value_parser = tick_ms())]
     tick_ms: Option<u32>,
+    /// Milliseconds that the game of a room may take for a tick, 1 to 10000. Default: the length of a tick.
+    ///
+    /// A room whose game takes longer is logged, then ticks less often, then is closed.
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    tick_budget: Option<u64>,
     /// Maximum number of players per room, 1 to 1024. Default: 64.
     #[arg(long, value_name = "N", value_parser = max_players)]
     max_players: Option<usize>,
@@ -547,6 +552,7 @@ fn start<G: Game>(
             Some(Forwarded::Audio) => Media::Audio,
             Some(Forwarded::Video) => Media::Video,
         },
+        tick_budget: serve.tick_budget.map(Duration::from_millis),
         drain: Duration::from_secs(serve.drain),
         busy_poll: serve.busy_poll,
         record: serve.record.map(|directory| Record { directory, limit_bytes: serve.record_limit * MIB }),

@@ -132,6 +132,16 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
     text.quantiles("client_cpu_used", reported, server.cpu_used(now));
 
     let counters = server.counters();
+    text.counter(
+        "ticks_over_budget_total",
+        "Ticks whose calls into the game took longer than their budget.",
+        counters.ticks_over_budget,
+    );
+    text.counter(
+        "rooms_over_budget_total",
+        "Rooms closed because too many of their ticks took longer than their budget.",
+        counters.rooms_over_budget,
+    );
     text.counter("ticks_missed_total", "Ticks skipped because the server was late.", counters.missed_ticks);
     text.counter("rooms_failed_total", "Rooms closed because their game panicked.", counters.failed_rooms);
     text.counter("hooks_failed_total", "Calls of hooks that panicked or broke a limit.", counters.failed_hooks);

@@ -27,6 +27,7 @@ pub(crate) mod metrics;
 mod options;
 mod recorder;
 mod refusals;
+mod sentinel;
 mod service;
 mod site;
 mod tcp;
@@ -56,6 +57,7 @@ use self::live::Sources;
 use self::metered::Budget;
 pub use self::options::{BindError, Options, Record, Reload};
 use self::recorder::Recordings;
+use self::sentinel::Pulse;
 use self::service::Service;
 use self::site::Site;
 use self::tcp::{CLOSE_TIMEOUT, Connections, Context};
@@ -66,7 +68,7 @@ use crate::game::{Game, Refusal, RoomInfo};
 use crate::hooks::{ArrivalId, Decision, Hooks};
 use crate::limits;
 use crate::log_limit::Throttle;
-use crate::server::{Config, ExternalError, RoomStatus, Server};
+use crate::server::{Activity, Config, ExternalError, RoomStatus, Server};
 use crate::wire::signaling::RoomName;
 
 /// Datagrams received from one socket per turn of the loop.
@@ -239,6 +241,8 @@ pub struct Driver<G: Game> {
     handle: Handle,
     inside: Inside,
     service: Service,
+    pulse: Arc<Pulse>,
+    activity: Activity,
     reload: Option<Box<dyn FnMut() -> Result<Reload, String>>>,
     /// How long the server waits for its rooms to end when it is drained.
     drain_time: Duration,
@@ -351,6 +355,7 @@ impl<G: Game> Driver<G> {
         let gate = Gate::new(options.origins, options.trusted_proxies, &options.public_addresses);
         let mut server = Server::new(config, now, factory);
         server.set_public(&options.public_addresses);
+        let activity = server.supervise(Instant::now, options.tick_budget.unwrap_or(tick));
         let recordings = match options.record {
             Some(record) => {
                 let recordings = Recordings::start(&record)
@@ -378,6 +383,8 @@ impl<G: Game> Driver<G> {
             handle: Handle { outside, waker, requests: Arc::default() },
             inside,
             service: Service::default(),
+            pulse: Arc::default(),
+            activity,
             reload: None,
             drain_time: options.drain,
             drains: None,
@@ -451,7 +458,8 @@ impl<G: Game> Driver<G> {
 
     /// Obeys signals: SIGTERM as [`Handle::drain`], or as [`Handle::shutdown`] if it comes again, SIGINT as
     /// [`Handle::shutdown`], SIGHUP as [`Handle::reload`]. Reports to the service manager, if that is systemd, when the
-    /// server is ready, reloads, stops, and that its loop runs (sd_notify(3), `WatchdogSec`).
+    /// server is ready, reloads, stops, and that its loop runs (sd_notify(3), `WatchdogSec`). If the loop hangs for two
+    /// seconds, for example in a game that never returns, the process logs where, and aborts.
     ///
     /// # Errors
     /// The OS refuses signal handlers.
@@ -470,6 +478,11 @@ impl<G: Game> Driver<G> {
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         self.service.ready();
+        if self.signals.is_some()
+            && let Err(error) = sentinel::watch(&self.pulse, self.activity.clone())
+        {
+            log::warn!("a loop that hangs will not be noticed: {error}");
+        }
         loop {
             let deadline = self.poll_timeout();
             let full = self.sleep(&mut events, deadline)?;
@@ -483,6 +496,7 @@ impl<G: Game> Driver<G> {
             self.turn(now);
             if self.is_stopped(now) {
                 log::info!("stopped: {:?}", self.udp.counters());
+                self.pulse.note_sleep(true);
                 return Ok(());
             }
         }
@@ -540,7 +554,10 @@ impl<G: Game> Driver<G> {
 
     /// Waits for events and records them. Returns `true` if there may be more.
     fn wait(&mut self, events: &mut Events, sleep: Option<Duration>) -> io::Result<bool> {
-        match self.poll.poll(events, sleep) {
+        self.pulse.note_sleep(true);
+        let polled = self.poll.poll(events, sleep);
+        self.pulse.note_sleep(false);
+        match polled {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(false),
             Err(error) => return Err(error),
@@ -601,6 +618,7 @@ impl<G: Game> Driver<G> {
             self.connections.flush_log(now);
         }
         self.service.note_turn(now);
+        self.pulse.note_turn();
         self.take_in_datagrams(now, TURN_DATAGRAMS);
         self.last_turn = now;
         self.inside.deliver(now, &mut self.server);

@@ -20,6 +20,7 @@ mod rooms;
 mod seek;
 mod session;
 mod states;
+mod supervision;
 mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -41,6 +42,8 @@ use self::rooms::HostedRoom;
 use self::seek::Seekers;
 use self::session::{Fate, Session};
 use self::states::Recipient;
+pub use self::supervision::Activity;
+use self::supervision::Supervision;
 use crate::auth::Keys;
 use crate::endpoint::{Dropped, Endpoint, LocalId, PeerKey, StunRequests, Transmit, Unroutable};
 use crate::game::{Game, Link, PlayerId, Refusal, RoomInfo};
@@ -230,6 +233,10 @@ pub struct Counters {
     pub missed_ticks: u64,
     /// Rooms closed because their game panicked.
     pub failed_rooms: u64,
+    /// Ticks whose calls into the game took longer than their budget, see [`Server::supervise`].
+    pub ticks_over_budget: u64,
+    /// Rooms closed because too many of their ticks did.
+    pub rooms_over_budget: u64,
     /// Messages of games that were not sent because they were too large or could not be encoded.
     pub unsent_messages: u64,
     /// Players removed, by reason.
@@ -378,6 +385,7 @@ pub struct Server<G: Game> {
     frame: Vec<u8>,
     counters: Counters,
     player_log: PlayerLog,
+    supervision: Option<Supervision>,
     /// When the rooms that are left are closed, since [`Server::handle_drain`].
     drains_until: Option<Instant>,
     stopping: bool,
@@ -438,6 +446,7 @@ impl<G: Game> Server<G> {
             frame: Vec::with_capacity(limits::FRAME_BYTES),
             counters: Counters::default(),
             player_log: PlayerLog::default(),
+            supervision: None,
             drains_until: None,
             stopping: false,
         }

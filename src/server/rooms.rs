@@ -13,6 +13,7 @@ use super::delivery::Habits;
 use super::media::Listener;
 use super::presence::News;
 use super::states::History;
+use super::supervision::Overruns;
 use super::{ConnectionKey, RoomKey, Server, SessionKey, Timer};
 use crate::game::{Game, PlayerId, RoomInfo, Tick};
 use crate::journal::{Header, Recorder};
@@ -46,6 +47,7 @@ pub(super) struct HostedRoom<G: Game> {
     pub(super) unsent_log: Throttle,
     unreadable_log: Throttle,
     overflow_log: Throttle,
+    pub(super) overruns: Overruns,
 }
 
 /// Limits the log lines of one room about messages that its game could not send or read.
@@ -135,7 +137,12 @@ impl<G: Game> Server<G> {
         let mut info = RoomInfo::new(name.as_str(), self.rng.next_u64());
         info.tick = self.config.tick;
         info.data = data.clone();
-        let game = catch_unwind(AssertUnwindSafe(|| (self.factory)(&info)))
+        let make = AssertUnwindSafe(|| catch_unwind(AssertUnwindSafe(|| (self.factory)(&info))));
+        let game = match &self.supervision {
+            Some(supervision) => supervision.call(&name, make).0,
+            None => make(),
+        };
+        let game = game
             .map_err(|_| Fault::new(ErrorCode::Internal, "The room can't be created: its game failed."))?
             .map_err(|refusal| Fault::new(ErrorCode::Refused, refusal.to_string()))?;
         let start = self.phase_start(now);
@@ -161,6 +168,7 @@ impl<G: Game> Server<G> {
             unsent_log: OF_MESSAGES,
             unreadable_log: OF_MESSAGES,
             overflow_log: OF_MESSAGES,
+            overruns: Overruns::default(),
         });
         self.by_name.insert(name, key);
         self.timers.insert((deadline, Timer::Room(key)));
@@ -194,27 +202,40 @@ impl<G: Game> Server<G> {
         let number = hosted.tick_at(now, length);
         let missed = number.saturating_sub(hosted.last_tick).saturating_sub(1);
         self.counters.missed_ticks += u64::from(missed);
-        hosted.deadline = (hosted.start + length * number.saturating_add(1)).max(now + Duration::from_millis(1));
+        let next = number.saturating_add(hosted.overruns.stride());
+        hosted.deadline = (hosted.start + length * next).max(now + Duration::from_millis(1));
         self.timers.insert((hosted.deadline, Timer::Room(key)));
         self.measure_links(now, key);
-        self.run_tick(now, key, Tick { number, missed });
+        let took = self.run_tick(now, key, Tick { number, missed });
         if let Some(hosted) = self.rooms.get_mut(key) {
             hosted.log_messages(now);
         }
+        self.note_tick_time(now, key, took);
         if !self.end_if_empty(now, key) {
             self.tell_news(now, key);
             self.tell_user_media(key);
         }
     }
 
-    fn run_tick(&mut self, now: Instant, key: RoomKey, tick: Tick) {
-        let Some(hosted) = self.rooms.get_mut(key) else { return };
+    /// Returns how long the calls into the game took, if that is measured.
+    fn run_tick(&mut self, now: Instant, key: RoomKey, tick: Tick) -> Duration {
+        let Some(hosted) = self.rooms.get_mut(key) else { return Duration::ZERO };
         hosted.last_tick = tick.number;
-        hosted.handle_input(room::Input::Tick(tick));
+        let took = match &self.supervision {
+            Some(supervision) => {
+                let name = hosted.name.clone();
+                supervision.call(&name, || hosted.handle_input(room::Input::Tick(tick))).1
+            }
+            None => {
+                hosted.handle_input(room::Input::Tick(tick));
+                Duration::ZERO
+            }
+        };
         self.show_cast(now, key);
         while let Some(output) = self.rooms.get_mut(key).and_then(HostedRoom::poll_output) {
             self.handle_room_output(now, key, output);
         }
+        took
     }
 
     fn handle_room_output(&mut self, now: Instant, key: RoomKey, output: room::Output) {

@@ -582,7 +582,7 @@ pub(super) mod program {
             });
             let stdout = BufReader::new(child.stdout.take().expect("piped"));
             let announced: Vec<String> = stdout.lines().take(lines).map(|line| line.expect("text")).collect();
-            let url = announced.first().and_then(|line| line.split("http://").nth(1)).expect("a URL");
+            let url = announced.iter().find_map(|line| line.split("http://").nth(1)).expect("a URL");
             let address = url.trim_end_matches('/').parse().expect("an address");
             Program { child, address, announced, log: Some(log) }
         }

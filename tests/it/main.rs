@@ -55,6 +55,7 @@ mod session;
 mod stock;
 #[cfg(feature = "driver")]
 mod stun;
+mod supervision;
 mod tidy;
 #[cfg(feature = "driver")]
 mod tls;

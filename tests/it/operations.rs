@@ -8,12 +8,14 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use rtcade::wire::codes::Leave;
+use rtcade::driver::{Driver, Options};
+use rtcade::game::{Batch, Context, Game, Join, Leave, PlayerId, Refusal, Tick};
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
@@ -402,4 +404,66 @@ fn a_log_of_json_has_an_object_per_line_and_no_token() {
             "{line}"
         );
     }
+}
+
+/// Never returns from a tick in which there is a player.
+struct Endless;
+
+impl Game for Endless {
+    type Input = ();
+    type Command = ();
+    type State = ();
+    type Event = ();
+    type Welcome = ();
+    type JoinData = ();
+
+    fn join(&mut self, _: &mut Context<Self>, _: PlayerId, _: &Join<()>) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn leave(&mut self, _: &mut Context<Self>, _: PlayerId, _: Leave) {}
+
+    fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, _: Batch<'_, Self>) {
+        while ctx.players().len() > 0 {
+            search_for_ever();
+        }
+    }
+}
+
+#[inline(never)]
+fn search_for_ever() {
+    for number in 0..u64::MAX {
+        std::hint::black_box(number);
+    }
+}
+
+/// The address at which [`serve_an_endless_game`] listens, if it runs on its own.
+const ENDLESS: &str = "RTCADE_ENDLESS";
+
+/// A server in a process of its own, which the next test starts.
+#[test]
+fn serve_an_endless_game() {
+    let Ok(address) = env::var(ENDLESS) else { return };
+    env_logger::Builder::new().filter_level(log::LevelFilter::Info).init();
+    let options = Options { listen: address.parse().unwrap(), ..Options::default() };
+    let mut driver = Driver::bind(options, |_| Ok(Endless)).unwrap();
+    driver.obey_signals().unwrap();
+    println!("http://{}/", driver.local_addr());
+    driver.run().unwrap();
+}
+
+#[test]
+fn a_game_that_never_returns_ends_the_process_which_logs_where_it_was() {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--exact", "operations::serve_an_endless_game", "--nocapture"]).env(ENDLESS, "127.0.0.1:0");
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let program = Program::start(command, 4);
+    let mut page = Connection::open(program.address);
+    page.send(upgrade("/r/maze"));
+    assert_eq!(page.head().status, 101);
+    page.send_frame(0x81, br#"{"a":"join","d":{}}"#);
+    let (status, log) = program.end();
+    assert_eq!(status.signal(), Some(Signal::SIGABRT as i32), "{status}\n{log}");
+    assert!(log.contains("the event loop has been in the game of room maze for 2 s"), "{log}");
+    assert!(log.contains("search_for_ever"), "{log}");
 }
