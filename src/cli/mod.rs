@@ -238,8 +238,8 @@ fn max_players(text: &str) -> Result<usize, String> {
 ///
 /// Returns the exit status. For the server: 0 after SIGTERM or SIGINT, 1 if it can't start or continue, 2 if the
 /// command line is invalid or the TLS certificate or key can't be used; for 1 and 2 a sentence on standard error gives
-/// the cause and what to do. For `replay`: 0 if the game's output is the same as in the recording, 1 if it differs, 2 if
-/// the recording can't be replayed.
+/// the cause and what to do. For `replay`: 0 if the game's output is the same as in the recording, 1 if it differs, 2
+/// if the recording can't be replayed.
 pub fn run<G: Game>(factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static) -> ExitCode {
     run_with(factory, |_| ())
 }
