@@ -457,7 +457,7 @@ fn a_game_that_never_returns_ends_the_process_which_logs_where_it_was() {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", "operations::serve_an_endless_game", "--nocapture"]).env(ENDLESS, "127.0.0.1:0");
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let program = Program::start(command, 4);
+    let program = Program::start(command, 3);
     let mut page = Connection::open(program.address);
     page.send(upgrade("/r/maze"));
     assert_eq!(page.head().status, 101);
