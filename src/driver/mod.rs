@@ -135,9 +135,8 @@ impl Handle {
         self.wake();
     }
 
-    /// Reads the configuration again, see [`Driver::set_reload`], and the files of [`Options::tls`], for connections that
-    /// follow; open ones keep their encryption. What can't be used stays as it was, and a line in the log says why.
-    /// Does not block.
+    /// Reads the configuration again, see [`Driver::set_reload`], and the files of [`Options::tls`], for connections
+    /// from then on. What can't be used stays as it was, and a line in the log says why. Does not block.
     pub fn reload(&self) {
         self.requests.reload.store(true, Ordering::Release);
         self.wake();

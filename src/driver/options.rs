@@ -57,8 +57,8 @@ pub struct Options {
     pub dev: bool,
     /// What the server forwards between the players of a room, see [`Config::media`](crate::server::Config::media).
     pub media: Media,
-    /// How long the calls into a game may take in one tick; by default as long as a tick. A room whose game takes longer
-    /// is logged, then ticks less often, then is closed ([`limits::STRIKES_CLOSED`]).
+    /// How long the calls into a game may take in one tick; by default as long as a tick. A room whose game takes
+    /// longer is logged, then ticks less often, then is closed ([`limits::STRIKES_CLOSED`]).
     pub tick_budget: Option<Duration>,
     /// How long a server that is asked to stop by [`Handle::drain`](super::Handle::drain) or by SIGTERM waits for its
     /// rooms to end; zero to close them at once.
