@@ -178,6 +178,8 @@ export interface RoomEvents<Input = unknown, State = unknown, Event = unknown, W
    * there are no `join` events for its players. Inputs and commands that were not acknowledged are lost.
    */
   rejoin: (welcome: Welcome) => void;
+  /** The server stops after `d.deadline` milliseconds. Until then the room goes on, and the server opens no others. */
+  eventDrain: (message: { a: "eventDrain"; d: { deadline: number } }) => void;
   /**
    * The last event: the session has ended. A lost connection ends it only after a minute of attempts to
    * reconnect, or after `reconnectTimeout`.

@@ -111,6 +111,7 @@ pub(super) fn resolve_public(addresses: &[Address]) -> Result<Vec<SocketAddr>, B
 }
 
 /// Resolves the names among them from time to time on a thread of its own, and passes on what has changed.
+#[expect(clippy::disallowed_methods, reason = "it is a thread of its own that sleeps")]
 pub(super) fn watch(addresses: Vec<Address>, mut known: Vec<SocketAddr>, handle: Handle) {
     if !addresses.iter().any(Address::is_name) {
         return;

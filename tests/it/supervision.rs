@@ -46,11 +46,18 @@ impl Game for Slow {
     }
 }
 
-/// Two rooms, the first of which takes a time of the test's; the ticks of both.
-fn rooms() -> (Simulation<Slow>, Rc<Cell<Duration>>, [Rc<Cell<u32>>; 2]) {
+/// Two rooms with a player each. The ticks of the first take a time of the test's.
+struct Rooms {
+    sim: Simulation<Slow>,
+    takes: Rc<Cell<Duration>>,
+    slow: Rc<Cell<u32>>,
+    other: Rc<Cell<u32>>,
+}
+
+fn rooms() -> Rooms {
     let takes = Rc::new(Cell::new(Duration::ZERO));
-    let ticks = [Rc::default(), Rc::default()];
-    let (of_slow, of_both) = (Rc::clone(&takes), ticks.clone());
+    let (slow, other) = (Rc::default(), Rc::default());
+    let (of_slow, of_both) = (Rc::clone(&takes), [Rc::clone(&slow), Rc::clone(&other)]);
     let mut sim = Simulation::with_config(
         1,
         |config| config.tick = TICK,
@@ -67,12 +74,12 @@ fn rooms() -> (Simulation<Slow>, Rc<Cell<Duration>>, [Rc<Cell<u32>>; 2]) {
     sim.join("slow", "Ada");
     sim.join("other", "Bob");
     sim.run(100 * MS);
-    (sim, takes, ticks)
+    Rooms { sim, takes, slow, other }
 }
 
 #[test]
 fn a_game_that_takes_too_long_is_slowed_then_closed_and_others_are_not_affected() {
-    let (mut sim, takes, [slow, other]) = rooms();
+    let Rooms { mut sim, takes, slow, other } = rooms();
     assert_eq!(sim.server.counters().ticks_over_budget, 0);
     takes.set(BUDGET);
     sim.run(10 * TICK);
@@ -99,7 +106,7 @@ fn a_game_that_takes_too_long_is_slowed_then_closed_and_others_are_not_affected(
 
 #[test]
 fn a_game_that_recovers_ticks_as_before() {
-    let (mut sim, takes, [slow, _]) = rooms();
+    let Rooms { mut sim, takes, slow, .. } = rooms();
     takes.set(1_000 * BUDGET);
     let needed = STRIKES_SLOWED.div_ceil(STRIKES_PER_TICK);
     sim.run(TICK * needed + TICK / 2);
