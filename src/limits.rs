@@ -97,6 +97,7 @@
 //! | [`CALL_WORK`], [`WEBSOCKET_FRAME_WORK`], [`REQUEST_WORK`], [`TLS_HANDSHAKE_WORK`], [`TLS_RSA_HANDSHAKE_WORK`] | work other than bytes, in the same unit | part of the limit above | – |
 //! | [`PHASE_SLOTS`] | phases of the tick over which rooms are spread | – | – |
 //! | [`TICK_MS`], [`TICK_MS_RANGE`] | length of a tick, by default and in the range of [`is_tick_length`] | the server does not start; a recording is refused | – |
+//! | [`DRAIN_MAX`] | time that a server that drains leaves to its rooms | a longer time is shortened | – |
 //! | [`STRIKES_PER_TICK`], [`STRIKES_SLOWED`], [`STRIKES_CLOSED`], [`TICKS_SLOWED`] | times that ticks of a room exceed their budget, counted up to the first per tick, less one for each tick within it | the room ticks once in so many ticks; then it is closed with `room_closed` | `ticks_over_budget`, `rooms_over_budget` |
 //! | [`TOLD_PER_TICK`] | entries between two ticks of a recording | the recording is refused | – |
 //! | [`JOURNAL_BYTES`], [`RECORDING_QUEUE_BYTES`], [`RECORDINGS_MIB`] | bytes of one recording, of recordings waiting for the disk, and of all recordings in a directory | the recording ends and the room continues; the oldest recordings are removed | `recordings_ended_early_total` |
@@ -373,6 +374,8 @@ pub const STRIKES_SLOWED: u32 = 20;
 pub const STRIKES_CLOSED: u32 = 100;
 /// A room that ticks less often runs one of so many ticks.
 pub const TICKS_SLOWED: u32 = 4;
+/// The longest time that a server that drains leaves to its rooms.
+pub const DRAIN_MAX: Duration = Duration::from_hours(24);
 /// The range of `--keep-alive`.
 pub const KEEP_ALIVE_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3_600);
 /// TCP work in one turn of the driver's event loop, for all connections together. The unit is a byte read or written;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use crate::driver::{BindError, Handle};
+use crate::server::ExternalError;
 
 /// How often the names of public addresses are resolved again.
 const RESOLVED_EVERY: Duration = Duration::from_mins(1);
@@ -121,13 +122,14 @@ pub(super) fn watch(addresses: Vec<Address>, mut known: Vec<SocketAddr>, handle:
             std::thread::sleep(RESOLVED_EVERY);
             match resolve_public(&addresses) {
                 Ok(resolved) if resolved == known => {}
-                Ok(resolved) => {
-                    log::warn!("the public addresses are {resolved:?} now");
-                    known.clone_from(&resolved);
-                    if handle.set_public_addresses(resolved).is_err() {
-                        return;
+                Ok(resolved) => match handle.set_public_addresses(resolved.clone()) {
+                    Ok(()) => {
+                        log::warn!("the public addresses are {resolved:?} now");
+                        known = resolved;
                     }
-                }
+                    Err(ExternalError::Stopped) => return,
+                    Err(error) => log::warn!("the public addresses stay {known:?} for another minute: {error}"),
+                },
                 Err(error) => log::warn!("{error}; the public addresses stay {known:?}"),
             }
         }

@@ -11,6 +11,8 @@ use serde_json::{Map, json};
 
 use crate::log_limit::PLAYERS;
 
+const WEBSOCKETS: &str = "tungstenite";
+
 /// The logger of the process: it can be replaced while it is in use.
 static LOGGER: OnceLock<Replaceable> = OnceLock::new();
 
@@ -78,13 +80,18 @@ impl Logging {
             levels.all = levels.all.max(Levels::of_verbosity(self.verbose).all);
         }
         let mut builder = env_logger::Builder::new();
-        builder.filter_level(levels.all);
-        builder.filter_module(PLAYERS, levels.all.max(LevelFilter::Info));
-        for (module, level) in levels.modules {
-            builder.filter_module(&module, level);
-        }
         // At trace level tungstenite logs message contents: tokens, and line breaks that look like log lines.
-        builder.filter_module("tungstenite", levels.all.min(LevelFilter::Debug));
+        let permitted = |module: &str, level: LevelFilter| {
+            if module.starts_with(WEBSOCKETS) { level.min(LevelFilter::Debug) } else { level }
+        };
+        builder.filter_level(levels.all);
+        builder.filter_module(WEBSOCKETS, permitted(WEBSOCKETS, levels.all));
+        if self.log.is_none() {
+            builder.filter_module(PLAYERS, levels.all.max(LevelFilter::Info));
+        }
+        for (module, level) in levels.modules {
+            builder.filter_module(&module, permitted(&module, level));
+        }
         if self.log_format == Format::Json {
             builder.format(write_json);
         }

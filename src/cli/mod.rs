@@ -20,9 +20,10 @@ use std::any::type_name;
 use std::borrow::Cow;
 use std::env;
 use std::ffi::OsString;
+use std::fs;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 pub use std::process::ExitCode;
 use std::time::Duration;
 
@@ -111,10 +112,10 @@ struct Serve {
     /// Length of a tick in milliseconds, 5 to 1000. Default: the game's, which is 33 unless it sets another.
     #[arg(long, value_name = "MS", value_parser = tick_ms())]
     tick_ms: Option<u32>,
-    /// Milliseconds that the game of a room may take for a tick, 1 to 10000. Default: the length of a tick.
+    /// Milliseconds that the game of a room may take for a tick, 1 to 1000. Default: the length of a tick.
     ///
     /// A room whose game takes longer is logged, then ticks less often, then is closed.
-    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=1_000))]
     tick_budget: Option<u64>,
     /// Maximum number of players per room, 1 to 1024. Default: 64.
     #[arg(long, value_name = "N", value_parser = max_players)]
@@ -202,7 +203,7 @@ Examples:
   rtcade --game broadcast                 Publish video to hundreds of viewers
   rtcade --public dist --max-players 16   Serve the files in dist, rooms of at most 16 players
   rtcade --public-addr 203.0.113.7        Run behind NAT: players connect to this address
-  rtcade --listen 0.0.0.0:443 --tls-cert chain.pem --tls-key key.pem --https-redirect 0.0.0.0:80
+  rtcade --listen 0.0.0.0:443 --tls-cert fullchain.pem --tls-key privkey.pem --https-redirect 0.0.0.0:80
                                           Speak https and wss
   rtcade doctor http://192.0.2.7:8080/    Check a running server as a player's browser would")]
 struct ServeShipped {
@@ -541,6 +542,8 @@ fn start<G: Game>(
     let max_players = serve.max_players();
     let options = match serve.network.options(page) {
         Ok(options) => options,
+        Err(error) if is_checked => return refuse_checked(&error),
+        Err(error) if is_checked => return refuse_checked(&error),
         Err(error) => return refuse(&error),
     };
     let options = Options {
@@ -589,6 +592,11 @@ fn refuse(error: &BindError) -> ExitCode {
 
 /// Checks the files and directories that the options name, on free ports of the loopback address.
 fn check<G: Game>(options: Options, factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static) -> ExitCode {
+    if let Some(Record { directory, .. }) = &options.record
+        && let Err(source) = try_to_write(directory)
+    {
+        return refuse_checked(&BindError::Record { directory: directory.clone(), source });
+    }
     let options =
         Options { listen: (Ipv4Addr::LOCALHOST, 0).into(), udp: None, record: None, https_redirect: None, ..options };
     match Driver::bind(options, factory) {
@@ -596,11 +604,24 @@ fn check<G: Game>(options: Options, factory: impl FnMut(&RoomInfo) -> Result<G, 
             let _ = writeln!(io::stdout(), "rtcade: the configuration is valid");
             ExitCode::SUCCESS
         }
-        Err(error) => {
-            complain(&error.to_string());
-            ExitCode::from(2)
-        }
+        Err(error) => refuse_checked(&error),
     }
+}
+
+/// Creates a file in a directory, if there is one, and removes it.
+fn try_to_write(directory: &Path) -> io::Result<()> {
+    if !directory.exists() {
+        return Ok(());
+    }
+    let file = directory.join(format!(".rtcade-check-{}", std::process::id()));
+    fs::File::create_new(&file)?;
+    fs::remove_file(&file)
+}
+
+/// Complains of a configuration that was only checked.
+fn refuse_checked(error: &BindError) -> ExitCode {
+    complain(&error.to_string());
+    ExitCode::from(2)
 }
 
 /// Runs a server until it is stopped. `prepare` configures what options don't, and may return a line to print.

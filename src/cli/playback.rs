@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
 use clap::{Arg, Args};
 
@@ -84,6 +85,8 @@ impl Show {
         let options = Options {
             tick: Some(self.header.room.tick),
             max_players: limits::PLAYERS_PER_ROOM_MAX,
+            // Seeking takes as long as it may.
+            tick_budget: Some(Duration::MAX),
             ..self.network.options(page)?
         };
         // The bytes are used for as long as the program runs.

@@ -29,8 +29,8 @@ pub(super) struct Sockets {
 /// for those of both families. Sockets that the service manager has opened take the place of those of `listen`.
 pub(super) fn bind(listen: SocketAddr, udp: Option<SocketAddr>) -> Result<Sockets, BindError> {
     let (tcp, datagrams) = service::take_sockets()?;
-    if let Some(first) = tcp.first() {
-        return activated(first.local_addr()?, tcp, datagrams, udp);
+    if !tcp.is_empty() || !datagrams.is_empty() {
+        return activated(tcp, datagrams, udp);
     }
     let mut attempts = if listen.port() == 0 { PORT_ATTEMPTS } else { 1 };
     loop {
@@ -42,29 +42,43 @@ pub(super) fn bind(listen: SocketAddr, udp: Option<SocketAddr>) -> Result<Socket
     }
 }
 
-/// The sockets that the service manager has opened, at `address` the first; the others are opened beside them.
+/// The sockets that the service manager has opened; those for datagrams are opened beside them if there are none.
 fn activated(
-    address: SocketAddr,
-    mut tcp: Vec<TcpListener>,
+    tcp: Vec<TcpListener>,
     mut datagrams: Vec<UdpSocket>,
     udp: Option<SocketAddr>,
 ) -> Result<Sockets, BindError> {
-    tcp.truncate(FAMILIES);
+    let Some(first) = tcp.first() else {
+        return Err(BindError::Passed("it has opened no TCP socket: add ListenStream to the socket unit"));
+    };
+    if tcp.len().max(datagrams.len()) > FAMILIES {
+        return Err(BindError::Passed("it has opened more than two sockets of one kind: open one per version of IP"));
+    }
+    for socket in &datagrams {
+        // Datagrams to an IPv4 address can't be sent on such a socket by that address.
+        let is_for_both = socket.local_addr()?.is_ipv6() && !SockRef::from(socket).only_v6()?;
+        if is_for_both {
+            return Err(BindError::Passed(
+                "it has opened a UDP socket for both versions of IP: set BindIPv6Only=ipv6-only in the unit, and open \
+                one for each",
+            ));
+        }
+    }
     for listener in &tcp {
         tcp::set_options(SockRef::from(listener))?;
     }
-    if datagrams.is_empty() {
-        // Its IPv6 listener takes IPv4, too.
-        let address = if address.ip().is_unspecified() {
-            SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), address.port())
-        } else {
-            address
-        };
-        let (option, address) = udp.map_or((LISTEN, address), |udp| (UDP, udp));
-        let sockets = bind_families(option, address, Type::DGRAM)?;
-        datagrams.extend(sockets.into_iter().map(|socket| UdpSocket::from_std(socket.into())));
+    match udp {
+        Some(address) if !datagrams.is_empty() => {
+            log::warn!("{UDP} {address} is not used, because the service manager has opened a UDP socket");
+        }
+        _ if datagrams.is_empty() => {
+            let address = first.local_addr()?;
+            let (option, address) = udp.map_or((LISTEN, address), |udp| (UDP, udp));
+            let sockets = bind_families(option, address, Type::DGRAM)?;
+            datagrams.extend(sockets.into_iter().map(|socket| UdpSocket::from_std(socket.into())));
+        }
+        _ => {}
     }
-    datagrams.truncate(FAMILIES);
     Ok(Sockets { tcp, udp: datagrams })
 }
 

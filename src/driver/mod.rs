@@ -385,7 +385,7 @@ impl<G: Game> Driver<G> {
             pulse: Arc::default(),
             activity,
             reload: None,
-            drain_time: options.drain,
+            drain_time: options.drain.min(limits::DRAIN_MAX),
             drains: None,
             stops: None,
             local,
@@ -546,7 +546,9 @@ impl<G: Game> Driver<G> {
 
     fn poll_timeout(&mut self) -> Option<Instant> {
         let retries = self.listeners.iter().filter_map(|listener| listener.retry);
-        let stops = self.stops.or(self.drains);
+        // The last room may have ended in the last turn.
+        let drains = self.drains.map(|until| if self.server.is_drained() { self.last_turn } else { until });
+        let stops = self.stops.or(drains);
         let others = [self.server.poll_timeout(), self.connections.poll_timeout(), stops, self.service.poll_timeout()];
         retries.chain(others.into_iter().flatten()).min()
     }

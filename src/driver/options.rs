@@ -132,6 +132,8 @@ pub enum BindError {
         /// The cause.
         source: io::Error,
     },
+    /// The sockets that the service manager has opened can't be used: why, and what to do.
+    Passed(&'static str),
     /// A host name can't be resolved.
     Name {
         /// The command-line option for the address.
@@ -185,6 +187,7 @@ impl fmt::Display for BindError {
                 }?;
                 write!(f, " with {option} ADDR:PORT")
             }
+            BindError::Passed(sentence) => write!(f, "the sockets of the service manager can't be used: {sentence}"),
             BindError::Name { option, name, cause } => {
                 write!(
                     f,
@@ -231,7 +234,8 @@ impl std::error::Error for BindError {
             | BindError::Public { source, .. }
             | BindError::Record { source, .. }
             | BindError::Os(source) => Some(source),
-            BindError::Name { .. }
+            BindError::Passed(_)
+            | BindError::Name { .. }
             | BindError::Tls(_)
             | BindError::Tick(_)
             | BindError::MaxPlayers(_)

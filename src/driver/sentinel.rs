@@ -11,7 +11,7 @@ use crate::server::Activity;
 /// How often the thread looks. It counts these times and not the time itself, so that a process that was suspended
 /// isn't taken for one that hangs.
 const INTERVAL: Duration = Duration::from_millis(250);
-/// How often the loop may be seen in the same turn.
+/// How often the loop may be seen in the same turn and the same call of a game.
 const SEEN_MAX: u32 = 8;
 /// The time for which the stack is sampled, how often in a second, and how many different stacks are logged.
 const SAMPLED_FOR: Duration = Duration::from_millis(300);
@@ -46,7 +46,7 @@ pub(super) fn watch(pulse: &Arc<Pulse>, activity: Activity) -> io::Result<()> {
     let pulse = Arc::downgrade(pulse);
     let watched = Watched::this_thread();
     thread::Builder::new().name("sentinel".to_owned()).spawn(move || {
-        if is_hung(&pulse, &watched) {
+        if is_hung(&pulse, &activity, &watched) {
             end(&activity, &watched);
         }
     })?;
@@ -54,12 +54,13 @@ pub(super) fn watch(pulse: &Arc<Pulse>, activity: Activity) -> io::Result<()> {
 }
 
 /// Returns once the loop hangs (`true`) or has ended.
-fn is_hung(pulse: &Weak<Pulse>, watched: &Watched) -> bool {
+fn is_hung(pulse: &Weak<Pulse>, activity: &Activity, watched: &Watched) -> bool {
     let (mut turn, mut seen, mut waited) = (0, 0, watched.waited());
     loop {
         thread::sleep(INTERVAL);
         let Some(pulse) = pulse.upgrade() else { return false };
-        let now = pulse.turns.load(Ordering::Relaxed);
+        // One turn may call many games.
+        let now = pulse.turns.load(Ordering::Relaxed).wrapping_add(activity.calls());
         if now != turn || pulse.is_asleep.load(Ordering::Relaxed) {
             (turn, seen, waited) = (now, 0, watched.waited());
             continue;

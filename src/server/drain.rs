@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{RoomKey, Server};
 use crate::game::Game;
+use crate::limits::DRAIN_MAX;
 use crate::room;
 use crate::wire::codes::ErrorCode;
 use crate::wire::signaling::{self, Fault};
@@ -26,10 +27,13 @@ impl Drain {
 }
 
 impl<G: Game> Server<G> {
-    /// Prepares to stop after at most `time`: from now on no room is listed or made, and a room ends with its last
-    /// player. Games and players are told. The caller stops the server once it [is drained](Server::is_drained), or
-    /// after `time`, with [`Server::handle_shutdown`].
+    /// Prepares to stop after at most `time`, in whole milliseconds and at most [`DRAIN_MAX`]: from now on no room is
+    /// listed or made, and a room ends with its last player. Games and players are told. The caller stops the server
+    /// once it [is drained](Server::is_drained), or after `time`, with [`Server::handle_shutdown`].
     pub fn handle_drain(&mut self, now: Instant, time: Duration) {
+        // As the recordings have it.
+        let millis = u64::try_from(time.min(DRAIN_MAX).as_millis()).unwrap_or(u64::MAX);
+        let time = Duration::from_millis(millis);
         self.turn(now, |server| {
             server.drains_until = Some(now + time);
             let rooms: Vec<RoomKey> = server.rooms.keys().collect();

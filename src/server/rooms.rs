@@ -48,6 +48,8 @@ pub(super) struct HostedRoom<G: Game> {
     unreadable_log: Throttle,
     overflow_log: Throttle,
     pub(super) overruns: Overruns,
+    /// The number of ticks from the last one to the next that is due.
+    stride: u32,
 }
 
 /// Limits the log lines of one room about messages that its game could not send or read.
@@ -169,6 +171,7 @@ impl<G: Game> Server<G> {
             unreadable_log: OF_MESSAGES,
             overflow_log: OF_MESSAGES,
             overruns: Overruns::default(),
+            stride: 1,
         });
         self.by_name.insert(name, key);
         self.timers.insert((deadline, Timer::Room(key)));
@@ -201,8 +204,10 @@ impl<G: Game> Server<G> {
         let Some(hosted) = self.rooms.get_mut(key) else { return };
         let number = hosted.tick_at(now, length);
         let missed = number.saturating_sub(hosted.last_tick).saturating_sub(1);
-        self.counters.missed_ticks += u64::from(missed);
-        let next = number.saturating_add(hosted.overruns.stride());
+        // Those that are left out because its game takes too long are no sign of a late server.
+        self.counters.missed_ticks += u64::from(missed.saturating_sub(hosted.stride - 1));
+        hosted.stride = hosted.overruns.stride();
+        let next = number.saturating_add(hosted.stride);
         hosted.deadline = (hosted.start + length * next).max(now + Duration::from_millis(1));
         self.timers.insert((hosted.deadline, Timer::Room(key)));
         self.measure_links(now, key);

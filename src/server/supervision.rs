@@ -1,6 +1,7 @@
 //! How long the calls into games take. One thread runs all rooms, so a game that takes too long is a fault of its room:
 //! it is logged, then the room ticks less often, then it is closed.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,22 +15,38 @@ use crate::wire::signaling::RoomName;
 /// Limits the log lines of one room about ticks over its budget.
 const LOG: Throttle = Throttle::new(3, Duration::from_mins(1));
 
-/// The room whose game is being called, for other threads.
+/// The calls into games, for other threads.
 #[derive(Clone, Debug, Default)]
-pub struct Activity(Arc<Mutex<String>>);
+pub struct Activity(Arc<Calls>);
+
+#[derive(Debug, Default)]
+struct Calls {
+    count: AtomicU64,
+    /// The room whose game is being called; empty if none is.
+    room: Mutex<String>,
+}
 
 impl Activity {
-    /// Returns the name of the room, if a game is being called.
+    /// Returns the name of the room whose game is being called.
     #[must_use]
     pub fn room(&self) -> Option<String> {
-        let room = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = self.0.room.lock().unwrap_or_else(PoisonError::into_inner);
         (!room.is_empty()).then(|| room.clone())
     }
 
-    fn set(&self, name: &str) {
-        let mut room = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        room.clear();
-        room.push_str(name);
+    /// Returns the number of calls so far.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.0.count.load(Ordering::Relaxed)
+    }
+
+    fn begin(&self, name: &str) {
+        self.0.count.fetch_add(1, Ordering::Relaxed);
+        self.0.room.lock().unwrap_or_else(PoisonError::into_inner).push_str(name);
+    }
+
+    fn end(&self) {
+        self.0.room.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
@@ -43,11 +60,11 @@ pub(super) struct Supervision {
 impl Supervision {
     /// Calls a game of this room. Returns what the call has returned, and how long it took.
     pub(super) fn call<T>(&self, room: &RoomName, call: impl FnOnce() -> T) -> (T, Duration) {
-        self.activity.set(room.as_str());
+        self.activity.begin(room.as_str());
         let begun = (self.clock)();
         let returned = call();
         let took = (self.clock)().saturating_duration_since(begun);
-        self.activity.set("");
+        self.activity.end();
         (returned, took)
     }
 }
@@ -55,19 +72,20 @@ impl Supervision {
 /// How often the ticks of one room have been over their budget lately.
 pub(super) struct Overruns {
     strikes: u32,
+    is_slowed: bool,
     log: Throttle,
 }
 
 impl Default for Overruns {
     fn default() -> Overruns {
-        Overruns { strikes: 0, log: LOG }
+        Overruns { strikes: 0, is_slowed: false, log: LOG }
     }
 }
 
 impl Overruns {
     /// The number of ticks from one that is run to the next.
     pub(super) fn stride(&self) -> u32 {
-        if self.strikes < STRIKES_SLOWED { 1 } else { TICKS_SLOWED }
+        if self.is_slowed { TICKS_SLOWED } else { 1 }
     }
 
     /// A tick counts as often as its time exceeds the budget, up to a limit; one within the budget takes a strike back.
@@ -78,6 +96,8 @@ impl Overruns {
         } else {
             self.strikes.saturating_sub(1)
         };
+        // A room that has just recovered would soon be slowed again.
+        self.is_slowed = self.strikes >= STRIKES_SLOWED || (self.is_slowed && self.strikes > 0);
     }
 }
 
@@ -94,9 +114,8 @@ impl<G: Game> Server<G> {
     pub(super) fn note_tick_time(&mut self, now: Instant, key: RoomKey, took: Duration) {
         let Some(budget) = self.supervision.as_ref().map(|supervision| supervision.budget) else { return };
         let Some(hosted) = self.rooms.get_mut(key) else { return };
-        let before = hosted.overruns.stride();
+        let was_slowed = hosted.overruns.is_slowed;
         hosted.overruns.note(took, budget);
-        let after = hosted.overruns.stride();
         if took > budget {
             self.counters.ticks_over_budget += 1;
             if let Some(left_out) = hosted.overruns.log.take(now) {
@@ -108,10 +127,11 @@ impl<G: Game> Server<G> {
                 );
             }
         }
-        if before < after {
-            log::warn!("room {}: ticks once in {after} ticks, because its game takes too much time", hosted.name);
-        } else if before > after {
-            log::warn!("room {}: ticks in every tick again", hosted.name);
+        if was_slowed != hosted.overruns.is_slowed
+            && let Some(left_out) = hosted.overruns.log.take(now)
+        {
+            let stride = hosted.overruns.stride();
+            log::warn!("room {}: from now on one of {stride} ticks is run{left_out}", hosted.name);
         }
         if hosted.overruns.strikes >= STRIKES_CLOSED {
             self.counters.rooms_over_budget += 1;

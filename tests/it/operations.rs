@@ -5,7 +5,7 @@
 use std::env;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::ExitStatusExt;
@@ -154,6 +154,13 @@ fn each_mistake_is_one_sentence_with_its_place() {
     let (status, _, errors) = run(rtcade(&["--config", path, "--check-config"]));
     assert_eq!(status, Some(2));
     assert!(errors.contains("/nowhere can't be read"), "{errors}");
+    file.write("[server]\nlisten = \"nowhere.invalid:80\"");
+    let (status, _, errors) = run(rtcade(&["--config", path, "--check-config"]));
+    assert_eq!(status, Some(2), "{errors}");
+    file.write("[recording]\ndirectory = \"/proc\"");
+    let (status, _, errors) = run(rtcade(&["--config", path, "--check-config"]));
+    assert_eq!(status, Some(2), "{errors}");
+    assert!(errors.contains("/proc can't be written"), "{errors}");
     file.write("[server]\npublic = \"/\"");
     let (status, printed, errors) = run(rtcade(&["--config", path, "--check-config"]));
     assert_eq!((status, printed.as_str()), (Some(0), "rtcade: the configuration is valid\n"), "{errors}");
@@ -217,6 +224,19 @@ fn a_drained_server_ends_with_its_last_player() {
     for page in [&mut page, &mut friend] {
         page.send_frame(0x81, br#"{"a":"leave","d":{}}"#);
     }
+    let (status, log) = program.end();
+    assert!(status.success(), "{status}\n{log}");
+}
+
+/// Nobody is connected any more when the last room ends, so nothing wakes the loop.
+#[test]
+fn a_drained_server_ends_with_its_last_room_though_nobody_is_connected() {
+    let program = Program::start(rtcade(&["--listen", "127.0.0.1:0", "--game", "relay", "--drain", "600"]), 1);
+    let (mut page, _) = join(program.address, "lobby", &json!({}));
+    program.signal(Signal::SIGTERM);
+    page.text_with("eventDrain");
+    page.send_frame(0x81, br#"{"a":"leave","d":{}}"#);
+    drop(page);
     let (status, log) = program.end();
     assert!(status.success(), "{status}\n{log}");
 }
@@ -328,6 +348,19 @@ fn a_restart_refuses_no_connection_to_a_socket_of_the_service_manager() {
         }
     }
     assert_eq!(answered, CONNECTIONS);
+}
+
+#[test]
+fn sockets_of_the_service_manager_that_cannot_be_used_are_an_error() {
+    let socket = Socket::new(Domain::IPV6, Type::DGRAM, None).unwrap();
+    socket.set_only_v6(false).unwrap();
+    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)).into()).unwrap();
+    let script = "LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" 3<&0 </dev/null";
+    let mut command = Command::new("sh");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_rtcade")]).stdin(OwnedFd::from(socket));
+    let (status, _, errors) = run(command);
+    assert_eq!(status, Some(1));
+    assert!(errors.contains("add ListenStream to the socket unit"), "{errors}");
 }
 
 #[test]

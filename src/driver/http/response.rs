@@ -224,7 +224,12 @@ impl Outgoing {
                 chunk.into()
             }
         };
-        Ok(self.chunk.is_empty())
+        if !self.chunk.is_empty() {
+            return Ok(false);
+        }
+        // With TLS, the last of them may still be waiting, and a connection that is then closed would lose them.
+        socket.flush()?;
+        Ok(true)
     }
 }
 

@@ -283,7 +283,8 @@ impl Connection {
             self.signalled = false;
             return match calling.http.socket.read(&mut [0; 2048]) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    (State::Calling(Box::new(calling)), Turn::Done)
+                    let turn = Turn::after(&calling.http.socket.meter);
+                    (State::Calling(Box::new(calling)), turn)
                 }
                 // Another request before the answer gets none.
                 Ok(1..) => (State::Calling(Box::new(calling)), Turn::More),
