@@ -23,7 +23,7 @@ const FILE: &str = "RTCADE_CONFIG";
 const PREFIX: &str = "RTCADE_";
 /// Between section and key in the name of an environment variable.
 const SEPARATOR: &str = "__";
-/// What platforms set: the port and the address for HTTP.
+/// Variables that platforms set: the port and the address for HTTP.
 const PORT: &str = "PORT";
 const HOST: &str = "HOST";
 const LISTEN: &str = "server.listen";

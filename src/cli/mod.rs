@@ -404,7 +404,7 @@ fn parse<A: Args, O: Subcommand>() -> Result<Command<A, O>, ExitCode> {
 #[derive(Debug)]
 struct Parsed<A: Args, O: Subcommand> {
     command: Command<A, O>,
-    /// What is printed instead of running the command.
+    /// The text to print instead of running the command.
     printed: Option<String>,
 }
 

@@ -67,17 +67,12 @@ fn activated(
     for listener in &tcp {
         tcp::set_options(SockRef::from(listener))?;
     }
-    match udp {
-        Some(address) if !datagrams.is_empty() => {
-            log::warn!("{UDP} {address} is not used, because the service manager has opened a UDP socket");
-        }
-        _ if datagrams.is_empty() => {
-            let address = first.local_addr()?;
-            let (option, address) = udp.map_or((LISTEN, address), |udp| (UDP, udp));
-            let sockets = bind_families(option, address, Type::DGRAM)?;
-            datagrams.extend(sockets.into_iter().map(|socket| UdpSocket::from_std(socket.into())));
-        }
-        _ => {}
+    if datagrams.is_empty() {
+        let (option, address) = udp.map_or((LISTEN, first.local_addr()?), |udp| (UDP, udp));
+        let sockets = bind_families(option, address, Type::DGRAM)?;
+        datagrams.extend(sockets.into_iter().map(|socket| UdpSocket::from_std(socket.into())));
+    } else if let Some(address) = udp {
+        log::warn!("{UDP} {address} is not used, because the service manager has opened a UDP socket");
     }
     Ok(Sockets { tcp, udp: datagrams })
 }

@@ -67,7 +67,7 @@ impl Sources<'_> {
         let response =
             |content_type, bytes: Vec<u8>| Response::new(status, content_type, Body::Bytes(Bytes::from(bytes)));
         match (what, refusal) {
-            // It gives nothing away, and what asks has the name of a node or none.
+            // It gives nothing away, and load balancers use addresses and names of their own.
             (Live::Ready, _) if server.is_draining() => {
                 Response::new(Status::ServiceUnavailable, JSON, Body::Bytes(Bytes::from_static(DRAINING)))
             }

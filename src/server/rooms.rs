@@ -139,12 +139,12 @@ impl<G: Game> Server<G> {
         let mut info = RoomInfo::new(name.as_str(), self.rng.next_u64());
         info.tick = self.config.tick;
         info.data = data.clone();
-        let make = AssertUnwindSafe(|| catch_unwind(AssertUnwindSafe(|| (self.factory)(&info))));
-        let game = match &self.supervision {
-            Some(supervision) => supervision.call(&name, make).0,
-            None => make(),
-        };
-        let game = game
+        let supervised = self.supervision.as_ref().map(|supervision| (supervision, supervision.begin(&name)));
+        let made = catch_unwind(AssertUnwindSafe(|| (self.factory)(&info)));
+        if let Some((supervision, begun)) = supervised {
+            supervision.end(begun);
+        }
+        let game = made
             .map_err(|_| Fault::new(ErrorCode::Internal, "The room can't be created: its game failed."))?
             .map_err(|refusal| Fault::new(ErrorCode::Refused, refusal.to_string()))?;
         let start = self.phase_start(now);
@@ -226,16 +226,9 @@ impl<G: Game> Server<G> {
     fn run_tick(&mut self, now: Instant, key: RoomKey, tick: Tick) -> Duration {
         let Some(hosted) = self.rooms.get_mut(key) else { return Duration::ZERO };
         hosted.last_tick = tick.number;
-        let took = match &self.supervision {
-            Some(supervision) => {
-                let name = hosted.name.clone();
-                supervision.call(&name, || hosted.handle_input(room::Input::Tick(tick))).1
-            }
-            None => {
-                hosted.handle_input(room::Input::Tick(tick));
-                Duration::ZERO
-            }
-        };
+        let supervised = self.supervision.as_ref().map(|supervision| (supervision, supervision.begin(&hosted.name)));
+        hosted.handle_input(room::Input::Tick(tick));
+        let took = supervised.map_or(Duration::ZERO, |(supervision, begun)| supervision.end(begun));
         self.show_cast(now, key);
         while let Some(output) = self.rooms.get_mut(key).and_then(HostedRoom::poll_output) {
             self.handle_room_output(now, key, output);

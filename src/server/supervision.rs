@@ -58,14 +58,16 @@ pub(super) struct Supervision {
 }
 
 impl Supervision {
-    /// Calls a game of this room. Returns what the call has returned, and how long it took.
-    pub(super) fn call<T>(&self, room: &RoomName, call: impl FnOnce() -> T) -> (T, Duration) {
+    /// A game of this room is about to be called.
+    pub(super) fn begin(&self, room: &RoomName) -> Instant {
         self.activity.begin(room.as_str());
-        let begun = (self.clock)();
-        let returned = call();
-        let took = (self.clock)().saturating_duration_since(begun);
+        (self.clock)()
+    }
+
+    /// The call has returned. Returns how long it took.
+    pub(super) fn end(&self, begun: Instant) -> Duration {
         self.activity.end();
-        (returned, took)
+        (self.clock)().saturating_duration_since(begun)
     }
 }
 
