@@ -290,7 +290,7 @@ impl Broadcast {
             }
             Command::Segment(segment) => self.add_segment(ctx, checked_segment(segment)?),
             Command::Delay(true) if self.publisher == Some(player) => {
-                return Err("Whoever publishes has the recording.".to_owned());
+                return Err("The publisher has the recording already.".to_owned());
             }
             Command::Delay(true) => self.delay(ctx, player),
             Command::Delay(false) => self.undelay(player),
