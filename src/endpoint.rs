@@ -14,7 +14,9 @@ use slab::Slab;
 use str0m::ice::{IceCreds, StunMessage};
 
 use crate::media::{self, Media, MediaPeer};
-use crate::peer::{Closed, Event, Identity, Outbox, Pair, Path, Peer, SdpError, Sent, Silence, Stun, ice_password};
+use crate::peer::{
+    Closed, Event, Identity, Outbox, Pair, Path, Peer, SdpError, Sent, Silence, Stages, Stun, ice_password,
+};
 
 pub use self::stun::StunRequests;
 use self::stun::{BindingRequest, StunServer};
@@ -316,6 +318,11 @@ impl Endpoint {
     pub(crate) fn is_reached(&self, key: PeerKey) -> Option<bool> {
         let entry = self.entry(key).filter(|entry| entry.peer.game().is_some_and(|peer| !peer.is_open()))?;
         Some(!entry.paths.is_empty())
+    }
+
+    /// Returns when a data channel reached each stage.
+    pub(crate) fn stages(&self, key: PeerKey) -> Stages {
+        self.game(key).map(Peer::stages).unwrap_or_default()
     }
 
     /// Returns when the last packet of an open peer arrived.

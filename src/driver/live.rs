@@ -1,7 +1,7 @@
 //! Responses that are created for each request: rooms, metrics and the doctor's findings.
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tungstenite::Bytes;
 
@@ -12,11 +12,9 @@ use super::recorder::Recordings;
 use super::tls::Acceptor;
 use super::udp::Udp;
 use crate::game::Game;
-use crate::server::Server;
+use crate::server::{Histogram, Server};
 
 const JSON: &str = "application/json";
-/// The media type of the Prometheus text format.
-const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 const READY: &[u8] = br#"{"ready":true,"reasons":[]}"#;
 const DRAINING: &[u8] = br#"{"ready":false,"reasons":["draining"]}"#;
@@ -49,6 +47,9 @@ pub(super) struct Sources<'a> {
     pub(super) tls: Option<&'a Acceptor>,
     pub(super) recordings: Option<&'a Recordings>,
     pub(super) premises: &'a Premises,
+    pub(super) turns: Histogram,
+    /// When the server was started, since 1970.
+    pub(super) started: Duration,
 }
 
 impl Sources<'_> {
@@ -77,7 +78,7 @@ impl Sources<'_> {
                 let rooms: Vec<_> = server.rooms().filter(|room| room.listed).collect();
                 response(JSON, serde_json::to_vec(&rooms).expect("names and numbers are JSON"))
             }
-            (Live::Metrics, None) => response(METRICS, metrics::text(now, server, self, tcp).into_bytes()),
+            (Live::Metrics, None) => response(metrics::CONTENT_TYPE, metrics::text(now, server, self, tcp).into_bytes()),
             (Live::Doctor, refusal) => {
                 let advertised = local.map(|local| server.candidates(local)).unwrap_or_default();
                 let mut report = self.premises.report(&advertised, seen);

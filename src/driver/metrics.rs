@@ -1,18 +1,27 @@
-//! The metrics of a running server, in the Prometheus text format.
+//! The metrics of a running server, in the OpenMetrics text format.
 
-use std::fmt::Write;
+use std::fmt;
+use std::fs;
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
 
 use super::live::Sources;
 use super::recorder::Recordings;
 use super::websocket::Closed;
 use crate::game::{Game, Link};
-use crate::server::Server;
+use crate::server::{Histogram, Server};
+use crate::wire::codes::Leave;
 
-const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
+/// The media type of the OpenMetrics text format.
+pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const QUANTILES: [(f64, &str); 3] = [(0.5, "0.5"), (0.9, "0.9"), (0.99, "0.99")];
 
 /// The CPU time of this process, user and system; zero if the operating system doesn't report it.
 pub(crate) fn cpu_time() -> Duration {
@@ -21,57 +30,138 @@ pub(crate) fn cpu_time() -> Duration {
     Duration::from_micros(u64::try_from(micros).unwrap_or_default())
 }
 
-struct Text(String);
+/// The memory of this process in bytes, by the names that the kernel gives (proc_pid_status(5)): resident, its peak, its
+/// part that is no file's, data segments, address space, swapped out. Those that it doesn't report are left out.
+pub(super) fn memory() -> Vec<(&'static str, u64)> {
+    const NAMES: [&str; 6] = ["VmRSS", "VmHWM", "RssAnon", "VmData", "VmSize", "VmSwap"];
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let value = |name: &str| {
+        let rest = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        rest.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
+    };
+    NAMES.iter().filter_map(|&name| Some((name, value(name)?))).collect()
+}
 
-impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        self.line(format_args!("# HELP rtcade_{name} {help}"));
-        self.line(format_args!("# TYPE rtcade_{name} {kind}"));
+/// Metrics with the same name.
+#[derive(Debug)]
+struct Family {
+    name: &'static str,
+    help: &'static str,
+    kind: MetricType,
+    samples: Vec<Sample>,
+}
+
+#[derive(Debug)]
+struct Sample {
+    label: Option<(&'static str, &'static str)>,
+    value: Value,
+}
+
+#[derive(Debug)]
+enum Value {
+    Count(u64),
+    Amount(f64),
+    Histogram(Box<Histogram>),
+    /// A label, without a value.
+    Info((&'static str, &'static str)),
+}
+
+/// The current values of all metrics, to be encoded once.
+#[derive(Debug, Default)]
+struct Families(Vec<Family>);
+
+impl Families {
+    fn add(&mut self, name: &'static str, help: &'static str, kind: MetricType, samples: Vec<Sample>) {
+        self.0.push(Family { name, help, kind, samples });
     }
 
-    fn line(&mut self, line: std::fmt::Arguments<'_>) {
-        writeln!(self.0, "{line}").expect("a string takes everything");
-    }
-
-    fn gauge(&mut self, name: &str, help: &str, value: usize) {
-        self.family(name, "gauge", help);
-        self.line(format_args!("rtcade_{name} {value}"));
+    fn gauge(&mut self, name: &'static str, help: &'static str, value: usize) {
+        self.add(name, help, MetricType::Gauge, vec![Sample::of(None, Value::Count(value as u64))]);
     }
 
     /// Of each kind one value.
-    fn gauges(&mut self, name: &str, help: &str, values: &[(&str, usize)]) {
-        self.family(name, "gauge", help);
-        for (kind, value) in values {
-            self.line(format_args!("rtcade_{name}{{kind=\"{kind}\"}} {value}"));
-        }
+    fn gauges(&mut self, name: &'static str, help: &'static str, values: &[(&'static str, usize)]) {
+        let sample = |&(kind, value): &(&'static str, usize)| Sample::of_kind(kind, value as u64);
+        self.add(name, help, MetricType::Gauge, values.iter().map(sample).collect());
     }
 
-    fn counter(&mut self, name: &str, help: &str, value: u64) {
-        self.counters(name, help, &[("", value)]);
+    fn amount(&mut self, name: &'static str, help: &'static str, kind: MetricType, value: f64) {
+        self.add(name, help, kind, vec![Sample::of(None, Value::Amount(value))]);
+    }
+
+    fn counter(&mut self, name: &'static str, help: &'static str, value: u64) {
+        self.add(name, help, MetricType::Counter, vec![Sample::of(None, Value::Count(value))]);
     }
 
     /// Of each kind one value.
-    fn counters(&mut self, name: &str, help: &str, values: &[(&str, u64)]) {
-        self.family(name, "counter", help);
-        for (kind, value) in values {
-            match *kind {
-                "" => self.line(format_args!("rtcade_{name} {value}")),
-                kind => self.line(format_args!("rtcade_{name}{{kind=\"{kind}\"}} {value}")),
-            }
-        }
+    fn counters(&mut self, name: &'static str, help: &'static str, values: &[(&'static str, u64)]) {
+        let samples = values.iter().map(|&(kind, value)| Sample::of_kind(kind, value)).collect();
+        self.add(name, help, MetricType::Counter, samples);
     }
 
-    /// The median and the 90th and 99th percentiles over all players. Nothing if there are no players.
-    fn quantiles(&mut self, name: &str, help: &str, values: impl Iterator<Item = f64>) {
-        self.family(name, "gauge", help);
+    fn histogram(&mut self, name: &'static str, help: &'static str, histogram: Histogram) {
+        let sample = Sample::of(None, Value::Histogram(Box::new(histogram)));
+        self.add(name, help, MetricType::Histogram, vec![sample]);
+    }
+
+    /// The median and the 90th and 99th percentiles over all players. No values if there are no players.
+    fn quantiles(&mut self, name: &'static str, help: &'static str, values: impl Iterator<Item = f64>) {
         let mut values: Vec<f64> = values.collect();
         values.sort_by(f64::total_cmp);
-        for quantile in QUANTILES {
+        let sample = |&(quantile, label): &(f64, &'static str)| {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an index of a short list")]
             let rank = (quantile * values.len() as f64).ceil() as usize;
-            if let Some(value) = values.get(rank.saturating_sub(1)) {
-                self.line(format_args!("rtcade_{name}{{quantile=\"{quantile}\"}} {value}"));
+            let value = *values.get(rank.saturating_sub(1))?;
+            Some(Sample::of(Some(("quantile", label)), Value::Amount(value)))
+        };
+        let samples = QUANTILES.iter().filter_map(sample).collect();
+        self.add(name, help, MetricType::Gauge, samples);
+    }
+}
+
+impl Sample {
+    fn of(label: Option<(&'static str, &'static str)>, value: Value) -> Sample {
+        Sample { label, value }
+    }
+
+    fn of_kind(kind: &'static str, value: u64) -> Sample {
+        Sample::of(Some(("kind", kind)), Value::Count(value))
+    }
+}
+
+impl Collector for Families {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        for Family { name, help, kind, samples } in &self.0 {
+            let mut metric = encoder.encode_descriptor(name, help, None, *kind)?;
+            for Sample { label, value } in samples {
+                match label {
+                    Some(label) => value.encode(*kind, &mut metric.encode_family(&[*label])?)?,
+                    None => value.encode(*kind, &mut metric)?,
+                }
             }
+        }
+        Ok(())
+    }
+}
+
+impl Value {
+    fn encode(&self, kind: MetricType, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
+        match (kind, self) {
+            (MetricType::Counter, Value::Count(value)) => encoder.encode_counter::<NoLabelSet, _, u64>(value, None),
+            (MetricType::Counter, Value::Amount(value)) => encoder.encode_counter::<NoLabelSet, _, f64>(value, None),
+            (_, Value::Count(value)) => encoder.encode_gauge(value),
+            (_, Value::Amount(value)) => encoder.encode_gauge(value),
+            (_, Value::Histogram(histogram)) => {
+                let bound = |bound: Option<Duration>| bound.map_or(f64::INFINITY, |bound| bound.as_secs_f64());
+                let buckets: Vec<_> = histogram.buckets().map(|(of, count)| (bound(of), count)).collect();
+                encoder.encode_histogram::<NoLabelSet>(
+                    histogram.sum().as_secs_f64(),
+                    histogram.count(),
+                    &buckets,
+                    None,
+                )
+            }
+            (_, Value::Info(label)) => encoder.encode_info(&[*label]),
         }
     }
 }
@@ -104,8 +194,14 @@ pub(super) struct Tcp {
 
 /// All current metrics.
 pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sources<'_>, tcp: Tcp) -> String {
-    let mut text = Text(String::with_capacity(8 * 1024));
+    let mut text = Families::default();
     let gauges = server.gauges();
+    text.add(
+        "build",
+        "The version of the server.",
+        MetricType::Info,
+        vec![Sample::of(None, Value::Info(("version", env!("CARGO_PKG_VERSION"))))],
+    );
     text.gauge("connections", "Open websockets.", gauges.connections);
     text.gauge("players", "Players in rooms.", gauges.players);
     let transports = server.transports(now);
@@ -132,25 +228,73 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
     text.quantiles("client_cpu_used", reported, server.cpu_used(now));
 
     let counters = server.counters();
+    let timings = server.timings();
+    let late = "From when the tick of a room is due to its begin.";
+    text.histogram("tick_lateness_seconds", late, timings.tick_lateness);
+    let tick = "The tick of a room: its game, and sending to its players.";
+    text.histogram("tick_duration_seconds", tick, timings.tick);
+    text.histogram("loop_turn_seconds", "A turn of the event loop, without its sleep.", sources.turns);
+    let ice = "From the offer of a data channel that opened until ICE found a path.";
+    text.histogram("handshake_ice_seconds", ice, timings.ice);
+    let dtls = "From the path of a data channel that opened until DTLS was complete.";
+    text.histogram("handshake_dtls_seconds", dtls, timings.dtls);
+    let sctp = "From the end of DTLS until the data channel was open.";
+    text.histogram("handshake_sctp_seconds", sctp, timings.sctp);
+    let channels = counters.channels;
+    text.counters(
+        "channels_closed",
+        "Data channels closed. Unopened: not open in time. Failed: the handshake or the cryptography failed.",
+        &[
+            ("unopened", channels.unopened),
+            ("failed", channels.failed),
+            ("lost", channels.lost),
+            ("closed", channels.closed),
+            ("refused", channels.refused),
+        ],
+    );
+    let (webrtc, websocket) = (counters.over_channels, counters.over_websockets);
+    text.counters(
+        "messages",
+        "Messages of games, by direction and transport.",
+        &[
+            ("sent_webrtc", webrtc.sent),
+            ("sent_websocket", websocket.sent),
+            ("received_webrtc", webrtc.received),
+            ("received_websocket", websocket.received),
+        ],
+    );
+    text.counters(
+        "message_bytes",
+        "Bytes of messages of games, by direction and transport.",
+        &[
+            ("sent_webrtc", webrtc.sent_bytes),
+            ("sent_websocket", websocket.sent_bytes),
+            ("received_webrtc", webrtc.received_bytes),
+            ("received_websocket", websocket.received_bytes),
+        ],
+    );
+    text.counter("players_joined", "Players who have joined.", counters.joined);
+    let left: Vec<_> = Leave::ALL.iter().map(|leave| leave.as_str()).zip(counters.left).collect();
+    text.counters("players_left", "Players who have left, by reason.", &left);
     text.counter(
-        "ticks_over_budget_total",
+        "ticks_over_budget",
         "Ticks whose calls into the game took longer than their budget.",
         counters.ticks_over_budget,
     );
     text.counter(
-        "rooms_over_budget_total",
+        "rooms_over_budget",
         "Rooms closed because too many of their ticks took longer than their budget.",
         counters.rooms_over_budget,
     );
-    text.counter("ticks_missed_total", "Ticks skipped because the server was late.", counters.missed_ticks);
-    text.counter("rooms_failed_total", "Rooms closed because their game panicked.", counters.failed_rooms);
-    text.counter("hooks_failed_total", "Calls of hooks that panicked or broke a limit.", counters.failed_hooks);
-    text.counter("externals_lost_total", "External messages to rooms that do not exist.", counters.lost_externals);
-    text.counter("requests_refused_total", "Signaling requests that were refused.", counters.refused_requests);
-    text.counter("relays_dropped_total", "Messages between players dropped at a slow socket.", counters.dropped_relays);
+    text.counter("ticks_missed", "Ticks skipped because the server was late.", counters.missed_ticks);
+    text.counter("rooms_failed", "Rooms closed because their game panicked.", counters.failed_rooms);
+    text.counter("hooks_failed", "Calls of hooks that panicked or broke a limit.", counters.failed_hooks);
+    text.counter("externals_lost", "External messages to rooms that do not exist.", counters.lost_externals);
+    text.counter("requests_refused", "Signaling requests that were refused.", counters.refused_requests);
+    text.counter("relays_dropped", "Messages between players dropped at a slow socket.", counters.dropped_relays);
     let refused = counters.refused_joins;
     text.counters(
-        "joins_refused_total",
+        "joins_refused",
         "Refused joins.",
         &[
             ("pace", refused.pace),
@@ -161,7 +305,7 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
     );
     let http = tcp.http;
     text.counters(
-        "http_refused_total",
+        "http_refused",
         "HTTP requests and connections that were refused, and idle connections closed because the server was full.",
         &[
             ("malformed", http.malformed),
@@ -174,7 +318,7 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
     );
     if let Some((handshakes, expires)) = sources.tls.map(|acceptor| (acceptor.handshakes(), acceptor.expires())) {
         text.counters(
-            "tls_handshakes_total",
+            "tls_handshakes",
             "TLS handshakes by result.",
             &[
                 ("full", handshakes.full),
@@ -189,7 +333,7 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
     }
     let closed = tcp.closed;
     text.counters(
-        "websockets_closed_total",
+        "websockets_closed",
         "Websockets closed for invalid data, slow reading or not joining.",
         &[
             ("too_large", closed.too_large),
@@ -204,39 +348,39 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
     );
     let put_out = counters.put_out;
     text.counters(
-        "players_put_out_total",
+        "players_put_out",
         "Players removed.",
         &[("kicked", put_out.kicked), ("flood", put_out.flood), ("bad_frame", put_out.bad_frame)],
     );
     let anew = "Sessions not resumed because the player had missed more than is kept.";
-    text.counter("sessions_begun_anew_total", anew, counters.missed_too_much);
+    text.counter("sessions_begun_anew", anew, counters.missed_too_much);
     text.counter(
-        "messages_unsent_total",
+        "messages_unsent",
         "Messages of games that could not be encoded or sent.",
         counters.unsent_messages,
     );
     let states = counters.states;
     text.counters(
-        "states_total",
+        "states",
         "States sent to players, whole or as a delta.",
         &[("whole", states.whole), ("delta", states.deltas)],
     );
     text.counters(
-        "state_bytes_total",
+        "state_bytes",
         "Bytes of the states sent, whole or as a delta, and those that all of them have as encoded by the game.",
         &[("whole", states.whole_bytes), ("delta", states.delta_bytes), ("encoded", states.encoded_bytes)],
     );
     let oversized = "States not sent to players who hold none before them, because the whole does not fit one frame.";
-    text.counter("states_oversized_total", oversized, counters.oversized_states);
+    text.counter("states_oversized", oversized, counters.oversized_states);
     text.counter(
-        "inputs_overflowed_total",
+        "inputs_overflowed",
         "Inputs dropped because they arrived too fast.",
         counters.overflowed_inputs,
     );
     let clamped = "Inputs whose seen tick was clamped because it was ahead of the room or too far back.";
-    text.counter("inputs_seen_clamped_total", clamped, counters.clamped_seen);
+    text.counter("inputs_seen_clamped", clamped, counters.clamped_seen);
     text.counters(
-        "frames_dropped_total",
+        "frames_dropped",
         "Frames dropped.",
         &[
             ("late", counters.dropped_frames),
@@ -247,7 +391,7 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
     );
     let (peers, unroutable) = (counters.peers, counters.unroutable);
     text.counters(
-        "packets_dropped_total",
+        "packets_dropped",
         "Packets of data channels and media connections dropped.",
         &[
             ("malformed", peers.malformed),
@@ -261,7 +405,7 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
         ],
     );
     text.counters(
-        "datagrams_unroutable_total",
+        "datagrams_unroutable",
         "Datagrams that no peer accepted.",
         &[
             ("unknown", unroutable.unknown),
@@ -272,7 +416,7 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
     );
     let stun = counters.stun;
     text.counters(
-        "stun_requests_total",
+        "stun_requests",
         "STUN requests: answered, from addresses without players, past the rate of an address, or unsupported.",
         &[
             ("answered", stun.answered),
@@ -283,7 +427,7 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
     );
     let datagrams = sources.udp.counters();
     text.counters(
-        "datagrams_total",
+        "datagrams",
         "Datagrams by outcome.",
         &[
             ("received", datagrams.received),
@@ -297,35 +441,86 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
 
     if let Some(recordings) = sources.recordings.map(Recordings::figures) {
         text.gauge("recordings", "Rooms being recorded.", recordings.running);
-        text.counter("recorded_bytes_total", "Bytes of recordings written.", recordings.written_bytes);
+        text.gauge("recording_queue_bytes", "Bytes of recordings that wait for the disk.", recordings.waiting_bytes);
+        text.counter("recorded_bytes", "Bytes of recordings written.", recordings.written_bytes);
         let early = "Recordings that ended before their rooms did.";
-        text.counter("recordings_ended_early_total", early, recordings.ended_early);
+        text.counter("recordings_ended_early", early, recordings.ended_early);
     }
 
-    // The standard name of this metric for all processes.
-    text.line(format_args!("# HELP process_cpu_seconds_total CPU time that the process used, user and system."));
-    text.line(format_args!("# TYPE process_cpu_seconds_total counter"));
-    text.line(format_args!("process_cpu_seconds_total {}", cpu_time().as_secs_f64()));
-    text.0
+    let mut process = Families::default();
+    process.amount(
+        "cpu_seconds",
+        "CPU time that the process used, user and system.",
+        MetricType::Counter,
+        cpu_time().as_secs_f64(),
+    );
+    let started = "When the server was started: seconds since 1970.";
+    process.amount("start_time_seconds", started, MetricType::Gauge, sources.started.as_secs_f64());
+    for (name, bytes) in memory() {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        match name {
+            "VmRSS" => process.gauge("resident_memory_bytes", "Resident memory of the process.", bytes),
+            "VmSize" => process.gauge("virtual_memory_bytes", "Address space of the process.", bytes),
+            _ => {}
+        }
+    }
+    encoded([("rtcade", text), ("process", process)])
+}
+
+/// The text of families, each set with its prefix.
+fn encoded<const N: usize>(sets: [(&'static str, Families); N]) -> String {
+    let mut registry = Registry::default();
+    for (prefix, families) in sets {
+        registry.sub_registry_with_prefix(prefix).register_collector(Box::new(families));
+    }
+    let mut text = String::with_capacity(16 * 1024);
+    encode(&mut text, &registry).expect("a string takes everything");
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn lines(text: &str) -> Vec<&str> {
+        text.lines().filter(|line| !line.starts_with('#')).collect()
+    }
+
     #[test]
     fn quantiles_are_of_those_who_are_there() {
         let check = |rtts: &[u32], expected: &[&str]| {
-            let mut text = Text(String::new());
-            text.quantiles("rtt", "Round trip.", rtts.iter().map(|&rtt| f64::from(rtt)));
-            let values: Vec<&str> = text.0.lines().filter(|line| !line.starts_with('#')).collect();
-            assert_eq!(values, expected, "{rtts:?}");
+            let mut families = Families::default();
+            families.quantiles("rtt", "Round trip.", rtts.iter().map(|&rtt| f64::from(rtt)));
+            assert_eq!(lines(&encoded([("rtcade", families)])), expected, "{rtts:?}");
         };
         let [half, most, nearly_all] =
             ["0.5", "0.9", "0.99"].map(|quantile| format!("rtcade_rtt{{quantile=\"{quantile}\"}}"));
         check(&[], &[]);
-        check(&[7], &[&format!("{half} 7"), &format!("{most} 7"), &format!("{nearly_all} 7")]);
+        check(&[7], &[&format!("{half} 7.0"), &format!("{most} 7.0"), &format!("{nearly_all} 7.0")]);
         let hundred: Vec<u32> = (1..=100).rev().collect();
-        check(&hundred, &[&format!("{half} 50"), &format!("{most} 90"), &format!("{nearly_all} 99")]);
+        check(&hundred, &[&format!("{half} 50.0"), &format!("{most} 90.0"), &format!("{nearly_all} 99.0")]);
+    }
+
+    #[test]
+    fn the_buckets_of_a_histogram_add_up() {
+        let mut histogram = Histogram::default();
+        for millis in [1, 2, 200, 60_000] {
+            histogram.observe(Duration::from_millis(millis));
+        }
+        let mut families = Families::default();
+        families.histogram("took_seconds", "How long.", histogram);
+        let text = encoded([("rtcade", families)]);
+        for line in [
+            "# TYPE rtcade_took_seconds histogram",
+            "rtcade_took_seconds_bucket{le=\"0.0005\"} 0",
+            "rtcade_took_seconds_bucket{le=\"0.0025\"} 2",
+            "rtcade_took_seconds_bucket{le=\"10.0\"} 3",
+            "rtcade_took_seconds_bucket{le=\"+Inf\"} 4",
+            "rtcade_took_seconds_count 4",
+            "rtcade_took_seconds_sum 60.203",
+        ] {
+            assert!(text.lines().any(|of_text| of_text == line), "{line}: {text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
     }
 }

@@ -68,7 +68,7 @@ use crate::game::{Game, Refusal, RoomInfo};
 use crate::hooks::{ArrivalId, Decision, Hooks};
 use crate::limits;
 use crate::log_limit::Throttle;
-use crate::server::{Activity, Config, ExternalError, RoomStatus, Server};
+use crate::server::{Activity, Config, ExternalError, Histogram, RoomStatus, Server};
 use crate::wire::signaling::RoomName;
 
 /// Datagrams received from one socket per turn of the loop.
@@ -260,6 +260,9 @@ pub struct Driver<G: Game> {
     /// The duration of ticks and timers in the last turn that had any.
     ticks_took: Duration,
     missed_log: Throttle,
+    turns: Histogram,
+    /// Since 1970.
+    started: Duration,
     premises: Premises,
     /// Dropped after the server, which ends its recordings first.
     recordings: Option<Recordings>,
@@ -349,7 +352,8 @@ impl<G: Game> Driver<G> {
         config.udp_port = udp_port;
         config.interfaces.clone_from(&interfaces);
         config.keys = options.keys.map(Rc::new);
-        config.unix_time = unix_time();
+        let started = unix_time();
+        config.unix_time = started;
         config.media = options.media;
         let gate = Gate::new(options.origins, options.trusted_proxies, &options.public_addresses);
         let mut server = Server::new(config, now, factory);
@@ -397,6 +401,8 @@ impl<G: Game> Driver<G> {
             world_clock_read: now,
             ticks_took: Duration::ZERO,
             missed_log: MISSED_LOG,
+            turns: Histogram::default(),
+            started,
             premises,
             recordings,
         })
@@ -493,6 +499,7 @@ impl<G: Game> Driver<G> {
                 self.drain(&mut events, full, now)?;
             }
             self.turn(now);
+            self.turns.observe(now.elapsed());
             if self.is_stopped(now) {
                 log::info!("stopped: {:?}", self.udp.counters());
                 self.pulse.note_sleep(true);
@@ -678,6 +685,8 @@ impl<G: Game> Driver<G> {
             tls: self.tls.as_deref(),
             recordings: self.recordings.as_ref(),
             premises: &self.premises,
+            turns: self.turns,
+            started: self.started,
         };
         let registry = self.poll.registry();
         let mut context = Context { now, server: &mut self.server, site: &self.site, registry, sources };

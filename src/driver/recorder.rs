@@ -67,6 +67,7 @@ struct Shared {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Figures {
     pub(super) running: usize,
+    pub(super) waiting_bytes: usize,
     pub(super) written_bytes: u64,
     pub(super) ended_early: u64,
 }
@@ -172,6 +173,7 @@ impl Shared {
     fn figures(&self) -> Figures {
         Figures {
             running: self.running.load(Ordering::Relaxed),
+            waiting_bytes: self.waiting_bytes.load(Ordering::Relaxed),
             written_bytes: self.written_bytes.load(Ordering::Relaxed),
             ended_early: self.ended_early.load(Ordering::Relaxed),
         }

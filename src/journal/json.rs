@@ -80,7 +80,7 @@ fn of_tick(body: &[u8]) -> Value {
 }
 
 /// Decodes one msgpack value. Keys become text, bytes an array of numbers, and numbers that JSON lacks their names.
-fn msgpack_to_json(bytes: &[u8]) -> Value {
+pub(crate) fn msgpack_to_json(bytes: &[u8]) -> Value {
     match rmpv::decode::read_value(&mut &*bytes) {
         Ok(value) => value_to_json(&value),
         Err(error) => json!({ "unreadable": error.to_string() }),

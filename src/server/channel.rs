@@ -13,7 +13,7 @@ use crate::endpoint::PeerKey;
 use crate::game::Game;
 use crate::limits;
 use crate::media::is_media;
-use crate::peer::{self, Closed};
+use crate::peer::{self, Closed, Stages};
 use crate::wire::codes::{ErrorCode, Leave};
 use crate::wire::frame::Transport;
 use crate::wire::signaling::{self, Description, Fault, ReplyTo};
@@ -50,6 +50,7 @@ impl<G: Game> Server<G> {
             .map_err(|error| Fault::new(ErrorCode::BadSdp, error.to_string()))?;
         // Another page may have received what the former peer has carried.
         session.states = PlayerStates::default();
+        session.offered = now;
         if let Some(old) = session.peer.replace(peer) {
             self.by_peer.remove(&old);
             self.endpoint.close(now, old);
@@ -74,6 +75,11 @@ impl<G: Game> Server<G> {
         match event {
             // Frames queued for the websocket would arrive after newer frames of the channel.
             peer::Event::Open => {
+                if let Stages { ice: Some(ice), dtls: Some(dtls) } = self.endpoint.stages(peer) {
+                    self.timings.ice.observe(ice.saturating_duration_since(session.offered));
+                    self.timings.dtls.observe(dtls.saturating_duration_since(ice));
+                    self.timings.sctp.observe(now.saturating_duration_since(dtls));
+                }
                 if let Some(connection) = carrier.and_then(|key| self.connections.get_mut(key)) {
                     connection.queue.clear_unreliable();
                 }
@@ -85,6 +91,14 @@ impl<G: Game> Server<G> {
             peer::Event::Closed(why) => {
                 self.by_peer.remove(&peer);
                 session.peer = None;
+                let ended = &mut self.counters.channels;
+                *match why {
+                    Closed::NeverOpened => &mut ended.unopened,
+                    Closed::Lost => &mut ended.lost,
+                    Closed::ByPeer => &mut ended.closed,
+                    Closed::Failed => &mut ended.failed,
+                    Closed::ReliableChannel | Closed::Flood => &mut ended.refused,
+                } += 1;
                 if let Some(carrier) = carrier {
                     let text = signaling::event("eventChannelClosed", &channel_fault(why).shown(session.codes));
                     self.push_text(carrier, text.into());

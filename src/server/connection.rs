@@ -372,7 +372,17 @@ impl<G: Game> Server<G> {
             return None;
         };
         self.addresses.handle_queued(connection.connect.remote.ip(), before, connection.queue.bytes());
-        Some(message.into_signal())
+        let stage = &connection.stage;
+        let signal = message.into_signal();
+        if let Signal::Binary(frame) = &signal {
+            self.counters.over_websockets.note_sent(frame.len());
+            if let &Stage::Joined(session) = stage
+                && let Some(session) = self.sessions.get_mut(session)
+            {
+                session.traffic.note_sent(frame.len());
+            }
+        }
+        Some(signal)
     }
 
     /// The frames of an unreliable body. Their header is written when they are sent, so that a replaced state leaves no

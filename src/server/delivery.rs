@@ -60,9 +60,14 @@ impl<G: Game> Server<G> {
         transport: Transport,
     ) {
         let (clock_ms, arrived_ms) = (self.clock_ms(now), self.clock_ms(arrived));
-        let Some(Session { room, player, frames, states, .. }) = self.sessions.get_mut(key) else { return };
+        let Some(Session { room, player, frames, states, traffic, .. }) = self.sessions.get_mut(key) else { return };
         let Some(hosted) = self.rooms.get_mut(*room) else { return };
         let player = *player;
+        traffic.note_received(bytes.len());
+        match transport {
+            Transport::DataChannel => self.counters.over_channels.note_received(bytes.len()),
+            Transport::WebSocket => self.counters.over_websockets.note_received(bytes.len()),
+        }
         let mut pong = None;
         let handled = frames.handle_frame(now, arrived_ms, bytes, transport, &mut self.inflater, |arrived| {
             let room_input = match arrived {
@@ -213,7 +218,12 @@ impl<G: Game> Server<G> {
         session.frames.write_unreliable(body.kind, body.deflated, &body.bytes, consumed, &mut self.frame, |part| {
             is_whole &= endpoint.send_reserved(now, peer, part) == Sent::Sent;
         });
-        self.counters.dropped_frames += u64::from(!is_whole);
+        if is_whole {
+            session.traffic.note_sent(bytes);
+            self.counters.over_channels.note_sent(bytes);
+        } else {
+            self.counters.dropped_frames += 1;
+        }
     }
 
     fn send_reliable(&mut self, key: SessionKey, body: &Body) {

@@ -9,6 +9,7 @@ use slotmap::{Key, KeyData};
 
 use super::channel::candidates;
 use super::connection::{Asking, Joining, Stage};
+use super::figures::Traffic;
 use super::rooms::Member;
 use super::session::Session;
 use super::states::PlayerStates;
@@ -235,8 +236,11 @@ impl<G: Game> Server<G> {
             told_media: UserMedia::default(),
             is_call: false,
             link: Link::default(),
+            traffic: Traffic::default(),
+            offered: now,
             relayed: Credit::new(limits::RELAYED_BYTES_PER_SECOND, now),
         });
+        self.counters.joined += 1;
         self.by_socket_id.insert(socket_id, session);
         self.endpoint.note_player(remote.ip());
         if let Some(hosted) = self.rooms.get_mut(room) {

@@ -11,6 +11,8 @@ mod connection;
 mod delivery;
 mod drain;
 mod external;
+mod figures;
+mod inspect;
 mod join;
 mod media;
 mod presence;
@@ -38,6 +40,10 @@ use self::admission::Admission;
 pub use self::call::Call;
 use self::connection::{Connection, Stage};
 pub use self::external::ExternalError;
+pub use self::figures::{
+    ChannelsEnded, Cost, Counters, Gauges, Histogram, PutOut, RefusedJoins, StatesSent, Timings, Traffic, Transports,
+};
+pub use self::inspect::{LastState, PersonReport, RoomReport};
 use self::rooms::HostedRoom;
 use self::seek::Seekers;
 use self::session::{Fate, Session};
@@ -45,7 +51,7 @@ use self::states::Recipient;
 pub use self::supervision::Activity;
 use self::supervision::Supervision;
 use crate::auth::Keys;
-use crate::endpoint::{Dropped, Endpoint, LocalId, PeerKey, StunRequests, Transmit, Unroutable};
+use crate::endpoint::{Endpoint, LocalId, PeerKey, Transmit};
 use crate::game::{Game, Link, PlayerId, Refusal, RoomInfo};
 use crate::hooks::{ArrivalId, Decision, Guarded, Hooks};
 use crate::journal;
@@ -197,134 +203,6 @@ pub struct RoomStatus {
     pub listed: bool,
 }
 
-/// Counters since the start of the server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Counters {
-    /// Datagrams that no peer accepted.
-    pub unroutable: Unroutable,
-    /// STUN requests without a user name.
-    pub stun: StunRequests,
-    /// Packets and messages dropped by peers.
-    pub peers: Dropped,
-    /// Refused requests.
-    pub refused_requests: u64,
-    /// Refused joins, by reason; included in `refused_requests`.
-    pub refused_joins: RefusedJoins,
-    /// Frames that could not be decoded. The sender is removed.
-    pub bad_frames: u64,
-    /// Frames past a player's rate limit.
-    pub excess_frames: u64,
-    /// Unreliable frames dropped because they could not be sent at once.
-    pub dropped_frames: u64,
-    /// States sent to players.
-    pub states: StatesSent,
-    /// States not sent to players because the whole of it does not fit one frame, and they hold no baseline.
-    pub oversized_states: u64,
-    /// States, ticks and unreliable events left out because the player's path was congested.
-    pub held_back: u64,
-    /// Messages between players dropped because of a slow websocket.
-    pub dropped_relays: u64,
-    /// Inputs dropped because a player sent more than the game takes.
-    pub overflowed_inputs: u64,
-    /// Inputs whose [`seen`](crate::game::Incoming::Input) was clamped: ahead of the room, or too far back.
-    pub clamped_seen: u64,
-    /// Ticks skipped because the server was late.
-    pub missed_ticks: u64,
-    /// Rooms closed because their game panicked.
-    pub failed_rooms: u64,
-    /// Ticks whose calls into the game took longer than their budget, see [`Server::supervise`].
-    pub ticks_over_budget: u64,
-    /// Rooms closed because too many of their ticks did.
-    pub rooms_over_budget: u64,
-    /// Messages of games that were not sent because they were too large or could not be encoded.
-    pub unsent_messages: u64,
-    /// Players removed, by reason.
-    pub put_out: PutOut,
-    /// Sessions that could not be resumed because the player had missed more than is kept.
-    pub missed_too_much: u64,
-    /// Connections closed because the client was too slow to receive.
-    pub overfull_connections: u64,
-    /// Connections refused because of too many from the same address.
-    pub refused_connections: u64,
-    /// Connections closed because no player joined in time.
-    pub idle_connections: u64,
-    /// External messages for rooms that do not exist.
-    pub lost_externals: u64,
-    /// Calls of [`Hooks`] that panicked, attached too much or decided too late.
-    pub failed_hooks: u64,
-}
-
-/// States sent to players: each once per player. Bytes are of bodies, without headers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct StatesSent {
-    /// States sent whole, to players who hold no baseline or where a delta is not smaller.
-    pub whole: u64,
-    /// States sent as deltas.
-    pub deltas: u64,
-    /// Bytes of the states sent whole, deflated where that helped.
-    pub whole_bytes: u64,
-    /// Bytes of the deltas.
-    pub delta_bytes: u64,
-    /// Bytes that all of them have as the game encoded them.
-    pub encoded_bytes: u64,
-}
-
-/// Players removed, by reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PutOut {
-    /// Removed by the game.
-    pub kicked: u64,
-    /// Removed for exceeding a rate limit.
-    pub flood: u64,
-    /// Removed for a message that the server or the game could not decode.
-    pub bad_frame: u64,
-}
-
-/// Refused joins, by reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct RefusedJoins {
-    /// Too many joins at once, to the server or from one address.
-    pub pace: u64,
-    /// The bearer token was missing, invalid or expired.
-    pub token: u64,
-    /// The session to resume is unknown or belongs to another player.
-    pub session: u64,
-}
-
-/// The current numbers of connections, players and rooms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Gauges {
-    /// Websocket connections.
-    pub connections: usize,
-    /// Players.
-    pub players: usize,
-    /// Rooms.
-    pub rooms: usize,
-    /// Data channels, open or opening.
-    pub peers: usize,
-    /// Media connections, open or opening.
-    pub media_peers: usize,
-    /// Bytes queued for websockets.
-    pub queued_bytes: usize,
-}
-
-/// Players by the transport that carries their states.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Transports {
-    /// A data channel.
-    pub webrtc: usize,
-    /// The websocket: the data channel is opening, has failed or is silent.
-    pub websocket: usize,
-    /// None: the websocket is lost and no data channel is open.
-    pub away: usize,
-}
-
 // Keys have generations: a key that is kept after its object is gone matches nothing.
 slotmap::new_key_type! {
     struct ConnectionKey;
@@ -347,6 +225,8 @@ pub struct Server<G: Game> {
     config: Config,
     factory: Factory<G>,
     recordings: Option<Recordings>,
+    /// Whether rooms that are made are recorded.
+    is_recording: bool,
     hooks: Guarded,
     started: Instant,
     /// The wall clock, and when it was read.
@@ -384,6 +264,7 @@ pub struct Server<G: Game> {
     recipients: Vec<Recipient>,
     frame: Vec<u8>,
     counters: Counters,
+    timings: Timings,
     player_log: PlayerLog,
     supervision: Option<Supervision>,
     /// When the rooms that are left are closed, since [`Server::handle_drain`].
@@ -412,6 +293,7 @@ impl<G: Game> Server<G> {
             config,
             factory: Box::new(factory),
             recordings: None,
+            is_recording: true,
             hooks: Guarded::new(Box::new(())),
             started: now,
             unix_time,
@@ -445,6 +327,7 @@ impl<G: Game> Server<G> {
             recipients: Vec::new(),
             frame: Vec::with_capacity(limits::FRAME_BYTES),
             counters: Counters::default(),
+            timings: Timings::default(),
             player_log: PlayerLog::default(),
             supervision: None,
             drains_until: None,
@@ -461,6 +344,18 @@ impl<G: Game> Server<G> {
     /// Records every room created from now on. `open` returns the sink for each recording.
     pub fn record(&mut self, open: impl FnMut(&journal::Header) -> journal::Sink + 'static) {
         self.recordings = Some(Box::new(open));
+    }
+
+    /// Returns whether rooms that are created are recorded.
+    #[must_use]
+    pub fn is_recording(&self) -> bool {
+        self.recordings.is_some() && self.is_recording
+    }
+
+    /// Records rooms that are created from now on, or not: only with [`Server::record`]. A recording begins with its
+    /// room, and goes on until that ends.
+    pub fn set_recording(&mut self, is_recording: bool) {
+        self.is_recording = is_recording;
     }
 
     /// Installs hooks that decide who may join and observe joins and leaves.
@@ -528,6 +423,12 @@ impl<G: Game> Server<G> {
             failed_hooks: self.hooks.failed(),
             ..self.counters
         }
+    }
+
+    /// Returns the times measured since the start.
+    #[must_use]
+    pub fn timings(&self) -> Timings {
+        self.timings
     }
 
     /// Ticks that rooms have skipped.

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 
 use super::delivery::Habits;
+use super::figures::{Cost, CostMeter, Traffic};
 use super::media::Listener;
 use super::presence::News;
 use super::states::History;
-use super::supervision::Overruns;
+use super::supervision::{Overruns, Supervision};
 use super::{ConnectionKey, RoomKey, Server, SessionKey, Timer};
 use crate::game::{Game, PlayerId, RoomInfo, Tick};
 use crate::journal::{Header, Recorder};
@@ -27,13 +28,13 @@ use crate::wire::signaling::{Fault, RoomName, SessionInfo};
 pub(super) struct HostedRoom<G: Game> {
     pub(super) name: RoomName,
     pub(super) room: Room<G>,
-    recorder: Option<Recorder>,
+    pub(super) recorder: Option<Recorder>,
     pub(super) members: BTreeMap<PlayerId, Member>,
     /// The open media connections of its players.
     pub(super) listeners: Vec<Listener>,
     /// The listed players, if those are not the members.
     pub(super) cast: Option<BTreeMap<PlayerId, SessionInfo>>,
-    start: Instant,
+    pub(super) start: Instant,
     pub(super) last_tick: u32,
     deadline: Instant,
     pub(super) empty_since: Option<Instant>,
@@ -48,6 +49,9 @@ pub(super) struct HostedRoom<G: Game> {
     unreadable_log: Throttle,
     overflow_log: Throttle,
     pub(super) overruns: Overruns,
+    pub(super) cost: CostMeter,
+    /// The traffic of players who have left.
+    pub(super) past_traffic: Traffic,
     /// The number of ticks from the last one to the next that is due.
     stride: u32,
 }
@@ -171,6 +175,8 @@ impl<G: Game> Server<G> {
             unreadable_log: OF_MESSAGES,
             overflow_log: OF_MESSAGES,
             overruns: Overruns::default(),
+            cost: CostMeter::default(),
+            past_traffic: Traffic::default(),
             stride: 1,
         });
         self.by_name.insert(name, key);
@@ -179,7 +185,7 @@ impl<G: Game> Server<G> {
     }
 
     fn start_recording(&mut self, info: &RoomInfo, start: Instant) -> Option<Recorder> {
-        let open = self.recordings.as_mut()?;
+        let open = self.recordings.as_mut().filter(|_| self.is_recording)?;
         let into_grid = (start - self.started).as_nanos() % self.config.tick.as_nanos();
         let phase = Duration::from_nanos(u64::try_from(into_grid).unwrap_or_default());
         let header = Header::new::<G>(info, self.config.max_players, phase);
@@ -202,6 +208,8 @@ impl<G: Game> Server<G> {
     pub(super) fn tick_room(&mut self, now: Instant, key: RoomKey) {
         let length = self.config.tick;
         let Some(hosted) = self.rooms.get_mut(key) else { return };
+        let begun = self.supervision.as_ref().map(Supervision::now);
+        self.timings.tick_lateness.observe(now.saturating_duration_since(hosted.deadline));
         let number = hosted.tick_at(now, length);
         let missed = number.saturating_sub(hosted.last_tick).saturating_sub(1);
         // Those that are left out because its game takes too long are no sign of a late server.
@@ -219,6 +227,13 @@ impl<G: Game> Server<G> {
         if !self.end_if_empty(now, key) {
             self.tell_news(now, key);
             self.tell_user_media(key);
+        }
+        if let (Some(begun), Some(supervision)) = (begun, &self.supervision) {
+            let tick = supervision.now().saturating_duration_since(begun);
+            self.timings.tick.observe(tick);
+            if let Some(hosted) = self.rooms.get_mut(key) {
+                hosted.cost.note(now, Cost { game: took, tick });
+            }
         }
     }
 

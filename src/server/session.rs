@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::connection::Stage;
+use super::figures::Traffic;
 use super::states::PlayerStates;
 use super::tokens::Tokens;
 use super::{ConnectionKey, RoomKey, Server, SessionKey, Timer};
@@ -50,6 +51,9 @@ pub(super) struct Session {
     /// Whether it has no websocket, and ends with its media connection.
     pub(super) is_call: bool,
     pub(super) link: Link,
+    pub(super) traffic: Traffic,
+    /// When the offer of the data channel was answered.
+    pub(super) offered: Instant,
     /// The allowance for messages to other players.
     pub(super) relayed: Credit,
 }
@@ -98,7 +102,11 @@ impl<G: Game> Server<G> {
         self.tell_hooks(key, "left", |hooks, visitor| hooks.left(visitor, reason));
         self.close_all_media(now, key);
         let Some(session) = self.sessions.remove(key) else { return };
-        let Session { room, player, remote, info, connection, away, peer, .. } = session;
+        let Session { room, player, remote, info, connection, away, peer, traffic, .. } = session;
+        if let Some(hosted) = self.rooms.get_mut(room) {
+            hosted.past_traffic += traffic;
+        }
+        self.counters.left[reason as usize] += 1;
         let name = self.rooms.get(room).map(|hosted| hosted.name.as_str());
         let who = Who { remote, room: name, player: Some(player), name: Some(&info.name) };
         if matches!(reason, Leave::Kicked | Leave::Flood | Leave::BadFrame | Leave::Timeout) {

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::delivery::Route;
+use super::inspect::LastState;
 use super::{RoomKey, Server, SessionKey};
 use crate::game::{Game, Target};
 use crate::limits;
@@ -57,6 +58,10 @@ impl History {
     /// Returns a state by its age: 0 for the newest.
     fn get(&self, age: u32) -> Option<&Past> {
         self.sent.get(self.sent.len().checked_sub(age as usize + 1)?)
+    }
+
+    pub(super) fn newest(&self) -> Option<LastState<'_>> {
+        self.get(0).map(|Past { tick, body }| LastState { tick: *tick, body })
     }
 
     /// Returns the age of the state of a tick.

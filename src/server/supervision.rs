@@ -58,16 +58,20 @@ pub(super) struct Supervision {
 }
 
 impl Supervision {
+    pub(super) fn now(&self) -> Instant {
+        (self.clock)()
+    }
+
     /// A game of this room is about to be called.
     pub(super) fn begin(&self, room: &RoomName) -> Instant {
         self.activity.begin(room.as_str());
-        (self.clock)()
+        self.now()
     }
 
     /// The call has returned. Returns how long it took.
     pub(super) fn end(&self, begun: Instant) -> Duration {
         self.activity.end();
-        (self.clock)().saturating_duration_since(begun)
+        self.now().saturating_duration_since(begun)
     }
 }
 
@@ -88,6 +92,10 @@ impl Overruns {
     /// The number of ticks from one that is run to the next.
     pub(super) fn stride(&self) -> u32 {
         if self.is_slowed { TICKS_SLOWED } else { 1 }
+    }
+
+    pub(super) fn is_slowed(&self) -> bool {
+        self.is_slowed
     }
 
     /// A tick counts as often as its time exceeds the budget, up to a limit; one within the budget takes a strike back.
