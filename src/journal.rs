@@ -31,7 +31,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "driver")]
-pub(crate) use self::json::msgpack_to_json;
+pub(crate) use self::json::state_to_json;
 pub use self::json::{input_to_json, output_to_json};
 use self::raw::{RawEntry, RawHeader, RawIdentity};
 use crate::game::{Game, Identity, Join, Link, PlayerId, Refusal, Resumed, RoomInfo, Target, Tick};

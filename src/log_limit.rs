@@ -13,6 +13,9 @@ use crate::wire::signaling::Fault;
 
 /// The log target of events of players: the command line shows it at its default level.
 pub(crate) const PLAYERS: &str = "rtcade::players";
+/// The same for actions of operators.
+#[cfg(feature = "driver")]
+pub(crate) const ADMIN: &str = "rtcade::admin";
 
 /// The number of lines of one kind that may be logged at once, and the time after which one more is allowed.
 const LINES_AT_ONCE: u32 = 10;

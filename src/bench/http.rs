@@ -42,9 +42,19 @@ pub(crate) fn get(
     limit: usize,
     patience: Duration,
 ) -> io::Result<Response> {
-    let deadline = Instant::now() + patience;
     let head = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", target.authority);
-    stream.write_all(head.as_bytes())?;
+    exchange(stream, head.as_bytes(), limit, patience)
+}
+
+/// Sends a request on a blocking stream, the only one on it, and returns the response.
+pub(crate) fn exchange(
+    stream: &mut (impl Read + Write),
+    request: &[u8],
+    limit: usize,
+    patience: Duration,
+) -> io::Result<Response> {
+    let deadline = Instant::now() + patience;
+    stream.write_all(request)?;
     stream.flush()?;
     let mut bytes = Vec::new();
     let mut chunk = [0; 16 * 1024];

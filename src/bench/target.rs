@@ -48,7 +48,7 @@ impl std::error::Error for Unreachable {}
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     /// Host and port as in the URL.
-    pub(super) authority: String,
+    pub(crate) authority: String,
     pub(super) path: String,
     pub(crate) address: SocketAddr,
     /// The local address that reaches the server.

@@ -1,7 +1,7 @@
 //! Addresses as given on the command line: with an IP address or with a host name, which is resolved when it is used.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use crate::driver::{BindError, Handle};
@@ -137,6 +137,17 @@ pub(super) fn watch(addresses: Vec<Address>, mut known: Vec<SocketAddr>, handle:
     if let Err(error) = std::thread::Builder::new().name("names".to_owned()).spawn(watch) {
         log::warn!("the names of public addresses are not resolved again: {error}");
     }
+}
+
+/// The URL of a server on this machine that listens on this address, with a slash at its end.
+pub(super) fn url(listen: SocketAddr, is_secure: bool) -> String {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let scheme = if is_secure { "https" } else { "http" };
+    format!("{scheme}://{}/", SocketAddr::new(ip, listen.port()))
 }
 
 #[cfg(test)]

@@ -27,6 +27,8 @@ const SEPARATOR: &str = "__";
 const PORT: &str = "PORT";
 const HOST: &str = "HOST";
 const LISTEN: &str = "server.listen";
+/// The one value that is not shown.
+const TOKEN: &str = "admin.token";
 
 /// Each setting, and the option that it stands for.
 const SETTINGS: &[(&str, &str)] = &[
@@ -51,6 +53,10 @@ const SETTINGS: &[(&str, &str)] = &[
     ("tls.key", "tls-key"),
     ("tls.dev", "tls-dev"),
     ("tls.https_redirect", "https-redirect"),
+    ("metrics.listen", "metrics"),
+    ("admin.listen", "admin"),
+    (TOKEN, "admin-token"),
+    ("admin.token_file", "admin-token-file"),
     ("log.levels", "log"),
     ("log.format", "log-format"),
     ("recording.directory", "record"),
@@ -227,6 +233,7 @@ impl Layers {
                 .map(|values| values.map(|value| quoted(&value.to_string_lossy())).collect())
                 .unwrap_or_default();
             let value = match arg.get_action() {
+                _ if *setting == TOKEN => values.first().map(|_| quoted("(secret)")),
                 ArgAction::SetTrue => Some(effective.get_flag(id).to_string()),
                 ArgAction::Append => Some(format!("[{}]", values.join(", "))),
                 _ => values.into_iter().next(),

@@ -1,6 +1,5 @@
 //! The healthcheck command: whether a server answers, for container engines that have no HTTP client in the image.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use clap::Args;
@@ -21,17 +20,6 @@ pub(super) struct Healthcheck {
     /// Default: /healthz of the server that the configuration file and the environment describe, on this machine.
     #[arg(value_name = "URL")]
     url: Option<String>,
-}
-
-/// The URL of a server on this machine that listens on this address.
-pub(super) fn url(listen: SocketAddr, is_secure: bool) -> String {
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    let scheme = if is_secure { "https" } else { "http" };
-    format!("{scheme}://{}/healthz", SocketAddr::new(ip, listen.port()))
 }
 
 /// Returns the exit status: 0 if the response has the status 200, else 1. `configured` is the URL by default.

@@ -9,7 +9,7 @@ use log::kv::{self, Key, Value, VisitSource, VisitValue};
 use log::{LevelFilter, Log, Metadata, Record};
 use serde_json::{Map, json};
 
-use crate::log_limit::PLAYERS;
+use crate::log_limit::{ADMIN, PLAYERS};
 
 const WEBSOCKETS: &str = "tungstenite";
 
@@ -88,6 +88,7 @@ impl Logging {
         builder.filter_module(WEBSOCKETS, permitted(WEBSOCKETS, levels.all));
         if self.log.is_none() {
             builder.filter_module(PLAYERS, levels.all.max(LevelFilter::Info));
+            builder.filter_module(ADMIN, levels.all.max(LevelFilter::Info));
         }
         for (module, level) in levels.modules {
             builder.filter_module(&module, permitted(&module, level));

@@ -10,7 +10,9 @@ mod doctor;
 mod documented;
 mod healthcheck;
 mod log;
+mod operators;
 mod playback;
+mod reload;
 mod replay;
 mod sim;
 mod tls;
@@ -35,9 +37,10 @@ use self::access::Access;
 use self::address::Address;
 use self::config::Layers;
 use self::log::Logging;
+use self::operators::Operators;
 use self::tls::Encryption;
 use crate::driver::doctor::{FILES_ADVISED, FILES_WANTED};
-use crate::driver::{self, BindError, Driver, Options, Record, Reload};
+use crate::driver::{self, AdminToken, BindError, Driver, Options, Record, Reload};
 use crate::game::{Game, Refusal, RoomInfo};
 use crate::games::{Arena, Broadcast, Relay};
 use crate::limits;
@@ -83,6 +86,10 @@ Exit status:
     Doctor(doctor::Doctor),
     /// Ask a server whether it is healthy. Exit status: 0 if it is, else 1.
     Healthcheck(healthcheck::Healthcheck),
+    /// Ask a running server to read its configuration again, over its admin page.
+    ///
+    /// SIGHUP does the same. Exit status: 0 if everything was read, else 1.
+    Reload(reload::Reload),
     /// Print a bearer token, or a new key to sign tokens with (for development).
     Token(token::Token),
     #[command(flatten)]
@@ -150,6 +157,8 @@ struct Serve {
     busy_poll: bool,
     #[command(flatten)]
     access: Access,
+    #[command(flatten)]
+    operators: Operators,
 }
 
 /// Where options come from besides the command line.
@@ -292,6 +301,9 @@ pub fn run_with<G: Game>(
         Ok(Command::Healthcheck(arguments)) => healthcheck::run(arguments, || {
             configured_url(parse_from::<Serve, NoCommand>(vec!["rtcade".into()]), |it| it)
         }),
+        Ok(Command::Reload(arguments)) => {
+            reload::run(&arguments, || configured_admin(parse_from::<Serve, NoCommand>(vec!["rtcade".into()]), |it| it))
+        }
         Ok(Command::Token(token)) => token::run(&token),
         Ok(Command::Replay(arguments)) if arguments.serve => playback::serve(arguments, |show| {
             if show.is_of::<G>() {
@@ -342,6 +354,9 @@ pub fn main() -> ExitCode {
         Ok(Command::Doctor(arguments)) => doctor::run(arguments),
         Ok(Command::Healthcheck(arguments)) => healthcheck::run(arguments, || {
             configured_url(parse_from::<ServeShipped, ShippedCommand>(vec!["rtcade".into()]), ServeShipped::settled)
+        }),
+        Ok(Command::Reload(arguments)) => reload::run(&arguments, || {
+            configured_admin(parse_from::<ServeShipped, ShippedCommand>(vec!["rtcade".into()]), ServeShipped::settled)
         }),
         Ok(Command::Replay(arguments)) if arguments.serve => playback::serve(arguments, |show| {
             if show.is_of::<Arena>() {
@@ -498,7 +513,20 @@ fn configured_url<A: Args, O: Subcommand>(
 ) -> Result<String, String> {
     let network = serve_of(parsed, serve)?.network;
     let listen = network.listen.first("--listen").map_err(|error| error.to_string())?;
-    Ok(healthcheck::url(listen, network.encryption.is_enabled()))
+    Ok(format!("{}healthz", address::url(listen, network.encryption.is_enabled())))
+}
+
+/// The URL of the admin page of a server with this configuration, on this machine, and its token. The error is a
+/// sentence.
+fn configured_admin<A: Args, O: Subcommand>(
+    parsed: Result<Parsed<A, O>, Unusable>,
+    serve: impl FnOnce(A) -> Serve,
+) -> Result<(Option<String>, Option<AdminToken>), String> {
+    let Serve { operators, network, .. } = serve_of(parsed, serve)?;
+    let listen = operators.admin.as_ref().map(|admin| admin.first("--admin")).transpose();
+    let listen = listen.map_err(|error| error.to_string())?;
+    let is_secure = |listen: SocketAddr| network.encryption.is_enabled() && !listen.ip().is_loopback();
+    Ok((listen.map(|listen| address::url(listen, is_secure(listen))), operators.token()?))
 }
 
 fn serve_of<A: Args, O: Subcommand>(
@@ -516,9 +544,10 @@ fn serve_of<A: Args, O: Subcommand>(
 /// Reads what a running server takes over from its configuration.
 fn read_reload(serve: Serve) -> Result<Reload, String> {
     let max_players = serve.max_players();
+    let admin_token = serve.operators.token()?;
     let Options { keys, origins, trusted_proxies, .. } = serve.access.apply(Options::default())?;
     serve.network.logging.apply();
-    Ok(Reload { keys, origins, trusted_proxies, max_players })
+    Ok(Reload { keys, origins, trusted_proxies, max_players, admin_token })
 }
 
 impl Serve {
@@ -540,9 +569,8 @@ fn start<G: Game>(
     let is_checked = serve.configuration.check_config;
     let names = serve.network.public_addr.clone();
     let max_players = serve.max_players();
-    let options = match serve.network.options(page) {
+    let options = match serve.network.options(page).and_then(|options| serve.operators.apply(options)) {
         Ok(options) => options,
-        Err(error) if is_checked => return refuse_checked(&error),
         Err(error) if is_checked => return refuse_checked(&error),
         Err(error) => return refuse(&error),
     };
@@ -585,7 +613,7 @@ fn start<G: Game>(
 fn refuse(error: &BindError) -> ExitCode {
     complain(&error.to_string());
     match error {
-        BindError::Tls(_) => ExitCode::from(2),
+        BindError::Tls(_) | BindError::AdminToken(_) => ExitCode::from(2),
         _ => ExitCode::FAILURE,
     }
 }
@@ -597,8 +625,15 @@ fn check<G: Game>(options: Options, factory: impl FnMut(&RoomInfo) -> Result<G, 
     {
         return refuse_checked(&BindError::Record { directory: directory.clone(), source });
     }
-    let options =
-        Options { listen: (Ipv4Addr::LOCALHOST, 0).into(), udp: None, record: None, https_redirect: None, ..options };
+    let options = Options {
+        listen: (Ipv4Addr::LOCALHOST, 0).into(),
+        udp: None,
+        record: None,
+        https_redirect: None,
+        metrics: None,
+        admin: None,
+        ..options
+    };
     match Driver::bind(options, factory) {
         Ok(_) => {
             let _ = writeln!(io::stdout(), "rtcade: the configuration is valid");
@@ -651,7 +686,14 @@ fn host<G: Game>(
     }
     let (listen, udp_port) = (driver.local_addr(), driver.udp_port());
     let lines = announcement(title, scheme, listen, udp_port, driver.interfaces(), is_told_an_address);
-    for line in lines.iter().map(String::as_str).chain(note) {
+    let of_operators = [
+        driver.admin_addr().map(|at| {
+            let is_secure = scheme == "https" && !at.ip().is_loopback();
+            format!("administer it at {}", address::url(at, is_secure))
+        }),
+        driver.metrics_addr().map(|at| format!("metrics are at {}metrics", address::url(at, false))),
+    ];
+    for line in lines.iter().chain(of_operators.iter().flatten()).map(String::as_str).chain(note) {
         // The reader may close its end after the first line; the server keeps running.
         let _ = writeln!(io::stdout(), "rtcade: {line}");
     }

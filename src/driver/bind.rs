@@ -16,7 +16,6 @@ const LISTEN_BACKLOG: i32 = 1024;
 const FAMILIES: usize = 2;
 const LISTEN: &str = "--listen";
 const UDP: &str = "--udp";
-const HTTPS_REDIRECT: &str = "--https-redirect";
 
 /// The sockets of a server: those of one kind share their port number.
 #[derive(Debug)]
@@ -85,12 +84,11 @@ fn bind_once(listen: SocketAddr, udp: Option<SocketAddr>) -> Result<Sockets, Bin
     Ok(Sockets { tcp, udp: udp.into_iter().map(|socket| UdpSocket::from_std(socket.into())).collect() })
 }
 
-/// Listens on the second TCP address, whose requests are redirected.
-pub(super) fn bind_redirect(address: SocketAddr) -> Result<Vec<TcpListener>, BindError> {
-    listeners(HTTPS_REDIRECT, address)
-}
-
-fn listeners(option: &'static str, address: SocketAddr) -> Result<Vec<TcpListener>, BindError> {
+/// Listens on a TCP address that this option gives.
+///
+/// # Errors
+/// [`BindError::Address`].
+pub(super) fn listeners(option: &'static str, address: SocketAddr) -> Result<Vec<TcpListener>, BindError> {
     let sockets = bind_families(option, address, Type::STREAM)?;
     Ok(sockets.into_iter().map(|socket| TcpListener::from_std(socket.into())).collect())
 }

@@ -12,6 +12,7 @@ use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use super::admin::Refusals;
 use super::live::Sources;
 use super::recorder::Recordings;
 use super::websocket::Closed;
@@ -30,8 +31,8 @@ pub(crate) fn cpu_time() -> Duration {
     Duration::from_micros(u64::try_from(micros).unwrap_or_default())
 }
 
-/// The memory of this process in bytes, by the names that the kernel gives (proc_pid_status(5)): resident, its peak, its
-/// part that is no file's, data segments, address space, swapped out. Those that it doesn't report are left out.
+/// The memory of this process in bytes, by the names that the kernel gives (proc_pid_status(5)): resident, its peak,
+/// its part that is no file's, data segments, address space, swapped out. Those that it doesn't report are left out.
 pub(super) fn memory() -> Vec<(&'static str, u64)> {
     const NAMES: [&str; 6] = ["VmRSS", "VmHWM", "RssAnon", "VmData", "VmSize", "VmSwap"];
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -154,12 +155,7 @@ impl Value {
             (_, Value::Histogram(histogram)) => {
                 let bound = |bound: Option<Duration>| bound.map_or(f64::INFINITY, |bound| bound.as_secs_f64());
                 let buckets: Vec<_> = histogram.buckets().map(|(of, count)| (bound(of), count)).collect();
-                encoder.encode_histogram::<NoLabelSet>(
-                    histogram.sum().as_secs_f64(),
-                    histogram.count(),
-                    &buckets,
-                    None,
-                )
+                encoder.encode_histogram::<NoLabelSet>(histogram.sum().as_secs_f64(), histogram.count(), &buckets, None)
             }
             (_, Value::Info(label)) => encoder.encode_info(&[*label]),
         }
@@ -316,6 +312,9 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
             ("evicted", http.evicted),
         ],
     );
+    if let Some(Refusals { token, pace }) = sources.admin {
+        text.counters("admin_refused", "Refused requests of the admin API.", &[("token", token), ("pace", pace)]);
+    }
     if let Some((handshakes, expires)) = sources.tls.map(|acceptor| (acceptor.handshakes(), acceptor.expires())) {
         text.counters(
             "tls_handshakes",
@@ -354,11 +353,7 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
     );
     let anew = "Sessions not resumed because the player had missed more than is kept.";
     text.counter("sessions_begun_anew", anew, counters.missed_too_much);
-    text.counter(
-        "messages_unsent",
-        "Messages of games that could not be encoded or sent.",
-        counters.unsent_messages,
-    );
+    text.counter("messages_unsent", "Messages of games that could not be encoded or sent.", counters.unsent_messages);
     let states = counters.states;
     text.counters(
         "states",
@@ -372,11 +367,7 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
     );
     let oversized = "States not sent to players who hold none before them, because the whole does not fit one frame.";
     text.counter("states_oversized", oversized, counters.oversized_states);
-    text.counter(
-        "inputs_overflowed",
-        "Inputs dropped because they arrived too fast.",
-        counters.overflowed_inputs,
-    );
+    text.counter("inputs_overflowed", "Inputs dropped because they arrived too fast.", counters.overflowed_inputs);
     let clamped = "Inputs whose seen tick was clamped because it was ahead of the room or too far back.";
     text.counter("inputs_seen_clamped", clamped, counters.clamped_seen);
     text.counters(

@@ -14,6 +14,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
 
+mod admin;
 mod alarm;
 mod bind;
 mod call;
@@ -27,11 +28,13 @@ pub(crate) mod metrics;
 mod options;
 mod recorder;
 mod refusals;
+mod reload;
 mod sentinel;
 mod service;
 mod site;
 mod tcp;
 mod tls;
+mod trace;
 mod udp;
 mod websocket;
 
@@ -39,7 +42,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
@@ -48,6 +51,8 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
+use self::admin::Console;
+pub use self::admin::{Admin, AdminToken};
 use self::alarm::Alarm;
 use self::doctor::Premises;
 use self::door::{Inside, Message, Outside, door};
@@ -57,12 +62,14 @@ use self::live::Sources;
 use self::metered::Budget;
 pub use self::options::{BindError, Options, Record, Reload};
 use self::recorder::Recordings;
+use self::reload::Reloader;
 use self::sentinel::Pulse;
 use self::service::Service;
 use self::site::Site;
-use self::tcp::{CLOSE_TIMEOUT, Connections, Context};
+use self::tcp::{CLOSE_TIMEOUT, Connections, Context, Entrance, Role};
 pub use self::tls::Tls;
 use self::tls::{Acceptor, Security, Socket};
+use self::trace::{Part, Trace, Turn};
 use self::udp::Udp;
 use crate::game::{Game, Refusal, RoomInfo};
 use crate::hooks::{ArrivalId, Decision, Hooks};
@@ -98,10 +105,11 @@ const MISSED_LOG: Throttle = Throttle::new(3, Duration::from_secs(10));
 
 const WAKER: Token = Token(0);
 const SIGNALS: Token = Token(1);
+// Four kinds of listeners, and the UDP port: two sockets each.
 const LISTENERS: usize = 2;
-const DATAGRAMS: usize = 6;
-const ALARM: Token = Token(8);
-const CONNECTIONS: usize = 9;
+const DATAGRAMS: usize = 10;
+const ALARM: Token = Token(12);
+const CONNECTIONS: usize = 13;
 
 /// Controls a running [`Driver`] from other threads.
 #[derive(Clone, Debug)]
@@ -112,12 +120,25 @@ pub struct Handle {
 }
 
 /// What other threads and signals ask of the loop.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Requests {
     /// How often it was asked to stop.
     stop: AtomicU32,
     drain: AtomicBool,
+    /// How many milliseconds the rooms have then, if not as many as by default.
+    drain_ms: AtomicU64,
     reload: AtomicBool,
+}
+
+impl Default for Requests {
+    fn default() -> Requests {
+        Requests {
+            stop: AtomicU32::new(0),
+            drain: AtomicBool::new(false),
+            drain_ms: AtomicU64::new(u64::MAX),
+            reload: AtomicBool::new(false),
+        }
+    }
 }
 
 impl Handle {
@@ -133,6 +154,12 @@ impl Handle {
     pub fn drain(&self) {
         self.requests.drain.store(true, Ordering::Release);
         self.wake();
+    }
+
+    /// As [`Handle::drain`], but for this time instead of [`Options::drain`].
+    fn drain_within(&self, time: Duration) {
+        self.requests.drain_ms.store(u64::try_from(time.as_millis()).unwrap_or(u64::MAX), Ordering::Release);
+        self.drain();
     }
 
     /// Reads the configuration again, see [`Driver::set_reload`], and the files of [`Options::tls`], for connections
@@ -242,7 +269,9 @@ pub struct Driver<G: Game> {
     service: Service,
     pulse: Arc<Pulse>,
     activity: Activity,
-    reload: Option<Box<dyn FnMut() -> Result<Reload, String>>>,
+    reloader: Reloader,
+    console: Option<Console>,
+    trace: Trace,
     /// How long the server waits for its rooms to end when it is drained.
     drain_time: Duration,
     /// When it stops even with rooms left, once it drains.
@@ -251,6 +280,8 @@ pub struct Driver<G: Game> {
     stops: Option<Instant>,
     local: SocketAddr,
     redirect: Option<SocketAddr>,
+    metrics: Option<SocketAddr>,
+    admin: Option<SocketAddr>,
     udp_port: u16,
     /// The addresses of the UDP sockets, including wildcards.
     bound: Vec<IpAddr>,
@@ -261,8 +292,9 @@ pub struct Driver<G: Game> {
     ticks_took: Duration,
     missed_log: Throttle,
     turns: Histogram,
-    /// Since 1970.
+    /// When it was started: since 1970, and by the clock of the loop.
     started: Duration,
+    began: Instant,
     premises: Premises,
     /// Dropped after the server, which ends its recordings first.
     recordings: Option<Recordings>,
@@ -270,8 +302,7 @@ pub struct Driver<G: Game> {
 
 struct Listener {
     socket: TcpListener,
-    /// The address that it is bound to.
-    ip: IpAddr,
+    entrance: Entrance,
     security: Security,
     /// Whether it may have pending connections: edge-triggered readiness is reported once.
     readable: bool,
@@ -321,18 +352,25 @@ impl<G: Game> Driver<G> {
         let poll = Poll::new()?;
         let registry = poll.registry();
         let security = tls.clone().map_or(Security::None, Security::Tls);
-        let mut open: Vec<_> = sockets.tcp.into_iter().map(|socket| (socket, security.clone())).collect();
-        let mut redirect = None;
-        if let Some(address) = options.https_redirect.filter(|_| tls.is_some()) {
-            let sockets = bind::bind_redirect(address)?;
-            redirect = Some(sockets[0].local_addr()?);
-            open.extend(sockets.into_iter().map(|socket| (socket, Security::Redirect(local.port()))));
-        }
+        let mut open: Vec<_> = sockets.tcp.into_iter().map(|socket| (socket, Role::Game, security.clone())).collect();
+        let mut beside = |option, address: Option<SocketAddr>, role, security: Security| {
+            let Some(address) = address else { return Ok::<_, BindError>(None) };
+            let sockets = bind::listeners(option, address)?;
+            let local = sockets[0].local_addr()?;
+            open.extend(sockets.into_iter().map(|socket| (socket, role, security.clone())));
+            Ok(Some(local))
+        };
+        let redirect = options.https_redirect.filter(|_| tls.is_some());
+        let redirect = beside("--https-redirect", redirect, Role::Game, Security::Redirect(local.port()))?;
+        let metrics = beside("--metrics", options.metrics, Role::Metrics, Security::None)?;
+        let admin = options.admin.as_ref().map(|admin| admin.listen);
+        let of_admin = if admin.is_some_and(|admin| admin.ip().is_loopback()) { Security::None } else { security };
+        let admin = beside("--admin", admin, Role::Admin, of_admin)?;
         let mut listeners = Vec::new();
-        for (index, (mut socket, security)) in open.into_iter().enumerate() {
+        for (index, (mut socket, role, security)) in open.into_iter().enumerate() {
             registry.register(&mut socket, Token(LISTENERS + index), Interest::READABLE)?;
-            let ip = socket.local_addr()?.ip();
-            listeners.push(Listener { socket, ip, security, readable: true, retry: None, log: ACCEPT_LOG });
+            let entrance = Entrance { ip: socket.local_addr()?.ip(), role };
+            listeners.push(Listener { socket, entrance, security, readable: true, retry: None, log: ACCEPT_LOG });
         }
         let mut udp = Udp::new(sockets.udp)?;
         for (index, socket) in udp.sockets().enumerate() {
@@ -368,6 +406,8 @@ impl<G: Game> Driver<G> {
             }
             None => None,
         };
+        let handle = Handle { outside, waker, requests: Arc::default() };
+        let console = options.admin.map(|admin| Console::new(admin.token, now, handle.clone()));
         Ok(Driver {
             server,
             poll,
@@ -383,17 +423,21 @@ impl<G: Game> Driver<G> {
             connections: Connections::new(CONNECTIONS, gate, options.keep_alive),
             site,
             signals: None,
-            handle: Handle { outside, waker, requests: Arc::default() },
+            handle,
             inside,
             service: Service::default(),
             pulse: Arc::default(),
             activity,
-            reload: None,
+            reloader: Reloader::default(),
+            console,
+            trace: Trace::default(),
             drain_time: options.drain.min(limits::DRAIN_MAX),
             drains: None,
             stops: None,
             local,
             redirect,
+            metrics,
+            admin,
             udp_port,
             bound,
             interfaces,
@@ -403,6 +447,7 @@ impl<G: Game> Driver<G> {
             missed_log: MISSED_LOG,
             turns: Histogram::default(),
             started,
+            began: now,
             premises,
             recordings,
         })
@@ -418,6 +463,18 @@ impl<G: Game> Driver<G> {
     #[must_use]
     pub fn redirect_addr(&self) -> Option<SocketAddr> {
         self.redirect
+    }
+
+    /// Returns the TCP address of [`Options::metrics`].
+    #[must_use]
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics
+    }
+
+    /// Returns the TCP address of [`Options::admin`].
+    #[must_use]
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin
     }
 
     /// Returns the UDP port.
@@ -458,7 +515,7 @@ impl<G: Game> Driver<G> {
     /// Sets what reads the configuration again on [`Handle::reload`] and on SIGHUP. If it returns an error, a sentence,
     /// this is logged and the server goes on as before.
     pub fn set_reload(&mut self, reload: impl FnMut() -> Result<Reload, String> + 'static) {
-        self.reload = Some(Box::new(reload));
+        self.reloader.set_source(reload);
     }
 
     /// Obeys signals: SIGTERM as [`Handle::drain`], or as [`Handle::shutdown`] if it comes again, SIGINT as
@@ -499,7 +556,6 @@ impl<G: Game> Driver<G> {
                 self.drain(&mut events, full, now)?;
             }
             self.turn(now);
-            self.turns.observe(now.elapsed());
             if self.is_stopped(now) {
                 log::info!("stopped: {:?}", self.udp.counters());
                 self.pulse.note_sleep(true);
@@ -627,7 +683,9 @@ impl<G: Game> Driver<G> {
         }
         self.service.note_turn(now);
         self.pulse.note_turn();
+        let mut turn = Turn::begin(now);
         self.take_in_datagrams(now, TURN_DATAGRAMS);
+        turn.end(Part::Datagrams, Instant::now());
         self.last_turn = now;
         self.inside.deliver(now, &mut self.server);
         if let Some(deadline) = self.server.poll_timeout().filter(|&deadline| deadline <= now) {
@@ -636,12 +694,17 @@ impl<G: Game> Driver<G> {
             self.note_missed(now, now - deadline, self.server.missed_ticks() - before);
             self.ticks_took = now.elapsed();
         }
+        turn.end(Part::Rooms, Instant::now());
         self.send_datagrams();
+        turn.end(Part::Flush, Instant::now());
         let mut budget = Budget::of_turn();
         self.connections.handle_timeout(now, &mut self.server, &mut budget);
         self.serve_connections(now, budget);
         // Data received over TCP may have produced datagrams to send.
         self.send_datagrams();
+        turn.end(Part::Sockets, Instant::now());
+        self.turns.observe(turn.took());
+        self.trace.add(turn);
     }
 
     /// Warns of ticks that were skipped because the loop was late.
@@ -670,11 +733,11 @@ impl<G: Game> Driver<G> {
             self.read_interfaces(now);
         }
         for listener in &mut self.listeners {
-            let (bound, security) = (listener.ip, listener.security.clone());
+            let (entrance, security) = (listener.entrance, listener.security.clone());
             let has_place = listener.accept(now, |socket, remote| {
                 budget.spend(limits::REQUEST_WORK);
                 let socket = Socket::new(socket, &security);
-                self.connections.handle_accepted(now, self.poll.registry(), socket, remote, bound);
+                self.connections.handle_accepted(now, self.poll.registry(), socket, remote, entrance);
             });
             if !has_place {
                 self.connections.handle_shortage();
@@ -684,12 +747,18 @@ impl<G: Game> Driver<G> {
             udp: &mut self.udp,
             tls: self.tls.as_deref(),
             recordings: self.recordings.as_ref(),
+            reloader: &mut self.reloader,
+            trace: &self.trace,
             premises: &self.premises,
             turns: self.turns,
             started: self.started,
+            began: self.began,
+            drain_time: self.drain_time,
+            admin: self.console.as_ref().map(Console::refusals),
         };
         let registry = self.poll.registry();
-        let mut context = Context { now, server: &mut self.server, site: &self.site, registry, sources };
+        let console = self.console.as_mut();
+        let mut context = Context { now, server: &mut self.server, site: &self.site, registry, sources, console };
         self.connections.handle_ready(&mut context, &mut budget);
     }
 
@@ -720,12 +789,14 @@ impl<G: Game> Driver<G> {
         let stop = requests.stop.load(Ordering::Acquire);
         let is_asked_to_drain = requests.drain.load(Ordering::Acquire);
         if is_asked_to_drain && stop == 0 && self.drains.is_none() {
-            self.drains = Some(now + self.drain_time);
-            if !self.drain_time.is_zero() {
-                let seconds = self.drain_time.as_secs();
+            let millis = requests.drain_ms.load(Ordering::Acquire);
+            let time = if millis == u64::MAX { self.drain_time } else { Duration::from_millis(millis) };
+            self.drains = Some(now + time);
+            if !time.is_zero() {
+                let seconds = time.as_secs();
                 log::warn!("stopping once the rooms have ended, in {seconds} s at the latest");
                 self.service.stopping("waiting for the rooms to end");
-                self.server.handle_drain(now, self.drain_time);
+                self.server.handle_drain(now, time);
             }
         }
         let is_drained = self.drains.is_some_and(|until| until <= now || self.server.is_drained());
@@ -747,20 +818,9 @@ impl<G: Game> Driver<G> {
             return;
         }
         self.service.reloading();
-        if let Some(acceptor) = &self.tls
-            && let Err(sentence) = acceptor.reload()
-        {
-            log::error!("the TLS certificate stays as it was: {sentence}");
-        }
-        match self.reload.as_mut().map_or(Ok(None), |reload| reload().map(Some)) {
-            Ok(Some(Reload { keys, origins, trusted_proxies, max_players })) => {
-                self.server.set_keys(keys);
-                self.server.set_max_players(max_players);
-                self.connections.set_rules(origins, trusted_proxies);
-                log::warn!("the configuration was read again");
-            }
-            Ok(None) => {}
-            Err(sentence) => log::error!("the configuration stays as it was: {sentence}"),
+        let reloaded = self.reloader.reload(self.tls.as_deref(), &mut self.server, self.connections.gate_mut());
+        if let (Ok(Some(token)), Some(console)) = (reloaded, &mut self.console) {
+            console.set_token(token);
         }
         self.service.ready();
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::admin::{Admin, AdminToken};
 use super::gate::Origin;
 use super::tls::Tls;
 use crate::auth::Keys;
@@ -26,6 +27,11 @@ pub struct Options {
     pub tls: Option<Tls>,
     /// A second TCP address, which redirects unencrypted requests to TLS. Ignored without [`Options::tls`].
     pub https_redirect: Option<SocketAddr>,
+    /// A TCP address for `/metrics`, `/healthz` and `/readyz` alone, without TLS and without a token. Without it the
+    /// metrics are on the port of the game, for this machine only.
+    pub metrics: Option<SocketAddr>,
+    /// The page for operators and its API.
+    pub admin: Option<Admin>,
     /// Addresses at which players reach the server, instead of the local ones. Port 0 stands for the UDP port.
     pub public_addresses: Vec<SocketAddr>,
     /// A directory of static files; its `index.html` is the page of every room.
@@ -87,6 +93,8 @@ impl Default for Options {
             udp: None,
             tls: None,
             https_redirect: None,
+            metrics: None,
+            admin: None,
             public_addresses: Vec::new(),
             public: None,
             page: include_str!("placeholder.html").into(),
@@ -117,6 +125,8 @@ pub struct Reload {
     pub trusted_proxies: Vec<IpNet>,
     /// As [`Options::max_players`], for rooms that are made later; values out of range are clamped.
     pub max_players: usize,
+    /// The token of [`Options::admin`], if there is one.
+    pub admin_token: Option<AdminToken>,
 }
 
 /// A server can't start. The sentence names the cause and what to do.
@@ -125,7 +135,8 @@ pub struct Reload {
 pub enum BindError {
     /// The server can't listen on the address.
     Address {
-        /// The command-line option for the address: `--listen`, `--udp` or `--https-redirect`.
+        /// The command-line option for the address: `--listen`, `--udp`, `--https-redirect`, `--metrics` or
+        /// `--admin`.
         option: &'static str,
         /// The address.
         address: SocketAddr,
@@ -152,6 +163,8 @@ pub enum BindError {
     },
     /// The TLS certificate or its key can't be used: a sentence.
     Tls(String),
+    /// The admin page has no token, or it can't be used: a sentence.
+    AdminToken(String),
     /// The directory of recordings can't be written.
     Record {
         /// The directory.
@@ -205,7 +218,7 @@ impl fmt::Display for BindError {
                     "{directory} can't be written ({source}): name a directory that is writable with --record DIR"
                 )
             }
-            BindError::Tls(sentence) => f.write_str(sentence),
+            BindError::Tls(sentence) | BindError::AdminToken(sentence) => f.write_str(sentence),
             BindError::Tick(tick) => {
                 let (shortest, longest) = limits::TICK_MS_RANGE.into_inner();
                 write!(f, "a tick can't last {tick:?}: choose {shortest} to {longest} ms with --tick-ms MS")
@@ -237,6 +250,7 @@ impl std::error::Error for BindError {
             BindError::Passed(_)
             | BindError::Name { .. }
             | BindError::Tls(_)
+            | BindError::AdminToken(_)
             | BindError::Tick(_)
             | BindError::MaxPlayers(_)
             | BindError::KeepAlive(_) => None,

@@ -17,6 +17,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::Serialize;
 
 use super::Record;
 use crate::journal::{self, Header, Sink};
@@ -28,11 +29,14 @@ const INTERVAL: Duration = Duration::from_millis(50);
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 /// The number of file names to try if names are taken.
 const NAME_ATTEMPTS: usize = 1_000;
+/// The number of recordings that are listed.
+const LISTED: usize = 1_000;
 const EXTENSION: &str = ".journal";
 
 /// The loop's end: opens recordings, and waits for the last bytes when it is dropped.
 pub(super) struct Recordings {
     shared: Arc<Shared>,
+    directory: PathBuf,
     writer: Option<JoinHandle<()>>,
     /// Disconnected when the writer has ended.
     ended: mpsc::Receiver<Infallible>,
@@ -53,6 +57,8 @@ impl Drop for Alive {
 /// Shared by the loop and the writer. Neither blocks while it holds a lock.
 struct Shared {
     opened: Mutex<Vec<Arc<Recording>>>,
+    /// The newest recordings, the newest first.
+    listing: Mutex<Vec<Item>>,
     waiting_bytes: AtomicUsize,
     waiting_bytes_max: usize,
     stopping: AtomicBool,
@@ -75,7 +81,45 @@ pub(super) struct Figures {
 struct Recording {
     room: String,
     began: Timestamp,
+    written: AtomicU64,
     inbox: Mutex<Inbox>,
+}
+
+/// A recording in the listing.
+#[derive(Clone)]
+enum Item {
+    Running(Name, Arc<Recording>),
+    Finished(Name, u64),
+}
+
+/// A recording, as it is listed for operators.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Listed {
+    /// The name of the file.
+    pub(super) name: String,
+    pub(super) room: String,
+    /// When it began, in the form 2026-11-21T12:40:31Z.
+    began: String,
+    pub(super) bytes: u64,
+    pub(super) running: bool,
+}
+
+impl Item {
+    fn name(&self) -> &Name {
+        match self {
+            Item::Running(name, _) | Item::Finished(name, _) => name,
+        }
+    }
+
+    fn listed(&self) -> Listed {
+        let name = self.name();
+        let (bytes, running) = match self {
+            Item::Running(_, recording) => (recording.written.load(Ordering::Relaxed), true),
+            Item::Finished(_, bytes) => (*bytes, false),
+        };
+        let began = name.began.parse::<Timestamp>().map_or_else(|_| name.began.clone(), |began| began.to_string());
+        Listed { name: name.to_string(), room: name.room.clone(), began, bytes, running }
+    }
 }
 
 #[derive(Default)]
@@ -93,7 +137,7 @@ impl Recordings {
     pub(super) fn start(record: &Record) -> io::Result<Recordings> {
         let shared = Arc::new(Shared::new(limits::RECORDING_QUEUE_BYTES));
         let mut writer = Writer::new(record, Arc::clone(&shared))?;
-        Recordings::spawn(shared, move |shared| {
+        Recordings::spawn(record.directory.clone(), shared, move |shared| {
             loop {
                 // Asked before, so that what had been left by then is written.
                 let is_last = shared.stopping.load(Ordering::Acquire);
@@ -106,11 +150,15 @@ impl Recordings {
         })
     }
 
-    fn spawn(shared: Arc<Shared>, write: impl FnOnce(&Shared) + Send + 'static) -> io::Result<Recordings> {
+    fn spawn(
+        directory: PathBuf,
+        shared: Arc<Shared>,
+        write: impl FnOnce(&Shared) + Send + 'static,
+    ) -> io::Result<Recordings> {
         let (sender, ended) = mpsc::channel();
         let alive = Alive { shared: Arc::clone(&shared), _ended: sender };
         let thread = thread::Builder::new().name("recorder".to_owned()).spawn(move || write(&alive.shared))?;
-        Ok(Recordings { shared, writer: Some(thread), ended })
+        Ok(Recordings { shared, directory, writer: Some(thread), ended })
     }
 
     /// Opens the recording of each room.
@@ -121,6 +169,19 @@ impl Recordings {
 
     pub(super) fn figures(&self) -> Figures {
         self.shared.figures()
+    }
+
+    /// The newest recordings, the newest first.
+    pub(super) fn list(&self) -> Vec<Listed> {
+        lock(&self.shared.listing).iter().map(Item::listed).collect()
+    }
+
+    /// The path of a file of that list.
+    pub(super) fn path(&self, name: &str) -> Option<PathBuf> {
+        let name = Name::parse(name)?;
+        let listing = lock(&self.shared.listing);
+        let is_listed = listing.iter().any(|item| *item.name() == name);
+        is_listed.then(|| self.directory.join(name.to_string()))
     }
 }
 
@@ -141,6 +202,7 @@ impl Shared {
     fn new(waiting_bytes_max: usize) -> Shared {
         Shared {
             opened: Mutex::default(),
+            listing: Mutex::default(),
             waiting_bytes: AtomicUsize::new(0),
             waiting_bytes_max,
             stopping: AtomicBool::new(false),
@@ -153,7 +215,8 @@ impl Shared {
 
     fn open(self: &Arc<Shared>, header: &Header) -> Sink {
         let room = header.room.name.clone();
-        let recording = Arc::new(Recording { room, began: Timestamp::now(), inbox: Mutex::default() });
+        let recording =
+            Arc::new(Recording { room, began: Timestamp::now(), written: AtomicU64::new(0), inbox: Mutex::default() });
         lock(&self.opened).push(Arc::clone(&recording));
         let source = Source { shared: Arc::clone(self), recording };
         Box::new(move |block| source.leave(block))
@@ -253,6 +316,8 @@ struct Writer {
     finished: BTreeMap<Name, u64>,
     /// Bytes of all recordings, including running ones.
     total_bytes: u64,
+    /// Whether the listing lacks something.
+    is_news: bool,
 }
 
 struct Running {
@@ -273,7 +338,10 @@ impl Writer {
         let finished = finished(&directory)?;
         let total_bytes = finished.values().sum();
         let (limit_bytes, running) = (record.limit_bytes, BTreeMap::new());
-        Ok(Writer { directory, limit_bytes, shared, made: 0, running, finished, total_bytes })
+        let mut writer =
+            Writer { directory, limit_bytes, shared, made: 0, running, finished, total_bytes, is_news: true };
+        writer.list();
+        Ok(writer)
     }
 
     /// Writes the blocks queued since the last time.
@@ -284,6 +352,7 @@ impl Writer {
                 Ok((name, file)) => {
                     let running = Running { recording, file, bytes: 0, buffer: Vec::new() };
                     self.running.insert(name, running);
+                    self.is_news = true;
                 }
                 Err(error) => self.cut(&recording, &format_args!("its file can't be created: {error}")),
             }
@@ -293,6 +362,18 @@ impl Writer {
         }
         self.make_place(0, None);
         self.shared.running.store(self.running.len(), Ordering::Relaxed);
+        self.list();
+    }
+
+    fn list(&mut self) {
+        if std::mem::take(&mut self.is_news) {
+            let running = self.running.iter().rev();
+            let running = running.map(|(name, of)| Item::Running(name.clone(), Arc::clone(&of.recording)));
+            let finished = self.finished.iter().rev().map(|(name, bytes)| Item::Finished(name.clone(), *bytes));
+            let mut items: Vec<Item> = running.chain(finished).take(LISTED).collect();
+            items.sort_by(|a, b| b.name().cmp(a.name()));
+            *lock(&self.shared.listing) = items;
+        }
     }
 
     fn create(&mut self, recording: &Recording) -> io::Result<(Name, File)> {
@@ -326,6 +407,7 @@ impl Writer {
                 Err(_) => running.file.metadata().map_or(0, |metadata| metadata.len().saturating_sub(running.bytes)),
             };
             running.bytes += written;
+            running.recording.written.store(running.bytes, Ordering::Relaxed);
             self.total_bytes += written;
             self.shared.written_bytes.fetch_add(written, Ordering::Relaxed);
             if let Err(error) = result {
@@ -346,6 +428,7 @@ impl Writer {
     fn make_place(&mut self, bytes: u64, of: Option<&Name>) {
         while self.total_bytes + bytes > self.limit_bytes && of.is_none_or(|of| self.running.contains_key(of)) {
             if let Some((oldest, length)) = self.finished.pop_first() {
+                self.is_news = true;
                 self.total_bytes -= length;
                 let path = self.directory.join(oldest.to_string());
                 match fs::remove_file(&path) {
@@ -384,6 +467,7 @@ impl Writer {
     fn finish(&mut self, name: &Name) {
         if let Some(running) = self.running.remove(name) {
             self.finished.insert(name.clone(), running.bytes);
+            self.is_news = true;
         }
     }
 }

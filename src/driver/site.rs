@@ -44,6 +44,7 @@ const MODULES: [(&str, &str); 10] = [
 const DEV: &str = include_str!("../../client-js/dist/rtcade/dev.js");
 /// The module that the shipped pages share.
 const PAGE_MODULE: &str = include_str!("../../client-js/pages/page.js");
+const ADMIN: &str = include_str!("../../client-js/pages/admin/index.html");
 const DOCTOR: &str = include_str!("../../client-js/pages/doctor/index.html");
 const HTML: &str = "text/html; charset=utf-8";
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
@@ -96,6 +97,7 @@ pub(super) struct Site {
     is_dev_open: bool,
     page_module: Document,
     doctor: Document,
+    admin: Document,
     icon: Document,
     /// The directory of `--public`, canonical.
     public: Option<PathBuf>,
@@ -123,6 +125,7 @@ impl Site {
             is_dev_open: false,
             page_module: Document::new(JAVASCRIPT, PAGE_MODULE),
             doctor: Document::new(HTML, DOCTOR),
+            admin: Document::new(HTML, ADMIN),
             icon: Document::new("image/svg+xml", ICON),
             public,
             manifests: RefCell::default(),
@@ -192,6 +195,18 @@ impl Site {
                 None => self.file(path, request),
             },
         })
+    }
+
+    /// The page for operators and its parts, if the request is for one of them.
+    pub(super) fn admin_page(&self, request: &Request) -> Option<Response> {
+        let document = match request.path.as_str() {
+            "/" => &self.admin,
+            "/page.js" => &self.page_module,
+            "/favicon.ico" => &self.icon,
+            _ => return None,
+        };
+        let is_read = matches!(request.method, Method::Get | Method::Head);
+        Some(if is_read { document.answer(request) } else { Response::sentence(Status::MethodNotAllowed, NOT_ALLOWED) })
     }
 
     /// The file that proves to a certificate authority that this is the server of the host (RFC 8555 §8.3), if the

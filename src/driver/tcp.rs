@@ -9,7 +9,6 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use slab::Slab;
@@ -17,7 +16,8 @@ use socket2::{SockRef, TcpKeepalive};
 
 use self::admission::{Admission, Admitted};
 use self::idle::{Idle, Waiting};
-use super::gate::{Gate, Origin, Permission};
+use super::admin::Console;
+use super::gate::{Gate, Permission};
 use super::http::{Outgoing, Reader, Status};
 use super::live::Sources;
 use super::metered::{Budget, Metered};
@@ -50,8 +50,25 @@ pub(super) fn set_options(socket: SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_keepalive(&KEEPALIVE)
 }
 
+/// Through which listener a connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Entrance {
+    /// The address that the listener is bound to.
+    pub(super) ip: IpAddr,
+    pub(super) role: Role,
+}
+
+/// What a listener is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Game,
+    Metrics,
+    Admin,
+}
+
 struct Connection {
     id: ConnectionId,
+    role: Role,
     remote: SocketAddr,
     /// The address of this machine that the client has used.
     local: IpAddr,
@@ -150,6 +167,7 @@ pub(super) struct Context<'a, G: Game> {
     pub(super) site: &'a Site,
     pub(super) registry: &'a Registry,
     pub(super) sources: Sources<'a>,
+    pub(super) console: Option<&'a mut Console>,
 }
 
 /// All TCP connections of a server.
@@ -183,8 +201,8 @@ impl Connections {
         }
     }
 
-    pub(super) fn set_rules(&mut self, origins: Vec<Origin>, proxies: Vec<IpNet>) {
-        self.admission.gate.set_rules(origins, proxies);
+    pub(super) fn gate_mut(&mut self) -> &mut Gate {
+        &mut self.admission.gate
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -216,18 +234,24 @@ impl Connections {
     }
 
     /// Adds an accepted connection, or refuses it.
-    ///
-    /// `bound` is the address that the listener is bound to.
     pub(super) fn handle_accepted(
         &mut self,
         now: Instant,
         registry: &Registry,
         socket: Socket<TcpStream>,
         remote: SocketAddr,
-        bound: IpAddr,
+        Entrance { ip: bound, role }: Entrance,
     ) {
         let remote = canonical(remote);
-        let (admitted, refusal) = match self.admit(now, remote.ip()) {
+        let admitted = match role {
+            Role::Game => self.admit(now, remote.ip()),
+            // A full server must not keep its operators out, nor they its players.
+            Role::Metrics | Role::Admin => match self.admission.admit_operator(role) {
+                Some(admitted) => Ok(admitted),
+                None => return,
+            },
+        };
+        let (admitted, refusal) = match admitted {
             Ok(admitted) => (admitted, None),
             Err(status) => match self.admission.crowd_out(remote.ip()) {
                 Some(admitted) => (admitted, Some(status)),
@@ -266,6 +290,7 @@ impl Connections {
         let state = State::Http(http);
         entry.insert(Connection {
             id,
+            role,
             remote,
             local,
             admitted,

@@ -65,9 +65,9 @@ fn body_to_json(to: Target, kind: Kind, body: &[u8]) -> Value {
         Target::One(player) => json!(player),
     };
     let (name, body) = match kind {
-        Kind::State => ("state", of_tick(body)),
-        Kind::Event => ("event", of_tick(body)),
-        Kind::ReliableEvent => ("reliableEvent", of_tick(body)),
+        Kind::State => ("state", state_to_json(body)),
+        Kind::Event => ("event", state_to_json(body)),
+        Kind::ReliableEvent => ("reliableEvent", state_to_json(body)),
         Kind::Tick => ("tick", msgpack_to_json(body)),
         Kind::Ticks => ("ticks", msgpack_to_json(body)),
         Kind::Input | Kind::Ping | Kind::Pong | Kind::Command | Kind::Ack => unreachable!("a room sends no {kind:?}"),
@@ -75,12 +75,13 @@ fn body_to_json(to: Target, kind: Kind, body: &[u8]) -> Value {
     json!({ name: body, "to": to })
 }
 
-fn of_tick(body: &[u8]) -> Value {
+/// Decodes a state or an event.
+pub(crate) fn state_to_json(body: &[u8]) -> Value {
     msgpack::decode_at_tick(body).map_or_else(|_| msgpack_to_json(body), |(_, value)| msgpack_to_json(value))
 }
 
 /// Decodes one msgpack value. Keys become text, bytes an array of numbers, and numbers that JSON lacks their names.
-pub(crate) fn msgpack_to_json(bytes: &[u8]) -> Value {
+fn msgpack_to_json(bytes: &[u8]) -> Value {
     match rmpv::decode::read_value(&mut &*bytes) {
         Ok(value) => value_to_json(&value),
         Err(error) => json!({ "unreadable": error.to_string() }),

@@ -59,6 +59,12 @@ impl<G: Game> Server<G> {
         self.is_draining() && self.rooms.is_empty()
     }
 
+    /// Returns when the server stops even with rooms left, if it is about to stop.
+    #[must_use]
+    pub fn drains_until(&self) -> Option<Instant> {
+        self.drains_until
+    }
+
     /// Returns whether the server is about to stop.
     #[must_use]
     pub fn is_draining(&self) -> bool {

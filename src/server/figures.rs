@@ -41,7 +41,8 @@ pub struct Counters {
     pub missed_ticks: u64,
     /// Rooms closed because their game panicked.
     pub failed_rooms: u64,
-    /// Ticks whose calls into the game took longer than their budget, see [`Server::supervise`](super::Server::supervise).
+    /// Ticks whose calls into the game took longer than their budget, see
+    /// [`Server::supervise`](super::Server::supervise).
     pub ticks_over_budget: u64,
     /// Rooms closed because too many of their ticks did.
     pub rooms_over_budget: u64,
@@ -316,7 +317,8 @@ mod tests {
     #[test]
     fn a_duration_counts_in_the_first_bucket_that_holds_it() {
         let mut histogram = Histogram::default();
-        let durations = [Duration::ZERO, Duration::from_millis(5), Duration::from_micros(5_001), Duration::from_secs(60)];
+        let durations =
+            [Duration::ZERO, Duration::from_millis(5), Duration::from_micros(5_001), Duration::from_secs(60)];
         for duration in durations {
             histogram.observe(duration);
         }

@@ -76,22 +76,35 @@ pub struct LastState<'a> {
 impl<G: Game> Server<G> {
     /// Returns all rooms, ordered by name.
     pub fn room_reports(&self, now: Instant) -> impl Iterator<Item = RoomReport> + '_ {
-        let reported = move |status: RoomStatus| {
-            let hosted = self.hosted(&RoomName::parse(&status.name)?)?;
-            let mut traffic = hosted.past_traffic;
-            for session in sessions(hosted).filter_map(|(_, key)| self.sessions.get(key)) {
-                traffic += session.traffic;
-            }
-            Some(RoomReport {
-                status,
-                age: now.saturating_duration_since(hosted.start),
-                is_recorded: hosted.recorder.is_some(),
-                is_slowed: hosted.overruns.is_slowed(),
-                cost: hosted.cost.cost(),
-                traffic,
-            })
-        };
-        self.rooms().filter_map(reported)
+        self.by_name.values().filter_map(|&room| self.rooms.get(room)).map(move |hosted| self.report(now, hosted))
+    }
+
+    /// Returns a room.
+    #[must_use]
+    pub fn room_report(&self, now: Instant, room: &RoomName) -> Option<RoomReport> {
+        self.hosted(room).map(|hosted| self.report(now, hosted))
+    }
+
+    fn report(&self, now: Instant, hosted: &HostedRoom<G>) -> RoomReport {
+        let mut traffic = hosted.past_traffic;
+        for session in sessions(hosted).filter_map(|(_, key)| self.sessions.get(key)) {
+            traffic += session.traffic;
+        }
+        RoomReport {
+            status: self.status(hosted),
+            age: now.saturating_duration_since(hosted.start),
+            is_recorded: hosted.recorder.is_some(),
+            is_slowed: hosted.overruns.is_slowed(),
+            cost: hosted.cost.cost(),
+            traffic,
+        }
+    }
+
+    /// Returns the bytes of the states that are kept for deltas.
+    #[must_use]
+    pub fn state_history_bytes(&self) -> usize {
+        self.rooms.values().map(|hosted| hosted.states.bytes()).sum::<usize>()
+            + self.sessions.values().map(|session| session.states.bytes()).sum::<usize>()
     }
 
     /// Returns the players of a room, by number; `None` if there is no such room.

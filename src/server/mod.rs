@@ -388,9 +388,19 @@ impl<G: Game> Server<G> {
         self.config.max_players = players.clamp(1, limits::PLAYERS_PER_ROOM_MAX);
     }
 
+    /// Returns the length of a tick.
+    #[must_use]
+    pub fn tick(&self) -> Duration {
+        self.config.tick
+    }
+
     /// Returns all rooms, ordered by name.
     pub fn rooms(&self) -> impl Iterator<Item = RoomStatus> + '_ {
-        self.by_name.values().filter_map(|&room| self.rooms.get(room)).map(|hosted| RoomStatus {
+        self.by_name.values().filter_map(|&room| self.rooms.get(room)).map(|hosted| self.status(hosted))
+    }
+
+    fn status(&self, hosted: &HostedRoom<G>) -> RoomStatus {
+        RoomStatus {
             name: hosted.name.to_string(),
             title: hosted.room.title().map(str::to_owned),
             players: hosted.room.players().len(),
@@ -398,7 +408,7 @@ impl<G: Game> Server<G> {
             locked: hosted.room.is_locked(),
             tick: hosted.last_tick,
             listed: hosted.room.is_listed() && !seek::is_private(&hosted.name) && !self.is_draining(),
-        })
+        }
     }
 
     /// Returns the game of a room, for tests and tools.

@@ -60,6 +60,10 @@ impl History {
         self.sent.get(self.sent.len().checked_sub(age as usize + 1)?)
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn newest(&self) -> Option<LastState<'_>> {
         self.get(0).map(|Past { tick, body }| LastState { tick: *tick, body })
     }
@@ -163,6 +167,10 @@ impl PlayerStates {
                 history.forget_oldest();
             }
         }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.own.as_ref().map_or(0, |own| own.0.bytes())
     }
 
     fn holding(&mut self, is_own: bool) -> &mut Holding {

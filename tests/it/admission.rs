@@ -587,6 +587,12 @@ pub(super) mod program {
             Program { child, address, announced, log: Some(log) }
         }
 
+        /// The rest of a line that it has announced.
+        pub(crate) fn line(&self, begin: &str) -> &str {
+            let line = self.announced.iter().find_map(|line| line.split_once(begin));
+            line.unwrap_or_else(|| panic!("{:?}", self.announced)).1
+        }
+
         /// Ends it. What it has logged.
         fn stop(mut self) -> String {
             self.child.kill().expect("running");

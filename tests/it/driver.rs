@@ -368,10 +368,9 @@ fn pages_stand_where_they_should() {
     let rooms = server.get("/rooms");
     assert_eq!((rooms.body.as_str(), rooms.field("Content-Type")), ("[]", Some("application/json")));
     let metrics = server.get("/metrics");
-    assert_eq!(metrics.field("Content-Type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    assert_eq!(metrics.field("Content-Type"), Some("application/openmetrics-text; version=1.0.0; charset=utf-8"));
     assert!(metrics.body.contains("# TYPE rtcade_players gauge\nrtcade_players 0\n"), "{}", metrics.body);
-    let (_, cpu) =
-        metrics.body.split_once("# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total ").unwrap();
+    let (_, cpu) = metrics.body.split_once("# TYPE process_cpu_seconds counter\nprocess_cpu_seconds_total ").unwrap();
     let cpu: f64 = cpu.lines().next().unwrap().parse().unwrap();
     assert!(cpu > 0.0 && cpu < 3_600.0, "seconds: {cpu}");
     let client = server.get("/rtcade.js");

@@ -6,6 +6,7 @@ use rtcade::game::{Game, Refusal, RoomInfo};
 use rtcade::sim::Simulation;
 
 #[cfg(feature = "driver")]
+mod admin;
 mod admission;
 mod allocations;
 #[cfg(feature = "driver")]

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use httpdate::fmt_http_date;
@@ -23,6 +24,13 @@ pub(in crate::driver) enum Body {
 }
 
 impl Body {
+    /// All of a file.
+    pub(in crate::driver) fn file(path: &Path) -> io::Result<Body> {
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        Ok(Body::File(file, length))
+    }
+
     fn length(&self) -> u64 {
         match self {
             Body::Bytes(bytes) => bytes.len() as u64,

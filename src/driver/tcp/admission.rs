@@ -8,6 +8,7 @@ use super::super::gate::Gate;
 use super::super::http::Status;
 use super::super::metrics::HttpCounters;
 use super::super::refusals::DroppedUpgrades;
+use super::Role;
 use crate::limits::{CONNECTIONS, UNJOINED_PER_ADDRESS};
 use crate::log_limit::PlayerLog;
 use crate::rate::network;
@@ -15,6 +16,8 @@ use crate::rate::network;
 /// The maximum number of connections past a limit that get a response at a time; others are just closed. One address
 /// has at most as many of them as of connections within the limits.
 const REFUSED: usize = 256;
+/// The maximum number of connections to each listener for operators; further ones are closed.
+const OPERATORS: usize = 64;
 
 /// Admits connections: counts how many are open, in total and per address. Loopback and proxies have no limit per
 /// address, because many players share them.
@@ -26,6 +29,9 @@ pub(super) struct Admission {
     /// Connections that are not websockets yet.
     http: PerNetwork,
     refused: PerNetwork,
+    /// Connections of the two listeners for operators.
+    metrics: usize,
+    admin: usize,
     pub(super) counters: HttpCounters,
     pub(super) dropped_upgrades: DroppedUpgrades,
     pub(super) player_log: PlayerLog,
@@ -37,6 +43,7 @@ pub(super) enum Admitted {
     Http(IpAddr),
     Websocket,
     Refused(IpAddr),
+    Operator(Role),
 }
 
 /// Counts connections by the network that they come from.
@@ -75,6 +82,8 @@ impl Admission {
             open: 0,
             http: PerNetwork::default(),
             refused: PerNetwork::default(),
+            metrics: 0,
+            admin: 0,
             counters: HttpCounters::default(),
             dropped_upgrades: DroppedUpgrades::new(),
             player_log: PlayerLog::default(),
@@ -119,6 +128,20 @@ impl Admission {
         self.admit_refused(remote)
     }
 
+    /// Admits a connection to a listener for operators, up to as many as it may have.
+    pub(super) fn admit_operator(&mut self, role: Role) -> Option<Admitted> {
+        let open = self.operators(role);
+        if *open >= OPERATORS {
+            return None;
+        }
+        *open += 1;
+        Some(Admitted::Operator(role))
+    }
+
+    fn operators(&mut self, role: Role) -> &mut usize {
+        if role == Role::Metrics { &mut self.metrics } else { &mut self.admin }
+    }
+
     pub(super) fn upgrade(&mut self, admitted: &mut Admitted) {
         self.release_http(*admitted);
         *admitted = Admitted::Websocket;
@@ -129,6 +152,7 @@ impl Admission {
         match admitted {
             Admitted::Http(_) | Admitted::Websocket => self.open -= 1,
             Admitted::Refused(network) => self.refused.remove(network),
+            Admitted::Operator(role) => *self.operators(role) -= 1,
         }
     }
 

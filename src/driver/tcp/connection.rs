@@ -6,11 +6,12 @@ use std::time::Instant;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
+use super::super::admin::Desk;
 use super::super::call;
 use super::super::doctor::Seen;
 use super::super::gate::is_local;
 use super::super::http::{Malformed, Method, Outgoing, Request, Response, Sender, Status};
-use super::super::live::Asker;
+use super::super::live::{self, Asker};
 use super::super::metrics::{HttpCounters, Tcp};
 use super::super::refusals::{rejection, to_https, unencrypted};
 use super::super::site::Answer;
@@ -18,7 +19,7 @@ use super::super::tls::{Redirect, Socket};
 use super::super::websocket::{Closed, Gone, Received, Violation, Websocket};
 use super::admission::{Admission, Admitted};
 use super::idle::Waiting;
-use super::{CLOSE_TIMEOUT, Calling, Connection, Context, Http, Next, State, Turn, WRITE_TIMEOUT};
+use super::{CLOSE_TIMEOUT, Calling, Connection, Context, Http, Next, Role, State, Turn, WRITE_TIMEOUT};
 use crate::game::Game;
 use crate::limits::REQUEST_WORK;
 use crate::log_limit::Who;
@@ -147,7 +148,7 @@ impl Connection {
         closed: &Closed,
     ) {
         let local = Some(self.local).filter(|local| !local.is_unspecified());
-        let Context { now, server, site, sources, .. } = context;
+        let now = &context.now;
         if let Some(rejection) = rejection(http.crowded, request) {
             admission.counters.no_websocket += u64::from(request.has_lost_cookies);
             self.reject(http, request, rejection, *now, admission);
@@ -166,11 +167,17 @@ impl Connection {
             (http.outgoing, http.next) = (Some(response.into_outgoing(request.method, keep_alive)), next);
             return;
         }
+        if self.role != Role::Game {
+            let response = self.answer_operator(request, context, admission, closed);
+            (http.outgoing, http.next) = (Some(response.into_outgoing(request.method, keep_alive)), next);
+            return;
+        }
+        let Context { now, server, site, sources, .. } = context;
         let mut permission = admission.gate.permission(&request.sender, self.remote, local);
         let tcp = Tcp { refused_pages: admission.gate.refused(), http: admission.counters, closed: *closed };
         let refusal = permission.refusal.take();
         let is_local = refusal.is_none() && is_local(&request.sender, self.remote.ip());
-        let asker = Asker { refusal, local, seen: self.seen(request, *now, admission) };
+        let asker = Asker { refusal, local, is_local, seen: self.seen(request, *now, admission) };
         let live = |what| sources.answer(what, asker, *now, server, tcp);
         match site.answer(request, is_local, live) {
             Answer::Response(response) => {
@@ -220,6 +227,30 @@ impl Connection {
                 admission.counters.no_websocket += 1;
                 self.reject(http, request, (Status::NotFound, fault), *now, admission);
             }
+        }
+    }
+
+    /// The response to a request on a listener for operators.
+    fn answer_operator<G: Game>(
+        &self,
+        request: &Request,
+        context: &mut Context<'_, G>,
+        admission: &mut Admission,
+        closed: &Closed,
+    ) -> Response {
+        let tcp = Tcp { refused_pages: admission.gate.refused(), http: admission.counters, closed: *closed };
+        let Context { now, server, site, sources, console, .. } = context;
+        match console {
+            Some(console) if self.role == Role::Admin => {
+                let gate = &mut admission.gate;
+                console.answer(request, self.remote, Desk { now: *now, server, site, sources, gate, tcp })
+            }
+            _ => match (request.method, request.path.as_str()) {
+                (Method::Get | Method::Head, "/metrics") => sources.metrics(*now, server, tcp),
+                (Method::Get | Method::Head, "/healthz") => Response::sentence(Status::Ok, "ok"),
+                (Method::Get | Method::Head, "/readyz") => live::ready(server),
+                _ => Response::sentence(Status::NotFound, "Here are /metrics, /healthz and /readyz only."),
+            },
         }
     }
 
