@@ -14,7 +14,6 @@ use prometheus_client::registry::Registry;
 
 use super::admin::Refusals;
 use super::live::Sources;
-use super::recorder::Recordings;
 use super::websocket::Closed;
 use crate::game::{Game, Link};
 use crate::server::{Histogram, Server};
@@ -430,9 +429,9 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
         ],
     );
 
-    if let Some(recordings) = sources.recordings.map(Recordings::figures) {
+    if let Some((recordings, waiting)) = sources.recordings.map(|of| (of.figures(), of.waiting_bytes())) {
         text.gauge("recordings", "Rooms being recorded.", recordings.running);
-        text.gauge("recording_queue_bytes", "Bytes of recordings that wait for the disk.", recordings.waiting_bytes);
+        text.gauge("recording_queue_bytes", "Bytes of recordings that wait for the disk.", waiting);
         text.counter("recorded_bytes", "Bytes of recordings written.", recordings.written_bytes);
         let early = "Recordings that ended before their rooms did.";
         text.counter("recordings_ended_early", early, recordings.ended_early);

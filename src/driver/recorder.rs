@@ -73,7 +73,6 @@ struct Shared {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Figures {
     pub(super) running: usize,
-    pub(super) waiting_bytes: usize,
     pub(super) written_bytes: u64,
     pub(super) ended_early: u64,
 }
@@ -171,6 +170,11 @@ impl Recordings {
         self.shared.figures()
     }
 
+    /// Bytes that wait for the disk.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.shared.waiting_bytes.load(Ordering::Relaxed)
+    }
+
     /// The newest recordings, the newest first.
     pub(super) fn list(&self) -> Vec<Listed> {
         lock(&self.shared.listing).iter().map(Item::listed).collect()
@@ -236,7 +240,6 @@ impl Shared {
     fn figures(&self) -> Figures {
         Figures {
             running: self.running.load(Ordering::Relaxed),
-            waiting_bytes: self.waiting_bytes.load(Ordering::Relaxed),
             written_bytes: self.written_bytes.load(Ordering::Relaxed),
             ended_early: self.ended_early.load(Ordering::Relaxed),
         }
@@ -701,7 +704,7 @@ mod tests {
     fn a_thread_that_failed_is_no_slow_disk_and_ends_recordings_alone() {
         let shared = Arc::new(Shared::new(1_000));
         let (fail, told) = mpsc::channel::<()>();
-        let recordings = Recordings::spawn(Arc::clone(&shared), move |shared| {
+        let recordings = Recordings::spawn(PathBuf::new(), Arc::clone(&shared), move |shared| {
             let _held = shared.opened.lock();
             let _ = told.recv();
             panic!("of the test's own will");
@@ -729,7 +732,12 @@ mod tests {
         let mut writers = [directory.writer(u64::MAX, 100), directory.writer(u64::MAX, 100)];
         let began = Timestamp::UNIX_EPOCH;
         for writer in &mut writers {
-            let recording = Arc::new(Recording { room: "a".to_owned(), began, inbox: Mutex::default() });
+            let recording = Arc::new(Recording {
+                room: "a".to_owned(),
+                began,
+                written: AtomicU64::new(0),
+                inbox: Mutex::default(),
+            });
             lock(&writer.shared.opened).push(recording);
             writer.write_waiting();
         }

@@ -272,13 +272,13 @@ impl Stepped {
         accepted.set_nodelay(true).expect("set");
         let remote = SocketAddr::new(remote.parse().expect("an address"), 9);
         let socket = mio::net::TcpStream::from_std(accepted);
-        let bound = Ipv4Addr::LOCALHOST.into();
+        let entrance = Entrance { ip: Ipv4Addr::LOCALHOST.into(), role: Role::Game };
         self.driver.connections.handle_accepted(
             self.now,
             self.driver.poll.registry(),
             Socket::new(socket, &Security::None),
             remote,
-            bound,
+            entrance,
         );
         self.rest();
         client

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::*;
+use crate::endpoint::Dropped;
 use crate::game::{Batch, Context, Join, Leave as GameLeave, PlayerId, Tick};
 use crate::peer::{Event, Identity, Outbox, Peer};
 use crate::wire::frame::{Frame, Header, Kind};

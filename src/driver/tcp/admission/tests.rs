@@ -50,3 +50,19 @@ fn an_address_that_is_refused_leaves_others_a_chance_to_learn_why() {
     refused.into_iter().chain([other]).for_each(|one| admission.release(one));
     assert!(admission.crowd_out(ip("192.0.2.1")).is_some());
 }
+
+#[test]
+fn a_full_server_keeps_its_operators_and_their_crowd_is_limited() {
+    let mut admission = Admission::new(Gate::new(Vec::new(), Vec::new(), &[]));
+    admission.set_places(0);
+    assert_eq!(admission.admit(ip("203.0.113.7")), Err(Status::ServiceUnavailable));
+    let admitted: Vec<Admitted> = (0..OPERATORS).map(|_| admission.admit_operator(Role::Metrics).unwrap()).collect();
+    assert_eq!(admission.admit_operator(Role::Metrics), None);
+    let admin = admission.admit_operator(Role::Admin).expect("scrapers don't take its places");
+    for one in admitted {
+        admission.release(one);
+    }
+    assert!(admission.admit_operator(Role::Metrics).is_some());
+    admission.release(admin);
+    assert_eq!((admission.admin, admission.metrics, admission.open), (0, 1, 0));
+}
