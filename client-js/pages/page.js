@@ -358,9 +358,8 @@ export function createStay({ connect, options, enter, headlines }) {
   let joiningSince = null;
   let bearer;
   let lostAt = null;
-  const NOTHING = { text: "", stopsAt: null };
   /** What the player has not dismissed yet; `stopsAt` is when the server stops, as of `performance.now()`. */
-  let announced = NOTHING;
+  let announced = { text: "", stopsAt: null };
 
   const doctor = () => link("Check the connection", "../doctor", "_blank");
   const newRoom = () => link("Use a new room", "../");
@@ -430,7 +429,7 @@ export function createStay({ connect, options, enter, headlines }) {
     });
     room.on("eventNotice", ({ d }) => announce({ text: `Message from the operator: ${d.text}` }));
     room.on("eventDrain", ({ d }) => announce({ stopsAt: performance.now() + d.deadline }));
-    room.on("rejoin", dismiss);
+    room.on("rejoin", () => announce({ stopsAt: null }));
     room.on("close", ({ reason, message }) => mine === attempt && fail(reason, message, true));
     enter(room);
     refresh();
@@ -438,13 +437,18 @@ export function createStay({ connect, options, enter, headlines }) {
 
   const tell = (text) => notice.show("told", { title: "", text, buttons: [button(["OK", notice.hide]), doctor()] });
 
+  const isAnnounced = () => announced.text !== "" || announced.stopsAt !== null;
+
   function announce(news) {
+    const wasAnnounced = isAnnounced();
     announced = { ...announced, ...news };
-    if (notice.kind === null || notice.kind === "told") tellAnnounced();
+    if (notice.kind !== null && notice.kind !== "told") return;
+    if (isAnnounced()) tellAnnounced();
+    else if (wasAnnounced) notice.hide();
   }
 
   function dismiss() {
-    announced = NOTHING;
+    announced = { text: "", stopsAt: null };
     notice.hide();
   }
 
@@ -482,7 +486,7 @@ export function createStay({ connect, options, enter, headlines }) {
     if (joiningSince !== null && now - joiningSince >= JOIN_UNTOLD_MS && notice.kind === null) tellJoining();
     else if (lost && now - lostAt >= UNTOLD_MS) tellLost();
     else if (!lost && notice.kind === "lost") notice.hide();
-    if (notice.kind === null && announced !== NOTHING) tellAnnounced();
+    if (notice.kind === null && isAnnounced()) tellAnnounced();
     else if (notice.kind === "told" && announced.stopsAt !== null) notice.amend(untilStop());
     document.body.classList.toggle("away", notice.kind === "lost" || notice.kind === "failed");
     if (joiningSince !== null) showConnection("Connecting…", "", null);
