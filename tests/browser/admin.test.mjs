@@ -273,7 +273,7 @@ describe("the admin page, whatever the server answers", () => {
 
   /** Opens the page at `fragment` as on `screen`, with `answers` instead of those of the server. */
   async function open(screen, fragment = "") {
-    ({ page, errors } = await openPage(browser, "about:blank", SCREENS[screen]));
+    ({ page, errors } = await openPage(browser, "about:blank", { ...SCREENS[screen], colorScheme: "dark" }));
     await page.route("**/api/**", (route) => {
       const answer = answers[new URL(route.request().url()).pathname.slice("/api/".length)];
       return answer ? route.fulfill({ json: answer }) : route.continue();
