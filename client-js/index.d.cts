@@ -180,6 +180,8 @@ export interface RoomEvents<Input = unknown, State = unknown, Event = unknown, W
   rejoin: (welcome: Welcome) => void;
   /** The server stops after `d.deadline` milliseconds. Until then the room goes on, and the server opens no others. */
   eventDrain: (message: { a: "eventDrain"; d: { deadline: number } }) => void;
+  /** A message from the operator of the server to the player. */
+  eventNotice: (message: { a: "eventNotice"; d: { text: string } }) => void;
   /**
    * The last event: the session has ended. A lost connection ends it only after a minute of attempts to
    * reconnect, or after `reconnectTimeout`.

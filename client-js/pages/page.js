@@ -78,7 +78,7 @@ document.head.prepend(element("style", { textContent: `
     top: max(12px, env(safe-area-inset-top)); transform: translateX(-50%); border-color: var(--fair); padding: 10px 14px;
     width: min(560px, 100% - 32px); display: flex; flex-wrap: wrap; gap: 8px 12px; align-items: center; font-size: 14px;
   }
-  #notice.told h2 { display: none; } #notice.told p { margin: 0; flex: 1 1 220px; } #notice.told .buttons { margin: 0; }
+  #notice.told h2 { display: none; } #notice.told p { margin: 0; flex: 1 1 220px; overflow-wrap: anywhere; white-space: pre-line; } #notice.told .buttons { margin: 0; }
   canvas { transition: filter .3s; }
   .away canvas { filter: grayscale(.85) brightness(.5); }
   @media (prefers-reduced-motion: reduce) { canvas { transition: none; } }
@@ -287,7 +287,7 @@ function createNotice() {
         if (!box.contains(document.activeElement)) returnFocus = document.activeElement;
         box.focus({ preventScroll: true });
       } else {
-        spoken.textContent = `${kind === "told" ? "" : `${headline}. `}${sentence}`;
+        spoken.textContent = [headline && `${headline}.`, sentence, remedy].filter(Boolean).join(" ");
       }
     },
     amend(remedy) {
@@ -358,6 +358,8 @@ export function createStay({ connect, options, enter, headlines }) {
   let joiningSince = null;
   let bearer;
   let lostAt = null;
+  /** What the player has not dismissed yet; `stopsAt` is when the server stops, as of `performance.now()`. */
+  let announced = { text: "", stopsAt: null };
 
   const doctor = () => link("Check the connection", "../doctor", "_blank");
   const newRoom = () => link("Use a new room", "../");
@@ -403,7 +405,7 @@ export function createStay({ connect, options, enter, headlines }) {
     room?.leave();
     room = null;
     joiningSince = performance.now();
-    notice.hide();
+    dismiss();
     refresh();
     let joined;
     try {
@@ -425,12 +427,39 @@ export function createStay({ connect, options, enter, headlines }) {
     room.on("error", ({ message }) => {
       if (notice.kind !== "lost") tell(message);
     });
+    room.on("eventNotice", ({ d }) => announce({ text: `Message from the operator: ${d.text}` }));
+    room.on("eventDrain", ({ d }) => announce({ stopsAt: performance.now() + d.deadline }));
+    room.on("rejoin", () => announce({ stopsAt: null }));
     room.on("close", ({ reason, message }) => mine === attempt && fail(reason, message, true));
     enter(room);
     refresh();
   }
 
   const tell = (text) => notice.show("told", { title: "", text, buttons: [button(["OK", notice.hide]), doctor()] });
+
+  const isAnnounced = () => announced.text !== "" || announced.stopsAt !== null;
+
+  function announce(news) {
+    const wasAnnounced = isAnnounced();
+    announced = { ...announced, ...news };
+    if (notice.kind !== null && notice.kind !== "told") return;
+    if (isAnnounced()) tellAnnounced();
+    else if (wasAnnounced) notice.hide();
+  }
+
+  function dismiss() {
+    announced = { text: "", stopsAt: null };
+    notice.hide();
+  }
+
+  function tellAnnounced() {
+    notice.show("told", { title: "", text: announced.text, advice: untilStop(), buttons: [button(["OK", dismiss])] });
+  }
+
+  function untilStop() {
+    if (announced.stopsAt === null) return "";
+    return `The server stops in ${Math.max(0, Math.ceil((announced.stopsAt - performance.now()) / 1_000))} s.`;
+  }
 
   const isAway = () => room?.status === "dropped" || room?.status === "resuming";
   /** While the data channel is open, the game continues without the websocket. */
@@ -457,6 +486,8 @@ export function createStay({ connect, options, enter, headlines }) {
     if (joiningSince !== null && now - joiningSince >= JOIN_UNTOLD_MS && notice.kind === null) tellJoining();
     else if (lost && now - lostAt >= UNTOLD_MS) tellLost();
     else if (!lost && notice.kind === "lost") notice.hide();
+    if (notice.kind === null && isAnnounced()) tellAnnounced();
+    else if (notice.kind === "told" && announced.stopsAt !== null) notice.amend(untilStop());
     document.body.classList.toggle("away", notice.kind === "lost" || notice.kind === "failed");
     if (joiningSince !== null) showConnection("Connecting…", "", null);
     else if (isOver) showConnection("Not connected", "poor", null);

@@ -24,6 +24,7 @@ const sent: number = room.send({ dx: room.serverTick() });
 room.on("tick", ({ inputs }) => inputs.map(({ player, input }) => player + input.dx));
 room.on("event", (event, _tick, lane) => console.log(event.Scored, lane === "reliable"));
 room.on("rejoin", ({ map }) => console.log(map));
+room.on("eventNotice", ({ d }) => console.log(d.text.length));
 room.on("status", (status) => console.log(status === "dropped" || status === "resuming"));
 room.on("leave", (player, reason) => console.log(player.name, reason === "kicked"));
 room.on("close", ({ message, retry }) => console.log(message, retry));
