@@ -5,6 +5,10 @@ const HERE = '{instance=~"$instance"}';
 const rate = (metric, by) => `sum by (${by}) (rate(${metric}${HERE}[$__rate_interval]))`;
 const total = (metric, by) => `sum by (${by}) (${metric}${HERE})`;
 const kinds = (metric) => [[rate(metric, "kind"), "{{kind}}"]];
+const percentiles = (metric) => ["0.5", "0.99"].map((q) => [
+  `histogram_quantile(${q}, ${rate(`${metric}_bucket`, "le")})`, q,
+]);
+const mean = (metric) => `${rate(`${metric}_sum`, "job")} / ${rate(`${metric}_count`, "job")}`;
 const quantiles = (metric) => [[`max by (quantile) (${metric}${HERE})`, "{{quantile}}"]];
 
 /** Title of a row, then its panels: title, unit as Grafana names it, queries with their legends, what it tells. */
@@ -26,6 +30,28 @@ const ROWS = [
       [rate("rtcade_externals_lost_total", "job"), "external messages"],
     ], "Games that panicked, hooks that panicked or broke a limit, and messages that could not be sent."],
   ]],
+  ["Time", [
+    ["Lateness of ticks", "s", percentiles("rtcade_tick_lateness_seconds"), "From when the tick of a room is due to its begin."],
+    ["Ticks", "s", percentiles("rtcade_tick_duration_seconds"), "The tick of a room: its game, and sending to its players."],
+    ["Turns of the loop", "s", percentiles("rtcade_loop_turn_seconds"), "Without the sleep between them."],
+    ["Opening a data channel", "s", ["ice", "dtls", "sctp"].map((stage) => [mean(`rtcade_handshake_${stage}_seconds`), stage]), "The mean of each stage, of channels that opened."],
+    ["Over their budget", "cps", [
+      [rate("rtcade_ticks_over_budget_total", "job"), "ticks"],
+      [rate("rtcade_rooms_over_budget_total", "job"), "rooms closed"],
+    ], "Games that take longer for a tick than they may."],
+    ["Memory", "bytes", [[total("process_resident_memory_bytes", "instance"), "{{instance}}"]], "Resident."],
+  ]],
+  ["Players", [
+    ["Joined", "cps", [[rate("rtcade_players_joined_total", "instance"), "{{instance}}"]], ""],
+    ["Left", "cps", kinds("rtcade_players_left_total"), "By reason."],
+    ["Data channels closed", "cps", kinds("rtcade_channels_closed_total"), "Unopened: UDP may be blocked."],
+    ["Messages", "cps", kinds("rtcade_messages_total"), "Of games, by direction and transport."],
+    ["Bytes of messages", "Bps", kinds("rtcade_message_bytes_total"), "Of games, by direction and transport."],
+    ["Recordings", "Bps", [
+      [rate("rtcade_recorded_bytes_total", "job"), "written"],
+      [total("rtcade_recording_queue_bytes", "job"), "waiting for the disk, in bytes"],
+    ], "Empty without --record."],
+  ]],
   ["Links", [
     ["Round trip", "s", quantiles("rtcade_rtt_seconds"), "Of the worst server, the quantiles over its players."],
     ["Jitter", "s", quantiles("rtcade_jitter_seconds"), "Of the worst server, the quantiles over its players."],
@@ -39,6 +65,9 @@ const ROWS = [
   ["States", [
     ["States", "cps", kinds("rtcade_states_total"), "Sent whole, or as the difference from one that the player has."],
     ["Bytes of states", "Bps", kinds("rtcade_state_bytes_total"), "Encoded: what the games have encoded; the others are sent."],
+    ["Sent of encoded states", "percentunit", [[
+      `sum(rate(rtcade_state_bytes_total{instance=~"$instance", kind!="encoded"}[$__rate_interval])) / sum(rate(rtcade_state_bytes_total{instance=~"$instance", kind="encoded"}[$__rate_interval]))`, "sent",
+    ]], "What deltas and deflating leave."],
     ["Inputs and states in excess", "cps", [
       [rate("rtcade_inputs_overflowed_total", "job"), "inputs too fast"],
       [rate("rtcade_inputs_seen_clamped_total", "job"), "seen ticks clamped"],
@@ -51,6 +80,7 @@ const ROWS = [
     ["Websockets closed", "cps", kinds("rtcade_websockets_closed_total"), ""],
     ["Players put out", "cps", kinds("rtcade_players_put_out_total"), ""],
     ["Datagrams of nobody", "pps", kinds("rtcade_datagrams_unroutable_total"), ""],
+    ["Admin API", "cps", kinds("rtcade_admin_refused_total"), "Requests without the token. Empty without --admin."],
     ["STUN requests", "cps", kinds("rtcade_stun_requests_total"), ""],
   ]],
 ];

@@ -57,10 +57,14 @@ describe("monitoring", { skip: missing(prometheus, "name Prometheus in PROMETHEU
 
     before(async () => {
       directory = await mkdtemp(join(tmpdir(), "rtcade-prometheus-"));
-      server = await startServer(["--game", "relay"]);
-      const bench = ["bench", "quick", server.url, "--clients", "4", "--seconds", "80", "--quiet"];
+      const options = ["--metrics", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--record", join(directory, "recordings")];
+      server = await startServer([...options, "--tls-dev"], {
+        env: { ...process.env, RTCADE_ADMIN__TOKEN: "a-token-for-tests-only", XDG_CACHE_HOME: directory },
+      });
+      const bench = ["bench", "quick", server.url, "--clients", "4", "--seconds", "80", "--quiet", "-k"];
       load = spawn(serverProgram(), bench, { stdio: "ignore" });
-      const target = new URL(server.url).host;
+      const announced = () => server.output.match(/metrics are at http:\/\/(\S+)\/metrics/)?.[1];
+      const target = await until("the address of the metrics", announced);
       await copyFile(packaging("prometheus/rules.yml"), join(directory, "rules.yml"));
       const configuration = `
 global: { scrape_interval: 1s, evaluation_interval: 1s }
