@@ -129,7 +129,7 @@ impl Console {
         remote: SocketAddr,
         mut desk: Desk<'_, '_, G>,
     ) -> Response {
-        if !request.path.starts_with("/api/") {
+        if !request.path.starts_with("/api/") && !request.path.starts_with("/debug/") {
             let response =
                 desk.site.admin_page(request).unwrap_or_else(|| Response::sentence(Status::NotFound, NOWHERE));
             return response.field("Content-Security-Policy", POLICY).field("Referrer-Policy", "no-referrer");
@@ -142,29 +142,29 @@ impl Console {
     }
 
     fn fulfil<G: Game>(&mut self, request: &Request, remote: SocketAddr, desk: &mut Desk<'_, '_, G>) -> Answered {
-        let path: Vec<&str> = request.path.split('/').skip(2).collect();
+        let path: Vec<&str> = request.path.split('/').skip(1).collect();
         let room =
             |name: &str| RoomName::parse(name).map_or_else(|| refused(Status::NotFound, "There is no such room."), Ok);
         let Desk { now, server, sources, .. } = desk;
         let now = *now;
         match (request.method, path.as_slice()) {
-            (Method::Get | Method::Head, ["overview"]) => ok(&overview(now, server, sources)),
-            (Method::Get | Method::Head, ["rooms"]) => {
+            (Method::Get | Method::Head, ["api", "overview"]) => ok(&overview(now, server, sources)),
+            (Method::Get | Method::Head, ["api", "rooms"]) => {
                 ok(&server.room_reports(now).map(RoomView::from).collect::<Vec<_>>())
             }
-            (Method::Get | Method::Head, ["rooms", name]) => match views::room(now, server, &room(name)?) {
+            (Method::Get | Method::Head, ["api", "rooms", name]) => match views::room(now, server, &room(name)?) {
                 Some(view) => ok(&view),
                 None => refused(Status::NotFound, "There is no such room."),
             },
-            (Method::Get | Method::Head, ["recordings"]) => recordings(server, sources),
-            (Method::Get | Method::Head, ["recordings", name]) => recording(name, sources),
-            (Method::Get | Method::Head, ["profile"]) => self.profiler.profile(),
-            (Method::Get | Method::Head, ["loop"]) => {
+            (Method::Get | Method::Head, ["api", "recordings"]) => recordings(server, sources),
+            (Method::Get | Method::Head, ["api", "recordings", name]) => recording(name, sources),
+            (Method::Get | Method::Head, ["debug", "profile"]) => self.profiler.profile(),
+            (Method::Get | Method::Head, ["debug", "loop"]) => {
                 Ok(text("application/json", sources.trace.to_json(sources.began)))
             }
-            (Method::Get | Method::Head, ["memory"]) => ok(&views::memory(server, memory())),
-            (Method::Get | Method::Head, ["metrics"]) => Ok(sources.metrics(now, server, desk.tcp)),
-            (Method::Get | Method::Head, ["audit"]) => ok(&self.audit.entries().collect::<Vec<_>>()),
+            (Method::Get | Method::Head, ["debug", "memory"]) => ok(&views::memory(server, memory())),
+            (Method::Get | Method::Head, ["api", "metrics"]) => Ok(sources.metrics(now, server, desk.tcp)),
+            (Method::Get | Method::Head, ["api", "audit"]) => ok(&self.audit.entries().collect::<Vec<_>>()),
             (Method::Post, path) => self.act(request, remote, path, desk),
             (Method::Get | Method::Head, _) => refused(Status::NotFound, NOWHERE),
             _ => refused(Status::MethodNotAllowed, "Only GET, HEAD and POST are allowed here."),
@@ -181,28 +181,28 @@ impl Console {
     ) -> Answered {
         let mut entry = Entry::new(unix_time(), remote);
         let answered = match path {
-            ["rooms", name, "close"] => {
+            ["api", "rooms", name, "close"] => {
                 entry.action = "close";
                 self.close(&mut entry, name, body(request)?, desk)
             }
-            ["rooms", name, "kick"] => {
+            ["api", "rooms", name, "kick"] => {
                 entry.action = "kick";
                 kick(&mut entry, name, body(request)?, desk)
             }
-            ["rooms", name, "message"] => {
+            ["api", "rooms", name, "message"] => {
                 entry.action = "message";
                 message(&mut entry, Some(name), body(request)?, desk)
             }
-            ["message"] => {
+            ["api", "message"] => {
                 entry.action = "message";
                 let Broadcast { text } = body(request)?;
                 message(&mut entry, None, Message { text, player: None }, desk)
             }
-            ["drain"] => {
+            ["api", "drain"] => {
                 entry.action = "drain";
                 self.drain(&mut entry, body(request)?, desk)
             }
-            ["reload"] => {
+            ["api", "reload"] => {
                 entry.action = "reload";
                 let Nothing {} = body(request)?;
                 let Desk { server, sources, gate, .. } = desk;
@@ -216,11 +216,11 @@ impl Console {
                     Err(sentence) => refused(Status::Conflict, sentence),
                 }
             }
-            ["recordings"] => {
+            ["api", "recordings"] => {
                 entry.action = "record";
                 record(&mut entry, body(request)?, desk)
             }
-            ["profile"] => {
+            ["debug", "profile"] => {
                 entry.action = "profile";
                 let For { seconds } = body(request)?;
                 let seconds = within(seconds.unwrap_or(PROFILE_SECONDS), 1, PROFILE_SECONDS_MAX)?;

@@ -234,7 +234,7 @@ fn players_are_told_and_removed_and_rooms_closed_and_all_of_it_noted() {
         ("/api/rooms/lobby/message", r#"{"text":"x","player":9}"#, 404, "no such player"),
         ("/api/message", &json!({ "text": "x".repeat(1_001) }).to_string(), 400, "1000"),
         ("/api/drain", r#"{"seconds":99999999}"#, 400, "86400"),
-        ("/api/profile", r#"{"seconds":0}"#, 400, "from 1 to 60"),
+        ("/debug/profile", r#"{"seconds":0}"#, 400, "from 1 to 60"),
         ("/api/recordings", r#"{"on":true}"#, 409, "--record"),
         ("/api/rooms", "{}", 404, "nothing"),
         ("/api/rooms/lobby", "{}", 404, "nothing"),
@@ -346,20 +346,20 @@ fn a_server_is_drained_from_the_page() {
 fn the_loop_its_memory_and_its_stacks_can_be_looked_at() {
     let server = Administered::start(loopback());
     let _ada = server.join("lobby", "Ada");
-    assert_eq!(server.get("/api/profile").status, 404);
-    assert_eq!(server.post("/api/profile", r#"{"seconds":1}"#).status, 202);
-    assert_eq!(server.post("/api/profile", "{}").status, 409);
-    assert_eq!(server.get("/api/profile").status, 409);
-    let trace = server.wait_for("/api/loop", |trace| trace["traceEvents"].as_array().unwrap().len() > 10);
+    assert_eq!(server.get("/debug/profile").status, 404);
+    assert_eq!(server.post("/debug/profile", r#"{"seconds":1}"#).status, 202);
+    assert_eq!(server.post("/debug/profile", "{}").status, 409);
+    assert_eq!(server.get("/debug/profile").status, 409);
+    let trace = server.wait_for("/debug/loop", |trace| trace["traceEvents"].as_array().unwrap().len() > 10);
     let names: Vec<_> =
         trace["traceEvents"].as_array().unwrap().iter().map(|event| event["name"].as_str().unwrap()).collect();
     assert!(names.contains(&"turn") && names.contains(&"rooms") && names.contains(&"sockets"), "{names:?}");
-    let memory = server.json("/api/memory");
+    let memory = server.json("/debug/memory");
     assert!(memory["VmRSS"].as_u64() > Some(1 << 20) && memory["stateHistoryBytes"].as_u64() > Some(0), "{memory}");
     // The loop must have something to do, and other requests are served meanwhile.
     let deadline = Instant::now() + PATIENCE;
     let profile = loop {
-        let profile = server.get("/api/profile");
+        let profile = server.get("/debug/profile");
         if profile.status == 200 {
             break profile.body;
         }
