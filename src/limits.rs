@@ -99,6 +99,7 @@
 //! | [`TICK_MS`], [`TICK_MS_RANGE`] | length of a tick, by default and in the range of [`is_tick_length`] | the server does not start; a recording is refused | – |
 //! | [`DRAIN_MAX`] | time that a server that drains leaves to its rooms | a longer time is shortened | – |
 //! | [`STRIKES_PER_TICK`], [`STRIKES_SLOWED`], [`STRIKES_CLOSED`], [`TICKS_SLOWED`] | times that ticks of a room exceed their budget, counted up to the first per tick, less one for each tick within it | the room ticks once in so many ticks; then it is closed with `room_closed` | `ticks_over_budget`, `rooms_over_budget` |
+//! | [`LIVE_EVENTS_WAITING`], [`LIVE_EVENTS_QUEUED`], [`LIVE_EVENTS_QUEUED_BYTES`] | events for other services that the core holds between two polls; those that wait for the broker, joins and leaves, and their bytes; an eighth of both for `room.live` | dropped | `dropped_live_events`; `events_dropped_total` |
 //! | [`TOLD_PER_TICK`] | entries between two ticks of a recording | the recording is refused | – |
 //! | [`JOURNAL_BYTES`], [`RECORDING_QUEUE_BYTES`], [`RECORDINGS_MIB`] | bytes of one recording, of recordings waiting for the disk, and of all recordings in a directory | the recording ends and the room continues; the oldest recordings are removed | `recordings_ended_early_total` |
 //! | **Times** | | | |
@@ -574,6 +575,12 @@ pub const JOURNAL_BYTES: usize = 256 * 1024 * 1024;
 pub const RECORDING_QUEUE_BYTES: usize = 64 * 1024 * 1024;
 /// MiB of all recordings in a directory, unless set with `--record-limit`.
 pub const RECORDINGS_MIB: u64 = 1_024;
+/// Events for other services that the core holds until it is polled.
+pub const LIVE_EVENTS_WAITING: usize = 65_536;
+/// Events for other services that wait for the broker.
+pub const LIVE_EVENTS_QUEUED: usize = 65_536;
+/// Their bytes.
+pub const LIVE_EVENTS_QUEUED_BYTES: usize = 64 * 1024 * 1024;
 /// Entries between two ticks of a recording; far more than a server ever records.
 pub const TOLD_PER_TICK: usize = 1024 * 1024;
 /// A gap between two turns of the event loop after which the process counts as having been suspended.

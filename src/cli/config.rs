@@ -27,8 +27,9 @@ const SEPARATOR: &str = "__";
 const PORT: &str = "PORT";
 const HOST: &str = "HOST";
 const LISTEN: &str = "server.listen";
-/// The one value that is not shown.
+/// Values that are not shown.
 const TOKEN: &str = "admin.token";
+const BROKER: &str = "events.amqp";
 
 /// Each setting, and the option that it stands for.
 const SETTINGS: &[(&str, &str)] = &[
@@ -57,6 +58,9 @@ const SETTINGS: &[(&str, &str)] = &[
     ("admin.listen", "admin"),
     (TOKEN, "admin-token"),
     ("admin.token_file", "admin-token-file"),
+    (BROKER, "amqp"),
+    ("events.amqp_file", "amqp-file"),
+    ("events.node", "node"),
     ("log.levels", "log"),
     ("log.format", "log-format"),
     ("recording.directory", "record"),
@@ -233,7 +237,7 @@ impl Layers {
                 .map(|values| values.map(|value| quoted(&value.to_string_lossy())).collect())
                 .unwrap_or_default();
             let value = match arg.get_action() {
-                _ if *setting == TOKEN => values.first().map(|_| quoted("(secret)")),
+                _ if [TOKEN, BROKER].contains(setting) => values.first().map(|_| quoted("(secret)")),
                 ArgAction::SetTrue => Some(effective.get_flag(id).to_string()),
                 ArgAction::Append => Some(format!("[{}]", values.join(", "))),
                 _ => values.into_iter().next(),

@@ -613,7 +613,7 @@ fn start<G: Game>(
 fn refuse(error: &BindError) -> ExitCode {
     complain(&error.to_string());
     match error {
-        BindError::Tls(_) | BindError::AdminToken(_) => ExitCode::from(2),
+        BindError::Tls(_) | BindError::AdminToken(_) | BindError::Broker(_) => ExitCode::from(2),
         _ => ExitCode::FAILURE,
     }
 }
@@ -632,6 +632,8 @@ fn check<G: Game>(options: Options, factory: impl FnMut(&RoomInfo) -> Result<G, 
         https_redirect: None,
         metrics: None,
         admin: None,
+        #[cfg(feature = "cluster")]
+        events: None,
         ..options
     };
     match Driver::bind(options, factory) {

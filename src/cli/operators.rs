@@ -1,11 +1,15 @@
 //! The options for operators: metrics, and the admin page.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+#[cfg(feature = "cluster")]
+use nix::unistd::gethostname;
 
 use super::address::{self, Address};
+#[cfg(feature = "cluster")]
+use crate::driver::Broker;
 use crate::driver::{Admin, AdminToken, BindError, Options};
 
 #[derive(Clone, Debug, Args)]
@@ -28,6 +32,30 @@ pub(super) struct Operators {
     /// File with the token of the admin page.
     #[arg(long, value_name = "FILE", conflicts_with = "admin_token")]
     admin_token_file: Option<PathBuf>,
+    /// Broker (RabbitMQ) that gets events of joins, leaves and rooms, as in amqp://user:password@host:5672/vhost.
+    ///
+    /// Other users of this machine see the password in the list of processes: use --amqp-file or the environment
+    /// variable RTCADE_EVENTS__AMQP instead.
+    #[cfg(feature = "cluster")]
+    #[arg(long, value_name = "URL")]
+    amqp: Option<String>,
+    /// File with the URL of the broker.
+    #[cfg(feature = "cluster")]
+    #[arg(long, value_name = "FILE", conflicts_with = "amqp")]
+    amqp_file: Option<PathBuf>,
+    /// Name of this server in its events. Default: the host name.
+    #[cfg(feature = "cluster")]
+    #[arg(long, value_name = "NAME", value_parser = node)]
+    node: Option<String>,
+}
+
+#[cfg(feature = "cluster")]
+fn node(text: &str) -> Result<String, &'static str> {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    if (1..=64).contains(&text.len()) && text.bytes().all(is_name) {
+        return Ok(text.to_owned());
+    }
+    Err("expected 1 to 64 letters, digits, -, . and _")
 }
 
 impl Operators {
@@ -46,18 +74,37 @@ impl Operators {
                 Some(Admin { listen, token: token.map_err(BindError::AdminToken)? })
             }
         };
+        #[cfg(feature = "cluster")]
+        let options = Options { events: self.events().map_err(BindError::Broker)?, ..options };
         Ok(Options { metrics, admin, ..options })
+    }
+
+    #[cfg(feature = "cluster")]
+    fn events(&self) -> Result<Option<Broker>, String> {
+        let Some(url) = secret(self.amqp.as_deref(), self.amqp_file.as_deref(), "--amqp-file")? else {
+            return Ok(None);
+        };
+        let node = match &self.node {
+            Some(node) => node.clone(),
+            None => gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "rtcade".to_owned()),
+        };
+        Broker::new(&url, node).map(Some)
     }
 
     /// Returns the token of the admin page. The error is a sentence.
     pub(super) fn token(&self) -> Result<Option<AdminToken>, String> {
-        let text = match (&self.admin_token, &self.admin_token_file) {
-            (Some(token), _) => token.clone(),
-            (None, Some(path)) => fs::read_to_string(path).map_err(|error| {
-                format!("{} can't be read ({error}): name a file with --admin-token-file FILE", path.display())
-            })?,
-            (None, None) => return Ok(None),
-        };
-        AdminToken::parse(&text).map(Some)
+        let text = secret(self.admin_token.as_deref(), self.admin_token_file.as_deref(), "--admin-token-file")?;
+        text.map(|text| AdminToken::parse(&text)).transpose()
+    }
+}
+
+/// A secret that is given, or in a file that this option names. The error is a sentence.
+pub(super) fn secret(given: Option<&str>, file: Option<&Path>, option: &str) -> Result<Option<String>, String> {
+    match (given, file) {
+        (Some(given), _) => Ok(Some(given.to_owned())),
+        (None, Some(path)) => fs::read_to_string(path)
+            .map(Some)
+            .map_err(|error| format!("{} can't be read ({error}): name a file with {option} FILE", path.display())),
+        (None, None) => Ok(None),
     }
 }

@@ -1,12 +1,12 @@
 //! The reload command: asks a running server to read its configuration again.
 
-use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
+use super::operators::secret;
 use super::{ExitCode, complain};
 use crate::bench::http;
 use crate::bench::target::Target;
@@ -50,14 +50,8 @@ fn reload(
     configured: impl FnOnce() -> Result<(Option<String>, Option<AdminToken>), String>,
 ) -> Result<(), String> {
     let (default_url, default_token) = configured()?;
-    let given = match &arguments.admin_token_file {
-        Some(path) => {
-            let text =
-                fs::read_to_string(path).map_err(|error| format!("{} can't be read: {error}", path.display()))?;
-            Some(AdminToken::parse(&text)?)
-        }
-        None => None,
-    };
+    let given = secret(None, arguments.admin_token_file.as_deref(), "--admin-token-file")?;
+    let given = given.map(|text| AdminToken::parse(&text)).transpose()?;
     let url = arguments.url.clone().or(default_url).ok_or(
         "no admin page is configured: give its URL, or send SIGHUP to the server instead, as with systemctl reload",
     )?;

@@ -65,6 +65,8 @@ pub(super) struct Sources<'a> {
     /// How long a server that is asked to stop waits for its rooms.
     pub(super) drain_time: Duration,
     pub(super) admin: Option<Refusals>,
+    #[cfg(feature = "cluster")]
+    pub(super) events: Option<super::events::Figures>,
 }
 
 /// Whether the server takes new players.

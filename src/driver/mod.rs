@@ -20,6 +20,8 @@ mod bind;
 mod call;
 pub(crate) mod doctor;
 mod door;
+#[cfg(feature = "cluster")]
+mod events;
 mod gate;
 mod http;
 mod live;
@@ -56,6 +58,10 @@ pub use self::admin::{Admin, AdminToken};
 use self::alarm::Alarm;
 use self::doctor::Premises;
 use self::door::{Inside, Message, Outside, door};
+#[cfg(feature = "cluster")]
+pub use self::events::Broker;
+#[cfg(feature = "cluster")]
+use self::events::Publisher;
 use self::gate::Gate;
 pub use self::gate::Origin;
 use self::live::Sources;
@@ -271,6 +277,9 @@ pub struct Driver<G: Game> {
     activity: Activity,
     reloader: Reloader,
     console: Option<Console>,
+    /// Dropped after the server, which makes its last events.
+    #[cfg(feature = "cluster")]
+    publisher: Option<Publisher>,
     trace: Trace,
     /// How long the server waits for its rooms to end when it is drained.
     drain_time: Duration,
@@ -406,6 +415,13 @@ impl<G: Game> Driver<G> {
             }
             None => None,
         };
+        #[cfg(feature = "cluster")]
+        let publisher = options.events.map(|events| {
+            server.make_live_events(events.node.as_str());
+            Publisher::start(events)
+        });
+        #[cfg(feature = "cluster")]
+        let publisher = publisher.transpose()?;
         let handle = Handle { outside, waker, requests: Arc::default() };
         let console = options.admin.map(|admin| Console::new(admin.token, now, handle.clone()));
         Ok(Driver {
@@ -430,6 +446,8 @@ impl<G: Game> Driver<G> {
             activity,
             reloader: Reloader::default(),
             console,
+            #[cfg(feature = "cluster")]
+            publisher,
             trace: Trace::default(),
             drain_time: options.drain.min(limits::DRAIN_MAX),
             drains: None,
@@ -702,9 +720,20 @@ impl<G: Game> Driver<G> {
         self.serve_connections(now, budget);
         // Data received over TCP may have produced datagrams to send.
         self.send_datagrams();
+        self.publish_events();
         turn.end(Part::Sockets, Instant::now());
         self.turns.observe(turn.took());
         self.trace.add(turn);
+    }
+
+    /// Queues what has happened for other services.
+    fn publish_events(&mut self) {
+        #[cfg(feature = "cluster")]
+        if let Some(publisher) = &self.publisher {
+            while let Some(event) = self.server.poll_live_event() {
+                publisher.publish(event);
+            }
+        }
     }
 
     /// Warns of ticks that were skipped because the loop was late.
@@ -754,6 +783,8 @@ impl<G: Game> Driver<G> {
             started: self.started,
             began: self.began,
             drain_time: self.drain_time,
+            #[cfg(feature = "cluster")]
+            events: self.publisher.as_ref().map(Publisher::figures),
             admin: self.console.as_ref().map(Console::refusals),
         };
         let registry = self.poll.registry();

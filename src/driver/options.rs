@@ -10,6 +10,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::admin::{Admin, AdminToken};
+#[cfg(feature = "cluster")]
+use super::events::Broker;
 use super::gate::Origin;
 use super::tls::Tls;
 use crate::auth::Keys;
@@ -32,6 +34,9 @@ pub struct Options {
     pub metrics: Option<SocketAddr>,
     /// The page for operators and its API.
     pub admin: Option<Admin>,
+    /// Where to publish events for other services.
+    #[cfg(feature = "cluster")]
+    pub events: Option<Broker>,
     /// Addresses at which players reach the server, instead of the local ones. Port 0 stands for the UDP port.
     pub public_addresses: Vec<SocketAddr>,
     /// A directory of static files; its `index.html` is the page of every room.
@@ -95,6 +100,8 @@ impl Default for Options {
             https_redirect: None,
             metrics: None,
             admin: None,
+            #[cfg(feature = "cluster")]
+            events: None,
             public_addresses: Vec::new(),
             public: None,
             page: include_str!("placeholder.html").into(),
@@ -165,6 +172,8 @@ pub enum BindError {
     Tls(String),
     /// The admin page has no token, or it can't be used: a sentence.
     AdminToken(String),
+    /// The URL of the broker can't be used: a sentence.
+    Broker(String),
     /// The directory of recordings can't be written.
     Record {
         /// The directory.
@@ -218,7 +227,9 @@ impl fmt::Display for BindError {
                     "{directory} can't be written ({source}): name a directory that is writable with --record DIR"
                 )
             }
-            BindError::Tls(sentence) | BindError::AdminToken(sentence) => f.write_str(sentence),
+            BindError::Tls(sentence) | BindError::AdminToken(sentence) | BindError::Broker(sentence) => {
+                f.write_str(sentence)
+            }
             BindError::Tick(tick) => {
                 let (shortest, longest) = limits::TICK_MS_RANGE.into_inner();
                 write!(f, "a tick can't last {tick:?}: choose {shortest} to {longest} ms with --tick-ms MS")
@@ -251,6 +262,7 @@ impl std::error::Error for BindError {
             | BindError::Name { .. }
             | BindError::Tls(_)
             | BindError::AdminToken(_)
+            | BindError::Broker(_)
             | BindError::Tick(_)
             | BindError::MaxPlayers(_)
             | BindError::KeepAlive(_) => None,

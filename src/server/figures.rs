@@ -70,6 +70,9 @@ pub struct Counters {
     pub idle_connections: u64,
     /// External messages for rooms that do not exist.
     pub lost_externals: u64,
+    /// Events for other services dropped because nothing polled them, see
+    /// [`Server::poll_live_event`](super::Server::poll_live_event).
+    pub dropped_live_events: u64,
     /// Calls of [`Hooks`](crate::hooks::Hooks) that panicked, attached too much or decided too late.
     pub failed_hooks: u64,
 }

@@ -254,6 +254,7 @@ impl<G: Game> Server<G> {
         let name = self.rooms.get(room).map(|hosted| hosted.name.as_str());
         self.player_log.note_joined(now, Who { remote, room: name, player: Some(player), name: Some(&info.name) });
         self.tell_presence(now, room, &info, None);
+        self.note_join(session);
         self.tell_hooks(session, "joined", |hooks, visitor| hooks.joined(visitor));
         if is_call {
             self.answer_call(now, carrier, session, &reply_to, &resume);

@@ -14,6 +14,7 @@ mod external;
 mod figures;
 mod inspect;
 mod join;
+mod live_events;
 mod media;
 mod presence;
 mod relay;
@@ -44,6 +45,8 @@ pub use self::figures::{
     ChannelsEnded, Cost, Counters, Gauges, Histogram, PutOut, RefusedJoins, StatesSent, Timings, Traffic, Transports,
 };
 pub use self::inspect::{LastState, PersonReport, RoomReport};
+use self::live_events::LiveEvents;
+pub use self::live_events::{LiveEvent, LiveEventKind};
 use self::rooms::HostedRoom;
 use self::seek::Seekers;
 use self::session::{Fate, Session};
@@ -266,6 +269,7 @@ pub struct Server<G: Game> {
     counters: Counters,
     timings: Timings,
     player_log: PlayerLog,
+    live_events: LiveEvents,
     supervision: Option<Supervision>,
     /// When the rooms that are left are closed, since [`Server::handle_drain`].
     drains_until: Option<Instant>,
@@ -329,6 +333,7 @@ impl<G: Game> Server<G> {
             counters: Counters::default(),
             timings: Timings::default(),
             player_log: PlayerLog::default(),
+            live_events: LiveEvents::default(),
             supervision: None,
             drains_until: None,
             stopping: false,

@@ -11,6 +11,7 @@ use rand::Rng;
 
 use super::delivery::Habits;
 use super::figures::{Cost, CostMeter, Traffic};
+use super::live_events::Numbering;
 use super::media::Listener;
 use super::presence::News;
 use super::states::History;
@@ -50,6 +51,7 @@ pub(super) struct HostedRoom<G: Game> {
     overflow_log: Throttle,
     pub(super) overruns: Overruns,
     pub(super) cost: CostMeter,
+    pub(super) numbering: Numbering,
     /// The traffic of players who have left.
     pub(super) past_traffic: Traffic,
     /// The number of ticks from the last one to the next that is due.
@@ -156,6 +158,7 @@ impl<G: Game> Server<G> {
         room.number_players_from(self.first_player);
         let deadline = start + self.config.tick;
         let recorder = self.start_recording(&info, start);
+        let numbering = self.live_events.numbering(now, self.unix_time(now), &name);
         let key = self.rooms.insert(HostedRoom {
             name: name.clone(),
             room,
@@ -176,6 +179,7 @@ impl<G: Game> Server<G> {
             overflow_log: OF_MESSAGES,
             overruns: Overruns::default(),
             cost: CostMeter::default(),
+            numbering,
             past_traffic: Traffic::default(),
             stride: 1,
         });
@@ -225,6 +229,7 @@ impl<G: Game> Server<G> {
         }
         self.note_tick_time(now, key, took);
         if !self.end_if_empty(now, key) {
+            self.note_live(now, key);
             self.tell_news(now, key);
             self.tell_user_media(key);
         }

@@ -130,6 +130,7 @@ impl<G: Game> Server<G> {
             self.endpoint.close(now, peer);
         }
         self.withdraw(room, player, reason);
+        self.note_leave(room, &info);
         // If all players leave, nobody needs the announcements.
         if !matches!(reason, Leave::RoomClosed | Leave::Shutdown) {
             self.tell_presence(now, room, &info, Some(reason));

@@ -19,8 +19,8 @@
 //! | `leave` | – | – |
 //!
 //! An SDP is a string, an object `{"type", "sdp"}` (`RTCSessionDescription`), or such an object as JSON text. The
-//! server understands all three and answers in the form of the offer. `deviceName`, `networkType` and `appVersion` are
-//! accepted and not read.
+//! server understands all three and answers in the form of the offer. `deviceName` and `networkType` are accepted and
+//! not read.
 //!
 //! | event | data |
 //! |---|---|
@@ -134,6 +134,7 @@ pub(crate) struct JoinRequest {
     pub(crate) platform: Value,
     pub(crate) orientation: Value,
     pub(crate) camera: Value,
+    pub(crate) app_version: Value,
 }
 
 impl JoinRequest {
@@ -141,7 +142,8 @@ impl JoinRequest {
     pub(crate) fn take_device(&mut self) -> Device {
         let Self { platform, orientation, camera, .. } = self;
         let [platform, orientation, camera] = [platform, orientation, camera].map(Value::take);
-        Device { platform, orientation, camera }
+        let [version, app_version] = [&self.version, &self.app_version].map(short);
+        Device { platform, orientation, camera, version, app_version }
     }
 }
 
@@ -179,6 +181,12 @@ fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     Ok(Value::deserialize(deserializer)? == Value::Bool(true))
 }
 
+/// A number or a text that is short; anything else is null.
+fn short(value: &Value) -> Value {
+    let is_short = value.is_number() || value.as_str().is_some_and(|text| text.len() <= VERSION_BYTES);
+    if is_short { value.clone() } else { Value::Null }
+}
+
 /// Any value that is there, also null.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
     Value::deserialize(deserializer).map(Some)
@@ -210,16 +218,25 @@ pub(crate) struct Device {
     platform: Value,
     orientation: Value,
     camera: Value,
+    #[serde(skip)]
+    version: Value,
+    #[serde(skip)]
+    app_version: Value,
 }
 
 impl Device {
+    /// The platform, the version of the protocol, and that of the page.
+    pub(crate) fn versions(&self) -> [&Value; 3] {
+        [&self.platform, &self.version, &self.app_version]
+    }
+
     /// Returns what it is after a change. What the change doesn't contain stays.
     pub(crate) fn changed(&self, change: Orientation) -> Device {
-        let Device { platform, orientation, camera } = self.clone();
+        let before = self.clone();
         Device {
-            platform,
-            orientation: change.orientation.unwrap_or(orientation),
-            camera: change.camera.unwrap_or(camera),
+            orientation: change.orientation.unwrap_or(before.orientation),
+            camera: change.camera.unwrap_or(before.camera),
+            ..before
         }
     }
 }
@@ -329,6 +346,8 @@ struct Envelope<'a> {
 
 /// Characters of an action or an `i` that are repeated in a reply.
 const ECHO_CHARS: usize = 64;
+/// Bytes of the version of a page that are kept.
+const VERSION_BYTES: usize = 64;
 
 /// Parses a request. If it is invalid, the refusal is sent to its action and ID as far as those can be read.
 pub(crate) fn parse(text: &str) -> (ReplyTo, Result<Request, Fault>) {
