@@ -282,8 +282,7 @@ impl<G: Game> Driver<G> {
     ///
     /// # Errors
     /// An address is in use or not local, the directory of static files can't be read, the certificate or its key
-    /// can't be used, the directory of recordings can't be written, or the tick length or the number of players is out
-    /// of range.
+    /// can't be used, the directory of recordings can't be written, or a number or a time is out of range.
     pub fn bind(
         options: Options,
         factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,
@@ -294,6 +293,12 @@ impl<G: Game> Driver<G> {
         }
         if !(1..=limits::PLAYERS_PER_ROOM_MAX).contains(&options.max_players) {
             return Err(BindError::MaxPlayers(options.max_players));
+        }
+        if !(1..=limits::ROOMS).contains(&options.max_rooms) {
+            return Err(BindError::MaxRooms(options.max_rooms));
+        }
+        if !limits::GRACE_RANGE.contains(&options.grace) {
+            return Err(BindError::Grace(options.grace));
         }
         if !limits::KEEP_ALIVE_RANGE.contains(&options.keep_alive) {
             return Err(BindError::KeepAlive(options.keep_alive));
@@ -346,6 +351,8 @@ impl<G: Game> Driver<G> {
         let mut config = Config::new(seed);
         config.tick = tick;
         config.max_players = options.max_players;
+        config.max_rooms = options.max_rooms;
+        config.grace = options.grace;
         config.udp_port = udp_port;
         config.interfaces.clone_from(&interfaces);
         config.keys = options.keys.map(Rc::new);
@@ -744,9 +751,11 @@ impl<G: Game> Driver<G> {
             log::error!("the TLS certificate stays as it was: {sentence}");
         }
         match self.reload.as_mut().map_or(Ok(None), |reload| reload().map(Some)) {
-            Ok(Some(Reload { keys, origins, trusted_proxies, max_players })) => {
+            Ok(Some(Reload { keys, origins, trusted_proxies, max_players, max_rooms, grace })) => {
                 self.server.set_keys(keys);
                 self.server.set_max_players(max_players);
+                self.server.set_max_rooms(max_rooms);
+                self.server.set_grace(grace);
                 self.connections.set_rules(origins, trusted_proxies);
                 log::warn!("the configuration was read again");
             }

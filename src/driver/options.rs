@@ -37,6 +37,10 @@ pub struct Options {
     pub tick: Option<Duration>,
     /// The maximum number of players per room, 1 to [`limits::PLAYERS_PER_ROOM_MAX`].
     pub max_players: usize,
+    /// The maximum number of rooms, 1 to [`limits::ROOMS`].
+    pub max_rooms: usize,
+    /// How long the place of a player whose websocket was lost is kept, within [`limits::GRACE_RANGE`].
+    pub grace: Duration,
     /// Where to record rooms; `None` disables recording.
     pub record: Option<Record>,
     /// Joining requires a token signed with one of these keys. Without keys anyone may join.
@@ -92,6 +96,8 @@ impl Default for Options {
             page: include_str!("placeholder.html").into(),
             tick: None,
             max_players: limits::PLAYERS_PER_ROOM,
+            max_rooms: limits::ROOMS,
+            grace: limits::RESUME_GRACE,
             record: None,
             keys: None,
             origins: Vec::new(),
@@ -117,6 +123,10 @@ pub struct Reload {
     pub trusted_proxies: Vec<IpNet>,
     /// As [`Options::max_players`], for rooms that are made later; values out of range are clamped.
     pub max_players: usize,
+    /// As [`Options::max_rooms`], clamped likewise. Rooms that are open stay so.
+    pub max_rooms: usize,
+    /// As [`Options::grace`], for players whose websocket is lost later.
+    pub grace: Duration,
 }
 
 /// A server can't start. The sentence names the cause and what to do.
@@ -163,6 +173,10 @@ pub enum BindError {
     Tick(Duration),
     /// The maximum number of players is 0 or more than [`limits::PLAYERS_PER_ROOM_MAX`].
     MaxPlayers(usize),
+    /// The maximum number of rooms is 0 or more than [`limits::ROOMS`].
+    MaxRooms(usize),
+    /// The time for which a player's place is kept is out of range ([`limits::GRACE_RANGE`]).
+    Grace(Duration),
     /// The keep-alive time is out of range ([`limits::KEEP_ALIVE_RANGE`]).
     KeepAlive(Duration),
     /// Another error of the OS.
@@ -214,6 +228,15 @@ impl fmt::Display for BindError {
                 let most = limits::PLAYERS_PER_ROOM_MAX;
                 write!(f, "a room can't have {players} players: choose 1 to {most} with --max-players N")
             }
+            BindError::MaxRooms(rooms) => {
+                let most = limits::ROOMS;
+                write!(f, "a server can't have {rooms} rooms: choose 1 to {most} with --max-rooms N")
+            }
+            BindError::Grace(time) => {
+                let (shortest, longest) = limits::GRACE_RANGE.into_inner();
+                let (shortest, longest) = (shortest.as_secs(), longest.as_secs());
+                write!(f, "a place can't be kept for {time:?}: choose {shortest} to {longest} s with --grace SECONDS")
+            }
             BindError::KeepAlive(time) => {
                 let (shortest, longest) = limits::KEEP_ALIVE_RANGE.into_inner();
                 let (shortest, longest) = (shortest.as_secs(), longest.as_secs());
@@ -239,6 +262,8 @@ impl std::error::Error for BindError {
             | BindError::Tls(_)
             | BindError::Tick(_)
             | BindError::MaxPlayers(_)
+            | BindError::MaxRooms(_)
+            | BindError::Grace(_)
             | BindError::KeepAlive(_) => None,
         }
     }
