@@ -345,8 +345,8 @@ impl<G: Game> Driver<G> {
         let waker = Arc::new(Waker::new(registry, WAKER)?);
         let (outside, inside) = door();
 
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(io::Error::other)?;
+        let (mut seed, mut key) = ([0; 32], [0; 32]);
+        getrandom::fill(&mut seed).and_then(|()| getrandom::fill(&mut key)).map_err(io::Error::other)?;
         let now = Instant::now();
         let mut config = Config::new(seed);
         config.tick = tick;
@@ -383,7 +383,7 @@ impl<G: Game> Driver<G> {
             turn_wait: (tick / TURNS_PER_TICK).min(TURN_WAIT_MAX),
             last_turn: now,
             was_woken: false,
-            connections: Connections::new(CONNECTIONS, gate, options.keep_alive),
+            connections: Connections::new(now, CONNECTIONS, gate, options.keep_alive, key),
             site,
             signals: None,
             handle: Handle { outside, waker, requests: Arc::default() },
