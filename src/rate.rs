@@ -125,6 +125,7 @@ impl Pace {
 
     /// Takes one, in advance if none is left now. Returns how long it is until then, or `None`, with none taken, if
     /// that is longer than `longest`.
+    #[cfg(feature = "driver")]
     pub(crate) fn reserve(&mut self, now: Duration, limit: &Limit, longest: Duration) -> Option<Duration> {
         let refilled = self.0.max(now) + limit.interval;
         let wait = refilled.saturating_sub(now + limit.interval * limit.at_once);
@@ -314,6 +315,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "driver")]
     fn who_reserves_gets_one_in_turn_or_none_at_all() {
         let (mut pace, start) = (Pace::default(), Duration::from_secs(5));
         let longest = 300 * MS;

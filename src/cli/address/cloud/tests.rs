@@ -32,10 +32,13 @@ fn respond(stream: &mut TcpStream, status: u16, body: &str) {
     let _ = stream.write_all(format!("{head}{body}").as_bytes());
 }
 
-/// A service that knows what is written here, and no other path.
-fn knows(paths: &'static [(&str, &[&str], &str)]) -> SocketAddr {
+/// What is asked for, the headers that it takes, and the answer.
+type Path = (&'static str, &'static [&'static str], &'static str);
+
+/// A service that knows these paths and no others.
+fn knows(paths: &'static [Path]) -> SocketAddr {
     let answer = move |(line, headers): &Request, stream: &mut TcpStream| {
-        let asked = |(path, needed, _): &&(&str, &[&str], &str)| {
+        let asked = |(path, needed, _): &&Path| {
             *line == format!("{path} HTTP/1.1") && needed.iter().all(|header| headers.iter().any(|is| is == header))
         };
         match paths.iter().find(asked) {
@@ -53,7 +56,7 @@ fn each_cloud_is_asked_as_it_wants_to_be() {
     const BALANCER: &str = "GET /metadata/loadbalancer?api-version=2020-10-01";
     const STANDARD: &str = r#"{"loadbalancer":{"publicIpAddresses":[{"frontendIpAddress":"203.0.113.4",
         "privateIpAddress":"10.0.0.4"}],"inboundRules":[],"outboundRules":[]}}"#;
-    let clouds: [(&'static [(&str, &[&str], &str)], &str); 6] = [
+    let clouds: [(&'static [Path], &str); 6] = [
         (
             &[
                 ("PUT /latest/api/token", &["X-aws-ec2-metadata-token-ttl-seconds: 60"], "AQAEAL+secret=="),
