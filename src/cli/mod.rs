@@ -15,6 +15,7 @@ mod replay;
 mod sim;
 mod tls;
 mod token;
+mod values;
 
 use std::any::type_name;
 use std::borrow::Cow;
@@ -23,7 +24,6 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 pub use std::process::ExitCode;
 use std::time::Duration;
@@ -37,6 +37,7 @@ use self::address::{Address, Public};
 use self::config::Layers;
 use self::log::Logging;
 use self::tls::Encryption;
+use self::values::{max_players, max_rooms, mib, seconds, tick_ms};
 use crate::driver::doctor::{FILES_ADVISED, FILES_WANTED};
 use crate::driver::{self, BindError, Driver, Options, Record, Reload};
 use crate::game::{Game, Refusal, RoomInfo};
@@ -251,35 +252,6 @@ enum Forwarded {
     Audio,
     /// Voices and videos.
     Video,
-}
-
-fn tick_ms() -> impl clap::builder::TypedValueParser<Value = u32> {
-    let (shortest, longest) = limits::TICK_MS_RANGE.into_inner();
-    clap::value_parser!(u32).range(i64::from(shortest)..=i64::from(longest))
-}
-
-fn seconds(range: RangeInclusive<Duration>) -> impl clap::builder::TypedValueParser<Value = u64> {
-    let (shortest, longest) = range.into_inner();
-    clap::value_parser!(u64).range(shortest.as_secs()..=longest.as_secs())
-}
-
-fn mib() -> impl clap::builder::TypedValueParser<Value = u64> {
-    clap::value_parser!(u64).range(1..=u64::MAX / MIB)
-}
-
-fn max_players(text: &str) -> Result<usize, String> {
-    number(text, limits::PLAYERS_PER_ROOM_MAX)
-}
-
-fn max_rooms(text: &str) -> Result<usize, String> {
-    number(text, limits::ROOMS)
-}
-
-fn number(text: &str, most: usize) -> Result<usize, String> {
-    match text.parse() {
-        Ok(number) if (1..=most).contains(&number) => Ok(number),
-        _ => Err(format!("expected a number from 1 to {most}")),
-    }
 }
 
 /// Runs the command line of a game server with your game; the body of `main`.

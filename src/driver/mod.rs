@@ -288,21 +288,7 @@ impl<G: Game> Driver<G> {
         factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,
     ) -> Result<Driver<G>, BindError> {
         let tick = options.tick.unwrap_or(G::TICK);
-        if !limits::is_tick_length(tick) {
-            return Err(BindError::Tick(tick));
-        }
-        if !(1..=limits::PLAYERS_PER_ROOM_MAX).contains(&options.max_players) {
-            return Err(BindError::MaxPlayers(options.max_players));
-        }
-        if !(1..=limits::ROOMS).contains(&options.max_rooms) {
-            return Err(BindError::MaxRooms(options.max_rooms));
-        }
-        if !limits::GRACE_RANGE.contains(&options.grace) {
-            return Err(BindError::Grace(options.grace));
-        }
-        if !limits::KEEP_ALIVE_RANGE.contains(&options.keep_alive) {
-            return Err(BindError::KeepAlive(options.keep_alive));
-        }
+        options.check(tick)?;
         let mut site = Site::new(options.page, options.public.as_deref())
             .map_err(|source| BindError::Public { directory: options.public.clone().unwrap_or_default(), source })?;
         if options.dev {

@@ -112,6 +112,28 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// Checks what has a range, with ticks of this length.
+    pub(super) fn check(&self, tick: Duration) -> Result<(), BindError> {
+        if !limits::is_tick_length(tick) {
+            return Err(BindError::Tick(tick));
+        }
+        if !(1..=limits::PLAYERS_PER_ROOM_MAX).contains(&self.max_players) {
+            return Err(BindError::MaxPlayers(self.max_players));
+        }
+        if !(1..=limits::ROOMS).contains(&self.max_rooms) {
+            return Err(BindError::MaxRooms(self.max_rooms));
+        }
+        if !limits::GRACE_RANGE.contains(&self.grace) {
+            return Err(BindError::Grace(self.grace));
+        }
+        if !limits::KEEP_ALIVE_RANGE.contains(&self.keep_alive) {
+            return Err(BindError::KeepAlive(self.keep_alive));
+        }
+        Ok(())
+    }
+}
+
 /// What a running server takes over when its configuration is read again.
 #[derive(Clone, Debug)]
 pub struct Reload {
