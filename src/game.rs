@@ -95,7 +95,7 @@ pub trait Game: Sized + 'static {
 
     /// Called when a player's connection is lost. The player stays in [`Context::players`], and reliable messages are
     /// kept for them. Either [`Game::resume`] or, after the grace period
-    /// ([`RESUME_GRACE`](crate::limits::RESUME_GRACE)), [`Game::leave`] follows.
+    /// ([`RESUME_GRACE`](crate::limits::RESUME_GRACE), or what `--grace` sets), [`Game::leave`] follows.
     fn drop(&mut self, _ctx: &mut Context<Self>, _player: PlayerId) {}
 
     /// Called when a player whose connection was lost has reconnected, and when a page that was loaded anew has taken

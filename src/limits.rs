@@ -81,9 +81,11 @@
 //! | [`STUN_PER_ADDRESS_PER_SECOND`], [`STUN_PER_ADDRESS_AT_ONCE`] | STUN requests without a user name that are answered to one address with players | dropped | `StunRequests::excess` |
 //! | [`STUN_ADDRESSES`] | addresses whose STUN requests are counted | an address with few requests is forgotten | – |
 //! | **The server** | | | |
-//! | [`ROOMS`] | rooms | refused with `room_full` | `refused_requests` |
+//! | [`ROOMS`] | rooms, by default and at most | refused with `room_full` | `refused_requests` |
 //! | [`CONNECTIONS`] | websockets | HTTP status 503 | – |
 //! | [`CONNECTIONS_PER_ADDRESS`], [`UNJOINED_PER_ADDRESS`] | websockets of one address, and those that have not joined | refused with `rate_limited`; plain HTTP, with status 429 | `refused_connections` |
+//! | [`TLS_HANDSHAKES_PER_ADDRESS_PER_SECOND`], [`TLS_HANDSHAKES_PER_ADDRESS_AT_ONCE`], [`TLS_HANDSHAKE_WAIT`] | TLS handshakes of one address, and how long a connection waits for its own | it waits; one that would have to wait for longer is closed | `tls_handshakes_total`, kind `excess` |
+//! | [`TLS_HANDSHAKE_ADDRESSES`] | addresses whose TLS handshakes are counted | an address with few handshakes is forgotten | – |
 //! | [`JOINS_PER_SECOND`], [`JOINS_AT_ONCE`] | joins and reconnects of all players | refused with `rate_limited` and a time to retry | `RefusedJoins::pace` |
 //! | [`JOINS_PER_ADDRESS_PER_SECOND`], [`JOINS_PER_ADDRESS_AT_ONCE`] | joins and reconnects from one address | refused with `rate_limited` and a time to retry | `RefusedJoins::pace` |
 //! | [`SEEKERS`], [`SEEKERS_PER_ADDRESS`] | players who wait for another with `seek`, in total and of one address | refused with `rate_limited` | `refused_requests` |
@@ -108,7 +110,7 @@
 //! | [`DECISION_TIMEOUT`] | a postponed decision of a hook | the player is refused with `internal` | `failed_hooks` |
 //! | [`PEER_OPEN_TIMEOUT`], [`PEER_REACH_TIMEOUT`], [`PEER_SECURE_TIMEOUT`] | a data channel that does not open; on which nothing is received; whose DTLS handshake does not finish | it is closed; the websocket carries all messages | – |
 //! | [`EMPTY_ROOM_LINGER`] | an empty room | it is dropped | – |
-//! | [`RESUME_GRACE`], [`RELOAD_GRACE`] | a player without a websocket; a player whose page was closed | the player leaves with `timeout` or `closed` | – |
+//! | [`RESUME_GRACE`], [`GRACE_RANGE`], [`RELOAD_GRACE`] | a player without a websocket, by default and in the range of `--grace`; a player whose page was closed | the player leaves with `timeout` or `closed` | – |
 //! | [`HEARTBEAT_INTERVAL`], [`HEARTBEATS_SKIPPED`], [`HEARTBEATS_UNANSWERED`], [`PINGS_REMEMBERED`] | time between two pings on a websocket, pings left out while the data channel delivers, pings that may stay unanswered, and pings whose answer is recognised | the websocket counts as lost | – |
 //! | [`CHANNEL_SILENCE`], [`CHANNEL_DOUBT`] | time without delivery on a data channel, and the time after which it is probed | the websocket carries all messages | – |
 //! | [`PING_INTERVAL`] | time between two pings, each way | – | – |
@@ -354,7 +356,7 @@ pub const STUN_PER_ADDRESS_AT_ONCE: u32 = 64;
 /// Addresses whose STUN requests are counted.
 pub const STUN_ADDRESSES: usize = CONNECTIONS;
 
-/// Rooms of a server.
+/// Rooms of a server, unless fewer are set with `--max-rooms`.
 pub const ROOMS: usize = 4_096;
 /// Websocket connections of a server, joined or not.
 pub const CONNECTIONS: usize = 8_192;
@@ -395,6 +397,16 @@ pub const REQUEST_WORK: usize = 16 * 1024;
 pub const TLS_HANDSHAKE_WORK: usize = 128 * 1024;
 /// Work of a TLS handshake with an RSA key of 2,048 bits.
 pub const TLS_RSA_HANDSHAKE_WORK: usize = 256 * 1024;
+/// TLS handshakes of one address (for IPv6, a /64) per second, loopback and trusted proxies excepted: some 1 % of a
+/// core.
+pub const TLS_HANDSHAKES_PER_ADDRESS_PER_SECOND: u32 = 32;
+/// Burst of [`TLS_HANDSHAKES_PER_ADDRESS_PER_SECOND`]: that of a hundred players who all come back at once, and half of
+/// them a second time.
+pub const TLS_HANDSHAKES_PER_ADDRESS_AT_ONCE: u32 = 160;
+/// How long a connection waits for its TLS handshake before it is closed instead.
+pub const TLS_HANDSHAKE_WAIT: Duration = Duration::from_secs(2);
+/// Addresses whose TLS handshakes are counted.
+pub const TLS_HANDSHAKE_ADDRESSES: usize = CONNECTIONS;
 /// TCP connections accepted from each listening socket in one turn of the loop.
 pub const TURN_ACCEPTS: usize = 4;
 /// Websocket frames of any kind (RFC 6455 §5.2) from one connection per second, with a burst of the same number. Pings,
@@ -549,8 +561,11 @@ pub const PEER_REACH_TIMEOUT: Duration = Duration::from_secs(8);
 pub const PEER_SECURE_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long an empty room is kept.
 pub const EMPTY_ROOM_LINGER: Duration = Duration::from_secs(10);
-/// The grace period: how long a player whose websocket was lost may take to reconnect and resume.
+/// The grace period: how long a player whose websocket was lost may take to reconnect and resume, unless set with
+/// `--grace`.
 pub const RESUME_GRACE: Duration = Duration::from_secs(10);
+/// The range of `--grace`.
+pub const GRACE_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3_600);
 /// The grace period of a player whose page was closed or reloaded. A reload is quick.
 pub const RELOAD_GRACE: Duration = Duration::from_millis(1_500);
 /// Time between two pings on a player's websocket.
@@ -613,6 +628,10 @@ const _: () =
     assert!(RELAY_QUEUE_BYTES + 8 * RELIABLE_UP_BYTES < RELIABLE_QUEUE_BYTES, "most of the queue is left to the game");
 const _: () =
     assert!(JOINS_PER_ADDRESS_AT_ONCE as usize >= UNJOINED_PER_ADDRESS, "every connection that may wait may join");
+const _: () = assert!(
+    TLS_HANDSHAKES_PER_ADDRESS_PER_SECOND as u64 * TLS_HANDSHAKE_WAIT.as_secs() >= UNJOINED_PER_ADDRESS as u64,
+    "every connection that may wait gets its handshake"
+);
 const _: () = assert!(TURN_SHARE <= TURN_WORK && REQUEST_WORK + CALL_WORK <= TURN_SHARE, "a share serves a request");
 const _: () =
     assert!(2 * TURN_ACCEPTS * REQUEST_WORK <= TURN_WORK / 2, "accepting on two sockets takes at most half of a turn");

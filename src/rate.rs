@@ -123,6 +123,18 @@ impl Pace {
         is_left
     }
 
+    /// Takes one, in advance if none is left now. Returns how long it is until then, or `None`, with none taken, if
+    /// that is longer than `longest`.
+    #[cfg(feature = "driver")]
+    pub(crate) fn reserve(&mut self, now: Duration, limit: &Limit, longest: Duration) -> Option<Duration> {
+        let refilled = self.0.max(now) + limit.interval;
+        let wait = refilled.saturating_sub(now + limit.interval * limit.at_once);
+        (wait <= longest).then(|| {
+            self.0 = refilled;
+            wait
+        })
+    }
+
     /// Returns how many are left.
     pub(crate) fn left(&self, now: Duration, limit: &Limit) -> f64 {
         let used = self.0.saturating_sub(now).as_secs_f64() / limit.interval.as_secs_f64();
@@ -300,6 +312,19 @@ mod tests {
         assert_eq!(taken.len(), 4 + 49);
         assert!(taken.iter().all(|&from| taken.iter().filter(|&&ms| (from..from + 1_000).contains(&ms)).count() <= 14));
         assert_eq!((0..10).filter(|_| pace.take(at(9_000), &LIMIT)).count(), 4, "what is not used is not saved");
+    }
+
+    #[test]
+    #[cfg(feature = "driver")]
+    fn who_reserves_gets_one_in_turn_or_none_at_all() {
+        let (mut pace, start) = (Pace::default(), Duration::from_secs(5));
+        let longest = 300 * MS;
+        let waits: Vec<_> = (0..10).map(|_| pace.reserve(start, &LIMIT, longest)).collect();
+        let expected = [0, 0, 0, 0, 100, 200, 300].map(|ms| Some(ms * MS));
+        assert_eq!((&waits[..7], &waits[7..]), (&expected[..], &[None; 3][..]), "who is sent away takes none");
+        assert_eq!(pace.reserve(start + 100 * MS, &LIMIT, longest), Some(300 * MS));
+        assert!(!pace.take(start + 400 * MS, &LIMIT), "what was reserved is not given to others");
+        assert_eq!(pace.reserve(start + Duration::from_secs(5), &LIMIT, longest), Some(Duration::ZERO));
     }
 
     #[test]

@@ -34,6 +34,15 @@ pub(crate) struct Response {
     pub(crate) body: Vec<u8>,
 }
 
+/// A request without a body.
+#[derive(Clone, Copy)]
+pub(crate) struct Head<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) authority: &'a str,
+    pub(crate) path: &'a str,
+    pub(crate) headers: &'a [(&'a str, &'a str)],
+}
+
 /// Requests a path on a blocking stream, the only one on it. The response may have so many bytes, and take so long.
 pub(crate) fn get(
     target: &Target,
@@ -42,19 +51,20 @@ pub(crate) fn get(
     limit: usize,
     patience: Duration,
 ) -> io::Result<Response> {
-    let head = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", target.authority);
-    exchange(stream, head.as_bytes(), limit, patience)
+    ask(&Head { method: "GET", authority: &target.authority, path, headers: &[] }, stream, limit, patience)
 }
 
-/// Sends a request on a blocking stream, the only one on it, and returns the response.
-pub(crate) fn exchange(
+/// As [`get`], with any method and headers.
+pub(crate) fn ask(
+    Head { method, authority, path, headers }: &Head<'_>,
     stream: &mut (impl Read + Write),
-    request: &[u8],
     limit: usize,
     patience: Duration,
 ) -> io::Result<Response> {
     let deadline = Instant::now() + patience;
-    stream.write_all(request)?;
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: {authority}\r\n{headers}Connection: close\r\n\r\n");
+    stream.write_all(head.as_bytes())?;
     stream.flush()?;
     let mut bytes = Vec::new();
     let mut chunk = [0; 16 * 1024];
@@ -225,17 +235,17 @@ impl Request {
 }
 
 /// Parses a response, which may be incomplete unless the connection `is_closed`.
-fn parse(bytes: &[u8], is_closed: bool) -> io::Result<Parsed<'_>> {
+fn parse(mut bytes: &[u8], is_closed: bool) -> io::Result<Parsed<'_>> {
     let invalid = || io::Error::from(io::ErrorKind::InvalidData);
+    while let Some(length) = interim(bytes)? {
+        bytes = &bytes[length..];
+    }
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut response = httparse::Response::new(&mut headers);
     let httparse::Status::Complete(head) = response.parse(bytes).map_err(|_| invalid())? else {
         return Ok(Parsed::Partial);
     };
     let status = response.code.unwrap_or_default();
-    if (100..200).contains(&status) {
-        return parse(&bytes[head..], is_closed);
-    }
     let field = |name: &str| {
         let found = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
         std::str::from_utf8(found.value).ok()
@@ -258,6 +268,19 @@ fn parse(bytes: &[u8], is_closed: bool) -> io::Result<Parsed<'_>> {
         });
     };
     Ok(body.map_or(Parsed::Partial, |body| Parsed::Whole { status, body, keeps }))
+}
+
+/// The length of an interim response at the start (RFC 9110 §15.2), of which there may be any number.
+fn interim(bytes: &[u8]) -> io::Result<Option<usize>> {
+    if !bytes.starts_with(b"HTTP/1.1 1") {
+        return Ok(None);
+    }
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+    match httparse::Response::new(&mut headers).parse(bytes) {
+        Ok(httparse::Status::Complete(length)) => Ok(Some(length)),
+        Ok(httparse::Status::Partial) => Ok(None),
+        Err(_) => Err(io::ErrorKind::InvalidData.into()),
+    }
 }
 
 /// Decodes a chunked body (RFC 9112 §7.1) once it is complete.
@@ -308,6 +331,10 @@ mod tests {
         ] {
             assert_eq!(parse(text.as_bytes(), is_closed).unwrap(), expected, "{text:?}");
         }
+        let interim = "HTTP/1.1 100 Continue\r\n\r\n".repeat(100_000);
+        let many = format!("{interim}HTTP/1.1 204 No\r\n\r\n");
+        assert_eq!(parse(interim.as_bytes(), false).unwrap(), Parsed::Partial);
+        assert_eq!(parse(many.as_bytes(), false).unwrap(), whole(204, "", true));
         for text in [
             "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n",

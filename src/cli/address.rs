@@ -1,5 +1,8 @@
 //! Addresses as given on the command line: with an IP address or with a host name, which is resolved when it is used.
 
+mod cloud;
+mod stun;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
@@ -7,10 +10,15 @@ use std::time::Duration;
 use crate::driver::{BindError, Handle};
 use crate::server::ExternalError;
 
-/// How often the names of public addresses are resolved again.
+/// How often public addresses that may change are resolved again.
 const RESOLVED_EVERY: Duration = Duration::from_mins(1);
 /// Bytes of a host name (RFC 1035 §2.3.4).
 const NAME_BYTES: usize = 253;
+const PUBLIC_ADDR: &str = "--public-addr";
+/// In place of a public address: what the metadata service of the cloud has.
+const CLOUD: &str = "auto";
+/// In front of a STUN server that knows the public address.
+const STUN: &str = "stun:";
 
 /// A host and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,8 +60,46 @@ pub(super) fn with_port(text: &str) -> Result<Address, &'static str> {
     }
 }
 
-/// Parses a host whose port defaults to 0, which stands for the UDP port.
-pub(super) fn public(text: &str) -> Result<Address, &'static str> {
+/// A public address, or who knows it. Port 0 stands for the UDP port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Public {
+    Address(Address),
+    /// The metadata service of the cloud knows the address, to which this port belongs.
+    Cloud {
+        port: u16,
+    },
+    /// This STUN server knows the address.
+    Stun(Address),
+}
+
+impl fmt::Display for Public {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Public::Address(address) => address.fmt(f),
+            Public::Cloud { port: 0 } => f.write_str(CLOUD),
+            Public::Cloud { port } => write!(f, "{CLOUD}:{port}"),
+            Public::Stun(server) => write!(f, "{STUN}{server}"),
+        }
+    }
+}
+
+/// Parses a public address, or who knows it.
+pub(super) fn public(text: &str) -> Result<Public, &'static str> {
+    if text == CLOUD {
+        return Ok(Public::Cloud { port: 0 });
+    }
+    if let Some(port) = text.strip_prefix(CLOUD).and_then(|rest| rest.strip_prefix(':')) {
+        return port.parse().map(|port| Public::Cloud { port }).map_err(|_| "expected a port, as in auto:8080");
+    }
+    if let Some(server) = text.strip_prefix(STUN) {
+        let sentence = "expected a STUN server and its port, as in stun:stun.example.com:3478";
+        return with_port(server).map(Public::Stun).map_err(|_| sentence);
+    }
+    public_address(text).map(Public::Address)
+}
+
+/// Parses a host whose port defaults to 0.
+fn public_address(text: &str) -> Result<Address, &'static str> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let address = match bare.parse::<IpAddr>() {
         Ok(ip) => Some(SocketAddr::new(ip, 0).into()),
@@ -105,16 +151,34 @@ impl Address {
     }
 }
 
-/// All public addresses. Blocks while names are resolved.
-pub(super) fn resolve_public(addresses: &[Address]) -> Result<Vec<SocketAddr>, BindError> {
-    let resolved: Result<Vec<_>, _> = addresses.iter().map(|address| address.resolve("--public-addr")).collect();
+impl Public {
+    /// Whether it stays the same for as long as the program runs.
+    fn is_fixed(&self) -> bool {
+        matches!(self, Public::Address(address) if !address.is_name())
+    }
+
+    /// The addresses, at least one. Blocks while a name is resolved or another machine is asked.
+    fn resolve(&self) -> Result<Vec<SocketAddr>, BindError> {
+        let (ip, port) = match self {
+            Public::Address(address) => return address.resolve(PUBLIC_ADDR),
+            Public::Cloud { port } => (cloud::public_address(cloud::SERVICE), *port),
+            Public::Stun(server) => (stun::public_address(server.first(PUBLIC_ADDR)?), 0),
+        };
+        let unknown = |cause| BindError::Name { option: PUBLIC_ADDR, name: self.to_string(), cause };
+        ip.map(|ip| vec![SocketAddr::new(ip, port)]).map_err(unknown)
+    }
+}
+
+/// All public addresses. Blocks while names are resolved and other machines are asked.
+pub(super) fn resolve_public(addresses: &[Public]) -> Result<Vec<SocketAddr>, BindError> {
+    let resolved: Result<Vec<_>, _> = addresses.iter().map(Public::resolve).collect();
     Ok(resolved?.concat())
 }
 
-/// Resolves the names among them from time to time on a thread of its own, and passes on what has changed.
+/// Resolves them from time to time on a thread of its own if they may change, and passes on what has changed.
 #[expect(clippy::disallowed_methods, reason = "it is a thread of its own that sleeps")]
-pub(super) fn watch(addresses: Vec<Address>, mut known: Vec<SocketAddr>, handle: Handle) {
-    if !addresses.iter().any(Address::is_name) {
+pub(super) fn watch(addresses: Vec<Public>, mut known: Vec<SocketAddr>, handle: Handle) {
+    if addresses.iter().all(Public::is_fixed) {
         return;
     }
     let watch = move || {
@@ -135,7 +199,7 @@ pub(super) fn watch(addresses: Vec<Address>, mut known: Vec<SocketAddr>, handle:
         }
     };
     if let Err(error) = std::thread::Builder::new().name("names".to_owned()).spawn(watch) {
-        log::warn!("the names of public addresses are not resolved again: {error}");
+        log::warn!("the public addresses are not resolved again: {error}");
     }
 }
 
@@ -163,10 +227,29 @@ mod tests {
             ("1.2.3.4:5", "1.2.3.4:5"),
             ("play.example.com", "play.example.com:0"),
             ("play.example.com:5", "play.example.com:5"),
+            ("auto", "auto"),
+            ("auto:5", "auto:5"),
+            ("auto.example.com", "auto.example.com:0"),
+            ("stun:stun.example.com:5", "stun:stun.example.com:5"),
+            ("stun:[::1]:5", "stun:[::1]:5"),
         ] {
             assert_eq!(public(text).expect("valid").to_string(), expected);
         }
-        for text in ["", "1.2.3", "1.2.3.4.5", "0.0.0.0", "example.com:", "example..com", "a b", "300.1.1.1:5"] {
+        for text in [
+            "",
+            "1.2.3",
+            "1.2.3.4.5",
+            "0.0.0.0",
+            "example.com:",
+            "example..com",
+            "a b",
+            "300.1.1.1:5",
+            "auto:",
+            "auto:x",
+            "stun:",
+            "stun:example.com",
+            "stun:auto",
+        ] {
             assert!(public(text).is_err(), "{text}");
         }
     }

@@ -45,6 +45,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("rooms.tick_ms", "tick-ms"),
     ("rooms.tick_budget_ms", "tick-budget"),
     ("rooms.max_players", "max-players"),
+    ("rooms.max_rooms", "max-rooms"),
+    ("rooms.grace", "grace"),
     ("rooms.media", "media"),
     ("access.keys", "keys"),
     ("access.audience", "audience"),

@@ -17,6 +17,7 @@ mod replay;
 mod sim;
 mod tls;
 mod token;
+mod values;
 
 use std::any::type_name;
 use std::borrow::Cow;
@@ -34,11 +35,12 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand,
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use self::access::Access;
-use self::address::Address;
+use self::address::{Address, Public};
 use self::config::Layers;
 use self::log::Logging;
 use self::operators::Operators;
 use self::tls::Encryption;
+use self::values::{max_players, max_rooms, mib, seconds, tick_ms};
 use crate::driver::doctor::{FILES_ADVISED, FILES_WANTED};
 use crate::driver::{self, AdminToken, BindError, Driver, Options, Record, Reload};
 use crate::game::{Game, Refusal, RoomInfo};
@@ -127,6 +129,13 @@ struct Serve {
     /// Maximum number of players per room, 1 to 1024. Default: 64.
     #[arg(long, value_name = "N", value_parser = max_players)]
     max_players: Option<usize>,
+    /// Maximum number of rooms, 1 to 4096.
+    #[arg(long, value_name = "N", value_parser = max_rooms, default_value_t = limits::ROOMS)]
+    max_rooms: usize,
+    /// Seconds for which the place of a player who has lost the connection is kept, 1 to 3600.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds(limits::GRACE_RANGE))]
+    #[arg(default_value_t = limits::RESUME_GRACE.as_secs())]
+    grace: u64,
     /// Record every room into this directory, for the replay command.
     ///
     /// Only one server may record into a directory at a time.
@@ -189,15 +198,17 @@ struct Network {
     udp: Option<Address>,
     /// Address at which players reach this server, for example behind NAT; may be repeated.
     ///
-    /// A host name is resolved again every minute. Default: the address from which the player's page was loaded, then
-    /// the machine's other addresses.
-    #[arg(long, value_name = "ADDR[:PORT]", value_parser = address::public)]
-    public_addr: Vec<Address>,
+    /// auto stands for the one that the metadata service of a cloud has (AWS, Azure, DigitalOcean, Google Cloud,
+    /// Hetzner), stun:HOST:PORT for the one that this STUN server sees. These and host names are resolved again every
+    /// minute. Default: the address from which the player's page was loaded, then the machine's other addresses.
+    #[arg(long, value_name = "ADDR[:PORT]|auto|stun:HOST:PORT", value_parser = address::public)]
+    public_addr: Vec<Public>,
     /// Directory of static files to serve; its index.html is the page of every room.
     #[arg(long, value_name = "DIR")]
     public: Option<PathBuf>,
     /// Seconds that an HTTP connection is kept open for its next request.
-    #[arg(long, value_name = "SECONDS", value_parser = keep_alive(), default_value_t = limits::KEEP_ALIVE.as_secs())]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds(limits::KEEP_ALIVE_RANGE))]
+    #[arg(default_value_t = limits::KEEP_ALIVE.as_secs())]
     keep_alive: u64,
     #[command(flatten)]
     encryption: Encryption,
@@ -250,27 +261,6 @@ enum Forwarded {
     Audio,
     /// Voices and videos.
     Video,
-}
-
-fn tick_ms() -> impl clap::builder::TypedValueParser<Value = u32> {
-    let (shortest, longest) = limits::TICK_MS_RANGE.into_inner();
-    clap::value_parser!(u32).range(i64::from(shortest)..=i64::from(longest))
-}
-
-fn keep_alive() -> impl clap::builder::TypedValueParser<Value = u64> {
-    let (shortest, longest) = limits::KEEP_ALIVE_RANGE.into_inner();
-    clap::value_parser!(u64).range(shortest.as_secs()..=longest.as_secs())
-}
-
-fn mib() -> impl clap::builder::TypedValueParser<Value = u64> {
-    clap::value_parser!(u64).range(1..=u64::MAX / MIB)
-}
-
-fn max_players(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(players @ 1..=limits::PLAYERS_PER_ROOM_MAX) => Ok(players),
-        _ => Err(format!("expected a number from 1 to {}", limits::PLAYERS_PER_ROOM_MAX)),
-    }
 }
 
 /// Runs the command line of a game server with your game; the body of `main`.
@@ -543,11 +533,11 @@ fn serve_of<A: Args, O: Subcommand>(
 
 /// Reads what a running server takes over from its configuration.
 fn read_reload(serve: Serve) -> Result<Reload, String> {
-    let max_players = serve.max_players();
+    let (max_players, max_rooms, grace) = (serve.max_players(), serve.max_rooms, Duration::from_secs(serve.grace));
     let admin_token = serve.operators.token()?;
     let Options { keys, origins, trusted_proxies, .. } = serve.access.apply(Options::default())?;
     serve.network.logging.apply();
-    Ok(Reload { keys, origins, trusted_proxies, max_players, admin_token })
+    Ok(Reload { keys, origins, trusted_proxies, max_players, max_rooms, grace, admin_token })
 }
 
 impl Serve {
@@ -577,6 +567,8 @@ fn start<G: Game>(
     let options = Options {
         tick: serve.tick_ms.map(|ms| Duration::from_millis(ms.into())),
         max_players,
+        max_rooms: serve.max_rooms,
+        grace: Duration::from_secs(serve.grace),
         dev: serve.dev,
         media: match serve.media {
             None => Media::Off,
@@ -784,6 +776,7 @@ mod tests {
             assert_eq!((shipped.serve.tick_ms, Options::default().tick), (None, None));
             let max_players = Options::default().max_players;
             assert_eq!((shipped.serve.max_players, max_players), (None, limits::PLAYERS_PER_ROOM));
+            assert_eq!((shipped.serve.max_rooms, shipped.serve.grace), (limits::ROOMS, limits::RESUME_GRACE.as_secs()));
             assert_eq!(shipped.serve.busy_poll, Options::default().busy_poll);
             assert_eq!(Duration::from_secs(shipped.serve.network.keep_alive), Options::default().keep_alive);
         }
@@ -794,7 +787,7 @@ mod tests {
         let options = "--listen 127.0.0.1:0 --udp [::]:9 --game relay --public-addr 203.0.113.7 \
             --public-addr [2001:db8::7]:9 --public . --keys k --audience a --origin https://a --origin http://b:1 \
             --trusted-proxy ::1 --trusted-proxy 10.0.0.0/8 --tick-ms 5 --max-players 1024 --record . --record-limit 7 \
-            --keep-alive 3600 --origin null --dev --busy-poll -vv";
+            --max-rooms 4096 --grace 3600 --keep-alive 3600 --origin null --dev --busy-poll -vv";
         for command in [None, Some("serve")] {
             let arguments: Vec<_> = command.into_iter().chain(options.split_whitespace()).collect();
             let ServeShipped { game, serve } = parsed(&arguments).expect("valid");
@@ -805,6 +798,7 @@ mod tests {
             assert_eq!(addresses, ["203.0.113.7:0", "[2001:db8::7]:9"]);
             let proxies: Vec<_> = serve.access.trusted_proxy.iter().map(ToString::to_string).collect();
             assert_eq!((proxies.join(" "), serve.access.origin.len()), ("::1/128 10.0.0.0/8".to_owned(), 3));
+            assert_eq!((serve.max_rooms, serve.grace), (4_096, 3_600));
             assert!(serve.busy_poll && serve.dev);
             assert_eq!(network.keep_alive, 3_600);
         }
@@ -831,6 +825,10 @@ mod tests {
             ("--tick-ms 1001", "5..=1000"),
             ("--max-players 0", "from 1 to 1024"),
             ("--max-players 1025", "from 1 to 1024"),
+            ("--max-rooms 0", "from 1 to 4096"),
+            ("--max-rooms 4097", "from 1 to 4096"),
+            ("--grace 0", "1..=3600"),
+            ("--grace 3601", "1..=3600"),
             ("--origin example.com", "as in https://example.com"),
             ("--origin https://example.com/", "as in https://example.com"),
             ("--origin file:///home/index.html", "as in https://example.com"),

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::operators::secret;
 use super::{ExitCode, complain};
-use crate::bench::http;
+use crate::bench::http::{self, Head};
 use crate::bench::target::Target;
 use crate::bench::tls::Trust;
 use crate::driver::AdminToken;
@@ -58,14 +58,11 @@ fn reload(
     let token = given.or(default_token).ok_or("the admin page needs a token: name its file with --admin-token-file")?;
     // The certificate is for the name that players use, not for this machine's own address.
     let (target, mut stream) = Target::connect(&url, &Trust::new(true), PATIENCE).map_err(|error| error.to_string())?;
-    let request = format!(
-        "POST {}/api/reload HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {}\r\nContent-Length: 0\r\n\
-         Connection: close\r\n\r\n",
-        target.path().trim_end_matches('/'),
-        target.authority,
-        token.secret(),
-    );
-    let response = http::exchange(&mut stream, request.as_bytes(), RESPONSE_BYTES, PATIENCE)
+    let path = format!("{}/api/reload", target.path().trim_end_matches('/'));
+    let authorization = format!("Bearer {}", token.secret());
+    let headers = [("Authorization", authorization.as_str()), ("Content-Length", "0")];
+    let head = Head { method: "POST", authority: &target.authority, path: &path, headers: &headers };
+    let response = http::ask(&head, &mut stream, RESPONSE_BYTES, PATIENCE)
         .map_err(|error| format!("{url} has not answered: {error}"))?;
     match response.status {
         200 => Ok(()),

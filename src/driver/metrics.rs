@@ -333,6 +333,7 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
                 ("failed", handshakes.failed),
                 ("unfinished", handshakes.unfinished),
                 ("plaintext", handshakes.plaintext),
+                ("excess", handshakes.excess),
             ],
         );
         let help = "When the TLS certificate expires: seconds since 1970.";

@@ -325,22 +325,13 @@ impl<G: Game> Driver<G> {
     ///
     /// # Errors
     /// An address is in use or not local, the directory of static files can't be read, the certificate or its key
-    /// can't be used, the directory of recordings can't be written, or the tick length or the number of players is out
-    /// of range.
+    /// can't be used, the directory of recordings can't be written, or a number or a time is out of range.
     pub fn bind(
         options: Options,
         factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,
     ) -> Result<Driver<G>, BindError> {
         let tick = options.tick.unwrap_or(G::TICK);
-        if !limits::is_tick_length(tick) {
-            return Err(BindError::Tick(tick));
-        }
-        if !(1..=limits::PLAYERS_PER_ROOM_MAX).contains(&options.max_players) {
-            return Err(BindError::MaxPlayers(options.max_players));
-        }
-        if !limits::KEEP_ALIVE_RANGE.contains(&options.keep_alive) {
-            return Err(BindError::KeepAlive(options.keep_alive));
-        }
+        options.check(tick)?;
         let mut site = Site::new(options.page, options.public.as_deref())
             .map_err(|source| BindError::Public { directory: options.public.clone().unwrap_or_default(), source })?;
         if options.dev {
@@ -390,12 +381,14 @@ impl<G: Game> Driver<G> {
         let waker = Arc::new(Waker::new(registry, WAKER)?);
         let (outside, inside) = door();
 
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(io::Error::other)?;
+        let (mut seed, mut key) = ([0; 32], [0; 32]);
+        getrandom::fill(&mut seed).and_then(|()| getrandom::fill(&mut key)).map_err(io::Error::other)?;
         let now = Instant::now();
         let mut config = Config::new(seed);
         config.tick = tick;
         config.max_players = options.max_players;
+        config.max_rooms = options.max_rooms;
+        config.grace = options.grace;
         config.udp_port = udp_port;
         config.interfaces.clone_from(&interfaces);
         config.keys = options.keys.map(Rc::new);
@@ -436,7 +429,7 @@ impl<G: Game> Driver<G> {
             turn_wait: (tick / TURNS_PER_TICK).min(TURN_WAIT_MAX),
             last_turn: now,
             was_woken: false,
-            connections: Connections::new(CONNECTIONS, gate, options.keep_alive),
+            connections: Connections::new(now, CONNECTIONS, gate, options.keep_alive, key),
             site,
             signals: None,
             handle,

@@ -48,6 +48,10 @@ pub struct Options {
     pub tick: Option<Duration>,
     /// The maximum number of players per room, 1 to [`limits::PLAYERS_PER_ROOM_MAX`].
     pub max_players: usize,
+    /// The maximum number of rooms, 1 to [`limits::ROOMS`].
+    pub max_rooms: usize,
+    /// How long the place of a player whose websocket was lost is kept, within [`limits::GRACE_RANGE`].
+    pub grace: Duration,
     /// Where to record rooms; `None` disables recording.
     pub record: Option<Record>,
     /// Joining requires a token signed with one of these keys. Without keys anyone may join.
@@ -107,6 +111,8 @@ impl Default for Options {
             page: include_str!("placeholder.html").into(),
             tick: None,
             max_players: limits::PLAYERS_PER_ROOM,
+            max_rooms: limits::ROOMS,
+            grace: limits::RESUME_GRACE,
             record: None,
             keys: None,
             origins: Vec::new(),
@@ -118,6 +124,28 @@ impl Default for Options {
             drain: Duration::ZERO,
             busy_poll: false,
         }
+    }
+}
+
+impl Options {
+    /// Checks what has a range, with ticks of this length.
+    pub(super) fn check(&self, tick: Duration) -> Result<(), BindError> {
+        if !limits::is_tick_length(tick) {
+            return Err(BindError::Tick(tick));
+        }
+        if !(1..=limits::PLAYERS_PER_ROOM_MAX).contains(&self.max_players) {
+            return Err(BindError::MaxPlayers(self.max_players));
+        }
+        if !(1..=limits::ROOMS).contains(&self.max_rooms) {
+            return Err(BindError::MaxRooms(self.max_rooms));
+        }
+        if !limits::GRACE_RANGE.contains(&self.grace) {
+            return Err(BindError::Grace(self.grace));
+        }
+        if !limits::KEEP_ALIVE_RANGE.contains(&self.keep_alive) {
+            return Err(BindError::KeepAlive(self.keep_alive));
+        }
+        Ok(())
     }
 }
 
@@ -134,6 +162,10 @@ pub struct Reload {
     pub max_players: usize,
     /// The token of [`Options::admin`], if there is one.
     pub admin_token: Option<AdminToken>,
+    /// As [`Options::max_rooms`], clamped likewise. Rooms that are open stay so.
+    pub max_rooms: usize,
+    /// As [`Options::grace`], for players whose websocket is lost later.
+    pub grace: Duration,
 }
 
 /// A server can't start. The sentence names the cause and what to do.
@@ -185,6 +217,10 @@ pub enum BindError {
     Tick(Duration),
     /// The maximum number of players is 0 or more than [`limits::PLAYERS_PER_ROOM_MAX`].
     MaxPlayers(usize),
+    /// The maximum number of rooms is 0 or more than [`limits::ROOMS`].
+    MaxRooms(usize),
+    /// The time for which a player's place is kept is out of range ([`limits::GRACE_RANGE`]).
+    Grace(Duration),
     /// The keep-alive time is out of range ([`limits::KEEP_ALIVE_RANGE`]).
     KeepAlive(Duration),
     /// Another error of the OS.
@@ -238,6 +274,15 @@ impl fmt::Display for BindError {
                 let most = limits::PLAYERS_PER_ROOM_MAX;
                 write!(f, "a room can't have {players} players: choose 1 to {most} with --max-players N")
             }
+            BindError::MaxRooms(rooms) => {
+                let most = limits::ROOMS;
+                write!(f, "a server can't have {rooms} rooms: choose 1 to {most} with --max-rooms N")
+            }
+            BindError::Grace(time) => {
+                let (shortest, longest) = limits::GRACE_RANGE.into_inner();
+                let (shortest, longest) = (shortest.as_secs(), longest.as_secs());
+                write!(f, "a place can't be kept for {time:?}: choose {shortest} to {longest} s with --grace SECONDS")
+            }
             BindError::KeepAlive(time) => {
                 let (shortest, longest) = limits::KEEP_ALIVE_RANGE.into_inner();
                 let (shortest, longest) = (shortest.as_secs(), longest.as_secs());
@@ -265,6 +310,8 @@ impl std::error::Error for BindError {
             | BindError::Broker(_)
             | BindError::Tick(_)
             | BindError::MaxPlayers(_)
+            | BindError::MaxRooms(_)
+            | BindError::Grace(_)
             | BindError::KeepAlive(_) => None,
         }
     }

@@ -31,9 +31,11 @@ impl Reloader {
     ) -> Result<Option<AdminToken>, String> {
         let certificate = tls.map_or(Ok(()), Acceptor::reload);
         let configuration = match self.source.as_mut().map_or(Ok(None), |source| source().map(Some)) {
-            Ok(Some(Reload { keys, origins, trusted_proxies, max_players, admin_token })) => {
+            Ok(Some(Reload { keys, origins, trusted_proxies, max_players, max_rooms, grace, admin_token })) => {
                 server.set_keys(keys);
                 server.set_max_players(max_players);
+                server.set_max_rooms(max_rooms);
+                server.set_grace(grace);
                 gate.set_rules(origins, trusted_proxies);
                 log::warn!("the configuration was read again");
                 Ok(admin_token)

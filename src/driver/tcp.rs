@@ -75,6 +75,8 @@ struct Connection {
     admitted: Admitted,
     state: State,
     deadline: Option<Instant>,
+    /// Until when it waits for its TLS handshake; nothing is read before.
+    held: Option<Instant>,
     /// The deadline as listed in `Connections::deadlines`.
     scheduled: Option<Instant>,
     /// As listed in `Connections::idle`.
@@ -187,12 +189,19 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    pub(super) fn new(first_token: usize, gate: Gate, keep_alive: Duration) -> Connections {
+    /// `key` must be secret.
+    pub(super) fn new(
+        now: Instant,
+        first_token: usize,
+        gate: Gate,
+        keep_alive: Duration,
+        key: [u8; 32],
+    ) -> Connections {
         Connections {
             slots: Slab::new(),
             first_token,
             opened: 0,
-            admission: Admission::new(gate),
+            admission: Admission::new(now, gate, key),
             keep_alive,
             closed: Closed::default(),
             deadlines: BTreeSet::new(),
@@ -243,6 +252,15 @@ impl Connections {
         Entrance { ip: bound, role }: Entrance,
     ) {
         let remote = canonical(remote);
+        let wait = match socket.awaits_handshake() && role == Role::Game {
+            true => self.admission.pace_handshake(now, remote.ip()),
+            false => Some(Duration::ZERO),
+        };
+        let Some(wait) = wait else {
+            log::debug!("{remote}: closed: too many TLS handshakes");
+            socket.refuse_handshake();
+            return;
+        };
         let admitted = match role {
             Role::Game => self.admit(now, remote.ip()),
             // A full server must not keep its operators out, nor they its players.
@@ -258,6 +276,7 @@ impl Connections {
                 None => return,
             },
         };
+        let held = (!wait.is_zero()).then(|| now + wait);
         // If the connection has failed, reading from it reports that.
         let local = match bound {
             bound if bound.is_unspecified() => socket.meter.get_ref().local_addr().map_or(bound, |local| local.ip()),
@@ -268,7 +287,7 @@ impl Connections {
         }
         let mut http = Http {
             socket,
-            reader: Reader::new(now, self.keep_alive),
+            reader: Reader::new(now + wait, self.keep_alive),
             outgoing: None,
             next: Next::Request,
             crowded: refusal,
@@ -286,7 +305,7 @@ impl Connections {
         }
         self.opened = self.opened.wrapping_add(1);
         let id = ConnectionId(u64::from(self.opened) << 32 | slot as u64);
-        let deadline = Some(http.reader.poll_timeout());
+        let deadline = held.or(Some(http.reader.poll_timeout()));
         let state = State::Http(http);
         entry.insert(Connection {
             id,
@@ -296,6 +315,7 @@ impl Connections {
             admitted,
             state,
             deadline,
+            held,
             scheduled: None,
             idle: None,
             queued: false,
@@ -353,6 +373,7 @@ impl Connections {
     fn queue(&mut self, slot: usize) {
         if let Some(connection) = self.slots.get_mut(slot)
             && !connection.queued
+            && connection.held.is_none()
         {
             connection.queued = true;
             self.ready.push_back(slot);

@@ -64,6 +64,8 @@ struct Stepped {
     events: Events,
     now: Instant,
     log: Log,
+    /// Of connections as from other addresses.
+    security: Security,
 }
 
 impl Stepped {
@@ -77,7 +79,7 @@ impl Stepped {
         let options = Options { listen: ([127, 0, 0, 1], 0).into(), ..options };
         let mut driver = Driver::bind(options, move |_| Ok(Metronome(Rc::clone(&of_game)))).expect("bound");
         driver.set_hooks(Asked(Rc::clone(&log)));
-        Stepped { driver, events: Events::with_capacity(EVENTS), now: Instant::now(), log }
+        Stepped { driver, events: Events::with_capacity(EVENTS), now: Instant::now(), log, security: Security::None }
     }
 
     fn connect(&self) -> TcpStream {
@@ -221,6 +223,138 @@ fn tls_handshakes_are_done_in_turns_with_every_tick_between_them() {
 }
 
 #[test]
+fn a_lost_player_keeps_the_place_for_as_long_as_is_set() {
+    let grace = Duration::from_secs(100);
+    let mut server = Stepped::with(Options { grace, max_rooms: 1, ..Options::default() });
+    let mut player = server.ask();
+    server.rest();
+    server.now += TICK;
+    server.rest();
+    assert!(drained(&mut player) > 0);
+    assert_eq!(server.driver.server.gauges().players, 1);
+    drop(player);
+    server.rest();
+    for (later, players) in [(grace - TICK, 1), (TICK, 0)] {
+        server.now += later;
+        server.rest();
+        assert_eq!(server.driver.server.gauges().players, players);
+    }
+}
+
+#[test]
+fn a_number_out_of_its_range_is_refused_at_the_start() {
+    let bind =
+        |options: Options| Driver::bind(options, |_| Ok(Metronome(Log::default()))).err().map(|it| it.to_string());
+    let defaults = || Options { listen: ([127, 0, 0, 1], 0).into(), ..Options::default() };
+    for (options, expected) in [
+        (Options { grace: Duration::ZERO, ..defaults() }, "--grace SECONDS"),
+        (Options { grace: Duration::from_secs(3_601), ..defaults() }, "choose 1 to 3600 s"),
+        (Options { max_rooms: 0, ..defaults() }, "--max-rooms N"),
+        (Options { max_rooms: limits::ROOMS + 1, ..defaults() }, "choose 1 to 4096"),
+        (Options { max_players: 0, ..defaults() }, "--max-players N"),
+    ] {
+        assert!(bind(options).expect("refused").contains(expected), "{expected}");
+    }
+}
+
+#[test]
+fn an_address_with_too_many_tls_handshakes_waits_and_then_gets_none() {
+    let mut server = Stepped::new("page".to_owned());
+    let (acceptor, config) = tls::tests::acceptor("flood");
+    server.driver.tls = Some(Rc::clone(&acceptor));
+    server.security = Security::Tls(Rc::clone(&acceptor));
+    let hello = || {
+        let mut bytes = Vec::new();
+        tls::tests::client(&config).write_tls(&mut bytes).expect("a hello");
+        bytes
+    };
+    let greet = |server: &mut Stepped, address: &str| {
+        let mut socket = server.accept_from(address);
+        // It may be closed already.
+        let _ = socket.write_all(&hello());
+        server.rest();
+        socket
+    };
+    // Each ends at once, so that the limit of open connections is not in the way.
+    let at_once = limits::TLS_HANDSHAKES_PER_ADDRESS_AT_ONCE;
+    for number in 0..at_once {
+        assert!(drained(&mut greet(&mut server, "192.0.2.1")) > 0, "{number}");
+        server.rest();
+    }
+    let mut waiting = greet(&mut server, "192.0.2.1");
+    assert_eq!(drained(&mut waiting), 0);
+    // What arrives meanwhile does not shorten the wait, nor is the time for the request shorter after it.
+    let mut silent = server.accept_from("192.0.2.1");
+    let wait = Duration::from_secs(1) / limits::TLS_HANDSHAKES_PER_ADDRESS_PER_SECOND;
+    server.now += wait - Duration::from_millis(1);
+    server.rest();
+    assert_eq!((drained(&mut waiting), acceptor.handshakes().unfinished), (0, u64::from(at_once)));
+    server.now += Duration::from_millis(1);
+    server.rest();
+    assert!(drained(&mut waiting) > 0);
+    server.now += wait;
+    server.rest();
+    assert!(drained(&mut greet(&mut server, "192.0.2.2")) > 0, "others are not affected");
+    server.now += Duration::from_secs(5);
+    server.rest();
+    assert_eq!(is_at_end(&mut silent), Some(true));
+
+    let before = acceptor.handshakes();
+    let most = at_once + limits::TLS_HANDSHAKES_PER_ADDRESS_PER_SECOND * 2;
+    let closed = (0..2 * most).filter(|_| is_at_end(&mut server.accept_from("192.0.2.1")).is_some()).count();
+    assert_eq!(acceptor.handshakes().excess - before.excess, u64::from(most));
+    assert_eq!(closed, most as usize, "without a byte");
+}
+
+#[test]
+fn a_hundred_players_of_one_address_come_back_at_once_by_tls() {
+    const PLAYERS: usize = 100;
+    let mut server = Stepped::with(Options { max_players: PLAYERS, ..Options::default() });
+    let (acceptor, config) = tls::tests::acceptor("crowd");
+    server.driver.tls = Some(Rc::clone(&acceptor));
+    server.security = Security::Tls(acceptor);
+    let mut missing: Vec<usize> = (0..PLAYERS).collect();
+    let mut open = Vec::new();
+    for round in 0..5 {
+        let mut pages: Vec<_> = missing
+            .drain(..)
+            .map(|player| {
+                let mut session = tls::tests::client(&config);
+                let join = [&[0x81, 0x80 | 12, 0, 0, 0, 0][..], br#"{"a":"join"}"#].concat();
+                session.writer().write_all(&[UPGRADE.as_bytes(), &join].concat()).expect("buffered");
+                (player, server.accept_from("192.0.2.1"), session, String::new())
+            })
+            .collect();
+        for _ in 0..10 {
+            for (_, socket, session, text) in &mut pages {
+                while session.wants_write() && session.write_tls(socket).is_ok() {}
+                while let Ok(1..) = session.read_tls(socket) {
+                    session.process_new_packets().expect("TLS");
+                    let mut bytes = [0; 2048];
+                    if let Ok(length) = session.reader().read(&mut bytes) {
+                        text.push_str(&String::from_utf8_lossy(&bytes[..length]));
+                    }
+                }
+            }
+            server.now += TICK;
+            server.rest();
+        }
+        for (player, socket, session, text) in pages {
+            let is_in = text.contains(r#""a":"joinR","s":true"#);
+            assert!(is_in || text.contains("rate_limited"), "player {player} in round {round}: {text}");
+            // As pages do, who is refused comes again.
+            if is_in { open.push((socket, session)) } else { missing.push(player) }
+        }
+        if missing.is_empty() {
+            return;
+        }
+        server.now += Duration::from_secs(5);
+        server.rest();
+    }
+    panic!("{} of {PLAYERS} are not in", missing.len());
+}
+
+#[test]
 fn connections_that_time_out_together_end_over_several_turns() {
     const CLIENTS: usize = 50;
     let mut server = Stepped::new("page".to_owned());
@@ -276,7 +410,7 @@ impl Stepped {
         self.driver.connections.handle_accepted(
             self.now,
             self.driver.poll.registry(),
-            Socket::new(socket, &Security::None),
+            Socket::new(socket, &self.security),
             remote,
             entrance,
         );

@@ -62,6 +62,8 @@ pub(super) struct Handshakes {
     pub(super) unfinished: u64,
     /// The client did not begin with TLS.
     pub(super) plaintext: u64,
+    /// The connection was closed before, because its address had too many.
+    pub(super) excess: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +73,7 @@ enum Outcome {
     Failed,
     Unfinished,
     Plaintext,
+    Excess,
 }
 
 /// Accepts TLS connections with a certificate that can be replaced. Open connections keep theirs.
@@ -155,6 +158,7 @@ impl Acceptor {
             Outcome::Failed => &mut handshakes.failed,
             Outcome::Unfinished => &mut handshakes.unfinished,
             Outcome::Plaintext => &mut handshakes.plaintext,
+            Outcome::Excess => &mut handshakes.excess,
         } += 1;
         self.handshakes.set(handshakes);
     }
@@ -302,6 +306,18 @@ impl<S> Socket<S> {
 
     pub(super) fn is_secure(&self) -> bool {
         matches!(self.layer, Layer::Tls(_))
+    }
+
+    /// Whether its first bytes may begin a handshake.
+    pub(super) fn awaits_handshake(&self) -> bool {
+        matches!(self.layer, Layer::Awaited(_))
+    }
+
+    /// Closes a connection that gets no handshake.
+    pub(super) fn refuse_handshake(mut self) {
+        if let Layer::Awaited(handshake) = &mut self.layer {
+            handshake.outcome = Outcome::Excess;
+        }
     }
 
     /// How requests are redirected, if they are answered with nothing else.

@@ -80,6 +80,8 @@ pub struct Config {
     pub grace: Duration,
     /// The maximum number of players per room, at most [`limits::PLAYERS_PER_ROOM_MAX`].
     pub max_players: usize,
+    /// The maximum number of rooms, at most [`limits::ROOMS`].
+    pub max_rooms: usize,
     /// The UDP port announced to players, unless `public` names one.
     pub udp_port: u16,
     /// Addresses announced to players instead of local ones; empty to announce the local ones.
@@ -104,6 +106,7 @@ impl Config {
             tick: Duration::from_millis(limits::TICK_MS.into()),
             grace: limits::RESUME_GRACE,
             max_players: limits::PLAYERS_PER_ROOM,
+            max_rooms: limits::ROOMS,
             udp_port: 0,
             public: Vec::new(),
             interfaces: Vec::new(),
@@ -397,6 +400,16 @@ impl<G: Game> Server<G> {
     #[must_use]
     pub fn tick(&self) -> Duration {
         self.config.tick
+    }
+
+    /// Replaces [`Config::max_rooms`]. Rooms past it stay open.
+    pub fn set_max_rooms(&mut self, rooms: usize) {
+        self.config.max_rooms = rooms.clamp(1, limits::ROOMS);
+    }
+
+    /// Replaces [`Config::grace`], for players whose websocket is lost later.
+    pub fn set_grace(&mut self, grace: Duration) {
+        self.config.grace = grace;
     }
 
     /// Returns all rooms, ordered by name.

@@ -136,7 +136,7 @@ impl<G: Game> Server<G> {
         data: &serde_json::Value,
     ) -> Result<RoomKey, Fault> {
         self.refuse_room(now)?;
-        if self.rooms.len() >= limits::ROOMS {
+        if self.rooms.len() >= self.config.max_rooms {
             return Err(Fault::new(
                 ErrorCode::RoomFull,
                 "The server has reached its maximum number of rooms; try again later.",

@@ -30,6 +30,8 @@ mod deltas;
 mod docs;
 #[cfg(feature = "driver")]
 mod doctor;
+#[cfg(all(feature = "driver", unix))]
+mod draining;
 #[cfg(feature = "driver")]
 mod driver;
 mod endings;

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -280,6 +280,45 @@ fn behind_a_nat_the_named_public_address_carries_the_channel() {
     let (printed, is_fine) = player.doctor(public);
     assert!(is_fine && printed.contains("frames of full size"), "{printed}");
     drop((forwarding, program));
+}
+
+/// As on a machine of Hetzner.
+#[test]
+fn behind_the_nat_of_a_cloud_its_metadata_service_names_the_public_address() {
+    let Some(([server, _router, player], forwarding)) = behind_a_router() else { return };
+    server.add_address("lo", "169.254.169.254/32");
+    let listener = server.run(|| TcpListener::bind("169.254.169.254:80").unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut line = String::new();
+            let mut lines = BufReader::new(stream.try_clone().unwrap());
+            // Whoever only looks whether the service is there asks nothing.
+            let _ = lines.read_line(&mut line);
+            let (status, body) = match line.starts_with("GET /hetzner/v1/metadata/public-ipv4 ") {
+                true => ("200 OK", "203.0.113.1\n"),
+                false => ("404 Not Found", ""),
+            };
+            let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            let _ = stream.write_all(head.as_bytes());
+        }
+    });
+    let public = at("203.0.113.1", PUBLIC_PORT);
+    let program = Program::start(&server, &["--public-addr", &format!("auto:{PUBLIC_PORT}")]);
+    play_by_channel(&mut player.join(public), &[public]);
+    drop((forwarding, program));
+}
+
+#[test]
+fn outside_of_a_cloud_the_server_says_that_it_knows_no_public_address() {
+    let Some(alone) = Namespace::make() else { return };
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rtcade"));
+    command.args(["--listen", "127.0.0.1:0", "--public-addr", "auto"]);
+    let output = alone.run(|| command.output().unwrap());
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), errors.lines().count()), (Some(1), 1), "{errors}");
+    let expected = "rtcade: auto can't be resolved (no cloud's metadata service answers at 169.254.169.254: ";
+    assert!(errors.starts_with(expected) && errors.contains("or an address, with --public-addr"), "{errors}");
 }
 
 #[test]

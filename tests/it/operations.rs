@@ -5,7 +5,7 @@
 use std::env;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::ExitStatusExt;
@@ -181,6 +181,45 @@ fn names_of_hosts_are_addresses() {
     let (status, _, errors) = run(rtcade(&["--listen", "nowhere.invalid:80"]));
     assert_eq!((status, errors.lines().count()), (Some(1), 1), "{errors}");
     assert!(errors.starts_with("rtcade: nowhere.invalid:80 can't be resolved ("), "{errors}");
+}
+
+#[test]
+fn a_stun_server_names_the_public_address() {
+    let named = |stun: SocketAddr| {
+        let program = Program::start(
+            rtcade(&["--listen", "127.0.0.1:0", "--public-addr", &format!("stun:localhost:{}", stun.port())]),
+            1,
+        );
+        let (_page, reply) = join(program.address, "lobby", &json!({}));
+        (reply["d"]["iceServers"].to_string(), program.address.port())
+    };
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let stun = socket.local_addr().unwrap();
+    let answers = std::thread::spawn(move || {
+        let mut request = [0; 100];
+        let (length, source) = socket.recv_from(&mut request).unwrap();
+        // 203.0.113.7 at port 9.
+        let mapped = b"\x00\x20\x00\x08\x00\x01\x21\x1b\xea\x12\xd5\x45";
+        let response = [b"\x01\x01\x00\x0c", &request[4..length], mapped].concat();
+        socket.send_to(&response, source).unwrap();
+    });
+    let (servers, port) = named(stun);
+    assert!(servers.contains(&format!("203.0.113.7:{port}")), "{servers}");
+    answers.join().unwrap();
+
+    // Another server of this program, which answers the networks of its players.
+    let other = Program::start(rtcade(&["--listen", "127.0.0.1:0"]), 1);
+    let (_player, reply) = join(other.address, "lobby", &json!({}));
+    assert_eq!(reply["s"], true, "{reply}");
+    let (servers, port) = named(other.address);
+    assert!(servers.contains(&format!("127.0.0.1:{port}")), "{servers}");
+
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let named = format!("stun:{}", silent.local_addr().unwrap());
+    let (status, _, errors) = run(rtcade(&["--listen", "127.0.0.1:0", "--public-addr", &named]));
+    assert_eq!((status, errors.lines().count()), (Some(1), 1), "{errors}");
+    assert!(errors.starts_with(&format!("rtcade: {named} can't be resolved (")), "{errors}");
+    assert!(errors.contains("has not answered") && errors.contains("--public-addr"), "{errors}");
 }
 
 #[test]
@@ -410,6 +449,35 @@ fn a_reload_takes_over_what_has_changed_and_keeps_the_old_if_it_is_wrong() {
     let (_, log) = program.end();
     assert!(log.contains("the configuration was read again"), "{log}");
     assert!(log.contains("the configuration stays as it was: ") && log.contains(":2:1: rooms.max_players"), "{log}");
+}
+
+/// A player whose place is kept for longer has not left when another has, who was lost later.
+#[test]
+fn a_reload_takes_over_how_long_a_place_is_kept_and_the_number_of_rooms() {
+    let text = |grace: u32, rooms: u32| format!("[rooms]\ngame = \"relay\"\ngrace = {grace}\nmax_rooms = {rooms}\n");
+    let file = File::new("grace.toml", &text(3_600, 1));
+    let program = Program::start(rtcade(&["--listen", "127.0.0.1:0", "--config", file.path()]), 1);
+    let address = program.address;
+    let (_host, _) = join(address, "lobby", &json!({ "name": "Host" }));
+    let (first, reply) = join(address, "lobby", &json!({ "name": "First" }));
+    assert_eq!(reply["s"], true, "{reply}");
+    let (_, refused) = join(address, "other", &json!({}));
+    assert_eq!(refused["e"], "room_full", "{refused}");
+    drop(first);
+    assert_eq!(ask(address, "/healthz").status, 200, "which is read after the end of the connection");
+    file.write(&text(1, 2));
+    program.signal(Signal::SIGHUP);
+    let begun = Instant::now();
+    while join(address, "other", &json!({})).1["e"] == "room_full" {
+        assert!(begun.elapsed() < PATIENCE, "the configuration was not read again");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let (mut watch, _) = join(address, "lobby", &json!({ "name": "Watch" }));
+    let (second, reply) = join(address, "lobby", &json!({ "name": "Second" }));
+    let second_player = reply["d"]["player"].clone();
+    drop(second);
+    let left: Value = serde_json::from_str(&watch.text_with("eventLeave")).unwrap();
+    assert_eq!((&left["d"]["player"], &left["d"]["reason"]), (&second_player, &json!("closed")), "{left}");
 }
 
 #[test]

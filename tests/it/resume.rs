@@ -270,8 +270,9 @@ fn who_comes_back_in_time_is_who_they_were_and_misses_no_reliable_message() {
 
 #[test]
 fn who_does_not_come_back_leaves_when_their_time_is_over() {
-    fn check(how: Disconnect, grace: Duration, expected: &[&str]) {
+    fn check(how: Disconnect, set: Duration, grace: Duration, expected: &[&str]) {
         let mut page = Page::new();
+        page.sim.server.set_grace(set);
         let (first, joined) = page.join("away");
         let (other, _) = page.join("away");
         page.disconnect(first, how);
@@ -283,10 +284,12 @@ fn who_does_not_come_back_leaves_when_their_time_is_over() {
         let (_, heard) = page.reconnect("away", &joined, None);
         assert_eq!(heard.refusal("reconnectR"), "no_such_session");
     }
-    check(Disconnect::Lost, limits::RESUME_GRACE, &["1 drops", "1 leaves: closed"]);
-    check(Disconnect::Away, limits::RELOAD_GRACE, &["1 drops", "1 leaves: left"]);
-    check(Disconnect::Goodbye, Duration::ZERO, &["1 leaves: left"]);
-    check(Disconnect::Broken, Duration::ZERO, &["1 leaves: closed"]);
+    for set in [limits::RESUME_GRACE, 2 * SECOND, 60 * SECOND] {
+        check(Disconnect::Lost, set, set, &["1 drops", "1 leaves: closed"]);
+        check(Disconnect::Away, set, limits::RELOAD_GRACE, &["1 drops", "1 leaves: left"]);
+        check(Disconnect::Goodbye, set, Duration::ZERO, &["1 leaves: left"]);
+        check(Disconnect::Broken, set, Duration::ZERO, &["1 leaves: closed"]);
+    }
 }
 
 #[test]

@@ -726,6 +726,12 @@ fn a_server_has_so_many_rooms_and_no_more() {
     }
     assert!(join(&mut sim, most).contains("room_full"));
     assert_eq!(sim.server.gauges().rooms, limits::ROOMS);
+    // The rooms that are open stay so.
+    sim.server.set_max_rooms(1);
+    assert!(join(&mut sim, most + 1).contains("room_full"));
+    assert_eq!(sim.server.gauges().rooms, limits::ROOMS);
+    sim.server.set_max_rooms(usize::MAX);
+    assert!(join(&mut sim, most + 2).contains("room_full"));
 }
 
 #[test]

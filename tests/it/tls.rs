@@ -303,6 +303,7 @@ fn a_signal_reads_the_certificate_again_and_a_line_says_why_the_old_one_stays() 
     signal(&program.process, "-HUP");
     let line = program.logged("stays as it was");
     assert!(line.contains("ERROR") && line.contains("is not that of the first certificate"), "{line}");
+    program.logged("the configuration was read again");
     files.write(&new.certificate, &new.key);
     signal(&program.process, "-HUP");
     program.logged("was read again");

@@ -1,7 +1,7 @@
 //! Players: the native client with sockets of its own, which notes when the kernel got what it brings.
 
 use std::io::{self, ErrorKind, IoSliceMut};
-use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,6 +10,7 @@ use rtcade::client::{Client, Config, Event, Message};
 use rtcade::peer::LocalId;
 
 use super::attack::connect;
+use super::tls::{Stream, Trust};
 use super::world::{Failure, SERVER};
 
 const LOCAL: LocalId = LocalId(0);
@@ -21,13 +22,14 @@ pub(super) struct Player {
     pub(super) client: Client,
     source: IpAddr,
     room: String,
-    websocket: Option<tungstenite::WebSocket<TcpStream>>,
+    trust: Trust,
+    websocket: Option<tungstenite::WebSocket<Stream>>,
     udp: UdpSocket,
 }
 
 impl Player {
     /// Asks to join a room.
-    pub(super) fn join(source: IpAddr, room: &str, seed: u64) -> Result<Player, Failure> {
+    pub(super) fn join(source: IpAddr, room: &str, seed: u64, trust: &Trust) -> Result<Player, Failure> {
         let udp = UdpSocket::bind((source, 0))?;
         udp.set_nonblocking(true)?;
         setsockopt(&udp, sockopt::ReceiveTimestampns, &true)?;
@@ -37,13 +39,13 @@ impl Player {
         config.name = "honest".to_owned();
         config.locals = vec![udp.local_addr()?];
         let client = Client::new(config, Instant::now());
-        let mut player = Player { client, source, room: room.to_owned(), websocket: None, udp };
+        let mut player = Player { client, source, room: room.to_owned(), trust: trust.clone(), websocket: None, udp };
         player.dial();
         Ok(player)
     }
 
     fn dial(&mut self) {
-        let dialled = dial(self.source, &self.room);
+        let dialled = dial(self.source, &self.room, &self.trust);
         if let Err(error) = &dialled {
             self.client.handle_disconnect(Instant::now(), 1006, &error.to_string());
         }
@@ -115,11 +117,13 @@ impl Player {
     }
 }
 
-fn dial(source: IpAddr, room: &str) -> Result<tungstenite::WebSocket<TcpStream>, Failure> {
+fn dial(source: IpAddr, room: &str, trust: &Trust) -> Result<tungstenite::WebSocket<Stream>, Failure> {
     let tcp = connect(source, None)?;
     tcp.set_read_timeout(Some(HANDSHAKE_PATIENCE))?;
-    let (websocket, _) = tungstenite::client(format!("ws://{SERVER}/r/{room}"), tcp)?;
-    websocket.get_ref().set_nonblocking(true)?;
+    let stream = Stream::new(tcp, trust)?;
+    let scheme = if trust.is_some() { "wss" } else { "ws" };
+    let (websocket, _) = tungstenite::client(format!("{scheme}://{SERVER}/r/{room}"), stream)?;
+    websocket.get_ref().socket().set_nonblocking(true)?;
     Ok(websocket)
 }
 

@@ -16,6 +16,8 @@ mod player;
 #[cfg(target_os = "linux")]
 mod rows;
 #[cfg(target_os = "linux")]
+mod tls;
+#[cfg(target_os = "linux")]
 mod world;
 
 #[cfg(target_os = "linux")]

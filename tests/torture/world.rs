@@ -13,6 +13,8 @@ use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, unshare};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
 
+use super::tls::{self, Trust};
+
 /// Why a row could not be run, which says nothing about the server.
 pub(super) type Failure = Box<dyn Error + Send + Sync>;
 
@@ -57,15 +59,20 @@ impl World {
         let errors = tempfile()?;
         let core = SERVER_CORE.to_string();
         let mut command = command(&["taskset", "-c", &core, "chrt", "--fifo", "1"]);
-        command.arg(&self.program);
+        let cache = std::env::temp_dir().join(format!("rtcade-torture-cache-{}", std::process::id()));
+        command.arg(&self.program).env("XDG_CACHE_HOME", &cache);
         command.args(["--listen", &SERVER.to_string(), "--public-addr", &SERVER.ip().to_string()]).args(arguments);
         let mut child = command.stdout(Stdio::piped()).stderr(errors.try_clone()?).spawn()?;
         let stdout = child.stdout.take().ok_or("no standard output")?;
-        let mut server = Server { child, errors };
+        let mut server = Server { child, errors, trust: None };
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
         if !line.contains("is open at") {
             return Err(format!("the server did not start: {line}{}", server.errors()?).into());
+        }
+        if arguments.contains(&"--tls-dev") {
+            server.trust = tls::trust(&cache.join("rtcade/development.pem"))?;
+            fs::remove_dir_all(cache)?;
         }
         Ok(server)
     }
@@ -106,6 +113,8 @@ fn address(number: usize) -> IpAddr {
 pub(super) struct Server {
     child: Child,
     errors: File,
+    /// What trusts it, if it speaks TLS.
+    pub(super) trust: Trust,
 }
 
 impl Server {

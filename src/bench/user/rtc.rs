@@ -160,6 +160,7 @@ impl Rtc {
         let (client, is_leaving) = (&mut self.client, self.is_leaving);
         let mut bytes_down = 0;
         let mut frames = 0;
+        let mut closed = None;
         let has_more = self.websocket.handle_ready(|brought| match brought {
             Brought::Open => {}
             Brought::Text(text) => {
@@ -178,8 +179,12 @@ impl Rtc {
                     turn.tell(Happened::Failed(error.to_owned()));
                 }
                 client.handle_disconnect(turn.now, code, &reason);
+                closed = Some(code);
             }
         });
+        if let Some(code) = closed.filter(|_| self.player.is_some() && self.lost_at.is_none()) {
+            turn.count(&format!("rtc.dropped_by_code.{code}"));
+        }
         if frames > 0 {
             turn.add(Count::ReceivedByWebsocket, frames);
             self.counted.frames += frames;

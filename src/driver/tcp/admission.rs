@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use super::super::gate::Gate;
 use super::super::http::Status;
 use super::super::metrics::HttpCounters;
 use super::super::refusals::DroppedUpgrades;
 use super::Role;
-use crate::limits::{CONNECTIONS, UNJOINED_PER_ADDRESS};
+use crate::limits::{
+    CONNECTIONS, TLS_HANDSHAKE_ADDRESSES, TLS_HANDSHAKE_WAIT, TLS_HANDSHAKES_PER_ADDRESS_AT_ONCE,
+    TLS_HANDSHAKES_PER_ADDRESS_PER_SECOND, UNJOINED_PER_ADDRESS,
+};
 use crate::log_limit::PlayerLog;
-use crate::rate::network;
+use crate::rate::{Limit, Places, network};
 
 /// The maximum number of connections past a limit that get a response at a time; others are just closed. One address
 /// has at most as many of them as of connections within the limits.
@@ -19,9 +23,10 @@ const REFUSED: usize = 256;
 /// The maximum number of connections to each listener for operators; further ones are closed.
 const OPERATORS: usize = 64;
 
+const HANDSHAKES: Limit = Limit::new(TLS_HANDSHAKES_PER_ADDRESS_PER_SECOND, TLS_HANDSHAKES_PER_ADDRESS_AT_ONCE);
+
 /// Admits connections: counts how many are open, in total and per address. Loopback and proxies have no limit per
 /// address, because many players share them.
-#[derive(Debug)]
 pub(super) struct Admission {
     pub(super) gate: Gate,
     places: usize,
@@ -32,6 +37,9 @@ pub(super) struct Admission {
     /// Connections of the two listeners for operators.
     metrics: usize,
     admin: usize,
+    started: Instant,
+    /// TLS handshakes.
+    handshakes: Places,
     pub(super) counters: HttpCounters,
     pub(super) dropped_upgrades: DroppedUpgrades,
     pub(super) player_log: PlayerLog,
@@ -75,7 +83,8 @@ impl PerNetwork {
 }
 
 impl Admission {
-    pub(super) fn new(gate: Gate) -> Admission {
+    /// `key` must be secret.
+    pub(super) fn new(now: Instant, gate: Gate, key: [u8; 32]) -> Admission {
         Admission {
             gate,
             places: CONNECTIONS,
@@ -84,6 +93,8 @@ impl Admission {
             refused: PerNetwork::default(),
             metrics: 0,
             admin: 0,
+            started: now,
+            handshakes: Places::new(TLS_HANDSHAKE_ADDRESSES, key),
             counters: HttpCounters::default(),
             dropped_upgrades: DroppedUpgrades::new(),
             player_log: PlayerLog::default(),
@@ -109,8 +120,20 @@ impl Admission {
 
     /// Whether an address has as many of these connections as one may have.
     fn is_crowd(&self, connections: &PerNetwork, remote: IpAddr) -> bool {
-        let has_limit = !remote.is_loopback() && !self.gate.is_proxy(remote);
-        has_limit && connections.of(network(remote)) >= UNJOINED_PER_ADDRESS
+        self.has_limit(remote) && connections.of(network(remote)) >= UNJOINED_PER_ADDRESS
+    }
+
+    fn has_limit(&self, remote: IpAddr) -> bool {
+        !remote.is_loopback() && !self.gate.is_proxy(remote)
+    }
+
+    /// How long a connection has to wait for its TLS handshake; `None` if it gets none.
+    pub(super) fn pace_handshake(&mut self, now: Instant, remote: IpAddr) -> Option<Duration> {
+        if !self.has_limit(remote) {
+            return Some(Duration::ZERO);
+        }
+        let since_start = now.saturating_duration_since(self.started);
+        self.handshakes.of(remote).pace.reserve(since_start, &HANDSHAKES, TLS_HANDSHAKE_WAIT)
     }
 
     /// Admits a connection past a limit so that it gets a response; `None` if there are too many of them.

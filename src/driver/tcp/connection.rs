@@ -450,6 +450,12 @@ impl Connection {
         closed: &mut Closed,
     ) {
         self.deadline = None;
+        if self.held.take().is_some()
+            && let State::Http(http) = &self.state
+        {
+            self.deadline = Some(http.reader.poll_timeout());
+            return;
+        }
         self.state = match std::mem::replace(&mut self.state, State::Gone) {
             State::Http(mut http) if http.outgoing.is_none() => match http.reader.handle_timeout() {
                 Some(malformed) => {

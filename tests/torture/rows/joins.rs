@@ -83,7 +83,7 @@ fn honest_waits(seed: u64) -> Result<Vec<Duration>, Failure> {
 
 fn wait(number: usize, seed: u64) -> Result<Duration, Failure> {
     let begun = Instant::now();
-    let mut player = Player::join(honest(number), &format!("honest-{}", number % 4), seed)?;
+    let mut player = Player::join(honest(number), &format!("honest-{}", number % 4), seed, &None)?;
     let mut joined = None;
     while joined.is_none() && begun.elapsed() < PATIENCE {
         player.turn(|_, event| {

@@ -6,6 +6,7 @@ mod nesting;
 mod pings;
 mod pongs;
 mod rebinding;
+mod tls;
 mod victim;
 
 use std::path::PathBuf;
@@ -44,6 +45,10 @@ const ROWS: &[Row] = &[
         about: "20 connections send requests of 16 KiB that can't be read",
         run: victim::refusals,
     },
+    Row { name: "tls-flood", about: "one address begins TLS handshakes as fast as it can", run: tls::flood },
+    Row { name: "tls-floods", about: "40 addresses do", run: tls::floods },
+    Row { name: "tls-garbage", about: "half handshakes, plaintext, and what is no TLS", run: tls::garbage },
+    Row { name: "tls-renegotiation", about: "20 connections ask for renegotiation", run: tls::renegotiation },
     Row { name: "joins", about: "40 addresses join 12 times a second each", run: joins::run },
     Row { name: "pongs", about: "30 players send unsolicited pongs and never read", run: pongs::run },
     Row { name: "rebinding", about: "a page whose name was rebound to the server", run: rebinding::run },

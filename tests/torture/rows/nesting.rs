@@ -45,7 +45,7 @@ pub(super) fn run(world: &World) -> Result<Found, Failure> {
 
 /// What the next client to come is told.
 fn newest_tick(seed: u64) -> Result<u32, Failure> {
-    let mut player = Player::join(honest(NATIVE), ROOM, seed)?;
+    let mut player = Player::join(honest(NATIVE), ROOM, seed, &None)?;
     let begun = Instant::now();
     let mut newest = None;
     while newest.is_none() {
@@ -70,7 +70,8 @@ struct Watchers {
 
 impl Watchers {
     fn join(seed: u64) -> Result<Watchers, Failure> {
-        let native = (0..NATIVE).map(|number| Ok((Player::join(honest(number), ROOM, seed + number as u64)?, vec![])));
+        let native =
+            (0..NATIVE).map(|number| Ok((Player::join(honest(number), ROOM, seed + number as u64, &None)?, vec![])));
         let pages = (0..PAGES).map(|_| Ok((Page::open()?, vec![])));
         Ok(Watchers { native: native.collect::<Result<_, Failure>>()?, pages: pages.collect::<Result<_, Failure>>()? })
     }

@@ -8,13 +8,14 @@ use rtcade::games::arena::Steer;
 use super::Found;
 use crate::attack::{Attack, CONTINUATION, Connection, PING, PONG, TEXT, TEXT_FRAGMENT, frame, join};
 use crate::player::{Player, TURN};
+use crate::tls::Trust;
 use crate::world::{Failure, World, attacker, honest, limit_socket_buffers};
 
 const PLAYERS: usize = 8;
 const RUNS: usize = 3;
 const RUN: Duration = Duration::from_secs(15);
 /// What most attacks take to have their effect.
-const SETTLING: Duration = Duration::from_secs(3);
+pub(super) const SETTLING: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Of what is added to the quiet room's gap.
 const LEAST_ADDED: Duration = Duration::from_millis(1);
@@ -32,22 +33,24 @@ pub(super) fn quiet(world: &World) -> Result<Found, Failure> {
 fn quiet_gap(world: &World) -> Result<Duration, Failure> {
     world.quiet(|| {
         let _server = world.start(&[])?;
-        Room::join(world.seed)?.gap_p99(SETTLING, || Ok(()))
+        Room::join(world.seed, &None)?.gap_p99(SETTLING, || Ok(()))
     })
 }
 
-/// The same beside an attack, which `begin` begins, which counts `what`, and is complete after `settling`.
-fn beside(
+/// The same beside an attack on a server with these options, which `begin` begins, which counts `what`, and is complete
+/// after `settling`.
+pub(super) fn beside(
     world: &World,
+    options: &[&str],
     what: &str,
     settling: Duration,
-    begin: impl FnOnce() -> Result<Attack, Failure>,
+    begin: impl FnOnce(&Trust) -> Result<Attack, Failure>,
 ) -> Result<Found, Failure> {
     let quiet = quiet_gap(world)?;
     let bound = quiet + LEAST_ADDED.max(quiet / ADDED_PART);
-    let mut server = world.start(&[])?;
-    let mut room = Room::join(world.seed)?;
-    let attack = begin()?;
+    let mut server = world.start(options)?;
+    let mut room = Room::join(world.seed, &server.trust)?;
+    let attack = begin(&server.trust)?;
     let gap = room.gap_p99(settling, || match server.last_words()? {
         Some(words) => Err(format!("the server ended: {words}").into()),
         None => Ok(()),
@@ -68,8 +71,8 @@ struct Room {
 
 impl Room {
     /// Whose players are all over their data channels.
-    fn join(seed: u64) -> Result<Room, Failure> {
-        let players = (0..PLAYERS).map(|number| Player::join(honest(number), "victim", seed + number as u64));
+    fn join(seed: u64, trust: &Trust) -> Result<Room, Failure> {
+        let players = (0..PLAYERS).map(|number| Player::join(honest(number), "victim", seed + number as u64, trust));
         let players = players.collect::<Result<Vec<_>, _>>()?;
         let mut room = Room { last: vec![None; players.len()], players, next_input: Instant::now() };
         let begun = Instant::now();
@@ -149,7 +152,7 @@ fn http(world: &World, count: usize) -> Result<Found, Failure> {
     let requests = "GET /rtcade.js HTTP/1.1\r\nHost: h\r\n\r\n".repeat(REQUESTS).into_bytes();
     let mut connections: Vec<Connection> = Vec::new();
     let mut wave = 0;
-    beside(world, "requests", SETTLING, || {
+    beside(world, &[], "requests", SETTLING, |_| {
         limit_socket_buffers(SOCKET_BYTES)?;
         Ok(Attack::start(move || {
             let begun = Instant::now();
@@ -172,7 +175,7 @@ pub(super) fn relay(world: &World) -> Result<Found, Failure> {
     let change = frame(TEXT, br#"{"a":"orientationChange","d":{"orientation":90,"camera":"front"}}"#);
     let mut party = Party::new(192, 64);
     let settling = 192 * Party::JOIN_INTERVAL + SETTLING;
-    beside(world, "changes", settling, || {
+    beside(world, &[], "changes", settling, |_| {
         let mut next = Instant::now();
         Ok(Attack::start(move || {
             party.turn();
@@ -255,7 +258,7 @@ pub(super) fn fragments(world: &World) -> Result<Found, Failure> {
         connection.send(&frame(TEXT_FRAGMENT, &[])).ok()?;
         Some(connection)
     };
-    beside(world, "fragments", SETTLING, || {
+    beside(world, &[], "fragments", SETTLING, |_| {
         Ok(Attack::start(move || {
             let mut sent = 0;
             for connection in &mut connections {
@@ -279,7 +282,7 @@ pub(super) fn refusals(world: &World) -> Result<Found, Failure> {
     let request = frame(TEXT, format!(r#"{{"a":"exchangeSdp","d":"{}"}}"#, "\u{e000}".repeat(5_400)).as_bytes());
     let mut connections: Vec<Option<Connection>> = (0..CONNECTIONS).map(|_| None).collect();
     let mut next = Instant::now();
-    beside(world, "requests", SETTLING, || {
+    beside(world, &[], "requests", SETTLING, |_| {
         Ok(Attack::start(move || {
             let mut sent = 0;
             let is_due = Instant::now() >= next;

@@ -4,9 +4,13 @@ fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
+fn admission() -> Admission {
+    Admission::new(Instant::now(), Gate::default(), [7; 32])
+}
+
 #[test]
 fn an_address_has_a_limit_until_its_connections_are_websockets() {
-    let mut admission = Admission::new(Gate::default());
+    let mut admission = admission();
     let mut admitted: Vec<_> =
         (0..UNJOINED_PER_ADDRESS).map(|_| admission.admit(ip("192.0.2.1")).expect("room")).collect();
     assert_eq!(admission.admit(ip("192.0.2.1")), Err(Status::TooManyRequests));
@@ -20,7 +24,7 @@ fn an_address_has_a_limit_until_its_connections_are_websockets() {
 
 #[test]
 fn a_customer_of_ipv6_is_one_address() {
-    let mut admission = Admission::new(Gate::default());
+    let mut admission = admission();
     for number in 0..UNJOINED_PER_ADDRESS {
         admission.admit(ip(&format!("2001:db8::{number:x}"))).expect("room");
     }
@@ -30,7 +34,7 @@ fn a_customer_of_ipv6_is_one_address() {
 
 #[test]
 fn the_server_has_a_limit_that_loopback_has_too() {
-    let mut admission = Admission::new(Gate::default());
+    let mut admission = admission();
     let admitted: Vec<_> = (0..CONNECTIONS).map(|_| admission.admit(ip("127.0.0.1")).expect("room")).collect();
     assert_eq!(admission.admit(ip("127.0.0.1")), Err(Status::ServiceUnavailable));
     let refused: Vec<_> = (0..REFUSED).map(|_| admission.crowd_out(ip("127.0.0.1")).expect("told so")).collect();
@@ -42,8 +46,38 @@ fn the_server_has_a_limit_that_loopback_has_too() {
 }
 
 #[test]
+fn a_hundred_players_of_one_address_get_a_handshake_at_once_and_a_flood_gets_none() {
+    let start = Instant::now();
+    let mut admission = admission();
+    let at_once = |admission: &mut Admission, now, ip: &str| {
+        admission.pace_handshake(now, self::ip(ip)).map(|wait| wait.as_millis())
+    };
+    for number in 0..100 {
+        assert_eq!(at_once(&mut admission, start, &format!("2001:db8::{number:x}")), Some(0));
+    }
+    let flood: Vec<_> = (0..10_000).map(|_| at_once(&mut admission, start, "192.0.2.1")).collect();
+    let served = flood.iter().filter(|wait| **wait == Some(0)).count();
+    let waiting = flood.iter().filter(|wait| wait.is_some_and(|ms| ms > 0)).count();
+    assert_eq!((served, waiting), (160, 64), "in turn, in the two seconds that follow");
+    assert!(flood.iter().flatten().is_sorted() && flood.iter().flatten().all(|&ms| ms <= 2_000));
+    assert_eq!(at_once(&mut admission, start, "192.0.2.2"), Some(0), "others are not affected");
+    assert_eq!(at_once(&mut admission, start, "127.0.0.1"), Some(0));
+    let later = start + Duration::from_secs(10);
+    assert_eq!(at_once(&mut admission, later, "192.0.2.1"), Some(0), "the flood is over");
+}
+
+#[test]
+fn a_proxy_may_open_as_many_connections_as_it_has_players() {
+    let proxies = vec!["192.0.2.0/24".parse().expect("a network")];
+    let mut admission = Admission::new(Instant::now(), Gate::new(Vec::new(), proxies, &[]), [7; 32]);
+    for _ in 0..10_000 {
+        assert_eq!(admission.pace_handshake(Instant::now(), ip("192.0.2.1")), Some(Duration::ZERO));
+    }
+}
+
+#[test]
 fn an_address_that_is_refused_leaves_others_a_chance_to_learn_why() {
-    let mut admission = Admission::new(Gate::default());
+    let mut admission = admission();
     let refused: Vec<_> = (0..REFUSED).map_while(|_| admission.crowd_out(ip("192.0.2.1"))).collect();
     assert_eq!(refused.len(), UNJOINED_PER_ADDRESS);
     let other = admission.crowd_out(ip("192.0.2.2")).expect("told so");
