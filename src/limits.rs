@@ -591,7 +591,7 @@ pub const RECORDING_QUEUE_BYTES: usize = 64 * 1024 * 1024;
 /// MiB of all recordings in a directory, unless set with `--record-limit`.
 pub const RECORDINGS_MIB: u64 = 1_024;
 /// Events for other services that the core holds until it is polled.
-pub const LIVE_EVENTS_WAITING: usize = 65_536;
+pub const LIVE_EVENTS_WAITING: usize = 16_384;
 /// Events for other services that wait for the broker.
 pub const LIVE_EVENTS_QUEUED: usize = 65_536;
 /// Their bytes.

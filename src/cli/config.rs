@@ -27,6 +27,8 @@ const SEPARATOR: &str = "__";
 const PORT: &str = "PORT";
 const HOST: &str = "HOST";
 const LISTEN: &str = "server.listen";
+/// Settings of which one replaces the other, if it takes precedence: a secret, and the file with it.
+const ALTERNATIVES: [(&str, &str); 2] = [(TOKEN, "admin.token_file"), (BROKER, "events.amqp_file")];
 /// Values that are not shown.
 const TOKEN: &str = "admin.token";
 const BROKER: &str = "events.amqp";
@@ -170,6 +172,11 @@ impl Layers {
                         }
                         _ => Value::Values(vec![text]),
                     };
+                    if let Some(of_file) = alternative(setting)
+                        && matches!(self.settings.get(of_file), Some((_, Origin::File { .. })))
+                    {
+                        self.settings.remove(of_file);
+                    }
                     self.settings.insert(setting, (value, Origin::Variable(name)));
                 }
             }
@@ -189,8 +196,11 @@ impl Layers {
     pub(super) fn options(&self, command: &Command, given: &ArgMatches) -> Vec<OsString> {
         let mut options = Vec::new();
         for (setting, (value, _)) in &self.settings {
-            let Ok((_, arg)) = find(command, setting) else { continue };
-            if given.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine) {
+            let is_given = |setting: &str| {
+                let arg = find(command, setting).map(|(_, arg)| arg.get_id().as_str());
+                arg.is_ok_and(|id| given.value_source(id) == Some(ValueSource::CommandLine))
+            };
+            if find(command, setting).is_err() || is_given(setting) || alternative(setting).is_some_and(is_given) {
                 continue;
             }
             let option = option_of(setting);
@@ -251,6 +261,15 @@ impl Layers {
         }
         text
     }
+}
+
+/// The setting that this one replaces if it takes precedence.
+fn alternative(setting: &str) -> Option<&'static str> {
+    ALTERNATIVES.iter().find_map(|&(secret, file)| match setting {
+        _ if setting == secret => Some(file),
+        _ if setting == file => Some(secret),
+        _ => None,
+    })
 }
 
 fn option_of(setting: &str) -> &'static str {

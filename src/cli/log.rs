@@ -88,8 +88,9 @@ impl Logging {
         builder.filter_module(WEBSOCKETS, permitted(WEBSOCKETS, levels.all));
         if self.log.is_none() {
             builder.filter_module(PLAYERS, levels.all.max(LevelFilter::Info));
-            builder.filter_module(ADMIN, levels.all.max(LevelFilter::Info));
         }
+        // What operators did is left out only if it is named.
+        builder.filter_module(ADMIN, levels.all.max(LevelFilter::Info));
         for (module, level) in levels.modules {
             builder.filter_module(&module, permitted(&module, level));
         }

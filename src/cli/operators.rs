@@ -30,7 +30,7 @@ pub(super) struct Operators {
     #[arg(long, value_name = "TOKEN")]
     admin_token: Option<String>,
     /// File with the token of the admin page.
-    #[arg(long, value_name = "FILE", conflicts_with = "admin_token")]
+    #[arg(long, value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
     /// Broker (RabbitMQ) that gets events of joins, leaves and rooms, as in amqp://user:password@host:5672/vhost.
     ///
@@ -41,7 +41,7 @@ pub(super) struct Operators {
     amqp: Option<String>,
     /// File with the URL of the broker.
     #[cfg(feature = "cluster")]
-    #[arg(long, value_name = "FILE", conflicts_with = "amqp")]
+    #[arg(long, value_name = "FILE")]
     amqp_file: Option<PathBuf>,
     /// Name of this server in its events. Default: the host name.
     #[cfg(feature = "cluster")]

@@ -25,6 +25,9 @@ pub(super) struct Reload {
     /// File with the token of the admin page. Default: the token that the configuration or the environment has.
     #[arg(long, value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
+    /// Accept any TLS certificate of the URL. Without a URL, any is accepted.
+    #[arg(short = 'k', long, requires = "url")]
+    insecure: bool,
 }
 
 /// Returns the exit status: 0 if the server has read everything again, else 1. `configured` are the URL and the token
@@ -56,8 +59,9 @@ fn reload(
         "no admin page is configured: give its URL, or send SIGHUP to the server instead, as with systemctl reload",
     )?;
     let token = given.or(default_token).ok_or("the admin page needs a token: name its file with --admin-token-file")?;
-    // The certificate is for the name that players use, not for this machine's own address.
-    let (target, mut stream) = Target::connect(&url, &Trust::new(true), PATIENCE).map_err(|error| error.to_string())?;
+    // That of this machine is for the name that players use, not for its own address.
+    let trust = Trust::new(arguments.insecure || arguments.url.is_none());
+    let (target, mut stream) = Target::connect(&url, &trust, PATIENCE).map_err(|error| error.to_string())?;
     let path = format!("{}/api/reload", target.path().trim_end_matches('/'));
     let authorization = format!("Bearer {}", token.secret());
     let headers = [("Authorization", authorization.as_str()), ("Content-Length", "0")];

@@ -32,11 +32,14 @@ use crate::limits::DRAIN_MAX;
 use crate::server::Server;
 use crate::wire::signaling::RoomName;
 
-/// Characters of a message to players, and of the reason of an action.
+/// Characters of a message to players.
 const TEXT_CHARS: usize = 1_000;
+/// Bytes of the reason for which a player is removed or a room closed: what a close frame holds (RFC 6455 §5.5).
+const REASON_BYTES: usize = 123;
 const PROFILE_SECONDS: u64 = 5;
 const PROFILE_SECONDS_MAX: u64 = 60;
 const NOWHERE: &str = "There is nothing at this address: see the chapter on the admin page of the book.";
+const ALLOWED: &str = "GET, HEAD, POST";
 const POLICY: &str = "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'unsafe-inline'; \
     connect-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
@@ -67,11 +70,11 @@ fn refused<T>(status: Status, sentence: impl Into<String>) -> Result<T, Refused>
     Err(Refused(status, sentence.into()))
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Close {
     message: Option<String>,
@@ -97,7 +100,7 @@ struct Broadcast {
     text: String,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct For {
     seconds: Option<u64>,
@@ -137,8 +140,10 @@ impl Console {
         if let Err(response) = self.access.check(desk.now, remote, request.authorization.as_deref()) {
             return response;
         }
-        self.fulfil(request, remote, &mut desk)
-            .unwrap_or_else(|Refused(status, sentence)| Response::sentence(status, &sentence))
+        self.fulfil(request, remote, &mut desk).unwrap_or_else(|Refused(status, sentence)| {
+            let response = Response::sentence(status, &sentence);
+            if status == Status::MethodNotAllowed { response.field("Allow", ALLOWED) } else { response }
+        })
     }
 
     fn fulfil<G: Game>(&mut self, request: &Request, remote: SocketAddr, desk: &mut Desk<'_, '_, G>) -> Answered {
@@ -157,7 +162,14 @@ impl Console {
                 None => refused(Status::NotFound, "There is no such room."),
             },
             (Method::Get | Method::Head, ["api", "recordings"]) => recordings(server, sources),
-            (Method::Get | Method::Head, ["api", "recordings", name]) => recording(name, sources),
+            (Method::Get | Method::Head, ["api", "recordings", name]) => {
+                let response = recording(name, sources)?;
+                let mut entry = Entry::new(unix_time(), remote);
+                (entry.action, entry.detail) = ("fetch", Some((*name).to_owned()));
+                "done".clone_into(&mut entry.outcome);
+                self.audit.note(entry);
+                Ok(response)
+            }
             (Method::Get | Method::Head, ["debug", "profile"]) => self.profiler.profile(),
             (Method::Get | Method::Head, ["debug", "loop"]) => {
                 Ok(text("application/json", sources.trace.to_json(sources.began)))
@@ -206,14 +218,13 @@ impl Console {
                 entry.action = "reload";
                 let Nothing {} = body(request)?;
                 let Desk { server, sources, gate, .. } = desk;
-                match sources.reloader.reload(sources.tls, server, gate) {
-                    Ok(token) => {
-                        if let Some(token) = token {
-                            self.set_token(token);
-                        }
-                        ok(&json!({}))
-                    }
-                    Err(sentence) => refused(Status::Conflict, sentence),
+                let reloaded = sources.reloader.reload(sources.tls, server, gate);
+                if let Some(token) = reloaded.token {
+                    self.set_token(token);
+                }
+                match reloaded.refusal {
+                    None => ok(&json!({})),
+                    Some(sentence) => refused(Status::Conflict, sentence),
                 }
             }
             ["api", "recordings"] => {
@@ -245,9 +256,9 @@ impl Console {
         desk: &mut Desk<'_, '_, G>,
     ) -> Answered {
         entry.room = Some(name.to_owned());
-        entry.detail.clone_from(&message);
-        let sentence = message.map_or(Ok("The operator has closed the room.".to_owned()), short)?;
-        match RoomName::parse(name).filter(|room| desk.server.people(desk.now, room).is_some()) {
+        let sentence = message.map_or(Ok("The operator has closed the room.".to_owned()), reason)?;
+        entry.detail = Some(sentence.clone());
+        match RoomName::parse(name).filter(|room| desk.server.has_room(room)) {
             Some(room) => {
                 desk.server.handle_close_room(desk.now, &room, &sentence);
                 ok(&json!({}))
@@ -257,7 +268,7 @@ impl Console {
     }
 
     fn drain<G: Game>(&mut self, entry: &mut Entry, For { seconds }: For, desk: &mut Desk<'_, '_, G>) -> Answered {
-        if desk.server.is_draining() {
+        if self.handle.is_stopping() {
             return refused(Status::Conflict, "The server is about to stop already.");
         }
         let time = match seconds {
@@ -283,8 +294,8 @@ fn kick<G: Game>(
     desk: &mut Desk<'_, '_, G>,
 ) -> Answered {
     (entry.room, entry.player) = (Some(name.to_owned()), Some(player));
-    entry.detail.clone_from(&message);
-    let sentence = message.map_or(Ok("The operator has removed you from the room.".to_owned()), short)?;
+    let sentence = message.map_or(Ok("The operator has removed you from the room.".to_owned()), reason)?;
+    entry.detail = Some(sentence.clone());
     match RoomName::parse(name) {
         Some(room) if desk.server.handle_kick(desk.now, &room, PlayerId(player), &sentence) => ok(&json!({})),
         _ => refused(Status::NotFound, "There is no such player."),
@@ -297,11 +308,12 @@ fn message<G: Game>(
     Message { text, player }: Message,
     desk: &mut Desk<'_, '_, G>,
 ) -> Answered {
-    (entry.room, entry.player, entry.detail) = (name.map(str::to_owned), player, Some(text.clone()));
+    (entry.room, entry.player) = (name.map(str::to_owned), player);
     let text = short(text)?;
+    entry.detail = Some(text.clone());
     let room = match name.map(RoomName::parse) {
         Some(None) => return refused(Status::NotFound, "There is no such room."),
-        Some(Some(room)) if desk.server.people(desk.now, &room).is_none() => {
+        Some(Some(room)) if !desk.server.has_room(&room) => {
             return refused(Status::NotFound, "There is no such room.");
         }
         room => room.flatten(),
@@ -358,6 +370,9 @@ fn text(content_type: &'static str, text: String) -> Response {
 /// The body of a request; an empty one is an empty object.
 fn body<T: DeserializeOwned>(request: &Request) -> Result<T, Refused> {
     let bytes = if request.body.is_empty() { b"{}" } else { request.body.as_slice() };
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return refused(Status::BadRequest, "The body must be a JSON object.");
+    }
     serde_json::from_slice(bytes)
         .map_err(|error| Refused(Status::BadRequest, format!("The body is not the JSON expected here: {error}.")))
 }
@@ -367,6 +382,14 @@ fn within(value: u64, least: u64, most: u64) -> Result<u64, Refused> {
         return Ok(value);
     }
     refused(Status::BadRequest, format!("The number of seconds must be from {least} to {most}."))
+}
+
+fn reason(text: String) -> Result<String, Refused> {
+    match text.len() {
+        0 => refused(Status::BadRequest, "The message is empty."),
+        1..=REASON_BYTES => Ok(text),
+        _ => refused(Status::BadRequest, format!("The message is longer than {REASON_BYTES} bytes.")),
+    }
 }
 
 fn short(text: String) -> Result<String, Refused> {

@@ -295,3 +295,6 @@ async fn publish(channel: &Channel, node: &str, event: &LiveEvent) -> lapin::Res
     let key = event.kind.routing_key().into();
     channel.basic_publish(EXCHANGE.into(), key, BasicPublishOptions::default(), event.body.as_bytes(), properties).await
 }
+
+#[cfg(test)]
+mod tests;

@@ -238,7 +238,7 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
     let channels = counters.channels;
     text.counters(
         "channels_closed",
-        "Data channels closed. Unopened: not open in time. Failed: the handshake or the cryptography failed.",
+        "Data channels that ended before their player left. Unopened: not open in time. Failed: in the handshake.",
         &[
             ("unopened", channels.unopened),
             ("failed", channels.failed),
@@ -250,7 +250,7 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
     let (webrtc, websocket) = (counters.over_channels, counters.over_websockets);
     text.counters(
         "messages",
-        "Messages of games, by direction and transport.",
+        "Frames of games, by direction and transport. A large message has several.",
         &[
             ("sent_webrtc", webrtc.sent),
             ("sent_websocket", websocket.sent),
@@ -260,7 +260,7 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
     );
     text.counters(
         "message_bytes",
-        "Bytes of messages of games, by direction and transport.",
+        "Bytes of frames of games, by direction and transport.",
         &[
             ("sent_webrtc", webrtc.sent_bytes),
             ("sent_websocket", websocket.sent_bytes),

@@ -131,6 +131,8 @@ struct Requests {
     /// How often it was asked to stop.
     stop: AtomicU32,
     drain: AtomicBool,
+    /// Whether SIGTERM has come.
+    is_terminated: AtomicBool,
     /// How many milliseconds the rooms have then, if not as many as by default.
     drain_ms: AtomicU64,
     reload: AtomicBool,
@@ -141,6 +143,7 @@ impl Default for Requests {
         Requests {
             stop: AtomicU32::new(0),
             drain: AtomicBool::new(false),
+            is_terminated: AtomicBool::new(false),
             drain_ms: AtomicU64::new(u64::MAX),
             reload: AtomicBool::new(false),
         }
@@ -160,6 +163,11 @@ impl Handle {
     pub fn drain(&self) {
         self.requests.drain.store(true, Ordering::Release);
         self.wake();
+    }
+
+    /// Whether it was asked to stop, or to drain.
+    fn is_stopping(&self) -> bool {
+        self.requests.drain.load(Ordering::Acquire) || self.requests.stop.load(Ordering::Acquire) > 0
     }
 
     /// As [`Handle::drain`], but for this time instead of [`Options::drain`].
@@ -365,7 +373,11 @@ impl<G: Game> Driver<G> {
         let metrics = beside("--metrics", options.metrics, Role::Metrics, Security::None)?;
         let admin = options.admin.as_ref().map(|admin| admin.listen);
         let of_admin = if admin.is_some_and(|admin| admin.ip().is_loopback()) { Security::None } else { security };
+        let is_plain = matches!(of_admin, Security::None);
         let admin = beside("--admin", admin, Role::Admin, of_admin)?;
+        if let Some(at) = admin.filter(|at| is_plain && !at.ip().is_loopback()) {
+            log::warn!("the admin token travels to {at} unencrypted: use --tls-cert, or 127.0.0.1 and a tunnel");
+        }
         let mut listeners = Vec::new();
         for (index, (mut socket, role, security)) in open.into_iter().enumerate() {
             registry.register(&mut socket, Token(LISTENERS + index), Interest::READABLE)?;
@@ -649,7 +661,9 @@ impl<G: Game> Driver<G> {
                     for signal in self.signals.iter_mut().flat_map(Signals::pending) {
                         match signal {
                             SIGHUP => requests.reload.store(true, Ordering::Release),
-                            SIGTERM if !requests.drain.swap(true, Ordering::AcqRel) => {}
+                            SIGTERM if !requests.is_terminated.swap(true, Ordering::AcqRel) => {
+                                requests.drain.store(true, Ordering::Release);
+                            }
                             _ => _ = requests.stop.fetch_add(1, Ordering::AcqRel),
                         }
                     }
@@ -843,7 +857,7 @@ impl<G: Game> Driver<G> {
         }
         self.service.reloading();
         let reloaded = self.reloader.reload(self.tls.as_deref(), &mut self.server, self.connections.gate_mut());
-        if let (Ok(Some(token)), Some(console)) = (reloaded, &mut self.console) {
+        if let (Some(token), Some(console)) = (reloaded.token, &mut self.console) {
             console.set_token(token);
         }
         self.service.ready();

@@ -7,6 +7,14 @@ use super::tls::Acceptor;
 use crate::game::Game;
 use crate::server::Server;
 
+/// What was read again. The certificate and the rest of the configuration don't depend on each other.
+pub(super) struct Reloaded {
+    /// The token of the admin API.
+    pub(super) token: Option<AdminToken>,
+    /// What can't be used, and stays as it was.
+    pub(super) refusal: Option<String>,
+}
+
 /// Reads the configuration again when asked to.
 #[derive(Default)]
 pub(super) struct Reloader {
@@ -18,17 +26,13 @@ impl Reloader {
         self.source = Some(Box::new(source));
     }
 
-    /// Reads the files of the certificate and the configuration, for what follows, and logs the result. Returns the
-    /// token of the admin API.
-    ///
-    /// # Errors
-    /// A sentence: what can't be used, which stays as it was.
+    /// Reads the files of the certificate and the configuration, for what follows, and logs the result.
     pub(super) fn reload<G: Game>(
         &mut self,
         tls: Option<&Acceptor>,
         server: &mut Server<G>,
         gate: &mut Gate,
-    ) -> Result<Option<AdminToken>, String> {
+    ) -> Reloaded {
         let certificate = tls.map_or(Ok(()), Acceptor::reload);
         let configuration = match self.source.as_mut().map_or(Ok(None), |source| source().map(Some)) {
             Ok(Some(Reload { keys, origins, trusted_proxies, max_players, max_rooms, grace, admin_token })) => {
@@ -45,13 +49,14 @@ impl Reloader {
         };
         let certificate = certificate.map_err(|sentence| format!("the TLS certificate stays as it was: {sentence}"));
         let configuration = configuration.map_err(|sentence| format!("the configuration stays as it was: {sentence}"));
-        for sentence in [certificate.as_ref().err(), configuration.as_ref().err()].into_iter().flatten() {
+        let (token, refusal) = match configuration {
+            Ok(token) => (token, None),
+            Err(sentence) => (None, Some(sentence)),
+        };
+        let refusals: Vec<String> = certificate.err().into_iter().chain(refusal).collect();
+        for sentence in &refusals {
             log::error!("{sentence}");
         }
-        match (certificate, configuration) {
-            (Ok(()), configuration) => configuration,
-            (Err(sentence), Ok(_)) => Err(sentence),
-            (Err(of_tls), Err(of_others)) => Err(format!("{of_tls}; {of_others}")),
-        }
+        Reloaded { token, refusal: (!refusals.is_empty()).then(|| refusals.join("; ")) }
     }
 }

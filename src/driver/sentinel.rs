@@ -85,27 +85,25 @@ fn end(activity: &Activity, watched: &Watched) -> ! {
     let within = activity.room().map_or(String::new(), |room| format!(" in the game of room {room}"));
     let seconds = (INTERVAL * SEEN_MAX).as_secs();
     log::error!("the event loop has been{within} for {seconds} s: the process ends, because nothing else can run");
-    let stacks = stacks();
-    if stacks.is_empty() {
-        log::error!("it uses no CPU time: it waits in the kernel{}", watched.place());
-    }
-    for stack in stacks {
-        log::error!("it was here:\n{stack}");
+    match stacks() {
+        Ok(stacks) if stacks.is_empty() => {
+            log::error!("it uses no CPU time: it waits in the kernel{}", watched.place());
+        }
+        Ok(stacks) => stacks.iter().for_each(|stack| log::error!("it was here:\n{stack}")),
+        Err(error) => log::error!("where it is can't be found out: {error}"),
     }
     process::abort();
 }
 
 /// The stacks of threads that use CPU time, the most frequent ones first.
-fn stacks() -> Vec<String> {
-    let Ok(profiler) = pprof::ProfilerGuardBuilder::default().frequency(SAMPLES_PER_SECOND).build() else {
-        return Vec::new();
-    };
+fn stacks() -> pprof::Result<Vec<String>> {
+    let profiler = pprof::ProfilerGuardBuilder::default().frequency(SAMPLES_PER_SECOND).build()?;
     thread::sleep(SAMPLED_FOR);
-    let Ok(report) = profiler.report().build() else { return Vec::new() };
+    let report = profiler.report().build()?;
     let mut stacks: Vec<_> = report.data.iter().map(|(frames, count)| (-count, lines(frames))).collect();
     stacks.sort();
     stacks.truncate(STACKS);
-    stacks.into_iter().map(|(_, lines)| lines).collect()
+    Ok(stacks.into_iter().map(|(_, lines)| lines).collect())
 }
 
 /// One line for each call, the innermost first.

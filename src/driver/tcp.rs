@@ -264,7 +264,7 @@ impl Connections {
         let admitted = match role {
             Role::Game => self.admit(now, remote.ip()),
             // A full server must not keep its operators out, nor they its players.
-            Role::Metrics | Role::Admin => match self.admission.admit_operator(role) {
+            Role::Metrics | Role::Admin => match self.admit_operator(role) {
                 Some(admitted) => Ok(admitted),
                 None => return,
             },
@@ -324,6 +324,21 @@ impl Connections {
         });
         self.schedule(slot);
         self.queue(slot);
+    }
+
+    /// Admits a connection to a listener for operators, if necessary instead of the one that has waited longest for its
+    /// next request.
+    fn admit_operator(&mut self, role: Role) -> Option<Admitted> {
+        if let Some(admitted) = self.admission.admit_operator(role) {
+            return Some(admitted);
+        }
+        let of_role = self.slots.iter().filter(|(_, connection)| connection.admitted == Admitted::Operator(role));
+        let idle = of_role.filter(|(_, connection)| connection.is_idle());
+        let (slot, _) = idle.min_by_key(|(_, connection)| connection.deadline)?;
+        self.slots[slot].state = State::Gone;
+        self.admission.counters.evicted += 1;
+        self.settle(slot, Turn::Done);
+        self.admission.admit_operator(role)
     }
 
     /// Admits a connection, if necessary instead of one that waits for its next request.

@@ -150,14 +150,23 @@ impl<G: Game> Server<G> {
         }
     }
 
+    /// What carries the states of a session; `None` without a connection.
+    pub(super) fn transport(&self, now: Instant, session: &Session) -> Option<Transport> {
+        match (self.channel(now, session), session.connection) {
+            (Some(_), _) => Some(Transport::DataChannel),
+            (None, Some(_)) => Some(Transport::WebSocket),
+            // It is a media connection.
+            (None, None) => session.is_call.then_some(Transport::DataChannel),
+        }
+    }
+
     pub(super) fn count_transports(&self, now: Instant) -> Transports {
         let mut transports = Transports::default();
         for session in self.sessions.values() {
-            match (self.channel(now, session), session.connection) {
-                (Some(_), _) => transports.webrtc += 1,
-                (None, Some(_)) => transports.websocket += 1,
-                (None, None) if session.is_call => transports.webrtc += 1,
-                (None, None) => transports.away += 1,
+            match self.transport(now, session) {
+                Some(Transport::DataChannel) => transports.webrtc += 1,
+                Some(Transport::WebSocket) => transports.websocket += 1,
+                None => transports.away += 1,
             }
         }
         transports

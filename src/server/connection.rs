@@ -375,11 +375,11 @@ impl<G: Game> Server<G> {
         let stage = &connection.stage;
         let signal = message.into_signal();
         if let Signal::Binary(frame) = &signal {
-            self.counters.over_websockets.note_sent(frame.len());
+            self.counters.over_websockets.note_sent(1, frame.len());
             if let &Stage::Joined(session) = stage
                 && let Some(session) = self.sessions.get_mut(session)
             {
-                session.traffic.note_sent(frame.len());
+                session.traffic.note_sent(1, frame.len());
             }
         }
         Some(signal)

@@ -219,8 +219,8 @@ impl<G: Game> Server<G> {
             is_whole &= endpoint.send_reserved(now, peer, part) == Sent::Sent;
         });
         if is_whole {
-            session.traffic.note_sent(bytes);
-            self.counters.over_channels.note_sent(bytes);
+            session.traffic.note_sent(parts, bytes);
+            self.counters.over_channels.note_sent(parts, bytes);
         } else {
             self.counters.dropped_frames += 1;
         }

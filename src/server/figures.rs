@@ -93,7 +93,7 @@ pub struct StatesSent {
     pub encoded_bytes: u64,
 }
 
-/// Data channels that have ended, by reason.
+/// Data channels that have ended before their players left or opened others, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChannelsEnded {
@@ -163,23 +163,23 @@ pub struct Transports {
     pub away: usize,
 }
 
-/// How many messages of a game were sent and received, and their bytes: frames with their headers.
+/// How many frames of a game were sent and received, and their bytes with headers. A large message has several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Traffic {
-    /// Messages sent.
+    /// Frames sent.
     pub sent: u64,
     /// Their bytes.
     pub sent_bytes: u64,
-    /// Messages received.
+    /// Frames received.
     pub received: u64,
     /// Their bytes.
     pub received_bytes: u64,
 }
 
 impl Traffic {
-    pub(super) fn note_sent(&mut self, bytes: usize) {
-        self.sent += 1;
+    pub(super) fn note_sent(&mut self, frames: usize, bytes: usize) {
+        self.sent += frames as u64;
         self.sent_bytes += bytes as u64;
     }
 

@@ -55,7 +55,7 @@ pub struct PersonReport {
     pub socket_id: String,
     /// The current or last address.
     pub remote: SocketAddr,
-    /// What carries the states; `None` if the player is away, and may return.
+    /// What carries the states, for a call its media connection; `None` if the player is away, and may return.
     pub transport: Option<Transport>,
     /// The quality of the connection.
     pub link: Link,
@@ -63,7 +63,7 @@ pub struct PersonReport {
     pub traffic: Traffic,
 }
 
-/// The state that a game has sent to its whole room last.
+/// The state that a game has sent to its whole room last. None is kept while no player can be sent one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LastState<'a> {
@@ -112,12 +112,7 @@ impl<G: Game> Server<G> {
     pub fn people(&self, now: Instant, room: &RoomName) -> Option<Vec<PersonReport>> {
         let reported = |(player, key)| {
             let session: &Session = self.sessions.get(key)?;
-            let transport = match (self.channel(now, session), session.connection) {
-                (Some(_), _) => Some(Transport::DataChannel),
-                (None, Some(_)) => Some(Transport::WebSocket),
-                (None, None) if session.is_call => Some(Transport::DataChannel),
-                (None, None) => None,
-            };
+            let transport = self.transport(now, session);
             Some(PersonReport {
                 player,
                 name: session.info.name.clone(),
@@ -166,6 +161,12 @@ impl<G: Game> Server<G> {
             }
         });
         carriers.len()
+    }
+
+    /// Returns whether there is a room of this name.
+    #[must_use]
+    pub fn has_room(&self, room: &RoomName) -> bool {
+        self.by_name.contains_key(room)
     }
 
     fn hosted(&self, room: &RoomName) -> Option<&HostedRoom<G>> {

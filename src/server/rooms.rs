@@ -213,7 +213,7 @@ impl<G: Game> Server<G> {
         let length = self.config.tick;
         let Some(hosted) = self.rooms.get_mut(key) else { return };
         let begun = self.supervision.as_ref().map(Supervision::now);
-        self.timings.tick_lateness.observe(now.saturating_duration_since(hosted.deadline));
+        self.timings.tick_lateness.observe(begun.unwrap_or(now).saturating_duration_since(hosted.deadline));
         let number = hosted.tick_at(now, length);
         let missed = number.saturating_sub(hosted.last_tick).saturating_sub(1);
         // Those that are left out because its game takes too long are no sign of a late server.

@@ -144,14 +144,9 @@ fn the_api_needs_its_token_and_the_page_does_not() {
     let refused: Vec<u16> = (0..12).map(|number| guess(number).status).collect();
     assert_eq!(refused[..10], [401; 10]);
     assert_eq!(refused[11], 429, "{refused:?}");
-    assert_eq!(server.get("/api/overview").status, 429, "guesses are limited even if one is right");
+    assert_eq!(server.get("/api/overview").status, 200, "the right token is not refused");
     assert!(server.metric("rtcade_admin_refused_total{kind=\"token\"}") >= 14.0);
-    assert!(server.metric("rtcade_admin_refused_total{kind=\"pace\"}") >= 2.0);
-    let deadline = Instant::now() + PATIENCE;
-    while server.get("/api/overview").status == 429 {
-        assert!(Instant::now() < deadline, "the limit is one of a rate");
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    assert!(server.metric("rtcade_admin_refused_total{kind=\"pace\"}") >= 1.0);
 }
 
 #[test]
@@ -229,7 +224,9 @@ fn players_are_told_and_removed_and_rooms_closed_and_all_of_it_noted() {
         ("/api/rooms/lobby/kick", r#"{"player":-1}"#, 400, "not the JSON"),
         ("/api/rooms/lobby/kick", r#"{"player":2,"mesage":""}"#, 400, "mesage"),
         ("/api/rooms/lobby/kick", r#"{"player":2,"message":""}"#, 400, "empty"),
-        ("/api/rooms/lobby/message", "not JSON", 400, "not the JSON"),
+        ("/api/rooms/lobby/message", "not JSON", 400, "JSON object"),
+        ("/api/message", r#"["to all"]"#, 400, "JSON object"),
+        ("/api/rooms/lobby/kick", &json!({ "player": 2, "message": "é".repeat(62) }).to_string(), 400, "123 bytes"),
         ("/api/rooms/lobby/message", r#"{"text":"","player":2}"#, 400, "empty"),
         ("/api/rooms/lobby/message", r#"{"text":"x","player":9}"#, 404, "no such player"),
         ("/api/message", &json!({ "text": "x".repeat(1_001) }).to_string(), 400, "1000"),
@@ -434,6 +431,12 @@ fn the_program_keeps_the_token_to_itself_and_reloads_on_request() {
     fs::write(&keys, "[rooms]\nmax_playrs = 2\n").unwrap();
     let (status, _, errors) = reload(&admin, TOKEN);
     assert!(status == Some(1) && errors.contains("max_playrs") && errors.contains("stays as it was"), "{errors}");
+    // A token of the command line replaces that of the environment.
+    let mut command = rtcade(&["--admin", "127.0.0.1:0", "--admin-token-file", token_file, "--print-config"]);
+    command.env("RTCADE_ADMIN__TOKEN", "short");
+    let (_, printed, errors) = output(command);
+    assert!(printed.contains(&format!("token_file = {token_file:?} # --admin-token-file\n")), "{printed}{errors}");
+    assert!(printed.contains("# token is not set\n"), "{printed}");
     // The token is read again too.
     fs::write(&keys, "[rooms]\nmax_players = 2\n").unwrap();
     fs::write(&file, "the-next-token-is-another").unwrap();

@@ -41,6 +41,7 @@ mod hooks;
 mod http;
 mod journals;
 mod late;
+mod live_events;
 mod lockstep;
 mod model;
 #[cfg(all(feature = "driver", target_os = "linux"))]

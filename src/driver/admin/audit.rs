@@ -42,16 +42,19 @@ pub(super) struct Audit(VecDeque<Entry>);
 impl Audit {
     pub(super) fn note(&mut self, entry: Entry) {
         let Entry { address, action, room, player, detail, outcome, .. } = &entry;
-        let shown = |text: &Option<String>| text.as_deref().unwrap_or("").replace(char::is_control, " ");
+        let shown = |text: &Option<String>| text.as_deref().map(|text| text.replace(char::is_control, " "));
         let (room, detail) = (shown(room), shown(detail));
+        let parts = [
+            room.as_ref().map(|room| format!(" {room}")),
+            player.map(|player| format!(" player {player}")),
+            detail.as_ref().map(|detail| format!(" ({detail})")),
+        ];
+        let what: String = parts.into_iter().flatten().collect();
+        let outcome = outcome.trim_end_matches('.');
         log::info!(
-            target: ADMIN, address = address.as_str(), action = *action, room = room.as_str(), player = player,
-            detail = detail.as_str();
-            "{address}: {action} {}{}{}: {}",
-            room,
-            player.map_or(String::new(), |player| format!(" player {player}")),
-            if detail.is_empty() { String::new() } else { format!(" ({detail})") },
-            outcome.trim_end_matches('.'),
+            target: ADMIN, address = address.as_str(), action = *action, room = room.as_deref(), player = player,
+            detail = detail.as_deref(), outcome = outcome;
+            "{address}: {action}{what}: {outcome}",
         );
         self.0.truncate(ENTRIES - 1);
         self.0.push_front(entry);

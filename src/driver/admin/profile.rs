@@ -1,6 +1,7 @@
 //! CPU profiles of the process, taken by a thread.
 
 use std::fmt::Write;
+use std::panic::catch_unwind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -36,7 +37,7 @@ impl Profiler {
         }
         let shared = Arc::clone(&self.0);
         let taken = thread::Builder::new().name("profiler".to_owned()).spawn(move || {
-            let profile = take(time);
+            let profile = catch_unwind(|| take(time)).unwrap_or_else(|_| Err("The profiler has failed.".to_owned()));
             *lock(&shared) = State::Done(profile);
         });
         if let Err(error) = taken {

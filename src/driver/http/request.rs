@@ -362,7 +362,7 @@ fn body_length(method: Method, fields: &Fields<'_>) -> Result<usize, Malformed> 
         Some(0) => Ok(0),
         Some(_) if !method.is_change() => Err(too_large("A request must not have a body here: remove it.")),
         Some(length) if length <= MEDIA_SDP_BYTES => Ok(length),
-        _ => Err(too_large("The body is larger than 14 KiB: offer fewer codecs.")),
+        _ => Err(too_large("The body is larger than 14 KiB.")),
     }
 }
 

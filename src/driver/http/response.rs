@@ -1,7 +1,7 @@
 //! Encodes responses.
 
 use std::borrow::Cow;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::Path;
@@ -24,8 +24,11 @@ pub(in crate::driver) enum Body {
 }
 
 impl Body {
-    /// All of a file.
+    /// All of a regular file; to open another one may block.
     pub(in crate::driver) fn file(path: &Path) -> io::Result<Body> {
+        if !fs::metadata(path)?.is_file() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         let file = File::open(path)?;
         let length = file.metadata()?.len();
         Ok(Body::File(file, length))

@@ -28,14 +28,14 @@ use crate::wire::codes::CLOSE_REFUSED;
 use crate::wire::signaling::{self, Fault, RoomName};
 
 impl Connection {
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(&self.state, State::Http(http) if http.outgoing.is_none() && http.reader.is_idle())
+    }
+
     /// The address, if the connection waits for its next request.
     pub(super) fn waiting(&self) -> Option<Waiting> {
-        match (&self.state, self.admitted, self.deadline) {
-            (State::Http(http), Admitted::Http(network), Some(until))
-                if http.outgoing.is_none() && http.reader.is_idle() =>
-            {
-                Some(Waiting { network, until })
-            }
+        match (self.admitted, self.deadline) {
+            (Admitted::Http(network), Some(until)) if self.is_idle() => Some(Waiting { network, until }),
             _ => None,
         }
     }

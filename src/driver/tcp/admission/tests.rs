@@ -87,7 +87,7 @@ fn an_address_that_is_refused_leaves_others_a_chance_to_learn_why() {
 
 #[test]
 fn a_full_server_keeps_its_operators_and_their_crowd_is_limited() {
-    let mut admission = Admission::new(Gate::new(Vec::new(), Vec::new(), &[]));
+    let mut admission = admission();
     admission.set_places(0);
     assert_eq!(admission.admit(ip("203.0.113.7")), Err(Status::ServiceUnavailable));
     let admitted: Vec<Admitted> = (0..OPERATORS).map(|_| admission.admit_operator(Role::Metrics).unwrap()).collect();
