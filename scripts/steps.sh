@@ -71,3 +71,43 @@ target_directory() {
 npm_packages() {
     [[ $1/node_modules/.package-lock.json -nt $1/package-lock.json ]] || npm --prefix "$1" ci
 }
+
+# find_program NAME...: the program of the first name that there is.
+find_program() {
+    local name
+    for name in "$@"; do
+        if command -v "$name"; then return; fi
+    done
+    return 1
+}
+
+# unpack DIRECTORY PACKAGE...: packages of Debian into Cargo's target directory, without installing them, which would
+# start their services on this machine.
+unpack() {
+    local directory package
+    directory="$(target_directory)/$1"
+    shift
+    mkdir -p "$directory"
+    (
+        cd "$directory"
+        apt-get download "$@"
+        for package in "$@"; do
+            dpkg-deb --extract "$package"_*.deb .
+        done
+    )
+}
+
+# Not /usr/sbin/rabbitmq-server of Debian, which runs as the user rabbitmq alone.
+find_rabbitmq() {
+    find_program ${RABBITMQ:-/usr/lib/rabbitmq/bin/rabbitmq-server rabbitmq-server \
+        "$(target_directory)/rabbitmq/usr/lib/rabbitmq/bin/rabbitmq-server"}
+}
+
+# RabbitMQ with no more of Erlang than it starts with. Its own package comes last, for find_rabbitmq.
+unpack_rabbitmq() {
+    unpack rabbitmq erlang-{base,asn1,crypto,eldap,inets,mnesia,os-mon,public-key,ssl,syntax-tools,tools,xmerl}
+    # Debian's erl looks for Erlang where its package installs it.
+    sed --in-place 's|ROOTDIR=/usr/lib/erlang$|ROOTDIR=$(dirname "$(dirname "$(readlink -f "$0")")")|' \
+        "$(target_directory)/rabbitmq/usr/lib/erlang/bin/erl"
+    unpack rabbitmq rabbitmq-server
+}
