@@ -254,8 +254,8 @@ impl Deliveries {
         if may_publish && let Some(event) = self.again.pop_front() {
             return Ok(Next::Publish(event));
         }
-        let is_done = self.receiver.is_closed() && self.receiver.is_empty() && self.unconfirmed.is_empty();
-        if is_done {
+        let has_ended = self.receiver.is_closed() && self.receiver.is_empty();
+        if has_ended && self.unconfirmed.is_empty() {
             return Ok(Next::Done);
         }
         let oldest = self.unconfirmed.front_mut().map(|(_, confirm)| confirm);
@@ -274,7 +274,7 @@ impl Deliveries {
                     Err(io::Error::other("it refuses an event").into())
                 }
             }
-            event = self.receiver.recv(), if may_publish && !(self.receiver.is_closed() && self.receiver.is_empty()) => {
+            event = self.receiver.recv(), if may_publish && !has_ended => {
                 match event {
                     Some(event) => Ok(Next::Publish(event)),
                     None if !has_unconfirmed => Ok(Next::Done),

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::game::{Batch, Context as GameContext, Join, Leave, PlayerId, Tick};
-use crate::hooks::Arrival;
+use crate::hooks::{Arrival, Decision};
 
 const TICK: Duration = Duration::from_millis(33);
 const UPGRADE: &str = "GET /r/a HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\

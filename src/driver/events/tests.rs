@@ -178,7 +178,8 @@ fn joins_and_leaves_arrive_as_their_consumers_know_them() {
     let expected = [
         json!({
             "roomId": "lobby", "roomSize": 1, "socketId": socket_id, "userId": null, "platform": "web",
-            "appVersion": "1.2", "version": 0, "ip": "192.0.2.1", "bitrate": null, "epoch": epoch, "seq": 1, "node": node,
+            "appVersion": "1.2", "version": 0, "ip": "192.0.2.1", "bitrate": null, "epoch": epoch, "seq": 1,
+            "node": node,
         }),
         json!({
             "roomId": "lobby", "roomSize": 0, "socketId": socket_id, "userId": null, "epoch": epoch, "seq": 2,
