@@ -333,6 +333,7 @@ mod tests {
 
     #[test]
     fn the_cost_is_that_of_the_last_second() {
+        #[expect(clippy::disallowed_methods, reason = "an Instant can't be made otherwise; only differences matter")]
         let start = Instant::now();
         let mut meter = CostMeter::default();
         let cost = |ms| Cost { game: Duration::from_millis(ms), tick: Duration::from_millis(2 * ms) };
