@@ -33,29 +33,28 @@ impl Reloader {
         server: &mut Server<G>,
         gate: &mut Gate,
     ) -> Reloaded {
-        let certificate = tls.map_or(Ok(()), Acceptor::reload);
-        let configuration = match self.source.as_mut().map_or(Ok(None), |source| source().map(Some)) {
+        let mut refusals = Vec::new();
+        let mut refuse = |what: &str, sentence: String| {
+            let sentence = format!("{what} stays as it was: {sentence}");
+            log::error!("{sentence}");
+            refusals.push(sentence);
+        };
+        if let Err(sentence) = tls.map_or(Ok(()), Acceptor::reload) {
+            refuse("the TLS certificate", sentence);
+        }
+        let mut token = None;
+        match self.source.as_mut().map_or(Ok(None), |source| source().map(Some)) {
             Ok(Some(Reload { keys, origins, trusted_proxies, max_players, max_rooms, grace, admin_token })) => {
                 server.set_keys(keys);
                 server.set_max_players(max_players);
                 server.set_max_rooms(max_rooms);
                 server.set_grace(grace);
                 gate.set_rules(origins, trusted_proxies);
+                token = admin_token;
                 log::warn!("the configuration was read again");
-                Ok(admin_token)
             }
-            Ok(None) => Ok(None),
-            Err(sentence) => Err(sentence),
-        };
-        let certificate = certificate.map_err(|sentence| format!("the TLS certificate stays as it was: {sentence}"));
-        let configuration = configuration.map_err(|sentence| format!("the configuration stays as it was: {sentence}"));
-        let (token, refusal) = match configuration {
-            Ok(token) => (token, None),
-            Err(sentence) => (None, Some(sentence)),
-        };
-        let refusals: Vec<String> = certificate.err().into_iter().chain(refusal).collect();
-        for sentence in &refusals {
-            log::error!("{sentence}");
+            Ok(None) => {}
+            Err(sentence) => refuse("the configuration", sentence),
         }
         Reloaded { token, refusal: (!refusals.is_empty()).then(|| refusals.join("; ")) }
     }

@@ -447,3 +447,38 @@ fn the_program_keeps_the_token_to_itself_and_reloads_on_request() {
     assert!(status == Some(1) && errors.contains("SIGHUP"), "{errors}");
     let _ = (fs::remove_file(&file), fs::remove_file(&keys));
 }
+
+#[cfg(feature = "cluster")]
+#[test]
+fn the_program_plays_without_its_broker_and_says_so() {
+    let command = rtcade(&["--listen", "127.0.0.1:0", "--amqp", "nowhere"]);
+    let output = { command }.output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), errors.lines().count()), (Some(2), 1), "{errors}");
+    assert!(errors.contains("amqp://user:password@host"), "{errors}");
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = rtcade(&["--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--node", "game-1"]);
+    command.env("RTCADE_EVENTS__AMQP", format!("amqp://guest:a-secret@{nobody}/%2f"));
+    let program = Program::start(command, 2);
+    let metrics = program.line("metrics are at http://").trim_end_matches("/metrics").parse().unwrap();
+    let mut page = Connection::open(program.address);
+    page.send(upgrade("/r/lobby"));
+    assert_eq!(page.head().status, 101);
+    page.send_frame(0x81, br#"{"a":"join","d":{"name":"Ada"}}"#);
+    page.text_with("joinR");
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let text = ask(metrics, &get("/metrics")).body;
+        if text.contains("\nrtcade_events_queued 1\n") {
+            assert!(text.contains("\nrtcade_events_connected 0\n"), "{text}");
+            break;
+        }
+        assert!(Instant::now() < deadline, "{text}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    program.signal(nix::sys::signal::Signal::SIGTERM);
+    let (status, log) = program.end();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains(&format!("the broker at {nobody} can't be used")), "{log}");
+    assert!(log.contains("the last 2 events: they are lost") && !log.contains("a-secret"), "{log}");
+}
