@@ -1,6 +1,6 @@
 //! The admin page, its API, and the listener of the metrics.
 
-#![expect(clippy::disallowed_methods, reason = "the other end of the sockets is here")]
+#![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "the other end of the sockets is here")]
 
 use std::env;
 use std::fs;
