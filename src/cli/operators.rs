@@ -45,17 +45,8 @@ pub(super) struct Operators {
     amqp_file: Option<PathBuf>,
     /// Name of this server in its events. Default: the host name.
     #[cfg(feature = "cluster")]
-    #[arg(long, value_name = "NAME", value_parser = node)]
+    #[arg(long, value_name = "NAME")]
     node: Option<String>,
-}
-
-#[cfg(feature = "cluster")]
-fn node(text: &str) -> Result<String, &'static str> {
-    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    if (1..=64).contains(&text.len()) && text.bytes().all(is_name) {
-        return Ok(text.to_owned());
-    }
-    Err("expected 1 to 64 letters, digits, -, . and _")
 }
 
 impl Operators {

@@ -1,12 +1,13 @@
 //! Publishes events for other services to a RabbitMQ broker, on a thread of its own.
 //!
-//! The loop only queues them, within limits. What was queued is delivered at least once, also if the broker restarts:
-//! an event is kept until the broker has confirmed it, and is sent again over the next connection otherwise.
+//! The loop only queues them, within limits. A queued event is delivered at least once, also if the broker restarts: it
+//! is kept until the broker has confirmed it, and is sent again over the next connection otherwise.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -28,13 +29,17 @@ use crate::server::{LiveEvent, LiveEventKind};
 const EXCHANGE: &str = "live_events";
 /// Events sent that the broker has not confirmed.
 const WINDOW: usize = 256;
-/// The share of the limits up to which `room.live` is queued: what is missed is repeated a minute later.
+/// The share of the limits up to which `room.live` is queued: the next one, a minute later, replaces a missed one.
 const LIVE_SHARE: usize = 8;
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The shortest and the longest wait before the next attempt to connect.
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 /// How long a stopping server waits for the broker.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+/// How often the state of a connection is looked at on which nothing happens.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// The delivery mode of messages that the broker keeps on disk.
 const PERSISTENT: u8 = 2;
 
 /// Where events for other services are published.
@@ -46,15 +51,32 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Returns the broker at `url`, as in `amqp://user:password@host:5672/vhost`, or `amqps://` with TLS.
+    /// Returns the broker at `url`, as in `amqp://user:password@host:5672/vhost`, or `amqps://` with TLS. Without a
+    /// virtual host it is `/`. `node` has 1 to 64 letters, digits, `-`, `.` and `_`.
     ///
     /// # Errors
     /// A sentence, without the password.
     pub fn new(url: &str, node: impl Into<String>) -> Result<Broker, String> {
-        let uri = url.trim().parse().map_err(|_| {
-            "the URL of the broker can't be read: write it as in amqp://user:password@host:5672/vhost".to_owned()
-        })?;
-        Ok(Broker { uri, node: node.into() })
+        let (url, node) = (url.trim(), node.into());
+        let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        if !(1..=64).contains(&node.len()) || !node.bytes().all(is_of_name) {
+            return Err("the name of the node must have 1 to 64 letters, digits, -, . and _: set it with --node".into());
+        }
+        let unreadable =
+            || "the URL of the broker can't be read: write it as in amqp://user:password@host:5672/vhost".to_owned();
+        let mut uri: AMQPUri = url.parse().map_err(|_| unreadable())?;
+        if uri.vhost.is_empty() {
+            "/".clone_into(&mut uri.vhost);
+        }
+        // The parser takes an IPv6 address for localhost.
+        let authority = url.split_once("://").and_then(|(_, rest)| rest.split(['/', '?']).next()).unwrap_or_default();
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        if let Some(literal) = host.strip_prefix('[') {
+            let literal = literal.split(']').next().unwrap_or_default();
+            let address: Ipv6Addr = literal.parse().map_err(|_| unreadable())?;
+            uri.authority.host = address.to_string();
+        }
+        Ok(Broker { uri, node })
     }
 }
 
@@ -100,11 +122,11 @@ impl Publisher {
         let shared = Arc::new(Shared::default());
         let (sender, receiver) = unbounded_channel();
         let (alive, ended) = mpsc::channel::<Infallible>();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let alive = Alive { shared: Arc::clone(&shared), _ended: alive };
         let of_thread = Arc::clone(&shared);
         let thread = thread::Builder::new().name("events".to_owned()).spawn(move || {
             let _alive = alive;
-            runtime.block_on(Deliveries::new(broker, of_thread, receiver).run());
+            Deliveries::new(broker, of_thread, receiver).run();
         })?;
         Ok(Publisher { shared, sender: Some(sender), thread: Some(thread), ended })
     }
@@ -140,9 +162,12 @@ impl Publisher {
 impl Drop for Publisher {
     fn drop(&mut self) {
         self.sender = None;
-        if let Err(RecvTimeoutError::Timeout) = self.ended.recv_timeout(FLUSH_TIMEOUT) {
-            let queued = self.shared.queued.load(Ordering::Relaxed);
-            log::warn!("the broker does not take the last {queued} events: they are lost");
+        let queued = || self.shared.queued.load(Ordering::Relaxed);
+        let patience = if queued() == 0 { CLOSE_TIMEOUT } else { FLUSH_TIMEOUT };
+        if let Err(RecvTimeoutError::Timeout) = self.ended.recv_timeout(patience) {
+            if queued() > 0 {
+                log::warn!("the broker does not take the last {} events: they are lost", queued());
+            }
         } else if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
             log::error!("the thread that publishes events failed");
         }
@@ -156,6 +181,18 @@ impl Shared {
     }
 }
 
+/// Owned by the thread: dropped when that ends for any reason.
+struct Alive {
+    shared: Arc<Shared>,
+    _ended: mpsc::Sender<Infallible>,
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.shared.is_connected.store(false, Ordering::Relaxed);
+    }
+}
+
 /// The thread's end.
 struct Deliveries {
     broker: Broker,
@@ -165,54 +202,84 @@ struct Deliveries {
     again: VecDeque<LiveEvent>,
     /// Events sent, in order.
     unconfirmed: VecDeque<(LiveEvent, PublisherConfirm)>,
+    /// The wait before the next attempt to connect.
+    wait: Duration,
+    /// The last reason that was logged for events to wait.
+    told: Option<String>,
 }
 
 /// What happens next on a connection.
 enum Next {
     Publish(LiveEvent),
     Confirmed,
+    /// Nothing for a while.
+    Idle,
     /// No event follows, and all are confirmed.
     Done,
 }
 
 impl Deliveries {
     fn new(broker: Broker, shared: Arc<Shared>, receiver: UnboundedReceiver<LiveEvent>) -> Deliveries {
-        Deliveries { broker, shared, receiver, again: VecDeque::new(), unconfirmed: VecDeque::new() }
+        let (again, unconfirmed) = (VecDeque::new(), VecDeque::new());
+        Deliveries { broker, shared, receiver, again, unconfirmed, wait: Duration::ZERO, told: None }
     }
 
-    async fn run(mut self) {
-        let (mut wait, longest) = RETRY;
-        let mut is_told = false;
-        while let Err(error) = self.deliver(&mut wait, &mut is_told).await {
+    fn run(mut self) {
+        loop {
+            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+                log::error!("events can't be published: the OS refuses what their thread needs");
+                return;
+            };
+            let delivered = runtime.block_on(async {
+                self.pause().await;
+                self.deliver().await
+            });
             self.shared.is_connected.store(false, Ordering::Relaxed);
             let sent = self.unconfirmed.drain(..).map(|(event, _)| event);
             self.again = sent.chain(std::mem::take(&mut self.again)).collect();
-            if !std::mem::replace(&mut is_told, true) {
+            // A connection that failed leaves tasks behind, which wait for ever.
+            runtime.shutdown_background();
+            let Err(error) = delivered else { return };
+            self.wait = (self.wait * 2).clamp(RETRY.0, RETRY.1);
+            let reason = error.to_string();
+            if self.told.as_ref() != Some(&reason) {
                 let lapin::uri::AMQPAuthority { host, port, .. } = &self.broker.uri.authority;
-                log::warn!("events wait, because the broker at {host}:{port} can't be used: {error}");
+                log::warn!("events wait, because the broker at {host}:{port} can't be used: {reason}");
+                self.told = Some(reason);
             }
-            sleep(wait).await;
-            wait = (wait * 2).min(longest);
         }
     }
 
+    /// Waits before the next attempt, for a shorter time if no event follows.
+    async fn pause(&mut self) {
+        let pause = sleep(self.wait);
+        tokio::pin!(pause);
+        loop {
+            tokio::select! {
+                () = &mut pause => return,
+                event = self.receiver.recv() => match event {
+                    Some(event) => self.again.push_back(event),
+                    None => return sleep(self.wait.min(RETRY.0)).await,
+                },
+            }
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.receiver.is_closed() && self.receiver.is_empty()
+    }
+
     /// Delivers events over one connection. Returns once the last one is confirmed.
-    async fn deliver(&mut self, wait: &mut Duration, is_told: &mut bool) -> lapin::Result<()> {
-        if self.receiver.is_closed() && self.receiver.is_empty() && self.again.is_empty() {
+    async fn deliver(&mut self) -> lapin::Result<()> {
+        if self.has_ended() && self.again.is_empty() {
             return Ok(());
         }
         let (connection, channel) = self.connect().await?;
-        self.shared.is_connected.store(true, Ordering::Relaxed);
-        *wait = RETRY.0;
-        if std::mem::take(is_told) {
-            log::warn!("the broker takes events again");
-        } else {
-            log::info!("the broker takes events");
-        }
+        self.note_status(&connection);
         loop {
             match self.next().await? {
                 Next::Publish(event) => {
-                    let confirm = publish(&channel, &self.broker.node, &event).await;
+                    let confirm = self.publish(&connection, &channel, &event).await;
                     match confirm {
                         Ok(confirm) => self.unconfirmed.push_back((event, confirm)),
                         Err(error) => {
@@ -226,8 +293,52 @@ impl Deliveries {
                         self.shared.release(event.body.len());
                         self.shared.published[event.kind as usize].fetch_add(1, Ordering::Relaxed);
                     }
+                    self.wait = Duration::ZERO;
+                    if self.told.take().is_some() {
+                        log::warn!("the broker takes events again");
+                    }
                 }
-                Next::Done => return connection.close(200, "the server stops".into()).await,
+                Next::Idle => self.note_status(&connection),
+                Next::Done => {
+                    // All are confirmed, however it ends.
+                    let _ = timeout(CLOSE_TIMEOUT, connection.close(200, "the server stops".into())).await;
+                    return Ok(());
+                }
+            }
+            if !connection.status().connected() {
+                return Err(io::Error::from(io::ErrorKind::ConnectionAborted).into());
+            }
+        }
+    }
+
+    /// Notes whether the broker takes events: it may be connected and block them, for lack of memory.
+    fn note_status(&self, connection: &Connection) {
+        let status = connection.status();
+        let takes = status.connected() && !status.blocked();
+        self.shared.is_connected.store(takes, Ordering::Relaxed);
+    }
+
+    /// Sends an event. While the broker blocks that, it waits.
+    async fn publish(
+        &self,
+        connection: &Connection,
+        channel: &Channel,
+        event: &LiveEvent,
+    ) -> lapin::Result<PublisherConfirm> {
+        let properties = BasicProperties::default()
+            .with_content_type("application/json".into())
+            .with_delivery_mode(PERSISTENT)
+            .with_message_id(event.id.as_str().into())
+            .with_timestamp(unix_time().as_secs())
+            .with_app_id(self.broker.node.as_str().into());
+        let key = event.kind.routing_key().into();
+        let options = BasicPublishOptions::default();
+        let published = channel.basic_publish(EXCHANGE.into(), key, options, event.body.as_bytes(), properties);
+        tokio::pin!(published);
+        loop {
+            tokio::select! {
+                confirm = &mut published => return confirm,
+                () = sleep(LOOK_INTERVAL) => self.note_status(connection),
             }
         }
     }
@@ -254,7 +365,7 @@ impl Deliveries {
         if may_publish && let Some(event) = self.again.pop_front() {
             return Ok(Next::Publish(event));
         }
-        let has_ended = self.receiver.is_closed() && self.receiver.is_empty();
+        let has_ended = self.has_ended();
         if has_ended && self.unconfirmed.is_empty() {
             return Ok(Next::Done);
         }
@@ -278,22 +389,12 @@ impl Deliveries {
                 match event {
                     Some(event) => Ok(Next::Publish(event)),
                     None if !has_unconfirmed => Ok(Next::Done),
-                    None => Box::pin(self.next()).await,
+                    None => Ok(Next::Idle),
                 }
             }
+            () = sleep(LOOK_INTERVAL) => Ok(Next::Idle),
         }
     }
-}
-
-async fn publish(channel: &Channel, node: &str, event: &LiveEvent) -> lapin::Result<PublisherConfirm> {
-    let properties = BasicProperties::default()
-        .with_content_type("application/json".into())
-        .with_delivery_mode(PERSISTENT)
-        .with_message_id(event.id.as_str().into())
-        .with_timestamp(unix_time().as_secs())
-        .with_app_id(node.into());
-    let key = event.kind.routing_key().into();
-    channel.basic_publish(EXCHANGE.into(), key, BasicPublishOptions::default(), event.body.as_bytes(), properties).await
 }
 
 #[cfg(test)]

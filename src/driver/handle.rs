@@ -50,7 +50,8 @@ impl Default for Requests {
 
 impl Handle {
     /// Stops the server: players are notified, then [`Driver::run`] returns, within about two seconds, or at once when
-    /// called again. A stalled disk may add ten seconds while rooms are recorded.
+    /// called again. A stalled disk may add ten seconds while rooms are recorded, and a broker that is away five while
+    /// events wait for it.
     ///
     /// [`Driver::run`]: super::Driver::run
     pub fn shutdown(&self) {

@@ -316,7 +316,9 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
         let kinds = ["join", "leave", "live"];
         let by_kind = |counts: [u64; 3]| kinds.into_iter().zip(counts).collect::<Vec<_>>();
         text.counters("events_published", "Events that the broker has confirmed.", &by_kind(events.published));
-        text.counters("events_dropped", "Events dropped because too many waited.", &by_kind(events.dropped));
+        let mut dropped = by_kind(events.dropped);
+        dropped.push(("unpolled", counters.dropped_live_events));
+        text.counters("events_dropped", "Events dropped because too many waited.", &dropped);
         text.gauge("events_queued", "Events that the broker has not confirmed.", events.queued);
         text.gauge("events_connected", "Whether the broker takes events.", usize::from(events.is_connected));
     }

@@ -155,7 +155,6 @@ pub struct Driver<G: Game> {
     activity: Activity,
     reloader: Reloader,
     console: Option<Console>,
-    /// Dropped after the server, which makes its last events.
     #[cfg(feature = "cluster")]
     publisher: Option<Publisher>,
     trace: Trace,
@@ -706,6 +705,13 @@ impl<G: Game> Driver<G> {
                 self.service.stopping("waiting for the rooms to end");
                 self.server.handle_drain(now, time);
             }
+        }
+        // A drain that an operator has begun may be longer than a service manager waits.
+        if requests.is_terminated.load(Ordering::Acquire)
+            && self.drains.is_some_and(|until| now + self.drain_time < until)
+        {
+            self.drains = Some(now + self.drain_time);
+            self.server.handle_drain(now, self.drain_time);
         }
         let is_drained = self.drains.is_some_and(|until| until <= now || self.server.is_drained());
         if (stop > 0 || is_drained) && self.stops.is_none() {

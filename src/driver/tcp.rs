@@ -252,7 +252,7 @@ impl Connections {
         Entrance { ip: bound, role }: Entrance,
     ) {
         let remote = canonical(remote);
-        let wait = match socket.awaits_handshake() && role == Role::Game {
+        let wait = match socket.awaits_handshake() {
             true => self.admission.pace_handshake(now, remote.ip()),
             false => Some(Duration::ZERO),
         };
@@ -326,17 +326,15 @@ impl Connections {
         self.queue(slot);
     }
 
-    /// Admits a connection to a listener for operators, if necessary instead of the one that has waited longest for its
-    /// next request.
+    /// Admits a connection to a listener for operators, if necessary instead of one that waits for a request.
     fn admit_operator(&mut self, role: Role) -> Option<Admitted> {
         if let Some(admitted) = self.admission.admit_operator(role) {
             return Some(admitted);
         }
         let of_role = self.slots.iter().filter(|(_, connection)| connection.admitted == Admitted::Operator(role));
-        let idle = of_role.filter(|(_, connection)| connection.is_idle());
-        let (slot, _) = idle.min_by_key(|(_, connection)| connection.deadline)?;
+        let waiting = of_role.filter(|(_, connection)| connection.awaits_request() && !connection.queued);
+        let (slot, _) = waiting.min_by_key(|(_, connection)| (!connection.is_idle(), connection.deadline))?;
         self.slots[slot].state = State::Gone;
-        self.admission.counters.evicted += 1;
         self.settle(slot, Turn::Done);
         self.admission.admit_operator(role)
     }

@@ -154,8 +154,13 @@ impl<G: Game> Server<G> {
 
     /// Makes the event of a room with players, if it is due.
     pub(super) fn note_live(&mut self, now: Instant, room: RoomKey) {
+        if self.live_events.node.is_none() {
+            return;
+        }
         let Some(hosted) = self.rooms.get_mut(room).filter(|hosted| hosted.numbering.next_live <= now) else { return };
-        hosted.numbering.next_live = now + LIVE_INTERVAL;
+        while hosted.numbering.next_live <= now {
+            hosted.numbering.next_live += LIVE_INTERVAL;
+        }
         let sessions = hosted.members.values().filter_map(|member| match member {
             Member::Playing(session) => self.sessions.get(*session).map(|session| session.info.clone()),
             Member::Joining(_) => None,

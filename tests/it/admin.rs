@@ -1,6 +1,6 @@
 //! The admin page, its API, and the listener of the metrics.
 
-#![expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "the other end of the sockets is here")]
+#![expect(clippy::disallowed_methods, reason = "the other end of the sockets is here")]
 
 use std::env;
 use std::fs;
@@ -340,6 +340,27 @@ fn a_server_is_drained_from_the_page() {
 }
 
 #[test]
+fn a_service_manager_does_not_wait_for_the_drain_of_an_operator() {
+    let mut command = rtcade(&["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+    command.env("RTCADE_ADMIN__TOKEN", TOKEN);
+    let program = Program::start(command, 2);
+    let admin = program.line("administer it at http://").trim_end_matches('/').parse().unwrap();
+    let mut page = Connection::open(program.address);
+    page.send(upgrade("/r/lobby"));
+    assert_eq!(page.head().status, 101);
+    page.send_frame(0x81, br#"{"a":"join","d":{"name":"Ada"}}"#);
+    page.text_with("joinR");
+    let body = r#"{"seconds":86400}"#;
+    let head = format!("POST /api/drain HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {TOKEN}\r\n");
+    let drain = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+    assert_eq!(ask(admin, &drain).status, 202);
+    page.text_with("eventDrain");
+    program.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(page.close_code(), 4008);
+    assert_eq!(program.end().0.code(), Some(0));
+}
+
+#[test]
 fn the_loop_its_memory_and_its_stacks_can_be_looked_at() {
     let server = Administered::start(loopback());
     let _ada = server.join("lobby", "Ada");
@@ -449,6 +470,7 @@ fn the_program_keeps_the_token_to_itself_and_reloads_on_request() {
 }
 
 #[cfg(feature = "cluster")]
+#[expect(clippy::disallowed_types, reason = "a port that nobody listens on")]
 #[test]
 fn the_program_plays_without_its_broker_and_says_so() {
     let command = rtcade(&["--listen", "127.0.0.1:0", "--amqp", "nowhere"]);

@@ -249,6 +249,43 @@ fn while_the_broker_stands_still_only_the_events_that_are_repeated_are_dropped()
 }
 
 #[test]
+fn a_server_that_stops_waits_for_nobody_if_nothing_waits() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let publisher = Publisher::start(Broker::new(&format!("amqp://{nobody}/%2f"), "node-1").unwrap()).unwrap();
+    drop(publisher);
+}
+
+/// The number of threads of this process.
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+#[test]
+fn attempts_to_reach_a_silent_broker_leave_nothing_behind() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("amqp://{}/%2f", silent.local_addr().unwrap());
+    let accepted = thread::spawn(move || {
+        let mut kept = Vec::new();
+        while kept.len() < 3 {
+            kept.push(silent.accept().unwrap());
+        }
+        kept
+    });
+    let before = threads();
+    let publisher = Publisher::start(Broker::new(&url, "node-1").unwrap()).unwrap();
+    publisher.publish(event(LiveEventKind::Join, 1));
+    let kept = accepted.join().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    // The thread of events, and what the third attempt has.
+    while threads() > before + 3 {
+        assert!(Instant::now() < deadline, "{} threads, {before} before", threads());
+        thread::sleep(Duration::from_millis(100));
+    }
+    drop(kept);
+    std::mem::forget(publisher);
+}
+
+#[test]
 fn the_bytes_that_wait_have_a_limit_too() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let publisher = Publisher::start(Broker::new(&format!("amqp://{nobody}/%2f"), "node-1").unwrap()).unwrap();
@@ -265,7 +302,20 @@ fn the_bytes_that_wait_have_a_limit_too() {
 fn the_url_of_the_broker_is_read_and_not_shown() {
     let broker = Broker::new("amqp://user:secret@example.com:5671/vhost\n", "a").unwrap();
     assert!(!format!("{broker:?}").contains("secret"), "{broker:?}");
-    for wrong in ["", "example.com", "http://example.com", "amqp://user:secret@example.com:port/"] {
+    let of = |url: &str| Broker::new(url, "a").unwrap().uri;
+    assert_eq!(
+        (of("amqp://example.com:5672/").vhost, of("amqp://example.com").vhost),
+        ("/".to_owned(), "/".to_owned())
+    );
+    assert_eq!(of("amqp://example.com/%2f").vhost, "/");
+    let uri = of("amqp://user:secret@[2001:db8::5]:5671/games");
+    assert_eq!((uri.authority.host.as_str(), uri.authority.port, uri.vhost.as_str()), ("2001:db8::5", 5671, "games"));
+    for node in ["", "a b", "ä", &"a".repeat(65)] {
+        assert!(Broker::new("amqp://example.com", node).unwrap_err().contains("--node"), "{node}");
+    }
+    for wrong in
+        ["", "amqp://[example.com]/", "example.com", "http://example.com", "amqp://user:secret@example.com:port/"]
+    {
         let sentence = Broker::new(wrong, "a").unwrap_err();
         assert!(sentence.contains("amqp://user:password@host") && !sentence.contains("secret"), "{sentence}");
     }

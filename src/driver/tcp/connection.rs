@@ -28,6 +28,12 @@ use crate::wire::codes::CLOSE_REFUSED;
 use crate::wire::signaling::{self, Fault, RoomName};
 
 impl Connection {
+    /// Whether a request is expected, or a part of one.
+    pub(super) fn awaits_request(&self) -> bool {
+        matches!(&self.state, State::Http(http) if http.outgoing.is_none())
+    }
+
+    /// Whether the next request after an answer is expected.
     pub(super) fn is_idle(&self) -> bool {
         matches!(&self.state, State::Http(http) if http.outgoing.is_none() && http.reader.is_idle())
     }
