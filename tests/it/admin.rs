@@ -15,7 +15,8 @@ use rtcade::journal::Journal;
 use serde_json::{Value, json};
 
 use super::admission::program::{Program, rtcade};
-use super::driver::{Connection, PATIENCE, Response, Server, get, loopback, upgrade};
+use super::driver::{Connection, PATIENCE, Response, Server, get, loopback};
+use super::operations::join;
 
 const TOKEN: &str = "a-token-for-tests-only";
 
@@ -93,13 +94,7 @@ impl Administered {
     }
 
     fn join(&self, room: &str, name: &str) -> Connection {
-        let mut page = self.server.connect();
-        page.send(upgrade(&format!("/r/{room}")));
-        assert_eq!(page.head().status, 101);
-        page.send_frame(0x81, json!({ "a": "join", "d": { "name": name } }).to_string().as_bytes());
-        let reply: Value = serde_json::from_str(&page.text_with("joinR")).unwrap();
-        assert_eq!(reply["s"], true, "{reply}");
-        page
+        joined(self.server.address, room, name)
     }
 
     /// Asks until the answer is as expected.
@@ -114,6 +109,12 @@ impl Administered {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+fn joined(address: SocketAddr, room: &str, name: &str) -> Connection {
+    let (page, reply) = join(address, room, &json!({ "name": name }));
+    assert_eq!(reply["s"], true, "{reply}");
+    page
 }
 
 fn ask(address: SocketAddr, request: &str) -> Response {
@@ -345,11 +346,7 @@ fn a_service_manager_does_not_wait_for_the_drain_of_an_operator() {
     command.env("RTCADE_ADMIN__TOKEN", TOKEN);
     let program = Program::start(command, 2);
     let admin = program.line("administer it at http://").trim_end_matches('/').parse().unwrap();
-    let mut page = Connection::open(program.address);
-    page.send(upgrade("/r/lobby"));
-    assert_eq!(page.head().status, 101);
-    page.send_frame(0x81, br#"{"a":"join","d":{"name":"Ada"}}"#);
-    page.text_with("joinR");
+    let mut page = joined(program.address, "lobby", "Ada");
     let body = r#"{"seconds":86400}"#;
     let head = format!("POST /api/drain HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {TOKEN}\r\n");
     let drain = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
@@ -483,11 +480,7 @@ fn the_program_plays_without_its_broker_and_says_so() {
     command.env("RTCADE_EVENTS__AMQP", format!("amqp://guest:a-secret@{nobody}/%2f"));
     let program = Program::start(command, 2);
     let metrics = program.line("metrics are at http://").trim_end_matches("/metrics").parse().unwrap();
-    let mut page = Connection::open(program.address);
-    page.send(upgrade("/r/lobby"));
-    assert_eq!(page.head().status, 101);
-    page.send_frame(0x81, br#"{"a":"join","d":{"name":"Ada"}}"#);
-    page.text_with("joinR");
+    let _page = joined(program.address, "lobby", "Ada");
     let deadline = Instant::now() + PATIENCE;
     loop {
         let text = ask(metrics, &get("/metrics")).body;

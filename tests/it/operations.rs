@@ -61,7 +61,7 @@ fn ask(address: SocketAddr, path: &str) -> Response {
 }
 
 /// Asks to join a room; the websocket, and the reply.
-fn join(address: SocketAddr, room: &str, data: &Value) -> (Connection, Value) {
+pub(super) fn join(address: SocketAddr, room: &str, data: &Value) -> (Connection, Value) {
     let mut page = Connection::open(address);
     page.send(upgrade(&format!("/r/{room}")));
     assert_eq!(page.head().status, 101);
