@@ -12,17 +12,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions};
 use lapin::types::FieldTable;
-use lapin::uri::AMQPUri;
+use lapin::uri::{AMQPAuthority, AMQPUri};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind, PublisherConfirm};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{sleep, timeout};
 
 use super::unix_time;
 use crate::limits::{LIVE_EVENTS_QUEUED, LIVE_EVENTS_QUEUED_BYTES};
+use crate::log_limit::Throttle;
 use crate::server::{LiveEvent, LiveEventKind};
 
 /// The durable topic exchange that consumers bind their queues to.
@@ -36,6 +37,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const RETRY: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 /// How long a stopping server waits for the broker.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+const LOG: Throttle = Throttle::new(10, Duration::from_secs(30));
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// How often the state of a connection is looked at on which nothing happens.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -204,8 +206,10 @@ struct Deliveries {
     unconfirmed: VecDeque<(LiveEvent, PublisherConfirm)>,
     /// The wait before the next attempt to connect.
     wait: Duration,
-    /// The last reason that was logged for events to wait.
+    /// Why events wait, since the last confirmation.
     told: Option<String>,
+    /// Limits the lines about a broker that takes some events and refuses others.
+    log: Throttle,
 }
 
 /// What happens next on a connection.
@@ -221,7 +225,7 @@ enum Next {
 impl Deliveries {
     fn new(broker: Broker, shared: Arc<Shared>, receiver: UnboundedReceiver<LiveEvent>) -> Deliveries {
         let (again, unconfirmed) = (VecDeque::new(), VecDeque::new());
-        Deliveries { broker, shared, receiver, again, unconfirmed, wait: Duration::ZERO, told: None }
+        Deliveries { broker, shared, receiver, again, unconfirmed, wait: Duration::ZERO, told: None, log: LOG }
     }
 
     fn run(mut self) {
@@ -243,8 +247,10 @@ impl Deliveries {
             self.wait = (self.wait * 2).clamp(RETRY.0, RETRY.1);
             let reason = error.to_string();
             if self.told.as_ref() != Some(&reason) {
-                let lapin::uri::AMQPAuthority { host, port, .. } = &self.broker.uri.authority;
-                log::warn!("events wait, because the broker at {host}:{port} can't be used: {reason}");
+                let AMQPAuthority { host, port, .. } = &self.broker.uri.authority;
+                if let Some(left_out) = self.log.take(Instant::now()) {
+                    log::warn!("events wait, because the broker at {host}:{port} can't be used: {reason}{left_out}");
+                }
                 self.told = Some(reason);
             }
         }
@@ -294,8 +300,10 @@ impl Deliveries {
                         self.shared.published[event.kind as usize].fetch_add(1, Ordering::Relaxed);
                     }
                     self.wait = Duration::ZERO;
-                    if self.told.take().is_some() {
-                        log::warn!("the broker takes events again");
+                    if self.told.take().is_some()
+                        && let Some(left_out) = self.log.take(Instant::now())
+                    {
+                        log::warn!("the broker takes events again{left_out}");
                     }
                 }
                 Next::Idle => self.note_status(&connection),

@@ -57,7 +57,7 @@ pub(super) struct Sources<'a> {
     pub(super) trace: &'a Trace,
     pub(super) recordings: Option<&'a Recordings>,
     pub(super) premises: &'a Premises,
-    pub(super) turns: Histogram,
+    pub(super) turns: &'a Histogram,
     /// When the server was started, since 1970.
     pub(super) started: Duration,
     /// The same by the clock of the loop.
@@ -66,7 +66,7 @@ pub(super) struct Sources<'a> {
     pub(super) drain_time: Duration,
     pub(super) admin: Option<Refusals>,
     #[cfg(feature = "cluster")]
-    pub(super) events: Option<super::events::Figures>,
+    pub(super) publisher: Option<&'a super::events::Publisher>,
 }
 
 /// Whether the server takes new players.

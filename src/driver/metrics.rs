@@ -13,6 +13,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::admin::Refusals;
+#[cfg(feature = "cluster")]
+use super::events::Publisher;
 use super::live::Sources;
 use super::websocket::Closed;
 use crate::game::{Game, Link};
@@ -189,54 +191,55 @@ pub(super) struct Tcp {
 
 /// All current metrics.
 pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sources<'_>, tcp: Tcp) -> String {
-    let mut text = Families::default();
+    let mut families = Families::default();
     let gauges = server.gauges();
-    text.add(
+    families.add(
         "build",
         "The version of the server.",
         MetricType::Info,
         vec![Sample::of(None, Value::Info(("version", env!("CARGO_PKG_VERSION"))))],
     );
-    text.gauge("connections", "Open websockets.", gauges.connections);
-    text.gauge("players", "Players in rooms.", gauges.players);
+    families.gauge("connections", "Open websockets.", gauges.connections);
+    families.gauge("players", "Players in rooms.", gauges.players);
     let transports = server.transports(now);
-    text.gauges(
+    families.gauges(
         "transports",
         "Players by the transport that carries their states.",
         &[("webrtc", transports.webrtc), ("websocket", transports.websocket), ("away", transports.away)],
     );
-    text.gauge("rooms", "Open rooms.", gauges.rooms);
-    text.gauge("peers", "Data channels, open or opening.", gauges.peers);
-    text.gauge("media_connections", "Media connections, open or opening.", gauges.media_peers);
-    text.gauge("queued_bytes", "Bytes queued for websockets.", gauges.queued_bytes);
+    families.gauge("rooms", "Open rooms.", gauges.rooms);
+    families.gauge("peers", "Data channels, open or opening.", gauges.peers);
+    families.gauge("media_connections", "Media connections, open or opening.", gauges.media_peers);
+    families.gauge("queued_bytes", "Bytes queued for websockets.", gauges.queued_bytes);
 
     let links: Vec<Link> = server.links().collect();
     let seconds = |micros: u32| f64::from(micros) / 1e6;
     let share = |permille: u16| f64::from(permille) / 1e3;
-    let mut of_links = |name, help, value: &dyn Fn(&Link) -> f64| text.quantiles(name, help, links.iter().map(value));
+    let mut of_links =
+        |name, help, value: &dyn Fn(&Link) -> f64| families.quantiles(name, help, links.iter().map(value));
     of_links("rtt_seconds", "Round-trip time to the players.", &|link| seconds(link.rtt_us));
     of_links("jitter_seconds", "Variation of the round trip.", &|link| seconds(link.jitter_us));
     let (down, up) = ("Fraction of datagrams lost to the players.", "Fraction of datagrams lost from the players.");
     of_links("loss_down_ratio", down, &|link| share(link.loss_down_permille));
     of_links("loss_up_ratio", up, &|link| share(link.loss_up_permille));
     let reported = "CPU use that players have reported within a minute (eventCpu), in the clients' unit.";
-    text.quantiles("client_cpu_used", reported, server.cpu_used(now));
+    families.quantiles("client_cpu_used", reported, server.cpu_used(now));
 
     let counters = server.counters();
     let timings = server.timings();
     let late = "From when the tick of a room is due to its begin.";
-    text.histogram("tick_lateness_seconds", late, timings.tick_lateness);
+    families.histogram("tick_lateness_seconds", late, timings.tick_lateness);
     let tick = "The tick of a room: its game, and sending to its players.";
-    text.histogram("tick_duration_seconds", tick, timings.tick);
-    text.histogram("loop_turn_seconds", "A turn of the event loop, without its sleep.", sources.turns);
+    families.histogram("tick_duration_seconds", tick, timings.tick);
+    families.histogram("loop_turn_seconds", "A turn of the event loop, without its sleep.", *sources.turns);
     let ice = "From the offer of a data channel that opened until ICE found a path.";
-    text.histogram("handshake_ice_seconds", ice, timings.ice);
+    families.histogram("handshake_ice_seconds", ice, timings.ice);
     let dtls = "From the path of a data channel that opened until DTLS was complete.";
-    text.histogram("handshake_dtls_seconds", dtls, timings.dtls);
+    families.histogram("handshake_dtls_seconds", dtls, timings.dtls);
     let sctp = "From the end of DTLS until the data channel was open.";
-    text.histogram("handshake_sctp_seconds", sctp, timings.sctp);
+    families.histogram("handshake_sctp_seconds", sctp, timings.sctp);
     let channels = counters.channels;
-    text.counters(
+    families.counters(
         "channels_closed",
         "Data channels that ended before their player left. Unopened: not open in time. Failed: in the handshake.",
         &[
@@ -248,7 +251,7 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
         ],
     );
     let (webrtc, websocket) = (counters.over_channels, counters.over_websockets);
-    text.counters(
+    families.counters(
         "messages",
         "Frames of games, by direction and transport. A large message has several.",
         &[
@@ -258,7 +261,7 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
             ("received_websocket", websocket.received),
         ],
     );
-    text.counters(
+    families.counters(
         "message_bytes",
         "Bytes of frames of games, by direction and transport.",
         &[
@@ -268,27 +271,27 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
             ("received_websocket", websocket.received_bytes),
         ],
     );
-    text.counter("players_joined", "Players who have joined.", counters.joined);
+    families.counter("players_joined", "Players who have joined.", counters.joined);
     let left: Vec<_> = Leave::ALL.iter().map(|leave| leave.as_str()).zip(counters.left).collect();
-    text.counters("players_left", "Players who have left, by reason.", &left);
-    text.counter(
+    families.counters("players_left", "Players who have left, by reason.", &left);
+    families.counter(
         "ticks_over_budget",
         "Ticks whose calls into the game took longer than their budget.",
         counters.ticks_over_budget,
     );
-    text.counter(
+    families.counter(
         "rooms_over_budget",
         "Rooms closed because too many of their ticks took longer than their budget.",
         counters.rooms_over_budget,
     );
-    text.counter("ticks_missed", "Ticks skipped because the server was late.", counters.missed_ticks);
-    text.counter("rooms_failed", "Rooms closed because their game panicked.", counters.failed_rooms);
-    text.counter("hooks_failed", "Calls of hooks that panicked or broke a limit.", counters.failed_hooks);
-    text.counter("externals_lost", "External messages to rooms that do not exist.", counters.lost_externals);
-    text.counter("requests_refused", "Signaling requests that were refused.", counters.refused_requests);
-    text.counter("relays_dropped", "Messages between players dropped at a slow socket.", counters.dropped_relays);
+    families.counter("ticks_missed", "Ticks skipped because the server was late.", counters.missed_ticks);
+    families.counter("rooms_failed", "Rooms closed because their game panicked.", counters.failed_rooms);
+    families.counter("hooks_failed", "Calls of hooks that panicked or broke a limit.", counters.failed_hooks);
+    families.counter("externals_lost", "External messages to rooms that do not exist.", counters.lost_externals);
+    families.counter("requests_refused", "Signaling requests that were refused.", counters.refused_requests);
+    families.counter("relays_dropped", "Messages between players dropped at a slow socket.", counters.dropped_relays);
     let refused = counters.refused_joins;
-    text.counters(
+    families.counters(
         "joins_refused",
         "Refused joins.",
         &[
@@ -299,7 +302,7 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
         ],
     );
     let http = tcp.http;
-    text.counters(
+    families.counters(
         "http_refused",
         "HTTP requests and connections that were refused, and idle connections closed because the server was full.",
         &[
@@ -312,21 +315,21 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
         ],
     );
     #[cfg(feature = "cluster")]
-    if let Some(events) = sources.events {
+    if let Some(events) = sources.publisher.map(Publisher::figures) {
         let kinds = ["join", "leave", "live"];
         let by_kind = |counts: [u64; 3]| kinds.into_iter().zip(counts).collect::<Vec<_>>();
-        text.counters("events_published", "Events that the broker has confirmed.", &by_kind(events.published));
+        families.counters("events_published", "Events that the broker has confirmed.", &by_kind(events.published));
         let mut dropped = by_kind(events.dropped);
         dropped.push(("unpolled", counters.dropped_live_events));
-        text.counters("events_dropped", "Events dropped because too many waited.", &dropped);
-        text.gauge("events_queued", "Events that the broker has not confirmed.", events.queued);
-        text.gauge("events_connected", "Whether the broker takes events.", usize::from(events.is_connected));
+        families.counters("events_dropped", "Events dropped because too many waited.", &dropped);
+        families.gauge("events_queued", "Events that the broker has not confirmed.", events.queued);
+        families.gauge("events_connected", "Whether the broker takes events.", usize::from(events.is_connected));
     }
     if let Some(Refusals { token, pace }) = sources.admin {
-        text.counters("admin_refused", "Refused requests of the admin API.", &[("token", token), ("pace", pace)]);
+        families.counters("admin_refused", "Refused requests of the admin API.", &[("token", token), ("pace", pace)]);
     }
     if let Some((handshakes, expires)) = sources.tls.map(|acceptor| (acceptor.handshakes(), acceptor.expires())) {
-        text.counters(
+        families.counters(
             "tls_handshakes",
             "TLS handshakes by result.",
             &[
@@ -339,10 +342,14 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
             ],
         );
         let help = "When the TLS certificate expires: seconds since 1970.";
-        text.gauge("tls_certificate_expires_seconds", help, usize::try_from(expires.as_secs()).unwrap_or(usize::MAX));
+        families.gauge(
+            "tls_certificate_expires_seconds",
+            help,
+            usize::try_from(expires.as_secs()).unwrap_or(usize::MAX),
+        );
     }
     let closed = tcp.closed;
-    text.counters(
+    families.counters(
         "websockets_closed",
         "Websockets closed for invalid data, slow reading or not joining.",
         &[
@@ -357,31 +364,35 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
         ],
     );
     let put_out = counters.put_out;
-    text.counters(
+    families.counters(
         "players_put_out",
         "Players removed.",
         &[("kicked", put_out.kicked), ("flood", put_out.flood), ("bad_frame", put_out.bad_frame)],
     );
     let anew = "Sessions not resumed because the player had missed more than is kept.";
-    text.counter("sessions_begun_anew", anew, counters.missed_too_much);
-    text.counter("messages_unsent", "Messages of games that could not be encoded or sent.", counters.unsent_messages);
+    families.counter("sessions_begun_anew", anew, counters.missed_too_much);
+    families.counter(
+        "messages_unsent",
+        "Messages of games that could not be encoded or sent.",
+        counters.unsent_messages,
+    );
     let states = counters.states;
-    text.counters(
+    families.counters(
         "states",
         "States sent to players, whole or as a delta.",
         &[("whole", states.whole), ("delta", states.deltas)],
     );
-    text.counters(
+    families.counters(
         "state_bytes",
         "Bytes of the states sent, whole or as a delta, and those that all of them have as encoded by the game.",
         &[("whole", states.whole_bytes), ("delta", states.delta_bytes), ("encoded", states.encoded_bytes)],
     );
     let oversized = "States not sent to players who hold none before them, because the whole does not fit one frame.";
-    text.counter("states_oversized", oversized, counters.oversized_states);
-    text.counter("inputs_overflowed", "Inputs dropped because they arrived too fast.", counters.overflowed_inputs);
+    families.counter("states_oversized", oversized, counters.oversized_states);
+    families.counter("inputs_overflowed", "Inputs dropped because they arrived too fast.", counters.overflowed_inputs);
     let clamped = "Inputs whose seen tick was clamped because it was ahead of the room or too far back.";
-    text.counter("inputs_seen_clamped", clamped, counters.clamped_seen);
-    text.counters(
+    families.counter("inputs_seen_clamped", clamped, counters.clamped_seen);
+    families.counters(
         "frames_dropped",
         "Frames dropped.",
         &[
@@ -392,7 +403,7 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
         ],
     );
     let (peers, unroutable) = (counters.peers, counters.unroutable);
-    text.counters(
+    families.counters(
         "packets_dropped",
         "Packets of data channels and media connections dropped.",
         &[
@@ -406,7 +417,7 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
             ("media", peers.media),
         ],
     );
-    text.counters(
+    families.counters(
         "datagrams_unroutable",
         "Datagrams that no peer accepted.",
         &[
@@ -417,7 +428,7 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
         ],
     );
     let stun = counters.stun;
-    text.counters(
+    families.counters(
         "stun_requests",
         "STUN requests: answered, from addresses without players, past the rate of an address, or unsupported.",
         &[
@@ -428,7 +439,7 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
         ],
     );
     let datagrams = sources.udp.counters();
-    text.counters(
+    families.counters(
         "datagrams",
         "Datagrams by outcome.",
         &[
@@ -442,11 +453,11 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
     );
 
     if let Some((recordings, waiting)) = sources.recordings.map(|of| (of.figures(), of.waiting_bytes())) {
-        text.gauge("recordings", "Rooms being recorded.", recordings.running);
-        text.gauge("recording_queue_bytes", "Bytes of recordings that wait for the disk.", waiting);
-        text.counter("recorded_bytes", "Bytes of recordings written.", recordings.written_bytes);
+        families.gauge("recordings", "Rooms being recorded.", recordings.running);
+        families.gauge("recording_queue_bytes", "Bytes of recordings that wait for the disk.", waiting);
+        families.counter("recorded_bytes", "Bytes of recordings written.", recordings.written_bytes);
         let early = "Recordings that ended before their rooms did.";
-        text.counter("recordings_ended_early", early, recordings.ended_early);
+        families.counter("recordings_ended_early", early, recordings.ended_early);
     }
 
     let mut process = Families::default();
@@ -466,7 +477,7 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
             _ => {}
         }
     }
-    encoded([("rtcade", text), ("process", process)])
+    encoded([("rtcade", families), ("process", process)])
 }
 
 /// The text of families, each set with its prefix.

@@ -655,12 +655,12 @@ impl<G: Game> Driver<G> {
             reloader: &mut self.reloader,
             trace: &self.trace,
             premises: &self.premises,
-            turns: self.turns,
+            turns: &self.turns,
             started: self.started,
             began: self.began,
             drain_time: self.drain_time,
             #[cfg(feature = "cluster")]
-            events: self.publisher.as_ref().map(Publisher::figures),
+            publisher: self.publisher.as_ref(),
             admin: self.console.as_ref().map(Console::refusals),
         };
         let registry = self.poll.registry();
@@ -695,23 +695,15 @@ impl<G: Game> Driver<G> {
         let requests = &self.handle.requests;
         let stop = requests.stop.load(Ordering::Acquire);
         let is_asked_to_drain = requests.drain.load(Ordering::Acquire);
+        let is_terminated = requests.is_terminated.load(Ordering::Acquire);
         if is_asked_to_drain && stop == 0 && self.drains.is_none() {
             let millis = requests.drain_ms.load(Ordering::Acquire);
             let time = if millis == u64::MAX { self.drain_time } else { Duration::from_millis(millis) };
-            self.drains = Some(now + time);
-            if !time.is_zero() {
-                let seconds = time.as_secs();
-                log::warn!("stopping once the rooms have ended, in {seconds} s at the latest");
-                self.service.stopping("waiting for the rooms to end");
-                self.server.handle_drain(now, time);
-            }
+            self.drain_within(now, time);
         }
         // A drain that an operator has begun may be longer than a service manager waits.
-        if requests.is_terminated.load(Ordering::Acquire)
-            && self.drains.is_some_and(|until| now + self.drain_time < until)
-        {
-            self.drains = Some(now + self.drain_time);
-            self.server.handle_drain(now, self.drain_time);
+        if is_terminated && self.drains.is_some_and(|until| now + self.drain_time < until) {
+            self.drain_within(now, self.drain_time);
         }
         let is_drained = self.drains.is_some_and(|until| until <= now || self.server.is_drained());
         if (stop > 0 || is_drained) && self.stops.is_none() {
@@ -723,6 +715,16 @@ impl<G: Game> Driver<G> {
             self.server.handle_shutdown(now);
         } else if stop > 1 {
             self.stops = Some(now);
+        }
+    }
+
+    /// Stops once the rooms have ended, after this time at the latest.
+    fn drain_within(&mut self, now: Instant, time: Duration) {
+        self.drains = Some(now + time);
+        if !time.is_zero() {
+            log::warn!("stopping once the rooms have ended, in {} s at the latest", time.as_secs());
+            self.service.stopping("waiting for the rooms to end");
+            self.server.handle_drain(now, time);
         }
     }
 

@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
 
 use lapin::message::BasicGetMessage;
 use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions};
