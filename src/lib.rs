@@ -210,6 +210,7 @@ pub mod bench;
 #[doc(hidden)]
 pub mod cli;
 pub mod client;
+pub mod cluster;
 #[cfg(feature = "driver")]
 pub mod driver;
 pub mod endpoint;

@@ -436,6 +436,24 @@ pub const JOINS_PER_ADDRESS_AT_ONCE: u32 = 64;
 pub const SEEKERS: usize = CONNECTIONS / 2;
 /// The same of one address (for IPv6, a /64), loopback excepted.
 pub const SEEKERS_PER_ADDRESS: usize = UNJOINED_PER_ADDRESS / 2;
+/// How long a room stays with a node of a cluster that is not heard of.
+pub const LEASE_TTL: Duration = Duration::from_secs(5);
+/// Leases and sessions in one command for the store of a cluster.
+pub const LEASES_PER_COMMAND: usize = 100;
+/// Requests to the store of a cluster that are not answered. Others wait.
+pub const STORE_REQUESTS: usize = 256;
+/// How long an answer of the store may take. Then the node goes on without.
+pub const STORE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a player who joins may wait until the room's node is known.
+pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long the store keeps a session that is not saved again.
+pub const SESSION_KEPT: Duration = Duration::from_secs(5 * 60);
+/// Sessions that wait to be saved in the store.
+pub const UNSAVED_SESSIONS: usize = 65_536;
+/// How long the ticket can be used with which a node sends a client to another one.
+pub const TICKET_LIFETIME: Duration = Duration::from_secs(15);
+/// Used tickets that a node remembers. Past it the oldest is forgotten.
+pub const TICKETS_REMEMBERED: usize = 65_536;
 /// The longest time after which a refused player is told to retry. Past it several players get the same time.
 pub const JOIN_RETRY: Duration = Duration::from_secs(30);
 /// Addresses whose joins are counted. Past it an address with few joins is forgotten.

@@ -1,0 +1,197 @@
+//! What a node asks of the store of the cluster, and what that answers.
+//!
+//! Each command is atomic: a script in Redis, or a call of [`Table::apply`](super::Table::apply). The store's clock is
+//! its own: epochs and expiry count by it, so that nodes need no common clock.
+
+use std::fmt;
+use std::rc::Rc;
+
+use crate::wire::signaling::RoomName;
+
+/// A secret that the nodes of a cluster share, see [`Ticket`](super::ticket).
+pub type Secret = [u8; 32];
+
+/// A node, and which process has its name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Member {
+    /// The name of the node, unique in its cluster.
+    pub node: Rc<str>,
+    /// Random for each process: whatever a former process of the same name owned is not this one's.
+    pub incarnation: u64,
+}
+
+impl fmt::Display for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}#{:016x}", self.node, self.incarnation)
+    }
+}
+
+/// What others know about a node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Profile {
+    /// Where clients reach it, as `ws://host:port` or `wss://host:port`, without a path.
+    pub url: String,
+    /// Rooms are placed in the region of the player's node, if there is a place.
+    pub region: String,
+    /// How busy it is: 1 is a core's worth.
+    pub load: f64,
+    /// Whether it takes rooms: it is neither about to stop nor above its hard limit.
+    pub takes_rooms: bool,
+    /// The number of its rooms.
+    pub rooms: usize,
+    /// The number of its players.
+    pub players: usize,
+}
+
+/// A lease of a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The room.
+    pub room: RoomName,
+    /// Rises with each owner of the room: milliseconds since 1970 by the store's clock, or more.
+    pub epoch: u64,
+}
+
+/// A session, as other nodes need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredSession {
+    /// Its room.
+    pub room: RoomName,
+    /// The subject of the player's bearer token.
+    pub user_id: Option<String>,
+    /// SHA-256 of the resume token, and of the one before it, which may be the client's last.
+    pub tokens: [Option<[u8; 32]>; 2],
+}
+
+/// What becomes of a session in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionUpdate {
+    /// Its socket ID.
+    pub socket_id: String,
+    /// The epoch of the room's owner. What was saved with a newer one stays.
+    pub epoch: u64,
+    /// The session; `None` once it has ended.
+    pub session: Option<StoredSession>,
+}
+
+/// A command for the store.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Command {
+    /// Extends the lease of a node, or registers it. Answered by [`Reply::Renewed`].
+    Renew {
+        /// The node.
+        member: Member,
+        /// What to tell others.
+        profile: Profile,
+        /// When the lease ends, in milliseconds from now.
+        ttl_ms: u64,
+        /// Whether to take the name from another process. A new process does, because the one before it may have been
+        /// killed.
+        takes_over: bool,
+        /// The secret to use if the cluster has none.
+        secret: Secret,
+    },
+    /// Finds the owner of a room, or makes one. Answered by [`Reply::Acquired`].
+    Acquire {
+        /// The room.
+        room: RoomName,
+        /// The node that asks. If it is the owner already, it gets a newer epoch: it asks because it does not know of
+        /// the lease.
+        member: Member,
+        /// Whether that node takes a room without an owner. Otherwise the less busy of two others does, and this one
+        /// if there is none.
+        keeps: bool,
+        /// Whether that node takes it if no other does.
+        falls_back: bool,
+        /// Others are looked for in this region first.
+        region: String,
+        /// How long rooms without an owner can't be made after the store lost its data, in milliseconds.
+        grace_ms: u64,
+    },
+    /// Claims rooms that the node had before it may have lost its lease. Answered by [`Reply::Reasserted`].
+    Reassert {
+        /// The node.
+        member: Member,
+        /// The leases, at most [`LEASES_PER_COMMAND`](crate::limits::LEASES_PER_COMMAND).
+        leases: Vec<Lease>,
+    },
+    /// Gives up rooms, if these are their leases still. Answered by [`Reply::Done`].
+    Release {
+        /// The node.
+        member: Member,
+        /// The leases, at most [`LEASES_PER_COMMAND`](crate::limits::LEASES_PER_COMMAND).
+        leases: Vec<Lease>,
+    },
+    /// Gives up the name of the node and all of its rooms. Answered by [`Reply::Done`].
+    Leave {
+        /// The node.
+        member: Member,
+    },
+    /// Keeps sessions, or forgets those that have ended. Answered by [`Reply::Done`].
+    SaveSessions {
+        /// At most [`LEASES_PER_COMMAND`](crate::limits::LEASES_PER_COMMAND).
+        updates: Vec<SessionUpdate>,
+        /// How long they are kept, in milliseconds.
+        ttl_ms: u64,
+    },
+    /// Looks up a session. Answered by [`Reply::Session`].
+    FindSession {
+        /// Its socket ID.
+        socket_id: String,
+    },
+}
+
+/// What became of a lease of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Renewal {
+    /// It was extended.
+    Extended,
+    /// There was none. If the node had one, it has lapsed, or the store has lost its data.
+    Made,
+    /// Another process has the name.
+    Taken,
+}
+
+/// Where a room lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Placement {
+    /// At a node.
+    At {
+        /// The owner.
+        owner: Member,
+        /// Where clients reach it, as [`Profile::url`].
+        url: String,
+        /// The epoch of the owner's lease.
+        epoch: u64,
+    },
+    /// The store has lost its data, and waits for the owners of rooms to claim them. Ask again.
+    Recovering,
+    /// No node takes a room.
+    Full,
+}
+
+/// An answer of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reply {
+    /// To [`Command::Renew`].
+    Renewed {
+        /// What became of the lease.
+        renewal: Renewal,
+        /// The secret of the cluster.
+        secret: Secret,
+        /// Milliseconds since 1970 by the store's clock.
+        store_time: u64,
+    },
+    /// To [`Command::Acquire`].
+    Acquired(Placement),
+    /// To [`Command::Reassert`]: the epoch of each lease that is the node's, in their order.
+    Reasserted(Vec<Option<u64>>),
+    /// To [`Command::FindSession`].
+    Session(Option<StoredSession>),
+    /// The command was carried out.
+    Done,
+}

@@ -1,0 +1,250 @@
+//! The store in memory: for the processes of one machine, and for simulations.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+
+use super::store::{Command, Lease, Member, Placement, Profile, Renewal, Reply, Secret, SessionUpdate, StoredSession};
+use crate::wire::signaling::RoomName;
+
+/// What a room that is placed on a node adds to its load until it tells the next one.
+const PLACED_LOAD: f64 = 0.02;
+
+/// How often expired sessions are removed.
+const SWEEP_MS: u64 = 60_000;
+
+/// The store in memory. Times are milliseconds since 1970.
+#[derive(Debug)]
+pub struct Table {
+    rng: ChaCha20Rng,
+    secret: Option<Secret>,
+    /// When it was first asked for a room since it has been empty.
+    begun: Option<u64>,
+    nodes: BTreeMap<Rc<str>, Registered>,
+    rooms: BTreeMap<RoomName, Owned>,
+    sessions: BTreeMap<String, Kept>,
+    /// When expired sessions were last removed.
+    swept: u64,
+}
+
+#[derive(Debug)]
+struct Registered {
+    incarnation: u64,
+    until: u64,
+    profile: Profile,
+    rooms: BTreeSet<RoomName>,
+}
+
+#[derive(Debug)]
+struct Owned {
+    owner: Member,
+    epoch: u64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    session: StoredSession,
+    epoch: u64,
+    until: u64,
+}
+
+impl Table {
+    /// Returns an empty table. The choice among nodes for a room follows from the seed.
+    #[must_use]
+    pub fn new(seed: u64) -> Table {
+        Table {
+            rng: ChaCha20Rng::seed_from_u64(seed),
+            secret: None,
+            begun: None,
+            nodes: BTreeMap::new(),
+            rooms: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            swept: 0,
+        }
+    }
+
+    /// Carries out a command.
+    pub fn apply(&mut self, now: u64, command: Command) -> Reply {
+        match command {
+            Command::Renew { member, profile, ttl_ms, takes_over, secret } => {
+                let secret = *self.secret.get_or_insert(secret);
+                self.begun.get_or_insert(now);
+                Reply::Renewed { renewal: self.renew(now, &member, profile, ttl_ms, takes_over), secret, store_time: now }
+            }
+            Command::Acquire { room, member, keeps, falls_back, region, grace_ms } => {
+                let begun = *self.begun.get_or_insert(now);
+                Reply::Acquired(self.acquire(now, room, &member, keeps, falls_back, &region, begun + grace_ms))
+            }
+            Command::Reassert { member, leases } => {
+                Reply::Reasserted(leases.into_iter().map(|lease| self.reassert(&member, lease)).collect())
+            }
+            Command::Release { member, leases } => {
+                leases.into_iter().for_each(|lease| self.release(&member, &lease));
+                Reply::Done
+            }
+            Command::Leave { member } => {
+                if self.is_current(&member)
+                    && let Some(left) = self.nodes.remove(&member.node)
+                {
+                    left.rooms.iter().for_each(|room| self.forget_room(&member, room));
+                }
+                Reply::Done
+            }
+            Command::SaveSessions { updates, ttl_ms } => {
+                updates.into_iter().for_each(|update| self.save(update, now, now + ttl_ms));
+                Reply::Done
+            }
+            Command::FindSession { socket_id } => {
+                let found = self.sessions.get(&socket_id).filter(|kept| kept.until > now);
+                Reply::Session(found.map(|kept| kept.session.clone()))
+            }
+        }
+    }
+
+    /// Returns the nodes whose leases have not ended, by name.
+    pub fn nodes(&self, now: u64) -> impl Iterator<Item = (&str, &Profile)> {
+        self.nodes.iter().filter(move |(_, node)| node.until > now).map(|(name, node)| (&**name, &node.profile))
+    }
+
+    fn is_current(&self, member: &Member) -> bool {
+        self.nodes.get(&member.node).is_some_and(|node| node.incarnation == member.incarnation)
+    }
+
+    fn is_alive(&self, now: u64, member: &Member) -> bool {
+        self.is_current(member) && self.nodes.get(&member.node).is_some_and(|node| node.until > now)
+    }
+
+    fn renew(&mut self, now: u64, member: &Member, profile: Profile, ttl_ms: u64, takes_over: bool) -> Renewal {
+        let until = now + ttl_ms;
+        if let Some(node) = self.nodes.get_mut(&member.node) {
+            let (is_same, is_over) = (node.incarnation == member.incarnation, node.until <= now);
+            if !is_same && !is_over && !takes_over {
+                return Renewal::Taken;
+            }
+            if is_same {
+                (node.until, node.profile) = (until, profile);
+                return if is_over { Renewal::Made } else { Renewal::Extended };
+            }
+        }
+        let node = Registered { incarnation: member.incarnation, until, profile, rooms: BTreeSet::new() };
+        if let Some(former) = self.nodes.insert(member.node.clone(), node) {
+            let owner = Member { incarnation: former.incarnation, ..member.clone() };
+            former.rooms.iter().for_each(|room| self.forget_room(&owner, room));
+        }
+        Renewal::Made
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of a command")]
+    fn acquire(
+        &mut self,
+        now: u64,
+        room: RoomName,
+        member: &Member,
+        keeps: bool,
+        falls_back: bool,
+        region: &str,
+        made_from: u64,
+    ) -> Placement {
+        let mut epoch = now;
+        if let Some(owned) = self.rooms.get(&room) {
+            epoch = epoch.max(owned.epoch + 1);
+            if owned.owner != *member && self.is_alive(now, &owned.owner) {
+                let url = self.nodes[&owned.owner.node].profile.url.clone();
+                return Placement::At { owner: owned.owner.clone(), url, epoch: owned.epoch };
+            }
+        } else if now < made_from {
+            return Placement::Recovering;
+        }
+        let is_own = self.rooms.get(&room).is_some_and(|owned| owned.owner == *member);
+        let own = self.is_alive(now, member).then(|| member.clone());
+        let owner = own.clone().filter(|_| keeps || is_own).or_else(|| self.choose(now, member, region));
+        let Some(owner) = owner.or_else(|| own.filter(|_| falls_back)) else { return Placement::Full };
+        self.give(room, &owner, epoch);
+        let Some(node) = self.nodes.get_mut(&owner.node) else { return Placement::Full };
+        node.profile.load += PLACED_LOAD;
+        Placement::At { owner, url: node.profile.url.clone(), epoch }
+    }
+
+    /// The less busy of two random nodes other than `member`, of the region if it has any.
+    fn choose(&mut self, now: u64, member: &Member, region: &str) -> Option<Member> {
+        let others = |in_region: bool| {
+            let is_candidate = move |node: &Registered| {
+                node.until > now && node.profile.takes_rooms && (!in_region || node.profile.region == region)
+            };
+            let nodes = self.nodes.iter().filter(move |(name, node)| **name != member.node && is_candidate(node));
+            nodes.map(|(name, node)| (name, node.incarnation, node.profile.load)).collect::<Vec<_>>()
+        };
+        let mut others = match others(true) {
+            here if here.is_empty() => others(false),
+            here => here,
+        };
+        let mut draw = || {
+            let below = u32::try_from(others.len()).ok().filter(|&count| count > 0)?;
+            Some(others.swap_remove((self.rng.next_u32() % below) as usize))
+        };
+        let two = [draw(), draw()];
+        let chosen = two.into_iter().flatten().min_by(|(_, _, one), (_, _, other)| one.total_cmp(other))?;
+        Some(Member { node: chosen.0.clone(), incarnation: chosen.1 })
+    }
+
+    fn give(&mut self, room: RoomName, owner: &Member, epoch: u64) {
+        if let Some(former) = self.rooms.insert(room.clone(), Owned { owner: owner.clone(), epoch })
+            && former.owner.node != owner.node
+            && let Some(node) = self.nodes.get_mut(&former.owner.node)
+        {
+            node.rooms.remove(&room);
+        }
+        if let Some(node) = self.nodes.get_mut(&owner.node) {
+            node.rooms.insert(room);
+        }
+    }
+
+    fn reassert(&mut self, member: &Member, Lease { room, epoch }: Lease) -> Option<u64> {
+        if !self.is_current(member) {
+            return None;
+        }
+        match self.rooms.get_mut(&room) {
+            Some(owned) if owned.owner == *member => {
+                owned.epoch = owned.epoch.max(epoch);
+                Some(owned.epoch)
+            }
+            Some(owned) if owned.epoch >= epoch => None,
+            _ => {
+                self.give(room, member, epoch);
+                Some(epoch)
+            }
+        }
+    }
+
+    fn release(&mut self, member: &Member, lease: &Lease) {
+        if self.rooms.get(&lease.room).is_some_and(|owned| owned.owner == *member && owned.epoch == lease.epoch) {
+            self.forget_room(member, &lease.room);
+        }
+    }
+
+    fn forget_room(&mut self, owner: &Member, room: &RoomName) {
+        if self.rooms.get(room).is_some_and(|owned| owned.owner == *owner) {
+            self.rooms.remove(room);
+        }
+        if let Some(node) = self.nodes.get_mut(&owner.node) {
+            node.rooms.remove(room);
+        }
+    }
+
+    fn save(&mut self, update: SessionUpdate, now: u64, until: u64) {
+        let SessionUpdate { socket_id, epoch, session } = update;
+        if self.sessions.get(&socket_id).is_some_and(|kept| kept.until > now && kept.epoch > epoch) {
+            return;
+        }
+        match session {
+            Some(session) => drop(self.sessions.insert(socket_id, Kept { session, epoch, until })),
+            None => drop(self.sessions.remove(&socket_id)),
+        }
+        if self.swept + SWEEP_MS <= now {
+            self.swept = now;
+            self.sessions.retain(|_, kept| kept.until > now);
+        }
+    }
+}
