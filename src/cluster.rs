@@ -36,8 +36,8 @@ use crate::wire::signaling::RoomName;
 const RENEWALS_PER_LEASE: u32 = 4;
 /// How long a room may be without a game after its lease was granted: a hook may decide later.
 const UNUSED_LEASE: Duration = Duration::from_secs(20);
-/// How long a lookup waits before it asks a store that recovers again.
-const RECOVERY_INTERVAL: Duration = Duration::from_millis(500);
+/// How long a lookup waits before it asks again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// What a room that was placed here lately adds to the load, which grows only when its players have come.
 const PLACED_LOAD: f64 = 0.02;
 const PLACED_FOR: Duration = Duration::from_secs(20);
@@ -175,7 +175,7 @@ enum Step {
 #[derive(Debug)]
 enum Sent {
     Renew,
-    Acquire(RoomName),
+    Acquire { room: RoomName, falls_back: bool },
     Reassert(Vec<RoomName>),
     Release(Vec<Lease>),
     Save(Vec<SessionUpdate>),
@@ -215,8 +215,9 @@ pub struct Cluster {
     placed: VecDeque<Instant>,
     /// When the node was last told of the time.
     told: Instant,
-    /// Whether the name was taken from the process before. Then the secret is that of the cluster.
-    is_registered: bool,
+    /// When the lease of the node was made, by the store's clock; `None` until it was. Then the secret is that of the
+    /// cluster.
+    since: Option<u64>,
     /// Until when the lease of the node lasts at least.
     lease_until: Option<Instant>,
     next_renewal: Instant,
@@ -271,7 +272,7 @@ impl Cluster {
             players: 0,
             placed: VecDeque::new(),
             told: now,
-            is_registered: false,
+            since: None,
             lease_until: None,
             next_renewal: now,
             is_renewing: false,
@@ -419,7 +420,7 @@ impl Cluster {
     ) -> Result<(), TicketFault> {
         self.note_time(now);
         let of = Passage { room, session, owner: &self.member };
-        let accepted = match self.is_registered {
+        let accepted = match self.since.is_some() {
             true => self.inspector.accept(&self.secret, of, ticket, unix_time),
             false => Err(TicketFault::Forged),
         };
@@ -526,7 +527,7 @@ impl Cluster {
         let (member, ttl, secret) = (self.member.clone(), *ttl, self.secret);
         self.is_renewing = true;
         self.next_renewal = now + ttl / RENEWALS_PER_LEASE;
-        let takes_over = !self.is_registered;
+        let takes_over = self.since.is_none();
         let ttl_ms = millis(ttl);
         self.send(now, Command::Renew { member, profile, ttl_ms, takes_over, secret }, Sent::Renew)
     }
@@ -567,15 +568,16 @@ impl Cluster {
             }
         };
         let load = self.load();
+        let falls_back = !self.is_draining && load < self.config.hard_load;
         let command = Command::Acquire {
             room: room.clone(),
             member: self.member.clone(),
             keeps: !self.is_draining && load < self.config.soft_load,
-            falls_back: !self.is_draining && load < self.config.hard_load,
+            falls_back,
             region: self.config.region.clone(),
             grace_ms: millis(self.config.ttl),
         };
-        Some((command, Sent::Acquire(room)))
+        Some((command, Sent::Acquire { room, falls_back }))
     }
 
     fn next_session(&mut self) -> Option<(Command, Sent)> {
@@ -636,7 +638,14 @@ impl Cluster {
             (Sent::Renew, Reply::Renewed { renewal, secret, store_time }) => {
                 self.take_renewal(now, at, renewal, secret, store_time);
             }
-            (Sent::Acquire(room), Reply::Acquired(placement)) => self.take_placement(now, is_current, room, placement),
+            // The node would take the room itself, but the store knows of no lease of the node.
+            (Sent::Acquire { room, falls_back: true }, Reply::Acquired(Placement::Full)) => {
+                self.lapse(now);
+                self.look_up_later(now, room);
+            }
+            (Sent::Acquire { room, .. }, Reply::Acquired(placement)) => {
+                self.take_placement(now, is_current, room, placement);
+            }
             (Sent::Reassert(rooms), Reply::Reasserted(epochs)) if rooms.len() == epochs.len() => {
                 self.is_reasserting = false;
                 if is_current {
@@ -654,17 +663,18 @@ impl Cluster {
 
     fn take_renewal(&mut self, now: Instant, at: Instant, renewal: Renewal, secret: Secret, store_time: u64) {
         self.is_renewing = false;
-        if renewal == Renewal::Taken {
+        let Renewal::Since(since) = renewal else {
             self.displace();
             return;
-        }
-        if renewal == Renewal::Made && self.is_registered {
+        };
+        let is_known = self.since == Some(since);
+        if !is_known && self.since.is_some() {
             self.distrust();
         }
-        if renewal == Renewal::Made || self.lease_until.is_none() {
+        if !is_known || self.lease_until.is_none() {
             self.ticket_floor = self.ticket_floor.max(store_time);
         }
-        self.is_registered = true;
+        self.since = Some(since);
         self.secret = secret;
         // It lasts from when the store had the request, which was after it was sent.
         self.lease_until = Some(at + self.config.ttl);
@@ -691,12 +701,7 @@ impl Cluster {
                 }
             }
             Placement::At { owner, url, epoch } => self.conclude(room, Ok(Location::There { owner, url, epoch })),
-            Placement::Recovering => {
-                if let Some(lookup) = self.lookups.get_mut(&room) {
-                    lookup.step = Step::Waiting;
-                    self.later.push_back((now + RECOVERY_INTERVAL, room));
-                }
-            }
+            Placement::Recovering => self.look_up_later(now, room),
             Placement::Full => self.conclude(room, Err(Unlocated::Full)),
         }
     }
@@ -705,6 +710,13 @@ impl Cluster {
         if let Some(lookup) = self.lookups.get_mut(&room) {
             lookup.step = Step::Waiting;
             self.to_ask.push_back(room);
+        }
+    }
+
+    fn look_up_later(&mut self, now: Instant, room: RoomName) {
+        if let Some(lookup) = self.lookups.get_mut(&room) {
+            lookup.step = Step::Waiting;
+            self.later.push_back((now + RETRY_INTERVAL, room));
         }
     }
 
@@ -747,7 +759,7 @@ impl Cluster {
         self.reach = Reach::Down;
         match sent {
             Sent::Renew => self.is_renewing = false,
-            Sent::Acquire(_) => {}
+            Sent::Acquire { .. } => {}
             Sent::Reassert(_) => self.is_reasserting = false,
             Sent::Release(leases) => {
                 for Lease { room, epoch } in leases {

@@ -142,14 +142,13 @@ pub enum Command {
     },
 }
 
-/// What became of a lease of a node.
+/// A lease of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Renewal {
-    /// It was extended.
-    Extended,
-    /// There was none. If the node had one, it has lapsed, or the store has lost its data.
-    Made,
+    /// It lasts. The number is when it was made, in milliseconds since 1970 by the store's clock. If it is not the one
+    /// that the node knows, the lease had lapsed or the store has lost its data, and rooms may be lost.
+    Since(u64),
     /// Another process has the name.
     Taken,
 }

@@ -32,6 +32,7 @@ pub struct Table {
 #[derive(Debug)]
 struct Registered {
     incarnation: u64,
+    since: u64,
     until: u64,
     profile: Profile,
     rooms: BTreeSet<RoomName>,
@@ -71,14 +72,21 @@ impl Table {
             Command::Renew { member, profile, ttl_ms, takes_over, secret } => {
                 let secret = *self.secret.get_or_insert(secret);
                 self.begun.get_or_insert(now);
-                Reply::Renewed { renewal: self.renew(now, &member, profile, ttl_ms, takes_over), secret, store_time: now }
+                Reply::Renewed {
+                    renewal: self.renew(now, &member, profile, ttl_ms, takes_over),
+                    secret,
+                    store_time: now,
+                }
             }
             Command::Acquire { room, member, keeps, falls_back, region, grace_ms } => {
-                let begun = *self.begun.get_or_insert(now);
+                let begun = self.begun.get_or_insert(now);
+                // The clock may be set back.
+                *begun = now.min(*begun);
+                let begun = *begun;
                 Reply::Acquired(self.acquire(now, room, &member, keeps, falls_back, &region, begun + grace_ms))
             }
             Command::Reassert { member, leases } => {
-                Reply::Reasserted(leases.into_iter().map(|lease| self.reassert(&member, lease)).collect())
+                Reply::Reasserted(leases.into_iter().map(|lease| self.reassert(now, &member, lease)).collect())
             }
             Command::Release { member, leases } => {
                 leases.into_iter().for_each(|lease| self.release(&member, &lease));
@@ -108,6 +116,12 @@ impl Table {
         self.nodes.iter().filter(move |(_, node)| node.until > now).map(|(name, node)| (&**name, &node.profile))
     }
 
+    /// Returns the owner of a room, dead or alive, and the epoch of its lease.
+    #[must_use]
+    pub fn owner(&self, room: &RoomName) -> Option<(&Member, u64)> {
+        self.rooms.get(room).map(|owned| (&owned.owner, owned.epoch))
+    }
+
     fn is_current(&self, member: &Member) -> bool {
         self.nodes.get(&member.node).is_some_and(|node| node.incarnation == member.incarnation)
     }
@@ -118,22 +132,25 @@ impl Table {
 
     fn renew(&mut self, now: u64, member: &Member, profile: Profile, ttl_ms: u64, takes_over: bool) -> Renewal {
         let until = now + ttl_ms;
+        let mut since = now;
         if let Some(node) = self.nodes.get_mut(&member.node) {
             let (is_same, is_over) = (node.incarnation == member.incarnation, node.until <= now);
             if !is_same && !is_over && !takes_over {
                 return Renewal::Taken;
             }
+            // Two leases never begin at the same time, though the clock may be set back.
+            since = if is_same && !is_over { node.since } else { now.max(node.since + 1) };
             if is_same {
-                (node.until, node.profile) = (until, profile);
-                return if is_over { Renewal::Made } else { Renewal::Extended };
+                (node.since, node.until, node.profile) = (since, until, profile);
+                return Renewal::Since(since);
             }
         }
-        let node = Registered { incarnation: member.incarnation, until, profile, rooms: BTreeSet::new() };
+        let node = Registered { incarnation: member.incarnation, since, until, profile, rooms: BTreeSet::new() };
         if let Some(former) = self.nodes.insert(member.node.clone(), node) {
             let owner = Member { incarnation: former.incarnation, ..member.clone() };
             former.rooms.iter().for_each(|room| self.forget_room(&owner, room));
         }
-        Renewal::Made
+        Renewal::Since(since)
     }
 
     #[expect(clippy::too_many_arguments, reason = "the fields of a command")]
@@ -153,6 +170,13 @@ impl Table {
             if owned.owner != *member && self.is_alive(now, &owned.owner) {
                 let url = self.nodes[&owned.owner.node].profile.url.clone();
                 return Placement::At { owner: owned.owner.clone(), url, epoch: owned.epoch };
+            }
+            // Its lease does not come to life again if the clock is set back: it has to verify what it had.
+            if owned.owner != *member
+                && self.is_current(&owned.owner)
+                && let Some(node) = self.nodes.get_mut(&owned.owner.node)
+            {
+                node.until = 0;
             }
         } else if now < made_from {
             return Placement::Recovering;
@@ -201,21 +225,23 @@ impl Table {
         }
     }
 
-    fn reassert(&mut self, member: &Member, Lease { room, epoch }: Lease) -> Option<u64> {
+    fn reassert(&mut self, now: u64, member: &Member, Lease { room, epoch }: Lease) -> Option<u64> {
         if !self.is_current(member) {
             return None;
         }
-        match self.rooms.get_mut(&room) {
-            Some(owned) if owned.owner == *member => {
-                owned.epoch = owned.epoch.max(epoch);
-                Some(owned.epoch)
-            }
-            Some(owned) if owned.epoch >= epoch => None,
-            _ => {
-                self.give(room, member, epoch);
-                Some(epoch)
-            }
+        if let Some(owned) = self.rooms.get_mut(&room)
+            && owned.owner == *member
+        {
+            owned.epoch = owned.epoch.max(epoch);
+            return Some(owned.epoch);
         }
+        // An owner that lives has been told that the room is its own, whatever it was before.
+        let is_free = |owned: &Owned| owned.epoch < epoch && !self.is_alive(now, &owned.owner);
+        if !self.rooms.get(&room).is_none_or(is_free) {
+            return None;
+        }
+        self.give(room, member, epoch);
+        Some(epoch)
     }
 
     fn release(&mut self, member: &Member, lease: &Lease) {
