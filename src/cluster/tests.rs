@@ -349,7 +349,7 @@ impl World {
                 self.nodes[node].cluster.handle_suspension(now);
             }
         }
-        if matches!(what, 4 | 6 | 7) {
+        if matches!(what, 4..=7) {
             self.unsettled_until = self.now + TTL;
         }
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rand::Rng;
 use serde::Serialize;
 
+use super::nodes::Placing;
 use super::seek::Seeking;
 use super::session::Fate;
 use super::{Connect, ConnectionId, ConnectionKey, Disconnect, RoomKey, Server, SessionKey, Signal, Timer};
@@ -20,7 +21,7 @@ use crate::player::{Body, ReliableFrame};
 use crate::rate::{Allowance, canonical};
 use crate::wire::codes::{CLOSE_REFUSED, ErrorCode, Leave};
 use crate::wire::frame::Kind;
-use crate::wire::signaling::{self, Codes, Description, Device, Fault, ReplyTo, RoomName};
+use crate::wire::signaling::{self, Codes, Description, Device, Fault, Former, ReplyTo, RoomName};
 
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
@@ -60,6 +61,10 @@ pub(super) enum Stage {
     Arrived,
     /// A request to seek that waits for another player.
     Seeking(Box<Seeking>),
+    /// A request that waits until the room is located, in a cluster.
+    Placing(Box<Placing>),
+    /// A request that waits for what the cluster knows of its session.
+    Recalling(Box<Placing>),
     /// A join that waits for the decision of a hook.
     Asking(Box<Asking>),
     /// A join that waits for the decision of the game.
@@ -78,6 +83,8 @@ pub(super) struct Asking {
     pub(super) offer: Option<Description>,
     pub(super) device: Device,
     pub(super) reply_to: ReplyTo,
+    /// The session that the player had before, once verified.
+    pub(super) former: Option<Former>,
 }
 
 /// The part that is kept once the room has the request.
@@ -90,6 +97,7 @@ pub(super) struct Joining {
     pub(super) offer: Option<Description>,
     pub(super) device: Device,
     pub(super) reply_to: ReplyTo,
+    pub(super) former: Option<Former>,
 }
 
 /// A message queued for a websocket. Bodies shared with other players get their header when they are sent.
@@ -417,6 +425,7 @@ impl<G: Game> Server<G> {
                 self.close_connection(now, key, Leave::Timeout.close_code(), "The connection did not join in time.");
             }
             Stage::Seeking(_) => self.continue_seek(now, key),
+            Stage::Placing(_) | Stage::Recalling(_) => self.give_up_placing(now, key),
             Stage::Asking(_) => self.give_up_decision(now, key),
             Stage::Joined(session) => self.send_heartbeat(now, due, key, session),
             Stage::Joining(_) | Stage::Gone => {}
@@ -469,6 +478,7 @@ impl<G: Game> Server<G> {
                 connection.lost_at =
                     Some(heard_at.map_or(connection.heard, |at| at.max(connection.heard)) + LOST_AFTER);
             }
+            self.refresh_session(now, session);
             self.acknowledge(session, true);
             self.ping(key);
         }

@@ -36,6 +36,9 @@ impl<G: Game> Server<G> {
         let time = Duration::from_millis(millis);
         self.turn(now, |server| {
             server.drains_until = Some(now + time);
+            if let Some(cluster) = &mut server.cluster {
+                cluster.handle_drain(now);
+            }
             let rooms: Vec<RoomKey> = server.rooms.keys().collect();
             for key in rooms {
                 if let Some(hosted) = server.rooms.get_mut(key) {

@@ -73,6 +73,10 @@ pub struct Counters {
     /// Events for other services dropped because nothing polled them, see
     /// [`Server::poll_live_event`](super::Server::poll_live_event).
     pub dropped_live_events: u64,
+    /// Clients sent to another node of the cluster.
+    pub redirected: u64,
+    /// Times that another process took the name of this node.
+    pub displaced: u64,
     /// Calls of [`Hooks`](crate::hooks::Hooks) that panicked, attached too much or decided too late.
     pub failed_hooks: u64,
 }

@@ -43,9 +43,9 @@ impl<G: Game> Server<G> {
             connection.takes_sparse_heartbeats = join.sparse_heartbeats;
         }
         let device = join.take_device();
-        let JoinRequest { data, sdp: offer, .. } = join;
-        let asking = Asking { room, identity, name, data, offer, device, reply_to };
-        self.try_join(now, key, asking, |server, asking| server.ask_hooks(now, key, asking));
+        let JoinRequest { data, sdp: offer, former, ticket, .. } = join;
+        let asking = Asking { room, identity, name, data, offer, device, reply_to, former };
+        self.try_join(now, key, asking, |server, asking| server.place_join(now, key, asking, ticket.as_deref()));
     }
 
     /// Passes a request on to the next step, or refuses it.
@@ -100,7 +100,7 @@ impl<G: Game> Server<G> {
     }
 
     /// Calls the hooks, and passes the request to the game if they accept at once.
-    fn ask_hooks(&mut self, now: Instant, key: ConnectionKey, asking: Asking) -> Result<(), Fault> {
+    pub(super) fn ask_hooks(&mut self, now: Instant, key: ConnectionKey, asking: Asking) -> Result<(), Fault> {
         let Some(connection) = self.connections.get_mut(key) else { return Ok(()) };
         let headers = std::mem::take(&mut connection.connect.headers);
         let arrival = Arrival {
@@ -160,7 +160,7 @@ impl<G: Game> Server<G> {
         asking: Asking,
         attached: serde_json::Value,
     ) -> Result<(), Fault> {
-        let Asking { room: name, identity, name: shown, data, offer, device, reply_to } = asking;
+        let Asking { room: name, identity, name: shown, data, offer, device, reply_to, former } = asking;
         let room = match self.by_name.get(&name) {
             Some(&room) => room,
             None => self.make_room(now, name, &data)?,
@@ -176,7 +176,7 @@ impl<G: Game> Server<G> {
         hosted.handle_input(room::Input::Join { player, join });
         hosted.members.insert(player, Member::Joining(key));
         hosted.empty_since = None;
-        let joining = Joining { room, player, user_id, name: shown, attached, offer, device, reply_to };
+        let joining = Joining { room, player, user_id, name: shown, attached, offer, device, reply_to, former };
         connection.stage = Stage::Joining(Box::new(joining));
         Ok(())
     }
@@ -210,8 +210,10 @@ impl<G: Game> Server<G> {
         let Some(hosted) = self.rooms.get_mut(room) else { return };
         let Some(&Member::Joining(carrier)) = hosted.members.get(&player) else { return };
         let Some(joining) = self.take_joining(carrier) else { return };
-        let Joining { user_id, name, attached, offer, device, reply_to, .. } = *joining;
-        let socket_id = format!("{:016x}{:016x}", self.rng.next_u64(), self.rng.next_u64());
+        let Joining { user_id, name, attached, offer, device, reply_to, former, .. } = *joining;
+        let former = former.map(|former| former.socket_id).filter(|former| !self.by_socket_id.contains_key(former));
+        let new_id = format!("{:016x}{:016x}", self.rng.next_u64(), self.rng.next_u64());
+        let socket_id = former.unwrap_or(new_id);
         let info = SessionInfo { player: player.0, socket_id: socket_id.clone(), user_id, name };
         let (tokens, resume) = Tokens::generate(&mut self.rng);
         let Some(connection) = self.connections.get(carrier) else { return };
@@ -230,6 +232,7 @@ impl<G: Game> Server<G> {
             connection: Some(carrier),
             welcome,
             tokens,
+            saved: now,
             away: None,
             peer: None,
             media: BTreeMap::new(),
@@ -241,6 +244,7 @@ impl<G: Game> Server<G> {
             relayed: Credit::new(limits::RELAYED_BYTES_PER_SECOND, now),
         });
         self.counters.joined += 1;
+        self.save_session(now, session);
         self.by_socket_id.insert(socket_id, session);
         self.endpoint.note_player(remote.ip());
         if let Some(hosted) = self.rooms.get_mut(room) {

@@ -107,13 +107,20 @@ struct Live<'a> {
 }
 
 impl LiveEvents {
-    /// The numbering of a new room.
-    pub(super) fn numbering(&mut self, now: Instant, unix_time: Duration, room: &RoomName) -> Numbering {
+    /// The numbering of a new room, with the epoch of its lease if it has one.
+    pub(super) fn numbering(
+        &mut self,
+        now: Instant,
+        unix_time: Duration,
+        room: &RoomName,
+        lease: Option<u64>,
+    ) -> Numbering {
         let millis = u64::try_from(unix_time.as_millis()).unwrap_or(u64::MAX);
-        self.last_epoch = millis.max(self.last_epoch.saturating_add(1));
+        let epoch = lease.unwrap_or_else(|| millis.max(self.last_epoch.saturating_add(1)));
+        self.last_epoch = epoch;
         // Rooms that are made at the same time are spread over the minute.
         let spread = u64::from(crc32c::crc32c(room.as_str().as_bytes())) % LIVE_INTERVAL.as_secs();
-        Numbering { epoch: self.last_epoch, seq: 0, next_live: now + Duration::from_secs(spread + 1) }
+        Numbering { epoch, seq: 0, next_live: now + Duration::from_secs(spread + 1) }
     }
 }
 

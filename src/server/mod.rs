@@ -16,6 +16,7 @@ mod inspect;
 mod join;
 mod live_events;
 mod media;
+mod nodes;
 mod presence;
 mod relay;
 mod resume;
@@ -54,6 +55,7 @@ use self::states::Recipient;
 pub use self::supervision::Activity;
 use self::supervision::Supervision;
 use crate::auth::Keys;
+use crate::cluster::Cluster;
 use crate::endpoint::{Endpoint, LocalId, PeerKey, Transmit};
 use crate::game::{Game, Link, PlayerId, Refusal, RoomInfo};
 use crate::hooks::{ArrivalId, Decision, Guarded, Hooks};
@@ -123,6 +125,9 @@ const OPENING: Duration = Duration::from_secs(1);
 /// The same before anything was received from the other end. It may be that nothing ever is, in each of many attempts.
 #[cfg(feature = "driver")]
 const REACHING: Duration = Duration::from_millis(250);
+
+/// By how much the wall clock may be ahead of the time that has passed.
+const CLOCK_STEP: Duration = Duration::from_secs(1);
 
 /// Identifies a websocket connection. Chosen by the caller, unique among the open ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -273,6 +278,10 @@ pub struct Server<G: Game> {
     timings: Timings,
     player_log: PlayerLog,
     live_events: LiveEvents,
+    cluster: Option<Box<Cluster>>,
+    /// Connections that wait until a room is located, and until a session is found.
+    placing: BTreeMap<RoomName, Vec<ConnectionKey>>,
+    recalling: BTreeMap<String, Vec<ConnectionKey>>,
     supervision: Option<Supervision>,
     /// When the rooms that are left are closed, since [`Server::handle_drain`].
     drains_until: Option<Instant>,
@@ -337,6 +346,9 @@ impl<G: Game> Server<G> {
             timings: Timings::default(),
             player_log: PlayerLog::default(),
             live_events: LiveEvents::default(),
+            cluster: None,
+            placing: BTreeMap::new(),
+            recalling: BTreeMap::new(),
             supervision: None,
             drains_until: None,
             stopping: false,
@@ -570,6 +582,9 @@ impl<G: Game> Server<G> {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.turn(now, |server| {
             server.endpoint.handle_timeout(now);
+            if let Some(cluster) = &mut server.cluster {
+                cluster.handle_timeout(now);
+            }
             while let Some((due, timer)) = server.timers.first().copied().filter(|&(due, _)| due <= now) {
                 server.timers.pop_first();
                 match timer {
@@ -587,13 +602,15 @@ impl<G: Game> Server<G> {
         self.turn(now, |server| {
             server.stopping = true;
             let sentence = "The server is stopping.";
+            // Another node takes the players of a cluster.
+            let reason = if server.cluster.is_some() { Leave::Moved } else { Leave::Shutdown };
             let rooms: Vec<RoomKey> = server.rooms.keys().collect();
             for room in rooms {
-                server.end_room(now, room, Leave::Shutdown, sentence);
+                server.end_room(now, room, reason, sentence);
             }
             let connections: Vec<ConnectionKey> = server.connections.keys().collect();
             for connection in connections {
-                server.close_connection(now, connection, Leave::Shutdown.close_code(), sentence);
+                server.close_connection(now, connection, reason.close_code(), sentence);
             }
         });
     }
@@ -617,6 +634,12 @@ impl<G: Game> Server<G> {
     /// Sets the wall clock (time since 1970), by which tokens expire. Call it once a second, so that setting the clock
     /// and suspending the machine are taken into account.
     pub fn handle_unix_time(&mut self, now: Instant, unix_time: Duration) {
+        // While a machine is suspended, only the wall clock goes on.
+        if unix_time > self.unix_time(now) + CLOCK_STEP
+            && let Some(cluster) = &mut self.cluster
+        {
+            cluster.handle_suspension(now);
+        }
         self.unix_time = (now, unix_time);
         self.player_log.flush(now);
     }
@@ -651,7 +674,8 @@ impl<G: Game> Server<G> {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let own = self.timers.first().map(|&(at, _)| at);
-        [own, self.endpoint.poll_timeout()].into_iter().flatten().min()
+        let cluster = self.cluster.as_ref().and_then(|cluster| cluster.poll_timeout());
+        [own, self.endpoint.poll_timeout(), cluster].into_iter().flatten().min()
     }
 
     /// Returns when the next room has its tick.
@@ -689,6 +713,7 @@ impl<G: Game> Server<G> {
         while let Some((peer, event)) = self.endpoint.poll_media_event() {
             self.handle_media_event(now, peer, event);
         }
+        self.handle_cluster(now);
         self.end_overfull(now);
     }
 
@@ -698,8 +723,7 @@ impl<G: Game> Server<G> {
     }
 
     fn unix_time(&self, now: Instant) -> Duration {
-        let (told, unix_time) = self.unix_time;
-        unix_time + now.saturating_duration_since(told)
+        unix_time_at(self.unix_time, now)
     }
 
     fn handle_request(&mut self, now: Instant, key: ConnectionKey, text: &str) {
@@ -762,6 +786,11 @@ impl<G: Game> Server<G> {
 
 #[cfg(test)]
 mod tests;
+
+/// The wall clock, of which is known what it was.
+fn unix_time_at((told, unix_time): (Instant, Duration), now: Instant) -> Duration {
+    unix_time + now.saturating_duration_since(told)
+}
 
 /// Returns these addresses, with the UDP port where none is given.
 pub(crate) fn with_port(addresses: &[SocketAddr], udp_port: u16) -> Vec<SocketAddr> {

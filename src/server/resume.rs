@@ -27,14 +27,21 @@ impl<G: Game> Server<G> {
             connection.takes_sparse_heartbeats = request.sparse_heartbeats;
         }
         let Err(fault) = self.resume(now, key, reply_to, request) else { return };
+        let is_unknown = fault.code == ErrorCode::NoSuchSession && self.expect_arrived(key).is_ok();
+        if !(is_unknown && self.recall_return(now, key, reply_to, request)) {
+            self.refuse_return(now, key, reply_to, &fault);
+        }
+    }
+
+    pub(super) fn refuse_return(&mut self, now: Instant, key: ConnectionKey, reply_to: &ReplyTo, fault: &Fault) {
         self.count_refused_return(fault.code);
-        self.refuse(key, reply_to, &fault);
+        self.refuse(key, reply_to, fault);
         if self.expect_arrived(key).is_err() {
             return;
         }
         // After a restart of the server no session is known, and everybody joins anew.
         if fault.code != ErrorCode::NoSuchSession {
-            self.log_refused(now, key, None, None, &fault);
+            self.log_refused(now, key, None, None, fault);
         }
         // A player whose session is gone may join on the same connection.
         if !matches!(fault.code, ErrorCode::NoSuchSession | ErrorCode::Unauthorized) {
@@ -142,6 +149,7 @@ impl<G: Game> Server<G> {
         // A page that was loaded anew holds no states.
         resumed.states = PlayerStates::default();
         let (was_away, old) = (resumed.away.take(), resumed.connection.take());
+        self.save_session(now, key);
         if let Some(old) = old {
             if let Some(connection) = self.connections.get_mut(old) {
                 connection.stage = Stage::Gone;
@@ -197,6 +205,6 @@ impl<G: Game> Server<G> {
     }
 }
 
-fn unknown_session() -> Fault {
+pub(super) fn unknown_session() -> Fault {
     Fault::new(ErrorCode::NoSuchSession, "The server does not know this session; join again.")
 }

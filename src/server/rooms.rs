@@ -142,6 +142,7 @@ impl<G: Game> Server<G> {
                 "The server has reached its maximum number of rooms; try again later.",
             ));
         }
+        let epoch = self.take_lease(&name)?;
         let mut info = RoomInfo::new(name.as_str(), self.rng.next_u64());
         info.tick = self.config.tick;
         info.data = data.clone();
@@ -150,15 +151,17 @@ impl<G: Game> Server<G> {
         if let Some((supervision, begun)) = supervised {
             supervision.end(begun);
         }
-        let game = made
-            .map_err(|_| Fault::new(ErrorCode::Internal, "The room can't be created: its game failed."))?
-            .map_err(|refusal| Fault::new(ErrorCode::Refused, refusal.to_string()))?;
+        let made = match made {
+            Ok(made) => made.map_err(|refusal| Fault::new(ErrorCode::Refused, refusal.to_string())),
+            Err(_) => Err(Fault::new(ErrorCode::Internal, "The room can't be created: its game failed.")),
+        };
+        let game = made.inspect_err(|_| self.give_up_lease(&name))?;
         let start = self.phase_start(now);
         let mut room = Room::new(&info, game, self.config.max_players);
         room.number_players_from(self.first_player);
         let deadline = start + self.config.tick;
         let recorder = self.start_recording(&info, start);
-        let numbering = self.live_events.numbering(now, self.unix_time(now), &name);
+        let numbering = self.live_events.numbering(now, self.unix_time(now), &name, epoch);
         let key = self.rooms.insert(HostedRoom {
             name: name.clone(),
             room,
@@ -330,6 +333,7 @@ impl<G: Game> Server<G> {
         }
         let Some(hosted) = self.rooms.remove(key) else { return };
         self.by_name.remove(&hosted.name);
+        self.give_up_lease(&hosted.name);
         self.timers.remove(&(hosted.deadline, Timer::Room(key)));
         self.counters.overflowed_inputs += hosted.room.overflowed();
         self.counters.clamped_seen += hosted.room.clamped_seen();

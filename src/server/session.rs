@@ -41,6 +41,8 @@ pub(super) struct Session {
     pub(super) connection: Option<ConnectionKey>,
     pub(super) welcome: Encoded,
     pub(super) tokens: Tokens,
+    /// When it was last saved for other nodes.
+    pub(super) saved: Instant,
     /// The time until which a player without a connection may reconnect, and the reason of the leave after that.
     pub(super) away: Option<(Instant, Leave)>,
     pub(super) peer: Option<PeerKey>,
@@ -84,7 +86,7 @@ impl<G: Game> Server<G> {
                 self.withdraw(joining.room, joining.player, reason);
             }
             (Stage::Seeking(seeking), _) => self.end_seek(&seeking),
-            (Stage::Arrived | Stage::Asking(_) | Stage::Gone, _) => {}
+            (Stage::Arrived | Stage::Placing(_) | Stage::Recalling(_) | Stage::Asking(_) | Stage::Gone, _) => {}
         }
     }
 
@@ -120,6 +122,7 @@ impl<G: Game> Server<G> {
             Leave::BadFrame => self.counters.put_out.bad_frame += 1,
             _ => {}
         }
+        self.forget_session(room, &info.socket_id, reason);
         self.by_socket_id.remove(&info.socket_id);
         self.endpoint.forget_player(remote.ip());
         if let Some((until, _)) = away {
@@ -132,7 +135,7 @@ impl<G: Game> Server<G> {
         self.withdraw(room, player, reason);
         self.note_leave(room, &info);
         // If all players leave, nobody needs the announcements.
-        if !matches!(reason, Leave::RoomClosed | Leave::Shutdown) {
+        if !matches!(reason, Leave::RoomClosed | Leave::Shutdown | Leave::Moved) {
             self.tell_presence(now, room, &info, Some(reason));
         }
         if let Some(connection) = connection {

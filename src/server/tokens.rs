@@ -24,10 +24,12 @@ impl Tokens {
     }
 
     pub(super) fn accept(&self, token: &str) -> bool {
-        let hash = hash(token);
-        let is = |known: &Hash| verify_slices_are_equal(known, &hash).is_ok();
-        // Both are always compared, so that the time does not reveal which one matches.
-        is(&self.current) | self.previous.as_ref().is_some_and(is)
+        accept(&self.hashes(), token)
+    }
+
+    /// The tokens that are valid.
+    pub(super) fn hashes(&self) -> [Option<Hash>; 2] {
+        [Some(self.current), self.previous]
     }
 
     /// Issues the next token; the one that was used stays valid for now.
@@ -41,6 +43,13 @@ impl Tokens {
     pub(super) fn forget_previous(&mut self) {
         self.previous = None;
     }
+}
+
+/// Returns whether one of these tokens was shown.
+pub(super) fn accept(known: &[Option<Hash>; 2], token: &str) -> bool {
+    let hash = hash(token);
+    // Both are always compared, so that the time does not reveal which one matches.
+    known.iter().flatten().fold(false, |is, known| is | verify_slices_are_equal(known, &hash).is_ok())
 }
 
 fn new_token(rng: &mut ChaCha20Rng) -> (Hash, String) {

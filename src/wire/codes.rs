@@ -18,6 +18,7 @@
 //! | `resume_required` | a `reconnect` without the resume token |
 //! | `version_mismatch` | page and server use different versions of the protocol |
 //! | `draining` | the server is shutting down |
+//! | `unavailable` | the servers can't agree about the room at the moment; try again |
 //! | `internal` | a defect of the server or its game |
 //!
 //! A client that joins with `"errors": "number"` gets [`ErrorCode::number`] instead.
@@ -95,6 +96,8 @@ codes! {
         VersionMismatch = "version_mismatch",
         /// The server is shutting down.
         Draining = "draining",
+        /// The servers of the cluster can't agree about the room at the moment.
+        Unavailable = "unavailable",
         /// A defect of the server or its game.
         Internal = "internal",
     }
@@ -124,6 +127,7 @@ impl ErrorCode {
             ErrorCode::Draining => 17,
             ErrorCode::Internal => 18,
             ErrorCode::ResumeRequired => 19,
+            ErrorCode::Unavailable => 20,
         }
     }
 }
@@ -149,12 +153,14 @@ codes! {
         RoomClosed = "room_closed",
         /// The server stopped.
         Shutdown = "shutdown",
+        /// The room is at another server.
+        Moved = "moved",
     }
 }
 
 impl Leave {
     /// Returns the websocket close code for this reason: 4000 plus the index in [`Leave::ALL`]; for [`Leave::Left`]
-    /// 1000 (RFC 6455 §7.4.1).
+    /// 1000 (RFC 6455 §7.4.1), and for [`Leave::Moved`] [`CLOSE_REDIRECTED`].
     #[must_use]
     pub fn close_code(self) -> u16 {
         match self {
@@ -167,9 +173,13 @@ impl Leave {
             Leave::Replaced => 4006,
             Leave::RoomClosed => 4007,
             Leave::Shutdown => 4008,
+            Leave::Moved => CLOSE_REDIRECTED,
         }
     }
 }
+
+/// The websocket close code where the room is at another server of the cluster.
+pub const CLOSE_REDIRECTED: u16 = 4307;
 
 /// The websocket close code after a refused request that ends the connection. The close reason is the [`ErrorCode`].
 pub const CLOSE_REFUSED: u16 = 4100;

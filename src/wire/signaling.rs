@@ -18,6 +18,9 @@
 //! | `eventFreeze` | any JSON object, for everybody else in the room | no reply |
 //! | `leave` | – | – |
 //!
+//! In a cluster `join` and `seek` also have `ticket` (of the node that has sent the client), and `join` has `former`:
+//! `socketId` and `resume` of the session that the player had in this room before.
+//!
 //! An SDP is a string, an object `{"type", "sdp"}` (`RTCSessionDescription`), or such an object as JSON text. The
 //! server understands all three and answers in the form of the offer. `deviceName` and `networkType` are accepted and
 //! not read.
@@ -33,6 +36,7 @@
 //! | `eventOrientationChange` | `from`, `platform`, `orientation`, `camera` |
 //! | `eventFreeze` | `from`, and the fields that the player has sent; also from the server to those who get the video of a player when that stops |
 //! | `eventUserMediaConfiguration` | `audio`, `video`: what the player may publish; when the media connection opens, and on each change |
+//! | `eventRedirect` | `url`, `ticket`: instead of the reply to `join`, `reconnect` or `seek`; the client sends the request again, with the ticket, on a websocket to that URL. This one is closed with the code 4307 |
 //! | `eventDrain` | `deadline`: the server stops after this time in ms; until then the room goes on, and the server opens no others |
 //! | `eventChannelClosed` | `e`, `m`: the data channel was refused or lost; the game continues over the websocket |
 //! | `eventMediaSlots` | `audio`, `video`: the number of the player in each slot of the media connection, or `null`, in the order of its sections of each kind; when the connection opens, after an offer, and on each change |
@@ -55,7 +59,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde::de::Error as _;
+use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -135,6 +139,20 @@ pub(crate) struct JoinRequest {
     pub(crate) orientation: Value,
     pub(crate) camera: Value,
     pub(crate) app_version: Value,
+    /// The session that the player had before, at another node.
+    #[serde(deserialize_with = "readable")]
+    pub(crate) former: Option<Former>,
+    /// Of the node that has sent the client here.
+    #[serde(deserialize_with = "readable")]
+    pub(crate) ticket: Option<String>,
+}
+
+/// The credentials of a session.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Former {
+    pub(crate) socket_id: String,
+    pub(crate) resume: String,
 }
 
 impl JoinRequest {
@@ -179,6 +197,11 @@ pub(crate) struct SeekRequest {
 /// `true`; anything else is `false`.
 fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     Ok(Value::deserialize(deserializer)? == Value::Bool(true))
+}
+
+/// A value of the type; anything else counts as none.
+fn readable<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Ok(serde_json::from_value(Value::deserialize(deserializer)?).ok())
 }
 
 /// A number or a text that is short; anything else is null.
