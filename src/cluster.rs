@@ -17,7 +17,7 @@ mod table;
 mod ticket;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::{Rng, SeedableRng};
@@ -258,7 +258,7 @@ impl Cluster {
         let mut rng = ChaCha20Rng::from_seed(seed);
         let mut secret = [0; 32];
         rng.fill_bytes(&mut secret);
-        let member = Member { node: Rc::from(config.name.as_str()), incarnation: rng.next_u64() };
+        let member = Member { node: Arc::from(config.name.as_str()), incarnation: rng.next_u64() };
         Cluster {
             config,
             member,

@@ -4,7 +4,7 @@
 //! its own: epochs and expiry count by it, so that nodes need no common clock.
 
 use std::fmt;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::wire::signaling::RoomName;
 
@@ -15,7 +15,7 @@ pub type Secret = [u8; 32];
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Member {
     /// The name of the node, unique in its cluster.
-    pub node: Rc<str>,
+    pub node: Arc<str>,
     /// Random for each process: whatever a former process of the same name owned is not this one's.
     pub incarnation: u64,
 }

@@ -1,7 +1,7 @@
 //! The store in memory: for the processes of one machine, and for simulations.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
@@ -22,7 +22,7 @@ pub struct Table {
     secret: Option<Secret>,
     /// When it was first asked for a room since it has been empty.
     begun: Option<u64>,
-    nodes: BTreeMap<Rc<str>, Registered>,
+    nodes: BTreeMap<Arc<str>, Registered>,
     rooms: BTreeMap<RoomName, Owned>,
     sessions: BTreeMap<String, Kept>,
     /// When expired sessions were last removed.

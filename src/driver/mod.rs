@@ -30,6 +30,8 @@ mod metered;
 pub(crate) mod metrics;
 mod options;
 mod recorder;
+#[cfg(feature = "cluster")]
+mod redis;
 mod refusals;
 mod reload;
 mod sentinel;

@@ -1,0 +1,246 @@
+-- The store of a cluster: each command of src/cluster/store.rs, as src/cluster/table.rs carries it out in memory.
+-- KEYS[1] is the prefix of all keys, ARGV[1] the command. Times are milliseconds by the clock of this server.
+
+local prefix, command = KEYS[1], ARGV[1]
+local call = redis.call
+
+local clock = call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+-- Its sequence is the same in each script otherwise.
+math.randomseed(tonumber(clock[2]))
+
+-- What a room that is placed on a node adds to its load until it tells the next one.
+local PLACED_LOAD = 0.02
+-- How many nodes are looked at to place a room.
+local SAMPLE = 16
+-- How many rooms of a process that has ended are forgotten at once, and how many terms of a lease after its end a
+-- process that was not heard of counts as ended.
+local FORGOTTEN_AT_ONCE = 100
+local TERMS_KEPT = 12
+
+local NODES, PLACES, ENDED = prefix .. 'nodes', prefix .. 'places', prefix .. 'ended'
+local SECRET, BEGUN = prefix .. 'secret', prefix .. 'begun'
+local function places_key(region) return PLACES .. ':' .. region end
+local function node_key(node) return prefix .. 'node:' .. node end
+local function room_key(room) return prefix .. 'room:' .. room end
+local function rooms_key(member) return prefix .. 'rooms:' .. member end
+local function session_key(id) return prefix .. 'session:' .. id end
+
+-- A member is a node and its process: NODE#INCARNATION.
+local function node_of(member) return string.match(member, '^(.*)#') end
+
+local function text(number) return string.format('%.0f', number) end
+
+local function is_current(member) return call('HGET', node_key(node_of(member)), 'member') == member end
+
+-- Whether the process has a lease, and the URL of its node.
+local function lease_of(member)
+  local kept = call('HMGET', node_key(node_of(member)), 'member', 'until', 'url')
+  return kept[1] == member and tonumber(kept[2]) > now, kept[3]
+end
+
+-- The owner of a room and its epoch; nothing if that process has ended. Then its rooms are yet to be forgotten.
+local function owner_of(room)
+  local kept = call('HMGET', room_key(room), 'owner', 'epoch')
+  if kept[1] and is_current(kept[1]) then
+    return kept[1], tonumber(kept[2])
+  end
+end
+
+local function give(room, member, epoch)
+  local former = call('HGET', room_key(room), 'owner')
+  if former and former ~= member then
+    call('SREM', rooms_key(former), room)
+  end
+  call('HSET', room_key(room), 'owner', member, 'epoch', text(epoch))
+  call('SADD', rooms_key(member), room)
+end
+
+local function remove_node(node, member, region)
+  call('DEL', node_key(node))
+  call('SREM', NODES, node)
+  call('SREM', PLACES, node)
+  if member then
+    call('SREM', places_key(region), node)
+    call('SADD', ENDED, member)
+  end
+end
+
+-- A script must not take long, so the rooms of processes that have ended are forgotten by and by.
+local function forget_some(ttl)
+  local node = call('SRANDMEMBER', NODES)
+  if node then
+    local kept = call('HMGET', node_key(node), 'member', 'until', 'region')
+    if not kept[1] or kept[2] + TERMS_KEPT * ttl < now then
+      remove_node(node, kept[1], kept[3])
+    end
+  end
+  local member = call('SRANDMEMBER', ENDED)
+  if member then
+    local rooms = call('SPOP', rooms_key(member), FORGOTTEN_AT_ONCE)
+    for _, room in ipairs(rooms) do
+      if call('HGET', room_key(room), 'owner') == member then
+        call('DEL', room_key(room))
+      end
+    end
+    if #rooms < FORGOTTEN_AT_ONCE then
+      call('SREM', ENDED, member)
+    end
+  end
+end
+
+local commands = {}
+
+function commands.renew(member, ttl, takes_over, secret, url, region, load, takes_rooms, rooms, players)
+  local node = node_of(member)
+  call('SET', SECRET, secret, 'NX')
+  call('SET', BEGUN, text(now), 'NX')
+  secret = call('GET', SECRET)
+  local kept = call('HMGET', node_key(node), 'member', 'since', 'until', 'region')
+  local since = now
+  if kept[1] then
+    local is_same, is_over = kept[1] == member, tonumber(kept[3]) <= now
+    if not is_same and not is_over and takes_over == '0' then
+      return { secret, text(now), '' }
+    end
+    -- Two leases never begin at the same time, though the clock may be set back.
+    since = (is_same and not is_over) and kept[2] or math.max(now, kept[2] + 1)
+    if not is_same then
+      call('SADD', ENDED, kept[1])
+    end
+    if kept[4] ~= region then
+      call('SREM', places_key(kept[4]), node)
+    end
+  end
+  call('HSET', node_key(node), 'member', member, 'since', text(since), 'until', text(now + ttl), 'url', url,
+    'region', region, 'load', load, 'takes_rooms', takes_rooms, 'rooms', rooms, 'players', players)
+  call('SADD', NODES, node)
+  local change = takes_rooms == '1' and 'SADD' or 'SREM'
+  call(change, PLACES, node)
+  call(change, places_key(region), node)
+  call('SREM', ENDED, member)
+  forget_some(ttl)
+  return { secret, text(now), text(since) }
+end
+
+-- The less busy of two random nodes other than that of `member`, of the region if it has any.
+local function choose(member, region)
+  for _, key in ipairs({ places_key(region), PLACES }) do
+    local others = {}
+    for _, node in ipairs(call('SRANDMEMBER', key, SAMPLE)) do
+      local kept = call('HMGET', node_key(node), 'member', 'until', 'load')
+      if node ~= node_of(member) and kept[1] and tonumber(kept[2]) > now then
+        others[#others + 1] = { member = kept[1], load = tonumber(kept[3]) }
+      end
+    end
+    if #others > 0 then
+      local one = table.remove(others, math.random(#others))
+      local other = #others > 0 and others[math.random(#others)]
+      return (other and other.load < one.load) and other.member or one.member
+    end
+  end
+end
+
+function commands.acquire(room, member, keeps, falls_back, region, grace)
+  -- The clock may be set back.
+  local kept = tonumber(call('GET', BEGUN))
+  local begun = math.min(kept or now, now)
+  if begun ~= kept then
+    call('SET', BEGUN, text(begun))
+  end
+  local owner, epoch = owner_of(room)
+  if owner then
+    if owner ~= member then
+      local is_alive, url = lease_of(owner)
+      if is_alive then
+        return { 'at', owner, url, text(epoch) }
+      end
+      -- Its lease does not come to life again if the clock is set back: it has to verify what it had.
+      call('HSET', node_key(node_of(owner)), 'until', '0')
+    end
+    epoch = math.max(now, epoch + 1)
+  else
+    if now < begun + grace then
+      return { 'recovering' }
+    end
+    epoch = now
+  end
+  local own = lease_of(member) and member
+  local chosen = (keeps == '1' or owner == member) and own or choose(member, region)
+    or (falls_back == '1' and own)
+  if not chosen then
+    return { 'full' }
+  end
+  give(room, chosen, epoch)
+  local node = node_key(node_of(chosen))
+  local of = call('HMGET', node, 'load', 'url')
+  call('HSET', node, 'load', string.format('%.17g', of[1] + PLACED_LOAD))
+  return { 'at', chosen, of[2], text(epoch) }
+end
+
+function commands.reassert(member, ...)
+  local leases, epochs = { ... }, {}
+  local may_own = is_current(member)
+  for at = 1, #leases, 2 do
+    local room, claimed, answer = leases[at], tonumber(leases[at + 1]), ''
+    if may_own then
+      local owner, epoch = owner_of(room)
+      if owner == member then
+        answer = text(math.max(epoch, claimed))
+        call('HSET', room_key(room), 'epoch', answer)
+      -- An owner that lives has been told that the room is its own, whatever it was before.
+      elseif not owner or (epoch < claimed and not lease_of(owner)) then
+        give(room, member, claimed)
+        answer = text(claimed)
+      end
+    end
+    epochs[#epochs + 1] = answer
+  end
+  return epochs
+end
+
+function commands.release(member, ...)
+  local leases = { ... }
+  for at = 1, #leases, 2 do
+    local room, epoch = leases[at], leases[at + 1]
+    local kept = call('HMGET', room_key(room), 'owner', 'epoch')
+    if kept[1] == member and kept[2] == epoch then
+      call('DEL', room_key(room))
+      call('SREM', rooms_key(member), room)
+    end
+  end
+  return {}
+end
+
+function commands.leave(member)
+  if is_current(member) then
+    local node = node_of(member)
+    remove_node(node, member, call('HGET', node_key(node), 'region'))
+  end
+  return {}
+end
+
+function commands.save(ttl, ...)
+  local updates = { ... }
+  for at = 1, #updates, 6 do
+    local key, epoch, room = session_key(updates[at]), updates[at + 1], updates[at + 2]
+    local kept = call('HGET', key, 'epoch')
+    if not kept or tonumber(kept) <= tonumber(epoch) then
+      if room == '' then
+        call('DEL', key)
+      else
+        call('HSET', key, 'epoch', epoch, 'room', room, 'user', updates[at + 3], 'token', updates[at + 4],
+          'former', updates[at + 5])
+        call('PEXPIRE', key, ttl)
+      end
+    end
+  end
+  return {}
+end
+
+function commands.find(id)
+  local kept = call('HMGET', session_key(id), 'room', 'user', 'token', 'former')
+  return kept[1] and kept or {}
+end
+
+return commands[command](unpack(ARGV, 2))
