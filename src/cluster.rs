@@ -409,6 +409,14 @@ impl Cluster {
         ticket::sign(&self.secret, Passage { room, session, owner }, epoch, unix_time, self.rng.next_u64())
     }
 
+    pub(crate) fn vouch(&self, unix_time: Duration, origin: &str) -> String {
+        ticket::vouch(&self.secret, origin, unix_time)
+    }
+
+    pub(crate) fn is_vouched(&self, unix_time: Duration, origin: &str, pass: &str) -> bool {
+        self.since.is_some() && ticket::is_vouched(&self.secret, origin, pass, unix_time)
+    }
+
     /// Accepts a ticket for a room: it lives here, as if the store had said so.
     pub(crate) fn accept(
         &mut self,

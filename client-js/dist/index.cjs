@@ -41,6 +41,7 @@ var SIGNALING = {
   bearer: "This page could not get a token. Sign in and try again.",
   blocked: "The browser blocked the connection. Add the server to connect-src of the page's Content-Security-Policy.",
   mixed_content: "A page over https can't reach a server over http. Use an https address.",
+  redirects: "The servers send this page to and fro. Try again.",
   policy: "The server does not allow this connection. Ask its operator.",
   timeout: "The server did not answer in time. Check the address and your connection, then try again.",
   too_large: "The request to join has more than 16 KiB. Send less data.",
@@ -128,6 +129,8 @@ var CHANNEL_BACKLOG = 32 * 1024;
 var SOCKET_BACKLOG = 64 * 1024;
 var SIGNALING_TIMEOUT = 1e4;
 var OFFER_PATIENCE = 2e3;
+var REDIRECTS = 4;
+var REDIRECT_RETRY = 1e3;
 var STAGE_TIMEOUT = { ice: 8e3, dtls: 4e3, channel: 5e3 };
 var SOCKET_SILENCE = 5e3;
 var SPARSE_SILENCE = SOCKET_SILENCE + HEARTBEATS_SKIPPED * HEARTBEAT_INTERVAL;
@@ -265,6 +268,10 @@ var parse = (text2) => {
     return {};
   }
 };
+var isMixed = ({ url }) => {
+  var _a;
+  return /^ws:/.test(url) && ((_a = globalThis.location) == null ? void 0 : _a.protocol) === "https:";
+};
 var isU32 = (n) => n >>> 0 === n;
 var isText = (value) => typeof value === "string";
 var isSession = (session) => isU32(session == null ? void 0 : session.player) && [session.name, session.userId, session.socketId].every((x) => x == null || isText(x));
@@ -277,11 +284,16 @@ function dial(env, { url, join, bearer, ticket, isFirst, offering, timeout }, do
   let isIdentifying = false;
   let asked;
   let isSettled = false;
+  let request;
+  let redirects = 0;
   const prepare = () => offer != null ? offer : offer = prepareOffer(env, OFFER_PATIENCE);
+  const detach = () => {
+    socket.onopen = socket.onmessage = socket.onerror = socket.onclose = null;
+  };
   const settle = () => {
     isSettled = true;
     env.clearTimeout(timer);
-    socket.onopen = socket.onmessage = socket.onerror = socket.onclose = null;
+    detach();
   };
   const breakOff = (isOver) => {
     settle();
@@ -292,6 +304,8 @@ function dial(env, { url, join, bearer, ticket, isFirst, offering, timeout }, do
   };
   const fail2 = (code, sentence, { wait, retry = wait !== void 0, closeCode = 4100, isOver } = {}) => {
     if (isSettled) return;
+    if (isMixed(socket) && /^(unreachable|blocked)$/.test(code)) code = "mixed_content";
+    if (redirects && retry) wait != null ? wait : wait = REDIRECT_RETRY;
     breakOff(isOver);
     const error = signalingError(code, sentence);
     failed({ error, closing: { code: closeCode, reason: error.code, message: error.message, retry }, wait });
@@ -301,61 +315,76 @@ function dial(env, { url, join, bearer, ticket, isFirst, offering, timeout }, do
   const identify = () => token != null ? token : token = (async () => typeof bearer === "function" ? bearer() : bearer)().catch(() => fail2("bearer", "", later));
   const ask = async (action, details, isBearing) => {
     var _a;
+    request = [action, details, isBearing];
+    const at2 = socket;
     prepared = (_a = await (offer == null ? void 0 : offer.result)) != null ? _a : prepared;
     isIdentifying = isBearing;
     const shown = isBearing ? await identify() : void 0;
     isIdentifying = false;
-    if (isSettled) return;
+    if (isSettled || at2 !== socket) return;
     const bearer2 = isText(shown) ? shown : void 0;
-    const request = (sdp) => toJson({ a: action, d: { version: 0, sparseHeartbeats: true, ...details, bearer: bearer2, sdp } });
-    let text2 = request(prepared.sdp);
+    const common = { version: 0, sparseHeartbeats: true, ticket: pass };
+    const write = (sdp) => toJson({ a: action, d: { ...common, ...details, bearer: bearer2, sdp } });
+    let text2 = write(prepared.sdp);
     if (prepared.sdp && !fits(text2)) {
       offer.cancel();
       prepared = {};
-      text2 = request();
+      text2 = write();
     }
     if (!fits(text2)) return fail2("too_large");
     asked = action;
+    pass = void 0;
     socket.send(text2);
   };
-  const block = () => fail2("blocked");
   let socket;
   let timer;
-  try {
-    socket = new env.WebSocket(url);
-  } catch {
-    socket = { close() {
-    } };
-    timer = env.setTimeout(block, 0);
-    return breakOff;
-  }
-  timer = env.setTimeout(expire, timeout);
-  socket.binaryType = "arraybuffer";
-  if (offering) prepare();
-  if (isFirst) identify();
-  socket.onerror = () => {
+  let pass;
+  const block = () => fail2("blocked");
+  const blocked = () => {
     env.clearTimeout(timer);
     timer = env.setTimeout(block, 0);
   };
-  socket.onclose = ({ code: closeCode, reason: text2 }) => {
-    const { reason, message, retry } = closure(closeCode, text2);
-    fail2(reason, reason === "unreachable" && !isOpen ? "" : message, { retry, closeCode });
+  const open = (address) => {
+    isOpen = false;
+    asked = void 0;
+    try {
+      socket = new env.WebSocket(address);
+    } catch {
+      socket = { url: address, close() {
+      } };
+      return blocked();
+    }
+    socket.binaryType = "arraybuffer";
+    socket.onerror = blocked;
+    socket.onclose = ({ code: closeCode, reason: text2 }) => {
+      const { reason, message, retry } = closure(closeCode, text2);
+      fail2(reason, reason === "unreachable" && !isOpen ? "" : message, { retry, closeCode });
+    };
+    socket.onopen = () => {
+      isOpen = true;
+      const known2 = ticket();
+      return ask(...request != null ? request : known2 ? ["reconnect", known2, isFirst] : ["join", join, true]);
+    };
+    socket.onmessage = receive;
   };
-  socket.onopen = () => {
-    isOpen = true;
-    const known2 = ticket();
-    return known2 ? ask("reconnect", known2, isFirst) : ask("join", join, true);
-  };
-  socket.onmessage = ({ data }) => {
+  const receive = ({ data }) => {
     var _a, _b;
     const { a: action, s: success, d: reply, e: code, m: sentence, ...rest } = parse(data);
     const isNew = asked !== "reconnect";
+    if (action === "eventRedirect" && isText(reply == null ? void 0 : reply.url) && asked) {
+      if (redirects++ >= REDIRECTS) return fail2("redirects");
+      detach();
+      socket.close();
+      pass = reply.ticket;
+      return open(reply.url);
+    }
     if (action !== `${asked != null ? asked : "join"}R` && action !== "R" || success && !asked) return;
     if (!success) {
       if (!isNew && (code === "no_such_session" || code === "unauthorized")) {
+        const [, { socketId, resume }] = request;
         asked = void 0;
         prepare();
-        return ask("join", join, true);
+        return ask("join", { ...join, former: { socketId, resume } }, true);
       }
       const wait = (_a = rest.retryAfter) != null ? _a : reply == null ? void 0 : reply.retryAfter;
       return fail2(code, sentence, { wait: wait >= 0 ? wait : void 0 });
@@ -366,6 +395,10 @@ function dial(env, { url, join, bearer, ticket, isFirst, offering, timeout }, do
     const { e = "bad_sdp", m } = (_b = reply.sdpError) != null ? _b : {};
     done({ socket, reply, isNew, peer, obstacle: obstacle != null ? obstacle : peer && !reply.sdp ? channelError("ice", e, m) : void 0 });
   };
+  timer = env.setTimeout(expire, timeout);
+  if (offering) prepare();
+  if (isFirst) identify();
+  open(url);
   return breakOff;
 }
 
@@ -1822,10 +1855,6 @@ function roomUrl(url) {
   if (!/^wss?:$/.test(resolved.protocol)) throw new TypeError(resolved.protocol);
   return resolved;
 }
-var isMixed = ({ protocol }) => {
-  var _a;
-  return protocol === "ws:" && ((_a = globalThis.location) == null ? void 0 : _a.protocol) === "https:";
-};
 var connect = (url, options) => new Promise((resolve, reject) => {
   var _a;
   options != null ? options : options = {};
@@ -1883,8 +1912,7 @@ var connect = (url, options) => new Promise((resolve, reject) => {
     }
     settle();
     tickets.release(!closing.retry);
-    if (isMixed(address) && /^(unreachable|blocked)$/.test(error.code)) refuse("mixed_content");
-    else reject(error);
+    reject(error);
   };
   const attempt = () => {
     const how = { ...target, ticket: tickets.read, isFirst: true, offering: true, timeout: SIGNALING_TIMEOUT };

@@ -4,8 +4,9 @@ import { gzipSync } from "node:zlib";
 import { client, modules, outputs, servedModule } from "./bundle.mjs";
 
 // Coming back by itself (back-off, resuming, heartbeats, repeated commands) is a quarter of it, watching whether the
-// channel delivers a twentieth, and so is restoring states from deltas, and inflating.
-const CLIENT_LIMIT_BYTES = 12 * 1024;
+// channel delivers a twentieth, and so is restoring states from deltas, and inflating. Following servers that send it to
+// another one is the last quarter of a KiB.
+const CLIENT_LIMIT_BYTES = 12.25 * 1024;
 const MODULE_LIMIT_BYTES = 3 * 1024;
 // Both ends of a protocol of its own, and the requests to the server.
 const SWARM_LIMIT_BYTES = 4 * 1024;

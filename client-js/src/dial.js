@@ -1,5 +1,5 @@
 import { channelError, closure, signalingError } from "./error.js";
-import { OFFER_PATIENCE, RELIABLE_UP_BYTES, TICK_MS_MAX } from "./limits.js";
+import { OFFER_PATIENCE, REDIRECTS, RELIABLE_UP_BYTES, REDIRECT_RETRY, TICK_MS_MAX } from "./limits.js";
 import { prepareOffer } from "./peer.js";
 
 const LEAVE = `{"a":"leave"}`;
@@ -16,6 +16,8 @@ const parse = (text) => {
     return {};
   }
 };
+/** Browsers differ in how they refuse it, and in the servers for which they allow it. */
+const isMixed = ({ url }) => /^ws:/.test(url) && globalThis.location?.protocol === "https:";
 const isU32 = (n) => n >>> 0 === n;
 const isText = (value) => typeof value === "string";
 export const isSession = (session) =>
@@ -33,6 +35,7 @@ const isReply = (d, isNew) =>
  * Opens a websocket and asks for a place in the room: for that of `ticket()` (`{socketId, resume, last}`) where there is
  * one, and where that is not known any more, or there is none, for a new one with the data `join` and the token of
  * `bearer`. A new one, and an old one if `offering`, comes with an offer; an old one if `isFirst` with the token too.
+ * Where the room is at another server, the same request goes there.
  *
  * @param done called with `{socket, reply, isNew, peer, obstacle}`, while the websocket has not brought anything else
  * @param failed called, never before this returns, with `{error, closing, wait}`: `closing` says what has ended and
@@ -47,12 +50,17 @@ export function dial(env, { url, join, bearer, ticket, isFirst, offering, timeou
   let isIdentifying = false;
   let asked;
   let isSettled = false;
+  let request;
+  let redirects = 0;
   const prepare = () => (offer ??= prepareOffer(env, OFFER_PATIENCE));
 
+  const detach = () => {
+    socket.onopen = socket.onmessage = socket.onerror = socket.onclose = null;
+  };
   const settle = () => {
     isSettled = true;
     env.clearTimeout(timer);
-    socket.onopen = socket.onmessage = socket.onerror = socket.onclose = null;
+    detach();
   };
   const breakOff = (isOver) => {
     settle();
@@ -63,6 +71,9 @@ export function dial(env, { url, join, bearer, ticket, isFirst, offering, timeou
   };
   const fail = (code, sentence, { wait, retry = wait !== undefined, closeCode = 4100, isOver } = {}) => {
     if (isSettled) return;
+    if (isMixed(socket) && /^(unreachable|blocked)$/.test(code)) code = "mixed_content";
+    // Of a server that has gone, the one that named it may know another.
+    if (redirects && retry) wait ??= REDIRECT_RETRY;
     breakOff(isOver);
     const error = signalingError(code, sentence);
     failed({ error, closing: { code: closeCode, reason: error.code, message: error.message, retry }, wait });
@@ -74,64 +85,79 @@ export function dial(env, { url, join, bearer, ticket, isFirst, offering, timeou
     (token ??= (async () => (typeof bearer === "function" ? bearer() : bearer))().catch(() => fail("bearer", "", later)));
 
   const ask = async (action, details, isBearing) => {
+    request = [action, details, isBearing];
+    const at = socket;
     prepared = (await offer?.result) ?? prepared;
     isIdentifying = isBearing;
     const shown = isBearing ? await identify() : undefined;
     isIdentifying = false;
-    if (isSettled) return;
+    if (isSettled || at !== socket) return;
     const bearer = isText(shown) ? shown : undefined;
-    const request = (sdp) => toJson({ a: action, d: { version: 0, sparseHeartbeats: true, ...details, bearer, sdp } });
-    let text = request(prepared.sdp);
+    const common = { version: 0, sparseHeartbeats: true, ticket: pass };
+    const write = (sdp) => toJson({ a: action, d: { ...common, ...details, bearer, sdp } });
+    let text = write(prepared.sdp);
     if (prepared.sdp && !fits(text)) {
       // It can follow by itself.
       offer.cancel();
       prepared = {};
-      text = request();
+      text = write();
     }
     if (!fits(text)) return fail("too_large");
     asked = action;
+    pass = undefined;
     socket.send(text);
   };
 
-  const block = () => fail("blocked");
   let socket;
   let timer;
-  try {
-    socket = new env.WebSocket(url);
-  } catch {
-    socket = { close() {} };
-    timer = env.setTimeout(block, 0);
-    return breakOff;
-  }
-  timer = env.setTimeout(expire, timeout);
-  socket.binaryType = "arraybuffer";
-  if (offering) prepare();
-  if (isFirst) identify();
-
+  let pass;
+  const block = () => fail("blocked");
   // Where a Content-Security-Policy blocks it, Chromium says no more, and Firefox throws.
-  socket.onerror = () => {
+  const blocked = () => {
     env.clearTimeout(timer);
     timer = env.setTimeout(block, 0);
   };
-  socket.onclose = ({ code: closeCode, reason: text }) => {
-    const { reason, message, retry } = closure(closeCode, text);
-    fail(reason, reason === "unreachable" && !isOpen ? "" : message, { retry, closeCode });
+  const open = (address) => {
+    isOpen = false;
+    asked = undefined;
+    try {
+      socket = new env.WebSocket(address);
+    } catch {
+      socket = { url: address, close() {} };
+      return blocked();
+    }
+    socket.binaryType = "arraybuffer";
+    socket.onerror = blocked;
+    socket.onclose = ({ code: closeCode, reason: text }) => {
+      const { reason, message, retry } = closure(closeCode, text);
+      fail(reason, reason === "unreachable" && !isOpen ? "" : message, { retry, closeCode });
+    };
+    socket.onopen = () => {
+      isOpen = true;
+      const known = ticket();
+      return ask(...(request ?? (known ? ["reconnect", known, isFirst] : ["join", join, true])));
+    };
+    socket.onmessage = receive;
   };
-  socket.onopen = () => {
-    isOpen = true;
-    const known = ticket();
-    return known ? ask("reconnect", known, isFirst) : ask("join", join, true);
-  };
-  socket.onmessage = ({ data }) => {
+  const receive = ({ data }) => {
     const { a: action, s: success, d: reply, e: code, m: sentence, ...rest } = parse(data);
     const isNew = asked !== "reconnect";
+    if (action === "eventRedirect" && isText(reply?.url) && asked) {
+      if (redirects++ >= REDIRECTS) return fail("redirects");
+      detach();
+      socket.close();
+      pass = reply.ticket;
+      return open(reply.url);
+    }
     // A websocket is refused before anything is asked, and a request that the server could not take apart without its name.
     if ((action !== `${asked ?? "join"}R` && action !== "R") || (success && !asked)) return;
     if (!success) {
       if (!isNew && (code === "no_such_session" || code === "unauthorized")) {
+        const [, { socketId, resume }] = request;
         asked = undefined;
         prepare();
-        return ask("join", join, true);
+        // Another server may have known the player.
+        return ask("join", { ...join, former: { socketId, resume } }, true);
       }
       const wait = rest.retryAfter ?? reply?.retryAfter;
       return fail(code, sentence, { wait: wait >= 0 ? wait : undefined });
@@ -142,5 +168,9 @@ export function dial(env, { url, join, bearer, ticket, isFirst, offering, timeou
     const { e = "bad_sdp", m } = reply.sdpError ?? {};
     done({ socket, reply, isNew, peer, obstacle: obstacle ?? (peer && !reply.sdp ? channelError("ice", e, m) : undefined) });
   };
+  timer = env.setTimeout(expire, timeout);
+  if (offering) prepare();
+  if (isFirst) identify();
+  open(url);
   return breakOff;
 }

@@ -15,6 +15,7 @@ const SIGNALING = {
   bearer: "This page could not get a token. Sign in and try again.",
   blocked: "The browser blocked the connection. Add the server to connect-src of the page's Content-Security-Policy.",
   mixed_content: "A page over https can't reach a server over http. Use an https address.",
+  redirects: "The servers send this page to and fro. Try again.",
   policy: "The server does not allow this connection. Ask its operator.",
   timeout: "The server did not answer in time. Check the address and your connection, then try again.",
   too_large: "The request to join has more than 16 KiB. Send less data.",

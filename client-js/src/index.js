@@ -42,8 +42,6 @@ function roomUrl(url) {
   if (!/^wss?:$/.test(resolved.protocol)) throw new TypeError(resolved.protocol);
   return resolved;
 }
-/** Browsers differ in how they refuse it, and in the servers for which they allow it. */
-const isMixed = ({ protocol }) => protocol === "ws:" && globalThis.location?.protocol === "https:";
 
 export const connect = (url, options) =>
   new Promise((resolve, reject) => {
@@ -104,8 +102,7 @@ export const connect = (url, options) =>
       }
       settle();
       tickets.release(!closing.retry);
-      if (isMixed(address) && /^(unreachable|blocked)$/.test(error.code)) refuse("mixed_content");
-      else reject(error);
+      reject(error);
     };
     const attempt = () => {
       const how = { ...target, ticket: tickets.read, isFirst: true, offering: true, timeout: SIGNALING_TIMEOUT };

@@ -46,6 +46,10 @@ export const SOCKET_BACKLOG = 64 * 1024;
 export const SIGNALING_TIMEOUT = 10_000;
 /** How long a request waits for the offer that may go with it. */
 export const OFFER_PATIENCE = 2_000;
+/** Servers that send a request on, one after the other. */
+export const REDIRECTS = 4;
+/** When to ask again, in ms, after the server that was named could not be reached. */
+export const REDIRECT_RETRY = 1_000;
 export const STAGE_TIMEOUT = { ice: 8_000, dtls: 4_000, channel: 5_000 };
 
 /** A websocket that has brought nothing for so long is dead: four heartbeats were due. */

@@ -176,7 +176,9 @@ for (const code of ["no_such_session", "unauthorized"]) {
     await microtasks();
     const { a, d } = session.socket.signals.at(-1);
     assert.equal(a, "join");
-    assert.deepEqual(d, { version: 0, sparseHeartbeats: true, name: "Ada", bearer: "b", data: { skin: "red" }, sdp: "the offer" });
+    const former = { socketId: REPLY.socketId, resume: REPLY.resume };
+    const own = { name: "Ada", bearer: "b", data: { skin: "red" } };
+    assert.deepEqual(d, { version: 0, sparseHeartbeats: true, ...own, former, sdp: "the offer" });
     grant(session, NEW, "join");
     assert.deepEqual(session.log, [["rejoin", NEW.welcome], ["status", "open"]]);
     const { me, welcome, stats } = room;

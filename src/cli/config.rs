@@ -28,10 +28,12 @@ const PORT: &str = "PORT";
 const HOST: &str = "HOST";
 const LISTEN: &str = "server.listen";
 /// Settings of which one replaces the other, if it takes precedence: a secret, and the file with it.
-const ALTERNATIVES: [(&str, &str); 2] = [(TOKEN, "admin.token_file"), (BROKER, "events.amqp_file")];
+const ALTERNATIVES: [(&str, &str); 3] =
+    [(TOKEN, "admin.token_file"), (BROKER, "events.amqp_file"), (STORE, "cluster.redis_file")];
 /// Values that are not shown.
 const TOKEN: &str = "admin.token";
 const BROKER: &str = "events.amqp";
+const STORE: &str = "cluster.redis";
 
 /// Each setting, and the option that it stands for.
 const SETTINGS: &[(&str, &str)] = &[
@@ -65,6 +67,13 @@ const SETTINGS: &[(&str, &str)] = &[
     (BROKER, "amqp"),
     ("events.amqp_file", "amqp-file"),
     ("events.node", "node"),
+    (STORE, "redis"),
+    ("cluster.redis_file", "redis-file"),
+    ("cluster.name", "cluster"),
+    ("cluster.node_url", "node-url"),
+    ("cluster.region", "region"),
+    ("cluster.soft_limit", "soft-limit"),
+    ("cluster.hard_limit", "hard-limit"),
     ("log.levels", "log"),
     ("log.format", "log-format"),
     ("recording.directory", "record"),
@@ -249,7 +258,7 @@ impl Layers {
                 .map(|values| values.map(|value| quoted(&value.to_string_lossy())).collect())
                 .unwrap_or_default();
             let value = match arg.get_action() {
-                _ if [TOKEN, BROKER].contains(setting) => values.first().map(|_| quoted("(secret)")),
+                _ if [TOKEN, BROKER, STORE].contains(setting) => values.first().map(|_| quoted("(secret)")),
                 ArgAction::SetTrue => Some(effective.get_flag(id).to_string()),
                 ArgAction::Append => Some(format!("[{}]", values.join(", "))),
                 _ => values.into_iter().next(),

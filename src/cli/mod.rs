@@ -605,7 +605,7 @@ fn start<G: Game>(
 fn refuse(error: &BindError) -> ExitCode {
     complain(&error.to_string());
     match error {
-        BindError::Tls(_) | BindError::AdminToken(_) | BindError::Broker(_) => ExitCode::from(2),
+        BindError::Tls(_) | BindError::AdminToken(_) | BindError::Broker(_) | BindError::Node(_) => ExitCode::from(2),
         _ => ExitCode::FAILURE,
     }
 }
@@ -626,6 +626,8 @@ fn check<G: Game>(options: Options, factory: impl FnMut(&RoomInfo) -> Result<G, 
         admin: None,
         #[cfg(feature = "cluster")]
         events: None,
+        #[cfg(feature = "cluster")]
+        node: None,
         ..options
     };
     match Driver::bind(options, factory) {

@@ -3,14 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
 #[cfg(feature = "cluster")]
-use nix::unistd::gethostname;
-
 use super::address::{self, Address};
-#[cfg(feature = "cluster")]
-use crate::driver::Broker;
 use crate::driver::{Admin, AdminToken, BindError, Options};
+#[cfg(feature = "cluster")]
+use crate::driver::{Broker, Node, Store, host_name};
+use clap::Args;
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct Operators {
@@ -43,10 +41,41 @@ pub(super) struct Operators {
     #[cfg(feature = "cluster")]
     #[arg(long, value_name = "FILE")]
     amqp_file: Option<PathBuf>,
-    /// Name of this server in its events. Default: the host name.
+    /// Name of this server in its events and in its cluster. Default: the host name, in a cluster with the port.
     #[cfg(feature = "cluster")]
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
+    /// Redis over which several servers share their rooms, as in redis://user:password@host:6379/0.
+    ///
+    /// Other users of this machine see the password in the list of processes: use --redis-file or the environment
+    /// variable RTCADE_CLUSTER__REDIS instead.
+    #[cfg(feature = "cluster")]
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+    /// File with the URL of Redis.
+    #[cfg(feature = "cluster")]
+    #[arg(long, value_name = "FILE")]
+    redis_file: Option<PathBuf>,
+    /// Name of the cluster: servers with the same one share their rooms.
+    #[cfg(feature = "cluster")]
+    #[arg(long, value_name = "NAME", default_value = "rtcade")]
+    cluster: String,
+    /// Where clients reach this server, as in https://node-1.example.com. Default: its first address, and its port.
+    #[cfg(feature = "cluster")]
+    #[arg(long, value_name = "URL", value_parser = Node::parse_url)]
+    node_url: Option<String>,
+    /// Region of this server: rooms are placed in the region of the player's server, if it has a place.
+    #[cfg(feature = "cluster")]
+    #[arg(long, value_name = "NAME", default_value = "")]
+    region: String,
+    /// CPU use in percent of a core up to which this server keeps the rooms that it is asked for.
+    #[cfg(feature = "cluster")]
+    #[arg(long, value_name = "PERCENT", default_value = "60", value_parser = percent)]
+    soft_limit: f64,
+    /// CPU use in percent of a core from which no room is placed on this server.
+    #[cfg(feature = "cluster")]
+    #[arg(long, value_name = "PERCENT", default_value = "90", value_parser = percent)]
+    hard_limit: f64,
 }
 
 impl Operators {
@@ -66,7 +95,11 @@ impl Operators {
             }
         };
         #[cfg(feature = "cluster")]
-        let options = Options { events: self.events().map_err(BindError::Broker)?, ..options };
+        let events = self.events().map_err(BindError::Broker)?;
+        #[cfg(feature = "cluster")]
+        let node = self.node().map_err(BindError::Node)?;
+        #[cfg(feature = "cluster")]
+        let options = Options { events, node, ..options };
         Ok(Options { metrics, admin, ..options })
     }
 
@@ -75,11 +108,21 @@ impl Operators {
         let Some(url) = secret(self.amqp.as_deref(), self.amqp_file.as_deref(), "--amqp-file")? else {
             return Ok(None);
         };
-        let node = match &self.node {
-            Some(node) => node.clone(),
-            None => gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "rtcade".to_owned()),
+        Broker::new(&url, self.node.clone().unwrap_or_else(host_name)).map(Some)
+    }
+
+    #[cfg(feature = "cluster")]
+    fn node(&self) -> Result<Option<Node>, String> {
+        let Some(url) = secret(self.redis.as_deref(), self.redis_file.as_deref(), "--redis-file")? else {
+            return Ok(None);
         };
-        Broker::new(&url, node).map(Some)
+        let mut node = Node::new(Store::new(&url, &self.cluster)?);
+        (node.name, node.url, node.region) = (self.node.clone(), self.node_url.clone(), self.region.clone());
+        (node.soft_load, node.hard_load) = (self.soft_limit / 100.0, self.hard_limit / 100.0);
+        if node.soft_load > node.hard_load {
+            return Err("--soft-limit must not be above --hard-limit".to_owned());
+        }
+        Ok(Some(node))
     }
 
     /// Returns the token of the admin page. The error is a sentence.
@@ -87,6 +130,12 @@ impl Operators {
         let text = secret(self.admin_token.as_deref(), self.admin_token_file.as_deref(), "--admin-token-file")?;
         text.map(|text| AdminToken::parse(&text)).transpose()
     }
+}
+
+#[cfg(feature = "cluster")]
+fn percent(text: &str) -> Result<f64, String> {
+    let percent = text.parse().ok().filter(|percent| (1.0..=100.0).contains(percent));
+    percent.ok_or_else(|| "it must be a number from 1 to 100".to_owned())
 }
 
 /// A secret that is given, or in a file that this option names. The error is a sentence.

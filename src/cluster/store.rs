@@ -12,7 +12,7 @@ use crate::wire::signaling::RoomName;
 pub type Secret = [u8; 32];
 
 /// A node, and which process has its name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Member {
     /// The name of the node, unique in its cluster.
     pub node: Arc<str>,

@@ -24,6 +24,8 @@ pub struct Table {
     begun: Option<u64>,
     nodes: BTreeMap<Arc<str>, Registered>,
     rooms: BTreeMap<RoomName, Owned>,
+    /// The newest of all rooms.
+    epoch: u64,
     sessions: BTreeMap<String, Kept>,
     /// When expired sessions were last removed.
     swept: u64,
@@ -61,6 +63,7 @@ impl Table {
             begun: None,
             nodes: BTreeMap::new(),
             rooms: BTreeMap::new(),
+            epoch: 0,
             sessions: BTreeMap::new(),
             swept: 0,
         }
@@ -164,7 +167,7 @@ impl Table {
         region: &str,
         made_from: u64,
     ) -> Placement {
-        let mut epoch = now;
+        let mut epoch = now.max(self.epoch + 1);
         if let Some(owned) = self.rooms.get(&room) {
             epoch = epoch.max(owned.epoch + 1);
             if owned.owner != *member && self.is_alive(now, &owned.owner) {
@@ -186,6 +189,7 @@ impl Table {
         let owner = own.clone().filter(|_| keeps || is_own).or_else(|| self.choose(now, member, region));
         let Some(owner) = owner.or_else(|| own.filter(|_| falls_back)) else { return Placement::Full };
         self.give(room, &owner, epoch);
+        self.epoch = epoch;
         let Some(node) = self.nodes.get_mut(&owner.node) else { return Placement::Full };
         node.profile.load += PLACED_LOAD;
         Placement::At { owner, url: node.profile.url.clone(), epoch }

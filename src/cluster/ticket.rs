@@ -51,6 +51,25 @@ fn signed(of: Passage<'_>, claims: &str) -> String {
     format!("rtcade-ticket {} {} {} {claims}", of.room, of.session.escape_default(), of.owner)
 }
 
+/// Vouches for the origin of a page that this node has accepted, so that another node accepts it too for a moment.
+pub(crate) fn vouch(secret: &Secret, origin: &str, unix_time: Duration) -> String {
+    let expiry = (unix_time + TICKET_LIFETIME).as_secs();
+    let tag = hmac::sign(&key(secret), of_origin(origin, expiry).as_bytes());
+    format!("{expiry:x}.{}", BASE64_URL_SAFE_NO_PAD.encode(tag))
+}
+
+pub(crate) fn is_vouched(secret: &Secret, origin: &str, pass: &str, unix_time: Duration) -> bool {
+    let Some((expiry, tag)) = pass.split_once('.') else { return false };
+    let (Ok(expiry), Ok(tag)) = (u64::from_str_radix(expiry, 16), BASE64_URL_SAFE_NO_PAD.decode(tag)) else {
+        return false;
+    };
+    expiry > unix_time.as_secs() && hmac::verify(&key(secret), of_origin(origin, expiry).as_bytes(), &tag).is_ok()
+}
+
+fn of_origin(origin: &str, expiry: u64) -> String {
+    format!("rtcade-origin {expiry:x} {origin}")
+}
+
 /// Verifies tickets, each once.
 #[derive(Debug, Default)]
 pub(crate) struct Inspector {

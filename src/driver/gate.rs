@@ -151,18 +151,22 @@ impl Gate {
     }
 
     /// Returns the player's address for a websocket requested by a connection from `remote` to `local`, or why the page
-    /// is refused.
+    /// is refused. `is_vouched` tells whether another node of the cluster vouches for this origin.
     pub(super) fn check(
         &mut self,
         sender: &Sender,
         remote: SocketAddr,
         local: Option<IpAddr>,
+        is_vouched: impl FnOnce(&str) -> bool,
     ) -> Result<SocketAddr, Fault> {
         let player = self.player(remote, sender.forwarded_for.as_deref());
         let Some(text) = &sender.origin else {
             // Programs other than browsers send no `Origin`, and could send any.
             return Ok(player);
         };
+        if is_vouched(text) {
+            return Ok(player);
+        }
         let origin = origin(text);
         if origin.as_ref().is_some_and(|origin| {
             self.may_play(origin, sender, remote.ip(), self.is_inside(player, sender, remote, local))
@@ -456,7 +460,7 @@ mod tests {
     /// Whether the gate admits a connection between these addresses.
     fn ask(mut gate: Gate, sender: &Sender, remote: &str, local: &str) -> bool {
         let remote = SocketAddr::new(remote.parse().expect("an address"), 9);
-        gate.check(sender, remote, Some(local.parse().expect("an address"))).is_ok()
+        gate.check(sender, remote, Some(local.parse().expect("an address")), |_| false).is_ok()
     }
 
     #[test]
@@ -507,7 +511,8 @@ mod tests {
         assert!(!opens("http://box:8443", &[]), "anybody could have changed that page");
         assert!(!opens("https://box:8443", &["192.168.1.7/32"]), "the browser has seen the proxy's certificate only");
         let remote = "192.168.1.7:9".parse().expect("an address");
-        let refused = gate(&[], &[]).check(&sender("http://box:8443"), remote, None).expect_err("http").message;
+        let refused =
+            gate(&[], &[]).check(&sender("http://box:8443"), remote, None, |_| false).expect_err("http").message;
         assert!(refused.contains("Open the page by https"), "{refused}");
         let reading = Sender { origin: None, ..sender("") };
         assert_eq!(gate(&[], &[]).permission(&reading, remote, None).refusal, None);
@@ -541,7 +546,7 @@ mod tests {
     fn pages_without_an_address_play_where_that_is_named_and_are_told_so() {
         for text in UNNAMED {
             let sender = Sender { host: "h".to_owned(), origin: Some(text.to_owned()), ..Sender::default() };
-            let check = |mut gate: Gate| gate.check(&sender, "127.0.0.1:9".parse().unwrap(), None);
+            let check = |mut gate: Gate| gate.check(&sender, "127.0.0.1:9".parse().unwrap(), None, |_| false);
             let refused = check(gate(&[], &[])).expect_err("not named").message;
             assert!(refused.ends_with(&format!("start the server with --origin {text}.")), "{refused}");
             check(gate(&[text], &[])).expect("the advice works");
@@ -612,7 +617,7 @@ mod tests {
     fn pages_of_the_server_itself_are_told_when_others_are_named_in_their_place() {
         let own = Some("http://localhost:8080".to_owned());
         let sender = Sender { host: "localhost:8080".to_owned(), origin: own, ..Sender::default() };
-        let check = |mut gate: Gate| gate.check(&sender, "127.0.0.1:9".parse().expect("an address"), None);
+        let check = |mut gate: Gate| gate.check(&sender, "127.0.0.1:9".parse().expect("an address"), None, |_| false);
         let refused = check(gate(&["http://localhost:5173"], &[])).expect_err("not named").message;
         assert!(refused.contains("its --origin options name others only"), "{refused}");
         assert!(refused.ends_with("Start it with --origin http://localhost:8080 too."), "{refused}");

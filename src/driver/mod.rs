@@ -28,6 +28,8 @@ mod http;
 mod live;
 mod metered;
 pub(crate) mod metrics;
+#[cfg(feature = "cluster")]
+mod nodes;
 mod options;
 mod recorder;
 #[cfg(feature = "cluster")]
@@ -69,6 +71,10 @@ pub use self::gate::Origin;
 pub use self::handle::Handle;
 use self::live::Sources;
 use self::metered::Budget;
+#[cfg(feature = "cluster")]
+use self::nodes::Membership;
+#[cfg(feature = "cluster")]
+pub(crate) use self::nodes::host_name;
 pub use self::options::{BindError, Options, Record, Reload};
 use self::recorder::Recordings;
 use self::reload::Reloader;
@@ -80,6 +86,8 @@ pub use self::tls::Tls;
 use self::tls::{Acceptor, Security, Socket};
 use self::trace::{Part, Trace, Turn};
 use self::udp::Udp;
+#[cfg(feature = "cluster")]
+pub use self::{nodes::Node, redis::Store};
 use crate::game::{Game, Refusal, RoomInfo};
 use crate::hooks::Hooks;
 use crate::limits;
@@ -159,6 +167,8 @@ pub struct Driver<G: Game> {
     console: Option<Console>,
     #[cfg(feature = "cluster")]
     publisher: Option<Publisher>,
+    #[cfg(feature = "cluster")]
+    membership: Option<Membership>,
     trace: Trace,
     /// How long the server waits for its rooms to end when it is drained.
     drain_time: Duration,
@@ -298,6 +308,15 @@ impl<G: Game> Driver<G> {
         });
         #[cfg(feature = "cluster")]
         let publisher = publisher.transpose()?;
+        #[cfg(feature = "cluster")]
+        let membership = options.node.map(|node| {
+            let announced: Vec<IpAddr> = options.public_addresses.iter().map(SocketAddr::ip).collect();
+            let addresses = if announced.is_empty() { &interfaces } else { &announced };
+            let reached = (addresses.as_slice(), local.port(), tls.is_some());
+            Membership::begin(node, &mut server, now, Arc::clone(&waker), reached)
+        });
+        #[cfg(feature = "cluster")]
+        let membership = membership.transpose()?;
         let handle = Handle { outside, waker, requests: Arc::default() };
         let console = options.admin.map(|admin| Console::new(admin.token, now, handle.clone()));
         Ok(Driver {
@@ -324,6 +343,8 @@ impl<G: Game> Driver<G> {
             console,
             #[cfg(feature = "cluster")]
             publisher,
+            #[cfg(feature = "cluster")]
+            membership,
             trace: Trace::default(),
             drain_time: options.drain.min(limits::DRAIN_MAX),
             drains: None,
@@ -452,6 +473,10 @@ impl<G: Game> Driver<G> {
             self.turn(now);
             if self.is_stopped(now) {
                 log::info!("stopped: {:?}", self.udp.counters());
+                #[cfg(feature = "cluster")]
+                if let Some(membership) = &mut self.membership {
+                    membership.leave(now, &mut self.server);
+                }
                 self.pulse.note_sleep(true);
                 return Ok(());
             }
@@ -596,12 +621,23 @@ impl<G: Game> Driver<G> {
         let mut budget = Budget::of_turn();
         self.connections.handle_timeout(now, &mut self.server, &mut budget);
         self.serve_connections(now, budget);
-        // Data received over TCP may have produced datagrams to send.
+        self.exchange(now);
+        // Data received over TCP, and of the cluster, may have produced datagrams to send.
         self.send_datagrams();
         self.publish_events();
         turn.end(Part::Sockets, Instant::now());
         self.turns.observe(turn.took());
         self.trace.add(turn);
+    }
+
+    /// Passes on what the nodes of the cluster agree about.
+    fn exchange(&mut self, now: Instant) {
+        #[cfg(feature = "cluster")]
+        if let Some(membership) = &mut self.membership {
+            membership.exchange(now, &mut self.server);
+        }
+        #[cfg(not(feature = "cluster"))]
+        let _ = now;
     }
 
     /// Queues what has happened for other services.

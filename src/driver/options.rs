@@ -13,6 +13,8 @@ use super::admin::{Admin, AdminToken};
 #[cfg(feature = "cluster")]
 use super::events::Broker;
 use super::gate::Origin;
+#[cfg(feature = "cluster")]
+use super::nodes::Node;
 use super::tls::Tls;
 use crate::auth::Keys;
 use crate::limits;
@@ -37,6 +39,9 @@ pub struct Options {
     /// Where to publish events for other services.
     #[cfg(feature = "cluster")]
     pub events: Option<Broker>,
+    /// The node that the server is, of a cluster.
+    #[cfg(feature = "cluster")]
+    pub node: Option<Node>,
     /// Addresses at which players reach the server, instead of the local ones. Port 0 stands for the UDP port.
     pub public_addresses: Vec<SocketAddr>,
     /// A directory of static files; its `index.html` is the page of every room.
@@ -106,6 +111,8 @@ impl Default for Options {
             admin: None,
             #[cfg(feature = "cluster")]
             events: None,
+            #[cfg(feature = "cluster")]
+            node: None,
             public_addresses: Vec::new(),
             public: None,
             page: include_str!("placeholder.html").into(),
@@ -206,6 +213,8 @@ pub enum BindError {
     AdminToken(String),
     /// The URL of the broker can't be used: a sentence.
     Broker(String),
+    /// The options of a node can't be used: a sentence.
+    Node(String),
     /// The directory of recordings can't be written.
     Record {
         /// The directory.
@@ -263,9 +272,10 @@ impl fmt::Display for BindError {
                     "{directory} can't be written ({source}): name a directory that is writable with --record DIR"
                 )
             }
-            BindError::Tls(sentence) | BindError::AdminToken(sentence) | BindError::Broker(sentence) => {
-                f.write_str(sentence)
-            }
+            BindError::Tls(sentence)
+            | BindError::AdminToken(sentence)
+            | BindError::Broker(sentence)
+            | BindError::Node(sentence) => f.write_str(sentence),
             BindError::Tick(tick) => {
                 let (shortest, longest) = limits::TICK_MS_RANGE.into_inner();
                 write!(f, "a tick can't last {tick:?}: choose {shortest} to {longest} ms with --tick-ms MS")
@@ -308,6 +318,7 @@ impl std::error::Error for BindError {
             | BindError::Tls(_)
             | BindError::AdminToken(_)
             | BindError::Broker(_)
+            | BindError::Node(_)
             | BindError::Tick(_)
             | BindError::MaxPlayers(_)
             | BindError::MaxRooms(_)

@@ -48,6 +48,7 @@ pub use self::figures::{
 pub use self::inspect::{LastState, PersonReport, RoomReport};
 use self::live_events::LiveEvents;
 pub use self::live_events::{LiveEvent, LiveEventKind};
+pub use self::nodes::PASS;
 use self::rooms::HostedRoom;
 use self::seek::Seekers;
 use self::session::{Fate, Session};

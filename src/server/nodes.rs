@@ -20,6 +20,8 @@ use crate::wire::signaling::{self, Fault, Former, ReconnectRequest, ReplyTo, Roo
 
 /// The event that sends a client to another node.
 const REDIRECT: &str = "eventRedirect";
+/// The name of the parameter of a URL with which another node vouches for the origin of the page.
+pub const PASS: &str = "pass";
 /// How often the session of a player is saved again, who plays on.
 const SESSION_INTERVAL: Duration = SESSION_KEPT.checked_div(3).expect("3 is not 0");
 /// After which time a client whose request could not be placed tries again.
@@ -88,6 +90,14 @@ impl<G: Game> Server<G> {
     #[must_use]
     pub fn leave_cluster(&self) -> Option<Command> {
         self.cluster.as_ref().map(|cluster| cluster.leave())
+    }
+
+    /// Returns whether another node vouches for the page of this origin with a pass: the value of [`PASS`] in the URL of
+    /// a websocket.
+    #[must_use]
+    pub fn is_vouched(&self, now: Instant, origin: &str, pass: &str) -> bool {
+        let unix_time = self.unix_time(now);
+        self.cluster.as_ref().is_some_and(|cluster| cluster.is_vouched(unix_time, origin, pass))
     }
 
     /// Passes a request to join on to the hooks, once its room is known to be here.
@@ -312,10 +322,13 @@ impl<G: Game> Server<G> {
         let Some(cluster) = &mut self.cluster else { return };
         let ticket = cluster.sign(unix_time, room, session, &owner, epoch);
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let url = match &connection.connect.room {
+        let mut url = match &connection.connect.room {
             Some(room) => format!("{url}/r/{room}"),
             None => format!("{url}/api"),
         };
+        if let Some((_, origin)) = connection.connect.headers.iter().find(|(name, _)| name == "origin") {
+            url = format!("{url}?{PASS}={}", cluster.vouch(unix_time, origin));
+        }
         connection.stage = Stage::Gone;
         self.counters.redirected += 1;
         self.push_text(key, signaling::event(REDIRECT, &Redirect { url: &url, ticket: &ticket }).into());

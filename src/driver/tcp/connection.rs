@@ -23,7 +23,7 @@ use super::{CLOSE_TIMEOUT, Calling, Connection, Context, Http, Next, Role, State
 use crate::game::Game;
 use crate::limits::REQUEST_WORK;
 use crate::log_limit::Who;
-use crate::server::{Call, Connect, Disconnect, Server, Signal};
+use crate::server::{Call, Connect, Disconnect, PASS, Server, Signal};
 use crate::wire::codes::CLOSE_REFUSED;
 use crate::wire::signaling::{self, Fault, RoomName};
 
@@ -194,7 +194,10 @@ impl Connection {
             }
             Answer::Websocket { upgrade, room } => {
                 http.outgoing = Some(Outgoing::switching_protocols(&upgrade.accept_key));
-                http.next = match admission.gate.check(&request.sender, self.remote, local) {
+                let pass =
+                    request.query.strip_prefix('?').and_then(|query| query.strip_prefix(PASS)?.strip_prefix('='));
+                let is_vouched = |origin: &str| pass.is_some_and(|pass| server.is_vouched(*now, origin, pass));
+                http.next = match admission.gate.check(&request.sender, self.remote, local, is_vouched) {
                     Ok(remote) => Next::Websocket { room, remote, headers: upgrade.headers },
                     Err(fault) => {
                         let who = Who::at(self.remote, room.as_ref().map(RoomName::as_str));
@@ -206,7 +209,7 @@ impl Connection {
             Answer::Call { room, publishes } => {
                 let offer = String::from_utf8_lossy(&request.body).into_owned();
                 let bearer = request.authorization.as_deref().and_then(|it| it.strip_prefix("Bearer "));
-                match admission.gate.check(&request.sender, self.remote, local) {
+                match admission.gate.check(&request.sender, self.remote, local, |_| false) {
                     Ok(remote) => {
                         let connect = Connect::new(Some(room.clone()), remote, self.local);
                         let call = Call { publishes, bearer: bearer.map(str::to_owned), offer };

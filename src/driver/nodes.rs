@@ -1,0 +1,143 @@
+//! The driver's part in a cluster: the store's thread, the load of this thread, and where clients reach the node.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::Waker;
+use nix::time::{ClockId, clock_gettime};
+
+use super::redis::{Agent, Figures, Store};
+use crate::cluster::{Cluster, NodeConfig};
+use crate::game::Game;
+use crate::server::Server;
+
+/// How often the load is measured.
+const LOAD_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A node of a cluster, see [`crate::cluster`].
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Where the nodes agree.
+    pub store: Store,
+    /// The name, unique in the cluster: 1 to 64 letters, digits, `-`, `.` and `_`. By default the host name and the port.
+    pub name: Option<String>,
+    /// Where clients reach this node, as `wss://host:port` or `ws://host:port`, without a path. By default the first
+    /// address that is announced to players, and the TCP port.
+    pub url: Option<String>,
+    /// Rooms are placed in the region of the player's node, if there is a place.
+    pub region: String,
+    /// Up to this load (1 is a core's worth) the node takes the rooms that it is asked for.
+    pub soft_load: f64,
+    /// From this load on no room is placed on it.
+    pub hard_load: f64,
+}
+
+impl Node {
+    /// Returns a node with the default limits of [`NodeConfig`].
+    #[must_use]
+    pub fn new(store: Store) -> Node {
+        let NodeConfig { region, soft_load, hard_load, .. } = NodeConfig::new("", "");
+        Node { store, name: None, url: None, region, soft_load, hard_load }
+    }
+
+    /// Reads where clients reach a node: `https` stands for `wss`, and `http` for `ws`.
+    ///
+    /// # Errors
+    /// A sentence.
+    pub fn parse_url(text: &str) -> Result<String, String> {
+        let wrong = || {
+            format!("{text:?} is no URL of a node: write it as in https://node-1.example.com or ws://192.0.2.7:8080")
+        };
+        let (scheme, rest) = text.trim().split_once("://").ok_or_else(wrong)?;
+        let scheme = match scheme {
+            "http" | "ws" => "ws",
+            "https" | "wss" => "wss",
+            _ => return Err(wrong()),
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let is_authority = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+        if !(1..=255).contains(&rest.len()) || !rest.bytes().all(is_authority) {
+            return Err(wrong());
+        }
+        Ok(format!("{scheme}://{rest}"))
+    }
+}
+
+/// The node of a running server.
+pub(super) struct Membership {
+    agent: Option<Agent>,
+    measured: Instant,
+    used: Duration,
+}
+
+impl Membership {
+    /// Makes the server a node, which is reached at the first of `addresses` and at `port`.
+    pub(super) fn begin<G: Game>(
+        node: Node,
+        server: &mut Server<G>,
+        now: Instant,
+        waker: Arc<Waker>,
+        (addresses, port, is_secure): (&[IpAddr], u16, bool),
+    ) -> io::Result<Membership> {
+        let name = node.name.unwrap_or_else(|| format!("{}-{port}", host_name()));
+        let url = node.url.unwrap_or_else(|| {
+            let ip = addresses.first().copied().unwrap_or(IpAddr::from([127, 0, 0, 1]));
+            format!("{}://{}", if is_secure { "wss" } else { "ws" }, SocketAddr::new(ip, port))
+        });
+        let mut config = NodeConfig::new(name, url);
+        (config.region, config.soft_load, config.hard_load) = (node.region, node.soft_load, node.hard_load);
+        log::info!("node {} of a cluster: clients reach it at {}", config.name, config.url);
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(io::Error::other)?;
+        server.join_cluster(Cluster::new(config, seed, now));
+        let agent = Agent::start(node.store, move || {
+            if let Err(error) = waker.wake() {
+                log::error!("the loop can't be woken: {error}");
+            }
+        })?;
+        Ok(Membership { agent: Some(agent), measured: now, used: cpu_time() })
+    }
+
+    /// Passes answers and requests between the server and the store.
+    pub(super) fn exchange<G: Game>(&mut self, now: Instant, server: &mut Server<G>) {
+        let Some(agent) = &mut self.agent else { return };
+        let elapsed = now.saturating_duration_since(self.measured);
+        if elapsed >= LOAD_INTERVAL {
+            let used = cpu_time();
+            server.handle_load(used.saturating_sub(self.used).as_secs_f64() / elapsed.as_secs_f64());
+            (self.measured, self.used) = (now, used);
+        }
+        while let Some((id, reply)) = agent.poll() {
+            server.handle_store_reply(now, id, reply);
+        }
+        while let Some(request) = server.poll_store_request(now) {
+            agent.send(request);
+        }
+    }
+
+    pub(super) fn figures(&self) -> Option<Figures> {
+        self.agent.as_ref().map(Agent::figures)
+    }
+
+    /// Leaves the cluster, so that others need not wait for the end of the lease.
+    pub(super) fn leave<G: Game>(&mut self, now: Instant, server: &mut Server<G>) {
+        self.exchange(now, server);
+        if let (Some(agent), Some(command)) = (self.agent.take(), server.leave_cluster()) {
+            agent.leave(command);
+        }
+    }
+}
+
+/// The time that this thread has used of a core.
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
+/// The name of this machine, with the characters that the name of a node may have.
+pub(crate) fn host_name() -> String {
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    let name: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "-._".contains(*c)).take(48).collect();
+    if name.is_empty() { "rtcade".to_owned() } else { name }
+}
