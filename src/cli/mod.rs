@@ -605,7 +605,7 @@ fn start<G: Game>(
 fn refuse(error: &BindError) -> ExitCode {
     complain(&error.to_string());
     match error {
-        BindError::Tls(_) | BindError::AdminToken(_) | BindError::Broker(_) => ExitCode::from(2),
+        BindError::Tls(_) | BindError::AdminToken(_) | BindError::Broker(_) | BindError::Agones(_) => ExitCode::from(2),
         _ => ExitCode::FAILURE,
     }
 }
@@ -624,6 +624,7 @@ fn check<G: Game>(options: Options, factory: impl FnMut(&RoomInfo) -> Result<G, 
         https_redirect: None,
         metrics: None,
         admin: None,
+        agones: None,
         #[cfg(feature = "cluster")]
         events: None,
         ..options
@@ -666,7 +667,7 @@ fn host<G: Game>(
         complain(&sentence);
         return ExitCode::FAILURE;
     }
-    let is_told_an_address = !options.public_addresses.is_empty();
+    let is_told_an_address = !options.public_addresses.is_empty() || options.agones.is_some();
     let scheme = if options.tls.is_some() { "https" } else { "http" };
     let mut driver = match Driver::bind(options, factory) {
         Ok(driver) => driver,

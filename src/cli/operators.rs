@@ -1,6 +1,8 @@
 //! The options for operators: metrics, and the admin page.
 
+use std::env;
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -11,6 +13,9 @@ use super::address::{self, Address};
 #[cfg(feature = "cluster")]
 use crate::driver::Broker;
 use crate::driver::{Admin, AdminToken, BindError, Options};
+
+const AGONES_PORT: &str = "AGONES_SDK_HTTP_PORT";
+const AGONES_DEFAULT_PORT: u16 = 9358;
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct Operators {
@@ -32,6 +37,12 @@ pub(super) struct Operators {
     /// File with the token of the admin page.
     #[arg(long, value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
+    /// Report to Agones, as a game server in one of its pods: ready, healthy, in use, and ended.
+    ///
+    /// The port of its sidecar is in the environment variable AGONES_SDK_HTTP_PORT, which Agones sets. Players are given
+    /// the address that Agones has for the server, unless --public-addr is set.
+    #[arg(long)]
+    pub(super) agones: bool,
     /// Broker (RabbitMQ) that gets events of joins, leaves and rooms, as in amqp://user:password@host:5672/vhost.
     ///
     /// Other users of this machine see the password in the list of processes: use --amqp-file or the environment
@@ -53,7 +64,7 @@ impl Operators {
     /// Returns `options` with these.
     ///
     /// # Errors
-    /// A host name can't be resolved, or the admin page has no token.
+    /// A host name can't be resolved, the admin page has no token, or the port of Agones' sidecar is none.
     pub(super) fn apply(&self, options: Options) -> Result<Options, BindError> {
         let metrics = self.metrics.as_ref().map(|address| address.first("--metrics")).transpose()?;
         let admin = match &self.admin {
@@ -67,7 +78,8 @@ impl Operators {
         };
         #[cfg(feature = "cluster")]
         let options = Options { events: self.events().map_err(BindError::Broker)?, ..options };
-        Ok(Options { metrics, admin, ..options })
+        let agones = self.agones.then(sidecar).transpose().map_err(BindError::Agones)?;
+        Ok(Options { metrics, admin, agones, ..options })
     }
 
     #[cfg(feature = "cluster")]
@@ -87,6 +99,17 @@ impl Operators {
         let text = secret(self.admin_token.as_deref(), self.admin_token_file.as_deref(), "--admin-token-file")?;
         text.map(|text| AdminToken::parse(&text)).transpose()
     }
+}
+
+/// The address of Agones' sidecar. The error is a sentence.
+fn sidecar() -> Result<SocketAddr, String> {
+    let port = match env::var_os(AGONES_PORT) {
+        None => AGONES_DEFAULT_PORT,
+        Some(port) => port.to_str().and_then(|port| port.parse().ok()).ok_or_else(|| {
+            format!("{AGONES_PORT} is no port: Agones sets it in its pods; elsewhere leave --agones out")
+        })?,
+    };
+    Ok((Ipv4Addr::LOCALHOST, port).into())
 }
 
 /// A secret that is given, or in a file that this option names. The error is a sentence.

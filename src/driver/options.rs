@@ -37,6 +37,9 @@ pub struct Options {
     /// Where to publish events for other services.
     #[cfg(feature = "cluster")]
     pub events: Option<Broker>,
+    /// The address of the sidecar of Agones to report to: that this server is ready, healthy, in use, and ends. Players
+    /// are given the address that Agones has for the server, unless [`Options::public_addresses`] has some.
+    pub agones: Option<SocketAddr>,
     /// Addresses at which players reach the server, instead of the local ones. Port 0 stands for the UDP port.
     pub public_addresses: Vec<SocketAddr>,
     /// A directory of static files; its `index.html` is the page of every room.
@@ -106,6 +109,7 @@ impl Default for Options {
             admin: None,
             #[cfg(feature = "cluster")]
             events: None,
+            agones: None,
             public_addresses: Vec::new(),
             public: None,
             page: include_str!("placeholder.html").into(),
@@ -206,6 +210,8 @@ pub enum BindError {
     AdminToken(String),
     /// The URL of the broker can't be used: a sentence.
     Broker(String),
+    /// The port of Agones' sidecar can't be used: a sentence.
+    Agones(String),
     /// The directory of recordings can't be written.
     Record {
         /// The directory.
@@ -263,9 +269,10 @@ impl fmt::Display for BindError {
                     "{directory} can't be written ({source}): name a directory that is writable with --record DIR"
                 )
             }
-            BindError::Tls(sentence) | BindError::AdminToken(sentence) | BindError::Broker(sentence) => {
-                f.write_str(sentence)
-            }
+            BindError::Tls(sentence)
+            | BindError::AdminToken(sentence)
+            | BindError::Broker(sentence)
+            | BindError::Agones(sentence) => f.write_str(sentence),
             BindError::Tick(tick) => {
                 let (shortest, longest) = limits::TICK_MS_RANGE.into_inner();
                 write!(f, "a tick can't last {tick:?}: choose {shortest} to {longest} ms with --tick-ms MS")
@@ -308,6 +315,7 @@ impl std::error::Error for BindError {
             | BindError::Tls(_)
             | BindError::AdminToken(_)
             | BindError::Broker(_)
+            | BindError::Agones(_)
             | BindError::Tick(_)
             | BindError::MaxPlayers(_)
             | BindError::MaxRooms(_)
