@@ -23,7 +23,7 @@ pub(super) struct Operators {
     ///
     /// It serves /metrics, /healthz and /readyz to everybody who reaches it.
     #[arg(long, value_name = "ADDR:PORT", value_parser = address::with_port)]
-    metrics: Option<Address>,
+    pub(super) metrics: Option<Address>,
     /// Address for the admin page and its API, as in 127.0.0.1:9090. Requires a token.
     ///
     /// With a TLS certificate it speaks https, unless it is a loopback address.

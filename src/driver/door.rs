@@ -51,11 +51,6 @@ impl Outside {
 }
 
 impl Inside {
-    #[cfg(test)]
-    pub(super) fn take(&self) -> Option<Message> {
-        self.queue.try_recv().ok()
-    }
-
     /// Passes the requests on, to rooms as far as their queues allow. Messages for the same room stay in order.
     pub(super) fn deliver<G: Game>(&mut self, now: Instant, server: &mut Server<G>) {
         let place = limits::EXTERNAL_QUEUE - self.waiting.len();
