@@ -39,7 +39,7 @@ pub(super) struct Operators {
     admin_token_file: Option<PathBuf>,
     /// Report to Agones, as a game server in one of its pods: ready, healthy, in use, and ended.
     ///
-    /// The port of its sidecar is in the environment variable AGONES_SDK_HTTP_PORT, which Agones sets. Players are given
+    /// The port of its sidecar is in the environment variable AGONES_SDK_HTTP_PORT, which Agones sets. Players get
     /// the address that Agones has for the server, unless --public-addr is set.
     #[arg(long)]
     pub(super) agones: bool,
