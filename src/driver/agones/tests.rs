@@ -15,7 +15,7 @@ use crate::games::Relay;
 use crate::server::{Config, Server};
 
 /// Bounds every wait; nothing is asserted about how long anything takes.
-const PATIENCE_OF_TESTS: Duration = Duration::from_secs(60);
+const PATIENCE_OF_TESTS: Duration = Duration::from_secs(40);
 
 /// What goes wrong at the sidecar, for each request until it is healed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
