@@ -7,9 +7,10 @@ use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use super::http::{self, Response};
+use super::http;
 use super::target::Target;
 use super::tls::Trust;
+use crate::driver::client::Response;
 
 /// The timeout of a connection, and of a response.
 const PATIENCE: Duration = Duration::from_secs(2);

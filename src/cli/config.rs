@@ -45,6 +45,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("server.drain", "drain"),
     ("server.busy_poll", "busy-poll"),
     ("server.dev", "dev"),
+    ("server.agones", "agones"),
     ("rooms.game", "game"),
     ("rooms.tick_ms", "tick-ms"),
     ("rooms.tick_budget_ms", "tick-budget"),

@@ -604,10 +604,7 @@ fn start<G: Game>(
 /// Complains of options with which the server can't start. Returns the exit status.
 fn refuse(error: &BindError) -> ExitCode {
     complain(&error.to_string());
-    match error {
-        BindError::Tls(_) | BindError::AdminToken(_) | BindError::Broker(_) | BindError::Node(_) => ExitCode::from(2),
-        _ => ExitCode::FAILURE,
-    }
+    if error.is_misuse() { ExitCode::from(2) } else { ExitCode::FAILURE }
 }
 
 /// Checks the files and directories that the options name, on free ports of the loopback address.
@@ -624,6 +621,7 @@ fn check<G: Game>(options: Options, factory: impl FnMut(&RoomInfo) -> Result<G, 
         https_redirect: None,
         metrics: None,
         admin: None,
+        agones: None,
         #[cfg(feature = "cluster")]
         events: None,
         #[cfg(feature = "cluster")]
@@ -668,7 +666,7 @@ fn host<G: Game>(
         complain(&sentence);
         return ExitCode::FAILURE;
     }
-    let is_told_an_address = !options.public_addresses.is_empty();
+    let is_told_an_address = !options.public_addresses.is_empty() || options.agones.is_some();
     let scheme = if options.tls.is_some() { "https" } else { "http" };
     let mut driver = match Driver::bind(options, factory) {
         Ok(driver) => driver,

@@ -1,14 +1,19 @@
 //! The options for operators: metrics, and the admin page.
 
+use std::env;
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-#[cfg(feature = "cluster")]
+use clap::Args;
+
 use super::address::{self, Address};
 use crate::driver::{Admin, AdminToken, BindError, Options};
 #[cfg(feature = "cluster")]
 use crate::driver::{Broker, Node, Store, host_name};
-use clap::Args;
+
+const AGONES_PORT: &str = "AGONES_SDK_HTTP_PORT";
+const AGONES_DEFAULT_PORT: u16 = 9358;
 
 #[derive(Clone, Debug, Args)]
 pub(super) struct Operators {
@@ -16,7 +21,7 @@ pub(super) struct Operators {
     ///
     /// It serves /metrics, /healthz and /readyz to everybody who reaches it.
     #[arg(long, value_name = "ADDR:PORT", value_parser = address::with_port)]
-    metrics: Option<Address>,
+    pub(super) metrics: Option<Address>,
     /// Address for the admin page and its API, as in 127.0.0.1:9090. Requires a token.
     ///
     /// With a TLS certificate it speaks https, unless it is a loopback address.
@@ -30,6 +35,12 @@ pub(super) struct Operators {
     /// File with the token of the admin page.
     #[arg(long, value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
+    /// Report to Agones, as a game server in one of its pods: ready, healthy, in use, and ended.
+    ///
+    /// The port of its sidecar is in the environment variable AGONES_SDK_HTTP_PORT, which Agones sets. Players get
+    /// the address that Agones has for the server, unless --public-addr is set.
+    #[arg(long)]
+    pub(super) agones: bool,
     /// Broker (RabbitMQ) that gets events of joins, leaves and rooms, as in amqp://user:password@host:5672/vhost.
     ///
     /// Other users of this machine see the password in the list of processes: use --amqp-file or the environment
@@ -82,7 +93,7 @@ impl Operators {
     /// Returns `options` with these.
     ///
     /// # Errors
-    /// A host name can't be resolved, or the admin page has no token.
+    /// A host name can't be resolved, the admin page has no token, or the port of Agones' sidecar is none.
     pub(super) fn apply(&self, options: Options) -> Result<Options, BindError> {
         let metrics = self.metrics.as_ref().map(|address| address.first("--metrics")).transpose()?;
         let admin = match &self.admin {
@@ -100,7 +111,8 @@ impl Operators {
         let node = self.node().map_err(BindError::Node)?;
         #[cfg(feature = "cluster")]
         let options = Options { events, node, ..options };
-        Ok(Options { metrics, admin, ..options })
+        let agones = self.agones.then(sidecar).transpose().map_err(BindError::Agones)?;
+        Ok(Options { metrics, admin, agones, ..options })
     }
 
     #[cfg(feature = "cluster")]
@@ -136,6 +148,17 @@ impl Operators {
 fn percent(text: &str) -> Result<f64, String> {
     let percent = text.parse().ok().filter(|percent| (1.0..=100.0).contains(percent));
     percent.ok_or_else(|| "it must be a number from 1 to 100".to_owned())
+}
+
+/// The address of Agones' sidecar. The error is a sentence.
+fn sidecar() -> Result<SocketAddr, String> {
+    let port = match env::var_os(AGONES_PORT) {
+        None => AGONES_DEFAULT_PORT,
+        Some(port) => port.to_str().and_then(|port| port.parse().ok()).ok_or_else(|| {
+            format!("{AGONES_PORT} is no port: Agones sets it in its pods; elsewhere leave --agones out")
+        })?,
+    };
+    Ok((Ipv4Addr::LOCALHOST, port).into())
 }
 
 /// A secret that is given, or in a file that this option names. The error is a sentence.

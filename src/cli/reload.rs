@@ -8,10 +8,10 @@ use clap::Args;
 
 use super::operators::secret;
 use super::{ExitCode, complain};
-use crate::bench::http::{self, Head};
 use crate::bench::target::Target;
 use crate::bench::tls::Trust;
 use crate::driver::AdminToken;
+use crate::driver::client::{self, Request};
 
 /// How long the server may take for each step.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -65,8 +65,9 @@ fn reload(
     let path = format!("{}/api/reload", target.path().trim_end_matches('/'));
     let authorization = format!("Bearer {}", token.secret());
     let headers = [("Authorization", authorization.as_str()), ("Content-Length", "0")];
-    let head = Head { method: "POST", authority: &target.authority, path: &path, headers: &headers };
-    let response = http::ask(&head, &mut stream, RESPONSE_BYTES, PATIENCE)
+    let authority = &target.authority;
+    let request = Request { method: "POST", authority, path: &path, headers: &headers, json: None };
+    let response = client::ask(&request, &mut stream, RESPONSE_BYTES, PATIENCE)
         .map_err(|error| format!("{url} has not answered: {error}"))?;
     match response.status {
         200 => Ok(()),

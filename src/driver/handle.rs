@@ -50,8 +50,8 @@ impl Default for Requests {
 
 impl Handle {
     /// Stops the server: players are notified, then [`Driver::run`] returns, within about two seconds, or at once when
-    /// called again. A stalled disk may add ten seconds while rooms are recorded, and a broker that is away five while
-    /// events wait for it.
+    /// called again. A stalled disk may add ten seconds while rooms are recorded, a broker that is away five while
+    /// events wait for it, and a sidecar of Agones that doesn't answer three.
     ///
     /// [`Driver::run`]: super::Driver::run
     pub fn shutdown(&self) {

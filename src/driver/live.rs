@@ -64,6 +64,7 @@ pub(super) struct Sources<'a> {
     pub(super) began: Instant,
     /// How long a server that is asked to stop waits for its rooms.
     pub(super) drain_time: Duration,
+    pub(super) agones: Option<super::agones::Figures>,
     pub(super) admin: Option<Refusals>,
     #[cfg(feature = "cluster")]
     pub(super) publisher: Option<&'a super::events::Publisher>,

@@ -325,6 +325,20 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
         families.gauge("events_queued", "Events that the broker has not confirmed.", events.queued);
         families.gauge("events_connected", "Whether the broker takes events.", usize::from(events.is_connected));
     }
+    if let Some(agones) = &sources.agones {
+        families.counters(
+            "agones_calls",
+            "Requests to Agones' sidecar, by outcome.",
+            &[
+                ("done", agones.done),
+                ("refused", agones.refused),
+                ("unanswered", agones.unanswered),
+                ("malformed", agones.malformed),
+            ],
+        );
+        let help = "Whether Agones' sidecar tells what changes about this server.";
+        families.gauge("agones_watched", help, usize::from(agones.is_watched));
+    }
     if let Some(Refusals { token, pace }) = sources.admin {
         families.counters("admin_refused", "Refused requests of the admin API.", &[("token", token), ("pace", pace)]);
     }

@@ -1,5 +1,5 @@
 //! The driver: one thread with one event loop that provides sockets, clock and files to the sans-IO [`Server`].
-//! Recordings are written by another thread, and files are hashed by one (`site/manifests.rs`).
+//! Recordings are written by another thread, files are hashed by one (`site/manifests.rs`), and one reports to Agones.
 //!
 //! Each turn of the loop sleeps until there is something to do, reads the clock once, receives datagrams, runs timeouts
 //! and ticks, and sends datagrams. Then it does a limited amount of TCP work ([`limits::TURN_WORK`]), so that requests
@@ -15,9 +15,11 @@
 #![expect(clippy::disallowed_methods, reason = "this is where the clock is read")]
 
 mod admin;
+mod agones;
 mod alarm;
 mod bind;
 mod call;
+pub(crate) mod client;
 pub(crate) mod doctor;
 mod door;
 #[cfg(feature = "cluster")]
@@ -59,6 +61,7 @@ use signal_hook_mio::v1_0::Signals;
 
 use self::admin::Console;
 pub use self::admin::{Admin, AdminToken};
+use self::agones::{Agones, Occupancy};
 use self::alarm::Alarm;
 use self::doctor::Premises;
 use self::door::{Inside, door};
@@ -78,7 +81,7 @@ pub(crate) use self::nodes::host_name;
 pub use self::options::{BindError, Options, Record, Reload};
 use self::recorder::Recordings;
 use self::reload::Reloader;
-use self::sentinel::Pulse;
+use self::sentinel::{Observer, Pulse};
 use self::service::Service;
 use self::site::Site;
 use self::tcp::{CLOSE_TIMEOUT, Connections, Context, Entrance, Role};
@@ -92,7 +95,7 @@ use crate::game::{Game, Refusal, RoomInfo};
 use crate::hooks::Hooks;
 use crate::limits;
 use crate::log_limit::Throttle;
-use crate::server::{Activity, Config, Histogram, Server};
+use crate::server::{Activity, Config, Gauges, Histogram, Server};
 
 /// Datagrams received from one socket per turn of the loop.
 const TURN_DATAGRAMS: usize = 512;
@@ -196,6 +199,8 @@ pub struct Driver<G: Game> {
     premises: Premises,
     /// Dropped after the server, which ends its recordings first.
     recordings: Option<Recordings>,
+    /// Dropped last: the machine may be taken away after its report.
+    agones: Option<Agones>,
 }
 
 struct Listener {
@@ -318,6 +323,11 @@ impl<G: Game> Driver<G> {
         #[cfg(feature = "cluster")]
         let membership = membership.transpose()?;
         let handle = Handle { outside, waker, requests: Arc::default() };
+        let pulse = Arc::default();
+        let agones = options.agones.map(|sidecar| {
+            let observer = Observer::new(activity.clone());
+            Agones::new(sidecar, handle.clone(), &pulse, observer, options.public_addresses.is_empty())
+        });
         let console = options.admin.map(|admin| Console::new(admin.token, now, handle.clone()));
         Ok(Driver {
             server,
@@ -337,7 +347,7 @@ impl<G: Game> Driver<G> {
             handle,
             inside,
             service: Service::default(),
-            pulse: Arc::default(),
+            pulse,
             activity,
             reloader: Reloader::default(),
             console,
@@ -365,6 +375,7 @@ impl<G: Game> Driver<G> {
             began: now,
             premises,
             recordings,
+            agones,
         })
     }
 
@@ -451,7 +462,7 @@ impl<G: Game> Driver<G> {
     /// Runs the server until it is stopped.
     ///
     /// # Errors
-    /// The OS refuses to wait for events.
+    /// The OS refuses to wait for events, or a thread.
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         self.service.ready();
@@ -460,6 +471,7 @@ impl<G: Game> Driver<G> {
         {
             log::warn!("a loop that hangs will not be noticed: {error}");
         }
+        self.agones.as_mut().map_or(Ok(()), Agones::start)?;
         loop {
             let deadline = self.poll_timeout();
             let full = self.sleep(&mut events, deadline)?;
@@ -625,6 +637,7 @@ impl<G: Game> Driver<G> {
         // Data received over TCP, and of the cluster, may have produced datagrams to send.
         self.send_datagrams();
         self.publish_events();
+        self.note_occupancy();
         turn.end(Part::Sockets, Instant::now());
         self.turns.observe(turn.took());
         self.trace.add(turn);
@@ -647,6 +660,13 @@ impl<G: Game> Driver<G> {
             while let Some(event) = self.server.poll_live_event() {
                 publisher.publish(event);
             }
+        }
+    }
+
+    fn note_occupancy(&self) {
+        if let Some(agones) = &self.agones {
+            let (Gauges { rooms, players, .. }, (max_rooms, per_room)) = (self.server.gauges(), self.server.capacity());
+            agones.note(Occupancy { rooms, players, max_rooms, max_players: max_rooms * per_room });
         }
     }
 
@@ -699,6 +719,7 @@ impl<G: Game> Driver<G> {
             drain_time: self.drain_time,
             #[cfg(feature = "cluster")]
             publisher: self.publisher.as_ref(),
+            agones: self.agones.as_ref().map(Agones::figures),
             admin: self.console.as_ref().map(Console::refusals),
         };
         let registry = self.poll.registry();

@@ -42,6 +42,9 @@ pub struct Options {
     /// The node that the server is, of a cluster.
     #[cfg(feature = "cluster")]
     pub node: Option<Node>,
+    /// The address of the sidecar of Agones to report to: that this server is ready, healthy, in use, and ends. Players
+    /// are given the address that Agones has for the server, unless [`Options::public_addresses`] has some.
+    pub agones: Option<SocketAddr>,
     /// Addresses at which players reach the server, instead of the local ones. Port 0 stands for the UDP port.
     pub public_addresses: Vec<SocketAddr>,
     /// A directory of static files; its `index.html` is the page of every room.
@@ -113,6 +116,7 @@ impl Default for Options {
             events: None,
             #[cfg(feature = "cluster")]
             node: None,
+            agones: None,
             public_addresses: Vec::new(),
             public: None,
             page: include_str!("placeholder.html").into(),
@@ -215,6 +219,8 @@ pub enum BindError {
     Broker(String),
     /// The options of a node can't be used: a sentence.
     Node(String),
+    /// The port of Agones' sidecar can't be used: a sentence.
+    Agones(String),
     /// The directory of recordings can't be written.
     Record {
         /// The directory.
@@ -234,6 +240,14 @@ pub enum BindError {
     KeepAlive(Duration),
     /// Another error of the OS.
     Os(io::Error),
+}
+
+impl BindError {
+    /// Whether an option has a value that can't be used anywhere.
+    pub(crate) fn is_misuse(&self) -> bool {
+        use BindError::{AdminToken, Agones, Broker, Node, Tls};
+        matches!(self, Tls(_) | AdminToken(_) | Broker(_) | Node(_) | Agones(_))
+    }
 }
 
 impl fmt::Display for BindError {
@@ -275,7 +289,8 @@ impl fmt::Display for BindError {
             BindError::Tls(sentence)
             | BindError::AdminToken(sentence)
             | BindError::Broker(sentence)
-            | BindError::Node(sentence) => f.write_str(sentence),
+            | BindError::Node(sentence)
+            | BindError::Agones(sentence) => f.write_str(sentence),
             BindError::Tick(tick) => {
                 let (shortest, longest) = limits::TICK_MS_RANGE.into_inner();
                 write!(f, "a tick can't last {tick:?}: choose {shortest} to {longest} ms with --tick-ms MS")
@@ -319,6 +334,7 @@ impl std::error::Error for BindError {
             | BindError::AdminToken(_)
             | BindError::Broker(_)
             | BindError::Node(_)
+            | BindError::Agones(_)
             | BindError::Tick(_)
             | BindError::MaxPlayers(_)
             | BindError::MaxRooms(_)

@@ -38,6 +38,27 @@ impl Pulse {
     }
 }
 
+/// Sees whether the loop runs.
+#[derive(Debug)]
+pub(super) struct Observer {
+    activity: Activity,
+    /// The turns and the calls of games when it was last asked.
+    seen: u64,
+}
+
+impl Observer {
+    pub(super) fn new(activity: Activity) -> Observer {
+        Observer { activity, seen: 0 }
+    }
+
+    /// Returns whether the loop waits for something to do, or has run or called a game since it was last asked.
+    pub(super) fn is_running(&mut self, pulse: &Pulse) -> bool {
+        // One turn may call many games.
+        let now = pulse.turns.load(Ordering::Relaxed).wrapping_add(self.activity.calls());
+        std::mem::replace(&mut self.seen, now) != now || pulse.is_asleep.load(Ordering::Relaxed)
+    }
+}
+
 /// Watches the loop of the calling thread for as long as `pulse` exists.
 ///
 /// # Errors
@@ -46,7 +67,7 @@ pub(super) fn watch(pulse: &Arc<Pulse>, activity: Activity) -> io::Result<()> {
     let pulse = Arc::downgrade(pulse);
     let watched = Watched::this_thread();
     thread::Builder::new().name("sentinel".to_owned()).spawn(move || {
-        if is_hung(&pulse, &activity, &watched) {
+        if is_hung(&pulse, &mut Observer::new(activity.clone()), &watched) {
             end(&activity, &watched);
         }
     })?;
@@ -54,15 +75,13 @@ pub(super) fn watch(pulse: &Arc<Pulse>, activity: Activity) -> io::Result<()> {
 }
 
 /// Returns once the loop hangs (`true`) or has ended.
-fn is_hung(pulse: &Weak<Pulse>, activity: &Activity, watched: &Watched) -> bool {
-    let (mut turn, mut seen, mut waited) = (0, 0, watched.waited());
+fn is_hung(pulse: &Weak<Pulse>, observer: &mut Observer, watched: &Watched) -> bool {
+    let (mut seen, mut waited) = (0, watched.waited());
     loop {
         thread::sleep(INTERVAL);
         let Some(pulse) = pulse.upgrade() else { return false };
-        // One turn may call many games.
-        let now = pulse.turns.load(Ordering::Relaxed).wrapping_add(activity.calls());
-        if now != turn || pulse.is_asleep.load(Ordering::Relaxed) {
-            (turn, seen, waited) = (now, 0, watched.waited());
+        if observer.is_running(&pulse) {
+            (seen, waited) = (0, watched.waited());
             continue;
         }
         seen += 1;

@@ -415,6 +415,12 @@ impl<G: Game> Server<G> {
         self.config.tick
     }
 
+    /// Returns the maximum number of rooms, and that of players in a room that is made now.
+    #[must_use]
+    pub fn capacity(&self) -> (usize, usize) {
+        (self.config.max_rooms, self.config.max_players)
+    }
+
     /// Replaces [`Config::max_rooms`]. Rooms past it stay open.
     pub fn set_max_rooms(&mut self, rooms: usize) {
         self.config.max_rooms = rooms.clamp(1, limits::ROOMS);

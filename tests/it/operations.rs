@@ -118,6 +118,19 @@ fn an_address_of_its_own_takes_precedence_over_that_of_the_platform() {
 }
 
 #[test]
+fn the_port_of_agones_is_that_of_the_environment() {
+    for (port, status) in [(None, Some(0)), (Some("9358"), Some(0)), (Some("http"), Some(2)), (Some("65536"), Some(2))]
+    {
+        let mut command = rtcade(&["--check-config"]);
+        command.env("RTCADE_SERVER__AGONES", "true").env_remove("AGONES_SDK_HTTP_PORT");
+        port.map(|port| command.env("AGONES_SDK_HTTP_PORT", port));
+        let (ended, _, errors) = run(command);
+        assert_eq!(ended, status, "{errors}");
+        assert_eq!(errors.contains("AGONES_SDK_HTTP_PORT is no port"), status == Some(2), "{errors}");
+    }
+}
+
+#[test]
 fn each_mistake_is_one_sentence_with_its_place() {
     let file = File::new("mistakes.toml", "");
     let path = file.path();

@@ -18,9 +18,10 @@ use str0m::ice::{StunMessage, TransId};
 
 use super::udp::Udp;
 use super::{ECHOES, Happened, Turn};
-use crate::bench::http::{Http, Request, Response};
+use crate::bench::http::{Http, Request};
 use crate::bench::meters::{Count, Time};
 use crate::bench::script::Method;
+use crate::driver::client::Response;
 use crate::limits;
 use crate::peer::{Closed, Event, Identity, LocalId, Outbox, Peer, Sent, host_candidates};
 

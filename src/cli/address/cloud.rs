@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-use crate::bench::http::{self, Head, Response};
 use crate::driver::are_private;
+use crate::driver::client::{self, Request, Response};
 
 /// Where clouds have their metadata service.
 pub(super) const SERVICE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)), 80);
@@ -72,7 +72,7 @@ fn public(answer: &str) -> Result<IpAddr, &'static str> {
 /// The token, which only version 2 of the service has, keeps others from asking through a program of this machine.
 fn ask_aws(service: &Service) -> io::Result<Option<String>> {
     let wanted = [("X-aws-ec2-metadata-token-ttl-seconds", "60"), ("Content-Length", "0")];
-    let token = service.ask(&Head { method: "PUT", path: AWS_TOKEN, headers: &wanted, ..service.head() })?;
+    let token = service.ask(&Request { method: "PUT", path: AWS_TOKEN, headers: &wanted, ..service.request() })?;
     let is_token = |token: &String| !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic());
     let Some(token) = text(token).filter(is_token) else { return Ok(None) };
     // A machine without a public address has no such path.
@@ -125,18 +125,18 @@ impl Service {
         Ok(stream)
     }
 
-    fn head(&self) -> Head<'static> {
+    fn request(&self) -> Request<'static> {
         // The services ignore it, or want their address without a port.
-        Head { method: "GET", authority: "169.254.169.254", path: "/", headers: &[] }
+        Request { authority: "169.254.169.254", ..Request::default() }
     }
 
-    fn ask(&self, head: &Head<'_>) -> io::Result<Response> {
-        http::ask(head, &mut self.connect()?, RESPONSE_BYTES, PATIENCE)
+    fn ask(&self, request: &Request<'_>) -> io::Result<Response> {
+        client::ask(request, &mut self.connect()?, RESPONSE_BYTES, PATIENCE)
     }
 
     /// The text at a path, if there is one.
     fn get(&self, path: &str, headers: &[(&str, &str)]) -> io::Result<Option<String>> {
-        Ok(text(self.ask(&Head { path, headers, ..self.head() })?))
+        Ok(text(self.ask(&Request { path, headers, ..self.request() })?))
     }
 }
 
