@@ -12,7 +12,7 @@ use crate::wire::signaling::RoomName;
 pub type Secret = [u8; 32];
 
 /// A node, and which process has its name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Member {
     /// The name of the node, unique in its cluster.
     pub node: Arc<str>,
@@ -182,7 +182,7 @@ pub enum Reply {
         renewal: Renewal,
         /// The secret of the cluster.
         secret: Secret,
-        /// Milliseconds since 1970 by the store's clock.
+        /// Milliseconds since 1970 by the store's clock, or the newest epoch of any room, if that is more.
         store_time: u64,
     },
     /// To [`Command::Acquire`].

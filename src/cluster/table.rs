@@ -22,6 +22,8 @@ pub struct Table {
     secret: Option<Secret>,
     /// When it was first asked for a room since it has been empty.
     begun: Option<u64>,
+    /// The newest epoch of all.
+    epoch: u64,
     nodes: BTreeMap<Arc<str>, Registered>,
     rooms: BTreeMap<RoomName, Owned>,
     sessions: BTreeMap<String, Kept>,
@@ -59,6 +61,7 @@ impl Table {
             rng: ChaCha20Rng::seed_from_u64(seed),
             secret: None,
             begun: None,
+            epoch: 0,
             nodes: BTreeMap::new(),
             rooms: BTreeMap::new(),
             sessions: BTreeMap::new(),
@@ -75,7 +78,7 @@ impl Table {
                 Reply::Renewed {
                     renewal: self.renew(now, &member, profile, ttl_ms, takes_over),
                     secret,
-                    store_time: now,
+                    store_time: now.max(self.epoch),
                 }
             }
             Command::Acquire { room, member, keeps, falls_back, region, grace_ms } => {
@@ -164,7 +167,8 @@ impl Table {
         region: &str,
         made_from: u64,
     ) -> Placement {
-        let mut epoch = now;
+        // Many rooms may be given in a millisecond, and the clock may be set back.
+        let mut epoch = now.max(self.epoch + 1);
         if let Some(owned) = self.rooms.get(&room) {
             epoch = epoch.max(owned.epoch + 1);
             if owned.owner != *member && self.is_alive(now, &owned.owner) {
@@ -185,6 +189,7 @@ impl Table {
         let own = self.is_alive(now, member).then(|| member.clone());
         let owner = own.clone().filter(|_| keeps || is_own).or_else(|| self.choose(now, member, region));
         let Some(owner) = owner.or_else(|| own.filter(|_| falls_back)) else { return Placement::Full };
+        self.epoch = epoch;
         self.give(room, &owner, epoch);
         let Some(node) = self.nodes.get_mut(&owner.node) else { return Placement::Full };
         node.profile.load += PLACED_LOAD;
