@@ -111,3 +111,13 @@ unpack_rabbitmq() {
         "$(target_directory)/rabbitmq/usr/lib/erlang/bin/erl"
     unpack rabbitmq rabbitmq-server
 }
+
+find_redis() {
+    find_program ${REDIS_SERVER:-redis-server "$(target_directory)/redis/usr/bin/redis-server"}
+}
+
+# Redis with the libraries that may be missing. Its own package comes last, for find_redis.
+unpack_redis() {
+    unpack redis libatomic1 libjemalloc2 liblzf1 redis-tools
+    unpack redis redis-server
+}

@@ -304,6 +304,12 @@ impl Cluster {
         &self.member
     }
 
+    /// Returns whether another process has the name of this node. It has no rooms, and gets none.
+    #[must_use]
+    pub fn is_displaced(&self) -> bool {
+        self.is_displaced
+    }
+
     /// Returns what is counted.
     #[must_use]
     pub fn figures(&self) -> Figures {

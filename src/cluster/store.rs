@@ -182,7 +182,7 @@ pub enum Reply {
         renewal: Renewal,
         /// The secret of the cluster.
         secret: Secret,
-        /// Milliseconds since 1970 by the store's clock.
+        /// Milliseconds since 1970 by the store's clock, or the newest epoch of any room, if that is more.
         store_time: u64,
     },
     /// To [`Command::Acquire`].

@@ -22,10 +22,10 @@ pub struct Table {
     secret: Option<Secret>,
     /// When it was first asked for a room since it has been empty.
     begun: Option<u64>,
+    /// The newest epoch of all.
+    epoch: u64,
     nodes: BTreeMap<Arc<str>, Registered>,
     rooms: BTreeMap<RoomName, Owned>,
-    /// The newest of all rooms.
-    epoch: u64,
     sessions: BTreeMap<String, Kept>,
     /// When expired sessions were last removed.
     swept: u64,
@@ -61,9 +61,9 @@ impl Table {
             rng: ChaCha20Rng::seed_from_u64(seed),
             secret: None,
             begun: None,
+            epoch: 0,
             nodes: BTreeMap::new(),
             rooms: BTreeMap::new(),
-            epoch: 0,
             sessions: BTreeMap::new(),
             swept: 0,
         }
@@ -78,7 +78,7 @@ impl Table {
                 Reply::Renewed {
                     renewal: self.renew(now, &member, profile, ttl_ms, takes_over),
                     secret,
-                    store_time: now,
+                    store_time: now.max(self.epoch),
                 }
             }
             Command::Acquire { room, member, keeps, falls_back, region, grace_ms } => {
@@ -167,6 +167,7 @@ impl Table {
         region: &str,
         made_from: u64,
     ) -> Placement {
+        // Many rooms may be given in a millisecond, and the clock may be set back.
         let mut epoch = now.max(self.epoch + 1);
         if let Some(owned) = self.rooms.get(&room) {
             epoch = epoch.max(owned.epoch + 1);
@@ -188,8 +189,8 @@ impl Table {
         let own = self.is_alive(now, member).then(|| member.clone());
         let owner = own.clone().filter(|_| keeps || is_own).or_else(|| self.choose(now, member, region));
         let Some(owner) = owner.or_else(|| own.filter(|_| falls_back)) else { return Placement::Full };
-        self.give(room, &owner, epoch);
         self.epoch = epoch;
+        self.give(room, &owner, epoch);
         let Some(node) = self.nodes.get_mut(&owner.node) else { return Placement::Full };
         node.profile.load += PLACED_LOAD;
         Placement::At { owner, url: node.profile.url.clone(), epoch }

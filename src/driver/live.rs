@@ -68,6 +68,8 @@ pub(super) struct Sources<'a> {
     pub(super) admin: Option<Refusals>,
     #[cfg(feature = "cluster")]
     pub(super) publisher: Option<&'a super::events::Publisher>,
+    #[cfg(feature = "cluster")]
+    pub(super) store: Option<super::redis::Figures>,
 }
 
 /// Whether the server takes new players.

@@ -16,7 +16,11 @@ use super::admin::Refusals;
 #[cfg(feature = "cluster")]
 use super::events::Publisher;
 use super::live::Sources;
+#[cfg(feature = "cluster")]
+use super::redis::Cause;
 use super::websocket::Closed;
+#[cfg(feature = "cluster")]
+use crate::cluster::Cluster;
 use crate::game::{Game, Link};
 use crate::server::{Histogram, Server};
 use crate::wire::codes::Leave;
@@ -324,6 +328,27 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
         families.counters("events_dropped", "Events dropped because too many waited.", &dropped);
         families.gauge("events_queued", "Events that the broker has not confirmed.", events.queued);
         families.gauge("events_connected", "Whether the broker takes events.", usize::from(events.is_connected));
+    }
+    #[cfg(feature = "cluster")]
+    if let (Some(cluster), Some(store)) = (server.cluster().map(Cluster::figures), sources.store) {
+        let help = "Whether Redis answers.";
+        families.gauge("cluster_connected", help, usize::from(store.is_connected));
+        families.gauge("cluster_rooms", "Rooms that this node has leased.", cluster.leases);
+        let mut requests: Vec<_> =
+            Cause::ALL.into_iter().zip(store.failed).map(|(cause, count)| (cause.as_str(), count)).collect();
+        requests.push(("answered", store.answered));
+        families.counters("cluster_requests", "Requests to Redis by outcome.", &requests);
+        let results = ["here", "elsewhere", "unavailable", "full"];
+        let lookups: Vec<_> = results.into_iter().zip(cluster.located).collect();
+        families.counters("cluster_lookups", "Lookups of a room by result.", &lookups);
+        families.counter("cluster_redirects", "Clients sent to another node.", counters.redirected);
+        families.counter("cluster_rooms_lost", "Rooms that another node has taken.", cluster.lost);
+        families.counter("cluster_lapses", "Times that the node had to verify its leases.", cluster.lapses);
+        let [forged, expired, replayed] = cluster.refused_tickets;
+        let tickets = [("accepted", cluster.tickets), ("forged", forged), ("expired", expired), ("replayed", replayed)];
+        families.counters("cluster_tickets", "Tickets of clients sent by another node, by result.", &tickets);
+        let help = "Sessions not saved for other nodes because too many waited.";
+        families.counter("cluster_sessions_dropped", help, cluster.dropped_sessions);
     }
     if let Some(agones) = &sources.agones {
         families.counters(

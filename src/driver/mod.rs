@@ -91,6 +91,8 @@ use self::trace::{Part, Trace, Turn};
 use self::udp::Udp;
 #[cfg(feature = "cluster")]
 pub use self::{nodes::Node, redis::Store};
+#[cfg(feature = "cluster")]
+use crate::cluster::Cluster;
 use crate::game::{Game, Refusal, RoomInfo};
 use crate::hooks::Hooks;
 use crate::limits;
@@ -121,6 +123,10 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Limits the log lines about that, and those about ticks that were skipped.
 const ACCEPT_LOG: Throttle = Throttle::new(1, Duration::from_secs(10));
 const MISSED_LOG: Throttle = Throttle::new(3, Duration::from_secs(10));
+
+#[cfg(feature = "cluster")]
+const DISPLACED: &str =
+    "another process has taken the name of this node: give each node of the cluster a name of its own with --node";
 
 const WAKER: Token = Token(0);
 const SIGNALS: Token = Token(1);
@@ -489,6 +495,10 @@ impl<G: Game> Driver<G> {
                 if let Some(membership) = &mut self.membership {
                     membership.leave(now, &mut self.server);
                 }
+                #[cfg(feature = "cluster")]
+                if self.server.cluster().is_some_and(Cluster::is_displaced) {
+                    return Err(io::Error::other(DISPLACED));
+                }
                 self.pulse.note_sleep(true);
                 return Ok(());
             }
@@ -648,6 +658,9 @@ impl<G: Game> Driver<G> {
         #[cfg(feature = "cluster")]
         if let Some(membership) = &mut self.membership {
             membership.exchange(now, &mut self.server);
+            if self.stops.is_none() && self.server.cluster().is_some_and(Cluster::is_displaced) {
+                self.handle.shutdown();
+            }
         }
         #[cfg(not(feature = "cluster"))]
         let _ = now;
@@ -719,6 +732,8 @@ impl<G: Game> Driver<G> {
             drain_time: self.drain_time,
             #[cfg(feature = "cluster")]
             publisher: self.publisher.as_ref(),
+            #[cfg(feature = "cluster")]
+            store: self.membership.as_ref().and_then(Membership::figures),
             agones: self.agones.as_ref().map(Agones::figures),
             admin: self.console.as_ref().map(Console::refusals),
         };

@@ -13,6 +13,7 @@
 //! | `rooms:NODE#INCARNATION` | a set: the rooms of a process |
 //! | `ended` | a set: processes that have ended, and whose rooms are yet to be forgotten |
 //! | `session:SOCKETID` | a hash: a player's session |
+//! | `epoch` | the newest epoch of any room |
 //! | `secret` | the key of tickets |
 //! | `begun` | when the store was first used since it has been empty |
 
@@ -309,13 +310,13 @@ impl Clerk {
         }
         self.wait = Duration::ZERO;
         self.connection = Some(connection);
+        self.shared.is_connected.store(true, Ordering::Relaxed);
         Ok(replies.into_iter().map(Result::ok).collect())
     }
 
     fn connect(&mut self) -> Result<Connection, Failure> {
         let connection = Connection::open(&self.store.info, Instant::now() + PATIENCE)?;
         self.shared.connections.fetch_add(1, Ordering::Relaxed);
-        self.shared.is_connected.store(true, Ordering::Relaxed);
         Ok(connection)
     }
 

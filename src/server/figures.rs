@@ -75,8 +75,6 @@ pub struct Counters {
     pub dropped_live_events: u64,
     /// Clients sent to another node of the cluster.
     pub redirected: u64,
-    /// Times that another process took the name of this node.
-    pub displaced: u64,
     /// Calls of [`Hooks`](crate::hooks::Hooks) that panicked, attached too much or decided too late.
     pub failed_hooks: u64,
 }

@@ -228,12 +228,8 @@ impl<G: Game> Server<G> {
                         self.end_room(now, key, Leave::Moved, "The room is at another server.");
                     }
                 }
-                Event::Displaced => {
-                    self.counters.displaced += 1;
-                    log::error!(
-                        "another process has taken the name of this node: give each node a name of its own with --node"
-                    );
-                }
+                // The caller stops the server.
+                Event::Displaced => {}
             }
         }
     }

@@ -16,7 +16,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 /// Bytes of all answers to a batch.
-const ANSWERS_BYTES: u64 = 4 * 1024 * 1024;
+const ANSWERS_BYTES: u64 = 1024 * 1024;
 /// Characters of an error of Redis that are shown.
 const DETAIL_CHARS: usize = 200;
 
@@ -76,6 +76,10 @@ impl Failure {
     }
 
     fn of_io(error: &io::Error) -> Failure {
+        if let Some(error) = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
+            let advice = "see whether this machine trusts its certificate, and whether that names the host in the URL";
+            return Failure::new(Cause::Unreachable, format!("TLS fails ({}): {advice}", shown(&error.to_string())));
+        }
         match error.kind() {
             io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
                 Failure::new(Cause::Timeout, "it does not answer in time: see whether it is overloaded or stopped")
@@ -97,12 +101,12 @@ impl Failure {
     }
 
     fn of_protocol(error: &RedisError) -> Failure {
-        match std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>()) {
-            Some(error) => Failure::of_io(error),
-            None if error.is_timeout() => Failure::of_io(&io::ErrorKind::TimedOut.into()),
-            None if error.kind() == ErrorKind::Io => Failure::of_io(&io::ErrorKind::UnexpectedEof.into()),
-            None => Failure::of_io(&io::Error::new(io::ErrorKind::InvalidData, "not the protocol of Redis")),
-        }
+        let cause = match error.kind() {
+            _ if error.is_timeout() => io::ErrorKind::TimedOut.into(),
+            ErrorKind::Io => io::ErrorKind::UnexpectedEof.into(),
+            _ => io::Error::new(io::ErrorKind::InvalidData, "it is not the protocol of Redis"),
+        };
+        Failure::of_io(&cause)
     }
 
     pub(super) fn of_answer(error: &ServerError) -> Failure {

@@ -13,13 +13,12 @@ math.randomseed(tonumber(clock[2]))
 local PLACED_LOAD = 0.02
 -- How many nodes are looked at to place a room.
 local SAMPLE = 16
--- How many rooms of a process that has ended are forgotten at once, and how many terms of a lease after its end a
--- process that was not heard of counts as ended.
+-- How long after the end of its lease a process counts as ended, and how many of its rooms are then forgotten at once.
+local KEPT_MS = 60000
 local FORGOTTEN_AT_ONCE = 100
-local TERMS_KEPT = 12
 
 local NODES, PLACES, ENDED = prefix .. 'nodes', prefix .. 'places', prefix .. 'ended'
-local SECRET, BEGUN = prefix .. 'secret', prefix .. 'begun'
+local SECRET, BEGUN, EPOCH = prefix .. 'secret', prefix .. 'begun', prefix .. 'epoch'
 local function places_key(region) return PLACES .. ':' .. region end
 local function node_key(node) return prefix .. 'node:' .. node end
 local function room_key(room) return prefix .. 'room:' .. room end
@@ -30,6 +29,9 @@ local function session_key(id) return prefix .. 'session:' .. id end
 local function node_of(member) return string.match(member, '^(.*)#') end
 
 local function text(number) return string.format('%.0f', number) end
+
+-- The newest epoch, or the time if that is more.
+local function last_epoch() return math.max(now, tonumber(call('GET', EPOCH)) or 0) end
 
 local function is_current(member) return call('HGET', node_key(node_of(member)), 'member') == member end
 
@@ -67,11 +69,11 @@ local function remove_node(node, member, region)
 end
 
 -- A script must not take long, so the rooms of processes that have ended are forgotten by and by.
-local function forget_some(ttl)
+local function forget_some()
   local node = call('SRANDMEMBER', NODES)
   if node then
     local kept = call('HMGET', node_key(node), 'member', 'until', 'region')
-    if not kept[1] or kept[2] + TERMS_KEPT * ttl < now then
+    if not kept[1] or kept[2] + KEPT_MS < now then
       remove_node(node, kept[1], kept[3])
     end
   end
@@ -101,7 +103,7 @@ function commands.renew(member, ttl, takes_over, secret, url, region, load, take
   if kept[1] then
     local is_same, is_over = kept[1] == member, tonumber(kept[3]) <= now
     if not is_same and not is_over and takes_over == '0' then
-      return { secret, text(now), '' }
+      return { secret, text(last_epoch()), '' }
     end
     -- Two leases never begin at the same time, though the clock may be set back.
     since = (is_same and not is_over) and kept[2] or math.max(now, kept[2] + 1)
@@ -119,8 +121,8 @@ function commands.renew(member, ttl, takes_over, secret, url, region, load, take
   call(change, PLACES, node)
   call(change, places_key(region), node)
   call('SREM', ENDED, member)
-  forget_some(ttl)
-  return { secret, text(now), text(since) }
+  forget_some()
+  return { secret, text(last_epoch()), text(since) }
 end
 
 -- The less busy of two random nodes other than that of `member`, of the region if it has any.
@@ -158,12 +160,8 @@ function commands.acquire(room, member, keeps, falls_back, region, grace)
       -- Its lease does not come to life again if the clock is set back: it has to verify what it had.
       call('HSET', node_key(node_of(owner)), 'until', '0')
     end
-    epoch = math.max(now, epoch + 1)
-  else
-    if now < begun + grace then
-      return { 'recovering' }
-    end
-    epoch = now
+  elseif now < begun + grace then
+    return { 'recovering' }
   end
   local own = lease_of(member) and member
   local chosen = (keeps == '1' or owner == member) and own or choose(member, region)
@@ -171,6 +169,9 @@ function commands.acquire(room, member, keeps, falls_back, region, grace)
   if not chosen then
     return { 'full' }
   end
+  -- Many rooms may be given in a millisecond, and the clock may be set back.
+  epoch = math.max(now, (tonumber(call('GET', EPOCH)) or 0) + 1, (epoch or 0) + 1)
+  call('SET', EPOCH, text(epoch))
   give(room, chosen, epoch)
   local node = node_key(node_of(chosen))
   local of = call('HMGET', node, 'load', 'url')

@@ -1,0 +1,147 @@
+//! The script and the store in memory do the same.
+
+use std::collections::BTreeMap;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha20Rng;
+
+use super::*;
+use crate::cluster::Table;
+
+const ROOMS: usize = 8;
+
+/// What is known of one of the two stores, whose clocks differ.
+#[derive(Clone, Default)]
+struct Known {
+    epochs: BTreeMap<RoomName, u64>,
+    since: BTreeMap<Member, u64>,
+    store_time: u64,
+}
+
+/// The processes that have the names of the nodes; `None` once they have left.
+type Current = [Option<u64>; 3];
+
+/// Three nodes, so that which one of two others is the less busy does not depend on chance: their loads are never the
+/// same.
+fn any_command(rng: &mut ChaCha20Rng, current: &Current, known: &Known) -> Command {
+    let mut below = |bound: usize| rng.next_u32() as usize % bound;
+    let of = below(3);
+    // Mostly the process that is there, else one before it.
+    let newest = current[of].unwrap_or(1);
+    let is_zombie = below(5) == 0;
+    let incarnation = if is_zombie { newest.saturating_sub(1 + below(2) as u64) } else { newest };
+    let member = node(["a", "b", "c"][of], incarnation);
+    let mut lease = |below: &mut dyn FnMut(usize) -> usize| {
+        let room = room(below(ROOMS));
+        let epoch = known.epochs.get(&room).copied().unwrap_or(5) + below(3) as u64 - 1;
+        Lease { room, epoch }
+    };
+    match below(16) {
+        0..3 => {
+            // A process that was replaced learns that; what comes of its rooms once its successor has ended too, depends
+            // on how many of them were forgotten.
+            let successor_ended = current[of].is_none();
+            let is_new = below(4) == 0 || (successor_ended && !is_zombie);
+            let member = if is_new || successor_ended { node(&member.node, newest + 1) } else { member };
+            let profile = Profile {
+                url: format!("ws://{}:{incarnation}", member.node),
+                region: if of == 2 { "there" } else { "here" }.to_owned(),
+                load: [0.1, 0.413, 0.777][of],
+                takes_rooms: below(4) > 0,
+                rooms: below(9),
+                players: below(9),
+            };
+            // The lease of a process that is not heard of lapses.
+            let ttl_ms = if below(4) == 0 && member.incarnation >= newest { 0 } else { 600_000 };
+            let takes_over = member.incarnation > newest;
+            Command::Renew { member, profile, ttl_ms, takes_over, secret: [u8::try_from(below(256)).unwrap(); 32] }
+        }
+        3..9 => {
+            let region = ["here", "there", "elsewhere"][below(3)].to_owned();
+            let (keeps, falls_back) = (below(2) == 0, below(2) == 0);
+            let grace_ms = if below(6) == 0 { 1_000_000_000 } else { 0 };
+            Command::Acquire { room: room(below(ROOMS)), member, keeps, falls_back, region, grace_ms }
+        }
+        9..11 => Command::Reassert { member, leases: (0..3).map(|_| lease(&mut below)).collect() },
+        11..13 => Command::Release { member, leases: (0..2).map(|_| lease(&mut below)).collect() },
+        13 if below(3) == 0 => Command::Leave { member },
+        13 | 14 => {
+            let update = |below: &mut dyn FnMut(usize) -> usize| {
+                let user_id = [None, Some(String::new()), Some("ü:x y\r\n".to_owned())][below(3)].clone();
+                let token = |number: usize| (number > 0).then_some([u8::try_from(number + 9).unwrap(); 32]);
+                let tokens = [token(below(5)), token(below(5))];
+                let session = StoredSession { room: room(below(ROOMS)), user_id, tokens };
+                let session = (below(4) > 0).then_some(session);
+                SessionUpdate { socket_id: format!("s-{}", below(3)), epoch: below(4) as u64, session }
+            };
+            let ttl_ms = if below(5) == 0 { 0 } else { 600_000 };
+            Command::SaveSessions { updates: (0..2).map(|_| update(&mut below)).collect(), ttl_ms }
+        }
+        _ => find(&format!("s-{}", below(3))),
+    }
+}
+
+/// Replaces times and epochs by how they compare with those before.
+fn compared(reply: &Reply, command: &Command, known: &mut Known) -> String {
+    match (reply, command) {
+        (Reply::Renewed { renewal, secret, store_time }, Command::Renew { member, .. }) => {
+            let is_later = *store_time >= std::mem::replace(&mut known.store_time, *store_time);
+            let Renewal::Since(since) = *renewal else { return format!("taken, {secret:?}, {is_later}") };
+            let before = known.since.insert(member.clone(), since);
+            format!("{:?}, {secret:?}, {is_later}", before.map(|before| before.cmp(&since)))
+        }
+        (Reply::Acquired(Placement::At { owner, url, epoch }), Command::Acquire { room, .. }) => {
+            let before = known.epochs.insert(room.clone(), *epoch);
+            format!("{owner}, {url}, {:?}", before.map(|before| before.cmp(epoch)))
+        }
+        (Reply::Reasserted(epochs), Command::Reassert { leases, .. }) => {
+            let mut compared = String::new();
+            for (epoch, lease) in epochs.iter().zip(leases) {
+                compared += &format!("{:?} ", epoch.map(|epoch| epoch.wrapping_sub(lease.epoch)));
+                epoch.map(|epoch| known.epochs.insert(lease.room.clone(), epoch));
+            }
+            compared
+        }
+        (reply, _) => format!("{reply:?}"),
+    }
+}
+
+#[test]
+fn redis_and_the_table_give_the_same_answers() {
+    const STEPS: u64 = 2_500;
+    let Some(redis) = Redis::start("table", &[]) else { return };
+    let first: u64 = std::env::var("STORE_SEED").ok().map_or(0, |seed| seed.parse().unwrap());
+    let mut kinds = BTreeMap::<String, usize>::new();
+    for seed in first..first + 4 {
+        println!("STORE_SEED={seed}");
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let mut asker = Asker::new(Store { prefix: format!("{{{seed}}}:"), ..redis.store() });
+        let mut table = Table::new(seed);
+        let (mut of_redis, mut of_table) = (Known::default(), Known::default());
+        let mut current: Current = [Some(10); 3];
+        for step in 0..STEPS {
+            let mut same_rng = rng.clone();
+            let command = any_command(&mut rng, &current, &of_redis);
+            let same = any_command(&mut same_rng, &current, &of_table);
+            let reply = asker.ask(command.clone()).unwrap_or_else(|| panic!("{step}: no answer to {command:?}"));
+            let expected = table.apply(1_000_000 + step, same.clone());
+            let (is, should_be) =
+                (compared(&reply, &command, &mut of_redis), compared(&expected, &same, &mut of_table));
+            assert_eq!(is, should_be, "step {step} of seed {seed}: {command:?}: {reply:?}, but {expected:?}");
+            let kind = format!("{reply:?}").chars().take_while(|c| !c.is_ascii_digit()).take(26).collect();
+            *kinds.entry(kind).or_default() += 1;
+            let at = |member: &Member| usize::from(member.node.as_bytes()[0] - b'a');
+            match (&command, &reply) {
+                (Command::Renew { member, .. }, Reply::Renewed { renewal: Renewal::Since(_), .. }) => {
+                    current[at(member)] = Some(member.incarnation);
+                }
+                // Its name is free for a newer one.
+                (Command::Leave { member }, _) if current[at(member)] == Some(member.incarnation) => {
+                    current[at(member)] = None;
+                }
+                _ => {}
+            }
+        }
+    }
+    println!("{kinds:#?}");
+}
