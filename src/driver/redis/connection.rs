@@ -291,9 +291,11 @@ impl Connection {
             select.arg(settings.db());
             setup.push(select);
         }
+        // Redis answers a long command of a client without a password as if it weren't its protocol.
+        setup.push(redis::cmd("PING"));
         for answer in connection.call(&setup, deadline)? {
             match answer {
-                Value::Okay => {}
+                Value::Okay | Value::SimpleString(_) => {}
                 Value::ServerError(error) => return Err(Failure::of_answer(&error)),
                 _ => return Err(Failure::of_io(&io::Error::new(io::ErrorKind::InvalidData, "not the expected one"))),
             }

@@ -18,8 +18,8 @@ struct Known {
     store_time: u64,
 }
 
-/// The processes that have the names of the nodes; `None` once they have left.
-type Current = [Option<u64>; 3];
+/// The newest processes that have the names of the nodes, and whether they have left.
+type Current = [(u64, bool); 3];
 
 /// Three nodes, so that which one of two others is the less busy does not depend on chance: their loads are never the
 /// same.
@@ -27,9 +27,8 @@ fn any_command(rng: &mut ChaCha20Rng, current: &Current, known: &Known) -> Comma
     let mut below = |bound: usize| rng.next_u32() as usize % bound;
     let of = below(3);
     // Mostly the process that is there, else one before it.
-    let newest = current[of].unwrap_or(1);
-    let is_zombie = below(5) == 0;
-    let incarnation = if is_zombie { newest.saturating_sub(1 + below(2) as u64) } else { newest };
+    let (newest, has_left) = current[of];
+    let incarnation = if below(5) == 0 { newest - 1 - below(2) as u64 } else { newest };
     let member = node(["a", "b", "c"][of], incarnation);
     let mut lease = |below: &mut dyn FnMut(usize) -> usize| {
         let room = room(below(ROOMS));
@@ -38,13 +37,11 @@ fn any_command(rng: &mut ChaCha20Rng, current: &Current, known: &Known) -> Comma
     };
     match below(16) {
         0..3 => {
-            // A process that was replaced learns that; what comes of its rooms once its successor has ended too, depends
-            // on how many of them were forgotten.
-            let successor_ended = current[of].is_none();
-            let is_new = below(4) == 0 || (successor_ended && !is_zombie);
-            let member = if is_new || successor_ended { node(&member.node, newest + 1) } else { member };
+            // Once a successor has ended, what comes of a former process's rooms depends on how many were forgotten.
+            let is_new = has_left || below(4) == 0;
+            let member = if is_new { node(&member.node, newest + 1) } else { member };
             let profile = Profile {
-                url: format!("ws://{}:{incarnation}", member.node),
+                url: format!("ws://{}:{}", member.node, member.incarnation),
                 region: if of == 2 { "there" } else { "here" }.to_owned(),
                 load: [0.1, 0.413, 0.777][of],
                 takes_rooms: below(4) > 0,
@@ -53,7 +50,7 @@ fn any_command(rng: &mut ChaCha20Rng, current: &Current, known: &Known) -> Comma
             };
             // The lease of a process that is not heard of lapses.
             let ttl_ms = if below(4) == 0 && member.incarnation >= newest { 0 } else { 600_000 };
-            let takes_over = member.incarnation > newest;
+            let takes_over = is_new;
             Command::Renew { member, profile, ttl_ms, takes_over, secret: [u8::try_from(below(256)).unwrap(); 32] }
         }
         3..9 => {
@@ -118,7 +115,7 @@ fn redis_and_the_table_give_the_same_answers() {
         let mut asker = Asker::new(Store { prefix: format!("{{{seed}}}:"), ..redis.store() });
         let mut table = Table::new(seed);
         let (mut of_redis, mut of_table) = (Known::default(), Known::default());
-        let mut current: Current = [Some(10); 3];
+        let mut current: Current = [(10, true); 3];
         for step in 0..STEPS {
             let mut same_rng = rng.clone();
             let command = any_command(&mut rng, &current, &of_redis);
@@ -133,11 +130,11 @@ fn redis_and_the_table_give_the_same_answers() {
             let at = |member: &Member| usize::from(member.node.as_bytes()[0] - b'a');
             match (&command, &reply) {
                 (Command::Renew { member, .. }, Reply::Renewed { renewal: Renewal::Since(_), .. }) => {
-                    current[at(member)] = Some(member.incarnation);
+                    current[at(member)] = (member.incarnation, false);
                 }
                 // Its name is free for a newer one.
-                (Command::Leave { member }, _) if current[at(member)] == Some(member.incarnation) => {
-                    current[at(member)] = None;
+                (Command::Leave { member }, _) if current[at(member)].0 == member.incarnation => {
+                    current[at(member)].1 = true
                 }
                 _ => {}
             }
