@@ -1,13 +1,13 @@
 //! A node among others: which rooms are its own, and where the others are. Sans-IO.
 //!
-//! Rooms have leases in a store that the nodes share ([`store`]): Redis, or a [`Table`] in memory. A [`Cluster`] decides
-//! what to ask, is told of time and answers, and is polled for requests and events. Nothing waits for the store: rooms
-//! that are played go on without it.
+//! Rooms have leases in a store that the nodes share ([`store`]): Redis, or a [`Table`] in memory. A [`Cluster`]
+//! decides what to ask, is told of time and answers, and is polled for requests and events. Nothing waits for the
+//! store: rooms that are played go on without it.
 //!
-//! - **Epochs are fences, not locks.** A lease has an epoch, which rises with each owner. What an owner writes names its
-//!   epoch, and never replaces what was written with a newer one.
-//! - **A node keeps its rooms until it learns that another has them.** If the store can't be reached they go on. Once it
-//!   can, the node claims them again before it trusts its leases, also where an answer was lost: the store may have
+//! - **Epochs are fences, not locks.** A lease has an epoch, which rises with each owner. What an owner writes names
+//!   its epoch, and never replaces what was written with a newer one.
+//! - **A node keeps its rooms until it learns that another has them.** If the store can't be reached they go on. Once
+//!   it can, the node claims them again before it trusts its leases, also where an answer was lost: the store may have
 //!   executed what it had not answered.
 //! - **A node that may have lost its lease verifies before it serves**, as after a pause of the process.
 //! - **A store without data makes no rooms for the length of a lease**, so that the owners of rooms can claim them.
@@ -380,7 +380,7 @@ impl Cluster {
         self.unsaved.insert(update.socket_id.clone(), update);
     }
 
-    /// Takes a room that was located here into use. Returns the epoch of its lease; `None` if the node no longer has it.
+    /// Takes a room that was located here into use. Returns the epoch of its lease; `None` if the node has it no more.
     pub fn host(&mut self, room: &RoomName) -> Option<u64> {
         let held = self.held.get_mut(room)?;
         held.has_game = true;

@@ -21,7 +21,8 @@ const LOAD_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Node {
     /// Where the nodes agree.
     pub store: Store,
-    /// The name, unique in the cluster: 1 to 64 letters, digits, `-`, `.` and `_`. By default the host name and the port.
+    /// The name, unique in the cluster: 1 to 64 letters, digits, `-`, `.` and `_`. By default the host name and the
+    /// port.
     pub name: Option<String>,
     /// Where clients reach this node, as `wss://host:port` or `ws://host:port`, without a path. By default the first
     /// address that is announced to players, and the TCP port.

@@ -294,7 +294,10 @@ impl Clerk {
             let reply = match answer {
                 Value::ServerError(error) => Err(Failure::of_answer(&error)),
                 answer => codec::read(&request.command, answer).ok_or_else(|| {
-                    Failure::new(Cause::Unreadable, "a key has a value that can't be: use a database of its own")
+                    Failure::new(
+                        Cause::Unreadable,
+                        "a key has a value that can't be read: use a database for this cluster alone",
+                    )
                 }),
             };
             // Another connection may lead to another Redis, after a failover.
@@ -329,7 +332,10 @@ impl Clerk {
         };
         let calls: Vec<Cmd> = batch.iter().map(call).collect();
         let mut answers = connection.call(&calls, until)?;
-        let lacks_script = |answer: &Value| matches!(answer, Value::ServerError(error) if error.kind() == Some(ServerErrorKind::NoScript));
+        let lacks_script = |answer: &Value| {
+            let Value::ServerError(error) = answer else { return false };
+            error.kind() == Some(ServerErrorKind::NoScript)
+        };
         let lacking: Vec<usize> = (0..answers.len()).filter(|&at| lacks_script(&answers[at])).collect();
         if lacking.is_empty() {
             return Ok(answers);

@@ -92,8 +92,8 @@ impl<G: Game> Server<G> {
         self.cluster.as_ref().map(|cluster| cluster.leave())
     }
 
-    /// Returns whether another node vouches for the page of this origin with a pass: the value of [`PASS`] in the URL of
-    /// a websocket.
+    /// Returns whether another node vouches for the page of this origin with a pass: the value of [`PASS`] in the URL
+    /// of a websocket.
     #[must_use]
     pub fn is_vouched(&self, now: Instant, origin: &str, pass: &str) -> bool {
         let unix_time = self.unix_time(now);
@@ -172,7 +172,8 @@ impl<G: Game> Server<G> {
         Ok(())
     }
 
-    /// Looks for the session of a player who returns and is not known here. Returns `false` if there is nowhere to look.
+    /// Looks for the session of a player who returns and is not known here. Returns `false` if there is nowhere to
+    /// look.
     pub(super) fn recall_return(
         &mut self,
         now: Instant,
@@ -384,3 +385,6 @@ fn unlocated(why: Unlocated) -> Fault {
     fault.retry_after = (why == Unlocated::Unavailable).then_some(RETRY_AFTER);
     fault
 }
+
+#[cfg(test)]
+mod tests;

@@ -72,8 +72,8 @@ end
 local function forget_some()
   local node = call('SRANDMEMBER', NODES)
   if node then
-    local kept = call('HMGET', node_key(node), 'member', 'until', 'region')
-    if not kept[1] or kept[2] + KEPT_MS < now then
+    local kept = call('HMGET', node_key(node), 'member', 'until', 'region', 'lapsed')
+    if not kept[1] or math.max(kept[2], kept[4] or 0) + KEPT_MS < now then
       remove_node(node, kept[1], kept[3])
     end
   end
@@ -158,7 +158,7 @@ function commands.acquire(room, member, keeps, falls_back, region, grace)
         return { 'at', owner, url, text(epoch) }
       end
       -- Its lease does not come to life again if the clock is set back: it has to verify what it had.
-      call('HSET', node_key(node_of(owner)), 'until', '0')
+      call('HSET', node_key(node_of(owner)), 'until', '0', 'lapsed', text(now))
     end
   elseif now < begun + grace then
     return { 'recovering' }
