@@ -20,7 +20,7 @@ fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-fn room(number: u32) -> RoomName {
+fn room(number: usize) -> RoomName {
     RoomName::parse(&format!("room-{number}")).expect("it is a name")
 }
 
@@ -136,6 +136,10 @@ impl World {
 
     fn below(&mut self, limit: u64) -> u64 {
         self.rng.next_u64() % limit
+    }
+
+    fn pick(&mut self, count: usize) -> usize {
+        usize::try_from(self.below(count as u64)).expect("it is below a usize")
     }
 
     fn note(&mut self, what: impl std::fmt::Display) {
@@ -265,8 +269,8 @@ impl World {
         self.hosts += 1;
         let others = self.nodes.iter().enumerate().filter(|&(other, node_of)| other != node && node_of.is_alive);
         let same = others.filter_map(|(other, of)| of.hosted.get(&room).map(|&epoch| (other, epoch)));
-        let same = same.filter(|&(_, other)| other == epoch).last();
-        self.check(same.is_none(), format_args!("node-{node} and {same:?} have epoch {epoch} of {room}"));
+        let same: Vec<_> = same.filter(|&(_, other)| other == epoch).collect();
+        self.check(same.is_empty(), format_args!("node-{node} and {same:?} have epoch {epoch} of {room}"));
         if self.is_settled(node) {
             // The store may have carried out a late request of the same node.
             let owner = self.table.owner(&room);
@@ -327,7 +331,7 @@ impl World {
     }
 
     fn disturb(&mut self) {
-        let node = self.below(self.nodes.len() as u64) as usize;
+        let node = self.pick(self.nodes.len());
         let until = self.now + 100 + self.below(3 * TTL);
         let what = self.below(9);
         self.note(format_args!("disturbance {what} of node-{node} until {until}"));
@@ -367,8 +371,8 @@ fn rooms_have_one_owner_after_every_disturbance() {
             if world.below(400) == 0 {
                 world.disturb();
             }
-            let node = world.below(nodes as u64) as usize;
-            let room = room(world.below(12) as u32);
+            let node = world.pick(nodes);
+            let room = room(world.pick(12));
             if world.is_running(node) {
                 match world.below(20) {
                     0 => drop(world.locate(node, room)),
@@ -500,7 +504,7 @@ fn tickets_are_good_once_for_what_they_were_signed_for() {
     let old = sign(&there, "");
     let node = &mut world.nodes[1].cluster;
     let mut use_ticket =
-        |ticket: &str, number: u32, session: &str, at: Duration| node.accept(now, at, &room(number), session, ticket);
+        |ticket: &str, number: usize, session: &str, at: Duration| node.accept(now, at, &room(number), session, ticket);
     for forged in ["", ".", "1.2.3.4", &good[1..], &good[..good.len() - 1], &format!("f{good}"), &"x".repeat(512)] {
         assert_eq!(use_ticket(forged, 1, "", unix_time), Err(TicketFault::Forged), "{forged}");
     }

@@ -62,9 +62,9 @@ pub(super) enum Stage {
     /// A request to seek that waits for another player.
     Seeking(Box<Seeking>),
     /// A request that waits until the room is located, in a cluster.
-    Placing(Box<Placing>),
+    Placing(Placing),
     /// A request that waits for what the cluster knows of its session.
-    Recalling(Box<Placing>),
+    Recalling(Placing),
     /// A join that waits for the decision of a hook.
     Asking(Box<Asking>),
     /// A join that waits for the decision of the game.

@@ -46,8 +46,8 @@ pub(super) struct Returning {
 
 /// A request that waits until its room is located.
 pub(super) enum Placing {
-    Join(Asking),
-    Return(Returning),
+    Join(Box<Asking>),
+    Return(Box<Returning>),
 }
 
 impl<G: Game> Server<G> {
@@ -114,7 +114,7 @@ impl<G: Game> Server<G> {
             let _ = cluster.accept(now, unix_time, &asking.room, "", ticket);
         }
         let room = asking.room.clone();
-        self.place(now, key, &room, Placing::Join(asking))
+        self.place(now, key, &room, Placing::Join(Box::new(asking)))
     }
 
     fn place(&mut self, now: Instant, key: ConnectionKey, room: &RoomName, placing: Placing) -> Result<(), Fault> {
@@ -123,7 +123,7 @@ impl<G: Game> Server<G> {
             return self.go_on(now, key, placing, at);
         }
         let Some(connection) = self.connections.get_mut(key) else { return Ok(()) };
-        connection.stage = Stage::Placing(Box::new(placing));
+        connection.stage = Stage::Placing(placing);
         self.placing.entry(room.clone()).or_default().push(key);
         self.set_deadline(key, now + PLACING_TIMEOUT);
         Ok(())
@@ -145,7 +145,7 @@ impl<G: Game> Server<G> {
             }
             (Placing::Join(_), Err(why)) => Err(unlocated(why)),
             (Placing::Return(returning), at) => {
-                let Returning { socket_id, reply_to, room, .. } = returning;
+                let Returning { socket_id, reply_to, room, .. } = *returning;
                 match (room, at) {
                     (Some(room), Ok(there @ Location::There { .. })) => {
                         self.redirect(now, key, &room, &socket_id, there);
@@ -159,13 +159,13 @@ impl<G: Game> Server<G> {
     }
 
     /// Finds out who a player was that joins anew, then asks the hooks.
-    fn recall(&mut self, now: Instant, key: ConnectionKey, asking: Asking) -> Result<(), Fault> {
+    fn recall(&mut self, now: Instant, key: ConnectionKey, asking: Box<Asking>) -> Result<(), Fault> {
         let former = asking.former.as_ref().map(|former| former.socket_id.clone());
         let (Some(cluster), Some(socket_id)) = (&mut self.cluster, former) else {
-            return self.ask_hooks(now, key, asking);
+            return self.ask_hooks(now, key, *asking);
         };
         let Some(connection) = self.connections.get_mut(key) else { return Ok(()) };
-        connection.stage = Stage::Recalling(Box::new(Placing::Join(asking)));
+        connection.stage = Stage::Recalling(Placing::Join(asking));
         cluster.find_session(&socket_id);
         self.recalling.entry(socket_id).or_default().push(key);
         self.set_deadline(key, now + PLACING_TIMEOUT);
@@ -187,7 +187,7 @@ impl<G: Game> Server<G> {
         cluster.find_session(&request.socket_id);
         let (socket_id, resume) = (request.socket_id.clone(), request.resume.clone().unwrap_or_default());
         let returning = Returning { socket_id, resume, reply_to: reply_to.clone(), room: None };
-        connection.stage = Stage::Recalling(Box::new(Placing::Return(returning)));
+        connection.stage = Stage::Recalling(Placing::Return(Box::new(returning)));
         self.recalling.entry(request.socket_id.clone()).or_default().push(key);
         self.set_deadline(key, now + PLACING_TIMEOUT);
         true
@@ -204,7 +204,7 @@ impl<G: Game> Server<G> {
                             other => Err(other),
                         });
                         if let Some(placing) = placing {
-                            self.resume_placing(now, key, *placing, |server, placing| {
+                            self.resume_placing(now, key, placing, |server, placing| {
                                 server.go_on(now, key, placing, at.clone())
                             });
                         }
@@ -217,7 +217,7 @@ impl<G: Game> Server<G> {
                             other => Err(other),
                         });
                         if let Some(placing) = recalled {
-                            self.resume_placing(now, key, *placing, |server, placing| {
+                            self.resume_placing(now, key, placing, |server, placing| {
                                 server.take_recalled(now, key, placing, found.clone())
                             });
                         }
@@ -285,7 +285,7 @@ impl<G: Game> Server<G> {
                 if !keeps {
                     asking.former = None;
                 }
-                self.ask_hooks(now, key, asking)
+                self.ask_hooks(now, key, *asking)
             }
             Placing::Return(mut returning) => {
                 match found.filter(|found| tokens::accept(&found.tokens, &returning.resume)) {
@@ -306,7 +306,7 @@ impl<G: Game> Server<G> {
             other => Err(other),
         });
         if let Some(placing) = placing {
-            self.resume_placing(now, key, *placing, |server, placing| {
+            self.resume_placing(now, key, placing, |server, placing| {
                 server.go_on(now, key, placing, Err(Unlocated::Unavailable))
             });
         }

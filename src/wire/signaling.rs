@@ -101,7 +101,7 @@ impl fmt::Display for RoomName {
 /// A request, read.
 #[derive(Debug)]
 pub(crate) enum Request {
-    Join(JoinRequest),
+    Join(Box<JoinRequest>),
     Reconnect(ReconnectRequest),
     Seek(SeekRequest),
     /// An offer to the server.
@@ -477,7 +477,7 @@ fn read(action: &str, data: &str) -> Result<Request, Fault> {
         "join" => {
             let join: JoinRequest = parse_data(action, data)?;
             check_relayed(action, &[&join.platform, &join.orientation, &join.camera], limits::ORIENTATION_BYTES)?;
-            Ok(Request::Join(join))
+            Ok(Request::Join(Box::new(join)))
         }
         "exchangeSdp" => {
             let Exchange { to, sdp, .. } = parse_data(action, data)?;

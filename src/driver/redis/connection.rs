@@ -4,6 +4,8 @@
 //! it would wait for ever for a peer that sends a byte now and then, and would fill the memory with what a peer sends
 //! without an end.
 
+#![expect(clippy::disallowed_types, reason = "a thread of its own that may block")]
+
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;

@@ -128,7 +128,7 @@ struct Asker {
 impl Asker {
     fn new(store: Store) -> Asker {
         let (wake, woken) = channel();
-        let agent = Agent::start(store, move || drop(wake.send(()))).unwrap();
+        let agent = Agent::start(store, move || _ = wake.send(())).unwrap();
         Asker { agent, woken, last_id: 0 }
     }
 
@@ -483,9 +483,9 @@ fn what_cannot_be_used_is_named_once_with_its_cause() {
         (at(silent), Timeout, "does not answer in time"),
         (at(closing), Unreachable, "has closed the connection"),
         (at(parrot(b"HTTP/1.1 400 Bad Request\r\n\r\n")), Unreadable, "whether the URL leads to Redis"),
-        (at(parrot(b"+OK\r\n")), Unreadable, "can\'t be read"),
-        (at(parrot(b"*1\r\n$3\r\nfoo\r\n")), Unreadable, "can\'t be read"),
-        (at(parrot(b"*3\r\n$1\r\nx\r\n$1\r\n1\r\n$1\r\n1\r\n")), Unreadable, "can\'t be read"),
+        (at(parrot(b"+OK\r\n")), Unreadable, "can't be read"),
+        (at(parrot(b"*1\r\n$3\r\nfoo\r\n")), Unreadable, "can't be read"),
+        (at(parrot(b"*3\r\n$1\r\nx\r\n$1\r\n1\r\n$1\r\n1\r\n")), Unreadable, "can't be read"),
         (at(parrot(b"-NOSCRIPT no\r\n")), Refused, "NOSCRIPT"),
         (at(parrot(b"-LOADING it does\r\n")), Unready, "still loading"),
         (at(parrot(b"-DENIED protected\r\n")), Denied, "set a password"),

@@ -25,19 +25,19 @@ struct World {
 type Received = Vec<Signal>;
 
 impl World {
-    fn new(nodes: usize) -> World {
+    fn new(nodes: u8) -> World {
         let now = Instant::now();
         let clock = Duration::from_secs(1_700_000_000);
         let servers = (0..nodes).map(|number| {
-            let mut config = Config::new([number as u8; 32]);
+            let mut config = Config::new([number; 32]);
             config.unix_time = clock;
             let mut server = Server::new(config, now, |_| Ok(Relay));
             let node = NodeConfig::new(format!("node-{number}"), format!("ws://node-{number}"));
-            server.join_cluster(Cluster::new(node, [number as u8 + 100; 32], now));
+            server.join_cluster(Cluster::new(node, [number + 100; 32], now));
             server
         });
         let servers: Vec<_> = servers.collect();
-        let reach = vec![true; nodes];
+        let reach = vec![true; servers.len()];
         let mut world = World { servers, reach, table: Table::new(1), now, clock, connections: 0 };
         // The store has just begun, and waits for owners of rooms.
         world.run(6_000);

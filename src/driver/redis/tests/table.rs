@@ -30,7 +30,7 @@ fn any_command(rng: &mut ChaCha20Rng, current: &Current, known: &Known) -> Comma
     let (newest, has_left) = current[of];
     let incarnation = if below(5) == 0 { newest - 1 - below(2) as u64 } else { newest };
     let member = node(["a", "b", "c"][of], incarnation);
-    let mut lease = |below: &mut dyn FnMut(usize) -> usize| {
+    let lease = |below: &mut dyn FnMut(usize) -> usize| {
         let room = room(below(ROOMS));
         let epoch = known.epochs.get(&room).copied().unwrap_or(5) + below(3) as u64 - 1;
         Lease { room, epoch }
