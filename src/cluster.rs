@@ -48,7 +48,8 @@ const PLACED_FOR: Duration = Duration::from_secs(20);
 pub struct NodeConfig {
     /// The name of the node, unique in its cluster.
     pub name: String,
-    /// Where clients reach it, as `ws://host:port` or `wss://host:port`, without a path.
+    /// Where clients reach it, as `ws://host:port` or `wss://host:port`, without a path. A node whose URL is empty gets
+    /// no rooms, see [`Cluster::handle_url`].
     pub url: String,
     /// Rooms are placed in the region of the player's node, if there is a place.
     pub region: String,
@@ -322,6 +323,12 @@ impl Cluster {
         (self.load, self.players) = (load, players);
     }
 
+    /// Clients reach the node here from now on, as [`NodeConfig::url`] says.
+    pub fn handle_url(&mut self, now: Instant, url: String) {
+        self.config.url = url;
+        self.next_renewal = now;
+    }
+
     /// No room is placed here from now on.
     pub fn handle_drain(&mut self, now: Instant) {
         self.is_draining = true;
@@ -524,6 +531,11 @@ impl Cluster {
         self.load + PLACED_LOAD * self.placed.len() as f64
     }
 
+    /// Whether it may get rooms at all, however busy it is.
+    fn takes_rooms(&self) -> bool {
+        !self.is_draining && !self.config.url.is_empty()
+    }
+
     fn renew(&mut self, now: Instant) -> Request {
         while self.placed.front().is_some_and(|&at| at + PLACED_FOR <= now) {
             self.placed.pop_front();
@@ -534,7 +546,7 @@ impl Cluster {
             url: url.clone(),
             region: region.clone(),
             load,
-            takes_rooms: !self.is_draining && load < *hard_load,
+            takes_rooms: self.takes_rooms() && load < *hard_load,
             rooms: self.held.len(),
             players: self.players,
         };
@@ -582,11 +594,11 @@ impl Cluster {
             }
         };
         let load = self.load();
-        let falls_back = !self.is_draining && load < self.config.hard_load;
+        let falls_back = self.takes_rooms() && load < self.config.hard_load;
         let command = Command::Acquire {
             room: room.clone(),
             member: self.member.clone(),
-            keeps: !self.is_draining && load < self.config.soft_load,
+            keeps: self.takes_rooms() && load < self.config.soft_load,
             falls_back,
             region: self.config.region.clone(),
             grace_ms: millis(self.config.ttl),

@@ -35,7 +35,7 @@ pub struct Profile {
     pub region: String,
     /// How busy it is: 1 is a core's worth.
     pub load: f64,
-    /// Whether it takes rooms: it is neither about to stop nor above its hard limit.
+    /// Whether it takes rooms: it has a URL, and is neither about to stop nor above its hard limit.
     pub takes_rooms: bool,
     /// The number of its rooms.
     pub rooms: usize,

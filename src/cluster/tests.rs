@@ -466,6 +466,29 @@ fn a_node_that_drains_sends_rooms_elsewhere_and_keeps_its_own() {
 }
 
 #[test]
+fn a_node_gets_rooms_once_clients_can_reach_it() {
+    let mut world = World::new(12, 2);
+    let at = |world: &mut World, url: &str| {
+        let now = world.instant();
+        world.nodes[0].cluster.handle_url(now, url.to_owned());
+        world.run(2 * TTL);
+    };
+    at(&mut world, "");
+    assert_eq!(world.join(0, &room(1)), Some(1), "nobody could be sent to it");
+    assert_eq!(world.join(1, &room(2)), Some(1));
+    for url in ["ws://192.0.2.1:7100", "wss://192.0.2.2:7200"] {
+        at(&mut world, url);
+        assert_eq!(world.join(0, &room(3)), Some(0), "{url}");
+        let mut answer = world.locate(1, room(3));
+        for _ in 0..TTL / STEP {
+            answer = answer.or_else(|| world.nodes[1].last_answer.take().map(|(_, answer)| answer));
+            world.step();
+        }
+        assert!(matches!(&answer, Some(Ok(Location::There { url: told, .. })) if told == url), "{url}: {answer:?}");
+    }
+}
+
+#[test]
 fn rooms_go_on_while_the_store_is_away_and_others_are_refused() {
     let mut world = World::new(4, 2);
     world.run(2 * TTL);

@@ -22,6 +22,8 @@ use serde_json::json;
 
 use super::client::{self, Chunks, Framing, Request, Response};
 use super::handle::Handle;
+#[cfg(feature = "cluster")]
+use super::nodes::{self, Node};
 use super::sentinel::{Observer, Pulse};
 use crate::log_limit::Throttle;
 
@@ -59,6 +61,16 @@ pub(super) struct Occupancy {
     pub(super) players: usize,
     pub(super) max_rooms: usize,
     pub(super) max_players: usize,
+}
+
+/// What Agones is asked for because the operator hasn't set it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    /// The addresses that players are given.
+    pub(super) addresses: bool,
+    /// The URL of this node of a cluster: whether it is one with TLS.
+    #[cfg(feature = "cluster")]
+    pub(super) node_url: Option<bool>,
 }
 
 /// Calls to the sidecar by outcome.
@@ -100,17 +112,15 @@ pub(super) struct Agones {
 }
 
 impl Agones {
-    /// `sets_address` says whether players are given the address that Agones has for this server.
     pub(super) fn new(
         sidecar: SocketAddr,
         handle: Handle,
         pulse: &Arc<Pulse>,
         observer: Observer,
-        sets_address: bool,
+        wanted: Wanted,
     ) -> Agones {
         let shared = Arc::<Shared>::default();
-        let reporter =
-            Reporter::new(sidecar, Arc::clone(&shared), handle, Arc::downgrade(pulse), observer, sets_address);
+        let reporter = Reporter::new(sidecar, Arc::clone(&shared), handle, Arc::downgrade(pulse), observer, wanted);
         Agones { shared, reporter: Some(reporter), thread: None, ended: None }
     }
 
@@ -267,6 +277,18 @@ struct Place {
     tcp: Option<u16>,
 }
 
+#[cfg(feature = "cluster")]
+impl Place {
+    /// Where clients reach the websocket.
+    fn url(&self, is_secure: bool) -> Result<String, String> {
+        let port = self.tcp.ok_or("none of its ports is named tcp: name it so in the fleet, or set --node-url")?;
+        match self.address.parse() {
+            Ok(ip) => Ok(nodes::url(ip, port, is_secure)),
+            Err(_) => Node::parse_url(&format!("{}://{}:{port}", nodes::scheme(is_secure), self.address)),
+        }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.address)?;
@@ -309,7 +331,7 @@ struct Reporter {
     handle: Handle,
     pulse: Weak<Pulse>,
     observer: Observer,
-    sets_address: bool,
+    wanted: Wanted,
     /// The state that Agones has for this server, as last seen or set.
     state: Option<String>,
     /// Whether it was ready once.
@@ -341,7 +363,7 @@ impl Reporter {
         handle: Handle,
         pulse: Weak<Pulse>,
         observer: Observer,
-        sets_address: bool,
+        wanted: Wanted,
     ) -> Reporter {
         let now = Instant::now();
         let counter = |name| Counter { name, sent: None, is_declared: true, attempts: Attempts::new(now) };
@@ -351,7 +373,7 @@ impl Reporter {
             handle,
             pulse,
             observer,
-            sets_address,
+            wanted,
             state: None,
             is_reported: false,
             had_rooms: false,
@@ -508,15 +530,24 @@ impl Reporter {
             Err(cause) => {
                 self.placing.fail(now);
                 if let Some(left_out) = self.log.take(now) {
-                    log::warn!("players aren't given the address that Agones has for this server: {cause}{left_out}");
+                    log::warn!("the address that Agones has for this server is not used yet: {cause}{left_out}");
                 }
             }
         }
     }
 
     /// The error is a cause, for within a sentence.
-    fn give(&self, Place { address, udp, .. }: &Place) -> Result<(), String> {
-        if !self.sets_address {
+    fn give(&self, place: &Place) -> Result<(), String> {
+        let addresses = self.give_addresses(place);
+        #[cfg(feature = "cluster")]
+        if let Some(is_secure) = self.wanted.node_url {
+            self.handle.set_node_url(place.url(is_secure)?).map_err(|error| error.to_string())?;
+        }
+        addresses
+    }
+
+    fn give_addresses(&self, Place { address, udp, .. }: &Place) -> Result<(), String> {
+        if !self.wanted.addresses {
             return Ok(());
         }
         let port = udp.ok_or("none of its ports is named udp, nor is there just one: name it so in the fleet")?;
@@ -633,7 +664,7 @@ impl Reporter {
 fn is_undeclared(failure: &Failure) -> bool {
     match failure {
         Failure::Refused(404 | 501, _) => true,
-        Failure::Refused(_, sentence) => sentence.contains("not found") || sentence.contains("not enabled"),
+        Failure::Refused(_, sentence) => sentence.contains("ounter not found") || sentence.contains("not enabled"),
         Failure::Io(_) => false,
     }
 }

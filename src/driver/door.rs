@@ -13,11 +13,22 @@ use crate::wire::signaling::RoomName;
 
 /// A request of another thread.
 pub(super) enum Message {
-    External { room: RoomName, bytes: Vec<u8> },
-    Decision { arrival: ArrivalId, decision: Decision },
-    CloseRoom { room: RoomName, sentence: String },
+    External {
+        room: RoomName,
+        bytes: Vec<u8>,
+    },
+    Decision {
+        arrival: ArrivalId,
+        decision: Decision,
+    },
+    CloseRoom {
+        room: RoomName,
+        sentence: String,
+    },
     Rooms(SyncSender<Vec<RoomStatus>>),
     PublicAddresses(Vec<SocketAddr>),
+    #[cfg(feature = "cluster")]
+    NodeUrl(String),
 }
 
 /// The sending end, for other threads.
@@ -60,6 +71,8 @@ impl Inside {
                 Message::Decision { arrival, decision } => server.handle_decision(now, arrival, decision),
                 Message::CloseRoom { room, sentence } => server.handle_close_room(now, &room, &sentence),
                 Message::PublicAddresses(addresses) => server.set_public(&addresses),
+                #[cfg(feature = "cluster")]
+                Message::NodeUrl(url) => server.set_node_url(now, url),
                 // The thread may no longer wait for the answer.
                 Message::Rooms(asker) => drop(asker.try_send(server.rooms().collect())),
             }

@@ -150,6 +150,12 @@ impl Handle {
         self.send(Message::PublicAddresses(addresses))
     }
 
+    /// Replaces [`Node::url`](super::Node::url), for later redirects. Does not block.
+    #[cfg(feature = "cluster")]
+    pub(super) fn set_node_url(&self, url: String) -> Result<(), ExternalError> {
+        self.send(Message::NodeUrl(url))
+    }
+
     fn send(&self, message: Message) -> Result<(), ExternalError> {
         self.outside.send(message)?;
         self.wake();

@@ -61,7 +61,7 @@ use signal_hook_mio::v1_0::Signals;
 
 use self::admin::Console;
 pub use self::admin::{Admin, AdminToken};
-use self::agones::{Agones, Occupancy};
+use self::agones::{Agones, Occupancy, Wanted};
 use self::alarm::Alarm;
 use self::doctor::Premises;
 use self::door::{Inside, door};
@@ -319,20 +319,30 @@ impl<G: Game> Driver<G> {
         });
         #[cfg(feature = "cluster")]
         let publisher = publisher.transpose()?;
+        let wanted = Wanted {
+            addresses: options.public_addresses.is_empty(),
+            #[cfg(feature = "cluster")]
+            node_url: options.node.as_ref().is_some_and(|node| node.url.is_none()).then_some(tls.is_some()),
+        };
         #[cfg(feature = "cluster")]
-        let membership = options.node.map(|node| {
-            let announced: Vec<IpAddr> = options.public_addresses.iter().map(SocketAddr::ip).collect();
-            let addresses = if announced.is_empty() { &interfaces } else { &announced };
-            let reached = (addresses.as_slice(), local.port(), tls.is_some());
-            Membership::begin(node, &mut server, now, Arc::clone(&waker), reached)
-        });
+        let default_url = match options.agones {
+            Some(_) => String::new(),
+            None => {
+                let ip = options.public_addresses.first().map(SocketAddr::ip).or_else(|| interfaces.first().copied());
+                nodes::url(ip.unwrap_or(Ipv4Addr::LOCALHOST.into()), local.port(), tls.is_some())
+            }
+        };
+        #[cfg(feature = "cluster")]
+        let membership = options
+            .node
+            .map(|node| Membership::begin(node, &mut server, now, Arc::clone(&waker), (default_url, local.port())));
         #[cfg(feature = "cluster")]
         let membership = membership.transpose()?;
         let handle = Handle { outside, waker, requests: Arc::default() };
         let pulse = Arc::default();
         let agones = options.agones.map(|sidecar| {
             let observer = Observer::new(activity.clone());
-            Agones::new(sidecar, handle.clone(), &pulse, observer, options.public_addresses.is_empty())
+            Agones::new(sidecar, handle.clone(), &pulse, observer, wanted)
         });
         let console = options.admin.map(|admin| Console::new(admin.token, now, handle.clone()));
         Ok(Driver {

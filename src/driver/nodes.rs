@@ -25,7 +25,8 @@ pub struct Node {
     /// port.
     pub name: Option<String>,
     /// Where clients reach this node, as `wss://host:port` or `ws://host:port`, without a path. By default the first
-    /// address that is announced to players, and the TCP port.
+    /// address that is announced to players, and the TCP port; with [`Options::agones`](super::Options::agones) those
+    /// that Agones has.
     pub url: Option<String>,
     /// Rooms are placed in the region of the player's node, if there is a place.
     pub region: String,
@@ -66,6 +67,15 @@ impl Node {
     }
 }
 
+/// Where clients reach a node whose operator doesn't say so.
+pub(super) fn url(ip: IpAddr, port: u16, is_secure: bool) -> String {
+    format!("{}://{}", scheme(is_secure), SocketAddr::new(ip, port))
+}
+
+pub(super) fn scheme(is_secure: bool) -> &'static str {
+    if is_secure { "wss" } else { "ws" }
+}
+
 /// The node of a running server.
 pub(super) struct Membership {
     agent: Option<Agent>,
@@ -74,22 +84,21 @@ pub(super) struct Membership {
 }
 
 impl Membership {
-    /// Makes the server a node, which is reached at the first of `addresses` and at `port`.
+    /// Makes the server a node. Without a URL of its own it has `url`, which may be empty until it is known.
     pub(super) fn begin<G: Game>(
         node: Node,
         server: &mut Server<G>,
         now: Instant,
         waker: Arc<Waker>,
-        (addresses, port, is_secure): (&[IpAddr], u16, bool),
+        (url, port): (String, u16),
     ) -> io::Result<Membership> {
         let name = node.name.unwrap_or_else(|| format!("{}-{port}", host_name()));
-        let url = node.url.unwrap_or_else(|| {
-            let ip = addresses.first().copied().unwrap_or(IpAddr::from([127, 0, 0, 1]));
-            format!("{}://{}", if is_secure { "wss" } else { "ws" }, SocketAddr::new(ip, port))
-        });
-        let mut config = NodeConfig::new(name, url);
+        let mut config = NodeConfig::new(name, node.url.unwrap_or(url));
         (config.region, config.soft_load, config.hard_load) = (node.region, node.soft_load, node.hard_load);
-        log::info!("node {} of a cluster: clients reach it at {}", config.name, config.url);
+        match config.url.as_str() {
+            "" => log::info!("node {} of a cluster: it takes rooms once Agones has its address", config.name),
+            url => log::info!("node {} of a cluster: clients reach it at {url}", config.name),
+        }
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(io::Error::other)?;
         server.join_cluster(Cluster::new(config, seed, now));

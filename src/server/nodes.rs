@@ -77,6 +77,13 @@ impl<G: Game> Server<G> {
         });
     }
 
+    /// Replaces [`NodeConfig::url`](crate::cluster::NodeConfig::url), if the server is a node.
+    pub fn set_node_url(&mut self, now: Instant, url: String) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.handle_url(now, url);
+        }
+    }
+
     /// Tells how busy the caller's thread is: 1 if it never sleeps.
     pub fn handle_load(&mut self, load: f64) {
         let is_full = self.rooms.len() >= self.config.max_rooms;

@@ -17,6 +17,13 @@ use crate::server::{Config, Server};
 /// Bounds every wait; nothing is asserted about how long anything takes.
 const PATIENCE_OF_TESTS: Duration = Duration::from_secs(40);
 
+/// What a server wants that is no node of a cluster.
+const ADDRESSES: Wanted = Wanted {
+    addresses: true,
+    #[cfg(feature = "cluster")]
+    node_url: None,
+};
+
 /// What goes wrong at the sidecar, for each request until it is healed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
@@ -292,7 +299,7 @@ struct Stepped {
 }
 
 impl Stepped {
-    fn new(sidecar: SocketAddr, sets_address: bool) -> Stepped {
+    fn new(sidecar: SocketAddr, wanted: Wanted) -> Stepped {
         let poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let (outside, inside) = door();
@@ -305,13 +312,13 @@ impl Stepped {
         shared.max_rooms.store(20, Ordering::Relaxed);
         shared.max_players.store(80, Ordering::Relaxed);
         let (of_loop, observer) = (Arc::downgrade(&pulse), Observer::new(activity));
-        let reporter = Reporter::new(sidecar, Arc::clone(&shared), handle.clone(), of_loop, observer, sets_address);
+        let reporter = Reporter::new(sidecar, Arc::clone(&shared), handle.clone(), of_loop, observer, wanted);
         Stepped { reporter, shared, pulse, inside, server, handle, now: Instant::now(), _poll: poll }
     }
 
     /// With a server that is ready, and watched.
     fn ready(sidecar: &Sidecar) -> Stepped {
-        let mut stepped = Stepped::new(sidecar.address, true);
+        let mut stepped = Stepped::new(sidecar.address, ADDRESSES);
         stepped.until("ready, and watched", |_| sidecar.steps() == ["ready"] && !sidecar.seen().watchers.is_empty());
         stepped
     }
@@ -406,7 +413,7 @@ fn a_server_in_a_state_that_ends_it_stays_there() {
     for state in ENDING {
         let sidecar = Sidecar::start();
         sidecar.seen().set_state(state);
-        let mut server = Stepped::new(sidecar.address, true);
+        let mut server = Stepped::new(sidecar.address, ADDRESSES);
         server.open(1, 1);
         server.until("watched", |_| !sidecar.seen().watchers.is_empty());
         server.look();
@@ -457,7 +464,10 @@ fn a_counter_that_the_fleet_does_not_declare_is_asked_for_once() {
     assert!(of("players") == 1 && of("rooms") > 9, "{calls:?}");
     let status = |status, sentence: &str| is_undeclared(&Failure::Refused(status, sentence.to_owned()));
     assert!(status(404, "") && status(500, "CountsAndLists not enabled"));
+    assert!(status(500, "not found. rooms Counter not found"), "the sidecar's local mode");
     assert!(!status(500, "out of range"));
+    let other = "could not retrieve GameServer default/rtcade-x7: gameserver.agones.dev \"rtcade-x7\" not found";
+    assert!(!status(500, other), "it may be found later");
 }
 
 #[test]
@@ -522,15 +532,56 @@ fn an_address_that_can_not_be_given_is_tried_again() {
 #[test]
 fn an_address_of_the_operator_stays() {
     let sidecar = Sidecar::start();
-    let mut server = Stepped::new(sidecar.address, false);
+    let mut server = Stepped::new(sidecar.address, Wanted { addresses: false, ..ADDRESSES });
     server.until("ready", |_| sidecar.steps() == ["ready"]);
     assert!(!server.gives("203.0.113.7:7200"));
+}
+
+#[cfg(feature = "cluster")]
+#[test]
+fn other_nodes_send_players_to_the_address_that_agones_has() {
+    use crate::cluster::store::{Command, Profile, Renewal, Reply};
+    use crate::cluster::{Cluster, NodeConfig, Request};
+
+    let sidecar = Sidecar::start();
+    sidecar.seen().ports = vec![("udp", 7200)];
+    let wanted = Wanted { node_url: Some(false), ..ADDRESSES };
+    let mut server = Stepped::new(sidecar.address, wanted);
+    let cluster = Cluster::new(NodeConfig::new("node", ""), [7; 32], server.now);
+    server.server.join_cluster(cluster);
+    // What the node tells about itself, once the store has taken it.
+    let told = |server: &mut Stepped| {
+        server.inside.deliver(server.now, &mut server.server);
+        let Request { id, command } = server.server.poll_store_request(server.now)?;
+        let Command::Renew { profile: Profile { url, takes_rooms, .. }, secret, .. } = command else { panic!() };
+        let reply = Reply::Renewed { renewal: Renewal::Since(1), secret, store_time: 1 };
+        server.server.handle_store_reply(server.now, id, Some(reply));
+        Some((url, takes_rooms))
+    };
+    server.until("ready", |_| sidecar.steps() == ["ready"]);
+    assert_eq!(told(&mut server), Some((String::new(), false)), "there is no port for the websocket");
+    assert!(server.gives("203.0.113.7:7200"));
+    for (address, url) in [
+        ("203.0.113.7", "ws://203.0.113.7:7100"),
+        ("node-3.example.com", "ws://node-3.example.com:7100"),
+        ("2001:db8::7", "ws://[2001:db8::7]:7100"),
+    ] {
+        sidecar.seen().address = address.to_owned();
+        sidecar.seen().ports = vec![("udp", 7200), ("tcp", 7100)];
+        sidecar.seen().tell();
+        server
+            .until("an address", |server| server.reporter.given.as_ref().is_some_and(|given| given.address == address));
+        assert_eq!(told(&mut server), Some((url.to_owned(), true)));
+    }
+    let place = |address: &str| Place { address: address.to_owned(), udp: None, tcp: Some(1) };
+    assert_eq!(place("192.0.2.1").url(true).as_deref(), Ok("wss://192.0.2.1:1"));
+    assert!(place("no host").url(true).is_err());
 }
 
 #[test]
 fn a_sidecar_that_is_not_there_yet_is_found_later() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut server = Stepped::new(free, true);
+    let mut server = Stepped::new(free, ADDRESSES);
     for _ in 0..3 {
         server.look();
         server.wait(RETRY.1);
@@ -547,7 +598,7 @@ fn each_failure_of_a_call_is_counted_and_retried() {
     for fault in [Fault::Silent, Fault::Error, Fault::Closing, Fault::Noise, Fault::Nonsense, Fault::Endless] {
         let sidecar = Sidecar::start();
         sidecar.break_down(Some(fault));
-        let mut server = Stepped::new(sidecar.address, true);
+        let mut server = Stepped::new(sidecar.address, ADDRESSES);
         for _ in 0..2 {
             server.look();
             server.wait(RETRY.1);
