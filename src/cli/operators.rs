@@ -71,7 +71,7 @@ pub(super) struct Operators {
     #[cfg(feature = "cluster")]
     #[arg(long, value_name = "NAME", default_value = "rtcade")]
     cluster: String,
-    /// Where clients reach this server, as in https://node-1.example.com. Default: its first address, and its port,
+    /// Where clients reach this server, as in wss://node-1.example.com. Default: its first address, and its port,
     /// or those that Agones has.
     #[cfg(feature = "cluster")]
     #[arg(long, value_name = "URL", value_parser = Node::parse_url)]

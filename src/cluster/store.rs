@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::wire::signaling::RoomName;
 
-/// A secret that the nodes of a cluster share, see [`Ticket`](super::ticket).
+/// A secret that the nodes of a cluster share: they sign tickets with it.
 pub type Secret = [u8; 32];
 
 /// A node, and which process has its name.
