@@ -29,6 +29,8 @@ export type ErrorCode =
   | "no_such_player"
   | "no_such_session"
   | "resume_required"
+  | "unavailable"
+  | "redirects"
   | "version_mismatch"
   | "draining"
   | "internal"
