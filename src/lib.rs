@@ -149,6 +149,8 @@
 //! │  connection.rs a websocket: its session, its queues           │
 //! │  addresses.rs, admission.rs   limits per address, rates       │
 //! │  join.rs, resume.rs, tokens.rs   joining and reconnecting     │
+//! │  nodes.rs      joining among several nodes                    │
+//! │    cluster.rs  leases of rooms, sessions, tickets             │
 //! │  session.rs    a player's session, and its end                │
 //! │  channel.rs    data channels: offer, answer, bypass           │   std::time::Instant,
 //! │  delivery.rs   frames in, bodies out   presence.rs  relay.rs  │   schedule-deterministic
@@ -199,7 +201,12 @@
 //!
 //! The inputs of a room can be recorded, with a hash of its output per tick, and replayed: [`journal`]. The core passes
 //! blocks of bytes to a sink that must not block. The sink of the driver (`--record`) passes them to a thread that
-//! writes them: the only other thread. `rtcade replay --check` compares a game with its recording.
+//! writes them. `rtcade replay --check` compares a game with its recording.
+//!
+//! # Other services
+//!
+//! Files, RabbitMQ, Redis and Agones each have a thread of the driver. The loop passes requests on and takes answers,
+//! within limits, and never waits for one: a service that is away stops no room.
 
 #![forbid(unsafe_code)]
 

@@ -115,7 +115,8 @@ impl<G: Game> Server<G> {
         asking: Asking,
         ticket: Option<&str>,
     ) -> Result<(), Fault> {
-        if let (Some(cluster), Some(ticket)) = (&mut self.cluster, ticket) {
+        let Some(cluster) = &mut self.cluster else { return self.ask_hooks(now, key, asking) };
+        if let Some(ticket) = ticket {
             let unix_time = unix_time_at(self.unix_time, now);
             // One that can't be used is counted, and the room is looked up.
             let _ = cluster.accept(now, unix_time, &asking.room, "", ticket);
@@ -125,7 +126,7 @@ impl<G: Game> Server<G> {
     }
 
     fn place(&mut self, now: Instant, key: ConnectionKey, room: &RoomName, placing: Placing) -> Result<(), Fault> {
-        let Some(cluster) = &mut self.cluster else { return self.go_on(now, key, placing, Ok(Location::Here)) };
+        let Some(cluster) = &mut self.cluster else { return Ok(()) };
         if let Some(at) = cluster.locate(now, room) {
             return self.go_on(now, key, placing, at);
         }

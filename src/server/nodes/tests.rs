@@ -236,13 +236,13 @@ fn a_node_that_stops_sends_its_players_to_others() {
 }
 
 #[test]
-fn a_room_whose_lease_is_not_used_is_given_up() {
+fn the_lease_of_a_room_that_has_ended_is_given_up() {
     let mut world = World::new(2);
-    let (_, sent) = world.join(0, "a", json!({}));
-    joined(&sent);
-    // Its game refuses, or there is none: nothing is left behind.
-    let (id, _) = world.join(0, "b", json!({}));
+    let room = RoomName::parse("a").expect("a name");
+    let (id, received) = world.join(0, "a", json!({}));
+    joined(&received);
+    assert!(world.table.owner(&room).is_some());
     world.servers[0].handle_disconnect(world.now, id, Disconnect::Goodbye);
     world.run(60_000);
-    assert_eq!(world.table.owner(&RoomName::parse("b").expect("a name")), None);
+    assert_eq!(world.table.owner(&room), None);
 }
