@@ -276,7 +276,7 @@ var isU32 = (n) => n >>> 0 === n;
 var isText = (value) => typeof value === "string";
 var isSession = (session) => isU32(session == null ? void 0 : session.player) && [session.name, session.userId, session.socketId].every((x) => x == null || isText(x));
 var isReply = (d, isNew) => [d == null ? void 0 : d.player, d == null ? void 0 : d.tick, d == null ? void 0 : d.inputSeq].every(isU32) && (isNew || [d.last, d.reliableSeq].every(isU32)) && [d.socketId, d.resume].every(isText) && d.tickMs > 0 && d.tickMs <= TICK_MS_MAX && Array.isArray(d.sessions) && d.sessions.every(isSession);
-function dial(env, { url, join, bearer, ticket, isFirst, offering, timeout }, done, failed) {
+function dial(env, { url, pass, join, bearer, ticket, isFirst, offering, timeout }, done, failed) {
   let offer;
   let token;
   let prepared = {};
@@ -285,7 +285,7 @@ function dial(env, { url, join, bearer, ticket, isFirst, offering, timeout }, do
   let asked;
   let isSettled = false;
   let request;
-  let redirects = 0;
+  let redirects = pass ? 1 : 0;
   const prepare = () => offer != null ? offer : offer = prepareOffer(env, OFFER_PATIENCE);
   const detach = () => {
     socket.onopen = socket.onmessage = socket.onerror = socket.onclose = null;
@@ -338,7 +338,6 @@ function dial(env, { url, join, bearer, ticket, isFirst, offering, timeout }, do
   };
   let socket;
   let timer;
-  let pass;
   const block = () => fail2("blocked");
   const blocked = () => {
     env.clearTimeout(timer);
@@ -1645,6 +1644,7 @@ function createRoom(env, { roomName, ...target }, tickets, first, { signal, reco
     if (action === "eventChannelClosed") (_a2 = peer == null ? void 0 : peer.fail) == null ? void 0 : _a2.call(peer, "channel", details.e, details.m);
     if (action === "eventRoomUsers") reconcile(details.sessions);
     if (action === "exchangeSdpR") handleAnswer(message);
+    if (action === "eventRedirect") follow(details);
   };
   const attach = (next, reply) => {
     socket = next;
@@ -1697,7 +1697,7 @@ function createRoom(env, { roomName, ...target }, tickets, first, { signal, reco
     const delay = (wait != null ? wait : 0) + random() * cap;
     if (isPaced) endsAt = Math.min(lostAt + Math.max(COMEBACK_END, comebackTimeout), now() + delay + comebackTimeout);
     if (now() + delay > endsAt) return close(closing);
-    retryTimer = setTimeout2(resume, delay);
+    retryTimer = setTimeout2(() => resume(), delay);
     room.retryAt = now() + delay;
     setStatus("dropped");
   };
@@ -1720,7 +1720,16 @@ function createRoom(env, { roomName, ...target }, tickets, first, { signal, reco
     ping();
     if (!isFirst) setStatus("open");
   };
-  const resume = () => {
+  const follow = ({ url, ticket: pass }) => {
+    detach();
+    lanes.drop();
+    peer == null ? void 0 : peer.close();
+    peer = untold = null;
+    clearTimeout2(offerTimer);
+    lose();
+    resume({ url, pass });
+  };
+  const resume = (there) => {
     clearTimeout2(retryTimer);
     room.retryAt = null;
     attemptedAt = now();
@@ -1733,6 +1742,7 @@ function createRoom(env, { roomName, ...target }, tickets, first, { signal, reco
       env,
       {
         ...target,
+        ...there,
         ticket: () => ({ ...ticket, last: lanes.received }),
         offering: !(peer == null ? void 0 : peer.isAlive()),
         timeout: RESUME_TIMEOUT

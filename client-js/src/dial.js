@@ -35,14 +35,14 @@ const isReply = (d, isNew) =>
  * Opens a websocket and asks for a place in the room: for that of `ticket()` (`{socketId, resume, last}`) where there is
  * one, and where that is not known any more, or there is none, for a new one with the data `join` and the token of
  * `bearer`. A new one, and an old one if `offering`, comes with an offer; an old one if `isFirst` with the token too.
- * Where the room is at another server, the same request goes there.
+ * Where the room is at another server, the same request goes there; `pass` is what a server that names `url` has given.
  *
  * @param done called with `{socket, reply, isNew, peer, obstacle}`, while the websocket has not brought anything else
  * @param failed called, never before this returns, with `{error, closing, wait}`: `closing` says what has ended and
  *   whether to try again, `wait` when (in ms), where the server says so
  * @returns what breaks it off, and leaves the place if its argument is true; gives whether one was asked for
  */
-export function dial(env, { url, join, bearer, ticket, isFirst, offering, timeout }, done, failed) {
+export function dial(env, { url, pass, join, bearer, ticket, isFirst, offering, timeout }, done, failed) {
   let offer;
   let token;
   let prepared = {};
@@ -51,7 +51,7 @@ export function dial(env, { url, join, bearer, ticket, isFirst, offering, timeou
   let asked;
   let isSettled = false;
   let request;
-  let redirects = 0;
+  let redirects = pass ? 1 : 0;
   const prepare = () => (offer ??= prepareOffer(env, OFFER_PATIENCE));
 
   const detach = () => {
@@ -110,7 +110,6 @@ export function dial(env, { url, join, bearer, ticket, isFirst, offering, timeou
 
   let socket;
   let timer;
-  let pass;
   const block = () => fail("blocked");
   // Where a Content-Security-Policy blocks it, Chromium says no more, and Firefox throws.
   const blocked = () => {

@@ -332,6 +332,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first, { signa
     if (action === "eventChannelClosed") peer?.fail?.("channel", details.e, details.m);
     if (action === "eventRoomUsers") reconcile(details.sessions);
     if (action === "exchangeSdpR") handleAnswer(message);
+    if (action === "eventRedirect") follow(details);
   };
 
   // ---- Websockets, one after the other.
@@ -392,7 +393,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first, { signa
     const delay = (wait ?? 0) + random() * cap;
     if (isPaced) endsAt = Math.min(lostAt + Math.max(COMEBACK_END, comebackTimeout), now() + delay + comebackTimeout);
     if (now() + delay > endsAt) return close(closing);
-    retryTimer = setTimeout(resume, delay);
+    retryTimer = setTimeout(() => resume(), delay);
     room.retryAt = now() + delay;
     setStatus("dropped");
   };
@@ -416,7 +417,17 @@ export function createRoom(env, { roomName, ...target }, tickets, first, { signa
     ping();
     if (!isFirst) setStatus("open");
   };
-  const resume = () => {
+  /** The room is at another server now, and the place in it too. */
+  const follow = ({ url, ticket: pass }) => {
+    detach();
+    lanes.drop();
+    peer?.close();
+    peer = untold = null;
+    clearTimeout(offerTimer);
+    lose();
+    resume({ url, pass });
+  };
+  const resume = (there) => {
     clearTimeout(retryTimer);
     room.retryAt = null;
     attemptedAt = now();
@@ -429,6 +440,7 @@ export function createRoom(env, { roomName, ...target }, tickets, first, { signa
       env,
       {
         ...target,
+        ...there,
         ticket: () => ({ ...ticket, last: lanes.received }),
         offering: !peer?.isAlive(),
         timeout: RESUME_TIMEOUT,

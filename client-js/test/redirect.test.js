@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import { dialOpen, grant, joinOpen, microtasks, REPLY, refuse } from "./fakes.js";
+import { COMMAND } from "../src/frame.js";
+import { dialOpen, grant, joinOpen, microtasks, REPLY, refuse, up } from "./fakes.js";
 
 const HOME = "ws://play.example/r/lobby";
 const THERE = "ws://b.example/r/lobby?pass=1.x";
@@ -75,6 +76,35 @@ describe("a server that sends the client to another one", () => {
     assert.equal(last(session).d.ticket, undefined);
     grant(session, REPLY, "join");
     assert.equal((await session.outcome).room.me, 3);
+  });
+
+  test("while it plays is left at once for the other one, over a new peer", async () => {
+    const session = await joinOpen();
+    const { room } = session;
+    const log = [];
+    room.on("status", (status) => log.push(status));
+    room.on("error", (error) => log.push(error.code));
+    const [before, peers] = [session.socket, session.pcs.length];
+    before.deliver(JSON.stringify({ a: "eventRedirect", d: { url: THERE, ticket: "a ticket" } }));
+    assert.equal(before.onclose, null, "its end means nothing");
+    assert.equal(session.socket.url, THERE);
+    room.command("while it moves");
+    session.socket.onopen();
+    await microtasks();
+    assert.equal(session.pcs.length, peers + 1);
+    const { a, d } = last(session);
+    assert.deepEqual([a, d.socketId, d.resume, d.ticket], ["reconnect", REPLY.socketId, REPLY.resume, "a ticket"]);
+    grant(session, RESUMED);
+    assert.deepEqual(log, ["resuming", "open"]);
+    assert.equal(up(session.socket.sent).filter(({ kind }) => kind === COMMAND).length, 1);
+    // Where it can't be reached, the client comes back through the address of the page.
+    session.socket.deliver(JSON.stringify({ a: "eventRedirect", d: { url: "ws://c.example/r/lobby", ticket: "t" } }));
+    session.socket.onclose({ code: 1006, reason: "" });
+    await session.clock.advance(10_000);
+    assert.equal(session.socket.url, HOME);
+    session.socket.onopen();
+    await microtasks();
+    assert.equal(last(session).d.ticket, undefined);
   });
 
   test("to and fro is left", async () => {
