@@ -12,6 +12,7 @@
 //! - **A node that may have lost its lease verifies before it serves**, as after a pause of the process.
 //! - **A store without data makes no rooms for the length of a lease**, so that the owners of rooms can claim them.
 
+mod saving;
 pub mod store;
 mod table;
 mod ticket;
@@ -23,7 +24,10 @@ use std::time::{Duration, Instant};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
-use self::store::{Command, Lease, Member, Placement, Profile, Renewal, Reply, Secret, SessionUpdate, StoredSession};
+use self::saving::{Saved, Saving};
+use self::store::{
+    Command, Lease, Member, Placement, Profile, Release, Renewal, Reply, Secret, SessionUpdate, Snapshot, StoredSession,
+};
 pub use self::table::Table;
 pub(crate) use self::ticket::TicketFault;
 use self::ticket::{Inspector, Passage};
@@ -96,7 +100,7 @@ pub enum Location {
         owner: Member,
         /// Where clients reach it, as [`Profile::url`].
         url: String,
-        /// The epoch of its lease.
+        /// The epoch of its lease; 0 if something is saved of the room, for which the owner has to ask the store.
         epoch: u64,
     },
 }
@@ -117,6 +121,8 @@ pub enum Event {
     Located(RoomName, Result<Location, Unlocated>),
     /// A session that was asked for; `None` if there is none, or the store can't be asked.
     Session(String, Option<StoredSession>),
+    /// A room was [moved](Cluster::move_room) to another node. `Err` if it is this node's still, or may be.
+    Moved(RoomName, Result<Location, Unlocated>),
     /// Another node has a room that was this one's.
     Lost(RoomName),
     /// Another process has the name of this node, and with it all of its rooms.
@@ -141,6 +147,10 @@ pub struct Figures {
     pub located: [u64; 4],
     /// Rooms that were lost to other nodes.
     pub lost: u64,
+    /// Rooms that were moved to other nodes.
+    pub moved: u64,
+    /// Saved rooms that the store has not got.
+    pub dropped_snapshots: u64,
     /// Times at which the node had to verify its leases, because they may have lapsed.
     pub lapses: u64,
     /// Tickets that were accepted.
@@ -155,6 +165,10 @@ pub struct Figures {
 struct Held {
     epoch: u64,
     has_game: bool,
+    /// What was saved of the room, until its game is made.
+    saved: Saved,
+    /// Whether the store may have a command by which the room is moved. A newer epoch makes that void.
+    may_move: bool,
 }
 
 #[derive(Debug)]
@@ -170,6 +184,8 @@ enum Step {
     Asked,
     /// The room is this node's if its lease is verified.
     Verifying,
+    /// It is, and what is saved of it is looked up.
+    Fetching,
 }
 
 /// A request that has not been answered.
@@ -178,7 +194,10 @@ enum Sent {
     Renew,
     Acquire { room: RoomName, falls_back: bool },
     Reassert(Vec<RoomName>),
-    Release(Vec<Lease>),
+    Release(Vec<Release>),
+    Move(RoomName),
+    SaveSnapshots(usize),
+    FindSnapshot(RoomName),
     Save(Vec<SessionUpdate>),
     Find(String),
 }
@@ -240,11 +259,12 @@ pub struct Cluster {
     later: VecDeque<(Instant, RoomName)>,
     expiries: VecDeque<(Instant, RoomName)>,
     /// Leases to give up, and those whose end has yet to be answered.
-    to_release: BTreeMap<RoomName, u64>,
+    to_release: BTreeMap<RoomName, Release>,
     releasing: BTreeSet<RoomName>,
     unsaved: BTreeMap<String, SessionUpdate>,
     is_saving: bool,
     finding: VecDeque<String>,
+    saving: Saving,
     unanswered: BTreeMap<u64, Unanswered>,
     last_id: u64,
     events: VecDeque<Event>,
@@ -292,6 +312,7 @@ impl Cluster {
             unsaved: BTreeMap::new(),
             is_saving: false,
             finding: VecDeque::new(),
+            saving: Saving::default(),
             unanswered: BTreeMap::new(),
             last_id: 0,
             events: VecDeque::new(),
@@ -352,7 +373,8 @@ impl Cluster {
         }
         let is_held = self.held.contains_key(room);
         let is_down = self.reach == Reach::Down;
-        if is_held && (is_down || !self.unverified.contains(room)) {
+        let needs_saved = self.needs_saved(room);
+        if is_held && !needs_saved && (is_down || !self.unverified.contains(room)) {
             return Some(self.count(Ok(Location::Here)));
         }
         if is_down {
@@ -364,6 +386,8 @@ impl Cluster {
             self.expiries.push_back((until, room.clone()));
             if step == Step::Waiting {
                 self.to_ask.push_back(room.clone());
+            } else if !self.unverified.contains(room) {
+                self.conclude_here(room.clone());
             }
         }
         None
@@ -387,11 +411,12 @@ impl Cluster {
         self.unsaved.insert(update.socket_id.clone(), update);
     }
 
-    /// Takes a room that was located here into use. Returns the epoch of its lease; `None` if the node has it no more.
-    pub fn host(&mut self, room: &RoomName) -> Option<u64> {
+    /// Takes a room that was located here into use. Returns the epoch of its lease, and what was saved of the room;
+    /// `None` if the node has it no more.
+    pub fn host(&mut self, room: &RoomName) -> Option<(u64, Option<Snapshot>)> {
         let held = self.held.get_mut(room)?;
         held.has_game = true;
-        Some(held.epoch)
+        Some((held.epoch, std::mem::take(&mut held.saved).into_found()))
     }
 
     /// Returns the epoch of a lease that the node has.
@@ -400,12 +425,14 @@ impl Cluster {
         self.held.get(room).map(|held| held.epoch)
     }
 
-    /// Gives up a room.
+    /// Gives up a room. If it had a game, what was saved of it is forgotten.
     pub fn release(&mut self, room: &RoomName) {
         self.unverified.remove(room);
+        self.saving.forget(room);
         if let Some(held) = self.held.remove(room) {
             self.ticket_floor = self.ticket_floor.max(held.epoch);
-            self.to_release.insert(room.clone(), held.epoch);
+            let lease = Lease { room: room.clone(), epoch: held.epoch };
+            self.to_release.insert(room.clone(), Release { lease, has_ended: held.has_game });
         }
     }
 
@@ -450,7 +477,7 @@ impl Cluster {
         // Another node may have placed it here: then nothing is known of it yet.
         let is_news = !self.held.contains_key(room) && epoch > self.ticket_floor;
         if is_news && self.lease_until.is_some() && !self.is_displaced {
-            self.grant(now, room.clone(), epoch);
+            self.grant(now, room.clone(), epoch, false);
         }
         Ok(())
     }
@@ -516,8 +543,9 @@ impl Cluster {
         if is_full || self.reach == Reach::Down || self.lease_until.is_none() {
             return None;
         }
-        let next = self.next_reassertion().or_else(|| self.next_release());
-        let (command, sent) = next.or_else(|| self.next_lookup()).or_else(|| self.next_session())?;
+        let next = self.next_reassertion().or_else(|| self.next_move()).or_else(|| self.next_release());
+        let next = next.or_else(|| self.next_lookup()).or_else(|| self.next_fetch());
+        let (command, sent) = next.or_else(|| self.next_session()).or_else(|| self.next_snapshots())?;
         Some(self.send(now, command, sent))
     }
 
@@ -562,7 +590,10 @@ impl Cluster {
         if self.is_reasserting || self.unverified.is_empty() {
             return None;
         }
-        let lease = |room: &RoomName| Some(Lease { room: room.clone(), epoch: self.held.get(room)?.epoch });
+        let lease = |room: &RoomName| {
+            let held = self.held.get(room)?;
+            Some(Lease { room: room.clone(), epoch: held.epoch + u64::from(held.may_move) })
+        };
         let leases: Vec<Lease> = self.unverified.iter().filter_map(lease).take(LEASES_PER_COMMAND).collect();
         let rooms = leases.iter().map(|lease| lease.room.clone()).collect();
         self.is_reasserting = true;
@@ -572,10 +603,10 @@ impl Cluster {
     fn next_release(&mut self) -> Option<(Command, Sent)> {
         let mut leases = Vec::new();
         while leases.len() < LEASES_PER_COMMAND
-            && let Some((room, epoch)) = self.to_release.pop_first()
+            && let Some((room, release)) = self.to_release.pop_first()
         {
-            self.releasing.insert(room.clone());
-            leases.push(Lease { room, epoch });
+            self.releasing.insert(room);
+            leases.push(release);
         }
         let sent = Sent::Release(leases.clone());
         (!leases.is_empty()).then(|| (Command::Release { member: self.member.clone(), leases }, sent))
@@ -648,12 +679,13 @@ impl Cluster {
         self.unverified = self.held.keys().cloned().collect();
     }
 
-    fn grant(&mut self, now: Instant, room: RoomName, epoch: u64) {
+    fn grant(&mut self, now: Instant, room: RoomName, epoch: u64, has_snapshot: bool) {
         self.placed.push_back(now);
         self.unused.push_back((now + UNUSED_LEASE, room.clone()));
         // A lease that is about to be given up is given up with an older epoch, which has no effect any more.
         self.to_release.remove(&room);
-        let held = self.held.entry(room).or_insert(Held { epoch, has_game: false });
+        let saved = if has_snapshot { Saved::Stored } else { Saved::Nothing };
+        let held = self.held.entry(room).or_insert(Held { epoch, has_game: false, saved, may_move: false });
         held.epoch = held.epoch.max(epoch);
     }
 
@@ -678,7 +710,10 @@ impl Cluster {
                     rooms.into_iter().zip(epochs).for_each(|(room, epoch)| self.take_verdict(room, epoch));
                 }
             }
-            (Sent::Release(leases), Reply::Done) => leases.iter().for_each(|lease| self.end_release(&lease.room)),
+            (Sent::Release(leases), Reply::Done) => leases.iter().for_each(|of| self.end_release(&of.lease.room)),
+            (Sent::Move(room), Reply::Acquired(placement)) => self.take_move(room, placement),
+            (Sent::SaveSnapshots(bytes), Reply::Done) => self.saving.end(bytes),
+            (Sent::FindSnapshot(room), Reply::Snapshot(found)) => self.take_snapshot(is_current, room, found),
             (Sent::Save(_), Reply::Done) => self.is_saving = false,
             (Sent::Find(socket_id), Reply::Session(session)) => {
                 self.events.push_back(Event::Session(socket_id, session));
@@ -718,15 +753,18 @@ impl Cluster {
 
     fn take_placement(&mut self, now: Instant, is_current: bool, room: RoomName, placement: Placement) {
         match placement {
-            Placement::At { owner, epoch, .. } if owner == self.member => {
+            Placement::At { owner, epoch, has_snapshot, .. } if owner == self.member => {
                 if is_current {
-                    self.grant(now, room.clone(), epoch);
-                    self.conclude(room, Ok(Location::Here));
+                    self.grant(now, room.clone(), epoch, has_snapshot);
+                    self.conclude_here(room);
                 } else {
                     self.look_up_again(room);
                 }
             }
-            Placement::At { owner, url, epoch } => self.conclude(room, Ok(Location::There { owner, url, epoch })),
+            Placement::At { owner, url, epoch, has_snapshot } => {
+                let epoch = if has_snapshot { 0 } else { epoch };
+                self.conclude(room, Ok(Location::There { owner, url, epoch }));
+            }
             Placement::Recovering => self.look_up_later(now, room),
             Placement::Full => self.conclude(room, Err(Unlocated::Full)),
         }
@@ -752,9 +790,10 @@ impl Cluster {
             return;
         }
         match (epoch, self.held.get_mut(&room)) {
-            (Some(epoch), Some(held)) => {
-                held.epoch = epoch;
-                self.conclude(room, Ok(Location::Here));
+            // With a newer lease than it knows another node had the room meanwhile, and has given it back.
+            (Some(epoch), Some(held)) if !held.has_game || epoch <= held.epoch + u64::from(held.may_move) => {
+                (held.epoch, held.may_move) = (epoch, false);
+                self.conclude_here(room);
             }
             _ => {
                 self.lose(room.clone());
@@ -765,6 +804,7 @@ impl Cluster {
 
     fn lose(&mut self, room: RoomName) {
         self.unverified.remove(&room);
+        self.saving.forget(&room);
         if let Some(held) = self.held.remove(&room) {
             self.ticket_floor = self.ticket_floor.max(held.epoch);
         }
@@ -788,13 +828,20 @@ impl Cluster {
             Sent::Acquire { .. } => {}
             Sent::Reassert(_) => self.is_reasserting = false,
             Sent::Release(leases) => {
-                for Lease { room, epoch } in leases {
+                for release in leases {
+                    let room = release.lease.room.clone();
                     self.end_release(&room);
                     if !self.held.contains_key(&room) {
-                        self.to_release.entry(room).or_insert(epoch);
+                        self.to_release.entry(room).or_insert(release);
                     }
                 }
             }
+            Sent::Move(room) => self.fail_move(room),
+            Sent::SaveSnapshots(bytes) => {
+                self.saving.end(bytes);
+                self.figures.dropped_snapshots += 1;
+            }
+            Sent::FindSnapshot(_) => self.saving.is_finding = false,
             Sent::Save(updates) => {
                 self.is_saving = false;
                 for update in updates {
@@ -807,9 +854,10 @@ impl Cluster {
         // Rooms of this node go on without the store; of others nothing is known.
         let lookups: Vec<(RoomName, Step)> = self.lookups.iter().map(|(room, of)| (room.clone(), of.step)).collect();
         for (room, step) in lookups {
-            let is_own = step == Step::Verifying && self.held.contains_key(&room);
+            let is_own = step == Step::Verifying && self.held.contains_key(&room) && !self.needs_saved(&room);
             self.conclude(room, if is_own { Ok(Location::Here) } else { Err(Unlocated::Unavailable) });
         }
+        self.give_up_move();
         for socket_id in std::mem::take(&mut self.finding) {
             self.events.push_back(Event::Session(socket_id, None));
         }

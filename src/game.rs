@@ -114,6 +114,27 @@ pub trait Game: Sized + 'static {
     /// players are told by the server. A game may end its match early, or lock the room.
     fn drain(&mut self, _ctx: &mut Context<Self>, _time: Duration) {}
 
+    /// Saves the game, so that its room can go on at another node of a cluster, or after a restart. Called between two
+    /// ticks: when the server is about to stop, and every few seconds in case it doesn't get that far
+    /// ([`SNAPSHOT_INTERVAL`](crate::limits::SNAPSHOT_INTERVAL)). `None`, the default, means that the game can't be
+    /// saved: its room ends with its node.
+    ///
+    /// The room saves the rest: players, the messages that wait, [`Context::rng`], whether it is locked or listed. In
+    /// all, a room of up to 1 MiB is saved ([`SNAPSHOT_BYTES`](crate::limits::SNAPSHOT_BYTES)).
+    fn save(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Restores what [`Game::save`] has returned, in a game that was just made with the [`RoomInfo`] of the former one.
+    /// [`Context::players`] has the players already. None is connected: [`Game::resume`] or [`Game::leave`] follows for
+    /// each. The next tick has a greater number than the last one before.
+    ///
+    /// # Errors
+    /// A [`Refusal`], which is logged. The room begins anew, as without anything saved.
+    fn restore(&mut self, _ctx: &mut Context<Self>, _saved: &[u8]) -> Result<(), Refusal> {
+        Err(Refusal::new("The game can be saved, but has no `restore`."))
+    }
+
     /// Called once per tick. `batch` holds the messages received since the last tick, in order of arrival, by value.
     fn tick(&mut self, ctx: &mut Context<Self>, tick: Tick, batch: Batch<'_, Self>);
 }
@@ -278,6 +299,11 @@ impl Encoded {
         &self.0
     }
 
+    /// Takes JSON text as it is; `None` if it is none.
+    pub(crate) fn from_json(text: &str) -> Option<Encoded> {
+        Some(Encoded(RawValue::from_string(text.to_owned()).ok()?.into()))
+    }
+
     /// Decodes the value.
     #[must_use]
     pub fn to_value(&self) -> serde_json::Value {
@@ -333,6 +359,11 @@ impl Random {
     #[must_use]
     pub fn new(seed: u64) -> Random {
         Random(ChaCha8Rng::seed_from_u64(seed))
+    }
+
+    /// Goes to a position, as from [`Random::used`].
+    pub(crate) fn skip_to(&mut self, used: u128) {
+        self.0.set_word_pos(used);
     }
 
     /// The generator's position, in 32-bit words.

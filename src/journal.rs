@@ -5,7 +5,7 @@
 //! ```text
 //! file     "rtcade-j" | format u16 | block | block …          integers little endian
 //! block    length u32 | crc32c of the payload u32 | payload
-//! format   8; up to format 4 no room learns that the server is about to stop; up to format 2 inputs have no stamp, and
+//! format   16; up to format 8 no room is restored; up to format 4 no room learns that the server is about to stop; up to format 2 inputs have no stamp, and
 //!          no resume is known to be that of a reloaded page; in format 1 the two times of the header are in
 //!          microseconds instead of nanoseconds. Each format is one bit, so that a flipped bit makes no other
 //! length   in its lower three bytes; the highest one is the exclusive or of those
@@ -43,15 +43,16 @@ use crate::wire::{msgpack, seen};
 /// The first bytes of every recording.
 pub const MAGIC: &[u8; 8] = b"rtcade-j";
 /// The format version that this program writes. It also reads the formats before it.
-pub const FORMAT: u16 = 8;
+pub const FORMAT: u16 = 16;
 /// Each format, and the nanoseconds per unit of the times in its header.
-const TIME_STEPS_NS: [(u16, u64); 4] = [(1, 1_000), (2, 1), (4, 1), (FORMAT, 1)];
+const TIME_STEPS_NS: [(u16, u64); 5] = [(1, 1_000), (2, 1), (4, 1), (8, 1), (FORMAT, 1)];
 const PREAMBLE_BYTES: usize = MAGIC.len() + size_of::<u16>();
 const BLOCK_HEADER_BYTES: usize = 8;
 /// Entries are handed to the sink at this size even if no tick follows.
 const BLOCK_BYTES: usize = 16 * 1024;
-/// No block is longer: the longest entry is a join, with 16 KiB of JSON before encoding and the attached value.
-const BLOCK_BYTES_MAX: usize = 128 * 1024;
+/// No block is longer: the longest entry is a saved room, and then a join, with 16 KiB of JSON before encoding and the
+/// attached value.
+const BLOCK_BYTES_MAX: usize = limits::SNAPSHOT_BYTES + 128 * 1024;
 /// Bytes of a block that contains only an end.
 const END_BYTES: usize = BLOCK_HEADER_BYTES + 2;
 const _: () = assert!(
@@ -160,7 +161,7 @@ impl fmt::Display for JournalError {
         match &self.reason {
             Reason::NotAJournal => f.write_str("this is no recording of a room"),
             Reason::Format(format) => {
-                write!(f, "the recording has format {format}, but this program reads formats 1, 2, 4 and {FORMAT}")
+                write!(f, "the recording has format {format}, but this program reads formats 1, 2, 4, 8 and {FORMAT}")
             }
             Reason::NoHeader => f.write_str("the recording ends within its header"),
             Reason::Length => f.write_str("the length of a block is damaged"),
@@ -241,6 +242,7 @@ impl Recorder {
                 let time_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
                 self.append(&RawEntry::Drain { time_ms });
             }
+            Input::Restore { saved } => self.append(&RawEntry::Restore { saved }),
             Input::Tick(Tick { number, missed }) => {
                 self.append(&RawEntry::Tick { number: *number, missed: *missed });
                 self.hand_over();
@@ -659,6 +661,11 @@ impl Entries<'_> {
             }
             RawEntry::External { bytes } => Input::External { bytes: bytes.to_vec() },
             RawEntry::Drain { time_ms } => Input::Drain { time: Duration::from_millis(time_ms) },
+            RawEntry::Restore { saved } if saved.len() > limits::SNAPSHOT_BYTES => {
+                return Err("a saved room exceeds its limit");
+            }
+            RawEntry::Restore { .. } if self.newest_tick > 0 => return Err("a room is restored after its first tick"),
+            RawEntry::Restore { saved } => Input::Restore { saved: saved.to_vec() },
             RawEntry::Tick { number, missed } => {
                 if number <= self.newest_tick {
                     return Err("a tick does not follow the previous one");
@@ -815,11 +822,11 @@ fn checked_value(value: &[u8], limit: usize) -> Result<Vec<u8>, &'static str> {
 }
 
 /// JSON is stored as msgpack, because `serde_json` does not parse every number it writes back to the same value.
-fn encode_json(value: &serde_json::Value) -> Vec<u8> {
+pub(crate) fn encode_json(value: &serde_json::Value) -> Vec<u8> {
     rmp_serde::to_vec(value).expect("JSON is encoded into a vector")
 }
 
-fn decode_json(bytes: &[u8]) -> Result<serde_json::Value, &'static str> {
+pub(crate) fn decode_json(bytes: &[u8]) -> Result<serde_json::Value, &'static str> {
     rmp_serde::from_slice(bytes).map_err(|_| "the data of a join can't be read")
 }
 

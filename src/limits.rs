@@ -105,6 +105,8 @@
 //! | [`STORE_TIMEOUT`], [`LOOKUP_TIMEOUT`] | how long an answer of the store may take, and how long a player waits until the room's node is known | the node goes on without the answer; the player is refused with `unavailable` | [`Figures::failed`](crate::cluster::Figures::failed), [`Figures::located`](crate::cluster::Figures::located) |
 //! | [`STORE_REQUESTS`], [`LEASES_PER_COMMAND`] | unanswered requests to the store, and leases or sessions in one | others wait | – |
 //! | [`UNSAVED_SESSIONS`], [`SESSION_KEPT`] | sessions that wait to be saved for other nodes, and how long the store keeps one that is not saved again | not saved: a player who comes to another node is a new one | [`Figures::dropped_sessions`](crate::cluster::Figures::dropped_sessions) |
+//! | [`SNAPSHOT_BYTES`], [`SNAPSHOTS_BYTES`] | bytes of a saved room, and of those that wait to be saved | not saved: the room begins anew at another node | [`Figures::dropped_snapshots`](crate::cluster::Figures::dropped_snapshots) |
+//! | [`SNAPSHOT_INTERVAL`], [`SNAPSHOT_KEPT`] | how often a room is saved, and how long the store keeps one that is not saved again | – | – |
 //! | [`TICKET_LIFETIME`], [`TICKETS_REMEMBERED`] | how long a ticket can be used with which a client comes from another node, and used ones that are remembered | the room is looked up as without it; the oldest is forgotten | [`Figures::refused_tickets`](crate::cluster::Figures::refused_tickets) |
 //! | [`LIVE_EVENTS_WAITING`], [`LIVE_EVENTS_QUEUED`], [`LIVE_EVENTS_QUEUED_BYTES`] | events for other services that the core holds between two polls; those that wait for the broker, joins and leaves, and their bytes; an eighth of both for `room.live` | dropped | `dropped_live_events`; `events_dropped_total` |
 //! | [`TOLD_PER_TICK`] | entries between two ticks of a recording | the recording is refused | – |
@@ -455,6 +457,14 @@ pub const LOOKUP_TIMEOUT: Duration = Duration::from_secs(8);
 pub const SESSION_KEPT: Duration = Duration::from_secs(5 * 60);
 /// Sessions that wait to be saved in the store.
 pub const UNSAVED_SESSIONS: usize = 65_536;
+/// Bytes of a saved room: its game, its players, and their sessions.
+pub const SNAPSHOT_BYTES: usize = 1024 * 1024;
+/// Bytes of saved rooms that wait for the store.
+pub const SNAPSHOTS_BYTES: usize = 64 * 1024 * 1024;
+/// How often a room of a cluster is saved, if its game can be.
+pub const SNAPSHOT_INTERVAL: Duration = Duration::from_secs(5);
+/// How long the store keeps a saved room that is not saved again.
+pub const SNAPSHOT_KEPT: Duration = Duration::from_secs(5 * 60);
 /// How long the ticket can be used with which a node sends a client to another one.
 pub const TICKET_LIFETIME: Duration = Duration::from_secs(15);
 /// Used tickets that a node remembers. Past it the oldest is forgotten.

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::game::Link;
 use crate::limits;
 use crate::peer::RoundTrip;
@@ -160,7 +162,23 @@ pub(crate) struct Frames {
     round_trip: RoundTrip,
     next_ping: Instant,
     allowance: Allowance,
+    /// How long ago it was when this was saved; until the player is back.
+    restored: Option<Duration>,
 }
+
+/// The lanes of a player whose room is saved.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct SavedFrames {
+    next_seq: u16,
+    next_reliable_seq: u32,
+    /// The sequence number of each, its tick, kind, whether it is deflated, and its body.
+    unacknowledged: Vec<(u32, u32, u8, bool, Vec<u8>)>,
+    newest_reliable: u32,
+    newest_input: u32,
+}
+
+/// Unreliable frames that may have been sent since, at most, so that the next one is taken for newer.
+const SENT_SINCE_MAX: u16 = 1 << 14;
 
 /// The number of a player's first input.
 pub(crate) const FIRST_INPUT: u32 = 1;
@@ -179,7 +197,51 @@ impl Frames {
             round_trip: RoundTrip::default(),
             next_ping: now + limits::PING_INTERVAL,
             allowance: Allowance::new(limits::FRAMES_PER_SECOND, now),
+            restored: None,
         }
+    }
+
+    pub(crate) fn save(&self) -> SavedFrames {
+        let frame = |ReliableFrame { seq, tick, body }: &ReliableFrame| {
+            (*seq, *tick, body.kind as u8, body.deflated, body.bytes.to_vec())
+        };
+        SavedFrames {
+            next_seq: self.next_seq,
+            next_reliable_seq: self.next_reliable_seq,
+            unacknowledged: self.unacknowledged.iter().map(frame).collect(),
+            newest_reliable: self.newest_reliable,
+            newest_input: self.newest_input,
+        }
+    }
+
+    /// Restores what was saved `age` ago. What was sent since is unknown.
+    pub(crate) fn restore(now: Instant, saved: SavedFrames, age: Duration) -> Frames {
+        let mut frames = Frames::new(now);
+        let sent_since = u16::try_from(age.as_millis() / 4).unwrap_or(u16::MAX).min(SENT_SINCE_MAX);
+        frames.next_seq = saved.next_seq.wrapping_add(sent_since);
+        frames.next_reliable_seq = saved.next_reliable_seq;
+        for (seq, tick, kind, deflated, bytes) in saved.unacknowledged {
+            if let Some(kind) = Kind::parse(kind) {
+                let frame = ReliableFrame { seq, tick, body: Body { kind, deflated, bytes: Rc::new(bytes) } };
+                frames.unacknowledged_bytes += frame.len();
+                frames.unacknowledged.push_back(frame);
+            }
+        }
+        (frames.newest_reliable, frames.newest_input) = (saved.newest_reliable, saved.newest_input);
+        frames.restored = Some(age);
+        frames
+    }
+
+    /// A player is back whose room was restored, and has received reliable frames up to `newest`. Returns whether that
+    /// is more than the room knows of: then it was saved before.
+    pub(crate) fn note_return(&mut self, newest: u32) -> bool {
+        let has_lost = self.restored.take().is_some() && newest > self.newest_made();
+        if has_lost {
+            self.unacknowledged.clear();
+            self.unacknowledged_bytes = 0;
+            self.next_reliable_seq = newest.saturating_add(1);
+        }
+        has_lost
     }
 
     /// Handles a frame and passes its content to `each`.

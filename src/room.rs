@@ -8,6 +8,7 @@
 mod inbox;
 mod listing;
 mod media;
+mod saved;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::marker::PhantomData;
@@ -99,6 +100,12 @@ pub enum Input {
     Drain {
         /// The time until the room is closed.
         time: Duration,
+    },
+    /// Restores the room from what [`Room::save`] has saved, before anything else. No player is connected then: a
+    /// resume or a leave follows for each. If that fails, the room ends with [`Output::Closed`].
+    Restore {
+        /// At most [`limits::SNAPSHOT_BYTES`].
+        saved: Vec<u8>,
     },
     /// Runs the next step.
     Tick(Tick),
@@ -601,6 +608,15 @@ impl<G: Game> Room<G> {
                     // The player is about to be removed; ignore their further messages.
                     self.context.inbox.close(player);
                     self.changes.push_back(Change::Leave(player, Leave::Flood));
+                }
+            }
+            Input::Restore { saved } => {
+                let restored = catch_unwind(AssertUnwindSafe(|| self.restore(&saved)));
+                if let Ok(Err(refusal)) = &restored {
+                    log::warn!("a saved room can't be restored: {refusal}");
+                }
+                if !matches!(restored, Ok(Ok(()))) {
+                    self.close();
                 }
             }
             Input::Tick(tick) => self.run(tick),

@@ -63,6 +63,24 @@ pub struct StoredSession {
     pub tokens: [Option<[u8; 32]>; 2],
 }
 
+/// A room that was saved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// What the node has saved.
+    pub bytes: Vec<u8>,
+    /// How long ago, in milliseconds by the store's clock.
+    pub age_ms: u64,
+}
+
+/// A lease that is given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// The lease.
+    pub lease: Lease,
+    /// Whether the room has ended. Then what was saved of it is forgotten.
+    pub has_ended: bool,
+}
+
 /// What becomes of a session in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionUpdate {
@@ -121,7 +139,35 @@ pub enum Command {
         /// The node.
         member: Member,
         /// The leases, at most [`LEASES_PER_COMMAND`](crate::limits::LEASES_PER_COMMAND).
-        leases: Vec<Lease>,
+        leases: Vec<Release>,
+    },
+    /// Gives a room to the less busy of two other nodes, with what is saved of it. Answered by [`Reply::Acquired`]: the
+    /// new owner, [`Placement::Full`] if no other node takes it, or [`Placement::Recovering`] if this is not its lease.
+    Move {
+        /// The node that has it.
+        member: Member,
+        /// Its lease.
+        lease: Lease,
+        /// Others are looked for in this region first.
+        region: String,
+        /// The saved room.
+        snapshot: Vec<u8>,
+        /// How long that is kept, in milliseconds.
+        ttl_ms: u64,
+    },
+    /// Keeps what is saved of rooms, if these are their leases still. Answered by [`Reply::Done`].
+    SaveSnapshots {
+        /// The node.
+        member: Member,
+        /// What is saved of each: one, or some of [`SNAPSHOT_BYTES`](crate::limits::SNAPSHOT_BYTES) in all.
+        snapshots: Vec<(Lease, Vec<u8>)>,
+        /// How long they are kept, in milliseconds.
+        ttl_ms: u64,
+    },
+    /// Looks up what is saved of a room. Answered by [`Reply::Snapshot`].
+    FindSnapshot {
+        /// The room.
+        room: RoomName,
     },
     /// Gives up the name of the node and all of its rooms. Answered by [`Reply::Done`].
     Leave {
@@ -165,6 +211,8 @@ pub enum Placement {
         url: String,
         /// The epoch of the owner's lease.
         epoch: u64,
+        /// Whether something is saved of the room.
+        has_snapshot: bool,
     },
     /// The store has lost its data, and waits for the owners of rooms to claim them. Ask again.
     Recovering,
@@ -185,12 +233,14 @@ pub enum Reply {
         /// Milliseconds since 1970 by the store's clock, or the newest epoch of any room, if that is more.
         store_time: u64,
     },
-    /// To [`Command::Acquire`].
+    /// To [`Command::Acquire`] and [`Command::Move`].
     Acquired(Placement),
     /// To [`Command::Reassert`]: the epoch of each lease that is the node's, in their order.
     Reasserted(Vec<Option<u64>>),
     /// To [`Command::FindSession`].
     Session(Option<StoredSession>),
+    /// To [`Command::FindSnapshot`].
+    Snapshot(Option<Snapshot>),
     /// The command was carried out.
     Done,
 }

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
-use super::store::{Command, Lease, Member, Placement, Profile, Renewal, Reply, Secret, SessionUpdate, StoredSession};
+use super::store::{
+    Command, Lease, Member, Placement, Profile, Release, Renewal, Reply, Secret, SessionUpdate, Snapshot, StoredSession,
+};
 use crate::wire::signaling::RoomName;
 
 /// What a room that is placed on a node adds to its load until it tells the next one.
 const PLACED_LOAD: f64 = 0.02;
 
-/// How often expired sessions are removed.
+/// How often expired sessions and snapshots are removed.
 const SWEEP_MS: u64 = 60_000;
 
 /// The store in memory. Times are milliseconds since 1970.
@@ -27,7 +29,8 @@ pub struct Table {
     nodes: BTreeMap<Arc<str>, Registered>,
     rooms: BTreeMap<RoomName, Owned>,
     sessions: BTreeMap<String, Kept>,
-    /// When expired sessions were last removed.
+    snapshots: BTreeMap<RoomName, Saved>,
+    /// When what has expired was last removed.
     swept: u64,
 }
 
@@ -44,6 +47,13 @@ struct Registered {
 struct Owned {
     owner: Member,
     epoch: u64,
+}
+
+#[derive(Debug)]
+struct Saved {
+    bytes: Vec<u8>,
+    at: u64,
+    until: u64,
 }
 
 #[derive(Debug)]
@@ -65,12 +75,18 @@ impl Table {
             nodes: BTreeMap::new(),
             rooms: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
             swept: 0,
         }
     }
 
     /// Carries out a command.
     pub fn apply(&mut self, now: u64, command: Command) -> Reply {
+        if self.swept + SWEEP_MS <= now {
+            self.swept = now;
+            self.sessions.retain(|_, kept| kept.until > now);
+            self.snapshots.retain(|_, saved| saved.until > now);
+        }
         match command {
             Command::Renew { member, profile, ttl_ms, takes_over, secret } => {
                 let secret = *self.secret.get_or_insert(secret);
@@ -92,7 +108,7 @@ impl Table {
                 Reply::Reasserted(leases.into_iter().map(|lease| self.reassert(now, &member, lease)).collect())
             }
             Command::Release { member, leases } => {
-                leases.into_iter().for_each(|lease| self.release(&member, &lease));
+                leases.into_iter().for_each(|release| self.release(&member, &release));
                 Reply::Done
             }
             Command::Leave { member } => {
@@ -102,6 +118,24 @@ impl Table {
                     left.rooms.iter().for_each(|room| self.forget_room(&member, room));
                 }
                 Reply::Done
+            }
+            Command::Move { member, lease, region, snapshot, ttl_ms } => {
+                let saved = Saved { bytes: snapshot, at: now, until: now + ttl_ms };
+                Reply::Acquired(self.move_room(now, &member, lease, &region, saved))
+            }
+            Command::SaveSnapshots { member, snapshots, ttl_ms } => {
+                for (Lease { room, epoch }, bytes) in snapshots {
+                    let is_lease = |owned: &Owned| owned.owner == member && owned.epoch == epoch;
+                    if self.rooms.get(&room).is_some_and(is_lease) && self.is_current(&member) {
+                        self.snapshots.insert(room, Saved { bytes, at: now, until: now + ttl_ms });
+                    }
+                }
+                Reply::Done
+            }
+            Command::FindSnapshot { room } => {
+                let saved = self.snapshots.get(&room).filter(|saved| saved.until > now);
+                let age_ms = |at: u64| now.saturating_sub(at);
+                Reply::Snapshot(saved.map(|saved| Snapshot { bytes: saved.bytes.clone(), age_ms: age_ms(saved.at) }))
             }
             Command::SaveSessions { updates, ttl_ms } => {
                 updates.into_iter().for_each(|update| self.save(update, now, now + ttl_ms));
@@ -172,8 +206,7 @@ impl Table {
         if let Some(owned) = self.rooms.get(&room) {
             epoch = epoch.max(owned.epoch + 1);
             if owned.owner != *member && self.is_alive(now, &owned.owner) {
-                let url = self.nodes[&owned.owner.node].profile.url.clone();
-                return Placement::At { owner: owned.owner.clone(), url, epoch: owned.epoch };
+                return self.at(now, &room, owned);
             }
             // Its lease does not come to life again if the clock is set back: it has to verify what it had.
             if owned.owner != *member
@@ -189,11 +222,34 @@ impl Table {
         let own = self.is_alive(now, member).then(|| member.clone());
         let owner = own.clone().filter(|_| keeps || is_own).or_else(|| self.choose(now, member, region));
         let Some(owner) = owner.or_else(|| own.filter(|_| falls_back)) else { return Placement::Full };
+        self.place(now, room, &owner, epoch)
+    }
+
+    fn place(&mut self, now: u64, room: RoomName, owner: &Member, epoch: u64) -> Placement {
         self.epoch = epoch;
-        self.give(room, &owner, epoch);
-        let Some(node) = self.nodes.get_mut(&owner.node) else { return Placement::Full };
-        node.profile.load += PLACED_LOAD;
-        Placement::At { owner, url: node.profile.url.clone(), epoch }
+        self.give(room.clone(), owner, epoch);
+        if let Some(node) = self.nodes.get_mut(&owner.node) {
+            node.profile.load += PLACED_LOAD;
+        }
+        self.rooms.get(&room).map_or(Placement::Full, |owned| self.at(now, &room, owned))
+    }
+
+    fn at(&self, now: u64, room: &RoomName, owned: &Owned) -> Placement {
+        let url = self.nodes.get(&owned.owner.node).map(|node| node.profile.url.clone()).unwrap_or_default();
+        let has_snapshot = self.snapshots.get(room).is_some_and(|saved| saved.until > now);
+        Placement::At { owner: owned.owner.clone(), url, epoch: owned.epoch, has_snapshot }
+    }
+
+    fn move_room(&mut self, now: u64, member: &Member, lease: Lease, region: &str, saved: Saved) -> Placement {
+        let Lease { room, epoch } = lease;
+        let is_lease = |owned: &Owned| owned.owner == *member && owned.epoch == epoch;
+        if !self.is_current(member) || !self.rooms.get(&room).is_some_and(is_lease) {
+            return Placement::Recovering;
+        }
+        let Some(owner) = self.choose(now, member, region) else { return Placement::Full };
+        self.snapshots.insert(room.clone(), saved);
+        let epoch = now.max(self.epoch + 1).max(epoch + 1);
+        self.place(now, room, &owner, epoch)
     }
 
     /// The less busy of two random nodes other than `member`, of the region if it has any.
@@ -238,6 +294,7 @@ impl Table {
             && owned.owner == *member
         {
             owned.epoch = owned.epoch.max(epoch);
+            self.epoch = self.epoch.max(owned.epoch);
             return Some(owned.epoch);
         }
         // An owner that lives has been told that the room is its own, whatever it was before.
@@ -246,12 +303,16 @@ impl Table {
             return None;
         }
         self.give(room, member, epoch);
+        self.epoch = self.epoch.max(epoch);
         Some(epoch)
     }
 
-    fn release(&mut self, member: &Member, lease: &Lease) {
+    fn release(&mut self, member: &Member, Release { lease, has_ended }: &Release) {
         if self.rooms.get(&lease.room).is_some_and(|owned| owned.owner == *member && owned.epoch == lease.epoch) {
             self.forget_room(member, &lease.room);
+            if *has_ended {
+                self.snapshots.remove(&lease.room);
+            }
         }
     }
 
@@ -272,10 +333,6 @@ impl Table {
         match session {
             Some(session) => drop(self.sessions.insert(socket_id, Kept { session, epoch, until })),
             None => drop(self.sessions.remove(&socket_id)),
-        }
-        if self.swept + SWEEP_MS <= now {
-            self.swept = now;
-            self.sessions.retain(|_, kept| kept.until > now);
         }
     }
 }

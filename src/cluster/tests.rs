@@ -61,9 +61,17 @@ impl Ord for Posted {
     }
 }
 
+/// A room at a node, with a state that counts up.
+#[derive(Clone, Copy, Debug)]
+struct Hosted {
+    epoch: u64,
+    state: u64,
+    is_moving: bool,
+}
+
 struct Node {
     cluster: Cluster,
-    hosted: BTreeMap<RoomName, u64>,
+    hosted: BTreeMap<RoomName, Hosted>,
     asked: BTreeMap<RoomName, u64>,
     last_answer: Option<(RoomName, Result<Location, Unlocated>)>,
     paused_until: u64,
@@ -96,6 +104,11 @@ struct World {
     posted: u64,
     trace: String,
     hosts: u64,
+    /// The states with which rooms were moved, until they are hosted again.
+    moved: BTreeMap<RoomName, u64>,
+    moves: u64,
+    /// The epochs with which rooms were last hosted.
+    newest: BTreeMap<RoomName, u64>,
 }
 
 impl World {
@@ -115,6 +128,9 @@ impl World {
             posted: 0,
             trace: String::new(),
             hosts: 0,
+            moved: BTreeMap::new(),
+            newest: BTreeMap::new(),
+            moves: 0,
         };
         for number in 0..nodes {
             let cluster = world.process(number);
@@ -236,6 +252,23 @@ impl World {
                         self.host(node, room);
                     }
                 }
+                Event::Moved(room, at) => {
+                    self.note(format_args!("node-{node} moved {room}: {at:?}"));
+                    match (self.nodes[node].hosted.get_mut(&room), at) {
+                        (Some(hosted), Err(_)) => hosted.is_moving = false,
+                        (Some(_), Ok(_)) => {
+                            let hosted = self.nodes[node].hosted.remove(&room).expect("it was there");
+                            self.check(hosted.is_moving, format_args!("{room} did not stand still"));
+                            // Before the former owner heard of it, the new one may have been asked for it, or the store
+                            // may have lost it.
+                            if self.newest.get(&room) == Some(&hosted.epoch) && self.unsettled_until <= self.now {
+                                self.moved.insert(room, hosted.state);
+                            }
+                            self.moves += 1;
+                        }
+                        (None, _) => {}
+                    }
+                }
                 Event::Lost(room) => {
                     self.note(format_args!("node-{node} lost {room}"));
                     self.nodes[node].hosted.remove(&room);
@@ -262,13 +295,16 @@ impl World {
     }
 
     fn host(&mut self, node: usize, room: RoomName) {
-        let Some(epoch) = self.nodes[node].cluster.host(&room) else {
+        if self.nodes[node].hosted.contains_key(&room) {
+            return;
+        }
+        let Some((epoch, saved)) = self.nodes[node].cluster.host(&room) else {
             self.check(false, format_args!("node-{node} has no lease of {room}"));
             return;
         };
         self.hosts += 1;
         let others = self.nodes.iter().enumerate().filter(|&(other, node_of)| other != node && node_of.is_alive);
-        let same = others.filter_map(|(other, of)| of.hosted.get(&room).map(|&epoch| (other, epoch)));
+        let same = others.filter_map(|(other, of)| of.hosted.get(&room).map(|hosted| (other, hosted.epoch)));
         let same: Vec<_> = same.filter(|&(_, other)| other == epoch).collect();
         self.check(same.is_empty(), format_args!("node-{node} and {same:?} have epoch {epoch} of {room}"));
         if self.is_settled(node) {
@@ -277,7 +313,12 @@ impl World {
             let is_own = owner.is_some_and(|(owner, at)| owner == self.nodes[node].cluster.member() && at >= epoch);
             self.check(is_own, format_args!("node-{node} serves {room} with epoch {epoch}, of {owner:?}"));
         }
-        self.nodes[node].hosted.insert(room, epoch);
+        let state = saved.map_or(0, |saved| u64::from_le_bytes(saved.bytes.try_into().expect("eight bytes")));
+        if let Some(moved) = self.moved.remove(&room) {
+            self.check(state == moved, format_args!("{room} was moved with {moved}, and goes on with {state}"));
+        }
+        self.newest.insert(room.clone(), epoch);
+        self.nodes[node].hosted.insert(room, Hosted { epoch, state, is_moving: false });
     }
 
     /// Whether a node can't know better than the store.
@@ -340,7 +381,10 @@ impl World {
             1 => self.nodes[node].paused_until = until,
             2 => self.frozen_until = until,
             3 => self.slow_until = until,
-            4 => self.table = Table::new(self.seed),
+            4 => {
+                self.table = Table::new(self.seed);
+                self.moved.clear();
+            }
             // The process is killed, and started again.
             5 => {
                 let cluster = self.process(node);
@@ -363,7 +407,7 @@ impl World {
 #[test]
 fn rooms_have_one_owner_after_every_disturbance() {
     let seeds = std::env::var("RTCADE_CLUSTER_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(60);
-    let mut hosts = 0;
+    let (mut hosts, mut moves) = (0, 0);
     for seed in 0..seeds {
         let nodes = 2 + (seed % 3) as usize;
         let mut world = World::new(seed, nodes);
@@ -376,12 +420,15 @@ fn rooms_have_one_owner_after_every_disturbance() {
             if world.is_running(node) {
                 match world.below(20) {
                     0 => drop(world.locate(node, room)),
-                    1 if world.nodes[node].hosted.remove(&room).is_some() => {
+                    1 if world.nodes[node].hosted.get(&room).is_some_and(|hosted| !hosted.is_moving) => {
+                        world.nodes[node].hosted.remove(&room);
                         world.note(format_args!("node-{node} gives up {room}"));
                         world.nodes[node].cluster.release(&room);
                         world.turn(node);
                     }
-                    _ => {}
+                    2 | 3 => world.save(node, &room),
+                    4 | 5 => world.start_move(node, &room),
+                    _ => world.play(node, &room),
                 }
             }
             world.step();
@@ -401,11 +448,41 @@ fn rooms_have_one_owner_after_every_disturbance() {
         }
         world.check_agreement();
         hosts += world.hosts;
+        moves += world.moves;
     }
     assert!(hosts > seeds * 50, "rooms were hosted only {hosts} times");
+    assert!(moves > seeds * 5, "rooms were moved only {moves} times");
 }
 
 impl World {
+    fn play(&mut self, node: usize, room: &RoomName) {
+        if let Some(hosted) = self.nodes[node].hosted.get_mut(room).filter(|hosted| !hosted.is_moving) {
+            hosted.state += 1;
+        }
+    }
+
+    fn save(&mut self, node: usize, room: &RoomName) {
+        let Node { cluster, hosted, .. } = &mut self.nodes[node];
+        if let Some(hosted) = hosted.get(room).filter(|hosted| !hosted.is_moving)
+            && cluster.takes_snapshots()
+        {
+            cluster.save_snapshot(room, hosted.state.to_le_bytes().to_vec());
+            self.turn(node);
+        }
+    }
+
+    fn start_move(&mut self, node: usize, room: &RoomName) {
+        let Node { cluster, hosted, .. } = &mut self.nodes[node];
+        if let Some(hosted) = hosted.get_mut(room).filter(|hosted| !hosted.is_moving)
+            && cluster.can_move(room)
+        {
+            hosted.is_moving = true;
+            cluster.move_room(room, hosted.state.to_le_bytes().to_vec());
+            self.note(format_args!("node-{node} moves {room}"));
+            self.turn(node);
+        }
+    }
+
     /// At most one node has each room, and it is the one that the store names.
     fn check_agreement(&self) {
         for node in self.nodes.iter().filter(|node| node.is_alive) {

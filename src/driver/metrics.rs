@@ -343,6 +343,11 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
         families.counters("cluster_lookups", "Lookups of a room by result.", &lookups);
         families.counter("cluster_redirects", "Clients sent to another node.", counters.redirected);
         families.counter("cluster_rooms_lost", "Rooms that another node has taken.", cluster.lost);
+        families.counter("cluster_rooms_moved", "Rooms moved to another node.", cluster.moved);
+        let help = "Rooms that were saved, and go on here.";
+        families.counter("cluster_rooms_restored", help, counters.restored_rooms);
+        let help = "Saved rooms that Redis has not got.";
+        families.counter("cluster_snapshots_dropped", help, cluster.dropped_snapshots);
         families.counter("cluster_lapses", "Times that the node had to verify its leases.", cluster.lapses);
         let [forged, expired, replayed] = cluster.refused_tickets;
         let tickets = [("accepted", cluster.tickets), ("forged", forged), ("expired", expired), ("replayed", replayed)];

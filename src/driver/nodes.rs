@@ -15,6 +15,8 @@ use crate::server::Server;
 
 /// How often the load is measured.
 const LOAD_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a stopping server keeps its rooms in the store.
+const SAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A node of a cluster, see [`crate::cluster`].
 #[derive(Clone, Debug)]
@@ -131,9 +133,17 @@ impl Membership {
         self.agent.as_ref().map(Agent::figures)
     }
 
-    /// Leaves the cluster, so that others need not wait for the end of the lease.
+    /// Leaves the cluster, so that others need not wait for the end of the lease. Rooms that were saved are kept first.
     pub(super) fn leave<G: Game>(&mut self, now: Instant, server: &mut Server<G>) {
         self.exchange(now, server);
+        let until = now + SAVE_TIMEOUT;
+        while server.cluster().is_some_and(Cluster::has_unsaved)
+            && let Some(left) = until.checked_duration_since(Instant::now())
+            && let Some(agent) = &mut self.agent
+        {
+            agent.wait(left);
+            self.exchange(Instant::now(), server);
+        }
         if let (Some(agent), Some(command)) = (self.agent.take(), server.leave_cluster()) {
             agent.leave(command);
         }

@@ -13,6 +13,7 @@
 //! | `rooms:NODE#INCARNATION` | a set: the rooms of a process |
 //! | `ended` | a set: processes that have ended, and whose rooms are yet to be forgotten |
 //! | `session:SOCKETID` | a hash: a player's session |
+//! | `snapshot:ROOM` | a hash: what is saved of a room, and when that was |
 //! | `epoch` | the newest epoch of any room |
 //! | `secret` | the key of tickets |
 //! | `begun` | when the store was first used since it has been empty |
@@ -123,7 +124,8 @@ pub(super) struct Agent {
     shared: Arc<Shared>,
     requests: Option<SyncSender<Request>>,
     replies: Receiver<(u64, Option<Reply>)>,
-    refused: VecDeque<u64>,
+    /// Answers that were taken from the thread, and failures of requests that it never got.
+    taken: VecDeque<(u64, Option<Reply>)>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -148,7 +150,7 @@ impl Agent {
                 wake();
             }
         })?;
-        Ok(Agent { shared, requests: Some(requests), replies, refused: VecDeque::new(), thread: Some(thread) })
+        Ok(Agent { shared, requests: Some(requests), replies, taken: VecDeque::new(), thread: Some(thread) })
     }
 
     /// Queues a request. If too many wait, it has failed.
@@ -156,14 +158,18 @@ impl Agent {
         let Some(requests) = &self.requests else { return };
         if let Err(TrySendError::Full(request) | TrySendError::Disconnected(request)) = requests.try_send(request) {
             self.shared.count_failed(Cause::Overload, 1);
-            self.refused.push_back(request.id);
+            self.taken.push_back((request.id, None));
         }
     }
 
     /// Returns the next answer, or the failure of a request.
     pub(super) fn poll(&mut self) -> Option<(u64, Option<Reply>)> {
-        let refused = self.refused.pop_front().map(|id| (id, None));
-        refused.or_else(|| self.replies.try_recv().ok())
+        self.taken.pop_front().or_else(|| self.replies.try_recv().ok())
+    }
+
+    /// Waits for the next answer.
+    pub(super) fn wait(&mut self, timeout: Duration) {
+        self.taken.extend(self.replies.recv_timeout(timeout).ok());
     }
 
     pub(super) fn figures(&self) -> Figures {

@@ -40,6 +40,7 @@ pub fn input_to_json(input: &Input) -> Value {
             Err(_) => json!({ "external": bytes }),
         },
         Input::Drain { time } => json!({ "drain": time.as_millis() }),
+        Input::Restore { saved } => json!({ "restore": saved.len() }),
         Input::Tick(Tick { number, missed }) => json!({ "tick": number, "missed": missed }),
     }
 }

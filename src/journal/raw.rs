@@ -97,6 +97,9 @@ pub(super) enum RawEntry<'a> {
     Drain {
         time_ms: u64,
     },
+    Restore {
+        saved: &'a [u8],
+    },
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]

@@ -325,9 +325,9 @@ fn what_is_no_recording_or_a_newer_one_is_told_so() {
     }
     check(b"", "at byte 0: this is no recording of a room");
     check(b"GIF89a, and more", "at byte 0: this is no recording of a room");
-    for (file, format) in [(b"rtcade-j\x00\x00...", 0), (b"rtcade-j\x10\x00...", 16)] {
+    for (file, format) in [(b"rtcade-j\x00\x00...", 0), (b"rtcade-j\x20\x00...", 32)] {
         let expected =
-            format!("at byte 8: the recording has format {format}, but this program reads formats 1, 2, 4 and 8");
+            format!("at byte 8: the recording has format {format}, but this program reads formats 1, 2, 4, 8 and 16");
         check(file, &expected);
     }
     check(b"rtcade-j\x01\x00\xff", "at byte 10: the recording ends within its header");

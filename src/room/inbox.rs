@@ -7,11 +7,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
+use super::saved::SavedInbox;
 use crate::game::{Game, Incoming, PlayerId};
 use crate::limits::{self, PerTick};
 use crate::wire::msgpack;
 
 /// A player's message: one msgpack value.
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) enum Message {
     Input { number: u32, seen: f64, value: Vec<u8> },
     Command { value: Vec<u8> },
@@ -119,6 +123,51 @@ impl Inbox {
     pub(super) fn open(&mut self, player: PlayerId) {
         let commands = Queue { limit: self.per_tick.commands, ..Queue::default() };
         self.players.insert(player, Queues { commands, credit: u64::MAX, ..Queues::default() });
+    }
+
+    /// Starts accepting messages of a player whose room was saved.
+    pub(super) fn reopen(&mut self, player: PlayerId, saved: SavedInbox) {
+        self.open(player);
+        if let Some(queues) = self.players.get_mut(&player) {
+            (queues.consumed, queues.credit, queues.credited_in) = (saved.consumed, saved.credit, saved.credited_in);
+        }
+    }
+
+    /// What is kept of a player when the room is saved.
+    pub(super) fn saved(&self, player: PlayerId) -> SavedInbox {
+        let queues = self.players.get(&player);
+        queues.map_or(SavedInbox { consumed: 0, credit: u64::MAX, credited_in: 0 }, |queues| SavedInbox {
+            consumed: queues.consumed,
+            credit: queues.credit,
+            credited_in: queues.credited_in,
+        })
+    }
+
+    /// Returns the messages that wait, in order of arrival.
+    pub(super) fn messages(&self) -> Vec<(PlayerId, Message)> {
+        let mut taken: BTreeMap<PlayerId, [usize; 2]> = BTreeMap::new();
+        let message = |&arrival: &Arrival| {
+            let (player, lane) = match arrival {
+                Arrival::Input(player) => (player, 0),
+                Arrival::Command(player) => (player, 1),
+            };
+            let queues = self.players.get(&player)?;
+            let at = &mut taken.entry(player).or_default()[lane];
+            *at += 1;
+            let message = [&queues.inputs, &queues.commands][lane].waiting.get(*at - 1)?;
+            Some((player, message.clone()))
+        };
+        self.arrivals.iter().filter_map(message).collect()
+    }
+
+    pub(super) fn push(&mut self, player: PlayerId, message: Message) -> Result<(), Flood> {
+        match message {
+            Message::Input { number, seen, value } => {
+                self.push_input(player, number, seen, value);
+                Ok(())
+            }
+            Message::Command { value } => self.push_command(player, value),
+        }
     }
 
     /// Stops accepting messages of this player and discards those that wait.

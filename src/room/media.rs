@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::Context;
 use crate::game::{Game, PlayerId};
 use crate::limits;
 use crate::wire::signaling::UserMedia;
 
 /// Whether a player hears the voice of another, see [`Context::voice`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Audible {
     /// If both are in the same group, see [`Context::voice_group`].
     #[default]
@@ -52,7 +54,7 @@ impl<G: Game> Context<G> {
     }
 }
 
-#[derive(Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub(super) struct MediaRules {
     /// Without an entry the default applies.
     permissions: BTreeMap<PlayerId, UserMedia>,

@@ -62,6 +62,10 @@ impl<G: Game> Server<G> {
         let (clock_ms, arrived_ms) = (self.clock_ms(now), self.clock_ms(arrived));
         let Some(Session { room, player, frames, states, traffic, .. }) = self.sessions.get_mut(key) else { return };
         let Some(hosted) = self.rooms.get_mut(*room) else { return };
+        // What is not acknowledged is sent again, to the node that has the room then.
+        if hosted.prospects.is_moving {
+            return;
+        }
         let player = *player;
         traffic.note_received(bytes.len());
         match transport {

@@ -75,6 +75,8 @@ pub struct Counters {
     pub dropped_live_events: u64,
     /// Clients sent to another node of the cluster.
     pub redirected: u64,
+    /// Rooms that were saved, and go on here.
+    pub restored_rooms: u64,
     /// Calls of [`Hooks`](crate::hooks::Hooks) that panicked, attached too much or decided too late.
     pub failed_hooks: u64,
 }

@@ -1,7 +1,6 @@
 //! Joining: a request passes the rate limit of its address, the token check and the rate limit of the server. Then the
 //! hooks decide, at once or later, and then the game in the next tick of its room.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use rand::Rng;
@@ -9,18 +8,14 @@ use slotmap::{Key, KeyData};
 
 use super::channel::candidates;
 use super::connection::{Asking, Joining, Stage};
-use super::figures::Traffic;
 use super::rooms::Member;
 use super::session::Session;
-use super::states::PlayerStates;
 use super::tokens::Tokens;
 use super::{ConnectionKey, RoomKey, Server, SessionKey};
-use crate::game::{Encoded, Game, Identity, Join, Link, PlayerId, UserMedia};
+use crate::game::{Encoded, Game, Identity, Join, PlayerId};
 use crate::hooks::{Arrival, ArrivalId, Decision};
 use crate::limits;
 use crate::log_limit::Who;
-use crate::player::Frames;
-use crate::rate::Credit;
 use crate::room;
 use crate::wire::codes::{CLOSE_REFUSED, ErrorCode};
 use crate::wire::name;
@@ -218,31 +213,8 @@ impl<G: Game> Server<G> {
         let (tokens, resume) = Tokens::generate(&mut self.rng);
         let Some(connection) = self.connections.get(carrier) else { return };
         let (remote, codes) = (connection.connect.remote, connection.codes);
-        let session = self.sessions.insert(Session {
-            room,
-            player,
-            remote,
-            info: info.clone(),
-            device,
-            codes,
-            cpu: None,
-            attached,
-            frames: Frames::new(now),
-            states: PlayerStates::default(),
-            connection: Some(carrier),
-            welcome,
-            tokens,
-            saved: now,
-            away: None,
-            peer: None,
-            media: BTreeMap::new(),
-            told_media: UserMedia::default(),
-            is_call: false,
-            link: Link::default(),
-            traffic: Traffic::default(),
-            offered: now,
-            relayed: Credit::new(limits::RELAYED_BYTES_PER_SECOND, now),
-        });
+        let session = Session::new(now, (room, player), remote, info.clone(), welcome, tokens);
+        let session = self.sessions.insert(Session { device, codes, attached, connection: Some(carrier), ..session });
         self.counters.joined += 1;
         self.save_session(now, session);
         self.by_socket_id.insert(socket_id, session);
@@ -277,7 +249,7 @@ impl<G: Game> Server<G> {
         self.close_connection(now, carrier, CLOSE_REFUSED, fault.code.as_str());
     }
 
-    fn take_joining(&mut self, carrier: ConnectionKey) -> Option<Box<Joining>> {
+    pub(super) fn take_joining(&mut self, carrier: ConnectionKey) -> Option<Box<Joining>> {
         let stage = &mut self.connections.get_mut(carrier)?.stage;
         match std::mem::replace(stage, Stage::Gone) {
             Stage::Joining(joining) => Some(joining),

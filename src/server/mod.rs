@@ -21,6 +21,7 @@ mod presence;
 mod relay;
 mod resume;
 mod rooms;
+mod saving;
 mod seek;
 mod session;
 mod states;
@@ -611,6 +612,7 @@ impl<G: Game> Server<G> {
             let sentence = "The server is stopping.";
             // Another node takes the players of a cluster.
             let reason = if server.cluster.is_some() { Leave::Moved } else { Leave::Shutdown };
+            server.save_all();
             let rooms: Vec<RoomKey> = server.rooms.keys().collect();
             for room in rooms {
                 server.end_room(now, room, reason, sentence);

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::connection::{Asking, Stage};
-use super::tokens;
+use super::tokens::{self, Tokens};
 use super::{ConnectionKey, RoomKey, Server, SessionKey, unix_time_at};
-use crate::cluster::store::{Command, Reply, SessionUpdate, StoredSession};
+use crate::cluster::store::{Command, Reply, SessionUpdate, Snapshot, StoredSession};
 use crate::cluster::{Cluster, Event, Location, Request, Unlocated};
 use crate::game::Game;
 use crate::limits::{LOOKUP_TIMEOUT, SESSION_KEPT};
@@ -37,11 +37,10 @@ struct Redirect<'a> {
 
 /// A request to return that waits for the store.
 pub(super) struct Returning {
-    socket_id: String,
-    resume: String,
+    request: ReconnectRequest,
     reply_to: ReplyTo,
-    /// The room of the session, once that is found.
-    room: Option<RoomName>,
+    /// The session, once it is found.
+    found: Option<StoredSession>,
 }
 
 /// A request that waits until its room is located.
@@ -148,21 +147,48 @@ impl<G: Game> Server<G> {
         match (placing, at) {
             (Placing::Join(asking), Ok(Location::Here)) => self.recall(now, key, asking),
             (Placing::Join(asking), Ok(there)) => {
-                self.redirect(now, key, &asking.room, "", there);
+                self.redirect(now, key, &asking.room, "", &there);
                 Ok(())
             }
             (Placing::Join(_), Err(why)) => Err(unlocated(why)),
             (Placing::Return(returning), at) => {
-                let Returning { socket_id, reply_to, room, .. } = *returning;
-                match (room, at) {
-                    (Some(room), Ok(there @ Location::There { .. })) => {
-                        self.redirect(now, key, &room, &socket_id, there);
+                let Returning { request, reply_to, found } = *returning;
+                match (found, at) {
+                    (Some(found), Ok(there @ Location::There { .. })) => {
+                        self.redirect(now, key, &found.room, &request.socket_id, &there);
                     }
-                    // It was a session of a node that has the room no more: the client joins anew, as the same player.
+                    (Some(found), Ok(Location::Here)) => self.return_here(now, key, &reply_to, &request, &found),
                     _ => self.refuse_return(now, key, &reply_to, &super::resume::unknown_session()),
                 }
                 Ok(())
             }
+        }
+    }
+
+    /// A player returns to a room of this node, which may have to be restored. If the session is not among those of the
+    /// room, the client joins anew, as the same player.
+    fn return_here(
+        &mut self,
+        now: Instant,
+        key: ConnectionKey,
+        reply_to: &ReplyTo,
+        request: &ReconnectRequest,
+        found: &StoredSession,
+    ) {
+        let has_saved = self.cluster.as_ref().is_some_and(|cluster| cluster.has_saved(&found.room));
+        if has_saved && !self.by_name.contains_key(&found.room) {
+            // Why it can't be made is said to those who join.
+            let _ = self.make_room(now, found.room.clone(), &serde_json::Value::Null);
+        }
+        let session = self.by_socket_id.get(&request.socket_id).and_then(|&session| self.sessions.get_mut(session));
+        if let Some(session) = session.filter(|session| session.is_yet_to_return())
+            && let Some(tokens) = Tokens::restore(found.tokens)
+        {
+            // The room may have been saved before they were issued.
+            session.tokens = tokens;
+        }
+        if let Err(fault) = self.resume(now, key, reply_to, request) {
+            self.refuse_return(now, key, reply_to, &fault);
         }
     }
 
@@ -193,8 +219,7 @@ impl<G: Game> Server<G> {
             return false;
         };
         cluster.find_session(&request.socket_id);
-        let (socket_id, resume) = (request.socket_id.clone(), request.resume.clone().unwrap_or_default());
-        let returning = Returning { socket_id, resume, reply_to: reply_to.clone(), room: None };
+        let returning = Returning { request: request.clone(), reply_to: reply_to.clone(), found: None };
         connection.stage = Stage::Recalling(Placing::Return(Box::new(returning)));
         self.recalling.entry(request.socket_id.clone()).or_default().push(key);
         self.set_deadline(key, now + PLACING_TIMEOUT);
@@ -231,6 +256,7 @@ impl<G: Game> Server<G> {
                         }
                     }
                 }
+                Event::Moved(room, at) => self.handle_moved(now, &room, at),
                 Event::Lost(room) => {
                     if let Some(&key) = self.by_name.get(&room) {
                         log::warn!("room {room}: another node has it now, and its players go there");
@@ -296,9 +322,11 @@ impl<G: Game> Server<G> {
                 self.ask_hooks(now, key, *asking)
             }
             Placing::Return(mut returning) => {
-                match found.filter(|found| tokens::accept(&found.tokens, &returning.resume)) {
-                    Some(StoredSession { room, .. }) => {
-                        returning.room = Some(room.clone());
+                let resume = returning.request.resume.clone().unwrap_or_default();
+                match found.filter(|found| tokens::accept(&found.tokens, &resume)) {
+                    Some(found) => {
+                        let room = found.room.clone();
+                        returning.found = Some(found);
                         self.place(now, key, &room, Placing::Return(returning))
                     }
                     None => self.go_on(now, key, Placing::Return(returning), Err(Unlocated::Unavailable)),
@@ -321,12 +349,27 @@ impl<G: Game> Server<G> {
     }
 
     /// Sends a client to another node.
-    fn redirect(&mut self, now: Instant, key: ConnectionKey, room: &RoomName, session: &str, to: Location) {
+    pub(super) fn redirect(&mut self, now: Instant, key: ConnectionKey, room: &RoomName, session: &str, to: &Location) {
+        self.tell_redirect(now, key, room, session, to);
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.stage = Stage::Gone;
+        }
+        self.close_connection(now, key, CLOSE_REDIRECTED, "The room is at another server.");
+    }
+
+    pub(super) fn tell_redirect(
+        &mut self,
+        now: Instant,
+        key: ConnectionKey,
+        room: &RoomName,
+        session: &str,
+        to: &Location,
+    ) {
         let Location::There { owner, url, epoch } = to else { return };
         let unix_time = self.unix_time(now);
         let Some(cluster) = &mut self.cluster else { return };
-        let ticket = cluster.sign(unix_time, room, session, &owner, epoch);
-        let Some(connection) = self.connections.get_mut(key) else { return };
+        let ticket = cluster.sign(unix_time, room, session, owner, *epoch);
+        let Some(connection) = self.connections.get(key) else { return };
         let mut url = match &connection.connect.room {
             Some(room) => format!("{url}/r/{room}"),
             None => format!("{url}/api"),
@@ -334,21 +377,20 @@ impl<G: Game> Server<G> {
         if let Some((_, origin)) = connection.connect.headers.iter().find(|(name, _)| name == "origin") {
             url = format!("{url}?{PASS}={}", cluster.vouch(unix_time, origin));
         }
-        connection.stage = Stage::Gone;
         self.counters.redirected += 1;
         self.push_text(key, signaling::event(REDIRECT, &Redirect { url: &url, ticket: &ticket }).into());
-        self.close_connection(now, key, CLOSE_REDIRECTED, "The room is at another server.");
     }
 
-    /// Takes the lease of a room that is made. Returns its epoch, in a cluster.
-    pub(super) fn take_lease(&mut self, room: &RoomName) -> Result<Option<u64>, Fault> {
+    /// Takes the lease of a room that is made. Returns its epoch, and what was saved of the room, in a cluster.
+    pub(super) fn take_lease(&mut self, room: &RoomName) -> Result<Option<(u64, Option<Snapshot>)>, Fault> {
         let Some(cluster) = &mut self.cluster else { return Ok(None) };
         // It may have been lost while a hook decided.
         cluster.host(room).map(Some).ok_or_else(|| unlocated(Unlocated::Unavailable))
     }
 
     pub(super) fn give_up_lease(&mut self, room: &RoomName) {
-        if let Some(cluster) = &mut self.cluster {
+        // A node that stops gives up all of them at once, and what is saved of rooms stays.
+        if let Some(cluster) = self.cluster.as_mut().filter(|_| !self.stopping) {
             cluster.release(room);
         }
     }
@@ -395,4 +437,4 @@ fn unlocated(why: Unlocated) -> Fault {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -49,7 +49,7 @@ impl<G: Game> Server<G> {
         }
     }
 
-    fn resume(
+    pub(super) fn resume(
         &mut self,
         now: Instant,
         key: ConnectionKey,
@@ -138,6 +138,8 @@ impl<G: Game> Server<G> {
         let Some(resumed) = sessions.get_mut(key) else { return Err(unknown_session()) };
         // A reloaded page needs only messages from now on.
         let newest = request.last.unwrap_or_else(|| resumed.frames.newest_made());
+        // One whose room was saved before knows more than the room.
+        let has_lost = resumed.frames.note_return(newest);
         let Some(missed) = resumed.frames.missed_since(newest) else {
             self.counters.missed_too_much += 1;
             self.end_session(now, key, Leave::Timeout, "You were disconnected for too long.");
@@ -156,7 +158,7 @@ impl<G: Game> Server<G> {
             }
             self.replace(now, old, key);
         }
-        let resumed = Resumed { reloaded: request.last.is_none() };
+        let resumed = Resumed { reloaded: request.last.is_none() || has_lost };
         // The websocket of the page before may still be open.
         if (was_away.is_some() || resumed.reloaded)
             && let Some(hosted) = self.rooms.get_mut(room)

@@ -14,6 +14,7 @@ use super::figures::{Cost, CostMeter, Traffic};
 use super::live_events::Numbering;
 use super::media::Listener;
 use super::presence::News;
+use super::saving::{Prospects, Restored};
 use super::states::History;
 use super::supervision::{Overruns, Supervision};
 use super::{ConnectionKey, RoomKey, Server, SessionKey, Timer};
@@ -28,6 +29,7 @@ use crate::wire::signaling::{Fault, RoomName, SessionInfo};
 
 pub(super) struct HostedRoom<G: Game> {
     pub(super) name: RoomName,
+    pub(super) info: RoomInfo,
     pub(super) room: Room<G>,
     pub(super) recorder: Option<Recorder>,
     pub(super) members: BTreeMap<PlayerId, Member>,
@@ -36,6 +38,8 @@ pub(super) struct HostedRoom<G: Game> {
     /// The listed players, if those are not the members.
     pub(super) cast: Option<BTreeMap<PlayerId, SessionInfo>>,
     pub(super) start: Instant,
+    /// The number of the tick that was, or would have been, at `start`.
+    first_tick: u32,
     pub(super) last_tick: u32,
     deadline: Instant,
     pub(super) empty_since: Option<Instant>,
@@ -52,6 +56,7 @@ pub(super) struct HostedRoom<G: Game> {
     pub(super) overruns: Overruns,
     pub(super) cost: CostMeter,
     pub(super) numbering: Numbering,
+    pub(super) prospects: Prospects,
     /// The traffic of players who have left.
     pub(super) past_traffic: Traffic,
     /// The number of ticks from the last one to the next that is due.
@@ -124,7 +129,13 @@ impl<G: Game> HostedRoom<G> {
     /// The index in the room's schedule at `now`.
     fn tick_at(&self, now: Instant, length: Duration) -> u32 {
         let age = now.saturating_duration_since(self.start);
-        u32::try_from(age.as_nanos() / length.as_nanos()).unwrap_or(u32::MAX)
+        let ticks = u32::try_from(age.as_nanos() / length.as_nanos()).unwrap_or(u32::MAX);
+        self.first_tick.saturating_add(ticks)
+    }
+
+    /// When a tick is due.
+    fn due_at(&self, tick: u32, length: Duration) -> Instant {
+        self.start + length * tick.saturating_sub(self.first_tick)
     }
 }
 
@@ -142,35 +153,62 @@ impl<G: Game> Server<G> {
                 "The server has reached its maximum number of rooms; try again later.",
             ));
         }
-        let epoch = self.take_lease(&name)?;
+        let (epoch, snapshot) = self.take_lease(&name)?.unzip();
+        if let Some(restored) = snapshot.flatten().and_then(|snapshot| self.restore(&name, &snapshot)) {
+            let Restored { info, room, next_tick, input, players } = restored;
+            let key = self.insert_room(now, name, info, room, next_tick, epoch);
+            if let Some(recorder) = self.rooms.get_mut(key).and_then(|hosted| hosted.recorder.as_mut()) {
+                recorder.note_input(&input);
+            }
+            self.restore_players(now, key, players);
+            self.counters.restored_rooms += 1;
+            return Ok(key);
+        }
         let mut info = RoomInfo::new(name.as_str(), self.rng.next_u64());
         info.tick = self.config.tick;
         info.data = data.clone();
-        let supervised = self.supervision.as_ref().map(|supervision| (supervision, supervision.begin(&name)));
-        let made = catch_unwind(AssertUnwindSafe(|| (self.factory)(&info)));
+        let game = self.make_game(&name, &info).inspect_err(|_| self.give_up_lease(&name))?;
+        let mut room = Room::new(&info, game, self.config.max_players);
+        room.number_players_from(self.first_player);
+        Ok(self.insert_room(now, name, info, room, 1, epoch))
+    }
+
+    pub(super) fn make_game(&mut self, name: &RoomName, info: &RoomInfo) -> Result<G, Fault> {
+        let supervised = self.supervision.as_ref().map(|supervision| (supervision, supervision.begin(name)));
+        let made = catch_unwind(AssertUnwindSafe(|| (self.factory)(info)));
         if let Some((supervision, begun)) = supervised {
             supervision.end(begun);
         }
-        let made = match made {
+        match made {
             Ok(made) => made.map_err(|refusal| Fault::new(ErrorCode::Refused, refusal.to_string())),
             Err(_) => Err(Fault::new(ErrorCode::Internal, "The room can't be created: its game failed.")),
-        };
-        let game = made.inspect_err(|_| self.give_up_lease(&name))?;
+        }
+    }
+
+    fn insert_room(
+        &mut self,
+        now: Instant,
+        name: RoomName,
+        info: RoomInfo,
+        room: Room<G>,
+        next_tick: u32,
+        epoch: Option<u64>,
+    ) -> RoomKey {
         let start = self.phase_start(now);
-        let mut room = Room::new(&info, game, self.config.max_players);
-        room.number_players_from(self.first_player);
         let deadline = start + self.config.tick;
         let recorder = self.start_recording(&info, start);
         let numbering = self.live_events.numbering(now, self.unix_time(now), &name, epoch);
         let key = self.rooms.insert(HostedRoom {
             name: name.clone(),
+            info,
             room,
             recorder,
             members: BTreeMap::new(),
             listeners: Vec::new(),
             cast: None,
             start,
-            last_tick: 0,
+            first_tick: next_tick - 1,
+            last_tick: next_tick - 1,
             deadline,
             empty_since: None,
             news: News::new(now),
@@ -183,12 +221,13 @@ impl<G: Game> Server<G> {
             overruns: Overruns::default(),
             cost: CostMeter::default(),
             numbering,
+            prospects: Prospects::new(now),
             past_traffic: Traffic::default(),
             stride: 1,
         });
         self.by_name.insert(name, key);
         self.timers.insert((deadline, Timer::Room(key)));
-        Ok(key)
+        key
     }
 
     fn start_recording(&mut self, info: &RoomInfo, start: Instant) -> Option<Recorder> {
@@ -222,9 +261,7 @@ impl<G: Game> Server<G> {
         // Those that are left out because its game takes too long are no sign of a late server.
         self.counters.missed_ticks += u64::from(missed.saturating_sub(hosted.stride - 1));
         hosted.stride = hosted.overruns.stride();
-        let next = number.saturating_add(hosted.stride);
-        hosted.deadline = (hosted.start + length * next).max(now + Duration::from_millis(1));
-        self.timers.insert((hosted.deadline, Timer::Room(key)));
+        self.schedule(now, key);
         self.measure_links(now, key);
         let took = self.run_tick(now, key, Tick { number, missed });
         if let Some(hosted) = self.rooms.get_mut(key) {
@@ -235,6 +272,9 @@ impl<G: Game> Server<G> {
             self.note_live(now, key);
             self.tell_news(now, key);
             self.tell_user_media(key);
+            if self.save_or_move(now, key) {
+                self.unschedule(key);
+            }
         }
         if let (Some(begun), Some(supervision)) = (begun, &self.supervision) {
             let tick = supervision.now().saturating_duration_since(begun);
@@ -242,6 +282,21 @@ impl<G: Game> Server<G> {
             if let Some(hosted) = self.rooms.get_mut(key) {
                 hosted.cost.note(now, Cost { game: took, tick });
             }
+        }
+    }
+
+    /// Sets the timer of the next tick.
+    pub(super) fn schedule(&mut self, now: Instant, key: RoomKey) {
+        let length = self.config.tick;
+        let Some(hosted) = self.rooms.get_mut(key) else { return };
+        let next = hosted.tick_at(now, length).saturating_add(hosted.stride);
+        hosted.deadline = hosted.due_at(next, length).max(now + Duration::from_millis(1));
+        self.timers.insert((hosted.deadline, Timer::Room(key)));
+    }
+
+    fn unschedule(&mut self, key: RoomKey) {
+        if let Some(hosted) = self.rooms.get(key) {
+            self.timers.remove(&(hosted.deadline, Timer::Room(key)));
         }
     }
 
@@ -331,10 +386,14 @@ impl<G: Game> Server<G> {
             let missed = number - hosted.last_tick - 1;
             self.run_tick(now, key, Tick { number, missed });
         }
+        self.remove_room(key);
+    }
+
+    pub(super) fn remove_room(&mut self, key: RoomKey) {
+        self.unschedule(key);
         let Some(hosted) = self.rooms.remove(key) else { return };
         self.by_name.remove(&hosted.name);
         self.give_up_lease(&hosted.name);
-        self.timers.remove(&(hosted.deadline, Timer::Room(key)));
         self.counters.overflowed_inputs += hosted.room.overflowed();
         self.counters.clamped_seen += hosted.room.clamped_seen();
         self.counters.unsent_messages += hosted.room.unsent();

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::connection::Stage;
 use super::figures::Traffic;
 use super::states::PlayerStates;
@@ -58,6 +60,44 @@ pub(super) struct Session {
     pub(super) offered: Instant,
     /// The allowance for messages to other players.
     pub(super) relayed: Credit,
+}
+
+impl Session {
+    /// Returns the session of a player without a connection.
+    pub(super) fn new(
+        now: Instant,
+        (room, player): (RoomKey, PlayerId),
+        remote: SocketAddr,
+        info: SessionInfo,
+        welcome: Encoded,
+        tokens: Tokens,
+    ) -> Session {
+        Session {
+            room,
+            player,
+            remote,
+            info,
+            device: Device::default(),
+            codes: Codes::default(),
+            cpu: None,
+            attached: Value::Null,
+            frames: Frames::new(now),
+            states: PlayerStates::default(),
+            connection: None,
+            welcome,
+            tokens,
+            saved: now,
+            away: None,
+            peer: None,
+            media: BTreeMap::new(),
+            told_media: UserMedia::default(),
+            is_call: false,
+            link: Link::default(),
+            traffic: Traffic::default(),
+            offered: now,
+            relayed: Credit::new(limits::RELAYED_BYTES_PER_SECOND, now),
+        }
+    }
 }
 
 /// A report of the CPU use of a player's client.
@@ -133,7 +173,9 @@ impl<G: Game> Server<G> {
             self.endpoint.close(now, peer);
         }
         self.withdraw(room, player, reason);
-        self.note_leave(room, &info);
+        if reason != Leave::Moved {
+            self.note_leave(room, &info);
+        }
         // If all players leave, nobody needs the announcements.
         if !matches!(reason, Leave::RoomClosed | Leave::Shutdown | Leave::Moved) {
             self.tell_presence(now, room, &info, Some(reason));
@@ -178,7 +220,8 @@ impl<G: Game> Server<G> {
         self.endpoint.note_player(session.remote.ip());
         self.endpoint.forget_player(former.ip());
         connection.stage = Stage::Joined(key);
-        connection.connect.headers = Vec::new();
+        // Where the page is from, in case the player is sent to another node.
+        connection.connect.headers.retain(|(name, _)| name == "origin");
         match connection.codes {
             Codes::Names => connection.codes = session.codes,
             Codes::Numbers => session.codes = Codes::Numbers,

@@ -23,6 +23,11 @@ impl Tokens {
         (Tokens { current, previous: None }, token)
     }
 
+    /// The tokens with these hashes; `None` if the first lacks.
+    pub(super) fn restore([current, previous]: [Option<Hash>; 2]) -> Option<Tokens> {
+        Some(Tokens { current: current?, previous })
+    }
+
     pub(super) fn accept(&self, token: &str) -> bool {
         accept(&self.hashes(), token)
     }

@@ -50,7 +50,7 @@ impl Kind {
         Kind::Ack,
     ];
 
-    fn parse(number: u8) -> Option<Kind> {
+    pub(crate) fn parse(number: u8) -> Option<Kind> {
         Kind::ALL.into_iter().find(|&kind| kind as u8 == number)
     }
 

@@ -166,7 +166,7 @@ impl JoinRequest {
 }
 
 /// Data of `reconnect`.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ReconnectRequest {
     pub(crate) socket_id: String,
@@ -248,6 +248,15 @@ pub(crate) struct Device {
 }
 
 impl Device {
+    /// All of it, for [`Device::from_values`].
+    pub(crate) fn values(&self) -> [&Value; 5] {
+        [&self.platform, &self.orientation, &self.camera, &self.version, &self.app_version]
+    }
+
+    pub(crate) fn from_values([platform, orientation, camera, version, app_version]: [Value; 5]) -> Device {
+        Device { platform, orientation, camera, version, app_version }
+    }
+
     /// The platform, the version of the protocol, and that of the page.
     pub(crate) fn versions(&self) -> [&Value; 3] {
         [&self.platform, &self.version, &self.app_version]
@@ -265,7 +274,7 @@ impl Device {
 }
 
 /// What a player may publish, see [`Context::user_media`](crate::game::Context::user_media).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct UserMedia {
     /// A voice.
     pub audio: bool,

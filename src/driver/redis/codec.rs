@@ -2,8 +2,10 @@
 
 use redis::{Cmd, Value};
 
-use crate::cluster::store::{Command, Lease, Member, Placement, Profile, Renewal, Reply, SessionUpdate, StoredSession};
-use crate::limits::SUBJECT_BYTES;
+use crate::cluster::store::{
+    Command, Lease, Member, Placement, Profile, Release, Renewal, Reply, SessionUpdate, Snapshot, StoredSession,
+};
+use crate::limits::{SNAPSHOT_BYTES, SUBJECT_BYTES};
 use crate::wire::signaling::RoomName;
 
 /// Bytes of a node's name and of its URL that are taken from the store.
@@ -22,8 +24,27 @@ pub(super) fn write(call: &mut Cmd, command: &Command) {
             call.arg("acquire").arg(room.as_str()).arg(member.to_string());
             call.arg(u8::from(*keeps)).arg(u8::from(*falls_back)).arg(region).arg(*grace_ms);
         }
-        Command::Reassert { member, leases } => write_leases(call, "reassert", member, leases),
-        Command::Release { member, leases } => write_leases(call, "release", member, leases),
+        Command::Reassert { member, leases } => {
+            call.arg("reassert").arg(member.to_string());
+            leases.iter().for_each(|Lease { room, epoch }| _ = call.arg(room.as_str()).arg(*epoch));
+        }
+        Command::Release { member, leases } => {
+            call.arg("release").arg(member.to_string());
+            for Release { lease, has_ended } in leases {
+                call.arg(lease.room.as_str()).arg(lease.epoch).arg(u8::from(*has_ended));
+            }
+        }
+        Command::Move { member, lease, region, snapshot, ttl_ms } => {
+            call.arg("move").arg(member.to_string()).arg(lease.room.as_str()).arg(lease.epoch);
+            call.arg(region).arg(&**snapshot).arg(*ttl_ms);
+        }
+        Command::SaveSnapshots { member, snapshots, ttl_ms } => {
+            call.arg("snapshots").arg(member.to_string()).arg(*ttl_ms);
+            for (Lease { room, epoch }, bytes) in snapshots {
+                call.arg(room.as_str()).arg(*epoch).arg(&**bytes);
+            }
+        }
+        Command::FindSnapshot { room } => _ = call.arg("snapshot").arg(room.as_str()),
         Command::Leave { member } => _ = call.arg("leave").arg(member.to_string()),
         Command::SaveSessions { updates, ttl_ms } => {
             call.arg("save").arg(*ttl_ms);
@@ -44,13 +65,6 @@ pub(super) fn write(call: &mut Cmd, command: &Command) {
     }
 }
 
-fn write_leases(call: &mut Cmd, name: &str, member: &Member, leases: &[Lease]) {
-    call.arg(name).arg(member.to_string());
-    for Lease { room, epoch } in leases {
-        call.arg(room.as_str()).arg(*epoch);
-    }
-}
-
 /// Reads the answer to a command; `None` if it can't be one.
 pub(super) fn read(command: &Command, answer: Value) -> Option<Reply> {
     let Value::Array(parts) = answer else { return None };
@@ -63,13 +77,20 @@ pub(super) fn read(command: &Command, answer: Value) -> Option<Reply> {
             secret: secret.try_into().ok()?,
             store_time: number(store_time)?,
         },
-        (Command::Acquire { .. }, &[b"recovering"]) => Reply::Acquired(Placement::Recovering),
-        (Command::Acquire { .. }, &[b"full"]) => Reply::Acquired(Placement::Full),
-        (Command::Acquire { .. }, &[b"at", owner, url, epoch]) => Reply::Acquired(Placement::At {
-            owner: member(owner)?,
-            url: text(url, URL_BYTES)?.to_owned(),
-            epoch: number(epoch)?,
-        }),
+        (Command::Acquire { .. } | Command::Move { .. }, &[b"recovering"]) => Reply::Acquired(Placement::Recovering),
+        (Command::Acquire { .. } | Command::Move { .. }, &[b"full"]) => Reply::Acquired(Placement::Full),
+        (Command::Acquire { .. } | Command::Move { .. }, &[b"at", owner, url, epoch, has_snapshot]) => {
+            Reply::Acquired(Placement::At {
+                owner: member(owner)?,
+                url: text(url, URL_BYTES)?.to_owned(),
+                epoch: number(epoch)?,
+                has_snapshot: has_snapshot == b"1",
+            })
+        }
+        (Command::FindSnapshot { .. }, &[]) => Reply::Snapshot(None),
+        (Command::FindSnapshot { .. }, &[age_ms, bytes]) if bytes.len() <= SNAPSHOT_BYTES => {
+            Reply::Snapshot(Some(Snapshot { bytes: bytes.to_vec(), age_ms: number(age_ms)? }))
+        }
         (Command::Reassert { leases, .. }, epochs) if epochs.len() == leases.len() => {
             Reply::Reasserted(epochs.iter().map(|epoch| optional(epoch, number)).collect::<Option<_>>()?)
         }
@@ -79,7 +100,13 @@ pub(super) fn read(command: &Command, answer: Value) -> Option<Reply> {
             user_id: optional(user, |user| text(user, 1 + SUBJECT_BYTES)?.strip_prefix(':').map(str::to_owned))?,
             tokens: [optional(token, digest)?, optional(former, digest)?],
         })),
-        (Command::Release { .. } | Command::Leave { .. } | Command::SaveSessions { .. }, &[]) => Reply::Done,
+        (
+            Command::Release { .. }
+            | Command::Leave { .. }
+            | Command::SaveSessions { .. }
+            | Command::SaveSnapshots { .. },
+            &[],
+        ) => Reply::Done,
         _ => return None,
     };
     Some(reply)

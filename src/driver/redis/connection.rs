@@ -17,8 +17,10 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-/// Bytes of all answers to a batch.
-const ANSWERS_BYTES: u64 = 1024 * 1024;
+use crate::limits::SNAPSHOT_BYTES;
+
+/// Bytes of all answers to a batch, one of which may be a saved room.
+const ANSWERS_BYTES: u64 = 1024 * 1024 + SNAPSHOT_BYTES as u64;
 /// Characters of an error of Redis that are shown.
 const DETAIL_CHARS: usize = 200;
 

@@ -23,6 +23,7 @@ local function places_key(region) return PLACES .. ':' .. region end
 local function node_key(node) return prefix .. 'node:' .. node end
 local function room_key(room) return prefix .. 'room:' .. room end
 local function rooms_key(member) return prefix .. 'rooms:' .. member end
+local function snapshot_key(room) return prefix .. 'snapshot:' .. room end
 local function session_key(id) return prefix .. 'session:' .. id end
 
 -- A member is a node and its process: NODE#INCARNATION.
@@ -143,6 +144,28 @@ local function choose(member, region)
   end
 end
 
+-- Where a room is, and whether something is saved of it.
+local function at(room, owner, url, epoch)
+  return { 'at', owner, url, text(epoch), text(call('EXISTS', snapshot_key(room))) }
+end
+
+-- Gives a room, whose last epoch may be known, to a node.
+local function place(room, member, epoch)
+  -- Many rooms may be given in a millisecond, and the clock may be set back.
+  epoch = math.max(now, (tonumber(call('GET', EPOCH)) or 0) + 1, (epoch or 0) + 1)
+  call('SET', EPOCH, text(epoch))
+  give(room, member, epoch)
+  local node = node_key(node_of(member))
+  local of = call('HMGET', node, 'load', 'url')
+  call('HSET', node, 'load', string.format('%.17g', of[1] + PLACED_LOAD))
+  return at(room, member, of[2], epoch)
+end
+
+local function keep_snapshot(room, bytes, ttl)
+  call('HSET', snapshot_key(room), 'at', text(now), 'bytes', bytes)
+  call('PEXPIRE', snapshot_key(room), ttl)
+end
+
 function commands.acquire(room, member, keeps, falls_back, region, grace)
   -- The clock may be set back.
   local kept = tonumber(call('GET', BEGUN))
@@ -155,7 +178,7 @@ function commands.acquire(room, member, keeps, falls_back, region, grace)
     if owner ~= member then
       local is_alive, url = lease_of(owner)
       if is_alive then
-        return { 'at', owner, url, text(epoch) }
+        return at(room, owner, url, epoch)
       end
       -- Its lease does not come to life again if the clock is set back: it has to verify what it had.
       call('HSET', node_key(node_of(owner)), 'until', '0', 'lapsed', text(now))
@@ -169,30 +192,63 @@ function commands.acquire(room, member, keeps, falls_back, region, grace)
   if not chosen then
     return { 'full' }
   end
-  -- Many rooms may be given in a millisecond, and the clock may be set back.
-  epoch = math.max(now, (tonumber(call('GET', EPOCH)) or 0) + 1, (epoch or 0) + 1)
-  call('SET', EPOCH, text(epoch))
-  give(room, chosen, epoch)
-  local node = node_key(node_of(chosen))
-  local of = call('HMGET', node, 'load', 'url')
-  call('HSET', node, 'load', string.format('%.17g', of[1] + PLACED_LOAD))
-  return { 'at', chosen, of[2], text(epoch) }
+  return place(room, chosen, epoch)
+end
+
+function commands.move(member, room, claimed, region, snapshot, ttl)
+  local owner, epoch = owner_of(room)
+  if owner ~= member or epoch ~= tonumber(claimed) then
+    return { 'recovering' }
+  end
+  local chosen = choose(member, region)
+  if not chosen then
+    return { 'full' }
+  end
+  keep_snapshot(room, snapshot, ttl)
+  return place(room, chosen, epoch)
+end
+
+function commands.snapshots(member, ttl, ...)
+  local snapshots = { ... }
+  for number = 1, #snapshots, 3 do
+    local room, claimed = snapshots[number], tonumber(snapshots[number + 1])
+    local owner, epoch = owner_of(room)
+    if owner == member and epoch == claimed then
+      keep_snapshot(room, snapshots[number + 2], ttl)
+    end
+  end
+  return {}
+end
+
+function commands.snapshot(room)
+  local kept = call('HMGET', snapshot_key(room), 'at', 'bytes')
+  return kept[1] and { text(math.max(now - kept[1], 0)), kept[2] } or {}
+end
+
+-- No room gets an epoch again that another process has claimed.
+local function note_epoch(epoch)
+  if epoch > (tonumber(call('GET', EPOCH)) or 0) then
+    call('SET', EPOCH, text(epoch))
+  end
 end
 
 function commands.reassert(member, ...)
   local leases, epochs = { ... }, {}
   local may_own = is_current(member)
-  for at = 1, #leases, 2 do
-    local room, claimed, answer = leases[at], tonumber(leases[at + 1]), ''
+  for number = 1, #leases, 2 do
+    local room, claimed, answer = leases[number], tonumber(leases[number + 1]), ''
     if may_own then
       local owner, epoch = owner_of(room)
       if owner == member then
-        answer = text(math.max(epoch, claimed))
+        epoch = math.max(epoch, claimed)
+        answer = text(epoch)
         call('HSET', room_key(room), 'epoch', answer)
+        note_epoch(epoch)
       -- An owner that lives has been told that the room is its own, whatever it was before.
       elseif not owner or (epoch < claimed and not lease_of(owner)) then
         give(room, member, claimed)
         answer = text(claimed)
+        note_epoch(claimed)
       end
     end
     epochs[#epochs + 1] = answer
@@ -202,12 +258,15 @@ end
 
 function commands.release(member, ...)
   local leases = { ... }
-  for at = 1, #leases, 2 do
-    local room, epoch = leases[at], leases[at + 1]
+  for number = 1, #leases, 3 do
+    local room, epoch, has_ended = leases[number], leases[number + 1], leases[number + 2]
     local kept = call('HMGET', room_key(room), 'owner', 'epoch')
     if kept[1] == member and kept[2] == epoch then
       call('DEL', room_key(room))
       call('SREM', rooms_key(member), room)
+      if has_ended == '1' then
+        call('DEL', snapshot_key(room))
+      end
     end
   end
   return {}
@@ -223,15 +282,15 @@ end
 
 function commands.save(ttl, ...)
   local updates = { ... }
-  for at = 1, #updates, 6 do
-    local key, epoch, room = session_key(updates[at]), updates[at + 1], updates[at + 2]
+  for number = 1, #updates, 6 do
+    local key, epoch, room = session_key(updates[number]), updates[number + 1], updates[number + 2]
     local kept = call('HGET', key, 'epoch')
     if not kept or tonumber(kept) <= tonumber(epoch) then
       if room == '' then
         call('DEL', key)
       else
-        call('HSET', key, 'epoch', epoch, 'room', room, 'user', updates[at + 3], 'token', updates[at + 4],
-          'former', updates[at + 5])
+        call('HSET', key, 'epoch', epoch, 'room', room, 'user', updates[number + 3], 'token',
+          updates[number + 4], 'former', updates[number + 5])
         call('PEXPIRE', key, ttl)
       end
     end

@@ -11,40 +11,59 @@ use crate::server::{Config, Connect, ConnectionId, Disconnect, Signal};
 
 const MS: Duration = Duration::from_millis(1);
 
-struct World {
-    servers: Vec<Server<Relay>>,
+pub(in crate::server) struct World<G: Game> {
+    pub(in crate::server) servers: Vec<Server<G>>,
+    make: fn() -> G,
     /// Those whose requests reach the store.
-    reach: Vec<bool>,
+    pub(in crate::server) reach: Vec<bool>,
     table: Table,
-    now: Instant,
+    pub(in crate::server) now: Instant,
     clock: Duration,
     connections: u64,
 }
 
 /// What a client has got.
-type Received = Vec<Signal>;
+pub(in crate::server) type Received = Vec<Signal>;
 
-impl World {
-    fn new(nodes: u8) -> World {
-        let now = Instant::now();
-        let clock = Duration::from_secs(1_700_000_000);
-        let servers = (0..nodes).map(|number| {
-            let mut config = Config::new([number; 32]);
-            config.unix_time = clock;
-            let mut server = Server::new(config, now, |_| Ok(Relay));
-            let node = NodeConfig::new(format!("node-{number}"), format!("ws://node-{number}"));
-            server.join_cluster(Cluster::new(node, [number + 100; 32], now));
-            server
-        });
-        let servers: Vec<_> = servers.collect();
-        let reach = vec![true; servers.len()];
-        let mut world = World { servers, reach, table: Table::new(1), now, clock, connections: 0 };
+impl World<Relay> {
+    fn new(nodes: u8) -> World<Relay> {
+        World::with(nodes, || Relay)
+    }
+}
+
+impl<G: Game> World<G> {
+    pub(in crate::server) fn with(nodes: u8, make: fn() -> G) -> World<G> {
+        let (now, clock) = (Instant::now(), Duration::from_secs(1_700_000_000));
+        let (servers, reach) = (Vec::new(), vec![true; nodes.into()]);
+        let mut world = World { servers, make, reach, table: Table::new(1), now, clock, connections: 0 };
+        world.servers = (0..nodes).map(|number| world.server(number, 0)).collect();
         // The store has just begun, and waits for owners of rooms.
         world.run(6_000);
         world
     }
 
-    fn run(&mut self, millis: u32) {
+    /// The process of a node, which has been started some times before.
+    fn server(&self, number: u8, before: u8) -> Server<G> {
+        let mut config = Config::new([number + 10 * before; 32]);
+        config.unix_time = self.clock;
+        let make = self.make;
+        let mut server = Server::new(config, self.now, move |_| Ok(make()));
+        let node = NodeConfig::new(format!("node-{number}"), format!("ws://node-{number}"));
+        server.join_cluster(Cluster::new(node, [number + 10 * before + 100; 32], self.now));
+        server
+    }
+
+    /// Replaces the process of a node.
+    pub(in crate::server) fn restart(&mut self, number: u8) {
+        self.servers[usize::from(number)] = self.server(number, 1);
+        self.run(1_000);
+    }
+
+    pub(in crate::server) fn apply(&mut self, command: Command) -> Reply {
+        self.table.apply(u64::try_from(self.clock.as_millis()).expect("some years"), command)
+    }
+
+    pub(in crate::server) fn run(&mut self, millis: u32) {
         for _ in 0..millis / 10 {
             self.now += 10 * MS;
             self.clock += 10 * MS;
@@ -57,7 +76,7 @@ impl World {
         }
     }
 
-    fn exchange(&mut self, number: usize) {
+    pub(in crate::server) fn exchange(&mut self, number: usize) {
         let (server, now) = (&mut self.servers[number], self.now);
         while let Some(Request { id, command }) = server.poll_store_request(now) {
             let millis = u64::try_from(self.clock.as_millis()).expect("some years");
@@ -66,7 +85,7 @@ impl World {
         }
     }
 
-    fn open(&mut self, node: usize, room: &str) -> ConnectionId {
+    pub(in crate::server) fn open(&mut self, node: usize, room: &str) -> ConnectionId {
         self.connections += 1;
         let id = ConnectionId(self.connections);
         let remote = "127.0.0.1:5000".parse().expect("an address");
@@ -75,19 +94,19 @@ impl World {
         id
     }
 
-    fn ask(&mut self, node: usize, id: ConnectionId, action: &str, data: &Value) -> Received {
+    pub(in crate::server) fn ask(&mut self, node: usize, id: ConnectionId, action: &str, data: &Value) -> Received {
         self.servers[node].handle_text(self.now, id, &json!({ "a": action, "d": data }).to_string());
         self.exchange(node);
         self.run(100);
         self.receive(node, id)
     }
 
-    fn receive(&mut self, node: usize, id: ConnectionId) -> Received {
+    pub(in crate::server) fn receive(&mut self, node: usize, id: ConnectionId) -> Received {
         std::iter::from_fn(|| self.servers[node].poll_signal(id)).collect()
     }
 
     /// Lets time pass for a client that answers heartbeats. Returns what else it has got.
-    fn stay(&mut self, node: usize, id: ConnectionId, millis: u32) -> Received {
+    pub(in crate::server) fn stay(&mut self, node: usize, id: ConnectionId, millis: u32) -> Received {
         let mut received = Received::new();
         for _ in 0..millis / 500 {
             self.run(500);
@@ -101,7 +120,7 @@ impl World {
         received
     }
 
-    fn join(&mut self, node: usize, room: &str, mut data: Value) -> (ConnectionId, Received) {
+    pub(in crate::server) fn join(&mut self, node: usize, room: &str, mut data: Value) -> (ConnectionId, Received) {
         data["version"] = 0.into();
         let id = self.open(node, room);
         let received = self.ask(node, id, "join", &data);
@@ -110,7 +129,7 @@ impl World {
 }
 
 /// The data of the first message of this action.
-fn data(received: &Received, action: &str) -> Option<Value> {
+pub(in crate::server) fn data(received: &Received, action: &str) -> Option<Value> {
     received.iter().find_map(|signal| {
         let Signal::Text(text) = signal else { return None };
         let message: Value = serde_json::from_str(text).expect("it is JSON");
@@ -118,13 +137,13 @@ fn data(received: &Received, action: &str) -> Option<Value> {
     })
 }
 
-fn joined(received: &Received) -> Value {
+pub(in crate::server) fn joined(received: &Received) -> Value {
     let reply = data(received, "joinR").unwrap_or_else(|| panic!("no reply in {received:?}"));
     assert_eq!(reply["s"], true, "{reply}");
     reply["d"].clone()
 }
 
-fn closed(received: &Received) -> Option<u16> {
+pub(in crate::server) fn closed(received: &Received) -> Option<u16> {
     received.iter().find_map(|signal| match signal {
         Signal::Close { code, .. } => Some(*code),
         _ => None,
@@ -229,7 +248,7 @@ fn a_node_that_stops_sends_its_players_to_others() {
     world.servers[0].handle_shutdown(world.now);
     assert_eq!(closed(&world.receive(0, id)), Some(CLOSE_REDIRECTED));
     let leave = world.servers[0].leave_cluster().expect("a node");
-    world.table.apply(u64::try_from(world.clock.as_millis()).expect("some years"), leave);
+    world.apply(leave);
     world.servers[0].handle_disconnect(world.now, id, Disconnect::Lost);
     let (_, received) = world.join(1, "a", former(&reply));
     assert_eq!(joined(&received)["socketId"], reply["socketId"]);

@@ -7,6 +7,7 @@ use rand_chacha::ChaCha20Rng;
 
 use super::*;
 use crate::cluster::Table;
+use crate::cluster::store::Release;
 
 const ROOMS: usize = 8;
 
@@ -35,7 +36,7 @@ fn any_command(rng: &mut ChaCha20Rng, current: &Current, known: &Known) -> Comma
         let epoch = known.epochs.get(&room).copied().unwrap_or(5) + below(3) as u64 - 1;
         Lease { room, epoch }
     };
-    match below(16) {
+    match below(20) {
         0..3 => {
             // Once a successor has ended, what comes of a former process's rooms depends on how many were forgotten.
             let is_new = has_left || below(4) == 0;
@@ -60,8 +61,22 @@ fn any_command(rng: &mut ChaCha20Rng, current: &Current, known: &Known) -> Comma
             Command::Acquire { room: room(below(ROOMS)), member, keeps, falls_back, region, grace_ms }
         }
         9..11 => Command::Reassert { member, leases: (0..3).map(|_| lease(&mut below)).collect() },
-        11..13 => Command::Release { member, leases: (0..2).map(|_| lease(&mut below)).collect() },
+        11..13 => {
+            let release = |_| Release { lease: lease(&mut below), has_ended: below(2) == 0 };
+            Command::Release { member, leases: (0..2).map(release).collect() }
+        }
         13 if below(3) == 0 => Command::Leave { member },
+        16 | 17 => {
+            let (region, snapshot) =
+                (["here", "there"][below(2)].to_owned(), vec![u8::try_from(below(256)).unwrap(); below(9)]);
+            let ttl_ms = if below(5) == 0 { 0 } else { 600_000 };
+            Command::Move { member, lease: lease(&mut below), region, snapshot, ttl_ms }
+        }
+        18 => {
+            let mut snapshot = || (lease(&mut below), vec![u8::try_from(below(256)).unwrap(); below(9)]);
+            Command::SaveSnapshots { member, snapshots: vec![snapshot(), snapshot()], ttl_ms: 600_000 }
+        }
+        19 => Command::FindSnapshot { room: room(below(ROOMS)) },
         13 | 14 => {
             let update = |below: &mut dyn FnMut(usize) -> usize| {
                 let user_id = [None, Some(String::new()), Some("ü:x y\r\n".to_owned())][below(3)].clone();
@@ -87,9 +102,12 @@ fn compared(reply: &Reply, command: &Command, known: &mut Known) -> String {
             let before = known.since.insert(member.clone(), since);
             format!("{:?}, {secret:?}, {is_later}", before.map(|before| before.cmp(&since)))
         }
-        (Reply::Acquired(Placement::At { owner, url, epoch }), Command::Acquire { room, .. }) => {
+        (
+            Reply::Acquired(Placement::At { owner, url, epoch, has_snapshot }),
+            Command::Acquire { room, .. } | Command::Move { lease: Lease { room, .. }, .. },
+        ) => {
             let before = known.epochs.insert(room.clone(), *epoch);
-            format!("{owner}, {url}, {:?}", before.map(|before| before.cmp(epoch)))
+            format!("{owner}, {url}, {:?}, {has_snapshot}", before.map(|before| before.cmp(epoch)))
         }
         (Reply::Reasserted(epochs), Command::Reassert { leases, .. }) => {
             let mut compared = String::new();
@@ -99,6 +117,8 @@ fn compared(reply: &Reply, command: &Command, known: &mut Known) -> String {
             }
             compared
         }
+        // The stores have different clocks.
+        (Reply::Snapshot(Some(snapshot)), _) => format!("{:?}", snapshot.bytes),
         (reply, _) => format!("{reply:?}"),
     }
 }
