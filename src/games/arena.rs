@@ -147,20 +147,20 @@ const RULES: Rules = Rules {
     bot_names: BOT_NAMES,
 };
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Phase {
     Play,
     Pause,
 }
 
 /// A vector in thousandths of a unit, units per second, or percent of thrust.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Vector {
     x: i32,
     y: i32,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Actor {
     id: ActorId,
     position: Vector,
@@ -178,7 +178,7 @@ struct Actor {
 }
 
 /// The game of one arena.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Arena {
     step_ms: i32,
     phase: Phase,
@@ -205,6 +205,15 @@ impl Game for Arena {
 
     fn leave(&mut self, _: &mut Context<Self>, player: PlayerId, _: Leave) {
         self.actors.retain(|actor| actor.id != player.into());
+    }
+
+    fn save(&self) -> Option<Vec<u8>> {
+        rmp_serde::to_vec(self).ok()
+    }
+
+    fn restore(&mut self, _: &mut Context<Self>, saved: &[u8]) -> Result<(), Refusal> {
+        *self = rmp_serde::from_slice(saved).map_err(|error| Refusal::new(format!("No arena: {error}.")))?;
+        Ok(())
     }
 
     fn tick(&mut self, ctx: &mut Context<Self>, tick: Tick, batch: Batch<'_, Self>) {

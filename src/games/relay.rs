@@ -25,6 +25,14 @@ impl Game for Relay {
 
     fn leave(&mut self, _: &mut Context<Self>, _: PlayerId, _: Leave) {}
 
+    fn save(&self) -> Option<Vec<u8>> {
+        Some(Vec::new())
+    }
+
+    fn restore(&mut self, _: &mut Context<Self>, _: &[u8]) -> Result<(), Refusal> {
+        Ok(())
+    }
+
     fn tick(&mut self, ctx: &mut Context<Self>, _: Tick, _: Batch<'_, Self>) {
         ctx.fan_out_inputs();
     }
