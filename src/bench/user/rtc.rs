@@ -307,7 +307,7 @@ impl Rtc {
     fn send_messages(&mut self, bytes_up: &mut usize) -> bool {
         while let Some(message) = self.client.poll_message() {
             let message = match message {
-                Message::Connect => return true,
+                Message::Connect(_) => return true,
                 Message::Text(text) => tungstenite::Message::text(text),
                 Message::Binary(bytes) => tungstenite::Message::binary(bytes),
                 Message::Close => tungstenite::Message::Close(Some(tungstenite::protocol::CloseFrame {
