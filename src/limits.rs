@@ -57,6 +57,8 @@
 //! | [`ROOM_NAME_CHARS`] | characters of a room's name | refused with `bad_room`; the URL of a page, with HTTP status 404 | `refused_requests` |
 //! | [`PLAYER_NAME_CHARS`], [`PLAYER_NAME_BYTES`], [`PLAYER_NAME_CLUSTER`] | characters (grapheme clusters) of a player's name, its bytes, and code points of one character | truncated | – |
 //! | [`ROOM_TITLE_CHARS`], [`ROOM_TITLE_BYTES`] | characters (grapheme clusters) of a room's title, and its bytes | truncated | – |
+//! | [`REDIRECT_URL_BYTES`], [`REDIRECT_TICKET_BYTES`] | bytes of the URL and of the ticket of a redirect that the native client follows | the redirect is ignored, with a warning in the log | – |
+//! | [`REDIRECTS`] | redirects of one request in a row that the native client follows | the client closes | – |
 //! | [`RECORDING_TYPE_CHARS`], [`RECORDING_INIT_CHARS`] | characters of the type and the init segment of a recording in [`games::Broadcast`](crate::games::Broadcast) | refused in a sentence | – |
 //! | [`SEGMENT_BYTES`], [`SEGMENT_INTERVAL`], [`SEGMENTS_AT_ONCE`], [`SEGMENTS_KEPT`] | bytes of a segment there; time between two on average, and how many may come at once; announcements kept for new viewers | refused in a sentence; the oldest is forgotten | – |
 //! | [`SEGMENT_NEIGHBOURS`], [`SEGMENT_SEEDS`] | viewers to whom a viewer of segments connects, and viewers who connect to the publisher | the others load from viewers | – |
@@ -258,6 +260,12 @@ pub const ROOM_NAME_CHARS: usize = 64;
 pub const ROOM_TITLE_CHARS: usize = 64;
 /// Bytes of a room's title.
 pub const ROOM_TITLE_BYTES: usize = 4 * ROOM_TITLE_CHARS;
+/// Bytes of the URL of a redirect.
+pub const REDIRECT_URL_BYTES: usize = 2_048;
+/// Bytes of the ticket of a redirect.
+pub const REDIRECT_TICKET_BYTES: usize = 512;
+/// Redirects of one request that a client follows, one after the other.
+pub const REDIRECTS: u32 = 4;
 /// Characters of the MIME type of a recording of a broadcast.
 pub const RECORDING_TYPE_CHARS: usize = 64;
 /// Characters of what stands before the first segment of a recording, in base64.

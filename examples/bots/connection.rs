@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
 use std::time::Instant;
 
 use mio::{Interest, Registry, Token};
-use rtcade::client::{Client, Config, Message};
+use rtcade::client::{Client, Config, Destination, Message};
 use rtcade::endpoint::LocalId;
 use tungstenite::http::Uri;
 use tungstenite::protocol::WebSocket;
@@ -19,7 +19,7 @@ const LOST: u16 = 1006;
 /// [`Connection::send`].
 pub(crate) struct Connection {
     pub(crate) client: Client,
-    server: Server,
+    home: Server,
     token: Token,
     udp: mio::net::UdpSocket,
     websocket: Option<WebSocket<TcpStream>>,
@@ -43,14 +43,14 @@ impl Server {
         let invalid = |sentence: &str| io::Error::new(io::ErrorKind::InvalidInput, format!("{url}: {sentence}"));
         let uri: Uri = url.parse().map_err(|_| invalid("this is no URL"))?;
         let host = match (uri.scheme_str(), uri.host()) {
-            (Some("http"), Some(host)) => host.trim_matches(['[', ']']),
-            _ => return Err(invalid("expected a URL that begins with http://")),
+            (Some("http" | "ws"), Some(host)) => host.trim_matches(['[', ']']),
+            _ => return Err(invalid("expected a URL that begins with http:// or ws://")),
         };
         let mut failure = invalid("its host has no address");
         for address in (host, uri.port_u16().unwrap_or(80)).to_socket_addrs()? {
             match TcpStream::connect(address).and_then(|socket| socket.local_addr()) {
                 Ok(local) => {
-                    let url = url.replacen("http", "ws", 1);
+                    let url = url.strip_prefix("http").map_or(url.to_owned(), |rest| format!("ws{rest}"));
                     return Ok(Server { address, url, local: local.ip() });
                 }
                 Err(error) => failure = error,
@@ -78,25 +78,34 @@ impl Connection {
         config.locals = vec![udp.local_addr()?];
         let mut connection = Connection {
             client: Client::new(config, Instant::now()),
-            server: server.clone(),
+            home: server.clone(),
             token,
             udp,
             websocket: None,
             registered: None,
             buffer: vec![0; 65_536],
         };
-        connection.connect(registry)?;
+        connection.connect(server, registry)?;
         Ok(connection)
     }
 
+    /// Opens the websocket at the bot's own server, or at the one of the cluster that has the room.
+    fn go(&mut self, to: &Destination, registry: &Registry) -> io::Result<()> {
+        let server = match to {
+            Destination::Home => self.home.clone(),
+            Destination::Url(url) => Server::resolve(url)?,
+        };
+        self.connect(&server, registry)
+    }
+
     /// Opens the websocket. This blocks until the server has answered.
-    fn connect(&mut self, registry: &Registry) -> io::Result<()> {
+    fn connect(&mut self, server: &Server, registry: &Registry) -> io::Result<()> {
         self.registered = None;
         self.websocket = None;
-        let socket = TcpStream::connect(self.server.address)?;
+        let socket = TcpStream::connect(server.address)?;
         socket.set_nodelay(true)?;
         let mut registered = mio::net::TcpStream::from_std(socket.try_clone()?);
-        let (websocket, _) = tungstenite::client(&self.server.url, socket).map_err(io::Error::other)?;
+        let (websocket, _) = tungstenite::client(&server.url, socket).map_err(io::Error::other)?;
         websocket.get_ref().set_nonblocking(true)?;
         registry.register(&mut registered, self.token, Interest::READABLE | Interest::WRITABLE)?;
         self.registered = Some(registered);
@@ -141,7 +150,7 @@ impl Connection {
         }
         while let Some(message) = self.client.poll_message() {
             let sent = match (message, &mut self.websocket) {
-                (Message::Connect, _) => self.connect(registry).map_err(tungstenite::Error::Io),
+                (Message::Connect(to), _) => self.go(&to, registry).map_err(tungstenite::Error::Io),
                 (Message::Text(text), Some(websocket)) => websocket.write(text.into()),
                 (Message::Binary(bytes), Some(websocket)) => websocket.write(bytes.into()),
                 (Message::Close, Some(websocket)) => websocket.close(None),

@@ -19,17 +19,20 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io;
 use std::ops::ControlFlow;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use mio::{Events, Poll, Token};
+use mio::{Events, Poll, Token, Waker};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use slab::Slab;
 
 use super::meters::{ACTIVE, Count, Meters};
+use super::redirects::Servers;
 use super::scrape;
 use super::script::arrivals::{Arrival, arrivals};
 use super::script::{Phase, Script};
@@ -46,12 +49,14 @@ pub const CPU_MOST: f64 = 0.85;
 pub const LATENESS_MOST: Duration = Duration::from_millis(5);
 
 /// How long the server may take to accept a connection or complete TLS before the run begins.
-const REACH_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const REACH_PATIENCE: Duration = Duration::from_secs(5);
 /// How often measurements are handed over and the caller is informed.
 const HANDOVER: Duration = Duration::from_millis(500);
 const EVENTS: usize = 1024;
 /// Bytes received at once: a datagram, or a piece of an HTTP response.
 const BUFFER_BYTES: usize = 64 * 1024;
+/// The token of the waker; those of users are small.
+const WAKER: Token = Token(usize::MAX);
 /// The maximum number of threads.
 const THREADS: usize = 256;
 
@@ -106,7 +111,7 @@ pub fn run(
     options: &Options,
     progress: &mut dyn FnMut(&Progress<'_>) -> ControlFlow<()>,
 ) -> Result<Run, Unreachable> {
-    let trust = Trust::new(options.insecure || script.config.insecure);
+    let trust = Arc::new(Trust::new(options.insecure || script.config.insecure));
     let (target, _) = Target::connect(&options.target, &trust, REACH_PATIENCE)?;
     let (phases, durations): (Vec<String>, Vec<Duration>) = phases(script, options.solo).into_iter().unzip();
     let scenarios: Vec<String> = script.scenarios.iter().map(|scenario| scenario.name.clone()).collect();
@@ -114,9 +119,16 @@ pub fn run(
     let planned = ends.last().copied().unwrap_or_default();
     let threads = options.threads.clamp(1, THREADS);
     let began_unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let mut polls = Vec::with_capacity(threads);
+    for _ in 0..threads {
+        polls.push(Poll::new().map_err(Unreachable::Generator)?);
+    }
+    let wakers: io::Result<Vec<Waker>> = polls.iter().map(|poll| Waker::new(poll.registry(), WAKER)).collect();
+    let servers = Servers::new(Arc::clone(&trust), wakers.map_err(Unreachable::Generator)?);
     let shared = Shared {
         script,
         target: &target,
+        servers: Arc::new(servers),
         options,
         begun: Instant::now(),
         ends: planned,
@@ -124,10 +136,6 @@ pub fn run(
         is_stopped: AtomicBool::new(false),
         active: AtomicUsize::new(0),
     };
-    let mut polls = Vec::with_capacity(threads);
-    for _ in 0..threads {
-        polls.push(Poll::new().map_err(Unreachable::Generator)?);
-    }
     let metrics = options.scrape.clone().unwrap_or_else(|| target.url("http", "/metrics"));
     let interval = if planned <= SHORT_RUN { SHORT_INTERVAL } else { INTERVAL };
     let mut all = Stats::new(interval, phases, scenarios);
@@ -280,6 +288,7 @@ fn overload(cpu: f64, stats: &Stats) -> Option<String> {
 struct Shared<'s> {
     script: &'s Script,
     target: &'s Target,
+    servers: Arc<Servers>,
     options: &'s Options,
     begun: Instant,
     /// When the last phase ends.
@@ -343,12 +352,13 @@ impl<'s> Worker<'s> {
             // Users are distributed over the threads in turn.
             Box::new((0..).zip(arrivals(phases)).skip(index).step_by(shared.threads))
         };
-        let registry = poll.registry().try_clone().expect("a file descriptor can be cloned");
+        let registry = Rc::new(poll.registry().try_clone().expect("a file descriptor can be cloned"));
         Worker {
             shared,
             thread: Thread {
                 script: shared.script,
                 target: shared.target,
+                servers: Arc::clone(&shared.servers),
                 seed: shared.options.seed,
                 begun: shared.begun,
                 registry,
@@ -390,7 +400,10 @@ impl<'s> Worker<'s> {
                 self.handle_ready(token);
             }
             for event in &events {
-                self.handle_ready(event.token());
+                match event.token() {
+                    WAKER => self.handle_lookup(),
+                    token => self.handle_ready(token),
+                }
             }
             self.let_arrive();
             self.wake();
@@ -428,6 +441,14 @@ impl<'s> Worker<'s> {
             self.again.push(token);
         }
         self.settle(token.0 / 2);
+    }
+
+    /// A server was looked up. Users who wait for it connect.
+    fn handle_lookup(&mut self) {
+        let keys: Vec<usize> = self.users.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.handle_ready(Token(2 * key + 1));
+        }
     }
 
     fn let_arrive(&mut self) {

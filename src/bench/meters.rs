@@ -35,6 +35,8 @@ names! {
         BytesDown = "rtc.bytes_down",
         ChannelsClosed = "rtc.channels_closed",
         Dropped = "rtc.dropped",
+        Rejoined = "rtc.rejoined",
+        IdentitiesLost = "rtc.identities_lost",
         MessagesSent = "websocket.messages_sent",
         MessagesReceived = "websocket.messages_received",
         Requests = "http.requests",

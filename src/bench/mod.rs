@@ -13,6 +13,7 @@ mod chart;
 pub(crate) mod http;
 mod meters;
 mod netem;
+mod redirects;
 mod scrape;
 pub(crate) mod target;
 pub(crate) mod tls;

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use mio::net::TcpStream;
 use mio::{Registry, Token};
@@ -11,6 +13,7 @@ use tungstenite::handshake::{HandshakeError, MidHandshake};
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Bytes, Message, Utf8Bytes};
 
+use super::redirects::Lookup;
 use super::target::{Target, error_name, is_connected};
 use super::tls::Stream;
 
@@ -28,6 +31,7 @@ pub(super) enum Brought {
 }
 
 enum State {
+    LookingUp { lookup: Arc<Lookup>, registry: Rc<Registry>, token: Token, request: Box<Request> },
     Connecting { stream: Stream<TcpStream>, request: Box<Request> },
     Handshaking(Box<MidHandshake<ClientHandshake<Stream<TcpStream>>>>),
     Open(Box<tungstenite::WebSocket<Stream<TcpStream>>>),
@@ -51,6 +55,24 @@ impl WebSocket {
         let request = Box::new(url.into_client_request().map_err(|_| "EURL")?);
         let stream = target.dial(registry, token).map_err(|error| error_name(&error))?;
         Ok(WebSocket { state: State::Connecting { stream, request }, waiting: VecDeque::new() })
+    }
+
+    /// Starts to connect to a server once it is found; `url` is one of the server's. Call [`WebSocket::handle_ready`]
+    /// when the lookup has ended.
+    pub(super) fn connect_to_found(
+        registry: &Rc<Registry>,
+        token: Token,
+        lookup: Arc<Lookup>,
+        url: &str,
+    ) -> Result<WebSocket, &'static str> {
+        match lookup.get() {
+            Some(Ok(target)) => return WebSocket::connect(registry, token, target, url),
+            Some(Err(kind)) => return Err(error_name(&io::Error::from(*kind))),
+            None => {}
+        }
+        let request = Box::new(url.into_client_request().map_err(|_| "EURL")?);
+        let state = State::LookingUp { lookup, registry: Rc::clone(registry), token, request };
+        Ok(WebSocket { state, waiting: VecDeque::new() })
     }
 
     /// Returns a closed websocket.
@@ -77,7 +99,9 @@ impl WebSocket {
         match &mut self.state {
             // What does not fit is sent later; errors show when reading.
             State::Open(socket) => drop(socket.write(message)),
-            State::Connecting { .. } | State::Handshaking(_) => self.waiting.push_back(message),
+            State::LookingUp { .. } | State::Connecting { .. } | State::Handshaking(_) => {
+                self.waiting.push_back(message)
+            }
             State::Closed => {}
         }
     }
@@ -95,6 +119,14 @@ impl WebSocket {
             State::Open(socket) => {
                 self.state = State::Open(socket);
                 return Ok(true);
+            }
+            State::LookingUp { lookup, registry, token, request } => {
+                self.state = match lookup.get() {
+                    None => State::LookingUp { lookup, registry, token, request },
+                    Some(Err(kind)) => return Err(io::Error::from(*kind).into()),
+                    Some(Ok(target)) => State::Connecting { stream: target.dial(&registry, token)?, request },
+                };
+                return Ok(false);
             }
             State::Connecting { stream, request } => {
                 if !is_connected(&stream)? {

@@ -33,6 +33,13 @@ impl Comeback {
         lasted > BACKOFF_CAP
     }
 
+    /// Counts an attempt that is made at once. Returns `false` if it would not be the first.
+    pub(super) fn begin_at_once(&mut self) -> bool {
+        let is_first = self.attempts == 0;
+        self.attempts = self.attempts.max(1);
+        is_first
+    }
+
     /// Returns when to try again, with full jitter, so that clients that were cut off together do not reconnect
     /// together, and not before `wait` if the server asked for it. `None` if the attempts have taken too long.
     pub(super) fn next(&mut self, now: Instant, wait: Option<Duration>, rng: &mut impl Rng) -> Option<Instant> {
@@ -53,7 +60,8 @@ impl Comeback {
 /// Returns whether the client may reconnect after the websocket was closed with this code and reason.
 pub(super) fn may_come_back(code: u16, reason: &str) -> bool {
     match Leave::ALL.iter().find(|leave| leave.close_code() == code) {
-        Some(leave) => matches!(leave, Leave::Closed | Leave::Timeout | Leave::RoomClosed | Leave::Shutdown),
+        Some(Leave::Closed | Leave::Timeout | Leave::RoomClosed | Leave::Shutdown | Leave::Moved) => true,
+        Some(_) => false,
         None => code != CLOSE_REFUSED || reason == ErrorCode::RateLimited.as_str(),
     }
 }

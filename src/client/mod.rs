@@ -6,9 +6,13 @@
 //!
 //! If the websocket is lost, the client requests another with [`Message::Connect`] and resumes its session if it still
 //! exists, or else joins again ([`Event::Joined`] again). A data channel that fails is offered again from time to time.
+//!
+//! In a cluster, the server may name another one that has the room: [`Message::Connect`] then has its URL
+//! ([`Destination::Url`]).
 
 mod comeback;
 mod inputs;
+mod redirect;
 mod reliable;
 mod session;
 mod states;
@@ -23,6 +27,7 @@ use rand_chacha::ChaCha20Rng;
 use serde::Serialize;
 
 use self::comeback::Comeback;
+pub use self::redirect::Destination;
 use self::reliable::ReliableLane;
 use self::session::{Offer, Ticket, Websocket};
 use self::stream::Stream;
@@ -70,9 +75,10 @@ impl Config {
 /// An instruction for the client's websocket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// Drop the websocket (if it is open, not with close code 1000) and open another to the same URL. Later messages
-    /// are for the new one. Do not pass anything received on the old one to the client any more.
-    Connect,
+    /// Drop the websocket (if it is open, not with close code 1000) and open another to this destination. Later
+    /// messages are for the new one. Do not pass anything received on the old one to the client any more. If the new
+    /// one can't be opened, call [`Client::handle_disconnect`].
+    Connect(Destination),
     /// Send signaling as a text message.
     Text(String),
     /// Send a game frame as a binary message.
@@ -245,8 +251,6 @@ pub struct Client {
     /// An offer without an answer so far.
     offer: Option<Offer>,
     requests: u32,
-    /// The number of the `join` or `reconnect` request.
-    asked: u32,
     /// Consecutive failures. Reset by a channel that was open for long.
     failed_offers: u32,
     opened_at: Option<Instant>,
@@ -302,13 +306,12 @@ impl Client {
             slow_path: false,
             started: now,
             now,
-            websocket: Websocket::Asking { until: now + session::JOIN_PATIENCE },
+            websocket: Websocket::Waiting { until: now },
             comeback: Comeback::new(now),
             ticket: None,
             peer: None,
             offer: None,
             requests: 0,
-            asked: 0,
             failed_offers: 0,
             opened_at: None,
             offer_at: None,
@@ -341,7 +344,7 @@ impl Client {
             inflater: Inflater::new(),
             stats: Stats::default(),
         };
-        client.ask_to_join();
+        client.ask_to_join(now + session::JOIN_PATIENCE, 0);
         client
     }
 
@@ -378,6 +381,13 @@ impl Client {
     #[must_use]
     pub fn others(&self) -> &BTreeMap<u32, String> {
         &self.others
+    }
+
+    /// Returns the `socketId` of the player's session, after joining. A player who joins again, because the session is
+    /// no longer known, keeps it if a server of the same cluster had the session.
+    #[must_use]
+    pub fn socket_id(&self) -> Option<&str> {
+        self.ticket.as_ref().map(|ticket| ticket.socket_id.as_str())
     }
 
     /// Returns whether the data channel is open.
@@ -429,7 +439,7 @@ impl Client {
     /// 1006 (RFC 6455 §7.4.1) and the caller's description without one.
     pub fn handle_disconnect(&mut self, now: Instant, code: u16, reason: &str) {
         self.now = now;
-        if matches!(self.websocket, Websocket::Asking { .. } | Websocket::Attached { .. }) {
+        if self.has_websocket() {
             self.lose_websocket(code, reason);
         }
     }
@@ -550,7 +560,7 @@ impl Client {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let websocket = match self.websocket {
-            Websocket::Asking { until } | Websocket::Waiting { until } => until,
+            Websocket::Asking { until, .. } | Websocket::Waiting { until } => until,
             Websocket::Attached { heard, .. } => self.websocket_silent_from(heard),
             Websocket::Closed => return None,
         };

@@ -8,12 +8,13 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::comeback::{Comeback, may_come_back};
+use super::redirect::{self, Destination};
 use super::reliable::ReliableLane;
 use super::stream::Stream;
 use super::{Client, Event, Message};
 use crate::limits;
 use crate::peer::{self, Peer};
-use crate::wire::codes::{CLOSE_REFUSED, ErrorCode, Leave};
+use crate::wire::codes::{CLOSE_REDIRECTED, CLOSE_REFUSED, ErrorCode, Leave};
 use crate::wire::delta::Received;
 use crate::wire::frame::Reassembler;
 use crate::wire::{seen, signaling};
@@ -36,8 +37,8 @@ const ABNORMAL: u16 = 1006;
 
 /// The state of the client's websocket.
 pub(super) enum Websocket {
-    /// Waiting for a reply.
-    Asking { until: Instant },
+    /// Waiting for the reply to a request, which servers have redirected so many times.
+    Asking { until: Instant, asked: Asked, redirects: u32 },
     /// Carries the session.
     Attached { since: Instant, heard: Instant },
     /// None; the next is requested at `until`.
@@ -46,16 +47,23 @@ pub(super) enum Websocket {
     Closed,
 }
 
+/// A `join` or `reconnect` request.
+pub(super) struct Asked {
+    pub(super) number: u32,
+    pub(super) action: &'static str,
+    pub(super) details: serde_json::Value,
+}
+
 /// The credentials of the session.
 pub(super) struct Ticket {
-    socket_id: String,
+    pub(super) socket_id: String,
     resume: String,
 }
 
 pub(super) struct Offer {
     pub(super) peer: Peer,
     /// The number of the request that contains the offer.
-    request: u32,
+    pub(super) request: u32,
 }
 
 #[derive(Deserialize)]
@@ -115,12 +123,19 @@ impl Client {
         self.ticket.is_some() && !matches!(self.websocket, Websocket::Closed)
     }
 
+    /// Returns whether the client has a websocket of which it expects anything: not one that the caller has yet to
+    /// replace.
+    pub(super) fn has_websocket(&self) -> bool {
+        matches!(self.websocket, Websocket::Asking { .. } | Websocket::Attached { .. })
+            && !matches!(self.messages.front(), Some(Message::Connect(_)))
+    }
+
     /// Records that the websocket has delivered something. Returns `false` if there is none that may.
     pub(super) fn hear_websocket(&mut self) -> bool {
         if let Websocket::Attached { heard, .. } = &mut self.websocket {
             *heard = self.now;
         }
-        matches!(self.websocket, Websocket::Asking { .. } | Websocket::Attached { .. })
+        self.has_websocket()
     }
 
     /// Returns from when a websocket counts as lost that was last heard then. A data channel that was heard since
@@ -139,7 +154,7 @@ impl Client {
         if self.poll_timeout().is_some_and(|due| due + limits::PING_INTERVAL <= now) {
             let later = now + limits::HEARTBEAT_INTERVAL;
             match &mut self.websocket {
-                Websocket::Asking { until } => *until = later.max(*until),
+                Websocket::Asking { until, .. } => *until = later.max(*until),
                 Websocket::Attached { heard, .. } => *heard = (*heard).max(later - WEBSOCKET_SILENCE),
                 Websocket::Waiting { .. } | Websocket::Closed => {}
             }
@@ -148,7 +163,7 @@ impl Client {
             self.lose_websocket(ABNORMAL, "The server has sent nothing for seconds.");
         }
         match self.websocket {
-            Websocket::Asking { until } if until <= now => {
+            Websocket::Asking { until, .. } if until <= now => {
                 self.lose_websocket(ABNORMAL, "The server did not answer in time.");
             }
             Websocket::Waiting { until } if until <= now => self.ask_again(),
@@ -160,16 +175,21 @@ impl Client {
         self.messages.clear();
         self.reliable.detach();
         self.offer = None;
+        let is_redirected = matches!(self.websocket, Websocket::Asking { redirects: 1.., .. });
+        let mut is_moved = false;
         if let Websocket::Attached { since, .. } = self.websocket {
             if Comeback::is_over(self.now - since) {
                 self.comeback = Comeback::new(self.now);
             }
+            is_moved = code == CLOSE_REDIRECTED;
             self.events.push_back(Event::Dropped);
         }
-        if self.ticket.is_some() && may_come_back(code, reason) {
-            self.try_later(None, code, reason);
-        } else {
+        if !(self.ticket.is_some() || is_redirected) || !may_come_back(code, reason) {
             self.close(code, reason);
+        } else if is_moved && self.comeback.begin_at_once() {
+            self.websocket = Websocket::Waiting { until: self.now };
+        } else {
+            self.try_later(is_redirected.then_some(redirect::RETRY), code, reason);
         }
     }
 
@@ -191,12 +211,10 @@ impl Client {
     }
 
     fn ask_again(&mut self) {
-        self.messages.push_back(Message::Connect);
+        self.messages.push_back(Message::Connect(Destination::Home));
         let Some(Ticket { socket_id, resume, .. }) = &self.ticket else {
-            self.websocket = Websocket::Asking { until: self.now + JOIN_PATIENCE };
-            return self.ask_to_join();
+            return self.ask_to_join(self.now + JOIN_PATIENCE, 0);
         };
-        self.websocket = Websocket::Asking { until: self.now + RESUME_PATIENCE };
         let mut details = serde_json::json!({
             "socketId": socket_id,
             "resume": resume,
@@ -208,13 +226,14 @@ impl Client {
         if !self.is_open() {
             details["sdp"] = self.prepare_offer().into();
         }
-        self.asked = self.request("reconnect", &details);
+        self.ask(self.now + RESUME_PATIENCE, 0, "reconnect", details);
     }
 
-    pub(super) fn ask_to_join(&mut self) {
+    /// Joins; if there was a session that is no longer known, as the player of it.
+    pub(super) fn ask_to_join(&mut self, until: Instant, redirects: u32) {
         let sdp = self.prepare_offer();
         let config = &self.config;
-        let details = serde_json::json!({
+        let mut details = serde_json::json!({
             "roomId": config.room,
             "name": config.name,
             "data": config.data,
@@ -223,11 +242,19 @@ impl Client {
             "sparseHeartbeats": true,
             "sdp": sdp,
         });
-        self.asked = self.request("join", &details);
+        if let Some(Ticket { socket_id, resume }) = &self.ticket {
+            details["former"] = serde_json::json!({"socketId": socket_id, "resume": resume});
+        }
+        self.ask(until, redirects, "join", details);
+    }
+
+    fn ask(&mut self, until: Instant, redirects: u32, action: &'static str, details: serde_json::Value) {
+        let number = self.request(action, &details);
+        self.websocket = Websocket::Asking { until, asked: Asked { number, action, details }, redirects };
     }
 
     /// Sends a request and returns its number.
-    fn request(&mut self, action: &str, details: &serde_json::Value) -> u32 {
+    pub(super) fn request(&mut self, action: &str, details: &serde_json::Value) -> u32 {
         self.requests += 1;
         let request = serde_json::json!({"a": action, "i": self.requests, "d": details});
         self.messages.push_back(Message::Text(request.to_string()));
@@ -306,12 +333,17 @@ impl Client {
         let Envelope { a: action, s: success, e: code, m: message, i: number, retry_after, d: data } =
             serde_json::from_str(text)?;
         let data = data.map_or("null", RawValue::get);
-        let is_asking = matches!(self.websocket, Websocket::Asking { .. }) && number == Some(self.asked);
+        let asked = match &self.websocket {
+            Websocket::Asking { asked, .. } => Some(asked.number),
+            _ => None,
+        };
+        let is_asking = asked.is_some() && number == asked;
         match action.as_str() {
             "joinR" | "reconnectR" if is_asking && success => {
                 self.enter(action == "joinR", serde_json::from_str(data)?);
             }
             "joinR" | "reconnectR" if is_asking => self.note_refusal(action == "joinR", retry_after, code, message),
+            redirect::EVENT if asked.is_some() => self.follow(serde_json::from_str(data)?),
             "exchangeSdpR" if self.offer.as_ref().is_some_and(|offer| Some(offer.request) == number) => {
                 let answer: Option<Answer> = if success { serde_json::from_str(data)? } else { None };
                 self.accept_answer(answer.as_ref().map(|answer| answer.sdp.as_str()));
@@ -369,8 +401,8 @@ impl Client {
             // The server closes the websocket now. If it is lost before, the refusal stands.
             self.ticket = None;
             self.events.push_back(Event::Refused { code, message });
-        } else if is_unknown {
-            self.ask_to_join();
+        } else if is_unknown && let Websocket::Asking { until, redirects, .. } = self.websocket {
+            self.ask_to_join(until, redirects);
         } else {
             self.close(CLOSE_REFUSED, &code);
         }

@@ -184,7 +184,7 @@ impl Said {
         match self {
             Said::Up(Message::Text(text)) | Said::Down(Signal::Text(text)) => text.len(),
             Said::Up(Message::Binary(bytes)) | Said::Down(Signal::Binary(bytes)) => bytes.len(),
-            Said::Up(Message::Connect | Message::Close) | Said::Dropped => 0,
+            Said::Up(Message::Connect(_) | Message::Close) | Said::Dropped => 0,
             Said::Pong(_) | Said::Down(Signal::Ping(_)) => size_of::<u64>(),
             Said::Down(Signal::Close { reason, .. }) => reason.len(),
         }

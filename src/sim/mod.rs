@@ -132,7 +132,7 @@ pub use self::rooms::{Divergence, RoomSimulation, check};
 pub use self::scenario::{Report, Reports, Scenario, Trial};
 #[cfg(feature = "driver")]
 pub use self::scenario_file::ScenarioError;
-use crate::client::{Config as ClientConfig, Message, Status};
+use crate::client::{Config as ClientConfig, Destination, Message, Status};
 use crate::endpoint::LocalId;
 use crate::game::{Game, Refusal, RoomInfo};
 use crate::peer::SeededDtls;
@@ -599,16 +599,16 @@ impl<G: Game> Simulation<G> {
             }
             while let Some(message) = end.client.poll_message() {
                 let is_goodbye = message == Message::Close;
-                if message != Message::Connect {
+                let Message::Connect(to) = message else {
                     end.websocket().up.send(elapsed, Said::Up(message));
                     end.websocket().is_over |= is_goodbye;
                     continue;
-                }
+                };
                 end.drop_websocket(elapsed);
                 let connection = end.open_websocket();
-                if is_down {
+                if is_down || to != Destination::Home {
                     end.websocket().is_over = true;
-                    end.client.handle_disconnect(self.now, 1006, "The server is down.");
+                    end.client.handle_disconnect(self.now, 1006, "No server is there.");
                 } else {
                     self.server.handle_connect(self.now, connection, end.connect());
                 }
@@ -709,7 +709,7 @@ impl<G: Game> Simulation<G> {
             Said::Up(Message::Text(text)) => self.server.handle_text(now, connection, &text),
             Said::Up(Message::Binary(bytes)) => self.server.handle_binary(now, connection, &bytes),
             Said::Up(Message::Close) => self.server.handle_disconnect(now, connection, Disconnect::Goodbye),
-            Said::Up(Message::Connect) => {}
+            Said::Up(Message::Connect(_)) => {}
             Said::Dropped => self.server.handle_disconnect(now, connection, Disconnect::Lost),
             Said::Pong(payload) => self.server.handle_pong(now, connection, &payload.to_be_bytes()),
             Said::Down(Signal::Close { code, reason }) => {

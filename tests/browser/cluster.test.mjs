@@ -1,52 +1,13 @@
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { mkdtemp, rm } from "node:fs/promises";
-import { connect, createServer } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { fileURLToPath } from "node:url";
 import { connection, launchBrowser, openPage, playing, screenshot, startServer, until } from "./harness.mjs";
+import { NO_REDIS, startRedis } from "./redis.mjs";
 
-const REDIS = fileURLToPath(new URL("../../scripts/redis", import.meta.url));
-/** The exit status of the script if there is no Redis. */
-const MISSING = 69;
 /** A room's lease lasts 5 s, then its players have to come back. */
 const FAILOVER_MS = 30_000;
 
 let browser;
 let redis;
-
-const freePort = () =>
-  new Promise((resolve) => {
-    const server = createServer().listen(0, "127.0.0.1", () => {
-      const { port } = server.address();
-      server.close(() => resolve(port));
-    });
-  });
-const answers = (port) =>
-  new Promise((resolve) => {
-    const socket = connect(port, "127.0.0.1");
-    const end = (is) => () => (socket.destroy(), resolve(is));
-    socket.on("connect", end(true)).on("error", end(false));
-  });
-
-/** `undefined` where there is no Redis. */
-async function startRedis() {
-  const port = await freePort();
-  const directory = await mkdtemp(join(tmpdir(), "rtcade-redis-"));
-  const child = spawn(REDIS, [port, directory], { stdio: "ignore" });
-  await until("Redis", async () => child.exitCode !== null || answers(port));
-  const stop = async () => {
-    child.kill("SIGKILL");
-    await rm(directory, { recursive: true });
-  };
-  if (child.exitCode === null) return { url: `redis://127.0.0.1:${port}`, stop };
-  assert.equal(child.exitCode, MISSING);
-  assert.ok(!process.env.REDIS_SERVER, "the environment names a Redis that is not there");
-  await stop();
-  return undefined;
-}
 
 before(async () => {
   redis = await startRedis();
@@ -70,7 +31,7 @@ const roomsOf = async (node) => Number((await (await fetch(`${node.url}metrics`)
 
 describe("a page of one node, and a room of another", () => {
   test("are brought together, and the page survives that node", async (t) => {
-    if (!redis) return t.skip("Redis is not there: run scripts/test, or name its redis-server in REDIS_SERVER");
+    if (!redis) return t.skip(NO_REDIS);
     const [home, there] = await Promise.all([startNode("home"), startNode("there")]);
     try {
       const owner = await openAt(there, "shared");

@@ -1,27 +1,41 @@
-// A TCP relay between a browser and the server, which can cut or silence what goes through it.
+// A TCP relay between clients and the server, which can cut or silence what goes through it.
 
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
 
 const HOST = "127.0.0.1";
 
-/** Relays what comes to its `port` to `relay.target`. While `isSilent`, nothing that is open brings anything. */
+/**
+ * Relays what comes to its `port` to `relay.target`: a port, or a list of those of several servers, which get one
+ * connection after the other; where one refuses, the next gets it. While `isSilent`, nothing that is open brings anything.
+ */
 export async function startTcpRelay() {
   const open = new Set();
   const relay = { port: undefined, target: undefined, isSilent: false, cut, close };
+  let turn = 0;
   const server = createServer((front) => {
-    const back = connect(relay.target, HOST);
-    const pair = [front, back];
+    const targets = [relay.target].flat();
+    let tries = targets.length;
+    const pair = [front];
     open.add(pair);
     const end = () => {
       open.delete(pair);
       for (const socket of pair) socket.destroy();
     };
-    for (const [from, to] of [pair, [back, front]]) {
-      from.on("data", (bytes) => relay.isSilent || to.write(bytes));
-      from.on("error", end);
-      from.on("close", end);
-    }
+    const join = (from, to) => from.on("data", (bytes) => relay.isSilent || to.write(bytes));
+    const dial = () => {
+      const back = connect(targets[turn++ % targets.length], HOST);
+      pair[1] = back;
+      const next = () => (--tries > 0 && open.has(pair) ? dial() : end());
+      back.on("error", next);
+      back.on("connect", () => {
+        back.off("error", next).on("error", end).on("close", end);
+        join(back, front);
+        join(front, back);
+      });
+    };
+    front.on("error", end).on("close", end);
+    dial();
   });
   server.listen(0, HOST);
   await once(server, "listening");

@@ -22,13 +22,13 @@ use super::bench::{Server, count, counts, options, run, run_with};
 const LARGE: usize = 300_000;
 
 /// Takes TLS off, for whoever asks it for `localhost` or 127.0.0.1.
-struct Proxy {
-    address: SocketAddr,
+pub(super) struct Proxy {
+    pub(super) address: SocketAddr,
     certificate: Vec<u8>,
 }
 
 impl Proxy {
-    fn start(upstream: SocketAddr) -> Proxy {
+    pub(super) fn start(upstream: SocketAddr) -> Proxy {
         Proxy::start_with(&["localhost", "127.0.0.1"], move |_, client, config| hand_on(client, upstream, config))
     }
 

@@ -578,7 +578,7 @@ impl Player {
                 client::Message::Text(text) => tungstenite::Message::text(text),
                 client::Message::Binary(bytes) => tungstenite::Message::binary(bytes),
                 client::Message::Close => tungstenite::Message::Close(None),
-                client::Message::Connect => panic!("the websocket was lost"),
+                client::Message::Connect(_) => panic!("the websocket was lost"),
             };
             self.websocket.send(message).unwrap();
         }

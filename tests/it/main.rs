@@ -13,6 +13,8 @@ mod allocations;
 mod api;
 #[cfg(all(feature = "driver", unix))]
 mod bench;
+#[cfg(all(feature = "driver", unix))]
+mod bench_redirects;
 #[cfg(feature = "driver")]
 mod bench_report;
 #[cfg(feature = "driver")]

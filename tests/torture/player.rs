@@ -98,7 +98,7 @@ impl Player {
     fn send(&mut self) {
         while let Some(message) = self.client.poll_message() {
             let message = match message {
-                Message::Connect => {
+                Message::Connect(_) => {
                     self.dial();
                     continue;
                 }

@@ -6,6 +6,8 @@ mod rtc;
 mod udp;
 mod ws;
 
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Registry, Token};
@@ -19,6 +21,7 @@ use self::rtc::Rtc;
 use self::ws::Ws;
 use super::http::Request;
 use super::meters::{Count, Meters, Time};
+use super::redirects::Servers;
 use super::script::{Engine, Expected, Pacing, Said, Script, Step, Times, Variables};
 use super::stats::Who;
 use super::target::Target;
@@ -37,9 +40,10 @@ const ECHOES: usize = 4096;
 pub(super) struct Thread<'s> {
     pub(super) script: &'s Script,
     pub(super) target: &'s Target,
+    pub(super) servers: Arc<Servers>,
     pub(super) seed: u64,
     pub(super) begun: Instant,
-    pub(super) registry: Registry,
+    pub(super) registry: Rc<Registry>,
     pub(super) meters: Meters,
     /// The buffer for received data.
     pub(super) buffer: Box<[u8]>,

@@ -18,7 +18,9 @@
 //! - `rtc.received`: frames over the data channel; `rtc.received_by_websocket`: frames of the unreliable lane over the
 //!   websocket, while the channel was not open. `rtc.lost`: gaps in the sequence numbers that remain after [`GRACE`].
 //!   `rtc.reordered`: frames after a newer one. `rtc.duplicates`: repeated frames, not counted otherwise.
-//! - `rtc.reconnect`: from the loss of the websocket until the session is resumed, including the client's back-off.
+//! - `rtc.reconnect`: from the loss of the websocket until the user is in the room again, including the client's
+//!   back-off. `rtc.rejoined`: users who joined anew for that, because their session was no longer known;
+//!   `rtc.identities_lost`: those of them who got another `socketId`.
 //! - `rtc.bytes_up`, `rtc.bytes_down`: bytes of datagrams and of websocket messages, without headers.
 
 use std::collections::VecDeque;
@@ -28,11 +30,11 @@ use mio::Token;
 use serde_json::Value;
 
 use super::udp::Udp;
-use super::{ECHOES, Happened, Turn};
+use super::{ECHOES, Happened, Thread, Turn};
 use crate::bench::meters::{Count, Time};
 use crate::bench::script::Said;
 use crate::bench::websocket::{Brought, WebSocket};
-use crate::client::{Client, Config, Event, Message, Stats, Status};
+use crate::client::{Client, Config, Destination, Event, Message, Stats, Status};
 use crate::peer::{LocalId, Stages};
 use crate::wire::msgpack::SendError;
 
@@ -67,6 +69,8 @@ pub(super) struct Rtc {
     url: String,
     joined_at: Instant,
     player: Option<u32>,
+    /// The `socketId` of the user.
+    identity: Option<String>,
     stages: Stages,
     has_told_open: bool,
     is_leaving: bool,
@@ -116,6 +120,7 @@ impl Rtc {
             url,
             joined_at: intended,
             player: None,
+            identity: None,
             stages: Stages::default(),
             has_told_open: false,
             is_leaving: false,
@@ -175,10 +180,11 @@ impl Rtc {
             }
             Brought::Closed { .. } if is_leaving => turn.tell(Happened::Gone),
             Brought::Closed { code, reason, error } => {
-                if client.status() == Status::Signaling && code == 1006 {
+                let is_joining = client.status() == Status::Signaling;
+                client.handle_disconnect(turn.now, code, &reason);
+                if is_joining && code == 1006 && client.status() == Status::Closed {
                     turn.tell(Happened::Failed(error.to_owned()));
                 }
-                client.handle_disconnect(turn.now, code, &reason);
                 closed = Some(code);
             }
         });
@@ -287,8 +293,8 @@ impl Rtc {
         self.note_acknowledgements(turn);
         self.note_stats(turn);
         let mut bytes_up = 0;
-        if self.send_messages(&mut bytes_up) {
-            match WebSocket::connect(&turn.thread.registry, self.websocket_token, turn.thread.target, &self.url) {
+        if let Some(destination) = self.send_messages(&mut bytes_up) {
+            match self.connect(&destination, turn.thread) {
                 Ok(websocket) => self.websocket = websocket,
                 Err(_) => self.client.handle_disconnect(turn.now, 1006, "The socket could not be opened."),
             }
@@ -303,11 +309,22 @@ impl Rtc {
         }
     }
 
-    /// Sends the client's messages. Returns whether it wants another websocket, for which the later messages are.
-    fn send_messages(&mut self, bytes_up: &mut usize) -> bool {
+    fn connect(&self, destination: &Destination, thread: &Thread<'_>) -> Result<WebSocket, &'static str> {
+        match destination {
+            Destination::Home => WebSocket::connect(&thread.registry, self.websocket_token, thread.target, &self.url),
+            Destination::Url(url) => {
+                let lookup = thread.servers.look_up(url)?;
+                WebSocket::connect_to_found(&thread.registry, self.websocket_token, lookup, url)
+            }
+        }
+    }
+
+    /// Sends the client's messages, until it wants another websocket, for which the later messages are. Returns where
+    /// that one goes.
+    fn send_messages(&mut self, bytes_up: &mut usize) -> Option<Destination> {
         while let Some(message) = self.client.poll_message() {
             let message = match message {
-                Message::Connect => return true,
+                Message::Connect(destination) => return Some(destination),
                 Message::Text(text) => tungstenite::Message::text(text),
                 Message::Binary(bytes) => tungstenite::Message::binary(bytes),
                 Message::Close => tungstenite::Message::Close(Some(tungstenite::protocol::CloseFrame {
@@ -319,7 +336,7 @@ impl Rtc {
             self.websocket.send(message);
         }
         self.websocket.flush();
-        false
+        None
     }
 
     fn note(&mut self, event: Event, turn: &mut Turn<'_, '_>) {
@@ -332,8 +349,13 @@ impl Rtc {
                     self.lose_all_echoes(turn);
                     self.least_transit = None;
                     self.last_transit = None;
+                    turn.add(Count::Rejoined, 1);
+                    if self.identity.as_deref() != self.client.socket_id() {
+                        turn.add(Count::IdentitiesLost, 1);
+                    }
                     self.note_return(turn);
                 }
+                self.identity = self.client.socket_id().map(str::to_owned);
                 self.newest_tick_at = None;
             }
             Event::Resumed => self.note_return(turn),

@@ -171,7 +171,7 @@ impl World {
             match message {
                 Message::Text(text) => server.handle_text(now, reader.connection, &text),
                 Message::Binary(bytes) => server.handle_binary(now, reader.connection, &bytes),
-                Message::Connect => {
+                Message::Connect(_) => {
                     if !std::mem::take(&mut reader.is_gone) {
                         server.handle_disconnect(now, reader.connection, Disconnect::Lost);
                     }

@@ -88,7 +88,7 @@ impl Player {
                 Message::Text(text) => tungstenite::Message::text(text),
                 Message::Binary(bytes) => tungstenite::Message::binary(bytes),
                 Message::Close => tungstenite::Message::Close(None),
-                Message::Connect => panic!("the websocket was lost"),
+                Message::Connect(_) => panic!("the websocket was lost"),
             };
             self.websocket.send(message).unwrap();
         }

@@ -344,7 +344,7 @@ impl Connection {
                         Message::Binary(bytes) => tungstenite::Message::binary(bytes),
                         Message::Close => tungstenite::Message::Close(None),
                         // It was lost, which is the end here.
-                        Message::Connect => break,
+                        Message::Connect(_) => break,
                     };
                     let _ = web.write(message);
                     wrote = true;
