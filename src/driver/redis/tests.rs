@@ -92,7 +92,8 @@ impl Redis {
         let mut cmd = redis::cmd(words.next().unwrap());
         words.for_each(|word| _ = cmd.arg(word));
         let deadline = Instant::now() + LONG;
-        let mut connection = Connection::open(&self.store().info, deadline).unwrap();
+        let Place::Redis(info) = self.store().place else { panic!("the store is Redis") };
+        let mut connection = Connection::open(&info, deadline).unwrap();
         connection.call(&[cmd], deadline).unwrap().remove(0)
     }
 
