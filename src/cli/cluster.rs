@@ -11,9 +11,9 @@ pub(super) struct Cluster<A: Args> {
     /// Number of nodes, or auto for one per core.
     #[arg(long, value_name = "auto|N", value_parser = nodes, default_value = "auto")]
     pub(super) nodes: Nodes,
-    /// The process is a node, whose parent is at the other end of its standard input.
+    /// The process is the node of this name, whose parent is at the other end of its standard input.
     #[arg(long, hide = true)]
-    child: bool,
+    child: Option<String>,
     #[command(flatten)]
     pub(super) serve: A,
 }
@@ -42,8 +42,8 @@ pub(super) fn settle<A: Args, O: Subcommand>(
         return Err(ExitCode::from(2));
     }
     #[cfg(target_os = "linux")]
-    if cluster.child {
-        of_server.link = Some(linux::link()?);
+    if let Some(name) = &cluster.child {
+        of_server.link = Some(linux::link(name)?);
         return Ok(Command::Serve(cluster.serve));
     }
     let is_checked = of_server.configuration.check_config;
@@ -98,12 +98,12 @@ mod linux {
     use crate::driver::{BindError, Link, Node, Options, Parent, ParentOptions, Record, Store, host_name};
 
     /// The option of [`super::Cluster::child`].
-    const CHILD: &str = "--child";
+    const CHILD: &str = "--child=";
 
-    pub(super) fn link() -> Result<Link, ExitCode> {
+    pub(super) fn link(name: &str) -> Result<Link, ExitCode> {
         let program = env::args_os().next().unwrap_or_default();
-        let name = Path::new(&program).file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Link::from_stdin(&name).map_err(|sentence| {
+        let program = Path::new(&program).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Link::from_stdin(&program, name).map_err(|sentence| {
             complain(&sentence);
             ExitCode::from(2)
         })

@@ -104,7 +104,6 @@ pub(super) enum ToParent {
 /// What a node is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Begin {
-    pub(super) name: String,
     /// How many nodes the machine has.
     pub(super) nodes: usize,
     /// The core that it keeps to.
@@ -117,16 +116,17 @@ pub(super) struct Begin {
 #[derive(Clone, Debug)]
 pub struct Link {
     channel: Arc<Channel>,
+    name: Arc<str>,
     begin: Arc<Begin>,
     udp: Arc<[OwnedFd]>,
 }
 
 impl Link {
-    /// Returns the parent of this process, and keeps the process to the core that it has chosen.
+    /// Returns the parent of this process, the node of this name, and keeps the process to the core that it has chosen.
     ///
     /// # Errors
     /// A sentence, if the standard input is not the socket to a parent.
-    pub(crate) fn from_stdin(program: &str) -> Result<Link, String> {
+    pub(crate) fn from_stdin(program: &str, name: &str) -> Result<Link, String> {
         let alone = || "this process has no parent that accepts connections: start it with the command cluster".to_owned();
         let channel = Channel(io::stdin().as_fd().try_clone_to_owned().map_err(|_| alone())?);
         let Ok(Some((ToNode::Begin(begin), udp))) = channel.receive() else { return Err(alone()) };
@@ -134,22 +134,22 @@ impl Link {
         if let Err(error) = File::open("/dev/null").and_then(|null| Ok(rustix::stdio::dup2_stdin(null)?)) {
             log::warn!("/dev/null can't be the standard input: {error}");
         }
-        if let Ok(name) = CString::new(program) {
-            let _ = rustix::thread::set_name(&name);
+        if let Ok(program) = CString::new(program) {
+            let _ = rustix::thread::set_name(&program);
         }
         if let Some(core) = begin.core {
             let mut cores = CpuSet::new();
             cores.set(core);
             if let Err(error) = sched_setaffinity(None, &cores) {
-                log::warn!("node {} can't be kept to core {core}: {error}", begin.name);
+                log::warn!("node {name} can't be kept to core {core}: {error}");
             }
         }
-        Ok(Link { channel: Arc::new(channel), begin: Arc::new(begin), udp: udp.into() })
+        Ok(Link { channel: Arc::new(channel), name: name.into(), begin: Arc::new(begin), udp: udp.into() })
     }
 
     /// The name of the node.
     pub(crate) fn name(&self) -> &str {
-        &self.begin.name
+        &self.name
     }
 
     /// How many nodes the machine has.
@@ -167,7 +167,7 @@ impl Link {
 
     /// Where clients reach the node, if they reach the machine at `url`.
     pub(crate) fn url(&self, url: &str) -> String {
-        format!("{url}?{NODE}={}", self.begin.name)
+        format!("{url}?{NODE}={}", self.name)
     }
 
     pub(super) fn udp(&self) -> io::Result<Vec<UdpSocket>> {

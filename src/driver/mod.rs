@@ -100,7 +100,7 @@ use self::site::Site;
 use self::tcp::{CLOSE_TIMEOUT, Connections, Context, Entrance, Role};
 pub use self::tls::Tls;
 use self::tls::{Acceptor, Security, Socket};
-use self::trace::{Part, Trace, Turn};
+use self::trace::{Part, Trace, Turn, skipped};
 use self::udp::Udp;
 #[cfg(feature = "cluster")]
 pub use self::{nodes::Node, redis::Store};
@@ -871,19 +871,6 @@ impl<G: Game> Driver<G> {
     fn is_stopped(&self, now: Instant) -> bool {
         self.stops.is_some_and(|stops| self.connections.is_empty() || stops <= now)
     }
-}
-
-/// The warning about skipped ticks: the loop was `late`, after ticks that `took` this long; `None` if it was on time.
-fn skipped(missed: u64, late: Duration, took: Duration) -> Option<String> {
-    if missed == 0 || late <= limits::CLOCK_GAP {
-        return None;
-    }
-    let cause = if took >= late / 2 {
-        format!("the ticks before took {} ms; a game must not wait or compute for so long", took.as_millis())
-    } else {
-        "this machine is overloaded, or the process was stopped".to_owned()
-    };
-    Some(format!("{missed} ticks were skipped, as they came {} ms late: {cause}", late.as_millis()))
 }
 
 /// How long ago the deadline was, if that is so long that the process must have been suspended.

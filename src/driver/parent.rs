@@ -66,7 +66,7 @@ pub(crate) struct ParentOptions {
     pub(crate) name: String,
     /// Whether the nodes agree in the parent.
     pub(crate) has_store: bool,
-    /// The argument that tells a process of this program that it is a node.
+    /// The argument that tells a process of this program which node it is, before the name of that.
     pub(crate) argument: &'static str,
 }
 
@@ -134,14 +134,14 @@ impl Parent {
             };
             let port = port.ok_or(BindError::NodePorts(count))?;
             let udp = bind::datagrams("--udp", SocketAddr::new(udp.ip(), port))?;
+            let name = format!("{}-{}", options.name, index + 1);
             let begin = Begin {
-                name: format!("{}-{}", options.name, index + 1),
                 nodes: count,
                 // Where nodes have to share cores, the operating system shares them better.
                 core: if count <= cores.len() { cores.get(index).copied() } else { None },
                 tcp: tcp.clone(),
             };
-            nodes.push(Node::new(begin, udp, options.argument));
+            nodes.push(Node::new(name, begin, udp, options.argument));
         }
         let mut seed = [0; 8];
         getrandom::fill(&mut seed).map_err(io::Error::other)?;

@@ -36,6 +36,7 @@ struct Process {
 }
 
 pub(super) struct Node {
+    name: String,
     begin: Begin,
     udp: Vec<Socket>,
     argument: &'static str,
@@ -52,12 +53,12 @@ pub(super) struct Ended {
 }
 
 impl Node {
-    pub(super) fn new(begin: Begin, udp: Vec<Socket>, argument: &'static str) -> Node {
-        Node { begin, udp, argument, process: None, due: None, wait: Duration::ZERO }
+    pub(super) fn new(name: String, begin: Begin, udp: Vec<Socket>, argument: &'static str) -> Node {
+        Node { name, begin, udp, argument, process: None, due: None, wait: Duration::ZERO }
     }
 
     pub(super) fn name(&self) -> &str {
-        &self.begin.name
+        &self.name
     }
 
     pub(super) fn udp_port(&self) -> u16 {
@@ -92,7 +93,7 @@ impl Node {
         let own_name = arguments.next().unwrap_or_else(|| OsString::from(PROGRAM));
         let mut command = Command::new(PROGRAM);
         // The command itself stays the first argument.
-        command.arg0(own_name).args(arguments.next()).arg(self.argument).args(arguments);
+        command.arg0(own_name).args(arguments.next()).arg(format!("{}{}", self.argument, self.name)).args(arguments);
         OF_SERVICE.iter().for_each(|name| _ = command.env_remove(name));
         let child = command.stdin(Stdio::from(theirs)).spawn()?;
         let fd = channel.as_raw_fd();
@@ -131,7 +132,7 @@ impl Node {
                 Ok(received) => return received,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    log::warn!("a message of node {} can't be read: {error}", self.begin.name);
+                    log::warn!("a message of node {} can't be read: {error}", self.name);
                 }
                 Err(_) => return None,
             }
@@ -151,7 +152,7 @@ impl Node {
 
     pub(super) fn kill(&mut self) {
         if let Some(process) = &mut self.process {
-            log::warn!("node {} has not stopped in time, and is killed", self.begin.name);
+            log::warn!("node {} has not stopped in time, and is killed", self.name);
             // It fails only if the process has ended.
             let _ = process.child.kill();
         }

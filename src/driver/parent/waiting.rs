@@ -154,7 +154,8 @@ impl Waiting {
         // Closing a socket with unread bytes would reset the connection.
         let _ = connection.stream.read(&mut [0; LINE_BYTES]);
         let mut response = Response::sentence(status, sentence).into_outgoing(Method::Get, None);
-        let _ = response.write(&mut connection.stream);
+        // It fits the buffer of a socket that nothing was written to.
+        while let Ok(false) = response.write(&mut connection.stream) {}
         let _ = connection.stream.shutdown(Shutdown::Write);
     }
 

@@ -2,6 +2,8 @@
 
 #![expect(clippy::disallowed_types, reason = "a free port for Redis, and other servers in its place")]
 
+#[cfg(target_os = "linux")]
+mod keeper;
 mod table;
 
 use std::collections::BTreeSet;
