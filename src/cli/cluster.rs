@@ -186,10 +186,8 @@ mod linux {
             let mut lines = announcement(&title, "http", parent.local_addr(), &ports, &interfaces, is_told_an_address);
             let nodes: Vec<String> = nodes.iter().map(|(name, port)| format!("{name} (UDP port {port})")).collect();
             lines.push(format!("its nodes are {}", nodes.join(", ")));
-            let of_operators = [
-                ("administer it", parent.admin_addr(), ""),
-                ("metrics are", parent.metrics_addr(), "metrics"),
-            ];
+            let of_operators =
+                [("administer it", parent.admin_addr(), ""), ("metrics are", parent.metrics_addr(), "metrics")];
             for (what, at, path) in of_operators {
                 lines.extend(at.map(|at| format!("{what} at {}{path}?node=NAME", address::url(at, false))));
             }

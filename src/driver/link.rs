@@ -127,7 +127,8 @@ impl Link {
     /// # Errors
     /// A sentence, if the standard input is not the socket to a parent.
     pub(crate) fn from_stdin(program: &str, name: &str) -> Result<Link, String> {
-        let alone = || "this process has no parent that accepts connections: start it with the command cluster".to_owned();
+        let alone =
+            || "this process has no parent that accepts connections: start it with the command cluster".to_owned();
         let channel = Channel(io::stdin().as_fd().try_clone_to_owned().map_err(|_| alone())?);
         let Ok(Some((ToNode::Begin(begin), udp))) = channel.receive() else { return Err(alone()) };
         // The processes that a game starts must not have the socket.

@@ -757,7 +757,8 @@ impl<G: Game> Driver<G> {
         }
         #[cfg(all(feature = "cluster", target_os = "linux"))]
         if let Some(inlet) = &mut self.inlet {
-            let (security, is_stopping) = (self.tls.clone().map_or(Security::None, Security::Tls), self.stops.is_some());
+            let (security, is_stopping) =
+                (self.tls.clone().map_or(Security::None, Security::Tls), self.stops.is_some());
             inlet.take_in(&self.handle, |socket, remote, role| {
                 budget.spend(limits::REQUEST_WORK);
                 if !is_stopping {

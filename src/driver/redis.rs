@@ -34,9 +34,9 @@ use std::time::{Duration, Instant};
 use redis::{Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Script, ServerErrorKind, Value};
 
 pub(super) use self::connection::Cause;
+use self::connection::{Connection, Failure};
 #[cfg(target_os = "linux")]
 pub(super) use self::keeper::Keeper;
-use self::connection::{Connection, Failure};
 #[cfg(target_os = "linux")]
 use super::link::Link;
 use crate::cluster::Request;
@@ -111,7 +111,10 @@ impl Store {
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("place", &self.place.to_string()).field("prefix", &self.prefix).finish_non_exhaustive()
+        f.debug_struct("Store")
+            .field("place", &self.place.to_string())
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
     }
 }
 

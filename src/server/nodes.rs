@@ -338,7 +338,8 @@ impl<G: Game> Server<G> {
             None => "/api".to_owned(),
         };
         let pass = header("origin").map(|origin| format!("{PASS}={}", cluster.vouch(unix_time, origin)));
-        let query: Vec<&str> = Some(query).filter(|query| !query.is_empty()).into_iter().chain(pass.as_deref()).collect();
+        let query: Vec<&str> =
+            Some(query).filter(|query| !query.is_empty()).into_iter().chain(pass.as_deref()).collect();
         let mark = if query.is_empty() { "" } else { "?" };
         let url = format!("{base}{path}{mark}{}", query.join("&"));
         connection.stage = Stage::Gone;

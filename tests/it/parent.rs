@@ -16,7 +16,7 @@ use rtcade::limits::WAITING_CONNECTIONS;
 use serde_json::{Value, json};
 
 use super::admission::program::{Program, rtcade};
-use super::driver::{Connection, PATIENCE, Player, Response, assert_alive, get, upgrade};
+use super::driver::{Connection, PATIENCE, Player, Response, get, upgrade};
 use super::operations::join;
 
 /// The lines that a parent prints on loopback.
@@ -96,6 +96,12 @@ fn processes(program: &Program) -> Vec<Pid> {
 fn is_running(id: Pid) -> bool {
     let stat = fs::read_to_string(format!("/proc/{id}/stat"));
     stat.is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with('Z')))
+}
+
+/// The core and this end understand each other.
+fn assert_answers(page: &mut Connection) {
+    page.send_frame(0x81, b"no JSON");
+    page.text_with("bad_request");
 }
 
 fn until(what: &str, mut is: impl FnMut() -> bool) {
@@ -182,7 +188,7 @@ fn a_node_that_is_killed_is_started_again_and_its_players_come_back() {
     let (_page, reply) = join(address, "lobby", &former);
     assert_eq!(reply["s"], true, "{reply}");
     assert_eq!(&reply["d"]["socketId"], socket_id, "it is the player that it was");
-    assert_alive(&mut other);
+    assert_answers(&mut other);
     assert_eq!(ask(address, &format!("/healthz?node=box-{killed}")).status, 200);
     let after = processes(&program);
     assert_eq!((after.len(), after.contains(&of_killed)), (2, false));
@@ -205,9 +211,9 @@ fn signals_drain_the_nodes_and_a_second_one_stops_them() {
     until("no node takes a room", || ask(address, "/readyz").status == 503 && ask(address, "/readyz").status == 503);
     let (_, reply) = join(address, "new", &json!({ "name": "Bob" }));
     assert_eq!(reply["s"], false, "{reply}");
-    assert_alive(&mut page);
+    assert_answers(&mut page);
     program.signal(Signal::SIGTERM);
-    assert_eq!(page.close_code(), Leave::Shutdown.close_code());
+    assert_eq!(page.close_code(), Leave::Moved.close_code());
     let (status, log) = program.end();
     assert!(status.success(), "{status}\n{log}");
     assert!(!log.contains("killed"), "{log}");
@@ -221,7 +227,7 @@ fn the_nodes_stop_when_their_parent_is_killed() {
     assert_eq!(nodes.len(), 2);
     let (mut page, _) = join(program.address, "lobby", &json!({ "name": "Ada" }));
     program.signal(Signal::SIGKILL);
-    assert_eq!(page.close_code(), Leave::Shutdown.close_code());
+    assert_eq!(page.close_code(), Leave::Moved.close_code());
     until("the nodes have stopped", || nodes.iter().all(|id| !is_running(*id)));
     let (_, log) = program.end();
     assert_eq!(log.matches("the parent process has ended").count(), 2, "{log}");

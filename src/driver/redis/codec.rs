@@ -112,12 +112,8 @@ pub(super) fn read_command(arguments: &[Vec<u8>]) -> Option<Command> {
             region: text(region, usize::MAX)?.to_owned(),
             grace_ms: number(grace_ms)?,
         },
-        [b"reassert", of, ref leases @ ..] => {
-            Command::Reassert { member: member(of)?, leases: read_leases(leases)? }
-        }
-        [b"release", of, ref leases @ ..] => {
-            Command::Release { member: member(of)?, leases: read_leases(leases)? }
-        }
+        [b"reassert", of, ref leases @ ..] => Command::Reassert { member: member(of)?, leases: read_leases(leases)? },
+        [b"release", of, ref leases @ ..] => Command::Release { member: member(of)?, leases: read_leases(leases)? },
         [b"leave", of] => Command::Leave { member: member(of)? },
         [b"save", ttl_ms, ref updates @ ..] if updates.len() <= LEASES_PER_COMMAND * 6 => {
             let (updates, []) = updates.as_chunks::<6>() else { return None };
@@ -126,9 +122,16 @@ pub(super) fn read_command(arguments: &[Vec<u8>]) -> Option<Command> {
                     [] => None,
                     room => Some(read_session(room, user, token, former)?),
                 };
-                Some(SessionUpdate { socket_id: text(socket_id, usize::MAX)?.to_owned(), epoch: number(epoch)?, session })
+                Some(SessionUpdate {
+                    socket_id: text(socket_id, usize::MAX)?.to_owned(),
+                    epoch: number(epoch)?,
+                    session,
+                })
             };
-            Command::SaveSessions { updates: updates.iter().map(update).collect::<Option<_>>()?, ttl_ms: number(ttl_ms)? }
+            Command::SaveSessions {
+                updates: updates.iter().map(update).collect::<Option<_>>()?,
+                ttl_ms: number(ttl_ms)?,
+            }
         }
         [b"find", socket_id] => Command::FindSession { socket_id: text(socket_id, usize::MAX)?.to_owned() },
         _ => return None,
