@@ -106,6 +106,8 @@
 //! | [`LEASE_TTL`] | how long a room stays with a node of a cluster that is not heard of | another node takes the room | [`Figures::lost`](crate::cluster::Figures::lost) |
 //! | [`STORE_TIMEOUT`], [`LOOKUP_TIMEOUT`] | how long an answer of the store may take, and how long a player waits until the room's node is known | the node goes on without the answer; the player is refused with `unavailable` | [`Figures::failed`](crate::cluster::Figures::failed), [`Figures::located`](crate::cluster::Figures::located) |
 //! | [`STORE_REQUESTS`], [`LEASES_PER_COMMAND`] | unanswered requests to the store, and leases or sessions in one | others wait | – |
+//! | [`MACHINE_NODES`] | nodes under one parent | `--nodes` refuses more | – |
+//! | [`WAITING_CONNECTIONS`] | connections at a parent whose first line has not arrived, or whose node takes none now | the oldest of the address that has most is closed | – |
 //! | [`UNSAVED_SESSIONS`], [`SESSION_KEPT`] | sessions that wait to be saved for other nodes, and how long the store keeps one that is not saved again | not saved: a player who comes to another node is a new one | [`Figures::dropped_sessions`](crate::cluster::Figures::dropped_sessions) |
 //! | [`SNAPSHOT_BYTES`], [`SNAPSHOTS_BYTES`] | bytes of a saved room, and of those that wait to be saved | not saved: the room begins anew at another node | [`Figures::dropped_snapshots`](crate::cluster::Figures::dropped_snapshots) |
 //! | [`SNAPSHOT_INTERVAL`], [`SNAPSHOT_KEPT`] | how often a room is saved, and how long the store keeps one that is not saved again | – | – |
@@ -455,6 +457,10 @@ pub const SEEKERS_PER_ADDRESS: usize = UNJOINED_PER_ADDRESS / 2;
 pub const LEASE_TTL: Duration = Duration::from_secs(5);
 /// Leases and sessions in one command for the store of a cluster.
 pub const LEASES_PER_COMMAND: usize = 100;
+/// Nodes under one parent.
+pub const MACHINE_NODES: usize = 256;
+/// Connections at a parent of nodes whose first line has not arrived, or whose node takes none at the moment.
+pub const WAITING_CONNECTIONS: usize = 1_024;
 /// Requests to the store of a cluster that are not answered. Others wait.
 pub const STORE_REQUESTS: usize = 256;
 /// How long an answer of the store may take. Then the node goes on without.

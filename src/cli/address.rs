@@ -152,6 +152,16 @@ impl Address {
 }
 
 impl Public {
+    /// Whether it has a port of its own.
+    #[cfg(feature = "cluster")]
+    pub(super) fn has_port(&self) -> bool {
+        match self {
+            Public::Address(address) => address.port != 0,
+            Public::Cloud { port } => *port != 0,
+            Public::Stun(_) => false,
+        }
+    }
+
     /// Whether it stays the same for as long as the program runs.
     fn is_fixed(&self) -> bool {
         matches!(self, Public::Address(address) if !address.is_name())

@@ -2,8 +2,11 @@
 
 mod access;
 mod address;
+mod announcement;
 mod bench;
 mod bench_report;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod config;
 mod doctor;
 #[cfg(test)]
@@ -25,7 +28,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 pub use std::process::ExitCode;
 use std::time::Duration;
@@ -36,6 +39,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use self::access::Access;
 use self::address::{Address, Public};
+use self::announcement::announcement;
 use self::config::Layers;
 use self::log::Logging;
 use self::operators::Operators;
@@ -73,6 +77,12 @@ struct CommandLine<A: Args, O: Subcommand> {
 enum Command<A: Args, O: Subcommand> {
     /// Run the server (the default).
     Serve(A),
+    /// Run several nodes on this machine, one per core, that share its TCP port and their rooms.
+    ///
+    /// Each node has a UDP port of its own: by default those after the port of --listen, or those from --udp on. A node
+    /// that ends is started again.
+    #[cfg(feature = "cluster")]
+    Cluster(cluster::Cluster<A>),
     /// Replay recordings and compare the game's output with the recorded output.
     #[command(after_long_help = "\
 Exit status:
@@ -168,6 +178,9 @@ struct Serve {
     access: Access,
     #[command(flatten)]
     operators: Operators,
+    #[cfg(all(feature = "cluster", target_os = "linux"))]
+    #[arg(skip)]
+    link: Option<driver::Link>,
 }
 
 /// Where options come from besides the command line.
@@ -281,11 +294,13 @@ pub fn run_with<G: Game>(
     mut factory: impl FnMut(&RoomInfo) -> Result<G, Refusal> + 'static,
     prepare: impl FnOnce(&mut Driver<G>),
 ) -> ExitCode {
-    match parse::<Serve, NoCommand>() {
+    match parse::<Serve, NoCommand>(|serve| serve) {
         Ok(Command::Serve(serve)) => {
             let again = || parse_again::<Serve, NoCommand>(|serve| serve);
             start(serve, again, "the game", Options::default().page, factory, prepare)
         }
+        #[cfg(feature = "cluster")]
+        Ok(Command::Cluster(cluster)) => cluster::run(cluster.serve, cluster.nodes),
         Ok(Command::Own(nothing)) => match nothing {},
         Ok(Command::Doctor(arguments)) => doctor::run(arguments),
         Ok(Command::Healthcheck(arguments)) => healthcheck::run(arguments, || {
@@ -316,10 +331,12 @@ pub fn run_with<G: Game>(
 /// Runs the command line of the shipped games; the body of `main` of the `rtcade` program.
 pub fn main() -> ExitCode {
     let again = || parse_again::<ServeShipped, ShippedCommand>(ServeShipped::settled);
-    match parse() {
+    match parse(|shipped: &mut ServeShipped| &mut shipped.serve) {
         Ok(Command::Own(ShippedCommand::Sim(sim))) => sim::run(&sim),
         Ok(Command::Own(ShippedCommand::Bench(bench))) => bench::run(&bench),
         Ok(Command::Token(token)) => token::run(&token),
+        #[cfg(feature = "cluster")]
+        Ok(Command::Cluster(cluster)) => cluster::run(cluster.serve.settled(), cluster.nodes),
         Ok(Command::Serve(ServeShipped { game: Shipped::Arena, serve })) => {
             start(serve, again, "the arena game", ARENA_PAGE.into(), |room| Ok(Arena::new(room)), |_| ())
         }
@@ -387,9 +404,12 @@ fn for_broadcast(serve: Serve) -> Serve {
     }
 }
 
-/// Parses the command line; the error is the exit status.
-fn parse<A: Args, O: Subcommand>() -> Result<Command<A, O>, ExitCode> {
+/// Parses the command line; the error is the exit status. `serve` finds the options of the server.
+fn parse<A: Args, O: Subcommand>(serve: impl Fn(&mut A) -> &mut Serve) -> Result<Command<A, O>, ExitCode> {
     match parse_from(env::args_os().collect()) {
+        #[cfg(feature = "cluster")]
+        Ok(Parsed { command, printed: None }) => cluster::settle(command, serve),
+        #[cfg(not(feature = "cluster"))]
         Ok(Parsed { command, printed: None }) => Ok(command),
         Ok(Parsed { printed: Some(text), .. }) => {
             let printed = write!(io::stdout(), "{text}");
@@ -432,7 +452,8 @@ fn parse_from<A: Args, O: Subcommand>(mut arguments: Vec<OsString>) -> Result<Pa
     if let Some(given) = given {
         let file = given.get_one::<PathBuf>("config").cloned();
         layers = Layers::read(&definition, file).map_err(Unusable::Wrong)?;
-        let at = if arguments.get(1).is_some_and(|argument| argument == "serve") { 2 } else { 1 };
+        let is_named = arguments.get(1).is_some_and(|argument| argument == "serve" || argument == "cluster");
+        let at = if is_named { 2 } else { 1 };
         let at = at.min(arguments.len());
         arguments.splice(at..at, layers.options(&definition, given));
     }
@@ -455,7 +476,7 @@ fn parse_from<A: Args, O: Subcommand>(mut arguments: Vec<OsString>) -> Result<Pa
 fn serve_matches(matches: &ArgMatches) -> Option<&ArgMatches> {
     match matches.subcommand() {
         None => Some(matches),
-        Some(("serve", matches)) => Some(matches),
+        Some(("serve" | "cluster", matches)) if matches.subcommand().is_none() => Some(matches),
         Some(_) => None,
     }
 }
@@ -525,6 +546,8 @@ fn serve_of<A: Args, O: Subcommand>(
 ) -> Result<Serve, String> {
     match parsed {
         Ok(Parsed { command: Command::Serve(arguments), .. }) => Ok(serve(arguments)),
+        #[cfg(feature = "cluster")]
+        Ok(Parsed { command: Command::Cluster(cluster), .. }) => Ok(serve(cluster.serve)),
         Ok(_) => Err("the command line does not start a server".to_owned()),
         Err(Unusable::Wrong(sentence)) => Err(sentence),
         Err(Unusable::Shown(error)) => Err(sentence(&error)),
@@ -591,6 +614,14 @@ fn start<G: Game>(
     if is_checked {
         return check(options, factory);
     }
+    #[cfg(all(feature = "cluster", target_os = "linux"))]
+    let options = match serve.link {
+        Some(link) => match cluster::join(options, link, &serve.operators) {
+            Ok(options) => options,
+            Err(error) => return refuse(&error),
+        },
+        None => options,
+    };
     let is_open = options.keys.is_none();
     let public = options.public_addresses.clone();
     host(options, &logging, title, factory, |driver| {
@@ -667,6 +698,10 @@ fn host<G: Game>(
         return ExitCode::FAILURE;
     }
     let is_told_an_address = !options.public_addresses.is_empty() || options.agones.is_some();
+    #[cfg(all(feature = "cluster", target_os = "linux"))]
+    let is_silent = options.link.is_some();
+    #[cfg(not(all(feature = "cluster", target_os = "linux")))]
+    let is_silent = false;
     let scheme = if options.tls.is_some() { "https" } else { "http" };
     let mut driver = match Driver::bind(options, factory) {
         Ok(driver) => driver,
@@ -679,7 +714,8 @@ fn host<G: Game>(
         );
     }
     let (listen, udp_port) = (driver.local_addr(), driver.udp_port());
-    let lines = announcement(title, scheme, listen, udp_port, driver.interfaces(), is_told_an_address);
+    let ports = format!("UDP port {udp_port}");
+    let lines = announcement(title, scheme, listen, &ports, driver.interfaces(), is_told_an_address);
     let of_operators = [
         driver.admin_addr().map(|at| {
             let is_secure = scheme == "https" && !at.ip().is_loopback();
@@ -687,7 +723,9 @@ fn host<G: Game>(
         }),
         driver.metrics_addr().map(|at| format!("metrics are at {}metrics", address::url(at, false))),
     ];
-    for line in lines.iter().chain(of_operators.iter().flatten()).map(String::as_str).chain(note) {
+    // The parent of nodes says where they are.
+    let lines = lines.iter().chain(of_operators.iter().flatten()).map(String::as_str).chain(note);
+    for line in lines.filter(|_| !is_silent) {
         // The reader may close its end after the first line; the server keeps running.
         let _ = writeln!(io::stdout(), "rtcade: {line}");
     }
@@ -698,35 +736,6 @@ fn host<G: Game>(
             ExitCode::FAILURE
         }
     }
-}
-
-/// Returns the lines to print at the start: the server's addresses, and what may keep players from reaching it.
-fn announcement(
-    title: &str,
-    scheme: &str,
-    listen: SocketAddr,
-    udp_port: u16,
-    interfaces: &[IpAddr],
-    is_told_an_address: bool,
-) -> Vec<String> {
-    let port = listen.port();
-    let mut lines = Vec::new();
-    if listen.ip().is_unspecified() {
-        lines.push(format!("{title} is open at {scheme}://localhost:{port}/"));
-        if let Some(ip) = interfaces.iter().find(|ip| ip.is_ipv4() && !ip.is_loopback()) {
-            lines.push(format!("for other devices: {scheme}://{ip}:{port}/"));
-        }
-    } else {
-        lines.push(format!("{title} is open at {scheme}://{listen}/"));
-    }
-    // A server on loopback alone is for this machine only.
-    let is_networked = interfaces.iter().any(|ip| !ip.is_loopback());
-    if !is_told_an_address && is_networked && driver::are_private(interfaces) {
-        lines.push(format!(
-            "for players on other networks: name your public address with --public-addr and open UDP port {udp_port}"
-        ));
-    }
-    lines
 }
 
 /// Raises the limit of open files as far as needed and permitted; the error is a sentence.
@@ -869,27 +878,5 @@ mod tests {
             assert!(sentence.contains(expected), "{sentence}");
             assert!(!sentence.contains('\n') && sentence.ends_with("(see --help)"), "{sentence}");
         }
-    }
-
-    #[test]
-    fn the_announcement_names_what_can_be_reached() {
-        let lines = |listen: &str, interfaces: &[&str], told| {
-            let interfaces: Vec<IpAddr> = interfaces.iter().map(|ip| ip.parse().expect("an address")).collect();
-            announcement("the game", "http", listen.parse().expect("an address"), 9, &interfaces, told)
-        };
-        assert_eq!(lines("127.0.0.1:80", &["127.0.0.1"], false), ["the game is open at http://127.0.0.1:80/"]);
-        let specific = lines("10.0.0.5:80", &["10.0.0.5"], false);
-        assert_eq!(specific[0], "the game is open at http://10.0.0.5:80/");
-        assert!(specific[1].contains("--public-addr"));
-        assert_eq!(lines("10.0.0.5:80", &["10.0.0.5"], true).len(), 1);
-        assert_eq!(lines("203.0.113.7:80", &["203.0.113.7"], false).len(), 1);
-        let wildcard = lines("0.0.0.0:80", &["192.168.1.5", "127.0.0.1"], false);
-        assert_eq!(
-            wildcard[..2],
-            ["the game is open at http://localhost:80/", "for other devices: http://192.168.1.5:80/"]
-        );
-        assert!(wildcard[2].contains("--public-addr") && wildcard[2].contains("UDP port 9"));
-        assert_eq!(lines("0.0.0.0:80", &["192.168.1.5", "127.0.0.1"], true).len(), 2);
-        assert_eq!(lines("0.0.0.0:80", &["203.0.113.7", "127.0.0.1"], false).len(), 2);
     }
 }

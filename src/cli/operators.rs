@@ -129,13 +129,25 @@ impl Operators {
         let Some(url) = secret(self.redis.as_deref(), self.redis_file.as_deref(), "--redis-file")? else {
             return Ok(None);
         };
-        let mut node = Node::new(Store::new(&url, &self.cluster)?);
+        self.node_at(Store::new(&url, &self.cluster)?).map(Some)
+    }
+
+    /// A node with these options. The error is a sentence.
+    #[cfg(feature = "cluster")]
+    pub(super) fn node_at(&self, store: Store) -> Result<Node, String> {
+        let mut node = Node::new(store);
         (node.name, node.url, node.region) = (self.node.clone(), self.node_url.clone(), self.region.clone());
         (node.soft_load, node.hard_load) = (self.soft_limit / 100.0, self.hard_limit / 100.0);
         if node.soft_load > node.hard_load {
             return Err("--soft-limit must not be above --hard-limit".to_owned());
         }
-        Ok(Some(node))
+        Ok(node)
+    }
+
+    /// The name of this server, if it is given.
+    #[cfg(all(feature = "cluster", target_os = "linux"))]
+    pub(super) fn name(&self) -> Option<&str> {
+        self.node.as_deref()
     }
 
     /// Returns the token of the admin page. The error is a sentence.

@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
+use super::comeback::Comeback;
 use super::session::Websocket;
-use super::{Client, Message};
+use super::{Client, Event, Message};
 use crate::limits;
 use crate::wire::codes::CLOSE_REDIRECTED;
 
@@ -76,6 +77,17 @@ impl Client {
         self.messages.clear();
         self.messages.push_back(Message::Connect(Destination::Url(url)));
         self.request(action, &details);
+    }
+
+    /// The room has moved to another server, and the session with it.
+    pub(super) fn move_on(&mut self, Redirect { url, ticket }: Redirect) {
+        self.messages.clear();
+        self.reliable.detach();
+        self.offer = None;
+        self.close_peer();
+        self.comeback = Comeback::new(self.now);
+        self.events.push_back(Event::Dropped);
+        self.ask_again(Destination::Url(url), Some(ticket));
     }
 }
 
@@ -234,6 +246,25 @@ mod tests {
     }
 
     #[test]
+    fn a_room_that_moves_is_followed_at_once() {
+        let mut caller = Caller::joined_there();
+        caller.redirect("ws://c.example/r/lobby");
+        assert_eq!((&caller.at, caller.websockets), (&Destination::Url("ws://c.example/r/lobby".to_owned()), 3));
+        let asked = caller.last().clone();
+        let data = &asked["d"];
+        assert_eq!((&asked["a"], &data["ticket"]), (&json!("reconnect"), &json!("a ticket")));
+        assert_eq!((&data["socketId"], &data["resume"]), (&json!("ada"), &json!("token 1")));
+        assert!(data["sdp"].is_string(), "the channel to the server before means nothing");
+        caller.reply("reconnectR", "token 2");
+        assert!(matches!(&caller.events[..2], [Event::Dropped, Event::Resumed]), "{:?}", caller.events);
+        // Where it can't be reached, the client comes back at home.
+        caller.redirect("ws://d.example/r/lobby");
+        caller.lose(1006);
+        caller.wait(2 * SECOND);
+        assert_eq!((&caller.at, caller.last()["d"].get("ticket")), (&Destination::Home, None));
+    }
+
+    #[test]
     fn to_and_fro_is_left_with_a_sentence() {
         let mut caller = Caller::new();
         for hop in 1..=limits::REDIRECTS {
@@ -383,8 +414,8 @@ mod tests {
         caller.settle();
         assert_eq!((caller.websockets, &caller.events[..]), (1, &[][..]));
         caller.reply("joinR", "token 1");
-        // Nor is one that answers nothing.
-        caller.redirect_to(THERE, "a ticket");
+        // Nor in the room.
+        caller.redirect_to("http://b.example/r/lobby", "a ticket");
         caller.settle();
         assert_eq!((caller.websockets, caller.client.status()), (1, Status::Open));
 

@@ -166,7 +166,7 @@ impl Client {
             Websocket::Asking { until, .. } if until <= now => {
                 self.lose_websocket(ABNORMAL, "The server did not answer in time.");
             }
-            Websocket::Waiting { until } if until <= now => self.ask_again(),
+            Websocket::Waiting { until } if until <= now => self.ask_again(Destination::Home, None),
             _ => {}
         }
     }
@@ -210,8 +210,9 @@ impl Client {
         self.close_peer();
     }
 
-    fn ask_again(&mut self) {
-        self.messages.push_back(Message::Connect(Destination::Home));
+    /// Opens the next websocket and asks for the session there. `ticket` is that of a redirect.
+    pub(super) fn ask_again(&mut self, at: Destination, ticket: Option<String>) {
+        self.messages.push_back(Message::Connect(at));
         let Some(Ticket { socket_id, resume, .. }) = &self.ticket else {
             return self.ask_to_join(self.now + JOIN_PATIENCE, 0);
         };
@@ -226,7 +227,11 @@ impl Client {
         if !self.is_open() {
             details["sdp"] = self.prepare_offer().into();
         }
-        self.ask(self.now + RESUME_PATIENCE, 0, "reconnect", details);
+        let redirects = u32::from(ticket.is_some());
+        if let Some(ticket) = ticket {
+            details["ticket"] = ticket.into();
+        }
+        self.ask(self.now + RESUME_PATIENCE, redirects, "reconnect", details);
     }
 
     /// Joins; if there was a session that is no longer known, as the player of it.
@@ -321,7 +326,7 @@ impl Client {
         }
     }
 
-    fn close_peer(&mut self) {
+    pub(super) fn close_peer(&mut self) {
         self.offer_at = None;
         self.stream = Stream::default();
         if let Some(mut peer) = self.peer.take() {
@@ -344,6 +349,9 @@ impl Client {
             }
             "joinR" | "reconnectR" if is_asking => self.note_refusal(action == "joinR", retry_after, code, message),
             redirect::EVENT if asked.is_some() => self.follow(serde_json::from_str(data)?),
+            redirect::EVENT if matches!(self.websocket, Websocket::Attached { .. }) => {
+                self.move_on(serde_json::from_str(data)?);
+            }
             "exchangeSdpR" if self.offer.as_ref().is_some_and(|offer| Some(offer.request) == number) => {
                 let answer: Option<Answer> = if success { serde_json::from_str(data)? } else { None };
                 self.accept_answer(answer.as_ref().map(|answer| answer.sdp.as_str()));

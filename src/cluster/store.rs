@@ -29,7 +29,7 @@ impl fmt::Display for Member {
 /// What others know about a node.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Profile {
-    /// Where clients reach it, as `ws://host:port` or `wss://host:port`, without a path.
+    /// Where clients reach it, as [`NodeConfig::url`](super::NodeConfig::url).
     pub url: String,
     /// Rooms are placed in the region of the player's node, if there is a place.
     pub region: String,

@@ -93,6 +93,22 @@ pub(super) fn listeners(option: &'static str, address: SocketAddr) -> Result<Vec
     Ok(sockets.into_iter().map(|socket| TcpListener::from_std(socket.into())).collect())
 }
 
+/// Opens sockets for the datagrams of an address that this option gives.
+///
+/// # Errors
+/// [`BindError::Address`].
+#[cfg(all(feature = "cluster", target_os = "linux"))]
+pub(super) fn datagrams(option: &'static str, address: SocketAddr) -> Result<Vec<Socket>, BindError> {
+    let mut attempts = if address.port() == 0 { PORT_ATTEMPTS } else { 1 };
+    loop {
+        attempts -= 1;
+        match bind_families(option, address, Type::DGRAM) {
+            Err(BindError::Address { source, .. }) if source.kind() == io::ErrorKind::AddrInUse && attempts > 0 => {}
+            done => return done,
+        }
+    }
+}
+
 /// A socket on `address` and, if that is a wildcard, one on the wildcard of the other family with the same port.
 fn bind_families(option: &'static str, address: SocketAddr, kind: Type) -> Result<Vec<Socket>, BindError> {
     let first = bind_socket(address, kind).map_err(|source| BindError::Address { option, address, source })?;

@@ -7,6 +7,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use mio::Waker;
+use signal_hook::consts::{SIGHUP, SIGTERM};
 
 use super::door::{Message, Outside};
 use crate::hooks::{ArrivalId, Decision};
@@ -48,6 +49,19 @@ impl Default for Requests {
     }
 }
 
+impl Requests {
+    /// Handles a signal. If the process has a parent, that may have the same one, and decides what comes of several.
+    pub(super) fn handle_signal(&self, signal: i32, has_parent: bool) {
+        match signal {
+            SIGHUP => self.reload.store(true, Ordering::Release),
+            SIGTERM if !self.is_terminated.swap(true, Ordering::AcqRel) => self.drain.store(true, Ordering::Release),
+            SIGTERM if has_parent => {}
+            _ if has_parent => _ = self.stop.fetch_max(1, Ordering::AcqRel),
+            _ => _ = self.stop.fetch_add(1, Ordering::AcqRel),
+        }
+    }
+}
+
 impl Handle {
     /// Stops the server: players are notified, then [`Driver::run`] returns, within about two seconds, or at once when
     /// called again. A stalled disk may add ten seconds while rooms are recorded, a broker that is away five while
@@ -66,6 +80,22 @@ impl Handle {
     /// [`Game::drain`]: crate::game::Game::drain
     pub fn drain(&self) {
         self.requests.drain.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// As [`Handle::drain`], but not for longer than [`Options::drain`], as an operator may have asked for.
+    ///
+    /// [`Options::drain`]: super::Options::drain
+    #[cfg(all(feature = "cluster", target_os = "linux"))]
+    pub(super) fn terminate(&self) {
+        self.requests.is_terminated.store(true, Ordering::Release);
+        self.drain();
+    }
+
+    /// As if [`Handle::shutdown`] had been called this often.
+    #[cfg(all(feature = "cluster", target_os = "linux"))]
+    pub(super) fn shutdown_at_least(&self, times: u32) {
+        self.requests.stop.fetch_max(times, Ordering::Release);
         self.wake();
     }
 

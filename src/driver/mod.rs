@@ -27,12 +27,17 @@ mod events;
 mod gate;
 mod handle;
 mod http;
+#[cfg(all(feature = "cluster", target_os = "linux"))]
+mod link;
+mod listener;
 mod live;
 mod metered;
 pub(crate) mod metrics;
 #[cfg(feature = "cluster")]
 mod nodes;
 mod options;
+#[cfg(all(feature = "cluster", target_os = "linux"))]
+mod parent;
 mod recorder;
 #[cfg(feature = "cluster")]
 mod redis;
@@ -54,7 +59,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpListener;
+#[cfg(all(feature = "cluster", target_os = "linux"))]
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
@@ -72,6 +78,11 @@ use self::events::Publisher;
 use self::gate::Gate;
 pub use self::gate::Origin;
 pub use self::handle::Handle;
+#[cfg(all(feature = "cluster", target_os = "linux"))]
+use self::link::Inlet;
+#[cfg(all(feature = "cluster", target_os = "linux"))]
+pub use self::link::Link;
+use self::listener::Listener;
 use self::live::Sources;
 use self::metered::Budget;
 #[cfg(feature = "cluster")]
@@ -79,6 +90,8 @@ use self::nodes::Membership;
 #[cfg(feature = "cluster")]
 pub(crate) use self::nodes::host_name;
 pub use self::options::{BindError, Options, Record, Reload};
+#[cfg(all(feature = "cluster", target_os = "linux"))]
+pub(crate) use self::parent::{Parent, ParentOptions};
 use self::recorder::Recordings;
 use self::reload::Reloader;
 use self::sentinel::{Observer, Pulse};
@@ -87,7 +100,7 @@ use self::site::Site;
 use self::tcp::{CLOSE_TIMEOUT, Connections, Context, Entrance, Role};
 pub use self::tls::Tls;
 use self::tls::{Acceptor, Security, Socket};
-use self::trace::{Part, Trace, Turn};
+use self::trace::{Part, Trace, Turn, skipped};
 use self::udp::Udp;
 #[cfg(feature = "cluster")]
 pub use self::{nodes::Node, redis::Store};
@@ -118,10 +131,7 @@ const LATE_ROUND_DATAGRAMS: usize = 64 * 1024 / LATE_ROUNDS;
 const INTERFACES_INTERVAL: Duration = Duration::from_secs(1);
 /// The interval at which the wall clock is read; it may be set at any time.
 const WORLD_CLOCK_INTERVAL: Duration = Duration::from_secs(1);
-/// The wait before accepting again after the OS refused, for example because no file descriptor was left.
-const ACCEPT_RETRY: Duration = Duration::from_millis(100);
-/// Limits the log lines about that, and those about ticks that were skipped.
-const ACCEPT_LOG: Throttle = Throttle::new(1, Duration::from_secs(10));
+/// Limits the log lines about ticks that were skipped.
 const MISSED_LOG: Throttle = Throttle::new(3, Duration::from_secs(10));
 
 #[cfg(feature = "cluster")]
@@ -134,7 +144,9 @@ const SIGNALS: Token = Token(1);
 const LISTENERS: usize = 2;
 const DATAGRAMS: usize = 10;
 const ALARM: Token = Token(12);
-const CONNECTIONS: usize = 13;
+#[cfg(all(feature = "cluster", target_os = "linux"))]
+const PARENT: Token = Token(13);
+const CONNECTIONS: usize = 14;
 
 /// A server with its sockets.
 ///
@@ -153,6 +165,8 @@ pub struct Driver<G: Game> {
     alarm: Alarm,
     server: Server<G>,
     listeners: Vec<Listener>,
+    #[cfg(all(feature = "cluster", target_os = "linux"))]
+    inlet: Option<Inlet>,
     tls: Option<Rc<Acceptor>>,
     udp: Udp,
     /// Whether datagrams wake the loop.
@@ -209,17 +223,6 @@ pub struct Driver<G: Game> {
     agones: Option<Agones>,
 }
 
-struct Listener {
-    socket: TcpListener,
-    entrance: Entrance,
-    security: Security,
-    /// Whether it may have pending connections: edge-triggered readiness is reported once.
-    readable: bool,
-    /// When to try again after an error.
-    retry: Option<Instant>,
-    log: Throttle,
-}
-
 impl<G: Game> Driver<G> {
     /// Opens the sockets. `factory` creates the game of each new room, or refuses.
     ///
@@ -238,8 +241,16 @@ impl<G: Game> Driver<G> {
             site.open_dev();
         }
         let tls = options.tls.map(Acceptor::new).transpose().map_err(BindError::Tls)?.map(Rc::new);
-        let sockets = bind::bind(options.listen, options.udp)?;
-        let local = sockets.tcp[0].local_addr()?;
+        #[cfg(all(feature = "cluster", target_os = "linux"))]
+        let link = options.link;
+        #[cfg(all(feature = "cluster", target_os = "linux"))]
+        let (sockets, is_alone) = match &link {
+            // The parent listens.
+            Some(link) => (bind::Sockets { tcp: Vec::new(), udp: link.udp()? }, false),
+            None => (bind::bind(options.listen, options.udp)?, true),
+        };
+        #[cfg(not(all(feature = "cluster", target_os = "linux")))]
+        let (sockets, is_alone) = (bind::bind(options.listen, options.udp)?, true);
         let udp_addresses = sockets.udp.iter().map(|socket| socket.local_addr()).collect::<io::Result<Vec<_>>>()?;
         let udp_port = udp_addresses[0].port();
         let bound: Vec<IpAddr> = udp_addresses.iter().map(SocketAddr::ip).collect();
@@ -248,13 +259,16 @@ impl<G: Game> Driver<G> {
             vec![Ipv4Addr::LOCALHOST.into()]
         });
         let tcp_addresses = sockets.tcp.iter().map(|socket| socket.local_addr()).collect::<io::Result<Vec<_>>>()?;
+        #[cfg(all(feature = "cluster", target_os = "linux"))]
+        let tcp_addresses = link.as_ref().map_or(tcp_addresses, |link| link.begin().tcp.clone());
+        let local = tcp_addresses[0];
 
         let poll = Poll::new()?;
         let registry = poll.registry();
         let security = tls.clone().map_or(Security::None, Security::Tls);
         let mut open: Vec<_> = sockets.tcp.into_iter().map(|socket| (socket, Role::Game, security.clone())).collect();
         let mut beside = |option, address: Option<SocketAddr>, role, security: Security| {
-            let Some(address) = address else { return Ok::<_, BindError>(None) };
+            let Some(address) = address.filter(|_| is_alone) else { return Ok::<_, BindError>(None) };
             let sockets = bind::listeners(option, address)?;
             let local = sockets[0].local_addr()?;
             open.extend(sockets.into_iter().map(|socket| (socket, role, security.clone())));
@@ -274,7 +288,11 @@ impl<G: Game> Driver<G> {
         for (index, (mut socket, role, security)) in open.into_iter().enumerate() {
             registry.register(&mut socket, Token(LISTENERS + index), Interest::READABLE)?;
             let entrance = Entrance { ip: socket.local_addr()?.ip(), role };
-            listeners.push(Listener { socket, entrance, security, readable: true, retry: None, log: ACCEPT_LOG });
+            listeners.push(Listener::new(socket, entrance, security));
+        }
+        #[cfg(all(feature = "cluster", target_os = "linux"))]
+        if let Some(link) = &link {
+            registry.register(&mut SourceFd(&link.as_raw_fd()), PARENT, Interest::READABLE)?;
         }
         let mut udp = Udp::new(sockets.udp)?;
         for (index, socket) in udp.sockets().enumerate() {
@@ -332,6 +350,8 @@ impl<G: Game> Driver<G> {
                 nodes::url(ip.unwrap_or(Ipv4Addr::LOCALHOST.into()), local.port(), tls.is_some())
             }
         };
+        #[cfg(all(feature = "cluster", target_os = "linux"))]
+        let default_url = link.as_ref().map_or(default_url.clone(), |link| link.url(&default_url));
         #[cfg(feature = "cluster")]
         let membership = options
             .node
@@ -350,6 +370,8 @@ impl<G: Game> Driver<G> {
             poll,
             alarm,
             listeners,
+            #[cfg(all(feature = "cluster", target_os = "linux"))]
+            inlet: link.map(Inlet::new),
             tls,
             udp,
             is_udp_watched: true,
@@ -482,6 +504,8 @@ impl<G: Game> Driver<G> {
     pub fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         self.service.ready();
+        #[cfg(all(feature = "cluster", target_os = "linux"))]
+        self.inlet.as_ref().map_or(Ok(()), Inlet::ready)?;
         if self.signals.is_some()
             && let Err(error) = sentinel::watch(&self.pulse, self.activity.clone())
         {
@@ -553,6 +577,10 @@ impl<G: Game> Driver<G> {
 
     /// Returns whether sockets were left undrained.
     fn is_busy(&self) -> bool {
+        #[cfg(all(feature = "cluster", target_os = "linux"))]
+        if self.inlet.as_ref().is_some_and(|inlet| inlet.readable) {
+            return true;
+        }
         self.udp.is_readable()
             || self.connections.is_ready()
             || self.listeners.iter().any(|listener| listener.readable && listener.retry.is_none())
@@ -585,17 +613,15 @@ impl<G: Game> Driver<G> {
             match event.token() {
                 WAKER | ALARM => {}
                 SIGNALS => {
-                    let requests = &self.handle.requests;
-                    for signal in self.signals.iter_mut().flat_map(Signals::pending) {
-                        match signal {
-                            SIGHUP => requests.reload.store(true, Ordering::Release),
-                            SIGTERM if !requests.is_terminated.swap(true, Ordering::AcqRel) => {
-                                requests.drain.store(true, Ordering::Release);
-                            }
-                            _ => _ = requests.stop.fetch_add(1, Ordering::AcqRel),
-                        }
-                    }
+                    #[cfg(all(feature = "cluster", target_os = "linux"))]
+                    let has_parent = self.inlet.is_some();
+                    #[cfg(not(all(feature = "cluster", target_os = "linux")))]
+                    let has_parent = false;
+                    let signals = self.signals.iter_mut().flat_map(Signals::pending);
+                    signals.for_each(|signal| self.handle.requests.handle_signal(signal, has_parent));
                 }
+                #[cfg(all(feature = "cluster", target_os = "linux"))]
+                PARENT => self.inlet.iter_mut().for_each(|inlet| inlet.readable = true),
                 Token(token @ CONNECTIONS..) => {
                     self.connections.handle_event(Token(token), event.is_read_closed() || event.is_error());
                 }
@@ -729,6 +755,19 @@ impl<G: Game> Driver<G> {
                 self.connections.handle_shortage();
             }
         }
+        #[cfg(all(feature = "cluster", target_os = "linux"))]
+        if let Some(inlet) = &mut self.inlet {
+            let (security, is_stopping) =
+                (self.tls.clone().map_or(Security::None, Security::Tls), self.stops.is_some());
+            inlet.take_in(&self.handle, |socket, remote, role| {
+                budget.spend(limits::REQUEST_WORK);
+                if !is_stopping {
+                    let entrance = Entrance { ip: Ipv4Addr::UNSPECIFIED.into(), role };
+                    let socket = Socket::new(socket, &security);
+                    self.connections.handle_accepted(now, self.poll.registry(), socket, remote, entrance);
+                }
+            });
+        }
         let sources = Sources {
             udp: &mut self.udp,
             tls: self.tls.as_deref(),
@@ -749,7 +788,11 @@ impl<G: Game> Driver<G> {
         };
         let registry = self.poll.registry();
         let console = self.console.as_mut();
-        let mut context = Context { now, server: &mut self.server, site: &self.site, registry, sources, console };
+        #[cfg(all(feature = "cluster", target_os = "linux"))]
+        let node = self.inlet.as_ref().map(Inlet::name);
+        #[cfg(not(all(feature = "cluster", target_os = "linux")))]
+        let node = None;
+        let mut context = Context { now, server: &mut self.server, site: &self.site, registry, sources, console, node };
         self.connections.handle_ready(&mut context, &mut budget);
     }
 
@@ -829,51 +872,6 @@ impl<G: Game> Driver<G> {
     fn is_stopped(&self, now: Instant) -> bool {
         self.stops.is_some_and(|stops| self.connections.is_empty() || stops <= now)
     }
-}
-
-impl Listener {
-    /// Accepts pending connections; `false` if the OS allows no more.
-    fn accept(&mut self, now: Instant, mut handle: impl FnMut(mio::net::TcpStream, SocketAddr)) -> bool {
-        if self.retry.is_some_and(|retry| retry > now) {
-            return true;
-        }
-        self.retry = None;
-        for _ in 0..limits::TURN_ACCEPTS {
-            if !self.readable {
-                return true;
-            }
-            match self.socket.accept() {
-                Ok((socket, remote)) => handle(socket, remote),
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => self.readable = false,
-                    // The client closed the connection before it was accepted.
-                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
-                    _ => {
-                        // No event will report when accepting is possible again.
-                        self.retry = Some(now + ACCEPT_RETRY);
-                        if self.log.take(now).is_some() {
-                            log::warn!("connections wait: {error}; raise the limit of open files (ulimit -n)");
-                        }
-                        return false;
-                    }
-                },
-            }
-        }
-        true
-    }
-}
-
-/// The warning about skipped ticks: the loop was `late`, after ticks that `took` this long; `None` if it was on time.
-fn skipped(missed: u64, late: Duration, took: Duration) -> Option<String> {
-    if missed == 0 || late <= limits::CLOCK_GAP {
-        return None;
-    }
-    let cause = if took >= late / 2 {
-        format!("the ticks before took {} ms; a game must not wait or compute for so long", took.as_millis())
-    } else {
-        "this machine is overloaded, or the process was stopped".to_owned()
-    };
-    Some(format!("{missed} ticks were skipped, as they came {} ms late: {cause}", late.as_millis()))
 }
 
 /// How long ago the deadline was, if that is so long that the process must have been suspended.

@@ -99,6 +99,7 @@ impl Membership {
         (config.region, config.soft_load, config.hard_load) = (node.region, node.soft_load, node.hard_load);
         match config.url.as_str() {
             "" => log::info!("node {} of a cluster: it takes rooms once Agones has its address", config.name),
+            url if url.starts_with('?') => log::info!("node {} of the cluster of this machine", config.name),
             url => log::info!("node {} of a cluster: clients reach it at {url}", config.name),
         }
         let mut seed = [0; 32];

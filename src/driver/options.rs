@@ -13,6 +13,8 @@ use super::admin::{Admin, AdminToken};
 #[cfg(feature = "cluster")]
 use super::events::Broker;
 use super::gate::Origin;
+#[cfg(all(feature = "cluster", target_os = "linux"))]
+use super::link::Link;
 #[cfg(feature = "cluster")]
 use super::nodes::Node;
 use super::tls::Tls;
@@ -42,6 +44,9 @@ pub struct Options {
     /// The node that the server is, of a cluster.
     #[cfg(feature = "cluster")]
     pub node: Option<Node>,
+    /// The parent process that listens instead, so that the addresses for TCP and UDP above are not used.
+    #[cfg(all(feature = "cluster", target_os = "linux"))]
+    pub link: Option<Link>,
     /// The address of the sidecar of Agones to report to: that this server is ready, healthy, in use, and ends. Players
     /// are given the address that Agones has for the server, unless [`Options::public_addresses`] has some.
     pub agones: Option<SocketAddr>,
@@ -116,6 +121,8 @@ impl Default for Options {
             events: None,
             #[cfg(feature = "cluster")]
             node: None,
+            #[cfg(all(feature = "cluster", target_os = "linux"))]
+            link: None,
             agones: None,
             public_addresses: Vec::new(),
             public: None,
@@ -195,6 +202,8 @@ pub enum BindError {
     },
     /// The sockets that the service manager has opened can't be used: why, and what to do.
     Passed(&'static str),
+    /// So many nodes have no UDP port each.
+    NodePorts(usize),
     /// A host name can't be resolved.
     Name {
         /// The command-line option for the address.
@@ -269,6 +278,10 @@ impl fmt::Display for BindError {
                 write!(f, " with {option} ADDR:PORT")
             }
             BindError::Passed(sentence) => write!(f, "the sockets of the service manager can't be used: {sentence}"),
+            BindError::NodePorts(nodes) => {
+                let advice = "begin with a lower port with --udp ADDR:PORT";
+                write!(f, "{nodes} nodes have no UDP port each up to {}: {advice}", u16::MAX)
+            }
             BindError::Name { option, name, cause } => {
                 write!(
                     f,
@@ -329,6 +342,7 @@ impl std::error::Error for BindError {
             | BindError::Record { source, .. }
             | BindError::Os(source) => Some(source),
             BindError::Passed(_)
+            | BindError::NodePorts(_)
             | BindError::Name { .. }
             | BindError::Tls(_)
             | BindError::AdminToken(_)

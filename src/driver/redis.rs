@@ -20,6 +20,8 @@
 
 mod codec;
 mod connection;
+#[cfg(target_os = "linux")]
+mod keeper;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -34,6 +36,10 @@ use redis::{Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Script, Ser
 
 pub(super) use self::connection::Cause;
 use self::connection::{Connection, Failure};
+#[cfg(target_os = "linux")]
+pub(super) use self::keeper::Keeper;
+#[cfg(target_os = "linux")]
+use super::link::Link;
 use crate::cluster::Request;
 use crate::cluster::store::{Command, Reply};
 use crate::limits::STORE_REQUESTS;
@@ -53,12 +59,36 @@ const LOG: Throttle = Throttle::new(10, Duration::from_secs(30));
 /// Where the nodes of a cluster agree.
 #[derive(Clone)]
 pub struct Store {
-    info: ConnectionInfo,
+    place: Place,
     /// The prefix of all keys: a hash tag, so that they are in one slot of a Redis Cluster.
     prefix: String,
 }
 
+#[derive(Clone)]
+enum Place {
+    Redis(Box<ConnectionInfo>),
+    /// The parent process, which answers as Redis.
+    #[cfg(target_os = "linux")]
+    Parent(Link),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Redis(info) => write!(f, "Redis at {}", info.addr()),
+            #[cfg(target_os = "linux")]
+            Place::Parent(_) => f.write_str("the parent process"),
+        }
+    }
+}
+
 impl Store {
+    /// Returns the store of the parent process.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn of_parent(link: Link) -> Store {
+        Store { place: Place::Parent(link), prefix: String::new() }
+    }
+
     /// Returns the store at `url`, as in `redis://user:password@host:6379/0`, or `rediss://` with TLS, or
     /// `unix:///path?db=0`. `cluster` is the name of the cluster, 1 to 64 letters, digits, `-`, `.` and `_`.
     ///
@@ -76,14 +106,16 @@ impl Store {
         if matches!(info.addr(), ConnectionAddr::TcpTls { insecure: true, .. }) {
             return Err("the certificate of Redis has to be verified: write its URL without #insecure".to_owned());
         }
-        Ok(Store { info, prefix: format!("{{{cluster}}}:") })
+        Ok(Store { place: Place::Redis(Box::new(info)), prefix: format!("{{{cluster}}}:") })
     }
 }
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = self.info.addr().to_string();
-        f.debug_struct("Store").field("address", &address).field("prefix", &self.prefix).finish_non_exhaustive()
+        f.debug_struct("Store")
+            .field("place", &self.place.to_string())
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
     }
 }
 
@@ -257,7 +289,7 @@ impl Clerk {
                     && self.told.take().is_some()
                     && let Some(left_out) = self.log.take(Instant::now())
                 {
-                    log::warn!("Redis answers again{left_out}");
+                    log::warn!("{} answers again{left_out}", self.store.place);
                 }
                 replies
             }
@@ -279,8 +311,8 @@ impl Clerk {
             return;
         }
         if let Some(left_out) = self.log.take(Instant::now()) {
-            let address = self.store.info.addr();
-            log::warn!("the nodes of the cluster can't agree, because of Redis at {address}: {sentence}{left_out}");
+            let place = &self.store.place;
+            log::warn!("the nodes of the cluster can't agree, because of {place}: {sentence}{left_out}");
         }
         self.told = Some(sentence);
     }
@@ -324,7 +356,11 @@ impl Clerk {
     }
 
     fn connect(&mut self) -> Result<Connection, Failure> {
-        let connection = Connection::open(&self.store.info, Instant::now() + PATIENCE)?;
+        let connection = match &self.store.place {
+            Place::Redis(info) => Connection::open(info, Instant::now() + PATIENCE)?,
+            #[cfg(target_os = "linux")]
+            Place::Parent(link) => Connection::to_parent(link)?,
+        };
         self.shared.connections.fetch_add(1, Ordering::Relaxed);
         Ok(connection)
     }

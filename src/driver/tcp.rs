@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
+use serde::{Deserialize, Serialize};
 use slab::Slab;
 use socket2::{SockRef, TcpKeepalive};
 
@@ -50,6 +51,9 @@ pub(super) fn set_options(socket: SockRef<'_>) -> io::Result<()> {
     socket.set_tcp_keepalive(&KEEPALIVE)
 }
 
+/// In the query of a URL at a port that nodes share: the name of the node.
+pub(super) const NODE: &str = "node";
+
 /// Through which listener a connection has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Entrance {
@@ -59,7 +63,7 @@ pub(super) struct Entrance {
 }
 
 /// What a listener is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Role {
     Game,
     Metrics,
@@ -170,6 +174,8 @@ pub(super) struct Context<'a, G: Game> {
     pub(super) registry: &'a Registry,
     pub(super) sources: Sources<'a>,
     pub(super) console: Option<&'a mut Console>,
+    /// The name of the node, if several share their port.
+    pub(super) node: Option<&'a str>,
 }
 
 /// All TCP connections of a server.

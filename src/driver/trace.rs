@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
 
+use crate::limits;
+
 /// The number of turns that are kept.
 const TRACED_TURNS: usize = 4_096;
 
@@ -97,6 +99,19 @@ impl Trace {
         json.push_str("]}");
         json
     }
+}
+
+/// The warning about skipped ticks: the loop was `late`, after ticks that `took` this long; `None` if it was on time.
+pub(super) fn skipped(missed: u64, late: Duration, took: Duration) -> Option<String> {
+    if missed == 0 || late <= limits::CLOCK_GAP {
+        return None;
+    }
+    let cause = if took >= late / 2 {
+        format!("the ticks before took {} ms; a game must not wait or compute for so long", took.as_millis())
+    } else {
+        "this machine is overloaded, or the process was stopped".to_owned()
+    };
+    Some(format!("{missed} ticks were skipped, as they came {} ms late: {cause}", late.as_millis()))
 }
 
 #[cfg(test)]

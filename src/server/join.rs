@@ -17,7 +17,7 @@ use crate::hooks::{Arrival, ArrivalId, Decision};
 use crate::limits;
 use crate::log_limit::Who;
 use crate::room;
-use crate::wire::codes::{CLOSE_REFUSED, ErrorCode};
+use crate::wire::codes::{CLOSE_REFUSED, ErrorCode, Leave};
 use crate::wire::name;
 use crate::wire::signaling::{
     self, Description, Fault, IceServer, JoinReply, JoinRequest, ReplyTo, Return, RoomName, SessionInfo,
@@ -97,11 +97,10 @@ impl<G: Game> Server<G> {
     /// Calls the hooks, and passes the request to the game if they accept at once.
     pub(super) fn ask_hooks(&mut self, now: Instant, key: ConnectionKey, asking: Asking) -> Result<(), Fault> {
         let Some(connection) = self.connections.get_mut(key) else { return Ok(()) };
-        let headers = std::mem::take(&mut connection.connect.headers);
         let arrival = Arrival {
             id: ArrivalId(key.data().as_ffi()),
             remote: connection.connect.remote,
-            headers: &headers,
+            headers: &connection.connect.headers,
             room: asking.room.as_str(),
             name: &asking.name,
             data: &asking.data,
@@ -206,7 +205,13 @@ impl<G: Game> Server<G> {
         let Some(&Member::Joining(carrier)) = hosted.members.get(&player) else { return };
         let Some(joining) = self.take_joining(carrier) else { return };
         let Joining { user_id, name, attached, offer, device, reply_to, former, .. } = *joining;
-        let former = former.map(|former| former.socket_id).filter(|former| !self.by_socket_id.contains_key(former));
+        let former = former.map(|former| former.socket_id);
+        if let Some(&restored) = former.as_ref().and_then(|former| self.by_socket_id.get(former))
+            && self.sessions.get(restored).is_some_and(Session::is_yet_to_return)
+        {
+            self.end_session(now, restored, Leave::Replaced, "");
+        }
+        let former = former.filter(|former| !self.by_socket_id.contains_key(former));
         let new_id = format!("{:016x}{:016x}", self.rng.next_u64(), self.rng.next_u64());
         let socket_id = former.unwrap_or(new_id);
         let info = SessionInfo { player: player.0, socket_id: socket_id.clone(), user_id, name };

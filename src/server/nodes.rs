@@ -29,6 +29,11 @@ const RETRY_AFTER: Duration = Duration::from_secs(2);
 /// The room is located, or not, within [`LOOKUP_TIMEOUT`]. Only a defect takes longer.
 const PLACING_TIMEOUT: Duration = LOOKUP_TIMEOUT.saturating_add(Duration::from_secs(2));
 
+/// Whether the header of this name is needed to send a player to another node.
+pub(super) fn is_needed(header: &str) -> bool {
+    matches!(header, "host" | "origin" | "x-forwarded-proto")
+}
+
 #[derive(Serialize)]
 struct Redirect<'a> {
     url: &'a str,
@@ -370,13 +375,21 @@ impl<G: Game> Server<G> {
         let Some(cluster) = &mut self.cluster else { return };
         let ticket = cluster.sign(unix_time, room, session, owner, *epoch);
         let Some(connection) = self.connections.get(key) else { return };
-        let mut url = match &connection.connect.room {
-            Some(room) => format!("{url}/r/{room}"),
-            None => format!("{url}/api"),
+        let header = |of: &str| connection.connect.headers.iter().find_map(|(name, it)| (name == of).then_some(it));
+        let (base, query) = url.split_once('?').unwrap_or((url, ""));
+        let base = match base {
+            "" => own_url(header("host"), header("origin"), header("x-forwarded-proto")),
+            base => base.to_owned(),
         };
-        if let Some((_, origin)) = connection.connect.headers.iter().find(|(name, _)| name == "origin") {
-            url = format!("{url}?{PASS}={}", cluster.vouch(unix_time, origin));
-        }
+        let path = match &connection.connect.room {
+            Some(room) => format!("/r/{room}"),
+            None => "/api".to_owned(),
+        };
+        let pass = header("origin").map(|origin| format!("{PASS}={}", cluster.vouch(unix_time, origin)));
+        let query: Vec<&str> =
+            Some(query).filter(|query| !query.is_empty()).into_iter().chain(pass.as_deref()).collect();
+        let mark = if query.is_empty() { "" } else { "?" };
+        let url = format!("{base}{path}{mark}{}", query.join("&"));
         self.counters.redirected += 1;
         self.push_text(key, signaling::event(REDIRECT, &Redirect { url: &url, ticket: &ticket }).into());
     }
@@ -422,6 +435,13 @@ impl<G: Game> Server<G> {
             cluster.save_session(SessionUpdate { socket_id: socket_id.to_owned(), epoch, session: None });
         }
     }
+}
+
+/// Where a client has reached this node. A page that was loaded over TLS opens no other connections.
+fn own_url(host: Option<&String>, origin: Option<&String>, forwarded_proto: Option<&String>) -> String {
+    let is_https = |text: &String| text.starts_with("https");
+    let scheme = if origin.is_some_and(is_https) || forwarded_proto.is_some_and(is_https) { "wss" } else { "ws" };
+    format!("{scheme}://{}", host.map_or("", String::as_str))
 }
 
 fn unlocated(why: Unlocated) -> Fault {

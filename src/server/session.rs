@@ -13,7 +13,7 @@ use super::connection::Stage;
 use super::figures::Traffic;
 use super::states::PlayerStates;
 use super::tokens::Tokens;
-use super::{ConnectionKey, RoomKey, Server, SessionKey, Timer};
+use super::{ConnectionKey, RoomKey, Server, SessionKey, Timer, nodes};
 use crate::endpoint::PeerKey;
 use crate::game::{Encoded, Game, Link, PlayerId, UserMedia};
 use crate::hooks::{Hooks, Visitor};
@@ -220,8 +220,7 @@ impl<G: Game> Server<G> {
         self.endpoint.note_player(session.remote.ip());
         self.endpoint.forget_player(former.ip());
         connection.stage = Stage::Joined(key);
-        // Where the page is from, in case the player is sent to another node.
-        connection.connect.headers.retain(|(name, _)| name == "origin");
+        connection.connect.headers.retain(|(name, _)| nodes::is_needed(name));
         match connection.codes {
             Codes::Names => connection.codes = session.codes,
             Codes::Numbers => session.codes = Codes::Numbers,

@@ -44,7 +44,7 @@ export async function startServer(
   const exited = once(child, "close").finally(() => process.off("exit", kill));
 
   const signal = (name) => child.kill(name);
-  const server = { url: undefined, output: "", signal, stop, kill: () => (kill(), exited) };
+  const server = { url: undefined, output: "", pid: child.pid, signal, stop, kill: () => (kill(), exited) };
   const url = new Promise((resolve) => {
     for (const stream of [child.stdout, child.stderr]) {
       createInterface({ input: stream }).on("line", (line) => {

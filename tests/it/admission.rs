@@ -593,6 +593,10 @@ pub(super) mod program {
             line.unwrap_or_else(|| panic!("{:?}", self.announced)).1
         }
 
+        pub(crate) fn id(&self) -> u32 {
+            self.child.id()
+        }
+
         /// Ends it. What it has logged.
         fn stop(mut self) -> String {
             self.child.kill().expect("running");

@@ -52,6 +52,8 @@ mod nat;
 mod nginx;
 #[cfg(all(feature = "driver", unix))]
 mod operations;
+#[cfg(all(feature = "cluster", target_os = "linux"))]
+mod parent;
 mod relays;
 mod reproducible;
 mod resume;

@@ -11,7 +11,7 @@ mod response;
 #[cfg(test)]
 pub(super) use self::conditional::Conditions;
 pub(super) use self::negotiate::Coding;
-pub(super) use self::request::{Malformed, Method, NOT_ALLOWED, Reader, Request, Sender, Upgrade};
+pub(super) use self::request::{HEAD_TIMEOUT, Malformed, Method, NOT_ALLOWED, Reader, Request, Sender, Upgrade};
 pub(super) use self::response::{Body, Outgoing, Representation, Response};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,7 @@ pub(in crate::driver) enum Status {
     ContentTooLarge = 413,
     UnsupportedMediaType = 415,
     RangeNotSatisfiable = 416,
+    MisdirectedRequest = 421,
     UpgradeRequired = 426,
     TooManyRequests = 429,
     HeadTooLarge = 431,
@@ -73,6 +74,7 @@ impl Status {
             Status::ContentTooLarge => "Content Too Large",
             Status::UnsupportedMediaType => "Unsupported Media Type",
             Status::RangeNotSatisfiable => "Range Not Satisfiable",
+            Status::MisdirectedRequest => "Misdirected Request",
             Status::UpgradeRequired => "Upgrade Required",
             Status::TooManyRequests => "Too Many Requests",
             Status::HeadTooLarge => "Request Header Fields Too Large",

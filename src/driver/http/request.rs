@@ -18,7 +18,7 @@ const COOKIE_BYTES: usize = 256 * 1024;
 const HEADERS: usize = 64;
 /// The time from the first byte of a head to its last, and from the opening of a connection to the end of its first
 /// head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+pub(in crate::driver) const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The answer to an invalid request; the connection closes after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +93,12 @@ pub(in crate::driver) struct Upgrade {
 }
 
 impl Request {
+    /// Returns the first value of this name in the query.
+    pub(in crate::driver) fn parameter(&self, name: &str) -> Option<&str> {
+        let pairs = self.query.strip_prefix('?')?.split('&');
+        pairs.filter_map(|pair| pair.split_once('=')).find_map(|(of, value)| (of == name).then_some(value))
+    }
+
     /// The codings of the answer that are allowed, the preferred first. A range refers to uncompressed bytes if they
     /// are allowed, because seeking in a file uses its own offsets.
     pub(in crate::driver) fn codings(&self) -> Vec<Coding> {

@@ -5,6 +5,8 @@ use redis::{Cmd, Value};
 use crate::cluster::store::{
     Command, Lease, Member, Placement, Profile, Release, Renewal, Reply, SessionUpdate, Snapshot, StoredSession,
 };
+#[cfg(target_os = "linux")]
+use crate::limits::LEASES_PER_COMMAND;
 use crate::limits::{SNAPSHOT_BYTES, SUBJECT_BYTES};
 use crate::wire::signaling::RoomName;
 
@@ -95,11 +97,9 @@ pub(super) fn read(command: &Command, answer: Value) -> Option<Reply> {
             Reply::Reasserted(epochs.iter().map(|epoch| optional(epoch, number)).collect::<Option<_>>()?)
         }
         (Command::FindSession { .. }, &[]) => Reply::Session(None),
-        (Command::FindSession { .. }, &[room, user, token, former]) => Reply::Session(Some(StoredSession {
-            room: RoomName::parse(text(room, usize::MAX)?)?,
-            user_id: optional(user, |user| text(user, 1 + SUBJECT_BYTES)?.strip_prefix(':').map(str::to_owned))?,
-            tokens: [optional(token, digest)?, optional(former, digest)?],
-        })),
+        (Command::FindSession { .. }, &[room, user, token, former]) => {
+            Reply::Session(Some(read_session(room, user, token, former)?))
+        }
         (
             Command::Release { .. }
             | Command::Leave { .. }
@@ -110,6 +110,136 @@ pub(super) fn read(command: &Command, answer: Value) -> Option<Reply> {
         _ => return None,
     };
     Some(reply)
+}
+
+/// Reads the arguments of a command; `None` if they can't be those of one.
+#[cfg(target_os = "linux")]
+pub(super) fn read_command(arguments: &[Vec<u8>]) -> Option<Command> {
+    let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
+    let command = match *arguments {
+        [b"renew", of, ttl_ms, takes_over, secret, url, region, load, takes_rooms, rooms, players] => Command::Renew {
+            member: member(of)?,
+            profile: Profile {
+                url: text(url, URL_BYTES)?.to_owned(),
+                region: text(region, usize::MAX)?.to_owned(),
+                load: text(load, usize::MAX)?.parse().ok()?,
+                takes_rooms: flag(takes_rooms)?,
+                rooms: number(rooms)?.try_into().ok()?,
+                players: number(players)?.try_into().ok()?,
+            },
+            ttl_ms: number(ttl_ms)?,
+            takes_over: flag(takes_over)?,
+            secret: secret.try_into().ok()?,
+        },
+        [b"acquire", room, of, keeps, falls_back, region, grace_ms] => Command::Acquire {
+            room: room_name(room)?,
+            member: member(of)?,
+            keeps: flag(keeps)?,
+            falls_back: flag(falls_back)?,
+            region: text(region, usize::MAX)?.to_owned(),
+            grace_ms: number(grace_ms)?,
+        },
+        [b"reassert", of, ref leases @ ..] => {
+            Command::Reassert { member: member(of)?, leases: read_each(leases, |&[room, epoch]| lease(room, epoch))? }
+        }
+        [b"release", of, ref leases @ ..] => {
+            let release = |&[room, epoch, has_ended]: &[&[u8]; 3]| {
+                Some(Release { lease: lease(room, epoch)?, has_ended: flag(has_ended)? })
+            };
+            Command::Release { member: member(of)?, leases: read_each(leases, release)? }
+        }
+        [b"move", of, room, epoch, region, snapshot, ttl_ms] => Command::Move {
+            member: member(of)?,
+            lease: lease(room, epoch)?,
+            region: text(region, usize::MAX)?.to_owned(),
+            snapshot: read_snapshot(snapshot)?,
+            ttl_ms: number(ttl_ms)?,
+        },
+        [b"snapshots", of, ttl_ms, ref snapshots @ ..] => {
+            let snapshot = |&[room, epoch, bytes]: &[&[u8]; 3]| Some((lease(room, epoch)?, read_snapshot(bytes)?));
+            let snapshots = snapshots.chunks(3).map(|of| snapshot(of.try_into().ok()?)).collect::<Option<_>>()?;
+            Command::SaveSnapshots { member: member(of)?, snapshots, ttl_ms: number(ttl_ms)? }
+        }
+        [b"snapshot", room] => Command::FindSnapshot { room: room_name(room)? },
+        [b"leave", of] => Command::Leave { member: member(of)? },
+        [b"save", ttl_ms, ref updates @ ..] => {
+            let update = |&[socket_id, epoch, room, user, token, former]: &[&[u8]; 6]| {
+                let session = match room {
+                    [] => None,
+                    room => Some(read_session(room, user, token, former)?),
+                };
+                Some(SessionUpdate {
+                    socket_id: text(socket_id, usize::MAX)?.to_owned(),
+                    epoch: number(epoch)?,
+                    session,
+                })
+            };
+            Command::SaveSessions { updates: read_each(updates, update)?, ttl_ms: number(ttl_ms)? }
+        }
+        [b"find", socket_id] => Command::FindSession { socket_id: text(socket_id, usize::MAX)?.to_owned() },
+        _ => return None,
+    };
+    Some(command)
+}
+
+#[cfg(target_os = "linux")]
+fn read_each<T, const N: usize>(arguments: &[&[u8]], read: impl Fn(&[&[u8]; N]) -> Option<T>) -> Option<Vec<T>> {
+    let (each, []) = arguments.as_chunks::<N>() else { return None };
+    (each.len() <= LEASES_PER_COMMAND).then(|| each.iter().map(read).collect())?
+}
+
+#[cfg(target_os = "linux")]
+fn lease(room: &[u8], epoch: &[u8]) -> Option<Lease> {
+    Some(Lease { room: room_name(room)?, epoch: number(epoch)? })
+}
+
+#[cfg(target_os = "linux")]
+fn read_snapshot(bytes: &[u8]) -> Option<Vec<u8>> {
+    (bytes.len() <= SNAPSHOT_BYTES).then(|| bytes.to_vec())
+}
+
+/// Returns an answer as the script in Redis gives it.
+#[cfg(target_os = "linux")]
+pub(super) fn write_reply(reply: &Reply) -> Vec<u8> {
+    let number = |number: &u64| number.to_string().into_bytes();
+    let parts: Vec<Vec<u8>> = match reply {
+        Reply::Renewed { renewal, secret, store_time } => {
+            let since = if let Renewal::Since(since) = renewal { number(since) } else { Vec::new() };
+            vec![secret.to_vec(), number(store_time), since]
+        }
+        Reply::Acquired(Placement::Recovering) => vec![b"recovering".to_vec()],
+        Reply::Acquired(Placement::Full) => vec![b"full".to_vec()],
+        Reply::Acquired(Placement::At { owner, url, epoch, has_snapshot }) => vec![
+            b"at".to_vec(),
+            owner.to_string().into_bytes(),
+            url.clone().into_bytes(),
+            number(epoch),
+            number(&u64::from(*has_snapshot)),
+        ],
+        Reply::Reasserted(epochs) => epochs.iter().map(|epoch| epoch.as_ref().map_or(Vec::new(), number)).collect(),
+        Reply::Session(None) | Reply::Snapshot(None) | Reply::Done => Vec::new(),
+        Reply::Snapshot(Some(Snapshot { bytes, age_ms })) => vec![number(age_ms), bytes.clone()],
+        Reply::Session(Some(StoredSession { room, user_id, tokens })) => {
+            let user = user_id.as_ref().map_or(String::new(), |id| format!(":{id}"));
+            let token = |token: &Option<[u8; 32]>| token.map_or(Vec::new(), |token| token.to_vec());
+            vec![room.as_str().into(), user.into_bytes(), token(&tokens[0]), token(&tokens[1])]
+        }
+    };
+    let mut bytes = format!("*{}\r\n", parts.len()).into_bytes();
+    for part in parts {
+        bytes.extend(format!("${}\r\n", part.len()).into_bytes());
+        bytes.extend(part);
+        bytes.extend(b"\r\n");
+    }
+    bytes
+}
+
+fn read_session(room: &[u8], user: &[u8], token: &[u8], former: &[u8]) -> Option<StoredSession> {
+    Some(StoredSession {
+        room: room_name(room)?,
+        user_id: optional(user, |user| text(user, 1 + SUBJECT_BYTES)?.strip_prefix(':').map(str::to_owned))?,
+        tokens: [optional(token, digest)?, optional(former, digest)?],
+    })
 }
 
 fn bytes(value: Value) -> Option<Vec<u8>> {
@@ -130,6 +260,19 @@ fn text(bytes: &[u8], longest: usize) -> Option<&str> {
 
 fn number(bytes: &[u8]) -> Option<u64> {
     text(bytes, usize::MAX)?.parse().ok()
+}
+
+#[cfg(target_os = "linux")]
+fn flag(bytes: &[u8]) -> Option<bool> {
+    match bytes {
+        b"0" => Some(false),
+        b"1" => Some(true),
+        _ => None,
+    }
+}
+
+fn room_name(bytes: &[u8]) -> Option<RoomName> {
+    RoomName::parse(text(bytes, usize::MAX)?)
 }
 
 fn digest(bytes: &[u8]) -> Option<[u8; 32]> {

@@ -17,6 +17,8 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
+#[cfg(target_os = "linux")]
+use crate::driver::link::Link;
 use crate::limits::SNAPSHOT_BYTES;
 
 /// Bytes of all answers to a batch, one of which may be a saved room.
@@ -279,6 +281,13 @@ pub(super) struct Connection {
 }
 
 impl Connection {
+    /// Connects to the store of the parent process.
+    #[cfg(target_os = "linux")]
+    pub(super) fn to_parent(link: &Link) -> Result<Connection, Failure> {
+        let stream = link.connect_to_store().map_err(|error| Failure::of_io(&error))?;
+        Ok(Connection { stream: Stream::Unix(stream), parser: Parser::new() })
+    }
+
     /// Connects, with the user, password and database of `info`.
     pub(super) fn open(info: &ConnectionInfo, deadline: Instant) -> Result<Connection, Failure> {
         let mut connection = Connection { stream: Stream::open(info.addr(), deadline)?, parser: Parser::new() };

@@ -2,6 +2,8 @@
 
 #![expect(clippy::disallowed_types, reason = "a free port for Redis, and other servers in its place")]
 
+#[cfg(target_os = "linux")]
+mod keeper;
 mod table;
 
 use std::collections::BTreeSet;
@@ -92,7 +94,8 @@ impl Redis {
         let mut cmd = redis::cmd(words.next().unwrap());
         words.for_each(|word| _ = cmd.arg(word));
         let deadline = Instant::now() + LONG;
-        let mut connection = Connection::open(&self.store().info, deadline).unwrap();
+        let Place::Redis(info) = self.store().place else { panic!("the store is Redis") };
+        let mut connection = Connection::open(&info, deadline).unwrap();
         connection.call(&[cmd], deadline).unwrap().remove(0)
     }
 

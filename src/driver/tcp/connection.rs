@@ -19,7 +19,7 @@ use super::super::tls::{Redirect, Socket};
 use super::super::websocket::{Closed, Gone, Received, Violation, Websocket};
 use super::admission::{Admission, Admitted};
 use super::idle::Waiting;
-use super::{CLOSE_TIMEOUT, Calling, Connection, Context, Http, Next, Role, State, Turn, WRITE_TIMEOUT};
+use super::{CLOSE_TIMEOUT, Calling, Connection, Context, Http, NODE, Next, Role, State, Turn, WRITE_TIMEOUT};
 use crate::game::Game;
 use crate::limits::REQUEST_WORK;
 use crate::log_limit::Who;
@@ -164,8 +164,17 @@ impl Connection {
             self.redirect(http, request, redirect, context, admission);
             return;
         }
-        let keep_alive = request.keep_alive.then(|| http.reader.keep_alive());
-        let next = if request.keep_alive { Next::Request } else { Next::Close };
+        let named = context.node.zip(request.parameter(NODE));
+        if named.is_some_and(|(own, node)| node != own) && request.websocket.is_none() {
+            // The parent of nodes has seen the first request of the connection only.
+            let sentence = "This connection leads to another node: open a new one.";
+            let response = Response::sentence(Status::MisdirectedRequest, sentence);
+            (http.outgoing, http.next) = (Some(response.into_outgoing(request.method, None)), Next::Close);
+            return;
+        }
+        let keeps_alive = request.keep_alive && named.is_none();
+        let keep_alive = keeps_alive.then(|| http.reader.keep_alive());
+        let next = if keeps_alive { Next::Request } else { Next::Close };
         if request.has_lost_upgrade {
             admission.counters.lost_upgrade += 1;
             let sentence = admission.dropped_upgrades.note(*now, self.remote);
@@ -194,8 +203,7 @@ impl Connection {
             }
             Answer::Websocket { upgrade, room } => {
                 http.outgoing = Some(Outgoing::switching_protocols(&upgrade.accept_key));
-                let pass =
-                    request.query.strip_prefix('?').and_then(|query| query.strip_prefix(PASS)?.strip_prefix('='));
+                let pass = request.parameter(PASS);
                 let is_vouched = |origin: &str| pass.is_some_and(|pass| server.is_vouched(*now, origin, pass));
                 http.next = match admission.gate.check(&request.sender, self.remote, local, is_vouched) {
                     Ok(remote) => Next::Websocket { room, remote, headers: upgrade.headers },

@@ -173,6 +173,34 @@ fn a_player_is_sent_to_the_node_of_the_room_with_a_ticket() {
 }
 
 #[test]
+fn nodes_behind_one_port_are_reached_where_the_client_has_reached_one() {
+    for (number, url, headers, room, expected) in [
+        (0, "?node=a", &[("host", "play.example.com:81")][..], true, "ws://play.example.com:81/r/a?node=a"),
+        (1, "?node=a", &[("host", "h"), ("origin", "https://h")], false, "wss://h/api?node=a&pass="),
+        (2, "?node=a", &[("host", "h"), ("x-forwarded-proto", "https")], true, "wss://h/r/a?node=a"),
+        (3, "ws://m:1?node=a", &[("host", "h"), ("origin", "http://h")], true, "ws://m:1/r/a?node=a&pass="),
+        (4, "ws://m:1", &[("host", "h")], true, "ws://m:1/r/a"),
+    ] {
+        let mut world = World::new(2);
+        let now = world.now;
+        world.servers[0].set_node_url(now, url.to_owned());
+        world.run(100);
+        joined(&world.join(0, "a", json!({})).1);
+        let id = ConnectionId(1_000 + number);
+        let remote = "127.0.0.1:5000".parse().expect("an address");
+        let name = room.then(|| RoomName::parse("a").expect("a name"));
+        let mut connect = Connect::new(name, remote, "127.0.0.1".parse().expect("an address"));
+        connect.headers = headers.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        world.servers[1].handle_connect(now + 200 * MS, id, connect);
+        let sent = world.ask(1, id, "join", &json!({ "version": 0, "roomId": "a" }));
+        let redirect = data(&sent, "eventRedirect").expect("it is elsewhere");
+        let to = redirect["d"]["url"].as_str().expect("a URL");
+        let is_right = if expected.ends_with('=') { to.starts_with(expected) } else { to == expected };
+        assert!(is_right, "{to}, not {expected}");
+    }
+}
+
+#[test]
 fn a_player_who_comes_back_to_another_node_is_sent_on() {
     let mut world = World::new(2);
     let (_, received) = world.join(0, "a", json!({}));

@@ -13,18 +13,18 @@ const ROOMS: usize = 8;
 
 /// What is known of one of the two stores, whose clocks differ.
 #[derive(Clone, Default)]
-struct Known {
+pub(super) struct Known {
     epochs: BTreeMap<RoomName, u64>,
     since: BTreeMap<Member, u64>,
     store_time: u64,
 }
 
 /// The newest processes that have the names of the nodes, and whether they have left.
-type Current = [(u64, bool); 3];
+pub(super) type Current = [(u64, bool); 3];
 
 /// Three nodes, so that which one of two others is the less busy does not depend on chance: their loads are never the
 /// same.
-fn any_command(rng: &mut ChaCha20Rng, current: &Current, known: &Known) -> Command {
+pub(super) fn any_command(rng: &mut ChaCha20Rng, current: &Current, known: &Known) -> Command {
     let mut below = |bound: usize| rng.next_u32() as usize % bound;
     let of = below(3);
     // Mostly the process that is there, else one before it.
@@ -94,7 +94,7 @@ fn any_command(rng: &mut ChaCha20Rng, current: &Current, known: &Known) -> Comma
 }
 
 /// Replaces times and epochs by how they compare with those before.
-fn compared(reply: &Reply, command: &Command, known: &mut Known) -> String {
+pub(super) fn compared(reply: &Reply, command: &Command, known: &mut Known) -> String {
     match (reply, command) {
         (Reply::Renewed { renewal, secret, store_time }, Command::Renew { member, .. }) => {
             let is_later = *store_time >= std::mem::replace(&mut known.store_time, *store_time);
