@@ -12,6 +12,8 @@
 //! - **A node that may have lost its lease verifies before it serves**, as after a pause of the process.
 //! - **A store without data makes no rooms for the length of a lease**, so that the owners of rooms can claim them.
 
+mod directory;
+pub(crate) mod listing;
 pub mod store;
 mod table;
 mod ticket;
@@ -23,6 +25,8 @@ use std::time::{Duration, Instant};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
+pub use self::directory::About;
+use self::directory::{Asked, Directory};
 use self::store::{Command, Lease, Member, Placement, Profile, Renewal, Reply, Secret, SessionUpdate, StoredSession};
 pub use self::table::Table;
 pub(crate) use self::ticket::TicketFault;
@@ -121,6 +125,8 @@ pub enum Event {
     Lost(RoomName),
     /// Another process has the name of this node, and with it all of its rooms.
     Displaced,
+    /// The answer to [`Cluster::inquire`] has come, or none will.
+    Inquired,
 }
 
 /// What is counted.
@@ -181,6 +187,7 @@ enum Sent {
     Release(Vec<Lease>),
     Save(Vec<SessionUpdate>),
     Find(String),
+    Directory(Asked),
 }
 
 #[derive(Debug)]
@@ -245,6 +252,7 @@ pub struct Cluster {
     unsaved: BTreeMap<String, SessionUpdate>,
     is_saving: bool,
     finding: VecDeque<String>,
+    directory: Directory,
     unanswered: BTreeMap<u64, Unanswered>,
     last_id: u64,
     events: VecDeque<Event>,
@@ -292,6 +300,7 @@ impl Cluster {
             unsaved: BTreeMap::new(),
             is_saving: false,
             finding: VecDeque::new(),
+            directory: Directory::default(),
             unanswered: BTreeMap::new(),
             last_id: 0,
             events: VecDeque::new(),
@@ -517,7 +526,8 @@ impl Cluster {
             return None;
         }
         let next = self.next_reassertion().or_else(|| self.next_release());
-        let (command, sent) = next.or_else(|| self.next_lookup()).or_else(|| self.next_session())?;
+        let next = next.or_else(|| self.next_lookup()).or_else(|| self.next_session());
+        let (command, sent) = next.or_else(|| self.directory.next(&self.member, self.config.ttl))?;
         Some(self.send(now, command, sent))
     }
 
@@ -547,6 +557,7 @@ impl Cluster {
             region: region.clone(),
             load,
             takes_rooms: self.takes_rooms() && load < *hard_load,
+            is_draining: self.is_draining,
             rooms: self.held.len(),
             players: self.players,
         };
@@ -683,6 +694,7 @@ impl Cluster {
             (Sent::Find(socket_id), Reply::Session(session)) => {
                 self.events.push_back(Event::Session(socket_id, session));
             }
+            (Sent::Directory(asked), reply) => self.take_asked(now, asked, Some(reply)),
             (sent, _) => self.fail(now, sent),
         }
     }
@@ -697,6 +709,7 @@ impl Cluster {
         if !is_known && self.since.is_some() {
             self.distrust();
         }
+        self.directory.handle_renewal(!is_known && self.since.is_some());
         if !is_known || self.lease_until.is_none() {
             self.ticket_floor = self.ticket_floor.max(store_time);
         }
@@ -782,6 +795,11 @@ impl Cluster {
     /// A request has failed, or was not answered in time. What it did is unknown.
     fn fail(&mut self, now: Instant, sent: Sent) {
         self.figures.failed += 1;
+        // Leases and sessions do not depend on it, and the next renewal shows whether the store answers.
+        if let Sent::Directory(asked) = sent {
+            self.take_asked(now, asked, None);
+            return;
+        }
         self.reach = Reach::Down;
         match sent {
             Sent::Renew => self.is_renewing = false,
@@ -802,6 +820,7 @@ impl Cluster {
                 }
             }
             Sent::Find(socket_id) => self.events.push_back(Event::Session(socket_id, None)),
+            Sent::Directory(_) => {}
         }
         self.distrust();
         // Rooms of this node go on without the store; of others nothing is known.

@@ -104,6 +104,9 @@
 //! | [`LEASE_TTL`] | how long a room stays with a node of a cluster that is not heard of | another node takes the room | [`Figures::lost`](crate::cluster::Figures::lost) |
 //! | [`STORE_TIMEOUT`], [`LOOKUP_TIMEOUT`] | how long an answer of the store may take, and how long a player waits until the room's node is known | the node goes on without the answer; the player is refused with `unavailable` | [`Figures::failed`](crate::cluster::Figures::failed), [`Figures::located`](crate::cluster::Figures::located) |
 //! | [`STORE_REQUESTS`], [`LEASES_PER_COMMAND`] | unanswered requests to the store, and leases or sessions in one | others wait | – |
+//! | [`LISTED_ROOMS`], [`LISTING_BYTES`], [`LISTED_BYTES`], [`LISTING_NODES`] | rooms that a node of a cluster lists for the others, and that it lists of them; their bytes in the store, of one node and of all that are read at once; and the nodes that are read | left out, first the rooms that nobody can join; of other nodes some are read, and a share of each | – |
+//! | [`LISTED_NODES`] | nodes of a cluster that are shown to operators | others are left out | – |
+//! | [`INQUIRY_AGE`], [`INQUIRY_TIMEOUT`] | how long a node keeps what it has read of the others, and how long a request waits for it | it is read again; the request is answered with what is known | – |
 //! | [`UNSAVED_SESSIONS`], [`SESSION_KEPT`] | sessions that wait to be saved for other nodes, and how long the store keeps one that is not saved again | not saved: a player who comes to another node is a new one | [`Figures::dropped_sessions`](crate::cluster::Figures::dropped_sessions) |
 //! | [`TICKET_LIFETIME`], [`TICKETS_REMEMBERED`] | how long a ticket can be used with which a client comes from another node, and used ones that are remembered | the room is looked up as without it; the oldest is forgotten | [`Figures::refused_tickets`](crate::cluster::Figures::refused_tickets) |
 //! | [`LIVE_EVENTS_WAITING`], [`LIVE_EVENTS_QUEUED`], [`LIVE_EVENTS_QUEUED_BYTES`] | events for other services that the core holds between two polls; those that wait for the broker, joins and leaves, and their bytes; an eighth of both for `room.live` | dropped | `dropped_live_events`; `events_dropped_total` |
@@ -447,6 +450,20 @@ pub const LEASE_TTL: Duration = Duration::from_secs(5);
 pub const LEASES_PER_COMMAND: usize = 100;
 /// Requests to the store of a cluster that are not answered. Others wait.
 pub const STORE_REQUESTS: usize = 256;
+/// Rooms that a node of a cluster lists for the others, and that it lists of them.
+pub const LISTED_ROOMS: usize = 1_000;
+/// Bytes of the rooms that a node lists, in the store of a cluster.
+pub const LISTING_BYTES: usize = 64 * 1024;
+/// Bytes of the rooms of other nodes that a node reads at once.
+pub const LISTED_BYTES: usize = 2 * LISTING_BYTES;
+/// Nodes whose rooms a node reads at once.
+pub const LISTING_NODES: usize = 64;
+/// Nodes of a cluster that are shown to operators.
+pub const LISTED_NODES: usize = 1_024;
+/// How long a node of a cluster keeps what it has read of the others before it reads it again.
+pub const INQUIRY_AGE: Duration = Duration::from_secs(1);
+/// How long a request waits for what is read of other nodes.
+pub const INQUIRY_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long an answer of the store may take. Then the node goes on without.
 pub const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a player who joins may wait until the room's node is known.

@@ -9,6 +9,8 @@
 //! | `node:NODE` | a hash: the process that has the node's name, its lease, and what others know about it |
 //! | `nodes` | a set: the names of all nodes |
 //! | `places`, `places:REGION` | sets: the names of those that take rooms |
+//! | `listing` | a set: the names of those that list rooms |
+//! | `listing:NODE#INCARNATION` | the rooms that a process lists: a line each |
 //! | `room:ROOM` | a hash: the owner of the room, and the epoch of its lease |
 //! | `rooms:NODE#INCARNATION` | a set: the rooms of a process |
 //! | `ended` | a set: processes that have ended, and whose rooms are yet to be forgotten |

@@ -2,21 +2,27 @@
 
 use redis::{Cmd, Value};
 
-use crate::cluster::store::{Command, Lease, Member, Placement, Profile, Renewal, Reply, SessionUpdate, StoredSession};
-use crate::limits::SUBJECT_BYTES;
+use crate::cluster::listing;
+use crate::cluster::store::{
+    Command, Lease, Member, NodeReport, Nodes, Placement, Profile, Renewal, Reply, SessionUpdate, StoredSession,
+};
+use crate::limits::{LISTED_BYTES, LISTED_NODES, LISTING_NODES, SUBJECT_BYTES};
 use crate::wire::signaling::RoomName;
 
 /// Bytes of a node's name and of its URL that are taken from the store.
 const NODE_BYTES: usize = 64;
 const URL_BYTES: usize = 2_048;
+/// Values of a node among the nodes.
+const NODE_PARTS: usize = 10;
 
 /// Adds the arguments of a command.
 pub(super) fn write(call: &mut Cmd, command: &Command) {
     match command {
         Command::Renew { member, profile, ttl_ms, takes_over, secret } => {
-            let Profile { url, region, load, takes_rooms, rooms, players } = profile;
+            let Profile { url, region, load, takes_rooms, is_draining, rooms, players } = profile;
             call.arg("renew").arg(member.to_string()).arg(*ttl_ms).arg(u8::from(*takes_over)).arg(secret);
-            call.arg(url).arg(region).arg(*load).arg(u8::from(*takes_rooms)).arg(*rooms).arg(*players);
+            call.arg(url).arg(region).arg(*load).arg(u8::from(*takes_rooms)).arg(u8::from(*is_draining));
+            call.arg(*rooms).arg(*players);
         }
         Command::Acquire { room, member, keeps, falls_back, region, grace_ms } => {
             call.arg("acquire").arg(room.as_str()).arg(member.to_string());
@@ -41,6 +47,13 @@ pub(super) fn write(call: &mut Cmd, command: &Command) {
             }
         }
         Command::FindSession { socket_id } => _ = call.arg("find").arg(socket_id),
+        Command::Publish { member, rooms, ttl_ms } => {
+            call.arg("publish").arg(member.to_string()).arg(*ttl_ms).arg(listing::write(rooms));
+        }
+        Command::ListRooms { member } => {
+            call.arg("rooms").arg(member.to_string()).arg(LISTED_BYTES).arg(LISTING_NODES);
+        }
+        Command::ListNodes => _ = call.arg("nodes").arg(LISTED_NODES),
     }
 }
 
@@ -79,7 +92,17 @@ pub(super) fn read(command: &Command, answer: Value) -> Option<Reply> {
             user_id: optional(user, |user| text(user, 1 + SUBJECT_BYTES)?.strip_prefix(':').map(str::to_owned))?,
             tokens: [optional(token, digest)?, optional(former, digest)?],
         })),
-        (Command::Release { .. } | Command::Leave { .. } | Command::SaveSessions { .. }, &[]) => Reply::Done,
+        (Command::ListRooms { .. }, texts) => Reply::Rooms(listing::read(texts)),
+        (Command::ListNodes, &[store_time, count, ref nodes @ ..]) if nodes.len() % NODE_PARTS == 0 => {
+            let nodes: Option<Vec<NodeReport>> = nodes.chunks(NODE_PARTS).map(node).collect();
+            let mut nodes = nodes?;
+            nodes.sort_by(|one, other| one.member.cmp(&other.member));
+            Reply::Nodes(Nodes { store_time: number(store_time)?, count: number(count)?.try_into().ok()?, nodes })
+        }
+        (
+            Command::Release { .. } | Command::Leave { .. } | Command::SaveSessions { .. } | Command::Publish { .. },
+            &[],
+        ) => Reply::Done,
         _ => return None,
     };
     Some(reply)
@@ -107,6 +130,20 @@ fn number(bytes: &[u8]) -> Option<u64> {
 
 fn digest(bytes: &[u8]) -> Option<[u8; 32]> {
     bytes.try_into().ok()
+}
+
+fn node(parts: &[&[u8]]) -> Option<NodeReport> {
+    let &[of, since, until, url, region, load, takes_rooms, draining, rooms, players] = parts else { return None };
+    let profile = Profile {
+        url: text(url, URL_BYTES)?.to_owned(),
+        region: text(region, usize::MAX)?.to_owned(),
+        load: text(load, usize::MAX)?.parse().ok()?,
+        takes_rooms: takes_rooms == b"1",
+        is_draining: draining == b"1",
+        rooms: number(rooms)?.try_into().ok()?,
+        players: number(players)?.try_into().ok()?,
+    };
+    Some(NodeReport { member: member(of)?, profile, since: number(since)?, until: number(until)? })
 }
 
 fn member(bytes: &[u8]) -> Option<Member> {

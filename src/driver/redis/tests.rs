@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_types, reason = "a free port for Redis, and other servers in its place")]
 
+mod nodes;
 mod table;
 
 use std::collections::BTreeSet;
@@ -209,6 +210,7 @@ fn renew(member: &Member) -> Command {
         region: "here".to_owned(),
         load: 0.25,
         takes_rooms: true,
+        is_draining: false,
         rooms: 1,
         players: 2,
     };
