@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
-pub use self::directory::About;
+pub use self::directory::{About, MOVES, Move};
 use self::directory::{Asked, Directory};
 use self::store::{Command, Lease, Member, Placement, Profile, Renewal, Reply, Secret, SessionUpdate, StoredSession};
 pub use self::table::Table;

@@ -4,7 +4,10 @@ mod access;
 mod address;
 mod bench;
 mod bench_report;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod config;
+mod configured;
 mod doctor;
 #[cfg(test)]
 mod documented;
@@ -37,12 +40,15 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use self::access::Access;
 use self::address::{Address, Public};
 use self::config::Layers;
+#[cfg(feature = "cluster")]
+use self::configured::configured_store;
+use self::configured::{configured_admin, configured_url, serve_of};
 use self::log::Logging;
 use self::operators::Operators;
 use self::tls::Encryption;
 use self::values::{max_players, max_rooms, mib, seconds, tick_ms};
 use crate::driver::doctor::{FILES_ADVISED, FILES_WANTED};
-use crate::driver::{self, AdminToken, BindError, Driver, Options, Record, Reload};
+use crate::driver::{self, BindError, Driver, Options, Record, Reload};
 use crate::game::{Game, Refusal, RoomInfo};
 use crate::games::{Arena, Broadcast, Relay};
 use crate::limits;
@@ -92,6 +98,10 @@ Exit status:
     ///
     /// SIGHUP does the same. Exit status: 0 if everything was read, else 1.
     Reload(reload::Reload),
+    /// Look after a cluster of servers.
+    #[cfg(feature = "cluster")]
+    #[command(subcommand)]
+    Cluster(cluster::Command),
     /// Print a bearer token, or a new key to sign tokens with (for development).
     Token(token::Token),
     #[command(flatten)]
@@ -294,6 +304,8 @@ pub fn run_with<G: Game>(
         Ok(Command::Reload(arguments)) => {
             reload::run(&arguments, || configured_admin(parse_from::<Serve, NoCommand>(vec!["rtcade".into()]), |it| it))
         }
+        #[cfg(feature = "cluster")]
+        Ok(Command::Cluster(command)) => cluster::run(&command, configured_store::<Serve, NoCommand>(|it| it)),
         Ok(Command::Token(token)) => token::run(&token),
         Ok(Command::Replay(arguments)) if arguments.serve => playback::serve(arguments, |show| {
             if show.is_of::<G>() {
@@ -320,6 +332,10 @@ pub fn main() -> ExitCode {
         Ok(Command::Own(ShippedCommand::Sim(sim))) => sim::run(&sim),
         Ok(Command::Own(ShippedCommand::Bench(bench))) => bench::run(&bench),
         Ok(Command::Token(token)) => token::run(&token),
+        #[cfg(feature = "cluster")]
+        Ok(Command::Cluster(command)) => {
+            cluster::run(&command, configured_store::<ServeShipped, ShippedCommand>(ServeShipped::settled))
+        }
         Ok(Command::Serve(ServeShipped { game: Shipped::Arena, serve })) => {
             start(serve, again, "the arena game", ARENA_PAGE.into(), |room| Ok(Arena::new(room)), |_| ())
         }
@@ -494,41 +510,6 @@ impl Network {
 /// Parses the command line again, with what file and environment set now. The error is a sentence.
 fn parse_again<A: Args, O: Subcommand>(serve: impl FnOnce(A) -> Serve) -> Result<Serve, String> {
     serve_of(parse_from::<A, O>(env::args_os().collect()), serve)
-}
-
-/// The URL of the health of a server with this configuration, on this machine. The error is a sentence.
-fn configured_url<A: Args, O: Subcommand>(
-    parsed: Result<Parsed<A, O>, Unusable>,
-    serve: impl FnOnce(A) -> Serve,
-) -> Result<String, String> {
-    let network = serve_of(parsed, serve)?.network;
-    let listen = network.listen.first("--listen").map_err(|error| error.to_string())?;
-    Ok(format!("{}healthz", address::url(listen, network.encryption.is_enabled())))
-}
-
-/// The URL of the admin page of a server with this configuration, on this machine, and its token. The error is a
-/// sentence.
-fn configured_admin<A: Args, O: Subcommand>(
-    parsed: Result<Parsed<A, O>, Unusable>,
-    serve: impl FnOnce(A) -> Serve,
-) -> Result<(Option<String>, Option<AdminToken>), String> {
-    let Serve { operators, network, .. } = serve_of(parsed, serve)?;
-    let listen = operators.admin.as_ref().map(|admin| admin.first("--admin")).transpose();
-    let listen = listen.map_err(|error| error.to_string())?;
-    let is_secure = |listen: SocketAddr| network.encryption.is_enabled() && !listen.ip().is_loopback();
-    Ok((listen.map(|listen| address::url(listen, is_secure(listen))), operators.token()?))
-}
-
-fn serve_of<A: Args, O: Subcommand>(
-    parsed: Result<Parsed<A, O>, Unusable>,
-    serve: impl FnOnce(A) -> Serve,
-) -> Result<Serve, String> {
-    match parsed {
-        Ok(Parsed { command: Command::Serve(arguments), .. }) => Ok(serve(arguments)),
-        Ok(_) => Err("the command line does not start a server".to_owned()),
-        Err(Unusable::Wrong(sentence)) => Err(sentence),
-        Err(Unusable::Shown(error)) => Err(sentence(&error)),
-    }
 }
 
 /// Reads what a running server takes over from its configuration.

@@ -126,16 +126,21 @@ impl Operators {
 
     #[cfg(feature = "cluster")]
     fn node(&self) -> Result<Option<Node>, String> {
-        let Some(url) = secret(self.redis.as_deref(), self.redis_file.as_deref(), "--redis-file")? else {
-            return Ok(None);
-        };
-        let mut node = Node::new(Store::new(&url, &self.cluster)?);
+        let (Some(url), cluster) = self.redis()? else { return Ok(None) };
+        let mut node = Node::new(Store::new(&url, &cluster)?);
         (node.name, node.url, node.region) = (self.node.clone(), self.node_url.clone(), self.region.clone());
         (node.soft_load, node.hard_load) = (self.soft_limit / 100.0, self.hard_limit / 100.0);
         if node.soft_load > node.hard_load {
             return Err("--soft-limit must not be above --hard-limit".to_owned());
         }
         Ok(Some(node))
+    }
+
+    /// Returns the URL of Redis, and the name of the cluster. The error is a sentence.
+    #[cfg(feature = "cluster")]
+    pub(super) fn redis(&self) -> Result<(Option<String>, String), String> {
+        let url = secret(self.redis.as_deref(), self.redis_file.as_deref(), "--redis-file")?;
+        Ok((url, self.cluster.clone()))
     }
 
     /// Returns the token of the admin page. The error is a sentence.

@@ -1,11 +1,17 @@
 //! What a node tells others about its rooms, and what it asks about theirs while somebody wants to know it.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::listing::{self, ListedRoom};
 use super::store::{Command, Member, Nodes, Reply};
 use super::{Cluster, Event, Reach, Sent, millis};
 use crate::limits::INQUIRY_AGE;
+use crate::wire::signaling::RoomName;
+
+/// Moves that are remembered.
+pub const MOVES: usize = 64;
 
 /// What somebody may want to know about the other nodes, see [`Cluster::inquire`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +20,18 @@ pub enum About {
     Rooms,
     /// How they do: [`Cluster::nodes`].
     Nodes,
+}
+
+/// A room that clients were sent to elsewhere, or that was lost to another node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Move {
+    /// When, since 1970.
+    pub at: Duration,
+    /// The room.
+    pub room: RoomName,
+    /// The node to which a client was sent; `None` if the room was lost.
+    pub to: Option<Arc<str>>,
 }
 
 /// A request that has not been answered. Nothing else depends on it.
@@ -33,6 +51,8 @@ pub(super) struct Directory {
     to_publish: Option<Vec<ListedRoom>>,
     rooms: Inquiry<Vec<ListedRoom>>,
     nodes: Inquiry<Nodes>,
+    /// The oldest first.
+    moves: VecDeque<Move>,
 }
 
 impl Default for Directory {
@@ -43,6 +63,7 @@ impl Default for Directory {
             to_publish: None,
             rooms: Inquiry::default(),
             nodes: Inquiry::default(),
+            moves: VecDeque::new(),
         }
     }
 }
@@ -123,6 +144,19 @@ impl Cluster {
     #[must_use]
     pub fn nodes(&self, now: Instant) -> Option<&Nodes> {
         self.directory.nodes.answer(now, self.config.ttl)
+    }
+
+    /// Returns the last [`MOVES`], the newest first.
+    pub fn moves(&self) -> impl Iterator<Item = &Move> {
+        self.directory.moves.iter().rev()
+    }
+
+    pub(crate) fn note_move(&mut self, at: Duration, room: RoomName, to: Option<Arc<str>>) {
+        let moves = &mut self.directory.moves;
+        if moves.len() >= MOVES {
+            moves.pop_front();
+        }
+        moves.push_back(Move { at, room, to });
     }
 
     pub(super) fn take_asked(&mut self, now: Instant, asked: Asked, reply: Option<Reply>) {

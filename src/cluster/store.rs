@@ -59,6 +59,21 @@ pub struct NodeReport {
     pub until: u64,
 }
 
+impl NodeReport {
+    /// Returns in a word how it does, at this time of the store.
+    #[must_use]
+    pub fn state(&self, store_time: u64) -> &'static str {
+        let Profile { url, takes_rooms, is_draining, .. } = &self.profile;
+        match () {
+            () if self.until <= store_time => "silent",
+            () if *is_draining => "draining",
+            () if url.is_empty() => "no address",
+            () if *takes_rooms => "open",
+            () => "busy",
+        }
+    }
+}
+
 /// The nodes of a cluster.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Nodes {

@@ -77,7 +77,7 @@ use self::metered::Budget;
 #[cfg(feature = "cluster")]
 use self::nodes::Membership;
 #[cfg(feature = "cluster")]
-pub(crate) use self::nodes::host_name;
+pub(crate) use self::nodes::{ClusterStatus, NodeStatus, host_name};
 pub use self::options::{BindError, Options, Record, Reload};
 use self::recorder::Recordings;
 use self::reload::Reloader;

@@ -36,7 +36,7 @@ use redis::{Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Script, Ser
 pub(super) use self::connection::Cause;
 use self::connection::{Connection, Failure};
 use crate::cluster::Request;
-use crate::cluster::store::{Command, Reply};
+use crate::cluster::store::{Command, Nodes, Reply};
 use crate::limits::STORE_REQUESTS;
 use crate::log_limit::Throttle;
 
@@ -78,6 +78,21 @@ impl Store {
             return Err("the certificate of Redis has to be verified: write its URL without #insecure".to_owned());
         }
         Ok(Store { info, prefix: format!("{{{cluster}}}:") })
+    }
+
+    /// Asks Redis for the nodes of the cluster, for a second at most.
+    ///
+    /// # Errors
+    /// A sentence, without the password.
+    pub(crate) fn nodes(&self) -> Result<Nodes, String> {
+        let mut clerk = Clerk::new(self.clone(), Arc::default());
+        let answered = clerk.ask(&[Request { id: 0, command: Command::ListNodes }]);
+        let sentence = match answered.map(|mut replies| replies.pop().flatten()) {
+            Ok(Some(Reply::Nodes(nodes))) => return Ok(nodes),
+            Ok(_) => clerk.told.take().unwrap_or_default(),
+            Err(Failure { sentence, .. }) => sentence,
+        };
+        Err(format!("Redis at {} can't be asked: {sentence}", self.info.addr()))
     }
 }
 

@@ -4,6 +4,7 @@
 //! Where that is another one, the client is redirected: it opens a websocket there and sends the same request with a
 //! ticket.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -283,6 +284,10 @@ impl<G: Game> Server<G> {
                     }
                 }
                 Event::Lost(room) => {
+                    let unix_time = self.unix_time(now);
+                    if let Some(cluster) = &mut self.cluster {
+                        cluster.note_move(unix_time, room.clone(), None);
+                    }
                     if let Some(&key) = self.by_name.get(&room) {
                         log::warn!("room {room}: another node has it now, and its players go there");
                         self.end_room(now, key, Leave::Moved, "The room is at another server.");
@@ -378,6 +383,7 @@ impl<G: Game> Server<G> {
         let unix_time = self.unix_time(now);
         let Some(cluster) = &mut self.cluster else { return };
         let ticket = cluster.sign(unix_time, room, session, &owner, epoch);
+        cluster.note_move(unix_time, room.clone(), Some(Arc::clone(&owner.node)));
         let Some(connection) = self.connections.get_mut(key) else { return };
         let mut url = match &connection.connect.room {
             Some(room) => format!("{url}/r/{room}"),

@@ -6,7 +6,7 @@ use std::time::Instant;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
-use super::super::admin::Desk;
+use super::super::admin::{CLUSTER, Desk};
 use super::super::call;
 use super::super::doctor::Seen;
 use super::super::gate::is_local;
@@ -155,6 +155,7 @@ impl Connection {
     fn must_inquire<G: Game>(&self, request: &Request, context: &mut Context<'_, G>) -> bool {
         let about = match (self.role, request.path.as_str()) {
             (Role::Game, ROOMS) => About::Rooms,
+            (Role::Admin, CLUSTER) => About::Nodes,
             _ => return false,
         };
         !context.server.inquire(context.now, about)

@@ -133,6 +133,11 @@ fn rooms_of_all_nodes_are_listed_by_each_and_found_from_there() {
         let (_, sent) = third.join(room, "eventRedirect");
         assert!(sent.contains(&format!("ws://{}/r/{room}", owner.address)), "{sent}");
     }
+    let of_store = || redis.store().nodes().expect("Redis answers");
+    until(|| of_store().nodes.iter().map(|node| node.profile.rooms).collect::<Vec<_>>() == [1, 0, 1]);
+    let known = of_store();
+    let states = known.nodes.iter().map(|node| (&*node.member.node, node.state(known.store_time)));
+    assert_eq!(states.collect::<Vec<_>>(), [("one", "open"), ("three", "open"), ("two", "open")]);
     let more = first.join("a", "joinR").0;
     until(|| third.rooms()[0]["players"] == 2);
     drop((players, more));
