@@ -12,6 +12,8 @@
 //! - **A node that may have lost its lease verifies before it serves**, as after a pause of the process.
 //! - **A store without data makes no rooms for the length of a lease**, so that the owners of rooms can claim them.
 
+mod directory;
+pub(crate) mod listing;
 mod saving;
 pub mod store;
 mod table;
@@ -24,13 +26,14 @@ use std::time::{Duration, Instant};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
+pub use self::directory::{About, MOVES, Move};
+use self::directory::{Asked, Directory};
 use self::saving::{Saved, Saving};
 use self::store::{
     Command, Lease, Member, Placement, Profile, Release, Renewal, Reply, Secret, SessionUpdate, Snapshot, StoredSession,
 };
 pub use self::table::Table;
-pub(crate) use self::ticket::TicketFault;
-use self::ticket::{Inspector, Passage};
+use self::ticket::Inspector;
 use crate::limits::{
     LEASE_TTL, LEASES_PER_COMMAND, LOOKUP_TIMEOUT, SESSION_KEPT, STORE_REQUESTS, STORE_TIMEOUT, UNSAVED_SESSIONS,
 };
@@ -127,6 +130,8 @@ pub enum Event {
     Lost(RoomName),
     /// Another process has the name of this node, and with it all of its rooms.
     Displaced,
+    /// The answer to [`Cluster::inquire`] has come, or none will.
+    Inquired,
 }
 
 /// What is counted.
@@ -200,6 +205,7 @@ enum Sent {
     FindSnapshot(RoomName),
     Save(Vec<SessionUpdate>),
     Find(String),
+    Directory(Asked),
 }
 
 #[derive(Debug)]
@@ -265,6 +271,7 @@ pub struct Cluster {
     is_saving: bool,
     finding: VecDeque<String>,
     saving: Saving,
+    directory: Directory,
     unanswered: BTreeMap<u64, Unanswered>,
     last_id: u64,
     events: VecDeque<Event>,
@@ -313,6 +320,7 @@ impl Cluster {
             is_saving: false,
             finding: VecDeque::new(),
             saving: Saving::default(),
+            directory: Directory::default(),
             unanswered: BTreeMap::new(),
             last_id: 0,
             events: VecDeque::new(),
@@ -442,46 +450,6 @@ impl Cluster {
         Command::Leave { member: self.member.clone() }
     }
 
-    /// Signs a ticket with which a client comes to another node, see [`Location::There`]. `session` is the socket ID of
-    /// a session that returns, or nothing.
-    #[must_use]
-    pub fn sign(&mut self, unix_time: Duration, room: &RoomName, session: &str, owner: &Member, epoch: u64) -> String {
-        ticket::sign(&self.secret, Passage { room, session, owner }, epoch, unix_time, self.rng.next_u64())
-    }
-
-    pub(crate) fn vouch(&self, unix_time: Duration, origin: &str) -> String {
-        ticket::vouch(&self.secret, origin, unix_time)
-    }
-
-    pub(crate) fn is_vouched(&self, unix_time: Duration, origin: &str, pass: &str) -> bool {
-        self.since.is_some() && ticket::is_vouched(&self.secret, origin, pass, unix_time)
-    }
-
-    /// Accepts a ticket for a room: it lives here, as if the store had said so.
-    pub(crate) fn accept(
-        &mut self,
-        now: Instant,
-        unix_time: Duration,
-        room: &RoomName,
-        session: &str,
-        ticket: &str,
-    ) -> Result<(), TicketFault> {
-        self.note_time(now);
-        let of = Passage { room, session, owner: &self.member };
-        let accepted = match self.since.is_some() {
-            true => self.inspector.accept(&self.secret, of, ticket, unix_time),
-            false => Err(TicketFault::Forged),
-        };
-        let epoch = accepted.inspect_err(|fault| self.figures.refused_tickets[*fault as usize] += 1)?;
-        self.figures.tickets += 1;
-        // Another node may have placed it here: then nothing is known of it yet.
-        let is_news = !self.held.contains_key(room) && epoch > self.ticket_floor;
-        if is_news && self.lease_until.is_some() && !self.is_displaced {
-            self.grant(now, room.clone(), epoch, false);
-        }
-        Ok(())
-    }
-
     /// Handles the answer to a request, or its failure. An answer that comes too late counts as one that never came.
     pub fn handle_reply(&mut self, now: Instant, id: u64, reply: Option<Reply>) {
         self.note_time(now);
@@ -545,7 +513,8 @@ impl Cluster {
         }
         let next = self.next_reassertion().or_else(|| self.next_move()).or_else(|| self.next_release());
         let next = next.or_else(|| self.next_lookup()).or_else(|| self.next_fetch());
-        let (command, sent) = next.or_else(|| self.next_session()).or_else(|| self.next_snapshots())?;
+        let next = next.or_else(|| self.next_session()).or_else(|| self.next_snapshots());
+        let (command, sent) = next.or_else(|| self.directory.next(&self.member, self.config.ttl))?;
         Some(self.send(now, command, sent))
     }
 
@@ -575,6 +544,7 @@ impl Cluster {
             region: region.clone(),
             load,
             takes_rooms: self.takes_rooms() && load < *hard_load,
+            is_draining: self.is_draining,
             rooms: self.held.len(),
             players: self.players,
         };
@@ -718,6 +688,7 @@ impl Cluster {
             (Sent::Find(socket_id), Reply::Session(session)) => {
                 self.events.push_back(Event::Session(socket_id, session));
             }
+            (Sent::Directory(asked), reply) => self.take_asked(now, asked, Some(reply)),
             (sent, _) => self.fail(now, sent),
         }
     }
@@ -732,6 +703,7 @@ impl Cluster {
         if !is_known && self.since.is_some() {
             self.distrust();
         }
+        self.directory.handle_renewal(!is_known && self.since.is_some());
         if !is_known || self.lease_until.is_none() {
             self.ticket_floor = self.ticket_floor.max(store_time);
         }
@@ -822,6 +794,11 @@ impl Cluster {
     /// A request has failed, or was not answered in time. What it did is unknown.
     fn fail(&mut self, now: Instant, sent: Sent) {
         self.figures.failed += 1;
+        // Leases and sessions do not depend on it, and the next renewal shows whether the store answers.
+        if let Sent::Directory(asked) = sent {
+            self.take_asked(now, asked, None);
+            return;
+        }
         self.reach = Reach::Down;
         match sent {
             Sent::Renew => self.is_renewing = false,
@@ -849,6 +826,7 @@ impl Cluster {
                 }
             }
             Sent::Find(socket_id) => self.events.push_back(Event::Session(socket_id, None)),
+            Sent::Directory(_) => {}
         }
         self.distrust();
         // Rooms of this node go on without the store; of others nothing is known.

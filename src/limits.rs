@@ -108,6 +108,9 @@
 //! | [`STORE_REQUESTS`], [`LEASES_PER_COMMAND`] | unanswered requests to the store, and leases or sessions in one | others wait | – |
 //! | [`MACHINE_NODES`] | nodes under one parent | `--nodes` refuses more | – |
 //! | [`WAITING_CONNECTIONS`] | connections at a parent whose first line has not arrived, or whose node takes none now | the oldest of the address that has most is closed | – |
+//! | [`LISTED_ROOMS`], [`LISTING_BYTES`], [`LISTED_BYTES`], [`LISTING_NODES`] | rooms that a node of a cluster lists for the others, and that it lists of them; their bytes in the store, of one node and of all that are read at once; and the nodes that are read | left out, first the rooms that nobody can join; of other nodes some are read, and a share of each | – |
+//! | [`LISTED_NODES`] | nodes of a cluster that are shown to operators | others are left out | – |
+//! | [`INQUIRY_AGE`], [`INQUIRY_TIMEOUT`] | how long a node keeps what it has read of the others, and how long a request waits for it | it is read again; the request is answered with what is known | – |
 //! | [`UNSAVED_SESSIONS`], [`SESSION_KEPT`] | sessions that wait to be saved for other nodes, and how long the store keeps one that is not saved again | not saved: a player who comes to another node is a new one | [`Figures::dropped_sessions`](crate::cluster::Figures::dropped_sessions) |
 //! | [`SNAPSHOT_BYTES`], [`SNAPSHOTS_BYTES`] | bytes of a saved room, and of those that wait to be saved | not saved: the room begins anew at another node | [`Figures::dropped_snapshots`](crate::cluster::Figures::dropped_snapshots) |
 //! | [`SNAPSHOT_INTERVAL`], [`SNAPSHOT_KEPT`] | how often a room is saved, and how long the store keeps one that is not saved again | – | – |
@@ -463,6 +466,20 @@ pub const MACHINE_NODES: usize = 256;
 pub const WAITING_CONNECTIONS: usize = 1_024;
 /// Requests to the store of a cluster that are not answered. Others wait.
 pub const STORE_REQUESTS: usize = 256;
+/// Rooms that a node of a cluster lists for the others, and that it lists of them.
+pub const LISTED_ROOMS: usize = 1_000;
+/// Bytes of the rooms that a node lists, in the store of a cluster.
+pub const LISTING_BYTES: usize = 64 * 1024;
+/// Bytes of the rooms of other nodes that a node reads at once.
+pub const LISTED_BYTES: usize = 2 * LISTING_BYTES;
+/// Nodes whose rooms a node reads at once.
+pub const LISTING_NODES: usize = 64;
+/// Nodes of a cluster that are shown to operators.
+pub const LISTED_NODES: usize = 1_024;
+/// How long a node of a cluster keeps what it has read of the others before it reads it again.
+pub const INQUIRY_AGE: Duration = Duration::from_secs(1);
+/// How long a request waits for what is read of other nodes.
+pub const INQUIRY_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long an answer of the store may take. Then the node goes on without.
 pub const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a player who joins may wait until the room's node is known.

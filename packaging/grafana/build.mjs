@@ -74,6 +74,20 @@ const ROWS = [
       [rate("rtcade_states_oversized_total", "job"), "states too large"],
     ], ""],
   ]],
+  ["Cluster", [
+    ["Leased rooms", "short", [[total("rtcade_cluster_rooms", "instance"), "{{instance}}"]], "Rooms by node. Empty without --redis, as all of this row but the last."],
+    ["Nodes that reach Redis", "short", [[total("rtcade_cluster_connected", "job"), "nodes"]], "Fewer than there are: the others keep their rooms, and nobody gets from them to rooms elsewhere."],
+    ["Lookups of rooms", "cps", kinds("rtcade_cluster_lookups_total"), "Full: no node takes rooms. Unavailable: Redis does not answer."],
+    ["Moves", "cps", [
+      [rate("rtcade_cluster_redirects_total", "job"), "clients sent elsewhere"],
+      [rate("rtcade_cluster_rooms_lost_total", "job"), "rooms lost"],
+      [rate("rtcade_cluster_lapses_total", "job"), "leases verified"],
+    ], ""],
+    ["Requests to Redis", "cps", kinds("rtcade_cluster_requests_total"), "By outcome."],
+    ["Answer of Redis", "s", [[`${rate("rtcade_cluster_batch_seconds_total", "instance")} / ${rate("rtcade_cluster_batches_total", "instance")}`, "{{instance}}"]], "The mean of a batch of requests."],
+    ["Tickets", "cps", kinds("rtcade_cluster_tickets_total"), "Of clients that another node has sent."],
+    ["Agones", "cps", kinds("rtcade_agones_calls_total"), "Requests to its sidecar. Empty without --agones."],
+  ]],
   ["Refused", [
     ["Joins", "cps", kinds("rtcade_joins_refused_total"), ""],
     ["HTTP", "cps", kinds("rtcade_http_refused_total"), "Crowded and evicted: the server, or an address, has no room left."],

@@ -1,16 +1,22 @@
-//! The cluster command: several nodes on this machine, which share its TCP port.
+//! The cluster command: several nodes on this machine, which share its TCP port, and what Redis knows of nodes.
+
+mod status;
 
 use clap::{Args, Subcommand};
 
 use super::address::Public;
+use super::configured::configured_store;
 use super::{Command, ExitCode, Serve, complain};
 use crate::limits::MACHINE_NODES;
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Cluster<A: Args> {
+    #[command(subcommand)]
+    about: Option<About>,
     /// Number of nodes, or auto for one per core.
     #[arg(long, value_name = "auto|N", value_parser = nodes, default_value = "auto")]
-    pub(super) nodes: Nodes,
+    nodes: Nodes,
     /// The process is the node of this name, whose parent is at the other end of its standard input.
     #[arg(long, hide = true)]
     child: Option<String>,
@@ -18,8 +24,16 @@ pub(super) struct Cluster<A: Args> {
     pub(super) serve: A,
 }
 
+#[derive(Debug, Subcommand)]
+enum About {
+    /// Print the nodes of a cluster that Redis knows, and its rooms and players in total.
+    ///
+    /// Exit status: 0 if Redis has answered, else 1.
+    Status(status::Status),
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Nodes(Option<usize>);
+struct Nodes(Option<usize>);
 
 fn nodes(text: &str) -> Result<Nodes, String> {
     match (text, text.parse()) {
@@ -36,6 +50,9 @@ pub(super) fn settle<A: Args, O: Subcommand>(
     serve: impl Fn(&mut A) -> &mut Serve,
 ) -> Result<Command<A, O>, ExitCode> {
     let Command::Cluster(mut cluster) = command else { return Ok(command) };
+    if cluster.about.is_some() {
+        return Ok(Command::Cluster(cluster));
+    }
     let of_server = serve(&mut cluster.serve);
     if let Some(sentence) = refusal(of_server) {
         complain(sentence);
@@ -71,9 +88,16 @@ fn refusal(serve: &Serve) -> Option<&'static str> {
     None
 }
 
-/// Runs the parent of nodes with these options.
+/// Runs the parent of nodes, or prints what is asked for. `serve` takes the options of the server.
+pub(super) fn run<A: Args, O: Subcommand>(cluster: Cluster<A>, serve: impl FnOnce(A) -> Serve) -> ExitCode {
+    match cluster.about {
+        Some(About::Status(status)) => status::run(&status, configured_store::<A, O>(serve)),
+        None => run_parent(serve(cluster.serve), cluster.nodes),
+    }
+}
+
 #[cfg_attr(not(target_os = "linux"), expect(clippy::needless_pass_by_value, reason = "it is refused before"))]
-pub(super) fn run(serve: Serve, nodes: Nodes) -> ExitCode {
+fn run_parent(serve: Serve, nodes: Nodes) -> ExitCode {
     #[cfg(target_os = "linux")]
     return linux::run(serve, nodes.0);
     #[cfg(not(target_os = "linux"))]

@@ -8,6 +8,7 @@ mod bench_report;
 #[cfg(feature = "cluster")]
 mod cluster;
 mod config;
+mod configured;
 mod doctor;
 #[cfg(test)]
 mod documented;
@@ -28,7 +29,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 pub use std::process::ExitCode;
 use std::time::Duration;
@@ -41,12 +42,13 @@ use self::access::Access;
 use self::address::{Address, Public};
 use self::announcement::announcement;
 use self::config::Layers;
+use self::configured::{configured_admin, configured_url, serve_of};
 use self::log::Logging;
 use self::operators::Operators;
 use self::tls::Encryption;
 use self::values::{max_players, max_rooms, mib, seconds, tick_ms};
 use crate::driver::doctor::{FILES_ADVISED, FILES_WANTED};
-use crate::driver::{self, AdminToken, BindError, Driver, Options, Record, Reload};
+use crate::driver::{self, BindError, Driver, Options, Record, Reload};
 use crate::game::{Game, Refusal, RoomInfo};
 use crate::games::{Arena, Broadcast, Relay};
 use crate::limits;
@@ -300,7 +302,7 @@ pub fn run_with<G: Game>(
             start(serve, again, "the game", Options::default().page, factory, prepare)
         }
         #[cfg(feature = "cluster")]
-        Ok(Command::Cluster(cluster)) => cluster::run(cluster.serve, cluster.nodes),
+        Ok(Command::Cluster(cluster)) => cluster::run::<_, NoCommand>(cluster, |it| it),
         Ok(Command::Own(nothing)) => match nothing {},
         Ok(Command::Doctor(arguments)) => doctor::run(arguments),
         Ok(Command::Healthcheck(arguments)) => healthcheck::run(arguments, || {
@@ -336,7 +338,7 @@ pub fn main() -> ExitCode {
         Ok(Command::Own(ShippedCommand::Bench(bench))) => bench::run(&bench),
         Ok(Command::Token(token)) => token::run(&token),
         #[cfg(feature = "cluster")]
-        Ok(Command::Cluster(cluster)) => cluster::run(cluster.serve.settled(), cluster.nodes),
+        Ok(Command::Cluster(cluster)) => cluster::run::<_, ShippedCommand>(cluster, ServeShipped::settled),
         Ok(Command::Serve(ServeShipped { game: Shipped::Arena, serve })) => {
             start(serve, again, "the arena game", ARENA_PAGE.into(), |room| Ok(Arena::new(room)), |_| ())
         }
@@ -515,43 +517,6 @@ impl Network {
 /// Parses the command line again, with what file and environment set now. The error is a sentence.
 fn parse_again<A: Args, O: Subcommand>(serve: impl FnOnce(A) -> Serve) -> Result<Serve, String> {
     serve_of(parse_from::<A, O>(env::args_os().collect()), serve)
-}
-
-/// The URL of the health of a server with this configuration, on this machine. The error is a sentence.
-fn configured_url<A: Args, O: Subcommand>(
-    parsed: Result<Parsed<A, O>, Unusable>,
-    serve: impl FnOnce(A) -> Serve,
-) -> Result<String, String> {
-    let network = serve_of(parsed, serve)?.network;
-    let listen = network.listen.first("--listen").map_err(|error| error.to_string())?;
-    Ok(format!("{}healthz", address::url(listen, network.encryption.is_enabled())))
-}
-
-/// The URL of the admin page of a server with this configuration, on this machine, and its token. The error is a
-/// sentence.
-fn configured_admin<A: Args, O: Subcommand>(
-    parsed: Result<Parsed<A, O>, Unusable>,
-    serve: impl FnOnce(A) -> Serve,
-) -> Result<(Option<String>, Option<AdminToken>), String> {
-    let Serve { operators, network, .. } = serve_of(parsed, serve)?;
-    let listen = operators.admin.as_ref().map(|admin| admin.first("--admin")).transpose();
-    let listen = listen.map_err(|error| error.to_string())?;
-    let is_secure = |listen: SocketAddr| network.encryption.is_enabled() && !listen.ip().is_loopback();
-    Ok((listen.map(|listen| address::url(listen, is_secure(listen))), operators.token()?))
-}
-
-fn serve_of<A: Args, O: Subcommand>(
-    parsed: Result<Parsed<A, O>, Unusable>,
-    serve: impl FnOnce(A) -> Serve,
-) -> Result<Serve, String> {
-    match parsed {
-        Ok(Parsed { command: Command::Serve(arguments), .. }) => Ok(serve(arguments)),
-        #[cfg(feature = "cluster")]
-        Ok(Parsed { command: Command::Cluster(cluster), .. }) => Ok(serve(cluster.serve)),
-        Ok(_) => Err("the command line does not start a server".to_owned()),
-        Err(Unusable::Wrong(sentence)) => Err(sentence),
-        Err(Unusable::Shown(error)) => Err(sentence(&error)),
-    }
 }
 
 /// Reads what a running server takes over from its configuration.

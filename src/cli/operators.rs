@@ -126,10 +126,8 @@ impl Operators {
 
     #[cfg(feature = "cluster")]
     fn node(&self) -> Result<Option<Node>, String> {
-        let Some(url) = secret(self.redis.as_deref(), self.redis_file.as_deref(), "--redis-file")? else {
-            return Ok(None);
-        };
-        self.node_at(Store::new(&url, &self.cluster)?).map(Some)
+        let (Some(url), cluster) = self.redis()? else { return Ok(None) };
+        self.node_at(Store::new(&url, &cluster)?).map(Some)
     }
 
     /// A node with these options. The error is a sentence.
@@ -148,6 +146,13 @@ impl Operators {
     #[cfg(all(feature = "cluster", target_os = "linux"))]
     pub(super) fn name(&self) -> Option<&str> {
         self.node.as_deref()
+    }
+
+    /// Returns the URL of Redis, and the name of the cluster. The error is a sentence.
+    #[cfg(feature = "cluster")]
+    pub(super) fn redis(&self) -> Result<(Option<String>, String), String> {
+        let url = secret(self.redis.as_deref(), self.redis_file.as_deref(), "--redis-file")?;
+        Ok((url, self.cluster.clone()))
     }
 
     /// Returns the token of the admin page. The error is a sentence.

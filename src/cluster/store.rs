@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+pub use super::listing::ListedRoom;
 use crate::wire::signaling::RoomName;
 
 /// A secret that the nodes of a cluster share: they sign tickets with it.
@@ -37,10 +38,51 @@ pub struct Profile {
     pub load: f64,
     /// Whether it takes rooms: it has a URL, and is neither about to stop nor above its hard limit.
     pub takes_rooms: bool,
+    /// Whether it stops once its rooms have ended.
+    pub is_draining: bool,
     /// The number of its rooms.
     pub rooms: usize,
     /// The number of its players.
     pub players: usize,
+}
+
+/// A node, as the store knows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeReport {
+    /// The node.
+    pub member: Member,
+    /// What it has told.
+    pub profile: Profile,
+    /// When its lease was made, in milliseconds since 1970 by the store's clock.
+    pub since: u64,
+    /// When its lease ends, unless it is renewed.
+    pub until: u64,
+}
+
+impl NodeReport {
+    /// Returns in a word how it does, at this time of the store.
+    #[must_use]
+    pub fn state(&self, store_time: u64) -> &'static str {
+        let Profile { url, takes_rooms, is_draining, .. } = &self.profile;
+        match () {
+            () if self.until <= store_time => "silent",
+            () if *is_draining => "draining",
+            () if url.is_empty() => "no address",
+            () if *takes_rooms => "open",
+            () => "busy",
+        }
+    }
+}
+
+/// The nodes of a cluster.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Nodes {
+    /// Milliseconds since 1970 by the store's clock.
+    pub store_time: u64,
+    /// How many there are, with those whose lease has ended lately.
+    pub count: usize,
+    /// The nodes by name, at most [`LISTED_NODES`](crate::limits::LISTED_NODES).
+    pub nodes: Vec<NodeReport>,
 }
 
 /// A lease of a room.
@@ -186,6 +228,23 @@ pub enum Command {
         /// Its socket ID.
         socket_id: String,
     },
+    /// Replaces the rooms that the node lists. They are forgotten with its lease. Answered by [`Reply::Done`].
+    Publish {
+        /// The node.
+        member: Member,
+        /// At most [`LISTED_ROOMS`](crate::limits::LISTED_ROOMS). Those that exceed
+        /// [`LISTING_BYTES`](crate::limits::LISTING_BYTES) are left out.
+        rooms: Vec<ListedRoom>,
+        /// As of the lease.
+        ttl_ms: u64,
+    },
+    /// Looks up the rooms that other nodes list. Answered by [`Reply::Rooms`].
+    ListRooms {
+        /// The node that asks.
+        member: Member,
+    },
+    /// Looks up the nodes. Answered by [`Reply::Nodes`].
+    ListNodes,
 }
 
 /// A lease of a node.
@@ -221,7 +280,7 @@ pub enum Placement {
 }
 
 /// An answer of the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Reply {
     /// To [`Command::Renew`].
@@ -241,6 +300,11 @@ pub enum Reply {
     Session(Option<StoredSession>),
     /// To [`Command::FindSnapshot`].
     Snapshot(Option<Snapshot>),
+    /// To [`Command::ListRooms`]: by name, at most [`LISTED_ROOMS`](crate::limits::LISTED_ROOMS). If there are more,
+    /// they are of some nodes, a share of each.
+    Rooms(Vec<ListedRoom>),
+    /// To [`Command::ListNodes`].
+    Nodes(Nodes),
     /// The command was carried out.
     Done,
 }

@@ -6,9 +6,12 @@ use std::sync::Arc;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
+use super::listing;
 use super::store::{
-    Command, Lease, Member, Placement, Profile, Release, Renewal, Reply, Secret, SessionUpdate, Snapshot, StoredSession,
+    Command, Lease, ListedRoom, Member, NodeReport, Nodes, Placement, Profile, Release, Renewal, Reply, Secret,
+    SessionUpdate, Snapshot, StoredSession,
 };
+use crate::limits::{LISTED_BYTES, LISTED_NODES, LISTING_BYTES, LISTING_NODES};
 use crate::wire::signaling::RoomName;
 
 /// What a room that is placed on a node adds to its load until it tells the next one.
@@ -41,6 +44,8 @@ struct Registered {
     until: u64,
     profile: Profile,
     rooms: BTreeSet<RoomName>,
+    /// The lines of the rooms that it lists, and until when they are kept.
+    listing: Option<(String, u64)>,
 }
 
 #[derive(Debug)]
@@ -145,6 +150,26 @@ impl Table {
                 let found = self.sessions.get(&socket_id).filter(|kept| kept.until > now);
                 Reply::Session(found.map(|kept| kept.session.clone()))
             }
+            Command::Publish { member, rooms, ttl_ms } => {
+                if self.is_current(&member)
+                    && let Some(node) = self.nodes.get_mut(&member.node)
+                {
+                    let text = listing::write(&rooms, LISTING_BYTES);
+                    node.listing = (!text.is_empty()).then_some((text, now + ttl_ms));
+                }
+                Reply::Done
+            }
+            Command::ListRooms { member } => Reply::Rooms(self.list_rooms(now, &member)),
+            Command::ListNodes => {
+                let report = |(name, node): (&Arc<str>, &Registered)| NodeReport {
+                    member: Member { node: Arc::clone(name), incarnation: node.incarnation },
+                    profile: node.profile.clone(),
+                    since: node.since,
+                    until: node.until,
+                };
+                let nodes = self.nodes.iter().map(report).take(LISTED_NODES).collect();
+                Reply::Nodes(Nodes { store_time: now, count: self.nodes.len(), nodes })
+            }
         }
     }
 
@@ -179,10 +204,12 @@ impl Table {
             since = if is_same && !is_over { node.since } else { now.max(node.since + 1) };
             if is_same {
                 (node.since, node.until, node.profile) = (since, until, profile);
+                node.listing = node.listing.take().filter(|(_, kept)| *kept > now).map(|(text, _)| (text, until));
                 return Renewal::Since(since);
             }
         }
-        let node = Registered { incarnation: member.incarnation, since, until, profile, rooms: BTreeSet::new() };
+        let (incarnation, rooms, listing) = (member.incarnation, BTreeSet::new(), None);
+        let node = Registered { incarnation, since, until, profile, rooms, listing };
         if let Some(former) = self.nodes.insert(member.node.clone(), node) {
             let owner = Member { incarnation: former.incarnation, ..member.clone() };
             former.rooms.iter().for_each(|room| self.forget_room(&owner, room));
@@ -250,6 +277,20 @@ impl Table {
         self.snapshots.insert(room.clone(), saved);
         let epoch = now.max(self.epoch + 1).max(epoch + 1);
         self.place(now, room, &owner, epoch)
+    }
+
+    /// The rooms of other nodes: of some, if there are many, and a share of each.
+    fn list_rooms(&mut self, now: u64, member: &Member) -> Vec<ListedRoom> {
+        let others = self.nodes.iter().filter(|(name, node)| **name != member.node && node.until > now);
+        let texts = others.filter_map(|(_, node)| node.listing.as_ref().filter(|(_, until)| *until > now));
+        let mut texts: Vec<&[u8]> = texts.map(|(text, _)| text.as_bytes()).collect();
+        while texts.len() > LISTING_NODES {
+            let below = u32::try_from(texts.len()).unwrap_or(u32::MAX);
+            texts.swap_remove((self.rng.next_u32() % below) as usize);
+        }
+        let share = LISTED_BYTES / texts.len().max(1);
+        let shares: Vec<&[u8]> = texts.iter().map(|text| &text[..text.len().min(share)]).collect();
+        listing::read(&shares)
     }
 
     /// The less busy of two random nodes other than `member`, of the region if it has any.

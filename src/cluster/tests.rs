@@ -6,6 +6,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fmt::Write;
 
+use super::ticket::TicketFault;
 use super::*;
 use crate::limits::TICKET_LIFETIME;
 
@@ -277,7 +278,7 @@ impl World {
                     self.note(format_args!("node-{node} is displaced"));
                     self.nodes[node].is_alive = false;
                 }
-                Event::Session(..) => {}
+                Event::Session(..) | Event::Inquired => {}
             }
         }
         while let Some(Request { id, command }) = self.nodes[node].cluster.poll_request(now) {
@@ -660,4 +661,65 @@ fn sessions_are_found_by_every_node_and_the_newer_owner_wins() {
     world.run(4 * TTL);
     assert_eq!(saved(&mut world, 0, update(10, None)), Some(session(3)), "it is saved once the store is back");
     assert_eq!(saved(&mut world, 1, update(20, None)), None);
+}
+
+#[test]
+fn the_store_is_told_of_rooms_that_change_and_asked_for_them_only_if_somebody_asks() {
+    let mut world = World::new(13, 2);
+    let listed = |number: usize, players: usize, started_ms: u64| store::ListedRoom {
+        name: room(number),
+        title: None,
+        players,
+        max_players: 4,
+        locked: false,
+        started_ms,
+        tick_us: 33_000,
+    };
+    let (mut published, mut asked) = (0, 0);
+    let mut run = |world: &mut World, millis: u64, rooms: &dyn Fn(u64) -> Vec<store::ListedRoom>| {
+        (published, asked) = (0, 0);
+        for _ in 0..millis / STEP {
+            let (at, number, posted_before) = (world.now, world.nodes.len() - 1, world.posted);
+            let cluster = &mut world.nodes[number].cluster;
+            if cluster.wants_rooms() {
+                cluster.publish(rooms(at));
+            }
+            world.turn(number);
+            for Reverse(Posted { number: posted, parcel, .. }) in &world.post {
+                let is_new = *posted > posted_before;
+                match parcel {
+                    Parcel::Command(Command::Publish { .. }) if is_new => published += 1,
+                    Parcel::Command(Command::ListRooms { .. }) if is_new => asked += 1,
+                    _ => {}
+                }
+            }
+            world.step();
+        }
+        (published, asked)
+    };
+    assert_eq!(run(&mut world, 4 * TTL, &|_| Vec::new()), (0, 0), "there is nothing to tell");
+    // The time at which a room was made is by a clock that is set now and then.
+    assert_eq!(run(&mut world, 4 * TTL, &|now| vec![listed(1, 1, now)]), (1, 0));
+    let now = world.instant();
+    assert!(!world.nodes[0].cluster.inquire(now, About::Rooms), "it has to ask");
+    world.turn(0);
+    assert_eq!(run(&mut world, 500, &|_| vec![listed(1, 1, 0)]), (0, 0));
+    let now = world.instant();
+    assert!(world.nodes[0].cluster.inquire(now, About::Rooms), "it has asked a moment ago");
+    assert_eq!(world.nodes[0].cluster.listed_rooms(now).iter().map(|room| &room.name).collect::<Vec<_>>(), [&room(1)]);
+    let (often, _) = run(&mut world, 4 * TTL, &|now| vec![listed(1, usize::try_from(now).expect("it fits"), 0)]);
+    assert!((2..=16).contains(&often), "{often} times in {} ms", 4 * TTL);
+    assert_eq!(run(&mut world, TTL, &|_| Vec::new()), (1, 0), "it has no room any more");
+    world.table = Table::new(1);
+    world.unsettled_until = world.now + TTL;
+    assert_eq!(run(&mut world, 2 * TTL, &|_| vec![listed(2, 0, 0)]).0, 1);
+    world.table = Table::new(2);
+    assert_eq!(run(&mut world, 2 * TTL, &|_| vec![listed(2, 0, 0)]).0, 1, "the store has lost what it had");
+    let now = world.instant();
+    assert!(world.nodes[0].cluster.listed_rooms(now).is_empty(), "it is too long ago");
+    world.nodes[0].cluster.inquire(now, About::Rooms);
+    world.turn(0);
+    world.run(500);
+    let now = world.instant();
+    assert_eq!(world.nodes[0].cluster.listed_rooms(now).iter().map(|room| &room.name).collect::<Vec<_>>(), [&room(2)]);
 }

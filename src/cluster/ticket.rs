@@ -6,11 +6,13 @@
 //! is looked up as without it.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::hmac;
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+use rand::Rng;
 
+use super::Cluster;
 use super::store::{Member, Secret};
 use crate::limits::{TICKET_LIFETIME, TICKETS_REMEMBERED};
 use crate::wire::signaling::RoomName;
@@ -108,5 +110,48 @@ impl Inspector {
         }
         self.order.push_back((expiry, nonce));
         Ok(epoch)
+    }
+}
+
+impl Cluster {
+    /// Signs a ticket with which a client comes to another node, see
+    /// [`Location::There`](super::Location::There). `session` is the socket ID of
+    /// a session that returns, or nothing.
+    #[must_use]
+    pub fn sign(&mut self, unix_time: Duration, room: &RoomName, session: &str, owner: &Member, epoch: u64) -> String {
+        sign(&self.secret, Passage { room, session, owner }, epoch, unix_time, self.rng.next_u64())
+    }
+
+    pub(crate) fn vouch(&self, unix_time: Duration, origin: &str) -> String {
+        vouch(&self.secret, origin, unix_time)
+    }
+
+    pub(crate) fn is_vouched(&self, unix_time: Duration, origin: &str, pass: &str) -> bool {
+        self.since.is_some() && is_vouched(&self.secret, origin, pass, unix_time)
+    }
+
+    /// Accepts a ticket for a room: it lives here, as if the store had said so.
+    pub(crate) fn accept(
+        &mut self,
+        now: Instant,
+        unix_time: Duration,
+        room: &RoomName,
+        session: &str,
+        ticket: &str,
+    ) -> Result<(), TicketFault> {
+        self.note_time(now);
+        let of = Passage { room, session, owner: &self.member };
+        let accepted = match self.since.is_some() {
+            true => self.inspector.accept(&self.secret, of, ticket, unix_time),
+            false => Err(TicketFault::Forged),
+        };
+        let epoch = accepted.inspect_err(|fault| self.figures.refused_tickets[*fault as usize] += 1)?;
+        self.figures.tickets += 1;
+        // Another node may have placed it here: then nothing is known of it yet.
+        let is_news = !self.held.contains_key(room) && epoch > self.ticket_floor;
+        if is_news && self.lease_until.is_some() && !self.is_displaced {
+            self.grant(now, room.clone(), epoch, false);
+        }
+        Ok(())
     }
 }

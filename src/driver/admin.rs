@@ -25,6 +25,8 @@ use super::gate::Gate;
 use super::http::{Body, Method, Request, Response, Status};
 use super::live::Sources;
 use super::metrics::{Tcp, memory};
+#[cfg(feature = "cluster")]
+use super::nodes;
 use super::site::Site;
 use super::{Handle, unix_time};
 use crate::game::{Game, PlayerId};
@@ -39,6 +41,9 @@ const REASON_BYTES: usize = 123;
 const PROFILE_SECONDS: u64 = 5;
 const PROFILE_SECONDS_MAX: u64 = 60;
 const NOWHERE: &str = "There is nothing at this address: see the chapter on the admin page of the book.";
+/// The cluster, of which the store is asked first.
+pub(super) const CLUSTER: &str = "/api/cluster";
+const ALONE: &str = "The server is not a node of a cluster: start it with --redis URL.";
 const ALLOWED: &str = "GET, HEAD, POST";
 const POLICY: &str = "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'unsafe-inline'; \
     connect-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
@@ -161,6 +166,7 @@ impl Console {
                 Some(view) => ok(&view),
                 None => refused(Status::NotFound, "There is no such room."),
             },
+            (Method::Get | Method::Head, _) if request.path == CLUSTER => cluster(now, server),
             (Method::Get | Method::Head, ["api", "recordings"]) => recordings(server, sources),
             (Method::Get | Method::Head, ["api", "recordings", name]) => {
                 let response = recording(name, sources)?;
@@ -285,6 +291,16 @@ fn overview<G: Game>(now: Instant, server: &Server<G>, sources: &Sources<'_>) ->
     let draining = server.drains_until().map(|until| unix_time() + until.saturating_duration_since(now));
     let recording = sources.recordings.is_some().then(|| server.is_recording());
     Overview::new(now, server, type_name::<G>(), sources.started, draining, recording)
+}
+
+#[cfg(feature = "cluster")]
+fn cluster<G: Game>(now: Instant, server: &Server<G>) -> Answered {
+    nodes::view(now, server).map_or_else(|| refused(Status::NotFound, ALONE), |view| ok(&view))
+}
+
+#[cfg(not(feature = "cluster"))]
+fn cluster<G: Game>(_: Instant, _: &Server<G>) -> Answered {
+    refused(Status::NotFound, ALONE)
 }
 
 fn kick<G: Game>(

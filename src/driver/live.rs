@@ -105,8 +105,7 @@ impl Sources<'_> {
             (Live::Rooms | Live::Metrics, Some(sentence)) => Response::sentence(status, sentence),
             (Live::Metrics, None) if !is_local => Response::sentence(Status::Forbidden, METRICS_ELSEWHERE),
             (Live::Rooms, None) => {
-                let rooms: Vec<_> = server.rooms().filter(|room| room.listed).collect();
-                response(JSON, serde_json::to_vec(&rooms).expect("names and numbers are JSON"))
+                response(JSON, serde_json::to_vec(&server.listing(now)).expect("names and numbers are JSON"))
             }
             (Live::Metrics, None) => self.metrics(now, server, tcp),
             (Live::Doctor, refusal) => {

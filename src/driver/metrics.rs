@@ -338,6 +338,10 @@ pub(super) fn text<G: Game>(now: Instant, server: &Server<G>, sources: &mut Sour
             Cause::ALL.into_iter().zip(store.failed).map(|(cause, count)| (cause.as_str(), count)).collect();
         requests.push(("answered", store.answered));
         families.counters("cluster_requests", "Requests to Redis by outcome.", &requests);
+        families.counter("cluster_connections", "Connections made to Redis.", store.connections);
+        families.counter("cluster_batches", "Batches of requests that Redis has answered.", store.batches);
+        let help = "Time that Redis took to answer these batches.";
+        families.amount("cluster_batch_seconds", help, MetricType::Counter, store.waited.as_secs_f64());
         let results = ["here", "elsewhere", "unavailable", "full"];
         let lookups: Vec<_> = results.into_iter().zip(cluster.located).collect();
         families.counters("cluster_lookups", "Lookups of a room by result.", &lookups);

@@ -88,7 +88,7 @@ use self::metered::Budget;
 #[cfg(feature = "cluster")]
 use self::nodes::Membership;
 #[cfg(feature = "cluster")]
-pub(crate) use self::nodes::host_name;
+pub(crate) use self::nodes::{ClusterStatus, NodeStatus, host_name};
 pub use self::options::{BindError, Options, Record, Reload};
 #[cfg(all(feature = "cluster", target_os = "linux"))]
 pub(crate) use self::parent::{Parent, ParentOptions};
@@ -694,6 +694,9 @@ impl<G: Game> Driver<G> {
         #[cfg(feature = "cluster")]
         if let Some(membership) = &mut self.membership {
             membership.exchange(now, &mut self.server);
+            if self.server.take_inquired() {
+                self.connections.handle_inquired();
+            }
             if self.stops.is_none() && self.server.cluster().is_some_and(Cluster::is_displaced) {
                 self.handle.shutdown();
             }

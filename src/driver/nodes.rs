@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 use mio::Waker;
 use nix::time::{ClockId, clock_gettime};
+use serde::Serialize;
 
 use super::redis::{Agent, Figures, Store};
-use crate::cluster::{Cluster, NodeConfig};
+use crate::cluster::store::{NodeReport, Nodes};
+use crate::cluster::{Cluster, Move, NodeConfig};
 use crate::game::Game;
 use crate::server::Server;
 
@@ -149,6 +151,101 @@ impl Membership {
             agent.leave(command);
         }
     }
+}
+
+/// The nodes of a cluster, as operators see them.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ClusterStatus {
+    pub(crate) nodes: Vec<NodeStatus>,
+    /// The number of all nodes: there may be more than are listed.
+    pub(crate) count: usize,
+    /// Of the listed nodes that are not silent.
+    pub(crate) rooms: usize,
+    pub(crate) players: usize,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NodeStatus {
+    pub(crate) name: String,
+    pub(crate) state: &'static str,
+    pub(crate) url: String,
+    pub(crate) region: String,
+    /// 1 is a core's worth.
+    pub(crate) load: f64,
+    pub(crate) rooms: usize,
+    pub(crate) players: usize,
+    /// How long it has had its lease, and how long that lasts if it is not renewed.
+    pub(crate) lease_age_ms: u64,
+    pub(crate) lease_left_ms: u64,
+}
+
+impl From<&Nodes> for ClusterStatus {
+    fn from(Nodes { store_time, count, nodes }: &Nodes) -> ClusterStatus {
+        let node = |report: &NodeReport| NodeStatus {
+            name: report.member.node.to_string(),
+            state: report.state(*store_time),
+            url: report.profile.url.clone(),
+            region: report.profile.region.clone(),
+            load: report.profile.load,
+            rooms: report.profile.rooms,
+            players: report.profile.players,
+            lease_age_ms: store_time.saturating_sub(report.since),
+            lease_left_ms: report.until.saturating_sub(*store_time),
+        };
+        let alive = || nodes.iter().filter(|report| report.until > *store_time).map(|report| &report.profile);
+        let rooms = alive().map(|profile| profile.rooms).sum();
+        let players = alive().map(|profile| profile.players).sum();
+        ClusterStatus { nodes: nodes.iter().map(node).collect(), count: *count, rooms, players }
+    }
+}
+
+/// The cluster as one of its nodes sees it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ClusterView {
+    node: String,
+    /// Whether the node reaches the store.
+    connected: bool,
+    leases: usize,
+    lookups_waiting: usize,
+    redirected: u64,
+    rooms_lost: u64,
+    lapses: u64,
+    /// `None` if the store does not answer.
+    status: Option<ClusterStatus>,
+    moves: Vec<MoveView>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MoveView {
+    at_ms: u64,
+    room: String,
+    to: Option<String>,
+}
+
+/// Returns the cluster; `None` if the server is not a node of one.
+pub(super) fn view<G: Game>(now: Instant, server: &Server<G>) -> Option<ClusterView> {
+    let cluster = server.cluster()?;
+    let figures = cluster.figures();
+    let shown = |Move { at, room, to, .. }: &Move| MoveView {
+        at_ms: u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
+        room: room.to_string(),
+        to: to.as_deref().map(str::to_owned),
+    };
+    Some(ClusterView {
+        node: cluster.member().node.to_string(),
+        connected: figures.is_connected,
+        leases: figures.leases,
+        lookups_waiting: figures.lookups,
+        redirected: server.counters().redirected,
+        rooms_lost: figures.lost,
+        lapses: figures.lapses,
+        status: cluster.nodes(now).map(ClusterStatus::from),
+        moves: cluster.moves().map(shown).collect(),
+    })
 }
 
 /// The time that this thread has used of a core.

@@ -9,6 +9,8 @@
 //! | `node:NODE` | a hash: the process that has the node's name, its lease, and what others know about it |
 //! | `nodes` | a set: the names of all nodes |
 //! | `places`, `places:REGION` | sets: the names of those that take rooms |
+//! | `listing` | a set: the names of those that list rooms |
+//! | `listing:NODE#INCARNATION` | the rooms that a process lists: a line each |
 //! | `room:ROOM` | a hash: the owner of the room, and the epoch of its lease |
 //! | `rooms:NODE#INCARNATION` | a set: the rooms of a process |
 //! | `ended` | a set: processes that have ended, and whose rooms are yet to be forgotten |
@@ -41,7 +43,7 @@ pub(super) use self::keeper::Keeper;
 #[cfg(target_os = "linux")]
 use super::link::Link;
 use crate::cluster::Request;
-use crate::cluster::store::{Command, Reply};
+use crate::cluster::store::{Command, Nodes, Reply};
 use crate::limits::STORE_REQUESTS;
 use crate::log_limit::Throttle;
 
@@ -107,6 +109,21 @@ impl Store {
             return Err("the certificate of Redis has to be verified: write its URL without #insecure".to_owned());
         }
         Ok(Store { place: Place::Redis(Box::new(info)), prefix: format!("{{{cluster}}}:") })
+    }
+
+    /// Asks Redis for the nodes of the cluster, for a second at most.
+    ///
+    /// # Errors
+    /// A sentence, without the password.
+    pub(crate) fn nodes(&self) -> Result<Nodes, String> {
+        let mut clerk = Clerk::new(self.clone(), Arc::default());
+        let answered = clerk.ask(&[Request { id: 0, command: Command::ListNodes }]);
+        let sentence = match answered.map(|mut replies| replies.pop().flatten()) {
+            Ok(Some(Reply::Nodes(nodes))) => return Ok(nodes),
+            Ok(_) => clerk.told.take().unwrap_or_default(),
+            Err(Failure { sentence, .. }) => sentence,
+        };
+        Err(format!("{} can't be asked: {sentence}", self.place))
     }
 }
 

@@ -52,6 +52,8 @@ const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 const WELL_KNOWN: &str = ".well-known";
 const CHALLENGES: &str = "/.well-known/acme-challenge/";
 const INDEX: &str = "index.html";
+/// The rooms that are listed.
+pub(super) const ROOMS: &str = "/rooms";
 
 /// Bytes of a path that are repeated in an error message.
 const NAMED_BYTES: usize = 100;
@@ -181,7 +183,7 @@ impl Site {
             (None, "/page.js") => self.page_module.answer(request),
             (None, "/healthz") => Response::sentence(Status::Ok, "ok"),
             (None, "/readyz") => live(Live::Ready),
-            (None, "/rooms") => live(Live::Rooms),
+            (None, ROOMS) => live(Live::Rooms),
             (None, "/doctor") => self.doctor.answer(request),
             (None, "/doctor.json") => live(Live::Doctor),
             (None, "/metrics") => live(Live::Metrics),

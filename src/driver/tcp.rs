@@ -19,7 +19,7 @@ use self::admission::{Admission, Admitted};
 use self::idle::{Idle, Waiting};
 use super::admin::Console;
 use super::gate::{Gate, Permission};
-use super::http::{Outgoing, Reader, Status};
+use super::http::{Outgoing, Reader, Request, Status};
 use super::live::Sources;
 use super::metered::{Budget, Metered};
 use super::site::Site;
@@ -98,6 +98,8 @@ enum State {
     Http(Http),
     /// The core decides on a call, whose answer gets this permission.
     Calling(Box<Calling>),
+    /// The answer to the request depends on other nodes, of which the server has yet to hear.
+    Inquiring(Box<(Http, Request)>),
     /// A websocket that the core knows of.
     Open(Websocket<TcpStream>),
     /// A websocket whose closing handshake is under way.
@@ -113,6 +115,7 @@ impl State {
         match self {
             State::Http(http) => Some(&mut http.socket),
             State::Calling(calling) => Some(&mut calling.http.socket),
+            State::Inquiring(inquiring) => Some(&mut inquiring.0.socket),
             State::Open(websocket) | State::Closing(websocket) => Some(websocket.socket()),
             State::Lingering(socket) => Some(socket),
             State::Gone => None,
@@ -192,6 +195,8 @@ pub(super) struct Connections {
     idle: Idle,
     /// The connections with work, in the order of their turns.
     ready: VecDeque<usize>,
+    /// Those whose requests wait to hear of other nodes. Some may have ended since.
+    inquiring: BTreeSet<usize>,
 }
 
 impl Connections {
@@ -213,6 +218,7 @@ impl Connections {
             deadlines: BTreeSet::new(),
             idle: Idle::default(),
             ready: VecDeque::new(),
+            inquiring: BTreeSet::new(),
         }
     }
 
@@ -389,6 +395,13 @@ impl Connections {
         self.queue(slot);
     }
 
+    /// Other nodes have been heard of.
+    pub(super) fn handle_inquired(&mut self) {
+        for slot in std::mem::take(&mut self.inquiring) {
+            self.queue(slot);
+        }
+    }
+
     fn queue(&mut self, slot: usize) {
         if let Some(connection) = self.slots.get_mut(slot)
             && !connection.queued
@@ -419,6 +432,9 @@ impl Connections {
             let spent = connection.state.socket().map_or(REQUEST_WORK, |socket| socket.meter.spent());
             let handshake = context.sources.tls.map_or(0, Acceptor::take_work);
             budget.spend(spent.max(CALL_WORK) + handshake);
+            if matches!(connection.state, State::Inquiring(_)) {
+                self.inquiring.insert(slot);
+            }
             let token = Token(self.first_token + slot);
             if let Err(error) = connection.watch_for_writing(context.registry, token) {
                 log::warn!("{}: {error}", connection.remote);
@@ -460,7 +476,7 @@ impl Connections {
             match &mut connection.state {
                 State::Http(http) if http.outgoing.is_some() => http.next = Next::Close,
                 State::Http(_) | State::Lingering(_) => connection.state = State::Gone,
-                State::Calling(_) | State::Open(_) | State::Closing(_) | State::Gone => {}
+                State::Calling(_) | State::Inquiring(_) | State::Open(_) | State::Closing(_) | State::Gone => {}
             }
             self.settle(slot, Turn::Done);
         }

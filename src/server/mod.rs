@@ -281,6 +281,7 @@ pub struct Server<G: Game> {
     player_log: PlayerLog,
     live_events: LiveEvents,
     cluster: Option<Box<Cluster>>,
+    has_inquired: bool,
     /// Connections that wait until a room is located, and until a session is found.
     placing: BTreeMap<RoomName, Vec<ConnectionKey>>,
     recalling: BTreeMap<String, Vec<ConnectionKey>>,
@@ -349,6 +350,7 @@ impl<G: Game> Server<G> {
             player_log: PlayerLog::default(),
             live_events: LiveEvents::default(),
             cluster: None,
+            has_inquired: false,
             placing: BTreeMap::new(),
             recalling: BTreeMap::new(),
             supervision: None,
@@ -445,8 +447,12 @@ impl<G: Game> Server<G> {
             max_players: hosted.room.max_players(),
             locked: hosted.room.is_locked(),
             tick: hosted.last_tick,
-            listed: hosted.room.is_listed() && !seek::is_private(&hosted.name) && !self.is_draining(),
+            listed: self.is_listed(hosted),
         }
+    }
+
+    fn is_listed(&self, hosted: &HostedRoom<G>) -> bool {
+        hosted.room.is_listed() && !seek::is_private(&hosted.name) && !self.is_draining()
     }
 
     /// Returns the game of a room, for tests and tools.

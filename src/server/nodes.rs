@@ -4,15 +4,17 @@
 //! Where that is another one, the client is redirected: it opens a websocket there and sends the same request with a
 //! ticket.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::connection::{Asking, Stage};
+use super::rooms::HostedRoom;
 use super::tokens::{self, Tokens};
-use super::{ConnectionKey, RoomKey, Server, SessionKey, unix_time_at};
-use crate::cluster::store::{Command, Reply, SessionUpdate, Snapshot, StoredSession};
-use crate::cluster::{Cluster, Event, Location, Request, Unlocated};
+use super::{ConnectionKey, RoomKey, RoomStatus, Server, SessionKey, unix_time_at};
+use crate::cluster::store::{Command, ListedRoom, Reply, SessionUpdate, Snapshot, StoredSession};
+use crate::cluster::{About, Cluster, Event, Location, Request, Unlocated};
 use crate::game::Game;
 use crate::limits::{LOOKUP_TIMEOUT, SESSION_KEPT};
 use crate::wire::codes::{CLOSE_REDIRECTED, ErrorCode, Leave};
@@ -69,7 +71,57 @@ impl<G: Game> Server<G> {
 
     /// Returns the next request for the store of the cluster. Poll it after each `handle_*`.
     pub fn poll_store_request(&mut self, now: Instant) -> Option<Request> {
+        if self.cluster.as_ref()?.wants_rooms() {
+            let rooms = self.own_listed(now);
+            self.cluster.as_mut()?.publish(rooms);
+        }
         self.cluster.as_mut()?.poll_request(now)
+    }
+
+    /// The rooms that this server lists, for the other nodes.
+    fn own_listed(&self, now: Instant) -> Vec<ListedRoom> {
+        let unix_time = self.unix_time(now);
+        let tick_us = u32::try_from(self.config.tick.as_micros()).unwrap_or(u32::MAX);
+        let listed = self.by_name.values().filter_map(|&room| self.rooms.get(room)).filter(|it| self.is_listed(it));
+        let room = |hosted: &HostedRoom<G>| {
+            let RoomStatus { title, players, max_players, locked, .. } = self.status(hosted);
+            let started = unix_time.saturating_sub(hosted.age(now, self.config.tick));
+            let started_ms = u64::try_from(started.as_millis()).unwrap_or(u64::MAX);
+            ListedRoom { name: hosted.name.clone(), title, players, max_players, locked, started_ms, tick_us }
+        };
+        listed.map(room).collect()
+    }
+
+    /// Returns the rooms that are listed on `/rooms`, by name: those of this server, and those of other nodes that
+    /// [`Server::inquire`] has found.
+    #[must_use]
+    pub fn listing(&self, now: Instant) -> Vec<RoomStatus> {
+        let mut rooms: Vec<RoomStatus> = self.rooms().filter(|room| room.listed).collect();
+        let others = self.cluster.as_ref().map_or(&[][..], |cluster| cluster.listed_rooms(now));
+        let unix_ms = u64::try_from(self.unix_time(now).as_millis()).unwrap_or(u64::MAX);
+        // One that came here since is this server's, whether it is listed or not.
+        rooms.extend(others.iter().filter(|room| !self.by_name.contains_key(&room.name)).map(|room| RoomStatus {
+            name: room.name.to_string(),
+            title: room.title.clone(),
+            players: room.players,
+            max_players: room.max_players,
+            locked: room.locked,
+            tick: tick_at(unix_ms, room),
+            listed: true,
+        }));
+        rooms.sort_by(|one, other| one.name.cmp(&other.name));
+        rooms
+    }
+
+    /// Asks the cluster, if the server is a node of one, unless it did a moment ago. Returns `false` if the answer is
+    /// yet to come: [`Server::take_inquired`] tells of it.
+    pub fn inquire(&mut self, now: Instant, about: About) -> bool {
+        self.cluster.as_mut().is_none_or(|cluster| cluster.inquire(now, about))
+    }
+
+    /// Returns whether an answer to [`Server::inquire`] has come, or will not come, since the last call.
+    pub fn take_inquired(&mut self) -> bool {
+        std::mem::take(&mut self.has_inquired)
     }
 
     /// Handles the answer to a request, or its failure.
@@ -263,6 +315,7 @@ impl<G: Game> Server<G> {
                 }
                 Event::Moved(room, at) => self.handle_moved(now, &room, at),
                 Event::Lost(room) => {
+                    self.note_move(now, &room, None);
                     if let Some(&key) = self.by_name.get(&room) {
                         log::warn!("room {room}: another node has it now, and its players go there");
                         self.end_room(now, key, Leave::Moved, "The room is at another server.");
@@ -270,6 +323,7 @@ impl<G: Game> Server<G> {
                 }
                 // The caller stops the server.
                 Event::Displaced => {}
+                Event::Inquired => self.has_inquired = true,
             }
         }
     }
@@ -354,7 +408,21 @@ impl<G: Game> Server<G> {
     }
 
     /// Sends a client to another node.
-    pub(super) fn redirect(&mut self, now: Instant, key: ConnectionKey, room: &RoomName, session: &str, to: &Location) {
+    fn redirect(&mut self, now: Instant, key: ConnectionKey, room: &RoomName, session: &str, to: &Location) {
+        if let Location::There { owner, .. } = to {
+            self.note_move(now, room, Some(&owner.node));
+        }
+        self.send_elsewhere(now, key, room, session, to);
+    }
+
+    pub(super) fn send_elsewhere(
+        &mut self,
+        now: Instant,
+        key: ConnectionKey,
+        room: &RoomName,
+        session: &str,
+        to: &Location,
+    ) {
         self.tell_redirect(now, key, room, session, to);
         if let Some(connection) = self.connections.get_mut(key) {
             connection.stage = Stage::Gone;
@@ -392,6 +460,14 @@ impl<G: Game> Server<G> {
         let url = format!("{base}{path}{mark}{}", query.join("&"));
         self.counters.redirected += 1;
         self.push_text(key, signaling::event(REDIRECT, &Redirect { url: &url, ticket: &ticket }).into());
+    }
+
+    /// Notes for operators that a room is elsewhere.
+    pub(super) fn note_move(&mut self, now: Instant, room: &RoomName, to: Option<&Arc<str>>) {
+        let unix_time = self.unix_time(now);
+        if let Some(cluster) = &mut self.cluster {
+            cluster.note_move(unix_time, room.clone(), to.cloned());
+        }
     }
 
     /// Takes the lease of a room that is made. Returns its epoch, and what was saved of the room, in a cluster.
@@ -442,6 +518,12 @@ fn own_url(host: Option<&String>, origin: Option<&String>, forwarded_proto: Opti
     let is_https = |text: &String| text.starts_with("https");
     let scheme = if origin.is_some_and(is_https) || forwarded_proto.is_some_and(is_https) { "wss" } else { "ws" };
     format!("{scheme}://{}", host.map_or("", String::as_str))
+}
+
+/// The tick that a room of another node is in.
+fn tick_at(unix_ms: u64, room: &ListedRoom) -> u32 {
+    let age_us = unix_ms.saturating_sub(room.started_ms).saturating_mul(1_000);
+    u32::try_from(age_us / u64::from(room.tick_us.max(1))).unwrap_or(u32::MAX)
 }
 
 fn unlocated(why: Unlocated) -> Fault {

@@ -126,6 +126,11 @@ impl<G: Game> HostedRoom<G> {
         }
     }
 
+    /// How long its ticks have counted, also at other nodes.
+    pub(super) fn age(&self, now: Instant, length: Duration) -> Duration {
+        now.saturating_duration_since(self.start) + length * self.first_tick
+    }
+
     /// The index in the room's schedule at `now`.
     fn tick_at(&self, now: Instant, length: Duration) -> u32 {
         let age = now.saturating_duration_since(self.start);

@@ -301,11 +301,14 @@ impl<G: Game> Server<G> {
         // From here on it is recorded there.
         hosted.recorder = None;
         let members: Vec<Member> = hosted.members.values().copied().collect();
+        if let Location::There { owner, .. } = &at {
+            self.note_move(now, name, Some(&owner.node));
+        }
         for member in members {
             match member {
                 Member::Joining(connection) => {
                     self.take_joining(connection);
-                    self.redirect(now, connection, name, "", &at);
+                    self.send_elsewhere(now, connection, name, "", &at);
                 }
                 Member::Playing(session) => self.send_on(now, session, name, &at),
             }

@@ -324,6 +324,41 @@ fn connections_that_send_nothing_cost_themselves() {
 }
 
 #[test]
+fn the_admin_page_of_each_node_shows_all_nodes() {
+    const TOKEN: &str = "a-token-for-tests-only";
+    let common = ["cluster", "--nodes", "2", "--listen", "127.0.0.1:0", "--node", "box", "--admin", "127.0.0.1:0"];
+    let mut command = rtcade(&common);
+    command.env("RTCADE_ADMIN__TOKEN", TOKEN);
+    let program = Program::start(command, LINES + 1);
+    let admin = program.line("administer it at http://").split('/').next().unwrap().parse().unwrap();
+    let (_page, reply) = join(program.address, "lobby", &json!({ "name": "Ada" }));
+    assert_eq!(reply["s"], true, "{reply}");
+    for node in 1..=2 {
+        let request =
+            format!("GET /api/cluster?node=box-{node} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
+        until("the room is shown", || {
+            let mut connection = Connection::open(admin);
+            connection.send(&request);
+            let view: Value = serde_json::from_str(&connection.response().body).unwrap();
+            assert_eq!(view["node"], format!("box-{node}"), "{view}");
+            let names: Vec<_> = view["status"]["nodes"].as_array().unwrap().iter().map(|it| &it["name"]).collect();
+            assert_eq!(names, ["box-1", "box-2"], "{view}");
+            view["connected"] == true && view["status"]["rooms"] == 1
+        });
+    }
+}
+
+#[test]
+fn the_status_of_a_cluster_without_redis_says_where_it_is_shown() {
+    let output = rtcade(&["cluster", "status"]).output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), errors.lines().count()), (Some(1), 1), "{errors}");
+    assert!(errors.contains("--redis-file FILE") && errors.contains("admin page"), "{errors}");
+    let output = rtcade(&["cluster", "--nodes", "2", "status"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+#[test]
 fn options_that_make_no_sense_are_refused_in_a_sentence() {
     for (options, expected) in [
         (&["--tls-dev"][..], "put a reverse proxy with TLS in front"),

@@ -59,6 +59,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "time",
             "wire",
             "log_limit",
+            "cluster",
             "game",
             "room",
             "journal",

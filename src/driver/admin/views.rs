@@ -41,6 +41,8 @@ pub(super) struct Overview {
     memory_bytes: u64,
     ticks_missed: u64,
     recording: Option<Recording>,
+    /// The name of the server in its cluster.
+    node: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -88,6 +90,7 @@ impl Overview {
             memory_bytes: process_memory().first().map_or(0, |&(_, resident)| resident),
             ticks_missed: server.counters().missed_ticks,
             recording: recording.map(|on| Recording { on }),
+            node: server.cluster().map(|cluster| cluster.member().node.to_string()),
         }
     }
 }

@@ -2,25 +2,30 @@
 
 use redis::{Cmd, Value};
 
+use crate::cluster::listing;
 use crate::cluster::store::{
-    Command, Lease, Member, Placement, Profile, Release, Renewal, Reply, SessionUpdate, Snapshot, StoredSession,
+    Command, Lease, Member, NodeReport, Nodes, Placement, Profile, Release, Renewal, Reply, SessionUpdate, Snapshot,
+    StoredSession,
 };
 #[cfg(target_os = "linux")]
 use crate::limits::LEASES_PER_COMMAND;
-use crate::limits::{SNAPSHOT_BYTES, SUBJECT_BYTES};
+use crate::limits::{LISTED_BYTES, LISTED_NODES, LISTING_BYTES, LISTING_NODES, SNAPSHOT_BYTES, SUBJECT_BYTES};
 use crate::wire::signaling::RoomName;
 
 /// Bytes of a node's name and of its URL that are taken from the store.
 const NODE_BYTES: usize = 64;
 const URL_BYTES: usize = 2_048;
+/// Values of a node among the nodes.
+const NODE_PARTS: usize = 10;
 
 /// Adds the arguments of a command.
 pub(super) fn write(call: &mut Cmd, command: &Command) {
     match command {
         Command::Renew { member, profile, ttl_ms, takes_over, secret } => {
-            let Profile { url, region, load, takes_rooms, rooms, players } = profile;
+            let Profile { url, region, load, takes_rooms, is_draining, rooms, players } = profile;
             call.arg("renew").arg(member.to_string()).arg(*ttl_ms).arg(u8::from(*takes_over)).arg(secret);
-            call.arg(url).arg(region).arg(*load).arg(u8::from(*takes_rooms)).arg(*rooms).arg(*players);
+            call.arg(url).arg(region).arg(*load).arg(u8::from(*takes_rooms)).arg(u8::from(*is_draining));
+            call.arg(*rooms).arg(*players);
         }
         Command::Acquire { room, member, keeps, falls_back, region, grace_ms } => {
             call.arg("acquire").arg(room.as_str()).arg(member.to_string());
@@ -64,6 +69,13 @@ pub(super) fn write(call: &mut Cmd, command: &Command) {
             }
         }
         Command::FindSession { socket_id } => _ = call.arg("find").arg(socket_id),
+        Command::Publish { member, rooms, ttl_ms } => {
+            call.arg("publish").arg(member.to_string()).arg(*ttl_ms).arg(listing::write(rooms, LISTING_BYTES));
+        }
+        Command::ListRooms { member } => {
+            call.arg("rooms").arg(member.to_string()).arg(LISTED_BYTES).arg(LISTING_NODES);
+        }
+        Command::ListNodes => _ = call.arg("nodes").arg(LISTED_NODES),
     }
 }
 
@@ -100,11 +112,19 @@ pub(super) fn read(command: &Command, answer: Value) -> Option<Reply> {
         (Command::FindSession { .. }, &[room, user, token, former]) => {
             Reply::Session(Some(read_session(room, user, token, former)?))
         }
+        (Command::ListRooms { .. }, texts) => Reply::Rooms(listing::read(texts)),
+        (Command::ListNodes, &[store_time, count, ref nodes @ ..]) if nodes.len() % NODE_PARTS == 0 => {
+            let nodes: Option<Vec<NodeReport>> = nodes.chunks(NODE_PARTS).map(node).collect();
+            let mut nodes = nodes?;
+            nodes.sort_by(|one, other| one.member.cmp(&other.member));
+            Reply::Nodes(Nodes { store_time: number(store_time)?, count: number(count)?.try_into().ok()?, nodes })
+        }
         (
             Command::Release { .. }
             | Command::Leave { .. }
             | Command::SaveSessions { .. }
-            | Command::SaveSnapshots { .. },
+            | Command::SaveSnapshots { .. }
+            | Command::Publish { .. },
             &[],
         ) => Reply::Done,
         _ => return None,
@@ -117,20 +137,23 @@ pub(super) fn read(command: &Command, answer: Value) -> Option<Reply> {
 pub(super) fn read_command(arguments: &[Vec<u8>]) -> Option<Command> {
     let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
     let command = match *arguments {
-        [b"renew", of, ttl_ms, takes_over, secret, url, region, load, takes_rooms, rooms, players] => Command::Renew {
-            member: member(of)?,
-            profile: Profile {
-                url: text(url, URL_BYTES)?.to_owned(),
-                region: text(region, usize::MAX)?.to_owned(),
-                load: text(load, usize::MAX)?.parse().ok()?,
-                takes_rooms: flag(takes_rooms)?,
-                rooms: number(rooms)?.try_into().ok()?,
-                players: number(players)?.try_into().ok()?,
-            },
-            ttl_ms: number(ttl_ms)?,
-            takes_over: flag(takes_over)?,
-            secret: secret.try_into().ok()?,
-        },
+        [b"renew", of, ttl_ms, takes_over, secret, url, region, load, takes_rooms, draining, rooms, players] => {
+            Command::Renew {
+                member: member(of)?,
+                profile: Profile {
+                    url: text(url, URL_BYTES)?.to_owned(),
+                    region: text(region, usize::MAX)?.to_owned(),
+                    load: text(load, usize::MAX)?.parse().ok()?,
+                    takes_rooms: flag(takes_rooms)?,
+                    is_draining: flag(draining)?,
+                    rooms: number(rooms)?.try_into().ok()?,
+                    players: number(players)?.try_into().ok()?,
+                },
+                ttl_ms: number(ttl_ms)?,
+                takes_over: flag(takes_over)?,
+                secret: secret.try_into().ok()?,
+            }
+        }
         [b"acquire", room, of, keeps, falls_back, region, grace_ms] => Command::Acquire {
             room: room_name(room)?,
             member: member(of)?,
@@ -177,6 +200,14 @@ pub(super) fn read_command(arguments: &[Vec<u8>]) -> Option<Command> {
             Command::SaveSessions { updates: read_each(updates, update)?, ttl_ms: number(ttl_ms)? }
         }
         [b"find", socket_id] => Command::FindSession { socket_id: text(socket_id, usize::MAX)?.to_owned() },
+        [b"publish", of, ttl_ms, rooms] => Command::Publish {
+            member: member(of)?,
+            rooms: listing::read_all(text(rooms, LISTING_BYTES)?)?,
+            ttl_ms: number(ttl_ms)?,
+        },
+        // The limits are the same in all processes of this program.
+        [b"rooms", of, _bytes, _nodes] => Command::ListRooms { member: member(of)? },
+        [b"nodes", _count] => Command::ListNodes,
         _ => return None,
     };
     Some(command)
@@ -223,6 +254,11 @@ pub(super) fn write_reply(reply: &Reply) -> Vec<u8> {
             let user = user_id.as_ref().map_or(String::new(), |id| format!(":{id}"));
             let token = |token: &Option<[u8; 32]>| token.map_or(Vec::new(), |token| token.to_vec());
             vec![room.as_str().into(), user.into_bytes(), token(&tokens[0]), token(&tokens[1])]
+        }
+        Reply::Rooms(rooms) => vec![listing::write(rooms, LISTED_BYTES).into_bytes()],
+        Reply::Nodes(Nodes { store_time, count, nodes }) => {
+            let head = [number(store_time), number(&(*count as u64))];
+            head.into_iter().chain(nodes.iter().flat_map(write_node)).collect()
         }
     };
     let mut bytes = format!("*{}\r\n", parts.len()).into_bytes();
@@ -277,6 +313,38 @@ fn room_name(bytes: &[u8]) -> Option<RoomName> {
 
 fn digest(bytes: &[u8]) -> Option<[u8; 32]> {
     bytes.try_into().ok()
+}
+
+fn node(parts: &[&[u8]]) -> Option<NodeReport> {
+    let &[of, since, until, url, region, load, takes_rooms, draining, rooms, players] = parts else { return None };
+    let profile = Profile {
+        url: text(url, URL_BYTES)?.to_owned(),
+        region: text(region, usize::MAX)?.to_owned(),
+        load: text(load, usize::MAX)?.parse().ok()?,
+        takes_rooms: takes_rooms == b"1",
+        is_draining: draining == b"1",
+        rooms: number(rooms)?.try_into().ok()?,
+        players: number(players)?.try_into().ok()?,
+    };
+    Some(NodeReport { member: member(of)?, profile, since: number(since)?, until: number(until)? })
+}
+
+#[cfg(target_os = "linux")]
+fn write_node(NodeReport { member, profile, since, until }: &NodeReport) -> [Vec<u8>; NODE_PARTS] {
+    let Profile { url, region, load, takes_rooms, is_draining, rooms, players } = profile;
+    [
+        member.to_string(),
+        since.to_string(),
+        until.to_string(),
+        url.clone(),
+        region.clone(),
+        load.to_string(),
+        u8::from(*takes_rooms).to_string(),
+        u8::from(*is_draining).to_string(),
+        rooms.to_string(),
+        players.to_string(),
+    ]
+    .map(String::into_bytes)
 }
 
 fn member(bytes: &[u8]) -> Option<Member> {

@@ -123,8 +123,13 @@ fn member(command: &Command) -> Option<&Member> {
         | Command::Release { member, .. }
         | Command::Move { member, .. }
         | Command::SaveSnapshots { member, .. }
+        | Command::Publish { member, .. }
+        | Command::ListRooms { member }
         | Command::Leave { member } => Some(member),
-        Command::SaveSessions { .. } | Command::FindSession { .. } | Command::FindSnapshot { .. } => None,
+        Command::SaveSessions { .. }
+        | Command::FindSession { .. }
+        | Command::FindSnapshot { .. }
+        | Command::ListNodes => None,
     }
 }
 

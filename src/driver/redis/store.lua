@@ -18,11 +18,13 @@ local KEPT_MS = 60000
 local FORGOTTEN_AT_ONCE = 100
 
 local NODES, PLACES, ENDED = prefix .. 'nodes', prefix .. 'places', prefix .. 'ended'
+local LISTING = prefix .. 'listing'
 local SECRET, BEGUN, EPOCH = prefix .. 'secret', prefix .. 'begun', prefix .. 'epoch'
 local function places_key(region) return PLACES .. ':' .. region end
 local function node_key(node) return prefix .. 'node:' .. node end
 local function room_key(room) return prefix .. 'room:' .. room end
 local function rooms_key(member) return prefix .. 'rooms:' .. member end
+local function listing_key(member) return LISTING .. ':' .. member end
 local function snapshot_key(room) return prefix .. 'snapshot:' .. room end
 local function session_key(id) return prefix .. 'session:' .. id end
 
@@ -63,7 +65,9 @@ local function remove_node(node, member, region)
   call('DEL', node_key(node))
   call('SREM', NODES, node)
   call('SREM', PLACES, node)
+  call('SREM', LISTING, node)
   if member then
+    call('DEL', listing_key(member))
     call('SREM', places_key(region), node)
     call('SADD', ENDED, member)
   end
@@ -94,7 +98,7 @@ end
 
 local commands = {}
 
-function commands.renew(member, ttl, takes_over, secret, url, region, load, takes_rooms, rooms, players)
+function commands.renew(member, ttl, takes_over, secret, url, region, load, takes_rooms, draining, rooms, players)
   local node = node_of(member)
   call('SET', SECRET, secret, 'NX')
   call('SET', BEGUN, text(now), 'NX')
@@ -110,13 +114,16 @@ function commands.renew(member, ttl, takes_over, secret, url, region, load, take
     since = (is_same and not is_over) and kept[2] or math.max(now, kept[2] + 1)
     if not is_same then
       call('SADD', ENDED, kept[1])
+      call('DEL', listing_key(kept[1]))
     end
     if kept[4] ~= region then
       call('SREM', places_key(kept[4]), node)
     end
   end
   call('HSET', node_key(node), 'member', member, 'since', text(since), 'until', text(now + ttl), 'url', url,
-    'region', region, 'load', load, 'takes_rooms', takes_rooms, 'rooms', rooms, 'players', players)
+    'region', region, 'load', load, 'takes_rooms', takes_rooms, 'draining', draining, 'rooms', rooms,
+    'players', players)
+  call('PEXPIRE', listing_key(member), ttl)
   call('SADD', NODES, node)
   local change = takes_rooms == '1' and 'SADD' or 'SREM'
   call(change, PLACES, node)
@@ -301,6 +308,52 @@ end
 function commands.find(id)
   local kept = call('HMGET', session_key(id), 'room', 'user', 'token', 'former')
   return kept[1] and kept or {}
+end
+
+function commands.publish(member, ttl, lines)
+  if is_current(member) then
+    if lines == '' then
+      call('DEL', listing_key(member))
+      call('SREM', LISTING, node_of(member))
+    else
+      call('SET', listing_key(member), lines, 'PX', ttl)
+      call('SADD', LISTING, node_of(member))
+    end
+  end
+  return {}
+end
+
+-- Of some nodes, if there are many, and a share of each.
+function commands.rooms(member, bytes, nodes)
+  local listings = {}
+  for _, node in ipairs(call('SRANDMEMBER', LISTING, nodes)) do
+    local kept = call('HMGET', node_key(node), 'member', 'until')
+    if node ~= node_of(member) and kept[1] and tonumber(kept[2]) > now
+      and call('EXISTS', listing_key(kept[1])) == 1 then
+      listings[#listings + 1] = listing_key(kept[1])
+    end
+  end
+  local share = math.floor(bytes / math.max(#listings, 1))
+  for number, key in ipairs(listings) do
+    listings[number] = call('GETRANGE', key, 0, share - 1)
+  end
+  return listings
+end
+
+function commands.nodes(count)
+  local found = { text(now), text(call('SCARD', NODES)) }
+  for _, node in ipairs(call('SRANDMEMBER', NODES, count)) do
+    local kept = call('HMGET', node_key(node), 'member', 'since', 'until', 'url', 'region', 'load', 'takes_rooms',
+      'draining', 'rooms', 'players')
+    if kept[1] then
+      -- A node of a former version does not say whether it drains.
+      kept[8] = kept[8] or '0'
+      for number = 1, 10 do
+        found[#found + 1] = kept[number]
+      end
+    end
+  end
+  return found
 end
 
 return commands[command](unpack(ARGV, 2))

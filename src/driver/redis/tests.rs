@@ -4,6 +4,7 @@
 
 #[cfg(target_os = "linux")]
 mod keeper;
+mod nodes;
 mod table;
 
 use std::collections::BTreeSet;
@@ -212,6 +213,7 @@ fn renew(member: &Member) -> Command {
         region: "here".to_owned(),
         load: 0.25,
         takes_rooms: true,
+        is_draining: false,
         rooms: 1,
         players: 2,
     };

@@ -6,7 +6,7 @@ use std::time::Instant;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 
-use super::super::admin::Desk;
+use super::super::admin::{CLUSTER, Desk};
 use super::super::call;
 use super::super::doctor::Seen;
 use super::super::gate::is_local;
@@ -14,14 +14,15 @@ use super::super::http::{Malformed, Method, Outgoing, Request, Response, Sender,
 use super::super::live::{self, Asker};
 use super::super::metrics::{HttpCounters, Tcp};
 use super::super::refusals::{rejection, to_https, unencrypted};
-use super::super::site::Answer;
+use super::super::site::{Answer, ROOMS};
 use super::super::tls::{Redirect, Socket};
 use super::super::websocket::{Closed, Gone, Received, Violation, Websocket};
 use super::admission::{Admission, Admitted};
 use super::idle::Waiting;
 use super::{CLOSE_TIMEOUT, Calling, Connection, Context, Http, NODE, Next, Role, State, Turn, WRITE_TIMEOUT};
+use crate::cluster::About;
 use crate::game::Game;
-use crate::limits::REQUEST_WORK;
+use crate::limits::{INQUIRY_TIMEOUT, REQUEST_WORK};
 use crate::log_limit::Who;
 use crate::server::{Call, Connect, Disconnect, PASS, Server, Signal};
 use crate::wire::codes::CLOSE_REFUSED;
@@ -66,6 +67,7 @@ impl Connection {
         let (state, turn) = match std::mem::replace(&mut self.state, State::Gone) {
             State::Http(http) => self.serve(http, context, admission, closed),
             State::Calling(calling) => self.await_decision(*calling, context),
+            State::Inquiring(inquiring) => self.await_inquiry(inquiring, context, admission, closed),
             State::Open(websocket) => self.exchange(websocket, context, closed),
             State::Closing(websocket) => finish_closing(websocket, context.now),
             State::Lingering(socket) => discard(socket),
@@ -112,6 +114,10 @@ impl Connection {
                 Ok(Some(mut request)) => {
                     request.sender.is_secure = http.socket.is_secure();
                     http.socket.meter.charge(REQUEST_WORK);
+                    if self.must_inquire(&request, context) {
+                        self.deadline = Some(now + INQUIRY_TIMEOUT);
+                        return (State::Inquiring(Box::new((http, request))), Turn::Done);
+                    }
                     self.answer(&mut http, &request, context, admission, closed);
                     self.deadline = Some(now + WRITE_TIMEOUT);
                     if matches!(http.next, Next::Call(..))
@@ -143,6 +149,33 @@ impl Connection {
         }
         let turn = Turn::after(&http.socket.meter);
         (State::Http(http), turn)
+    }
+
+    /// Whether the server has yet to hear of other nodes what the answer tells of them.
+    fn must_inquire<G: Game>(&self, request: &Request, context: &mut Context<'_, G>) -> bool {
+        let about = match (self.role, request.path.as_str()) {
+            (Role::Game, ROOMS) => About::Rooms,
+            (Role::Admin, CLUSTER) => About::Nodes,
+            _ => return false,
+        };
+        !context.server.inquire(context.now, about)
+    }
+
+    /// Answers a request once other nodes have been heard of, or its time is over.
+    fn await_inquiry<G: Game>(
+        &mut self,
+        inquiring: Box<(Http, Request)>,
+        context: &mut Context<'_, G>,
+        admission: &mut Admission,
+        closed: &Closed,
+    ) -> (State, Turn) {
+        if self.deadline.is_some() && self.must_inquire(&inquiring.1, context) {
+            return (State::Inquiring(inquiring), Turn::Done);
+        }
+        let (mut http, request) = *inquiring;
+        self.answer(&mut http, &request, context, admission, closed);
+        self.deadline = Some(context.now + WRITE_TIMEOUT);
+        self.serve(http, context, admission, closed)
     }
 
     fn answer<G: Game>(
@@ -482,6 +515,8 @@ impl Connection {
                 // A request in flight must meet a closed connection, not a reset one.
                 None => self.linger(http.socket, now),
             },
+            // It gets its answer in the next turn, with what is known.
+            State::Inquiring(inquiring) => State::Inquiring(inquiring),
             State::Calling(_) => {
                 server.handle_disconnect(now, self.id, Disconnect::Goodbye);
                 State::Gone

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::super::nodes::tests::{Received, World, closed, data, joined};
 use super::*;
+use crate::cluster::About;
 use crate::cluster::store::{Command, Lease, Member, Reply};
 use crate::game::{Batch, Context, Incoming, Join, Lane, Refusal, Resumed, Target, Tick};
 use crate::journal::{Journal, Replay, Verdict};
@@ -46,7 +47,8 @@ impl Game for Tally {
     type Welcome = u32;
     type JoinData = IgnoredAny;
 
-    fn join(&mut self, _: &mut Context<Tally>, player: PlayerId, _: &Join<IgnoredAny>) -> Result<u32, Refusal> {
+    fn join(&mut self, ctx: &mut Context<Tally>, player: PlayerId, _: &Join<IgnoredAny>) -> Result<u32, Refusal> {
+        ctx.listed(true);
         Ok(player.0)
     }
 
@@ -235,6 +237,30 @@ fn a_room_of_a_node_that_drains_goes_on_at_another_and_everything_arrives_once()
         ticks += 1;
     }
     assert!(ticks > 20, "{ticks}");
+}
+
+#[test]
+fn a_room_that_has_moved_is_noted_once_and_listed_at_its_tick() {
+    let mut world = nodes(2);
+    let mut ann = Player::join(&mut world, 0, "a");
+    let _bob = Player::join(&mut world, 0, "a");
+    ann.stay(&mut world, 5_000);
+    let now = world.now;
+    world.servers[0].handle_drain(now, Duration::from_secs(60));
+    ann.stay(&mut world, 500);
+    ann.reconnect(&mut world, 1, "a").expect("the session is known there");
+    let cluster = world.servers[0].cluster().expect("a node");
+    let moves: Vec<_> = cluster.moves().map(|it| (it.room.as_str(), it.to.as_deref())).collect();
+    assert_eq!(moves, [("a", Some("node-1"))]);
+    // The other node tells of it with its next renewal.
+    ann.stay(&mut world, 3_000);
+    let now = world.now;
+    assert!(!world.servers[0].inquire(now, About::Rooms));
+    world.run(100);
+    let now = world.now;
+    let [here, there] = [0, 1].map(|node: usize| world.servers[node].listing(now));
+    assert_eq!((here.len(), there.len(), &here[0].name, &there[0].name), (1, 1, &"a".to_owned(), &"a".to_owned()));
+    assert!(here[0].tick.abs_diff(there[0].tick) <= 1, "{} and {}", here[0].tick, there[0].tick);
 }
 
 #[test]

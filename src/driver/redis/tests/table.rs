@@ -7,7 +7,8 @@ use rand_chacha::ChaCha20Rng;
 
 use super::*;
 use crate::cluster::Table;
-use crate::cluster::store::Release;
+use crate::cluster::store::{ListedRoom, NodeReport, Nodes, Release};
+use crate::limits::LISTED_ROOMS;
 
 const ROOMS: usize = 8;
 
@@ -36,7 +37,7 @@ pub(super) fn any_command(rng: &mut ChaCha20Rng, current: &Current, known: &Know
         let epoch = known.epochs.get(&room).copied().unwrap_or(5) + below(3) as u64 - 1;
         Lease { room, epoch }
     };
-    match below(20) {
+    match below(24) {
         0..3 => {
             // Once a successor has ended, what comes of a former process's rooms depends on how many were forgotten.
             let is_new = has_left || below(4) == 0;
@@ -46,6 +47,7 @@ pub(super) fn any_command(rng: &mut ChaCha20Rng, current: &Current, known: &Know
                 region: if of == 2 { "there" } else { "here" }.to_owned(),
                 load: [0.1, 0.413, 0.777][of],
                 takes_rooms: below(4) > 0,
+                is_draining: below(4) == 0,
                 rooms: below(9),
                 players: below(9),
             };
@@ -89,7 +91,24 @@ pub(super) fn any_command(rng: &mut ChaCha20Rng, current: &Current, known: &Know
             let ttl_ms = if below(5) == 0 { 0 } else { 600_000 };
             Command::SaveSessions { updates: (0..2).map(|_| update(&mut below)).collect(), ttl_ms }
         }
-        _ => find(&format!("s-{}", below(3))),
+        15 => find(&format!("s-{}", below(3))),
+        20 | 21 => {
+            let listed = |number: usize| ListedRoom {
+                name: room(number),
+                title: [None, Some("Ein \"Titel\" ☃".to_owned())][number % 2].clone(),
+                players: number,
+                max_players: 5,
+                locked: number % 3 == 0,
+                started_ms: 1_700_000_000_000,
+                tick_us: 33_000,
+            };
+            // Sometimes more than a share of what is read.
+            let count = [0, 3, LISTED_ROOMS][below(3)];
+            let rooms = (0..count).map(|number| listed(of + 3 * number)).collect();
+            Command::Publish { member, rooms, ttl_ms: 600_000 }
+        }
+        22 => Command::ListRooms { member },
+        _ => Command::ListNodes,
     }
 }
 
@@ -119,6 +138,10 @@ pub(super) fn compared(reply: &Reply, command: &Command, known: &mut Known) -> S
         }
         // The stores have different clocks.
         (Reply::Snapshot(Some(snapshot)), _) => format!("{:?}", snapshot.bytes),
+        (Reply::Nodes(Nodes { count, nodes, .. }), _) => {
+            let of = |NodeReport { member, profile, .. }: &NodeReport| format!("{member}, {profile:?}; ");
+            format!("{count} nodes: {}", nodes.iter().map(of).collect::<String>())
+        }
         (reply, _) => format!("{reply:?}"),
     }
 }
