@@ -84,7 +84,7 @@ fn any_command(rng: &mut ChaCha20Rng, current: &Current, known: &Known) -> Comma
                 title: [None, Some("Ein \"Titel\" ☃".to_owned())][number % 2].clone(),
                 players: number,
                 max_players: 5,
-                locked: number % 3 == 0,
+                locked: number.is_multiple_of(3),
                 started_ms: 1_700_000_000_000,
                 tick_us: 33_000,
             };
