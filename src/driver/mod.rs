@@ -694,15 +694,15 @@ impl<G: Game> Driver<G> {
         #[cfg(feature = "cluster")]
         if let Some(membership) = &mut self.membership {
             membership.exchange(now, &mut self.server);
-            if self.server.take_inquired() {
-                self.connections.handle_inquired();
-            }
             if self.stops.is_none() && self.server.cluster().is_some_and(Cluster::is_displaced) {
                 self.handle.shutdown();
             }
         }
         #[cfg(not(feature = "cluster"))]
         let _ = now;
+        if self.server.take_inquired() {
+            self.connections.handle_inquired();
+        }
     }
 
     /// Queues what has happened for other services.

@@ -147,8 +147,8 @@ mod tests {
         ];
         let text = table(&ClusterStatus::from(&Nodes { store_time: 301_000, count: 9, nodes }));
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0], "NODE         STATE       LOAD  ROOMS  PLAYERS  LEASE  ENDS IN  REGION  URL");
-        assert_eq!(lines[1], format!("node-1       open        12 %      3       14  5 min    4.0 s  eu      {url}"));
+        assert_eq!(lines[0], "NODE        STATE       LOAD  ROOMS  PLAYERS  LEASE  ENDS IN  REGION  URL");
+        assert_eq!(lines[1], format!("node-1      open        12 %      3       14  5 min    4.0 s  eu      {url}"));
         for (line, words) in lines[2..].iter().zip(["?[2J  draining", "silent", "busy        95 %", "no address"]) {
             assert!(line.contains(words), "{line}");
         }
