@@ -205,6 +205,7 @@ fn a_room_of_a_node_that_drains_goes_on_at_another_and_everything_arrives_once()
     let sent = ann.stay(&mut world, 500);
     let redirect = data(&sent, "eventRedirect").expect("it is elsewhere")["d"].clone();
     assert_eq!((redirect["url"].as_str(), closed(&sent)), (Some("ws://node-1/r/a"), Some(CLOSE_REDIRECTED)));
+    assert_eq!(data(&sent, "eventDrain"), None, "the room does not end");
     assert!(redirect["ticket"].is_string());
     assert_eq!(world.servers[0].gauges().rooms + world.servers[0].gauges().players, 0, "it is gone here");
     assert_eq!(world.servers[0].cluster().expect("a node").figures().moved, 1);
@@ -296,6 +297,7 @@ fn a_room_that_no_other_node_takes_stays_until_one_does() {
     ann.command(&mut world, 1, 1);
     let received = ann.stay(&mut world, 3_000);
     assert_eq!((closed(&received), &*ann.events), (None, &[1][..]));
+    assert!(data(&received, "eventDrain").is_some_and(|told| told["d"]["deadline"].as_u64() > Some(58_000)));
     world.reach[0] = false;
     ann.command(&mut world, 2, 2);
     let received = ann.stay(&mut world, 4_000);
@@ -333,7 +335,8 @@ fn a_game_that_can_not_be_saved_stays_until_it_ends() {
         let mut ann = Player::join(&mut world, 0, "a");
         assert_eq!(closed(&ann.stay(&mut world, 6_000)), None);
         world.servers[0].handle_drain(world.now, Duration::from_secs(60));
-        assert_eq!(closed(&ann.stay(&mut world, 3_000)), None);
+        let received = ann.stay(&mut world, 3_000);
+        assert!(closed(&received).is_none() && data(&received, "eventDrain").is_some(), "{received:?}");
         world.servers[0].handle_shutdown(world.now);
         assert_eq!(closed(&world.receive(0, ann.id)), Some(CLOSE_REDIRECTED));
         world.exchange(0);
