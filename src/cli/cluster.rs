@@ -29,8 +29,8 @@ fn nodes(text: &str) -> Result<Nodes, String> {
     }
 }
 
-/// Returns the command of a node, which is that of a server, instead of the one that was given. `serve` finds the options
-/// of the server among those of the command. The error is the exit status.
+/// Returns the command of a node, which is that of a server, instead of the one that was given. `serve` finds the
+/// options of the server among those of the command. The error is the exit status.
 pub(super) fn settle<A: Args, O: Subcommand>(
     command: Command<A, O>,
     serve: impl Fn(&mut A) -> &mut Serve,

@@ -55,8 +55,8 @@ const KILL_AFTER: Duration = Duration::from_secs(2);
 pub(crate) struct ParentOptions {
     /// As [`Options::listen`](super::Options::listen).
     pub(crate) listen: SocketAddr,
-    /// The UDP address of the first node; by default that of `listen` with the next port. The other nodes have the ports
-    /// that follow. Port 0 stands for free ports.
+    /// The UDP address of the first node; by default that of `listen` with the next port. The other nodes have the
+    /// ports that follow. Port 0 stands for free ports.
     pub(crate) udp: Option<SocketAddr>,
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) admin: Option<SocketAddr>,
