@@ -143,6 +143,26 @@ fn players_of_a_room_meet_at_one_node_and_rooms_are_on_both() {
 }
 
 #[test]
+fn players_who_come_together_to_a_new_room_are_not_redirected() {
+    let program = cluster(&[]);
+    let address = program.address;
+    let (mut together, mut others) = (Vec::new(), Vec::new());
+    for index in 0..6 {
+        let mut page = Connection::open(address);
+        page.send(upgrade("/r/new"));
+        assert_eq!(page.head().status, 101);
+        together.push(page);
+        // Whichever node is less busy changes with each room.
+        others.push(join(address, &format!("other-{index}"), &json!({ "name": "Bob" })).0);
+    }
+    for page in &mut together {
+        page.send_frame(0x81, json!({ "a": "join", "d": { "name": "Ada" } }).to_string().as_bytes());
+        let answer = page.text_with("\"a\":");
+        assert!(!answer.contains("eventRedirect"), "{answer}");
+    }
+}
+
+#[test]
 fn each_node_has_a_data_channel_of_its_own() {
     let program = cluster(&["--game", "relay"]);
     let mut players: Vec<Player> = (1..=2)
