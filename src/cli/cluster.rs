@@ -29,8 +29,8 @@ fn nodes(text: &str) -> Result<Nodes, String> {
     }
 }
 
-/// Returns the command of a node, which is that of a server, instead of the one that was given. `serve` finds the options
-/// of the server among those of the command. The error is the exit status.
+/// Returns the command of a node, which is that of a server, instead of the one that was given. `serve` finds the
+/// options of the server among those of the command. The error is the exit status.
 pub(super) fn settle<A: Args, O: Subcommand>(
     command: Command<A, O>,
     serve: impl Fn(&mut A) -> &mut Serve,
@@ -41,6 +41,8 @@ pub(super) fn settle<A: Args, O: Subcommand>(
         complain(sentence);
         return Err(ExitCode::from(2));
     }
+    #[cfg(not(target_os = "linux"))]
+    let _ = cluster.child;
     #[cfg(target_os = "linux")]
     if let Some(name) = &cluster.child {
         of_server.link = Some(linux::link(name)?);
@@ -72,13 +74,12 @@ fn refusal(serve: &Serve) -> Option<&'static str> {
 }
 
 /// Runs the parent of nodes with these options.
-#[cfg_attr(not(target_os = "linux"), expect(clippy::needless_pass_by_value, reason = "it is refused before"))]
 pub(super) fn run(serve: Serve, nodes: Nodes) -> ExitCode {
     #[cfg(target_os = "linux")]
     return linux::run(serve, nodes.0);
     #[cfg(not(target_os = "linux"))]
     {
-        let _ = (serve, nodes);
+        let _ = (serve, nodes.0);
         ExitCode::FAILURE
     }
 }
