@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use rand::{Rng, SeedableRng};
+use rand::SeedableRng;
+use rand::seq::IteratorRandom;
 use rand_chacha::ChaCha20Rng;
 
 use super::store::{
@@ -254,23 +255,18 @@ impl Table {
 
     /// The less busy of two random nodes other than `member`, of the region if it has any.
     fn choose(&mut self, now: u64, member: &Member, region: &str) -> Option<Member> {
-        let others = |in_region: bool| {
-            let is_candidate = move |node: &Registered| {
+        let mut two_others = |in_region: bool| {
+            let is_candidate = |node: &Registered| {
                 node.until > now && node.profile.takes_rooms && (!in_region || node.profile.region == region)
             };
-            let nodes = self.nodes.iter().filter(move |(name, node)| **name != member.node && is_candidate(node));
-            nodes.map(|(name, node)| (name, node.incarnation, node.profile.load)).collect::<Vec<_>>()
+            let nodes = self.nodes.iter().filter(|(name, node)| **name != member.node && is_candidate(node));
+            nodes.map(|(name, node)| (name, node.incarnation, node.profile.load)).sample(&mut self.rng, 2)
         };
-        let mut others = match others(true) {
-            here if here.is_empty() => others(false),
+        let two = match two_others(true) {
+            here if here.is_empty() => two_others(false),
             here => here,
         };
-        let mut draw = || {
-            let below = u32::try_from(others.len()).ok().filter(|&count| count > 0)?;
-            Some(others.swap_remove((self.rng.next_u32() % below) as usize))
-        };
-        let two = [draw(), draw()];
-        let chosen = two.into_iter().flatten().min_by(|(_, _, one), (_, _, other)| one.total_cmp(other))?;
+        let chosen = two.into_iter().min_by(|(_, _, one), (_, _, other)| one.total_cmp(other))?;
         Some(Member { node: chosen.0.clone(), incarnation: chosen.1 })
     }
 
