@@ -55,8 +55,9 @@ const PLACED_FOR: Duration = Duration::from_secs(20);
 pub struct NodeConfig {
     /// The name of the node, unique in its cluster.
     pub name: String,
-    /// Where clients reach it, as `ws://host:port` or `wss://host:port`, without a path. A query may follow; if it stands
-    /// alone, all nodes are reached where the client has reached this one. A node whose URL is empty gets no rooms, see [`Cluster::handle_url`].
+    /// Where clients reach it, as `ws://host:port` or `wss://host:port`, without a path. A query may follow; if it
+    /// stands alone, all nodes are reached where the client has reached this one. A node whose URL is empty gets no
+    /// rooms, see [`Cluster::handle_url`].
     pub url: String,
     /// Rooms are placed in the region of the player's node, if there is a place.
     pub region: String,

@@ -5,9 +5,10 @@
 //! ```text
 //! file     "rtcade-j" | format u16 | block | block …          integers little endian
 //! block    length u32 | crc32c of the payload u32 | payload
-//! format   16; up to format 8 no room is restored; up to format 4 no room learns that the server is about to stop; up to format 2 inputs have no stamp, and
-//!          no resume is known to be that of a reloaded page; in format 1 the two times of the header are in
-//!          microseconds instead of nanoseconds. Each format is one bit, so that a flipped bit makes no other
+//! format   16; up to format 8 no room is restored; up to format 4 no room learns that the server is about to stop; up
+//!          to format 2 inputs have no stamp, and no resume is known to be that of a reloaded page; in format 1 the two
+//!          times of the header are in microseconds instead of nanoseconds. Each format is one bit, so that a flipped
+//!          bit makes no other
 //! length   in its lower three bytes; the highest one is the exclusive or of those
 //! payload  of the first block the header, of the others entries, in the encoding of postcard 1
 //! ```

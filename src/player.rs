@@ -162,8 +162,8 @@ pub(crate) struct Frames {
     round_trip: RoundTrip,
     next_ping: Instant,
     allowance: Allowance,
-    /// How long ago it was when this was saved; until the player is back.
-    restored: Option<Duration>,
+    /// Whether it was restored, until the player is back.
+    is_restored: bool,
 }
 
 /// The lanes of a player whose room is saved.
@@ -197,7 +197,7 @@ impl Frames {
             round_trip: RoundTrip::default(),
             next_ping: now + limits::PING_INTERVAL,
             allowance: Allowance::new(limits::FRAMES_PER_SECOND, now),
-            restored: None,
+            is_restored: false,
         }
     }
 
@@ -214,10 +214,10 @@ impl Frames {
         }
     }
 
-    /// Restores what was saved `age` ago. What was sent since is unknown.
-    pub(crate) fn restore(now: Instant, saved: SavedFrames, age: Duration) -> Frames {
+    /// Restores what was saved, after which frames may have been sent for this long.
+    pub(crate) fn restore(now: Instant, saved: SavedFrames, sent_for: Duration) -> Frames {
         let mut frames = Frames::new(now);
-        let sent_since = u16::try_from(age.as_millis() / 4).unwrap_or(u16::MAX).min(SENT_SINCE_MAX);
+        let sent_since = u16::try_from(sent_for.as_millis() / 4).unwrap_or(u16::MAX).min(SENT_SINCE_MAX);
         frames.next_seq = saved.next_seq.wrapping_add(sent_since);
         frames.next_reliable_seq = saved.next_reliable_seq;
         for (seq, tick, kind, deflated, bytes) in saved.unacknowledged {
@@ -228,14 +228,14 @@ impl Frames {
             }
         }
         (frames.newest_reliable, frames.newest_input) = (saved.newest_reliable, saved.newest_input);
-        frames.restored = Some(age);
+        frames.is_restored = true;
         frames
     }
 
     /// A player is back whose room was restored, and has received reliable frames up to `newest`. Returns whether that
     /// is more than the room knows of: then it was saved before.
     pub(crate) fn note_return(&mut self, newest: u32) -> bool {
-        let has_lost = self.restored.take().is_some() && newest > self.newest_made();
+        let has_lost = std::mem::take(&mut self.is_restored) && newest > self.newest_made();
         if has_lost {
             self.unacknowledged.clear();
             self.unacknowledged_bytes = 0;

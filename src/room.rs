@@ -610,15 +610,7 @@ impl<G: Game> Room<G> {
                     self.changes.push_back(Change::Leave(player, Leave::Flood));
                 }
             }
-            Input::Restore { saved } => {
-                let restored = catch_unwind(AssertUnwindSafe(|| self.restore(&saved)));
-                if let Ok(Err(refusal)) = &restored {
-                    log::warn!("a saved room can't be restored: {refusal}");
-                }
-                if !matches!(restored, Ok(Ok(()))) {
-                    self.close();
-                }
-            }
+            Input::Restore { saved } => self.restore_or_close(&saved),
             Input::Tick(tick) => self.run(tick),
         }
     }

@@ -43,8 +43,8 @@ fn nodes(text: &str) -> Result<Nodes, String> {
     }
 }
 
-/// Returns the command of a node, which is that of a server, instead of the one that was given. `serve` finds the options
-/// of the server among those of the command. The error is the exit status.
+/// Returns the command of a node, which is that of a server, instead of the one that was given. `serve` finds the
+/// options of the server among those of the command. The error is the exit status.
 pub(super) fn settle<A: Args, O: Subcommand>(
     command: Command<A, O>,
     serve: impl Fn(&mut A) -> &mut Serve,
@@ -58,6 +58,8 @@ pub(super) fn settle<A: Args, O: Subcommand>(
         complain(sentence);
         return Err(ExitCode::from(2));
     }
+    #[cfg(not(target_os = "linux"))]
+    let _ = cluster.child;
     #[cfg(target_os = "linux")]
     if let Some(name) = &cluster.child {
         of_server.link = Some(linux::link(name)?);
@@ -96,13 +98,12 @@ pub(super) fn run<A: Args, O: Subcommand>(cluster: Cluster<A>, serve: impl FnOnc
     }
 }
 
-#[cfg_attr(not(target_os = "linux"), expect(clippy::needless_pass_by_value, reason = "it is refused before"))]
 fn run_parent(serve: Serve, nodes: Nodes) -> ExitCode {
     #[cfg(target_os = "linux")]
     return linux::run(serve, nodes.0);
     #[cfg(not(target_os = "linux"))]
     {
-        let _ = (serve, nodes);
+        let _ = (serve, nodes.0);
         ExitCode::FAILURE
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use rand::{Rng, SeedableRng};
+use rand::SeedableRng;
+use rand::seq::IteratorRandom;
 use rand_chacha::ChaCha20Rng;
 
 use super::listing;
@@ -283,11 +284,7 @@ impl Table {
     fn list_rooms(&mut self, now: u64, member: &Member) -> Vec<ListedRoom> {
         let others = self.nodes.iter().filter(|(name, node)| **name != member.node && node.until > now);
         let texts = others.filter_map(|(_, node)| node.listing.as_ref().filter(|(_, until)| *until > now));
-        let mut texts: Vec<&[u8]> = texts.map(|(text, _)| text.as_bytes()).collect();
-        while texts.len() > LISTING_NODES {
-            let below = u32::try_from(texts.len()).unwrap_or(u32::MAX);
-            texts.swap_remove((self.rng.next_u32() % below) as usize);
-        }
+        let texts: Vec<&[u8]> = texts.map(|(text, _)| text.as_bytes()).sample(&mut self.rng, LISTING_NODES);
         let share = LISTED_BYTES / texts.len().max(1);
         let shares: Vec<&[u8]> = texts.iter().map(|text| &text[..text.len().min(share)]).collect();
         listing::read(&shares)
@@ -295,23 +292,18 @@ impl Table {
 
     /// The less busy of two random nodes other than `member`, of the region if it has any.
     fn choose(&mut self, now: u64, member: &Member, region: &str) -> Option<Member> {
-        let others = |in_region: bool| {
-            let is_candidate = move |node: &Registered| {
+        let mut two_others = |in_region: bool| {
+            let is_candidate = |node: &Registered| {
                 node.until > now && node.profile.takes_rooms && (!in_region || node.profile.region == region)
             };
-            let nodes = self.nodes.iter().filter(move |(name, node)| **name != member.node && is_candidate(node));
-            nodes.map(|(name, node)| (name, node.incarnation, node.profile.load)).collect::<Vec<_>>()
+            let nodes = self.nodes.iter().filter(|(name, node)| **name != member.node && is_candidate(node));
+            nodes.map(|(name, node)| (name, node.incarnation, node.profile.load)).sample(&mut self.rng, 2)
         };
-        let mut others = match others(true) {
-            here if here.is_empty() => others(false),
+        let two = match two_others(true) {
+            here if here.is_empty() => two_others(false),
             here => here,
         };
-        let mut draw = || {
-            let below = u32::try_from(others.len()).ok().filter(|&count| count > 0)?;
-            Some(others.swap_remove((self.rng.next_u32() % below) as usize))
-        };
-        let two = [draw(), draw()];
-        let chosen = two.into_iter().flatten().min_by(|(_, _, one), (_, _, other)| one.total_cmp(other))?;
+        let chosen = two.into_iter().min_by(|(_, _, one), (_, _, other)| one.total_cmp(other))?;
         Some(Member { node: chosen.0.clone(), incarnation: chosen.1 })
     }
 

@@ -1,8 +1,8 @@
 //! The socket between the parent of a machine's nodes and each of them, whose messages may carry sockets.
 //!
-//! It is the standard input of the node. The parent passes on the connections that it accepts, and what signals ask for.
-//! The node says when it is ready, and passes on one end of each connection to the parent's store. Each end learns from
-//! the end of the socket that the other process has ended.
+//! It is the standard input of the node. The parent passes on the connections that it accepts, and what signals ask
+//! for. The node says when it is ready, and passes on one end of each connection to the parent's store. A node learns
+//! from the end of the socket that its parent has ended.
 
 use std::ffi::CString;
 use std::fs::File;

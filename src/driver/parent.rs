@@ -10,7 +10,7 @@ mod glance;
 mod node;
 mod waiting;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixStream;
@@ -37,7 +37,8 @@ use super::service::{self, Service};
 use super::tcp::{self, Entrance, Role};
 use super::tls::Security;
 use super::{BindError, bind};
-use crate::limits::MACHINE_NODES;
+use crate::limits::{MACHINE_NODES, WAITING_CONNECTIONS};
+use crate::wire::signaling::RoomName;
 
 const SIGNALS: Token = Token(0);
 // Three kinds of listeners: two sockets each.
@@ -47,6 +48,8 @@ const WAITING: usize = NODES + MACHINE_NODES;
 const EVENTS: usize = 256;
 /// How often a connection is offered again to a node that takes none.
 const RETRY: Duration = Duration::from_millis(20);
+/// How long the players of a new room follow the first one.
+const CHOSEN_FOR: Duration = Duration::from_secs(2);
 /// How long nodes that stop at once have for it.
 const KILL_AFTER: Duration = Duration::from_secs(2);
 
@@ -55,8 +58,8 @@ const KILL_AFTER: Duration = Duration::from_secs(2);
 pub(crate) struct ParentOptions {
     /// As [`Options::listen`](super::Options::listen).
     pub(crate) listen: SocketAddr,
-    /// The UDP address of the first node; by default that of `listen` with the next port. The other nodes have the ports
-    /// that follow. Port 0 stands for free ports.
+    /// The UDP address of the first node; by default that of `listen` with the next port. The other nodes have the
+    /// ports that follow. Port 0 stands for free ports.
     pub(crate) udp: Option<SocketAddr>,
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) admin: Option<SocketAddr>,
@@ -83,6 +86,9 @@ pub(crate) struct Parent {
     local: SocketAddr,
     /// Which node gets the next connection for which all are alike.
     next: usize,
+    /// The nodes that were chosen for rooms lately, and until when others follow there: the store may not know yet.
+    chosen: BTreeMap<RoomName, usize>,
+    chosen_until: VecDeque<(Instant, RoomName)>,
     is_announced: bool,
     /// Whether SIGTERM has come.
     is_terminated: bool,
@@ -156,6 +162,8 @@ impl Parent {
             service: Service::from_environment(Instant::now()),
             local,
             next: 0,
+            chosen: BTreeMap::new(),
+            chosen_until: VecDeque::new(),
             is_announced: false,
             is_terminated: false,
             stops: 0,
@@ -411,12 +419,32 @@ impl Parent {
         if role != Role::Game {
             return 0;
         }
+        let now = Instant::now();
+        while let Some((_, room)) = self.chosen_until.pop_front_if(|(until, _)| *until <= now) {
+            self.chosen.remove(&room);
+        }
         let ready = |index: &usize| self.nodes[*index].is_ready();
         if let (Some(keeper), Some(room)) = (&self.keeper, &wish.room)
             && let Some(index) = keeper.owner(room).and_then(|owner| self.by_name.get(&*owner).copied()).filter(ready)
         {
             return index;
         }
+        if let Some(index) = wish.room.as_ref().and_then(|room| self.chosen.get(room).copied()).filter(ready) {
+            return index;
+        }
+        let chosen = self.least_busy(wish);
+        if let Some(room) = &wish.room
+            && self.chosen.len() < WAITING_CONNECTIONS
+            && self.chosen.insert(room.clone(), chosen).is_none()
+        {
+            self.chosen_until.push_back((now + CHOSEN_FOR, room.clone()));
+        }
+        chosen
+    }
+
+    /// Returns the node that is least busy, or the next one if a request is for none in particular.
+    fn least_busy(&mut self, wish: &Wish) -> usize {
+        let ready = |index: &usize| self.nodes[*index].is_ready();
         if let (Some(keeper), true) = (&self.keeper, wish.is_of_player) {
             let loads = keeper.loads();
             let loads = loads.iter().filter_map(|(name, load)| Some((*self.by_name.get(name)?, *load)));

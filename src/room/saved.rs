@@ -1,6 +1,7 @@
 //! A room as bytes, with which it goes on elsewhere.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde::{Deserialize, Serialize};
 
@@ -60,8 +61,19 @@ impl<G: Game> Room<G> {
         postcard::to_extend(&saved, Vec::new()).ok()
     }
 
-    /// Restores what [`Room::save`] has saved, before the first tick. No player is connected.
-    pub(super) fn restore(&mut self, saved: &[u8]) -> Result<(), Refusal> {
+    /// Restores what [`Room::save`] has saved, before the first tick. No player is connected. If that fails, the room
+    /// ends.
+    pub(super) fn restore_or_close(&mut self, saved: &[u8]) {
+        let restored = catch_unwind(AssertUnwindSafe(|| self.restore(saved)));
+        if let Ok(Err(refusal)) = &restored {
+            log::warn!("a saved room can't be restored: {refusal}");
+        }
+        if !matches!(restored, Ok(Ok(()))) {
+            self.close();
+        }
+    }
+
+    fn restore(&mut self, saved: &[u8]) -> Result<(), Refusal> {
         let unreadable = || Refusal::new("The saved room can't be read.");
         let saved: SavedRoom = postcard::from_bytes(saved).map_err(|_| unreadable())?;
         let SavedRoom { game, tick, random_numbers_used, next_player, players, messages, history, .. } = saved;

@@ -28,8 +28,9 @@ impl Drain {
 
 impl<G: Game> Server<G> {
     /// Prepares to stop after at most `time`, in whole milliseconds and at most [`DRAIN_MAX`]: from now on no room is
-    /// listed or made, and a room ends with its last player. Games and players are told. The caller stops the server
-    /// once it [is drained](Server::is_drained), or after `time`, with [`Server::handle_shutdown`].
+    /// listed or made, and a room ends with its last player. Games and players are told, in a cluster those of rooms
+    /// that don't move to another node ([`Game::save`]). The caller stops the server once it
+    /// [is drained](Server::is_drained), or after `time`, with [`Server::handle_shutdown`].
     pub fn handle_drain(&mut self, now: Instant, time: Duration) {
         // As the recordings have it.
         let millis = u64::try_from(time.min(DRAIN_MAX).as_millis()).unwrap_or(u64::MAX);
@@ -39,21 +40,41 @@ impl<G: Game> Server<G> {
             if let Some(cluster) = &mut server.cluster {
                 cluster.handle_drain(now);
             }
+            server.drains_since.get_or_insert(now);
             let rooms: Vec<RoomKey> = server.rooms.keys().collect();
             for key in rooms {
-                if let Some(hosted) = server.rooms.get_mut(key) {
-                    hosted.handle_input(room::Input::Drain { time });
+                let Some(hosted) = server.rooms.get_mut(key) else { continue };
+                let is_told = std::mem::take(&mut hosted.prospects.is_told);
+                // In a cluster, a room is told only if it doesn't move to another node.
+                if is_told || server.cluster.is_none() {
+                    server.tell_drain(now, key);
                 }
-                let playing = server.take_playing(key);
-                for &(_, session) in &playing {
-                    let carrier = server.sessions.get(session).and_then(|session| session.connection);
-                    if let Some(carrier) = carrier {
-                        server.push_text(carrier, signaling::event(DRAIN, &Drain::within(time)).into());
-                    }
-                }
-                server.playing = playing;
             }
         });
+    }
+
+    /// Tells the game of a room, and its players, that the server is about to stop, once.
+    pub(super) fn tell_drain(&mut self, now: Instant, key: RoomKey) {
+        let (Some(until), Some(hosted)) = (self.drains_until, self.rooms.get_mut(key)) else { return };
+        if std::mem::replace(&mut hosted.prospects.is_told, true) {
+            return;
+        }
+        let millis = u64::try_from(until.saturating_duration_since(now).as_millis()).unwrap_or(u64::MAX);
+        let time = Duration::from_millis(millis);
+        hosted.handle_input(room::Input::Drain { time });
+        let playing = self.take_playing(key);
+        for &(_, session) in &playing {
+            let carrier = self.sessions.get(session).and_then(|session| session.connection);
+            if let Some(carrier) = carrier {
+                self.push_text(carrier, signaling::event(DRAIN, &Drain::within(time)).into());
+            }
+        }
+        self.playing = playing;
+    }
+
+    /// Returns for how long the server has been about to stop.
+    pub(super) fn drained_for(&self, now: Instant) -> Option<Duration> {
+        self.drains_since.map(|since| now.saturating_duration_since(since))
     }
 
     /// Returns whether the server is about to stop and no room is left.

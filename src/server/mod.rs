@@ -288,6 +288,7 @@ pub struct Server<G: Game> {
     supervision: Option<Supervision>,
     /// When the rooms that are left are closed, since [`Server::handle_drain`].
     drains_until: Option<Instant>,
+    drains_since: Option<Instant>,
     stopping: bool,
 }
 
@@ -355,6 +356,7 @@ impl<G: Game> Server<G> {
             recalling: BTreeMap::new(),
             supervision: None,
             drains_until: None,
+            drains_since: None,
             stopping: false,
         }
     }

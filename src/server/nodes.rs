@@ -171,14 +171,21 @@ impl<G: Game> Server<G> {
         asking: Asking,
         ticket: Option<&str>,
     ) -> Result<(), Fault> {
-        let Some(cluster) = &mut self.cluster else { return self.ask_hooks(now, key, asking) };
-        if let Some(ticket) = ticket {
-            let unix_time = unix_time_at(self.unix_time, now);
-            // One that can't be used is counted, and the room is looked up.
-            let _ = cluster.accept(now, unix_time, &asking.room, "", ticket);
+        if self.cluster.is_none() {
+            return self.ask_hooks(now, key, asking);
         }
+        self.take_ticket(now, &asking.room, "", ticket);
         let room = asking.room.clone();
         self.place(now, key, &room, Placing::Join(Box::new(asking)))
+    }
+
+    /// Takes the ticket of a client that another node has sent. One that can't be used is counted, and the room is
+    /// looked up.
+    fn take_ticket(&mut self, now: Instant, room: &RoomName, session: &str, ticket: Option<&str>) {
+        let unix_time = unix_time_at(self.unix_time, now);
+        if let (Some(cluster), Some(ticket)) = (&mut self.cluster, ticket) {
+            let _ = cluster.accept(now, unix_time, room, session, ticket);
+        }
     }
 
     fn place(&mut self, now: Instant, key: ConnectionKey, room: &RoomName, placing: Placing) -> Result<(), Fault> {
@@ -385,6 +392,8 @@ impl<G: Game> Server<G> {
                 match found.filter(|found| tokens::accept(&found.tokens, &resume)) {
                     Some(found) => {
                         let room = found.room.clone();
+                        let request = &returning.request;
+                        self.take_ticket(now, &room, &request.socket_id, request.ticket.as_deref());
                         returning.found = Some(found);
                         self.place(now, key, &room, Placing::Return(returning))
                     }

@@ -178,7 +178,8 @@ impl<G: Game> Server<G> {
         let sessions = self.known(room, own);
         let text = signaling::event("eventRoomUsers", &RoomUsers { room_size: sessions.len(), sessions });
         self.push_text(carrier, text.into());
-        if let Some(event) = self.drain_event(now) {
+        let is_told = self.rooms.get(room).is_some_and(|hosted| hosted.prospects.is_told);
+        if let Some(event) = self.drain_event(now).filter(|_| is_told) {
             self.push_text(carrier, event.into());
         }
     }

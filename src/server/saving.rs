@@ -42,11 +42,13 @@ pub(super) struct Prospects {
     next_move: Instant,
     /// Whether it stands still because it is being moved.
     pub(super) is_moving: bool,
+    /// Whether its game and its players know that the server is about to stop.
+    pub(super) is_told: bool,
 }
 
 impl Prospects {
     pub(super) fn new(now: Instant) -> Prospects {
-        Prospects { next_save: now + SNAPSHOT_INTERVAL, next_move: now, is_moving: false }
+        Prospects { next_save: now + SNAPSHOT_INTERVAL, next_move: now, is_moving: false, is_told: false }
     }
 }
 
@@ -60,6 +62,8 @@ struct SavedRoom<'a> {
     /// [`RoomInfo::data`] as msgpack.
     data: Vec<u8>,
     tick: u32,
+    /// Whether nothing was sent to players since.
+    is_last: bool,
     room: Vec<u8>,
     sessions: Vec<SavedSession>,
     /// The different welcomes of the sessions.
@@ -95,12 +99,16 @@ pub(super) struct Restored<G: Game> {
 pub(super) struct SavedPlayers {
     sessions: Vec<SavedSession>,
     welcomes: Vec<Encoded>,
-    age: Duration,
+    /// How long they may have been sent messages since they were saved.
+    sent_for: Duration,
 }
 
 impl<G: Game> Server<G> {
     /// Saves or moves a room at the end of its tick, if that is due. Returns whether it stands still from now on.
     pub(super) fn save_or_move(&mut self, now: Instant, key: RoomKey) -> bool {
+        if self.drained_for(now) >= Some(MOVE_INTERVAL) {
+            self.tell_drain(now, key);
+        }
         let is_draining = self.is_draining();
         let (Some(cluster), Some(hosted)) = (&self.cluster, self.rooms.get_mut(key)) else { return false };
         let prospects = &mut hosted.prospects;
@@ -116,7 +124,12 @@ impl<G: Game> Server<G> {
         if !(moves || saves) || hosted.room.is_empty() {
             return false;
         }
-        let Some(saved) = self.save_room(key) else { return false };
+        let Some(saved) = self.save_room(key, moves) else {
+            if moves {
+                self.tell_drain(now, key);
+            }
+            return false;
+        };
         let (Some(cluster), Some(hosted)) = (&mut self.cluster, self.rooms.get_mut(key)) else { return false };
         if moves {
             hosted.prospects.is_moving = true;
@@ -131,7 +144,7 @@ impl<G: Game> Server<G> {
     pub(super) fn save_all(&mut self) {
         let rooms: Vec<RoomKey> = self.rooms.keys().collect();
         for key in rooms {
-            let saved = self.save_room(key);
+            let saved = self.save_room(key, true);
             if let (Some(saved), Some(cluster), Some(hosted)) = (saved, &mut self.cluster, self.rooms.get(key)) {
                 cluster.save_snapshot(&hosted.name, saved);
             }
@@ -139,7 +152,7 @@ impl<G: Game> Server<G> {
     }
 
     /// `None` if the game can't be saved, or the room has too much to save.
-    fn save_room(&self, key: RoomKey) -> Option<Vec<u8>> {
+    fn save_room(&self, key: RoomKey, is_last: bool) -> Option<Vec<u8>> {
         let hosted = self.rooms.get(key).filter(|hosted| !hosted.room.is_empty() && !hosted.prospects.is_moving)?;
         let supervised = self.supervision.as_ref().map(|supervision| (supervision, supervision.begin(&hosted.name)));
         let saved = catch_unwind(AssertUnwindSafe(|| hosted.room.save()));
@@ -181,6 +194,7 @@ impl<G: Game> Server<G> {
             seed: hosted.info.seed,
             data: encode_json(&hosted.info.data),
             tick: hosted.last_tick,
+            is_last,
             room,
             sessions,
             welcomes: welcomes.into_iter().map(str::to_owned).collect(),
@@ -222,15 +236,16 @@ impl<G: Game> Server<G> {
         let welcomes: Option<Vec<Encoded>> = saved.welcomes.iter().map(|json| Encoded::from_json(json)).collect();
         let passed = u32::try_from(age.as_nanos().div_ceil(tick.as_nanos())).unwrap_or(u32::MAX);
         let next_tick = saved.tick.saturating_add(passed).saturating_add(1);
-        let players = SavedPlayers { sessions: saved.sessions, welcomes: welcomes?, age };
+        let sent_for = if saved.is_last { Duration::ZERO } else { age };
+        let players = SavedPlayers { sessions: saved.sessions, welcomes: welcomes?, sent_for };
         Some(Restored { info, room, next_tick, input, players })
     }
 
     /// Makes the sessions of a room that was restored. Those of other players of the room end.
     pub(super) fn restore_players(&mut self, now: Instant, room: RoomKey, players: SavedPlayers) {
-        let SavedPlayers { sessions, welcomes, age } = players;
+        let SavedPlayers { sessions, welcomes, sent_for } = players;
         for saved in sessions {
-            if let Some(session) = self.restored_session(now, room, saved, &welcomes, age) {
+            if let Some(session) = self.restored_session(now, room, saved, &welcomes, sent_for) {
                 let until = now + self.config.grace;
                 let key = self.sessions.insert(session);
                 let Some(session) = self.sessions.get_mut(key) else { continue };
@@ -259,7 +274,7 @@ impl<G: Game> Server<G> {
         room: RoomKey,
         saved: SavedSession,
         welcomes: &[Encoded],
-        age: Duration,
+        sent_for: Duration,
     ) -> Option<Session> {
         let hosted = self.rooms.get(room)?;
         let player = PlayerId(saved.player);
@@ -274,7 +289,7 @@ impl<G: Game> Server<G> {
             device: Device::from_values([a, b, c, d, e]),
             codes: if saved.are_codes_numbers { Codes::Numbers } else { Codes::Names },
             attached: decode_json(&saved.attached).ok()?,
-            frames: Frames::restore(now, saved.frames, age),
+            frames: Frames::restore(now, saved.frames, sent_for),
             ..Session::new(
                 now,
                 (room, player),
@@ -293,6 +308,7 @@ impl<G: Game> Server<G> {
         let Ok(at) = at else {
             hosted.prospects.is_moving = false;
             self.schedule(now, key);
+            self.tell_drain(now, key);
             return;
         };
         if let Location::There { owner, .. } = &at {

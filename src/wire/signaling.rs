@@ -183,6 +183,9 @@ pub(crate) struct ReconnectRequest {
     pub(crate) sdp: Option<Description>,
     #[serde(default, deserialize_with = "flag")]
     pub(crate) sparse_heartbeats: bool,
+    /// Of the node that has sent the client here.
+    #[serde(default, deserialize_with = "readable")]
+    pub(crate) ticket: Option<String>,
 }
 
 /// Data of `seek`.

@@ -11,7 +11,9 @@ mod response;
 #[cfg(test)]
 pub(super) use self::conditional::Conditions;
 pub(super) use self::negotiate::Coding;
-pub(super) use self::request::{HEAD_TIMEOUT, Malformed, Method, NOT_ALLOWED, Reader, Request, Sender, Upgrade};
+#[cfg(all(feature = "cluster", target_os = "linux"))]
+pub(super) use self::request::HEAD_TIMEOUT;
+pub(super) use self::request::{Malformed, Method, NOT_ALLOWED, Reader, Request, Sender, Upgrade};
 pub(super) use self::response::{Body, Outgoing, Representation, Response};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,8 +16,8 @@ use crate::driver::link::{Begin, Channel, ToNode, ToParent};
 
 /// The program that this process runs, also if its file was replaced since.
 const PROGRAM: &str = "/proc/self/exe";
-/// The shortest and the longest wait before a node that has ended is started again. It doubles with each end, and begins
-/// anew after a run of [`STEADY`].
+/// The shortest and the longest wait before a node that has ended is started again. It doubles with each end, and
+/// begins anew after a run of [`STEADY`].
 const WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 const STEADY: Duration = Duration::from_secs(60);
 /// The wait after the OS has refused a process.

@@ -95,7 +95,11 @@ impl Redis {
         let mut cmd = redis::cmd(words.next().unwrap());
         words.for_each(|word| _ = cmd.arg(word));
         let deadline = Instant::now() + LONG;
-        let Place::Redis(info) = self.store().place else { panic!("the store is Redis") };
+        let info = match self.store().place {
+            Place::Redis(info) => info,
+            #[cfg(target_os = "linux")]
+            Place::Parent(_) => panic!("the store is Redis"),
+        };
         let mut connection = Connection::open(&info, deadline).unwrap();
         connection.call(&[cmd], deadline).unwrap().remove(0)
     }

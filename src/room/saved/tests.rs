@@ -132,7 +132,12 @@ fn resume_all(room: &mut Room<Ledger>) {
 }
 
 proptest! {
-    #![proptest_config(Config { rng_seed: RngSeed::Fixed(0x5a7e), cases: 256, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(Config {
+        rng_seed: RngSeed::Fixed(0x5a7e),
+        cases: 256,
+        failure_persistence: None,
+        ..Config::default()
+    })]
 
     #[test]
     fn a_restored_room_goes_on_as_if_nothing_had_been(
@@ -162,9 +167,14 @@ proptest! {
     }
 
     #[test]
-    fn what_is_no_saved_room_closes_it_and_no_more(flips in prop::collection::vec((any::<prop::sample::Index>(), 0..8u8), 1..4), cut in any::<prop::sample::Index>(), is_cut: bool) {
+    fn what_is_no_saved_room_closes_it_and_no_more(
+        flips in prop::collection::vec((any::<prop::sample::Index>(), 0..8u8), 1..4),
+        cut in any::<prop::sample::Index>(),
+        is_cut: bool,
+    ) {
         let (mut room, mut number) = (new_room(), 0);
-        for step in [Step::Join, Step::Tick { missed: 0 }, Step::Input(0, 5), Step::Command(0, 6), Step::Tick { missed: 0 }, Step::Input(0, 7)] {
+        let tick = Step::Tick { missed: 0 };
+        for step in [Step::Join, tick, Step::Input(0, 5), Step::Command(0, 6), tick, Step::Input(0, 7)] {
             take(&mut room, step, &mut number);
         }
         let mut saved = room.save().unwrap();

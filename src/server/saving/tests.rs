@@ -158,9 +158,16 @@ impl Player {
 
     /// Comes back at a node. Returns the reply, or what else has come.
     fn reconnect(&mut self, world: &mut Nodes, node: usize, room: &str) -> Result<Value, Received> {
+        self.follow(world, node, room, &Value::Null)
+    }
+
+    /// Comes with a ticket.
+    fn follow(&mut self, world: &mut Nodes, node: usize, room: &str, ticket: &Value) -> Result<Value, Received> {
         self.node = node;
         self.id = world.open(node, room);
-        let request = json!({ "socketId": self.socket_id, "resume": self.resume, "version": 0, "last": self.last });
+        let request = json!({
+            "socketId": self.socket_id, "resume": self.resume, "version": 0, "last": self.last, "ticket": ticket,
+        });
         let received = world.ask(node, self.id, "reconnect", &request);
         self.take(&received);
         match data(&received, "reconnectR") {
@@ -207,11 +214,13 @@ fn a_room_of_a_node_that_drains_goes_on_at_another_and_everything_arrives_once()
     let sent = ann.stay(&mut world, 500);
     let redirect = data(&sent, "eventRedirect").expect("it is elsewhere")["d"].clone();
     assert_eq!((redirect["url"].as_str(), closed(&sent)), (Some("ws://node-1/r/a"), Some(CLOSE_REDIRECTED)));
+    assert_eq!(data(&sent, "eventDrain"), None, "the room does not end");
     assert!(redirect["ticket"].is_string());
     assert_eq!(world.servers[0].gauges().rooms + world.servers[0].gauges().players, 0, "it is gone here");
     assert_eq!(world.servers[0].cluster().expect("a node").figures().moved, 1);
     // What was sent while the room moved, and what the client does not know to have arrived.
-    let reply = ann.reconnect(&mut world, 1, "a").expect("the session is known there");
+    let reply = ann.follow(&mut world, 1, "a", &redirect["ticket"]).expect("the session is known there");
+    assert_eq!(world.servers[1].cluster().expect("a node").figures().tickets, 1);
     assert_eq!((&reply["player"], &reply["roomSize"], &reply["last"]), (&json!(1), &json!(2), &json!(5)));
     assert_eq!(reply["inputSeq"], 4);
     ann.command(&mut world, 4, 6);
@@ -219,7 +228,7 @@ fn a_room_of_a_node_that_drains_goes_on_at_another_and_everything_arrives_once()
     ann.stay(&mut world, 500);
     let all = [1, 2, 3, 1_001, 1_002, 4, 5, 1_003, 6, 1_004];
     assert_eq!(ann.events, all);
-    bob.reconnect(&mut world, 1, "a").expect("so is Bob's");
+    bob.follow(&mut world, 1, "a", &json!("forged")).expect("so is Bob's");
     bob.stay(&mut world, 500);
     assert_eq!(bob.events, all, "what he had missed was kept");
     assert_eq!(got(&world, 1, "a"), (all.to_vec(), 0));
@@ -322,6 +331,7 @@ fn a_room_that_no_other_node_takes_stays_until_one_does() {
     ann.command(&mut world, 1, 1);
     let received = ann.stay(&mut world, 3_000);
     assert_eq!((closed(&received), &*ann.events), (None, &[1][..]));
+    assert!(data(&received, "eventDrain").is_some_and(|told| told["d"]["deadline"].as_u64() > Some(58_000)));
     world.reach[0] = false;
     ann.command(&mut world, 2, 2);
     let received = ann.stay(&mut world, 4_000);
@@ -359,7 +369,8 @@ fn a_game_that_can_not_be_saved_stays_until_it_ends() {
         let mut ann = Player::join(&mut world, 0, "a");
         assert_eq!(closed(&ann.stay(&mut world, 6_000)), None);
         world.servers[0].handle_drain(world.now, Duration::from_secs(60));
-        assert_eq!(closed(&ann.stay(&mut world, 3_000)), None);
+        let received = ann.stay(&mut world, 3_000);
+        assert!(closed(&received).is_none() && data(&received, "eventDrain").is_some(), "{received:?}");
         world.servers[0].handle_shutdown(world.now);
         assert_eq!(closed(&world.receive(0, ann.id)), Some(CLOSE_REDIRECTED));
         world.exchange(0);
