@@ -1,6 +1,8 @@
 //! The rooms that a node lists, for those who look for one at another.
 
-use crate::limits::{LISTED_ROOMS, LISTING_BYTES};
+use crate::limits::LISTED_ROOMS;
+#[cfg(any(test, all(feature = "cluster", target_os = "linux")))]
+use crate::limits::LISTING_BYTES;
 use crate::wire::name;
 use crate::wire::signaling::RoomName;
 
