@@ -84,6 +84,7 @@ fn rust_that_is_no_doctest_stands_in_a_source_that_is_compiled() {
         game("scores_game/main.rs"),
         read("examples/tanks/main.rs"),
         read("examples/tanks/tests.rs"),
+        read("src/games/arena.rs"),
     ]
     .concat();
     let mut compared = 0;

@@ -202,7 +202,8 @@ fn a_node_that_is_killed_is_started_again_and_its_players_come_back() {
     let before = processes(&program);
     let of_killed = before[killed - 1];
     kill(of_killed, Signal::SIGKILL).unwrap();
-    until("it has ended", || !is_running(of_killed));
+    // A connection that was passed to it before its parent knows is lost with it.
+    until("its parent has noticed", || !processes(&program).contains(&of_killed));
 
     // At once, as the lease of a process that has ended is over.
     let (_page, reply) = join(address, "lobby", &former);
