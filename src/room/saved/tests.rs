@@ -35,7 +35,7 @@ impl Game for Ledger {
 
     fn leave(&mut self, ctx: &mut Context<Ledger>, player: PlayerId, _: Leave) {
         self.sum = self.sum.wrapping_mul(31).wrapping_add(player.0.into());
-        ctx.lock(self.sum % 5 == 0);
+        ctx.lock(self.sum.is_multiple_of(5));
     }
 
     fn save(&self) -> Option<Vec<u8>> {
@@ -63,7 +63,7 @@ impl Game for Ledger {
         let players = players.into_iter().map(|(id, name)| (id, name, ctx.consumed(id))).collect();
         ctx.state(&(format!("{:x}", self.sum), tick.number, players)).unwrap();
         ctx.event(Target::All, &format!("{:x}", self.sum), Lane::Reliable).unwrap();
-        if self.sum % 3 > 0 {
+        if !self.sum.is_multiple_of(3) {
             ctx.fan_out_inputs();
         }
     }

@@ -1,7 +1,5 @@
 //! Rooms that go on at another node, and their players, who have everything once.
 
-#![expect(clippy::disallowed_methods, reason = "an Instant can't be made otherwise; only differences matter")]
-
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
