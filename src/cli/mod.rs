@@ -48,7 +48,7 @@ use self::operators::Operators;
 use self::tls::Encryption;
 use self::values::{max_players, max_rooms, mib, seconds, tick_ms};
 use crate::driver::doctor::{FILES_ADVISED, FILES_WANTED};
-use crate::driver::{self, BindError, Driver, Options, Record, Reload};
+use crate::driver::{BindError, Driver, Options, Record, Reload};
 use crate::game::{Game, Refusal, RoomInfo};
 use crate::games::{Arena, Broadcast, Relay};
 use crate::limits;
@@ -182,7 +182,7 @@ struct Serve {
     operators: Operators,
     #[cfg(all(feature = "cluster", target_os = "linux"))]
     #[arg(skip)]
-    link: Option<driver::Link>,
+    link: Option<crate::driver::Link>,
 }
 
 /// Where options come from besides the command line.
@@ -407,6 +407,7 @@ fn for_broadcast(serve: Serve) -> Serve {
 }
 
 /// Parses the command line; the error is the exit status. `serve` finds the options of the server.
+#[cfg_attr(not(feature = "cluster"), expect(unused_variables, reason = "only nodes of a parent are settled"))]
 fn parse<A: Args, O: Subcommand>(serve: impl Fn(&mut A) -> &mut Serve) -> Result<Command<A, O>, ExitCode> {
     match parse_from(env::args_os().collect()) {
         #[cfg(feature = "cluster")]
