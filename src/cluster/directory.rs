@@ -123,8 +123,8 @@ impl Cluster {
         directory.to_publish = (!is_known).then_some(rooms);
     }
 
-    /// Asks about the other nodes, unless the last answer is younger than [`INQUIRY_AGE`]. Returns `false` if the answer
-    /// is yet to come: an [`Event::Inquired`] tells of it.
+    /// Asks about the other nodes, unless the last answer is younger than [`INQUIRY_AGE`]. Returns `false` if the
+    /// answer is yet to come: an [`Event::Inquired`] tells of it.
     pub fn inquire(&mut self, now: Instant, about: About) -> bool {
         let is_known = match about {
             About::Rooms => self.directory.rooms.want(now),
@@ -133,8 +133,8 @@ impl Cluster {
         is_known || self.reach == Reach::Down || self.is_displaced
     }
 
-    /// Returns the rooms that other nodes listed when the store was last asked, by name; none if that is longer ago than
-    /// a lease lasts.
+    /// Returns the rooms that other nodes listed when the store was last asked, by name; none if that is longer ago
+    /// than a lease lasts.
     #[must_use]
     pub fn listed_rooms(&self, now: Instant) -> &[ListedRoom] {
         self.directory.rooms.answer(now, self.config.ttl).map_or(&[], Vec::as_slice)
