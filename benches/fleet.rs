@@ -174,12 +174,21 @@ impl Fleet {
                     self.push(ends.min(self.now + SESSION_MS), Due::Refresh(room, node));
                 }
             }
-            // Of a node that was killed, or not yet to be had: the clients try again.
-            Some(Location::There { .. }) | None => {
-                let next = self.any_node();
-                self.push(self.now + 1_000, Due::Begin(room, next));
+            Some(Location::There { owner, .. }) => {
+                let owner = owner.node.strip_prefix("node-").unwrap().parse().unwrap();
+                // The clients follow, or try again if that node was killed.
+                match self.is_alive[owner as usize] {
+                    true => self.push(self.now + 1, Due::Begin(room, owner)),
+                    false => self.begin_later(room),
+                }
             }
+            None => self.begin_later(room),
         }
+    }
+
+    fn begin_later(&mut self, room: u32) {
+        let node = self.any_node();
+        self.push(self.now + 1_000, Due::Begin(room, node));
     }
 
     fn any_node(&mut self) -> u32 {
