@@ -1,8 +1,6 @@
 //! The rooms that a node lists, for those who look for one at another.
 
 use crate::limits::LISTED_ROOMS;
-#[cfg(any(test, all(feature = "cluster", target_os = "linux")))]
-use crate::limits::LISTING_BYTES;
 use crate::wire::name;
 use crate::wire::signaling::RoomName;
 
@@ -80,8 +78,7 @@ pub(crate) fn write(rooms: &[ListedRoom], longest: usize) -> String {
 /// Reads the lines of a node, in their order; `None` if one is no room, or there are too many.
 #[cfg(all(feature = "cluster", target_os = "linux"))]
 pub(crate) fn read_all(text: &str) -> Option<Vec<ListedRoom>> {
-    let is_short = text.len() <= LISTING_BYTES && text.lines().count() <= LISTED_ROOMS;
-    is_short.then(|| text.lines().map(ListedRoom::read).collect())?
+    (text.lines().count() <= LISTED_ROOMS).then(|| text.lines().map(ListedRoom::read).collect())?
 }
 
 /// Reads the lines of several nodes, in turns, so that each has its share of [`LISTED_ROOMS`]. What is no line is left
@@ -108,6 +105,7 @@ pub(crate) fn read(texts: &[impl AsRef<[u8]>]) -> Vec<ListedRoom> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::LISTING_BYTES;
 
     fn room(name: &str, players: usize) -> ListedRoom {
         let name = RoomName::parse(name).expect("a name");
