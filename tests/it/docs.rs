@@ -82,7 +82,6 @@ fn rust_that_is_no_doctest_stands_in_a_source_that_is_compiled() {
         game("readme_game/main.rs"),
         game("readme_game/tests.rs"),
         game("scores_game/main.rs"),
-        read("src/games/arena.rs"),
         read("examples/tanks/main.rs"),
         read("examples/tanks/tests.rs"),
         read("src/games/arena.rs"),
