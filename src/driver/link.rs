@@ -97,6 +97,8 @@ pub(super) enum ToNode {
 pub(super) enum ToParent {
     /// It takes connections.
     Ready,
+    /// It takes none from now on.
+    Stopping,
     /// One end of a connection to the store.
     Store,
 }
@@ -211,6 +213,13 @@ impl Inlet {
     /// Tells the parent that the node takes connections.
     pub(super) fn ready(&self) -> io::Result<()> {
         self.link.channel.send(&ToParent::Ready, &[])
+    }
+
+    /// Tells the parent that the node takes no more connections.
+    pub(super) fn stopping(&self) {
+        if let Err(error) = self.link.channel.send(&ToParent::Stopping, &[]) {
+            log::debug!("the parent process can't be told of the end: {error}");
+        }
     }
 
     /// Takes in some connections, and what the parent asks for.

@@ -841,6 +841,8 @@ impl<G: Game> Driver<G> {
             self.service.stopping("closing connections");
             self.stops = Some(now + CLOSE_TIMEOUT);
             self.listeners.clear();
+            #[cfg(all(feature = "cluster", target_os = "linux"))]
+            self.inlet.iter().for_each(Inlet::stopping);
             self.connections.handle_shutdown();
             self.server.handle_shutdown(now);
         } else if stop > 1 {

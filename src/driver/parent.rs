@@ -357,7 +357,8 @@ impl Parent {
         let node = &mut self.nodes[index];
         while let Some((message, sockets)) = node.receive() {
             match (message, sockets.into_iter().next(), &self.keeper) {
-                (ToParent::Ready, ..) => node.note_ready(),
+                (ToParent::Ready, ..) => node.note_ready(true),
+                (ToParent::Stopping, ..) => node.note_ready(false),
                 (ToParent::Store, Some(socket), Some(keeper)) => {
                     let stream = UnixStream::from(socket);
                     let kept = stream.try_clone().and_then(|kept| keeper.serve(node.name(), stream).map(|()| kept));

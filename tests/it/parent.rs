@@ -225,20 +225,45 @@ fn a_node_that_is_killed_is_started_again_and_its_players_come_back() {
 fn signals_drain_the_nodes_and_a_second_one_stops_them() {
     let program = cluster(&["--drain", "3600"]);
     let address = program.address;
-    let (mut page, reply) = join(address, "lobby", &json!({ "name": "Ada" }));
-    assert_eq!(reply["s"], true);
+    // A node without a room stops at once.
+    let mut pages = [1, 2].map(|node| {
+        let (page, reply) = join_at(address, &format!("/r/room-{node}?node=box-{node}"), &json!({ "name": "Ada" }));
+        assert_eq!(reply["s"], true);
+        page
+    });
+    assert_eq!((rooms(address, 1), rooms(address, 2)), (1, 1));
     let nodes = processes(&program);
     program.signal(Signal::SIGTERM);
     until("no node takes a room", || ask(address, "/readyz").status == 503 && ask(address, "/readyz").status == 503);
     let (_, reply) = join(address, "new", &json!({ "name": "Bob" }));
     assert_eq!(reply["s"], false, "{reply}");
-    assert_answers(&mut page);
+    pages.iter_mut().for_each(assert_answers);
     program.signal(Signal::SIGTERM);
-    assert_eq!(page.close_code(), Leave::Moved.close_code());
+    for page in &mut pages {
+        assert_eq!(page.close_code(), Leave::Moved.close_code());
+    }
     let (status, log) = program.end();
     assert!(status.success(), "{status}\n{log}");
     assert!(!log.contains("killed"), "{log}");
     assert!(nodes.iter().all(|id| !is_running(*id)));
+}
+
+#[test]
+fn a_node_that_is_asked_to_stop_gets_no_more_connections_and_is_started_again() {
+    let program = cluster(&[]);
+    let address = program.address;
+    // This end does not close the websocket, which keeps the node from ending at once.
+    let (mut page, reply) = join_at(address, "/r/room?node=box-1", &json!({ "name": "Ada" }));
+    assert_eq!(reply["s"], true);
+    let before = processes(&program);
+    kill(before[0], Signal::SIGTERM).unwrap();
+    assert_eq!(page.close_code(), Leave::Moved.close_code());
+    for _ in 0..20 {
+        assert_eq!(ask(address, "/healthz").status, 200);
+    }
+    assert_eq!(ask(address, "/healthz?node=box-1").status, 200, "it waits for the node");
+    let after = processes(&program);
+    assert_eq!((after.len(), after[0] == before[0], after[1] == before[1]), (2, false, true));
 }
 
 #[test]

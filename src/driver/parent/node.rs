@@ -139,8 +139,8 @@ impl Node {
         }
     }
 
-    pub(super) fn note_ready(&mut self) {
-        self.process.iter_mut().for_each(|process| process.is_ready = true);
+    pub(super) fn note_ready(&mut self, is_ready: bool) {
+        self.process.iter_mut().for_each(|process| process.is_ready = is_ready);
     }
 
     /// It has a new connection to the store, in place of the one before.
