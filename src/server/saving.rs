@@ -29,6 +29,8 @@ use crate::wire::signaling::{Codes, Device, RoomName, SessionInfo};
 
 /// Increased with every change of what is saved: rooms are not restored from another format.
 const FORMAT: u16 = 1;
+/// After which time of a drain rooms are moved: nodes that were asked to stop at the same time have told the store.
+const MOVE_AFTER: Duration = Duration::from_millis(250);
 /// After which time a room that no other node takes is offered again.
 const MOVE_INTERVAL: Duration = Duration::from_secs(1);
 /// A player who has not come back yet has no address.
@@ -109,10 +111,10 @@ impl<G: Game> Server<G> {
         if self.drained_for(now) >= Some(MOVE_INTERVAL) {
             self.tell_drain(now, key);
         }
-        let is_draining = self.is_draining();
+        let may_move = self.drained_for(now) >= Some(MOVE_AFTER);
         let (Some(cluster), Some(hosted)) = (&self.cluster, self.rooms.get_mut(key)) else { return false };
         let prospects = &mut hosted.prospects;
-        let moves = is_draining && prospects.next_move <= now && cluster.can_move(&hosted.name);
+        let moves = may_move && prospects.next_move <= now && cluster.can_move(&hosted.name);
         let saves = prospects.next_save <= now && cluster.takes_snapshots();
         if moves {
             prospects.next_move = now + MOVE_INTERVAL;
