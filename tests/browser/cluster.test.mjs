@@ -95,6 +95,13 @@ describe("a page of one node, and a room of another", () => {
       assert.ok(former.includes(after.socketId), "it is the player that it was");
       assert.equal(after.player, before.player, "in the room that it was");
       assert.ok(after.tick > before.tick, `${after.tick} follows ${before.tick}`);
+      const states = () =>
+        page.evaluate(() => new Promise((resolve) => {
+          const ticks = [];
+          globalThis.rtcade.room.on("state", (_, { tick }) => ticks.push(tick));
+          setTimeout(() => resolve(ticks), 1_000);
+        }));
+      await until("states again", states, (ticks) => ticks.length > 10);
       await screenshot(page, "cluster-survived");
       await owner.page.close();
     } finally {
