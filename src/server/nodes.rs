@@ -479,7 +479,7 @@ impl<G: Game> Server<G> {
         }
     }
 
-    /// Takes the lease of a room that is made. Returns its epoch, and what was saved of the room, in a cluster.
+    /// Takes the lease of a room that is made. Returns its epoch and the snapshot of the room, in a cluster.
     pub(super) fn take_lease(&mut self, room: &RoomName) -> Result<Option<(u64, Option<Snapshot>)>, Fault> {
         let Some(cluster) = &mut self.cluster else { return Ok(None) };
         // It may have been lost while a hook decided.
@@ -487,7 +487,7 @@ impl<G: Game> Server<G> {
     }
 
     pub(super) fn give_up_lease(&mut self, room: &RoomName) {
-        // A node that stops gives up all of them at once, and what is saved of rooms stays.
+        // A node that stops gives up all of them at once, and snapshots stay.
         if let Some(cluster) = self.cluster.as_mut().filter(|_| !self.stopping) {
             cluster.release(room);
         }

@@ -27,7 +27,7 @@ use crate::room::{self, Room};
 use crate::wire::codes::Leave;
 use crate::wire::signaling::{Codes, Device, RoomName, SessionInfo};
 
-/// Increased with every change of what is saved: rooms are not restored from another format.
+/// Increased with every change of snapshots: rooms are not restored from another format.
 const FORMAT: u16 = 1;
 /// After which time of a drain rooms are moved: nodes that were asked to stop at the same time have told the store.
 const MOVE_AFTER: Duration = Duration::from_millis(250);
@@ -44,13 +44,21 @@ pub(super) struct Prospects {
     next_move: Instant,
     /// Whether it stands still because it is being moved.
     pub(super) is_moving: bool,
+    /// Whether it goes on elsewhere after its end here, and its players stay in it.
+    pub(super) goes_on: bool,
     /// Whether its game and its players know that the server is about to stop.
     pub(super) is_told: bool,
 }
 
 impl Prospects {
     pub(super) fn new(now: Instant) -> Prospects {
-        Prospects { next_save: now + SNAPSHOT_INTERVAL, next_move: now, is_moving: false, is_told: false }
+        Prospects {
+            next_save: now + SNAPSHOT_INTERVAL,
+            next_move: now,
+            is_moving: false,
+            goes_on: false,
+            is_told: false,
+        }
     }
 }
 
@@ -147,7 +155,8 @@ impl<G: Game> Server<G> {
         let rooms: Vec<RoomKey> = self.rooms.keys().collect();
         for key in rooms {
             let saved = self.save_room(key, true);
-            if let (Some(saved), Some(cluster), Some(hosted)) = (saved, &mut self.cluster, self.rooms.get(key)) {
+            if let (Some(saved), Some(cluster), Some(hosted)) = (saved, &mut self.cluster, self.rooms.get_mut(key)) {
+                hosted.prospects.goes_on = true;
                 cluster.save_snapshot(&hosted.name, saved);
             }
         }
@@ -211,7 +220,7 @@ impl<G: Game> Server<G> {
 
     /// Makes the game of a room again. `None` if it can't be: then the room begins anew.
     pub(super) fn restore(&mut self, name: &RoomName, snapshot: &Snapshot) -> Option<Restored<G>> {
-        let failed = |why: &str| log::warn!("room {name} begins anew, because what was saved of it {why}");
+        let failed = |why: &str| log::warn!("room {name} begins anew, because its snapshot {why}");
         let age = Duration::from_millis(snapshot.age_ms).min(SNAPSHOT_KEPT);
         let saved: Result<SavedRoom<'_>, _> = postcard::from_bytes(&snapshot.bytes);
         let Ok(saved) = saved.map_err(|_| failed("can't be read")) else { return None };
@@ -316,6 +325,7 @@ impl<G: Game> Server<G> {
         if let Location::There { owner, .. } = &at {
             log::info!("room {name} has moved to node {}, with {} players", owner.node, hosted.members.len());
         }
+        hosted.prospects.goes_on = true;
         // From here on it is recorded there.
         hosted.recorder = None;
         let members: Vec<Member> = hosted.members.values().copied().collect();

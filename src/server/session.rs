@@ -173,7 +173,8 @@ impl<G: Game> Server<G> {
             self.endpoint.close(now, peer);
         }
         self.withdraw(room, player, reason);
-        if reason != Leave::Moved {
+        // Where the room goes on elsewhere, the player has not left it.
+        if self.rooms.get(room).is_some_and(|hosted| !hosted.prospects.goes_on) {
             self.note_leave(room, &info);
         }
         // If all players leave, nobody needs the announcements.

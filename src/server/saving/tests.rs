@@ -12,7 +12,7 @@ use crate::cluster::About;
 use crate::cluster::store::{Command, Lease, Member, Reply};
 use crate::game::{Batch, Context, Incoming, Join, Lane, Refusal, Resumed, Target, Tick};
 use crate::journal::{Journal, Replay, Verdict};
-use crate::server::{ConnectionId, Disconnect, Signal};
+use crate::server::{ConnectionId, Disconnect, LiveEventKind, Signal};
 use crate::wire::codes::CLOSE_REDIRECTED;
 use crate::wire::frame::{Direction, Frame, Header, Kind, Transport};
 use crate::wire::msgpack;
@@ -182,6 +182,12 @@ fn room_name(name: &str) -> RoomName {
     RoomName::parse(name).expect("a name")
 }
 
+/// The joins and leaves that other services have heard of since the last call.
+fn live_events(world: &mut Nodes, node: usize) -> Vec<LiveEventKind> {
+    let kinds = std::iter::from_fn(|| world.servers[node].poll_live_event()).map(|event| event.kind);
+    kinds.filter(|kind| *kind != LiveEventKind::Live).collect()
+}
+
 fn got(world: &Nodes, node: usize, room: &str) -> (Vec<u32>, u32) {
     let server = &world.servers[node];
     let hosted = &server.rooms[server.by_name[&room_name(room)]];
@@ -198,8 +204,12 @@ fn a_room_of_a_node_that_drains_goes_on_at_another_and_everything_arrives_once()
         let written = Rc::clone(&written);
         Box::new(move |block: &[u8]| written.borrow_mut().extend_from_slice(block))
     });
+    for server in &mut world.servers {
+        server.make_live_events("a node");
+    }
     let mut ann = Player::join(&mut world, 0, "a");
     let mut bob = Player::join(&mut world, 0, "a");
+    assert_eq!(live_events(&mut world, 0), [LiveEventKind::Join; 2]);
     ann.command(&mut world, 1, 3);
     ann.input(&mut world, 1, 2);
     ann.stay(&mut world, 500);
@@ -232,6 +242,7 @@ fn a_room_of_a_node_that_drains_goes_on_at_another_and_everything_arrives_once()
     assert_eq!(got(&world, 1, "a"), (all.to_vec(), 0));
     assert_eq!(world.servers[1].counters().restored_rooms, 1);
     assert!(world.servers[0].is_drained());
+    assert_eq!(live_events(&mut world, 0), [], "nobody has left the room");
 
     // Its recording begins with what was saved, and replays.
     world.servers[1].handle_shutdown(world.now);
@@ -376,6 +387,7 @@ fn a_game_that_can_not_be_saved_stays_until_it_ends() {
     for saves in [Saves::Nothing, Saves::TooMuch, Saves::Panics] {
         let mut world = nodes(2);
         SAVES.set(saves);
+        world.servers[0].make_live_events("a node");
         let mut ann = Player::join(&mut world, 0, "a");
         assert_eq!(closed(&ann.stay(&mut world, 6_000)), None);
         world.servers[0].handle_drain(world.now, Duration::from_secs(60));
@@ -383,6 +395,7 @@ fn a_game_that_can_not_be_saved_stays_until_it_ends() {
         assert!(closed(&received).is_none() && data(&received, "eventDrain").is_some(), "{received:?}");
         world.servers[0].handle_shutdown(world.now);
         assert_eq!(closed(&world.receive(0, ann.id)), Some(CLOSE_REDIRECTED));
+        assert_eq!(live_events(&mut world, 0), [LiveEventKind::Join, LiveEventKind::Leave]);
         world.exchange(0);
         assert_eq!(world.apply(Command::FindSnapshot { room: room_name("a") }), Reply::Snapshot(None));
     }
