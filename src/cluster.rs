@@ -171,7 +171,7 @@ pub struct Figures {
 struct Held {
     epoch: u64,
     has_game: bool,
-    /// What was saved of the room, until its game is made.
+    /// The snapshot of the room, until its game is made.
     saved: Saved,
     /// Whether the store may have a command by which the room is moved. A newer epoch makes that void.
     may_move: bool,
@@ -190,7 +190,7 @@ enum Step {
     Asked,
     /// The room is this node's if its lease is verified.
     Verifying,
-    /// It is, and what is saved of it is looked up.
+    /// It is, and its snapshot is looked up.
     Fetching,
 }
 
@@ -420,7 +420,7 @@ impl Cluster {
         self.unsaved.insert(update.socket_id.clone(), update);
     }
 
-    /// Takes a room that was located here into use. Returns the epoch of its lease, and what was saved of the room;
+    /// Takes a room that was located here into use. Returns the epoch of its lease, and the snapshot of the room;
     /// `None` if the node has it no more.
     pub fn host(&mut self, room: &RoomName) -> Option<(u64, Option<Snapshot>)> {
         let held = self.held.get_mut(room)?;
@@ -434,7 +434,7 @@ impl Cluster {
         self.held.get(room).map(|held| held.epoch)
     }
 
-    /// Gives up a room. If it had a game, what was saved of it is forgotten.
+    /// Gives up a room. If it had a game, its snapshot is forgotten.
     pub fn release(&mut self, room: &RoomName) {
         self.unverified.remove(room);
         self.saving.forget(room);
@@ -735,8 +735,7 @@ impl Cluster {
                 }
             }
             Placement::At { owner, url, epoch, has_snapshot } => {
-                let epoch = if has_snapshot { 0 } else { epoch };
-                self.conclude(room, Ok(Location::There { owner, url, epoch }));
+                self.conclude(room, Ok(there(owner, url, epoch, has_snapshot)));
             }
             Placement::Recovering => self.look_up_later(now, room),
             Placement::Full => self.conclude(room, Err(Unlocated::Full)),
@@ -861,6 +860,10 @@ impl Cluster {
         self.figures.located[index] += 1;
         at
     }
+}
+
+fn there(owner: Member, url: String, epoch: u64, has_snapshot: bool) -> Location {
+    Location::There { owner, url, epoch: if has_snapshot { 0 } else { epoch } }
 }
 
 fn millis(time: Duration) -> u64 {

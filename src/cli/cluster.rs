@@ -1,4 +1,4 @@
-//! The cluster command: several nodes on this machine, which share its TCP port, and what Redis knows of nodes.
+//! The cluster command: runs several nodes on this machine behind one TCP port, or prints the nodes that Redis knows.
 
 mod status;
 

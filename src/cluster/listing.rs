@@ -81,8 +81,8 @@ pub(crate) fn read_all(text: &str) -> Option<Vec<ListedRoom>> {
     (text.lines().count() <= LISTED_ROOMS).then(|| text.lines().map(ListedRoom::read).collect())?
 }
 
-/// Reads the lines of several nodes, in turns, so that each has its share of [`LISTED_ROOMS`]. What is no line is left
-/// out: the last one of a node may be cut off.
+/// Reads the lines of several nodes, in turns, so that each has its share of [`LISTED_ROOMS`]. Malformed lines are
+/// left out: the last one of a node may be cut off.
 pub(crate) fn read(texts: &[impl AsRef<[u8]>]) -> Vec<ListedRoom> {
     let lines = |text: &[u8]| String::from_utf8_lossy(text).lines().rev().map(str::to_owned).collect();
     let mut nodes: Vec<Vec<String>> = texts.iter().map(|text| lines(text.as_ref())).collect();

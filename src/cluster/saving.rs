@@ -4,16 +4,13 @@
 //! They may be long, so at most one is on its way in each direction: leases are renewed beside them in time.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
 use super::store::{Command, Lease, Placement, Snapshot};
-use super::{Cluster, Event, Location, Reach, Sent, Step, Unlocated, millis};
+use super::{Cluster, Event, Location, Reach, Sent, Step, Unlocated, millis, there};
 use crate::limits::{SNAPSHOT_BYTES, SNAPSHOT_KEPT, SNAPSHOTS_BYTES};
 use crate::wire::signaling::RoomName;
 
-const TTL: Duration = SNAPSHOT_KEPT;
-
-/// What is saved of a room that has no game yet.
+/// The snapshot of a room that has no game yet.
 #[derive(Debug, Default)]
 pub(super) enum Saved {
     #[default]
@@ -34,7 +31,7 @@ impl Saved {
 
 #[derive(Debug, Default)]
 pub(super) struct Saving {
-    /// What is saved of rooms, and has yet to be sent.
+    /// Those that have yet to be sent, and the epochs of the leases.
     snapshots: BTreeMap<RoomName, (u64, Vec<u8>)>,
     /// Bytes of those, and of those that are on their way.
     bytes: usize,
@@ -46,7 +43,7 @@ pub(super) struct Saving {
 }
 
 impl Saving {
-    /// What is saved of a room is not needed.
+    /// Drops the snapshot of a room that has yet to be sent.
     pub(super) fn forget(&mut self, room: &RoomName) {
         self.bytes -= self.snapshots.remove(room).map_or(0, |(_, bytes)| bytes.len());
     }
@@ -90,7 +87,7 @@ impl Cluster {
         is_up && is_own && self.saving.moving.is_none() && !self.saving.is_moving
     }
 
-    /// Moves a room that the node has to another node, with what is saved of it. The room must stand still until
+    /// Moves a room that the node has to another node, with this snapshot. The room must stand still until
     /// [`Event::Moved`] tells where it is then. Call it if [`Cluster::can_move`].
     pub fn move_room(&mut self, room: &RoomName, snapshot: Vec<u8>) {
         self.saving.forget(room);
@@ -103,15 +100,14 @@ impl Cluster {
         let lease = Lease { room: room.clone(), epoch: self.held.get(&room)?.epoch };
         self.saving.is_moving = true;
         let (member, region) = (self.member.clone(), self.config.region.clone());
-        Some((Command::Move { member, lease, region, snapshot, ttl_ms: millis(TTL) }, Sent::Move(room)))
+        Some((Command::Move { member, lease, region, snapshot, ttl_ms: millis(SNAPSHOT_KEPT) }, Sent::Move(room)))
     }
 
     pub(super) fn take_move(&mut self, room: RoomName, placement: Placement) {
         self.saving.is_moving = false;
         let at = match placement {
             Placement::At { owner, url, epoch, has_snapshot } if owner != self.member => {
-                let epoch = if has_snapshot { 0 } else { epoch };
-                Ok(Location::There { owner, url, epoch })
+                Ok(there(owner, url, epoch, has_snapshot))
             }
             Placement::Full => Err(Unlocated::Full),
             // The lease is another one than the node knows.
@@ -149,7 +145,7 @@ impl Cluster {
         }
     }
 
-    /// Whether a room that the node has can't be made before what is saved of it is found.
+    /// Whether a room that the node has can't be made before its snapshot is found.
     pub(super) fn needs_saved(&self, room: &RoomName) -> bool {
         self.held.get(room).is_some_and(|held| !held.has_game && matches!(held.saved, Saved::Stored))
     }
@@ -160,7 +156,7 @@ impl Cluster {
         self.held.get(room).is_some_and(|held| !held.has_game && matches!(held.saved, Saved::Found(_)))
     }
 
-    /// Ends the lookup of a room that this node has, once what is saved of it is known.
+    /// Ends the lookup of a room that this node has, once its snapshot is known.
     pub(super) fn conclude_here(&mut self, room: RoomName) {
         if !self.needs_saved(&room) {
             self.conclude(room, Ok(Location::Here));
@@ -213,7 +209,7 @@ impl Cluster {
             snapshots.push((Lease { room, epoch }, snapshot));
         }
         self.saving.is_saving = !snapshots.is_empty();
-        let command = Command::SaveSnapshots { member: self.member.clone(), snapshots, ttl_ms: millis(TTL) };
+        let command = Command::SaveSnapshots { member: self.member.clone(), snapshots, ttl_ms: millis(SNAPSHOT_KEPT) };
         self.saving.is_saving.then_some((command, Sent::SaveSnapshots(bytes)))
     }
 }

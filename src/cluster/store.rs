@@ -119,7 +119,7 @@ pub struct Snapshot {
 pub struct Release {
     /// The lease.
     pub lease: Lease,
-    /// Whether the room has ended. Then what was saved of it is forgotten.
+    /// Whether the room has ended. Then its snapshot is forgotten.
     pub has_ended: bool,
 }
 
@@ -183,7 +183,7 @@ pub enum Command {
         /// The leases, at most [`LEASES_PER_COMMAND`](crate::limits::LEASES_PER_COMMAND).
         leases: Vec<Release>,
     },
-    /// Gives a room to the less busy of two other nodes, with what is saved of it. Answered by [`Reply::Acquired`]: the
+    /// Gives a room to the less busy of two other nodes, with its snapshot. Answered by [`Reply::Acquired`]: the
     /// new owner, [`Placement::Full`] if no other node takes it, or [`Placement::Recovering`] if this is not its lease.
     Move {
         /// The node that has it.
@@ -197,16 +197,16 @@ pub enum Command {
         /// How long that is kept, in milliseconds.
         ttl_ms: u64,
     },
-    /// Keeps what is saved of rooms, if these are their leases still. Answered by [`Reply::Done`].
+    /// Keeps snapshots of rooms, if these are their leases still. Answered by [`Reply::Done`].
     SaveSnapshots {
         /// The node.
         member: Member,
-        /// What is saved of each: one, or some of [`SNAPSHOT_BYTES`](crate::limits::SNAPSHOT_BYTES) in all.
+        /// One, or several of [`SNAPSHOT_BYTES`](crate::limits::SNAPSHOT_BYTES) together.
         snapshots: Vec<(Lease, Vec<u8>)>,
         /// How long they are kept, in milliseconds.
         ttl_ms: u64,
     },
-    /// Looks up what is saved of a room. Answered by [`Reply::Snapshot`].
+    /// Looks up the snapshot of a room. Answered by [`Reply::Snapshot`].
     FindSnapshot {
         /// The room.
         room: RoomName,

@@ -15,7 +15,7 @@
 //! | `rooms:NODE#INCARNATION` | a set: the rooms of a process |
 //! | `ended` | a set: processes that have ended, and whose rooms are yet to be forgotten |
 //! | `session:SOCKETID` | a hash: a player's session |
-//! | `snapshot:ROOM` | a hash: what is saved of a room, and when that was |
+//! | `snapshot:ROOM` | a hash: the snapshot of a room, and when it was saved |
 //! | `epoch` | the newest epoch of any room |
 //! | `secret` | the key of tickets |
 //! | `begun` | when the store was first used since it has been empty |
