@@ -74,6 +74,13 @@ pub trait Game: Sized + 'static {
     /// logs and counts that.
     const INPUTS_PER_TICK: usize = crate::limits::inputs_per_tick(Self::TICK);
 
+    /// Returns what the game runs besides its compiled code, as a game in another language has it. Recordings contain
+    /// it, and a replay gives it to the factory in [`RoomInfo::program`]. At most
+    /// [`RECORDED_PROGRAM_BYTES`](crate::limits::RECORDED_PROGRAM_BYTES).
+    fn program(&self) -> &[u8] {
+        &[]
+    }
+
     /// Called when a player asks to join. `Ok` admits the player with a welcome; `Err` refuses the join.
     ///
     /// During the call the player is already listed in [`Context::players`]; on refusal the player is removed again,
@@ -163,6 +170,8 @@ pub struct RoomInfo {
     /// The `data` that the first player passed to `connect`: the room's parameters, as any JSON. The join that
     /// follows is refused if it can't be decoded as [`Game::JoinData`].
     pub data: serde_json::Value,
+    /// In a replay, what [`Game::program`] has returned in the recorded room; else empty.
+    pub program: Vec<u8>,
 }
 
 impl RoomInfo {
@@ -174,6 +183,7 @@ impl RoomInfo {
             seed,
             tick: Duration::from_millis(crate::limits::TICK_MS.into()),
             data: serde_json::Value::Null,
+            program: Vec::new(),
         }
     }
 }

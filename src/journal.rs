@@ -10,7 +10,8 @@
 //!          times of the header are in microseconds instead of nanoseconds. Each format is one bit, so that a flipped
 //!          bit makes no other
 //! length   in its lower three bytes; the highest one is the exclusive or of those
-//! payload  of the first block the header, of the others entries, in the encoding of postcard 1
+//! payload  of the first block the header, of the others entries, in the encoding of postcard 1; after the header comes
+//!          what the game runs besides its compiled code
 //! ```
 //!
 //! The entries of a tick are: the inputs since the last tick, the tick itself, then the hash of the outputs. The block
@@ -60,6 +61,7 @@ const _: () = assert!(
     BLOCK_BYTES + 5 * (limits::RELIABLE_UP_BYTES + limits::ATTACHED_BYTES) < BLOCK_BYTES_MAX,
     "JSON is not a fifth of msgpack"
 );
+const _: () = assert!(limits::RECORDED_PROGRAM_BYTES + 64 * 1024 < BLOCK_BYTES_MAX, "the header is far shorter");
 const _: () = assert!(BLOCK_BYTES + limits::EXTERNAL_BYTES + BLOCK_HEADER_BYTES < BLOCK_BYTES_MAX);
 
 /// Receives whole blocks of a recording, in order. Must not block.
@@ -98,6 +100,13 @@ impl Header {
             rtcade: env!("CARGO_PKG_VERSION").to_owned(),
             commit: option_env!("RTCADE_COMMIT").unwrap_or_default().to_owned(),
         }
+    }
+
+    /// Adds what the game runs besides its compiled code, so that a replay runs the same.
+    #[must_use]
+    pub fn with_program_of<G: Game>(mut self, game: &G) -> Header {
+        self.room.program = game.program().to_vec();
+        self
     }
 }
 
@@ -185,6 +194,9 @@ pub struct Recorder {
 
 impl Recorder {
     /// Starts a recording by writing its header.
+    ///
+    /// # Panics
+    /// If the game's program exceeds [`limits::RECORDED_PROGRAM_BYTES`].
     #[must_use]
     pub fn new(header: &Header, mut sink: Sink) -> Recorder {
         let mut buffer = Vec::new();
@@ -489,11 +501,13 @@ pub fn record_again<G: Game>(
     factory: impl FnOnce(&RoomInfo) -> Result<G, Refusal>,
 ) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     let Header { room: info, max_players, phase, .. } = journal.header();
-    let mut room = Room::new(info, factory(info)?, *max_players);
+    let game = factory(info)?;
+    let header = Header::new::<G>(info, *max_players, *phase).with_program_of(&game);
+    let mut room = Room::new(info, game, *max_players);
     let recorded = Rc::new(RefCell::new(Vec::new()));
     let written = Rc::clone(&recorded);
     let sink = Box::new(move |block: &[u8]| written.borrow_mut().extend_from_slice(block));
-    let mut recorder = Recorder::new(&Header::new::<G>(info, *max_players, *phase), sink);
+    let mut recorder = Recorder::new(&header, sink);
     let mut end = None;
     for entry in journal.entries() {
         let input = match entry? {
@@ -755,6 +769,8 @@ fn append_header(buffer: &mut Vec<u8>, header: &Header) {
             commit: &header.commit,
         },
     );
+    assert!(header.room.program.len() <= limits::RECORDED_PROGRAM_BYTES, "the game's program is too large");
+    buffer.extend_from_slice(&header.room.program);
     seal_block(buffer, start);
 }
 
@@ -779,11 +795,13 @@ fn append(buffer: &mut Vec<u8>, value: &impl Serialize) {
 }
 
 fn read_header(payload: &[u8], time_step_ns: u64) -> Result<Header, &'static str> {
-    let raw: RawHeader<'_> = postcard::from_bytes(payload).map_err(|_| "the header can't be read")?;
+    let read = postcard::take_from_bytes::<RawHeader<'_>>(payload);
+    let (raw, program) = read.map_err(|_| "the header can't be read")?;
     let time = |steps: u64| Duration::from_nanos(steps.saturating_mul(time_step_ns));
     let mut room = RoomInfo::new(raw.room, raw.seed);
     room.tick = time(raw.tick);
     room.data = decode_json(raw.data)?;
+    room.program = program.to_vec();
     if !limits::is_tick_length(room.tick) {
         return Err("the tick length is out of range");
     }

@@ -53,6 +53,7 @@
 //! # Features
 //!
 //! - `driver` (default): sockets, the event loop and the command line. Without it only the core is built.
+//! - `script` (default): the module `script`, with which a game can be written in JavaScript.
 //! - `typescript`: the module `typescript`, which writes the TypeScript of a game's messages.
 //!
 //! # The loop
@@ -236,6 +237,8 @@ pub mod playback;
 mod player;
 mod rate;
 pub mod room;
+#[cfg(feature = "script")]
+pub mod script;
 pub mod server;
 pub mod sim;
 #[cfg(feature = "typescript")]

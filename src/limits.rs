@@ -234,6 +234,17 @@ pub const TICKS_ANSWER_BYTES: usize = 64 * 1024;
 /// Bytes of the value that hooks attach to a player, as JSON.
 pub const ATTACHED_BYTES: usize = 4 * 1024;
 
+/// Bytes of all modules of a game in JavaScript, with their paths.
+pub const PROGRAM_BYTES: usize = 512 * 1024;
+/// Bytes of what a game runs besides its compiled code ([`Game::program`](crate::game::Game::program)), as recordings
+/// have it.
+pub const RECORDED_PROGRAM_BYTES: usize = 1024 * 1024;
+/// Bytes that the engine of a room may hold, whose game is in JavaScript.
+pub const SCRIPT_MEMORY: usize = 32 * 1024 * 1024;
+/// Backward jumps and calls that one callback of a game in JavaScript may have, counted in steps of 10,000.
+pub const SCRIPT_STEPS: u32 = 2_000_000;
+/// The same for loading its modules.
+pub const SCRIPT_STEPS_TO_LOAD: u32 = 20_000_000;
 /// Bytes of an external message ([`Game::external`](crate::game::Game::external)).
 pub const EXTERNAL_BYTES: usize = 64 * 1024;
 /// External messages that a room takes per tick.

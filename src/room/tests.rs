@@ -9,6 +9,7 @@ use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::game::Lane;
 use crate::game::{Batch, Refusal};
 use crate::wire::seen;
 

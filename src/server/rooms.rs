@@ -201,7 +201,7 @@ impl<G: Game> Server<G> {
     ) -> RoomKey {
         let start = self.phase_start(now);
         let deadline = start + self.config.tick;
-        let recorder = self.start_recording(&info, start);
+        let recorder = self.start_recording(&info, &room, start);
         let numbering = self.live_events.numbering(now, self.unix_time(now), &name, epoch);
         let key = self.rooms.insert(HostedRoom {
             name: name.clone(),
@@ -235,11 +235,11 @@ impl<G: Game> Server<G> {
         key
     }
 
-    fn start_recording(&mut self, info: &RoomInfo, start: Instant) -> Option<Recorder> {
+    fn start_recording(&mut self, info: &RoomInfo, room: &Room<G>, start: Instant) -> Option<Recorder> {
         let open = self.recordings.as_mut().filter(|_| self.is_recording)?;
         let into_grid = (start - self.started).as_nanos() % self.config.tick.as_nanos();
         let phase = Duration::from_nanos(u64::try_from(into_grid).unwrap_or_default());
-        let header = Header::new::<G>(info, self.config.max_players, phase);
+        let header = Header::new::<G>(info, self.config.max_players, phase).with_program_of(room.game()?);
         let sink = open(&header);
         Some(Recorder::new(&header, sink))
     }

@@ -86,9 +86,10 @@ impl<G: Game> RoomSimulation<G> {
         let mut rng = ChaCha8Rng::seed_from_u64(info.seed);
         // The game uses stream 0 of this seed.
         rng.set_stream(1);
+        let header = Header::new::<G>(info, max_players, Duration::ZERO).with_program_of(&game);
         RoomSimulation {
             room: Room::new(info, game, max_players),
-            recorder: Recorder::new(&Header::new::<G>(info, max_players, Duration::ZERO), sink),
+            recorder: Recorder::new(&header, sink),
             recording,
             seed: info.seed,
             rng,

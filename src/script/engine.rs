@@ -1,0 +1,244 @@
+//! The JavaScript engine of one room: what a game may use, and the budgets that end it.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::rc::Rc;
+
+use rquickjs::context::intrinsic;
+use rquickjs::function::Args;
+use rquickjs::{
+    CatchResultExt, CaughtError, Context, Ctx, Exception, Function, IntoJs, Module, Object, Persistent, Runtime, Value,
+};
+
+use super::desk::{Desk, host};
+use super::maths;
+use super::program::{Modules, Program};
+use crate::game::RoomInfo;
+use crate::limits;
+
+/// What a game may use: everything of the language but clocks, and what shows when garbage is collected.
+type Language = (
+    intrinsic::Eval,
+    intrinsic::RegExpCompiler,
+    intrinsic::RegExp,
+    intrinsic::Json,
+    intrinsic::Proxy,
+    intrinsic::MapSet,
+    intrinsic::TypedArrays,
+    intrinsic::Promise,
+);
+/// Their results depend on the time or on other threads.
+const NOT_DETERMINISTIC: [&str; 4] = ["Atomics", "SharedArrayBuffer", "queueMicrotask", "navigator"];
+
+/// The engine counts this many backward jumps and calls between two looks at the budget.
+const STEPS_PER_LOOK: u32 = 10_000;
+const STACK_BYTES: usize = 256 * 1024;
+
+/// Why a game can't go on with what it was called for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Failure {
+    /// What was called: `tick`, `join`, …; empty while the modules are loaded.
+    pub callback: String,
+    /// What is wrong, as in `TypeError: x is not a function`.
+    pub message: String,
+    /// The calls down to the place, the innermost first, as in `at tick (game.js:12:5)`. May be empty.
+    pub stack: Vec<String>,
+    /// Whether a budget is used up, so that the game can't go on.
+    pub is_final: bool,
+}
+
+impl Failure {
+    /// Returns the innermost place, as in `game.js:12:5`.
+    #[must_use]
+    pub fn place(&self) -> Option<&str> {
+        let places = self.stack.iter().filter_map(|call| {
+            let place = call.rsplit(['(', ' ']).next()?.trim_end_matches(')');
+            place.split_once(':').is_some_and(|(_, line)| line.starts_with(|c: char| c.is_ascii_digit())).then_some(place)
+        });
+        places.into_iter().next()
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        if let Some(place) = self.place() {
+            write!(f, " ({place})")?;
+        }
+        Ok(())
+    }
+}
+
+/// The steps of the current callback, and how many it may have.
+#[derive(Default)]
+struct Budget {
+    looks: Cell<u32>,
+    limit: Cell<u32>,
+    is_used_up: Cell<bool>,
+}
+
+/// One room's engine with its game.
+pub(super) struct Engine {
+    // Before the context: values must not outlive it.
+    callbacks: Persistent<Object<'static>>,
+    context: Context,
+    runtime: Runtime,
+    budget: Rc<Budget>,
+}
+
+/// What a program's first module exports besides its callbacks.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Exports {
+    pub(super) version: Option<f64>,
+    pub(super) tick_ms: Option<f64>,
+    pub(super) has_tick: bool,
+}
+
+impl Engine {
+    /// Loads a program. Its game is not made yet.
+    pub(super) fn new(program: &Rc<Program>, desk: &Rc<RefCell<Desk>>) -> Result<(Engine, Exports), Failure> {
+        let internal = |error: rquickjs::Error| failure("", format!("the engine can't start: {error}"));
+        let runtime = Runtime::new().map_err(internal)?;
+        runtime.set_memory_limit(limits::SCRIPT_MEMORY);
+        runtime.set_max_stack_size(STACK_BYTES);
+        let modules = Modules(Rc::clone(program));
+        runtime.set_loader(modules.clone(), modules);
+        let budget = Rc::new(Budget::default());
+        let counted = Rc::clone(&budget);
+        runtime.set_interrupt_handler(Some(Box::new(move || {
+            counted.looks.set(counted.looks.get().saturating_add(1));
+            let is_over = counted.looks.get() > counted.limit.get();
+            counted.is_used_up.set(counted.is_used_up.get() || is_over);
+            is_over
+        })));
+        let context = Context::custom::<Language>(&runtime).map_err(internal)?;
+        budget.begin(limits::SCRIPT_STEPS_TO_LOAD);
+        let loaded = context.with(|ctx| {
+            let loaded = load(&ctx, program, desk).catch(&ctx);
+            loaded.map_err(|error| describe("", &error, &budget))
+        });
+        let (callbacks, exports) = loaded?;
+        Ok((Engine { callbacks, context, runtime, budget }, exports))
+    }
+
+    /// Calls one of the callbacks. `arguments` makes what it gets, `read` takes what it returns.
+    pub(super) fn call<R>(
+        &self,
+        callback: &str,
+        arguments: impl for<'js> FnOnce(&Ctx<'js>) -> rquickjs::Result<Vec<Value<'js>>>,
+        read: impl for<'js> FnOnce(&Ctx<'js>, Value<'js>) -> rquickjs::Result<R>,
+    ) -> Result<R, Failure> {
+        self.budget.begin(limits::SCRIPT_STEPS);
+        let called = self.context.with(|ctx| {
+            let called = (|| {
+                let callbacks = self.callbacks.clone().restore(&ctx)?;
+                let function: Function<'_> = callbacks.get(callback)?;
+                let mut list = Args::new(ctx.clone(), 4);
+                for argument in arguments(&ctx)? {
+                    list.push_arg(argument)?;
+                }
+                let returned = list.apply(&function)?;
+                read(&ctx, returned)
+            })();
+            called.catch(&ctx).map_err(|error| describe(callback, &error, &self.budget))
+        });
+        if called.is_ok() && self.runtime.is_job_pending() {
+            return Err(failure(callback, "a game must not use promises: it has no time but its ticks".to_owned()));
+        }
+        called
+    }
+
+    /// Bytes that the engine holds.
+    pub(super) fn memory(&self) -> usize {
+        usize::try_from(self.runtime.memory_usage().malloc_size).unwrap_or_default()
+    }
+}
+
+impl Budget {
+    fn begin(&self, steps: u32) {
+        self.looks.set(0);
+        self.limit.set(steps / STEPS_PER_LOOK);
+        self.is_used_up.set(false);
+    }
+}
+
+fn load<'js>(
+    ctx: &Ctx<'js>,
+    program: &Rc<Program>,
+    desk: &Rc<RefCell<Desk>>,
+) -> rquickjs::Result<(Persistent<Object<'static>>, Exports)> {
+    let globals = ctx.globals();
+    for name in NOT_DETERMINISTIC {
+        globals.remove(name)?;
+    }
+    maths::replace(ctx, desk)?;
+    let game: Object<'js> = import(ctx, "rtcade/game")?;
+    let prelude: Function<'js> = ctx.eval(include_str!("prelude.js"))?;
+    let with_script: Function<'js> = prelude.call((host(ctx, desk)?, game))?;
+    let script = import(ctx, &format!("./{}", program.entry()))?;
+    let exports = Exports {
+        version: script.get("version")?,
+        tick_ms: script.get("tickMs")?,
+        has_tick: script.get::<_, Value<'js>>("tick")?.is_function(),
+    };
+    if !exports.has_tick {
+        return Err(Exception::throw_type(ctx, "the game exports no function named tick"));
+    }
+    let callbacks: Object<'js> = with_script.call((script,))?;
+    Ok((Persistent::save(ctx, callbacks), exports))
+}
+
+/// Returns what a module exports.
+fn import<'js>(ctx: &Ctx<'js>, name: &str) -> rquickjs::Result<Object<'js>> {
+    Module::import(ctx, name)?.finish()
+}
+
+pub(super) fn failure(callback: &str, message: String) -> Failure {
+    Failure { callback: callback.to_owned(), message, stack: Vec::new(), is_final: false }
+}
+
+fn describe(callback: &str, error: &CaughtError<'_>, budget: &Budget) -> Failure {
+    if budget.is_used_up.get() {
+        let steps = budget.limit.get() * STEPS_PER_LOOK;
+        let what = if callback.is_empty() { "loading the game" } else { callback };
+        let stack = stack_of(error);
+        let message = format!("{what} took more than {steps} steps (loops and calls)");
+        return Failure { callback: callback.to_owned(), message, stack, is_final: true };
+    }
+    let message = match error {
+        CaughtError::Exception(exception) => {
+            let name = exception.as_object().get::<_, Value<'_>>("name").ok();
+            let name = name.as_ref().and_then(|name| name.as_string()).and_then(|name| name.to_string().ok());
+            let text = exception.message().unwrap_or_default();
+            format!("{}: {text}", name.unwrap_or_else(|| "Error".to_owned()))
+        }
+        // What an object is converted to may have its address.
+        CaughtError::Value(value) => match value.as_string() {
+            Some(text) => text.to_string().unwrap_or_default(),
+            None => format!("something else than an Error was thrown: {}", value.type_name()),
+        },
+        CaughtError::Error(error) => error.to_string(),
+    };
+    let is_final = message.contains("out of memory");
+    Failure { callback: callback.to_owned(), message, stack: stack_of(error), is_final }
+}
+
+fn stack_of(error: &CaughtError<'_>) -> Vec<String> {
+    let CaughtError::Exception(exception) = error else { return Vec::new() };
+    let stack = exception.stack().unwrap_or_default();
+    // Calls of the host and the prelude say nothing to the game's author.
+    let is_of_game = |call: &&str| !call.contains("eval_script") && !call.contains("(native)");
+    stack.lines().map(str::trim).filter(|call| !call.is_empty()).filter(is_of_game).map(str::to_owned).collect()
+}
+
+/// The parameters of a room, as `create` and `load` get them.
+pub(super) fn room<'js>(ctx: &Ctx<'js>, room: &RoomInfo) -> rquickjs::Result<Value<'js>> {
+    let object = Object::new(ctx.clone())?;
+    object.set("name", room.name.as_str())?;
+    // A number of JavaScript has 53 bits.
+    object.set("seed", (room.seed >> 11) as f64)?;
+    object.set("tickMs", room.tick.as_secs_f64() * 1e3)?;
+    object.set("data", super::value::from_json(ctx, &room.data)?)?;
+    object.into_js(ctx)
+}

@@ -1,0 +1,164 @@
+//! The modules of a game in JavaScript, and how they find each other.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{Read, Write};
+use std::rc::Rc;
+
+use aws_lc_rs::digest;
+use flate2::Compression;
+use flate2::read::ZlibDecoder;
+use flate2::write::ZlibEncoder;
+use rquickjs::loader::{ImportAttributes, Loader, Resolver};
+use rquickjs::module::Declared;
+use rquickjs::{Ctx, Error, Module};
+use serde::{Deserialize, Serialize};
+
+use crate::limits;
+
+/// The modules that every program may import, by name.
+const BUILT_IN: [(&str, &str); 2] =
+    [("rtcade/game", include_str!("game.js")), ("rtcade/math", include_str!("../../client-js/dist/rtcade/math.js"))];
+
+/// The modules of a game, with their text.
+///
+/// The paths of modules are relative to the game's directory, with `/` between their parts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    entry: String,
+    modules: BTreeMap<String, String>,
+}
+
+/// Why modules are no program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProgramError {
+    /// The entry is not among the modules.
+    NoEntry(String),
+    /// Together the modules exceed [`limits::PROGRAM_BYTES`].
+    TooLarge(usize),
+    /// A recording has something else in place of a program.
+    Unreadable,
+}
+
+impl fmt::Display for ProgramError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProgramError::NoEntry(entry) => write!(f, "there is no module {entry}"),
+            ProgramError::TooLarge(bytes) => {
+                write!(f, "the modules have {bytes} bytes; a game may have {}", limits::PROGRAM_BYTES)
+            }
+            ProgramError::Unreadable => f.write_str("it has no readable program"),
+        }
+    }
+}
+
+impl std::error::Error for ProgramError {}
+
+impl Program {
+    /// Returns the program that starts with the module `entry`. `modules` has the text of each module by its path.
+    ///
+    /// # Errors
+    /// The entry is missing, or the modules exceed [`limits::PROGRAM_BYTES`].
+    pub fn new(entry: &str, modules: BTreeMap<String, String>) -> Result<Program, ProgramError> {
+        if !modules.contains_key(entry) {
+            return Err(ProgramError::NoEntry(entry.to_owned()));
+        }
+        match modules.iter().map(|(path, text)| path.len() + text.len()).sum() {
+            0..=limits::PROGRAM_BYTES => Ok(Program { entry: entry.to_owned(), modules }),
+            bytes => Err(ProgramError::TooLarge(bytes)),
+        }
+    }
+
+    /// Returns the path of the module that the game starts with.
+    #[must_use]
+    pub fn entry(&self) -> &str {
+        &self.entry
+    }
+
+    /// Returns the paths of all modules.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.modules.keys().map(String::as_str)
+    }
+
+    /// Returns the SHA-256 of all modules, in hexadecimal digits: what tells one program from another.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let digest = digest::digest(&digest::SHA256, &self.encode());
+        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Returns the modules as recordings have them, deflated.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let plain = postcard::to_extend(self, Vec::new()).expect("strings are encoded into a vector");
+        let mut deflated = ZlibEncoder::new(Vec::new(), Compression::default());
+        deflated.write_all(&plain).and_then(|()| deflated.finish()).expect("a vector takes any bytes")
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Result<Program, ProgramError> {
+        let mut plain = Vec::new();
+        // Beside the modules it has their lengths.
+        let most = 2 * limits::PROGRAM_BYTES as u64;
+        let inflated = ZlibDecoder::new(bytes).take(most).read_to_end(&mut plain);
+        inflated.map_err(|_| ProgramError::Unreadable)?;
+        let Program { entry, modules } = postcard::from_bytes(&plain).map_err(|_| ProgramError::Unreadable)?;
+        Program::new(&entry, modules)
+    }
+}
+
+/// Resolves and loads the modules of a program, and those that are built in.
+#[derive(Clone)]
+pub(super) struct Modules(pub(super) Rc<Program>);
+
+impl Resolver for Modules {
+    fn resolve<'js>(
+        &mut self,
+        _: &Ctx<'js>,
+        base: &str,
+        name: &str,
+        _: Option<ImportAttributes<'js>>,
+    ) -> rquickjs::Result<String> {
+        if BUILT_IN.iter().any(|(built_in, _)| *built_in == name) {
+            return Ok(name.to_owned());
+        }
+        let why = if !name.starts_with("./") && !name.starts_with("../") {
+            "a module is imported by a path that starts with ./ or ../, or is one of rtcade/game and rtcade/math"
+        } else {
+            match path_from(base, name) {
+                Some(path) if self.0.modules.contains_key(&path) => return Ok(path),
+                Some(_) => "there is no such module",
+                None => "it is outside of the game's directory",
+            }
+        };
+        Err(Error::new_resolving_message(base, name, why))
+    }
+}
+
+impl Loader for Modules {
+    fn load<'js>(
+        &mut self,
+        ctx: &Ctx<'js>,
+        name: &str,
+        _: Option<ImportAttributes<'js>>,
+    ) -> rquickjs::Result<Module<'js, Declared>> {
+        let built_in = BUILT_IN.iter().find(|(built_in, _)| *built_in == name).map(|(_, text)| *text);
+        let text = built_in.or_else(|| self.0.modules.get(name).map(String::as_str));
+        let text = text.ok_or_else(|| Error::new_loading_message(name, "there is no such module"))?;
+        Module::declare(ctx.clone(), name, text)
+    }
+}
+
+/// Returns the path that `name` has from the module `base`; `None` outside of the directory.
+#[must_use]
+pub fn path_from(base: &str, name: &str) -> Option<String> {
+    let mut parts: Vec<&str> = base.split('/').collect();
+    parts.pop();
+    for part in name.split('/') {
+        match part {
+            "." | "" => {}
+            ".." => drop(parts.pop()?),
+            part => parts.push(part),
+        }
+    }
+    Some(parts.join("/"))
+}
