@@ -26,6 +26,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rmpv::Value as Plain;
@@ -33,9 +34,10 @@ use rquickjs::{Array, Ctx, Exception, IntoJs, Object, TypedArray, Value};
 use serde::{Deserialize, Deserializer};
 
 use self::desk::{Desk, Order};
-use self::engine::{Engine, Exports};
 pub use self::engine::Failure;
-pub use self::program::{Program, ProgramError, path_from};
+use self::engine::{Engine, Exports};
+use self::program::Modules;
+pub use self::program::{Program, ProgramError};
 use self::value::{Stop, encode, from_json, from_plain};
 use crate::game::{
     Batch, Context, Encoded, Game, Identity, Incoming, Join, Lane, Leave, PlayerId, Refusal, Resumed, RoomInfo, Tick,
@@ -61,7 +63,7 @@ impl<'de> Deserialize<'de> for Message {
     }
 }
 
-/// A program that was loaded once, to see whether it can be.
+/// What a program says of itself.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Checked {
@@ -81,41 +83,57 @@ pub struct Report {
     pub is_closed: bool,
 }
 
-/// The program of a server's rooms, and what they report. Clones share both.
-#[derive(Clone)]
-pub struct Scripts(Rc<RefCell<Shared>>);
+/// The program of new rooms. Clones share it, and may be on other threads.
+#[derive(Clone, Debug, Default)]
+pub struct CurrentProgram(Arc<Mutex<Option<Arc<Program>>>>);
 
-struct Shared {
-    program: Rc<Program>,
-    report: Box<dyn FnMut(&Report)>,
+impl CurrentProgram {
+    /// Returns a place for the program of new rooms.
+    #[must_use]
+    pub fn new(program: Program) -> CurrentProgram {
+        let current = CurrentProgram::default();
+        current.replace(program);
+        current
+    }
+
+    /// Replaces the program of new rooms. Those that exist get it by [`reload_message`].
+    pub fn replace(&self, program: Program) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(program));
+    }
+
+    fn get(&self) -> Option<Arc<Program>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Makes the games of rooms, and takes what they report. Clones share both.
+#[derive(Clone)]
+pub struct Scripts {
+    program: CurrentProgram,
+    report: Rc<RefCell<dyn FnMut(&Report)>>,
 }
 
 impl Scripts {
-    /// Returns the rooms' program. `report` is called in a room's tick; it must not block.
-    pub fn new(program: Program, report: impl FnMut(&Report) + 'static) -> Scripts {
-        Scripts(Rc::new(RefCell::new(Shared { program: Rc::new(program), report: Box::new(report) })))
+    /// `report` is called in a room's tick; it must not block.
+    pub fn new(program: CurrentProgram, report: impl FnMut(&Report) + 'static) -> Scripts {
+        Scripts { program, report: Rc::new(RefCell::new(report)) }
     }
 
     /// Makes the game of a new room: of the room's recorded program if it has one, else of the current one.
     ///
     /// # Errors
-    /// The program can't be loaded, or its `create` has thrown.
+    /// There is no program, it can't be loaded, or its `create` has thrown.
     pub fn create(&self, room: &RoomInfo) -> Result<Script, Refusal> {
         let program = if room.program.is_empty() {
-            Rc::clone(&self.0.borrow().program)
+            self.program.get().ok_or_else(|| Refusal::new("The recording has no program."))?
         } else {
             let recorded = Program::decode(&room.program);
-            Rc::new(recorded.map_err(|error| Refusal::new(format!("The recording can't be replayed: {error}.")))?)
+            Arc::new(recorded.map_err(|error| Refusal::new(format!("The recording can't be replayed: {error}.")))?)
         };
         Script::new(program, room, self.clone()).map_err(|failure| {
             self.report(room.name.clone(), Some(failure.clone()), true);
             Refusal::new(format!("The game failed: {failure}."))
         })
-    }
-
-    /// Replaces the program of new rooms. Those that exist get it by [`reload_message`].
-    pub fn replace(&self, program: Program) {
-        self.0.borrow_mut().program = Rc::new(program);
     }
 
     fn report(&self, room: String, failure: Option<Failure>, is_closed: bool) {
@@ -127,7 +145,7 @@ impl Scripts {
             }
             None => log::info!("room {room}: goes on with the changed game"),
         }
-        (self.0.borrow_mut().report)(&Report { room, failure, is_closed });
+        (self.report.borrow_mut())(&Report { room, failure, is_closed });
     }
 }
 
@@ -137,24 +155,29 @@ impl fmt::Debug for Scripts {
     }
 }
 
-/// Loads a program, without a room, to see whether it can be.
+/// Loads a program, without a room: the module `entry` and those that it imports. `read` gets the path of a module in the
+/// game's directory and returns its text, or a sentence why there is none.
 ///
 /// # Errors
-/// A module can't be read or throws, or the first one exports no function named `tick`.
-pub fn check(program: &Program) -> Result<Checked, Failure> {
+/// A module can't be read or throws, the first one exports no function named `tick`, or they are too large together.
+pub fn load(
+    entry: &str,
+    read: impl FnMut(&str) -> Result<String, String> + 'static,
+) -> Result<(Program, Checked), Failure> {
     let desk = Rc::new(RefCell::new(Desk::new("", 0, limits::TICK_MS.into())));
-    let (_, Exports { tick_ms, .. }) = Engine::new(&Rc::new(program.clone()), &desk)?;
+    let modules = Modules::found_by(Box::new(read));
+    let (_, Exports { tick_ms, .. }) = Engine::with_modules(modules.clone(), entry, &desk)?;
     let range = f64::from(*limits::TICK_MS_RANGE.start())..=f64::from(*limits::TICK_MS_RANGE.end());
-    match tick_ms {
-        None => Ok(Checked { tick: None }),
-        Some(ms) if range.contains(&ms) && ms.fract() == 0.0 => {
-            Ok(Checked { tick: Some(Duration::from_secs_f64(ms / 1e3)) })
-        }
+    let tick = match tick_ms {
+        None => None,
+        Some(ms) if range.contains(&ms) && ms.fract() == 0.0 => Some(Duration::from_secs_f64(ms / 1e3)),
         Some(ms) => {
             let message = format!("tickMs is {ms}; a tick has {} to {} milliseconds", range.start(), range.end());
-            Err(engine::failure("", message))
+            return Err(engine::failure("", message));
         }
-    }
+    };
+    let program = modules.program(entry).map_err(|error| engine::failure("", error.to_string()))?;
+    Ok((program, Checked { tick }))
 }
 
 /// Returns the external message ([`Game::external`]) that makes a room go on with another program, in the state that
@@ -170,7 +193,7 @@ pub fn reload_message(program: &Program) -> Vec<u8> {
 pub struct Script {
     /// `None` once a budget is used up or `create` of another program has failed.
     engine: Option<Engine>,
-    program: Rc<Program>,
+    program: Arc<Program>,
     encoded_program: Vec<u8>,
     desk: Rc<RefCell<Desk>>,
     room: RoomInfo,
@@ -180,7 +203,7 @@ pub struct Script {
 }
 
 impl Script {
-    fn new(program: Rc<Program>, room: &RoomInfo, scripts: Scripts) -> Result<Script, Failure> {
+    fn new(program: Arc<Program>, room: &RoomInfo, scripts: Scripts) -> Result<Script, Failure> {
         let desk = Desk::new(&room.name, room.seed, room.tick.as_secs_f64() * 1e3);
         let desk = Rc::new(RefCell::new(desk));
         let (engine, _) = Engine::new(&program, &desk)?;
@@ -293,7 +316,7 @@ impl Script {
 
     fn try_reload(&mut self, encoded: &[u8]) -> Result<(), Failure> {
         let cannot = |why: String| engine::failure("", format!("the changed game can't go on in this room: {why}"));
-        let program = Rc::new(Program::decode(encoded).map_err(|error| cannot(error.to_string()))?);
+        let program = Arc::new(Program::decode(encoded).map_err(|error| cannot(error.to_string()))?);
         let saved = self.saved().map_err(cannot)?;
         let (engine, _) = Engine::new(&program, &self.desk)?;
         self.load(&engine, &saved)?;
@@ -308,14 +331,18 @@ impl Script {
         self.desk.borrow_mut().unsaved = None;
         let Some(engine) = &self.engine else { return Err("it has failed".to_owned()) };
         let random = self.desk.borrow().random.clone();
-        let saved = engine.call("save", |_| Ok(Vec::new()), |ctx, value| match value.is_undefined() {
-            true => Ok(None),
-            false => match encode(&value, limits::SNAPSHOT_BYTES, SAVED_DEPTH) {
-                Ok(saved) => Ok(Some(saved)),
-                Err(Stop::Unencodable(why)) => Err(Exception::throw_type(ctx, &why.to_string())),
-                Err(Stop::Thrown(error)) => Err(error),
+        let saved = engine.call(
+            "save",
+            |_| Ok(Vec::new()),
+            |ctx, value| match value.is_undefined() {
+                true => Ok(None),
+                false => match encode(&value, limits::SNAPSHOT_BYTES, SAVED_DEPTH) {
+                    Ok(saved) => Ok(Some(saved)),
+                    Err(Stop::Unencodable(why)) => Err(Exception::throw_type(ctx, &why.to_string())),
+                    Err(Stop::Thrown(error)) => Err(error),
+                },
             },
-        });
+        );
         let desk = &mut *self.desk.borrow_mut();
         // Saving is no part of the game: it must leave no trace in it.
         desk.orders.clear();

@@ -9,7 +9,7 @@ const text = (relative) => readFile(path(relative), "utf8");
 /** What a page imports beside the client, as `rtcade/NAME` or from a server as `/rtcade/NAME.js`. */
 export const modules = ["interpolate", "math", "peers", "predict", "rollback", "seek", "segments", "swarm", "testing", "video", "voice"];
 /** What a server serves beside them. */
-const servedAlone = ["dev"];
+const servedAlone = ["dev", "live"];
 
 /** Modules share the page's one client, which stands at `address`. */
 const clientAt = (address) => ({

@@ -7,7 +7,8 @@ use std::path::Path;
 use clap::{CommandFactory, Parser};
 use serde_json::Value;
 
-use super::{Command, CommandLine, Serve, ServeShipped, ShippedCommand};
+use super::shipped::{ServeShipped, ShippedCommand};
+use super::{Command, CommandLine, Serve};
 
 type Shipped = CommandLine<ServeShipped, ShippedCommand>;
 

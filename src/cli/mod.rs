@@ -9,6 +9,8 @@ mod bench_report;
 mod cluster;
 mod config;
 mod configured;
+#[cfg(feature = "script")]
+mod dev;
 mod doctor;
 #[cfg(test)]
 mod documented;
@@ -18,6 +20,9 @@ mod operators;
 mod playback;
 mod reload;
 mod replay;
+#[cfg(feature = "script")]
+mod script;
+mod shipped;
 mod sim;
 mod tls;
 mod token;
@@ -45,19 +50,14 @@ use self::config::Layers;
 use self::configured::{configured_admin, configured_url, serve_of};
 use self::log::Logging;
 use self::operators::Operators;
+pub use self::shipped::main;
 use self::tls::Encryption;
 use self::values::{max_players, max_rooms, mib, seconds, tick_ms};
 use crate::driver::doctor::{FILES_ADVISED, FILES_WANTED};
 use crate::driver::{BindError, Driver, Options, Record, Reload};
 use crate::game::{Game, Refusal, RoomInfo};
-use crate::games::{Arena, Broadcast, Relay};
 use crate::limits;
 use crate::server::Media;
-
-const ARENA_PAGE: &str = include_str!("../../client-js/pages/arena/index.html");
-const BROADCAST_PAGE: &str = include_str!("../../client-js/pages/broadcast/index.html");
-const BROADCAST_START: &str = include_str!("../../client-js/pages/broadcast/start.html");
-const RELAY_PAGE: &str = include_str!("../../client-js/pages/relay/index.html");
 
 const MIB: u64 = 1024 * 1024;
 /// The server does not start with a lower limit.
@@ -108,16 +108,6 @@ Exit status:
     Token(token::Token),
     #[command(flatten)]
     Own(O),
-}
-
-/// Commands that only the `rtcade` program has.
-#[derive(Debug, Subcommand)]
-enum ShippedCommand {
-    /// Play a shipped game with bots over simulated networks, and print their measurements.
-    Sim(sim::Sim),
-    /// Load-test a server with scenario files, in a format close to Artillery's.
-    #[command(subcommand)]
-    Bench(Box<bench::Bench>),
 }
 
 /// A program with its own game has no further commands.
@@ -231,44 +221,6 @@ struct Network {
     logging: Logging,
 }
 
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
-Examples:
-  rtcade                                  Run the server at http://localhost:8080/
-  rtcade --game broadcast                 Publish video to hundreds of viewers
-  rtcade --public dist --max-players 16   Serve the files in dist, rooms of at most 16 players
-  rtcade --public-addr 203.0.113.7        Run behind NAT: players connect to this address
-  rtcade --listen 0.0.0.0:443 --tls-cert fullchain.pem --tls-key privkey.pem --https-redirect 0.0.0.0:80
-                                          Speak https and wss
-  rtcade doctor http://192.0.2.7:8080/    Check a running server as a player's browser would")]
-struct ServeShipped {
-    /// The shipped game to run.
-    #[arg(long, value_name = "NAME", value_enum, default_value_t = Shipped::Arena)]
-    game: Shipped,
-    #[command(flatten)]
-    serve: Serve,
-}
-
-impl ServeShipped {
-    /// The options, with those that the game has where none are given.
-    fn settled(self) -> Serve {
-        match self.game {
-            Shipped::Broadcast => for_broadcast(self.serve),
-            Shipped::Arena | Shipped::Relay => self.serve,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Shipped {
-    /// An arena in which players move, hunt and score.
-    Arena,
-    /// One publishes video, the others watch it and write messages; with --media=video and rooms of 1024 unless set.
-    Broadcast,
-    /// No game logic on the server: every tick sends all players' inputs to everyone.
-    Relay,
-}
-
 /// What `--media` forwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Forwarded {
@@ -327,82 +279,6 @@ pub fn run_with<G: Game>(
             }
         }),
         Err(status) => status,
-    }
-}
-
-/// Runs the command line of the shipped games; the body of `main` of the `rtcade` program.
-pub fn main() -> ExitCode {
-    let again = || parse_again::<ServeShipped, ShippedCommand>(ServeShipped::settled);
-    match parse(|shipped: &mut ServeShipped| &mut shipped.serve) {
-        Ok(Command::Own(ShippedCommand::Sim(sim))) => sim::run(&sim),
-        Ok(Command::Own(ShippedCommand::Bench(bench))) => bench::run(&bench),
-        Ok(Command::Token(token)) => token::run(&token),
-        #[cfg(feature = "cluster")]
-        Ok(Command::Cluster(cluster)) => cluster::run::<_, ShippedCommand>(cluster, ServeShipped::settled),
-        Ok(Command::Serve(ServeShipped { game: Shipped::Arena, serve })) => {
-            start(serve, again, "the arena game", ARENA_PAGE.into(), |room| Ok(Arena::new(room)), |_| ())
-        }
-        Ok(Command::Serve(ServeShipped { game: Shipped::Broadcast, serve })) => {
-            let has_page = serve.network.public.is_some();
-            start(
-                for_broadcast(serve),
-                again,
-                "the broadcast",
-                BROADCAST_PAGE.into(),
-                |_| Ok(Broadcast::default()),
-                |driver| {
-                    if !has_page {
-                        driver.set_front(BROADCAST_START);
-                    }
-                },
-            )
-        }
-        Ok(Command::Serve(ServeShipped { game: Shipped::Relay, serve })) => {
-            start(serve, again, "the relay", RELAY_PAGE.into(), |_| Ok(Relay), |_| ())
-        }
-        Ok(Command::Doctor(arguments)) => doctor::run(arguments),
-        Ok(Command::Healthcheck(arguments)) => healthcheck::run(arguments, || {
-            configured_url(parse_from::<ServeShipped, ShippedCommand>(vec!["rtcade".into()]), ServeShipped::settled)
-        }),
-        Ok(Command::Reload(arguments)) => reload::run(&arguments, || {
-            configured_admin(parse_from::<ServeShipped, ShippedCommand>(vec!["rtcade".into()]), ServeShipped::settled)
-        }),
-        Ok(Command::Replay(arguments)) if arguments.serve => playback::serve(arguments, |show| {
-            if show.is_of::<Arena>() {
-                show.play("the recorded arena", ARENA_PAGE.into(), |room| Ok(Arena::new(room)))
-            } else if show.is_of::<Broadcast>() {
-                show.play("the recorded broadcast", BROADCAST_PAGE.into(), |_| Ok(Broadcast::default()))
-            } else if show.is_of::<Relay>() {
-                show.play("the recorded relay", RELAY_PAGE.into(), |_| Ok(Relay))
-            } else {
-                Err(show.is_of_another_game(&shipped_types()))
-            }
-        }),
-        Ok(Command::Replay(arguments)) => replay::run(&arguments.replay, |recording, out| {
-            if recording.is_of::<Arena>() {
-                recording.replay(|room| Ok(Arena::new(room)), out)
-            } else if recording.is_of::<Broadcast>() {
-                recording.replay(|_| Ok(Broadcast::default()), out)
-            } else if recording.is_of::<Relay>() {
-                recording.replay(|_| Ok(Relay), out)
-            } else {
-                Err(recording.is_of_another_game(&shipped_types()))
-            }
-        }),
-        Err(status) => status,
-    }
-}
-
-fn shipped_types() -> [&'static str; 3] {
-    [type_name::<Arena>(), type_name::<Broadcast>(), type_name::<Relay>()]
-}
-
-/// The options of a broadcast, where the command line has no others.
-fn for_broadcast(serve: Serve) -> Serve {
-    Serve {
-        media: serve.media.or(Some(Forwarded::Video)),
-        max_players: serve.max_players.or(Some(limits::PLAYERS_PER_ROOM_MAX)),
-        ..serve
     }
 }
 
@@ -724,6 +600,7 @@ fn raise_file_limit() -> Result<(), String> {
 mod tests {
     use clap::CommandFactory;
 
+    use super::shipped::{ServeShipped, Served, Shipped, ShippedCommand, for_broadcast};
     use super::*;
 
     fn parsed(arguments: &[&str]) -> Result<ServeShipped, String> {
@@ -746,7 +623,7 @@ mod tests {
     fn nothing_is_serve_with_the_defaults() {
         for arguments in [&[][..], &["serve"]] {
             let shipped = parsed(arguments).expect("valid");
-            assert_eq!(shipped.game, Shipped::Arena);
+            assert_eq!(shipped.game, Served::Shipped(Shipped::Arena));
             assert_eq!(shipped.serve.network.listen, Options::default().listen.into());
             assert_eq!((shipped.serve.tick_ms, Options::default().tick), (None, None));
             let max_players = Options::default().max_players;
@@ -767,7 +644,10 @@ mod tests {
             let arguments: Vec<_> = command.into_iter().chain(options.split_whitespace()).collect();
             let ServeShipped { game, serve } = parsed(&arguments).expect("valid");
             let network = serve.network;
-            assert_eq!((game, serve.tick_ms, serve.max_players), (Shipped::Relay, Some(5), Some(1024)));
+            assert_eq!(
+                (game, serve.tick_ms, serve.max_players),
+                (Served::Shipped(Shipped::Relay), Some(5), Some(1024))
+            );
             assert_eq!((serve.record, serve.record_limit), (Some(".".into()), 7));
             let addresses: Vec<_> = network.public_addr.iter().map(ToString::to_string).collect();
             assert_eq!(addresses, ["203.0.113.7:0", "[2001:db8::7]:9"]);

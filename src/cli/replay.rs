@@ -38,6 +38,10 @@ pub(super) struct Arguments {
     /// Print the room's inputs and outputs as JSON, one object per line; the summary goes to standard error.
     #[arg(long)]
     dump: bool,
+    /// Replay recordings of games in JavaScript with this game, to see what a change of it changes.
+    #[cfg(feature = "script")]
+    #[arg(long, value_name = "FILE.js")]
+    pub(super) game: Option<PathBuf>,
     /// Replace the recorded outputs in the files by the current ones, after an intended change of the game.
     #[arg(long, conflicts_with_all = ["check", "speed", "to_tick", "dump"])]
     update: bool,
@@ -448,8 +452,15 @@ mod tests {
     /// Returns the outcome and the summary of replaying the bomb's recording.
     fn replayed<G: Game>(was_armed: bool, factory: impl FnMut(&RoomInfo) -> Result<G, Refusal>) -> (Outcome, String) {
         let bytes = recorded(was_armed);
-        let arguments =
-            Arguments { files: Vec::new(), check: false, speed: Speed::Max, to_tick: None, dump: false, update: false };
+        let arguments = Arguments {
+            files: Vec::new(),
+            check: false,
+            speed: Speed::Max,
+            to_tick: None,
+            dump: false,
+            update: false,
+            game: None,
+        };
         let journal = Journal::parse(&bytes).unwrap();
         let recording = Recording { path: Path::new("bomb.journal"), bytes: &bytes, journal, arguments: &arguments };
         let mut out = Vec::new();

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{ExitCode, Shipped, complain};
+use super::shipped::Shipped;
+use super::{ExitCode, complain};
 use crate::games::arena::Steer;
 use crate::games::{Arena, Broadcast, Relay};
 use crate::sim::{Reports, Scenario, Trial};

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use flate2::Compression;
@@ -16,6 +17,7 @@ use tungstenite::Bytes;
 
 use self::manifests::Manifests;
 use super::call;
+use super::development::Development;
 use super::http::{Body, Coding, Method, NOT_ALLOWED, Representation, Request, Response, Status, Upgrade};
 use super::live::Live;
 use crate::log_limit::Throttle;
@@ -43,6 +45,11 @@ const MODULES: [(&str, &str); 11] = [
 ];
 /// The module behind `?dev`.
 const DEV: &str = include_str!("../../client-js/dist/rtcade/dev.js");
+/// On the pages of a game in development.
+const LIVE: &str = include_str!("../../client-js/dist/rtcade/live.js");
+const LIVE_TAG: &str = "\n<script type=\"module\" src=\"/rtcade/live.js\"></script>\n";
+/// A longer page is served without it.
+const LIVE_PAGE_BYTES: u64 = 1024 * 1024;
 /// The module that the shipped pages share.
 const PAGE_MODULE: &str = include_str!("../../client-js/pages/page.js");
 const ADMIN: &str = include_str!("../../client-js/pages/admin/index.html");
@@ -98,6 +105,7 @@ pub(super) struct Site {
     dev: Document,
     /// Whether everybody gets it, not only this machine.
     is_dev_open: bool,
+    development: Option<(Arc<Development>, Document)>,
     page_module: Document,
     doctor: Document,
     admin: Document,
@@ -126,6 +134,7 @@ impl Site {
             modules: MODULES.map(|(path, module)| (path, Document::new(JAVASCRIPT, module))).into(),
             dev: Document::new(JAVASCRIPT, DEV),
             is_dev_open: false,
+            development: None,
             page_module: Document::new(JAVASCRIPT, PAGE_MODULE),
             doctor: Document::new(HTML, DOCTOR),
             admin: Document::new(HTML, ADMIN),
@@ -144,6 +153,33 @@ impl Site {
     /// Serves the dev page to everybody instead of to this machine only.
     pub(super) fn open_dev(&mut self) {
         self.is_dev_open = true;
+    }
+
+    /// Tells each page of the public directory what this knows.
+    pub(super) fn develop(&mut self, development: Arc<Development>) {
+        self.development = Some((development, Document::new(JAVASCRIPT, LIVE)));
+    }
+
+    /// The answer for the pages of a game in development, if the request is for one.
+    fn development(&self, path: &str, request: &Request) -> Option<Response> {
+        let (development, module) = self.development.as_ref()?;
+        match path {
+            "/rtcade/live.js" => Some(module.answer(request)),
+            "/rtcade/live.json" => {
+                let body = Body::Bytes(development.to_json().into());
+                Some(Response::new(Status::Ok, "application/json", body).field("Cache-Control", "no-store"))
+            }
+            _ => None,
+        }
+    }
+
+    /// The page of a game in development, with the module that keeps it up to date.
+    fn live_page(&self, found: &Found) -> Option<String> {
+        self.development.as_ref()?;
+        if found.metadata.len() > LIVE_PAGE_BYTES || content_type(&found.path) != HTML {
+            return None;
+        }
+        Some(fs::read_to_string(&found.path).ok()? + LIVE_TAG)
     }
 
     /// Answers `request`; `live` creates the responses that are not files. With `is_local` the request comes from
@@ -195,7 +231,7 @@ impl Site {
             (None, "/favicon.ico") if !self.has_icon() => self.icon.answer(request),
             (None, path) => match self.modules.iter().find(|(of, _)| *of == path) {
                 Some((_, module)) => module.answer(request),
-                None => self.file(path, request),
+                None => self.development(path, request).unwrap_or_else(|| self.file(path, request)),
             },
         })
     }
@@ -264,6 +300,9 @@ impl Site {
     }
 
     fn send(&self, found: Found, public: &Path, request: &Request) -> Response {
+        if let Some(page) = self.live_page(&found) {
+            return Document::new(HTML, page).answer(request);
+        }
         let path = found.path.clone();
         let response = match request.query.as_str() {
             "?pieces" => self.manifests.borrow_mut().answer(found, request),

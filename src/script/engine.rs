@@ -54,7 +54,10 @@ impl Failure {
     pub fn place(&self) -> Option<&str> {
         let places = self.stack.iter().filter_map(|call| {
             let place = call.rsplit(['(', ' ']).next()?.trim_end_matches(')');
-            place.split_once(':').is_some_and(|(_, line)| line.starts_with(|c: char| c.is_ascii_digit())).then_some(place)
+            place
+                .split_once(':')
+                .is_some_and(|(_, line)| line.starts_with(|c: char| c.is_ascii_digit()))
+                .then_some(place)
         });
         places.into_iter().next()
     }
@@ -97,12 +100,20 @@ pub(super) struct Exports {
 
 impl Engine {
     /// Loads a program. Its game is not made yet.
-    pub(super) fn new(program: &Rc<Program>, desk: &Rc<RefCell<Desk>>) -> Result<(Engine, Exports), Failure> {
+    pub(super) fn new(program: &Program, desk: &Rc<RefCell<Desk>>) -> Result<(Engine, Exports), Failure> {
+        Engine::with_modules(Modules::of(program), program.entry(), desk)
+    }
+
+    /// Loads the module `entry` and those that it imports.
+    pub(super) fn with_modules(
+        modules: Modules,
+        entry: &str,
+        desk: &Rc<RefCell<Desk>>,
+    ) -> Result<(Engine, Exports), Failure> {
         let internal = |error: rquickjs::Error| failure("", format!("the engine can't start: {error}"));
         let runtime = Runtime::new().map_err(internal)?;
         runtime.set_memory_limit(limits::SCRIPT_MEMORY);
         runtime.set_max_stack_size(STACK_BYTES);
-        let modules = Modules(Rc::clone(program));
         runtime.set_loader(modules.clone(), modules);
         let budget = Rc::new(Budget::default());
         let counted = Rc::clone(&budget);
@@ -115,7 +126,7 @@ impl Engine {
         let context = Context::custom::<Language>(&runtime).map_err(internal)?;
         budget.begin(limits::SCRIPT_STEPS_TO_LOAD);
         let loaded = context.with(|ctx| {
-            let loaded = load(&ctx, program, desk).catch(&ctx);
+            let loaded = load(&ctx, entry, desk).catch(&ctx);
             loaded.map_err(|error| describe("", &error, &budget))
         });
         let (callbacks, exports) = loaded?;
@@ -165,7 +176,7 @@ impl Budget {
 
 fn load<'js>(
     ctx: &Ctx<'js>,
-    program: &Rc<Program>,
+    entry: &str,
     desk: &Rc<RefCell<Desk>>,
 ) -> rquickjs::Result<(Persistent<Object<'static>>, Exports)> {
     let globals = ctx.globals();
@@ -176,7 +187,7 @@ fn load<'js>(
     let game: Object<'js> = import(ctx, "rtcade/game")?;
     let prelude: Function<'js> = ctx.eval(include_str!("prelude.js"))?;
     let with_script: Function<'js> = prelude.call((host(ctx, desk)?, game))?;
-    let script = import(ctx, &format!("./{}", program.entry()))?;
+    let script = import(ctx, &format!("./{entry}"))?;
     let exports = Exports {
         version: script.get("version")?,
         tick_ms: script.get("tickMs")?,

@@ -53,5 +53,9 @@ pub(super) fn replace(ctx: &Ctx<'_>, desk: &Rc<RefCell<Desk>>) -> rquickjs::Resu
 /// ECMAScript differs from IEEE 754 where the exponent is no number, and where the base is ±1 and the exponent
 /// infinite.
 fn power(base: f64, exponent: f64) -> f64 {
-    if exponent.is_nan() || (base.abs() == 1.0 && exponent.is_infinite()) { f64::NAN } else { libm::pow(base, exponent) }
+    if exponent.is_nan() || (base.abs() == 1.0 && exponent.is_infinite()) {
+        f64::NAN
+    } else {
+        libm::pow(base, exponent)
+    }
 }

@@ -1,5 +1,6 @@
 //! The modules of a game in JavaScript, and how they find each other.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{Read, Write};
@@ -106,9 +107,45 @@ impl Program {
     }
 }
 
-/// Resolves and loads the modules of a program, and those that are built in.
+/// Reads the text of a module, by its path in the game's directory. The error is a sentence.
+pub(super) type Reader = Box<dyn FnMut(&str) -> Result<String, String>>;
+
+/// Resolves and loads the modules of a program, and those that are built in. Clones share them.
 #[derive(Clone)]
-pub(super) struct Modules(pub(super) Rc<Program>);
+pub(super) struct Modules(Rc<RefCell<Shelf>>);
+
+struct Shelf {
+    modules: BTreeMap<String, String>,
+    /// Finds modules that are not on the shelf yet.
+    read: Option<Reader>,
+}
+
+impl Modules {
+    pub(super) fn of(program: &Program) -> Modules {
+        Modules(Rc::new(RefCell::new(Shelf { modules: program.modules.clone(), read: None })))
+    }
+
+    /// Reads modules when they are imported.
+    pub(super) fn found_by(read: Reader) -> Modules {
+        Modules(Rc::new(RefCell::new(Shelf { modules: BTreeMap::new(), read: Some(read) })))
+    }
+
+    /// Returns the program of the modules that were loaded.
+    pub(super) fn program(&self, entry: &str) -> Result<Program, ProgramError> {
+        Program::new(entry, self.0.borrow().modules.clone())
+    }
+
+    /// Whether there is such a module. The error is a sentence.
+    fn find(&self, path: &str) -> Result<(), String> {
+        let shelf = &mut *self.0.borrow_mut();
+        if !shelf.modules.contains_key(path) {
+            let read = shelf.read.as_mut().ok_or("there is no such module")?;
+            let text = read(path)?;
+            shelf.modules.insert(path.to_owned(), text);
+        }
+        Ok(())
+    }
+}
 
 impl Resolver for Modules {
     fn resolve<'js>(
@@ -121,16 +158,15 @@ impl Resolver for Modules {
         if BUILT_IN.iter().any(|(built_in, _)| *built_in == name) {
             return Ok(name.to_owned());
         }
-        let why = if !name.starts_with("./") && !name.starts_with("../") {
-            "a module is imported by a path that starts with ./ or ../, or is one of rtcade/game and rtcade/math"
+        let found = if !name.starts_with("./") && !name.starts_with("../") {
+            let why =
+                "a module is imported by a path that starts with ./ or ../, or is one of rtcade/game and rtcade/math";
+            Err(why.to_owned())
         } else {
-            match path_from(base, name) {
-                Some(path) if self.0.modules.contains_key(&path) => return Ok(path),
-                Some(_) => "there is no such module",
-                None => "it is outside of the game's directory",
-            }
+            let path = path_from(base, name).ok_or_else(|| "it is outside of the game's directory".to_owned());
+            path.and_then(|path| self.find(&path).map(|()| path))
         };
-        Err(Error::new_resolving_message(base, name, why))
+        found.map_err(|why| Error::new_resolving_message(base, name, why))
     }
 }
 
@@ -141,16 +177,15 @@ impl Loader for Modules {
         name: &str,
         _: Option<ImportAttributes<'js>>,
     ) -> rquickjs::Result<Module<'js, Declared>> {
-        let built_in = BUILT_IN.iter().find(|(built_in, _)| *built_in == name).map(|(_, text)| *text);
-        let text = built_in.or_else(|| self.0.modules.get(name).map(String::as_str));
+        let built_in = BUILT_IN.iter().find(|(built_in, _)| *built_in == name).map(|(_, text)| (*text).to_owned());
+        let text = built_in.or_else(|| self.0.borrow().modules.get(name).cloned());
         let text = text.ok_or_else(|| Error::new_loading_message(name, "there is no such module"))?;
         Module::declare(ctx.clone(), name, text)
     }
 }
 
 /// Returns the path that `name` has from the module `base`; `None` outside of the directory.
-#[must_use]
-pub fn path_from(base: &str, name: &str) -> Option<String> {
+fn path_from(base: &str, name: &str) -> Option<String> {
     let mut parts: Vec<&str> = base.split('/').collect();
     parts.pop();
     for part in name.split('/') {

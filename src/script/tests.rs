@@ -10,6 +10,13 @@ use crate::journal::{Journal, Replay, Verdict};
 use crate::room::{Input, Output, Room};
 use crate::sim::RoomSimulation;
 
+/// Loads modules as from files.
+fn check(modules: &[(&str, &str)]) -> Result<Checked, Failure> {
+    let texts = modules.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect::<BTreeMap<_, _>>();
+    let read = move |path: &str| texts.get(path).cloned().ok_or_else(|| "there is no such module".to_owned());
+    load(modules[0].0, read).map(|(_, checked)| checked)
+}
+
 fn program(modules: &[(&str, &str)]) -> Program {
     let texts = modules.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
     Program::new(modules[0].0, texts).unwrap()
@@ -30,7 +37,8 @@ impl Bench {
     fn of(program: &Program) -> Bench {
         let reports = Rc::new(RefCell::new(Vec::new()));
         let kept = Rc::clone(&reports);
-        let scripts = Scripts::new(program.clone(), move |report| kept.borrow_mut().push(report.clone()));
+        let scripts =
+            Scripts::new(CurrentProgram::new(program.clone()), move |report| kept.borrow_mut().push(report.clone()));
         let info = RoomInfo::new("bench", 1);
         let room = Room::new(&info, scripts.create(&info).unwrap(), 8);
         Bench { room, reports, tick: 0 }
@@ -153,12 +161,16 @@ fn values_reach_players_as_they_are() {
         ("['', 'ü', '\\u{1f600}', '\\ud800']", json!(["", "ü", "😀", "\u{fffd}"])),
         ("new Float32Array([0.1, 2])", json!([f64::from(0.1_f32), 2])),
         ("Object.create({ inherited: 1 }, { own: { value: 2, enumerable: true } })", json!({ "own": 2 })),
-        ("Object.fromEntries(Array.from({ length: 20 }, (_, at) => ['k' + at, at % 2 ? at : undefined])).k19", json!(19)),
+        (
+            "Object.fromEntries(Array.from({ length: 20 }, (_, at) => ['k' + at, at % 2 ? at : undefined])).k19",
+            json!(19),
+        ),
     ] {
         assert_eq!(state_of(expression), expected, "{expression}");
     }
     // An undefined property shortens the head of its object.
-    let many = state_of("Object.fromEntries(Array.from({ length: 20 }, (_, at) => ['k' + at, at > 9 ? at : undefined]))");
+    let many =
+        state_of("Object.fromEntries(Array.from({ length: 20 }, (_, at) => ['k' + at, at > 9 ? at : undefined]))");
     assert_eq!(many.as_object().unwrap().len(), 10);
     assert_eq!(many["k19"], 19);
 }
@@ -184,7 +196,8 @@ fn a_value_that_cannot_be_sent_is_refused_with_its_place() {
         assert!(sentence.contains(why), "{value}: {sentence}");
     }
     // The game may go on without the message, which is counted.
-    let mut bench = Bench::new("export function tick(game, ctx) { try { ctx.state(() => 1); } catch {} ctx.state(1); }");
+    let mut bench =
+        Bench::new("export function tick(game, ctx) { try { ctx.state(() => 1); } catch {} ctx.state(1); }");
     bench.join("Ada");
     assert_eq!(bench.states(), [(Target::All, json!(1))]);
     assert_eq!(bench.room.unsent(), 1);
@@ -240,7 +253,8 @@ fn an_error_names_its_place_and_a_game_may_go_on_after_it() {
     assert_eq!((room.as_str(), failure.callback.as_str(), failure.place()), ("bench", "tick", Some("game.js:6:13")));
     assert_eq!(failure.stack[..2], ["at fail (game.js:6:13)", "at tick (game.js:3:19)"]);
 
-    let mut bench = Bench::new(&format!("{text}export function onError(game, ctx, error, callback) {{ return true; }}"));
+    let mut bench =
+        Bench::new(&format!("{text}export function onError(game, ctx, error, callback) {{ return true; }}"));
     bench.join("Ada");
     for number in 1..100 {
         assert_eq!(bench.states(), [(Target::All, json!(number))]);
@@ -281,13 +295,18 @@ fn a_game_has_no_clock_and_its_numbers_are_those_of_its_seed() {
 #[test]
 fn modules_come_from_the_directory_of_the_game_alone() {
     let state = |name: &str| {
-        let import = format!("import {{ value }} from '{name}';\nexport function tick(game, ctx) {{ ctx.state(value); }}");
+        let import =
+            format!("import {{ value }} from '{name}';\nexport function tick(game, ctx) {{ ctx.state(value); }}");
         let modules = [
             ("game.js", import.as_str()),
             ("lib/value.js", "import { cos } from 'rtcade/math'; export const value = cos(0) + 1;"),
             ("twice.js", "export { value } from './lib/../lib/value.js';"),
         ];
-        check(&program(&modules)).map_err(|failure| failure.to_string())
+        let loaded = check(&modules).map_err(|failure| failure.to_string());
+        // What was found in files is found in the program too.
+        let scripts = Scripts::new(CurrentProgram::new(program(&modules)), |_| ());
+        assert_eq!(scripts.create(&RoomInfo::new("modules", 1)).is_ok(), loaded.is_ok());
+        loaded
     };
     assert_eq!(state("./lib/value.js"), Ok(Checked { tick: None }));
     assert_eq!(state("./twice.js"), Ok(Checked { tick: None }));
@@ -313,12 +332,12 @@ fn a_program_that_cannot_be_loaded_says_where() {
         ("export function tick() {}\nexport const tickMs = 2;", "tickMs is 2; a tick has 5 to 1000 milliseconds"),
         ("export function tick() {}\nawait new Promise(() => {});", ""),
     ] {
-        let failure = check(&program(&[("game.js", text)])).unwrap_err();
+        let failure = check(&[("game.js", text)]).unwrap_err();
         assert!(failure.to_string().contains(expected), "{text}: {failure}");
     }
-    let failure = check(&program(&[("game.js", "export function tick() {\n  let = ;\n}")])).unwrap_err();
+    let failure = check(&[("game.js", "export function tick() {\n  let = ;\n}")]).unwrap_err();
     assert_eq!(failure.place(), Some("game.js:2:7"), "{failure:?}");
-    let checked = check(&program(&[("game.js", "export function tick() {}\nexport const tickMs = 20;")])).unwrap();
+    let checked = check(&[("game.js", "export function tick() {}\nexport const tickMs = 20;")]).unwrap();
     assert_eq!(checked.tick, Some(Duration::from_millis(20)));
 }
 
@@ -351,7 +370,7 @@ fn a_game_of_plain_data_is_saved_and_goes_on_with_another_program() {
 
     let saved = bench.room.game().unwrap().save().unwrap();
     let info = RoomInfo::new("bench", 7);
-    let scripts = Scripts::new(program(&[("game.js", &slow)]), |_| ());
+    let scripts = Scripts::new(CurrentProgram::new(program(&[("game.js", &slow)])), |_| ());
     let mut other = Bench { room: Room::new(&info, scripts.create(&info).unwrap(), 8), ..Bench::new(&slow) };
     other.join("Bob");
     other.tick();
@@ -371,7 +390,7 @@ fn what_is_no_plain_data_is_not_saved_unless_the_game_does_it() {
     ] {
         let text = format!("export function create() {{ return {game}; }}\nexport function tick() {{}}");
         let info = RoomInfo::new("bench", 1);
-        let script = Scripts::new(program(&[("game.js", &text)]), |_| ()).create(&info).unwrap();
+        let script = Scripts::new(CurrentProgram::new(program(&[("game.js", &text)])), |_| ()).create(&info).unwrap();
         let error = script.saved().unwrap_err();
         assert!(error.contains(why), "{error}");
         assert_eq!(script.save(), None);
@@ -390,7 +409,7 @@ fn what_is_no_plain_data_is_not_saved_unless_the_game_does_it() {
 #[test]
 fn a_recording_has_the_program_and_replays_without_it() {
     let (slow, fast) = (WALKER.replace("SPEED", "1"), WALKER.replace("SPEED", "2"));
-    let scripts = Scripts::new(program(&[("game.js", &slow)]), |_| ());
+    let scripts = Scripts::new(CurrentProgram::new(program(&[("game.js", &slow)])), |_| ());
     let made = scripts.clone();
     let mut simulation = RoomSimulation::new(3, |room| made.create(room));
     let ada = simulation.join("Ada");
@@ -400,7 +419,7 @@ fn a_recording_has_the_program_and_replays_without_it() {
     }
     let recording = simulation.recording();
     // The server has another program by now.
-    scripts.replace(program(&[("game.js", &fast)]));
+    scripts.program.replace(program(&[("game.js", &fast)]));
     let journal = Journal::parse(&recording).unwrap();
     let mut replay = Replay::new(&journal, |room| scripts.create(room)).unwrap();
     let mut ticks = 0;
@@ -410,7 +429,7 @@ fn a_recording_has_the_program_and_replays_without_it() {
     }
     assert_eq!(ticks, 50);
     let again = Journal::parse(&recording).unwrap();
-    let current = Scripts::new(program(&[("game.js", &fast)]), |_| ());
+    let current = Scripts::new(CurrentProgram::new(program(&[("game.js", &fast)])), |_| ());
     let other = |room: &RoomInfo| current.create(&RoomInfo { program: Vec::new(), ..room.clone() });
     let mut changed = Replay::new(&again, other).unwrap();
     assert_ne!(changed.step().unwrap().unwrap().verdict, Verdict::Same, "another program is another game");

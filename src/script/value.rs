@@ -163,7 +163,11 @@ impl Encoder {
         depth: usize,
         mut get: impl FnMut(u32) -> rquickjs::Result<Value<'js>>,
     ) -> Result<(), Stop> {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an array has less than 2³² elements")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "an array has less than 2³² elements"
+        )]
         let length = length as u32;
         let _ = rmp::encode::write_array_len(&mut self.bytes, length);
         for at in 0..length {

@@ -1,0 +1,188 @@
+//! `rtcade dev`: serves a game in JavaScript, and keeps rooms and pages up to date with its files.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use clap::Args;
+
+use super::script::{Source, describe, settle};
+use super::{ExitCode, Serve, complain, start};
+use crate::driver::development::Development;
+use crate::driver::{Handle, Options};
+use crate::script::{CurrentProgram, Failure, Program, Report, Scripts, reload_message};
+
+/// How often files are looked at. Their changes are found by time and size: file systems of containers and of other
+/// machines don't report them.
+const LOOK_INTERVAL: Duration = Duration::from_millis(150);
+/// The files of pages that are looked at, and how deep their directories may be.
+const FILES: usize = 2_000;
+const DEPTH: usize = 8;
+
+#[derive(Debug, Args)]
+pub(super) struct Dev {
+    /// The game: a file, or a directory with a game.js.
+    #[arg(value_name = "FILE.js|DIR", default_value = "game.js")]
+    game: PathBuf,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+/// Runs the server until it is stopped.
+pub(super) fn run(Dev { game, mut serve }: Dev, again: fn() -> Result<Serve, String>) -> ExitCode {
+    let game = if game.is_dir() { game.join("game.js") } else { game };
+    let source = match Source::new(&game) {
+        Ok(source) => source,
+        Err(sentence) => {
+            complain(&format!("{sentence}: rtcade new makes a game"));
+            return ExitCode::from(2);
+        }
+    };
+    let development = Arc::new(Development::default());
+    let current = CurrentProgram::default();
+    match source.load() {
+        Ok((program, checked)) => {
+            settle(&mut serve, &source, checked);
+            current.replace(program);
+        }
+        // The error is on the pages until it is mended.
+        Err(failure) => {
+            complain(&describe(&failure));
+            development.show(NOT_LOADED, text_of(&failure));
+            serve.network.public = serve.network.public.take().or_else(|| source.public());
+        }
+    }
+    serve.dev = true;
+    let title = format!("the game {}, which is loaded again when it changes", game.display());
+    let (reports, reported) = mpsc::channel();
+    let scripts = Scripts::new(current.clone(), move |report| {
+        // The watcher ends with the process.
+        let _ = reports.send(report.clone());
+    });
+    let public = serve.network.public.clone();
+    let page = Options::default().page;
+    start(
+        serve,
+        again,
+        &title,
+        page,
+        move |room| scripts.create(room),
+        |driver| {
+            driver.develop(Arc::clone(&development));
+            let handle = driver.handle();
+            let watcher = Watcher { source, public, current, handle, development, files: BTreeMap::new() };
+            thread::spawn(move || watcher.run(&reported));
+        },
+    )
+}
+
+const NOT_LOADED: &str = "The game can't be loaded. The rooms go on with the last one that could.";
+
+fn text_of(failure: &Failure) -> String {
+    let calls: String = failure.stack.iter().map(|call| format!("\n    {call}")).collect();
+    format!("{}{calls}", failure.message)
+}
+
+struct Watcher {
+    source: Source,
+    public: Option<PathBuf>,
+    current: CurrentProgram,
+    handle: Handle,
+    development: Arc<Development>,
+    files: BTreeMap<PathBuf, (Option<SystemTime>, u64)>,
+}
+
+impl Watcher {
+    fn run(mut self, reported: &Receiver<Report>) {
+        self.files = self.look();
+        let mut program = self.source.load().ok().map(|(program, _)| program);
+        loop {
+            thread::sleep(LOOK_INTERVAL);
+            for report in reported.try_iter() {
+                self.note(&report);
+            }
+            let files = self.look();
+            if files == self.files {
+                continue;
+            }
+            let changed: Vec<PathBuf> = files
+                .iter()
+                .filter(|(path, state)| self.files.get(*path) != Some(*state))
+                .map(|(path, _)| path.clone())
+                .chain(self.files.keys().filter(|path| !files.contains_key(*path)).cloned())
+                .collect();
+            self.files = files;
+            let is_page = |path: &PathBuf| self.public.as_ref().is_some_and(|public| path.starts_with(public));
+            let is_of_pages = changed.iter().any(is_page);
+            self.load(&mut program);
+            if is_of_pages {
+                self.development.reload_pages();
+            }
+        }
+    }
+
+    fn load(&self, program: &mut Option<Program>) {
+        match self.source.load() {
+            Ok((changed, _)) if program.as_ref() == Some(&changed) => self.development.clear(),
+            Ok((changed, _)) => {
+                ::log::info!("{} has changed", self.source.entry);
+                self.development.clear();
+                self.current.replace(changed.clone());
+                self.reload_rooms(&changed);
+                *program = Some(changed);
+            }
+            Err(failure) => {
+                ::log::error!("{}", describe(&failure));
+                self.development.show(NOT_LOADED, text_of(&failure));
+            }
+        }
+    }
+
+    fn reload_rooms(&self, program: &Program) {
+        let Ok(rooms) = self.handle.rooms() else { return };
+        let message = reload_message(program);
+        for room in rooms.recv().unwrap_or_default() {
+            if let Err(error) = self.handle.external(&room.name, message.clone()) {
+                let text = format!("The room {} keeps its game: {error}. Restart the server.", room.name);
+                self.development.show("The game can't be replaced.", text);
+            }
+        }
+    }
+
+    fn note(&self, report: &Report) {
+        let Some(failure) = &report.failure else { return };
+        let what = if report.is_closed { "was closed" } else { "has a problem" };
+        let title = format!("The room {} {what}.", report.room);
+        self.development.show(&title, text_of(failure));
+    }
+
+    /// The files of the game and of its pages.
+    fn look(&self) -> BTreeMap<PathBuf, (Option<SystemTime>, u64)> {
+        let mut files = BTreeMap::new();
+        look_into(&self.source.directory, DEPTH, &mut files);
+        if let Some(public) = self.public.as_ref().filter(|public| !public.starts_with(&self.source.directory)) {
+            look_into(public, DEPTH, &mut files);
+        }
+        files
+    }
+}
+
+fn look_into(directory: &Path, depth: usize, files: &mut BTreeMap<PathBuf, (Option<SystemTime>, u64)>) {
+    let Ok(entries) = std::fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let is_left_out = name.as_encoded_bytes().starts_with(b".") || name == "node_modules";
+        let Ok(metadata) = entry.metadata() else { continue };
+        if is_left_out || files.len() >= FILES {
+            continue;
+        }
+        if metadata.is_dir() && depth > 0 {
+            look_into(&entry.path(), depth - 1, files);
+        } else if metadata.is_file() {
+            files.insert(entry.path(), (metadata.modified().ok(), metadata.len()));
+        }
+    }
+}
