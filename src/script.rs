@@ -20,6 +20,7 @@ mod desk;
 mod engine;
 mod maths;
 mod program;
+mod testing;
 mod value;
 
 use std::cell::RefCell;
@@ -38,6 +39,7 @@ pub use self::engine::Failure;
 use self::engine::{Engine, Exports};
 use self::program::Modules;
 pub use self::program::{Program, ProgramError};
+pub use self::testing::{TestResult, run_tests};
 use self::value::{Stop, encode, from_json, from_plain};
 use crate::game::{
     Batch, Context, Encoded, Game, Identity, Incoming, Join, Lane, Leave, PlayerId, Refusal, Resumed, RoomInfo, Tick,
@@ -166,7 +168,7 @@ pub fn load(
 ) -> Result<(Program, Checked), Failure> {
     let desk = Rc::new(RefCell::new(Desk::new("", 0, limits::TICK_MS.into())));
     let modules = Modules::found_by(Box::new(read));
-    let (_, Exports { tick_ms, .. }) = Engine::with_modules(modules.clone(), entry, &desk)?;
+    let (_, Exports { tick_ms, .. }) = Engine::with_modules(modules.clone(), entry, &desk, limits::SCRIPT_MEMORY)?;
     let range = f64::from(*limits::TICK_MS_RANGE.start())..=f64::from(*limits::TICK_MS_RANGE.end());
     let tick = match tick_ms {
         None => None,

@@ -14,7 +14,7 @@ use super::{
     replay, sim, start, token,
 };
 #[cfg(feature = "script")]
-use super::{dev, script};
+use super::{dev, script, test};
 use crate::games::{Arena, Broadcast, Relay};
 use crate::limits;
 #[cfg(feature = "script")]
@@ -41,6 +41,11 @@ pub(super) enum ShippedCommand {
     /// Rooms go on in their state, if the game is plain data or exports save and load. Errors are shown on each page.
     #[cfg(feature = "script")]
     Dev(Box<dev::Dev>),
+    /// Run the tests of a game in JavaScript, over simulated networks under virtual time.
+    ///
+    /// Each test is run twice for each seed, and what players have received is compared.
+    #[cfg(feature = "script")]
+    Test(test::Test),
 }
 
 #[derive(Debug, Args)]
@@ -114,6 +119,8 @@ pub fn main() -> ExitCode {
         Ok(Command::Own(ShippedCommand::Dev(arguments))) => {
             dev::run(*arguments, || Err("rtcade dev reads its configuration once: restart it".to_owned()))
         }
+        #[cfg(feature = "script")]
+        Ok(Command::Own(ShippedCommand::Test(arguments))) => test::run(&arguments),
         Ok(Command::Token(token)) => token::run(&token),
         #[cfg(feature = "cluster")]
         Ok(Command::Cluster(cluster)) => cluster::run::<_, ShippedCommand>(cluster, ServeShipped::settled),

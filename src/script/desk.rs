@@ -11,6 +11,7 @@ use rquickjs::{Array, Ctx, Exception, Function, Object, Value};
 use super::value::{Stop, encode};
 use crate::game::{Lane, Player, PlayerId, Random, SendError, Target};
 use crate::limits;
+use crate::log_limit::SCRIPTS;
 
 /// The characters of one line that a script logs.
 const LOGGED_CHARS: usize = 1_000;
@@ -109,7 +110,7 @@ pub(super) fn host<'js>(ctx: &Ctx<'js>, desk: &Rc<RefCell<Desk>>) -> rquickjs::R
     function!("unsaved", |desk, why: String| desk.unsaved = Some(why));
     function!("log", |desk, line: String| {
         let line: String = line.chars().take(LOGGED_CHARS).collect();
-        log::info!(target: "rtcade::script", "room {}: {line}", desk.room);
+        log::info!(target: SCRIPTS, "room {}: {line}", desk.room);
     });
 
     let shared = Rc::clone(desk);

@@ -17,7 +17,7 @@ use crate::game::RoomInfo;
 use crate::limits;
 
 /// What a game may use: everything of the language but clocks, and what shows when garbage is collected.
-type Language = (
+pub(super) type Language = (
     intrinsic::Eval,
     intrinsic::RegExpCompiler,
     intrinsic::RegExp,
@@ -75,7 +75,7 @@ impl fmt::Display for Failure {
 
 /// The steps of the current callback, and how many it may have.
 #[derive(Default)]
-struct Budget {
+pub(super) struct Budget {
     looks: Cell<u32>,
     limit: Cell<u32>,
     is_used_up: Cell<bool>,
@@ -101,29 +101,18 @@ pub(super) struct Exports {
 impl Engine {
     /// Loads a program. Its game is not made yet.
     pub(super) fn new(program: &Program, desk: &Rc<RefCell<Desk>>) -> Result<(Engine, Exports), Failure> {
-        Engine::with_modules(Modules::of(program), program.entry(), desk)
+        Engine::with_modules(Modules::of(program), program.entry(), desk, limits::SCRIPT_MEMORY)
     }
 
-    /// Loads the module `entry` and those that it imports.
+    /// Loads the module `entry` and those that it imports. The engine may hold `memory` bytes.
     pub(super) fn with_modules(
         modules: Modules,
         entry: &str,
         desk: &Rc<RefCell<Desk>>,
+        memory: usize,
     ) -> Result<(Engine, Exports), Failure> {
-        let internal = |error: rquickjs::Error| failure("", format!("the engine can't start: {error}"));
-        let runtime = Runtime::new().map_err(internal)?;
-        runtime.set_memory_limit(limits::SCRIPT_MEMORY);
-        runtime.set_max_stack_size(STACK_BYTES);
-        runtime.set_loader(modules.clone(), modules);
-        let budget = Rc::new(Budget::default());
-        let counted = Rc::clone(&budget);
-        runtime.set_interrupt_handler(Some(Box::new(move || {
-            counted.looks.set(counted.looks.get().saturating_add(1));
-            let is_over = counted.looks.get() > counted.limit.get();
-            counted.is_used_up.set(counted.is_used_up.get() || is_over);
-            is_over
-        })));
-        let context = Context::custom::<Language>(&runtime).map_err(internal)?;
+        let (runtime, budget) = runtime(modules, memory)?;
+        let context = Context::custom::<Language>(&runtime).map_err(cannot_start)?;
         budget.begin(limits::SCRIPT_STEPS_TO_LOAD);
         let loaded = context.with(|ctx| {
             let loaded = load(&ctx, entry, desk).catch(&ctx);
@@ -166,8 +155,38 @@ impl Engine {
     }
 }
 
+fn cannot_start(error: rquickjs::Error) -> Failure {
+    failure("", format!("the engine can't start: {error}"))
+}
+
+/// Returns a runtime for one context, and the budget that ends its loops.
+pub(super) fn runtime(modules: Modules, memory: usize) -> Result<(Runtime, Rc<Budget>), Failure> {
+    let runtime = Runtime::new().map_err(cannot_start)?;
+    runtime.set_memory_limit(memory);
+    runtime.set_max_stack_size(STACK_BYTES);
+    runtime.set_loader(modules.clone(), modules);
+    let budget = Rc::new(Budget::default());
+    let counted = Rc::clone(&budget);
+    runtime.set_interrupt_handler(Some(Box::new(move || {
+        counted.looks.set(counted.looks.get().saturating_add(1));
+        let is_over = counted.looks.get() > counted.limit.get();
+        counted.is_used_up.set(counted.is_used_up.get() || is_over);
+        is_over
+    })));
+    Ok((runtime, budget))
+}
+
+/// Takes away what is not deterministic, and replaces what differs between machines.
+pub(super) fn restrict(ctx: &Ctx<'_>, desk: &Rc<RefCell<Desk>>) -> rquickjs::Result<()> {
+    let globals = ctx.globals();
+    for name in NOT_DETERMINISTIC {
+        globals.remove(name)?;
+    }
+    maths::replace(ctx, desk)
+}
+
 impl Budget {
-    fn begin(&self, steps: u32) {
+    pub(super) fn begin(&self, steps: u32) {
         self.looks.set(0);
         self.limit.set(steps / STEPS_PER_LOOK);
         self.is_used_up.set(false);
@@ -179,11 +198,7 @@ fn load<'js>(
     entry: &str,
     desk: &Rc<RefCell<Desk>>,
 ) -> rquickjs::Result<(Persistent<Object<'static>>, Exports)> {
-    let globals = ctx.globals();
-    for name in NOT_DETERMINISTIC {
-        globals.remove(name)?;
-    }
-    maths::replace(ctx, desk)?;
+    restrict(ctx, desk)?;
     let game: Object<'js> = import(ctx, "rtcade/game")?;
     let prelude: Function<'js> = ctx.eval(include_str!("prelude.js"))?;
     let with_script: Function<'js> = prelude.call((host(ctx, desk)?, game))?;
@@ -201,7 +216,7 @@ fn load<'js>(
 }
 
 /// Returns what a module exports.
-fn import<'js>(ctx: &Ctx<'js>, name: &str) -> rquickjs::Result<Object<'js>> {
+pub(super) fn import<'js>(ctx: &Ctx<'js>, name: &str) -> rquickjs::Result<Object<'js>> {
     Module::import(ctx, name)?.finish()
 }
 
@@ -209,7 +224,7 @@ pub(super) fn failure(callback: &str, message: String) -> Failure {
     Failure { callback: callback.to_owned(), message, stack: Vec::new(), is_final: false }
 }
 
-fn describe(callback: &str, error: &CaughtError<'_>, budget: &Budget) -> Failure {
+pub(super) fn describe(callback: &str, error: &CaughtError<'_>, budget: &Budget) -> Failure {
     if budget.is_used_up.get() {
         let steps = budget.limit.get() * STEPS_PER_LOOK;
         let what = if callback.is_empty() { "loading the game" } else { callback };
