@@ -108,11 +108,13 @@ impl CurrentProgram {
     }
 }
 
+type Reporter = Rc<RefCell<dyn FnMut(&Report)>>;
+
 /// Makes the games of rooms, and takes what they report. Clones share both.
 #[derive(Clone)]
 pub struct Scripts {
     program: CurrentProgram,
-    report: Rc<RefCell<dyn FnMut(&Report)>>,
+    report: Reporter,
 }
 
 impl Scripts {
@@ -299,8 +301,8 @@ impl Script {
 
     fn report_once(&mut self, tick: u32, failure: Failure) {
         let place = failure.place().unwrap_or(&failure.message).to_owned();
-        let once_per = (REPORTED_ONCE_PER.as_secs_f64() / self.room.tick.as_secs_f64()) as u32;
-        let is_due = self.reported.get(&place).is_none_or(|last| tick.saturating_sub(*last) >= once_per);
+        let once_per = REPORTED_ONCE_PER.as_nanos() / self.room.tick.as_nanos().max(1);
+        let is_due = self.reported.get(&place).is_none_or(|last| u128::from(tick.saturating_sub(*last)) >= once_per);
         if is_due && (self.reported.len() < REPORTED_PLACES || self.reported.contains_key(&place)) {
             self.reported.insert(place, tick);
             self.scripts.report(self.room.name.clone(), Some(failure), false);

@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use rand::Rng;
+use rand::{Rng, RngExt};
 use rquickjs::function::Opt;
 use rquickjs::{Array, Ctx, Exception, Function, Object, Value};
 
@@ -96,6 +96,7 @@ pub(super) fn host<'js>(ctx: &Ctx<'js>, desk: &Rc<RefCell<Desk>>) -> rquickjs::R
     function!("playersVersion", |desk| desk.players_version);
     function!("tickMs", |desk| desk.tick_ms);
     function!("random", |desk| desk.random());
+    function!("randomInt", |desk, low: i32, high: i32| desk.random.random_range(low..=high));
     function!("consumed", |desk, player: u32| {
         desk.consumed.iter().find(|(id, _)| id.0 == player).map_or(0, |(_, number)| *number)
     });

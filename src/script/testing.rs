@@ -199,7 +199,9 @@ fn functions<'js>(ctx: &Ctx<'js>, host: &Host, entry: &str, tests: &Tests) -> rq
         if !(1..=limits::PLAYERS_PER_ROOM_MAX).contains(&players) {
             return Err(Exception::throw_range(&ctx, "maxPlayers is a number from 1 to 1024"));
         }
-        simulations.push(simulation(&shared, seed as u64, players, loss, delay, jitter));
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the module checks it")]
+        let seed = seed as u64;
+        simulations.push(simulation(&shared, seed, players, loss, delay, jitter));
         Ok(simulations.len() - 1)
     };
     object.set("create", Function::new(ctx.clone(), create)?)?;
