@@ -10,8 +10,8 @@
 //! }
 //! ```
 //!
-//! A script is as deterministic as a game in Rust: it has no clock, `Math.random` is the room's generator, and `Math` has
-//! the same results on every machine. What a callback may use is counted, not timed, so that a recording ends where the
+//! A script is as deterministic as a game in Rust: it has no clock, `Math.random` is the room's generator, and `Math`
+//! has the same results on every machine. What a callback may use is counted, not timed, so that a recording ends where the
 //! room did. Past a budget the room is closed, and its players read why.
 //!
 //! The engine is for scripts that the operator trusts as much as any other part of the game.
@@ -159,8 +159,8 @@ impl fmt::Debug for Scripts {
     }
 }
 
-/// Loads a program, without a room: the module `entry` and those that it imports. `read` gets the path of a module in the
-/// game's directory and returns its text, or a sentence why there is none.
+/// Loads a program, without a room: the module `entry` and those that it imports. `read` gets the path of a module in
+/// the game's directory and returns its text, or a sentence why there is none.
 ///
 /// # Errors
 /// A module can't be read or throws, the first one exports no function named `tick`, or they are too large together.

@@ -61,8 +61,8 @@ Examples:
 pub(super) struct ServeShipped {
     /// The game to run: arena, broadcast or relay, which come with the program, or the file of a game in JavaScript.
     ///
-    /// arena: players move, hunt and score. broadcast: one publishes video, the others watch it and write messages, with
-    /// --media=video and rooms of 1024 unless set. relay: no game logic on the server; every tick sends all players'
+    /// arena: players move, hunt and score. broadcast: one publishes video, the others watch it and write messages,
+    /// with --media=video and rooms of 1024 unless set. relay: no game logic on the server; every tick sends all players'
     /// inputs to everyone.
     #[arg(long, value_name = "NAME|FILE.js", value_parser = game, default_value = "arena")]
     pub(super) game: Served,
@@ -194,10 +194,13 @@ pub fn main() -> ExitCode {
 
 /// The games whose recordings can be replayed.
 fn shipped_types() -> Vec<&'static str> {
-    let mut types = vec![type_name::<Arena>(), type_name::<Broadcast>(), type_name::<Relay>()];
-    #[cfg(feature = "script")]
-    types.push(type_name::<Script>());
-    types
+    vec![
+        type_name::<Arena>(),
+        type_name::<Broadcast>(),
+        type_name::<Relay>(),
+        #[cfg(feature = "script")]
+        type_name::<Script>(),
+    ]
 }
 
 /// The options of a broadcast, where the command line has no others.

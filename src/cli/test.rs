@@ -29,7 +29,8 @@ pub(super) struct Test {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     seeds: u64,
     /// The first seed.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(0..=9_007_199_253_740_992))]
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = clap::value_parser!(u64).range(0..=9_007_199_253_740_992))]
     seed: u64,
     /// Run the tests whose names contain this text.
     #[arg(long, value_name = "TEXT")]

@@ -17,7 +17,7 @@ use crate::game::RoomInfo;
 use crate::limits;
 
 /// What a game may use: everything of the language but clocks, and what shows when garbage is collected.
-pub(super) type Language = (
+type Language = (
     intrinsic::Eval,
     intrinsic::RegExpCompiler,
     intrinsic::RegExp,
@@ -33,6 +33,8 @@ const NOT_DETERMINISTIC: [&str; 4] = ["Atomics", "SharedArrayBuffer", "queueMicr
 /// The engine counts this many backward jumps and calls between two looks at the budget.
 const STEPS_PER_LOOK: u32 = 10_000;
 const STACK_BYTES: usize = 256 * 1024;
+/// Callbacks of promises that are run, without any steps, before an engine is dropped.
+const JOBS_DROPPED: usize = 10_000;
 
 /// Why a game can't go on with what it was called for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,19 +77,25 @@ impl fmt::Display for Failure {
 
 /// The steps of the current callback, and how many it may have.
 #[derive(Default)]
-pub(super) struct Budget {
+struct Budget {
     looks: Cell<u32>,
     limit: Cell<u32>,
     is_used_up: Cell<bool>,
 }
 
-/// One room's engine with its game.
-pub(super) struct Engine {
-    // Before the context: values must not outlive it.
-    callbacks: Persistent<Object<'static>>,
-    context: Context,
+/// An engine of its own, with one context. Values that outlive a call must be dropped before it.
+pub(super) struct Machine {
+    /// `None` only while it is dropped.
+    context: Option<Context>,
     runtime: Runtime,
     budget: Rc<Budget>,
+}
+
+/// One room's engine with its game.
+pub(super) struct Engine {
+    // Before the machine: values must not outlive it.
+    callbacks: Persistent<Object<'static>>,
+    machine: Machine,
 }
 
 /// What a program's first module exports besides its callbacks.
@@ -111,15 +119,10 @@ impl Engine {
         desk: &Rc<RefCell<Desk>>,
         memory: usize,
     ) -> Result<(Engine, Exports), Failure> {
-        let (runtime, budget) = runtime(modules, memory)?;
-        let context = Context::custom::<Language>(&runtime).map_err(cannot_start)?;
-        budget.begin(limits::SCRIPT_STEPS_TO_LOAD);
-        let loaded = context.with(|ctx| {
-            let loaded = load(&ctx, entry, desk).catch(&ctx);
-            loaded.map_err(|error| describe("", &error, &budget))
-        });
+        let machine = Machine::new(modules, memory)?;
+        let loaded = machine.run("", limits::SCRIPT_STEPS_TO_LOAD, |ctx| load(ctx, entry, desk));
         let (callbacks, exports) = loaded?;
-        Ok((Engine { callbacks, context, runtime, budget }, exports))
+        Ok((Engine { callbacks, machine }, exports))
     }
 
     /// Calls one of the callbacks. `arguments` makes what it gets, `read` takes what it returns.
@@ -129,21 +132,17 @@ impl Engine {
         arguments: impl for<'js> FnOnce(&Ctx<'js>) -> rquickjs::Result<Vec<Value<'js>>>,
         read: impl for<'js> FnOnce(&Ctx<'js>, Value<'js>) -> rquickjs::Result<R>,
     ) -> Result<R, Failure> {
-        self.budget.begin(limits::SCRIPT_STEPS);
-        let called = self.context.with(|ctx| {
-            let called = (|| {
-                let callbacks = self.callbacks.clone().restore(&ctx)?;
-                let function: Function<'_> = callbacks.get(callback)?;
-                let mut list = Args::new(ctx.clone(), 4);
-                for argument in arguments(&ctx)? {
-                    list.push_arg(argument)?;
-                }
-                let returned = list.apply(&function)?;
-                read(&ctx, returned)
-            })();
-            called.catch(&ctx).map_err(|error| describe(callback, &error, &self.budget))
+        let called = self.machine.run(callback, limits::SCRIPT_STEPS, |ctx| {
+            let callbacks = self.callbacks.clone().restore(ctx)?;
+            let function: Function<'_> = callbacks.get(callback)?;
+            let mut list = Args::new(ctx.clone(), 4);
+            for argument in arguments(ctx)? {
+                list.push_arg(argument)?;
+            }
+            let returned = list.apply(&function)?;
+            read(ctx, returned)
         });
-        if called.is_ok() && self.runtime.is_job_pending() {
+        if called.is_ok() && self.machine.runtime.is_job_pending() {
             return Err(failure(callback, "a game must not use promises: it has no time but its ticks".to_owned()));
         }
         called
@@ -151,7 +150,7 @@ impl Engine {
 
     /// Bytes that the engine holds.
     pub(super) fn memory(&self) -> usize {
-        usize::try_from(self.runtime.memory_usage().malloc_size).unwrap_or_default()
+        usize::try_from(self.machine.runtime.memory_usage().malloc_size).unwrap_or_default()
     }
 }
 
@@ -159,21 +158,62 @@ fn cannot_start(error: rquickjs::Error) -> Failure {
     failure("", format!("the engine can't start: {error}"))
 }
 
-/// Returns a runtime for one context, and the budget that ends its loops.
-pub(super) fn runtime(modules: Modules, memory: usize) -> Result<(Runtime, Rc<Budget>), Failure> {
-    let runtime = Runtime::new().map_err(cannot_start)?;
-    runtime.set_memory_limit(memory);
-    runtime.set_max_stack_size(STACK_BYTES);
-    runtime.set_loader(modules.clone(), modules);
-    let budget = Rc::new(Budget::default());
-    let counted = Rc::clone(&budget);
-    runtime.set_interrupt_handler(Some(Box::new(move || {
-        counted.looks.set(counted.looks.get().saturating_add(1));
-        let is_over = counted.looks.get() > counted.limit.get();
-        counted.is_used_up.set(counted.is_used_up.get() || is_over);
-        is_over
-    })));
-    Ok((runtime, budget))
+impl Machine {
+    /// Once it is made, the engine may hold `memory` bytes.
+    pub(super) fn new(modules: Modules, memory: usize) -> Result<Machine, Failure> {
+        let runtime = Runtime::new().map_err(cannot_start)?;
+        runtime.set_max_stack_size(STACK_BYTES);
+        runtime.set_loader(modules.clone(), modules);
+        let budget = Rc::new(Budget::default());
+        let counted = Rc::clone(&budget);
+        runtime.set_interrupt_handler(Some(Box::new(move || {
+            counted.looks.set(counted.looks.get().saturating_add(1));
+            let is_over = counted.looks.get() > counted.limit.get();
+            counted.is_used_up.set(counted.is_used_up.get() || is_over);
+            is_over
+        })));
+        let context = Context::custom::<Language>(&runtime).map_err(cannot_start)?;
+        // A context that was made without enough memory would lack parts of the language.
+        runtime.set_memory_limit(memory);
+        Ok(Machine { context: Some(context), runtime, budget })
+    }
+
+    /// Runs something of a script within a number of steps.
+    pub(super) fn run<R>(
+        &self,
+        callback: &str,
+        steps: u32,
+        what: impl for<'js> FnOnce(&Ctx<'js>) -> rquickjs::Result<R>,
+    ) -> Result<R, Failure> {
+        self.budget.begin(steps);
+        let context = self.context.as_ref().ok_or_else(|| failure(callback, "the engine is gone".to_owned()))?;
+        context.with(|ctx| what(&ctx).catch(&ctx).map_err(|error| describe(callback, &error, &self.budget)))
+    }
+}
+
+impl Drop for Machine {
+    /// An engine that has run out of memory may have lost count of its values, whether or not the script has caught the
+    /// error. It would end the process when it is freed, and so is not.
+    fn drop(&mut self) {
+        self.runtime.set_memory_limit(0);
+        self.budget.begin(0);
+        for _ in 0..JOBS_DROPPED {
+            if !self.runtime.is_job_pending() {
+                break;
+            }
+            let _ = self.runtime.execute_pending_job();
+        }
+        if let Some(context) = &self.context {
+            context.with(|ctx| drop(ctx.catch()));
+        }
+        self.context = None;
+        self.runtime.run_gc();
+        let usage = self.runtime.memory_usage();
+        if usage.obj_count + usage.shape_count + usage.js_func_count > 0 {
+            log::warn!("the engine of a room that ran out of memory keeps {} bytes", usage.malloc_size);
+            std::mem::forget(self.runtime.clone());
+        }
+    }
 }
 
 /// Takes away what is not deterministic, and replaces what differs between machines.
@@ -186,7 +226,7 @@ pub(super) fn restrict(ctx: &Ctx<'_>, desk: &Rc<RefCell<Desk>>) -> rquickjs::Res
 }
 
 impl Budget {
-    pub(super) fn begin(&self, steps: u32) {
+    fn begin(&self, steps: u32) {
         self.looks.set(0);
         self.limit.set(steps / STEPS_PER_LOOK);
         self.is_used_up.set(false);
@@ -224,7 +264,7 @@ pub(super) fn failure(callback: &str, message: String) -> Failure {
     Failure { callback: callback.to_owned(), message, stack: Vec::new(), is_final: false }
 }
 
-pub(super) fn describe(callback: &str, error: &CaughtError<'_>, budget: &Budget) -> Failure {
+fn describe(callback: &str, error: &CaughtError<'_>, budget: &Budget) -> Failure {
     if budget.is_used_up.get() {
         let steps = budget.limit.get() * STEPS_PER_LOOK;
         let what = if callback.is_empty() { "loading the game" } else { callback };

@@ -5,12 +5,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rmpv::Value as Plain;
-use rquickjs::{
-    CatchResultExt, Context as JsContext, Ctx, Exception, Function, IntoJs, Object, Persistent, Runtime, Symbol, Value,
-};
+use rquickjs::{Ctx, Exception, Function, IntoJs, Object, Persistent, Symbol, Value};
 
 use super::desk::Desk;
-use super::engine::{self, Budget, Failure, Language, describe, failure, import};
+use super::engine::{self, Failure, Machine, failure, import};
 use super::program::{Modules, Program};
 use super::value::{Stop, encode, from_json, from_plain};
 use super::{Checked, CurrentProgram, Script, Scripts};
@@ -52,8 +50,8 @@ struct Host {
     seed: Rc<Cell<u64>>,
 }
 
-/// Runs each test of the module `tests` for each of the seeds, twice, and compares what players have received. `read` has
-/// the text of modules, as in [`load`](super::load); `entry` is the game that is tested. `each` gets every result.
+/// Runs each test of the module `tests` whose name `is_wanted` for each of the seeds, twice, and compares what players
+/// have received. `read` has the text of modules, as in [`load`](super::load). `each` gets every result.
 ///
 /// # Errors
 /// The tests can't be loaded.
@@ -92,12 +90,10 @@ pub fn run_tests(
 type Tests = Rc<RefCell<Vec<(String, Persistent<Function<'static>>)>>>;
 
 struct TestEngine {
-    // Before the context: values must not outlive it.
+    // Before the machine: values must not outlive it.
     tests: Tests,
-    context: JsContext,
+    machine: Machine,
     desk: Rc<RefCell<Desk>>,
-    budget: Rc<Budget>,
-    _runtime: Runtime,
 }
 
 impl TestEngine {
@@ -109,22 +105,15 @@ impl TestEngine {
     ) -> Result<TestEngine, Failure> {
         let desk = Rc::new(RefCell::new(Desk::new("", 0, 0.0)));
         let modules = Modules::found_by(Box::new(read)).with_built_in(MODULE);
-        let (runtime, budget) = engine::runtime(modules, MEMORY)?;
-        let context = JsContext::custom::<Language>(&runtime)
-            .map_err(|error| failure("", format!("the engine can't start: {error}")))?;
         let collected = Tests::default();
-        budget.begin(STEPS);
-        let loaded = context.with(|ctx| {
-            let loaded = (|| {
-                engine::restrict(&ctx, &desk)?;
-                let key = Symbol::new_global(ctx.clone(), "rtcade.test")?;
-                ctx.globals().set(key, functions(&ctx, host, entry, &collected)?)?;
-                import(&ctx, &format!("./{tests}")).map(drop)
-            })();
-            loaded.catch(&ctx).map_err(|error| describe("", &error, &budget))
-        });
-        let engine = TestEngine { tests: collected, context, desk, budget, _runtime: runtime };
-        loaded.map(|()| engine)
+        let engine = TestEngine { tests: Rc::clone(&collected), machine: Machine::new(modules, MEMORY)?, desk };
+        engine.machine.run("", STEPS, |ctx| {
+            engine::restrict(ctx, &engine.desk)?;
+            let key = Symbol::new_global(ctx.clone(), "rtcade.test")?;
+            ctx.globals().set(key, functions(ctx, host, entry, &collected)?)?;
+            import(ctx, &format!("./{tests}")).map(drop)
+        })?;
+        Ok(engine)
     }
 
     /// Returns what the players have received, each with its time.
@@ -132,18 +121,14 @@ impl TestEngine {
         host.seed.set(seed);
         host.failed.take();
         self.desk.borrow_mut().random = crate::game::Random::new(seed);
-        self.budget.begin(STEPS);
-        let ran = self.context.with(|ctx| {
-            let ran = (|| {
-                let given = Object::new(ctx.clone())?;
-                given.set("seed", seed as f64)?;
-                let returned: Value<'_> = test.clone().restore(&ctx)?.call((given,))?;
-                if returned.is_promise() {
-                    return Err(Exception::throw_type(&ctx, "a test must not be async: its time is virtual"));
-                }
-                Ok(())
-            })();
-            ran.catch(&ctx).map_err(|error| describe("", &error, &self.budget))
+        let ran = self.machine.run("", STEPS, |ctx| {
+            let given = Object::new(ctx.clone())?;
+            given.set("seed", seed as f64)?;
+            let returned: Value<'_> = test.clone().restore(ctx)?.call((given,))?;
+            if returned.is_promise() {
+                return Err(Exception::throw_type(ctx, "a test must not be async: its time is virtual"));
+            }
+            Ok(())
         });
         let simulations = std::mem::take(&mut *host.simulations.borrow_mut());
         ran?;

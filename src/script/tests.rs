@@ -242,8 +242,8 @@ fn budgets_end_a_room_with_a_sentence() {
 
 #[test]
 fn an_error_names_its_place_and_a_game_may_go_on_after_it() {
-    let text = "export function tick(game, ctx, { number }) {\n  ctx.state(number);\n  if (number > 1) fail();\n}\nfunction \
-                fail() {\n  throw new Error('no');\n}\n";
+    let text = "export function tick(game, ctx, { number }) {\n  ctx.state(number);\n  if (number > 1) fail();\n}\n\
+                function fail() {\n  throw new Error('no');\n}\n";
     let mut bench = Bench::new(text);
     bench.join("Ada");
     assert_eq!(bench.states(), [(Target::All, json!(1))]);
@@ -435,6 +435,8 @@ fn a_recording_has_the_program_and_replays_without_it() {
     assert_ne!(changed.step().unwrap().unwrap().verdict, Verdict::Same, "another program is another game");
 }
 
+mod random;
+
 #[test]
 fn programs_have_limits_and_names() {
     let text = |bytes: usize| BTreeMap::from([("game.js".to_owned(), " ".repeat(bytes))]);
@@ -552,7 +554,11 @@ fn the_tests_of_a_game_run_over_simulated_networks() {
          });
          test('left out', () => { throw new Error('it was not left out'); });
          test('fails', () => assert.equal(1, 2, 'numbers'));
-         test('the game fails', () => { const sim = simulate(game, { players: 1 }); sim.players[0].command('fail'); sim.run(1); });
+         test('the game fails', () => {
+           const sim = simulate(game, { players: 1 });
+           sim.players[0].command('fail');
+           sim.run(1);
+         });
          test('endless', () => simulate({}, {}));
          test('async', async () => 1);
          test('out of range', () => simulate(game, { loss: 5 }));",
