@@ -21,7 +21,8 @@ const ROOMS: usize = 8;
 const DRAIN: Duration = Duration::from_secs(4);
 /// For closing the connections, and what a stalled disk may add (`Handle::shutdown`).
 const CLOSING: Duration = Duration::from_secs(12);
-/// Some leave by themselves while the server drains, the others would stay for longer than it runs.
+/// Some leave by themselves. The server begins to drain when the last user has joined, so each of them has left well
+/// before it ends. The others would stay for longer than it runs.
 const SCRIPT: &str = "
 config:
   phases: [{ duration: 4, arrivalCount: 200 }]
@@ -32,7 +33,7 @@ scenarios:
       - join: { room: 'room-{{ $randomNumber(1, 8) }}' }
       - expect: state
       - loop: [{ send: [1, 2, false] }]
-        duration: 15
+        duration: 60
         pacing: fixed
         every: 100ms
   - name: leaves
@@ -41,7 +42,7 @@ scenarios:
       - join: { room: 'room-{{ $randomNumber(1, 8) }}' }
       - expect: state
       - loop: [{ send: [1, 2, false] }]
-        duration: 7
+        duration: 2
         pacing: fixed
         every: 100ms
       - leave

@@ -258,9 +258,12 @@ fn nodes_that_race_for_rooms_agree() {
         thread::spawn(move || {
             let (mut asker, own) = (Asker::new(store), node(&format!("node-{number}"), number));
             asker.insist(&renew(&own));
-            start.wait();
             let mut times = Vec::new();
             let mut asked = |number| {
+                // Together again, or a node that the machine favours wins every race.
+                if number % 100 == 0 {
+                    start.wait();
+                }
                 let begun = Instant::now();
                 let reply = asker.insist(&acquire(room(number), &own));
                 times.push(begun.elapsed());
