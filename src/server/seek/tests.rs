@@ -1,5 +1,7 @@
 //! Players who seek each other, without a network in between.
 
+mod nodes;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -133,10 +135,10 @@ impl Hall {
     }
 
     fn waiting(&self) -> usize {
-        let by_context: usize = self.server.seekers.by_context.values().map(Vec::len).sum();
+        let by_pool: usize = self.server.seekers.by_pool.values().map(Vec::len).sum();
         let by_network: usize = self.server.seekers.by_network.values().sum();
-        assert_eq!((by_context, by_network), (self.server.seekers.count, by_context));
-        by_context
+        assert_eq!((by_pool, by_network), (self.server.seekers.count, by_pool));
+        by_pool
     }
 }
 
@@ -267,8 +269,8 @@ fn whatever_comes_and_goes_everybody_is_paired_at_most_once_and_one_per_context_
             assert!(partners.iter().all(|&other| contexts[other] == contexts[page]), "seed {seed}: {page}");
             assert!(partners.is_empty() || !gone.contains(&page), "seed {seed}: {page} is gone");
         }
-        for (context, here) in &hall.server.seekers.by_context {
-            assert_eq!(here.len(), 1, "seed {seed}: {context}");
+        for (pool, here) in &hall.server.seekers.by_pool {
+            assert_eq!(here.len(), 1, "seed {seed}: {pool}");
         }
     }
 }
