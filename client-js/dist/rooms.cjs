@@ -47,7 +47,8 @@ var roomCode = (typed) => typed === void 0 ? Array.from(crypto.getRandomValues(n
 async function list(address, signal) {
   try {
     const response = await fetch(address, { signal, cache: "no-store" });
-    if (response.ok) return await response.json();
+    const rooms = response.ok && await response.json();
+    if (Array.isArray(rooms)) return rooms;
   } catch {
   }
   if (signal == null ? void 0 : signal.aborted) throw failure("aborted", "Connecting was cancelled.");

@@ -128,12 +128,12 @@ var seek = (context, given) => new Promise((resolve, reject) => {
       return isOver || refuse("bearer");
     }
     if (isOver) return;
+    openedAt = void 0;
     try {
       socket = new env.WebSocket(url2);
     } catch {
-      return refuse("unreachable");
+      return comeBack("unreachable");
     }
-    openedAt = void 0;
     timer = env.setTimeout(() => comeBack("timeout"), SIGNALING_TIMEOUT);
     socket.onclose = ({ reason }) => comeBack("unreachable", reason);
     socket.onopen = () => {

@@ -19,7 +19,8 @@ export const roomCode = (typed) =>
 async function list(address, signal) {
   try {
     const response = await fetch(address, { signal, cache: "no-store" });
-    if (response.ok) return await response.json();
+    const rooms = response.ok && (await response.json());
+    if (Array.isArray(rooms)) return rooms;
   } catch {}
   if (signal?.aborted) throw failure("aborted", "Connecting was cancelled.");
   throw failure("unreachable", "The list of rooms could not be read. Check the address and your connection, then try again.");

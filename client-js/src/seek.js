@@ -111,12 +111,12 @@ export const seek = (context, given) =>
         return isOver || refuse("bearer");
       }
       if (isOver) return;
+      openedAt = undefined;
       try {
         socket = new env.WebSocket(url);
       } catch {
-        return refuse("unreachable");
+        return comeBack("unreachable");
       }
-      openedAt = undefined;
       timer = env.setTimeout(() => comeBack("timeout"), SIGNALING_TIMEOUT);
       socket.onclose = ({ reason }) => comeBack("unreachable", reason);
       socket.onopen = () => {

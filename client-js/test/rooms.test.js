@@ -109,8 +109,10 @@ describe("joinOrCreate", () => {
     assert.equal(await enter({}, "not an address"), "bad_address");
     globalThis.fetch = async () => new Response("", { status: 403 });
     assert.equal(await enter(), "unreachable");
-    globalThis.fetch = async () => new Response("<html>");
-    assert.equal(await enter(), "unreachable");
+    for (const text of ["<html>", "{}", "null"]) {
+      globalThis.fetch = async () => new Response(text);
+      assert.equal(await enter(), "unreachable", text);
+    }
     globalThis.fetch = async (_, { signal }) => signal.throwIfAborted();
     assert.equal(await enter({ signal: AbortSignal.abort() }), "aborted");
     assert.deepEqual(asked, []);

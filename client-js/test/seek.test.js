@@ -11,7 +11,7 @@ class FakeSocket {
   closedWith = null;
 
   constructor(url) {
-    this.url = url;
+    this.url = new URL(url).href;
     sockets.push(this);
   }
 
@@ -226,6 +226,16 @@ describe("seek", () => {
     last().onopen();
     last().say({ a: "seekR", s: false, e: "refused", m: "" });
     assert.equal((await outcome).error.code, "refused");
+  });
+
+  test("asks again if what it is sent to is no address", async () => {
+    const { outcome } = await opened();
+    await redirect("no address", "a ticket");
+    assert.equal(await elapse(), 1_000);
+    last().onopen();
+    last().say({ a: "seekR", s: false, e: "refused", m: "" });
+    assert.equal((await outcome).error.code, "refused");
+    assert.equal(sockets.length, 2);
   });
 
   test("is not sent to and fro for ever", async () => {
