@@ -122,8 +122,14 @@ var seek = (context, given) => new Promise((resolve, reject) => {
     drop();
     timer = env.setTimeout(attempt, delay);
   };
+  const expect = (ms) => {
+    env.clearTimeout(timer);
+    timer = env.setTimeout(() => comeBack("timeout"), ms);
+  };
+  const listen = () => expect(SIGNALING_TIMEOUT + SOCKET_SILENCE);
   const handle = ({ data }) => {
     var _a;
+    listen();
     const { a: action, s: success, d: details, e: code, m: message, retryAfter } = (_a = JSON.parse(data)) != null ? _a : {};
     if (action === "eventRedirect" && (details == null ? void 0 : details.url)) {
       noteWait();
@@ -158,10 +164,10 @@ var seek = (context, given) => new Promise((resolve, reject) => {
     } catch {
       return comeBack("unreachable");
     }
-    timer = env.setTimeout(() => comeBack("timeout"), SIGNALING_TIMEOUT);
+    expect(SIGNALING_TIMEOUT);
     socket.onclose = ({ reason }) => comeBack("unreachable", reason);
     socket.onopen = () => {
-      env.clearTimeout(timer);
+      listen();
       openedAt = env.now();
       endsAt != null ? endsAt : endsAt = openedAt + COMEBACK_TIMEOUT;
       socket.send(JSON.stringify({ a: "seek", d: { version: 0, context, bearer: token, ticket } }));

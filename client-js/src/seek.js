@@ -8,6 +8,7 @@ import {
   REDIRECT_RETRY,
   REDIRECTS,
   SIGNALING_TIMEOUT,
+  SOCKET_SILENCE,
 } from "./limits.js";
 
 /** As in index.js. */
@@ -81,7 +82,15 @@ export const seek = (context, given) =>
       timer = env.setTimeout(attempt, delay);
     };
 
+    const expect = (ms) => {
+      env.clearTimeout(timer);
+      timer = env.setTimeout(() => comeBack("timeout"), ms);
+    };
+    // The first sign comes once the server knows where to wait.
+    const listen = () => expect(SIGNALING_TIMEOUT + SOCKET_SILENCE);
+
     const handle = ({ data }) => {
+      listen();
       const { a: action, s: success, d: details, e: code, m: message, retryAfter } = JSON.parse(data) ?? {};
       if (action === "eventRedirect" && details?.url) {
         noteWait();
@@ -117,10 +126,10 @@ export const seek = (context, given) =>
       } catch {
         return comeBack("unreachable");
       }
-      timer = env.setTimeout(() => comeBack("timeout"), SIGNALING_TIMEOUT);
+      expect(SIGNALING_TIMEOUT);
       socket.onclose = ({ reason }) => comeBack("unreachable", reason);
       socket.onopen = () => {
-        env.clearTimeout(timer);
+        listen();
         openedAt = env.now();
         endsAt ??= openedAt + COMEBACK_TIMEOUT;
         socket.send(JSON.stringify({ a: "seek", d: { version: 0, context, bearer: token, ticket } }));

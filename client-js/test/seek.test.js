@@ -84,7 +84,6 @@ describe("seek", () => {
     const [socket] = sockets;
     assert.equal(socket.url, "ws://play.example/api");
     assert.deepEqual(socket.sent, [{ a: "seek", d: { version: 0, context: "chess", bearer: "token" } }]);
-    assert.deepEqual(pending(), [], "nothing ends the waiting");
     socket.say({ a: "eventNew", d: 1 });
     socket.say({ a: "seekR", s: true, d: { roomId: "seek-1" } });
     await microtasks();
@@ -184,6 +183,23 @@ describe("seek", () => {
     }
     assert.equal((await outcome).error.code, "timeout");
     assert.ok(now - lostAt > 40_000 && now - lostAt <= 70_000, `${now - lostAt} ms`);
+  });
+
+  test("waits as long as the server says that it does", async () => {
+    const { outcome } = await opened();
+    for (let minute = 0; minute < 60; minute++) {
+      now += 14_999;
+      assert.deepEqual(pending(), [15_000], "one watches, and all before it are cancelled");
+      last().say({ a: "eventSeek", d: {} });
+    }
+    assert.equal(await elapse(), 15_000);
+    assert.equal(last().closedWith, 1000);
+    assert.equal(await elapse(), 250);
+    assert.equal(sockets.length, 2);
+    last().onopen();
+    last().say({ a: "seekR", s: false, e: "refused", m: "" });
+    assert.equal((await outcome).error.code, "refused");
+    assert.deepEqual(pending(), []);
   });
 
   test("goes to the server that it is sent to, with the ticket and a token", async () => {

@@ -26,6 +26,9 @@ use crate::wire::signaling::{self, Fault, ReplyTo, RoomName, SeekRequest};
 /// The beginning of the names of rooms for pairs.
 const PREFIX: &str = "seek-";
 
+/// The event by which a page, which sees no pings, knows that its player still waits.
+const WAITING: &str = "eventSeek";
+
 /// A request to seek that the server has checked.
 pub(super) struct Asked {
     pub(super) pool: RoomName,
@@ -163,6 +166,7 @@ impl<G: Game> Server<G> {
         let other = was_gathering.then(|| self.seekers.take_pair(&pool, key)).flatten();
         let Some(other) = other else {
             self.ping_seeker(now, key);
+            self.push_text(key, signaling::event(WAITING, &json!({})).into());
             return self.claim_pool(now, &pool);
         };
         self.leave_pool(&pool);

@@ -37,6 +37,7 @@
 //! | `eventFreeze` | `from`, and the fields that the player has sent; also from the server to those who get the video of a player when that stops |
 //! | `eventUserMediaConfiguration` | `audio`, `video`: what the player may publish; when the media connection opens, and on each change |
 //! | `eventRedirect` | `url`, `ticket`: instead of the reply to `join`, `reconnect` or `seek`; the client sends the request again, with the ticket, on a websocket to that URL. This one is closed with the code 4307 |
+//! | `eventSeek` | nothing: the player who seeks still waits; every [`limits::HEARTBEAT_INTERVAL`] |
 //! | `eventDrain` | `deadline`: the server stops after this time in ms; until then the room goes on, and the server opens no others |
 //! | `eventChannelClosed` | `e`, `m`: the data channel was refused or lost; the game continues over the websocket |
 //! | `eventMediaSlots` | `audio`, `video`: the number of the player in each slot of the media connection, or `null`, in the order of its sections of each kind; when the connection opens, after an offer, and on each change |

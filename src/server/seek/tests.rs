@@ -230,6 +230,10 @@ fn who_answers_pings_waits_as_long_as_it_takes_and_then_has_the_time_of_any_othe
     let ada = hall.seek(NEAR, "chess");
     hall.pass(Duration::from_hours(1));
     assert_eq!(hall.pages[ada].closed, None);
+    let signs = |hall: &Hall| hall.pages[ada].texts.iter().filter(|text| text["a"] == "eventSeek").count();
+    let before = signs(&hall);
+    hall.pass(10 * limits::HEARTBEAT_INTERVAL);
+    assert_eq!(signs(&hall), before + 10);
     let bob = hall.seek(NEAR, "chess");
     hall.pass(limits::SEEK_GATHERING);
     let room = hall.room(bob).unwrap().to_owned();
