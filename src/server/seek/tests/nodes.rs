@@ -2,19 +2,18 @@
 
 use super::super::super::nodes::tests::{Received, World, closed, data};
 use super::*;
-use crate::games::Relay;
 use crate::wire::codes::CLOSE_REDIRECTED;
 
 fn pool(context: &str) -> RoomName {
     RoomName::of_pool(context).unwrap()
 }
 
-fn tickets(world: &World<Relay>, node: usize) -> (u64, [u64; 3]) {
+fn tickets(world: &World<Open>, node: usize) -> (u64, [u64; 3]) {
     let figures = world.servers[node].cluster().unwrap().figures();
     (figures.tickets, figures.refused_tickets)
 }
 
-impl World<Relay> {
+impl World<Open> {
     fn seek(&mut self, node: usize, context: &str, ticket: &Value) -> (ConnectionId, Received) {
         let id = self.open(node, "");
         let received = self.ask(node, id, "seek", &json!({ "context": context, "version": 0, "ticket": ticket }));
@@ -60,7 +59,7 @@ fn room(received: &Received) -> String {
 
 #[test]
 fn players_of_two_nodes_are_paired_and_play_at_one() {
-    let mut world = World::with(2, || Relay);
+    let mut world = World::with(2, || Open);
     let ada = world.wait(0, "chess", &Value::Null);
     assert_eq!(world.owner(&pool("chess")), Some("node-0"));
     let ticket = world.sent_to(1, "chess", "ws://node-0/api");
@@ -80,7 +79,7 @@ fn players_of_two_nodes_are_paired_and_play_at_one() {
 
 #[test]
 fn a_pool_is_no_room_and_each_context_has_its_own() {
-    let mut world = World::with(2, || Relay);
+    let mut world = World::with(2, || Open);
     for (context, node) in [("chess", 0), ("go", 1), ("lobby", 0)] {
         world.wait(node, context, &Value::Null);
     }
@@ -95,7 +94,7 @@ fn a_pool_is_no_room_and_each_context_has_its_own() {
 
 #[test]
 fn a_ticket_is_good_once_for_one_pool_at_one_node_and_not_for_long() {
-    let mut world = World::with(2, || Relay);
+    let mut world = World::with(2, || Open);
     world.wait(0, "go", &Value::Null);
     world.wait(1, "chess", &Value::Null);
     let of_go = world.sent_to(1, "go", "ws://node-0/api");
@@ -123,7 +122,7 @@ fn a_ticket_is_good_once_for_one_pool_at_one_node_and_not_for_long() {
 
 #[test]
 fn those_who_waited_at_a_node_that_is_lost_meet_at_another() {
-    let mut world = World::with(2, || Relay);
+    let mut world = World::with(2, || Open);
     let cut_off = world.wait(0, "chess", &Value::Null);
     world.reach[0] = false;
     assert_eq!(closed(&world.stay(0, cut_off, 6_000)), None, "it waits on without the store");
@@ -135,7 +134,7 @@ fn those_who_waited_at_a_node_that_is_lost_meet_at_another() {
     world.pair(1, [ada, came]);
 
     // The process has ended, and those who waited there seek again.
-    let mut world = World::with(2, || Relay);
+    let mut world = World::with(2, || Open);
     world.wait(0, "chess", &Value::Null);
     world.restart(0);
     let ada = world.wait(1, "chess", &Value::Null);
@@ -146,7 +145,7 @@ fn those_who_waited_at_a_node_that_is_lost_meet_at_another() {
 
 #[test]
 fn a_node_that_drains_sends_those_who_wait_to_another() {
-    let mut world = World::with(2, || Relay);
+    let mut world = World::with(2, || Open);
     let ada = world.wait(0, "chess", &Value::Null);
     let now = world.now;
     world.servers[0].handle_drain(now, Duration::from_mins(1));
@@ -159,7 +158,7 @@ fn a_node_that_drains_sends_those_who_wait_to_another() {
     world.pair(1, [ada, bob]);
     assert_eq!(world.waiting(0), 0);
 
-    let mut world = World::with(1, || Relay);
+    let mut world = World::with(1, || Open);
     let alone = world.wait(0, "chess", &Value::Null);
     let now = world.now;
     world.servers[0].handle_drain(now, Duration::from_mins(1));
@@ -173,7 +172,7 @@ fn a_node_that_drains_sends_those_who_wait_to_another() {
 
 #[test]
 fn without_the_store_each_node_pairs_its_own_and_then_they_find_each_other() {
-    let mut world = World::with(2, || Relay);
+    let mut world = World::with(2, || Open);
     world.reach = vec![false; 2];
     world.run(3_000);
     let two = [0, 0].map(|node| world.wait(node, "chess", &Value::Null));
@@ -209,19 +208,19 @@ struct Seeker {
 }
 
 impl Seeker {
-    fn begin(world: &mut World<Relay>, node: usize, context: &'static str) -> Seeker {
+    fn begin(world: &mut World<Open>, node: usize, context: &'static str) -> Seeker {
         let mut seeker = Seeker { context, node, id: ConnectionId(0), room: None, redirects: 0, since: world.now };
         seeker.go(world, node, &Value::Null);
         seeker
     }
 
-    fn go(&mut self, world: &mut World<Relay>, node: usize, ticket: &Value) {
+    fn go(&mut self, world: &mut World<Open>, node: usize, ticket: &Value) {
         let text = json!({ "a": "seek", "d": { "context": self.context, "ticket": ticket } }).to_string();
         (self.node, self.id, self.since) = (node, world.open(node, ""), world.now);
         world.servers[node].handle_text(self.since, self.id, &text);
     }
 
-    fn listen(&mut self, world: &mut World<Relay>) {
+    fn listen(&mut self, world: &mut World<Open>) {
         for signal in world.receive(self.node, self.id) {
             match signal {
                 Signal::Ping(payload) => {
@@ -256,9 +255,9 @@ fn whatever_fails_those_who_wait_in_the_end_are_paired() {
     let mut redirects = 0;
     for seed in 0..30 {
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
-        let mut world = World::with(NODES, || Relay);
+        let mut world = World::with(NODES, || Open);
         let mut seekers: Vec<Seeker> = Vec::new();
-        let mut wait = |world: &mut World<Relay>, seekers: &mut Vec<Seeker>, millis: u32| {
+        let mut wait = |world: &mut World<Open>, seekers: &mut Vec<Seeker>, millis: u32| {
             for _ in 0..millis / 100 {
                 world.run(100);
                 for seeker in seekers.iter_mut().filter(|seeker| seeker.room.is_none()) {
