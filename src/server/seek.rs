@@ -178,7 +178,7 @@ impl<G: Game> Server<G> {
         }
     }
 
-    pub(super) fn take_seeking(&mut self, key: ConnectionKey) -> Option<Box<Seeking>> {
+    fn take_seeking(&mut self, key: ConnectionKey) -> Option<Box<Seeking>> {
         self.take_stage(key, |stage| match stage {
             Stage::Seeking(seeking) => Ok(seeking),
             other => Err(other),
