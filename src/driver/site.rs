@@ -32,12 +32,13 @@ const ICON: &str = concat!(
 );
 const CLIENT: &str = include_str!("../../client-js/dist/rtcade.js");
 /// What a page may import beside the client, by path.
-const MODULES: [(&str, &str); 11] = [
+const MODULES: [(&str, &str); 12] = [
     ("/rtcade/interpolate.js", include_str!("../../client-js/dist/rtcade/interpolate.js")),
     ("/rtcade/math.js", include_str!("../../client-js/dist/rtcade/math.js")),
     ("/rtcade/peers.js", include_str!("../../client-js/dist/rtcade/peers.js")),
     ("/rtcade/predict.js", include_str!("../../client-js/dist/rtcade/predict.js")),
     ("/rtcade/rollback.js", include_str!("../../client-js/dist/rtcade/rollback.js")),
+    ("/rtcade/rooms.js", include_str!("../../client-js/dist/rtcade/rooms.js")),
     ("/rtcade/seek.js", include_str!("../../client-js/dist/rtcade/seek.js")),
     ("/rtcade/segments.js", include_str!("../../client-js/dist/rtcade/segments.js")),
     ("/rtcade/swarm.js", include_str!("../../client-js/dist/rtcade/swarm.js")),
