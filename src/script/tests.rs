@@ -292,6 +292,27 @@ fn a_game_has_no_clock_and_its_numbers_are_those_of_its_seed() {
     assert_eq!(state_of("Math.sin(1e6)"), json!(libm::sin(1e6)));
 }
 
+/// `client-js/test/math.test.js` computes the same in another engine.
+#[test]
+fn a_room_and_a_browser_compute_the_same() {
+    let modules = [
+        (
+            "game.js",
+            "import * as math from 'rtcade/math';
+             import hash, { EXPECTED } from './vectors.js';
+             let sum;
+             export function create() { return {}; }
+             export function tick(game, ctx) { sum ??= hash(math); ctx.state([sum, EXPECTED]); }",
+        ),
+        ("vectors.js", include_str!("../../tests/vectors/math.js")),
+    ];
+    let mut bench = Bench::of(&program(&modules));
+    bench.join("Ada");
+    let states = bench.states();
+    assert_eq!(states.len(), 1, "{:?}", bench.reports.borrow());
+    assert_eq!(states[0].1[0], states[0].1[1]);
+}
+
 #[test]
 fn modules_come_from_the_directory_of_the_game_alone() {
     let state = |name: &str| {
