@@ -44,7 +44,7 @@ async function readAnswer(lines) {
 
 /**
  * Starts Redis with these options; `undefined` where there is none. Its data are in memory: `kill()` loses them, and
- * `start()` starts it again at the same port. `ask(...words)` carries out a command whose values have no line breaks.
+ * `start()` starts it again at the same port. `ask(...words)` carries out a command whose words have no white space.
  */
 export async function startRedis(options = []) {
   const port = await freePort();
