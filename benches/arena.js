@@ -39,9 +39,10 @@ const BOT_THRUST_PERCENT = 72;
 const BOT_REACH = 2_400;
 const BOT_DASH_ODDS = 24;
 
-const TOUCH_SQUARED = (2 * RADIUS * POSITION_SCALE) ** 2;
-const COLLECT_SQUARED = ((RADIUS + GEM_RADIUS) * POSITION_SCALE) ** 2;
-const BOT_REACH_SQUARED = (BOT_REACH * POSITION_SCALE) ** 2;
+// The distances at which two discs touch, and a disc touches a gem.
+const TOUCH = 2 * RADIUS * POSITION_SCALE;
+const COLLECT = (RADIUS + GEM_RADIUS) * POSITION_SCALE;
+const BOT_SIGHT = BOT_REACH * POSITION_SCALE;
 
 const RULES = {
   width: WIDTH,
@@ -200,7 +201,7 @@ function steerBots(game, ctx) {
     for (const other of game.actors) {
       if (other === bot || other.score === 0) continue;
       const way = minus(other.position, position);
-      if (lengthSquared(way) > BOT_REACH_SQUARED) continue;
+      if (lengthSquared(way) > BOT_SIGHT * BOT_SIGHT) continue;
       // One draw of 53 bits, as in the arena in Rust.
       if (ctx.random() < 1 / BOT_DASH_ODDS) dashAt = way;
       break;
@@ -263,8 +264,9 @@ function collide(game, number, effects) {
     for (let first = 0; first < second; first += 1) {
       const a = actors[first];
       const right = b.position.x - a.position.x;
+      if (right > TOUCH || right < -TOUCH) continue;
       const down = b.position.y - a.position.y;
-      if (right * right + down * down > TOUCH_SQUARED) continue;
+      if (right * right + down * down > TOUCH * TOUCH) continue;
       const normal = pushApart(a, b, { x: right, y: down });
       const isDashing = a.dashMs > 0;
       if (isPaused || isDashing === b.dashMs > 0) continue;
@@ -283,7 +285,7 @@ function collide(game, number, effects) {
 // Separates two overlapping discs and lets them bounce. Returns the direction from `a` to `b` with length 1000.
 function pushApart(a, b, apart) {
   const normal = apart.x === 0 && apart.y === 0 ? { x: 1_000, y: 0 } : withLength(apart, 1_000);
-  const overlap = ((2 * RADIUS * POSITION_SCALE - Math.floor(Math.sqrt(lengthSquared(apart)))) / 2) | 0;
+  const overlap = ((TOUCH - Math.floor(Math.sqrt(lengthSquared(apart)))) / 2) | 0;
   a.position = pushed(a.position, normal, -overlap);
   b.position = pushed(b.position, normal, overlap);
   const approach = minus(a.velocity, b.velocity);
@@ -317,19 +319,22 @@ function collect(game, ctx, number, effects) {
   const { actors, gems } = game;
   for (let at = 0; at < gems.length; at += 1) {
     const { x, y } = gems[at];
+    const left = x - COLLECT;
+    const right = x + COLLECT;
+    let least = COLLECT * COLLECT + 1;
     let actor;
-    let least = Infinity;
     for (let other = 0; other < actors.length; other += 1) {
       const { position } = actors[other];
-      const right = position.x - x;
+      if (position.x < left || position.x > right) continue;
+      const across = position.x - x;
       const down = position.y - y;
-      const squared = right * right + down * down;
+      const squared = across * across + down * down;
       if (squared < least) {
         least = squared;
         actor = actors[other];
       }
     }
-    if (least > COLLECT_SQUARED) continue;
+    if (!actor) continue;
     const value = at === 0 ? STAR_VALUE : GEM_VALUE;
     earn(actor, value, number);
     effects.push({ collected: [actor.id, value, placeOf(gems[at])] });
