@@ -259,14 +259,15 @@ function advance(actor, stepMs) {
 
 function collide(game, number, effects) {
   const { actors, isPaused } = game;
+  const touch = TOUCH;
   for (let second = 1; second < actors.length; second += 1) {
     const b = actors[second];
     for (let first = 0; first < second; first += 1) {
       const a = actors[first];
       const right = b.position.x - a.position.x;
-      if (right > TOUCH || right < -TOUCH) continue;
+      if (right > touch || -right > touch) continue;
       const down = b.position.y - a.position.y;
-      if (right * right + down * down > TOUCH * TOUCH) continue;
+      if (down > touch || -down > touch || right * right + down * down > touch * touch) continue;
       const normal = pushApart(a, b, { x: right, y: down });
       const isDashing = a.dashMs > 0;
       if (isPaused || isDashing === b.dashMs > 0) continue;
@@ -317,17 +318,19 @@ function bounce({ position, velocity }) {
 function collect(game, ctx, number, effects) {
   if (game.isPaused) return;
   const { actors, gems } = game;
+  // Most discs are far from most gems, which the first comparison tells.
+  const xs = actors.map(({ position }) => position.x);
+  const ys = actors.map(({ position }) => position.y);
   for (let at = 0; at < gems.length; at += 1) {
     const { x, y } = gems[at];
     const left = x - COLLECT;
     const right = x + COLLECT;
     let least = COLLECT * COLLECT + 1;
     let actor;
-    for (let other = 0; other < actors.length; other += 1) {
-      const { position } = actors[other];
-      if (position.x < left || position.x > right) continue;
-      const across = position.x - x;
-      const down = position.y - y;
+    for (let other = 0; other < xs.length; other += 1) {
+      if (xs[other] < left || xs[other] > right) continue;
+      const across = xs[other] - x;
+      const down = ys[other] - y;
       const squared = across * across + down * down;
       if (squared < least) {
         least = squared;

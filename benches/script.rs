@@ -22,7 +22,7 @@ use rtcade::wire::msgpack;
 
 const ROUNDS: usize = 9;
 const TICKS: u32 = 300;
-const COUNTED_TICKS: u32 = 100;
+const COUNTED_TICKS: u32 = 300;
 const MADE: u32 = 50;
 const SAVED: u32 = 100;
 const MANY: u64 = 1_000;
@@ -202,9 +202,7 @@ fn main() {
         assert_eq!(command, "count", "the only command is count PLAYERS");
         let scripts = scripts();
         let mut script = Played::new(1, players.parse().unwrap(), |info| scripts.create(info));
-        counted_by_callgrind(&mut || {
-            script.ticks(COUNTED_TICKS);
-        });
+        counted_by_callgrind(&mut || println!("{COUNTED_TICKS} ticks of {:?}", script.ticks(COUNTED_TICKS)));
         return;
     }
     println!("{:44} {:>13} {:>13} {:>8}", "", "Rust", "JavaScript", "ratio");
