@@ -189,7 +189,7 @@ pub fn load(
 #[must_use]
 pub fn reload_message(program: &Program) -> Vec<u8> {
     let mut message = RELOAD.to_vec();
-    message.extend_from_slice(&program.encoded());
+    message.extend_from_slice(program.encoded());
     message
 }
 
