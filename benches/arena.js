@@ -265,9 +265,9 @@ function collide(game, number, effects) {
     for (let first = 0; first < second; first += 1) {
       const a = actors[first];
       const right = b.position.x - a.position.x;
-      if (right > touch || -right > touch) continue;
+      if (right > touch || right < -touch) continue;
       const down = b.position.y - a.position.y;
-      if (down > touch || -down > touch || right * right + down * down > touch * touch) continue;
+      if (right * right + down * down > touch * touch) continue;
       const normal = pushApart(a, b, { x: right, y: down });
       const isDashing = a.dashMs > 0;
       if (isPaused || isDashing === b.dashMs > 0) continue;
