@@ -189,7 +189,7 @@ pub fn load(
 #[must_use]
 pub fn reload_message(program: &Program) -> Vec<u8> {
     let mut message = RELOAD.to_vec();
-    message.extend_from_slice(&program.encode());
+    message.extend_from_slice(program.encoded());
     message
 }
 
@@ -198,7 +198,6 @@ pub struct Script {
     /// `None` once a budget is used up or `create` of another program has failed.
     engine: Option<Engine>,
     program: Arc<Program>,
-    encoded_program: Vec<u8>,
     desk: Rc<RefCell<Desk>>,
     room: RoomInfo,
     scripts: Scripts,
@@ -213,9 +212,8 @@ impl Script {
         let (engine, _) = Engine::new(&program, &desk)?;
         engine.call("create", |ctx| Ok(vec![engine::room(ctx, room)?]), |_, _| Ok(()))?;
         desk.borrow_mut().orders.clear();
-        let encoded_program = program.encode();
         let room = RoomInfo { program: Vec::new(), ..room.clone() };
-        Ok(Script { engine: Some(engine), program, encoded_program, desk, room, scripts, reported: BTreeMap::new() })
+        Ok(Script { engine: Some(engine), program, desk, room, scripts, reported: BTreeMap::new() })
     }
 
     /// Returns the program that the room runs.
@@ -325,7 +323,6 @@ impl Script {
         let (engine, _) = Engine::new(&program, &self.desk)?;
         self.load(&engine, &saved)?;
         self.engine = Some(engine);
-        self.encoded_program = program.encode();
         self.program = program;
         Ok(())
     }
@@ -385,7 +382,7 @@ impl Game for Script {
     type JoinData = serde_json::Value;
 
     fn program(&self) -> &[u8] {
-        &self.encoded_program
+        self.program.encoded()
     }
 
     fn join(&mut self, ctx: &mut Context<Self>, player: PlayerId, join: &Join) -> Result<Encoded, Refusal> {

@@ -91,29 +91,38 @@
   for (const level of ["debug", "error", "info", "log", "warn"]) console[level] = ctx.log;
   globalThis.console = freeze(console);
 
-  // Why a value is more than plain data, or nothing. Such a value would come back as another.
-  const notPlain = (value, place, seen) => {
-    if (value === null || typeof value !== "object") {
-      const isData = !["function", "symbol", "bigint"].includes(typeof value);
-      return isData ? undefined : `${place} is a ${typeof value}`;
+  // Where in a value there is more than plain data, and what it is; or nothing. It would come back as another value.
+  const notPlain = (value, seen) => {
+    switch (typeof value) {
+      case "function":
+      case "symbol":
+      case "bigint":
+        return { place: "", is: `a ${typeof value}` };
+      case "object":
+        return value === null ? undefined : notPlainObject(value, seen);
+      default:
+        return undefined;
     }
-    if (seen.has(value)) return `${place} is an object that is also elsewhere in it`;
+  };
+
+  const notPlainObject = (value, seen) => {
+    if (seen.has(value)) return { place: "", is: "an object that is also elsewhere in it" };
     seen.add(value);
     if (Array.isArray(value)) {
       for (let at = 0; at < value.length; at += 1) {
-        const why = notPlain(value[at], `${place}[${at}]`, seen);
-        if (why) return why;
+        const found = notPlain(value[at], seen);
+        if (found) return { place: `[${at}]${found.place}`, is: found.is };
       }
       return undefined;
     }
-    if (isView(value)) return value instanceof Uint8Array ? undefined : `${place} is a typed array`;
+    if (isView(value)) return value instanceof Uint8Array ? undefined : { place: "", is: "a typed array" };
     const prototype = getPrototypeOf(value);
     if (prototype !== Object.prototype && prototype !== null) {
-      return `${place} is a ${prototype.constructor?.name || "class"}`;
+      return { place: "", is: `a ${prototype.constructor?.name || "class"}` };
     }
     for (const key of keys(value)) {
-      const why = notPlain(value[key], `${place}.${key}`, seen);
-      if (why) return why;
+      const found = notPlain(value[key], seen);
+      if (found) return { place: `.${key}${found.place}`, is: found.is };
     }
     return undefined;
   };
@@ -141,9 +150,9 @@
       onError: (error, callback) => (script.onError ? call("onError", error, callback) === true : false),
       save: () => {
         if (script.save) return noPromise(script.save(game), "save");
-        const why = notPlain(game, "game", new Set());
-        if (why) {
-          host.unsaved(why);
+        const found = notPlain(game, new Set());
+        if (found) {
+          host.unsaved(`game${found.place} is ${found.is}`);
           return undefined;
         }
         return game ?? null;

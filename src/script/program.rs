@@ -13,7 +13,6 @@ use flate2::write::ZlibEncoder;
 use rquickjs::loader::{ImportAttributes, Loader, Resolver};
 use rquickjs::module::Declared;
 use rquickjs::{Ctx, Error, Module};
-use serde::{Deserialize, Serialize};
 
 use crate::limits;
 
@@ -24,10 +23,12 @@ const BUILT_IN: [(&str, &str); 2] =
 /// The modules of a game, with their text.
 ///
 /// The paths of modules are relative to the game's directory, with `/` between their parts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
     entry: String,
     modules: BTreeMap<String, String>,
+    /// What each recording of a room begins with.
+    encoded: Vec<u8>,
 }
 
 /// Why modules are no program.
@@ -66,7 +67,10 @@ impl Program {
             return Err(ProgramError::NoEntry(entry.to_owned()));
         }
         match modules.iter().map(|(path, text)| path.len() + text.len()).sum() {
-            0..=limits::PROGRAM_BYTES => Ok(Program { entry: entry.to_owned(), modules }),
+            0..=limits::PROGRAM_BYTES => {
+                let encoded = encode(entry, &modules);
+                Ok(Program { entry: entry.to_owned(), modules, encoded })
+            }
             bytes => Err(ProgramError::TooLarge(bytes)),
         }
     }
@@ -85,15 +89,13 @@ impl Program {
     /// Returns the SHA-256 of all modules, in hexadecimal digits: what tells one program from another.
     #[must_use]
     pub fn digest(&self) -> String {
-        let digest = digest::digest(&digest::SHA256, &self.encode());
+        let digest = digest::digest(&digest::SHA256, &self.encoded);
         digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Returns the modules as recordings have them, deflated.
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let plain = postcard::to_extend(self, Vec::new()).expect("strings are encoded into a vector");
-        let mut deflated = ZlibEncoder::new(Vec::new(), Compression::default());
-        deflated.write_all(&plain).and_then(|()| deflated.finish()).expect("a vector takes any bytes")
+    pub(super) fn encoded(&self) -> &[u8] {
+        &self.encoded
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Program, ProgramError> {
@@ -102,9 +104,15 @@ impl Program {
         let most = 2 * limits::PROGRAM_BYTES as u64;
         let inflated = ZlibDecoder::new(bytes).take(most).read_to_end(&mut plain);
         inflated.map_err(|_| ProgramError::Unreadable)?;
-        let Program { entry, modules } = postcard::from_bytes(&plain).map_err(|_| ProgramError::Unreadable)?;
+        let (entry, modules): (String, _) = postcard::from_bytes(&plain).map_err(|_| ProgramError::Unreadable)?;
         Program::new(&entry, modules)
     }
+}
+
+fn encode(entry: &str, modules: &BTreeMap<String, String>) -> Vec<u8> {
+    let plain = postcard::to_extend(&(entry, modules), Vec::new()).expect("strings are encoded into a vector");
+    let mut deflated = ZlibEncoder::new(Vec::new(), Compression::default());
+    deflated.write_all(&plain).and_then(|()| deflated.finish()).expect("a vector takes any bytes")
 }
 
 /// Reads the text of a module, by its path in the game's directory. The error is a sentence.

@@ -176,6 +176,13 @@ fn values_reach_players_as_they_are() {
 }
 
 #[test]
+fn keys_that_are_no_text_elsewhere_reach_players_too() {
+    let mut bench = Bench::new(r"export function tick(game, ctx) { ctx.state({ 'a\0b': 1, '\ud800': 2, 'ä😀': 3 }); }");
+    bench.join("Ada");
+    assert_eq!(bench.states()[0].1, json!({ "a\0b": 1, "\u{fffd}": 2, "ä😀": 3 }));
+}
+
+#[test]
 fn a_value_that_cannot_be_sent_is_refused_with_its_place() {
     for (value, why) in [
         ("{ a: [() => 1] }", "the value.a[0] is a function"),
@@ -465,8 +472,8 @@ fn programs_have_limits_and_names() {
     assert!(matches!(Program::new("game.js", text(limits::PROGRAM_BYTES)), Err(ProgramError::TooLarge(_))));
     let (one, other) = (program(&[("game.js", "1")]), program(&[("game.js", "2")]));
     assert_ne!(one.digest(), other.digest());
-    assert_eq!(Program::decode(&one.encode()), Ok(one.clone()));
-    let mut damaged = one.encode();
+    assert_eq!(Program::decode(one.encoded()), Ok(one.clone()));
+    let mut damaged = one.encoded().to_vec();
     damaged.truncate(damaged.len() / 2);
     assert!(Program::decode(&damaged).is_err());
     assert_eq!(Program::decode(b"no program"), Err(ProgramError::Unreadable));

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use rmpv::Value as Plain;
+use rquickjs::atom::PredefinedAtom;
 use rquickjs::object::{Filter, Property};
 use rquickjs::{Array, Ctx, Error, IntoJs, Object, String as JsString, Type, TypedArray, Value};
 
@@ -70,7 +71,10 @@ impl Encoder {
                 let is_true = value.as_bool().unwrap_or_default();
                 self.write(|bytes| rmp::encode::write_bool(bytes, is_true));
             }
-            Type::Int | Type::Float => self.number(value.as_number().unwrap_or_default()),
+            Type::Int => {
+                let _ = rmp::encode::write_sint(&mut self.bytes, value.as_int().unwrap_or_default().into());
+            }
+            Type::Float => self.number(value.as_number().unwrap_or_default()),
             Type::String => self.string(&text(value.as_string())),
             Type::Array | Type::Object | Type::Exception | Type::Proxy => {
                 if depth == self.max_depth {
@@ -121,7 +125,7 @@ impl Encoder {
     fn container(&mut self, value: &Value<'_>, depth: usize) -> Result<(), Stop> {
         if let Some(array) = value.as_array() {
             // The length in the array's own terms: up to 2³² - 1.
-            return self.array(array.as_object().get("length")?, depth, |at| array.get(at as usize));
+            return self.array(array.as_object().get(PredefinedAtom::Length)?, depth, |at| array.get(at as usize));
         }
         let Some(object) = value.as_object() else { return Ok(()) };
         if object.is_typed_array::<u8>() {
@@ -135,7 +139,7 @@ impl Encoder {
             || object.is_typed_array::<i32>()
             || object.is_typed_array::<u32>();
         if is_of_numbers {
-            return self.array(object.get("length")?, depth, |at| object.get(at));
+            return self.array(object.get(PredefinedAtom::Length)?, depth, |at| object.get(at));
         }
         if object.is_array_buffer() {
             return Err(Stop::Unencodable(Unencodable::new("is an ArrayBuffer: use a Uint8Array")));
@@ -144,7 +148,7 @@ impl Encoder {
     }
 
     fn binary(&mut self, bytes: &Object<'_>) -> Result<(), Stop> {
-        let length: f64 = bytes.get("length")?;
+        let length: f64 = bytes.get(PredefinedAtom::Length)?;
         if length > self.max_bytes as f64 {
             return Err(self.too_long());
         }
@@ -191,7 +195,8 @@ impl Encoder {
                 continue;
             }
             count += 1;
-            let key = key.to_string()?;
+            // `Atom::to_string` ends at a NUL, and takes halves of surrogate pairs for UTF-8.
+            let key = text(Some(&key.to_js_string()?));
             self.string(&key);
             self.value(&value, depth + 1).map_err(|stop| stop.within(|| format!(".{key}")))?;
         }
@@ -208,9 +213,9 @@ impl Encoder {
 
     /// Maps and sets look like objects without properties.
     fn is_no_collection(&self, object: &Object<'_>) -> Result<(), Stop> {
-        let constructor: Value<'_> = object.get("constructor")?;
+        let constructor: Value<'_> = object.get(PredefinedAtom::Constructor)?;
         let name = match constructor.as_object() {
-            Some(constructor) => constructor.get::<_, Value<'_>>("name")?,
+            Some(constructor) => constructor.get::<_, Value<'_>>(PredefinedAtom::Name)?,
             None => return Ok(()),
         };
         match text(name.as_string()).as_str() {

@@ -11,6 +11,8 @@ mod admission;
 mod allocations;
 #[cfg(feature = "driver")]
 mod api;
+#[cfg(feature = "script")]
+mod arena_script;
 #[cfg(all(feature = "driver", unix))]
 mod bench;
 #[cfg(all(feature = "driver", unix))]
