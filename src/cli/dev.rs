@@ -99,6 +99,7 @@ impl Watcher {
     fn run(mut self, reported: &Receiver<Report>) {
         self.files = self.look();
         let mut program = self.source.load().ok().map(|(program, _)| program);
+        let mut are_pages_old = false;
         loop {
             thread::sleep(LOOK_INTERVAL);
             for report in reported.try_iter() {
@@ -116,15 +117,17 @@ impl Watcher {
                 .collect();
             self.files = files;
             let is_page = |path: &PathBuf| self.public.as_ref().is_some_and(|public| path.starts_with(public));
-            let is_of_pages = changed.iter().any(is_page);
-            self.load(&mut program);
-            if is_of_pages {
+            are_pages_old |= changed.iter().any(is_page);
+            // Pages that import what can't be loaded would stand still, while their rooms play on.
+            if self.load(&mut program) && are_pages_old {
+                are_pages_old = false;
                 self.development.reload_pages();
             }
         }
     }
 
-    fn load(&self, program: &mut Option<Program>) {
+    /// Returns whether the game could be loaded.
+    fn load(&self, program: &mut Option<Program>) -> bool {
         match self.source.load() {
             Ok((changed, _)) if program.as_ref() == Some(&changed) => self.development.clear(),
             Ok((changed, _)) => {
@@ -137,8 +140,10 @@ impl Watcher {
             Err(failure) => {
                 ::log::error!("{}", describe(&failure));
                 self.development.show(NOT_LOADED, text_of(&failure));
+                return false;
             }
         }
+        true
     }
 
     fn reload_rooms(&self, program: &Program) {

@@ -1,3 +1,4 @@
+// @ts-check
 // The server's side of the game: one such game per room. The first two players sit down, the others watch.
 /** @import { Context, Message, Tick } from "rtcade/game" */
 import { match, play, refusal } from "./public/step.js";

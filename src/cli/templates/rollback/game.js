@@ -1,3 +1,4 @@
+// @ts-check
 // The server's side of a game that the pages compute: it sends the inputs of all players to everybody, tick by tick. Each
 // page computes the same game from them, and shows it at once: rtcade/rollback takes back what it has guessed wrong.
 /** @import { Context } from "rtcade/game" */

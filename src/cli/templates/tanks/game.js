@@ -1,3 +1,4 @@
+// @ts-check
 // The server's side of the game: one such game per room. It runs in ticks, without a clock or promises, so that a recording
 // of a room can be replayed exactly.
 /** @import { Context, LeaveReason, Message, Room, Tick } from "rtcade/game" */
@@ -74,8 +75,9 @@ function start(game, ctx) {
 
 /** Fires at the others where the shooter saw them: `seen` is the tick that the page showed. */
 function shoot(game, ctx, by, seen) {
-  const isTarget = ([player]) => Number(player) !== by && game.tanks[player]?.armor > 0;
-  const fired = shot(game.tanks[by], Object.entries(game.history.at(seen) ?? {}).filter(isTarget));
+  const isTarget = (player) => Number(player) !== by && game.tanks[player]?.armor > 0;
+  const places = Object.entries(game.history.at(seen) ?? {}).filter(([player]) => isTarget(player));
+  const fired = shot(game.tanks[by], places);
   ctx.event("all", { shot: { by, ...fired } });
   if (fired.hit === null) return;
   const tank = game.tanks[fired.hit];

@@ -84,8 +84,8 @@ function show() {
 function nameOf(seat) {
   const player = game.seats[seat];
   if (player === null) return "free";
-  const name = room.players.get(player)?.name ?? "";
-  return `${name}${player === room.me ? " (you)" : ""}${game.isAway[seat] ? " (away)" : ""}`;
+  const name = player === room.me ? "You" : (room.players.get(player)?.name ?? "");
+  return `${name}${game.isAway[seat] ? " (away)" : ""}`;
 }
 
 function sentence(mine) {
