@@ -180,7 +180,7 @@ export interface Game<World = any, State = any, Event = any> {
   resume?(game: World, ctx: Context<State, Event>, player: number, resumed: { readonly reloaded: boolean }): void;
   /** One tick of the game. `batch` has what players have sent since the last one, in order of arrival. */
   tick(game: World, ctx: Context<State, Event>, tick: Tick, batch: readonly Message[]): void;
-  /** A message from the program that runs the server, or from its admin API, of at most 64 KiB. */
+  /** A message from the program that the server is part of, of at most 64 KiB. */
   external?(game: World, ctx: Context<State, Event>, bytes: Uint8Array): void;
   /** The server stops after so many milliseconds; the room goes on until then. */
   drain?(game: World, ctx: Context<State, Event>, ms: number): void;

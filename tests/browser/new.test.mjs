@@ -161,7 +161,7 @@ describe("tanks, while they are written", () => {
       } else {
         await until("the room to go on", async () => server.output.slice(said).includes("goes on with the changed game"));
       }
-      t.diagnostic(`both went on ${Math.round(performance.now() - at)} ms after ${file} was written`);
+      t.diagnostic(`${isOfPages ? "both pages" : "the room"} went on ${Math.round(performance.now() - at)} ms after ${file} was written`);
       const now = await Promise.all(pages().map(playing));
       now.forEach(({ me, tick }, n) => {
         assert.equal(me, former[n].me);
@@ -317,9 +317,14 @@ test("rollback: two pages compute the same game", async () => {
       });
     }
     // Each sees what the other strikes.
-    await ann.page.mouse.move(640, 560);
-    await ann.page.mouse.move(640, 440);
-    await until("a strike", () => worlds(ben.page), (world) => world.hits > 0);
+    const strike = async () => {
+      for (const y of [560, 400]) {
+        await ann.page.mouse.move(640, y);
+        await ann.page.waitForTimeout(400);
+      }
+      return worlds(ben.page);
+    };
+    await until("a strike", strike, (world) => world.hits > 0);
     await screenshot(ann.page, "new-rollback-ann");
     await screenshot(ben.page, "new-rollback-ben");
     const all = () => Promise.all([ann, ben].map(({ page }) => page.evaluate(() => confirmed)));

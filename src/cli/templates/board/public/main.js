@@ -74,7 +74,7 @@ function show() {
     const box = element(`.seat.${color}`);
     setText(box.querySelector("span"), nameOf(seat));
     setText(box.querySelector("b"), String(game.wins[seat]));
-    box.classList.toggle("turn", game.match.winner === null && game.match.turn === seat);
+    box.classList.toggle("turn", game.match.winner === null && game.match.turn === seat && !game.seats.includes(null));
   });
   element("#again").hidden = mine < 0 || game.match.winner === null || game.wantsAgain[mine];
   element("#copy").hidden = !game.seats.includes(null);
