@@ -10,7 +10,7 @@ const RESPAWN_MS = 2_000;
 /** Inputs that a player may send at once, as after a gap in the network. */
 const SAVED_INPUTS = 8;
 
-const START_X = [0.08, 0.36, 0.64, 0.92];
+const START_X = [0.08, 0.4, 0.6, 0.92];
 const START_Y = [0.12, 0.82];
 const STARTS = START_X.flatMap((x) => START_Y.map((y) => ({ x: x * WIDTH, y: y * HEIGHT })));
 
