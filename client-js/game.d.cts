@@ -61,6 +61,11 @@ export interface Context<State = any, Event = any> {
   /** A number from 0 to below 1, of the room's seed. `Math.random` is the same generator. */
   random(): number;
   /**
+   * A whole number from `low` to `high`, both included, of the same generator.
+   * @throws {RangeError} They are no integers of 32 bits, or `low` exceeds `high`.
+   */
+  randomInt(low: number, high: number): number;
+  /**
    * Sends all players the state of this tick, unreliably: only the newest counts, and what has changed is sent. At most
    * 16 KiB as msgpack, of which 4 KiB are sent.
    * @throws {TypeError} The value is too large or no plain data; the sentence names the place in it.

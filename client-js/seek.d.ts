@@ -12,9 +12,9 @@ export interface SeekOptions extends Omit<Options, "room"> {
  * `room.players`.
  *
  * @param context what both must agree on, such as the game's mode: 1 to 64 letters, digits, hyphens or underscores
- * @throws {RtcadeError} The promise rejects only with `RtcadeError`: `aborted` if `signal` was aborted, `unreachable` if the
- * connection was lost while waiting, `rate_limited` if too many wait, or another reason why the server refuses or `connect`
- * rejects.
+ * @throws {RtcadeError} The promise rejects only with `RtcadeError`: `aborted` if `signal` was aborted, `unreachable` or
+ * `timeout` if the server can't be reached, or the connection was lost while waiting and did not come back within a minute,
+ * `rate_limited` if too many wait, or another reason why the server refuses or `connect` rejects.
  */
 export function seek<T extends Types = {}>(
   context: string,

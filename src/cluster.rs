@@ -141,7 +141,7 @@ pub enum Event {
 pub struct Figures {
     /// Whether the store answers.
     pub is_connected: bool,
-    /// Leases held.
+    /// Leases of rooms held.
     pub leases: usize,
     /// Lookups that wait for an answer.
     pub lookups: usize,
@@ -344,8 +344,19 @@ impl Cluster {
     /// Returns what is counted.
     #[must_use]
     pub fn figures(&self) -> Figures {
-        let (is_connected, leases) = (self.reach == Reach::Up, self.held.len());
+        let (is_connected, leases) = (self.is_connected(), self.rooms());
         Figures { is_connected, leases, lookups: self.lookups.len(), lapses: self.lapses, ..self.figures }
+    }
+
+    /// Returns whether the store answers.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.reach == Reach::Up
+    }
+
+    /// The number of leases of rooms. Those of pools cost a node next to nothing.
+    fn rooms(&self) -> usize {
+        self.held.keys().filter(|room| !room.is_pool()).count()
     }
 
     /// Tells how busy the node is (1 is a core's worth), and how many players it has.
@@ -546,7 +557,7 @@ impl Cluster {
             load,
             takes_rooms: self.takes_rooms() && load < *hard_load,
             is_draining: self.is_draining,
-            rooms: self.held.len(),
+            rooms: self.rooms(),
             players: self.players,
         };
         let (member, ttl, secret) = (self.member.clone(), *ttl, self.secret);
@@ -651,7 +662,9 @@ impl Cluster {
     }
 
     fn grant(&mut self, now: Instant, room: RoomName, epoch: u64, has_snapshot: bool) {
-        self.placed.push_back(now);
+        if !room.is_pool() {
+            self.placed.push_back(now);
+        }
         self.unused.push_back((now + UNUSED_LEASE, room.clone()));
         // A lease that is about to be given up is given up with an older epoch, which has no effect any more.
         self.to_release.remove(&room);

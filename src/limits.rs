@@ -33,6 +33,10 @@
 //! | [`INPUTS_WRAPPING`], [`TICKS_WRAPPING`], [`AT_TICK_WRAPPING`] | arrays around such a value, in addition to its own nesting | part of the limit above | – |
 //! | [`MSGPACK_ITEMS`], [`JS_INTEGER_MAX`] | elements of a value from a client; magnitude of an integer | as for the nesting | `bad_frames`, `Room::unsent` |
 //! | [`PING_PADDING_BYTES`] | bytes that a ping carries and its pong returns | the sender is removed with `bad_frame` | `bad_frames` |
+//! | [`PROGRAM_BYTES`] | bytes of the modules of a game in JavaScript | the server does not start; a reload is refused | – |
+//! | [`RECORDED_PROGRAM_BYTES`] | bytes of what a game runs besides its compiled code | recording its room panics | – |
+//! | [`SCRIPT_MEMORY`] | bytes of the engine of a room whose game is in JavaScript | an error in the game; unless it is caught, the room is closed | – |
+//! | [`SCRIPT_STEPS`], [`SCRIPT_STEPS_TO_LOAD`] | backward jumps and calls of a callback, and of loading the game | the room is closed; it is not opened | – |
 //! | [`EXTERNAL_BYTES`] | bytes of an external message | an error to the sender: `TooLarge` | – |
 //! | [`EXTERNAL_BACKLOG`], [`EXTERNAL_QUEUE`] | external messages waiting for one room, and for all | an error to the sender: `Full` | – |
 //! | [`ATTACHED_BYTES`] | bytes that hooks attach to a player | the player is refused with `internal` | `failed_hooks` |

@@ -13,6 +13,8 @@ use crate::wire::signaling::Fault;
 
 /// The log target of events of players: the command line shows it at its default level.
 pub(crate) const PLAYERS: &str = "rtcade::players";
+/// The target of what games in JavaScript log.
+pub(crate) const SCRIPTS: &str = "rtcade::script";
 /// The same for actions of operators.
 #[cfg(feature = "driver")]
 pub(crate) const ADMIN: &str = "rtcade::admin";

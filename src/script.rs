@@ -10,8 +10,8 @@
 //! }
 //! ```
 //!
-//! A script is as deterministic as a game in Rust: it has no clock, `Math.random` is the room's generator, and `Math` has
-//! the same results on every machine. What a callback may use is counted, not timed, so that a recording ends where the
+//! A script is as deterministic as a game in Rust: it has no clock, `Math.random` is the room's generator, and `Math`
+//! has the same results on every machine. What a callback may use is counted, not timed, so that a recording ends where the
 //! room did. Past a budget the room is closed, and its players read why.
 //!
 //! The engine is for scripts that the operator trusts as much as any other part of the game.
@@ -20,6 +20,7 @@ mod desk;
 mod engine;
 mod maths;
 mod program;
+mod testing;
 mod value;
 
 use std::cell::RefCell;
@@ -38,6 +39,7 @@ pub use self::engine::Failure;
 use self::engine::{Engine, Exports};
 use self::program::Modules;
 pub use self::program::{Program, ProgramError};
+pub use self::testing::{TestResult, run_tests};
 use self::value::{Stop, encode, from_json, from_plain};
 use crate::game::{
     Batch, Context, Encoded, Game, Identity, Incoming, Join, Lane, Leave, PlayerId, Refusal, Resumed, RoomInfo, Tick,
@@ -106,11 +108,13 @@ impl CurrentProgram {
     }
 }
 
+type Reporter = Rc<RefCell<dyn FnMut(&Report)>>;
+
 /// Makes the games of rooms, and takes what they report. Clones share both.
 #[derive(Clone)]
 pub struct Scripts {
     program: CurrentProgram,
-    report: Rc<RefCell<dyn FnMut(&Report)>>,
+    report: Reporter,
 }
 
 impl Scripts {
@@ -155,8 +159,8 @@ impl fmt::Debug for Scripts {
     }
 }
 
-/// Loads a program, without a room: the module `entry` and those that it imports. `read` gets the path of a module in the
-/// game's directory and returns its text, or a sentence why there is none.
+/// Loads a program, without a room: the module `entry` and those that it imports. `read` gets the path of a module in
+/// the game's directory and returns its text, or a sentence why there is none.
 ///
 /// # Errors
 /// A module can't be read or throws, the first one exports no function named `tick`, or they are too large together.
@@ -166,7 +170,7 @@ pub fn load(
 ) -> Result<(Program, Checked), Failure> {
     let desk = Rc::new(RefCell::new(Desk::new("", 0, limits::TICK_MS.into())));
     let modules = Modules::found_by(Box::new(read));
-    let (_, Exports { tick_ms, .. }) = Engine::with_modules(modules.clone(), entry, &desk)?;
+    let (_, Exports { tick_ms, .. }) = Engine::with_modules(modules.clone(), entry, &desk, limits::SCRIPT_MEMORY)?;
     let range = f64::from(*limits::TICK_MS_RANGE.start())..=f64::from(*limits::TICK_MS_RANGE.end());
     let tick = match tick_ms {
         None => None,
@@ -297,8 +301,8 @@ impl Script {
 
     fn report_once(&mut self, tick: u32, failure: Failure) {
         let place = failure.place().unwrap_or(&failure.message).to_owned();
-        let once_per = (REPORTED_ONCE_PER.as_secs_f64() / self.room.tick.as_secs_f64()) as u32;
-        let is_due = self.reported.get(&place).is_none_or(|last| tick.saturating_sub(*last) >= once_per);
+        let once_per = REPORTED_ONCE_PER.as_nanos() / self.room.tick.as_nanos().max(1);
+        let is_due = self.reported.get(&place).is_none_or(|last| u128::from(tick.saturating_sub(*last)) >= once_per);
         if is_due && (self.reported.len() < REPORTED_PLACES || self.reported.contains_key(&place)) {
             self.reported.insert(place, tick);
             self.scripts.report(self.room.name.clone(), Some(failure), false);

@@ -37,26 +37,24 @@ var PI = Math.PI;
 var HALF_PI = PI / 2;
 var HALF_PI_PARTS = [1.5707963267341256, 6077100506303966e-26, 20222662487959506e-37];
 var LN2 = Math.LN2;
-var polynomial = (x, coefficients) => coefficients.reduce((sum, coefficient) => sum * x + coefficient, 0);
-var alternating = (first, last) => {
-  const coefficients = [];
-  let factorial = 1;
-  for (let n = 1; n <= last; n += 1) {
-    factorial *= n;
-    if (n >= first && (n - first) % 2 === 0) coefficients.unshift(((n - first) / 2 % 2 ? -1 : 1) / factorial);
-  }
-  if (first === 0) coefficients.push(1);
-  return coefficients;
+var LN2_FIRST = 0.6931471803691238;
+var LN2_REST = 19082149292705877e-26;
+var INVERSE_FACTORIALS = [1, 1];
+for (let n = 2, factorial = 1; n <= 18; n += 1) {
+  factorial *= n;
+  INVERSE_FACTORIALS.push(1 / factorial);
+}
+var [, , f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17, f18] = INVERSE_FACTORIALS;
+var sinNear0 = (x) => {
+  const q = x * x;
+  const rest = ((((((f17 * q - f15) * q + f13) * q - f11) * q + f9) * q - f7) * q + f5) * q - f3;
+  return x + x * q * rest;
 };
-var SIN = alternating(1, 17);
-var COS = [...alternating(2, 18).map((coefficient) => -coefficient), 1];
-var EXP = Array.from({ length: 15 }, (_, at) => {
-  let factorial = 1;
-  for (let n = 2; n <= 14 - at; n += 1) factorial *= n;
-  return 1 / factorial;
-});
-var sinNear0 = (x) => x * polynomial(x * x, SIN);
-var cosNear0 = (x) => polynomial(x * x, COS);
+var cosNear0 = (x) => {
+  const q = x * x;
+  const rest = (((((((f16 - f18 * q) * q - f14) * q + f12) * q - f10) * q + f8) * q - f6) * q + f4) * q - f2;
+  return 1 + q * rest;
+};
 var reduce = (x) => {
   const turns = floor(x / HALF_PI + 0.5);
   const [first, second, third] = HALF_PI_PARTS;
@@ -75,12 +73,13 @@ var cos = (x) => {
   return quadrant === 0 || quadrant === 3 ? value : -value;
 };
 var tan = (x) => sin(x) / cos(x);
-var ATAN = Array.from({ length: 12 }, (_, at) => ((11 - at) % 2 ? -1 : 1) / (2 * (11 - at) + 1));
 var atan = (x) => {
   if (abs(x) > 1) return (x < 0 ? -HALF_PI : HALF_PI) - atan(1 / x);
   const half = x / (1 + sqrt(1 + x * x));
   const quarter = half / (1 + sqrt(1 + half * half));
-  return 4 * quarter * polynomial(quarter * quarter, ATAN);
+  const q = quarter * quarter;
+  const rest = (((((((((1 / 21 - q / 23) * q - 1 / 19) * q + 1 / 17) * q - 1 / 15) * q + 1 / 13) * q - 1 / 11) * q + 1 / 9) * q - 1 / 7) * q + 1 / 5) * q - 1 / 3;
+  return 4 * (quarter + quarter * q * rest);
 };
 var atan2 = (y, x) => {
   if (x !== x || y !== y) return NaN;
@@ -98,53 +97,43 @@ var hypot = (...of) => {
   for (const x of of) sum += x * x;
   return sqrt(sum);
 };
-var scale = (x, exponent) => {
-  let value = x;
-  let left = abs(exponent);
-  let factor = exponent < 0 ? 0.5 : 2;
-  while (left > 0) {
-    if (left % 2 === 1) value *= factor;
-    factor *= factor;
-    left = floor(left / 2);
-  }
-  return value;
+var bits = new DataView(new ArrayBuffer(8));
+var powerOf2 = (exponent) => {
+  bits.setUint32(0, exponent + 1023 << 20);
+  bits.setUint32(4, 0);
+  return bits.getFloat64(0);
 };
 var exp = (x) => {
   if (x !== x) return NaN;
   if (x > 709.782712893384) return Infinity;
   if (x < -745.1332191019412) return 0;
   const exponent = floor(x / LN2 + 0.5);
-  const rest = x - exponent * 0.6931471803691238 - exponent * 19082149292705877e-26;
-  const value = polynomial(rest, EXP);
+  const r = x - exponent * LN2_FIRST - exponent * LN2_REST;
+  const low = ((((f7 * r + f6) * r + f5) * r + f4) * r + f3) * r + f2;
+  const high = (((((f14 * r + f13) * r + f12) * r + f11) * r + f10) * r + f9) * r + f8;
+  const square = r * r;
+  const value = 1 + (r + square * (low + square * square * square * high));
   const half = floor(exponent / 2);
-  return scale(scale(value, half), exponent - half);
+  return value * powerOf2(half) * powerOf2(exponent - half);
 };
-var LOG = Array.from({ length: 13 }, (_, at) => 1 / (2 * (12 - at) + 1));
 var log = (x) => {
   if (!(x >= 0)) return NaN;
   if (x === 0) return -Infinity;
   if (x === Infinity) return Infinity;
-  let exponent = 0;
-  let part = x;
-  for (let step = 512; step >= 1; step /= 2) {
-    if (part >= scale(1, step)) {
-      part = scale(part, -step);
-      exponent += step;
-    } else if (part < scale(1, -step) * 2 && part < 1) {
-      part = scale(part, step);
-      exponent -= step;
-    }
-  }
-  while (part >= 1.4142135623730951) {
+  const isTiny = x < 22250738585072014e-324;
+  bits.setFloat64(0, isTiny ? x * 18014398509481984 : x);
+  const head = bits.getUint32(0);
+  let exponent = (head >>> 20) - 1023 - (isTiny ? 54 : 0);
+  bits.setUint32(0, head & 1048575 | 1023 << 20);
+  let part = bits.getFloat64(0);
+  if (part > 1.4142135623730951) {
     part /= 2;
     exponent += 1;
   }
-  while (part < 0.7071067811865476) {
-    part *= 2;
-    exponent -= 1;
-  }
   const s = (part - 1) / (part + 1);
-  return exponent * 0.6931471803691238 + (2 * s * polynomial(s * s, LOG) + exponent * 19082149292705877e-26);
+  const q = s * s;
+  const rest = (((((((((q / 21 + 1 / 19) * q + 1 / 17) * q + 1 / 15) * q + 1 / 13) * q + 1 / 11) * q + 1 / 9) * q + 1 / 7) * q + 1 / 5) * q + 1 / 3) * q;
+  return exponent * LN2_FIRST + (2 * s + (2 * s * rest + exponent * LN2_REST));
 };
 var pow = (base, exponent) => {
   if (floor(exponent) === exponent && abs(exponent) <= 4294967296) {

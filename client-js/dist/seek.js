@@ -1,5 +1,16 @@
 /*! rtcade: MIT OR Apache-2.0 */
 
+// src/address.js
+function addressOf(path, url, scheme) {
+  var _a;
+  const here = (_a = globalThis.location) == null ? void 0 : _a.href;
+  const address = new URL(url != null ? url : here, here);
+  address.pathname = address.pathname.replace(/(\/r)?\/[^/]*$/, path);
+  address.protocol = address.protocol.replace(/http|ws/, scheme);
+  address.hash = "";
+  return address.href;
+}
+
 // src/seek.js
 import { connect, RtcadeError } from "./index.js";
 
@@ -16,9 +27,14 @@ var UNACKNOWLEDGED_BYTES = 64 * 1024;
 var CHANNEL_BACKLOG = 32 * 1024;
 var SOCKET_BACKLOG = 64 * 1024;
 var SIGNALING_TIMEOUT = 1e4;
+var REDIRECTS = 4;
+var REDIRECT_RETRY = 1e3;
 var SOCKET_SILENCE = 5e3;
 var SPARSE_SILENCE = SOCKET_SILENCE + HEARTBEATS_SKIPPED * HEARTBEAT_INTERVAL;
+var BACKOFF_FIRST = 250;
+var BACKOFF_CAP = 5e3;
 var PACE_JITTER = 500;
+var COMEBACK_TIMEOUT = 6e4;
 
 // src/seek.js
 var REPLACED = /* @__PURE__ */ Symbol.for("rtcade.environment");
@@ -27,20 +43,12 @@ var SENTENCES = {
   bad_address: "This is not the address of a server. Use a full one, such as https://example.com/.",
   bearer: "This page could not get a token. Sign in and try again.",
   internal: "The server refused the request.",
+  redirects: "The servers send this page to and fro. Try again.",
   timeout: "The server did not answer in time. Check the address and your connection, then try again.",
   unreachable: "The connection to the server failed or was lost. Check the address and your connection, then try again.",
   unsupported: "This browser has no websockets. Use another browser."
 };
 var text = (value, otherwise) => typeof value === "string" && value ? value : otherwise;
-function apiAddress(url) {
-  var _a;
-  const here = (_a = globalThis.location) == null ? void 0 : _a.href;
-  const address = new URL(url != null ? url : here, here);
-  address.pathname = address.pathname.replace(/(\/r)?\/[^/]*$/, "/api");
-  address.protocol = address.protocol.replace("http", "ws");
-  address.hash = "";
-  return address.href;
-}
 var seek = (context, given) => new Promise((resolve, reject) => {
   const { url, ...options } = given != null ? given : {};
   const { bearer, signal } = options;
@@ -48,6 +56,7 @@ var seek = (context, given) => new Promise((resolve, reject) => {
     WebSocket: globalThis.WebSocket,
     setTimeout: (f, ms) => setTimeout(f, ms),
     clearTimeout: (id) => clearTimeout(id),
+    now: () => performance.now(),
     random: Math.random,
     ...options[REPLACED]
   };
@@ -55,6 +64,10 @@ var seek = (context, given) => new Promise((resolve, reject) => {
   let socket;
   let timer;
   let isOver = false;
+  let endsAt;
+  let attempts = 0;
+  let openedAt;
+  let redirects = 0;
   const drop = () => {
     env.clearTimeout(timer);
     if (!socket) return;
@@ -72,9 +85,34 @@ var seek = (context, given) => new Promise((resolve, reject) => {
     reject(new RtcadeError("signaling", code, text(message, (_a = SENTENCES[code]) != null ? _a : SENTENCES.internal)));
   };
   const abort = () => refuse("aborted");
+  const noteWait = () => {
+    if (!(env.now() - openedAt > BACKOFF_CAP)) return;
+    endsAt = env.now() + COMEBACK_TIMEOUT;
+    attempts = redirects = 0;
+  };
+  const comeBack = (code, reason) => {
+    noteWait();
+    const first = redirects ? REDIRECT_RETRY : BACKOFF_FIRST;
+    const delay = env.random() * Math.min(BACKOFF_CAP, first * 2 ** attempts++);
+    if (!(env.now() + delay < endsAt)) return refuse(code, reason);
+    drop();
+    timer = env.setTimeout(attempt, delay);
+  };
+  const expect = (ms) => {
+    env.clearTimeout(timer);
+    timer = env.setTimeout(() => comeBack("timeout"), ms);
+  };
+  const listen = () => expect(SIGNALING_TIMEOUT + SOCKET_SILENCE);
   const handle = ({ data }) => {
     var _a;
+    listen();
     const { a: action, s: success, d: details, e: code, m: message, retryAfter } = (_a = JSON.parse(data)) != null ? _a : {};
+    if (action === "eventRedirect" && (details == null ? void 0 : details.url)) {
+      noteWait();
+      if (redirects++ >= REDIRECTS) return refuse("redirects");
+      drop();
+      return open(details.url, details.ticket);
+    }
     if (action !== "seekR" && (action !== "joinR" || success)) return;
     if (success) {
       end();
@@ -84,7 +122,11 @@ var seek = (context, given) => new Promise((resolve, reject) => {
       timer = env.setTimeout(attempt, retryAfter + env.random() * PACE_JITTER);
     } else refuse(text(code, "internal"), message);
   };
-  const attempt = async () => {
+  const attempt = () => {
+    redirects = 0;
+    return open(address);
+  };
+  const open = async (url2, ticket) => {
     let token;
     try {
       token = await (typeof bearer === "function" ? bearer() : bearer);
@@ -92,16 +134,19 @@ var seek = (context, given) => new Promise((resolve, reject) => {
       return isOver || refuse("bearer");
     }
     if (isOver) return;
+    openedAt = void 0;
     try {
-      socket = new env.WebSocket(address);
+      socket = new env.WebSocket(url2);
     } catch {
-      return refuse("unreachable");
+      return comeBack("unreachable");
     }
-    timer = env.setTimeout(() => refuse("timeout"), SIGNALING_TIMEOUT);
-    socket.onclose = ({ reason }) => refuse("unreachable", reason);
+    expect(SIGNALING_TIMEOUT);
+    socket.onclose = ({ reason }) => comeBack("unreachable", reason);
     socket.onopen = () => {
-      env.clearTimeout(timer);
-      socket.send(JSON.stringify({ a: "seek", d: { version: 0, context, bearer: token } }));
+      listen();
+      openedAt = env.now();
+      endsAt != null ? endsAt : endsAt = openedAt + COMEBACK_TIMEOUT;
+      socket.send(JSON.stringify({ a: "seek", d: { version: 0, context, bearer: token, ticket } }));
     };
     socket.onmessage = (message) => {
       try {
@@ -114,7 +159,7 @@ var seek = (context, given) => new Promise((resolve, reject) => {
   if (signal == null ? void 0 : signal.aborted) return abort();
   if (!env.WebSocket) return refuse("unsupported");
   try {
-    address = apiAddress(url);
+    address = addressOf("/api", url, "ws");
   } catch {
     return refuse("bad_address");
   }

@@ -7,7 +7,21 @@ const path = (relative) => fileURLToPath(new URL(`../${relative}`, import.meta.u
 const text = (relative) => readFile(path(relative), "utf8");
 
 /** What a page imports beside the client, as `rtcade/NAME` or from a server as `/rtcade/NAME.js`. */
-export const modules = ["game", "interpolate", "math", "peers", "predict", "rollback", "seek", "segments", "swarm", "testing", "video", "voice"];
+export const modules = [
+  "game",
+  "interpolate",
+  "math",
+  "peers",
+  "predict",
+  "rollback",
+  "rooms",
+  "seek",
+  "segments",
+  "swarm",
+  "testing",
+  "video",
+  "voice",
+];
 /** What a server serves beside them. */
 const servedAlone = ["dev", "live"];
 

@@ -8,31 +8,29 @@ const HALF_PI = PI / 2;
 // π/2 in three parts. The first two have few enough bits that their multiples are exact up to 2²⁰.
 const HALF_PI_PARTS = [1.5707963267341256, 6.077100506303966e-11, 2.0222662487959506e-21];
 const LN2 = Math.LN2;
+// ln 2 in two parts. Multiples of the first one, as far as exponents go, are exact.
+const LN2_FIRST = 0.6931471803691238;
+const LN2_REST = 1.9082149292705877e-10;
 
-// The value of a polynomial, from the highest coefficient to the lowest.
-const polynomial = (x, coefficients) => coefficients.reduce((sum, coefficient) => sum * x + coefficient, 0);
+// 1/2!, 1/3!, …
+const INVERSE_FACTORIALS = [1, 1];
+for (let n = 2, factorial = 1; n <= 18; n += 1) {
+  factorial *= n;
+  INVERSE_FACTORIALS.push(1 / factorial);
+}
+const [, , f2, f3, f4, f5, f6, f7, f8, f9, f10, f11, f12, f13, f14, f15, f16, f17, f18] = INVERSE_FACTORIALS;
 
-// 1/first!, with alternating signs, in steps of two: from the highest power to the lowest.
-const alternating = (first, last) => {
-  const coefficients = [];
-  let factorial = 1;
-  for (let n = 1; n <= last; n += 1) {
-    factorial *= n;
-    if (n >= first && (n - first) % 2 === 0) coefficients.unshift((((n - first) / 2) % 2 ? -1 : 1) / factorial);
-  }
-  if (first === 0) coefficients.push(1);
-  return coefficients;
+// Written out, because a loop over the coefficients takes several times as long in an interpreter.
+const sinNear0 = (x) => {
+  const q = x * x;
+  const rest = ((((((f17 * q - f15) * q + f13) * q - f11) * q + f9) * q - f7) * q + f5) * q - f3;
+  return x + x * q * rest;
 };
-const SIN = alternating(1, 17);
-const COS = [...alternating(2, 18).map((coefficient) => -coefficient), 1];
-const EXP = Array.from({ length: 15 }, (_, at) => {
-  let factorial = 1;
-  for (let n = 2; n <= 14 - at; n += 1) factorial *= n;
-  return 1 / factorial;
-});
-
-const sinNear0 = (x) => x * polynomial(x * x, SIN);
-const cosNear0 = (x) => polynomial(x * x, COS);
+const cosNear0 = (x) => {
+  const q = x * x;
+  const rest = (((((((f16 - f18 * q) * q - f14) * q + f12) * q - f10) * q + f8) * q - f6) * q + f4) * q - f2;
+  return 1 + q * rest;
+};
 
 // The quadrant of an angle, and what is left of the angle within ±π/4.
 const reduce = (x) => {
@@ -60,15 +58,21 @@ export const cos = (x) => {
 /** The tangent of an angle in radians. */
 export const tan = (x) => sin(x) / cos(x);
 
-// x - x³/3 + x⁵/5 …, divided by x, as a polynomial of x².
-const ATAN = Array.from({ length: 12 }, (_, at) => ((11 - at) % 2 ? -1 : 1) / (2 * (11 - at) + 1));
-
 /** The angle whose tangent is `x`, from -π/2 to π/2. */
 export const atan = (x) => {
   if (abs(x) > 1) return (x < 0 ? -HALF_PI : HALF_PI) - atan(1 / x);
   const half = x / (1 + sqrt(1 + x * x));
   const quarter = half / (1 + sqrt(1 + half * half));
-  return 4 * quarter * polynomial(quarter * quarter, ATAN);
+  const q = quarter * quarter;
+  // x - x³/3 + x⁵/5 …
+  const rest =
+    (((((((((1 / 21 - q / 23) * q - 1 / 19) * q + 1 / 17) * q - 1 / 15) * q + 1 / 13) * q - 1 / 11) * q + 1 / 9) * q -
+      1 / 7) *
+      q +
+      1 / 5) *
+      q -
+    1 / 3;
+  return 4 * (quarter + quarter * q * rest);
 };
 
 /** The angle of the point (x, y), from -π to π. */
@@ -91,16 +95,12 @@ export const hypot = (...of) => {
   return sqrt(sum);
 };
 
-const scale = (x, exponent) => {
-  let value = x;
-  let left = abs(exponent);
-  let factor = exponent < 0 ? 0.5 : 2;
-  while (left > 0) {
-    if (left % 2 === 1) value *= factor;
-    factor *= factor;
-    left = floor(left / 2);
-  }
-  return value;
+const bits = new DataView(new ArrayBuffer(8));
+// 2 to the power of a whole number from -1022 to 1023.
+const powerOf2 = (exponent) => {
+  bits.setUint32(0, (exponent + 1023) << 20);
+  bits.setUint32(4, 0);
+  return bits.getFloat64(0);
 };
 
 /** e to the power of `x`. */
@@ -109,43 +109,41 @@ export const exp = (x) => {
   if (x > 709.782712893384) return Infinity;
   if (x < -745.1332191019412) return 0;
   const exponent = floor(x / LN2 + 0.5);
-  // ln 2 in two parts, so that the rest has its digits.
-  const rest = x - exponent * 0.6931471803691238 - exponent * 1.9082149292705877e-10;
-  const value = polynomial(rest, EXP);
+  const r = x - exponent * LN2_FIRST - exponent * LN2_REST;
+  const low = ((((f7 * r + f6) * r + f5) * r + f4) * r + f3) * r + f2;
+  const high = (((((f14 * r + f13) * r + f12) * r + f11) * r + f10) * r + f9) * r + f8;
+  const square = r * r;
+  const value = 1 + (r + square * (low + square * square * square * high));
   // In two steps, because 2¹⁰²⁴ and 2⁻¹⁰⁷⁴ are out of range.
   const half = floor(exponent / 2);
-  return scale(scale(value, half), exponent - half);
+  return value * powerOf2(half) * powerOf2(exponent - half);
 };
-
-// 2 (s + s³/3 + s⁵/5 …), divided by 2 s, as a polynomial of s².
-const LOG = Array.from({ length: 13 }, (_, at) => 1 / (2 * (12 - at) + 1));
 
 /** The natural logarithm. */
 export const log = (x) => {
   if (!(x >= 0)) return NaN;
   if (x === 0) return -Infinity;
   if (x === Infinity) return Infinity;
-  let exponent = 0;
-  let part = x;
-  for (let step = 512; step >= 1; step /= 2) {
-    if (part >= scale(1, step)) {
-      part = scale(part, -step);
-      exponent += step;
-    } else if (part < scale(1, -step) * 2 && part < 1) {
-      part = scale(part, step);
-      exponent -= step;
-    }
-  }
-  while (part >= 1.4142135623730951) {
+  const isTiny = x < 2.2250738585072014e-308;
+  bits.setFloat64(0, isTiny ? x * 18014398509481984 : x);
+  const head = bits.getUint32(0);
+  let exponent = (head >>> 20) - 1023 - (isTiny ? 54 : 0);
+  bits.setUint32(0, (head & 0xfffff) | (1023 << 20));
+  let part = bits.getFloat64(0);
+  if (part > 1.4142135623730951) {
     part /= 2;
     exponent += 1;
   }
-  while (part < 0.7071067811865476) {
-    part *= 2;
-    exponent -= 1;
-  }
   const s = (part - 1) / (part + 1);
-  return exponent * 0.6931471803691238 + (2 * s * polynomial(s * s, LOG) + exponent * 1.9082149292705877e-10);
+  const q = s * s;
+  // 2 (s + s³/3 + s⁵/5 …)
+  const rest =
+    (((((((((q / 21 + 1 / 19) * q + 1 / 17) * q + 1 / 15) * q + 1 / 13) * q + 1 / 11) * q + 1 / 9) * q + 1 / 7) * q +
+      1 / 5) *
+      q +
+      1 / 3) *
+    q;
+  return exponent * LN2_FIRST + (2 * s + (2 * s * rest + exponent * LN2_REST));
 };
 
 /** `base` to the power of `exponent`. Whole exponents up to 2³² are multiplied; others have about 13 digits. */

@@ -1,5 +1,15 @@
+import { addressOf } from "./address.js";
 import { connect, RtcadeError } from "./index.js";
-import { PACE_JITTER, SIGNALING_TIMEOUT } from "./limits.js";
+import {
+  BACKOFF_CAP,
+  BACKOFF_FIRST,
+  COMEBACK_TIMEOUT,
+  PACE_JITTER,
+  REDIRECT_RETRY,
+  REDIRECTS,
+  SIGNALING_TIMEOUT,
+  SOCKET_SILENCE,
+} from "./limits.js";
 
 /** As in index.js. */
 const REPLACED = Symbol.for("rtcade.environment");
@@ -9,21 +19,12 @@ const SENTENCES = {
   bad_address: "This is not the address of a server. Use a full one, such as https://example.com/.",
   bearer: "This page could not get a token. Sign in and try again.",
   internal: "The server refused the request.",
+  redirects: "The servers send this page to and fro. Try again.",
   timeout: "The server did not answer in time. Check the address and your connection, then try again.",
   unreachable: "The connection to the server failed or was lost. Check the address and your connection, then try again.",
   unsupported: "This browser has no websockets. Use another browser.",
 };
 const text = (value, otherwise) => (typeof value === "string" && value ? value : otherwise);
-
-/** Beside the rooms, whichever page of the server it is. */
-function apiAddress(url) {
-  const here = globalThis.location?.href;
-  const address = new URL(url ?? here, here);
-  address.pathname = address.pathname.replace(/(\/r)?\/[^/]*$/, "/api");
-  address.protocol = address.protocol.replace("http", "ws");
-  address.hash = "";
-  return address.href;
-}
 
 /** Waits for another player and joins the room for both. See seek.d.ts. */
 export const seek = (context, given) =>
@@ -34,6 +35,7 @@ export const seek = (context, given) =>
       WebSocket: globalThis.WebSocket,
       setTimeout: (f, ms) => setTimeout(f, ms),
       clearTimeout: (id) => clearTimeout(id),
+      now: () => performance.now(),
       random: Math.random,
       ...options[REPLACED],
     };
@@ -41,6 +43,12 @@ export const seek = (context, given) =>
     let socket;
     let timer;
     let isOver = false;
+    /** Until when a lost connection is tried again, once there was one, and how often it was. */
+    let endsAt;
+    let attempts = 0;
+    /** When the websocket opened, and how many servers have sent the request on since the first. */
+    let openedAt;
+    let redirects = 0;
     const drop = () => {
       env.clearTimeout(timer);
       if (!socket) return;
@@ -58,8 +66,38 @@ export const seek = (context, given) =>
     };
     const abort = () => refuse("aborted");
 
+    const noteWait = () => {
+      // What was lost or sent on at once was no wait.
+      if (!(env.now() - openedAt > BACKOFF_CAP)) return;
+      endsAt = env.now() + COMEBACK_TIMEOUT;
+      attempts = redirects = 0;
+    };
+    const comeBack = (code, reason) => {
+      noteWait();
+      // Of a server that has gone, the one that named it may know another.
+      const first = redirects ? REDIRECT_RETRY : BACKOFF_FIRST;
+      const delay = env.random() * Math.min(BACKOFF_CAP, first * 2 ** attempts++);
+      if (!(env.now() + delay < endsAt)) return refuse(code, reason);
+      drop();
+      timer = env.setTimeout(attempt, delay);
+    };
+
+    const expect = (ms) => {
+      env.clearTimeout(timer);
+      timer = env.setTimeout(() => comeBack("timeout"), ms);
+    };
+    // The first sign comes once the server knows where to wait.
+    const listen = () => expect(SIGNALING_TIMEOUT + SOCKET_SILENCE);
+
     const handle = ({ data }) => {
+      listen();
       const { a: action, s: success, d: details, e: code, m: message, retryAfter } = JSON.parse(data) ?? {};
+      if (action === "eventRedirect" && details?.url) {
+        noteWait();
+        if (redirects++ >= REDIRECTS) return refuse("redirects");
+        drop();
+        return open(details.url, details.ticket);
+      }
       // A websocket that is refused before anything is asked gets a refusal of `join`.
       if (action !== "seekR" && (action !== "joinR" || success)) return;
       if (success) {
@@ -70,7 +108,11 @@ export const seek = (context, given) =>
         timer = env.setTimeout(attempt, retryAfter + env.random() * PACE_JITTER);
       } else refuse(text(code, "internal"), message);
     };
-    const attempt = async () => {
+    const attempt = () => {
+      redirects = 0;
+      return open(address);
+    };
+    const open = async (url, ticket) => {
       let token;
       try {
         token = await (typeof bearer === "function" ? bearer() : bearer);
@@ -78,16 +120,19 @@ export const seek = (context, given) =>
         return isOver || refuse("bearer");
       }
       if (isOver) return;
+      openedAt = undefined;
       try {
-        socket = new env.WebSocket(address);
+        socket = new env.WebSocket(url);
       } catch {
-        return refuse("unreachable");
+        return comeBack("unreachable");
       }
-      timer = env.setTimeout(() => refuse("timeout"), SIGNALING_TIMEOUT);
-      socket.onclose = ({ reason }) => refuse("unreachable", reason);
+      expect(SIGNALING_TIMEOUT);
+      socket.onclose = ({ reason }) => comeBack("unreachable", reason);
       socket.onopen = () => {
-        env.clearTimeout(timer);
-        socket.send(JSON.stringify({ a: "seek", d: { version: 0, context, bearer: token } }));
+        listen();
+        openedAt = env.now();
+        endsAt ??= openedAt + COMEBACK_TIMEOUT;
+        socket.send(JSON.stringify({ a: "seek", d: { version: 0, context, bearer: token, ticket } }));
       };
       socket.onmessage = (message) => {
         try {
@@ -100,7 +145,7 @@ export const seek = (context, given) =>
     if (signal?.aborted) return abort();
     if (!env.WebSocket) return refuse("unsupported");
     try {
-      address = apiAddress(url);
+      address = addressOf("/api", url, "ws");
     } catch {
       return refuse("bad_address");
     }

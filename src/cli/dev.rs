@@ -1,5 +1,7 @@
 //! `rtcade dev`: serves a game in JavaScript, and keeps rooms and pages up to date with its files.
 
+#![expect(clippy::disallowed_methods, reason = "the watcher of files is a thread of its own")]
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

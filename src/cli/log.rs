@@ -9,7 +9,7 @@ use log::kv::{self, Key, Value, VisitSource, VisitValue};
 use log::{LevelFilter, Log, Metadata, Record};
 use serde_json::{Map, json};
 
-use crate::log_limit::{ADMIN, PLAYERS};
+use crate::log_limit::{ADMIN, PLAYERS, SCRIPTS};
 
 const WEBSOCKETS: &str = "tungstenite";
 
@@ -23,8 +23,8 @@ pub(super) struct Logging {
     verbose: u8,
     /// What to log: a level, levels of modules, or both, as in warn,rtcade::driver=debug.
     ///
-    /// The levels are off, error, warn, info, debug and trace. Default: warn, and lines about players
-    /// (rtcade::players=info).
+    /// The levels are off, error, warn, info, debug and trace. Default: warn, lines about players
+    /// (rtcade::players=info), and those of games in JavaScript (rtcade::script=info).
     #[arg(long, value_name = "LEVELS", value_parser = levels)]
     log: Option<Levels>,
     /// The format of the lines of the log.
@@ -88,6 +88,8 @@ impl Logging {
         builder.filter_module(WEBSOCKETS, permitted(WEBSOCKETS, levels.all));
         if self.log.is_none() {
             builder.filter_module(PLAYERS, levels.all.max(LevelFilter::Info));
+            // What games in JavaScript log.
+            builder.filter_module(SCRIPTS, levels.all.max(LevelFilter::Info));
         }
         // What operators did is left out only if it is named.
         builder.filter_module(ADMIN, levels.all.max(LevelFilter::Info));

@@ -26,6 +26,8 @@ mod replay;
 mod script;
 mod shipped;
 mod sim;
+#[cfg(feature = "script")]
+mod test;
 mod tls;
 mod token;
 mod values;

@@ -48,7 +48,7 @@ impl Source {
 }
 
 /// Reads a module. Links must not lead out of the directory.
-fn read(directory: &Path, path: &str) -> Result<String, String> {
+pub(super) fn read(directory: &Path, path: &str) -> Result<String, String> {
     let sentence = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
         _ => format!("the file can't be read: {error}"),
@@ -77,7 +77,7 @@ pub(super) fn settle(serve: &mut Serve, source: &Source, checked: Checked) {
 }
 
 /// Reads and loads a game. The error is the exit status.
-fn loaded(path: &Path) -> Result<(Source, Program, Checked), ExitCode> {
+pub(super) fn loaded(path: &Path) -> Result<(Source, Program, Checked), ExitCode> {
     let loaded = Source::new(path).and_then(|source| match source.load() {
         Ok((program, checked)) => Ok((source, program, checked)),
         Err(failure) => Err(describe(&failure)),

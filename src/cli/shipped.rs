@@ -14,7 +14,7 @@ use super::{
     replay, sim, start, token,
 };
 #[cfg(feature = "script")]
-use super::{dev, new, script};
+use super::{dev, new, script, test};
 use crate::games::{Arena, Broadcast, Relay};
 use crate::limits;
 #[cfg(feature = "script")]
@@ -44,6 +44,11 @@ pub(super) enum ShippedCommand {
     /// Rooms go on in their state, if the game is plain data or exports save and load. Errors are shown on each page.
     #[cfg(feature = "script")]
     Dev(Box<dev::Dev>),
+    /// Run the tests of a game in JavaScript, over simulated networks under virtual time.
+    ///
+    /// Each test is run twice for each seed, and what players have received is compared.
+    #[cfg(feature = "script")]
+    Test(test::Test),
 }
 
 #[derive(Debug, Args)]
@@ -59,8 +64,8 @@ Examples:
 pub(super) struct ServeShipped {
     /// The game to run: arena, broadcast or relay, which come with the program, or the file of a game in JavaScript.
     ///
-    /// arena: players move, hunt and score. broadcast: one publishes video, the others watch it and write messages, with
-    /// --media=video and rooms of 1024 unless set. relay: no game logic on the server; every tick sends all players'
+    /// arena: players move, hunt and score. broadcast: one publishes video, the others watch it and write messages,
+    /// with --media=video and rooms of 1024 unless set. relay: no game logic on the server; every tick sends all players'
     /// inputs to everyone.
     #[arg(long, value_name = "NAME|FILE.js", value_parser = game, default_value = "arena")]
     pub(super) game: Served,
@@ -119,6 +124,8 @@ pub fn main() -> ExitCode {
         Ok(Command::Own(ShippedCommand::Dev(arguments))) => {
             dev::run(*arguments, || Err("rtcade dev reads its configuration once: restart it".to_owned()))
         }
+        #[cfg(feature = "script")]
+        Ok(Command::Own(ShippedCommand::Test(arguments))) => test::run(&arguments),
         Ok(Command::Token(token)) => token::run(&token),
         #[cfg(feature = "cluster")]
         Ok(Command::Cluster(cluster)) => cluster::run::<_, ShippedCommand>(cluster, ServeShipped::settled),
@@ -192,10 +199,13 @@ pub fn main() -> ExitCode {
 
 /// The games whose recordings can be replayed.
 fn shipped_types() -> Vec<&'static str> {
-    let mut types = vec![type_name::<Arena>(), type_name::<Broadcast>(), type_name::<Relay>()];
-    #[cfg(feature = "script")]
-    types.push(type_name::<Script>());
-    types
+    vec![
+        type_name::<Arena>(),
+        type_name::<Broadcast>(),
+        type_name::<Relay>(),
+        #[cfg(feature = "script")]
+        type_name::<Script>(),
+    ]
 }
 
 /// The options of a broadcast, where the command line has no others.

@@ -1,9 +1,12 @@
 //! What the pages of a game in development are told: that their files have changed, and what is wrong with the game.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::json;
+
+use super::Driver;
+use crate::game::Game;
 
 /// The problems that are kept, so that a game that fails in each room fills no memory.
 const PROBLEMS: usize = 16;
@@ -18,6 +21,13 @@ struct State {
     pages: u64,
     /// By title.
     problems: BTreeMap<String, String>,
+}
+
+impl<G: Game> Driver<G> {
+    /// Tells the pages what `development` knows.
+    pub(crate) fn develop(&mut self, development: Arc<Development>) {
+        self.site.develop(development);
+    }
 }
 
 impl Development {

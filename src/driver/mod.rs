@@ -20,6 +20,7 @@ mod alarm;
 mod bind;
 mod call;
 pub(crate) mod client;
+#[cfg(feature = "script")]
 pub(crate) mod development;
 pub(crate) mod doctor;
 mod door;
@@ -470,11 +471,6 @@ impl<G: Game> Driver<G> {
     /// Serves `page` at `/` instead of redirecting to a new room.
     pub(crate) fn set_front(&mut self, page: &'static str) {
         self.site.set_front(page);
-    }
-
-    /// Tells the pages what `development` knows.
-    pub(crate) fn develop(&mut self, development: Arc<development::Development>) {
-        self.site.develop(development);
     }
 
     /// Installs hooks that decide who may join and observe joins and leaves.

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
+#[cfg(feature = "script")]
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,6 +18,7 @@ use tungstenite::Bytes;
 
 use self::manifests::Manifests;
 use super::call;
+#[cfg(feature = "script")]
 use super::development::Development;
 use super::http::{Body, Coding, Method, NOT_ALLOWED, Representation, Request, Response, Status, Upgrade};
 use super::live::Live;
@@ -30,13 +32,14 @@ const ICON: &str = concat!(
 );
 const CLIENT: &str = include_str!("../../client-js/dist/rtcade.js");
 /// What a page may import beside the client, by path.
-const MODULES: [(&str, &str); 12] = [
+const MODULES: [(&str, &str); 13] = [
     ("/rtcade/game.js", include_str!("../../client-js/dist/rtcade/game.js")),
     ("/rtcade/interpolate.js", include_str!("../../client-js/dist/rtcade/interpolate.js")),
     ("/rtcade/math.js", include_str!("../../client-js/dist/rtcade/math.js")),
     ("/rtcade/peers.js", include_str!("../../client-js/dist/rtcade/peers.js")),
     ("/rtcade/predict.js", include_str!("../../client-js/dist/rtcade/predict.js")),
     ("/rtcade/rollback.js", include_str!("../../client-js/dist/rtcade/rollback.js")),
+    ("/rtcade/rooms.js", include_str!("../../client-js/dist/rtcade/rooms.js")),
     ("/rtcade/seek.js", include_str!("../../client-js/dist/rtcade/seek.js")),
     ("/rtcade/segments.js", include_str!("../../client-js/dist/rtcade/segments.js")),
     ("/rtcade/swarm.js", include_str!("../../client-js/dist/rtcade/swarm.js")),
@@ -47,9 +50,12 @@ const MODULES: [(&str, &str); 12] = [
 /// The module behind `?dev`.
 const DEV: &str = include_str!("../../client-js/dist/rtcade/dev.js");
 /// On the pages of a game in development.
+#[cfg(feature = "script")]
 const LIVE: &str = include_str!("../../client-js/dist/rtcade/live.js");
+#[cfg(feature = "script")]
 const LIVE_TAG: &str = "\n<script type=\"module\" src=\"/rtcade/live.js\"></script>\n";
 /// A longer page is served without it.
+#[cfg(feature = "script")]
 const LIVE_PAGE_BYTES: u64 = 1024 * 1024;
 /// The module that the shipped pages share.
 const PAGE_MODULE: &str = include_str!("../../client-js/pages/page.js");
@@ -106,6 +112,7 @@ pub(super) struct Site {
     dev: Document,
     /// Whether everybody gets it, not only this machine.
     is_dev_open: bool,
+    #[cfg(feature = "script")]
     development: Option<(Arc<Development>, Document)>,
     page_module: Document,
     doctor: Document,
@@ -135,6 +142,7 @@ impl Site {
             modules: MODULES.map(|(path, module)| (path, Document::new(JAVASCRIPT, module))).into(),
             dev: Document::new(JAVASCRIPT, DEV),
             is_dev_open: false,
+            #[cfg(feature = "script")]
             development: None,
             page_module: Document::new(JAVASCRIPT, PAGE_MODULE),
             doctor: Document::new(HTML, DOCTOR),
@@ -157,12 +165,14 @@ impl Site {
     }
 
     /// Tells each page of the public directory what this knows.
+    #[cfg(feature = "script")]
     pub(super) fn develop(&mut self, development: Arc<Development>) {
         self.development = Some((development, Document::new(JAVASCRIPT, LIVE)));
     }
 
     /// The answer for the pages of a game in development, if the request is for one.
-    fn development(&self, path: &str, request: &Request) -> Option<Response> {
+    #[cfg(feature = "script")]
+    fn of_development(&self, path: &str, request: &Request) -> Option<Response> {
         let (development, module) = self.development.as_ref()?;
         match path {
             "/rtcade/live.js" => Some(module.answer(request)),
@@ -174,7 +184,13 @@ impl Site {
         }
     }
 
+    #[cfg(not(feature = "script"))]
+    fn of_development(&self, _: &str, _: &Request) -> Option<Response> {
+        None
+    }
+
     /// The page of a game in development, with the module that keeps it up to date.
+    #[cfg(feature = "script")]
     fn live_page(&self, found: &Found) -> Option<String> {
         self.development.as_ref()?;
         if found.metadata.len() > LIVE_PAGE_BYTES || content_type(&found.path) != HTML {
@@ -232,7 +248,7 @@ impl Site {
             (None, "/favicon.ico") if !self.has_icon() => self.icon.answer(request),
             (None, path) => match self.modules.iter().find(|(of, _)| *of == path) {
                 Some((_, module)) => module.answer(request),
-                None => self.development(path, request).unwrap_or_else(|| self.file(path, request)),
+                None => self.of_development(path, request).unwrap_or_else(|| self.file(path, request)),
             },
         })
     }
@@ -301,6 +317,7 @@ impl Site {
     }
 
     fn send(&self, found: Found, public: &Path, request: &Request) -> Response {
+        #[cfg(feature = "script")]
         if let Some(page) = self.live_page(&found) {
             return Document::new(HTML, page).answer(request);
         }

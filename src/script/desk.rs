@@ -4,13 +4,14 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use rand::Rng;
+use rand::{Rng, RngExt};
 use rquickjs::function::Opt;
 use rquickjs::{Array, Ctx, Exception, Function, Object, Value};
 
 use super::value::{Stop, encode};
 use crate::game::{Lane, Player, PlayerId, Random, SendError, Target};
 use crate::limits;
+use crate::log_limit::SCRIPTS;
 
 /// The characters of one line that a script logs.
 const LOGGED_CHARS: usize = 1_000;
@@ -95,6 +96,7 @@ pub(super) fn host<'js>(ctx: &Ctx<'js>, desk: &Rc<RefCell<Desk>>) -> rquickjs::R
     function!("playersVersion", |desk| desk.players_version);
     function!("tickMs", |desk| desk.tick_ms);
     function!("random", |desk| desk.random());
+    function!("randomInt", |desk, low: i32, high: i32| desk.random.random_range(low..=high));
     function!("consumed", |desk, player: u32| {
         desk.consumed.iter().find(|(id, _)| id.0 == player).map_or(0, |(_, number)| *number)
     });
@@ -109,7 +111,7 @@ pub(super) fn host<'js>(ctx: &Ctx<'js>, desk: &Rc<RefCell<Desk>>) -> rquickjs::R
     function!("unsaved", |desk, why: String| desk.unsaved = Some(why));
     function!("log", |desk, line: String| {
         let line: String = line.chars().take(LOGGED_CHARS).collect();
-        log::info!(target: "rtcade::script", "room {}: {line}", desk.room);
+        log::info!(target: SCRIPTS, "room {}: {line}", desk.room);
     });
 
     let shared = Rc::clone(desk);

@@ -33,6 +33,8 @@ const NOT_DETERMINISTIC: [&str; 4] = ["Atomics", "SharedArrayBuffer", "queueMicr
 /// The engine counts this many backward jumps and calls between two looks at the budget.
 const STEPS_PER_LOOK: u32 = 10_000;
 const STACK_BYTES: usize = 256 * 1024;
+/// Callbacks of promises that are run, without any steps, before an engine is dropped.
+const JOBS_DROPPED: usize = 10_000;
 
 /// Why a game can't go on with what it was called for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,13 +83,19 @@ struct Budget {
     is_used_up: Cell<bool>,
 }
 
-/// One room's engine with its game.
-pub(super) struct Engine {
-    // Before the context: values must not outlive it.
-    callbacks: Persistent<Object<'static>>,
-    context: Context,
+/// An engine of its own, with one context. Values that outlive a call must be dropped before it.
+pub(super) struct Machine {
+    /// `None` only while it is dropped.
+    context: Option<Context>,
     runtime: Runtime,
     budget: Rc<Budget>,
+}
+
+/// One room's engine with its game.
+pub(super) struct Engine {
+    // Before the machine: values must not outlive it.
+    callbacks: Persistent<Object<'static>>,
+    machine: Machine,
 }
 
 /// What a program's first module exports besides its callbacks.
@@ -101,18 +109,59 @@ pub(super) struct Exports {
 impl Engine {
     /// Loads a program. Its game is not made yet.
     pub(super) fn new(program: &Program, desk: &Rc<RefCell<Desk>>) -> Result<(Engine, Exports), Failure> {
-        Engine::with_modules(Modules::of(program), program.entry(), desk)
+        Engine::with_modules(Modules::of(program), program.entry(), desk, limits::SCRIPT_MEMORY)
     }
 
-    /// Loads the module `entry` and those that it imports.
+    /// Loads the module `entry` and those that it imports. The engine may hold `memory` bytes.
     pub(super) fn with_modules(
         modules: Modules,
         entry: &str,
         desk: &Rc<RefCell<Desk>>,
+        memory: usize,
     ) -> Result<(Engine, Exports), Failure> {
-        let internal = |error: rquickjs::Error| failure("", format!("the engine can't start: {error}"));
-        let runtime = Runtime::new().map_err(internal)?;
-        runtime.set_memory_limit(limits::SCRIPT_MEMORY);
+        let machine = Machine::new(modules, memory)?;
+        let loaded = machine.run("", limits::SCRIPT_STEPS_TO_LOAD, |ctx| load(ctx, entry, desk));
+        let (callbacks, exports) = loaded?;
+        Ok((Engine { callbacks, machine }, exports))
+    }
+
+    /// Calls one of the callbacks. `arguments` makes what it gets, `read` takes what it returns.
+    pub(super) fn call<R>(
+        &self,
+        callback: &str,
+        arguments: impl for<'js> FnOnce(&Ctx<'js>) -> rquickjs::Result<Vec<Value<'js>>>,
+        read: impl for<'js> FnOnce(&Ctx<'js>, Value<'js>) -> rquickjs::Result<R>,
+    ) -> Result<R, Failure> {
+        let called = self.machine.run(callback, limits::SCRIPT_STEPS, |ctx| {
+            let callbacks = self.callbacks.clone().restore(ctx)?;
+            let function: Function<'_> = callbacks.get(callback)?;
+            let mut list = Args::new(ctx.clone(), 4);
+            for argument in arguments(ctx)? {
+                list.push_arg(argument)?;
+            }
+            let returned = list.apply(&function)?;
+            read(ctx, returned)
+        });
+        if called.is_ok() && self.machine.runtime.is_job_pending() {
+            return Err(failure(callback, "a game must not use promises: it has no time but its ticks".to_owned()));
+        }
+        called
+    }
+
+    /// Bytes that the engine holds.
+    pub(super) fn memory(&self) -> usize {
+        usize::try_from(self.machine.runtime.memory_usage().malloc_size).unwrap_or_default()
+    }
+}
+
+fn cannot_start(error: rquickjs::Error) -> Failure {
+    failure("", format!("the engine can't start: {error}"))
+}
+
+impl Machine {
+    /// Once it is made, the engine may hold `memory` bytes.
+    pub(super) fn new(modules: Modules, memory: usize) -> Result<Machine, Failure> {
+        let runtime = Runtime::new().map_err(cannot_start)?;
         runtime.set_max_stack_size(STACK_BYTES);
         runtime.set_loader(modules.clone(), modules);
         let budget = Rc::new(Budget::default());
@@ -123,47 +172,57 @@ impl Engine {
             counted.is_used_up.set(counted.is_used_up.get() || is_over);
             is_over
         })));
-        let context = Context::custom::<Language>(&runtime).map_err(internal)?;
-        budget.begin(limits::SCRIPT_STEPS_TO_LOAD);
-        let loaded = context.with(|ctx| {
-            let loaded = load(&ctx, entry, desk).catch(&ctx);
-            loaded.map_err(|error| describe("", &error, &budget))
-        });
-        let (callbacks, exports) = loaded?;
-        Ok((Engine { callbacks, context, runtime, budget }, exports))
+        let context = Context::custom::<Language>(&runtime).map_err(cannot_start)?;
+        // A context that was made without enough memory would lack parts of the language.
+        runtime.set_memory_limit(memory);
+        Ok(Machine { context: Some(context), runtime, budget })
     }
 
-    /// Calls one of the callbacks. `arguments` makes what it gets, `read` takes what it returns.
-    pub(super) fn call<R>(
+    /// Runs something of a script within a number of steps.
+    pub(super) fn run<R>(
         &self,
         callback: &str,
-        arguments: impl for<'js> FnOnce(&Ctx<'js>) -> rquickjs::Result<Vec<Value<'js>>>,
-        read: impl for<'js> FnOnce(&Ctx<'js>, Value<'js>) -> rquickjs::Result<R>,
+        steps: u32,
+        what: impl for<'js> FnOnce(&Ctx<'js>) -> rquickjs::Result<R>,
     ) -> Result<R, Failure> {
-        self.budget.begin(limits::SCRIPT_STEPS);
-        let called = self.context.with(|ctx| {
-            let called = (|| {
-                let callbacks = self.callbacks.clone().restore(&ctx)?;
-                let function: Function<'_> = callbacks.get(callback)?;
-                let mut list = Args::new(ctx.clone(), 4);
-                for argument in arguments(&ctx)? {
-                    list.push_arg(argument)?;
-                }
-                let returned = list.apply(&function)?;
-                read(&ctx, returned)
-            })();
-            called.catch(&ctx).map_err(|error| describe(callback, &error, &self.budget))
-        });
-        if called.is_ok() && self.runtime.is_job_pending() {
-            return Err(failure(callback, "a game must not use promises: it has no time but its ticks".to_owned()));
-        }
-        called
+        self.budget.begin(steps);
+        let context = self.context.as_ref().ok_or_else(|| failure(callback, "the engine is gone".to_owned()))?;
+        context.with(|ctx| what(&ctx).catch(&ctx).map_err(|error| describe(callback, &error, &self.budget)))
     }
+}
 
-    /// Bytes that the engine holds.
-    pub(super) fn memory(&self) -> usize {
-        usize::try_from(self.runtime.memory_usage().malloc_size).unwrap_or_default()
+impl Drop for Machine {
+    /// An engine that has run out of memory may have lost count of its values, whether or not the script has caught the
+    /// error. It would end the process when it is freed, and so is not.
+    fn drop(&mut self) {
+        self.runtime.set_memory_limit(0);
+        self.budget.begin(0);
+        for _ in 0..JOBS_DROPPED {
+            if !self.runtime.is_job_pending() {
+                break;
+            }
+            let _ = self.runtime.execute_pending_job();
+        }
+        if let Some(context) = &self.context {
+            context.with(|ctx| drop(ctx.catch()));
+        }
+        self.context = None;
+        self.runtime.run_gc();
+        let usage = self.runtime.memory_usage();
+        if usage.obj_count + usage.shape_count + usage.js_func_count > 0 {
+            log::warn!("the engine of a room that ran out of memory keeps {} bytes", usage.malloc_size);
+            std::mem::forget(self.runtime.clone());
+        }
     }
+}
+
+/// Takes away what is not deterministic, and replaces what differs between machines.
+pub(super) fn restrict(ctx: &Ctx<'_>, desk: &Rc<RefCell<Desk>>) -> rquickjs::Result<()> {
+    let globals = ctx.globals();
+    for name in NOT_DETERMINISTIC {
+        globals.remove(name)?;
+    }
+    maths::replace(ctx, desk)
 }
 
 impl Budget {
@@ -179,11 +238,7 @@ fn load<'js>(
     entry: &str,
     desk: &Rc<RefCell<Desk>>,
 ) -> rquickjs::Result<(Persistent<Object<'static>>, Exports)> {
-    let globals = ctx.globals();
-    for name in NOT_DETERMINISTIC {
-        globals.remove(name)?;
-    }
-    maths::replace(ctx, desk)?;
+    restrict(ctx, desk)?;
     let game: Object<'js> = import(ctx, "rtcade/game")?;
     let prelude: Function<'js> = ctx.eval(include_str!("prelude.js"))?;
     let with_script: Function<'js> = prelude.call((host(ctx, desk)?, game))?;
@@ -201,7 +256,7 @@ fn load<'js>(
 }
 
 /// Returns what a module exports.
-fn import<'js>(ctx: &Ctx<'js>, name: &str) -> rquickjs::Result<Object<'js>> {
+pub(super) fn import<'js>(ctx: &Ctx<'js>, name: &str) -> rquickjs::Result<Object<'js>> {
     Module::import(ctx, name)?.finish()
 }
 

@@ -46,6 +46,12 @@
     link: (id) => players().find((player) => player.id === id)?.link ?? nobody,
     consumed: (player) => host.consumed(checkPlayer(player)),
     random: () => host.random(),
+    // From `low` to `high`, both included.
+    randomInt: (low, high) => {
+      const isInt = (value) => value === (value | 0);
+      if (!isInt(low) || !isInt(high) || low > high) throw new RangeError("randomInt takes two integers of 32 bits");
+      return host.randomInt(low, high);
+    },
     state: (value) => host.state(value),
     stateTo: (player, value) => host.stateTo(checkPlayer(player), value),
     stateForEach: (state) => {

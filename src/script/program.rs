@@ -117,6 +117,7 @@ pub(super) type Reader = Box<dyn FnMut(&str) -> Result<String, String>>;
 pub(super) struct Modules(Rc<RefCell<Shelf>>);
 
 struct Shelf {
+    built_in: Vec<(&'static str, &'static str)>,
     modules: BTreeMap<String, String>,
     /// Finds modules that are not on the shelf yet.
     read: Option<Reader>,
@@ -124,12 +125,30 @@ struct Shelf {
 
 impl Modules {
     pub(super) fn of(program: &Program) -> Modules {
-        Modules(Rc::new(RefCell::new(Shelf { modules: program.modules.clone(), read: None })))
+        Modules(Rc::new(RefCell::new(Shelf {
+            built_in: BUILT_IN.to_vec(),
+            modules: program.modules.clone(),
+            read: None,
+        })))
     }
 
     /// Reads modules when they are imported.
     pub(super) fn found_by(read: Reader) -> Modules {
-        Modules(Rc::new(RefCell::new(Shelf { modules: BTreeMap::new(), read: Some(read) })))
+        Modules(Rc::new(RefCell::new(Shelf {
+            built_in: BUILT_IN.to_vec(),
+            modules: BTreeMap::new(),
+            read: Some(read),
+        })))
+    }
+
+    /// Adds a module that every other one may import.
+    pub(super) fn with_built_in(self, module: (&'static str, &'static str)) -> Modules {
+        self.0.borrow_mut().built_in.push(module);
+        self
+    }
+
+    fn built_in(&self, name: &str) -> Option<&'static str> {
+        self.0.borrow().built_in.iter().find(|(built_in, _)| *built_in == name).map(|(_, text)| *text)
     }
 
     /// Returns the program of the modules that were loaded.
@@ -157,7 +176,7 @@ impl Resolver for Modules {
         name: &str,
         _: Option<ImportAttributes<'js>>,
     ) -> rquickjs::Result<String> {
-        if BUILT_IN.iter().any(|(built_in, _)| *built_in == name) {
+        if self.built_in(name).is_some() {
             return Ok(name.to_owned());
         }
         let found = if !name.starts_with("./") && !name.starts_with("../") {
@@ -179,8 +198,7 @@ impl Loader for Modules {
         name: &str,
         _: Option<ImportAttributes<'js>>,
     ) -> rquickjs::Result<Module<'js, Declared>> {
-        let built_in = BUILT_IN.iter().find(|(built_in, _)| *built_in == name).map(|(_, text)| (*text).to_owned());
-        let text = built_in.or_else(|| self.0.borrow().modules.get(name).cloned());
+        let text = self.built_in(name).map(str::to_owned).or_else(|| self.0.borrow().modules.get(name).cloned());
         let text = text.ok_or_else(|| Error::new_loading_message(name, "there is no such module"))?;
         Module::declare(ctx.clone(), name, text)
     }

@@ -242,8 +242,8 @@ fn budgets_end_a_room_with_a_sentence() {
 
 #[test]
 fn an_error_names_its_place_and_a_game_may_go_on_after_it() {
-    let text = "export function tick(game, ctx, { number }) {\n  ctx.state(number);\n  if (number > 1) fail();\n}\nfunction \
-                fail() {\n  throw new Error('no');\n}\n";
+    let text = "export function tick(game, ctx, { number }) {\n  ctx.state(number);\n  if (number > 1) fail();\n}\n\
+                function fail() {\n  throw new Error('no');\n}\n";
     let mut bench = Bench::new(text);
     bench.join("Ada");
     assert_eq!(bench.states(), [(Target::All, json!(1))]);
@@ -290,6 +290,27 @@ fn a_game_has_no_clock_and_its_numbers_are_those_of_its_seed() {
     // ECMAScript, where it is not IEEE 754's pow.
     assert_eq!(state_of("[Math.pow(1, Infinity), Math.pow(2, 0.5)].map(String)"), json!(["NaN", "1.4142135623730951"]));
     assert_eq!(state_of("Math.sin(1e6)"), json!(libm::sin(1e6)));
+}
+
+/// `client-js/test/math.test.js` computes the same in another engine.
+#[test]
+fn a_room_and_a_browser_compute_the_same() {
+    let modules = [
+        (
+            "game.js",
+            "import * as math from 'rtcade/math';
+             import hash, { EXPECTED } from './vectors.js';
+             let sum;
+             export function create() { return {}; }
+             export function tick(game, ctx) { sum ??= hash(math); ctx.state([sum, EXPECTED]); }",
+        ),
+        ("vectors.js", include_str!("../../tests/vectors/math.js")),
+    ];
+    let mut bench = Bench::of(&program(&modules));
+    bench.join("Ada");
+    let states = bench.states();
+    assert_eq!(states.len(), 1, "{:?}", bench.reports.borrow());
+    assert_eq!(states[0].1[0], states[0].1[1]);
 }
 
 #[test]
@@ -435,6 +456,8 @@ fn a_recording_has_the_program_and_replays_without_it() {
     assert_ne!(changed.step().unwrap().unwrap().verdict, Verdict::Same, "another program is another game");
 }
 
+mod random;
+
 #[test]
 fn programs_have_limits_and_names() {
     let text = |bytes: usize| BTreeMap::from([("game.js".to_owned(), " ".repeat(bytes))]);
@@ -447,4 +470,150 @@ fn programs_have_limits_and_names() {
     damaged.truncate(damaged.len() / 2);
     assert!(Program::decode(&damaged).is_err());
     assert_eq!(Program::decode(b"no program"), Err(ProgramError::Unreadable));
+}
+
+/// What a game does with little memory, wherever it runs out of it, ends nothing but the game.
+#[test]
+fn an_engine_without_memory_fails_without_harm() {
+    let text = "import { History } from 'rtcade/game';
+                export function create() { return { all: [], map: new Map() }; }
+                export function tick(game, ctx, tick, batch) {
+                  for (let at = 0; at < 50; at += 1) {
+                    game.all.push({ at, text: `text ${at}`, history: new History(3), again: game });
+                    game.map.set({}, /a(b+)c/.exec('abbbc'));
+                  }
+                  ctx.state(JSON.parse(JSON.stringify(game.all.map(({ at, text }) => [at, text]))).slice(0, 10));
+                }";
+    let program = program(&[("game.js", text)]);
+    let (mut failed, mut played) = (0, 0);
+    for memory in (40..2_400).step_by(11) {
+        let desk = Rc::new(RefCell::new(Desk::new("small", 1, 33.0)));
+        let made = Engine::with_modules(program::Modules::of(&program), "game.js", &desk, memory * 1024);
+        let Ok((engine, _)) = made else {
+            failed += 1;
+            continue;
+        };
+        let info = RoomInfo::new("small", 1);
+        let mut ran = engine.call("create", |ctx| Ok(vec![engine::room(ctx, &info)?]), |_, _| Ok(()));
+        for number in 0..20_u32 {
+            ran = ran.and_then(|()| {
+                engine.call(
+                    "tick",
+                    |ctx| {
+                        let batch = Array::new(ctx.clone())?.into_value();
+                        Ok(vec![number.into_js(ctx)?, 0.into_js(ctx)?, batch])
+                    },
+                    |_, _| Ok(()),
+                )
+            });
+        }
+        failed += u32::from(ran.is_err());
+        played += u32::from(ran.is_ok());
+    }
+    assert!(failed > 10 && played > 10, "{failed} failed, {played} played");
+}
+
+const DOTS: &str = "
+export const SPEED = 3;
+export function create() { return { dots: {} }; }
+export function join(game, ctx, player, { data }) {
+  if (data === 'late') ctx.refuse('Too late.');
+  game.dots[player] = 0;
+  return { you: player };
+}
+export function leave(game, ctx, player) { delete game.dots[player]; }
+export function tick(game, ctx, tick, batch) {
+  for (const { player, input, command } of batch) {
+    if (command === 'fail') fail();
+    if (command) ctx.event(player, ['heard', command], { reliable: true });
+    if (input) game.dots[player] += SPEED;
+  }
+  ctx.state(game.dots);
+}";
+
+fn results(tests: &str, seeds: std::ops::Range<u64>) -> Result<Vec<(String, u64, Option<String>)>, Failure> {
+    let texts = BTreeMap::from([("game.js", DOTS.to_owned()), ("game.test.js", tests.to_owned())]);
+    let read = move |path: &str| texts.get(path).cloned().ok_or_else(|| "there is no such file".to_owned());
+    let mut results = Vec::new();
+    let program = program(&[("game.js", DOTS)]);
+    run_tests(
+        (&program, Checked { tick: None }),
+        "game.test.js",
+        read,
+        seeds,
+        |name| name != "left out",
+        |result| {
+            results.push((result.name.clone(), result.seed, result.failure.as_ref().map(ToString::to_string)));
+        },
+    )?;
+    Ok(results)
+}
+
+#[test]
+fn the_tests_of_a_game_run_over_simulated_networks() {
+    let results = results(
+        "import * as game from './game.js';
+         import { assert, simulate, test } from 'rtcade/test';
+         test('moves', ({ seed }) => {
+           const sim = simulate(game, { players: 3, loss: 0.1, delay: 60, jitter: 20 });
+           const [one, two, three] = sim.players;
+           assert.deepEqual([one.id, two.welcome, three.isOpen], [1, { you: 2 }, true]);
+           sim.every(50, 5, () => one.send({}));
+           one.command('hello');
+           sim.run(2);
+           assert.deepEqual([sim.game.dots, two.state], [{ 1: 100 * game.SPEED, 2: 0, 3: 0 }, sim.game.dots]);
+           assert.equal(one.consumed, 100);
+           assert.deepEqual(one.events.map(({ event }) => event), [['heard', 'hello']]);
+           assert(two.states.length > 150 && two.states.length < 250, `${two.states.length} states`);
+           two.leave();
+           three.disconnect();
+           sim.until(() => Object.keys(sim.game.dots).length === 2 && three.isOpen);
+           assert.equal(sim.join('late', 'late').over, undefined);
+           sim.run(3);
+           assert.equal(sim.players[3].over, 'Too late.');
+           assert(seed === 7 || seed === 8);
+         });
+         test('left out', () => { throw new Error('it was not left out'); });
+         test('fails', () => assert.equal(1, 2, 'numbers'));
+         test('the game fails', () => {
+           const sim = simulate(game, { players: 1 });
+           sim.players[0].command('fail');
+           sim.run(1);
+         });
+         test('endless', () => simulate({}, {}));
+         test('async', async () => 1);
+         test('out of range', () => simulate(game, { loss: 5 }));",
+        7..9,
+    );
+    let results = results.unwrap();
+    let of = |name: &str| {
+        let of: Vec<_> =
+            results.iter().filter(|(of, ..)| of == name).map(|(_, seed, why)| (*seed, why.clone())).collect();
+        assert_eq!(of.iter().map(|(seed, _)| *seed).collect::<Vec<_>>(), [7, 8], "{name}");
+        assert!(of[0].1 == of[1].1, "{of:?}");
+        of[0].1.clone().unwrap_or_default()
+    };
+    assert_eq!(of("moves"), "");
+    for (name, why) in [
+        ("fails", "numbers: 1 is not 2"),
+        ("the game fails", "the game has failed in tick: ReferenceError: fail is not defined"),
+        ("endless", "simulate takes the game that this file tests"),
+        ("async", "a test must not be async"),
+        ("out of range", "loss is a share"),
+    ] {
+        assert!(of(name).contains(why), "{name}: {}", of(name));
+    }
+    assert_eq!(results.len(), 12, "{results:?}");
+}
+
+#[test]
+fn tests_that_cannot_be_loaded_say_why() {
+    for (tests, why) in [
+        ("import { simulate } from './other.js';", "there is no such file"),
+        ("test('x', () => 1);", "ReferenceError: test is not defined"),
+        ("import { test } from 'rtcade/test'; test('x');", "test takes a name and a function"),
+    ] {
+        let failure = results(tests, 0..1).unwrap_err();
+        assert!(failure.to_string().contains(why), "{failure}");
+    }
 }

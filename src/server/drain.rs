@@ -41,6 +41,9 @@ impl<G: Game> Server<G> {
                 cluster.handle_drain(now);
             }
             server.drains_since.get_or_insert(now);
+            if server.cluster.is_some() {
+                server.move_pools(now);
+            }
             let rooms: Vec<RoomKey> = server.rooms.keys().collect();
             for key in rooms {
                 let Some(hosted) = server.rooms.get_mut(key) else { continue };

@@ -760,7 +760,7 @@ impl<G: Game> Server<G> {
         }
         match request {
             Ok(Request::Join(join)) => self.handle_join(now, key, reply_to, *join),
-            Ok(Request::Seek(request)) => self.handle_seek(now, key, reply_to, &request),
+            Ok(Request::Seek(request)) => self.handle_seek(now, key, reply_to, request),
             Ok(Request::Reconnect(request)) => self.handle_reconnect(now, key, &reply_to, &request),
             Ok(Request::Offer(offer)) => self.handle_offer(now, key, &reply_to, &offer),
             Ok(Request::ExchangeSdp { to, sdp }) => self.handle_exchange_sdp(now, key, &reply_to, &to, &sdp),

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::connection::{Asking, Stage};
 use super::rooms::HostedRoom;
+use super::seek;
 use super::tokens::{self, Tokens};
 use super::{ConnectionKey, RoomKey, RoomStatus, Server, SessionKey, unix_time_at};
 use crate::cluster::store::{Command, ListedRoom, Reply, SessionUpdate, Snapshot, StoredSession};
@@ -54,6 +55,8 @@ pub(super) struct Returning {
 pub(super) enum Placing {
     Join(Box<Asking>),
     Return(Box<Returning>),
+    /// Until the pool is located.
+    Seek(Box<seek::Asked>),
 }
 
 impl<G: Game> Server<G> {
@@ -179,6 +182,22 @@ impl<G: Game> Server<G> {
         self.place(now, key, &room, Placing::Join(Box::new(asking)))
     }
 
+    /// Lets a player wait in the pool, once it is known to be here.
+    pub(super) fn place_seek(
+        &mut self,
+        now: Instant,
+        key: ConnectionKey,
+        asked: seek::Asked,
+        ticket: Option<&str>,
+    ) -> Result<(), Fault> {
+        if self.cluster.is_none() {
+            return self.wait_here(now, key, asked);
+        }
+        self.take_ticket(now, &asked.pool, "", ticket);
+        let pool = asked.pool.clone();
+        self.place(now, key, &pool, Placing::Seek(Box::new(asked)))
+    }
+
     /// Takes the ticket of a client that another node has sent. One that can't be used is counted, and the room is
     /// looked up.
     fn take_ticket(&mut self, now: Instant, room: &RoomName, session: &str, ticket: Option<&str>) {
@@ -215,6 +234,14 @@ impl<G: Game> Server<G> {
                 Ok(())
             }
             (Placing::Join(_), Err(why)) => Err(unlocated(why)),
+            (Placing::Seek(asked), Ok(there @ Location::There { .. })) => {
+                self.send_elsewhere(now, key, &asked.pool, "", &there);
+                Ok(())
+            }
+            (Placing::Seek(asked), Ok(Location::Here) | Err(Unlocated::Unavailable)) => {
+                self.wait_here(now, key, *asked)
+            }
+            (Placing::Seek(_), Err(why @ Unlocated::Full)) => self.refuse_room(now).and(Err(unlocated(why))),
             (Placing::Return(returning), at) => {
                 let Returning { request, reply_to, found } = *returning;
                 match (found, at) {
@@ -321,6 +348,7 @@ impl<G: Game> Server<G> {
                     }
                 }
                 Event::Moved(room, at) => self.handle_moved(now, &room, at),
+                Event::Lost(pool) if pool.is_pool() => self.move_pool(now, &pool),
                 Event::Lost(room) => {
                     self.note_move(now, &room, None);
                     if let Some(&key) = self.by_name.get(&room) {
@@ -336,7 +364,11 @@ impl<G: Game> Server<G> {
     }
 
     /// Takes the request of a connection out of its stage, if that is the expected one.
-    fn take_stage<T>(&mut self, key: ConnectionKey, take: impl FnOnce(Stage) -> Result<T, Stage>) -> Option<T> {
+    pub(super) fn take_stage<T>(
+        &mut self,
+        key: ConnectionKey,
+        take: impl FnOnce(Stage) -> Result<T, Stage>,
+    ) -> Option<T> {
         let stage = &mut self.connections.get_mut(key)?.stage;
         match take(std::mem::replace(stage, Stage::Arrived)) {
             Ok(taken) => Some(taken),
@@ -356,13 +388,14 @@ impl<G: Game> Server<G> {
     ) {
         self.set_deadline(key, now + crate::limits::JOIN_TIMEOUT);
         let shown = match &placing {
-            Placing::Join(asking) => Some((asking.reply_to.clone(), asking.room.clone(), asking.name.clone())),
+            Placing::Join(asking) => Some((asking.reply_to.clone(), Some(asking.room.clone()), asking.name.clone())),
+            Placing::Seek(asked) => Some((asked.reply_to.clone(), None, String::new())),
             Placing::Return(_) => None,
         };
         if let Err(fault) = go_on(self, placing)
             && let Some((reply_to, room, name)) = shown
         {
-            self.refuse_join(now, key, &reply_to, Some(&room), &name, &fault);
+            self.refuse_join(now, key, &reply_to, room.as_ref(), &name, &fault);
         }
     }
 
@@ -374,6 +407,7 @@ impl<G: Game> Server<G> {
         found: Option<StoredSession>,
     ) -> Result<(), Fault> {
         match placing {
+            seek @ Placing::Seek(_) => self.go_on(now, key, seek, Err(Unlocated::Unavailable)),
             Placing::Join(mut asking) => {
                 let user_id = asking.identity.as_ref().map(|identity| &identity.subject);
                 let is_same = |former: &Former, found: &StoredSession| {

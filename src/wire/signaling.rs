@@ -37,6 +37,7 @@
 //! | `eventFreeze` | `from`, and the fields that the player has sent; also from the server to those who get the video of a player when that stops |
 //! | `eventUserMediaConfiguration` | `audio`, `video`: what the player may publish; when the media connection opens, and on each change |
 //! | `eventRedirect` | `url`, `ticket`: instead of the reply to `join`, `reconnect` or `seek`; the client sends the request again, with the ticket, on a websocket to that URL. This one is closed with the code 4307 |
+//! | `eventSeek` | nothing: the player who seeks still waits; every [`limits::HEARTBEAT_INTERVAL`] |
 //! | `eventDrain` | `deadline`: the server stops after this time in ms; until then the room goes on, and the server opens no others |
 //! | `eventChannelClosed` | `e`, `m`: the data channel was refused or lost; the game continues over the websocket |
 //! | `eventMediaSlots` | `audio`, `video`: the number of the player in each slot of the media connection, or `null`, in the order of its sections of each kind; when the connection opens, after an offer, and on each change |
@@ -72,9 +73,12 @@ use crate::wire::codes::{ErrorCode, Leave};
 /// The version of the protocol, as `version` in `join` names it.
 pub const VERSION: u64 = 0;
 
-/// A valid room name.
+/// A valid room name, or that of a pool of players who seek, which a cluster locates as a room.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RoomName(String);
+
+/// The beginning of the name of a pool. A colon is in the name of no room, so that nobody can join one of that name.
+const POOL: &str = "seek:";
 
 impl RoomName {
     /// `None` unless `name` matches `^[A-Za-z0-9_-]{1,64}$`.
@@ -83,6 +87,21 @@ impl RoomName {
         let valid = (1..=limits::ROOM_NAME_CHARS).contains(&name.len())
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
         valid.then(|| RoomName(name.to_owned()))
+    }
+
+    /// The name of the pool of those who seek in a context.
+    pub(crate) fn of_pool(context: &str) -> Option<RoomName> {
+        RoomName::parse(context).map(|context| RoomName(format!("{POOL}{context}")))
+    }
+
+    pub(crate) fn is_pool(&self) -> bool {
+        self.0.starts_with(POOL)
+    }
+
+    /// As [`RoomName::parse`], or a pool.
+    #[cfg(all(feature = "cluster", target_os = "linux"))]
+    pub(crate) fn parse_leased(name: &str) -> Option<RoomName> {
+        name.strip_prefix(POOL).map_or_else(|| RoomName::parse(name), RoomName::of_pool)
     }
 
     /// The name.
@@ -191,10 +210,12 @@ pub(crate) struct ReconnectRequest {
 /// Data of `seek`.
 #[derive(Debug)]
 pub(crate) struct SeekRequest {
-    /// Players who seek in the same one are paired. It has the form of a room's name.
-    pub(crate) context: RoomName,
+    /// Players who seek in the same one are paired.
+    pub(crate) pool: RoomName,
     pub(crate) bearer: Value,
     pub(crate) version: Value,
+    /// Of the node that has sent the client here.
+    pub(crate) ticket: Option<String>,
 }
 
 /// `true`; anything else is `false`.
@@ -479,6 +500,8 @@ fn read(action: &str, data: &str) -> Result<Request, Fault> {
         context: Value,
         bearer: Value,
         version: Value,
+        #[serde(deserialize_with = "readable")]
+        ticket: Option<String>,
     }
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -532,11 +555,11 @@ fn read(action: &str, data: &str) -> Result<Request, Fault> {
         }
         "leave" => Ok(Request::Leave),
         "seek" => {
-            let Seek { context, bearer, version } = parse_data(action, data)?;
+            let Seek { context, bearer, version, ticket } = parse_data(action, data)?;
             let wrong = "The context of seek has 1 to 64 letters, digits, hyphens or underscores.";
-            let context = context.as_str().and_then(RoomName::parse);
-            let context = context.ok_or_else(|| Fault::new(ErrorCode::BadRequest, wrong))?;
-            Ok(Request::Seek(SeekRequest { context, bearer, version }))
+            let pool = context.as_str().and_then(RoomName::of_pool);
+            let pool = pool.ok_or_else(|| Fault::new(ErrorCode::BadRequest, wrong))?;
+            Ok(Request::Seek(SeekRequest { pool, bearer, version, ticket }))
         }
         "reconnect" => {
             let request: ReconnectRequest = parse_data(action, data)?;

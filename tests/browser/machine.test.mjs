@@ -61,4 +61,18 @@ describe("pages at the port that the nodes of a machine share", () => {
     assert.match(server.output, new RegExp(`node ${owner} has ended \\(signal: 9`));
     for (const page of others) await playing(page, "webrtc");
   });
+
+  test("are paired, whichever node each of them seeks at", async () => {
+    const seek = async (node) => {
+      const { page } = await openPage(browser, `${server.url}rooms`);
+      return page.evaluate(async (url) => {
+        const { seek } = await import("/rtcade/seek.js");
+        const room = await seek("machine", { url });
+        await new Promise((resolve) => (room.players.size > 1 ? resolve() : room.on("join", resolve)));
+        return room.name;
+      }, `${server.url}?node=${node}`);
+    };
+    const [name, other] = await Promise.all(NODES.map(seek));
+    assert.equal(name, other);
+  });
 });

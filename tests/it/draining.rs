@@ -33,7 +33,7 @@ scenarios:
       - join: { room: 'room-{{ $randomNumber(1, 8) }}' }
       - expect: state
       - loop: [{ send: [1, 2, false] }]
-        duration: 15
+        duration: 60
         pacing: fixed
         every: 100ms
   - name: leaves

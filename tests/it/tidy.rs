@@ -30,6 +30,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("client", &["limits", "time", "wire", "peer"]),
     ("hostile", &["limits", "wire", "game", "room", "journal", "peer", "endpoint", "games", "bench"]),
     ("sim", &["limits", "time", "wire", "game", "room", "journal", "peer", "endpoint", "server", "client", "yaml"]),
+    ("script", &["limits", "log_limit", "wire", "game", "journal", "room", "client", "sim"]),
     (
         "driver",
         &[
@@ -71,6 +72,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "sim",
             "driver",
             "games",
+            "script",
             "bench",
         ],
     ),

@@ -10,7 +10,7 @@ const game: Game<World, Record<number, number>, { hit: number }> = {
   create: ({ name, seed, tickMs, data }: Room) => ({ at: {}, past: new History(Math.ceil((seed + tickMs) / 20) + name.length + data) }),
   join(game, ctx, player, { name, data, attached, identity }) {
     if (identity?.subject === name || data === attached) ctx.refuse("No.");
-    game.at[player] = ctx.random();
+    game.at[player] = ctx.random() + ctx.randomInt(0, 9);
     return { map: [] };
   },
   leave(game, _, player, reason) {

@@ -155,7 +155,7 @@ pub(super) fn read_command(arguments: &[Vec<u8>]) -> Option<Command> {
             }
         }
         [b"acquire", room, of, keeps, falls_back, region, grace_ms] => Command::Acquire {
-            room: room_name(room)?,
+            room: leased(room)?,
             member: member(of)?,
             keeps: flag(keeps)?,
             falls_back: flag(falls_back)?,
@@ -221,7 +221,7 @@ fn read_each<T, const N: usize>(arguments: &[&[u8]], read: impl Fn(&[&[u8]; N]) 
 
 #[cfg(target_os = "linux")]
 fn lease(room: &[u8], epoch: &[u8]) -> Option<Lease> {
-    Some(Lease { room: room_name(room)?, epoch: number(epoch)? })
+    Some(Lease { room: leased(room)?, epoch: number(epoch)? })
 }
 
 #[cfg(target_os = "linux")]
@@ -305,6 +305,11 @@ fn flag(bytes: &[u8]) -> Option<bool> {
         b"1" => Some(true),
         _ => None,
     }
+}
+
+#[cfg(target_os = "linux")]
+fn leased(bytes: &[u8]) -> Option<RoomName> {
+    RoomName::parse_leased(text(bytes, usize::MAX)?)
 }
 
 fn room_name(bytes: &[u8]) -> Option<RoomName> {

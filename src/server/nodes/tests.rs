@@ -63,6 +63,11 @@ impl<G: Game> World<G> {
         self.table.apply(u64::try_from(self.clock.as_millis()).expect("some years"), command)
     }
 
+    /// The name of the node that the store has as the owner.
+    pub(in crate::server) fn owner(&self, room: &RoomName) -> Option<&str> {
+        self.table.owner(room).map(|(owner, _)| &*owner.node)
+    }
+
     pub(in crate::server) fn run(&mut self, millis: u32) {
         for _ in 0..millis / 10 {
             self.now += 10 * MS;

@@ -1,5 +1,7 @@
 //! Players who seek each other, without a network in between.
 
+mod nodes;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -133,10 +135,10 @@ impl Hall {
     }
 
     fn waiting(&self) -> usize {
-        let by_context: usize = self.server.seekers.by_context.values().map(Vec::len).sum();
+        let by_pool: usize = self.server.seekers.by_pool.values().map(Vec::len).sum();
         let by_network: usize = self.server.seekers.by_network.values().sum();
-        assert_eq!((by_context, by_network), (self.server.seekers.count, by_context));
-        by_context
+        assert_eq!((by_pool, by_network), (self.server.seekers.count, by_pool));
+        by_pool
     }
 }
 
@@ -228,6 +230,10 @@ fn who_answers_pings_waits_as_long_as_it_takes_and_then_has_the_time_of_any_othe
     let ada = hall.seek(NEAR, "chess");
     hall.pass(Duration::from_hours(1));
     assert_eq!(hall.pages[ada].closed, None);
+    let signs = |hall: &Hall| hall.pages[ada].texts.iter().filter(|text| text["a"] == "eventSeek").count();
+    let before = signs(&hall);
+    hall.pass(10 * limits::HEARTBEAT_INTERVAL);
+    assert_eq!(signs(&hall), before + 10);
     let bob = hall.seek(NEAR, "chess");
     hall.pass(limits::SEEK_GATHERING);
     let room = hall.room(bob).unwrap().to_owned();
@@ -267,8 +273,8 @@ fn whatever_comes_and_goes_everybody_is_paired_at_most_once_and_one_per_context_
             assert!(partners.iter().all(|&other| contexts[other] == contexts[page]), "seed {seed}: {page}");
             assert!(partners.is_empty() || !gone.contains(&page), "seed {seed}: {page} is gone");
         }
-        for (context, here) in &hall.server.seekers.by_context {
-            assert_eq!(here.len(), 1, "seed {seed}: {context}");
+        for (pool, here) in &hall.server.seekers.by_pool {
+            assert_eq!(here.len(), 1, "seed {seed}: {pool}");
         }
     }
 }

@@ -15,7 +15,7 @@ export function tick(game, ctx, { number, missed }, batch) {
     square[1] += Math.max(-20, Math.min(20, y - square[1]));
     if (Math.abs(square[0] - game.dot[0]) < 40 && Math.abs(square[1] - game.dot[1]) < 40) {
       square[2] += 1;
-      game.dot = [Math.floor(1_000 * Math.random()), Math.floor(1_000 * Math.random())];
+      game.dot = [ctx.randomInt(0, 999), ctx.randomInt(0, 999)];
     }
   }
   ctx.state([game.dot, game.squares]);

@@ -102,8 +102,11 @@ fn nonsense_costs_a_connection_and_no_more() {
     let answer = ask(&mut good, &acquire(room(1), &other));
     assert!(matches!(answer, Value::ServerError(_)), "a node asks for itself alone: {answer:?}");
     assert_eq!(keeper.owner(&room(1)), None);
-    assert!(matches!(ask(&mut good, &acquire(room(1), &own)), Value::Array(_)));
-    assert_eq!(keeper.owner(&room(1)).as_deref(), Some("a"), "a new store gives rooms at once");
+    let pool = RoomName::of_pool("chess").unwrap();
+    for name in [room(1), pool] {
+        assert!(matches!(ask(&mut good, &acquire(name.clone(), &own)), Value::Array(_)));
+        assert_eq!(keeper.owner(&name).as_deref(), Some("a"), "a new store gives rooms at once");
+    }
     assert_eq!(keeper.loads().iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["a"]);
     keeper.forget("a");
     assert_eq!(keeper.owner(&room(1)), None, "the rooms of a process that has ended are free");
