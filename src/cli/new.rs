@@ -55,11 +55,15 @@ const SHARED: &[File] = &[
 impl Template {
     fn files(self) -> impl Iterator<Item = &'static File> {
         let own: &[File] = match self {
-            Template::Tanks => {
-                files!(
-                    "tanks": "game.js", "public/index.html", "public/main.js", "public/draw.js", "public/step.js", "README.md"
-                )
-            }
+            Template::Tanks => files!(
+                "tanks":
+                "game.js",
+                "public/index.html",
+                "public/main.js",
+                "public/draw.js",
+                "public/step.js",
+                "README.md"
+            ),
             Template::Board => {
                 files!("board": "game.js", "public/index.html", "public/main.js", "public/step.js", "README.md")
             }

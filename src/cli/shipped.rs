@@ -65,8 +65,8 @@ pub(super) struct ServeShipped {
     /// The game to run: arena, broadcast or relay, which come with the program, or the file of a game in JavaScript.
     ///
     /// arena: players move, hunt and score. broadcast: one publishes video, the others watch it and write messages,
-    /// with --media=video and rooms of 1024 unless set. relay: no game logic on the server; every tick sends all players'
-    /// inputs to everyone.
+    /// with --media=video and rooms of 1024 unless set. relay: no game logic on the server; every tick sends all
+    /// players' inputs to everyone.
     #[arg(long, value_name = "NAME|FILE.js", value_parser = game, default_value = "arena")]
     pub(super) game: Served,
     #[command(flatten)]
