@@ -58,6 +58,8 @@ mod relays;
 mod reproducible;
 mod resume;
 mod scenarios;
+#[cfg(all(feature = "driver", feature = "script", unix))]
+mod script_games;
 mod session;
 #[cfg(feature = "driver")]
 mod stock;
