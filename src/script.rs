@@ -11,8 +11,8 @@
 //! ```
 //!
 //! A script is as deterministic as a game in Rust: it has no clock, `Math.random` is the room's generator, and `Math`
-//! has the same results on every machine. What a callback may use is counted, not timed, so that a recording ends where the
-//! room did. Past a budget the room is closed, and its players read why.
+//! has the same results on every machine. What a callback may use is counted, not timed, so that a recording ends where
+//! the room did. Past a budget the room is closed, and its players read why.
 //!
 //! The engine is for scripts that the operator trusts as much as any other part of the game.
 
