@@ -75,7 +75,8 @@ pub(super) fn run(Dev { game, mut serve }: Dev, again: fn() -> Result<Serve, Str
         |driver| {
             driver.develop(Arc::clone(&development));
             let handle = driver.handle();
-            let watcher = Watcher { source, public, current, handle, development, files: BTreeMap::new() };
+            let watcher =
+                Watcher { source, public, current, handle, development, files: BTreeMap::new(), are_pages_old: false };
             thread::spawn(move || watcher.run(&reported));
         },
     )
@@ -95,16 +96,20 @@ struct Watcher {
     handle: Handle,
     development: Arc<Development>,
     files: BTreeMap<PathBuf, (Option<SystemTime>, u64)>,
+    /// Whether pages have to be loaded anew with the next game that can be loaded.
+    are_pages_old: bool,
 }
 
 impl Watcher {
     fn run(mut self, reported: &Receiver<Report>) {
         self.files = self.look();
         let mut program = self.source.load().ok().map(|(program, _)| program);
-        let mut are_pages_old = false;
+        // Those that are opened until then have no room.
+        self.are_pages_old = program.is_none();
         loop {
             thread::sleep(LOOK_INTERVAL);
             for report in reported.try_iter() {
+                self.are_pages_old |= report.is_closed;
                 self.note(&report);
             }
             let files = self.look();
@@ -119,10 +124,10 @@ impl Watcher {
                 .collect();
             self.files = files;
             let is_page = |path: &PathBuf| self.public.as_ref().is_some_and(|public| path.starts_with(public));
-            are_pages_old |= changed.iter().any(is_page);
+            self.are_pages_old |= changed.iter().any(is_page);
             // Pages that import what can't be loaded would stand still, while their rooms play on.
-            if self.load(&mut program) && are_pages_old {
-                are_pages_old = false;
+            if self.load(&mut program) && self.are_pages_old {
+                self.are_pages_old = false;
                 self.development.reload_pages();
             }
         }

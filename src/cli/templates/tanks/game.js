@@ -7,8 +7,8 @@ import { ARMOR, HEIGHT, keepInside, RADIUS, shot, step, WIDTH } from "./public/s
 
 const PLAYERS = 16;
 const RESPAWN_MS = 2_000;
-/** Inputs that a player may send at once, as after a gap in the network. */
-const SAVED_INPUTS = 8;
+/** Inputs that a player may be behind with, as after a gap in the network. */
+const SAVED_INPUTS = 16;
 
 const START_X = [0.08, 0.4, 0.6, 0.92];
 const START_Y = [0.12, 0.82];
