@@ -13,6 +13,7 @@
 //! - **A store without data makes no rooms for the length of a lease**, so that the owners of rooms can claim them.
 
 mod directory;
+mod known;
 pub(crate) mod listing;
 mod saving;
 pub mod store;
@@ -28,6 +29,7 @@ use rand_chacha::ChaCha20Rng;
 
 pub use self::directory::{About, MOVES, Move};
 use self::directory::{Asked, Directory};
+use self::known::Known;
 use self::saving::{Saved, Saving};
 use self::store::{
     Command, Lease, Member, Placement, Profile, Release, Renewal, Reply, Secret, SessionUpdate, Snapshot, StoredSession,
@@ -272,6 +274,7 @@ pub struct Cluster {
     is_saving: bool,
     finding: VecDeque<String>,
     saving: Saving,
+    known: Known,
     directory: Directory,
     unanswered: BTreeMap<u64, Unanswered>,
     last_id: u64,
@@ -321,6 +324,7 @@ impl Cluster {
             is_saving: false,
             finding: VecDeque::new(),
             saving: Saving::default(),
+            known: Known::default(),
             directory: Directory::default(),
             unanswered: BTreeMap::new(),
             last_id: 0,
@@ -398,7 +402,7 @@ impl Cluster {
             return Some(self.count(Ok(Location::Here)));
         }
         if is_down {
-            return Some(self.count(Err(Unlocated::Unavailable)));
+            return Some(self.count(self.known_at(room)));
         }
         if !self.lookups.contains_key(room) {
             let (until, step) = (now + LOOKUP_TIMEOUT, if is_held { Step::Verifying } else { Step::Waiting });
@@ -467,6 +471,7 @@ impl Cluster {
         self.note_time(now);
         let Some(Unanswered { sent, at, lapses }) = self.unanswered.remove(&id) else { return };
         match reply {
+            Some(Reply::Refused) => self.take_refusal(now, sent),
             Some(reply) => self.take(now, at, lapses == self.lapses, sent, reply),
             None => self.fail(now, sent),
         }
@@ -647,6 +652,9 @@ impl Cluster {
             self.reach = Reach::Unknown;
         }
         self.told = self.told.max(now);
+        if self.reach == Reach::Up {
+            self.known.forget_before(now.checked_sub(self.config.ttl).unwrap_or(now));
+        }
     }
 
     fn lapse(&mut self, now: Instant) {
@@ -668,6 +676,7 @@ impl Cluster {
         self.unused.push_back((now + UNUSED_LEASE, room.clone()));
         // A lease that is about to be given up is given up with an older epoch, which has no effect any more.
         self.to_release.remove(&room);
+        self.known.forget(&room);
         let saved = if has_snapshot { Saved::Stored } else { Saved::Nothing };
         let held = self.held.entry(room).or_insert(Held { epoch, has_game: false, saved, may_move: false });
         held.epoch = held.epoch.max(epoch);
@@ -748,7 +757,9 @@ impl Cluster {
                 }
             }
             Placement::At { owner, url, epoch, has_snapshot } => {
-                self.conclude(room, Ok(there(owner, url, epoch, has_snapshot)));
+                let at = there(owner, url, epoch, has_snapshot);
+                self.known.note(now, &room, &at);
+                self.conclude(room, Ok(at));
             }
             Placement::Recovering => self.look_up_later(now, room),
             Placement::Full => self.conclude(room, Err(Unlocated::Full)),
@@ -842,11 +853,12 @@ impl Cluster {
             Sent::Directory(_) => {}
         }
         self.distrust();
-        // Rooms of this node go on without the store; of others nothing is known.
+        // Rooms of this node go on without the store.
         let lookups: Vec<(RoomName, Step)> = self.lookups.iter().map(|(room, of)| (room.clone(), of.step)).collect();
         for (room, step) in lookups {
             let is_own = step == Step::Verifying && self.held.contains_key(&room) && !self.needs_saved(&room);
-            self.conclude(room, if is_own { Ok(Location::Here) } else { Err(Unlocated::Unavailable) });
+            let at = if is_own { Ok(Location::Here) } else { self.known_at(&room) };
+            self.conclude(room, at);
         }
         self.give_up_move();
         for socket_id in std::mem::take(&mut self.finding) {

@@ -110,6 +110,7 @@
 //! | [`LEASE_TTL`] | how long a room stays with a node of a cluster that is not heard of | another node takes the room | [`Figures::lost`](crate::cluster::Figures::lost) |
 //! | [`STORE_TIMEOUT`], [`LOOKUP_TIMEOUT`] | how long an answer of the store may take, and how long a player waits until the room's node is known | the node goes on without the answer; the player is refused with `unavailable` | [`Figures::failed`](crate::cluster::Figures::failed), [`Figures::located`](crate::cluster::Figures::located) |
 //! | [`STORE_REQUESTS`], [`LEASES_PER_COMMAND`] | unanswered requests to the store, and leases or sessions in one | others wait | – |
+//! | [`KNOWN_ROOMS`] | rooms of other nodes that a node remembers for the time in which the store is away | the oldest is forgotten: then its players are refused with `unavailable` | – |
 //! | [`MACHINE_NODES`] | nodes under one parent | `--nodes` refuses more | – |
 //! | [`WAITING_CONNECTIONS`] | connections at a parent whose first line has not arrived, or whose node takes none now | the oldest of the address that has most is closed | – |
 //! | [`LISTED_ROOMS`], [`LISTING_BYTES`], [`LISTED_BYTES`], [`LISTING_NODES`] | rooms that a node of a cluster lists for the others, and that it lists of them; their bytes in the store, of one node and of all that are read at once; and the nodes that are read | left out, first the rooms that nobody can join; of other nodes some are read, and a share of each | – |
@@ -481,6 +482,8 @@ pub const MACHINE_NODES: usize = 256;
 pub const WAITING_CONNECTIONS: usize = 1_024;
 /// Requests to the store of a cluster that are not answered. Others wait.
 pub const STORE_REQUESTS: usize = 256;
+/// Rooms of other nodes that a node remembers for the time in which the store is away.
+pub const KNOWN_ROOMS: usize = 4_096;
 /// Rooms that a node of a cluster lists for the others, and that it lists of them.
 pub const LISTED_ROOMS: usize = 1_000;
 /// Bytes of the rooms that a node lists, in the store of a cluster.

@@ -126,6 +126,7 @@ mod linux {
     const CHILD: &str = "--child=";
 
     pub(super) fn link(name: &str) -> Result<Link, ExitCode> {
+        crate::cli::log::name_node(name);
         let program = env::args_os().next().unwrap_or_default();
         let program = Path::new(&program).file_name().unwrap_or_default().to_string_lossy().into_owned();
         Link::from_stdin(&program, name).map_err(|sentence| {

@@ -3,6 +3,8 @@
 #![expect(clippy::disallowed_methods, reason = "the watcher of files is a thread of its own")]
 
 use std::collections::BTreeMap;
+use std::io::{self, IsTerminal, Write};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
@@ -10,6 +12,8 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
+use qrcode::QrCode;
+use qrcode::render::unicode;
 
 use super::script::{Source, describe, settle};
 use super::{ExitCode, Serve, complain, start};
@@ -74,6 +78,7 @@ pub(super) fn run(Dev { game, mut serve }: Dev, again: fn() -> Result<Serve, Str
         move |room| scripts.create(room),
         |driver| {
             driver.develop(Arc::clone(&development));
+            show_to_phones(driver.local_addr(), driver.interfaces());
             let handle = driver.handle();
             let watcher =
                 Watcher { source, public, current, handle, development, files: BTreeMap::new(), are_pages_old: false };
@@ -82,6 +87,20 @@ pub(super) fn run(Dev { game, mut serve }: Dev, again: fn() -> Result<Serve, Str
     )
 }
 
+/// Prints the address of a room as a QR code, if other devices may reach it and somebody may see it.
+fn show_to_phones(listen: SocketAddr, interfaces: &[IpAddr]) {
+    let ip = interfaces.iter().find(|ip| ip.is_ipv4() && !ip.is_loopback());
+    let (Some(ip), true) = (ip, listen.ip().is_unspecified() && io::stdout().is_terminal()) else { return };
+    let url = format!("http://{ip}:{}/r/{ROOM}", listen.port());
+    if let Ok(code) = QrCode::new(&url) {
+        let picture = code.render::<unicode::Dense1x2>().quiet_zone(true).build();
+        // The address alone is printed with the others.
+        let _ = writeln!(io::stdout(), "{picture}\n{url}");
+    }
+}
+
+/// The room that the QR code leads to.
+const ROOM: &str = "dev";
 const NOT_LOADED: &str = "The game can't be loaded. The rooms go on with the last one that could.";
 
 fn text_of(failure: &Failure) -> String {

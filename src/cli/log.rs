@@ -16,6 +16,21 @@ const WEBSOCKETS: &str = "tungstenite";
 /// The logger of the process: it can be replaced while it is in use.
 static LOGGER: OnceLock<Replaceable> = OnceLock::new();
 
+/// The process, if it is one of several that share a log.
+static NODE: OnceLock<Node> = OnceLock::new();
+
+struct Node {
+    name: String,
+    /// The end of each line.
+    suffix: String,
+}
+
+/// Lines of the log name this node from the next [`Logging::apply`] on.
+#[cfg(all(feature = "cluster", target_os = "linux"))]
+pub(super) fn name_node(name: &str) {
+    NODE.get_or_init(|| Node { name: name.to_owned(), suffix: format!(" node={name}\n") });
+}
+
 #[derive(Clone, Debug, Args)]
 pub(super) struct Logging {
     /// Log more: -v info, -vv debug, -vvv trace.
@@ -96,6 +111,9 @@ impl Logging {
         for (module, level) in levels.modules {
             builder.filter_module(&module, permitted(&module, level));
         }
+        if let Some(node) = NODE.get() {
+            builder.format_suffix(&node.suffix);
+        }
         if self.log_format == Format::Json {
             builder.format(write_json);
         }
@@ -131,6 +149,7 @@ fn write_json(out: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
     fields.0.insert("level".to_owned(), record.level().as_str().to_lowercase().into());
     fields.0.insert("target".to_owned(), record.target().into());
     fields.0.insert("msg".to_owned(), record.args().to_string().into());
+    fields.0.extend(NODE.get().map(|node| ("node".to_owned(), node.name.as_str().into())));
     // It fails only if visiting does.
     let _ = record.key_values().visit(&mut fields);
     writeln!(out, "{}", json!(fields.0))

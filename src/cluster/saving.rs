@@ -118,7 +118,8 @@ impl Cluster {
                 Err(Unlocated::Unavailable)
             }
         };
-        if at.is_ok() {
+        if let Ok(to) = &at {
+            self.known.note(self.told, &room, to);
             self.unverified.remove(&room);
             if let Some(held) = self.held.remove(&room) {
                 self.ticket_floor = self.ticket_floor.max(held.epoch);

@@ -307,4 +307,6 @@ pub enum Reply {
     Nodes(Nodes),
     /// The command was carried out.
     Done,
+    /// To any command: the store can't carry it out, or has done a part of it only.
+    Refused,
 }

@@ -571,11 +571,45 @@ fn rooms_go_on_while_the_store_is_away_and_others_are_refused() {
     let mut world = World::new(4, 2);
     world.run(2 * TTL);
     assert_eq!(world.join(0, &room(1)), Some(0));
+    assert_eq!(world.join(0, &room(2)), Some(0));
+    assert_eq!(world.join(1, &room(2)), Some(0));
+    world.run(TTL + 2 * STEP);
+    assert_eq!(world.join(1, &room(1)), Some(0));
     world.frozen_until = u64::MAX;
     world.run(2 * TTL);
     assert_eq!(world.locate(0, room(1)), Some(Ok(Location::Here)));
-    assert_eq!(world.locate(0, room(2)), Some(Err(Unlocated::Unavailable)));
+    assert_eq!(world.locate(0, room(3)), Some(Err(Unlocated::Unavailable)));
     assert!(!world.nodes[0].cluster.figures().is_connected);
+    // Where a room was a moment before is known still, unless another node has sent the client here.
+    assert!(matches!(world.locate(1, room(1)), Some(Ok(Location::There { owner, .. })) if &*owner.node == "node-0"));
+    assert_eq!(world.locate(1, room(2)), Some(Err(Unlocated::Unavailable)), "it is too long ago");
+    let now = world.instant();
+    let _ = world.nodes[1].cluster.accept(now, ms(0), &room(1), "", "of another node");
+    assert_eq!(world.locate(1, room(1)), Some(Err(Unlocated::Unavailable)));
+}
+
+#[test]
+fn a_lookup_that_the_store_refuses_fails_alone() {
+    let mut world = World::new(14, 1);
+    world.run(2 * TTL);
+    assert_eq!(world.join(0, &room(1)), Some(0));
+    let before = world.nodes[0].cluster.figures();
+    for number in 2..5 {
+        assert_eq!(world.locate(0, room(number)), None);
+    }
+    let refused = |Reverse(mut posted): Reverse<Posted>| {
+        if matches!(&posted.parcel, Parcel::Command(Command::Acquire { room: of, .. }) if *of == room(3)) {
+            posted.parcel = Parcel::Reply(Some(Reply::Refused));
+        }
+        Reverse(posted)
+    };
+    world.post = std::mem::take(&mut world.post).into_iter().map(refused).collect();
+    world.run(200);
+    assert!(world.nodes[0].asked.is_empty());
+    assert_eq!(world.nodes[0].hosted.keys().collect::<Vec<_>>(), [&room(1), &room(2), &room(4)]);
+    let after = world.nodes[0].cluster.figures();
+    assert_eq!((after.failed, after.located[2]), (before.failed + 1, before.located[2] + 1));
+    assert_eq!((after.is_connected, after.lapses), (true, before.lapses), "no lease is in doubt");
 }
 
 #[test]

@@ -140,6 +140,7 @@ impl Cluster {
         ticket: &str,
     ) -> Result<(), TicketFault> {
         self.note_time(now);
+        self.known.forget(room);
         let of = Passage { room, session, owner: &self.member };
         let accepted = match self.since.is_some() {
             true => self.inspector.accept(&self.secret, of, ticket, unix_time),

@@ -50,13 +50,13 @@ impl Default for Requests {
 }
 
 impl Requests {
-    /// Handles a signal. If the process has a parent, that may have the same one, and decides what comes of several.
+    /// Handles a signal. If the process has a parent, that may have the same one, and decides what comes of several. A
+    /// terminal sends SIGINT to both: then it is the parent's alone, so that each node learns that all stop.
     pub(super) fn handle_signal(&self, signal: i32, has_parent: bool) {
         match signal {
             SIGHUP => self.reload.store(true, Ordering::Release),
             SIGTERM if !self.is_terminated.swap(true, Ordering::AcqRel) => self.drain.store(true, Ordering::Release),
-            SIGTERM if has_parent => {}
-            _ if has_parent => _ = self.stop.fetch_max(1, Ordering::AcqRel),
+            _ if has_parent => {}
             _ => _ = self.stop.fetch_add(1, Ordering::AcqRel),
         }
     }

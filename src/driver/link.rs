@@ -25,7 +25,9 @@ use socket2::Socket;
 
 use super::handle::Handle;
 use super::tcp::{NODE, Role};
+use crate::game::Game;
 use crate::limits;
+use crate::server::Server;
 
 /// Bytes of a message.
 const MESSAGE_BYTES: usize = 8 * 1024;
@@ -112,6 +114,8 @@ pub(super) struct Begin {
     pub(super) core: Option<usize>,
     /// The TCP addresses that all nodes share.
     pub(super) tcp: Vec<SocketAddr>,
+    /// Whether the parent is the store of the cluster, which has no other nodes then.
+    pub(super) has_store: bool,
 }
 
 /// The parent process, which accepts the connections of this one.
@@ -198,11 +202,13 @@ pub(super) struct Inlet {
     link: Link,
     /// Whether there may be messages: edge-triggered readiness is reported once.
     pub(super) readable: bool,
+    /// Whether all nodes of the parent stop.
+    is_ending: bool,
 }
 
 impl Inlet {
     pub(super) fn new(link: Link) -> Inlet {
-        Inlet { link, readable: true }
+        Inlet { link, readable: true, is_ending: false }
     }
 
     /// The name of the node.
@@ -215,8 +221,11 @@ impl Inlet {
         self.link.channel.send(&ToParent::Ready, &[])
     }
 
-    /// Tells the parent that the node takes no more connections.
-    pub(super) fn stopping(&self) {
+    /// Tells the parent that the node takes no more connections, and the server if no other node takes its players.
+    pub(super) fn stopping<G: Game>(&self, server: &mut Server<G>) {
+        if self.is_ending && self.link.begin.has_store {
+            server.end_cluster();
+        }
         if let Err(error) = self.link.channel.send(&ToParent::Stopping, &[]) {
             log::debug!("the parent process can't be told of the end: {error}");
         }
@@ -228,7 +237,9 @@ impl Inlet {
             if !self.readable {
                 return;
             }
-            match self.link.receive() {
+            let received = self.link.receive();
+            self.is_ending |= matches!(received, Ok(None | Some((ToNode::Drain | ToNode::Stop | ToNode::StopNow, _))));
+            match received {
                 Ok(Some((ToNode::Connection(role), stream))) => {
                     // Its client may have gone.
                     if let Some((stream, remote)) = stream.and_then(|it| it.peer_addr().ok().map(|at| (it, at))) {

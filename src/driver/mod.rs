@@ -844,7 +844,7 @@ impl<G: Game> Driver<G> {
             self.stops = Some(now + CLOSE_TIMEOUT);
             self.listeners.clear();
             #[cfg(all(feature = "cluster", target_os = "linux"))]
-            self.inlet.iter().for_each(Inlet::stopping);
+            self.inlet.iter().for_each(|inlet| inlet.stopping(&mut self.server));
             self.connections.handle_shutdown();
             self.server.handle_shutdown(now);
         } else if stop > 1 {

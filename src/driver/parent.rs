@@ -146,6 +146,7 @@ impl Parent {
                 // Where nodes have to share cores, the operating system shares them better.
                 core: if count <= cores.len() { cores.get(index).copied() } else { None },
                 tcp: tcp.clone(),
+                has_store: options.has_store,
             };
             nodes.push(Node::new(name, begin, udp, options.argument));
         }

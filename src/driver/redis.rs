@@ -118,7 +118,7 @@ impl Store {
     pub(crate) fn nodes(&self) -> Result<Nodes, String> {
         let mut clerk = Clerk::new(self.clone(), Arc::default());
         let answered = clerk.ask(&[Request { id: 0, command: Command::ListNodes }]);
-        let sentence = match answered.map(|mut replies| replies.pop().flatten()) {
+        let sentence = match answered.map(|mut replies| replies.pop()) {
             Ok(Some(Reply::Nodes(nodes))) => return Ok(nodes),
             Ok(_) => clerk.told.take().unwrap_or_default(),
             Err(Failure { sentence, .. }) => sentence,
@@ -300,7 +300,7 @@ impl Clerk {
         }
         match self.ask(batch) {
             Ok(replies) => {
-                let answered = replies.iter().flatten().count();
+                let answered = replies.iter().filter(|reply| **reply != Reply::Refused).count();
                 self.shared.answered.fetch_add(answered as u64, Ordering::Relaxed);
                 if answered == batch.len()
                     && self.told.take().is_some()
@@ -308,7 +308,7 @@ impl Clerk {
                 {
                     log::warn!("{} answers again{left_out}", self.store.place);
                 }
-                replies
+                replies.into_iter().map(Some).collect()
             }
             Err(Failure { cause, sentence }) => {
                 self.connection = None;
@@ -334,7 +334,7 @@ impl Clerk {
         self.told = Some(sentence);
     }
 
-    fn ask(&mut self, batch: &[Request]) -> Result<Vec<Option<Reply>>, Failure> {
+    fn ask(&mut self, batch: &[Request]) -> Result<Vec<Reply>, Failure> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.connect()?,
@@ -361,15 +361,16 @@ impl Clerk {
             {
                 return Err(failure.clone());
             }
-            replies.push(reply.map_err(|Failure { cause, sentence }| {
+            replies.push(reply.unwrap_or_else(|Failure { cause, sentence }| {
                 self.shared.count_failed(cause, 1);
                 self.tell(sentence);
+                Reply::Refused
             }));
         }
         self.wait = Duration::ZERO;
         self.connection = Some(connection);
         self.shared.is_connected.store(true, Ordering::Relaxed);
-        Ok(replies.into_iter().map(Result::ok).collect())
+        Ok(replies)
     }
 
     fn connect(&mut self) -> Result<Connection, Failure> {

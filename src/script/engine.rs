@@ -33,8 +33,6 @@ const NOT_DETERMINISTIC: [&str; 4] = ["Atomics", "SharedArrayBuffer", "queueMicr
 /// The engine counts this many backward jumps and calls between two looks at the budget.
 const STEPS_PER_LOOK: u32 = 10_000;
 const STACK_BYTES: usize = 256 * 1024;
-/// Callbacks of promises that are run, without any steps, before an engine is dropped.
-const JOBS_DROPPED: usize = 10_000;
 
 /// Why a game can't go on with what it was called for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,8 +83,7 @@ struct Budget {
 
 /// An engine of its own, with one context. Values that outlive a call must be dropped before it.
 pub(super) struct Machine {
-    /// `None` only while it is dropped.
-    context: Option<Context>,
+    context: Context,
     runtime: Runtime,
     budget: Rc<Budget>,
 }
@@ -175,7 +172,7 @@ impl Machine {
         let context = Context::custom::<Language>(&runtime).map_err(cannot_start)?;
         // A context that was made without enough memory would lack parts of the language.
         runtime.set_memory_limit(memory);
-        Ok(Machine { context: Some(context), runtime, budget })
+        Ok(Machine { context, runtime, budget })
     }
 
     /// Runs something of a script within a number of steps.
@@ -186,33 +183,7 @@ impl Machine {
         what: impl for<'js> FnOnce(&Ctx<'js>) -> rquickjs::Result<R>,
     ) -> Result<R, Failure> {
         self.budget.begin(steps);
-        let context = self.context.as_ref().ok_or_else(|| failure(callback, "the engine is gone".to_owned()))?;
-        context.with(|ctx| what(&ctx).catch(&ctx).map_err(|error| describe(callback, &error, &self.budget)))
-    }
-}
-
-impl Drop for Machine {
-    /// An engine that has run out of memory may have lost count of its values, whether or not the script has caught the
-    /// error. It would end the process when it is freed, and so is not.
-    fn drop(&mut self) {
-        self.runtime.set_memory_limit(0);
-        self.budget.begin(0);
-        for _ in 0..JOBS_DROPPED {
-            if !self.runtime.is_job_pending() {
-                break;
-            }
-            let _ = self.runtime.execute_pending_job();
-        }
-        if let Some(context) = &self.context {
-            context.with(|ctx| drop(ctx.catch()));
-        }
-        self.context = None;
-        self.runtime.run_gc();
-        let usage = self.runtime.memory_usage();
-        if usage.obj_count + usage.shape_count + usage.js_func_count > 0 {
-            log::warn!("the engine of a room that ran out of memory keeps {} bytes", usage.malloc_size);
-            std::mem::forget(self.runtime.clone());
-        }
+        self.context.with(|ctx| what(&ctx).catch(&ctx).map_err(|error| describe(callback, &error, &self.budget)))
     }
 }
 

@@ -282,6 +282,8 @@ pub struct Server<G: Game> {
     live_events: LiveEvents,
     cluster: Option<Box<Cluster>>,
     has_inquired: bool,
+    /// Whether all nodes of the cluster stop.
+    is_cluster_ending: bool,
     /// Connections that wait until a room is located, and until a session is found.
     placing: BTreeMap<RoomName, Vec<ConnectionKey>>,
     recalling: BTreeMap<String, Vec<ConnectionKey>>,
@@ -352,6 +354,7 @@ impl<G: Game> Server<G> {
             live_events: LiveEvents::default(),
             cluster: None,
             has_inquired: false,
+            is_cluster_ending: false,
             placing: BTreeMap::new(),
             recalling: BTreeMap::new(),
             supervision: None,
@@ -619,7 +622,8 @@ impl<G: Game> Server<G> {
             server.stopping = true;
             let sentence = "The server is stopping.";
             // Another node takes the players of a cluster.
-            let reason = if server.cluster.is_some() { Leave::Moved } else { Leave::Shutdown };
+            let has_others = server.cluster.is_some() && !server.is_cluster_ending;
+            let reason = if has_others { Leave::Moved } else { Leave::Shutdown };
             server.save_all();
             let rooms: Vec<RoomKey> = server.rooms.keys().collect();
             for room in rooms {

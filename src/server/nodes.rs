@@ -66,6 +66,11 @@ impl<G: Game> Server<G> {
         self.cluster = Some(Box::new(cluster));
     }
 
+    /// The other nodes of the cluster stop, too: players have nowhere to go.
+    pub fn end_cluster(&mut self) {
+        self.is_cluster_ending = true;
+    }
+
     /// Returns the node, if the server is one of a cluster.
     #[must_use]
     pub fn cluster(&self) -> Option<&Cluster> {

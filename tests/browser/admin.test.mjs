@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { controls, launchBrowser, openPage, playing, SCREENS, screenshot, startServer, until } from "./harness.mjs";
+import { NO_REDIS, startRedis } from "./redis.mjs";
 
 const TOKEN = "the-token-of-admin.test.mjs";
 /** Two of the page's periods, and some. */
@@ -185,6 +186,15 @@ describe("the admin page", () => {
     await ben.page.context().close();
     await page.goto(`${address}#room/nothing`);
     await until("a sentence", () => page.locator("#room-gone").innerText(), (text) => text === "There is no such room.");
+  });
+
+  test("has no view of a cluster if there is none", async () => {
+    const { page } = operator;
+    assert.equal(await page.getByRole("link", { name: "Cluster" }).isVisible(), false);
+    await page.evaluate(() => (location.hash = "cluster"));
+    const sentence = "The server is not a node of a cluster: start it with --redis URL.";
+    await until("the sentence", () => page.locator("#cluster-gone").innerText(), (text) => text === sentence);
+    await page.getByRole("link", { name: "Rooms" }).click();
   });
 
   test("switches recording, and saves recordings", async () => {
@@ -412,6 +422,63 @@ test("the admin page drains its server, and players see how long is left", async
   await player.locator("#notice").filter({ hasText: /The server stops in \d s\./ }).waitFor();
   await until("the end", () => page.locator("#trouble").innerText(), (text) => text.startsWith("The server cannot be reached."));
   assert.equal(await server.stop(), 0);
+});
+
+test("the admin page shows the nodes of a cluster, and that one is gone or Redis is away", async (t) => {
+  const redis = await startRedis();
+  if (!redis) return t.skip(NO_REDIS);
+  t.after(redis.stop);
+  const browser = await launchBrowser();
+  t.after(() => browser.close());
+  const common = ["--redis", redis.url, "--cluster", "admin"];
+  const { server: alpha, address } = await startAdministered([...common, "--node", "alpha", "--region", "here"]);
+  t.after(alpha.kill);
+  const longest = "b".repeat(64);
+  const beta = await startServer([...common, "--node", longest]);
+  t.after(beta.kill);
+  const players = [await openPage(browser, `${beta.url}r/shared`)];
+  await playing(players[0].page, "webrtc");
+  players.push(await openPage(browser, `${alpha.url}r/shared`));
+  await playing(players[1].page, "webrtc");
+
+  const { page, errors } = await openPage(browser, `${address}#token=${TOKEN}`, SCREENS.desktop);
+  const { page: phone, errors: errorsOfPhone } = await openPage(browser, `${address}#token=${TOKEN}`, SCREENS.upright);
+  for (const screen of [page, phone]) await screen.getByRole("link", { name: "Cluster" }).click();
+  const figures = () => page.locator("#cluster-figures").innerText();
+  await until("rooms and players of the cluster", figures, (text) => /Rooms\n1\n[^]*Players\n2\n/.test(text));
+  assert.match(await figures(), /This node\nalpha\nreaches the store\nNodes\n2\n[^]*Sent elsewhere\n1\n/);
+  const row = (name) => page.getByRole("table", { name: "Nodes" }).getByRole("row", { name });
+  const ofAlpha = /alpha\s+ws:\S+:\d+\s+open\s+[\d.]+ %\s+of one core\s+0\s+0\s+\d+ s\s+ends in \d\.\d s\s+here/;
+  assert.match(await row("alpha").innerText(), ofAlpha);
+  assert.match(await row(longest).innerText(), /open\s+[\d.]+ %\s+of one core\s+1\s+2\s/);
+  const moves = page.getByRole("table", { name: "Last moves" });
+  assert.match(await moves.innerText(), new RegExp(`shared\\s+a client was sent to ${longest}`));
+  await page.getByRole("searchbox", { name: "Filter nodes" }).fill("alp");
+  assert.equal(await row(longest).count(), 0);
+  await page.getByRole("searchbox", { name: "Filter nodes" }).fill("");
+  const fits = async (screen, name) => {
+    const [width, shown] = await screen.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+    assert.ok(width <= shown, `${width} pixels in a window of ${shown}`);
+    const cells = screen.locator("#view-cluster :is(th, td):visible");
+    const tooLong = (all) => all.filter((cell) => cell.scrollWidth > cell.clientWidth).map(({ innerText }) => innerText);
+    assert.deepEqual(await cells.evaluateAll(tooLong), [], `${name}: texts that stick out of their cells`);
+    await screenshot(screen, name);
+  };
+  await fits(page, "admin-cluster");
+  await fits(phone, "admin-cluster-upright");
+
+  await beta.kill();
+  await until("a silent node", () => row(longest).innerText(), (text) => /silent\s[^]*has ended/.test(text));
+  await until("its rooms are not counted", figures, (text) => /Nodes\n2\n/.test(text) && !/Players\n2\n/.test(text));
+  await fits(page, "admin-cluster-silent");
+  await redis.kill();
+  const gone = page.locator("#cluster-gone");
+  await until("the sentence", () => gone.innerText(), (text) => text.startsWith("The store of the cluster does not"));
+  assert.match(await figures(), /alpha\ndoes not reach the store\nNodes\n–/);
+  await phone.getByText("The store of the cluster does not answer").waitFor();
+  await fits(page, "admin-cluster-away");
+  await fits(phone, "admin-cluster-away-upright");
+  assert.deepEqual([...errors, ...errorsOfPhone], []);
 });
 
 async function startAdministered(args = []) {

@@ -31,7 +31,7 @@ export function serverProgram() {
  * the process, such as its directory.
  *
  * `signal(name)` sends one. `stop()` sends SIGTERM and resolves to the exit status; it rejects where that takes longer
- * than 5 s. `kill()` sends SIGKILL and resolves when it is gone.
+ * than 5 s. `kill()` sends SIGKILL and resolves when it is gone. `exited` resolves to its exit status and signal.
  */
 export async function startServer(
   args = [],
@@ -44,7 +44,7 @@ export async function startServer(
   const exited = once(child, "close").finally(() => process.off("exit", kill));
 
   const signal = (name) => child.kill(name);
-  const server = { url: undefined, output: "", pid: child.pid, signal, stop, kill: () => (kill(), exited) };
+  const server = { url: undefined, output: "", pid: child.pid, exited, signal, stop, kill: () => (kill(), exited) };
   const url = new Promise((resolve) => {
     for (const stream of [child.stdout, child.stderr]) {
       createInterface({ input: stream }).on("line", (line) => {

@@ -2,10 +2,12 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { until } from "./harness.mjs";
 
@@ -28,17 +30,51 @@ const answers = (port) =>
     socket.on("connect", end(true)).on("error", end(false));
   });
 
-/** `undefined` where there is no Redis. */
-export async function startRedis() {
+/** The next answer (RESP 2) of a connection whose lines these are. */
+async function readAnswer(lines) {
+  const { value: line = "-the connection has ended" } = await lines.next();
+  const rest = line.slice(1);
+  if (line[0] === "-") throw new Error(rest);
+  if (line[0] === "$") return rest === "-1" ? null : (await lines.next()).value;
+  if (line[0] !== "*") return rest;
+  const list = [];
+  for (let left = Number(rest); left > 0; left--) list.push(await readAnswer(lines));
+  return list;
+}
+
+/**
+ * Starts Redis with these options; `undefined` where there is none. Its data are in memory: `kill()` loses them, and
+ * `start()` starts it again at the same port. `ask(...words)` carries out a command whose words have no white space.
+ */
+export async function startRedis(options = []) {
   const port = await freePort();
   const directory = await mkdtemp(join(tmpdir(), "rtcade-redis-"));
-  const child = spawn(REDIS, [port, directory], { stdio: "ignore" });
-  await until("Redis", async () => child.exitCode !== null || answers(port));
-  const stop = async () => {
+  let child;
+  async function start() {
+    child = spawn(REDIS, [port, directory, ...options], { stdio: "ignore" });
+    await until("Redis", async () => child.exitCode !== null || answers(port));
+  }
+  async function kill() {
+    const exited = once(child, "exit");
     child.kill("SIGKILL");
+    await exited;
+  }
+  async function stop() {
+    if (child.exitCode === null && child.signalCode === null) await kill();
     await rm(directory, { recursive: true });
-  };
-  if (child.exitCode === null) return { url: `redis://127.0.0.1:${port}`, stop };
+  }
+  async function ask(...words) {
+    const socket = connect(port, "127.0.0.1");
+    const lines = createInterface({ input: socket })[Symbol.asyncIterator]();
+    socket.write(`${words.join(" ")}\r\n`);
+    try {
+      return await readAnswer(lines);
+    } finally {
+      socket.destroy();
+    }
+  }
+  await start();
+  if (child.exitCode === null) return { url: `redis://127.0.0.1:${port}`, port, start, kill, ask, stop };
   assert.equal(child.exitCode, MISSING);
   assert.ok(!process.env.REDIS_SERVER, "the environment names a Redis that is not there");
   await stop();

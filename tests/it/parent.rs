@@ -223,7 +223,7 @@ fn a_node_that_is_killed_is_started_again_and_its_players_come_back() {
 
 #[test]
 fn signals_drain_the_nodes_and_a_second_one_stops_them() {
-    let program = cluster(&["--drain", "3600"]);
+    let program = cluster(&["--drain", "3600", "--log-format", "json"]);
     let address = program.address;
     // A node without a room stops at once.
     let mut pages = [1, 2].map(|node| {
@@ -240,11 +240,14 @@ fn signals_drain_the_nodes_and_a_second_one_stops_them() {
     pages.iter_mut().for_each(assert_answers);
     program.signal(Signal::SIGTERM);
     for page in &mut pages {
-        assert_eq!(page.close_code(), Leave::Moved.close_code());
+        assert_eq!(page.close_code(), Leave::Shutdown.close_code(), "there is no other node");
     }
     let (status, log) = program.end();
     assert!(status.success(), "{status}\n{log}");
     assert!(!log.contains("killed"), "{log}");
+    for node in ["box-1", "box-2"] {
+        assert!(log.contains(&format!("\"node\":\"{node}\"")), "{log}");
+    }
     assert!(nodes.iter().all(|id| !is_running(*id)));
 }
 
@@ -266,6 +269,21 @@ fn a_node_that_is_asked_to_stop_gets_no_more_connections_and_is_started_again() 
     assert_eq!((after.len(), after[0] == before[0], after[1] == before[1]), (2, false, true));
 }
 
+/// A terminal sends SIGINT to all.
+#[test]
+fn an_interrupt_is_the_parents_and_players_are_told_that_all_nodes_stop() {
+    let program = cluster(&[]);
+    let (mut page, _) = join(program.address, "lobby", &json!({ "name": "Ada" }));
+    for node in processes(&program) {
+        kill(node, Signal::SIGINT).unwrap();
+    }
+    assert_answers(&mut page);
+    program.signal(Signal::SIGINT);
+    assert_eq!(page.close_code(), Leave::Shutdown.close_code());
+    let (status, log) = program.end();
+    assert!(status.success(), "{status}\n{log}");
+}
+
 #[test]
 fn the_nodes_stop_when_their_parent_is_killed() {
     let program = cluster(&[]);
@@ -273,10 +291,12 @@ fn the_nodes_stop_when_their_parent_is_killed() {
     assert_eq!(nodes.len(), 2);
     let (mut page, _) = join(program.address, "lobby", &json!({ "name": "Ada" }));
     program.signal(Signal::SIGKILL);
-    assert_eq!(page.close_code(), Leave::Moved.close_code());
+    assert_eq!(page.close_code(), Leave::Shutdown.close_code());
     until("the nodes have stopped", || nodes.iter().all(|id| !is_running(*id)));
     let (_, log) = program.end();
-    assert_eq!(log.matches("the parent process has ended").count(), 2, "{log}");
+    for node in ["box-1", "box-2"] {
+        assert!(log.contains(&format!("the parent process has ended node={node}\n")), "{log}");
+    }
 }
 
 #[test]

@@ -260,6 +260,7 @@ pub(super) fn write_reply(reply: &Reply) -> Vec<u8> {
             let head = [number(store_time), number(&(*count as u64))];
             head.into_iter().chain(nodes.iter().flat_map(write_node)).collect()
         }
+        Reply::Refused => return b"-ERR refused\r\n".to_vec(),
     };
     let mut bytes = format!("*{}\r\n", parts.len()).into_bytes();
     for part in parts {
