@@ -8,6 +8,7 @@ const text = (relative) => readFile(path(relative), "utf8");
 
 /** What a page imports beside the client, as `rtcade/NAME` or from a server as `/rtcade/NAME.js`. */
 export const modules = [
+  "game",
   "interpolate",
   "math",
   "peers",

@@ -80,7 +80,8 @@ pub(super) fn run(Dev { game, mut serve }: Dev, again: fn() -> Result<Serve, Str
             driver.develop(Arc::clone(&development));
             show_to_phones(driver.local_addr(), driver.interfaces());
             let handle = driver.handle();
-            let watcher = Watcher { source, public, current, handle, development, files: BTreeMap::new() };
+            let watcher =
+                Watcher { source, public, current, handle, development, files: BTreeMap::new(), are_pages_old: false };
             thread::spawn(move || watcher.run(&reported));
         },
     )
@@ -114,15 +115,20 @@ struct Watcher {
     handle: Handle,
     development: Arc<Development>,
     files: BTreeMap<PathBuf, (Option<SystemTime>, u64)>,
+    /// Whether pages have to be loaded anew with the next game that can be loaded.
+    are_pages_old: bool,
 }
 
 impl Watcher {
     fn run(mut self, reported: &Receiver<Report>) {
         self.files = self.look();
         let mut program = self.source.load().ok().map(|(program, _)| program);
+        // Those that are opened until then have no room.
+        self.are_pages_old = program.is_none();
         loop {
             thread::sleep(LOOK_INTERVAL);
             for report in reported.try_iter() {
+                self.are_pages_old |= report.is_closed;
                 self.note(&report);
             }
             let files = self.look();
@@ -137,15 +143,17 @@ impl Watcher {
                 .collect();
             self.files = files;
             let is_page = |path: &PathBuf| self.public.as_ref().is_some_and(|public| path.starts_with(public));
-            let is_of_pages = changed.iter().any(is_page);
-            self.load(&mut program);
-            if is_of_pages {
+            self.are_pages_old |= changed.iter().any(is_page);
+            // Pages that import what can't be loaded would stand still, while their rooms play on.
+            if self.load(&mut program) && self.are_pages_old {
+                self.are_pages_old = false;
                 self.development.reload_pages();
             }
         }
     }
 
-    fn load(&self, program: &mut Option<Program>) {
+    /// Returns whether the game could be loaded.
+    fn load(&self, program: &mut Option<Program>) -> bool {
         match self.source.load() {
             Ok((changed, _)) if program.as_ref() == Some(&changed) => self.development.clear(),
             Ok((changed, _)) => {
@@ -158,8 +166,10 @@ impl Watcher {
             Err(failure) => {
                 ::log::error!("{}", describe(&failure));
                 self.development.show(NOT_LOADED, text_of(&failure));
+                return false;
             }
         }
+        true
     }
 
     fn reload_rooms(&self, program: &Program) {

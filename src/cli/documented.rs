@@ -87,8 +87,8 @@ fn the_page_of_the_command_line_has_all_options_and_no_others() {
         let named: BTreeSet<_> =
             quoted.flat_map(str::split_whitespace).filter(|word| word.starts_with("--")).map(str::to_owned).collect();
         let options: BTreeSet<_> = longs(command).into_iter().filter(|long| long != "--help").collect();
-        // The nodes of a machine have the options of a server, which its own section lists.
-        let is_above = |long: &str| command.get_name() == "cluster" && of_server.contains(long);
+        // Their options are those of a server, which its own section lists.
+        let is_above = |long: &str| ["cluster", "dev"].contains(&command.get_name()) && of_server.contains(long);
         let missing = options.difference(&named).filter(|long| *long != "--verbose" && !is_above(long));
         let missing: Vec<_> = missing.collect();
         let unknown: Vec<_> = named.difference(&options).filter(|long| *long != "--help").collect();

@@ -16,6 +16,8 @@ mod doctor;
 mod documented;
 mod healthcheck;
 mod log;
+#[cfg(feature = "script")]
+mod new;
 mod operators;
 mod playback;
 mod reload;

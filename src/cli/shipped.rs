@@ -14,7 +14,7 @@ use super::{
     replay, sim, start, token,
 };
 #[cfg(feature = "script")]
-use super::{dev, script, test};
+use super::{dev, new, script, test};
 use crate::games::{Arena, Broadcast, Relay};
 use crate::limits;
 #[cfg(feature = "script")]
@@ -36,6 +36,9 @@ pub(super) enum ShippedCommand {
     /// Load-test a server with scenario files, in a format close to Artillery's.
     #[command(subcommand)]
     Bench(Box<bench::Bench>),
+    /// Make the directory of a new game in JavaScript.
+    #[cfg(feature = "script")]
+    New(new::New),
     /// Serve a game in JavaScript while it is written: rooms and pages follow each change of its files.
     ///
     /// Rooms go on in their state, if the game is plain data or exports save and load. Errors are shown on each page.
@@ -115,6 +118,8 @@ pub fn main() -> ExitCode {
     match parse(|shipped: &mut ServeShipped| &mut shipped.serve) {
         Ok(Command::Own(ShippedCommand::Sim(sim))) => sim::run(&sim),
         Ok(Command::Own(ShippedCommand::Bench(bench))) => bench::run(&bench),
+        #[cfg(feature = "script")]
+        Ok(Command::Own(ShippedCommand::New(new))) => new::run(&new),
         #[cfg(feature = "script")]
         Ok(Command::Own(ShippedCommand::Dev(arguments))) => {
             dev::run(*arguments, || Err("rtcade dev reads its configuration once: restart it".to_owned()))

@@ -32,7 +32,8 @@ const ICON: &str = concat!(
 );
 const CLIENT: &str = include_str!("../../client-js/dist/rtcade.js");
 /// What a page may import beside the client, by path.
-const MODULES: [(&str, &str); 12] = [
+const MODULES: [(&str, &str); 13] = [
+    ("/rtcade/game.js", include_str!("../../client-js/dist/rtcade/game.js")),
     ("/rtcade/interpolate.js", include_str!("../../client-js/dist/rtcade/interpolate.js")),
     ("/rtcade/math.js", include_str!("../../client-js/dist/rtcade/math.js")),
     ("/rtcade/peers.js", include_str!("../../client-js/dist/rtcade/peers.js")),

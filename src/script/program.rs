@@ -17,8 +17,10 @@ use rquickjs::{Ctx, Error, Module};
 use crate::limits;
 
 /// The modules that every program may import, by name.
-const BUILT_IN: [(&str, &str); 2] =
-    [("rtcade/game", include_str!("game.js")), ("rtcade/math", include_str!("../../client-js/dist/rtcade/math.js"))];
+const BUILT_IN: [(&str, &str); 2] = [
+    ("rtcade/game", include_str!("../../client-js/dist/rtcade/game.js")),
+    ("rtcade/math", include_str!("../../client-js/dist/rtcade/math.js")),
+];
 
 /// The modules of a game, with their text.
 ///

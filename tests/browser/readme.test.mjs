@@ -4,13 +4,18 @@ import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { launchBrowser, openPage, SCREENS, screenshot, serverProgram, startServer, until } from "./harness.mjs";
 
-describe("the game of the README", () => {
+const here = (path) => fileURLToPath(new URL(path, import.meta.url));
+const inRust = () => {
+  const program = join(dirname(serverProgram()), "examples", "readme");
+  return startServer(["--public", here("../it/readme_game/public")], { program });
+};
+const inJavaScript = () => startServer(["--game", here("../it/readme_game/game.js")]);
+
+for (const [name, start] of Object.entries({ "the game of the README": inRust, "the same in JavaScript": inJavaScript })) describe(name, () => {
   let server, browser, ann, ben;
 
   before(async () => {
-    const program = join(dirname(serverProgram()), "examples", "readme");
-    const pages = fileURLToPath(new URL("../it/readme_game/public", import.meta.url));
-    server = await startServer(["--public", pages], { program });
+    server = await start();
     browser = await launchBrowser();
     ann = await openPage(browser, server.url, SCREENS.desktop);
     ben = await openPage(browser, ann.page.url(), SCREENS.upright);

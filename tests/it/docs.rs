@@ -66,6 +66,35 @@ fn the_quick_start_has_every_file_of_its_game() {
     }
 }
 
+#[test]
+fn the_first_game_has_the_code_that_is_tested() {
+    let page = read("docs/src/first-game.md");
+    let sources = ["tests/it/readme_game/game.js", "src/cli/templates/tanks/public/step.js"].map(read);
+    for block in blocks(&page, "js") {
+        assert!(sources.iter().any(|source| source.contains(block)), "this stands in no source:\n{block}");
+    }
+    let lines = sources[0].lines().count();
+    assert!(page.contains(&format!("\n## A whole game in {lines} lines\n")), "{lines} lines");
+}
+
+#[test]
+fn the_budgets_of_a_game_in_javascript_are_those_of_the_source() {
+    let page = read("docs/src/javascript.md");
+    let section = page.split_once("\n## Budgets\n").unwrap().1.split("\n## ").next().unwrap();
+    let kib = |bytes: usize| format!("{} KiB", bytes / 1024);
+    let mib = |bytes: usize| format!("{} MiB", bytes / 1024 / 1024);
+    let steps = |steps: u32| format!("{},000,000 steps", steps / 1_000_000);
+    let expected: Vec<Vec<String>> = vec![
+        vec![steps(limits::SCRIPT_STEPS)],
+        vec![steps(limits::SCRIPT_STEPS_TO_LOAD)],
+        vec![mib(limits::SCRIPT_MEMORY)],
+        vec![kib(limits::PROGRAM_BYTES)],
+        vec![kib(limits::STATE_BYTES), kib(limits::EVENT_BYTES), mib(limits::SNAPSHOT_BYTES)],
+    ];
+    let found: Vec<_> = rows(section).skip(1).map(|cells| cells[1].trim().to_owned()).collect();
+    assert_eq!(found, expected.iter().map(|cell| cell.join(", ")).collect::<Vec<_>>());
+}
+
 /// In the book, `rust` and `rust,no_run` are doctests (see the end of `src/lib.rs`).
 #[test]
 fn rust_that_is_no_doctest_stands_in_a_source_that_is_compiled() {

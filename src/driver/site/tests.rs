@@ -152,11 +152,13 @@ fn a_document_has_a_version_in_each_coding() {
 
 #[test]
 fn every_module_of_the_client_is_served() {
+    let mut site = plain();
+    site.develop(Arc::default());
     let built = concat!(env!("CARGO_MANIFEST_DIR"), "/client-js/dist/rtcade");
     for entry in fs::read_dir(built).expect("built") {
         let path = entry.expect("read").path();
         let name = path.file_name().expect("a name").to_string_lossy().into_owned();
-        let served = text(response(&plain(), &get(&format!("/rtcade/{name}"))));
+        let served = text(response(&site, &get(&format!("/rtcade/{name}"))));
         assert!(served.contains(&format!("Content-Type: {JAVASCRIPT}\r\n")), "{name}: {served}");
         assert!(served.ends_with(&fs::read_to_string(&path).expect("read")), "{name}");
     }

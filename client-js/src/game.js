@@ -1,4 +1,4 @@
-// The module rtcade/game, as a room has it.
+// What a game and a page may import as `rtcade/game`.
 
 const between = (one, next, part) => {
   if (typeof one === "number" && typeof next === "number") return one + (next - one) * part;
