@@ -15,8 +15,8 @@ impl<G: Game> Context<G> {
     /// - It contains an integer beyond ±2⁵³, or a map with keys other than strings and integers, which JavaScript
     ///   cannot represent.
     ///
-    /// On an error nothing is sent. The room counts such messages ([`Room::unsent`](super::Room::unsent)) and the server
-    /// logs them, so a game may ignore the error.
+    /// On an error nothing is sent. The room counts such messages ([`Room::unsent`](super::Room::unsent)) and the
+    /// server logs them, so a game may ignore the error.
     ///
     /// The server sends a state as its difference from an earlier one that the player has received, or deflated. What
     /// travels has at most 4,376 bytes ([`limits::UNRELIABLE_BODY_BYTES`]). A state that needs more does not reach the

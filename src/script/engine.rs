@@ -33,6 +33,8 @@ const NOT_DETERMINISTIC: [&str; 4] = ["Atomics", "SharedArrayBuffer", "queueMicr
 /// The engine counts this many backward jumps and calls between two looks at the budget.
 const STEPS_PER_LOOK: u32 = 10_000;
 const STACK_BYTES: usize = 256 * 1024;
+/// What the engine's error says.
+const OUT_OF_MEMORY: &str = "out of memory";
 
 /// Why a game can't go on with what it was called for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -250,6 +252,8 @@ fn describe(callback: &str, error: &CaughtError<'_>, budget: &Budget) -> Failure
             let text = exception.message().unwrap_or_default();
             format!("{}: {text}", name.unwrap_or_else(|| "Error".to_owned()))
         }
+        // The engine has no memory for an Error.
+        CaughtError::Value(value) if value.is_null() => OUT_OF_MEMORY.to_owned(),
         // What an object is converted to may have its address.
         CaughtError::Value(value) => match value.as_string() {
             Some(text) => text.to_string().unwrap_or_default(),
@@ -257,8 +261,12 @@ fn describe(callback: &str, error: &CaughtError<'_>, budget: &Budget) -> Failure
         },
         CaughtError::Error(error) => error.to_string(),
     };
-    let is_final = message.contains("out of memory");
-    Failure { callback: callback.to_owned(), message, stack: stack_of(error), is_final }
+    if message.contains(OUT_OF_MEMORY) {
+        // The place differs between runs.
+        let message = format!("{OUT_OF_MEMORY}: a room may hold {} MiB", limits::SCRIPT_MEMORY / (1024 * 1024));
+        return Failure { callback: callback.to_owned(), message, stack: Vec::new(), is_final: true };
+    }
+    Failure { callback: callback.to_owned(), message, stack: stack_of(error), is_final: false }
 }
 
 fn stack_of(error: &CaughtError<'_>) -> Vec<String> {
