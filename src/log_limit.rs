@@ -14,6 +14,7 @@ use crate::wire::signaling::Fault;
 /// The log target of events of players: the command line shows it at its default level.
 pub(crate) const PLAYERS: &str = "rtcade::players";
 /// The target of what games in JavaScript log.
+#[cfg(any(feature = "driver", feature = "script"))]
 pub(crate) const SCRIPTS: &str = "rtcade::script";
 /// The same for actions of operators.
 #[cfg(feature = "driver")]
