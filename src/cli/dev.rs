@@ -49,10 +49,12 @@ pub(super) fn run(Dev { game, mut serve }: Dev, again: fn() -> Result<Serve, Str
     };
     let development = Arc::new(Development::default());
     let current = CurrentProgram::default();
+    let mut program = None;
     match source.load() {
-        Ok((program, checked)) => {
+        Ok((loaded, checked)) => {
             settle(&mut serve, &source, checked);
-            current.replace(program);
+            current.replace(loaded.clone());
+            program = Some(loaded);
         }
         // The error is on the pages until it is mended.
         Err(failure) => {
@@ -80,8 +82,10 @@ pub(super) fn run(Dev { game, mut serve }: Dev, again: fn() -> Result<Serve, Str
             driver.develop(Arc::clone(&development));
             show_to_phones(driver.local_addr(), driver.interfaces());
             let handle = driver.handle();
-            let watcher =
-                Watcher { source, public, current, handle, development, files: BTreeMap::new(), are_pages_old: false };
+            // Pages that are opened until there is a game have no room.
+            let are_pages_old = program.is_none();
+            let files = BTreeMap::new();
+            let watcher = Watcher { source, public, current, handle, development, program, files, are_pages_old };
             thread::spawn(move || watcher.run(&reported));
         },
     )
@@ -114,6 +118,9 @@ struct Watcher {
     current: CurrentProgram,
     handle: Handle,
     development: Arc<Development>,
+    /// The last one that could be loaded.
+    program: Option<Program>,
+    /// Empty before the first look.
     files: BTreeMap<PathBuf, (Option<SystemTime>, u64)>,
     /// Whether pages have to be loaded anew with the next game that can be loaded.
     are_pages_old: bool,
@@ -121,10 +128,6 @@ struct Watcher {
 
 impl Watcher {
     fn run(mut self, reported: &Receiver<Report>) {
-        self.files = self.look();
-        let mut program = self.source.load().ok().map(|(program, _)| program);
-        // Those that are opened until then have no room.
-        self.are_pages_old = program.is_none();
         loop {
             thread::sleep(LOOK_INTERVAL);
             for report in reported.try_iter() {
@@ -141,11 +144,11 @@ impl Watcher {
                 .map(|(path, _)| path.clone())
                 .chain(self.files.keys().filter(|path| !files.contains_key(*path)).cloned())
                 .collect();
-            self.files = files;
+            let is_first_look = std::mem::replace(&mut self.files, files).is_empty();
             let is_page = |path: &PathBuf| self.public.as_ref().is_some_and(|public| path.starts_with(public));
-            self.are_pages_old |= changed.iter().any(is_page);
+            self.are_pages_old |= !is_first_look && changed.iter().any(is_page);
             // Pages that import what can't be loaded would stand still, while their rooms play on.
-            if self.load(&mut program) && self.are_pages_old {
+            if self.load() && self.are_pages_old {
                 self.are_pages_old = false;
                 self.development.reload_pages();
             }
@@ -153,23 +156,29 @@ impl Watcher {
     }
 
     /// Returns whether the game could be loaded.
-    fn load(&self, program: &mut Option<Program>) -> bool {
-        match self.source.load() {
-            Ok((changed, _)) if program.as_ref() == Some(&changed) => self.development.clear(),
+    fn load(&mut self) -> bool {
+        let loaded = self.source.load().or_else(|_| {
+            // A file may have been read while it was written.
+            thread::sleep(LOOK_INTERVAL);
+            self.source.load()
+        });
+        match loaded {
             Ok((changed, _)) => {
-                ::log::info!("{} has changed", self.source.entry);
                 self.development.clear();
-                self.current.replace(changed.clone());
-                self.reload_rooms(&changed);
-                *program = Some(changed);
+                if self.program.as_ref() != Some(&changed) {
+                    ::log::info!("{} has changed", self.source.entry);
+                    self.current.replace(changed.clone());
+                    self.reload_rooms(&changed);
+                    self.program = Some(changed);
+                }
+                true
             }
             Err(failure) => {
                 ::log::error!("{}", describe(&failure));
                 self.development.show(NOT_LOADED, text_of(&failure));
-                return false;
+                false
             }
         }
-        true
     }
 
     fn reload_rooms(&self, program: &Program) {

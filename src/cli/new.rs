@@ -50,6 +50,7 @@ const SHARED: &[File] = &[
     ("types/math.d.ts", include_str!("../../client-js/math.d.ts")),
     ("types/predict.d.ts", include_str!("../../client-js/predict.d.ts")),
     ("types/rollback.d.ts", include_str!("../../client-js/rollback.d.ts")),
+    ("types/test.d.ts", include_str!("../../client-js/test.d.ts")),
 ];
 
 impl Template {
@@ -58,6 +59,7 @@ impl Template {
             Template::Tanks => files!(
                 "tanks":
                 "game.js",
+                "game.test.js",
                 "public/index.html",
                 "public/main.js",
                 "public/draw.js",
@@ -65,10 +67,10 @@ impl Template {
                 "README.md"
             ),
             Template::Board => {
-                files!("board": "game.js", "public/index.html", "public/main.js", "public/step.js", "README.md")
+                files!("board": "game.js", "game.test.js", "public/index.html", "public/main.js", "public/step.js", "README.md")
             }
             Template::Rollback => {
-                files!("rollback": "game.js", "public/index.html", "public/main.js", "public/step.js", "README.md")
+                files!("rollback": "game.js", "game.test.js", "public/index.html", "public/main.js", "public/step.js", "README.md")
             }
         };
         own.iter().chain(SHARED)
@@ -134,7 +136,7 @@ fn name_of(directory: &Path) -> Result<&str, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::script::load;
+    use crate::script::{load, run_tests};
 
     fn temporary(name: &str) -> PathBuf {
         let directory = std::env::temp_dir().join(format!("rtcade-new-{name}-{}", std::process::id()));
@@ -149,14 +151,36 @@ mod tests {
         for template in Template::value_variants() {
             let directory = parent.join(format!("{template:?}-1"));
             make(&directory, *template).unwrap();
-            for file in ["game.js", "public/index.html", "public/step.js", "README.md", "Dockerfile", ".gitignore"] {
+            for file in [
+                "game.js",
+                "game.test.js",
+                "public/index.html",
+                "public/step.js",
+                "README.md",
+                "Dockerfile",
+                ".gitignore",
+            ] {
                 let text = fs::read_to_string(directory.join(file)).unwrap();
                 assert!(!text.contains(NAME), "{template:?} {file}");
             }
             let readme = fs::read_to_string(directory.join("README.md")).unwrap();
             assert!(readme.starts_with(&format!("# {template:?}-1\n")), "{readme}");
             let read = move |path: &str| fs::read_to_string(directory.join(path)).map_err(|error| error.to_string());
-            load("game.js", read).unwrap();
+            let (program, checked) = load("game.js", read.clone()).unwrap();
+            let mut passed = 0;
+            run_tests(
+                (&program, checked),
+                "game.test.js",
+                read,
+                1..2,
+                |_| true,
+                |result| {
+                    assert_eq!(result.failure, None, "{template:?}: {}", result.name);
+                    passed += 1;
+                },
+            )
+            .unwrap();
+            assert!(passed > 2, "{template:?} has {passed} tests");
         }
         fs::remove_dir_all(parent).unwrap();
     }

@@ -106,7 +106,10 @@ function pushApart(tanks) {
   }
 }
 
-const distance = (a, b) => Math.sqrt((a.x - b.x) ** 2 + (a.y - b.y) ** 2);
+function distance(a, b) {
+  const [dx, dy] = [a.x - b.x, a.y - b.y];
+  return Math.sqrt(dx * dx + dy * dy);
+}
 
 // What is saved of a room, so that it goes on with changed code and after a restart: plain data. The past of a second is
 // not worth it.
