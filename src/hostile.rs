@@ -25,6 +25,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("media_datagrams", crate::endpoint::hostile::media_datagrams),
     ("deltas", crate::wire::delta::hostile::deltas),
     ("journals", journals),
+    #[cfg(feature = "script")]
+    ("games", crate::script::hostile::games),
     #[cfg(feature = "driver")]
     ("scripts", crate::bench::script::hostile::scripts),
 ];

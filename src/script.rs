@@ -18,6 +18,8 @@
 
 mod desk;
 mod engine;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod hostile;
 mod maths;
 mod program;
 mod testing;

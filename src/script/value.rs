@@ -4,8 +4,9 @@ use std::fmt;
 
 use rmpv::Value as Plain;
 use rquickjs::atom::PredefinedAtom;
+use rquickjs::function::This;
 use rquickjs::object::{Filter, Property};
-use rquickjs::{Array, Ctx, Error, IntoJs, Object, String as JsString, Type, TypedArray, Value};
+use rquickjs::{Array, Ctx, Error, Function, IntoJs, Object, String as JsString, Type, TypedArray, Value};
 
 use crate::limits;
 
@@ -239,7 +240,22 @@ impl Stop {
 
 /// The text of a string. Halves of surrogate pairs become U+FFFD.
 pub(super) fn text(string: Option<&JsString<'_>>) -> String {
-    string.and_then(|string| string.to_string().ok()).unwrap_or_else(|| char::REPLACEMENT_CHARACTER.to_string())
+    let Some(string) = string else { return String::new() };
+    string.to_string().ok().or_else(|| well_formed(string)).unwrap_or_else(|| char::REPLACEMENT_CHARACTER.to_string())
+}
+
+fn well_formed(string: &JsString<'_>) -> Option<String> {
+    let ctx = string.ctx();
+    let repaired = (|| {
+        let prototype: Object<'_> = ctx.globals().get::<_, Object<'_>>("String")?.get(PredefinedAtom::Prototype)?;
+        let repair: Function<'_> = prototype.get("toWellFormed")?;
+        repair.call::<_, JsString<'_>>((This(string.clone()),))?.to_string()
+    })();
+    if repaired.is_err() {
+        // The script has replaced it.
+        drop(ctx.catch());
+    }
+    repaired.ok()
 }
 
 /// Makes a decoded message a value of the script. Keys of maps are own properties, whatever their name.

@@ -28,7 +28,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("signaling", SESSIONS),
     ("server", SESSIONS),
     ("client", &["limits", "time", "wire", "peer"]),
-    ("hostile", &["limits", "wire", "game", "room", "journal", "peer", "endpoint", "games", "bench"]),
+    ("hostile", &["limits", "wire", "game", "room", "journal", "peer", "endpoint", "games", "bench", "script"]),
     ("sim", &["limits", "time", "wire", "game", "room", "journal", "peer", "endpoint", "server", "client", "yaml"]),
     ("script", &["limits", "log_limit", "wire", "game", "journal", "room", "client", "sim"]),
     (
