@@ -8,7 +8,7 @@ use rand_chacha::ChaCha20Rng;
 use redis::parse_redis_value;
 
 use super::super::keeper::Keeper;
-use super::table::{Current, Known, any_command, compared};
+use super::table::{Current, Known, Newest, any_command, compared};
 use super::*;
 use crate::cluster::store::ListedRoom;
 use crate::cluster::{Table, listing};
@@ -25,7 +25,7 @@ fn arguments_of(command: &Command) -> Cmd {
 fn each_command_and_each_answer_is_read_as_it_was_written() {
     let mut rng = ChaCha20Rng::seed_from_u64(1);
     let (mut table, mut known) = (Table::new(1), Known::default());
-    let mut current: Current = [(10, true); 3];
+    let mut current: Current = [Newest::NONE; 3];
     for step in 0..5_000 {
         let command = any_command(&mut rng, &current, &known);
         let Ok(Value::Array(parts)) = parse_redis_value(&arguments_of(&command).get_packed_command()) else {
@@ -48,7 +48,8 @@ fn each_command_and_each_answer_is_read_as_it_was_written() {
         assert_eq!(codec::read(&command, answer), Some(reply.clone()), "{step}: {command:?}");
         compared(&reply, &command, &mut known);
         if let (Command::Renew { member, .. }, Reply::Renewed { renewal: Renewal::Since(_), .. }) = (&command, &reply) {
-            current[usize::from(member.node.as_bytes()[0] - b'a')] = (member.incarnation, false);
+            let newest = Newest { incarnation: member.incarnation, has_left: false, has_lapsed: false };
+            current[usize::from(member.node.as_bytes()[0] - b'a')] = newest;
         }
     }
 }
