@@ -67,10 +67,26 @@ impl Template {
                 "README.md"
             ),
             Template::Board => {
-                files!("board": "game.js", "game.test.js", "public/index.html", "public/main.js", "public/step.js", "README.md")
+                files!(
+                    "board":
+                    "game.js",
+                    "game.test.js",
+                    "public/index.html",
+                    "public/main.js",
+                    "public/step.js",
+                    "README.md"
+                )
             }
             Template::Rollback => {
-                files!("rollback": "game.js", "game.test.js", "public/index.html", "public/main.js", "public/step.js", "README.md")
+                files!(
+                    "rollback":
+                    "game.js",
+                    "game.test.js",
+                    "public/index.html",
+                    "public/main.js",
+                    "public/step.js",
+                    "README.md"
+                )
             }
         };
         own.iter().chain(SHARED)

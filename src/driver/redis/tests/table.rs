@@ -166,8 +166,8 @@ pub(super) fn compared(reply: &Reply, command: &Command, known: &mut Known) -> S
     }
 }
 
-/// Waits until the time of Redis is past each epoch, as that of the table is, of which each step is later than the last:
-/// an epoch is the time in milliseconds, unless that is not newer than the last one.
+/// Waits until the time of Redis is past each epoch, as that of the table is, of which each step is later than the
+/// last: an epoch is the time in milliseconds, unless that is not newer than the last one.
 fn wait_past(known: &Known) {
     let newest = known.epochs.values().max().copied().unwrap_or_default();
     while SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() <= u128::from(newest) {
