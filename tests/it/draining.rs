@@ -33,7 +33,7 @@ scenarios:
       - join: { room: 'room-{{ $randomNumber(1, 8) }}' }
       - expect: state
       - loop: [{ send: [1, 2, false] }]
-        duration: 60
+        duration: 15
         pacing: fixed
         every: 100ms
   - name: leaves
