@@ -28,7 +28,7 @@ const SAVED: u32 = 100;
 const MANY: u64 = 1_000;
 const MANY_PLAYERS: usize = 8;
 
-/// The function that valgrind is told of.
+/// The function whose instructions valgrind counts.
 #[inline(never)]
 fn counted_by_callgrind(work: &mut dyn FnMut()) {
     work();

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::{ExitCode, complain};
 
-/// What stands for the game's name in the files of a template.
+/// The placeholder of the game's name in the files of a template.
 const NAME: &str = "{{name}}";
 
 #[derive(Debug, Args)]
@@ -93,7 +93,7 @@ impl Template {
     }
 }
 
-/// Makes the directory, and says what comes next.
+/// Makes the directory, and prints the next commands.
 pub(super) fn run(New { directory, template }: &New) -> ExitCode {
     match make(directory, *template) {
         Ok(()) => {

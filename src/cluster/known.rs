@@ -1,7 +1,7 @@
 //! What becomes of lookups that the store does not answer: while it is away, a node goes by what it was told before.
 //!
-//! That may be old. That is no harm: whoever is sent to a node that has the room no more is told so there, and
-//! a node to which a client was sent does not send it on from here.
+//! Such an answer may be old. It does no harm: a node that no longer has the room refuses the client, or redirects it.
+//! A client that a redirect has sent here is not redirected by such an answer, so there are no loops.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
