@@ -37,12 +37,12 @@ use rquickjs::{Array, Ctx, Exception, IntoJs, Object, TypedArray, Value};
 use serde::{Deserialize, Deserializer};
 
 use self::desk::{Desk, Order};
+use self::engine::Engine;
 pub use self::engine::Failure;
-use self::engine::{Engine, Exports};
 use self::program::Modules;
 pub use self::program::{Program, ProgramError};
 pub use self::testing::{TestResult, run_tests};
-use self::value::{Stop, encode, from_json, from_plain};
+use self::value::{encode, from_json, from_plain};
 use crate::game::{
     Batch, Context, Encoded, Game, Identity, Incoming, Join, Lane, Leave, PlayerId, Refusal, Resumed, RoomInfo, Tick,
 };
@@ -145,9 +145,8 @@ impl Scripts {
     fn report(&self, room: String, failure: Option<Failure>, is_closed: bool) {
         match &failure {
             Some(failure) => {
-                let stack: String = failure.stack.iter().map(|call| format!("\n    {call}")).collect();
-                let closed = if is_closed { "; the room is closed" } else { "" };
-                log::error!("room {room}: {}{closed}{stack}", failure.message);
+                let closed = if is_closed { "is closed" } else { "has a problem" };
+                log::error!("room {room} {closed}: {}", failure.with_calls());
             }
             None => log::info!("room {room}: goes on with the changed game"),
         }
@@ -172,7 +171,7 @@ pub fn load(
 ) -> Result<(Program, Checked), Failure> {
     let desk = Rc::new(RefCell::new(Desk::new("", 0, limits::TICK_MS.into())));
     let modules = Modules::found_by(Box::new(read));
-    let (_, Exports { tick_ms, .. }) = Engine::with_modules(modules.clone(), entry, &desk, limits::SCRIPT_MEMORY)?;
+    let (_, tick_ms) = Engine::with_modules(modules.clone(), entry, &desk, limits::SCRIPT_MEMORY)?;
     let range = f64::from(*limits::TICK_MS_RANGE.start())..=f64::from(*limits::TICK_MS_RANGE.end());
     let tick = match tick_ms {
         None => None,
@@ -197,7 +196,7 @@ pub fn reload_message(program: &Program) -> Vec<u8> {
 
 /// The game of one room, in JavaScript. [`Scripts::create`] makes it.
 pub struct Script {
-    /// `None` once a budget is used up or `create` of another program has failed.
+    /// `None` once the game has failed.
     engine: Option<Engine>,
     program: Arc<Program>,
     desk: Rc<RefCell<Desk>>,
@@ -212,6 +211,7 @@ impl Script {
         let desk = Desk::new(&room.name, room.seed, room.tick.as_secs_f64() * 1e3);
         let desk = Rc::new(RefCell::new(desk));
         let (engine, _) = Engine::new(&program, &desk)?;
+        desk.borrow_mut().draw_apart(room.seed);
         engine.call("create", |ctx| Ok(vec![engine::room(ctx, room)?]), |_, _| Ok(()))?;
         desk.borrow_mut().orders.clear();
         let room = RoomInfo { program: Vec::new(), ..room.clone() };
@@ -341,8 +341,7 @@ impl Script {
                 true => Ok(None),
                 false => match encode(&value, limits::SNAPSHOT_BYTES, SAVED_DEPTH) {
                     Ok(saved) => Ok(Some(saved)),
-                    Err(Stop::Unencodable(why)) => Err(Exception::throw_type(ctx, &why.to_string())),
-                    Err(Stop::Thrown(error)) => Err(error),
+                    Err(stop) => Err(stop.throw(ctx)),
                 },
             },
         );
@@ -364,6 +363,7 @@ impl Script {
         let mut bytes = saved;
         let saved = rmpv::decode::read_value(&mut bytes)
             .map_err(|error| engine::failure("load", format!("what was saved can't be read: {error}")))?;
+        self.desk.borrow_mut().draw_apart(self.room.seed);
         engine.call("load", |ctx| Ok(vec![from_plain(ctx, &saved)?, engine::room(ctx, &self.room)?]), |_, _| Ok(()))
     }
 }

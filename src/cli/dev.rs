@@ -19,7 +19,7 @@ use super::script::{Source, describe, settle};
 use super::{ExitCode, Serve, complain, start};
 use crate::driver::development::Development;
 use crate::driver::{Handle, Options};
-use crate::script::{CurrentProgram, Failure, Program, Report, Scripts, reload_message};
+use crate::script::{CurrentProgram, Program, Report, Scripts, reload_message};
 
 /// How often files are looked at. Their changes are found by time and size: file systems of containers and of other
 /// machines don't report them.
@@ -59,12 +59,12 @@ pub(super) fn run(Dev { game, mut serve }: Dev, again: fn() -> Result<Serve, Str
         // The error is on the pages until it is mended.
         Err(failure) => {
             complain(&describe(&failure));
-            development.show(NOT_LOADED, text_of(&failure));
+            development.show(NOT_LOADED, failure.with_calls());
             serve.network.public = serve.network.public.take().or_else(|| source.public());
         }
     }
     serve.dev = true;
-    let title = format!("the game {}, which is loaded again when it changes", game.display());
+    let title = format!("the game {} (loaded again when it changes)", game.display());
     let (reports, reported) = mpsc::channel();
     let scripts = Scripts::new(current.clone(), move |report| {
         // The watcher ends with the process.
@@ -106,11 +106,6 @@ fn show_to_phones(listen: SocketAddr, interfaces: &[IpAddr]) {
 /// The room that the QR code leads to.
 const ROOM: &str = "dev";
 const NOT_LOADED: &str = "The game can't be loaded. The rooms go on with the last one that could.";
-
-fn text_of(failure: &Failure) -> String {
-    let calls: String = failure.stack.iter().map(|call| format!("\n    {call}")).collect();
-    format!("{}{calls}", failure.message)
-}
 
 struct Watcher {
     source: Source,
@@ -175,7 +170,7 @@ impl Watcher {
             }
             Err(failure) => {
                 ::log::error!("{}", describe(&failure));
-                self.development.show(NOT_LOADED, text_of(&failure));
+                self.development.show(NOT_LOADED, failure.with_calls());
                 false
             }
         }
@@ -196,7 +191,7 @@ impl Watcher {
         let Some(failure) = &report.failure else { return };
         let what = if report.is_closed { "was closed" } else { "has a problem" };
         let title = format!("The room {} {what}.", report.room);
-        self.development.show(&title, text_of(failure));
+        self.development.show(&title, failure.with_calls());
     }
 
     /// The files of the game and of its pages.

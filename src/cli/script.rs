@@ -65,8 +65,7 @@ pub(super) fn read(directory: &Path, path: &str) -> Result<String, String> {
 
 /// The lines that tell where a game failed.
 pub(super) fn describe(failure: &Failure) -> String {
-    let calls: String = failure.stack.iter().map(|call| format!("\n    {call}")).collect();
-    format!("the game can't be loaded: {}{calls}", failure.message)
+    format!("the game can't be loaded: {}", failure.with_calls())
 }
 
 /// The server's options for a game, where none are given.

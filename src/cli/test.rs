@@ -103,9 +103,8 @@ fn run_file(file: &Path, arguments: &Test, totals: &mut Totals) -> Result<(), St
         let mark = if result.failure.is_some() { "\u{2716}" } else { "\u{2714}" };
         say(&format!("{mark} {}{seed} ({took:.1}ms)", result.name));
         if let Some(failure) = &result.failure {
-            let calls: String = failure.stack.iter().map(|call| format!("\n      {call}")).collect();
-            let message = failure.message.replace('\n', "\n  ");
-            say(&format!("  {message}{calls}\n  seed {}: rtcade test --seed {}", result.seed, result.seed));
+            let text = failure.with_calls().replace('\n', "\n  ");
+            say(&format!("  {text}\n  seed {}: rtcade test --seed {}", result.seed, result.seed));
         }
     };
     run_tests((&program, checked), name, move |path| read(&directory, path), seeds, is_wanted, each)

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use rand::{Rng, RngExt};
 use rquickjs::function::Opt;
-use rquickjs::{Array, Ctx, Exception, Function, Object, Value};
+use rquickjs::{Array, Ctx, Function, Object, Value};
 
 use super::value::{Stop, encode};
 use crate::game::{Lane, Player, PlayerId, Random, SendError, Target};
@@ -71,6 +71,11 @@ impl Desk {
         (self.random.next_u64() >> 11) as f64 * (0.5_f64).powi(53)
     }
 
+    /// Draws other numbers than the ticks that follow: outside of them the room's generator is out of reach.
+    pub(super) fn draw_apart(&mut self, seed: u64) {
+        self.random = Random::new(!seed ^ u64::from(self.tick));
+    }
+
     pub(super) fn show<'a>(&mut self, players: impl ExactSizeIterator<Item = &'a Player> + Clone) {
         if players.len() != self.players.len() || !players.clone().eq(&self.players) {
             self.players = players.cloned().collect();
@@ -110,7 +115,9 @@ pub(super) fn host<'js>(ctx: &Ctx<'js>, desk: &Rc<RefCell<Desk>>) -> rquickjs::R
     function!("refuse", |desk, text: String| desk.refusal = Some(text));
     function!("unsaved", |desk, why: String| desk.unsaved = Some(why));
     function!("log", |desk, line: String| {
-        let line: String = line.chars().take(LOGGED_CHARS).collect();
+        // A line may quote what players have sent, which must not look like another line.
+        let line: String = line.chars().take(LOGGED_CHARS).collect::<String>().replace('\n', "\n    ");
+        let line = line.replace(|char: char| char.is_control() && char != '\n', " ");
         log::info!(target: SCRIPTS, "room {}: {line}", desk.room);
     });
 
@@ -165,12 +172,12 @@ fn order(desk: &RefCell<Desk>, order: Order) -> rquickjs::Result<()> {
 /// Encodes a message. The desk is not borrowed meanwhile, because getters of the value may call the host.
 fn encoded<'js>(ctx: &Ctx<'js>, desk: &RefCell<Desk>, value: &Value<'js>, most: usize) -> rquickjs::Result<Vec<u8>> {
     encode(value, most, limits::MSGPACK_DEPTH).map_err(|stop| {
-        let (why, error) = match stop {
-            Stop::Unencodable(why) => (why.to_string(), Exception::throw_type(ctx, &why.to_string())),
-            Stop::Thrown(error) => ("a getter has thrown".to_owned(), error),
+        let why = match &stop {
+            Stop::Unencodable(why) => why.to_string(),
+            Stop::Thrown(_) => "a getter has thrown".to_owned(),
         };
         desk.borrow_mut().orders.push(Order::Unsent(SendError::Unencodable(why)));
-        error
+        stop.throw(ctx)
     })
 }
 

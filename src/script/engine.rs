@@ -50,18 +50,24 @@ pub struct Failure {
     pub is_final: bool,
 }
 
+/// Characters of a message: an error may quote what players have sent.
+const MESSAGE_CHARS: usize = 500;
+
 impl Failure {
     /// Returns the innermost place, as in `game.js:12:5`.
     #[must_use]
     pub fn place(&self) -> Option<&str> {
-        let places = self.stack.iter().filter_map(|call| {
-            let place = call.rsplit(['(', ' ']).next()?.trim_end_matches(')');
-            place
-                .split_once(':')
-                .is_some_and(|(_, line)| line.starts_with(|c: char| c.is_ascii_digit()))
-                .then_some(place)
-        });
-        places.into_iter().next()
+        let places = self.stack.iter().filter_map(|call| Some(call.rsplit(['(', ' ']).next()?.trim_end_matches(')')));
+        let has_line = |place: &&str| {
+            place.split_once(':').is_some_and(|(_, line)| line.starts_with(|c: char| c.is_ascii_digit()))
+        };
+        places.into_iter().find(has_line)
+    }
+
+    /// Returns the message and, on a line each, the calls.
+    #[must_use]
+    pub fn with_calls(&self) -> String {
+        self.stack.iter().fold(self.message.clone(), |text, call| text + "\n    " + call)
     }
 }
 
@@ -97,17 +103,9 @@ pub(super) struct Engine {
     machine: Machine,
 }
 
-/// What a program's first module exports besides its callbacks.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Exports {
-    pub(super) version: Option<f64>,
-    pub(super) tick_ms: Option<f64>,
-    pub(super) has_tick: bool,
-}
-
 impl Engine {
-    /// Loads a program. Its game is not made yet.
-    pub(super) fn new(program: &Program, desk: &Rc<RefCell<Desk>>) -> Result<(Engine, Exports), Failure> {
+    /// Loads a program. Its game is not made yet. Returns what it exports as `tickMs`, too.
+    pub(super) fn new(program: &Program, desk: &Rc<RefCell<Desk>>) -> Result<(Engine, Option<f64>), Failure> {
         Engine::with_modules(Modules::of(program), program.entry(), desk, limits::SCRIPT_MEMORY)
     }
 
@@ -117,11 +115,11 @@ impl Engine {
         entry: &str,
         desk: &Rc<RefCell<Desk>>,
         memory: usize,
-    ) -> Result<(Engine, Exports), Failure> {
+    ) -> Result<(Engine, Option<f64>), Failure> {
         let machine = Machine::new(modules, memory)?;
         let loaded = machine.run("", limits::SCRIPT_STEPS_TO_LOAD, |ctx| load(ctx, entry, desk));
-        let (callbacks, exports) = loaded?;
-        Ok((Engine { callbacks, machine }, exports))
+        let (callbacks, tick_ms) = loaded?;
+        Ok((Engine { callbacks, machine }, tick_ms))
     }
 
     /// Calls one of the callbacks. `arguments` makes what it gets, `read` takes what it returns.
@@ -210,22 +208,18 @@ fn load<'js>(
     ctx: &Ctx<'js>,
     entry: &str,
     desk: &Rc<RefCell<Desk>>,
-) -> rquickjs::Result<(Persistent<Object<'static>>, Exports)> {
+) -> rquickjs::Result<(Persistent<Object<'static>>, Option<f64>)> {
     restrict(ctx, desk)?;
     let game: Object<'js> = import(ctx, "rtcade/game")?;
     let prelude: Function<'js> = ctx.eval(include_str!("prelude.js"))?;
     let with_script: Function<'js> = prelude.call((host(ctx, desk)?, game))?;
     let script = import(ctx, &format!("./{entry}"))?;
-    let exports = Exports {
-        version: script.get("version")?,
-        tick_ms: script.get("tickMs")?,
-        has_tick: script.get::<_, Value<'js>>("tick")?.is_function(),
-    };
-    if !exports.has_tick {
+    if !script.get::<_, Value<'js>>("tick")?.is_function() {
         return Err(Exception::throw_type(ctx, "the game exports no function named tick"));
     }
+    let tick_ms = script.get("tickMs")?;
     let callbacks: Object<'js> = with_script.call((script,))?;
-    Ok((Persistent::save(ctx, callbacks), exports))
+    Ok((Persistent::save(ctx, callbacks), tick_ms))
 }
 
 /// Returns what a module exports.
@@ -250,7 +244,8 @@ fn describe(callback: &str, error: &CaughtError<'_>, budget: &Budget) -> Failure
             let name = exception.as_object().get::<_, Value<'_>>("name").ok();
             let name = name.as_ref().and_then(|name| name.as_string()).and_then(|name| name.to_string().ok());
             let text = exception.message().unwrap_or_default();
-            format!("{}: {text}", name.unwrap_or_else(|| "Error".to_owned()))
+            let name = name.unwrap_or_else(|| "Error".to_owned());
+            if name == "InternalError" && text == OUT_OF_MEMORY { text } else { format!("{name}: {text}") }
         }
         // The engine has no memory for an Error.
         CaughtError::Value(value) if value.is_null() => OUT_OF_MEMORY.to_owned(),
@@ -261,11 +256,12 @@ fn describe(callback: &str, error: &CaughtError<'_>, budget: &Budget) -> Failure
         },
         CaughtError::Error(error) => error.to_string(),
     };
-    if message.contains(OUT_OF_MEMORY) {
+    if message == OUT_OF_MEMORY {
         // The place differs between runs.
         let message = format!("{OUT_OF_MEMORY}: a room may hold {} MiB", limits::SCRIPT_MEMORY / (1024 * 1024));
         return Failure { callback: callback.to_owned(), message, stack: Vec::new(), is_final: true };
     }
+    let message = message.chars().take(MESSAGE_CHARS).map(|char| if char.is_control() { ' ' } else { char }).collect();
     Failure { callback: callback.to_owned(), message, stack: stack_of(error), is_final: false }
 }
 

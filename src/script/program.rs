@@ -6,7 +6,6 @@ use std::fmt;
 use std::io::{Read, Write};
 use std::rc::Rc;
 
-use aws_lc_rs::digest;
 use flate2::Compression;
 use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
@@ -81,18 +80,6 @@ impl Program {
     #[must_use]
     pub fn entry(&self) -> &str {
         &self.entry
-    }
-
-    /// Returns the paths of all modules.
-    pub fn paths(&self) -> impl Iterator<Item = &str> {
-        self.modules.keys().map(String::as_str)
-    }
-
-    /// Returns the SHA-256 of all modules, in hexadecimal digits: what tells one program from another.
-    #[must_use]
-    pub fn digest(&self) -> String {
-        let digest = digest::digest(&digest::SHA256, &self.encoded);
-        digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Returns the modules as recordings have them, deflated.

@@ -10,7 +10,7 @@ use rquickjs::{Ctx, Exception, Function, IntoJs, Object, Persistent, Symbol, Val
 use super::desk::Desk;
 use super::engine::{self, Failure, Machine, failure, import};
 use super::program::{Modules, Program};
-use super::value::{Stop, encode, from_json, from_plain};
+use super::value::{encode, from_json, from_plain};
 use super::{Checked, CurrentProgram, Script, Scripts};
 use crate::client::Event;
 use crate::limits;
@@ -22,7 +22,7 @@ const MODULE: (&str, &str) = ("rtcade/test", include_str!("testing.js"));
 const MEMORY: usize = 512 * 1024 * 1024;
 /// Steps of all tests of a file: far more than any needs, so that an endless loop ends.
 const STEPS: u32 = u32::MAX;
-/// Players of all simulations of a test.
+/// Simulations of a test.
 const SIMULATIONS: usize = 1_000;
 
 /// The result of one test with one seed.
@@ -153,8 +153,7 @@ fn look_for_failures(ctx: &Ctx<'_>, host: &Host) -> rquickjs::Result<()> {
     match host.failed.take() {
         None => Ok(()),
         Some(failure) => {
-            let calls: String = failure.stack.iter().map(|call| format!("\n    {call}")).collect();
-            let sentence = format!("the game has failed in {}: {}{calls}", failure.callback, failure.message);
+            let sentence = format!("the game has failed in {}: {failure}", failure.callback);
             Err(Exception::throw_message(ctx, &sentence))
         }
     }
@@ -345,10 +344,7 @@ fn client_of(ctx: &Ctx<'_>, sim: &Simulation<Script>, client: usize) -> rquickjs
 }
 
 fn encoded<'js>(ctx: &Ctx<'js>, value: &Value<'js>, most: usize) -> rquickjs::Result<Vec<u8>> {
-    encode(value, most, limits::MSGPACK_DEPTH).map_err(|stop| match stop {
-        Stop::Unencodable(why) => Exception::throw_type(ctx, &why.to_string()),
-        Stop::Thrown(error) => error,
-    })
+    encode(value, most, limits::MSGPACK_DEPTH).map_err(|stop| stop.throw(ctx))
 }
 
 fn unsent(ctx: &Ctx<'_>, error: &SendError) -> rquickjs::Error {

@@ -6,7 +6,7 @@ use rmpv::Value as Plain;
 use rquickjs::atom::PredefinedAtom;
 use rquickjs::function::This;
 use rquickjs::object::{Filter, Property};
-use rquickjs::{Array, Ctx, Error, Function, IntoJs, Object, String as JsString, Type, TypedArray, Value};
+use rquickjs::{Array, Ctx, Error, Exception, Function, IntoJs, Object, String as JsString, Type, TypedArray, Value};
 
 use crate::limits;
 
@@ -230,6 +230,14 @@ impl Encoder {
 }
 
 impl Stop {
+    /// Throws it in the script.
+    pub(super) fn throw(self, ctx: &Ctx<'_>) -> Error {
+        match self {
+            Stop::Unencodable(why) => Exception::throw_type(ctx, &why.to_string()),
+            Stop::Thrown(error) => error,
+        }
+    }
+
     fn within(self, part: impl FnOnce() -> String) -> Stop {
         match self {
             Stop::Unencodable(unencodable) => Stop::Unencodable(unencodable.within(&part())),
